@@ -1,0 +1,1 @@
+"""The node loop: one pass reads facts, decides, compares and applies."""

@@ -1,0 +1,1 @@
+"""Click commands and composition roots."""

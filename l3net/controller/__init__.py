@@ -1,0 +1,1 @@
+"""The cluster loop: blocks to nodes, addresses to services."""

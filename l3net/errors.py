@@ -1,0 +1,45 @@
+"""Every error l3net raises on purpose descends from `L3netError`.
+
+A message says what failed, where, and what to do about it; it never holds a secret.
+"""
+
+
+class L3netError(Exception):
+    """Something l3net can name. The CLI prints it as one line and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class ConfigError(L3netError):
+    """An option, file or manifest is wrong; nothing was changed."""
+
+    exit_code = 2
+
+
+class ManifestError(ConfigError):
+    """One declared object is wrong.
+
+    `field` is a path such as `spec.cidr`; `why` says what is wrong with it. Where it stands (file, object)
+    is added by whoever read it.
+    """
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(f"{field}: {why}" if field else why)
+        self.field = field
+        self.why = why
+
+
+class NotRunningError(L3netError):
+    """A process of ours (agent, speaker) cannot be reached."""
+
+    exit_code = 3
+
+
+class KernelError(L3netError):
+    """The kernel refused an operation. `code` is its errno."""
+
+    def __init__(self, what: str, code: int) -> None:
+        import errno as _errno
+
+        super().__init__(f"{what}: {_errno.errorcode.get(code, code)}")
+        self.code = code

@@ -1,0 +1,1 @@
+"""Facts into kernel routes, links and addresses. No I/O: values in, values out."""

@@ -1,0 +1,1 @@
+"""nftables rule sets as text: service NAT, masquerade, protection. No I/O."""

@@ -1,0 +1,410 @@
+"""The facts every room speaks in: frozen values, compared by equality, free of I/O.
+
+Field names follow the Kubernetes API and the BGP RFCs; addresses and prefixes are `ipaddress` types.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from types import MappingProxyType
+from typing import TypeAlias
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Prefix: TypeAlias = IPv4Network | IPv6Network
+Labels: TypeAlias = Mapping[str, str]
+
+NO_LABELS: Labels = MappingProxyType({})
+
+
+class Family(enum.Enum):
+    """An address family; the value is the IP version."""
+
+    IPV4 = 4
+    IPV6 = 6
+
+
+class Kind(enum.Enum):
+    """The kinds of declared object l3net reads; the value is the Kubernetes kind."""
+
+    NODE = "Node"
+    SERVICE = "Service"
+    ENDPOINT_SLICE = "EndpointSlice"
+    NAMESPACE = "Namespace"
+    SECRET = "Secret"  # noqa: S105 - a kind, not a password
+    BGP_CONFIGURATION = "BGPConfiguration"
+    BGP_PEER = "BGPPeer"
+    BGP_FILTER = "BGPFilter"
+    IP_POOL = "IPPool"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectName:
+    """Namespace and name of a declared object; the namespace of a cluster-scoped one is empty."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+# --- selectors -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One entry of a LabelSelector's matchExpressions (Kubernetes meta/v1)."""
+
+    key: str
+    operator: str  # In, NotIn, Exists, DoesNotExist
+    values: tuple[str, ...] = ()
+
+    def matches(self, labels: Labels) -> bool:
+        match self.operator:
+            case "In":
+                return labels.get(self.key) in self.values
+            case "NotIn":
+                return labels.get(self.key) not in self.values
+            case "Exists":
+                return self.key in labels
+            case _:
+                return self.key not in labels
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A LabelSelector (Kubernetes meta/v1): every requirement must hold; none at all selects everything."""
+
+    requirements: tuple[Requirement, ...] = ()
+
+    def matches(self, labels: Labels) -> bool:
+        return all(requirement.matches(labels) for requirement in self.requirements)
+
+
+EVERYTHING = Selector()
+
+# --- Kubernetes objects ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A Node (core/v1). `addresses` are its InternalIPs, `blocks` its podCIDRs."""
+
+    name: str
+    addresses: tuple[Address, ...] = ()
+    blocks: tuple[Prefix, ...] = ()
+    as_number: int | None = None  # annotation l3net.io/as-number
+    labels: Labels = NO_LABELS
+    annotations: Labels = NO_LABELS
+    ready: bool = True
+    unschedulable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    name: str
+    labels: Labels = NO_LABELS
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A Secret (core/v1), decoded. Its repr hides the values."""
+
+    name: ObjectName
+    values: Mapping[str, bytes] = field(repr=False, default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    name: str
+    protocol: str  # TCP, UDP, SCTP
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A Service (core/v1). Headless services have no cluster_ips."""
+
+    name: ObjectName
+    type: str = "ClusterIP"
+    cluster_ips: tuple[Address, ...] = ()
+    external_ips: tuple[Address, ...] = ()
+    load_balancer_ips: tuple[Address, ...] = ()  # status.loadBalancer.ingress[].ip
+    ports: tuple[ServicePort, ...] = ()
+    internal_traffic_local: bool = False  # internalTrafficPolicy: Local
+    external_traffic_local: bool = False  # externalTrafficPolicy: Local
+    client_ip_affinity: bool = False  # sessionAffinity: ClientIP
+    load_balancer_class: str | None = None
+    publish_not_ready: bool = False
+    labels: Labels = NO_LABELS
+    annotations: Labels = NO_LABELS
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One endpoint of a slice (discovery/v1). `ready` is already resolved: null means true."""
+
+    address: Address
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+    node: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSlice:
+    """An EndpointSlice (discovery/v1) of the service its label names; `ports` maps port name to (protocol, port)."""
+
+    name: ObjectName
+    service: ObjectName
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+
+
+# --- l3net's own resources -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Community:
+    """A standard (RFC 1997, two parts) or large (RFC 8092, three parts) community, numeric."""
+
+    parts: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return ":".join(map(str, self.parts))
+
+
+@dataclass(frozen=True, slots=True)
+class AddressKind:
+    """One kind of service address: advertised or not, and the allow-list that bounds it.
+
+    `cidrs` empty: every ClusterIP is allowed, no external or load-balancer address is (CVE-2020-8554).
+    """
+
+    enabled: bool = False
+    cidrs: tuple[Prefix, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertisePolicy:
+    pod_blocks: bool = True
+    cluster_ips: AddressKind = AddressKind(enabled=True)
+    external_ips: AddressKind = AddressKind()
+    load_balancer_ips: AddressKind = AddressKind()
+    networks: tuple[Prefix, ...] = ()  # further prefixes each node announces as its own
+    communities: frozenset[Community] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ImportPolicy:
+    """What may be learned that is refused by default."""
+
+    default_route: bool = False
+    node_subnets: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BgpConfiguration:
+    """The cluster-wide BGPConfiguration (the object named `default`). Times are in seconds."""
+
+    as_number: int = 64512
+    listen_port: int = 179
+    mesh: bool = True
+    hold_time: int = 90
+    graceful_restart: int = 120  # restart time; 0 turns it off
+    advertise: AdvertisePolicy = AdvertisePolicy()
+    imports: ImportPolicy = ImportPolicy()
+    service_cidrs: tuple[Prefix, ...] = ()
+    transit: bool = False  # re-advertise learned routes: for routers, never for nodes
+
+
+@dataclass(frozen=True, slots=True)
+class SecretKey:
+    """A key inside a Secret."""
+
+    secret: ObjectName
+    key: str
+
+
+class NextHopMode(enum.Enum):
+    SELF = "Self"
+    KEEP = "Keep"
+
+
+@dataclass(frozen=True, slots=True)
+class BgpPeer:
+    """A BGPPeer: `address`, or the nodes `peer_selector` selects, as seen from the nodes chosen.
+
+    The nodes chosen are those named in `nodes` (if any) that `node_selector` selects.
+    Times are in seconds; None takes BGPConfiguration's value.
+    """
+
+    name: str
+    address: Address | None = None
+    peer_selector: Selector | None = None
+    as_number: int | None = None  # None only with peer_selector: the far node's own
+    port: int = 179
+    nodes: tuple[str, ...] = ()
+    node_selector: Selector = EVERYTHING
+    families: frozenset[Family] | None = None  # None: the family of the session's addresses
+    password: SecretKey | None = None
+    local_address: Address | None = None
+    source_interface: str | None = None
+    passive: bool = False
+    multihop: int | None = None  # TTL of an eBGP session over several hops
+    gtsm: bool = False  # RFC 5082
+    next_hop: NextHopMode = NextHopMode.SELF
+    hold_time: int | None = None
+    graceful_restart: int | None = None
+    filters: tuple[str, ...] = ()
+
+
+class Action(enum.Enum):
+    ACCEPT = "Accept"
+    REJECT = "Reject"
+
+
+class PrefixOperator(enum.Enum):
+    EQUAL = "Equal"
+    NOT_EQUAL = "NotEqual"
+    IN = "In"
+    NOT_IN = "NotIn"
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What an accepting rule changes on the path."""
+
+    add_communities: frozenset[Community] = frozenset()
+    prepend: tuple[int, ...] = ()
+    local_preference: int | None = None
+    med: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FilterRule:
+    """One rule: every condition given must hold; the first rule that matches ends the search."""
+
+    action: Action
+    cidr: Prefix | None = None
+    operator: PrefixOperator = PrefixOperator.IN
+    min_length: int | None = None
+    max_length: int | None = None
+    external: bool | None = None  # peerType: True eBGP, False iBGP
+    communities: frozenset[Community] = frozenset()  # the path carries all of them
+    as_path_prefix: tuple[int, ...] = ()
+    operations: Operations = Operations()
+
+
+@dataclass(frozen=True, slots=True)
+class BgpFilter:
+    """A BGPFilter: ordered rules for each direction; a path no rule matches goes on to the next filter."""
+
+    name: str
+    imports: tuple[FilterRule, ...] = ()
+    exports: tuple[FilterRule, ...] = ()
+
+
+class PoolUse(enum.Enum):
+    PODS = "Pods"
+    LOAD_BALANCER = "LoadBalancer"
+
+
+@dataclass(frozen=True, slots=True)
+class IpPool:
+    """An IPPool: the CIDR that node blocks or load-balancer addresses come from."""
+
+    name: str
+    cidr: Prefix
+    block_size: int
+    nat_outgoing: bool = False
+    disabled: bool = False
+    advertise: bool = True
+    node_selector: Selector = EVERYTHING
+    namespace_selector: Selector = EVERYTHING
+    allowed_uses: frozenset[PoolUse] = frozenset({PoolUse.PODS})
+
+
+Fact: TypeAlias = (
+    Node | Namespace | Secret | Service | EndpointSlice | BgpConfiguration | BgpPeer | BgpFilter | IpPool
+)
+
+
+@dataclass(slots=True)
+class ClusterState:
+    """The declared state as last heard, by kind and name. The agent's loop owns it; decisions only read it."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    namespaces: dict[str, Namespace] = field(default_factory=dict)
+    secrets: dict[ObjectName, Secret] = field(default_factory=dict)
+    services: dict[ObjectName, Service] = field(default_factory=dict)
+    slices: dict[ObjectName, EndpointSlice] = field(default_factory=dict)
+    configuration: BgpConfiguration = field(default_factory=BgpConfiguration)
+    peers: dict[str, BgpPeer] = field(default_factory=dict)
+    filters: dict[str, BgpFilter] = field(default_factory=dict)
+    pools: dict[str, IpPool] = field(default_factory=dict)
+
+
+# --- services as the dataplane needs them ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Backend:
+    address: Address
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualServer:
+    """One service address and port, and the backends new connections go to on this node.
+
+    No backend: connections are refused. `internal` serve traffic from this node's pods and processes,
+    `external` traffic that arrives from other machines; they differ when a traffic policy is Local.
+    """
+
+    address: Address
+    protocol: str  # tcp, udp, sctp
+    port: int
+    internal: tuple[Backend, ...] = ()
+    external: tuple[Backend, ...] = ()
+    client_ip_affinity: bool = False
+
+
+# --- kernel objects --------------------------------------------------------------------------------------
+
+
+class RouteKind(enum.Enum):
+    UNICAST = 1
+    BLACKHOLE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class NextHop:
+    """Where a unicast route leads. `interface` is a link name, `weight` the ECMP share (1 to 256)."""
+
+    gateway: Address
+    interface: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One FIB entry of ours, wanted or seen; equality is all that `diff` looks at."""
+
+    prefix: Prefix
+    next_hops: frozenset[NextHop] = frozenset()
+    kind: RouteKind = RouteKind.UNICAST
+    metric: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BridgePlan:
+    """The node's pod bridge: its gateway addresses with the blocks' prefix lengths, MAC and MTU."""
+
+    name: str
+    mac: str
+    mtu: int
+    gateways: frozenset[tuple[Address, int]]

@@ -1,0 +1,40 @@
+"""Every name and number l3net owns. Ownership is decided by these and by nothing else."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: `rtm_protocol` of every route l3net puts in the kernel (rtnetlink(7); 'l' in ASCII, unused by others in
+#: /etc/iproute2/rt_protos). A route with another protocol number is never touched.
+RTPROT_L3NET: Final = 108
+
+#: Metric of routes learned over BGP, so that they stand beside a foreign route instead of replacing it.
+METRIC_BGP: Final = 108
+#: Metric of the blackhole that backs a block: the last resort under the bridge's connected route.
+METRIC_BLACKHOLE: Final = 4096
+
+BRIDGE: Final = "l3net0"
+#: Host end of a pod's veth pair: prefix and eleven hex digits of the attachment's digest (IFNAMSIZ is 16).
+VETH_PREFIX: Final = "l3v"
+#: The one nftables table (family inet) l3net owns.
+NFT_TABLE: Final = "l3net"
+
+API_GROUP: Final = "l3net.io"
+API_VERSION: Final = "l3net.io/v1alpha1"
+
+#: Annotations l3net reads.
+ANNOTATION_AS_NUMBER: Final = "l3net.io/as-number"
+ANNOTATION_ADVERTISE: Final = "l3net.io/advertise"
+
+RUN_DIR: Final = "/run/l3net"
+STATE_DIR: Final = "/var/lib/l3net"
+#: Under RUN_DIR; RUN_DIR is 0700 and sockets are 0600.
+CNI_SOCKET: Final = "cni.sock"
+AGENT_SOCKET: Final = "agent.sock"
+SPEAKER_SOCKET: Final = "speaker.sock"
+EXABGP_CONFIG: Final = "exabgp.conf"
+#: Under STATE_DIR.
+LEASE_DB: Final = "leases.db"
+
+CNI_NETWORK: Final = "l3net"
+CNI_PLUGIN: Final = "l3net-cni"

@@ -1,0 +1,1 @@
+"""Which service addresses are advertised, where and why, and which backends serve them. No I/O."""
