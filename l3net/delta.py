@@ -14,7 +14,7 @@ V = TypeVar("V")
 class Delta(Generic[K, V]):
     """What to put and what to delete so that actual becomes desired.
 
-    put: key -> wanted value, for keys absent or different. delete: key -> the value seen, for keys not wanted.
+    put: key to wanted value, for keys absent or different. delete: key to the value seen, not wanted.
     """
 
     put: Mapping[K, V] = field(default_factory=dict)

@@ -3,6 +3,8 @@
 A message says what failed, where, and what to do about it; it never holds a secret.
 """
 
+import errno
+
 
 class L3netError(Exception):
     """Something l3net can name. The CLI prints it as one line and exits with `exit_code`."""
@@ -39,7 +41,5 @@ class KernelError(L3netError):
     """The kernel refused an operation. `code` is its errno."""
 
     def __init__(self, what: str, code: int) -> None:
-        import errno as _errno
-
-        super().__init__(f"{what}: {_errno.errorcode.get(code, code)}")
+        super().__init__(f"{what}: {errno.errorcode.get(code, code)}")
         self.code = code

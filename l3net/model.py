@@ -9,14 +9,11 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from types import MappingProxyType
 from typing import TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Prefix: TypeAlias = IPv4Network | IPv6Network
 Labels: TypeAlias = Mapping[str, str]
-
-NO_LABELS: Labels = MappingProxyType({})
 
 
 class Family(enum.Enum):
@@ -97,8 +94,8 @@ class Node:
     addresses: tuple[Address, ...] = ()
     blocks: tuple[Prefix, ...] = ()
     as_number: int | None = None  # annotation l3net.io/as-number
-    labels: Labels = NO_LABELS
-    annotations: Labels = NO_LABELS
+    labels: Labels = field(default_factory=dict, hash=False)
+    annotations: Labels = field(default_factory=dict, hash=False)
     ready: bool = True
     unschedulable: bool = False
 
@@ -106,7 +103,7 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class Namespace:
     name: str
-    labels: Labels = NO_LABELS
+    labels: Labels = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +111,7 @@ class Secret:
     """A Secret (core/v1), decoded. Its repr hides the values."""
 
     name: ObjectName
-    values: Mapping[str, bytes] = field(repr=False, default_factory=dict)
+    values: Mapping[str, bytes] = field(repr=False, default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +136,8 @@ class Service:
     client_ip_affinity: bool = False  # sessionAffinity: ClientIP
     load_balancer_class: str | None = None
     publish_not_ready: bool = False
-    labels: Labels = NO_LABELS
-    annotations: Labels = NO_LABELS
+    labels: Labels = field(default_factory=dict, hash=False)
+    annotations: Labels = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +153,12 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class EndpointSlice:
-    """An EndpointSlice (discovery/v1) of the service its label names; `ports` maps port name to (protocol, port)."""
+    """An EndpointSlice (discovery/v1) of the service its label names; `ports`: name to (protocol, port)."""
 
     name: ObjectName
     service: ObjectName
     endpoints: tuple[Endpoint, ...] = ()
-    ports: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    ports: Mapping[str, tuple[str, int]] = field(default_factory=dict, hash=False)
 
 
 # --- l3net's own resources -------------------------------------------------------------------------------
@@ -335,7 +332,7 @@ Fact: TypeAlias = (
 
 @dataclass(slots=True)
 class ClusterState:
-    """The declared state as last heard, by kind and name. The agent's loop owns it; decisions only read it."""
+    """The declared state as last heard, by kind and name. The loop owns it; decisions only read it."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
     namespaces: dict[str, Namespace] = field(default_factory=dict)

@@ -1,1 +1,1 @@
-"""BGP decisions: paths, policy, Adj-RIB-Out, Loc-RIB, and the ExaBGP configuration and message codec. No I/O."""
+"""BGP decisions: paths, policy, Adj-RIB-Out, Loc-RIB, ExaBGP configuration and message codec. No I/O."""

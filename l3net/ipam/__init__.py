@@ -1,1 +1,1 @@
-"""Pools, blocks and leases as values: which address a pod gets and when it may be reused. No I/O: the store is a port."""
+"""Pools, blocks and leases as values: which address a pod gets and when it may be reused. No I/O."""

@@ -1,1 +1,1 @@
-"""Kubernetes manifests into facts: schemas, validation and translation. No I/O: the caller brings parsed documents."""
+"""Kubernetes manifests into facts: schemas, validation and translation. No I/O."""

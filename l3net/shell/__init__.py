@@ -1,1 +1,1 @@
-"""The only I/O: netlink, namespaces, nft, ExaBGP, files, sockets and the clock. It translates errors once, at the edge."""
+"""The only I/O: netlink, namespaces, nft, ExaBGP, files, sockets, the clock. Errors are translated here."""

@@ -1,0 +1,199 @@
+"""A plain NETLINK socket: batches of requests with one answer each, and dumps that are whole or repeated.
+
+Messages are pyroute2's (their codec is the library's) or bodies packed by the caller; the socket is opened
+in the network namespace of the calling thread, which costs microseconds and no process.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final
+
+from l3net.errors import KernelError
+
+NLM_F_REQUEST: Final = 0x1
+NLM_F_ACK: Final = 0x4
+NLM_F_DUMP_INTR: Final = 0x10
+NLM_F_DUMP: Final = 0x300
+NLM_F_REPLACE: Final = 0x100
+NLM_F_EXCL: Final = 0x200
+NLM_F_CREATE: Final = 0x400
+NLM_F_APPEND: Final = 0x800
+
+NLMSG_NOOP: Final = 1
+NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+
+SOL_NETLINK: Final = 270
+NETLINK_ADD_MEMBERSHIP: Final = 1
+NETLINK_CAP_ACK: Final = 10
+
+HEADER: Final = struct.Struct("=IHHII")
+ATTRIBUTE: Final = struct.Struct("=HH")
+_ERRNO: Final = struct.Struct("=i")
+
+_RECEIVE_BUFFER = 1 << 20
+#: Requests sent before their answers are read: bounded so that the answers fit the receive buffer.
+_BATCH = 256
+_DUMP_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A netlink message: `body` is the family header and the attributes, packed."""
+
+    type: int
+    flags: int
+    body: bytes
+
+    @staticmethod
+    def of(message: Any, message_type: int, flags: int) -> Request:
+        """Encode a pyroute2 message, for example `ifinfmsg`."""
+        message["header"]["type"] = message_type
+        message["header"]["flags"] = flags
+        message.encode()
+        return Request(message_type, flags, bytes(message.data[HEADER.size :]))
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One rtattr, padded to four bytes (rtnetlink(7))."""
+    length = ATTRIBUTE.size + len(value)
+    return ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
+
+
+def attributes(data: memoryview | bytes) -> Iterator[tuple[int, memoryview]]:
+    """The attributes of a message body after its family header."""
+    view = memoryview(data)
+    while len(view) >= ATTRIBUTE.size:
+        length, kind = ATTRIBUTE.unpack_from(view)
+        if length < ATTRIBUTE.size or length > len(view):
+            return
+        yield kind & 0x3FFF, view[ATTRIBUTE.size : length]
+        view = view[(length + 3) & ~3 :]
+
+
+def messages(data: bytes) -> Iterator[tuple[int, int, int, memoryview]]:
+    """Split a datagram: (type, flags, sequence number, body) of each message."""
+    view = memoryview(data)
+    while len(view) >= HEADER.size:
+        length, kind, flags, sequence, _ = HEADER.unpack_from(view)
+        if length < HEADER.size or length > len(view):
+            return
+        yield kind, flags, sequence, view[HEADER.size : length]
+        view = view[(length + 3) & ~3 :]
+
+
+class Netlink:
+    """One socket, for one thread at a time. Raises KernelError when the socket itself fails."""
+
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+            self._socket.bind((0, 0))
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        except OSError as err:
+            raise KernelError("open netlink socket", err.errno or errno.EIO) from err
+        self._sequence = 0
+
+    def __enter__(self) -> Netlink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def transact(self, requests: Sequence[Request]) -> list[int]:
+        """Send requests in order, each acknowledged; the errno of each, 0 for success."""
+        results: list[int] = []
+        for start in range(0, len(requests), _BATCH):
+            results += self._batch(requests[start : start + _BATCH])
+        return results
+
+    def request(self, request: Request, what: str) -> None:
+        """One request that must succeed; `what` names it in the KernelError."""
+        code = self.transact([request])[0]
+        if code:
+            raise KernelError(what, code)
+
+    def dump(self, request: Request) -> list[tuple[int, bytes]]:
+        """All objects of a kind, as (message type, body); repeated while interrupted by a change."""
+        for _ in range(_DUMP_ATTEMPTS):
+            found = self._dump_once(request)
+            if found is not None:
+                return found
+        raise KernelError("netlink dump kept being interrupted", errno.EINTR)
+
+    def get(self, request: Request) -> tuple[int, bytes]:
+        """One object, as (message type, body). Raises KernelError with the kernel's errno."""
+        sequence = self._send([request], ack=False)
+        while True:
+            for kind, _flags, seen, body in messages(self._receive()):
+                if seen != sequence:
+                    continue
+                if kind == NLMSG_ERROR:
+                    raise KernelError("netlink get", -_ERRNO.unpack_from(body)[0])
+                return kind, bytes(body)
+
+    def _send(self, batch: Sequence[Request], *, ack: bool) -> int:
+        parts = []
+        flag = NLM_F_REQUEST | (NLM_F_ACK if ack else 0)
+        first = self._sequence + 1
+        for request in batch:
+            self._sequence += 1
+            parts.append(
+                HEADER.pack(
+                    HEADER.size + len(request.body), request.type, request.flags | flag, self._sequence, 0
+                )
+            )
+            parts.append(request.body + bytes(-len(request.body) % 4))
+        try:
+            self._socket.send(b"".join(parts))
+        except OSError as err:
+            raise KernelError("netlink send", err.errno or errno.EIO) from err
+        return first
+
+    def _receive(self) -> bytes:
+        try:
+            return self._socket.recv(_RECEIVE_BUFFER)
+        except OSError as err:
+            raise KernelError("netlink receive", err.errno or errno.EIO) from err
+
+    def _batch(self, batch: Sequence[Request]) -> list[int]:
+        first = self._send(batch, ack=True)
+        codes = [-1] * len(batch)
+        waiting = len(batch)
+        while waiting:
+            for kind, _flags, sequence, body in messages(self._receive()):
+                index = sequence - first
+                if kind == NLMSG_ERROR and 0 <= index < len(batch) and codes[index] < 0:
+                    codes[index] = -_ERRNO.unpack_from(body)[0]
+                    waiting -= 1
+        return codes
+
+    def _dump_once(self, request: Request) -> list[tuple[int, bytes]] | None:
+        sequence = self._send([Request(request.type, request.flags | NLM_F_DUMP, request.body)], ack=False)
+        found: list[tuple[int, bytes]] = []
+        interrupted = False
+        while True:
+            for kind, flags, seen, body in messages(self._receive()):
+                if seen != sequence:
+                    continue
+                interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)
+                if kind == NLMSG_DONE:
+                    return None if interrupted else found
+                if kind == NLMSG_ERROR:
+                    raise KernelError("netlink dump", -_ERRNO.unpack_from(body)[0])
+                found.append((kind, bytes(body)))

@@ -1,0 +1,228 @@
+"""The kernel's routes of ours: read back by protocol number, changed in netlink batches."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final
+
+from l3net.delta import Delta
+from l3net.errors import KernelError
+from l3net.model import Address, NextHop, Prefix, Route, RouteKind
+from l3net.naming import RTPROT_L3NET
+from l3net.shell.netlink import (
+    NLM_F_CREATE,
+    NLM_F_REPLACE,
+    Netlink,
+    Request,
+    attribute,
+    attributes,
+)
+
+RTM_NEWROUTE: Final = 24
+RTM_DELROUTE: Final = 25
+RTM_GETROUTE: Final = 26
+RT_TABLE_MAIN: Final = 254
+RTN_UNICAST: Final = 1
+RTN_BLACKHOLE: Final = 6
+
+RTA_DST: Final = 1
+RTA_OIF: Final = 4
+RTA_GATEWAY: Final = 5
+RTA_PRIORITY: Final = 6
+RTA_PREFSRC: Final = 7
+RTA_MULTIPATH: Final = 9
+RTA_TABLE: Final = 15
+RTA_VIA: Final = 18
+
+_RTMSG: Final = struct.Struct("=BBBBBBBBI")  # struct rtmsg, rtnetlink(7)
+_RTNEXTHOP: Final = struct.Struct("=HBBi")
+_U32: Final = struct.Struct("=I")
+
+RouteKey = tuple[Prefix, int]
+
+
+def _family(address: Address | Prefix) -> int:
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+def _gateway(prefix: Prefix, gateway: Address) -> bytes:
+    if prefix.version == gateway.version:
+        return attribute(RTA_GATEWAY, gateway.packed)
+    # RFC 8950: an IPv4 prefix through an IPv6 gateway
+    return attribute(RTA_VIA, struct.pack("=H", _family(gateway)) + gateway.packed)
+
+
+def encode_route(route: Route, links: dict[str, int]) -> bytes:
+    """The body of RTM_NEWROUTE or RTM_DELROUTE. Raises KernelError (ENODEV) for an unknown interface."""
+    prefix = route.prefix
+    parts = [
+        _RTMSG.pack(
+            _family(prefix),
+            prefix.prefixlen,
+            0,
+            0,
+            RT_TABLE_MAIN,
+            RTPROT_L3NET,
+            0,
+            route.kind.value,
+            0,
+        ),
+        attribute(RTA_DST, prefix.network_address.packed),
+        attribute(RTA_PRIORITY, _U32.pack(route.metric)),
+    ]
+    hops = sorted(route.next_hops, key=lambda hop: (hop.interface, hop.gateway.version, hop.gateway.packed))
+    for hop in hops:
+        if hop.interface not in links:
+            raise KernelError(f"route {prefix}: no interface {hop.interface}", errno.ENODEV)
+    if len(hops) == 1:
+        parts.append(_gateway(prefix, hops[0].gateway))
+        parts.append(attribute(RTA_OIF, _U32.pack(links[hops[0].interface])))
+    elif hops:
+        nested = b""
+        for hop in hops:
+            gateway = _gateway(prefix, hop.gateway)
+            nested += _RTNEXTHOP.pack(_RTNEXTHOP.size + len(gateway), 0, hop.weight - 1, links[hop.interface])
+            nested += gateway
+        parts.append(attribute(RTA_MULTIPATH, nested))
+    return b"".join(parts)
+
+
+def _address(packed: bytes | memoryview) -> Address:
+    return IPv4Address(bytes(packed)) if len(packed) == 4 else IPv6Address(bytes(packed))
+
+
+def decode_route(body: bytes, names: dict[int, str]) -> tuple[int, int, Route] | None:
+    """(table, protocol, route) of an RTM_NEWROUTE body; None for a kind of route we never make."""
+    family, length, _src, _tos, table, protocol, _scope, kind, _flags = _RTMSG.unpack_from(body)
+    if kind not in (RTN_UNICAST, RTN_BLACKHOLE) or family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    width = 4 if family == socket.AF_INET else 16
+    destination = bytes(width)
+    metric = 0
+    interface = ""
+    gateway: Address | None = None
+    hops: list[NextHop] = []
+    for attr, value in attributes(memoryview(body)[_RTMSG.size :]):
+        if attr == RTA_DST:
+            destination = bytes(value)
+        elif attr == RTA_PRIORITY:
+            metric = _U32.unpack(value)[0]
+        elif attr == RTA_TABLE:
+            table = _U32.unpack(value)[0]
+        elif attr == RTA_OIF:
+            interface = names.get(_U32.unpack(value)[0], "")
+        elif attr == RTA_GATEWAY:
+            gateway = _address(value)
+        elif attr == RTA_VIA:
+            gateway = _address(value[2:])
+        elif attr == RTA_MULTIPATH:
+            hops += _multipath(value, names)
+    if gateway is not None:
+        hops.append(NextHop(gateway, interface))
+    network = (IPv4Network if width == 4 else IPv6Network)((destination, length))
+    if kind == RTN_BLACKHOLE:
+        hops = []
+    return table, protocol, Route(network, frozenset(hops), RouteKind(kind), metric)
+
+
+def _multipath(value: memoryview, names: dict[int, str]) -> Iterable[NextHop]:
+    while len(value) >= _RTNEXTHOP.size:
+        length, _flags, weight, index = _RTNEXTHOP.unpack_from(value)
+        for attr, part in attributes(value[_RTNEXTHOP.size : length]):
+            if attr in (RTA_GATEWAY, RTA_VIA):
+                yield NextHop(
+                    _address(part if attr == RTA_GATEWAY else part[2:]), names.get(index, ""), weight + 1
+                )
+        value = value[(length + 3) & ~3 :]
+
+
+class KernelRoutes:
+    """ports.RouteTable on the network namespace of the thread that made it."""
+
+    def __init__(self) -> None:
+        self._netlink = Netlink()
+
+    def read(self) -> dict[RouteKey, Route]:
+        names = {index: name for name, index in links().items()}
+        found: dict[RouteKey, Route] = {}
+        for family in (socket.AF_INET, socket.AF_INET6):
+            header = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+            for _kind, body in self._netlink.dump(Request(RTM_GETROUTE, 0, header)):
+                if body[5] != RTPROT_L3NET:
+                    continue
+                decoded = decode_route(body, names)
+                if decoded is None or decoded[0] != RT_TABLE_MAIN:
+                    continue
+                route = decoded[2]
+                key = (route.prefix, route.metric)
+                before = found.get(key)
+                if (
+                    before is not None
+                ):  # IPv6 lists each next hop of a route added apart as a route of its own
+                    route = Route(route.prefix, before.next_hops | route.next_hops, route.kind, route.metric)
+                found[key] = route
+        return found
+
+    def apply(self, delta: Delta[RouteKey, Route]) -> list[KernelError]:
+        """Deletes first, then puts; a put replaces in place, so that no moment is without a route."""
+        known = links()
+        wanted: list[tuple[str, bool, Request]] = []
+        failed: list[KernelError] = []
+        for route in delta.delete.values():
+            bare = Route(route.prefix, kind=route.kind, metric=route.metric)
+            request = Request(RTM_DELROUTE, 0, encode_route(bare, known))
+            wanted.append((f"delete route {route.prefix} metric {route.metric}", True, request))
+        for route in delta.put.values():
+            try:
+                body = encode_route(route, known)
+            except KernelError as err:
+                failed.append(err)
+                continue
+            request = Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
+            wanted.append((f"put route {route.prefix} metric {route.metric}", False, request))
+        codes = self._netlink.transact([request for _, _, request in wanted])
+        for (what, deleting, _), code in zip(wanted, codes, strict=True):
+            if code and not (deleting and code in (errno.ESRCH, errno.ENOENT)):
+                failed.append(KernelError(what, code))
+        return failed
+
+    def lookup(self, address: Address) -> tuple[Address | None, str, Address | None] | None:
+        """How the kernel would reach an address: (gateway or None if on-link, interface, source address).
+
+        None when it is unreachable.
+        """
+        body = _RTMSG.pack(_family(address), address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+        try:
+            _kind, answer = self._netlink.get(
+                Request(RTM_GETROUTE, 0, body + attribute(RTA_DST, address.packed))
+            )
+        except KernelError:
+            return None
+        gateway: Address | None = None
+        source: Address | None = None
+        interface = 0
+        if answer[7] != RTN_UNICAST:
+            return None
+        for attr, value in attributes(memoryview(answer)[_RTMSG.size :]):
+            if attr == RTA_GATEWAY:
+                gateway = _address(value)
+            elif attr == RTA_VIA:
+                gateway = _address(value[2:])
+            elif attr == RTA_OIF:
+                interface = _U32.unpack(value)[0]
+            elif attr == RTA_PREFSRC:
+                source = _address(value)
+        names = {index: name for name, index in links().items()}
+        return gateway, names.get(interface, ""), source
+
+    def close(self) -> None:
+        self._netlink.close()
+
+
+def links() -> dict[str, int]:
+    """Interface indexes by name, in this thread's namespace."""
+    return {name: index for index, name in socket.if_nameindex()}
