@@ -1,0 +1,179 @@
+"""Turns the wanted Adj-RIB-Out of each peer into lines for ExaBGP, a few at a time.
+
+Withdrawals overtake announcements, a line carries up to a hundred prefixes of one next hop and set of
+attributes, and only a small window of lines is ever unanswered: a change waits behind a few lines, not behind
+a burst. Nothing is announced to a session that is not established (ExaBGP drops reloads when it holds routes
+for one). The End-of-RIB of a family follows when all of the family has been said (RFC 4724 section 4.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from l3net.bgp.commands import PREFIXES_PER_LINE, announce, end_of_rib, withdraw
+from l3net.bgp.path import Path
+from l3net.bgp.sessions import Session
+from l3net.model import Address, Family, Prefix
+
+#: Lines sent and not answered yet. Two keep ExaBGP busy and let a single change wait some 20 ms in a burst.
+WINDOW = 2
+
+
+@dataclass(slots=True)
+class _Peer:
+    session: Session
+    wanted: Mapping[Prefix, Path] = field(default_factory=dict)
+    said: dict[Prefix, Path | None] = field(default_factory=dict)  # None: ExaBGP holds it, attributes unknown
+    to_withdraw: dict[Prefix, None] = field(default_factory=dict)
+    to_announce: dict[Prefix, Path] = field(default_factory=dict)
+    end_of_rib: set[Family] = field(default_factory=set)
+    established: bool = False
+
+
+class Announcer:
+    """One for all peers. The caller sends `next_lines()` and reports `answered()`."""
+
+    def __init__(self) -> None:
+        self._peers: dict[Address, _Peer] = {}
+        self._unanswered = 0
+
+    def reset(self) -> None:
+        """A new connection to ExaBGP: nothing is known of what it holds until `holds` and `up` tell."""
+        self._unanswered = 0
+        for peer in self._peers.values():
+            peer.established = False
+            peer.said.clear()
+            peer.to_withdraw.clear()
+            peer.to_announce.clear()
+            peer.end_of_rib.clear()
+
+    def set_sessions(self, sessions: Mapping[Address, Session]) -> None:
+        for address in [gone for gone in self._peers if gone not in sessions]:
+            del self._peers[address]
+        for address, session in sessions.items():
+            if address in self._peers:
+                self._peers[address].session = session
+            else:
+                self._peers[address] = _Peer(session)
+
+    def holds(self, address: Address, prefixes: Iterable[Prefix]) -> None:
+        """What ExaBGP says it already announces to a peer."""
+        peer = self._peers.get(address)
+        if peer is not None:
+            for prefix in prefixes:
+                peer.said.setdefault(prefix, None)
+
+    def want(self, address: Address, wanted: Mapping[Prefix, Path]) -> None:
+        """The Adj-RIB-Out the peer shall have."""
+        peer = self._peers.get(address)
+        if peer is None:
+            return
+        peer.wanted = wanted
+        if peer.established:
+            self._compare(peer)
+
+    def up(self, address: Address, *, fresh: bool) -> None:
+        """The session is established. `fresh`: it came up now, so all is said again and End-of-RIB is due."""
+        peer = self._peers.get(address)
+        if peer is None:
+            return
+        peer.established = True
+        if fresh:
+            peer.said = dict.fromkeys(peer.said)
+            peer.end_of_rib = set(peer.session.families)
+        self._compare(peer)
+
+    def down(self, address: Address) -> None:
+        """The session ended. ExaBGP keeps what it was told and says it again when the session is back."""
+        peer = self._peers.get(address)
+        if peer is not None:
+            peer.established = False
+            peer.to_announce.clear()
+            peer.to_withdraw.clear()
+            peer.end_of_rib.clear()
+
+    def established(self, address: Address) -> bool:
+        peer = self._peers.get(address)
+        return peer is not None and peer.established
+
+    def answered(self) -> None:
+        """ExaBGP answered one of our lines."""
+        self._unanswered = max(0, self._unanswered - 1)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits to be said and nothing is unanswered."""
+        return self._unanswered == 0 and not any(
+            peer.to_announce or peer.to_withdraw or peer.end_of_rib for peer in self._peers.values()
+        )
+
+    def announced(self, address: Address) -> int:
+        """How many prefixes the peer has been told."""
+        peer = self._peers.get(address)
+        return len(peer.said) if peer is not None else 0
+
+    def next_lines(self) -> list[str]:
+        """As many lines as the window allows."""
+        lines: list[str] = []
+        while self._unanswered < WINDOW:
+            line = self._next()
+            if line is None:
+                break
+            lines.append(line)
+            self._unanswered += 1
+        return lines
+
+    def _compare(self, peer: _Peer) -> None:
+        peer.to_withdraw = {prefix: None for prefix in peer.said if prefix not in peer.wanted}
+        peer.to_announce = {
+            prefix: path
+            for prefix, path in peer.wanted.items()
+            if prefix not in peer.said or peer.said[prefix] != path
+        }
+
+    def _next(self) -> str | None:
+        """The next line: any peer's withdrawals, then the smallest backlog of announcements, then End-of-RIB."""
+        ready = [peer for peer in self._peers.values() if peer.established]
+        for peer in ready:
+            if peer.to_withdraw:
+                return _withdraw(peer)
+        waiting = [peer for peer in ready if peer.to_announce]
+        if waiting:
+            return _announce(min(waiting, key=lambda peer: len(peer.to_announce)))
+        for peer in ready:
+            if peer.end_of_rib:
+                return end_of_rib(peer.session.peer_address, peer.end_of_rib.pop())
+        return None
+
+
+def _withdraw(peer: _Peer) -> str:
+    version = next(iter(peer.to_withdraw)).version
+    batch: list[Prefix] = []
+    for prefix in peer.to_withdraw:
+        if prefix.version == version:
+            batch.append(prefix)
+            if len(batch) == PREFIXES_PER_LINE:
+                break
+    for prefix in batch:
+        del peer.to_withdraw[prefix]
+        peer.said.pop(prefix, None)
+    return withdraw(peer.session, batch)
+
+
+def _announce(peer: _Peer) -> str:
+    first = next(iter(peer.to_announce.values()))
+    batch: list[Path] = []
+    for path in peer.to_announce.values():
+        if (
+            path.next_hop == first.next_hop
+            and path.prefix.version == first.prefix.version
+            and path.attributes == first.attributes
+        ):
+            batch.append(path)
+            if len(batch) == PREFIXES_PER_LINE:
+                break
+    for path in batch:
+        del peer.to_announce[path.prefix]
+        peer.said[path.prefix] = path
+    return announce(peer.session, first.next_hop, first.attributes, [path.prefix for path in batch])

@@ -1,0 +1,190 @@
+"""Adj-RIB-In of every peer and the decision process over them (RFC 4271 section 9.1).
+
+Deviations from the RFC, all meant: no IGP metric step, since next hops are resolved on connected or static
+routes; MED is compared between paths from the same neighbouring AS only and a missing one is 0; paths equal
+up to the router-ID step are all used (ECMP), also with different AS_PATHs of equal length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+from l3net.bgp.path import Path
+from l3net.bgp.sessions import Session
+from l3net.bgp.verdict import Judgement, Verdict
+from l3net.model import Address, Family, Prefix
+
+DEFAULT_LOCAL_PREFERENCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A path as it came, what policy said of it, and the path after policy."""
+
+    raw: Path
+    judgement: Judgement
+    path: Path
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An accepted path with what the decision process looks at."""
+
+    path: Path
+    session: Session
+
+
+Judge = Callable[[Session, Path], tuple[Judgement, Path]]
+
+
+def preference(candidate: Candidate) -> tuple[int, int, int, int]:
+    """Steps of RFC 4271 section 9.1.2.2 before MED; smaller is better."""
+    attributes = candidate.path.attributes
+    local = attributes.local_preference
+    return (
+        -(local if local is not None else DEFAULT_LOCAL_PREFERENCE),
+        attributes.as_path_length,
+        int(attributes.origin),
+        0 if candidate.session.external else 1,
+    )
+
+
+def best_paths(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """The paths to use, best first; more than one when they are equally good (ECMP)."""
+    ranked = list(candidates)
+    if not ranked:
+        return ()
+    top = min(map(preference, ranked))
+    equal = [candidate for candidate in ranked if preference(candidate) == top]
+    lowest: dict[int, int] = {}
+    for candidate in equal:  # section 9.1.2.2 c
+        neighbour = _neighbour_as(candidate)
+        med = candidate.path.attributes.med or 0
+        lowest[neighbour] = min(med, lowest.get(neighbour, med))
+    equal = [
+        candidate
+        for candidate in equal
+        if (candidate.path.attributes.med or 0) == lowest[_neighbour_as(candidate)]
+    ]
+    equal.sort(
+        key=lambda candidate: (candidate.session.peer_address.version, int(candidate.session.peer_address))
+    )
+    return tuple(equal)
+
+
+def _neighbour_as(candidate: Candidate) -> int:
+    as_path = candidate.path.attributes.as_path
+    return as_path[0] if as_path else candidate.session.local_as
+
+
+class LocRib:
+    """What the peers announced, by peer and prefix. Every change answers with the prefixes it touched."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._sessions: dict[Address, Session] = {}
+        self._received: dict[Address, dict[Prefix, Received]] = {}
+        self._peers_of: dict[Prefix, set[Address]] = {}
+
+    def set_sessions(self, sessions: Mapping[Address, Session]) -> set[Prefix]:
+        """Take over the sessions of now; paths of a peer that is no longer one are dropped."""
+        touched: set[Prefix] = set()
+        for address in [gone for gone in self._received if gone not in sessions]:
+            touched |= self.drop(address)
+        self._sessions = dict(sessions)
+        return touched
+
+    def rejudge(self, judge: Judge) -> set[Prefix]:
+        """Policy changed: ask it again about every path."""
+        self._judge = judge
+        touched: set[Prefix] = set()
+        for address, table in self._received.items():
+            session = self._sessions[address]
+            for prefix, entry in table.items():
+                judgement, path = judge(session, entry.raw)
+                if (judgement, path) != (entry.judgement, entry.path):
+                    table[prefix] = Received(entry.raw, judgement, path, entry.stale)
+                    touched.add(prefix)
+        return touched
+
+    def announce(self, peer: Address, paths: Iterable[Path]) -> set[Prefix]:
+        session = self._sessions.get(peer)
+        if session is None:
+            return set()
+        table = self._received.setdefault(peer, {})
+        touched: set[Prefix] = set()
+        for raw in paths:
+            before = table.get(raw.prefix)
+            if before is not None and before.raw == raw:
+                if before.stale:
+                    table[raw.prefix] = Received(raw, before.judgement, before.path)
+                continue
+            judgement, path = self._judge(session, raw)
+            table[raw.prefix] = Received(raw, judgement, path)
+            self._peers_of.setdefault(raw.prefix, set()).add(peer)
+            touched.add(raw.prefix)
+        return touched
+
+    def withdraw(self, peer: Address, prefixes: Iterable[Prefix]) -> set[Prefix]:
+        table = self._received.get(peer, {})
+        touched = {prefix for prefix in prefixes if table.pop(prefix, None) is not None}
+        for prefix in touched:
+            self._forget(prefix, peer)
+        return touched
+
+    def drop(self, peer: Address) -> set[Prefix]:
+        """The peer and all its paths are gone."""
+        touched = set(self._received.pop(peer, {}))
+        for prefix in touched:
+            self._forget(prefix, peer)
+        return touched
+
+    def mark_stale(self, peer: Address) -> None:
+        """Keep the peer's paths until they are heard again or swept (RFC 4724 section 4.2)."""
+        table = self._received.get(peer, {})
+        for prefix, entry in table.items():
+            table[prefix] = Received(entry.raw, entry.judgement, entry.path, stale=True)
+
+    def sweep(self, peer: Address, family: Family) -> set[Prefix]:
+        """Drop the peer's paths of a family that are still stale."""
+        table = self._received.get(peer, {})
+        gone = [prefix for prefix, entry in table.items() if entry.stale and prefix.version == family.value]
+        return self.withdraw(peer, gone)
+
+    def best(self, prefix: Prefix) -> tuple[Candidate, ...]:
+        """The paths to use for a prefix, best first."""
+        candidates = []
+        for peer in self._peers_of.get(prefix, ()):
+            entry = self._received[peer][prefix]
+            if entry.judgement.verdict is Verdict.ACCEPTED:
+                candidates.append(Candidate(entry.path, self._sessions[peer]))
+        return best_paths(candidates)
+
+    def prefixes(self) -> Iterator[Prefix]:
+        return iter(self._peers_of)
+
+    def received(self, peer: Address) -> Mapping[Prefix, Received]:
+        """The peer's Adj-RIB-In, refused paths included."""
+        return self._received.get(peer, {})
+
+    def counts(self, peer: Address) -> tuple[int, int]:
+        """(paths received, paths accepted) of a peer."""
+        table = self._received.get(peer, {})
+        accepted = sum(entry.judgement.verdict is Verdict.ACCEPTED for entry in table.values())
+        return len(table), accepted
+
+    def _forget(self, prefix: Prefix, peer: Address) -> None:
+        peers = self._peers_of.get(prefix)
+        if peers is not None:
+            peers.discard(peer)
+            if not peers:
+                del self._peers_of[prefix]
+
+
+def prefix_order(prefix: Prefix) -> tuple[int, int, int]:
+    """IPv4 before IPv6, then by address and length."""
+    version = 4 if isinstance(prefix, IPv4Network) else 6
+    return version, int(prefix.network_address), prefix.prefixlen

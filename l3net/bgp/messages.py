@@ -1,0 +1,276 @@
+"""What ExaBGP 5.0.15 says, as values: bytes in, messages out, no socket.
+
+A line that cannot be read is counted and dropped; it never stops the stream.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
+from typing import Any, TypeAlias
+
+from l3net.bgp.path import Attributes, Origin, Path
+from l3net.model import Address, Community, Family, Prefix
+
+#: A line longer than this is no message of ExaBGP's (an UPDATE of 64 KiB is some 600 KiB of JSON).
+LONGEST_LINE = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command was queued (not yet sent)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A command was refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """A session's state: `up`, `down` or `connected`; `reason` with `down`."""
+
+    peer: Address
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The peer's OPEN. `graceful_restart` is its restart time in seconds, None without the capability."""
+
+    peer: Address
+    hold_time: int
+    router_id: str
+    graceful_restart: int | None
+    restarting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """An UPDATE: paths announced and prefixes withdrawn."""
+
+    peer: Address
+    announced: tuple[Path, ...]
+    withdrawn: tuple[Prefix, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfRib:
+    peer: Address
+    family: Family
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Demarcation of an enhanced route refresh (RFC 7313): `begin`, `end`, or a peer's `query`."""
+
+    peer: Address
+    family: Family
+    subtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notified:
+    """A NOTIFICATION (RFC 4271 section 4.5); `received` False means we sent it."""
+
+    peer: Address
+    code: int
+    subcode: int
+    received: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbors:
+    """Answer to `show neighbor json`: whether each configured peer is established."""
+
+    established: Mapping[Address, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """One line of the answer to `show adj-rib out json`."""
+
+    peer: Address
+    prefix: Prefix
+
+
+Message: TypeAlias = (
+    Done | Failed | StateChanged | Opened | Updated | EndOfRib | Refresh | Notified | Neighbors | Announced
+)
+
+
+class LineBuffer:
+    """Bytes in, whole lines out."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self.dropped = 0
+
+    def receive(self, data: bytes) -> list[bytes]:
+        self._rest += data
+        if b"\n" not in data:
+            if len(self._rest) > LONGEST_LINE:
+                self._rest.clear()
+                self.dropped += 1
+            return []
+        *lines, rest = bytes(self._rest).split(b"\n")
+        self._rest = bytearray(rest)
+        return lines
+
+
+class Decoder:
+    """Lines into messages; `undecodable` counts those that are none."""
+
+    def __init__(self) -> None:
+        self.undecodable = 0
+
+    def decode(self, line: bytes) -> Message | None:
+        line = line.strip()
+        if not line:
+            return None
+        if line == b"done":
+            return Done()
+        if line == b"error":
+            return Failed()
+        if not line.startswith((b"{", b"[")):
+            return None  # for example `reload in progress`
+        try:
+            return _message(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            self.undecodable += 1
+            return None
+
+
+def _message(value: Any) -> Message | None:
+    if isinstance(value, list):
+        return Neighbors(
+            {
+                _address(entry["peer"]["address"]): entry["state"] == "up"
+                for entry in value
+                if entry.get("peer")
+            }
+        )
+    if "type" not in value:
+        if "route" in value:
+            return Announced(_address(value["peer"]["address"]), _prefix(value["route"]["nlri"]["prefix"]))
+        return None
+    kind = value["type"]
+    neighbor = value.get("neighbor")
+    if not isinstance(neighbor, dict):
+        return None
+    peer = _address(neighbor["address"]["peer"])
+    match kind:
+        case "update":
+            return _update(peer, neighbor["message"])
+        case "state":
+            return StateChanged(peer, str(neighbor["state"]), str(neighbor.get("reason", "")))
+        case "open" if neighbor.get("direction") == "receive":
+            return _open(peer, neighbor["open"])
+        case "notification":
+            notification = neighbor["notification"]
+            return Notified(
+                peer,
+                int(notification["code"]),
+                int(notification["subcode"]),
+                neighbor.get("direction") == "receive",
+            )
+        case "refresh":
+            refresh = neighbor["route-refresh"]
+            family = _family(refresh["afi"])
+            return Refresh(peer, family, str(refresh["subtype"])) if family else None
+        case _:
+            return None
+
+
+def _open(peer: Address, message: Mapping[str, Any]) -> Opened:
+    restart: int | None = None
+    restarting = False
+    for capability in message.get("capabilities", {}).values():
+        if capability.get("name") == "graceful restart":
+            restart = int(capability["time"])
+            # ExaBGP 5.0.15 swaps the names of the flags: the restart bit is shown as `forwarding`.
+            restarting = "forwarding" in capability.get("restart-flags", ())
+    return Opened(peer, int(message["hold_time"]), str(message["router_id"]), restart, restarting)
+
+
+def _update(peer: Address, message: Mapping[str, Any]) -> Message | None:
+    if "eor" in message:
+        family = _family(message["eor"]["afi"])
+        return EndOfRib(peer, family) if family else None
+    update = message["update"]
+    withdrawn = tuple(
+        _prefix(entry["nlri"])
+        for name, entries in update.get("withdraw", {}).items()
+        if name.endswith(" unicast")
+        for entry in entries
+    )
+    announced: dict[Prefix, Path] = {}
+    announcements = update.get("announce", {})
+    if announcements:
+        attributes = _attributes(update.get("attribute", {}))
+        for name, by_hop in announcements.items():
+            if name.endswith(" unicast"):
+                for path in _paths(by_hop, attributes):
+                    announced.setdefault(path.prefix, path)
+    return Updated(peer, tuple(announced.values()), withdrawn)
+
+
+def _paths(by_hop: Mapping[str, Any], attributes: Attributes) -> Iterator[Path]:
+    """Paths by next hop. A 32-byte IPv6 next hop (RFC 2545 section 3) lists each prefix twice: global first."""
+    hops = sorted(
+        ((_address(hop), entries) for hop, entries in by_hop.items()), key=lambda pair: pair[0].is_link_local
+    )
+    for hop, entries in hops:
+        for entry in entries:
+            yield Path(_prefix(entry["nlri"]), hop, attributes)
+
+
+def _attributes(raw: Mapping[str, Any]) -> Attributes:
+    as_path: list[int] = []
+    length = 0
+    segments = raw.get("as-path", {})
+    for segment in segments.values():
+        numbers = [int(number) for number in segment["value"]]
+        as_path += numbers
+        if segment["element"] == "as-set":
+            length += 1
+        elif (
+            segment["element"] == "as-sequence"
+        ):  # confederation segments do not count (RFC 5065 section 5.3)
+            length += len(numbers)
+    communities = frozenset(
+        Community(tuple(int(part) for part in parts))
+        for name in ("community", "large-community")
+        for parts in raw.get(name, ())
+        if isinstance(parts, list)
+    )
+    preference = raw.get("local-preference")
+    med = raw.get("med")
+    return Attributes(
+        origin=_ORIGINS.get(raw.get("origin", "incomplete"), Origin.INCOMPLETE),
+        as_path=tuple(as_path),
+        as_path_length=length,
+        local_preference=int(preference) if preference is not None else None,
+        med=int(med) if med is not None else None,
+        communities=communities,
+    )
+
+
+_ORIGINS = {"igp": Origin.IGP, "egp": Origin.EGP, "incomplete": Origin.INCOMPLETE}
+
+
+def _family(afi: object) -> Family | None:
+    return {"ipv4": Family.IPV4, "ipv6": Family.IPV6}.get(str(afi))
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> Address:
+    return ip_address(text)
+
+
+def _prefix(text: str) -> Prefix:
+    return ip_network(text)

@@ -1,0 +1,50 @@
+"""BGP paths and their attributes (RFC 4271 section 5)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from l3net.model import Address, Community, Prefix
+
+
+class Origin(enum.IntEnum):
+    """ORIGIN, lower is preferred (RFC 4271 section 9.1.2.2 b)."""
+
+    IGP = 0
+    EGP = 1
+    INCOMPLETE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """Path attributes, shared by all prefixes of an UPDATE.
+
+    `as_path` is flat, nearest AS first; `as_path_length` counts an AS_SET as one (RFC 4271
+    section 9.1.2.2 a).
+    None for `local_preference` and `med` means that the attribute is absent.
+    """
+
+    origin: Origin = Origin.IGP
+    as_path: tuple[int, ...] = ()
+    as_path_length: int = field(default=-1)
+    local_preference: int | None = None
+    med: int | None = None
+    communities: frozenset[Community] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.as_path_length < 0:
+            object.__setattr__(self, "as_path_length", len(self.as_path))
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One way to a prefix, as announced by us or learned from a peer."""
+
+    prefix: Prefix
+    next_hop: Address
+    attributes: Attributes = Attributes()
+
+
+def community_order(community: Community) -> tuple[int, ...]:
+    return community.parts

@@ -1,0 +1,184 @@
+"""Import and export policy: filters (RFC 8212 in spirit), then the refusals that protect the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Network
+
+from l3net.bgp.path import Attributes, Path
+from l3net.bgp.sessions import Session
+from l3net.bgp.verdict import ACCEPTED, Judgement, Verdict
+from l3net.model import (
+    Action,
+    Address,
+    BgpFilter,
+    ClusterState,
+    FilterRule,
+    ImportPolicy,
+    Operations,
+    Prefix,
+    PrefixOperator,
+)
+
+
+def contains(outer: Prefix, inner: Prefix) -> bool:
+    """Whether `inner` equals `outer` or lies inside it; False across families."""
+    if isinstance(outer, IPv4Network):
+        return isinstance(inner, IPv4Network) and inner.subnet_of(outer)
+    return isinstance(inner, IPv6Network) and inner.subnet_of(outer)
+
+
+def rule_matches(rule: FilterRule, path: Path, *, external: bool) -> bool:
+    """Whether every condition the rule names holds for the path."""
+    prefix = path.prefix
+    if rule.cidr is not None:
+        if rule.cidr.version != prefix.version:
+            return False
+        match rule.operator:
+            case PrefixOperator.EQUAL:
+                matched = prefix == rule.cidr
+            case PrefixOperator.NOT_EQUAL:
+                matched = prefix != rule.cidr
+            case PrefixOperator.IN:
+                matched = contains(rule.cidr, prefix)
+            case PrefixOperator.NOT_IN:
+                matched = not contains(rule.cidr, prefix)
+        if not matched:
+            return False
+    if rule.min_length is not None and prefix.prefixlen < rule.min_length:
+        return False
+    if rule.max_length is not None and prefix.prefixlen > rule.max_length:
+        return False
+    if rule.external is not None and rule.external is not external:
+        return False
+    if not rule.communities <= path.attributes.communities:
+        return False
+    return path.attributes.as_path[: len(rule.as_path_prefix)] == rule.as_path_prefix
+
+
+def apply_operations(attributes: Attributes, operations: Operations) -> Attributes:
+    """The attributes after an accepting rule's operations."""
+    if operations == Operations():
+        return attributes
+    return replace(
+        attributes,
+        communities=attributes.communities | operations.add_communities,
+        as_path=operations.prepend + attributes.as_path,
+        as_path_length=len(operations.prepend) + attributes.as_path_length,
+        local_preference=(
+            operations.local_preference
+            if operations.local_preference is not None
+            else attributes.local_preference
+        ),
+        med=operations.med if operations.med is not None else attributes.med,
+    )
+
+
+def run_filters(
+    filters: Mapping[str, BgpFilter], session: Session, path: Path, *, importing: bool
+) -> tuple[Judgement, Path]:
+    """Ordered filters of ordered rules; the first rule that matches ends the search. No match accepts."""
+    for name in session.filters:
+        declared = filters.get(name)
+        if declared is None:
+            return Judgement(Verdict.FILTERED, name), path
+        for rule in declared.imports if importing else declared.exports:
+            if not rule_matches(rule, path, external=session.external):
+                continue
+            if rule.action is Action.REJECT:
+                return Judgement(Verdict.FILTERED, name), path
+            return ACCEPTED, replace(path, attributes=apply_operations(path.attributes, rule.operations))
+    return ACCEPTED, path
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """What no peer may take from this node: computed once for many paths."""
+
+    policy: ImportPolicy
+    own_addresses: frozenset[Address]
+    own_blocks: tuple[Prefix, ...]
+    service_ranges: tuple[Prefix, ...]
+    service_addresses: frozenset[Address]
+    connected: tuple[Prefix, ...]  # subnets of this node's links
+    node_addresses: frozenset[Address]  # of the other nodes
+    mesh_prefixes: Mapping[Address, frozenset[Prefix]]  # what each node may announce over the mesh
+
+    @staticmethod
+    def of(state: ClusterState, me: str, connected: tuple[Prefix, ...], own: frozenset[Address]) -> Protected:
+        """`connected` and `own` are the subnets and addresses of this node's links, the pod bridge apart."""
+        node = state.nodes.get(me)
+        configuration = state.configuration
+        addresses: set[Address] = set()
+        for service in state.services.values():
+            addresses.update(service.cluster_ips, service.external_ips, service.load_balancer_ips)
+        advertise = configuration.advertise
+        ranges = (
+            *configuration.service_cidrs,
+            *advertise.cluster_ips.cidrs,
+            *advertise.external_ips.cidrs,
+            *advertise.load_balancer_ips.cidrs,
+        )
+        others = [other for other in state.nodes.values() if other.name != me]
+        return Protected(
+            policy=configuration.imports,
+            own_addresses=own | frozenset(node.addresses if node else ()),
+            own_blocks=node.blocks if node else (),
+            service_ranges=ranges,
+            service_addresses=frozenset(addresses),
+            connected=connected,
+            node_addresses=frozenset(address for other in others for address in other.addresses),
+            mesh_prefixes={
+                address: frozenset((*other.blocks, *advertise.networks))
+                for other in others
+                for address in other.addresses
+            },
+        )
+
+
+def judge_import(
+    protected: Protected, filters: Mapping[str, BgpFilter], session: Session, path: Path
+) -> tuple[Judgement, Path]:
+    """Whether a learned path may be used, and the path after the filters' operations.
+
+    The refusals come first and no filter lifts them: they keep a peer, careless or hostile, from drawing
+    this node's own traffic. Only BGPConfiguration.spec.import widens them.
+    """
+    verdict = _refusal(protected, session, path)
+    if verdict is not None:
+        return Judgement(verdict), path
+    return run_filters(filters, session, path, importing=True)
+
+
+def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | None:
+    prefix, attributes = path.prefix, path.attributes
+    if session.local_as in attributes.as_path:  # RFC 4271 section 9.1.2
+        return Verdict.OWN_AS
+    hop = path.next_hop
+    if hop in protected.own_addresses or hop == session.local_address:
+        return Verdict.NEXT_HOP_SELF
+    if hop.is_unspecified or hop.is_loopback or hop.is_multicast:
+        return Verdict.NEXT_HOP_INVALID
+    if session.mesh:  # a node speaks for its own blocks and for nothing else
+        known = protected.mesh_prefixes.get(session.peer_address, frozenset())
+        return None if prefix in known and prefix not in protected.own_blocks else Verdict.NOT_OF_NODE
+    if prefix.prefixlen == 0:
+        return None if protected.policy.default_route else Verdict.DEFAULT_ROUTE
+    network = prefix.network_address
+    if network.is_loopback or network.is_multicast or network.is_link_local or network.is_unspecified:
+        return Verdict.MARTIAN
+    if any(contains(block, prefix) for block in protected.own_blocks):
+        return Verdict.OWN_BLOCK
+    if any(contains(ours, prefix) for ours in protected.service_ranges) or (
+        prefix.num_addresses == 1 and network in protected.service_addresses
+    ):
+        return Verdict.SERVICE_CIDR
+    if not protected.policy.node_subnets:
+        if any(contains(subnet, prefix) for subnet in protected.connected):
+            return Verdict.NODE_SUBNET
+        if any(address in prefix for address in protected.node_addresses):
+            return Verdict.NODE_SUBNET
+    elif prefix.num_addresses == 1 and network in protected.own_addresses:
+        return Verdict.NODE_SUBNET
+    return None

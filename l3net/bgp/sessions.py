@@ -1,0 +1,278 @@
+"""Which BGP sessions this node holds, out of the declared peers and the node-to-node mesh."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from l3net.model import (
+    Address,
+    BgpPeer,
+    ClusterState,
+    Family,
+    NextHopMode,
+    Node,
+    ObjectName,
+    Secret,
+    SecretKey,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One BGP session, complete: everything ExaBGP and the policy need to know. Times are in seconds."""
+
+    name: str  # BGPPeer's name, or mesh:NODE
+    peer_address: Address
+    peer_as: int
+    local_address: Address
+    local_as: int
+    router_id: IPv4Address
+    families: frozenset[Family]
+    next_hops: Mapping[Family, Address] = field(hash=False, default_factory=dict)
+    port: int = 179
+    listen_port: int = 179
+    hold_time: int = 90
+    graceful_restart: int = 120
+    passive: bool = False
+    listen: bool = False
+    gtsm: bool = False
+    multihop: int | None = None
+    password: bytes | None = field(default=None, repr=False)
+    source_interface: str | None = None
+    next_hop_mode: NextHopMode = NextHopMode.SELF
+    filters: tuple[str, ...] = ()
+
+    @property
+    def external(self) -> bool:
+        """Whether the session is eBGP."""
+        return self.peer_as != self.local_as
+
+    @property
+    def mesh(self) -> bool:
+        return self.name.startswith("mesh:")
+
+
+class Unusable(enum.Enum):
+    """Why a declared peer has no session. The value is what the operator sees."""
+
+    NO_LOCAL_ADDRESS = "noLocalAddress"
+    MISSING_SECRET = "missingSecret"  # noqa: S105 - a reason, not a password
+    DUPLICATE_ADDRESS = "duplicateAddress"
+    OWN_ADDRESS = "ownAddress"
+    NO_AS_NUMBER = "noASNumber"
+    MISSING_FILTER = "missingFilter"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A declared peer that cannot have a session, and why."""
+
+    name: str
+    reason: Unusable
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"peer {self.name}: {self.reason.value}{': ' + self.detail if self.detail else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Sessions by peer address, and the peers that have none."""
+
+    by_address: Mapping[Address, Session]
+    refusals: tuple[Refusal, ...]
+
+
+#: The source address the kernel would use towards an address, and all addresses of that interface.
+SourceLookup = Callable[[Address], tuple[Address, tuple[Address, ...]] | None]
+
+
+def family_of(address: Address) -> Family:
+    return Family.IPV4 if address.version == 4 else Family.IPV6
+
+
+def router_id(node: Node) -> IPv4Address:
+    """The node's first IPv4 address; on an IPv6-only node 32 bits derived from its name (RFC 6286)."""
+    for address in node.addresses:
+        if isinstance(address, IPv4Address):
+            return address
+    digest = hashlib.sha256(node.name.encode()).digest()
+    return IPv4Address(int.from_bytes(digest[:4], "big") | 1)
+
+
+def node_as_number(state: ClusterState, node: Node) -> int:
+    return node.as_number if node.as_number is not None else state.configuration.as_number
+
+
+def sessions(state: ClusterState, me: str, source: SourceLookup) -> Sessions:
+    """The sessions of node `me`. Explicit peers come before the mesh; one session for one address."""
+    node = state.nodes.get(me)
+    if node is None:
+        return Sessions({}, ())
+    found: dict[Address, Session] = {}
+    refusals: list[Refusal] = []
+    for peer in sorted(state.peers.values(), key=lambda peer: peer.name):
+        if not _applies(peer, node):
+            continue
+        for name, address, as_number in _far_ends(state, peer, node):
+            result = _explicit(state, node, peer, name, address, as_number, source)
+            if isinstance(result, Refusal):
+                refusals.append(result)
+            elif address in found:
+                refusals.append(
+                    Refusal(name, Unusable.DUPLICATE_ADDRESS, f"{address} is {found[address].name}")
+                )
+            else:
+                found[address] = result
+    if state.configuration.mesh:
+        for other in sorted(state.nodes.values(), key=lambda other: other.name):
+            if other.name == me:
+                continue
+            for address in _one_of_each_family(other.addresses):
+                if address in found:
+                    continue  # an explicit peer beats the mesh
+                session = _mesh(state, node, other, address, source)
+                if isinstance(session, Refusal):
+                    refusals.append(session)
+                else:
+                    found[address] = session
+    return Sessions(found, tuple(refusals))
+
+
+def _applies(peer: BgpPeer, node: Node) -> bool:
+    return (not peer.nodes or node.name in peer.nodes) and peer.node_selector.matches(node.labels)
+
+
+def _one_of_each_family(addresses: tuple[Address, ...]) -> list[Address]:
+    first: dict[Family, Address] = {}
+    for address in addresses:
+        first.setdefault(family_of(address), address)
+    return list(first.values())
+
+
+def _far_ends(state: ClusterState, peer: BgpPeer, node: Node) -> list[tuple[str, Address, int | None]]:
+    if peer.address is not None:
+        return [(peer.name, peer.address, peer.as_number)]
+    ends: list[tuple[str, Address, int | None]] = []
+    for other in sorted(state.nodes.values(), key=lambda other: other.name):
+        if (
+            other.name != node.name
+            and peer.peer_selector is not None
+            and peer.peer_selector.matches(other.labels)
+        ):
+            as_number = peer.as_number if peer.as_number is not None else node_as_number(state, other)
+            ends += [
+                (f"{peer.name}/{other.name}", address, as_number)
+                for address in _one_of_each_family(other.addresses)
+                if any(mine.version == address.version for mine in node.addresses)
+            ]
+    return ends
+
+
+def _explicit(
+    state: ClusterState,
+    node: Node,
+    peer: BgpPeer,
+    name: str,
+    address: Address,
+    as_number: int | None,
+    source: SourceLookup,
+) -> Session | Refusal:
+    configuration = state.configuration
+    if as_number is None:
+        return Refusal(name, Unusable.NO_AS_NUMBER)
+    if address in node.addresses:
+        return Refusal(name, Unusable.OWN_ADDRESS, str(address))
+    for wanted in peer.filters:
+        if wanted not in state.filters:
+            # Without its filter a peer would import and export too much: no session is the safe state.
+            return Refusal(name, Unusable.MISSING_FILTER, wanted)
+    password: bytes | None = None
+    if peer.password is not None:
+        password = _secret(state.secrets, peer.password)
+        if password is None:  # never fall back to no password
+            return Refusal(name, Unusable.MISSING_SECRET, f"{peer.password.secret}[{peer.password.key}]")
+    looked_up = source(address)
+    local = peer.local_address or (looked_up[0] if looked_up else None)
+    if local is None or local.version != address.version:
+        return Refusal(name, Unusable.NO_LOCAL_ADDRESS, f"no route to {address}")
+    siblings = looked_up[1] if looked_up else ()
+    families = peer.families or frozenset({family_of(address)})
+    selected = peer.peer_selector is not None
+    return Session(
+        name=name,
+        peer_address=address,
+        peer_as=as_number,
+        local_address=local,
+        local_as=node_as_number(state, node),
+        router_id=router_id(node),
+        families=families,
+        next_hops=_next_hops(node, local, siblings, families),
+        port=peer.port,
+        listen_port=configuration.listen_port,
+        hold_time=peer.hold_time if peer.hold_time is not None else configuration.hold_time,
+        graceful_restart=(
+            peer.graceful_restart if peer.graceful_restart is not None else configuration.graceful_restart
+        ),
+        passive=peer.passive or (selected and int(local) > int(address)),
+        listen=peer.passive or (selected and int(local) > int(address)),
+        gtsm=peer.gtsm,
+        multihop=peer.multihop,
+        password=password,
+        source_interface=peer.source_interface,
+        next_hop_mode=peer.next_hop,
+        filters=peer.filters,
+    )
+
+
+def _mesh(
+    state: ClusterState, node: Node, other: Node, address: Address, source: SourceLookup
+) -> Session | Refusal:
+    name = f"mesh:{other.name}"
+    local = next((mine for mine in node.addresses if mine.version == address.version), None)
+    if local is None:
+        return Refusal(name, Unusable.NO_LOCAL_ADDRESS, f"this node has no IPv{address.version} address")
+    looked_up = source(address)
+    configuration = state.configuration
+    passive = int(local) > int(address)  # only one side dials: both dialling collide again and again
+    families = frozenset({family_of(address)})
+    return Session(
+        name=name,
+        peer_address=address,
+        peer_as=node_as_number(state, other),
+        local_address=local,
+        local_as=node_as_number(state, node),
+        router_id=router_id(node),
+        families=families,
+        next_hops=_next_hops(node, local, looked_up[1] if looked_up else (), families),
+        port=configuration.listen_port,
+        listen_port=configuration.listen_port,
+        hold_time=configuration.hold_time,
+        graceful_restart=configuration.graceful_restart,
+        passive=passive,
+        listen=passive,
+        multihop=None if node_as_number(state, other) == node_as_number(state, node) else 64,
+    )
+
+
+def _next_hops(
+    node: Node, local: Address, siblings: tuple[Address, ...], families: frozenset[Family]
+) -> dict[Family, Address]:
+    """What we announce as next hop, by family: the session's own address, one beside it, or the node's."""
+    hops: dict[Family, Address] = {}
+    for family in families:
+        for candidate in (local, *siblings, *node.addresses):
+            if family_of(candidate) is family and not candidate.is_link_local:
+                hops[family] = candidate
+                break
+    return hops
+
+
+def _secret(secrets: Mapping[ObjectName, Secret], wanted: SecretKey) -> bytes | None:
+    secret = secrets.get(wanted.secret)
+    value = secret.values.get(wanted.key) if secret is not None else None
+    return value or None  # an empty password is no password

@@ -1,0 +1,37 @@
+"""Every answer policy can give about a path, with the words the operator sees."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Verdict(enum.Enum):
+    """Why a path is used or not. The value is the name in `l3net status` and in metrics."""
+
+    ACCEPTED = "accepted"
+    DEFAULT_ROUTE = "defaultRoute"  # refused unless BGPConfiguration.spec.import.defaultRoute
+    OWN_BLOCK = "ownBlock"
+    SERVICE_CIDR = "serviceCIDR"
+    NODE_SUBNET = "nodeSubnet"
+    NOT_OF_NODE = "notOfNode"  # over the mesh a node may announce its own blocks only
+    MARTIAN = "martian"  # loopback, link-local, multicast and the like
+    OWN_AS = "asPathLoop"  # RFC 4271 section 9.1.2: our AS is in the AS_PATH
+    NEXT_HOP_SELF = "nextHopSelf"  # RFC 4271 section 5.1.3
+    NEXT_HOP_INVALID = "nextHopInvalid"  # loopback, unspecified or multicast
+    NEXT_HOP_UNREACHABLE = "nextHopUnreachable"  # RFC 4271 section 9.1.2
+    FILTERED = "filteredBy"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict and, where a filter gave it, the filter's name."""
+
+    verdict: Verdict
+    by: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.verdict.value}:{self.by}" if self.by else self.verdict.value
+
+
+ACCEPTED = Judgement(Verdict.ACCEPTED)

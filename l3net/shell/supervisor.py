@@ -1,0 +1,111 @@
+"""The speaker process: keeps ExaBGP running with the configuration the agent writes.
+
+It outlives the agent, so that an agent restart leaves every session up. When ExaBGP ends it is started again
+at once; graceful restart (RFC 4724) keeps the routes at the peers meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from l3net.errors import ConfigError
+from l3net.naming import EXABGP_CONFIG
+
+log = logging.getLogger("l3net.speaker")
+
+#: What ExaBGP reads instead of a configuration file of its own.
+EXABGP_ENVIRONMENT = {
+    "exabgp.api.ack": "true",
+    "exabgp.api.chunk": "100",
+    "exabgp.api.cli": "false",
+    "exabgp.api.show-routes-format": "v2",
+    "exabgp.cache.attributes": "true",
+    "exabgp.daemon.drop": "false",
+    "exabgp.daemon.user": "root",
+    "exabgp.log.destination": "stderr",
+    "exabgp.log.level": "WARNING",
+    "exabgp.log.processes": "false",
+    "exabgp.log.routes": "false",
+    "exabgp.log.short": "true",
+    "exabgp.log.statistics": "false",
+    "exabgp.tcp.bind": "",
+}
+#: All ExaBGP may do as root: bind port 179, and bind a socket to an interface.
+CAPABILITIES = "-all,+net_bind_service,+net_raw"
+
+FIRST_DELAY = 0.05
+LONGEST_DELAY = 5.0
+#: An ExaBGP that ran this long was healthy: the next restart is immediate again.
+HEALTHY = 30.0
+
+
+def exabgp_argv(config: Path) -> Sequence[str]:
+    """ExaBGP in this interpreter, as root with only `CAPABILITIES` (setpriv(1) of util-linux)."""
+    argv = [sys.executable, "-P", "-m", "exabgp", "server", str(config)]
+    setpriv = shutil.which("setpriv")
+    if setpriv is None or os.getuid() != 0:
+        return argv
+    return [setpriv, "--bounding-set", CAPABILITIES, "--inh-caps", "-all", "--", *argv]
+
+
+class Supervisor:
+    """Runs until `stop`; `run` returns the exit code of the process."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._config = run_dir / EXABGP_CONFIG
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+
+    def run(self) -> int:
+        try:
+            self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._run_dir.chmod(0o700)
+        except OSError as err:
+            raise ConfigError(f"run directory {self._run_dir}: {err.strerror}") from err
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        delay = FIRST_DELAY
+        waiting = False
+        while not self._stopping:
+            if not self._config.exists():
+                if not waiting:
+                    log.info("waiting for the agent to write %s", self._config)
+                    waiting = True
+                time.sleep(0.1)
+                continue
+            waiting = False
+            started = time.monotonic()
+            code = self._run_exabgp()
+            if self._stopping:
+                break
+            lived = time.monotonic() - started
+            delay = FIRST_DELAY if lived > HEALTHY else min(delay * 2, LONGEST_DELAY)
+            log.warning("ExaBGP ended with %s after %.1f s; starting it again in %.2f s", code, lived, delay)
+            time.sleep(delay)
+        return 0
+
+    def _run_exabgp(self) -> int:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("exabgp")}
+        environment |= EXABGP_ENVIRONMENT
+        self._child = subprocess.Popen(
+            exabgp_argv(self._config), env=environment, stdin=subprocess.DEVNULL, cwd="/"
+        )
+        log.info("ExaBGP started, pid %d", self._child.pid)
+        return self._child.wait()
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        """A planned stop: ExaBGP closes without a NOTIFICATION, so that graceful restart holds."""
+        self._stopping = True
+        child = self._child
+        if child is not None and child.poll() is None:
+            child.terminate()
