@@ -1,0 +1,159 @@
+"""Typed reading of a parsed document: a value never travels without the path that names it in errors."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from l3net.errors import ManifestError
+from l3net.model import Address, Labels, Prefix
+
+_TYPE_NAMES: Mapping[type, str] = {
+    str: "a string",
+    int: "an integer",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+    float: "a number",
+    type(None): "null",
+}
+_SHOWN = 60
+
+
+def shown(value: object) -> str:
+    """A short, single-line rendering of a scalar for messages; containers are named, never printed."""
+    if isinstance(value, str | int | float):
+        text = str(value) if not isinstance(value, bool) else str(value).lower()
+        text = text if text.isprintable() else ascii(text)
+        return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return type_name(value)
+
+
+def type_name(value: object) -> str:
+    """What a user calls the type of a parsed value."""
+    return _TYPE_NAMES.get(type(value), type(value).__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A value inside a document and its path (`spec.ports[0].port`). Absent and null are the same: None.
+
+    Every reader raises ManifestError with the path when the value is not what it asks for.
+    """
+
+    path: str
+    value: object
+
+    def __getitem__(self, key: str) -> Field:
+        """The named field of an object; an absent object has no fields."""
+        if self.value is None:
+            return Field(self._below(key), None)
+        if not isinstance(self.value, Mapping):
+            raise self.wrong(f"must be an object, not {type_name(self.value)}")
+        return Field(self._below(key), self.value.get(key))
+
+    def _below(self, key: str) -> str:
+        return f"{self.path}.{key}" if self.path else key
+
+    @property
+    def present(self) -> bool:
+        return self.value is not None
+
+    def wrong(self, why: str) -> ManifestError:
+        return ManifestError(self.path, why)
+
+    def items(self) -> Iterator[Field]:
+        """The elements of a list."""
+        if self.value is None:
+            return
+        if not isinstance(self.value, list | tuple):
+            raise self.wrong(f"must be a list, not {type_name(self.value)}")
+        for index, value in enumerate(self.value):
+            yield Field(f"{self.path}[{index}]", value)
+
+    def text(self, default: str | None = None) -> str:
+        if self.value is None and default is not None:
+            return default
+        if not isinstance(self.value, str):
+            raise self._not(str)
+        return self.value
+
+    def optional_text(self) -> str | None:
+        return None if self.value is None else self.text()
+
+    def flag(self, default: bool) -> bool:
+        if self.value is None:
+            return default
+        if not isinstance(self.value, bool):
+            raise self._not(bool)
+        return self.value
+
+    def integer(self, low: int, high: int, default: int | None = None) -> int:
+        """An integer from low to high, both included. JSON's 80.0 is 80, as in Kubernetes."""
+        value = default if self.value is None else self.value
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self._not(int)
+        if not low <= value <= high:
+            raise self.wrong(f"{value} is out of range: {low} to {high}")
+        return value
+
+    def optional_integer(self, low: int, high: int) -> int | None:
+        return None if self.value is None else self.integer(low, high)
+
+    def labels(self) -> Labels:
+        """A map of strings to strings; an absent one is empty."""
+        if self.value is None:
+            return {}
+        if not isinstance(self.value, Mapping):
+            raise self.wrong(f"must be an object, not {type_name(self.value)}")
+        for key, value in self.value.items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                hint = f'; quote it: "{shown(value)}"' if isinstance(value, int | float) else ""
+                raise Field(self._below(shown(key)), value).wrong(
+                    f"must be a string, not {type_name(value)}{hint}"
+                )
+        return dict(self.value)
+
+    def address(self) -> Address:
+        text = self.text()
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            hint = "; leave out the prefix length" if "/" in text else ""
+            raise self.wrong(f"{shown(text)!r} is not an IP address{hint}") from None
+        if getattr(address, "scope_id", None):
+            raise self.wrong(f"{shown(text)!r} must not have a zone")
+        return address
+
+    def prefix(self) -> Prefix:
+        """A prefix without host bits; the error says which one was probably meant."""
+        text = self.text()
+        try:
+            prefix = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise self.wrong(f"{shown(text)!r} is not a prefix (such as 10.0.0.0/16)") from None
+        if "/" not in text:
+            raise self.wrong(f"{shown(text)!r} lacks a prefix length: {prefix} would be that one address")
+        if not text.partition("/")[2].isdecimal():
+            raise self.wrong(f"{shown(text)!r} must end in a prefix length: {prefix}")
+        if int(ipaddress.ip_address(text.partition("/")[0])) != int(prefix.network_address):
+            raise self.wrong(f"{shown(text)} has bits set beyond its prefix length; {prefix}?")
+        return prefix
+
+    def prefixes(self) -> tuple[Prefix, ...]:
+        return tuple(item.prefix() for item in self.items())
+
+    def _not(self, wanted: type) -> ManifestError:
+        if self.value is None:
+            return self.wrong("is required")
+        hint = ""
+        if wanted is str and isinstance(self.value, int | float):
+            hint = f'; quote it: "{shown(self.value)}"'
+        elif wanted in (int, bool) and isinstance(self.value, str):
+            hint = (
+                "; leave out the quotes" if self.value.isdecimal() or self.value in ("true", "false") else ""
+            )
+        return self.wrong(f"must be {_TYPE_NAMES[wanted]}, not {type_name(self.value)}{hint}")

@@ -1,0 +1,215 @@
+"""l3net's own resources (l3net.io/v1alpha1) as facts: what the schema passed, and what no schema can say."""
+
+from __future__ import annotations
+
+from l3net.kube.fields import Field
+from l3net.kube.selectors import selector
+from l3net.model import (
+    Action,
+    Address,
+    AddressKind,
+    AdvertisePolicy,
+    BgpConfiguration,
+    BgpFilter,
+    BgpPeer,
+    Community,
+    Family,
+    FilterRule,
+    ImportPolicy,
+    IpPool,
+    NextHopMode,
+    ObjectName,
+    Operations,
+    PoolUse,
+    PrefixOperator,
+    SecretKey,
+)
+
+_AS_MAX = 2**32 - 1
+_FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
+
+
+def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
+    if name.name != "default":
+        raise document["metadata"]["name"].wrong("only the BGPConfiguration named default is read")
+    spec = document["spec"]
+    advertise, imports = spec["advertise"], spec["import"]
+    return BgpConfiguration(
+        as_number=spec["asNumber"].integer(1, _AS_MAX, default=64512),
+        listen_port=spec["listenPort"].integer(1, 65535, default=179),
+        mesh=spec["nodeToNodeMesh"].flag(default=True),
+        hold_time=_hold_time(spec["holdTime"], default=90),
+        graceful_restart=_graceful_restart(spec["gracefulRestart"]),
+        advertise=AdvertisePolicy(
+            pod_blocks=advertise["podBlocks"].flag(default=True),
+            cluster_ips=_address_kind(advertise["clusterIPs"], enabled=True),
+            external_ips=_address_kind(advertise["externalIPs"], enabled=False),
+            load_balancer_ips=_address_kind(advertise["loadBalancerIPs"], enabled=False),
+            networks=advertise["networks"].prefixes(),
+            communities=_communities(advertise["communities"]),
+        ),
+        imports=ImportPolicy(
+            default_route=imports["defaultRoute"].flag(default=False),
+            node_subnets=imports["nodeSubnets"].flag(default=False),
+        ),
+        service_cidrs=spec["serviceCIDRs"].prefixes(),
+        transit=spec["transit"].flag(default=False),
+    )
+
+
+def _address_kind(field: Field, *, enabled: bool) -> AddressKind:
+    return AddressKind(field["enabled"].flag(default=enabled), field["cidrs"].prefixes())
+
+
+def _hold_time(field: Field, default: int) -> int:
+    seconds = field.integer(0, 65535, default=default)
+    if seconds in (1, 2):
+        raise field.wrong(f"{seconds} is out of range: 0, or 3 to 65535 seconds (RFC 4271 section 4.2)")
+    return seconds
+
+
+def _graceful_restart(field: Field) -> int:
+    """Restart time in seconds, 0 when turned off. The capability has twelve bits for it (RFC 4724)."""
+    seconds = field["restartTime"].integer(1, 4095, default=120)
+    return seconds if field["enabled"].flag(default=True) else 0
+
+
+def _communities(field: Field) -> frozenset[Community]:
+    return frozenset(_community(item) for item in field.items())
+
+
+def _community(field: Field) -> Community:
+    parts = tuple(int(part) for part in field.text().split(":"))
+    limit = 2**16 - 1 if len(parts) == 2 else _AS_MAX
+    if any(part > limit for part in parts):
+        kind = "standard community (RFC 1997)" if len(parts) == 2 else "large community (RFC 8092)"
+        raise field.wrong(f"{field.text()} is out of range: each part of a {kind} is at most {limit}")
+    return Community(parts)
+
+
+def bgp_peer(document: Field, name: ObjectName) -> BgpPeer:
+    spec = document["spec"]
+    address = _speaker_address(spec["address"]) if spec["address"].present else None
+    local = _speaker_address(spec["localAddress"]) if spec["localAddress"].present else None
+    multihop = spec["multihop"].optional_integer(1, 255)
+    gtsm = spec["gtsm"].flag(default=False)
+    if (address is None) == (not spec["peerSelector"].present):
+        raise spec["address"].wrong("give either address or peerSelector")
+    if address is not None and not spec["asNumber"].present:
+        raise spec["asNumber"].wrong("is required with address")
+    if gtsm and multihop is not None:
+        raise spec["gtsm"].wrong("gtsm is for a neighbour one hop away, and excludes multihop")
+    if address and local and address.version != local.version:
+        raise spec["localAddress"].wrong(f"{local} and address {address} must be of one family")
+    if address and address.is_link_local and not spec["sourceInterface"].present:
+        raise spec["sourceInterface"].wrong(f"is required, because {address} is a link-local address")
+    families = frozenset(_FAMILIES[item.text()] for item in spec["families"].items())
+    return BgpPeer(
+        name=name.name,
+        address=address,
+        peer_selector=selector(spec["peerSelector"]) if spec["peerSelector"].present else None,
+        as_number=spec["asNumber"].optional_integer(1, _AS_MAX),
+        port=spec["port"].integer(1, 65535, default=179),
+        nodes=tuple(item.text() for item in spec["nodes"].items()),
+        node_selector=selector(spec["nodeSelector"]),
+        families=families or None,
+        password=_secret_key(spec["password"]["secretKeyRef"]) if spec["password"].present else None,
+        local_address=local,
+        source_interface=spec["sourceInterface"].optional_text(),
+        passive=spec["passive"].flag(default=False),
+        multihop=multihop,
+        gtsm=gtsm,
+        next_hop=NextHopMode(spec["nextHopMode"].text(default="Self")),
+        hold_time=_hold_time(spec["holdTime"], default=0) if spec["holdTime"].present else None,
+        graceful_restart=_graceful_restart(spec["gracefulRestart"])
+        if spec["gracefulRestart"].present
+        else None,
+        filters=tuple(item.text() for item in spec["filters"].items()),
+    )
+
+
+def _speaker_address(field: Field) -> Address:
+    address = field.address()
+    if address.is_multicast or address.is_unspecified:
+        raise field.wrong(f"{address} is not the address of a host")
+    return address
+
+
+def _secret_key(field: Field) -> SecretKey:
+    secret = ObjectName(field["namespace"].text(default="kube-system"), field["name"].text())
+    return SecretKey(secret, field["key"].text())
+
+
+def bgp_filter(document: Field, name: ObjectName) -> BgpFilter:
+    spec = document["spec"]
+    return BgpFilter(
+        name=name.name,
+        imports=tuple(_rule(item) for item in spec["import"].items()),
+        exports=tuple(_rule(item) for item in spec["export"].items()),
+    )
+
+
+def _rule(field: Field) -> FilterRule:
+    action = Action(field["action"].text())
+    cidr = field["cidr"].prefix() if field["cidr"].present else None
+    longest = cidr.max_prefixlen if cidr else 128
+    low = field["prefixLength"]["min"].optional_integer(0, longest)
+    high = field["prefixLength"]["max"].optional_integer(0, longest)
+    if low is not None and high is not None and low > high:
+        raise field["prefixLength"]["min"].wrong(f"min {low} is above max {high}")
+    if action is Action.REJECT and field["operations"].present:
+        raise field["operations"].wrong("a rule that rejects changes nothing")
+    return FilterRule(
+        action=action,
+        cidr=cidr,
+        operator=PrefixOperator(field["matchOperator"].text(default="In")),
+        min_length=low,
+        max_length=high,
+        external={None: None, "eBGP": True, "iBGP": False}[field["peerType"].optional_text()],
+        communities=_communities(field["communities"]),
+        as_path_prefix=_as_numbers(field["asPathPrefix"]),
+        operations=_operations(field["operations"]),
+    )
+
+
+def _as_numbers(field: Field) -> tuple[int, ...]:
+    return tuple(item.integer(1, _AS_MAX) for item in field.items())
+
+
+def _operations(field: Field) -> Operations:
+    return Operations(
+        add_communities=_communities(field["addCommunities"]),
+        prepend=_as_numbers(field["prependASPath"]),
+        local_preference=field["setLocalPreference"].optional_integer(0, _AS_MAX),
+        med=field["setMED"].optional_integer(0, _AS_MAX),
+    )
+
+
+def ip_pool(document: Field, name: ObjectName) -> IpPool:
+    spec = document["spec"]
+    cidr = spec["cidr"].prefix()
+    if cidr.is_multicast or cidr.is_loopback or cidr.is_link_local or cidr.prefixlen == 0:
+        raise spec["cidr"].wrong(f"{cidr} is not a range that pods or services can use")
+    uses = frozenset(PoolUse(item.text()) for item in spec["allowedUses"].items()) or frozenset(
+        {PoolUse.PODS}
+    )
+    default = max(24 if cidr.version == 4 else 120, cidr.prefixlen)
+    size = spec["blockSize"].integer(1, cidr.max_prefixlen, default=default)
+    if size < cidr.prefixlen:
+        raise spec["blockSize"].wrong(f"a block (/{size}) cannot be larger than its pool ({cidr})")
+    # Network, gateway and broadcast are never a pod's; one address at least must be left.
+    if PoolUse.PODS in uses and size > cidr.max_prefixlen - 2:
+        raise spec["blockSize"].wrong(
+            f"a block of /{size} has no room for a pod; at most {cidr.max_prefixlen - 2}"
+        )
+    return IpPool(
+        name=name.name,
+        cidr=cidr,
+        block_size=size,
+        nat_outgoing=spec["natOutgoing"].flag(default=False),
+        disabled=spec["disabled"].flag(default=False),
+        advertise=spec["advertise"].flag(default=True),
+        node_selector=selector(spec["nodeSelector"]),
+        namespace_selector=selector(spec["namespaceSelector"]),
+        allowed_uses=uses,
+    )

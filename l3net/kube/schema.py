@@ -1,0 +1,152 @@
+"""The CRDs of l3net's own kinds, and validation of a document against their schema.
+
+What an API server does with the same file: unknown fields are refused (as with `kubectl --validate=strict`),
+types, bounds, enumerations and patterns are held. The CEL rules are held by `resources`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Mapping
+from importlib import resources
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import yaml
+
+from l3net.errors import ManifestError
+from l3net.kube.fields import shown, type_name
+from l3net.model import Kind
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
+
+Schema: TypeAlias = Mapping[str, Any]
+
+_FILES: Mapping[Kind, str] = {
+    Kind.BGP_CONFIGURATION: "bgpconfigurations.yaml",
+    Kind.BGP_PEER: "bgppeers.yaml",
+    Kind.BGP_FILTER: "bgpfilters.yaml",
+    Kind.IP_POOL: "ippools.yaml",
+}
+#: The kinds of the group l3net.io.
+OWN_KINDS: tuple[Kind, ...] = tuple(_FILES)
+_TYPES = {
+    "string": "a string",
+    "integer": "an integer",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
+
+
+def definition_text(kind: Kind) -> str:
+    """The CustomResourceDefinition of one of our kinds, as the YAML to apply."""
+    return resources.files("l3net.kube").joinpath("schemas", _FILES[kind]).read_text(encoding="utf-8")
+
+
+@functools.cache
+def definition(kind: Kind) -> Schema:
+    """The same, parsed."""
+    parsed: Schema = yaml.safe_load(definition_text(kind))
+    return parsed
+
+
+def schema(kind: Kind) -> Schema:
+    """Its openAPIV3Schema."""
+    found: Schema = definition(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return found
+
+
+def validate(kind: Kind, document: Mapping[str, object]) -> None:
+    """Raise ManifestError for the first field, in the schema's order, that the schema does not allow."""
+    found = schema(kind)
+    _refuse_unknown(found, document, "")
+    errors = sorted(_validator(kind).iter_errors(_without_nulls(document)), key=_order)
+    if errors:
+        raise _explained(errors[0])
+
+
+@functools.cache
+def _validator(kind: Kind) -> Draft202012Validator:
+    # Imported here: five MiB that a node without resources of ours need not hold.
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+
+    return Draft202012Validator(dict(schema(kind)))
+
+
+def _refuse_unknown(found: Schema, value: object, path: str) -> None:
+    if isinstance(value, list) and "items" in found:
+        for index, item in enumerate(value):
+            _refuse_unknown(found["items"], item, f"{path}[{index}]")
+    if not isinstance(value, Mapping) or "properties" not in found:
+        return  # metadata and maps of labels take any key
+    known = found["properties"]
+    for key, below in value.items():
+        where = f"{path}.{shown(key)}" if path else shown(key)
+        if key not in known:
+            raise ManifestError(where, f"unknown field{_did_you_mean(str(key), known, path)}")
+        _refuse_unknown(known[key], below, where)
+
+
+def _did_you_mean(key: str, known: Schema, path: str) -> str:
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(key.lower(), list(by_lower), n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {by_lower[close[0]]}?"
+    return f"; {path or 'the document'} has {', '.join(known)}"
+
+
+def _without_nulls(value: object) -> object:
+    """Null is absent, as in the API server, for fields that are not nullable."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(below) for key, below in value.items() if below is not None}
+    return value
+
+
+def _order(error: ValidationError) -> tuple[int, str]:
+    return len(error.absolute_path), _path(error.absolute_path)
+
+
+def _path(parts: Any) -> str:
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _explained(error: ValidationError) -> ManifestError:
+    where = _path(error.absolute_path)
+    value: Any = error.instance
+    limit: Any = error.validator_value
+    bounds: Any = error.schema
+    match error.validator:
+        case "required":
+            missing = next(name for name in limit if name not in value)
+            return ManifestError(f"{where}.{missing}" if where else missing, "is required")
+        case "type":
+            return ManifestError(where, f"must be {_TYPES.get(limit, limit)}, not {_actual(value, limit)}")
+        case "enum":
+            return ManifestError(where, f"{shown(value)} is not one of {', '.join(map(str, limit))}")
+        case "minimum" | "maximum":
+            low, high = bounds.get("minimum", "-"), bounds.get("maximum", "-")
+            return ManifestError(where, f"{shown(value)} is out of range: {low} to {high}")
+        case "pattern":
+            return ManifestError(where, f"{shown(value)!r} does not look right (pattern {limit})")
+        case "maxLength" | "minLength":
+            word = "long" if error.validator == "maxLength" else "short"
+            return ManifestError(where, f"is too {word}: {limit} characters")
+        case "maxItems" | "minItems" | "maxProperties":
+            word = "few" if error.validator == "minItems" else "many"
+            return ManifestError(where, f"has too {word} entries: the bound is {limit}")
+        case _:  # pragma: no cover - the schemas use no other keyword
+            return ManifestError(where, f"does not hold {error.validator}")
+
+
+def _actual(value: object, wanted: object) -> str:
+    if wanted == "string" and isinstance(value, int | float) and not isinstance(value, bool):
+        return f'{type_name(value)}; quote it: "{shown(value)}"'
+    if wanted in ("integer", "boolean") and isinstance(value, str):
+        return f"{type_name(value)}; leave out the quotes" if value.isdecimal() else type_name(value)
+    return type_name(value)

@@ -1,0 +1,623 @@
+"""Documents into facts: the semantics of each field that l3net reads, and how what is wrong is named."""
+
+from __future__ import annotations
+
+import base64
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+import yaml
+
+from l3net.errors import ManifestError
+from l3net.kube.translate import identify, translate
+from l3net.model import (
+    EVERYTHING,
+    Action,
+    AddressKind,
+    AdvertisePolicy,
+    BgpConfiguration,
+    BgpFilter,
+    BgpPeer,
+    Community,
+    Endpoint,
+    EndpointSlice,
+    Family,
+    FilterRule,
+    ImportPolicy,
+    IpPool,
+    Kind,
+    Namespace,
+    NextHopMode,
+    Node,
+    ObjectName,
+    Operations,
+    PoolUse,
+    PrefixOperator,
+    Requirement,
+    Secret,
+    SecretKey,
+    Selector,
+    Service,
+    ServicePort,
+)
+
+
+def parsed(text: str) -> dict[str, Any]:
+    document = yaml.safe_load(text)
+    assert isinstance(document, dict)
+    return document
+
+
+def fact(text: str) -> Any:
+    found = translate(parsed(text))
+    assert found is not None
+    return found[2]
+
+
+def refusal(text: str) -> tuple[str, str]:
+    with pytest.raises(ManifestError) as caught:
+        translate(parsed(text))
+    return caught.value.field, caught.value.why
+
+
+def own(kind: str, spec: str, name: str = "x") -> str:
+    body = "\n".join("  " + line for line in spec.strip("\n").split("\n"))
+    return f"apiVersion: l3net.io/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n{body}\n"
+
+
+# --- Kubernetes' own ---------------------------------------------------------------------------------
+
+
+def test_node() -> None:
+    assert fact(
+        """
+        apiVersion: v1
+        kind: Node
+        metadata:
+          name: n1
+          labels: {rack: a}
+          annotations: {l3net.io/as-number: "64601", other.example/x: y}
+        spec: {podCIDR: 10.244.1.0/24, podCIDRs: [10.244.1.0/24, "fd00:10:244:1::/120"], unschedulable: true}
+        status:
+          addresses:
+          - {type: Hostname, address: n1}
+          - {type: InternalIP, address: 192.0.2.1}
+          - {type: InternalIP, address: "2001:db8::1"}
+          conditions:
+          - {type: MemoryPressure, status: "False"}
+          - {type: Ready, status: "True"}
+        """
+    ) == Node(
+        name="n1",
+        addresses=(ip_address("192.0.2.1"), ip_address("2001:db8::1")),
+        blocks=(ip_network("10.244.1.0/24"), ip_network("fd00:10:244:1::/120")),
+        as_number=64601,
+        labels={"rack": "a"},
+        annotations={"l3net.io/as-number": "64601"},
+        unschedulable=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("conditions", "ready"),
+    [
+        ("[]", True),
+        ("[{type: Ready, status: 'True'}]", True),
+        ("[{type: Ready, status: 'False'}]", False),
+        ("[{type: Ready, status: Unknown}]", False),
+    ],
+)
+def test_node_ready_unless_said_otherwise(conditions: str, ready: bool) -> None:
+    text = f"{{apiVersion: v1, kind: Node, metadata: {{name: n}}, status: {{conditions: {conditions}}}}}"
+    assert fact(text).ready is ready
+
+
+def test_node_with_podcidr_alone() -> None:
+    text = "{apiVersion: v1, kind: Node, metadata: {name: n}, spec: {podCIDR: 10.1.0.0/24}}"
+    assert fact(text).blocks == (ip_network("10.1.0.0/24"),)
+
+
+def test_namespace_and_its_labels() -> None:
+    text = "{apiVersion: v1, kind: Namespace, metadata: {name: web, labels: {a: b}}}"
+    assert fact(text) == Namespace("web", {"a": "b"})
+
+
+def test_secret_string_data_wins_and_repr_hides() -> None:
+    data = base64.b64encode(b"old-canary").decode()
+    secret = fact(
+        f"""
+        apiVersion: v1
+        kind: Secret
+        metadata: {{name: bgp, namespace: kube-system}}
+        data: {{password: {data}, other: {data}}}
+        stringData: {{password: new-canary}}
+        """
+    )
+    assert secret == Secret(
+        ObjectName("kube-system", "bgp"), {"password": b"new-canary", "other": b"old-canary"}
+    )
+    assert "canary" not in repr(secret)
+
+
+def test_secret_errors_never_quote_the_value() -> None:
+    for part in ('data: {password: "canary!"}', "stringData: {password: 5318008}"):
+        field, why = refusal(f"{{apiVersion: v1, kind: Secret, metadata: {{name: s}}, {part}}}")
+        assert field.endswith(".password")
+        assert "canary" not in why
+        assert "5318008" not in why
+
+
+def test_service() -> None:
+    assert fact(
+        """
+        apiVersion: v1
+        kind: Service
+        metadata: {name: web, namespace: shop, labels: {app: web}, annotations: {l3net.io/advertise: "false"}}
+        spec:
+          type: LoadBalancer
+          clusterIP: 10.96.0.10
+          clusterIPs: [10.96.0.10, "fd00:10:96::a"]
+          externalIPs: [198.51.100.7]
+          loadBalancerClass: l3net.io/bgp
+          internalTrafficPolicy: Local
+          externalTrafficPolicy: Local
+          sessionAffinity: ClientIP
+          publishNotReadyAddresses: true
+          ports: [{name: http, port: 80, targetPort: 8080}, {name: dns, port: 53, protocol: UDP}]
+        status:
+          loadBalancer:
+            ingress: [{ip: 203.0.113.1}, {hostname: a.example}, {ip: 203.0.113.2, ipMode: Proxy}]
+        """
+    ) == Service(
+        name=ObjectName("shop", "web"),
+        type="LoadBalancer",
+        cluster_ips=(ip_address("10.96.0.10"), ip_address("fd00:10:96::a")),
+        external_ips=(ip_address("198.51.100.7"),),
+        load_balancer_ips=(ip_address("203.0.113.1"),),
+        ports=(ServicePort("http", "TCP", 80), ServicePort("dns", "UDP", 53)),
+        internal_traffic_local=True,
+        external_traffic_local=True,
+        client_ip_affinity=True,
+        load_balancer_class="l3net.io/bgp",
+        publish_not_ready=True,
+        labels={"app": "web"},
+        annotations={"l3net.io/advertise": "false"},
+    )
+
+
+@pytest.mark.parametrize(
+    "ips", ["clusterIP: None", "clusterIPs: [None]", "clusterIP: ''", "type: ExternalName"]
+)
+def test_service_without_cluster_ips(ips: str) -> None:
+    service = fact(f"{{apiVersion: v1, kind: Service, metadata: {{name: s}}, spec: {{{ips}}}}}")
+    assert service.cluster_ips == ()
+    assert service.name == ObjectName("default", "s")
+
+
+def test_endpoint_slice_conditions() -> None:
+    assert fact(
+        """
+        apiVersion: discovery.k8s.io/v1
+        kind: EndpointSlice
+        metadata: {name: web-abc, namespace: shop, labels: {kubernetes.io/service-name: web}}
+        addressType: IPv4
+        endpoints:
+        - {addresses: [10.1.0.1]}
+        - {addresses: [10.1.0.2], conditions: {ready: null}}
+        - {addresses: [10.1.0.3], conditions: {ready: false}, nodeName: n1}
+        - {addresses: [10.1.0.4], conditions: {ready: false, serving: true, terminating: true}}
+        - {addresses: [10.1.0.5, 10.1.0.6], conditions: {ready: true}}
+        ports: [{name: http, port: 8080}, {port: 53, protocol: UDP}, {name: any, port: null}]
+        """
+    ) == EndpointSlice(
+        name=ObjectName("shop", "web-abc"),
+        service=ObjectName("shop", "web"),
+        endpoints=(
+            Endpoint(ip_address("10.1.0.1")),
+            Endpoint(ip_address("10.1.0.2")),
+            Endpoint(ip_address("10.1.0.3"), ready=False, serving=False, node="n1"),
+            Endpoint(ip_address("10.1.0.4"), ready=False, serving=True, terminating=True),
+            Endpoint(ip_address("10.1.0.5")),
+        ),
+        ports={"http": ("TCP", 8080), "": ("UDP", 53)},
+    )
+
+
+def test_endpoint_slice_family_must_match() -> None:
+    text = """
+        apiVersion: discovery.k8s.io/v1
+        kind: EndpointSlice
+        metadata: {name: w, labels: {kubernetes.io/service-name: web}}
+        addressType: %s
+        endpoints: [{addresses: ["%s"]}]
+        """
+    assert refusal(text % ("IPv4", "fd00::1"))[0] == "endpoints[0].addresses[0]"
+    assert refusal(text % ("IPv6", "10.0.0.1"))[0] == "endpoints[0].addresses[0]"
+    assert fact(text % ("FQDN", "a.example")).endpoints == ()
+
+
+def test_endpoint_slice_of_no_service_is_not_ours() -> None:
+    text = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: w}, addressType: IPv4}"
+    assert translate(parsed(text)) is None
+    assert identify(parsed(text)) == (Kind.ENDPOINT_SLICE, ObjectName("default", "w"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}}",
+        "{apiVersion: crd.projectcalico.org/v1, kind: BGPPeer, metadata: {name: x}}",
+        "{apiVersion: example.com/v1, kind: Node, metadata: {name: x}}",
+    ],
+)
+def test_other_kinds_are_not_read(text: str) -> None:
+    assert translate(parsed(text)) is None
+
+
+# --- l3net's own -------------------------------------------------------------------------------------
+
+
+def test_defaults_are_those_of_the_facts() -> None:
+    empty = "{apiVersion: l3net.io/v1alpha1, kind: BGPConfiguration, metadata: {name: default}}"
+    assert fact(empty) == BgpConfiguration()
+    assert fact(own("BGPPeer", "{address: 192.0.2.1, asNumber: 65001}")) == BgpPeer(
+        "x", ip_address("192.0.2.1"), as_number=65001
+    )
+    assert fact(own("BGPFilter", "{}")) == BgpFilter("x")
+    assert fact(own("IPPool", "cidr: 10.244.0.0/16")) == IpPool("x", ip_network("10.244.0.0/16"), 24)
+    assert fact(own("IPPool", "cidr: fd00:10:244::/64")) == IpPool("x", ip_network("fd00:10:244::/64"), 120)
+
+
+def test_bgp_configuration_in_full() -> None:
+    assert fact(
+        own(
+            "BGPConfiguration",
+            """
+asNumber: 4200000000
+listenPort: 1179
+nodeToNodeMesh: false
+holdTime: 9
+gracefulRestart: {enabled: true, restartTime: 60}
+serviceCIDRs: [10.96.0.0/16, "fd00:10:96::/112"]
+advertise:
+  podBlocks: false
+  clusterIPs: {enabled: false, cidrs: [10.96.0.0/24]}
+  externalIPs: {enabled: true, cidrs: [198.51.100.0/24]}
+  loadBalancerIPs: {enabled: true, cidrs: ["2001:db8::/64"]}
+  networks: [10.0.0.0/8]
+  communities: ["64512:100", "64512:1:2"]
+import: {defaultRoute: true, nodeSubnets: true}
+transit: true
+""",
+            name="default",
+        )
+    ) == BgpConfiguration(
+        as_number=4200000000,
+        listen_port=1179,
+        mesh=False,
+        hold_time=9,
+        graceful_restart=60,
+        advertise=AdvertisePolicy(
+            pod_blocks=False,
+            cluster_ips=AddressKind(False, (ip_network("10.96.0.0/24"),)),
+            external_ips=AddressKind(True, (ip_network("198.51.100.0/24"),)),
+            load_balancer_ips=AddressKind(True, (ip_network("2001:db8::/64"),)),
+            networks=(ip_network("10.0.0.0/8"),),
+            communities=frozenset({Community((64512, 100)), Community((64512, 1, 2))}),
+        ),
+        imports=ImportPolicy(default_route=True, node_subnets=True),
+        service_cidrs=(ip_network("10.96.0.0/16"), ip_network("fd00:10:96::/112")),
+        transit=True,
+    )
+
+
+def test_bgp_peer_in_full() -> None:
+    assert fact(
+        own(
+            "BGPPeer",
+            """
+address: fe80::1
+asNumber: 65001
+port: 1179
+nodes: [n1, n2]
+nodeSelector:
+  matchLabels: {rack: a}
+  matchExpressions: [{key: role, operator: NotIn, values: [edge, core]}, {key: gpu, operator: DoesNotExist}]
+families: [IPv6, IPv4]
+password: {secretKeyRef: {name: bgp, key: password}}
+localAddress: fe80::2
+sourceInterface: eth0
+passive: true
+gtsm: true
+nextHopMode: Keep
+holdTime: 0
+gracefulRestart: {enabled: false}
+filters: [b, a]
+""",
+        )
+    ) == BgpPeer(
+        name="x",
+        address=ip_address("fe80::1"),
+        as_number=65001,
+        port=1179,
+        nodes=("n1", "n2"),
+        node_selector=Selector(
+            (
+                Requirement("rack", "In", ("a",)),
+                Requirement("role", "NotIn", ("core", "edge")),
+                Requirement("gpu", "DoesNotExist"),
+            )
+        ),
+        families=frozenset({Family.IPV4, Family.IPV6}),
+        password=SecretKey(ObjectName("kube-system", "bgp"), "password"),
+        local_address=ip_address("fe80::2"),
+        source_interface="eth0",
+        passive=True,
+        gtsm=True,
+        next_hop=NextHopMode.KEEP,
+        hold_time=0,
+        graceful_restart=0,
+        filters=("b", "a"),
+    )
+
+
+def test_bgp_peer_by_selector() -> None:
+    peer = fact(own("BGPPeer", "peerSelector: {}"))
+    assert peer.peer_selector == EVERYTHING
+    assert peer.address is None
+    assert peer.as_number is None
+
+
+def test_bgp_filter_in_full() -> None:
+    assert fact(
+        own(
+            "BGPFilter",
+            """
+import: [{action: Reject}]
+export:
+- action: Accept
+  cidr: 10.244.0.0/16
+  matchOperator: NotIn
+  prefixLength: {min: 24, max: 28}
+  peerType: eBGP
+  communities: ["65001:1"]
+  asPathPrefix: [65001, 65002]
+  operations: {addCommunities: ["1:2:3"], prependASPath: [64512, 64512], setLocalPreference: 50, setMED: 0}
+""",
+        )
+    ) == BgpFilter(
+        "x",
+        imports=(FilterRule(Action.REJECT),),
+        exports=(
+            FilterRule(
+                Action.ACCEPT,
+                cidr=ip_network("10.244.0.0/16"),
+                operator=PrefixOperator.NOT_IN,
+                min_length=24,
+                max_length=28,
+                external=True,
+                communities=frozenset({Community((65001, 1))}),
+                as_path_prefix=(65001, 65002),
+                operations=Operations(frozenset({Community((1, 2, 3))}), (64512, 64512), 50, 0),
+            ),
+        ),
+    )
+
+
+def test_ip_pool_in_full() -> None:
+    assert fact(
+        own(
+            "IPPool",
+            """
+cidr: 10.245.0.0/16
+blockSize: 26
+natOutgoing: true
+disabled: true
+advertise: false
+nodeSelector: {matchLabels: {zone: b}}
+namespaceSelector: {matchExpressions: [{key: team, operator: Exists}]}
+allowedUses: [LoadBalancer]
+""",
+        )
+    ) == IpPool(
+        "x",
+        ip_network("10.245.0.0/16"),
+        26,
+        nat_outgoing=True,
+        disabled=True,
+        advertise=False,
+        node_selector=Selector((Requirement("zone", "In", ("b",)),)),
+        namespace_selector=Selector((Requirement("team", "Exists"),)),
+        allowed_uses=frozenset({PoolUse.LOAD_BALANCER}),
+    )
+
+
+def test_a_small_pool_is_one_block() -> None:
+    assert fact(own("IPPool", "cidr: 10.245.0.0/28")).block_size == 28
+
+
+PEER = "address: 192.0.2.1, asNumber: 65001"
+
+WRONG = [
+    # kind, spec, field, a word of the reason
+    ("BGPConfiguration", "{asnumber: 1}", "spec.asnumber", "did you mean asNumber?"),
+    ("BGPConfiguration", "{asNumber: 0}", "spec.asNumber", "1 to 4294967295"),
+    ("BGPConfiguration", "{asNumber: 4294967296}", "spec.asNumber", "out of range"),
+    ("BGPConfiguration", "{asNumber: '1'}", "spec.asNumber", "leave out the quotes"),
+    ("BGPConfiguration", "{holdTime: 2}", "spec.holdTime", "3 to 65535"),
+    (
+        "BGPConfiguration",
+        "{gracefulRestart: {restartTime: 4096}}",
+        "spec.gracefulRestart.restartTime",
+        "4095",
+    ),
+    ("BGPConfiguration", "{serviceCIDRs: [10.96.0.1/16]}", "spec.serviceCIDRs[0]", "10.96.0.0/16?"),
+    ("BGPConfiguration", "{serviceCIDRs: 10.96.0.0/16}", "spec.serviceCIDRs", "must be a list"),
+    (
+        "BGPConfiguration",
+        "{advertise: {networks: [10.0.0.1]}}",
+        "spec.advertise.networks[0]",
+        "lacks a prefix",
+    ),
+    (
+        "BGPConfiguration",
+        "{advertise: {networks: [10.0.0.0/255.0.0.0]}}",
+        "spec.advertise.networks[0]",
+        "end in",
+    ),
+    (
+        "BGPConfiguration",
+        "{advertise: {communities: ['70000:1']}}",
+        "spec.advertise.communities[0]",
+        "at most 65535",
+    ),
+    (
+        "BGPConfiguration",
+        "{advertise: {communities: ['1:2:4294967296']}}",
+        "spec.advertise.communities[0]",
+        "RFC 8092",
+    ),
+    (
+        "BGPConfiguration",
+        "{advertise: {communities: [no-export]}}",
+        "spec.advertise.communities[0]",
+        "look right",
+    ),
+    (
+        "BGPConfiguration",
+        "{advertise: {clusterIP: {}}}",
+        "spec.advertise.clusterIP",
+        "did you mean clusterIPs?",
+    ),
+    ("BGPPeer", "{}", "spec.address", "either address or peerSelector"),
+    ("BGPPeer", f"{{{PEER}, peerSelector: {{}}}}", "spec.address", "either address or peerSelector"),
+    ("BGPPeer", "{address: 192.0.2.1}", "spec.asNumber", "required"),
+    ("BGPPeer", "{address: 192.0.2.1/24, asNumber: 1}", "spec.address", "look right"),
+    ("BGPPeer", "{address: 192.0.2.300, asNumber: 1}", "spec.address", "not an IP address"),
+    ("BGPPeer", "{address: 224.0.0.1, asNumber: 1}", "spec.address", "not the address of a host"),
+    ("BGPPeer", "{address: '::', asNumber: 1}", "spec.address", "not the address of a host"),
+    ("BGPPeer", "{address: 'fe80::1', asNumber: 1}", "spec.sourceInterface", "link-local"),
+    ("BGPPeer", f"{{{PEER}, gtsm: true, multihop: 2}}", "spec.gtsm", "excludes multihop"),
+    ("BGPPeer", f"{{{PEER}, multihop: 0}}", "spec.multihop", "1 to 255"),
+    ("BGPPeer", f"{{{PEER}, localAddress: 'fd00::1'}}", "spec.localAddress", "one family"),
+    ("BGPPeer", f"{{{PEER}, families: [ipv4]}}", "spec.families[0]", "IPv4, IPv6"),
+    ("BGPPeer", f"{{{PEER}, families: []}}", "spec.families", "too few"),
+    ("BGPPeer", f"{{{PEER}, port: 70000}}", "spec.port", "1 to 65535"),
+    ("BGPPeer", f"{{{PEER}, nextHopMode: self}}", "spec.nextHopMode", "Self, Keep"),
+    ("BGPPeer", f"{{{PEER}, passive: 'yes'}}", "spec.passive", "true or false"),
+    ("BGPPeer", f"{{{PEER}, sourceInterface: a/b}}", "spec.sourceInterface", "look right"),
+    ("BGPPeer", f"{{{PEER}, sourceInterface: sixteen-letters-}}", "spec.sourceInterface", "too long"),
+    ("BGPPeer", f"{{{PEER}, password: {{}}}}", "spec.password.secretKeyRef", "required"),
+    ("BGPPeer", f"{{{PEER}, password: hunter2}}", "spec.password", "must be an object"),
+    (
+        "BGPPeer",
+        f"{{{PEER}, password: {{secretKeyRef: {{name: a}}}}}}",
+        "spec.password.secretKeyRef.key",
+        "required",
+    ),
+    (
+        "BGPPeer",
+        f"{{{PEER}, nodeSelector: {{matchExpressions: [{{key: a, operator: In}}]}}}}",
+        "spec.nodeSelector.matchExpressions[0].values",
+        "In and NotIn",
+    ),
+    (
+        "BGPPeer",
+        f"{{{PEER}, nodeSelector: {{matchExpressions: [{{key: a, operator: Exists, values: [b]}}]}}}}",
+        "spec.nodeSelector.matchExpressions[0].values",
+        "In and NotIn",
+    ),
+    (
+        "BGPPeer",
+        f"{{{PEER}, nodeSelector: {{matchlabels: {{}}}}}}",
+        "spec.nodeSelector.matchlabels",
+        "matchLabels?",
+    ),
+    (
+        "BGPPeer",
+        f"{{{PEER}, nodeSelector: {{matchLabels: {{a: 1}}}}}}",
+        "spec.nodeSelector.matchLabels.a",
+        "quote it",
+    ),
+    ("BGPFilter", "{export: [{}]}", "spec.export[0].action", "required"),
+    ("BGPFilter", "{export: [{action: accept}]}", "spec.export[0].action", "Accept, Reject"),
+    (
+        "BGPFilter",
+        "{export: [{action: Reject, operations: {}}]}",
+        "spec.export[0].operations",
+        "changes nothing",
+    ),
+    (
+        "BGPFilter",
+        "{import: [{action: Accept, prefixLength: {min: 25, max: 24}}]}",
+        "spec.import[0].prefixLength.min",
+        "above max",
+    ),
+    (
+        "BGPFilter",
+        "{import: [{action: Accept, cidr: 10.0.0.0/8, prefixLength: {max: 33}}]}",
+        "spec.import[0].prefixLength.max",
+        "0 to 32",
+    ),
+    ("IPPool", "{}", "spec.cidr", "required"),
+    ("IPPool", "{cidr: 10.244.1.0/16}", "spec.cidr", "10.244.0.0/16?"),
+    ("IPPool", "{cidr: 10.244.0.0/16, blockSize: 8}", "spec.blockSize", "larger than its pool"),
+    ("IPPool", "{cidr: 10.244.0.0/16, blockSize: 31}", "spec.blockSize", "no room for a pod"),
+    ("IPPool", "{cidr: 10.244.0.0/16, blockSize: 33}", "spec.blockSize", "1 to 32"),
+    ("IPPool", "{cidr: 'fd00::/64', blockSize: 127}", "spec.blockSize", "no room for a pod"),
+    ("IPPool", "{cidr: 224.0.0.0/8}", "spec.cidr", "not a range"),
+    ("IPPool", "{cidr: 10.0.0.0/16, allowedUses: [pods]}", "spec.allowedUses[0]", "Pods, LoadBalancer"),
+    ("IPPool", "{cidr: 10.0.0.0/16, allowedUses: []}", "spec.allowedUses", "too few"),
+]
+
+
+@pytest.mark.parametrize(("kind", "spec", "field", "word"), WRONG)
+def test_what_is_wrong_is_named(kind: str, spec: str, field: str, word: str) -> None:
+    where, why = refusal(own(kind, spec, "default"))
+    assert (where, word in why) == (field, True), why
+    assert "\n" not in why
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("{kind: Node}", "apiVersion"),
+        ("{apiVersion: v1}", "kind"),
+        ("{apiVersion: v1, kind: Node}", "metadata.name"),
+        ("{apiVersion: v1, kind: Node, metadata: {name: Upper}}", "metadata.name"),
+        ("{apiVersion: v1, kind: Node, metadata: {name: 'a\\n'}}", "metadata.name"),
+        ("{apiVersion: v1, kind: Node, metadata: {name: 1}}", "metadata.name"),
+        ("{apiVersion: v1, kind: Node, metadata: {name: n, namespace: x}}", "metadata.namespace"),
+        ("{apiVersion: v1, kind: BGPPeer, metadata: {name: n}}", "apiVersion"),
+        ("{apiVersion: l3net.io/v1, kind: BGPPeer, metadata: {name: n}}", "apiVersion"),
+        ("{apiVersion: l3net.io/v1alpha1, kind: BgpPeer, metadata: {name: n}}", "kind"),
+        ("{apiVersion: discovery.k8s.io/v1beta1, kind: EndpointSlice, metadata: {name: n}}", "apiVersion"),
+        ("{apiVersion: l3net.io/v1alpha1, kind: BGPConfiguration, metadata: {name: n}}", "metadata.name"),
+        ("{apiVersion: l3net.io/v1alpha1, kind: IPPool, metadata: {name: n}, sepc: {}}", "sepc"),
+        (
+            "{apiVersion: v1, kind: Node, metadata: {name: n}, spec: {podCIDRs: [10.0.0.1/24]}}",
+            "spec.podCIDRs[0]",
+        ),
+        ("{apiVersion: v1, kind: Node, metadata: {name: n}, spec: []}", "spec"),
+        (
+            "{apiVersion: v1, kind: Node, metadata: {name: n, annotations: {l3net.io/as-number: '0'}}}",
+            "metadata.annotations.l3net.io/as-number",
+        ),
+        (
+            "{apiVersion: v1, kind: Service, metadata: {name: n}, spec: {ports: [{port: 0}]}}",
+            "spec.ports[0].port",
+        ),
+        ("{apiVersion: v1, kind: Service, metadata: {name: n}, spec: {ports: {}}}", "spec.ports"),
+        (
+            "{apiVersion: v1, kind: Service, metadata: {name: n}, spec: {clusterIPs: [1.2.3]}}",
+            "spec.clusterIPs[0]",
+        ),
+        (
+            "{apiVersion: v1, kind: Service, metadata: {name: n}, spec: {internalTrafficPolicy: local}}",
+            "spec.internalTrafficPolicy",
+        ),
+    ],
+)
+def test_what_is_wrong_outside_our_schemas(text: str, field: str) -> None:
+    assert refusal(text)[0] == field
