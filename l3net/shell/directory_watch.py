@@ -1,0 +1,169 @@
+"""Changes to the entries of a directory, by inotify, also when the directory itself is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from asyncinotify import Event, Inotify, Mask, Watch
+
+_ENTRIES = (
+    Mask.CLOSE_WRITE
+    | Mask.MOVED_TO
+    | Mask.MOVED_FROM
+    | Mask.CREATE
+    | Mask.DELETE
+    | Mask.MODIFY
+    | Mask.ATTRIB
+    | Mask.DELETE_SELF
+    | Mask.MOVE_SELF
+    | Mask.ONLYDIR
+)
+_PARENT = Mask.MOVED_TO | Mask.MOVED_FROM | Mask.CREATE | Mask.DELETE | Mask.ONLYDIR
+_SELF = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED | Mask.UNMOUNT
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What to look at: these entries, or everything; not at the busy, which are just being written."""
+
+    names: frozenset[str] = frozenset()
+    everything: bool = False
+    busy: frozenset[str] = frozenset()
+
+
+class DirectoryWatch:
+    """Watches a directory from entering the context on. All times are in seconds.
+
+    An entry counts as changed when its writer closes it, or after `patience` if it never does. Where inotify
+    is not to be had (its instances are bounded per user) everything is looked at every `poll`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        relevant: Callable[[str], bool],
+        quiet: float = 0.02,
+        rescan: float = 30.0,
+        patience: float = 2.0,
+        poll: float = 1.0,
+    ) -> None:
+        # Not resolved: a symbolic link that is turned elsewhere is a change like any other.
+        self._path = Path(os.path.abspath(path))  # noqa: PTH100
+        self._relevant = relevant
+        self._quiet, self._rescan, self._patience, self._poll = quiet, rescan, patience, poll
+        self._inotify: Inotify | None = None
+        self._watch: Watch | None = None
+        self._parent: Watch | None = None
+        self._next: asyncio.Task[Event] | None = None
+        self._names: set[str] = set()
+        self._busy: dict[str, float] = {}
+        self._everything = False
+
+    async def __aenter__(self) -> DirectoryWatch:
+        try:
+            self._inotify = Inotify(cache_size=64)
+        except OSError:
+            return self
+        with suppress(OSError):
+            self._parent = self._inotify.add_watch(self._path.parent, _PARENT)
+        self._attach()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            with suppress(asyncio.CancelledError, OSError):
+                await self._next
+        if self._inotify is not None:
+            self._inotify.close()
+
+    async def changes(self) -> Look:
+        """Wait until something changed and then was quiet, or until it is time to look at everything."""
+        if self._inotify is None:
+            await asyncio.sleep(self._poll)
+            return Look(everything=True)
+        now = asyncio.get_running_loop().time
+        rescan = now() + self._rescan
+        while not (self._names or self._everything):
+            if now() >= rescan:
+                self._attach()
+                self._everything = True
+            await self._receive(min([rescan, *self._busy.values()]) - now())
+            self._expire(now())
+        limit = now() + 25 * self._quiet
+        while now() < limit and await self._receive(self._quiet):
+            pass
+        look = Look(frozenset(self._names - self._busy.keys()), self._everything, frozenset(self._busy))
+        self._names.clear()
+        self._everything = False
+        return look
+
+    async def _receive(self, wait: float) -> bool:
+        """Take one event in; False when there was none in time. The read itself is never cancelled."""
+        assert self._inotify is not None  # noqa: S101 - for the type checker
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._inotify.get())
+        done, _ = await asyncio.wait({self._next}, timeout=max(0.0, wait))
+        if not done:
+            return False
+        event, self._next = self._next.result(), None
+        self._take(event)
+        return True
+
+    def _take(self, event: Event) -> None:
+        name = event.name.name if event.name else ""
+        if event.watch is None or Mask.Q_OVERFLOW in event.mask:
+            self._everything = True
+        elif event.watch is self._parent:
+            if name == self._path.name:
+                self._attach()
+                self._everything = True
+        elif event.watch is not self._watch:
+            pass  # the last words of a directory that has been replaced
+        elif event.mask & _SELF:
+            self._attach()
+            self._everything = True
+        elif not self._relevant(name):
+            # `..data` of a mounted ConfigMap, through which the entries are links.
+            self._everything |= bool(event.mask & (Mask.MOVED_TO | Mask.CREATE | Mask.DELETE))
+        elif event.mask & Mask.MODIFY or (event.mask & Mask.CREATE and self._being_written(name)):
+            self._busy[name] = asyncio.get_running_loop().time() + self._patience
+        else:
+            if not event.mask & Mask.ATTRIB:
+                self._busy.pop(name, None)
+            self._names.add(name)
+
+    def _being_written(self, name: str) -> bool:
+        """A file just created is empty until its writer closes it; a link is whole at once."""
+        try:
+            status = (self._path / name).lstat()
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+
+    def _expire(self, now: float) -> None:
+        for name in [name for name, deadline in self._busy.items() if deadline <= now]:
+            del self._busy[name]
+            self._names.add(name)
+
+    def _attach(self) -> None:
+        """Watch the directory that bears the name now."""
+        assert self._inotify is not None  # noqa: S101 - for the type checker
+        old = self._watch
+        try:
+            self._watch = self._inotify.add_watch(self._path, _ENTRIES)
+        except OSError:
+            self._watch = None
+        if old is not None and old is not self._watch:
+            with suppress(OSError):
+                self._inotify.rm_watch(old)

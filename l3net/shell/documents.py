@@ -1,0 +1,242 @@
+"""Reading manifest files: bytes on disk into parsed documents, with bounds on what a file may cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from l3net.errors import ConfigError
+
+#: What is read as a manifest; names that begin with a dot are left alone (editors, and `..data` of mounts).
+SUFFIXES = (".yaml", ".yml", ".json")
+MAX_BYTES = 16 * 1024 * 1024
+#: Values a document may hold once its aliases are written out.
+MAX_EXPANDED = 2_000_000
+#: Levels of nesting; Kubernetes objects have about twenty. libyaml's composer has no bound but the stack.
+MAX_DEPTH = 100
+
+_BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class DocumentError(ConfigError):
+    """A file cannot be read or parsed. `line` counts from 1; 0 is the file as a whole."""
+
+    def __init__(self, why: str, line: int = 0) -> None:
+        super().__init__(why)
+        self.line = line
+
+
+class _Loader(_BASE):  # type: ignore[misc]
+    """YAML as Kubernetes reads it: no dates, no base 60 (`64512:10` is a string), no key twice."""
+
+    _depth = 0
+
+    def descend_resolver(self, current_node: Any, current_index: Any) -> None:
+        """Called by the composer for each node, and so the place to bound their depth."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise DocumentError("is nested too deeply")
+
+    def ascend_resolver(self) -> None:
+        self._depth -= 1
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(names)) < len(names):
+            seen: set[str] = set()
+            for key, _ in node.value:
+                # What a merge (<<) has brought from elsewhere may be overridden.
+                here = node.start_mark.index <= key.start_mark.index < node.end_mark.index
+                if here and isinstance(key, yaml.ScalarNode):
+                    if key.value in seen:
+                        raise DocumentError(f"the key {key.value!r} appears twice", key.start_mark.line + 1)
+                    seen.add(key.value)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def _without(tags: Iterable[str]) -> dict[str, list[tuple[str, Any]]]:
+    dropped = set(tags)
+    return {
+        first: [(tag, pattern) for tag, pattern in found if tag not in dropped]
+        for first, found in _BASE.yaml_implicit_resolvers.items()
+    }
+
+
+_TIMESTAMP, _INT, _FLOAT = (f"tag:yaml.org,2002:{name}" for name in ("timestamp", "int", "float"))
+# Numbers as the YAML 1.2 core schema has them.
+_Loader.yaml_implicit_resolvers = _without((_TIMESTAMP, _INT, _FLOAT))
+_Loader.add_implicit_resolver(
+    _INT, re.compile(r"^(?:[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0o?[0-7]+)$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)$"),
+    list("-+0123456789."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One parsed object of a file. `number` counts documents and `line` lines, both from 1."""
+
+    content: Mapping[str, object]
+    number: int
+    line: int
+    item: int | None = None  # its index in a List
+
+    def where(self, path: str, *, alone: bool = False) -> str:
+        place = f"{path}:{self.line}" if self.line else path
+        if not alone and self.number:
+            place += f" (document {self.number})"
+        return place if self.item is None else f"{place} items[{self.item}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The documents of a file, and the stamp that tells whether it has changed since (None: look again)."""
+
+    documents: tuple[Document, ...]
+    stamp: Stamp | None
+
+
+Stamp = tuple[int, int, int, int, int]
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def is_manifest(name: str) -> bool:
+    return name.endswith(SUFFIXES) and not name.startswith(".")
+
+
+def read_bytes(path: Path) -> tuple[bytes, Stamp]:
+    """The file's content, at most MAX_BYTES, and its stamp from before reading. Raises DocumentError."""
+    try:
+        # Non-blocking, so that a named pipe cannot hold us up.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - an open descriptor, not a path
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise DocumentError("is not a regular file")
+            content = file.read(MAX_BYTES + 1)
+    except OSError as err:
+        raise DocumentError(f"cannot be read: {err.strerror}") from err
+    if len(content) > MAX_BYTES:
+        raise DocumentError(f"is larger than {MAX_BYTES // 2**20} MiB; split it")
+    return content, stamp_of(status)
+
+
+def parse(content: bytes, *, is_json: bool = False) -> tuple[Document, ...]:
+    """The objects of a file; lists (`kind: List`) are opened, empty documents left out.
+
+    Raises DocumentError for what is not YAML (JSON), not an object, or too large once aliases are expanded.
+    """
+    try:
+        return tuple(_opened(_parse_json(content) if is_json else _parse_yaml(content)))
+    except RecursionError:
+        raise DocumentError("is nested too deeply") from None
+    except UnicodeDecodeError as err:
+        raise DocumentError(f"is not UTF-8 text (byte {err.start})") from None
+
+
+def _parse_json(content: bytes) -> Iterator[Document]:
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DocumentError(f"the key {twice!r} appears twice")
+        return found
+
+    if not content.strip():
+        return
+    try:
+        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=unique)
+    except json.JSONDecodeError as err:
+        raise DocumentError(f"is not JSON: {err.msg}", err.lineno) from None
+    yield _document(value, 1, 1)
+
+
+def _parse_yaml(content: bytes) -> Iterator[Document]:
+    aliases = b"*" in content and b"&" in content
+    text = content.decode("utf-8-sig")
+    loader = _Loader(text)
+    try:
+        number = 0
+        while loader.check_node():
+            node = loader.get_node()
+            number += 1
+            line = node.start_mark.line + 1
+            if aliases:
+                _bound(node, line)
+            value = loader.construct_document(node)
+            if value is not None:
+                yield _document(value, number, line)
+    except yaml.MarkedYAMLError as err:
+        mark = err.problem_mark or err.context_mark
+        why = ", ".join(part for part in (err.problem, err.context) if part)
+        # At the end of the file libyaml's mark is on a line that is not there.
+        line = min(mark.line, content.rstrip().count(b"\n")) + 1 if mark else 0
+        raise DocumentError(f"is not YAML: {why}", line) from None
+    except yaml.YAMLError as err:
+        raise DocumentError(f"is not YAML: {' '.join(str(err).split())}") from None
+    except (ValueError, TypeError) as err:
+        # Constructors of scalars: an integer of thousands of digits, an unhashable key.
+        raise DocumentError(f"is not YAML: {err}") from None
+    finally:
+        loader.dispose()
+
+
+def _bound(root: yaml.Node, line: int) -> None:
+    """Refuse aliases that grow beyond bounds ("billion laughs") or contain themselves."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size(node: yaml.Node) -> int:
+        key = id(node)
+        if key in open_nodes:
+            raise DocumentError("an alias contains itself", line)
+        if key not in sizes:
+            open_nodes.add(key)
+            total = 1
+            if isinstance(node, yaml.SequenceNode):
+                total += sum(map(size, node.value))
+            elif isinstance(node, yaml.MappingNode):
+                total += sum(size(name) + size(value) for name, value in node.value)
+            open_nodes.discard(key)
+            sizes[key] = total
+        return sizes[key]
+
+    if size(root) > MAX_EXPANDED:
+        raise DocumentError(f"holds more than {MAX_EXPANDED} values once its aliases are expanded", line)
+
+
+def _document(value: object, number: int, line: int) -> Document:
+    if not isinstance(value, dict):
+        raise DocumentError(f"document {number} is not an object with apiVersion and kind", line)
+    return Document(value, number, line)
+
+
+def _opened(documents: Iterable[Document]) -> Iterator[Document]:
+    """Lists as their items; those of a typed list (`ServiceList`) take its apiVersion and kind."""
+    for document in documents:
+        kind, items = document.content.get("kind"), document.content.get("items")
+        if not (isinstance(kind, str) and kind.endswith("List") and isinstance(items, list)):
+            yield document
+            continue
+        of = {"apiVersion": document.content.get("apiVersion"), "kind": kind.removesuffix("List")}
+        for index, item in enumerate(items):
+            if not isinstance(item, dict):
+                raise DocumentError(f"items[{index}] is not an object", document.line)
+            content = item if kind == "List" else {**of, **item}
+            yield Document(content, document.number, document.line, index)
