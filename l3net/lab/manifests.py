@@ -1,0 +1,185 @@
+"""A topology -> the manifests its nodes read: Kubernetes' own kinds and l3net's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+import yaml
+
+from l3net.lab.frr import HOLD_TIME
+from l3net.lab.topology import ServiceSpec, Topology
+from l3net.model import Address
+from l3net.naming import API_VERSION
+
+Document: TypeAlias = dict[str, object]
+
+POD_PORT = 8080
+
+
+def cluster_manifests(topology: Topology) -> dict[str, list[Document]]:
+    """File name -> documents of the directory every node reads, before any pod exists."""
+    return {
+        "nodes.yaml": [_node(topology, node.name) for node in topology.nodes],
+        "bgp.yaml": [_configuration(topology), *_node_peers(topology)],
+        "pools.yaml": pools(topology),
+        "services.yaml": [_service(service) for service in topology.services],
+    }
+
+
+def router_manifests(topology: Topology, host: str) -> dict[str, list[Document]]:
+    """The directory of a router of kind l3net: it learns, re-announces, and homes no pods."""
+    networks = [str(subnet) for link in topology.links_of(host) for subnet in link.subnets]
+    configuration = _own(
+        "BGPConfiguration",
+        "default",
+        {
+            "asNumber": topology.as_number_of(host),
+            "nodeToNodeMesh": False,
+            "holdTime": HOLD_TIME,
+            "transit": True,
+            "import": {"nodeSubnets": True},
+            "advertise": {"podBlocks": False, "clusterIPs": {"enabled": False}, "networks": networks},
+        },
+    )
+    peers = [
+        _own(
+            "BGPPeer",
+            _peer_name(host, session.interface, session.remote),
+            {
+                "address": str(session.remote),
+                "localAddress": str(session.local),
+                "asNumber": session.remote_as,
+                "nodes": [host],
+            },
+        )
+        for session in topology.sessions(host)
+    ]
+    return {"nodes.yaml": [_node(topology, host)], "bgp.yaml": [configuration, *peers]}
+
+
+def pools(topology: Topology, nat_outgoing: bool | None = None) -> list[Document]:
+    """The IPPools; `nat_outgoing` overrides what the topology says."""
+    return [
+        _own(
+            "IPPool",
+            pool.name,
+            {
+                "cidr": str(pool.cidr),
+                "blockSize": pool.block_size,
+                "natOutgoing": pool.nat_outgoing if nat_outgoing is None else nat_outgoing,
+            },
+        )
+        for pool in topology.pools
+    ]
+
+
+def endpoint_slices(topology: Topology, addresses: Mapping[str, Iterable[Address]]) -> list[Document]:
+    """The EndpointSlices of every service, from its pods' addresses; a pod without one is left out."""
+    slices: list[Document] = []
+    nodes = topology.pods
+    for service in topology.services:
+        for version in topology.versions:
+            endpoints = [
+                {
+                    "addresses": [str(address)],
+                    "conditions": {"ready": True},
+                    "nodeName": nodes[pod].name,
+                    "targetRef": {"kind": "Pod", "namespace": "default", "name": pod},
+                }
+                for pod in service.pods
+                for address in addresses.get(pod, ())
+                if address.version == version
+            ]
+            slices.append(
+                {
+                    "apiVersion": "discovery.k8s.io/v1",
+                    "kind": "EndpointSlice",
+                    "metadata": {
+                        "namespace": "default",
+                        "name": f"{service.name}-ipv{version}",
+                        "labels": {"kubernetes.io/service-name": service.name},
+                    },
+                    "addressType": f"IPv{version}",
+                    "endpoints": endpoints,
+                    "ports": [{"name": "http", "protocol": "TCP", "port": POD_PORT}],
+                }
+            )
+    return slices
+
+
+def render(documents: Iterable[Document]) -> str:
+    """YAML text, one document after the other."""
+    return yaml.safe_dump_all(list(documents), sort_keys=False, default_flow_style=False, width=110)
+
+
+def _own(kind: str, name: str, spec: Document) -> Document:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def _node(topology: Topology, host: str) -> Document:
+    node = topology.node(host)
+    spec: Document = {"podCIDRs": [str(block) for block in node.blocks]} if node is not None else {}
+    addresses = [str(topology.address(host, version)) for version in topology.versions]
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": host, "labels": {"kubernetes.io/hostname": host}},
+        "spec": spec,
+        "status": {
+            "addresses": [{"type": "InternalIP", "address": address} for address in addresses],
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    }
+
+
+def _configuration(topology: Topology) -> Document:
+    return _own(
+        "BGPConfiguration",
+        "default",
+        {
+            "asNumber": topology.as_number,
+            "nodeToNodeMesh": topology.mesh,
+            "holdTime": HOLD_TIME,
+            "serviceCIDRs": [str(cidr) for cidr in topology.service_cidrs],
+        },
+    )
+
+
+def _node_peers(topology: Topology) -> list[Document]:
+    return [
+        _own(
+            "BGPPeer",
+            _peer_name(node.name, session.interface, session.remote),
+            {
+                "address": str(session.remote),
+                "localAddress": str(session.local),
+                "asNumber": session.remote_as,
+                "nodes": [node.name],
+            },
+        )
+        for node in topology.nodes
+        for session in topology.sessions(node.name)
+    ]
+
+
+def _peer_name(host: str, interface: str, remote: Address) -> str:
+    return f"{host}-{interface}-ipv{remote.version}"
+
+
+def _service(service: ServiceSpec) -> Document:
+    families = [f"IPv{address.version}" for address in service.cluster_ips]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"namespace": "default", "name": service.name},
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": str(service.cluster_ips[0]) if service.cluster_ips else "None",
+            "clusterIPs": [str(address) for address in service.cluster_ips],
+            "ipFamilies": families,
+            "ipFamilyPolicy": "RequireDualStack" if len(families) > 1 else "SingleStack",
+            "internalTrafficPolicy": "Local" if service.internal_local else "Cluster",
+            "ports": [{"name": "http", "protocol": "TCP", "port": service.port, "targetPort": POD_PORT}],
+        },
+    }
