@@ -8,8 +8,10 @@ for one). The End-of-RIB of a family follows when all of the family has been sai
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from l3net.bgp.commands import PREFIXES_PER_LINE, announce, end_of_rib, withdraw
 from l3net.bgp.path import Path
@@ -18,6 +20,9 @@ from l3net.model import Address, Family, Prefix
 
 #: Lines sent and not answered yet. Two keep ExaBGP busy and let a single change wait some 20 ms in a burst.
 WINDOW = 2
+
+#: A command, the peer it is for, and the prefixes it announces.
+_Line: TypeAlias = tuple[str, Address, tuple[Prefix, ...]]
 
 
 @dataclass(slots=True)
@@ -36,11 +41,11 @@ class Announcer:
 
     def __init__(self) -> None:
         self._peers: dict[Address, _Peer] = {}
-        self._unanswered = 0
+        self._unanswered: deque[tuple[Address, tuple[Prefix, ...]]] = deque()
 
     def reset(self) -> None:
         """A new connection to ExaBGP: nothing is known of what it holds until `holds` and `up` tell."""
-        self._unanswered = 0
+        self._unanswered.clear()
         for peer in self._peers.values():
             peer.established = False
             peer.said.clear()
@@ -97,14 +102,25 @@ class Announcer:
         peer = self._peers.get(address)
         return peer is not None and peer.established
 
-    def answered(self) -> None:
-        """ExaBGP answered one of our lines."""
-        self._unanswered = max(0, self._unanswered - 1)
+    def answered(self, *, refused: bool = False) -> None:
+        """ExaBGP answered our oldest line. What it refused counts as never said; `want` says it again."""
+        if not self._unanswered:
+            return
+        address, prefixes = self._unanswered.popleft()
+        peer = self._peers.get(address)
+        if refused and peer is not None:
+            for prefix in prefixes:
+                peer.said.pop(prefix, None)
+
+    @property
+    def unanswered(self) -> int:
+        """Lines sent and not answered yet."""
+        return len(self._unanswered)
 
     @property
     def idle(self) -> bool:
         """Nothing waits to be said and nothing is unanswered."""
-        return self._unanswered == 0 and not any(
+        return not self._unanswered and not any(
             peer.to_announce or peer.to_withdraw or peer.end_of_rib for peer in self._peers.values()
         )
 
@@ -116,12 +132,13 @@ class Announcer:
     def next_lines(self) -> list[str]:
         """As many lines as the window allows."""
         lines: list[str] = []
-        while self._unanswered < WINDOW:
-            line = self._next()
-            if line is None:
+        while len(self._unanswered) < WINDOW:
+            following = self._next()
+            if following is None:
                 break
+            line, address, prefixes = following
             lines.append(line)
-            self._unanswered += 1
+            self._unanswered.append((address, prefixes))
         return lines
 
     def _compare(self, peer: _Peer) -> None:
@@ -132,8 +149,8 @@ class Announcer:
             if prefix not in peer.said or peer.said[prefix] != path
         }
 
-    def _next(self) -> str | None:
-        """The next line: any peer's withdrawals, then the smallest backlog of announcements, then End-of-RIB."""
+    def _next(self) -> _Line | None:
+        """Any peer's withdrawals first, then the smallest backlog of announcements, then End-of-RIB."""
         ready = [peer for peer in self._peers.values() if peer.established]
         for peer in ready:
             if peer.to_withdraw:
@@ -143,11 +160,12 @@ class Announcer:
             return _announce(min(waiting, key=lambda peer: len(peer.to_announce)))
         for peer in ready:
             if peer.end_of_rib:
-                return end_of_rib(peer.session.peer_address, peer.end_of_rib.pop())
+                address = peer.session.peer_address
+                return end_of_rib(address, peer.end_of_rib.pop()), address, ()
         return None
 
 
-def _withdraw(peer: _Peer) -> str:
+def _withdraw(peer: _Peer) -> _Line:
     version = next(iter(peer.to_withdraw)).version
     batch: list[Prefix] = []
     for prefix in peer.to_withdraw:
@@ -158,10 +176,10 @@ def _withdraw(peer: _Peer) -> str:
     for prefix in batch:
         del peer.to_withdraw[prefix]
         peer.said.pop(prefix, None)
-    return withdraw(peer.session, batch)
+    return withdraw(peer.session, batch), peer.session.peer_address, ()
 
 
-def _announce(peer: _Peer) -> str:
+def _announce(peer: _Peer) -> _Line:
     first = next(iter(peer.to_announce.values()))
     batch: list[Path] = []
     for path in peer.to_announce.values():
@@ -176,4 +194,6 @@ def _announce(peer: _Peer) -> str:
     for path in batch:
         del peer.to_announce[path.prefix]
         peer.said[path.prefix] = path
-    return announce(peer.session, first.next_hop, first.attributes, [path.prefix for path in batch])
+    prefixes = tuple(path.prefix for path in batch)
+    line = announce(peer.session, first.next_hop, first.attributes, prefixes)
+    return line, peer.session.peer_address, prefixes

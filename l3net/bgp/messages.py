@@ -220,7 +220,7 @@ def _update(peer: Address, message: Mapping[str, Any]) -> Message | None:
 
 
 def _paths(by_hop: Mapping[str, Any], attributes: Attributes) -> Iterator[Path]:
-    """Paths by next hop. A 32-byte IPv6 next hop (RFC 2545 section 3) lists each prefix twice: global first."""
+    """Paths by next hop. A 32-byte IPv6 next hop (RFC 2545 section 3) lists prefixes twice: global first."""
     hops = sorted(
         ((_address(hop), entries) for hop, entries in by_hop.items()), key=lambda pair: pair[0].is_link_local
     )

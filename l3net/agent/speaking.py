@@ -1,0 +1,441 @@
+"""The agent's BGP side: drives ExaBGP through the relay and keeps what the peers say in the Loc-RIB.
+
+Rules that keep sessions and routes alive: nothing is announced before the declared state is complete; a
+question to ExaBGP goes out alone, so that its answer is unmistakable; when the speaker is lost, learned
+paths stay, marked stale, until the peers have said them again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from l3net.agent.peers import PeerState
+from l3net.bgp import commands
+from l3net.bgp.adj_rib_out import AdjRibOut
+from l3net.bgp.announcer import Announcer
+from l3net.bgp.exabgp_config import render
+from l3net.bgp.loc_rib import LocRib
+from l3net.bgp.messages import (
+    Announced,
+    Decoder,
+    Done,
+    EndOfRib,
+    Failed,
+    LineBuffer,
+    Message,
+    Neighbors,
+    Notified,
+    Opened,
+    Refresh,
+    StateChanged,
+    Updated,
+)
+from l3net.bgp.sessions import Session
+from l3net.errors import L3netError
+from l3net.model import Address, Family, Prefix
+from l3net.shell.speaker import SpeakerConfig, SpeakerLink, relay_argv
+
+log = logging.getLogger("l3net.bgp")
+
+#: FRR 8.4 may send End-of-RIB about a second before its routes (coalesce-time): sweep later than that.
+SWEEP_DELAY = 5.0
+#: A refresh without demarcation (RFC 7313) is over when the peer has been quiet this long.
+REFRESH_QUIET = 2.0
+#: Sessions are asked for again: ExaBGP says `down` in the first second of an established one.
+ASK_EVERY = 10.0
+ASK_AGAIN = 1.5
+CONFIRM_ATTEMPTS = 5
+DRAIN_SECONDS = 3.0
+DRAIN_FLUSH = 0.2
+
+Touched = Callable[[set[Prefix]], None]
+
+
+@dataclass(slots=True)
+class _Question:
+    command: str
+    on_answer: Callable[[list[Message]], None]
+    answers: list[Message] = field(default_factory=list)
+
+
+class Speaking:
+    """`touched` is called with the prefixes whose best paths may have changed."""
+
+    def __init__(self, run_dir: Path, rib: LocRib, touched: Touched) -> None:
+        self._rib = rib
+        self._touched = touched
+        self._run_dir = run_dir
+        self._config = SpeakerConfig(run_dir)
+        self._announcer = Announcer()
+        self._link = SpeakerLink(run_dir, self._connected, self._received, self._lost)
+        self._buffer = LineBuffer()
+        self._decoder = Decoder()
+        self._questions: deque[_Question] = deque()
+        self._asking: _Question | None = None
+        self._sessions: dict[Address, Session] = {}
+        self._configured = asyncio.Event()
+        self._confirmed: asyncio.Future[bool] | None = None
+        self._wants: dict[Address, AdjRibOut] = {}
+        self._leaving: dict[Address, Session] = {}  # being withdrawn from, then removed
+        self._reload_due = False
+        self._started = asyncio.get_running_loop().time()
+        self._timers: set[asyncio.TimerHandle] = set()
+        self.peers: dict[Address, PeerState] = {}
+        self.problem = ""
+
+    # --- what the loop asks for --------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        return self._link.up
+
+    @property
+    def undecodable(self) -> int:
+        return self._decoder.undecodable + self._buffer.dropped
+
+    def set_sessions(self, sessions: Mapping[Address, Session]) -> None:
+        """Take over the sessions of now. What leaves is withdrawn before its neighbour is removed."""
+        now = asyncio.get_running_loop().time()
+        for address in [gone for gone in self.peers if gone not in sessions]:
+            if self._announcer.established(address):
+                self._leaving[address] = self.peers[address].session
+                self._announcer.want(address, {})
+            del self.peers[address]
+            self._wants.pop(address, None)
+        self._leaving = {
+            address: session for address, session in self._leaving.items() if address not in sessions
+        }
+        for address, session in sessions.items():
+            if address in self.peers:
+                self.peers[address].session = session
+            else:
+                self.peers[address] = PeerState(session, since=now)
+        touched = self._rib.set_sessions(sessions)
+        self._announcer.set_sessions({**self._leaving, **sessions})
+        if dict(sessions) != self._sessions or not self._configured.is_set():
+            self._sessions = dict(sessions)
+            self._configured.set()
+        if touched:
+            self._touched(touched)
+
+    def want(self, address: Address, wanted: AdjRibOut) -> None:
+        self._wants[address] = wanted
+        self._announcer.want(address, wanted)
+
+    def announced(self, address: Address) -> int:
+        return self._announcer.announced(address) if self._announcer.established(address) else 0
+
+    def flush(self) -> None:
+        """Send what the window allows."""
+        self._pump()
+
+    def settled(self, grace: float) -> bool:
+        """Whether every session has said all it has, or had `grace` seconds since our start to do so.
+
+        Until then a route in the kernel that no path accounts for may be one we have not heard again yet.
+        """
+        if asyncio.get_running_loop().time() - self._started > grace:
+            return True
+        return self._link.up and all(peer.established and not peer.awaiting for peer in self.peers.values())
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        await asyncio.gather(self._link.run(), self._keep_configured(), self._keep_asking())
+
+    # --- configuration -----------------------------------------------------------------------------------
+
+    async def _keep_configured(self) -> None:
+        """Whenever the sessions change, bring ExaBGP's configuration to match, and make sure that it did."""
+        while True:
+            await self._configured.wait()
+            self._configured.clear()
+            await self._drain_leaving()
+            text = render(self._sessions.values(), relay_argv(self._run_dir))
+            try:
+                if text != self._config.current():
+                    await self._config.replace(text)
+                elif not (self._reload_due or self._config.unconfirmed):
+                    continue
+            except L3netError as err:
+                self.problem = str(err)
+                log.error("%s", err)
+                continue
+            self.problem, self._reload_due = "", False
+            if self._link.up:
+                await self._reload()
+            self._config.confirm()
+            self._configured_again()
+
+    async def _drain_leaving(self) -> None:
+        """Withdraw before a neighbour is removed.
+
+        ExaBGP sends no NOTIFICATION then, so that graceful restart would keep the routes at the far side.
+        """
+        deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
+        while self._leaving and self._link.up and asyncio.get_running_loop().time() < deadline:
+            self._pump()
+            if self._announcer.idle:
+                await asyncio.sleep(DRAIN_FLUSH)  # ExaBGP answers when a line is queued, not when it is sent
+                break
+            await asyncio.sleep(0.05)
+        if self._leaving:
+            self._leaving.clear()
+            self._announcer.set_sessions(self._sessions)
+
+    def _configured_again(self) -> None:
+        """Sessions may have changed while ExaBGP was being reloaded."""
+        text = render(self._sessions.values(), relay_argv(self._run_dir))
+        if text != self._config.current():
+            self._configured.set()
+
+    async def _reload(self) -> None:
+        """Reload, then compare what ExaBGP knows; it answers `done` also when it drops the reload."""
+        for attempt in range(CONFIRM_ATTEMPTS):
+            if not self._link.up:
+                return  # it starts with the new file
+            self._ask(commands.RELOAD, lambda _answers: None)
+            await asyncio.sleep(0.3 * (attempt + 1))
+            if await self._neighbours_match():
+                return
+        log.warning("ExaBGP did not take the new configuration; restarting it (graceful restart covers it)")
+        self._link.send(commands.RESTART)
+
+    async def _neighbours_match(self) -> bool:
+        confirmed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def compare(answers: list[Message]) -> None:
+            known = {
+                address
+                for answer in answers
+                if isinstance(answer, Neighbors)
+                for address in answer.established
+            }
+            if not confirmed.done():
+                confirmed.set_result(known == set(self._sessions))
+
+        self._ask(commands.SHOW_NEIGHBORS, compare)
+        try:
+            return await asyncio.wait_for(confirmed, timeout=5.0)
+        except TimeoutError:
+            return False
+
+    # --- the connection ----------------------------------------------------------------------------------
+
+    def _connected(self) -> None:
+        log.info("connected to the speaker")
+        self._buffer = LineBuffer()
+        self._questions.clear()
+        self._asking = None
+        self._announcer.reset()
+        self._ask(commands.SHOW_ADJ_RIB_OUT, self._learn_announced)
+        self._ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
+        self._later(ASK_AGAIN, lambda: self._ask(commands.SHOW_NEIGHBORS, self._learn_neighbours))
+        self._configured.set()
+
+    def _lost(self) -> None:
+        log.warning("lost the speaker; learned routes stay while it restarts")
+        self._announcer.reset()
+        self._questions.clear()
+        self._asking = None
+        now = asyncio.get_running_loop().time()
+        for address, peer in self.peers.items():
+            if peer.established:
+                peer.established, peer.since, peer.reason = False, now, "speaker restarting"
+            peer.epoch += 1
+            self._rib.mark_stale(address)
+            self._expire_stale(address, peer.session.graceful_restart)
+
+    async def _keep_asking(self) -> None:
+        while True:
+            await asyncio.sleep(ASK_EVERY)
+            if self._link.up and not self._questions:
+                self._ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
+
+    def _ask(self, command: str, on_answer: Callable[[list[Message]], None]) -> None:
+        self._questions.append(_Question(command, on_answer))
+        self._pump()
+
+    def _pump(self) -> None:
+        """Questions go alone: first let the window drain, then ask, then go on announcing."""
+        if not self._link.up or self._asking is not None:
+            return
+        if self._questions:
+            if self._announcer.unanswered == 0:
+                self._asking = self._questions.popleft()
+                self._link.send(self._asking.command)
+            return
+        for line in self._announcer.next_lines():
+            self._link.send(line)
+
+    def _received(self, data: bytes) -> None:
+        touched: set[Prefix] = set()
+        for line in self._buffer.receive(data):
+            message = self._decoder.decode(line)
+            if message is not None:
+                touched |= self._handle(message)
+        if touched:
+            self._touched(touched)
+        self._pump()
+
+    # --- messages ----------------------------------------------------------------------------------------
+
+    def _handle(self, message: Message) -> set[Prefix]:
+        match message:
+            case Done() | Failed():
+                self._answered(message)
+            case Neighbors() | Announced():
+                if self._asking is not None:
+                    self._asking.answers.append(message)
+            case StateChanged(peer=address, state="up"):
+                self._up(address, fresh=True)
+            case StateChanged(peer=address, state="down", reason=reason):
+                return self._down(address, reason)
+            case Opened(peer=address) if address in self.peers:
+                self.peers[address].opened = message
+            case Notified(peer=address, code=code, subcode=subcode, received=received):
+                if address in self.peers:
+                    self.peers[address].notified = True
+                    side = "received" if received else "sent"
+                    log.warning("peer %s: NOTIFICATION %s, code %d subcode %d", address, side, code, subcode)
+            case Updated(peer=address, announced=announced, withdrawn=withdrawn):
+                if address in self.peers:
+                    self.peers[address].last_update = asyncio.get_running_loop().time()
+                return self._rib.withdraw(address, withdrawn) | self._rib.announce(address, announced)
+            case EndOfRib(peer=address, family=family):
+                self._heard_all(address, family, SWEEP_DELAY)
+            case Refresh(peer=address, family=family, subtype="end"):
+                self._heard_all(address, family, 0.0)
+            case _:
+                pass
+        return set()
+
+    def _answered(self, message: Message) -> None:
+        if self._asking is None:
+            if isinstance(message, Failed):
+                log.warning("ExaBGP refused a command")
+            self._announcer.answered(refused=isinstance(message, Failed))
+            return
+        asked, self._asking = self._asking, None
+        asked.on_answer(asked.answers)
+
+    def _learn_announced(self, answers: list[Message]) -> None:
+        for answer in answers:
+            if isinstance(answer, Announced):
+                self._announcer.holds(answer.peer, [answer.prefix])
+
+    def _learn_neighbours(self, answers: list[Message]) -> None:
+        for answer in answers:
+            if not isinstance(answer, Neighbors):
+                continue
+            if set(answer.established) != set(self._sessions) and not self._leaving:
+                self._reload_due = True
+                self._configured.set()
+            for address, established in answer.established.items():
+                peer = self.peers.get(address)
+                if established and peer is not None and not peer.established:
+                    # Established before we came: what it announced has to be asked for again (RFC 2918).
+                    self._up(address, fresh=False)
+                    self._rib.mark_stale(address)
+                    for family in peer.session.families:
+                        self._refresh(address, family)
+
+    def _up(self, address: Address, *, fresh: bool) -> None:
+        peer = self.peers.get(address)
+        if peer is None:
+            return
+        log.info("peer %s (%s): established", address, peer.session.name)
+        peer.established, peer.since = True, asyncio.get_running_loop().time()
+        peer.reason, peer.notified = "", False
+        peer.epoch += 1
+        peer.awaiting = set(peer.session.families)
+        peer.last_update = peer.since
+        self._announcer.up(address, fresh=fresh)
+        self._announcer.want(address, self._wants.get(address, {}))
+        if fresh:
+            self._expire_stale(address, max(peer.restart_time, int(SWEEP_DELAY) + 1))
+
+    def _down(self, address: Address, reason: str) -> set[Prefix]:
+        peer = self.peers.get(address)
+        if peer is None:
+            return set()
+        was = peer.established
+        peer.established, peer.reason = False, reason
+        self._announcer.down(address)
+        if not was:
+            return set()
+        peer.since = asyncio.get_running_loop().time()
+        peer.flaps += 1
+        peer.epoch += 1
+        log.warning("peer %s (%s): down: %s", address, peer.session.name, reason)
+        if peer.keeps_routes:
+            # RFC 4724 section 4.2: what was stale already goes, the rest is kept for the restart time.
+            touched: set[Prefix] = set()
+            for family in Family:
+                touched |= self._rib.sweep(address, family)
+            self._rib.mark_stale(address)
+            self._expire_stale(address, peer.restart_time)
+            return touched
+        return self._rib.drop(address)
+
+    def _refresh(self, address: Address, family: Family) -> None:
+        self._ask(commands.route_refresh(address, family), lambda _answers: None)
+        self._later(REFRESH_QUIET, lambda: self._check_quiet(address, family))
+
+    def _check_quiet(self, address: Address, family: Family) -> None:
+        peer = self.peers.get(address)
+        if peer is None or family not in peer.awaiting:
+            return
+        quiet = asyncio.get_running_loop().time() - peer.last_update
+        if quiet >= REFRESH_QUIET:
+            self._heard_all(address, family, 0.0)
+        else:
+            self._later(REFRESH_QUIET - quiet, lambda: self._check_quiet(address, family))
+
+    def _heard_all(self, address: Address, family: Family, delay: float) -> None:
+        """The peer has said all it has of a family: what is stale still goes, after a delay."""
+        peer = self.peers.get(address)
+        if peer is None or not peer.established:
+            return
+        if delay:
+            epoch = peer.epoch
+
+            def later() -> None:
+                if peer.epoch == epoch:
+                    self._heard_all(address, family, 0.0)
+
+            self._later(delay, later)
+            return
+        peer.awaiting.discard(family)
+        touched = self._rib.sweep(address, family)
+        self._touched(touched)
+
+    def _expire_stale(self, address: Address, seconds: float) -> None:
+        peer = self.peers.get(address)
+        epoch = peer.epoch if peer is not None else 0
+
+        def expire() -> None:
+            if peer is not None and peer.epoch != epoch:
+                return
+            touched: set[Prefix] = set()
+            for family in Family:
+                touched |= self._rib.sweep(address, family)
+            if peer is not None:
+                peer.awaiting.clear()
+            if touched:
+                log.warning("peer %s: %d stale paths expired", address, len(touched))
+            self._touched(touched)
+
+        self._later(seconds, expire)
+
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        def fire() -> None:
+            self._timers.discard(handle)
+            action()
+
+        handle = asyncio.get_running_loop().call_later(seconds, fire)
+        self._timers.add(handle)

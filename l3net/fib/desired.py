@@ -1,0 +1,48 @@
+"""The kernel objects this node shall have: blackholes, learned routes, the pod bridge."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+
+from l3net.model import Address, BridgePlan, NextHop, Prefix, Route, RouteKind
+from l3net.naming import BRIDGE, METRIC_BGP, METRIC_BLACKHOLE
+
+RouteKey = tuple[Prefix, int]
+
+
+def blackhole(prefix: Prefix) -> Route:
+    """Backs a block: a packet for an unassigned address ends here and never loops back to the peer."""
+    return Route(prefix, kind=RouteKind.BLACKHOLE, metric=METRIC_BLACKHOLE)
+
+
+def blackholes(blocks: Iterable[Prefix]) -> dict[RouteKey, Route]:
+    return {(block, METRIC_BLACKHOLE): blackhole(block) for block in blocks}
+
+
+def learned(prefix: Prefix, hops: frozenset[NextHop]) -> Route:
+    """A route out of the Loc-RIB."""
+    return Route(prefix, hops, metric=METRIC_BGP)
+
+
+def gateway(block: Prefix) -> Address:
+    """The block's first address: the bridge's own, never a pod's."""
+    first = int(block.network_address) + 1
+    return IPv4Address(first) if isinstance(block, IPv4Network) else IPv6Address(first)
+
+
+def bridge_mac(node: str) -> str:
+    """A locally administered MAC that stays the same when ports come and go (IEEE 802 section 8.2)."""
+    digest = hashlib.sha256(f"l3net bridge {node}".encode()).digest()
+    return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
+
+
+def bridge(node: str, blocks: Iterable[Prefix], mtu: int) -> BridgePlan:
+    """The pod bridge with the gateway of every block."""
+    return BridgePlan(
+        name=BRIDGE,
+        mac=bridge_mac(node),
+        mtu=mtu,
+        gateways=frozenset((gateway(block), block.prefixlen) for block in blocks),
+    )

@@ -1,0 +1,138 @@
+"""The routes that are not ours, and the next hops they lead to.
+
+A BGP next hop is resolved on these alone (RFC 4271 section 5.1.3 calls the step recursive): never on a route
+learned from a peer, or a peer could draw the sessions that carry its own announcements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address, ip_network
+
+from l3net.model import Address, NextHop, Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class UnderlayHop:
+    """One next hop of a route that is not ours; `gateway` None means on-link."""
+
+    interface: str
+    gateway: Address | None = None
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class UnderlayRoute:
+    """A usable route of the main table. `discard` is a blackhole, unreachable or prohibit route."""
+
+    prefix: Prefix
+    hops: tuple[UnderlayHop, ...]
+    metric: int = 0
+    discard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceAddress:
+    """An address of this node with its interface and prefix length."""
+
+    interface: str
+    address: Address
+    length: int
+
+
+class Underlay:
+    """Longest-prefix match over the routes that are not ours, and this node's addresses."""
+
+    def __init__(self, routes: Iterable[UnderlayRoute], addresses: Iterable[InterfaceAddress]) -> None:
+        self.addresses = tuple(addresses)
+        self._best: dict[int, dict[Prefix, UnderlayRoute]] = {4: {}, 6: {}}
+        for route in routes:
+            table = self._best[route.prefix.version]
+            seen = table.get(route.prefix)
+            if seen is None or route.metric < seen.metric:
+                table[route.prefix] = route
+            elif route.metric == seen.metric and not (route.discard or seen.discard):
+                # IPv6 may list the next hops of one route apart
+                table[route.prefix] = replace(seen, hops=seen.hops + route.hops)
+        self._ordered = {
+            version: sorted(table.values(), key=lambda route: -route.prefix.prefixlen)
+            for version, table in self._best.items()
+        }
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Underlay) and (self._best, self.addresses) == (other._best, other.addresses)
+
+    def __hash__(self) -> int:
+        return hash(self.addresses)
+
+    def route_to(self, address: Address) -> UnderlayRoute | None:
+        """The longest match, None if there is none."""
+        for route in self._ordered[address.version]:
+            if address in route.prefix:
+                return route
+        return None
+
+    def resolve(self, next_hop: Address, interface: str | None = None) -> frozenset[NextHop]:
+        """Gateways and interfaces that lead to a BGP next hop; empty when it is unreachable.
+
+        `interface` is that of the session, which a link-local next hop needs.
+        """
+        if isinstance(next_hop, IPv6Address) and next_hop.is_link_local:
+            return frozenset({NextHop(next_hop, interface)}) if interface else frozenset()
+        route = self.route_to(next_hop)
+        if route is None or route.discard:
+            return frozenset()
+        return frozenset(
+            NextHop(next_hop if hop.gateway is None else hop.gateway, hop.interface, hop.weight)
+            for hop in route.hops
+        )
+
+    def source(self, address: Address) -> tuple[Address, tuple[Address, ...]] | None:
+        """Our address on the link towards `address`, and all our addresses on that link.
+
+        None when there is no route. RFC 6724 in short: the address whose subnet holds the gateway.
+        """
+        route = self.route_to(address)
+        if route is None or route.discard or not route.hops:
+            return None
+        hop = route.hops[0]
+        towards = hop.gateway or address
+        here = [entry for entry in self.addresses if entry.interface == hop.interface]
+        same = [entry for entry in here if entry.address.version == address.version]
+        best = sorted(
+            (entry for entry in same if entry.address.is_link_local == address.is_link_local),
+            key=lambda entry: not _same_subnet(entry, towards),
+        )
+        if not best:
+            return None
+        return best[0].address, tuple(entry.address for entry in here)
+
+    def interface_to(self, address: Address) -> str | None:
+        """The link towards an address."""
+        route = self.route_to(address)
+        return route.hops[0].interface if route is not None and route.hops else None
+
+    def connected(self, except_interface: str) -> tuple[Prefix, ...]:
+        """Subnets of this node's links, host addresses included."""
+        return tuple(
+            sorted(
+                {
+                    _network(entry)
+                    for entry in self.addresses
+                    if entry.interface not in (except_interface, "lo") and not entry.address.is_link_local
+                },
+                key=lambda prefix: (prefix.version, int(prefix.network_address), prefix.prefixlen),
+            )
+        )
+
+    def own_addresses(self) -> frozenset[Address]:
+        return frozenset(entry.address for entry in self.addresses)
+
+
+def _network(entry: InterfaceAddress) -> Prefix:
+    return ip_network((entry.address, entry.length), strict=False)
+
+
+def _same_subnet(entry: InterfaceAddress, address: Address) -> bool:
+    return entry.address.version == address.version and address in _network(entry)

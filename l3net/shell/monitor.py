@@ -1,0 +1,129 @@
+"""Kernel notifications: what of ours was changed by someone else, at once."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import errno
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from l3net.errors import KernelError
+from l3net.shell.netlink import NETLINK_ADD_MEMBERSHIP, SOL_NETLINK, attributes, messages
+
+RTM_NEWLINK: Final = 16
+RTM_DELLINK: Final = 17
+RTM_NEWADDR: Final = 20
+RTM_DELADDR: Final = 21
+RTM_NEWROUTE: Final = 24
+RTM_DELROUTE: Final = 25
+RTNLGRP_LINK: Final = 1
+RTNLGRP_IPV4_IFADDR: Final = 5
+RTNLGRP_IPV4_ROUTE: Final = 7
+RTNLGRP_IPV6_IFADDR: Final = 9
+RTNLGRP_IPV6_ROUTE: Final = 11
+
+NETLINK_NETFILTER: Final = 12
+NFNLGRP_NFTABLES: Final = 7
+NFT_MSG_NEWGEN: Final = (10 << 8) | 15  # NFNL_SUBSYS_NFTABLES
+NFTA_GEN_PROC_PID: Final = 2
+
+SO_RCVBUFFORCE: Final = 33
+RECEIVE_BUFFER: Final = 16 << 20
+RTPROT_OFFSET: Final = 5
+
+
+class Seen(enum.Enum):
+    """What kind of thing changed."""
+
+    LINK = enum.auto()
+    ADDRESS = enum.auto()
+    ROUTE = enum.auto()  # not ours
+    OWN_ROUTE = enum.auto()
+    FIREWALL = enum.auto()
+    LOST = enum.auto()  # notifications were lost: read everything again
+
+
+#: Called with what was seen; for OWN_ROUTE also the message type and body, for FIREWALL the writer's PID.
+Callback = Callable[[Seen, int, bytes], None]
+
+
+class KernelMonitor:
+    """Two subscribed sockets on the running event loop, in this thread's network namespace."""
+
+    def __init__(self, callback: Callback, own_protocol: int) -> None:
+        self._callback = callback
+        self._own = own_protocol
+        self._sockets: list[socket.socket] = []
+
+    def start(self) -> None:
+        """Raises KernelError when the kernel refuses the subscription."""
+        loop = asyncio.get_running_loop()
+        route = self._subscribe(
+            socket.NETLINK_ROUTE,
+            RTNLGRP_LINK,
+            RTNLGRP_IPV4_IFADDR,
+            RTNLGRP_IPV6_IFADDR,
+            RTNLGRP_IPV4_ROUTE,
+            RTNLGRP_IPV6_ROUTE,
+        )
+        nft = self._subscribe(NETLINK_NETFILTER, NFNLGRP_NFTABLES)
+        loop.add_reader(route, self._read, route, self._on_route)
+        loop.add_reader(nft, self._read, nft, self._on_nft)
+
+    def stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            loop.remove_reader(sock)
+            sock.close()
+        self._sockets.clear()
+
+    def _subscribe(self, protocol: int, *groups: int) -> socket.socket:
+        try:
+            sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+            sock.bind((0, 0))
+            sock.setblocking(False)
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+            except PermissionError:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            for group in groups:
+                sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+        except OSError as err:
+            raise KernelError("subscribe to kernel notifications", err.errno or errno.EIO) from err
+        self._sockets.append(sock)
+        return sock
+
+    def _read(self, sock: socket.socket, handle: Callable[[int, bytes], None]) -> None:
+        for _ in range(64):  # bounded, so that a storm cannot starve the loop
+            try:
+                data = sock.recv(1 << 16)
+            except BlockingIOError:
+                return
+            except OSError as err:
+                if err.errno == errno.ENOBUFS:
+                    self._callback(Seen.LOST, 0, b"")
+                    continue
+                raise
+            for kind, _flags, _sequence, body in messages(data):
+                handle(kind, bytes(body))
+
+    def _on_route(self, kind: int, body: bytes) -> None:
+        if kind in (RTM_NEWROUTE, RTM_DELROUTE):
+            own = len(body) > RTPROT_OFFSET and body[RTPROT_OFFSET] == self._own
+            self._callback(Seen.OWN_ROUTE if own else Seen.ROUTE, kind, body)
+        elif kind in (RTM_NEWADDR, RTM_DELADDR):
+            self._callback(Seen.ADDRESS, kind, body)
+        elif kind in (RTM_NEWLINK, RTM_DELLINK):
+            self._callback(Seen.LINK, kind, body)
+
+    def _on_nft(self, kind: int, body: bytes) -> None:
+        if kind != NFT_MSG_NEWGEN:
+            return
+        writer = 0
+        for attr, value in attributes(memoryview(body)[4:]):
+            if attr == NFTA_GEN_PROC_PID:
+                writer = struct.unpack("!I", value)[0]
+        self._callback(Seen.FIREWALL, writer, b"")
