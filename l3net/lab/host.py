@@ -31,18 +31,17 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/f
 _BOOT = r"""
 set -e
 hostname "$1"
-cd "$2/$1"          # gone if the lab is being removed
+cd "$2/$1"  # gone if the lab is being removed: relative names from here on, so that nothing makes it anew
 mkdir run
-cd /
-mkdir -p /var/lib/l3net
-mount -t tmpfs -o mode=0755 l3net-lab "$2/$1/run"
-mkdir -p "$2/$1/run$3" "$2/$1/run/netns" "$2/$1/run/lock" "$2/$1/run/frr" "$2/$1/run/bird"
-mount --bind "$2" "$2/$1/run$3"
-mount --rbind "$2/$1/run" /run
+mount -t tmpfs -o mode=0755 l3net-lab run
+mkdir -p "run$3" run/netns run/lock run/frr run/bird /var/lib/l3net
+mount --bind "$2" "run$3"
+mount --rbind run /run
 mount -t tmpfs -o mode=0700 l3net-lab /var/lib/l3net
 mount -t tmpfs -o mode=1777 l3net-lab /var/tmp
 mount -t sysfs sysfs /sys
-if [ -d /etc/frr ]; then mount --bind "$2/$1" /etc/frr; fi
+if [ -d /etc/frr ]; then mount --bind . /etc/frr; fi
+cd /
 chown frr:frr /run/frr 2>/dev/null || true
 ip link set lo up
 echo ready
