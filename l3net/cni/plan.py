@@ -1,0 +1,106 @@
+"""The plan of a sandbox: what a pod's interface will be, decided before anything is touched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_interface, ip_network
+from typing import Final
+
+from l3net.cni.result import AssignedAddress, InterfaceAddress, PodRoute
+from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey
+from l3net.model import Address
+from l3net.naming import VETH_PREFIX
+
+#: Locally administered prefix of pod MACs; the rest is the IPv4 address, so a reused address keeps its MAC
+#: and no neighbour cache is left wrong.
+MAC_PREFIX: Final = "0a:58"
+RT_SCOPE_LINK: Final = 253
+ALIAS_PREFIX: Final = "l3net/1"
+_ALIAS_LIMIT = 255  # IFALIASZ - 1
+
+
+@dataclass(frozen=True, slots=True)
+class BridgePort:
+    """How the host end sits on its bridge."""
+
+    bridge: str
+    isolated: bool = True
+    hairpin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxPlan:
+    """One attachment. `mtu` 0 takes the kernel's default."""
+
+    key: LeaseKey
+    host_ifname: str
+    mac: str
+    mtu: int
+    addresses: tuple[InterfaceAddress, ...]
+    routes: tuple[PodRoute, ...]
+    port: BridgePort
+    alias: str = ""
+    enabled: bool = True  # disableContainerInterface leaves the pod's end down
+
+
+def host_ifname(key: LeaseKey) -> str:
+    """The host end's name: the same attachment, the same name, so that DEL finds it without any record."""
+    digest = hashlib.sha256(f"{key.network}\0{key.container_id}\0{key.ifname}".encode()).hexdigest()
+    return VETH_PREFIX + digest[:11]
+
+
+def mac_for(addresses: Iterable[Address]) -> str:
+    """The MAC that goes with a pod's addresses."""
+    found = list(addresses)
+    chosen = next((address for address in found if address.version == 4), found[0] if found else None)
+    if chosen is None:
+        return ""
+    tail = chosen.packed if chosen.version == 4 else hashlib.sha256(chosen.packed).digest()[:4]
+    return ":".join([MAC_PREFIX, *(f"{byte:02x}" for byte in tail)])
+
+
+def host_routes(addresses: Iterable[LeasedAddress]) -> tuple[PodRoute, ...]:
+    """A pod with a full-length prefix: its gateway on-link, everything else through it."""
+    routes = []
+    for leased in addresses:
+        if leased.gateway is not None:
+            everything = "0.0.0.0/0" if leased.gateway.version == 4 else "::/0"
+            routes.append(PodRoute(ip_network(leased.gateway), scope=RT_SCOPE_LINK))
+            routes.append(PodRoute(ip_network(everything), leased.gateway))
+    return tuple(routes)
+
+
+def interface_address(leased: LeasedAddress) -> InterfaceAddress:
+    return ip_interface(f"{leased.address}/{leased.prefix_length}")
+
+
+def assigned(lease: Lease, interface: int | None) -> tuple[AssignedAddress, ...]:
+    """A lease as the result's `ips`."""
+    return tuple(
+        AssignedAddress(interface_address(leased), leased.gateway, interface) for leased in lease.addresses
+    )
+
+
+def alias_of(lease: Lease) -> str:
+    """What the host end's alias says, so that the store can be rebuilt from the kernel; empty if too long."""
+    addresses = ",".join(str(interface_address(leased)) for leased in lease.addresses)
+    key = lease.key
+    found = f"{ALIAS_PREFIX} {key.network} {key.container_id} {key.ifname} {addresses}"
+    return found if len(found) <= _ALIAS_LIMIT else ""
+
+
+def lease_of_alias(alias: str, link: str) -> Lease | None:
+    """The lease an alias speaks of, None if it is not ours."""
+    parts = alias.split(" ")
+    if len(parts) != 5 or parts[0] != ALIAS_PREFIX:
+        return None
+    try:
+        addresses = tuple(
+            LeasedAddress(entry.ip, entry.network.prefixlen)
+            for entry in map(ip_interface, parts[4].split(","))
+        )
+    except ValueError:
+        return None
+    return Lease(LeaseKey(*parts[1:4]), 0, addresses, host_ifname=link)

@@ -1,0 +1,167 @@
+"""A CNI call as received: environment and standard input, checked and typed (CNI 1.1.0, section 2)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from l3net.cni import failure
+from l3net.cni.failure import CniError
+from l3net.cni.versions import SUPPORTED, WHEN_ABSENT, has_verb
+
+COMMANDS: Final = ("ADD", "DEL", "CHECK", "STATUS", "GC", "VERSION")
+
+#: Environment each verb requires beside CNI_COMMAND.
+REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
+    "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
+    "DEL": ("CNI_CONTAINERID", "CNI_IFNAME"),
+    "GC": ("CNI_PATH",),
+    "STATUS": (),
+    "VERSION": (),
+}
+#: Longest accepted standard input, in bytes; the thin client has the same limit.
+MAX_STDIN: Final = 8 << 20
+MAX_CONTAINER_ID: Final = 255
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+_BAD_IFNAME = re.compile(r"[/:\s\0]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call. `conf` is the network configuration as decoded; `environment` holds the CNI_* variables."""
+
+    command: str
+    version: str
+    network: str
+    conf: Mapping[str, Any]
+    container_id: str = ""
+    ifname: str = ""
+    netns: str = ""
+    args: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def runtime_config(self) -> Mapping[str, Any]:
+        found = self.conf.get("runtimeConfig")
+        return found if isinstance(found, Mapping) else NOTHING
+
+    @property
+    def previous(self) -> Mapping[str, Any] | None:
+        found = self.conf.get("prevResult")
+        return found if isinstance(found, Mapping) else None
+
+    @property
+    def delegates_ipam(self) -> bool:
+        """Whether the configuration brings its own addresses (standalone) rather than the node's blocks."""
+        return bool(self.conf.get("ipam"))
+
+
+def parse_args(text: str) -> dict[str, str]:
+    """CNI_ARGS: `KEY=value;KEY=value`. Raises CniError 4."""
+    if _CONTROL.search(text):
+        raise CniError(failure.BAD_ENVIRONMENT, "CNI_ARGS holds a control character")
+    pairs = {}
+    for part in filter(None, text.split(";")):
+        key, sign, value = part.partition("=")
+        if not sign or not key:
+            raise CniError(failure.BAD_ENVIRONMENT, f"CNI_ARGS: {part!r} is not KEY=value")
+        pairs[key] = value
+    return pairs
+
+
+def check_identifiers(container_id: str, ifname: str) -> None:
+    """Refuse names the specification forbids (and that would be paths or options elsewhere)."""
+    if container_id and (not _IDENTIFIER.fullmatch(container_id) or len(container_id) > MAX_CONTAINER_ID):
+        raise CniError(
+            failure.BAD_ENVIRONMENT,
+            "CNI_CONTAINERID is not valid",
+            f"it must begin with a letter or digit, go on with those, '_', '.' or '-', and have at most "
+            f"{MAX_CONTAINER_ID} characters",
+        )
+    if ifname and (
+        len(ifname.encode()) > 15 or ifname in {".", ".."} or _BAD_IFNAME.search(ifname)
+    ):  # dev_valid_name() in the kernel
+        raise CniError(
+            failure.BAD_ENVIRONMENT,
+            f"CNI_IFNAME {ifname[:40]!r} is not valid",
+            "an interface name has at most 15 bytes and no '/', ':' or white space",
+        )
+
+
+def decode_conf(stdin: bytes) -> Mapping[str, Any]:
+    """Standard input as a JSON object. Raises CniError 6."""
+    if len(stdin) > MAX_STDIN:
+        raise CniError(failure.CANNOT_DECODE, f"network configuration is larger than {MAX_STDIN} bytes")
+    try:
+        conf = json.loads(stdin)
+    except (ValueError, RecursionError) as err:
+        why = str(err) if isinstance(err, ValueError) else "nested too deeply"
+        raise CniError(failure.CANNOT_DECODE, f"network configuration is not JSON: {why}") from None
+    if not isinstance(conf, dict):
+        raise CniError(failure.CANNOT_DECODE, "network configuration is not a JSON object")
+    return conf
+
+
+def conf_version(conf: Mapping[str, Any]) -> str:
+    """The specification version asked for. Raises CniError 1 (unknown) or 6 (not a string)."""
+    version = conf.get("cniVersion", WHEN_ABSENT) or WHEN_ABSENT
+    if not isinstance(version, str):
+        raise CniError(failure.CANNOT_DECODE, "cniVersion is not a string")
+    if version not in SUPPORTED:
+        raise CniError(
+            failure.INCOMPATIBLE_VERSION,
+            f"incompatible CNI version: the configuration is {version!r}",
+            f"supported are {', '.join(SUPPORTED)}",
+        )
+    return version
+
+
+def parse_request(environment: Mapping[str, str], stdin: bytes) -> Request:
+    """Check and type a call. Raises CniError with the code the specification gives each fault."""
+    command = environment.get("CNI_COMMAND", "")
+    if command not in COMMANDS:
+        raise CniError(failure.BAD_ENVIRONMENT, f"unknown CNI_COMMAND: {command[:40]!r}")
+    missing = [name for name in REQUIRED[command] if not environment.get(name)]
+    if missing:
+        raise CniError(
+            failure.BAD_ENVIRONMENT,
+            "required environment variables are missing",
+            f"{command} needs {', '.join(missing)}",
+        )
+    container_id, ifname = environment.get("CNI_CONTAINERID", ""), environment.get("CNI_IFNAME", "")
+    if command in {"ADD", "CHECK", "DEL"}:
+        check_identifiers(container_id, ifname)
+    args = parse_args(environment.get("CNI_ARGS", ""))
+    conf = decode_conf(stdin)
+    version = conf_version(conf)
+    network = conf.get("name")
+    if not isinstance(network, str) or not _IDENTIFIER.fullmatch(network):
+        raise CniError(
+            failure.INVALID_CONFIG,
+            "network name is missing" if not network else "network name is not valid",
+            "it must begin with a letter or digit and go on with those, '_', '.' or '-'",
+        )
+    if not has_verb(version, command):
+        raise CniError(
+            failure.INCOMPATIBLE_VERSION, f"{command} is not part of CNI {version}", "use a newer cniVersion"
+        )
+    return Request(
+        command=command,
+        version=version,
+        network=network,
+        conf=conf,
+        container_id=container_id,
+        ifname=ifname,
+        netns=environment.get("CNI_NETNS", ""),
+        args=args,
+        environment=dict(environment),
+    )

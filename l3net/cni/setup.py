@@ -1,0 +1,160 @@
+"""What one call's configuration comes to: bridge, ranges, routes and extras, before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface
+from typing import Any, Final
+
+from l3net.cni import failure
+from l3net.cni.failure import CniError
+from l3net.cni.request import Request
+from l3net.cni.result import PodRoute
+from l3net.ipam.lease import Pod
+from l3net.ipam.ranges import RangeSet, block_sets
+from l3net.model import Address, Prefix
+from l3net.naming import BRIDGE
+
+DEFAULT_COOL_DOWN: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeNetwork:
+    """What the agent knows of its node, exchanged as a whole. No blocks yet: ADD answers 11."""
+
+    blocks: tuple[Prefix, ...] = ()
+    mtu: int = 0  # 0: the kernel's default
+    bridge: str = BRIDGE
+    reserved: tuple[Address, ...] = ()
+    cool_down: float = DEFAULT_COOL_DOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How to attach. Times in seconds.
+
+    `host_routes`: full-length prefixes with a route to the gateway (the node's blocks); otherwise addresses
+    carry their subnet's length as the reference bridge plugin does. `manage_bridge`: the plugin makes the
+    bridge itself (no agent does), with the gateway addresses on it if `is_gateway`.
+    """
+
+    bridge: str
+    sets: tuple[RangeSet, ...] = ()
+    mtu: int = 0
+    host_routes: bool = True
+    isolated: bool = True
+    hairpin: bool = False
+    promiscuous: bool = False
+    pin_source: bool = False
+    manage_bridge: bool = False
+    is_gateway: bool = False
+    force_address: bool = False
+    default_gateway: bool = False
+    masquerade: bool = False
+    enabled: bool = True
+    routes: tuple[PodRoute, ...] = ()
+    dns: Mapping[str, Any] | None = None
+    delegate: str = ""  # the IPAM plugin to execute
+    store: str = ""  # directory of the lease store; empty: the default
+    cool_down: float = DEFAULT_COOL_DOWN
+    sticky: bool = False
+
+
+def asked_addresses(request: Request) -> tuple[Address, ...]:
+    """Addresses demanded by name: runtimeConfig.ips, args.cni.ips, CNI_ARGS IP. Raises CniError 7."""
+    args = request.conf.get("args")
+    labelled = args.get("cni", {}).get("ips") if isinstance(args, Mapping) else None
+    found: list[str] = []
+    for source in (request.runtime_config.get("ips"), labelled):
+        if isinstance(source, list):
+            found += map(str, source)
+    found += filter(None, request.args.get("IP", "").split(","))
+    try:
+        addresses = [ip_interface(each).ip for each in found]
+    except ValueError as err:
+        raise CniError(failure.INVALID_CONFIG, f"address asked for is not valid: {err}") from None
+    return tuple(dict.fromkeys(addresses))
+
+
+def asked_mac(request: Request) -> str:
+    """The MAC demanded: runtimeConfig.mac, args.cni.mac or CNI_ARGS MAC; empty if none. Raises CniError 7."""
+    args = request.conf.get("args")
+    labelled = args.get("cni", {}).get("mac") if isinstance(args, Mapping) else None
+    found = (
+        request.runtime_config.get("mac") or labelled or request.args.get("MAC") or request.conf.get("mac")
+    )
+    if not found:
+        return ""
+    parts = str(found).lower().replace("-", ":").split(":")
+    try:
+        packed = [int(part, 16) for part in parts]
+    except ValueError:
+        packed = []
+    if len(packed) != 6 or any(not 0 <= byte <= 255 for byte in packed) or packed[0] & 1:
+        raise CniError(failure.INVALID_CONFIG, f"MAC address asked for is not valid: {str(found)[:40]!r}")
+    return ":".join(f"{byte:02x}" for byte in packed)
+
+
+def pod_of(request: Request) -> Pod:
+    """The pod as the runtime names it in CNI_ARGS."""
+    args = request.args
+    return Pod(args.get("K8S_POD_NAMESPACE", ""), args.get("K8S_POD_NAME", ""), args.get("K8S_POD_UID", ""))
+
+
+def sticky_owner(pod: Pod) -> str:
+    """The lasting identity of a StatefulSet's pod (`name-0`), empty for any other pod."""
+    _, sign, ordinal = pod.name.rpartition("-")
+    return str(pod) if sign and ordinal.isdigit() else ""
+
+
+def number_key(conf: Mapping[str, Any], key: str, default: float = 0, *, most: float = 1 << 31) -> float:
+    """A non-negative number of the configuration. Raises CniError 7."""
+    value = conf.get(key, default)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise CniError(failure.INVALID_CONFIG, f"{key}: {value!r} is not a number from 0 to {most:g}")
+    return value
+
+
+def flag_key(conf: Mapping[str, Any], key: str, *, default: bool = False) -> bool:
+    value = conf.get(key, default)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise CniError(failure.INVALID_CONFIG, f"{key}: {value!r} is neither true nor false")
+    return value
+
+
+def dns_of(request: Request) -> Mapping[str, Any] | None:
+    """`dns`, passed through: the runtime's (capability dns) before the configuration's."""
+    runtime = request.runtime_config.get("dns")
+    if isinstance(runtime, Mapping) and runtime:
+        renamed = {"servers": "nameservers", "searches": "search"}
+        return {renamed.get(str(key), str(key)): value for key, value in runtime.items()}
+    conf = request.conf.get("dns")
+    return conf if isinstance(conf, Mapping) and conf else None
+
+
+def node_setup(request: Request, node: NodeNetwork) -> Setup:
+    """An attachment to the node's own blocks. Raises CniError 11 while the node has none."""
+    if not node.blocks:
+        raise CniError(
+            failure.TRY_AGAIN_LATER,
+            "node has no block yet",
+            "the Node object has no spec.podCIDRs, or the agent has not read it; see `l3net status`",
+        )
+    conf = request.conf
+    return Setup(
+        bridge=node.bridge,
+        sets=block_sets(node.blocks, node.reserved),
+        mtu=int(number_key(conf, "mtu", most=65535)) or node.mtu,
+        dns=dns_of(request),
+        cool_down=number_key(conf, "coolDown", node.cool_down),
+        sticky=flag_key(conf, "sticky"),
+    )
+
+
+def addresses(values: Iterable[object]) -> tuple[Address, ...]:
+    return tuple(ip_address(str(value)) for value in values)

@@ -1,0 +1,138 @@
+"""Leases: who holds which address, and the store's promise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from l3net.errors import L3netError
+from l3net.ipam.ranges import RangeSet
+from l3net.model import Address
+
+
+class LeaseStoreError(L3netError):
+    """The store cannot be used. `try_later` tells whether the same call may succeed without a change."""
+
+    def __init__(self, message: str, *, try_later: bool = False) -> None:
+        super().__init__(message)
+        self.try_later = try_later
+
+
+class AlreadyLeasedError(L3netError):
+    """The attachment holds addresses already; they are left as they are."""
+
+
+class AddressUnavailableError(L3netError):
+    """An address asked for is taken or outside the ranges."""
+
+
+class ExhaustedError(L3netError):
+    """No address is free (or past its cool-down) in a range set."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LeaseKey:
+    """An attachment. Never keyed on the namespace's path, which runtimes reuse."""
+
+    network: str
+    container_id: str
+    ifname: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """The pod an attachment belongs to, where the runtime says (CNI_ARGS K8S_POD_*)."""
+
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.name else ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedAddress:
+    """One address of a lease; `prefix_length` and `gateway` as its range gave them."""
+
+    address: Address
+    prefix_length: int
+    gateway: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What an attachment holds. `sequence` grows with every assignment of the store.
+
+    `assigned_at` is wall-clock time (seconds since 1970) for people; `boot_id` names the boot it was made in.
+    """
+
+    key: LeaseKey
+    sequence: int
+    addresses: tuple[LeasedAddress, ...]
+    pod: Pod = Pod()
+    netns: str = ""
+    host_ifname: str = ""
+    assigned_at: float = 0.0
+    boot_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request for addresses: one out of each set. `asked` are addresses demanded by name.
+
+    `cool_down` in seconds keeps a released address idle before another owner gets it. `sticky_owner`, if not
+    empty, gets the address it had last, which is held for it for `sticky_hold` seconds.
+    """
+
+    key: LeaseKey
+    sets: tuple[RangeSet, ...]
+    asked: tuple[Address, ...] = ()
+    pod: Pod = Pod()
+    netns: str = ""
+    host_ifname: str = ""
+    cool_down: float = 60.0
+    sticky_owner: str = ""
+    sticky_hold: float = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How full a network is, in addresses."""
+
+    leased: int
+    cooling: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One assignment or release; `event` is `assign`, `release`, `audit`, `reboot` or `import`."""
+
+    at: float
+    event: str
+    address: Address
+    key: LeaseKey
+    pod: Pod = field(default=Pod())
+    sequence: int = 0
+
+
+class LeaseStore(Protocol):
+    """Leases that survive a crash or power loss at any instant: what a call returned is on the disk."""
+
+    def assign(self, wanted: Wanted) -> Lease:
+        """Lease one address out of each set.
+
+        Raises AlreadyLeasedError, AddressUnavailableError, ExhaustedError, LeaseStoreError.
+        """
+        ...
+
+    def release(self, key: LeaseKey, *, sequence: int | None = None, event: str = "release") -> Lease | None:
+        """Give an attachment's addresses back; None if it held none (or another sequence). Idempotent."""
+        ...
+
+    def find(self, key: LeaseKey) -> Lease | None: ...
+
+    def leases(self, network: str | None = None) -> Sequence[Lease]: ...
+
+    def usage(self, network: str, sets: Sequence[RangeSet]) -> Usage: ...

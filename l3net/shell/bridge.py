@@ -1,0 +1,108 @@
+"""The pod bridge: read back, made so, and its ports put back after somebody deleted it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from ipaddress import ip_interface
+from typing import Final
+
+from l3net.errors import KernelError
+from l3net.model import BridgePlan
+from l3net.naming import VETH_PREFIX
+from l3net.shell import links
+from l3net.shell.namespaces import read_sysctl, write_sysctl
+from l3net.shell.netlink import Netlink, attribute
+
+#: Sysctls of the node that its pods' traffic needs. send_redirects is the OR of `all` and the link's.
+NODE_SYSCTLS: Final = (
+    ("net/ipv4/ip_forward", "1"),
+    ("net/ipv6/conf/all/forwarding", "1"),
+    ("net/ipv4/conf/all/send_redirects", "0"),
+)
+#: Sysctls of the bridge: addresses at once, no router advertisements believed (CVE-2020-10749), no redirects.
+BRIDGE_SYSCTLS: Final = (
+    ("net/ipv6/conf/{name}/disable_ipv6", "0"),
+    ("net/ipv6/conf/{name}/accept_dad", "0"),
+    ("net/ipv6/conf/{name}/accept_ra", "0"),
+    ("net/ipv6/conf/{name}/forwarding", "1"),
+    ("net/ipv4/conf/{name}/forwarding", "1"),
+    ("net/ipv4/conf/{name}/send_redirects", "0"),
+)
+
+
+class KernelBridge:
+    """`ports.Bridges` in the network namespace of the thread that makes this object."""
+
+    def __init__(self) -> None:
+        self._netlink = Netlink()
+
+    def close(self) -> None:
+        self._netlink.close()
+
+    def read(self, name: str) -> BridgePlan | None:
+        link = links.get_link(self._netlink, name)
+        if link is None or link.kind != "bridge" or not link.up:
+            return None
+        if any(read_sysctl(path) not in (value, None) for path, value in _sysctls(name)):
+            return None  # not as it should be: apply() puts it right
+        gateways = frozenset(
+            (each.ip, each.network.prefixlen) for each in links.addresses_of(self._netlink, link.index)
+        )
+        return BridgePlan(name, link.mac, link.mtu, gateways)
+
+    def apply(self, plan: BridgePlan) -> None:
+        """Everything on the bridge is ours: addresses not planned go."""
+        link = links.get_link(self._netlink, plan.name)
+        if link is not None and link.kind != "bridge":
+            raise KernelError(f"{plan.name} exists and is no bridge; remove it", errno.EEXIST)
+        if link is None:
+            self._netlink.request(
+                links.create_bridge(plan.name, mtu=plan.mtu, mac=plan.mac), f"create bridge {plan.name}"
+            )
+            link = links.get_link(self._netlink, plan.name)
+            if link is None:
+                raise KernelError(f"{plan.name} vanished", errno.ENODEV)
+        for path, value in _sysctls(plan.name):
+            if read_sysctl(path) != value:
+                write_sysctl(path, value)
+        wanted = {ip_interface(f"{address}/{length}") for address, length in plan.gateways}
+        seen = set(links.addresses_of(self._netlink, link.index))
+        requests = [("set up", links.set_link(link.index, *_settings(plan, link), up=True))]
+        requests += [(f"delete {each}", links.delete_address(link.index, each)) for each in seen - wanted]
+        requests += [(f"add {each}", links.put_address(link.index, each)) for each in wanted - seen]
+        codes = self._netlink.transact([request for _, request in requests])
+        for (what, _), code in zip(requests, codes, strict=True):
+            if code not in (0, errno.EEXIST, errno.EADDRNOTAVAIL):
+                raise KernelError(f"{plan.name}: {what}", code)
+
+    def attach_ports(self, name: str, ports: Iterable[str], *, isolated: bool = True) -> list[str]:
+        """Put host ends back on the bridge, as after it was made anew; returns those it changed."""
+        bridge = links.get_link(self._netlink, name)
+        if bridge is None:
+            return []
+        wanted = set(ports)
+        changed = []
+        for link in links.all_links(self._netlink):
+            if link.name not in wanted or not link.name.startswith(VETH_PREFIX):
+                continue
+            if link.master == bridge.index and link.isolated == isolated and link.up:
+                continue
+            master = links.set_link(link.index, links.u32(links.IFLA_MASTER, bridge.index), up=True)
+            codes = self._netlink.transact([master, links.set_port(link.index, isolated=isolated)])
+            if not any(codes):
+                changed.append(link.name)
+        return changed
+
+
+def _sysctls(name: str) -> tuple[tuple[str, str], ...]:
+    return NODE_SYSCTLS + tuple((path.format(name=name), value) for path, value in BRIDGE_SYSCTLS)
+
+
+def _settings(plan: BridgePlan, link: links.Link) -> list[bytes]:
+    parts = [links.bridge_settings()]
+    if plan.mtu and plan.mtu != link.mtu:
+        parts.append(links.u32(links.IFLA_MTU, plan.mtu))
+    if plan.mac and plan.mac != link.mac:
+        parts.append(attribute(links.IFLA_ADDRESS, links.mac_bytes(plan.mac)))
+    return parts

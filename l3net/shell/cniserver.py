@@ -1,0 +1,229 @@
+"""The agent's side of the CNI socket: accepts the thin client, carries out its calls on a few threads."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import logging
+import os
+import socket
+import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from l3net.cni import failure
+from l3net.cni.failure import CniError
+from l3net.cni.frame import (
+    REQUEST_HEADER,
+    Answer,
+    call_length,
+    decode_call,
+    encode_answer,
+)
+from l3net.cni.request import Request
+from l3net.cni.setup import NodeNetwork, Setup, node_setup
+from l3net.errors import NotRunningError
+from l3net.naming import LEASE_DB
+from l3net.shell.bridge import KernelBridge
+from l3net.shell.cniverbs import Verbs
+from l3net.shell.leases import SqliteLeases
+from l3net.shell.namespaces import open_own, setns
+from l3net.shell.netlink import Netlink
+from l3net.shell.reaper import Reaper
+from l3net.shell.sandbox import Sandboxes
+
+log = logging.getLogger(__name__)
+
+WORKERS: Final = 8
+#: Calls accepted and not yet answered; the client beyond that waits in the socket's backlog.
+MAX_CALLS: Final = 256
+#: Seconds a client may take to send its call or take its answer.
+CLIENT_TIME: Final = 10.0
+#: Seconds ADD waits for the agent's first pass.
+FIRST_PASS_WAIT: Final = 5.0
+
+_CREDENTIALS = struct.Struct("=iII")  # struct ucred, unix(7)
+
+
+class CniServer:
+    """Owns the lease store, the reaper and the threads. The thread that calls start() gives the namespace.
+
+    `update` hands over what the agent knows; until the first one ADD waits a little, then answers 11.
+    """
+
+    def __init__(
+        self,
+        socket_path: Path,
+        state_dir: Path,
+        *,
+        workers: int = WORKERS,
+        first_pass_wait: float = FIRST_PASS_WAIT,
+        socket_mode: int = 0o600,
+    ) -> None:
+        self._path = socket_path
+        self._state_dir = state_dir
+        self._socket_mode = socket_mode
+        self._workers = workers
+        self._first_pass_wait = first_pass_wait
+        self._network: NodeNetwork | None = None
+        self._known = threading.Event()
+        self._local = threading.local()
+        self._slots = threading.BoundedSemaphore(MAX_CALLS)
+        self._undo = contextlib.ExitStack()
+
+    def start(self) -> None:
+        """Open the store, free what a reboot left, listen. Raises LeaseStoreError, KernelError."""
+        with contextlib.ExitStack() as undo:
+            self._home = open_own()
+            undo.callback(os.close, self._home)
+            self.leases = SqliteLeases(self._state_dir / LEASE_DB, verify=True)
+            undo.callback(self.leases.close)
+            for lease in self.leases.release_other_boots():
+                log.info("released %s: made before the last reboot", lease.key)
+            self._reaper = Reaper(self._home)
+            self._reaper.start()
+            undo.callback(self._reaper.stop)
+            self.verbs = Verbs(self.leases, self._sandboxes, self._setup, self._reaper)
+            self._bridge = KernelBridge()
+            undo.callback(self._bridge.close)
+            pool = ThreadPoolExecutor(self._workers, "cni", initializer=self._enter)
+            undo.callback(pool.shutdown)
+            self._listener = listen(self._path, self._socket_mode)
+            thread = threading.Thread(target=self._accept, args=(pool,), name="cni-accept", daemon=True)
+            thread.start()
+            undo.callback(self._close_listener, thread)
+            self._undo = undo.pop_all()
+
+    def stop(self) -> None:
+        """Stop accepting, finish what is under way, close everything."""
+        self._undo.close()
+
+    def update(self, network: NodeNetwork) -> None:
+        """Exchange what is known of the node, as a whole."""
+        self._network = network
+        self._known.set()
+
+    def reattach_ports(self) -> list[str]:
+        """Put the host ends of all leases back on the bridge; to be called after the bridge was applied."""
+        if self._network is None:
+            return []
+        names = [lease.host_ifname for lease in self.leases.leases()]
+        return self._bridge.attach_ports(self._network.bridge, names)
+
+    # --- threads -----------------------------------------------------------------------------------------
+
+    def _enter(self) -> None:
+        setns(self._home)
+
+    def _sandboxes(self) -> Sandboxes:
+        found: Sandboxes | None = getattr(self._local, "sandboxes", None)
+        if found is None:
+            found = self._local.sandboxes = Sandboxes(Netlink(), self._home)
+        return found
+
+    def _setup(self, request: Request) -> Setup:
+        if not self._known.wait(self._first_pass_wait) or self._network is None:
+            raise CniError(
+                failure.TRY_AGAIN_LATER, "the agent has not finished its first pass", "see `l3net status`"
+            )
+        return node_setup(request, self._network)
+
+    def _close_listener(self, thread: threading.Thread) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        thread.join(timeout=5)
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+
+    def _accept(self, pool: ThreadPoolExecutor) -> None:
+        while True:
+            self._slots.acquire()
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            pool.submit(self._serve, connection)
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection:
+                connection.settimeout(CLIENT_TIME)
+                self._converse(connection)
+        except (OSError, CniError) as err:
+            log.warning("CNI client: %s", err)
+        except Exception:
+            log.exception("CNI client")
+        finally:
+            self._slots.release()
+
+    def _converse(self, connection: socket.socket) -> None:
+        packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        uid = _CREDENTIALS.unpack(packed)[1]
+        if uid not in {0, os.geteuid()}:
+            raise CniError(failure.BAD_ENVIRONMENT, f"refused a call from uid {uid}")
+        frame, netns = receive(connection)
+        try:
+            call = decode_call(frame)
+            answer = self.verbs.answer(call, netns)
+        finally:
+            if netns is not None:
+                os.close(netns)
+        self._deliver(connection, answer)
+
+    @staticmethod
+    def _deliver(connection: socket.socket, answer: Answer) -> None:
+        connection.sendall(encode_answer(answer))
+
+
+def listen(path: Path, mode: int) -> socket.socket:
+    """A listening Unix socket in a 0700 directory; a dead one of a crash is replaced, a live one refused."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+        else:
+            raise NotRunningError(f"{path}: another process serves this socket; stop it first")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    before = os.umask(0o777 & ~mode)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(512)
+    return listener
+
+
+def receive(connection: socket.socket) -> tuple[bytes, int | None]:
+    """A whole request frame and the descriptor that came with it. Raises CniError, OSError."""
+    descriptors = array.array("i")
+    space = socket.CMSG_SPACE(descriptors.itemsize)
+    parts, size, wanted = [], 0, REQUEST_HEADER.size
+    try:
+        header_read = False
+        while size < wanted:
+            data, ancillary, _, _ = connection.recvmsg(
+                max(65536, min(wanted - size, 1 << 20)), space, socket.MSG_CMSG_CLOEXEC
+            )
+            for level, kind, payload in ancillary:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                    descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
+            if not data:
+                raise CniError(failure.CANNOT_DECODE, "the client hung up before its call was whole")
+            parts.append(data)
+            size += len(data)
+            if not header_read and size >= REQUEST_HEADER.size:
+                header_read = True
+                parts = [b"".join(parts)]
+                wanted += call_length(parts[0])
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+    for descriptor in descriptors[1:]:
+        os.close(descriptor)
+    return b"".join(parts), descriptors[0] if descriptors else None

@@ -1,0 +1,551 @@
+"""The lease store on SQLite: write-ahead log, synchronous=FULL, one transaction for those who come together.
+
+A call returns after its transaction is on the disk. Threads that arrive while another's commit is under way
+share the next one (group commit), so eight at once pay for one fsync. Several processes may use the same
+file; SQLite's lock bounds the wait. A damaged file is refused, never replaced.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+from l3net.ipam.lease import (
+    AddressUnavailableError,
+    AlreadyLeasedError,
+    ExhaustedError,
+    HistoryEntry,
+    Lease,
+    LeasedAddress,
+    LeaseKey,
+    LeaseStoreError,
+    Pod,
+    Usage,
+    Wanted,
+)
+from l3net.ipam.ranges import Range, RangeSet
+from l3net.model import Address
+
+SCHEMA_VERSION: Final = 1
+HISTORY_LIMIT: Final = 20000
+LOCK_WAIT: Final = 5.0  # seconds for another process's transaction
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lease(
+  network TEXT, address BLOB, prefix_length INTEGER, gateway BLOB, range TEXT, position INTEGER,
+  container TEXT, ifname TEXT, sequence INTEGER, netns TEXT, host_ifname TEXT,
+  pod_namespace TEXT, pod_name TEXT, pod_uid TEXT, assigned_at REAL, boot_id TEXT,
+  cool_down REAL, sticky_owner TEXT, sticky_hold REAL,
+  PRIMARY KEY(network, address)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS lease_by_key ON lease(network, container, ifname, position);
+CREATE TABLE IF NOT EXISTS idle(
+  network TEXT, address BLOB, range TEXT, freed INTEGER, boot_id TEXT, ready_at REAL,
+  sticky_owner TEXT, held_until REAL, PRIMARY KEY(network, address)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS idle_by_age ON idle(network, range, freed);
+CREATE INDEX IF NOT EXISTS idle_by_owner ON idle(network, sticky_owner) WHERE sticky_owner <> '';
+CREATE TABLE IF NOT EXISTS cursor(
+  network TEXT, range TEXT, next BLOB, PRIMARY KEY(network, range)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS history(
+  id INTEGER PRIMARY KEY, at REAL, event TEXT, network TEXT, address BLOB, container TEXT, ifname TEXT,
+  pod_namespace TEXT, pod_name TEXT, pod_uid TEXT, sequence INTEGER);
+CREATE INDEX IF NOT EXISTS history_by_address ON history(address, id);
+"""
+_LEASE_COLUMNS = (
+    "network, container, ifname, sequence, address, prefix_length, gateway, pod_namespace, pod_name, pod_uid,"
+    " netns, host_ifname, assigned_at, boot_id"
+)
+
+T = TypeVar("T")
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot (random(4))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def unpack(packed: bytes) -> Address:
+    return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+
+
+@dataclass(slots=True)
+class _Call(Generic[T]):
+    """One caller's part of a transaction."""
+
+    work: Callable[[sqlite3.Connection], T]
+    result: T | None = None
+    error: BaseException | None = None
+    done: bool = False
+
+
+@dataclass(slots=True)
+class _Queue:
+    waiting: deque[_Call[Any]] = field(default_factory=deque)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class SqliteLeases:
+    """A `LeaseStore`. Thread-safe. `clock` (monotonic across suspend) and `boot` are given by tests."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        lock_wait: float = LOCK_WAIT,
+        boot: str | None = None,
+        clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        verify: bool = False,
+    ) -> None:
+        self._path = path
+        self._boot = boot or boot_id()
+        self._clock = clock
+        self._lock_wait = lock_wait
+        self._queue = _Queue()
+        self._turn = threading.Lock()
+        with self._translated():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._connection = self._open(verify=verify)
+
+    def close(self) -> None:
+        with self._turn:
+            self._connection.close()
+
+    # --- LeaseStore --------------------------------------------------------------------------------------
+
+    def assign(self, wanted: Wanted) -> Lease:
+        return self._transact(lambda db: self._assign(db, wanted))
+
+    def release(self, key: LeaseKey, *, sequence: int | None = None, event: str = "release") -> Lease | None:
+        return self._transact(lambda db: self._release(db, key, sequence, event))
+
+    def find(self, key: LeaseKey) -> Lease | None:
+        return self._read(lambda db: self._find(db, key))
+
+    def leases(self, network: str | None = None) -> Sequence[Lease]:
+        where, values = ("WHERE network=?", (network,)) if network is not None else ("", ())
+        rows = self._read(
+            lambda db: db.execute(
+                f"SELECT {_LEASE_COLUMNS} FROM lease {where} "  # noqa: S608 - constants
+                "ORDER BY network, container, ifname, position",
+                values,
+            ).fetchall()
+        )
+        return _group(rows)
+
+    def usage(self, network: str, sets: Sequence[RangeSet]) -> Usage:
+        """Leased and cooling addresses inside the sets."""
+
+        def count(db: sqlite3.Connection) -> Usage:
+            leased = cooling = 0
+            for entry in (entry for each in sets for entry in each.ranges):
+                bounds = (network, entry.start.packed, entry.end.packed)
+                between = "WHERE network=? AND address BETWEEN ? AND ?"
+                width = f"AND length(address)={entry.subnet.max_prefixlen // 8}"
+                leased += db.execute(f"SELECT count(*) FROM lease {between} {width}", bounds).fetchone()[0]  # noqa: S608
+                cooling += db.execute(
+                    f"SELECT count(*) FROM idle {between} {width} AND boot_id=? AND ready_at>?",  # noqa: S608
+                    (*bounds, self._boot, self._clock()),
+                ).fetchone()[0]
+            return Usage(leased, cooling)
+
+        return self._read(count)
+
+    # --- for people and the audit ------------------------------------------------------------------------
+
+    def holder(self, address: Address) -> Sequence[Lease]:
+        """The leases that hold an address, in any network."""
+        keys = self._read(
+            lambda db: db.execute(
+                "SELECT network, container, ifname FROM lease WHERE address=?", (address.packed,)
+            ).fetchall()
+        )
+        return [lease for key in keys if (lease := self.find(LeaseKey(*key)))]
+
+    def history(self, address: Address | None = None, limit: int = 100) -> Sequence[HistoryEntry]:
+        """The newest assignments and releases first."""
+        where, values = ("WHERE address=?", (address.packed,)) if address else ("", ())
+        rows = self._read(
+            lambda db: db.execute(
+                "SELECT at, event, address, network, container, ifname, pod_namespace, pod_name, pod_uid, "
+                f"sequence FROM history {where} ORDER BY id DESC LIMIT ?",
+                (*values, limit),
+            ).fetchall()
+        )
+        return [
+            HistoryEntry(row[0], row[1], unpack(row[2]), LeaseKey(*row[3:6]), Pod(*row[6:9]), row[9])
+            for row in rows
+        ]
+
+    def release_other_boots(self) -> list[Lease]:
+        """A reboot frees what died with it: leases made in another boot than this one."""
+        return [
+            lease
+            for lease in self.leases()
+            if lease.boot_id != self._boot
+            and self.release(lease.key, sequence=lease.sequence, event="reboot")
+        ]
+
+    def adopt(self, lease: Lease, *, cool_down: float = 60.0) -> bool:
+        """Record a lease found elsewhere (another store, the kernel). False if an address is taken."""
+
+        def work(db: sqlite3.Connection) -> bool:
+            for leased in lease.addresses:
+                if self._taken(db, lease.key.network, leased.address):
+                    return False
+            wanted = Wanted(
+                key=lease.key,
+                sets=(),
+                pod=lease.pod,
+                netns=lease.netns,
+                host_ifname=lease.host_ifname,
+                cool_down=cool_down,
+            )
+            self._record(db, wanted, [(leased, "") for leased in lease.addresses], event="import")
+            return True
+
+        return self._transact(work)
+
+    # --- transactions ------------------------------------------------------------------------------------
+
+    def _open(self, *, verify: bool) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            self._path, timeout=self._lock_wait, isolation_level=None, check_same_thread=False
+        )
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            found = db.execute("PRAGMA user_version").fetchone()[0]
+            if found > SCHEMA_VERSION:
+                raise LeaseStoreError(
+                    f"{self._path}: written by a newer release (schema {found}, this one knows "
+                    f"{SCHEMA_VERSION}); run that release, or see docs/ipam.md to rebuild the store"
+                )
+            if found < SCHEMA_VERSION:
+                db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+                self._path.chmod(0o600)
+            if verify:
+                verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if verdict != "ok":
+                    raise sqlite3.DatabaseError(f"damaged: {verdict}")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in a transaction shared with whoever else is waiting; return once it is on the disk."""
+        call = _Call(work)
+        with self._queue.lock:
+            self._queue.waiting.append(call)
+        with self._turn:  # the one who gets the turn carries out everybody's call, and finds its own done
+            if not call.done:
+                with self._queue.lock:
+                    batch = list(self._queue.waiting)
+                    self._queue.waiting.clear()
+                self._commit(batch)
+        if call.error is not None:
+            raise call.error
+        return call.result  # type: ignore[return-value]
+
+    def _commit(self, batch: list[_Call[Any]]) -> None:
+        db = self._connection
+        try:
+            with self._translated():
+                db.execute("BEGIN IMMEDIATE")
+                for call in batch:
+                    self._attempt(db, call)
+                db.execute("COMMIT")
+        except BaseException as err:
+            if db.in_transaction:
+                with suppress(sqlite3.Error):
+                    db.execute("ROLLBACK")
+            for call in batch:
+                call.error = err
+        finally:
+            for call in batch:
+                call.done = True
+
+    def _attempt(self, db: sqlite3.Connection, call: _Call[Any]) -> None:
+        """One call inside the transaction: a refusal undoes its own changes and no other's."""
+        db.execute("SAVEPOINT call")
+        try:
+            call.result = call.work(db)
+        except (AlreadyLeasedError, AddressUnavailableError, ExhaustedError) as err:
+            db.execute("ROLLBACK TO call")
+            call.error = err
+        db.execute("RELEASE call")
+
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with self._turn, self._translated():
+            return work(self._connection)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as err:
+            text = str(err)
+            if "full" in text or "locked" in text or "busy" in text:
+                raise LeaseStoreError(f"{self._path}: {text}; try again later", try_later=True) from err
+            raise LeaseStoreError(f"{self._path}: {text}") from err
+        except sqlite3.DatabaseError as err:
+            raise LeaseStoreError(
+                f"{self._path}: {err}; the lease store is damaged and was left as it is: "
+                "see docs/ipam.md, 'Rebuilding the store'"
+            ) from err
+        except OSError as err:
+            raise LeaseStoreError(f"{self._path}: {err.strerror}") from err
+
+    # --- the work inside a transaction -------------------------------------------------------------------
+
+    def _assign(self, db: sqlite3.Connection, wanted: Wanted) -> Lease:
+        if self._find(db, wanted.key):
+            raise AlreadyLeasedError(
+                f"{wanted.key.container_id} {wanted.key.ifname} has addresses in network "
+                f"{wanted.key.network} already; they are left as they are"
+            )
+        asked = list(wanted.asked)
+        chosen: list[tuple[LeasedAddress, str]] = []
+        for each in wanted.sets:
+            named = next((address for address in asked if each.holding(address)), None)
+            if named is not None:
+                asked.remove(named)
+                entry = each.holding(named)
+                assert entry is not None  # noqa: S101 - just found
+                if self._taken(db, wanted.key.network, named):
+                    raise AddressUnavailableError(f"address {named} is taken in network {wanted.key.network}")
+                db.execute(
+                    "DELETE FROM idle WHERE network=? AND address=?", (wanted.key.network, named.packed)
+                )
+                address = named
+            else:
+                address, entry = self._choose(db, wanted, each)
+            chosen.append((LeasedAddress(address, entry.prefix_length, entry.gateway), entry.key))
+        if asked:
+            raise AddressUnavailableError(
+                f"address {asked[0]} asked for is in none of the ranges of network {wanted.key.network}, "
+                "or reserved"
+            )
+        return self._record(db, wanted, chosen, event="assign")
+
+    def _choose(self, db: sqlite3.Connection, wanted: Wanted, each: RangeSet) -> tuple[Address, Range]:
+        network, now = wanted.key.network, self._clock()
+        if wanted.sticky_owner:
+            rows = db.execute(
+                "SELECT address FROM idle WHERE network=? AND sticky_owner=?", (network, wanted.sticky_owner)
+            )
+            for (packed,) in rows.fetchall():
+                if entry := each.holding(unpack(packed)):
+                    db.execute("DELETE FROM idle WHERE network=? AND address=?", (network, packed))
+                    return unpack(packed), entry
+        for entry in each.ranges:
+            if address := self._never_used(db, network, entry):
+                return address, entry
+            if address := self._oldest_idle(db, network, entry, now):
+                return address, entry
+        usage = f"all {each.size} addresses of {each}"
+        raise ExhaustedError(
+            f"no address free in network {network}: {usage} are leased or in their cool-down of "
+            f"{wanted.cool_down:g} s"
+        )
+
+    def _never_used(self, db: sqlite3.Connection, network: str, entry: Range) -> Address | None:
+        """The next address no one had; each is stepped over once, so the cost does not grow with leases."""
+        row = db.execute(
+            "SELECT next FROM cursor WHERE network=? AND range=?", (network, entry.key)
+        ).fetchone()
+        value = int.from_bytes(row[0], "big") if row else int(entry.start)
+        last, width = int(entry.end), entry.subnet.max_prefixlen // 8
+        found: Address | None = None
+        start = value
+        while value <= last and found is None:
+            candidate = unpack(value.to_bytes(width, "big"))
+            value += 1
+            if candidate in entry and not self._known(db, network, candidate):
+                found = candidate
+        if value != start:
+            db.execute(
+                "INSERT OR REPLACE INTO cursor VALUES(?,?,?)",
+                (network, entry.key, value.to_bytes(width + 1, "big")),
+            )
+        return found
+
+    def _oldest_idle(self, db: sqlite3.Connection, network: str, entry: Range, now: float) -> Address | None:
+        """The address longest released, once cool; held ones only when nothing else is left."""
+        ready = "(boot_id<>? OR ready_at<=?)"
+        free = "(sticky_owner='' OR held_until<=? OR boot_id<>?)"
+        queries = (
+            (f"range=? AND {ready} AND {free}", (entry.key, self._boot, now, now, self._boot)),
+            # addresses released under another configuration of the range, and those held for an owner
+            (
+                f"address BETWEEN ? AND ? AND length(address)=? AND {ready}",
+                (entry.start.packed, entry.end.packed, len(entry.start.packed), self._boot, now),
+            ),
+        )
+        for condition, values in queries:
+            rows = db.execute(
+                f"SELECT address FROM idle WHERE network=? AND {condition} ORDER BY freed LIMIT 16",  # noqa: S608
+                (network, *values),
+            )
+            for (packed,) in rows.fetchall():
+                if unpack(packed) in entry:
+                    db.execute("DELETE FROM idle WHERE network=? AND address=?", (network, packed))
+                    return unpack(packed)
+        return None
+
+    def _record(
+        self, db: sqlite3.Connection, wanted: Wanted, chosen: Sequence[tuple[LeasedAddress, str]], event: str
+    ) -> Lease:
+        sequence = self._next(db)
+        at, key, pod = time.time(), wanted.key, wanted.pod
+        for position, (leased, range_key) in enumerate(chosen):
+            db.execute(
+                "INSERT INTO lease VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                (
+                    key.network,
+                    leased.address.packed,
+                    leased.prefix_length,
+                    leased.gateway.packed if leased.gateway else None,
+                    range_key,
+                    position,
+                    key.container_id,
+                    key.ifname,
+                    sequence,
+                    wanted.netns,
+                    wanted.host_ifname,
+                    pod.namespace,
+                    pod.name,
+                    pod.uid,
+                    at,
+                    self._boot,
+                    wanted.cool_down,
+                    wanted.sticky_owner,
+                    wanted.sticky_hold,
+                ),
+            )
+            self._remember(db, event, key, leased.address, pod, sequence)
+        return Lease(
+            key=key,
+            sequence=sequence,
+            addresses=tuple(leased for leased, _ in chosen),
+            pod=pod,
+            netns=wanted.netns,
+            host_ifname=wanted.host_ifname,
+            assigned_at=at,
+            boot_id=self._boot,
+        )
+
+    def _release(
+        self, db: sqlite3.Connection, key: LeaseKey, sequence: int | None, event: str
+    ) -> Lease | None:
+        lease = self._find(db, key)
+        if lease is None or (sequence is not None and lease.sequence != sequence):
+            return None
+        now = self._clock()
+        rows = db.execute(
+            "DELETE FROM lease WHERE network=? AND container=? AND ifname=? "
+            "RETURNING address, range, cool_down, sticky_owner, sticky_hold",
+            (key.network, key.container_id, key.ifname),
+        ).fetchall()
+        freed = self._next(db)
+        for address, range_key, cool_down, sticky_owner, sticky_hold in rows:
+            db.execute(
+                "INSERT OR REPLACE INTO idle VALUES(?,?,?,?,?,?,?,?)",
+                (
+                    key.network,
+                    address,
+                    range_key,
+                    freed,
+                    self._boot,
+                    now + cool_down,
+                    sticky_owner,
+                    now + sticky_hold,
+                ),
+            )
+            self._remember(db, event, key, unpack(address), lease.pod, lease.sequence)
+        return lease
+
+    def _find(self, db: sqlite3.Connection, key: LeaseKey) -> Lease | None:
+        rows = db.execute(
+            f"SELECT {_LEASE_COLUMNS} FROM lease WHERE network=? AND container=? AND ifname=? "  # noqa: S608
+            "ORDER BY position",
+            (key.network, key.container_id, key.ifname),
+        ).fetchall()
+        return next(iter(_group(rows)), None)
+
+    @staticmethod
+    def _taken(db: sqlite3.Connection, network: str, address: Address) -> bool:
+        row = db.execute(
+            "SELECT 1 FROM lease WHERE network=? AND address=?", (network, address.packed)
+        ).fetchone()
+        return row is not None
+
+    def _known(self, db: sqlite3.Connection, network: str, address: Address) -> bool:
+        """Leased or idle. Idle addresses are handed out by age, not by number."""
+        if self._taken(db, network, address):
+            return True
+        row = db.execute(
+            "SELECT 1 FROM idle WHERE network=? AND address=?", (network, address.packed)
+        ).fetchone()
+        return row is not None
+
+    @staticmethod
+    def _next(db: sqlite3.Connection) -> int:
+        row = db.execute(
+            "INSERT INTO meta VALUES('sequence', 1) "
+            "ON CONFLICT(key) DO UPDATE SET value=value+1 RETURNING value"
+        ).fetchone()
+        return int(row[0])
+
+    @staticmethod
+    def _remember(
+        db: sqlite3.Connection, event: str, key: LeaseKey, address: Address, pod: Pod, sequence: int
+    ) -> None:
+        row = db.execute(
+            "INSERT INTO history(at, event, network, address, container, ifname, pod_namespace, pod_name, "
+            "pod_uid, sequence) VALUES(?,?,?,?,?,?,?,?,?,?) RETURNING id",
+            (
+                time.time(),
+                event,
+                key.network,
+                address.packed,
+                key.container_id,
+                key.ifname,
+                pod.namespace,
+                pod.name,
+                pod.uid,
+                sequence,
+            ),
+        ).fetchone()
+        db.execute("DELETE FROM history WHERE id<=?", (row[0] - HISTORY_LIMIT,))
+
+
+def _group(rows: Sequence[tuple[Any, ...]]) -> list[Lease]:
+    """Rows in the order of attachments and positions, one lease for each attachment."""
+    leases: list[Lease] = []
+    for row in rows:
+        key = LeaseKey(row[0], row[1], row[2])
+        leased = LeasedAddress(unpack(row[4]), row[5], unpack(row[6]) if row[6] else None)
+        if leases and leases[-1].key == key:
+            last = leases[-1]
+            leases[-1] = Lease(
+                key,
+                last.sequence,
+                (*last.addresses, leased),
+                last.pod,
+                last.netns,
+                last.host_ifname,
+                last.assigned_at,
+                last.boot_id,
+            )
+        else:
+            leases.append(Lease(key, row[3], (leased,), Pod(*row[7:10]), row[10], row[11], row[12], row[13]))
+    return leases

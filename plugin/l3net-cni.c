@@ -1,0 +1,268 @@
+/*
+ * l3net-cni: the executable a container runtime calls (CNI specification 1.1.0).
+ *
+ * It hands its CNI_* environment, its standard input and an open descriptor of CNI_NETNS (SCM_RIGHTS) to
+ * l3net's agent over a Unix socket, prints the agent's answer and exits as the agent says. It knows no JSON
+ * beyond finding the value of "cniVersion". A configuration with its own "ipam" is handed to the program
+ * l3net-standalone beside this one, if there is one. The frame is described in l3net/cni/frame.py.
+ *
+ * Without an agent: ADD, CHECK and GC fail with code 11 (try again later), STATUS with 50; DEL is written to
+ * the spool, which the agent carries out when it is back, and succeeds; VERSION always works.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAGIC 0x31334E43u
+#define MAX_STDIN (8u << 20)
+#define MAX_ENVIRONMENT (1u << 18)
+#define ANSWER_SECONDS 60 /* CRI-O gives a call 60 s, kubelet two minutes */
+#ifndef SOCKET_PATH
+#define SOCKET_PATH "/run/l3net/cni.sock"
+#endif
+#ifndef SPOOL_DIR
+#define SPOOL_DIR "/var/lib/l3net/spool"
+#endif
+
+extern char **environ;
+
+static char *input;
+static size_t input_length;
+static char version[16] = "0.1.0";
+
+/* Prints the error object of the specification and leaves. `message` and `why` hold no quote or backslash. */
+static void fail(int code, const char *message, const char *why) __attribute__((noreturn));
+static void fail(int code, const char *message, const char *why) {
+    printf("{\"cniVersion\":\"%s\",\"code\":%d,\"msg\":\"%s\",\"details\":\"%s\"}\n", version, code, message, why);
+    fflush(stdout);
+    _exit(1);
+}
+
+static void read_input(void) {
+    size_t room = 0;
+    for (;;) {
+        if (input_length == room) {
+            room = room ? room * 2 : 16384;
+            if (room > 2 * (size_t)MAX_STDIN || !(input = realloc(input, room + 1)))
+                fail(6, "network configuration is larger than 8 MiB", "");
+        }
+        ssize_t got = read(STDIN_FILENO, input + input_length, room - input_length);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        input_length += (size_t)got;
+        if (input_length > MAX_STDIN)
+            fail(6, "network configuration is larger than 8 MiB", "");
+    }
+    input[input_length] = 0;
+}
+
+/* The value of "cniVersion", if it is made of digits and dots; only to shape the answers made here. */
+static int find_version(void) {
+    char *at = memmem(input, input_length, "\"cniVersion\"", 12);
+    if (!at)
+        return 0;
+    at += 12 + strspn(at + 12, " \t\r\n");
+    if (*at != ':')
+        return 0;
+    at += 1 + strspn(at + 1, " \t\r\n");
+    size_t length = *at == '"' ? strspn(at + 1, "0123456789.") : 0;
+    if (!length || length >= sizeof version || at[1 + length] != '"')
+        return 0;
+    memcpy(version, at + 1, length);
+    version[length] = 0;
+    return 1;
+}
+
+static int write_all(int fd, const char *data, size_t length) {
+    while (length) {
+        ssize_t put = send(fd, data, length, MSG_NOSIGNAL);
+        if (put < 0 && errno == ENOTSOCK)
+            put = write(fd, data, length);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put <= 0)
+            return -1;
+        data += put;
+        length -= (size_t)put;
+    }
+    return 0;
+}
+
+/* The request frame: header, the CNI_* variables and the trace context, standard input. */
+static char *build_frame(int netns_errno, size_t *length) {
+    size_t block = 0;
+    for (char **each = environ; *each; each++)
+        if (!strncmp(*each, "CNI_", 4) || !strncmp(*each, "TRACE", 5))
+            block += strlen(*each) + 1;
+    if (block > MAX_ENVIRONMENT)
+        fail(4, "the environment is too large", "");
+    char *frame = malloc(16 + block + input_length), *at = frame + 16;
+    if (!frame)
+        fail(11, "out of memory", "");
+    uint32_t header[4] = {MAGIC, (uint32_t)block, (uint32_t)input_length, (uint32_t)netns_errno};
+    memcpy(frame, header, 16);
+    for (char **each = environ; *each; each++)
+        if (!strncmp(*each, "CNI_", 4) || !strncmp(*each, "TRACE", 5))
+            at = stpcpy(at, *each) + 1;
+    memcpy(at, input, input_length);
+    *length = 16 + block + input_length;
+    return frame;
+}
+
+/* Sends the frame with the descriptor, then reads the answer. Returns the exit code, or -1 with errno. */
+static int converse(const char *frame, size_t length, int netns, char **answer, uint32_t *size) {
+    const char *path = getenv("L3NET_CNI_SOCKET");
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    if (!path || !*path)
+        path = SOCKET_PATH;
+    if (strlen(path) >= sizeof name.sun_path)
+        fail(4, "L3NET_CNI_SOCKET is too long", "");
+    strcpy(name.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct timeval patience = {.tv_sec = 10};
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0 ||
+        connect(fd, (struct sockaddr *)&name, sizeof name) < 0)
+        return -1;
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {{0}};
+    struct iovec part = {(void *)frame, length};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (netns >= 0) {
+        message.msg_control = &control;
+        message.msg_controllen = sizeof control.space;
+        control.header.cmsg_len = CMSG_LEN(sizeof(int));
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        memcpy(CMSG_DATA(&control.header), &netns, sizeof netns);
+    }
+    ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL);
+    if (sent < 0 || write_all(fd, frame + sent, length - (size_t)sent) < 0)
+        return -1;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    time_t deadline = now.tv_sec + ANSWER_SECONDS;
+    uint32_t header[3] = {0, 0, 0};
+    size_t got = 0, wanted = sizeof header;
+    while (got < wanted) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        struct pollfd ready = {.fd = fd, .events = POLLIN};
+        int left = now.tv_sec < deadline ? (int)(deadline - now.tv_sec) * 1000 : 0;
+        if (poll(&ready, 1, left) == 0) {
+            errno = ETIMEDOUT;
+            return -1;
+        }
+        char *into = got < sizeof header ? (char *)header + got : *answer + (got - sizeof header);
+        ssize_t more = recv(fd, into, (got < sizeof header ? sizeof header : wanted) - got, 0);
+        if (more < 0 && errno == EINTR)
+            continue;
+        if (more <= 0) {
+            errno = more ? errno : ECONNRESET;
+            return -1;
+        }
+        got += (size_t)more;
+        if (got == sizeof header) {
+            if (header[0] != MAGIC || !(*answer = malloc((size_t)header[2] + 1))) {
+                errno = EPROTO;
+                return -1;
+            }
+            wanted += *size = header[2];
+        }
+    }
+    return (int)header[1];
+}
+
+/* Writes the call to the spool so that it outlives a power cut: temp, fsync, rename, fsync of the directory. */
+static int spool(const char *frame, size_t length) {
+    const char *directory = getenv("L3NET_CNI_SPOOL");
+    char temp[PATH_MAX], final[PATH_MAX];
+    struct timespec now;
+    if (!directory || !*directory)
+        directory = SPOOL_DIR;
+    clock_gettime(CLOCK_BOOTTIME, &now); /* the agent leaves a lease younger than the call alone */
+    if (snprintf(temp, sizeof temp, "%s/.%d", directory, (int)getpid()) >= (int)sizeof temp ||
+        snprintf(final, sizeof final, "%s/%019lld.%d.del", directory,
+                 (long long)now.tv_sec * 1000000000 + now.tv_nsec, (int)getpid()) >= (int)sizeof final)
+        return -1;
+    if (mkdir(directory, 0700) < 0 && errno != EEXIST)
+        return -1;
+    int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -1;
+    if (write_all(fd, frame, length) < 0 || fsync(fd) < 0 || rename(temp, final) < 0) {
+        int why = errno;
+        unlink(temp);
+        errno = why;
+        return -1;
+    }
+    close(fd);
+    fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? -1 : fsync(fd);
+}
+
+/* Replaces this process by the standalone plugin, with standard input rewound; returns if there is none. */
+static void become_standalone(void) {
+    char path[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 32);
+    if (length <= 0)
+        return;
+    path[length] = 0;
+    char *slash = strrchr(path, '/');
+    strcpy(slash ? slash + 1 : path, "l3net-standalone");
+    if (access(path, X_OK) < 0)
+        return;
+    int fd = memfd_create("stdin", 0);
+    if (fd < 0 || write_all(fd, input, input_length) < 0 || lseek(fd, 0, SEEK_SET) < 0 || dup2(fd, 0) < 0)
+        fail(11, "cannot hand over standard input", strerror(errno));
+    if (fd > 0)
+        close(fd);
+    execl(path, path, (char *)NULL);
+    fail(5, "cannot execute l3net-standalone", strerror(errno));
+}
+
+int main(void) {
+    const char *command = getenv("CNI_COMMAND");
+    if (!command || !*command) {
+        fprintf(stderr, "l3net-cni: CNI plugin of l3net, CNI 0.1.0 to 1.1.0; container runtimes execute it\n");
+        return 0;
+    }
+    read_input();
+    int versioned = find_version();
+    if (!strcmp(command, "VERSION")) {
+        printf("{\"cniVersion\":\"%s\",\"supportedVersions\":[\"0.1.0\",\"0.2.0\",\"0.3.0\",\"0.3.1\","
+               "\"0.4.0\",\"1.0.0\",\"1.1.0\"]}\n", versioned ? version : "1.1.0");
+        return fflush(stdout) ? 1 : 0;
+    }
+    if (memmem(input, input_length, "\"ipam\"", 6))
+        become_standalone();
+    const char *path = getenv("CNI_NETNS");
+    int netns = path && *path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+    size_t length;
+    char *answer = NULL, *frame = build_frame(path && *path && netns < 0 ? errno : 0, &length);
+    uint32_t size = 0;
+    int code = converse(frame, length, netns, &answer, &size);
+    if (code >= 0)
+        return write(STDOUT_FILENO, answer, size) == (ssize_t)size ? code : 1;
+    const char *why = strerror(errno);
+    if (!strcmp(command, "DEL")) {
+        if (spool(frame, length) == 0)
+            return 0;
+        fail(11, "the agent does not answer and the call cannot be spooled", strerror(errno));
+    }
+    fail(!strcmp(command, "STATUS") ? 50 : 11, "the l3net agent does not answer; is it running?", why);
+}

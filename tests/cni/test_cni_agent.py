@@ -1,0 +1,177 @@
+"""ADD, CHECK and DEL through the thin client and the agent's server, in real namespaces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Host
+
+pytestmark = pytest.mark.netns
+
+
+def addresses(result: dict[str, Any]) -> list[str]:
+    return [entry["address"] for entry in result["ips"]]
+
+
+def test_add_gives_what_it_says(host: Host) -> None:
+    pod = host.pod()
+    result = host.add("c1", pod)
+    assert addresses(result) == ["10.244.0.2/32", "fd00:10:244:1::2/128"]
+    bridge, outer, inner = result["interfaces"]
+    assert (bridge["name"], bridge.get("sandbox")) == ("l3net0", None)
+    assert outer["name"] in host.veths() and "sandbox" not in outer
+    assert inner["sandbox"] == f"/run/netns/{pod}"
+    assert all(entry["interface"] == 2 for entry in result["ips"])
+    (link,) = host.ip("addr", "show", "dev", "eth0", netns=pod)
+    assert link["address"] == inner["mac"] and "UP" in link["flags"]
+    seen = {f"{each['local']}/{each['prefixlen']}" for each in link["addr_info"] if each["scope"] == "global"}
+    assert seen == set(addresses(result))
+    routes = {(route["dst"], route.get("gateway")) for route in host.ip("route", netns=pod)}
+    assert routes == {("default", "10.244.0.1"), ("10.244.0.1", None)}
+
+
+def test_pods_reach_each_other_and_the_gateway_at_once(host: Host, ping: Any) -> None:
+    one, two = host.pod(), host.pod()
+    host.add("c1", one)
+    result = host.add("c2", two)
+    for address in [*(entry.split("/")[0] for entry in addresses(result)), "10.244.0.1", "fd00:10:244:1::1"]:
+        assert ping(one, address)
+    assert not ping(one, "10.244.0.99", "0.2")  # the control: an address no pod has
+
+
+def test_a_second_add_disturbs_nothing(host: Host) -> None:
+    pod = host.pod()
+    first = host.add("c1", pod)
+    again = host.cni("ADD", "c1", pod)
+    assert again.code == 1 and again.json["code"] == 101
+    (link,) = host.ip("addr", "show", "dev", "eth0", netns=pod)
+    assert link["addr_info"][0]["local"] == addresses(first)[0].split("/")[0]
+    assert host.leases() == 1
+    assert host.cni("ADD", "other", pod).json["code"] == 101  # eth0 is there
+    assert host.leases() == 1 and len(host.veths()) == 1
+    second = host.add("c1", pod, ifname="net1")
+    assert addresses(second) != addresses(first)
+
+
+def test_delete_leaves_nothing_and_repeats(host: Host) -> None:
+    pod = host.pod()
+    host.add("c1", pod)
+    for netns in (pod, pod, None):
+        done = host.cni("DEL", "c1", netns)
+        assert (done.code, done.stdout) == (0, "")
+    host.settle()
+    assert host.veths() == [] and host.leases() == 0
+    assert [link["ifname"] for link in host.ip("link", netns=pod)] == ["lo"]
+    assert host.cni("DEL", "never", None).code == 0
+
+
+def test_delete_then_add_at_once(host: Host) -> None:
+    """The old link may still wait for its batch; the new attachment does not care."""
+    pod = host.pod()
+    first = host.add("c1", pod)
+    for _ in range(3):
+        host.cni("DEL", "c1", pod)
+        assert addresses(host.add("c1", pod)) != addresses(first)
+
+
+def test_a_stale_delete_frees_nothing_of_a_newer_sandbox(host: Host) -> None:
+    """The netns path is reused; the container ID is what counts."""
+    pod = host.pod()
+    host.add("old", pod)
+    assert host.cni("DEL", "old", pod).code == 0
+    host.add("new", pod)
+    host.cni("DEL", "old", pod)
+    host.settle()
+    assert host.leases() == 1 and len(host.veths()) == 1
+
+
+def test_vanished_namespace_still_releases(host: Host, run: Any) -> None:
+    pod = host.pod()
+    host.add("c1", pod)
+    run("ip", "netns", "del", pod)
+    assert host.cni("DEL", "c1", None, CNI_NETNS="/run/netns/none-such").code == 0
+    host.settle()
+    assert host.leases() == 0 and host.veths() == []
+
+
+@pytest.mark.parametrize("breakage", ["address", "route", "port", "down", "link", "lease"])
+def test_check(host: Host, breakage: str, run: Any) -> None:
+    pod = host.pod()
+    result = host.add("c1", pod)
+    conf = host.conf | {"prevResult": result}
+    passed = host.cni("CHECK", "c1", pod, conf=conf)
+    assert (passed.code, passed.stdout) == (0, "")
+    assert host.cni("CHECK", "c1", pod).json["code"] == 7
+    (veth,) = host.veths()
+    match breakage:
+        case "address":
+            run("ip", "-n", pod, "addr", "del", "fd00:10:244:1::2/128", "dev", "eth0")
+        case "route":
+            run("ip", "-n", pod, "route", "del", "default")
+        case "port":
+            run("ip", "-n", host.name, "link", "set", veth, "nomaster")
+        case "down":
+            run("ip", "-n", pod, "link", "set", "eth0", "down")
+        case "link":
+            run("ip", "-n", pod, "link", "del", "eth0")
+        case "lease":
+            assert host.server
+            host.server.leases.release(host.server.leases.leases()[0].key)
+    failed = host.cni("CHECK", "c1", pod, conf=conf)
+    assert failed.code == 1 and failed.json["code"] in {3, 102}
+
+
+def test_bad_namespaces_are_refused_before_any_change(host: Host, tmp_path: Any) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("")
+    for path in ("/run/netns/none-such", str(plain), f"/run/netns/{host.name}", "/proc/self/ns/mnt"):
+        outcome = host.cni("ADD", "c1", None, CNI_NETNS=path)
+        assert outcome.code == 1 and outcome.json["code"] == 8, path
+    assert host.leases() == 0 and host.veths() == []
+
+
+def test_no_block_yet(bare_host: Host) -> None:
+    bare_host.start((), first_pass_wait=0.05)
+    outcome = bare_host.cni("ADD", "c1", bare_host.pod())
+    assert outcome.json["code"] == 11
+
+
+def test_restart_keeps_pods_and_leases(host: Host, ping: Any) -> None:
+    one, two = host.pod(), host.pod()
+    first = host.add("c1", one)
+    host.stop()
+    host.start()
+    assert ping(one, "10.244.0.1")
+    assert set(addresses(host.add("c2", two))).isdisjoint(addresses(first))
+    assert host.cni("DEL", "c1", one).code == 0
+    assert host.leases() == 1
+
+
+def test_bridge_deleted_and_made_anew(host: Host, ping: Any, run: Any) -> None:
+    pod = host.pod()
+    host.add("c1", pod)
+    run("ip", "-n", host.name, "link", "del", "l3net0")
+    assert not ping(pod, "10.244.0.1", "0.2")
+    host.stop()
+    server = host.start()
+    assert host.inside(server.reattach_ports) == host.veths()
+    assert ping(pod, "10.244.0.1") and ping(pod, "fd00:10:244:1::1")
+    assert host.inside(server.reattach_ports) == []  # the second pass is quiet
+    other = host.pod()
+    host.add("c2", other)  # workers had cached the old bridge's index
+    assert ping(other, "10.244.0.1")
+
+
+def test_agent_away(bare_host: Host) -> None:
+    pod = bare_host.pod()
+    assert bare_host.cni("ADD", "c1", pod).json["code"] == 11
+    assert bare_host.cni("STATUS", conf={**bare_host.conf, "cniVersion": "1.1.0"}).json["code"] == 50
+    version = bare_host.cni("VERSION", conf=b"")
+    assert version.code == 0 and "1.1.0" in version.json["supportedVersions"]
+    (bare_host.base / "state").mkdir()
+    done = bare_host.cni("DEL", "c1", pod)
+    assert (done.code, done.stdout) == (0, "")
+    assert len(list((bare_host.base / "state" / "spool").glob("*.del"))) == 1
