@@ -38,6 +38,7 @@ class Candidate:
 
 
 Judge = Callable[[Session, Path], tuple[Judgement, Path]]
+Usable = Callable[[Candidate], bool]
 
 
 def preference(candidate: Candidate) -> tuple[int, int, int, int]:
@@ -154,14 +155,14 @@ class LocRib:
         gone = [prefix for prefix, entry in table.items() if entry.stale and prefix.version == family.value]
         return self.withdraw(peer, gone)
 
-    def best(self, prefix: Prefix) -> tuple[Candidate, ...]:
-        """The paths to use for a prefix, best first."""
+    def best(self, prefix: Prefix, usable: Usable) -> tuple[Candidate, ...]:
+        """The paths to use for a prefix, best first; `usable` says whether a next hop can be reached."""
         candidates = []
         for peer in self._peers_of.get(prefix, ()):
             entry = self._received[peer][prefix]
             if entry.judgement.verdict is Verdict.ACCEPTED:
                 candidates.append(Candidate(entry.path, self._sessions[peer]))
-        return best_paths(candidates)
+        return best_paths(filter(usable, candidates))
 
     def prefixes(self) -> Iterator[Prefix]:
         return iter(self._peers_of)

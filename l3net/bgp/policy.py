@@ -158,7 +158,12 @@ def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | No
     hop = path.next_hop
     if hop in protected.own_addresses or hop == session.local_address:
         return Verdict.NEXT_HOP_SELF
-    if hop.is_unspecified or hop.is_loopback or hop.is_multicast:
+    if (
+        hop.is_unspecified
+        or hop.is_loopback
+        or hop.is_multicast
+        or any(hop in block for block in protected.own_blocks)  # a pod is no router
+    ):
         return Verdict.NEXT_HOP_INVALID
     if session.mesh:  # a node speaks for its own blocks and for nothing else
         known = protected.mesh_prefixes.get(session.peer_address, frozenset())

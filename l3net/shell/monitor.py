@@ -127,3 +127,28 @@ class KernelMonitor:
             if attr == NFTA_GEN_PROC_PID:
                 writer = struct.unpack("!I", value)[0]
         self._callback(Seen.FIREWALL, writer, b"")
+
+
+def interface_name(kind: int, body: bytes) -> str | None:
+    """The interface a link or address message is about; None when it is not known any more."""
+    if kind in (RTM_NEWLINK, RTM_DELLINK):
+        for attr, value in attributes(memoryview(body)[16:]):  # struct ifinfomsg
+            if attr == 3:  # IFLA_IFNAME
+                return bytes(value).rstrip(b"\0").decode(errors="replace")
+        return None
+    index = struct.unpack_from("=I", body, 4)[0]  # struct ifaddrmsg
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return None
+
+
+def underlay_route(body: bytes) -> bool:
+    """Whether a route that is not ours can matter to next hops: in the main table and not link-local."""
+    if body[4] != 254:  # RT_TABLE_MAIN; the local table holds addresses, of which ADDRESS tells
+        return False
+    if body[0] == socket.AF_INET6:
+        for attr, value in attributes(memoryview(body)[12:]):  # struct rtmsg
+            if attr == 1:  # RTA_DST
+                return bytes(value[:1]) != b"\xff" and bytes(value[:2]) != b"\xfe\x80"
+    return True

@@ -1,0 +1,67 @@
+# l3net: two commands do everything on a fresh Debian or Ubuntu machine, as root:
+#   make demo   set up, bring up the lab, show that pods and services answer from outside, take it down
+#   make test   set up, run every check and test
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# What the lab needs, and what only the tests need beside it.
+LAB_PACKAGES := iproute2 util-linux procps nftables conntrack traceroute iputils-ping gcc libc6-dev frr bird2 gobgpd
+TEST_PACKAGES := strace tcpdump iperf3 busybox-static podman containerd runc containernetworking-plugins
+KEEP ?=
+PYTEST_ARGS ?=
+
+.PHONY: help demo test check setup setup-test plugin bench docs format clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+demo: setup plugin  ## bring up the lab, check it, draw it, take it down (KEEP=1 leaves it up)
+	@$(BIN)/l3net lab demo $(if $(KEEP),--keep)
+
+test: setup-test plugin check  ## every check and every test
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+check: setup-test  ## types, lint, layers, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: $(VENV)/.ready
+	@tools/install-packages $(LAB_PACKAGES)
+
+setup-test: setup $(VENV)/.ready-test
+	@tools/install-packages $(TEST_PACKAGES)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { tools/install-packages python3 && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; } \
+		|| { echo "l3net needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || tools/install-packages python3-venv
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: $(VENV)/bin/python pyproject.toml
+	@echo "Installing Python packages into $(VENV)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready
+	@echo "Installing the test tools into $(VENV)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+plugin: setup  ## build the CNI executables into build/cni/
+	@plugin/build.sh
+
+bench: setup-test plugin  ## side-by-side benchmarks with the reference plugins and other speakers
+	$(BIN)/python -m bench
+
+format:  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what was built here
+	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache report

@@ -1,0 +1,124 @@
+"""The agent's kernel side: routes, bridge and firewall brought to what is wanted, one part after another.
+
+What fails is remembered under the part's name and tried again; it never stops the other parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from itertools import islice
+
+from l3net.delta import Delta
+from l3net.errors import KernelError
+from l3net.model import BridgePlan, Prefix, Route
+from l3net.naming import METRIC_BGP
+from l3net.ports import Bridges, Firewall, RouteTable
+
+log = logging.getLogger("l3net.kernel")
+
+RouteKey = tuple[Prefix, int]
+#: Routes changed in one go; between two goes the loop serves everything else.
+ROUTES_AT_ONCE = 4096
+
+
+class KernelSide:
+    """`desired` holds the routes wanted, `mirror` those the kernel is known to hold of ours."""
+
+    def __init__(self, routes: RouteTable, bridges: Bridges, firewall: Firewall) -> None:
+        self._routes = routes
+        self._bridges = bridges
+        self._firewall = firewall
+        self._ruleset: str | None = None
+        self.desired: dict[RouteKey, Route] = {}
+        self.mirror: dict[RouteKey, Route] = {}
+        self.problems: dict[str, str] = {}
+
+    # --- routes ------------------------------------------------------------------------------------------
+
+    def read_routes(self) -> None:
+        """Read back everything of ours."""
+        try:
+            self.mirror = self._routes.read()
+            self.problems.pop("read routes", None)
+        except KernelError as err:
+            self._failed("read routes", err)
+
+    def all_keys(self) -> set[RouteKey]:
+        return {*self.desired, *self.mirror}
+
+    async def apply_routes(self, keys: Iterable[RouteKey], *, keep_learned: bool) -> set[RouteKey]:
+        """Bring these to what is wanted; what failed is returned and stays dirty.
+
+        `keep_learned`: delete no learned route yet, since the peers may still be about to announce it again.
+        """
+        pending = iter(keys)
+        dirty: set[RouteKey] = set()
+        while batch := list(islice(pending, ROUTES_AT_ONCE)):
+            dirty |= self._apply_batch(batch, keep_learned=keep_learned)
+            await asyncio.sleep(0)
+        if not dirty:
+            self.problems.pop("routes", None)
+        return dirty
+
+    def _apply_batch(self, keys: list[RouteKey], *, keep_learned: bool) -> set[RouteKey]:
+        put: dict[RouteKey, Route] = {}
+        delete: dict[RouteKey, Route] = {}
+        for key in keys:
+            wanted, seen = self.desired.get(key), self.mirror.get(key)
+            if wanted is not None and wanted != seen:
+                put[key] = wanted
+            elif wanted is None and seen is not None and not (keep_learned and key[1] == METRIC_BGP):
+                delete[key] = seen
+        if not put and not delete:
+            return set()
+        errors = self._routes.apply(Delta(put, delete))
+        if errors:
+            self._failed("routes", errors[0])
+            self.read_routes()
+            return {key for key in (*put, *delete) if self.mirror.get(key) != self.desired.get(key)}
+        self.mirror.update(put)
+        for key in delete:
+            self.mirror.pop(key, None)
+        return set()
+
+    # --- bridge and firewall -----------------------------------------------------------------------------
+
+    def apply_bridge(self, plan: BridgePlan) -> bool:
+        """Make the bridge as planned; whether it had to be changed."""
+        try:
+            if self._bridges.read(plan.name) == plan:
+                self.problems.pop("bridge", None)
+                return False
+            self._bridges.apply(plan)
+        except KernelError as err:
+            self._failed("bridge", err)
+            return False
+        self.problems.pop("bridge", None)
+        log.info("bridge %s: %d gateways, MTU %d", plan.name, len(plan.gateways), plan.mtu)
+        return True
+
+    async def apply_firewall(self, ruleset: str, *, check: bool) -> None:
+        """Put the rule set in force if it changed or, with `check`, if somebody changed it."""
+        try:
+            if ruleset == self._ruleset and (not check or await asyncio.to_thread(self._firewall.intact)):
+                return
+            await asyncio.to_thread(self._firewall.apply, ruleset)
+        except KernelError as err:
+            self._ruleset = None
+            self._failed("firewall", err)
+            return
+        if ruleset == self._ruleset:
+            log.warning("the nftables table was changed by someone else; it is back as it was")
+        self._ruleset = ruleset
+        self.problems.pop("firewall", None)
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self.problems)
+
+    def _failed(self, part: str, err: KernelError) -> None:
+        if self.problems.get(part) != str(err):
+            log.error("%s: %s", part, err)
+        self.problems[part] = str(err)

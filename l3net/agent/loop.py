@@ -1,0 +1,386 @@
+"""The node loop: an event marks things dirty, a short quiet time batches them, a pass reconciles them.
+
+A pass puts the kernel right first and announces afterwards, so that no peer sends what this node cannot
+deliver yet. A timer marks everything dirty now and then, to catch drift no notification told of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+
+from l3net.agent.kernel import KernelSide, RouteKey
+from l3net.agent.speaking import Speaking
+from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out, own_blocks
+from l3net.bgp.loc_rib import Candidate, LocRib
+from l3net.bgp.path import Path as BgpPath
+from l3net.bgp.policy import Protected, judge_import
+from l3net.bgp.sessions import Session, Sessions, sessions
+from l3net.bgp.verdict import ACCEPTED, Judgement
+from l3net.cni.setup import NodeNetwork
+from l3net.config import AgentSettings
+from l3net.errors import KernelError
+from l3net.fib.desired import blackholes, bridge, learned
+from l3net.fib.underlay import Underlay
+from l3net.firewall.plan import plan as firewall_plan
+from l3net.firewall.render import ruleset
+from l3net.model import Address, BgpConfiguration, BridgePlan, ClusterState, Kind, NextHop, Prefix, Route
+from l3net.naming import BRIDGE, CNI_SOCKET, METRIC_BGP, RTPROT_L3NET, VETH_PREFIX
+from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Rejected
+from l3net.services.advertise import ServiceVerdict, advertised, announced_prefixes
+from l3net.services.backends import virtual_servers
+from l3net.shell import sysctl
+from l3net.shell.bridge import KernelBridge
+from l3net.shell.cniserver import CniServer
+from l3net.shell.monitor import RTM_NEWROUTE, KernelMonitor, Seen, interface_name, underlay_route
+from l3net.shell.nft import NftTable
+from l3net.shell.routes import KernelRoutes, decode_route
+from l3net.shell.underlay import KernelUnderlay, Link
+
+log = logging.getLogger("l3net.agent")
+
+QUIET = 0.02
+RESYNC = 30.0
+RETRY = 1.0
+#: How long a kernel route that no path accounts for is kept after our start, in seconds.
+LEARNED_GRACE = 120.0
+
+
+class Dirty(enum.Flag):
+    """What a pass has to look at."""
+
+    NOTHING = 0
+    STATE = enum.auto()
+    UNDERLAY = enum.auto()
+    ROUTES = enum.auto()  # read all of ours back
+    BRIDGE = enum.auto()
+    FIREWALL = enum.auto()  # look whether it is intact
+    ALL = STATE | UNDERLAY | ROUTES | BRIDGE | FIREWALL
+
+
+class Agent:
+    """One node. `run` ends when cancelled; everything it made in the kernel and at the peers stays."""
+
+    def __init__(self, settings: AgentSettings, datastore: Datastore) -> None:
+        self._settings = settings
+        self._datastore = datastore
+        self._me = settings.node_name
+        self._wake = asyncio.Event()
+        self._dirty = Dirty.ALL
+        self._touched: set[Prefix] = set()
+        self._failed_keys: set[RouteKey] = set()
+        self._resolved: dict[tuple[Address, Address], frozenset[NextHop]] = {}
+        self._protected: Protected | None = None
+        self._judged_by: object = None
+        self._links: dict[int, Link] = {}
+        self._underlay = Underlay((), ())
+        self._sessions = Sessions({}, ())
+        self._underlay_reader = KernelUnderlay()
+        self._cni = CniServer(settings.run_dir / CNI_SOCKET, settings.state_dir)
+        self._network: NodeNetwork | None = None
+        self.state = ClusterState()
+        self.in_sync = False
+        self.passes = 0
+        self.rejected: dict[str, Rejected] = {}
+        self.verdicts: tuple[ServiceVerdict, ...] = ()
+        self.rib = LocRib(self._judge)
+        self.kernel = KernelSide(KernelRoutes(), KernelBridge(), NftTable())
+        self.speaking = Speaking(settings.run_dir, self.rib, self._on_touched)
+
+    @property
+    def node_name(self) -> str:
+        return self._me
+
+    @property
+    def sessions(self) -> Sessions:
+        return self._sessions
+
+    async def run(self) -> None:
+        """Raises KernelError or LeaseStoreError when the node cannot be served at all."""
+        monitor = KernelMonitor(self._on_kernel, RTPROT_L3NET)
+        monitor.start()
+        try:
+            self._cni.start()
+            try:
+                self.kernel.read_routes()
+                await asyncio.gather(self._follow(), self._loop(), self._resync(), self.speaking.run())
+            finally:
+                self._cni.stop()
+        finally:
+            monitor.stop()
+
+    # --- events ------------------------------------------------------------------------------------------
+
+    def mark(self, dirty: Dirty) -> None:
+        self._dirty |= dirty
+        self._wake.set()
+
+    async def _follow(self) -> None:
+        async for event in self._datastore.events():
+            self._absorb(event)
+
+    def _absorb(self, event: DatastoreEvent) -> None:
+        match event:
+            case InSync():
+                self.in_sync = True
+                log.info("declared state complete: %d nodes, %d services", *self._sizes())
+                self.mark(Dirty.ALL)
+            case Rejected():
+                log.error("%s", event)
+                self.rejected[event.where] = event
+            case Changed():
+                self._take(event)
+                self.mark(Dirty.STATE)
+
+    def _sizes(self) -> tuple[int, int]:
+        return len(self.state.nodes), len(self.state.services)
+
+    def _take(self, event: Changed) -> None:
+        if event.kind is Kind.BGP_CONFIGURATION:
+            if event.name.name == "default":
+                fact = event.fact
+                self.state.configuration = fact if isinstance(fact, BgpConfiguration) else BgpConfiguration()
+            return
+        store, key = self._store(event)
+        if event.fact is None:
+            store.pop(key, None)
+        else:
+            store[key] = event.fact
+
+    def _store(self, event: Changed) -> tuple[dict[object, object], object]:
+        state = self.state
+        by_name = event.name.name
+        stores: dict[Kind, tuple[object, object]] = {
+            Kind.NODE: (state.nodes, by_name),
+            Kind.NAMESPACE: (state.namespaces, by_name),
+            Kind.SECRET: (state.secrets, event.name),
+            Kind.SERVICE: (state.services, event.name),
+            Kind.ENDPOINT_SLICE: (state.slices, event.name),
+            Kind.BGP_PEER: (state.peers, by_name),
+            Kind.BGP_FILTER: (state.filters, by_name),
+            Kind.IP_POOL: (state.pools, by_name),
+        }
+        store, key = stores[event.kind]
+        assert isinstance(store, dict)  # noqa: S101 - for the type checker
+        return store, key
+
+    def _on_touched(self, prefixes: set[Prefix]) -> None:
+        self._touched |= prefixes
+        self._wake.set()
+
+    def _on_kernel(self, seen: Seen, number: int, body: bytes) -> None:
+        match seen:
+            case Seen.OWN_ROUTE:
+                self._on_own_route(number, body)
+            case Seen.LINK | Seen.ADDRESS:
+                name = interface_name(number, body)
+                if name is None or not name.startswith(VETH_PREFIX):  # pods come and go: no reason to look
+                    # A link that goes down takes its IPv4 routes along without a word.
+                    self.mark(Dirty.UNDERLAY | Dirty.BRIDGE | Dirty.ROUTES)
+            case Seen.ROUTE:
+                if underlay_route(body):
+                    self.mark(Dirty.UNDERLAY)
+            case Seen.FIREWALL:
+                self.mark(Dirty.FIREWALL)
+            case Seen.LOST:
+                log.warning("kernel notifications were lost; reading everything again")
+                self.mark(Dirty.ALL)
+
+    def _on_own_route(self, kind: int, body: bytes) -> None:
+        decoded = decode_route(body, {index: link.name for index, link in self._links.items()})
+        if decoded is None:
+            return
+        route = decoded[2]
+        key = (route.prefix, route.metric)
+        if kind == RTM_NEWROUTE:
+            if self.kernel.mirror.get(key) == route:
+                return
+            # IPv6 tells of an ECMP route hop by hop: what counts is what a read says.
+            self.mark(Dirty.ROUTES)
+        elif key in self.kernel.mirror and self.kernel.desired.get(key) is not None:
+            self.mark(Dirty.ROUTES)
+
+    # --- the loop ----------------------------------------------------------------------------------------
+
+    async def _resync(self) -> None:
+        while True:
+            await asyncio.sleep(RESYNC)
+            self.mark(Dirty.ALL)
+
+    async def _loop(self) -> None:
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(QUIET)
+            self._wake.clear()
+            if not self.in_sync:
+                continue
+            await self._reconcile()
+            if self._failed_keys or self.kernel.dirty:
+                asyncio.get_running_loop().call_later(RETRY, self.mark, Dirty.ALL)
+
+    async def _reconcile(self) -> None:
+        dirty, self._dirty = self._dirty, Dirty.NOTHING
+        touched, self._touched = self._touched, set()
+        if Dirty.UNDERLAY in dirty and self._read_underlay():
+            dirty |= Dirty.STATE
+            touched.update(self.rib.prefixes())
+        if Dirty.STATE in dirty:
+            touched |= self._decide_sessions()
+        await self._dataplane(dirty)
+        await self._routes(dirty, touched)
+        if Dirty.STATE in dirty or (touched and self.state.configuration.transit):
+            self._announce()
+        self.speaking.flush()
+        self.passes += 1
+
+    def _read_underlay(self) -> bool:
+        """Whether anything a decision looks at has changed."""
+        try:
+            underlay, self._links = self._underlay_reader.read()
+        except KernelError as err:
+            log.error("%s", err)
+            self.mark(Dirty.UNDERLAY)
+            return False
+        if underlay == self._underlay:
+            return False
+        self._underlay = underlay
+        self._resolved.clear()
+        return True
+
+    def _judge(self, session: Session, path: BgpPath) -> tuple[Judgement, BgpPath]:
+        if self._protected is None:
+            return ACCEPTED, path
+        return judge_import(self._protected, self.state.filters, session, path)
+
+    def _decide_sessions(self) -> set[Prefix]:
+        self._sessions = sessions(self.state, self._me, self._underlay.source)
+        underlay = self._underlay
+        self._protected = Protected.of(
+            self.state, self._me, underlay.connected(BRIDGE), underlay.own_addresses()
+        )
+        self.speaking.set_sessions(self._sessions.by_address)
+        judged_by = (self._protected, dict(self.state.filters), dict(self._sessions.by_address))
+        if judged_by == self._judged_by:
+            return set()
+        self._judged_by = judged_by
+        return self.rib.rejudge(self._judge)
+
+    # --- kernel ------------------------------------------------------------------------------------------
+
+    def _blocks(self) -> tuple[Prefix, ...]:
+        node = self.state.nodes.get(self._me)
+        return node.blocks if node is not None else ()
+
+    async def _dataplane(self, dirty: Dirty) -> None:
+        blocks = self._blocks()
+        if dirty & (Dirty.STATE | Dirty.BRIDGE):
+            for err in sysctl.enable_forwarding():
+                log.error("%s", err)
+            plan = bridge(self._me, blocks, self._mtu())
+            if blocks:
+                changed = self.kernel.apply_bridge(plan)
+                self._tell_cni(plan)
+                if changed or Dirty.BRIDGE in dirty:
+                    self._cni.reattach_ports()
+        if dirty & (Dirty.STATE | Dirty.FIREWALL):
+            servers = virtual_servers(self.state, self._me)
+            text = ruleset(firewall_plan(self.state, self._me, servers))
+            await self.kernel.apply_firewall(text, check=Dirty.FIREWALL in dirty)
+
+    def _tell_cni(self, plan: BridgePlan) -> None:
+        network = NodeNetwork(blocks=self._blocks(), mtu=plan.mtu, bridge=plan.name)
+        if network != self._network:
+            self._network = network
+            self._cni.update(network)
+
+    def _mtu(self) -> int:
+        """The configured MTU, or the smallest of the links that lead to peers or to anywhere else."""
+        if self._settings.mtu is not None:
+            return self._settings.mtu
+        mtus = {link.name: link.mtu for link in self._links.values()}
+        uplinks = {self._underlay.interface_to(address) for address in self._sessions.by_address}
+        found = [mtus[name] for name in uplinks if name is not None and name in mtus]
+        if not found:
+            found = [
+                link.mtu
+                for link in self._links.values()
+                if link.up and not link.loopback and link.name != BRIDGE
+            ]
+        return min(found, default=1500)
+
+    async def _routes(self, dirty: Dirty, touched: set[Prefix]) -> None:
+        kernel = self.kernel
+        keys: set[RouteKey] = set(self._failed_keys)
+        if Dirty.ROUTES in dirty:
+            kernel.read_routes()
+        if Dirty.STATE in dirty:
+            wanted = blackholes(self._blocks())
+            for key in [
+                old for old, route in kernel.desired.items() if not route.next_hops and old not in wanted
+            ]:
+                del kernel.desired[key]
+                keys.add(key)
+            kernel.desired.update(wanted)
+            keys |= wanted.keys()
+        for prefix in touched:
+            key = (prefix, METRIC_BGP)
+            route = self._learned(prefix)
+            if route is None:
+                kernel.desired.pop(key, None)
+            else:
+                kernel.desired[key] = route
+            keys.add(key)
+        if Dirty.ROUTES in dirty:
+            keys |= kernel.all_keys()
+        keep = not self.speaking.settled(LEARNED_GRACE)
+        self._failed_keys = await kernel.apply_routes(keys, keep_learned=keep)
+
+    def _learned(self, prefix: Prefix) -> Route | None:
+        hops = [hop for candidate in self._best(prefix) for hop in self._resolve(candidate)]
+        return learned(prefix, frozenset(hops)) if hops else None
+
+    def _best(self, prefix: Prefix) -> tuple[Candidate, ...]:
+        return self.rib.best(prefix, lambda candidate: bool(self._resolve(candidate)))
+
+    def _resolve(self, candidate: Candidate) -> frozenset[NextHop]:
+        peer, hop = candidate.session.peer_address, candidate.path.next_hop
+        found = self._resolved.get((peer, hop))
+        if found is None:
+            found = self._underlay.resolve(hop, self._underlay.interface_to(peer))
+            self._resolved[peer, hop] = found
+        return found
+
+    # --- announcements -----------------------------------------------------------------------------------
+
+    def _announce(self) -> None:
+        self.verdicts = tuple(advertised(self.state, self._me))
+        prefixes = announced_prefixes(self.verdicts)
+        passed_on: dict[Prefix, BgpPath] = {}
+        if self.state.configuration.transit:
+            for prefix in self.rib.prefixes():
+                best = self._best(prefix)
+                if best:
+                    passed_on[prefix] = best[0].path
+        for address, session in self._sessions.by_address.items():
+            wanted: AdjRibOut = desired_adj_rib_out(self.state, self._me, session, prefixes, passed_on)
+            self.speaking.want(address, wanted)
+
+    def blocks_announced(self) -> tuple[Prefix, ...]:
+        return own_blocks(self.state, self._me)
+
+
+async def run_agent(agent: Agent, *others: asyncio.Task[None]) -> None:
+    """Run until one of the tasks ends or this is cancelled."""
+    main = asyncio.create_task(agent.run(), name="agent")
+    tasks = {main, *others}
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)

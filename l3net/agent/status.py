@@ -1,0 +1,135 @@
+"""What the agent says of itself, as plain values, and the socket that serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+from l3net import __version__
+from l3net.agent.loop import Agent
+from l3net.bgp.loc_rib import prefix_order
+
+LONGEST_QUESTION = 4096
+TIMEOUT = 5.0
+
+
+def status(agent: Agent) -> dict[str, Any]:
+    """The whole status: node, peers, routes, services, problems. No secret is ever part of it."""
+    return {
+        "version": __version__,
+        "node": agent.node_name,
+        "pid": os.getpid(),
+        "inSync": agent.in_sync,
+        "ready": agent.in_sync and agent.passes > 0,
+        "speakerConnected": agent.speaking.connected,
+        "memoryMiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "blocks": [str(block) for block in agent.blocks_announced()],
+        "peers": _peers(agent),
+        "routes": _routes(agent),
+        "services": [
+            {
+                "service": str(verdict.service),
+                "address": str(verdict.address),
+                "kind": verdict.kind.value,
+                "reason": verdict.reason.value,
+            }
+            for verdict in agent.verdicts
+        ],
+        "problems": _problems(agent),
+    }
+
+
+def _peers(agent: Agent) -> list[dict[str, Any]]:
+    now = asyncio.get_running_loop().time()
+    rows = []
+    for address, peer in agent.speaking.peers.items():
+        received, accepted = agent.rib.counts(address)
+        refused: dict[str, int] = {}
+        for entry in agent.rib.received(address).values():
+            if entry.judgement.verdict.value != "accepted":
+                refused[str(entry.judgement)] = refused.get(str(entry.judgement), 0) + 1
+        rows.append(
+            {
+                "name": peer.session.name,
+                "address": str(address),
+                "asNumber": peer.session.peer_as,
+                "localAddress": str(peer.session.local_address),
+                "type": "eBGP" if peer.session.external else "iBGP",
+                "state": "established" if peer.established else "down",
+                "reason": peer.reason,
+                "sinceSeconds": round(now - peer.since, 1),
+                "flaps": peer.flaps,
+                "received": received,
+                "accepted": accepted,
+                "refused": refused,
+                "announced": agent.speaking.announced(address),
+            }
+        )
+    return rows
+
+
+def _routes(agent: Agent) -> list[dict[str, Any]]:
+    rows = []
+    for key in sorted(agent.kernel.desired, key=lambda key: (*prefix_order(key[0]), key[1])):
+        route = agent.kernel.desired[key]
+        hops = sorted(f"{hop.gateway} dev {hop.interface}" for hop in route.next_hops)
+        rows.append(
+            {
+                "prefix": str(route.prefix),
+                "kind": route.kind.name.lower(),
+                "metric": route.metric,
+                "nextHops": hops,
+                "inKernel": agent.kernel.mirror.get(key) == route,
+            }
+        )
+    return rows
+
+
+def _problems(agent: Agent) -> list[str]:
+    problems = [str(rejected) for rejected in agent.rejected.values()]
+    problems += [str(refusal) for refusal in agent.sessions.refusals]
+    problems += [f"{part}: {text}" for part, text in agent.kernel.problems.items()]
+    if agent.in_sync and agent.node_name not in agent.state.nodes:
+        problems.append(f"no Node named {agent.node_name} is declared; see --node-name")
+    if agent.speaking.problem:
+        problems.append(agent.speaking.problem)
+    if not agent.speaking.connected:
+        problems.append("the speaker cannot be reached; is `l3net speaker` running?")
+    if agent.speaking.undecodable:
+        problems.append(f"{agent.speaking.undecodable} lines from ExaBGP could not be read")
+    return problems
+
+
+class StatusServer:
+    """Answers `status` on RUN_DIR/agent.sock (mode 0600)."""
+
+    def __init__(self, path: Path, agent: Agent) -> None:
+        self._path = path
+        self._agent = agent
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        self._path.unlink(missing_ok=True)
+        old = os.umask(0o177)
+        try:
+            server = await asyncio.start_unix_server(self._serve, str(self._path))
+        finally:
+            os.umask(old)
+        async with server:
+            await server.serve_forever()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.TimeoutError, asyncio.LimitOverrunError, ValueError):
+            async with asyncio.timeout(TIMEOUT):
+                question = (await reader.readline())[:LONGEST_QUESTION].strip()
+                answer: object = (
+                    status(self._agent) if question == b"status" else {"error": "ask for: status"}
+                )
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await writer.drain()
+        writer.close()

@@ -1,0 +1,119 @@
+"""`l3net agent`: the composition root of the node."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from l3net.cli.main import configure_logging
+from l3net.config import AgentSettings, datastore_path
+from l3net.errors import ConfigError
+from l3net.naming import AGENT_SOCKET, RUN_DIR, STATE_DIR
+
+
+@click.command(short_help="Run the node agent.")
+@click.option(
+    "--datastore",
+    required=True,
+    envvar="L3NET_DATASTORE",
+    metavar="dir:PATH",
+    help="Where the declared state is: a directory of Kubernetes manifests, followed as it changes.",
+)
+@click.option(
+    "--node-name",
+    default=socket.gethostname,
+    envvar="NODE_NAME",
+    show_default="host name",
+    help="The Node object that is this host.",
+)
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    default=RUN_DIR,
+    show_default=True,
+    envvar="L3NET_RUN_DIR",
+    help="Sockets and ExaBGP's configuration; shared with `l3net speaker`.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    default=STATE_DIR,
+    show_default=True,
+    envvar="L3NET_STATE_DIR",
+    help="What must survive a reboot: the address leases.",
+)
+@click.option(
+    "--mtu",
+    type=click.IntRange(1280, 65535),
+    default=None,
+    envvar="L3NET_MTU",
+    show_default="that of the uplink",
+    help="MTU of bridge and pods, in bytes.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    envvar="L3NET_LOG_LEVEL",
+    help="How much to say on standard error.",
+)
+def agent(
+    datastore: str, node_name: str, run_dir: Path, state_dir: Path, mtu: int | None, log_level: str
+) -> None:
+    """Follow the declared state and keep this node to it: pod bridge, routes, service table, BGP.
+
+    Runs in the foreground until SIGTERM, beside `l3net speaker`. Stopping or killing it changes nothing in
+    the kernel and at the peers; started again, it finds everything as it is and goes on.
+
+    Example: l3net agent --datastore dir:/etc/l3net/manifests --node-name n1
+    """
+    configure_logging(log_level)
+    settings = AgentSettings(node_name, datastore_path(datastore), run_dir, state_dir, mtu)
+    with _only_one(run_dir):
+        asyncio.run(_main(settings))
+
+
+@contextlib.contextmanager
+def _only_one(run_dir: Path) -> Iterator[None]:
+    """Hold RUN_DIR/agent.lock. Raises ConfigError naming the process that has it."""
+    try:
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run_dir.chmod(0o700)
+        descriptor = os.open(run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as err:
+        raise ConfigError(f"run directory {run_dir}: {err.strerror}; the agent needs root") from err
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            raise ConfigError(f"an agent already runs with {run_dir}, pid {holder}") from None
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def _main(settings: AgentSettings) -> None:
+    from l3net.agent.loop import Agent, run_agent  # noqa: PLC0415 - after --help
+    from l3net.agent.status import StatusServer  # noqa: PLC0415
+    from l3net.shell.manifests import DirectoryDatastore  # noqa: PLC0415
+
+    node = Agent(settings, DirectoryDatastore(settings.datastore))
+    server = StatusServer(settings.run_dir / AGENT_SOCKET, node)
+    running = asyncio.create_task(run_agent(node, asyncio.create_task(server.run())))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running

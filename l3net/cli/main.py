@@ -1,0 +1,86 @@
+"""The `l3net` command. A subcommand is imported when it is called, so that each starts as light as it is."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+
+import click
+
+from l3net import __version__
+from l3net.errors import L3netError
+
+#: name -> (module, attribute, one line of help)
+COMMANDS = {
+    "agent": ("l3net.cli.agent", "agent", "Run the node agent."),
+    "cni": ("l3net.cli.cni", "cni", "Install or remove the CNI plugin."),
+    "completion": ("l3net.cli.completion", "completion", "Print the completion script of a shell."),
+    "ipam": ("l3net.cli.ipam", "ipam", "Look into and mend the address leases of this node."),
+    "lab": ("l3net.cli.lab", "lab", "Bring up a lab of nodes and routers on this machine."),
+    "speaker": ("l3net.cli.speaker", "speaker", "Run the BGP speaker (ExaBGP) of this node."),
+    "status": ("l3net.cli.status", "status", "Show what the agent of this node knows and does."),
+    "validate": ("l3net.cli.validate", "validate", "Check manifests without applying them."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a subcommand's module only when it is called or its own help is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)  # noqa: S101 - for the type checker
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][2]) for name in sorted(COMMANDS)])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 nothing of ours is running.",
+)
+@click.version_option(__version__, prog_name="l3net")
+def cli() -> None:
+    """l3net: pods and services as plain, routable IP destinations.
+
+    Start with `l3net lab demo`, which needs nothing but root and shows the whole of it.
+    """
+
+
+def configure_logging(level: str) -> None:
+    """One line an event on standard error."""
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+
+
+def main() -> None:
+    """Console entry point: errors of ours become one line and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as err:
+        sys.exit(err.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as err:
+        err.show()
+        sys.exit(err.exit_code)
+    except L3netError as err:
+        click.echo(f"l3net: {err}", err=True)
+        sys.exit(err.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

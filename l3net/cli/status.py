@@ -1,0 +1,85 @@
+"""`l3net status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l3net.cli.output import output_option, print_table, print_value
+from l3net.naming import AGENT_SOCKET, RUN_DIR
+from l3net.shell.agentsocket import ask
+
+
+@click.command(short_help="Show what the agent of this node knows and does.")
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    default=RUN_DIR,
+    show_default=True,
+    envvar="L3NET_RUN_DIR",
+    help="The agent's run directory.",
+)
+@output_option
+def status(run_dir: Path, output: str) -> None:
+    """Peers and their state, routes in the kernel, what is said of every service address, and problems.
+
+    Exits with 3 when no agent answers.
+    """
+    answer = ask(run_dir / AGENT_SOCKET, "status")
+    if output != "table":
+        print_value(answer, output)
+        return
+    ready = "ready" if answer["ready"] else "not ready"
+    click.echo(f"node {answer['node']}: {ready}, {answer['memoryMiB']} MiB, l3net {answer['version']}\n")
+    print_table(
+        "BGP peers",
+        ["PEER", "ADDRESS", "AS", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "ANNOUNCED", "REFUSED"],
+        [_peer(peer) for peer in answer["peers"]],
+    )
+    click.echo()
+    print_table(
+        "Routes of ours",
+        ["PREFIX", "KIND", "NEXT HOPS", "IN KERNEL"],
+        [
+            (
+                route["prefix"],
+                route["kind"],
+                ", ".join(route["nextHops"]),
+                "yes" if route["inKernel"] else "no",
+            )
+            for route in answer["routes"]
+        ],
+    )
+    click.echo()
+    print_table(
+        "Service addresses",
+        ["SERVICE", "ADDRESS", "KIND", "VERDICT"],
+        [(row["service"], row["address"], row["kind"], row["reason"]) for row in answer["services"]],
+    )
+    for problem in answer["problems"]:
+        click.echo(f"problem: {problem}", err=True)
+
+
+def _peer(peer: dict[str, Any]) -> tuple[object, ...]:
+    refused = ", ".join(f"{count} {reason}" for reason, count in peer["refused"].items())
+    state = peer["state"] if not peer["reason"] else f"{peer['state']} ({peer['reason']})"
+    since = _duration(peer["sinceSeconds"])
+    return (
+        peer["name"],
+        peer["address"],
+        peer["asNumber"],
+        state,
+        since,
+        peer["received"],
+        peer["accepted"],
+        peer["announced"],
+        refused,
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"

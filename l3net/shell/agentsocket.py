@@ -1,0 +1,34 @@
+"""Asks the agent on this host, over its Unix socket."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+from l3net.errors import NotRunningError
+
+TIMEOUT = 5.0
+
+
+def ask(path: Path, question: str) -> dict[str, Any]:
+    """The agent's answer to one word, such as `status`. Raises NotRunningError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(TIMEOUT)
+        try:
+            sock.connect(str(path))
+            sock.sendall(question.encode() + b"\n")
+            data = b""
+            while not data.endswith(b"\n"):
+                chunk = sock.recv(1 << 16)
+                if not chunk:
+                    break
+                data += chunk
+            answer: dict[str, Any] = json.loads(data)
+        except (OSError, ValueError) as err:
+            what = err.strerror if isinstance(err, OSError) and err.strerror else str(err)
+            raise NotRunningError(
+                f"no agent answers on {path} ({what}); start it with `l3net agent`, or name its --run-dir"
+            ) from err
+    return answer
