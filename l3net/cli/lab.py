@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from l3net.cli.lab_findings import print_findings
+from l3net.cli.output import output_option, print_table, print_value
 from l3net.lab import state
+from l3net.lab.checks import CHECKS, Check, run_checks
+from l3net.lab.checks.catalogue import SILENT
 from l3net.lab.drawing import FORMATS
 from l3net.lab.errors import LabError
 from l3net.lab.host import Host
+from l3net.lab.look import look
 from l3net.lab.state import DEFAULT_NAME, read_source
 from l3net.lab.topology import RouterKind
 from l3net.lab.up import Lab, Progress, bring_up, open_lab, take_down
@@ -136,3 +142,139 @@ def graph(topology: Path | None, name: str, router_kind: str | None, style: str)
 
 def _option(name: str) -> str:
     return "" if name == DEFAULT_NAME else f" --name {name}"
+
+
+@lab.command()
+@_name
+@output_option
+@click.option("--only", multiple=True, metavar="CHECK", help="Run this check; may be given several times.")
+@click.option("--skip", multiple=True, metavar="CHECK", help="Leave this check out.")
+@click.option("--gently", is_flag=True, help="Leave out the checks that break something and mend it.")
+@click.option(
+    "--silent", is_flag=True, help="Also let a node fall silent; routers notice by their hold time."
+)
+def check(
+    name: str, output: str, only: tuple[str, ...], skip: tuple[str, ...], gently: bool, silent: bool
+) -> None:
+    """Show that pods and services answer from outside, that routers hold what they should, and what happens
+    when something breaks.
+
+    Exits with 1 if any check fails.
+    """
+    _need_root()
+    chosen = _chosen(only, skip, gently, silent)
+    if not _check(open_lab(name), chosen, output, _progress()):
+        raise SystemExit(1)
+
+
+def _chosen(only: tuple[str, ...], skip: tuple[str, ...], gently: bool, silent: bool) -> list[Check]:
+    """The checks to run; an unknown name is a usage error."""
+    known = {check.name: check for check in (*CHECKS, SILENT)}
+    for given in (*only, *skip):
+        if given not in known:
+            raise click.BadParameter(f"{given!r} is none of {', '.join(known)}")
+    checks = [known[given] for given in only] or [*CHECKS, *([SILENT] if silent else [])]
+    return [check for check in checks if check.name not in skip and not (gently and check.disturbs)]
+
+
+def _check(there: Lab, checks: list[Check], output: str, say: Progress) -> bool:
+    """Run checks and print their findings; whether all is well."""
+    findings = list(run_checks(there, checks, lambda check: say(f"checking: {check.title}")))
+    if output != "table":
+        print_value(
+            {
+                "ok": all(finding.ok for finding in findings),
+                "findings": [asdict(finding) for finding in findings],
+            },
+            output,
+        )
+        return all(finding.ok for finding in findings)
+    print_findings(checks, findings)
+    return all(finding.ok for finding in findings)
+
+
+@lab.command()
+@_name
+@output_option
+def status(name: str, output: str) -> None:
+    """Hosts, their daemons, sessions and memory; pods and their addresses."""
+    _need_root()
+    seen = look(open_lab(name))
+    if output != "table":
+        print_value(seen, output)
+        return
+    print_table(
+        f"Lab {name}",
+        ["HOST", "ROLE", "PID", "DAEMONS", "SESSIONS", "MEMORY"],
+        [
+            (
+                host["name"],
+                host["role"],
+                host["pid"],
+                ", ".join(
+                    f"{daemon}{'' if alive else ' (ended)'}" for daemon, alive in host["daemons"].items()
+                ),
+                host["sessions"],
+                ", ".join(f"{process} {size} MiB" for process, size in host["memoryMiB"].items()),
+            )
+            for host in seen["hosts"]
+        ],
+    )
+    click.echo()
+    print_table(
+        "Pods",
+        ["POD", "NODE", "ADDRESSES"],
+        [(pod["name"], pod["node"], ", ".join(pod["addresses"])) for pod in seen["pods"]],
+    )
+
+
+@lab.command()
+@_topology
+@_name
+@_router_kind
+@click.option("--keep", is_flag=True, envvar="KEEP", help="Leave the lab up; also KEEP=1.")
+def demo(topology: Path | None, name: str, router_kind: str | None, keep: bool) -> None:
+    """Bring a lab up, check everything, draw it, take it down. Exits with 1 if any check failed."""
+    _need_root()
+    say = _progress()
+    source = read_source(topology, RouterKind(router_kind) if router_kind else None)
+    ok = False
+    try:
+        there = (
+            _up_or_down(name, lambda: bring_up(name, source, say)) if keep else bring_up(name, source, say)
+        )
+        ok = _check(there, list(CHECKS), "table", say)
+        click.echo()
+        click.echo(FORMATS["terminal"](there.topology))
+    finally:
+        if not keep:
+            say("taking the lab down")
+            take_down(name)
+            say("done")
+    if keep:
+        click.echo(_what_to_try(there, name))
+    if not ok:
+        raise SystemExit(1)
+
+
+def _what_to_try(there: Lab, name: str) -> str:
+    """Commands worth typing into a lab that stays up."""
+    command, option = "l3net lab", _option(name)
+    topology = there.topology
+    lines = ["The lab is up. Try:", f"  {command} status{option}"]
+    commands = {RouterKind.FRR: "vtysh -c 'show bgp ipv4'", RouterKind.BIRD: "birdc show route",
+                RouterKind.GOBGP: "gobgp global rib", RouterKind.L3NET: "l3net status"}  # fmt: skip
+    if topology.routers:
+        router = topology.routers[-1]
+        lines.append(f"  {command} exec{option} {router.name} -- {commands[router.kind]}")
+    addresses = [address for service in topology.services for address in service.cluster_ips]
+    if topology.clients and addresses:
+        where = f"[{addresses[0]}]" if addresses[0].version == 6 else str(addresses[0])
+        lines.append(f"  {command} exec{option} {topology.clients[0].name} -- curl -s http://{where}/")
+    if topology.nodes:
+        node = topology.nodes[-1].name
+        lines.append(f"  {command} exec{option} {node} -- ip route")
+        lines.append(f"  edit {there.manifests}/*.yaml and watch {there.directory}/{node}/agent.log")
+    lines.append(f"  {command} check{option} --silent")
+    lines.append(f"  {command} down{option}")
+    return "\n".join(lines)

@@ -22,26 +22,30 @@ _RESCAN = 2.0
 Routes = dict[str, frozenset[str]]
 
 
-def best_next_hops(paths: list[dict[str, Any]]) -> frozenset[str]:
-    """The next hops that share the traffic of one prefix, from its entry of `gobgp global rib -j`."""
-    ranked: dict[tuple[int, int, int, int], set[str]] = {}
+def best_paths(paths: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The paths that share the traffic of one prefix, from its entry of `gobgp global rib -j`."""
+    ranked: dict[tuple[int, int, int, int], list[dict[str, Any]]] = {}
     for path in paths:
-        if path.get("stale") and len(paths) > 1:
-            continue
         attributes = {attribute["type"]: attribute for attribute in path["attrs"]}
         segments = attributes.get(2, {}).get("as_paths") or []
-        length = sum(1 if segment.get("segment_type") == 1 else len(segment["asns"]) for segment in segments)
-        hop = attributes.get(3, {}).get("nexthop") or attributes.get(14, {}).get("nexthop") or ""
         rank = (
             -int(attributes.get(5, {}).get("value", 100)),
-            length,
+            sum(1 if segment.get("segment_type") == 1 else len(segment["asns"]) for segment in segments),
             int(attributes.get(1, {}).get("value", 0)),
             int(attributes.get(4, {}).get("metric", 0)),
         )
-        ranked.setdefault(rank, set()).add(hop)
-    best = ranked[min(ranked)] if ranked else set()
+        ranked.setdefault(rank, []).append(path)
+    return ranked[min(ranked)] if ranked else []
+
+
+def best_next_hops(paths: list[dict[str, Any]]) -> frozenset[str]:
+    """The next hops of `best_paths`; none for a prefix of our own."""
+    hops = set()
+    for path in best_paths(paths):
+        attributes = {attribute["type"]: attribute for attribute in path["attrs"]}
+        hops.add(attributes.get(3, {}).get("nexthop") or attributes.get(14, {}).get("nexthop") or "")
     # Our own announcements have the unspecified next hop: connected, not learned.
-    return frozenset() if best & {"0.0.0.0", "::", ""} else frozenset(best)  # noqa: S104
+    return frozenset() if hops & {"0.0.0.0", "::", ""} else frozenset(hops)  # noqa: S104
 
 
 def _read_rib(version: int) -> Routes | None:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from l3net.lab import state
 from l3net.lab.addressing import addressing, links, sysctls
 from l3net.lab.errors import LabError
+from l3net.lab.expected import difference, expected_ribs
 from l3net.lab.host import Host, find_hosts, kill_holders, start_holder, wait_ready
+from l3net.lab.manifests import cluster_manifests, endpoint_slices, render, router_manifests
+from l3net.lab.nodes import start_agent, start_speaker, wait_agent, write_manifests
+from l3net.lab.pods import Pod, add_pod, find_plugin, read_pod, start_server
+from l3net.lab.ribs import read_rib
 from l3net.lab.routers import check_software, start_router
 from l3net.lab.state import TopologySource
 from l3net.lab.topology import RouterKind, Topology
+from l3net.lab.wait import until
+from l3net.model import Address
 
 T = TypeVar("T")
 Progress = Callable[[str], None]
@@ -34,6 +43,14 @@ class Lab:
     def manifests(self) -> Path:
         """The datastore directory that every node reads."""
         return self.directory / "manifests"
+
+    def datastore(self, host: str) -> Path:
+        """The directory an agent reads: a router's own, or the one of all nodes."""
+        return self.manifests if self.topology.router(host) is None else self.directory / host / "manifests"
+
+    def pod(self, name: str) -> Pod:
+        """A pod as it is now. Raises LabError if it is not there."""
+        return read_pod(self.host(self.topology.pods[name].name), name)
 
     def host(self, name: str) -> Host:
         try:
@@ -60,19 +77,101 @@ def bring_up(name: str, source: TopologySource, progress: Progress) -> Lab:
     """Make a lab; whatever fails or interrupts leaves the rest to `take_down`."""
     topology = source.topology()
     check_software(topology)
+    plugin = find_plugin() if topology.pods else None
     directory = state.create(name, source)
     progress(f"making {len(topology.hosts)} hosts, each in namespaces of its own")
     hosts = make_hosts(name, topology, directory)
     lab = Lab(name, topology, directory, hosts)
     progress(f"linking and numbering them: {len(topology.links)} links")
     wire(lab)
-    others = [router for router in topology.routers if router.kind is not RouterKind.L3NET]
-    if others:
-        progress(
-            "starting routers: " + ", ".join(f"{r.name} ({r.kind.value}, AS {r.as_number})" for r in others)
-        )
-        each(lambda router: start_router(topology, hosts[router.name]), others)
+    speakers = [
+        *(r.name for r in topology.routers if r.kind is RouterKind.L3NET),
+        *(n.name for n in topology.nodes),
+    ]
+    told = ", ".join(f"{r.name} ({r.kind.value}, AS {r.as_number})" for r in topology.routers)
+    progress(f"starting routers: {told}")
+    if topology.nodes:
+        progress(f"starting the speaker and agent of {', '.join(speakers)}")
+    each(lambda start: start(), [*_router_starts(lab), *_agent_starts(lab, speakers)])
+    each(lambda client: start_server(hosts[client.name], client.name), topology.clients)
+    each(lambda host: wait_agent(hosts[host]), speakers)
+    if plugin is not None:
+        progress(f"adding {len(topology.pods)} pods by executing {plugin.name}")
+        make_pods(lab, plugin)
+    if topology.routers:
+        progress("waiting until every router has learned every block and service")
+        wait_converged(lab)
     return lab
+
+
+def _router_starts(lab: Lab) -> list[Callable[[], object]]:
+    kinds = {router.name: router.kind for router in lab.topology.routers}
+    return [
+        partial(start_router, lab.topology, lab.hosts[n])
+        for n, k in kinds.items()
+        if k is not RouterKind.L3NET
+    ]
+
+
+def _agent_starts(lab: Lab, names: Iterable[str]) -> list[Callable[[], object]]:
+    """Speaker and agent of each host that runs them; its manifests are there before it starts."""
+    write_manifests(lab.manifests, {f: render(d) for f, d in cluster_manifests(lab.topology).items()})
+
+    def start(host: Host) -> None:
+        datastore = lab.datastore(host.name)
+        if lab.topology.router(host.name) is not None:
+            files = router_manifests(lab.topology, host.name)
+            write_manifests(datastore, {file: render(documents) for file, documents in files.items()})
+        start_speaker(host)
+        start_agent(host, datastore)
+
+    return [partial(start, lab.hosts[name]) for name in names]
+
+
+def make_pods(lab: Lab, plugin: Path) -> None:
+    """Every node's pods, then the EndpointSlices that name their addresses."""
+    each(lambda item: add_pod(lab.host(item[1].name), item[0], plugin), lab.topology.pods.items())
+    write_slices(lab)
+
+
+def write_slices(lab: Lab) -> None:
+    """EndpointSlices of the pods as they are now."""
+    addresses: dict[str, tuple[Address, ...]] = {}
+    for pod, node in lab.topology.pods.items():
+        with suppress(LabError):  # a pod that is not there has no endpoint
+            addresses[pod] = read_pod(lab.host(node.name), pod).addresses
+    write_manifests(lab.manifests, {"slices.yaml": render(endpoint_slices(lab.topology, addresses))})
+
+
+def unconverged(lab: Lab, without: tuple[str, ...] = ()) -> list[str]:
+    """How the routers' RIBs differ from what the topology wants, in words."""
+    expected = expected_ribs(lab.topology, without)
+
+    def compare(router: str) -> list[str]:
+        try:
+            seen = read_rib(lab.topology, lab.host(router))
+        except LabError as err:
+            return [str(err)]
+        return [f"{router}: {line}" for line in difference(expected[router], seen)]
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return [line for lines in pool.map(compare, expected) for line in lines]
+
+
+def wait_converged(lab: Lab, seconds: float = 45, without: tuple[str, ...] = ()) -> float:
+    """Wait until every router holds exactly what it should; how long it took. Raises LabError."""
+    left: list[str] = []
+
+    def done() -> bool:
+        left[:] = unconverged(lab, without)
+        return not left
+
+    return until(
+        done,
+        seconds,
+        lambda: "the routers have not learned everything:\n  " + "\n  ".join(left[:12]),
+        every=0.2,
+    )
 
 
 def make_hosts(name: str, topology: Topology, directory: Path) -> dict[str, Host]:

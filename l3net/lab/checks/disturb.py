@@ -1,0 +1,319 @@
+"""Checks that break something, look, and mend it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+from l3net.lab.checks.asking import ask, client, pods, services
+from l3net.lab.checks.reach import seen_masqueraded
+from l3net.lab.checks.report import Finding
+from l3net.lab.errors import LabError
+from l3net.lab.host import Host
+from l3net.lab.manifests import POD_PORT, pools, render
+from l3net.lab.nodes import start_agent, wait_agent, write_manifests
+from l3net.lab.pods import add_pod, check_pod, delete_pod, find_plugin
+from l3net.lab.ribs import SessionSeen, read_sessions
+from l3net.lab.topology import Node
+from l3net.lab.up import Lab, number, unconverged, wait_converged, write_slices
+from l3net.lab.wait import until
+from l3net.naming import BRIDGE, NFT_TABLE, RTPROT_L3NET
+
+#: What a packet stream sends: enough for a gap of 5 ms to show.
+_INTERVAL = "0.005"
+_HEAL_SECONDS = 1.0
+
+
+def _victim(lab: Lab) -> Node:
+    """The node that is disturbed: the last one that runs pods."""
+    for node in reversed(lab.topology.nodes):
+        if node.pods:
+            return node
+    raise LabError("this topology has no node with pods")
+
+
+def masquerade(lab: Lab) -> Iterator[Finding]:
+    """natOutgoing set on every pool: the outside sees the node, other pods still the pod; and back."""
+    with ExitStack() as mend:
+        mend.callback(_set_pools, lab, None)
+        _set_pools(lab, True)
+        yield from _settled(lambda: seen_masqueraded(lab, True))
+    yield from _settled(lambda: [f for f in seen_masqueraded(lab, False) if not f.ok])
+
+
+def _set_pools(lab: Lab, nat_outgoing: bool | None) -> None:
+    write_manifests(lab.manifests, {"pools.yaml": render(pools(lab.topology, nat_outgoing))})
+
+
+def _settled(look: Callable[[], list[Finding]], seconds: float = 8) -> list[Finding]:
+    """Look until all is well, at most so long: a manifest takes a moment to be read and applied."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = look()
+        if all(finding.ok for finding in found) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
+
+
+def pod_again(lab: Lab) -> Iterator[Finding]:
+    """A pod deleted leaves nothing; made again it answers, and its services with it."""
+    node, plugin = _victim(lab), find_plugin()
+    host, name = lab.host(node.name), node.pods[0]
+    old = lab.pod(name)
+    ports = _ports(host)
+    delete_pod(host, name, plugin)
+    left = [
+        *(
+            f"{address} answers"
+            for address in old.addresses
+            if not ask(client(lab), [(address, POD_PORT, 1)])[0].failures
+        ),
+        *(["its veth is still there"] if len(_ports(host)) >= len(ports) else []),
+    ]
+    yield Finding(
+        "pod-again", f"{name} deleted", not left, "its addresses and veth are gone", "; ".join(left) or "gone"
+    )
+    pod = add_pod(host, name, plugin)
+    write_slices(lab)
+    complaint = check_pod(pod, plugin)
+    yield Finding(
+        "pod-again", f"{name} made again", complaint is None, "CNI CHECK is content", complaint or "content"
+    )
+    for version in lab.topology.versions:
+        found = _settled(lambda v=version: [_answers(lab, pod.name, v)])  # type: ignore[misc]
+        yield from found
+    wait_services(lab, name)
+
+
+def _answers(lab: Lab, name: str, version: int) -> Finding:
+    pod = lab.pod(name)
+    (answer,) = ask(client(lab), [(pod.address(version), POD_PORT, 1)])
+    ok = not answer.failures and set(answer.pods) == {name}
+    return Finding("pod-again", f"{name} answers the client", ok, name, answer.told(), version)
+
+
+def wait_services(lab: Lab, pod: str) -> None:
+    """Wait until the services a pod backs reach it again."""
+    for service in services(lab):
+        if pod not in service.pods:
+            continue
+        for address in service.cluster_ips:
+            until(
+                lambda a=address, s=service: pod in ask(client(lab), [(a, s.port, 30)])[0].pods,  # type: ignore[misc]
+                10,
+                f"{service.name} ({address}) does not reach {pod} again",
+            )
+
+
+def _ports(host: Host) -> list[str]:
+    lines = host.run(["ip", "-o", "link", "show", "master", BRIDGE]).stdout.splitlines()
+    return [line.split(":")[1].strip() for line in lines]
+
+
+def cut_off(lab: Lab) -> Iterator[Finding]:
+    yield from _cut(lab, silent=False)
+
+
+def cut_off_silently(lab: Lab) -> Iterator[Finding]:
+    yield from _cut(lab, silent=True)
+
+
+_CUT_TABLE = """table inet lab-cut {
+  chain in { type filter hook prerouting priority -500; iifname { %s } drop; }
+  chain out { type filter hook postrouting priority 500; oifname { %s } drop; }
+}
+"""
+
+
+def _cut(lab: Lab, *, silent: bool) -> Iterator[Finding]:
+    """A node cut off disappears from every router, nothing else does, and it comes back."""
+    node = _victim(lab)
+    host = lab.host(node.name)
+    ends = [link.end(node.name).interface for link in lab.topology.links_of(node.name)]
+    name = "node-cut-off-silently" if silent else "node-cut-off"
+    with ExitStack() as mend:
+        if silent:
+            listed = ", ".join(f'"{end}"' for end in ends)
+            mend.callback(host.run, ["nft", "delete", "table", "inet", "lab-cut"], check=False)
+            host.run(["nft", "-f", "-"], text=_CUT_TABLE % (listed, listed))
+        else:
+            mend.callback(number, lab, host)
+            for end in ends:
+                host.run(["ip", "link", "set", end, "down"])
+        start = time.monotonic()
+        gone = _wait_ribs(lab, 60, without=(node.name,))
+        yield Finding(
+            name,
+            f"{node.name} disappears from the routers",
+            gone is None,
+            "gone, all else stays",
+            gone or "gone",
+            seconds=time.monotonic() - start,
+        )
+    start = time.monotonic()
+    back = _wait_ribs(lab, 60)
+    yield Finding(
+        name,
+        f"{node.name} comes back",
+        back is None,
+        "as before",
+        back or "as before",
+        seconds=time.monotonic() - start,
+    )
+    for version in lab.topology.versions:
+        there = [pod for pod in pods(lab) if pod.host.name == node.name]
+        found = _settled(
+            lambda v=version, t=there: [  # type: ignore[misc]
+                Finding(name, f"{pod.name} answers again", not answer.failures, pod.name, answer.told(), v)
+                for pod, answer in zip(
+                    t, ask(client(lab), [(pod.address(v), POD_PORT, 1) for pod in t]), strict=True
+                )
+            ]
+        )
+        yield from found
+
+
+def _wait_ribs(lab: Lab, seconds: float, without: tuple[str, ...] = ()) -> str | None:
+    """Wait for the routers to hold what they should; what they hold instead, None if all is well."""
+    try:
+        wait_converged(lab, seconds, without)
+    except LabError:
+        return "; ".join(unconverged(lab, without)[:6]) or None
+    return None
+
+
+_STATISTICS = re.compile(r"(?P<sent>\d+) packets transmitted, (?P<received>\d+) received")
+
+
+def agent_killed(lab: Lab) -> Iterator[Finding]:
+    """The agent killed and started again under traffic: no packet lost, no session dropped."""
+    node = _victim(lab)
+    host, asking = lab.host(node.name), client(lab)
+    pod = lab.pod(node.pods[0])
+    before = _sessions_with(lab, node.name)
+    streams = {version: f"ping-ipv{version}" for version in lab.topology.versions}
+    for version, stream in streams.items():
+        asking.log(stream).unlink(missing_ok=True)
+        asking.spawn(stream, ["ping", "-q", "-i", _INTERVAL, str(pod.address(version))])
+    try:
+        time.sleep(0.5)
+        host.kill("agent", signal.SIGKILL)
+        until(lambda: not host.alive("agent"), 5, "the agent does not die")
+        time.sleep(0.5)
+        start = time.monotonic()
+        start_agent(host, lab.datastore(node.name))
+        wait_agent(host)
+        took = time.monotonic() - start
+        time.sleep(1.0)
+    finally:
+        for stream in streams.values():
+            asking.kill(stream, signal.SIGINT)
+    for version, stream in streams.items():
+        until(lambda s=stream: not asking.alive(s), 10, "ping does not end")  # type: ignore[misc]
+        counted = _STATISTICS.search(asking.log(stream).read_text())
+        sent, received = (int(counted["sent"]), int(counted["received"])) if counted else (0, 0)
+        yield Finding(
+            "agent-killed",
+            f"packets to {pod.name} meanwhile",
+            0 < sent == received,
+            "none lost",
+            f"{sent - received} of {sent} lost",
+            version,
+            took,
+        )
+    after = _sessions_with(lab, node.name)
+    changed = [
+        f"{key}: {before[key].since} > {after[key].since if key in after else 'gone'}"
+        for key in before
+        if after.get(key) != before[key]
+    ]
+    yield Finding(
+        "agent-killed",
+        f"sessions of {node.name} at its routers",
+        not changed and bool(before),
+        f"the same {len(before)}",
+        "; ".join(changed) or "the same",
+    )
+    left = unconverged(lab)
+    yield Finding(
+        "agent-killed", "the routers' RIBs", not left, "as before", "; ".join(left[:6]) or "as before"
+    )
+
+
+def _sessions_with(lab: Lab, node: str) -> dict[str, SessionSeen]:
+    """What routers say about their sessions with a node."""
+    found: dict[str, SessionSeen] = {}
+    for router in lab.topology.routers:
+        seen = read_sessions(lab.topology, lab.host(router.name))
+        for session in lab.topology.sessions(router.name):
+            if session.remote_host == node and session.remote in seen:
+                found[f"{router.name} with {session.remote}"] = seen[session.remote]
+    return found
+
+
+def self_heal(lab: Lab) -> Iterator[Finding]:
+    """What someone deletes of ours is back within a second."""
+    node = _victim(lab)
+    host = lab.host(node.name)
+    for version in lab.topology.versions:
+        listing = ["ip", f"-{version}", "route", "show", "proto", str(RTPROT_L3NET)]
+        routes = [line for line in host.run(listing).stdout.splitlines() if line and not line[0].isspace()]
+        learned = [line for line in routes if not line.startswith("blackhole")]
+        for route in (learned[:1], [line for line in routes if line.startswith("blackhole")][:1]):
+            for line in route:
+                words = line.split()
+                target = words[1] if words[0] == "blackhole" else words[0]
+                metric = (
+                    words[words.index("metric") + 1 : words.index("metric") + 2] if "metric" in words else []
+                )
+                delete = ["ip", f"-{version}", "route", "del", target, "proto", str(RTPROT_L3NET)]
+                delete += ["metric", *metric] if metric else []
+                yield _healed(host, f"the route {target}", delete, listing, target, version)
+        shown = ["ip", f"-{version}", "-o", "address", "show", "dev", BRIDGE, "scope", "global"]
+        for line in host.run(shown).stdout.splitlines()[:1]:
+            address = line.split()[3]
+            delete = ["ip", "address", "del", address, "dev", BRIDGE]
+            yield _healed(host, f"the gateway address {address}", delete, shown, address, version)
+    table = ["nft", "list", "table", "inet", NFT_TABLE]
+    yield _healed(host, "the nftables table", ["nft", "delete", "table", "inet", NFT_TABLE], table, "chain")
+    yield _healed(host, "the bridge", ["ip", "link", "del", BRIDGE], ["ip", "-o", "link"], f" {BRIDGE}:")
+    for version in lab.topology.versions:
+        there = [pod for pod in pods(lab) if pod.host.name == node.name]
+        yield from _settled(
+            lambda v=version, t=there: [  # type: ignore[misc]
+                Finding(
+                    "self-heal",
+                    f"{pod.name} answers afterwards",
+                    not answer.failures,
+                    pod.name,
+                    answer.told(),
+                    v,
+                )
+                for pod, answer in zip(
+                    t, ask(client(lab), [(pod.address(v), POD_PORT, 1) for pod in t]), strict=True
+                )
+            ]
+        )
+
+
+def _healed(
+    host: Host, what: str, delete: list[str], look: list[str], sign: str, version: int | None = None
+) -> Finding:
+    """Delete something, see it gone or already back, and measure until it is there."""
+    host.run(delete)
+    start = time.monotonic()
+
+    def back() -> bool:
+        return sign in host.run(look, check=False).stdout
+
+    try:
+        until(back, 10, what, every=0.01)
+        took = time.monotonic() - start
+        seen = f"back after {took * 1000:.0f} ms"
+    except LabError:
+        took, seen = time.monotonic() - start, f"not back after {time.monotonic() - start:.0f} s"
+    ok = took < _HEAL_SECONDS
+    return Finding("self-heal", f"{what} deleted on {host.name}", ok, "back within 1 s", seen, version, took)

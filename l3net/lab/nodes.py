@@ -1,0 +1,69 @@
+"""Nodes (and routers of kind l3net) that run: the speaker and the agent, started as on a real machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import l3net
+from l3net.errors import L3netError
+from l3net.lab.errors import LabError
+from l3net.lab.host import Host
+from l3net.lab.wait import until
+from l3net.naming import AGENT_SOCKET, CNI_SOCKET, RUN_DIR
+from l3net.shell.agentsocket import ask
+
+#: The package may be run from a source tree that is not installed.
+_ENVIRONMENT = {"PYTHONPATH": str(Path(l3net.__file__).parent.parent)}
+
+
+def l3net_command(*argv: str) -> list[str]:
+    return [sys.executable, "-m", "l3net.cli.main", *argv]
+
+
+def start_speaker(host: Host) -> None:
+    host.spawn("speaker", l3net_command("speaker"), environment=_ENVIRONMENT)
+
+
+def start_agent(host: Host, datastore: Path) -> None:
+    argv = l3net_command("agent", "--datastore", f"dir:{datastore}", "--node-name", host.name)
+    host.spawn("agent", argv, environment=_ENVIRONMENT)
+
+
+def wait_agent(host: Host, seconds: float = 40) -> None:
+    """Wait until the agent answers; a speaker or agent that ends is told with the end of its log."""
+    sockets = [Path(f"/proc/{host.pid}/root{RUN_DIR}/{name}") for name in (AGENT_SOCKET, CNI_SOCKET)]
+
+    def ready() -> bool:
+        for daemon in ("speaker", "agent"):
+            if host.daemon_pid(daemon) is not None and not host.alive(daemon):
+                raise LabError(f"{host.name}: the {daemon} ended; its log says:\n{host.log_tail(daemon)}")
+        return all(socket.exists() for socket in sockets)
+
+    said = f"{host.name}: the agent does not answer; its log says:"
+    until(ready, seconds, lambda: f"{said}\n{host.log_tail('agent')}")
+    until(lambda: _is_ready(host), seconds, lambda: f"{said}\n{host.log_tail('agent')}")
+
+
+def _is_ready(host: Host) -> bool:
+    try:
+        return bool(status(host).get("ready"))
+    except L3netError:
+        return False
+
+
+def status(host: Host) -> dict[str, Any]:
+    """What the agent says of itself, as `l3net status -o json` prints it. Raises NotRunningError."""
+    answer = ask(Path(f"/proc/{host.pid}/root{RUN_DIR}/{AGENT_SOCKET}"), "status")
+    return answer if isinstance(answer, dict) else {}
+
+
+def write_manifests(directory: Path, files: dict[str, str]) -> None:
+    """Write manifests one by one, each appearing whole."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    for name, text in files.items():
+        temporary = directory / f".{name}.{os.getpid()}"
+        temporary.write_text(text)
+        temporary.rename(directory / name)

@@ -1,0 +1,135 @@
+"""Pods: network namespaces on a node, wired by executing the CNI plugin as a runtime does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import uuid
+from dataclasses import dataclass
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import Any
+
+import l3net
+from l3net.lab import pod_server
+from l3net.lab.errors import LabError
+from l3net.lab.host import Host, Output, python
+from l3net.lab.manifests import POD_PORT
+from l3net.model import Address
+from l3net.naming import CNI_NETWORK, CNI_PLUGIN
+
+_VERSION = "1.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod as it is: `addresses` are what the plugin answered."""
+
+    name: str
+    host: Host
+    container_id: str
+    addresses: tuple[Address, ...]
+    result: dict[str, Any]
+
+    def address(self, version: int) -> Address:
+        for address in self.addresses:
+            if address.version == version:
+                return address
+        raise LabError(f"pod {self.name} has no IPv{version} address")
+
+
+def find_plugin() -> Path:
+    """The CNI plugin: L3NET_CNI_PLUGIN, else the source tree's, else one on the path. Raises LabError."""
+    given = os.environ.get("L3NET_CNI_PLUGIN")
+    tree = Path(l3net.__file__).parent.parent / "build" / "cni" / CNI_PLUGIN
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/opt/cni/bin", "/usr/lib/cni"])
+    for candidate in (given, str(tree), shutil.which(CNI_PLUGIN, path=path)):
+        if candidate and Path(candidate).is_file():
+            return Path(candidate)
+    raise LabError(
+        f"the CNI plugin {CNI_PLUGIN} is missing: `make plugin` builds it, L3NET_CNI_PLUGIN names another"
+    )
+
+
+def add_pod(host: Host, name: str, plugin: Path) -> Pod:
+    """Make a pod: its network namespace, the plugin's ADD, its server."""
+    container_id = uuid.uuid4().hex
+    host.run(["ip", "netns", "add", name])
+    # Recorded before ADD, so that whatever ADD leaves behind can be deleted.
+    _record(host, name).write_text(json.dumps({"containerID": container_id}))
+    answer = _execute(host, name, plugin, "ADD", container_id)
+    try:
+        result = json.loads(answer.stdout)
+        addresses = tuple(ip_interface(entry["address"]).ip for entry in result["ips"])
+    except (ValueError, KeyError, TypeError):
+        raise LabError(f"pod {name}: the plugin's answer is not a result: {answer.stdout[:300]!r}") from None
+    _record(host, name).write_text(json.dumps({"containerID": container_id, "result": result}))
+    start_server(host, name)
+    return Pod(name, host, container_id, addresses, result)
+
+
+def start_server(host: Host, name: str) -> None:
+    """The pod's server; it stops with the pod's namespace's last process, that is with itself."""
+    argv = [*python(), str(Path(pod_server.__file__)), host.name, name, str(POD_PORT)]
+    host.spawn(f"pod-{name}", argv, pod=name)
+
+
+def delete_pod(host: Host, name: str, plugin: Path) -> None:
+    """Take a pod away as a runtime does: processes, the plugin's DEL, the namespace. Repeating it is fine."""
+    host.kill(f"pod-{name}", signal.SIGKILL)
+    try:
+        recorded = json.loads(_record(host, name).read_text())
+    except (OSError, ValueError):
+        return
+    _execute(host, name, plugin, "DEL", recorded["containerID"], recorded.get("result"))
+    host.run(["ip", "netns", "del", name], check=False)
+    _record(host, name).unlink()
+
+
+def check_pod(pod: Pod, plugin: Path) -> str | None:
+    """The plugin's CHECK; what it complains about, None if nothing."""
+    try:
+        _execute(pod.host, pod.name, plugin, "CHECK", pod.container_id, pod.result)
+    except LabError as err:
+        return str(err)
+    return None
+
+
+def read_pod(host: Host, name: str) -> Pod:
+    """A pod made earlier. Raises LabError."""
+    try:
+        recorded = json.loads(_record(host, name).read_text())
+        result = recorded["result"]
+        addresses = tuple(ip_interface(entry["address"]).ip for entry in result["ips"])
+        return Pod(name, host, recorded["containerID"], addresses, result)
+    except (OSError, ValueError, KeyError):
+        raise LabError(f"{host.name} has no pod {name}") from None
+
+
+def _record(host: Host, name: str) -> Path:
+    return host.directory / f"pod-{name}.json"
+
+
+def _execute(
+    host: Host, pod: str, plugin: Path, verb: str, container_id: str, previous: dict[str, Any] | None = None
+) -> Output:
+    """Execute the plugin with the environment and configuration of CNI 1.0.0."""
+    configuration: dict[str, Any] = {"cniVersion": _VERSION, "name": CNI_NETWORK, "type": CNI_PLUGIN}
+    if previous is not None:
+        configuration["prevResult"] = previous
+    environment = {
+        "CNI_COMMAND": verb,
+        "CNI_CONTAINERID": container_id,
+        "CNI_NETNS": f"/run/netns/{pod}",
+        "CNI_IFNAME": "eth0",
+        "CNI_PATH": str(plugin.parent),
+        "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_UID={container_id}",
+    }
+    text = json.dumps(configuration)
+    done = host.run([str(plugin)], text=text, environment=environment, timeout=60, check=False)
+    if done.code != 0:
+        said = (done.stdout.strip() or done.stderr.strip())[:600]
+        raise LabError(f"{host.name}: CNI {verb} of pod {pod} failed ({done.code}): {said}")
+    return done

@@ -1,0 +1,165 @@
+"""Asking routers, each in its own language: which paths they use, which sessions they have."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from l3net.lab.bird import session_name
+from l3net.lab.errors import LabError
+from l3net.lab.expected import Rib, is_cluster_prefix
+from l3net.lab.gobgp_fib import best_paths
+from l3net.lab.host import Host
+from l3net.lab.nodes import status
+from l3net.lab.topology import RouterKind, Topology
+from l3net.model import Address, Prefix
+from l3net.naming import RTPROT_L3NET
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSeen:
+    """A session at a router. `since` changes whenever the session is established anew, and only then."""
+
+    established: bool
+    since: str
+
+
+def read_rib(topology: Topology, host: Host) -> Rib:
+    """The blocks and service addresses in a router's RIB, with the neighbours its best paths come from."""
+    router = topology.router(host.name)
+    assert router is not None  # noqa: S101
+    readers = {
+        RouterKind.FRR: _frr_rib,
+        RouterKind.BIRD: _bird_rib,
+        RouterKind.GOBGP: _gobgp_rib,
+        RouterKind.L3NET: _kernel_rib,
+    }
+    found: dict[Prefix, set[Address]] = defaultdict(set)
+    for prefix, neighbour in readers[router.kind](topology, host):
+        if is_cluster_prefix(topology, prefix):
+            found[prefix].add(neighbour)
+    return {prefix: frozenset(hops) for prefix, hops in found.items()}
+
+
+def read_sessions(topology: Topology, host: Host) -> dict[Address, SessionSeen]:
+    """A router's sessions by the neighbour's address."""
+    router = topology.router(host.name)
+    assert router is not None  # noqa: S101
+    readers = {
+        RouterKind.FRR: _frr_sessions,
+        RouterKind.BIRD: _bird_sessions,
+        RouterKind.GOBGP: _gobgp_sessions,
+        RouterKind.L3NET: _l3net_sessions,
+    }
+    return readers[router.kind](topology, host)
+
+
+def _json(host: Host, argv: list[str]) -> Any:
+    text = host.run(argv).stdout
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise LabError(f"{host.name}: `{' '.join(argv)}` answered no JSON: {text[:200]!r}") from None
+
+
+def _neighbours(topology: Topology, host: Host) -> dict[tuple[str, int], Address]:
+    """The neighbour behind each interface, by family: next hops may be link-local addresses."""
+    return {(s.interface, s.remote.version): s.remote for s in topology.sessions(host.name)}
+
+
+def _frr_rib(topology: Topology, host: Host) -> Iterable[tuple[Prefix, Address]]:
+    for version in topology.versions:
+        answer = _json(host, ["vtysh", "-c", f"show bgp ipv{version} unicast json"])
+        for prefix, paths in answer.get("routes", {}).items():
+            for path in paths:
+                if (
+                    path.get("valid")
+                    and (path.get("bestpath") or path.get("multipath"))
+                    and path.get("peerId")
+                ):
+                    neighbour = path["peerId"]
+                    if neighbour not in {"(unspec)", "self"}:
+                        yield ip_network(prefix), ip_address(neighbour)
+
+
+def _frr_sessions(topology: Topology, host: Host) -> dict[Address, SessionSeen]:
+    answer = _json(host, ["vtysh", "-c", "show bgp neighbors json"])
+    return {
+        session.remote: SessionSeen(
+            seen.get("bgpState") == "Established",
+            f"{seen.get('connectionsEstablished')}. connection, {seen.get('connectionsDropped')} dropped",
+        )
+        for session in topology.sessions(host.name)
+        if (seen := answer.get(str(session.remote)))
+    }
+
+
+_BIRD_ROUTE = re.compile(r"^(?P<prefix>[0-9a-f.:]+/\d+)\s")
+_BIRD_HOP = re.compile(r"^\s+via (?P<hop>\S+) on (?P<interface>\S+)")
+
+
+def _bird_rib(topology: Topology, host: Host) -> Iterable[tuple[Prefix, Address]]:
+    """What goes to the kernel, where paths are merged: birdc marks only one path as the best."""
+    neighbours = _neighbours(topology, host)
+    for version in topology.versions:
+        prefix: Prefix | None = None
+        for line in host.run(["birdc", "show", "route", "export", f"kernel{version}"]).stdout.splitlines():
+            if start := _BIRD_ROUTE.match(line):
+                prefix = ip_network(start["prefix"])
+            hop = _BIRD_HOP.match(line)
+            if hop and prefix is not None and (hop["interface"], version) in neighbours:
+                yield prefix, neighbours[hop["interface"], version]
+
+
+def _bird_sessions(topology: Topology, host: Host) -> dict[Address, SessionSeen]:
+    seen: dict[str, SessionSeen] = {}
+    for line in host.run(["birdc", "show", "protocols"]).stdout.splitlines():
+        words = line.split()
+        if len(words) >= 5 and words[1] == "BGP":
+            seen[words[0]] = SessionSeen("Established" in words[5:], words[4])
+    return {s.remote: seen[session_name(s)] for s in topology.sessions(host.name) if session_name(s) in seen}
+
+
+def _gobgp_rib(topology: Topology, host: Host) -> Iterable[tuple[Prefix, Address]]:
+    for version in topology.versions:
+        text = host.run(["gobgp", "global", "rib", "-a", f"ipv{version}", "-j"]).stdout
+        rib = json.loads(text) if text.lstrip().startswith("{") else {}  # an empty table is told in words
+        for prefix, paths in rib.items():
+            for path in best_paths(paths):
+                if path.get("source-id") or path.get("neighbor-ip"):
+                    neighbour = path.get("neighbor-ip", "")
+                    if neighbour not in {"", "<nil>", "invalid IP"}:
+                        yield ip_network(prefix), ip_address(neighbour)
+
+
+def _gobgp_sessions(topology: Topology, host: Host) -> dict[Address, SessionSeen]:
+    seen: dict[Address, SessionSeen] = {}
+    for peer in _json(host, ["gobgp", "neighbor", "-j"]):
+        uptime = (peer.get("timers", {}).get("state", {}).get("uptime") or {}).get("seconds", 0)
+        state = peer.get("state", {})
+        seen[ip_address(state["neighbor_address"])] = SessionSeen(
+            state.get("session_state") == 6, str(uptime)
+        )
+    return seen
+
+
+def _kernel_rib(topology: Topology, host: Host) -> Iterable[tuple[Prefix, Address]]:
+    """A router of kind l3net: the routes its agent learned and put in the kernel."""
+    neighbours = _neighbours(topology, host)
+    for version in topology.versions:
+        for route in _json(host, ["ip", f"-{version}", "-j", "route", "show", "proto", str(RTPROT_L3NET)]):
+            for hop in route.get("nexthops", [route]):
+                if (hop.get("dev"), version) in neighbours:
+                    yield ip_network(route["dst"]), neighbours[hop["dev"], version]
+
+
+def _l3net_sessions(topology: Topology, host: Host) -> dict[Address, SessionSeen]:
+    return {
+        ip_address(peer["address"]): SessionSeen(peer["state"] == "established", f"{peer['flaps']} flaps")
+        for peer in status(host)["peers"]
+    }
