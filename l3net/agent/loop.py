@@ -80,6 +80,7 @@ class Agent:
         self._underlay_reader = KernelUnderlay()
         self._cni = CniServer(settings.run_dir / CNI_SOCKET, settings.state_dir)
         self._network: NodeNetwork | None = None
+        self._was_declared: bool | None = None
         self.state = ClusterState()
         self.in_sync = False
         self.passes = 0
@@ -214,11 +215,20 @@ class Agent:
             await self._wake.wait()
             await asyncio.sleep(QUIET)
             self._wake.clear()
-            if not self.in_sync:
+            if not self.in_sync or not self._declared():
                 continue
             await self._reconcile()
             if self._failed_keys or self.kernel.dirty:
                 asyncio.get_running_loop().call_later(RETRY, self.mark, Dirty.ALL)
+
+    def _declared(self) -> bool:
+        """Without our Node nothing can be decided, and nothing is taken away: everything stays as it is."""
+        declared = self._me in self.state.nodes
+        if declared is not self._was_declared:
+            self._was_declared = declared
+            if not declared:
+                log.error("no Node named %s is declared (see --node-name); nothing is changed", self._me)
+        return declared
 
     async def _reconcile(self) -> None:
         dirty, self._dirty = self._dirty, Dirty.NOTHING

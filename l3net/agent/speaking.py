@@ -83,6 +83,7 @@ class Speaking:
         self._wants: dict[Address, AdjRibOut] = {}
         self._leaving: dict[Address, Session] = {}  # being withdrawn from, then removed
         self._reload_due = False
+        self._decided = False  # until the sessions are known, ExaBGP's configuration is not touched
         self._started = asyncio.get_running_loop().time()
         self._timers: set[asyncio.TimerHandle] = set()
         self.peers: dict[Address, PeerState] = {}
@@ -100,6 +101,7 @@ class Speaking:
 
     def set_sessions(self, sessions: Mapping[Address, Session]) -> None:
         """Take over the sessions of now. What leaves is withdrawn before its neighbour is removed."""
+        self._decided = True
         now = asyncio.get_running_loop().time()
         for address in [gone for gone in self.peers if gone not in sessions]:
             if self._announcer.established(address):
@@ -120,6 +122,8 @@ class Speaking:
         if dict(sessions) != self._sessions or not self._configured.is_set():
             self._sessions = dict(sessions)
             self._configured.set()
+        if any(not peer.established for peer in self.peers.values()):
+            self._ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
         if touched:
             self._touched(touched)
 
@@ -154,6 +158,8 @@ class Speaking:
         while True:
             await self._configured.wait()
             self._configured.clear()
+            if not self._decided:
+                continue
             await self._drain_leaving()
             text = render(self._sessions.values(), relay_argv(self._run_dir))
             try:
@@ -257,8 +263,9 @@ class Speaking:
                 self._ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
 
     def _ask(self, command: str, on_answer: Callable[[list[Message]], None]) -> None:
-        self._questions.append(_Question(command, on_answer))
-        self._pump()
+        if self._link.up:
+            self._questions.append(_Question(command, on_answer))
+            self._pump()
 
     def _pump(self) -> None:
         """Questions go alone: first let the window drain, then ask, then go on announcing."""
@@ -332,7 +339,7 @@ class Speaking:
         for answer in answers:
             if not isinstance(answer, Neighbors):
                 continue
-            if set(answer.established) != set(self._sessions) and not self._leaving:
+            if self._decided and set(answer.established) != set(self._sessions) and not self._leaving:
                 self._reload_due = True
                 self._configured.set()
             for address, established in answer.established.items():

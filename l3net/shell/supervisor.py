@@ -21,6 +21,7 @@ from l3net.errors import ConfigError
 from l3net.naming import EXABGP_CONFIG
 
 log = logging.getLogger("l3net.speaker")
+exabgp_log = logging.getLogger("l3net.speaker.exabgp")
 
 #: What ExaBGP reads instead of a configuration file of its own.
 EXABGP_ENVIRONMENT = {
@@ -54,7 +55,8 @@ def exabgp_argv(config: Path) -> Sequence[str]:
     setpriv = shutil.which("setpriv")
     if setpriv is None or os.getuid() != 0:
         return argv
-    return [setpriv, "--bounding-set", CAPABILITIES, "--inh-caps", "-all", "--", *argv]
+    limits = ["--bounding-set", CAPABILITIES, "--inh-caps", "-all", "--pdeathsig", "TERM"]
+    return [setpriv, *limits, "--", *argv]
 
 
 class Supervisor:
@@ -98,9 +100,18 @@ class Supervisor:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("exabgp")}
         environment |= EXABGP_ENVIRONMENT
         self._child = subprocess.Popen(
-            exabgp_argv(self._config), env=environment, stdin=subprocess.DEVNULL, cwd="/"
+            exabgp_argv(self._config),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd="/",
         )
         log.info("ExaBGP started, pid %d", self._child.pid)
+        if self._child.stderr is not None:
+            for line in self._child.stderr:
+                text = line.decode(errors="replace").rstrip()
+                if text and not text.startswith("advice"):  # it misses a file that it does not need
+                    exabgp_log.info("%s", text)
         return self._child.wait()
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
