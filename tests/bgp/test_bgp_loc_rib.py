@@ -1,0 +1,145 @@
+"""The decision process, and the laws of the Adj-RIB-In."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+from bgp_facts import path, session
+from hypothesis import given
+from hypothesis import strategies as st
+
+from l3net.bgp.loc_rib import Candidate, LocRib, best_paths
+from l3net.bgp.path import Origin
+from l3net.bgp.verdict import ACCEPTED, Judgement, Verdict
+from l3net.model import Family
+
+PREFIX = "192.168.0.0/24"
+A, B, C = (ip_address(text) for text in ("10.0.0.1", "10.0.0.3", "10.0.0.5"))
+SESSIONS = {address: session(str(address)) for address in (A, B, C)}
+
+
+def always(_candidate: Candidate) -> bool:
+    return True
+
+
+def rib() -> LocRib:
+    made = LocRib(lambda _session, learned: (ACCEPTED, learned))
+    made.set_sessions(SESSIONS)
+    return made
+
+
+def peers(candidates: tuple[Candidate, ...]) -> list[str]:
+    return [str(candidate.session.peer_address) for candidate in candidates]
+
+
+def better(winner: dict[str, object], loser: dict[str, object], **sessions: object) -> bool:
+    first = Candidate(path(PREFIX, "10.0.0.1", **winner), session("10.0.0.1"))
+    second = Candidate(path(PREFIX, "10.0.0.3", **loser), session("10.0.0.3", **sessions))
+    return best_paths([second, first]) == (first,) == best_paths([first, second])
+
+
+def test_the_steps_of_the_decision_process() -> None:
+    assert better({"local_preference": 200, "as_path": (1, 2, 3)}, {"as_path": (1,)})
+    assert better({"as_path": (1, 2)}, {"as_path": (1, 2, 3)})
+    assert better({"as_path": (1, 2, 3), "as_path_length": 1}, {"as_path": (1, 2)})  # an AS_SET counts one
+    assert better({"origin": Origin.IGP}, {"origin": Origin.INCOMPLETE})
+    assert better({"as_path": (7,), "med": 5}, {"as_path": (7,), "med": 9})
+    assert better({}, {}, peer_as=64512)  # eBGP over iBGP
+
+
+def test_med_is_compared_within_one_neighbouring_as_only() -> None:
+    candidates = [
+        Candidate(path(PREFIX, "10.0.0.1", as_path=(7,), med=5), session("10.0.0.1")),
+        Candidate(path(PREFIX, "10.0.0.3", as_path=(8,), med=9), session("10.0.0.3")),
+    ]
+    assert len(best_paths(candidates)) == 2
+
+
+def test_equal_paths_are_all_used() -> None:
+    table = rib()
+    for address in (A, B):
+        table.announce(address, [path(PREFIX, str(address), as_path=(65001, int(address) % 7))])
+    assert peers(table.best(ip_network(PREFIX), always)) == ["10.0.0.1", "10.0.0.3"]
+
+
+def test_a_path_whose_next_hop_cannot_be_reached_is_no_candidate() -> None:
+    table = rib()
+    table.announce(A, [path(PREFIX, "10.0.0.1")])
+    table.announce(B, [path(PREFIX, "10.0.0.3", as_path=(1, 2, 3))])
+    assert peers(table.best(ip_network(PREFIX), lambda one: one.session.peer_address == B)) == ["10.0.0.3"]
+
+
+def test_announcing_the_same_again_touches_nothing() -> None:
+    table = rib()
+    assert table.announce(A, [path(PREFIX)]) == {ip_network(PREFIX)}
+    assert table.announce(A, [path(PREFIX)]) == set()
+
+
+def test_stale_paths_stay_until_swept_and_only_stale_ones_go() -> None:
+    table = rib()
+    other = "192.168.1.0/24"
+    table.announce(A, [path(PREFIX), path(other), path("fd00:1::/64", "fd00::1")])
+    table.mark_stale(A)
+    assert peers(table.best(ip_network(PREFIX), always)) == ["10.0.0.1"]
+    assert table.announce(A, [path(PREFIX)]) == set()
+    assert table.sweep(A, Family.IPV4) == {ip_network(other)}
+    assert table.counts(A) == (2, 2)
+    assert table.sweep(A, Family.IPV6) == {ip_network("fd00:1::/64")}
+
+
+def test_policy_is_asked_again_about_the_path_as_it_came() -> None:
+    table = rib()
+    table.announce(A, [path(PREFIX), path("192.168.1.0/24")])
+    refused = Judgement(Verdict.FILTERED, "f")
+    touched = table.rejudge(
+        lambda _s, learned: (refused, learned) if str(learned.prefix) == PREFIX else (ACCEPTED, learned)
+    )
+    assert touched == {ip_network(PREFIX)}
+    assert table.best(ip_network(PREFIX), always) == ()
+    assert table.counts(A) == (2, 1)
+    table.rejudge(lambda _s, learned: (ACCEPTED, learned))
+    assert peers(table.best(ip_network(PREFIX), always)) == ["10.0.0.1"]
+
+
+def test_a_peer_that_is_no_longer_declared_takes_its_paths_along() -> None:
+    table = rib()
+    table.announce(A, [path(PREFIX)])
+    assert table.set_sessions({B: SESSIONS[B]}) == {ip_network(PREFIX)}
+    assert table.announce(A, [path(PREFIX)]) == set()  # what still arrives from it is ignored
+
+
+events = st.lists(
+    st.tuples(
+        st.sampled_from(["announce", "withdraw", "drop"]),
+        st.sampled_from([A, B, C]),
+        st.integers(0, 3),
+        st.integers(0, 2),
+    ),
+    max_size=40,
+)
+
+
+@given(events)
+def test_history_does_not_matter(history: list[tuple[str, object, int, int]]) -> None:
+    """The table after any history equals one that heard only what is still announced."""
+    table = rib()
+    model: dict[object, dict[int, int]] = {A: {}, B: {}, C: {}}
+    for verb, peer, number, variant in history:
+        prefix = f"192.168.{number}.0/24"
+        if verb == "announce":
+            table.announce(peer, [path(prefix, str(peer), med=variant)])  # type: ignore[arg-type]
+            model[peer][number] = variant
+        elif verb == "withdraw":
+            table.withdraw(peer, [ip_network(prefix)])  # type: ignore[arg-type]
+            model[peer].pop(number, None)
+        else:
+            table.drop(peer)  # type: ignore[arg-type]
+            model[peer].clear()
+    fresh = rib()
+    for peer, announced in model.items():
+        for number, variant in announced.items():
+            fresh.announce(peer, [path(f"192.168.{number}.0/24", str(peer), med=variant)])  # type: ignore[arg-type]
+    for number in range(4):
+        prefix_ = ip_network(f"192.168.{number}.0/24")
+        assert table.best(prefix_, always) == fresh.best(prefix_, always)
+    assert set(table.prefixes()) == set(fresh.prefixes())

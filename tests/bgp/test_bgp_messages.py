@@ -1,0 +1,200 @@
+"""ExaBGP 5.0.15's lines as they were seen, and what must not upset the decoder."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_address, ip_network
+
+import pytest
+from bgp_facts import community
+from hypothesis import given
+from hypothesis import strategies as st
+
+from l3net.bgp.messages import (
+    Announced,
+    Decoder,
+    Done,
+    EndOfRib,
+    Failed,
+    LineBuffer,
+    Neighbors,
+    Notified,
+    Opened,
+    Refresh,
+    StateChanged,
+    Updated,
+)
+from l3net.bgp.path import Origin
+from l3net.model import Family
+
+PEER = ip_address("10.90.0.2")
+
+
+def event(kind: str, peer: str = "10.90.0.2", **neighbor: object) -> bytes:
+    return json.dumps(
+        {
+            "exabgp": "5.0.0",
+            "type": kind,
+            "neighbor": {
+                "address": {"local": "10.90.0.1", "peer": peer},
+                "asn": {"local": 65001, "peer": 65002},
+                "direction": "receive",
+                **neighbor,
+            },
+        }
+    ).encode()
+
+
+def update(**message: object) -> bytes:
+    return event("update", message={"update": message})
+
+
+def test_answers() -> None:
+    decoder = Decoder()
+    assert decoder.decode(b"done") == Done()
+    assert decoder.decode(b"error") == Failed()
+    assert decoder.decode(b"reload in progress") is None
+    assert decoder.undecodable == 0
+
+
+def test_states_and_notifications() -> None:
+    decoder = Decoder()
+    assert decoder.decode(event("state", state="up")) == StateChanged(PEER, "up")
+    assert decoder.decode(event("state", state="down", reason="r")) == StateChanged(PEER, "down", "r")
+    notification = {"code": 4, "subcode": 0, "data": "0x", "message": ""}
+    assert decoder.decode(event("notification", notification=notification)) == Notified(
+        PEER, 4, 0, received=True
+    )
+    sent = event("notification", notification=notification, direction="send")
+    assert decoder.decode(sent) == Notified(PEER, 4, 0, received=False)
+
+
+def test_update_with_every_attribute() -> None:
+    message = Decoder().decode(
+        update(
+            attribute={
+                "origin": "igp",
+                "as-path": {
+                    "0": {"element": "as-sequence", "value": [65002, 65003]},
+                    "1": {"element": "as-set", "value": [7, 8, 9]},
+                },
+                "med": 5,
+                "local-preference": 200,
+                "community": [[65001, 7], [65535, 0]],
+                "large-community": [[65001, 1, 2]],
+            },
+            announce={"ipv4 unicast": {"10.90.0.2": [{"nlri": "10.92.10.0/24"}, {"nlri": "10.92.11.0/24"}]}},
+            withdraw={"ipv4 unicast": [{"nlri": "10.92.12.0/24"}]},
+        )
+    )
+    assert isinstance(message, Updated)
+    assert [str(path.prefix) for path in message.announced] == ["10.92.10.0/24", "10.92.11.0/24"]
+    assert message.withdrawn == (ip_network("10.92.12.0/24"),)
+    attributes = message.announced[0].attributes
+    assert attributes.as_path == (65002, 65003, 7, 8, 9)
+    assert attributes.as_path_length == 3  # the set counts one (RFC 4271 section 9.1.2.2)
+    assert (attributes.origin, attributes.med, attributes.local_preference) == (Origin.IGP, 5, 200)
+    assert attributes.communities == {community("65001:7"), community("65535:0"), community("65001:1:2")}
+
+
+def test_a_prefix_with_two_next_hops_takes_the_global_one() -> None:
+    """ExaBGP lists each prefix of a 32-byte IPv6 next hop twice (RFC 2545 section 3)."""
+    for hops in (("fd90::2", "fe80::1"), ("fe80::1", "fd90::2")):
+        message = Decoder().decode(
+            update(
+                attribute={"origin": "igp"},
+                announce={"ipv6 unicast": {hop: [{"nlri": "fd77::/64"}] for hop in hops}},
+            )
+        )
+        assert isinstance(message, Updated)
+        assert [str(path.next_hop) for path in message.announced] == ["fd90::2"]
+
+
+def test_a_link_local_next_hop_alone_is_kept() -> None:
+    message = Decoder().decode(update(announce={"ipv6 unicast": {"fe80::1": [{"nlri": "fd77::/64"}]}}))
+    assert isinstance(message, Updated)
+    assert str(message.announced[0].next_hop) == "fe80::1"
+
+
+def test_end_of_rib_and_refresh() -> None:
+    decoder = Decoder()
+    assert decoder.decode(event("update", message={"eor": {"afi": "ipv6", "safi": "unicast"}})) == EndOfRib(
+        PEER, Family.IPV6
+    )
+    refresh = {"afi": "ipv4", "safi": "unicast", "subtype": "end"}
+    assert decoder.decode(event("refresh", **{"route-refresh": refresh})) == Refresh(PEER, Family.IPV4, "end")
+
+
+def test_open_tells_of_graceful_restart_with_the_flags_unswapped() -> None:
+    capability = {
+        "name": "graceful restart",
+        "time": 120,
+        "address-family-flags": {},
+        "restart-flags": ["forwarding"],
+    }
+    message = Decoder().decode(
+        event(
+            "open",
+            open={"version": 4, "hold_time": 9, "router_id": "10.90.0.2", "capabilities": {"64": capability}},
+        )
+    )
+    assert message == Opened(PEER, 9, "10.90.0.2", graceful_restart=120, restarting=True)
+
+
+def test_questions() -> None:
+    decoder = Decoder()
+    neighbors = [
+        {"state": "up", "peer": {"address": "10.90.0.2"}},
+        {"state": "down", "peer": {"address": "fd90::2"}},
+    ]
+    assert decoder.decode(json.dumps(neighbors).encode()) == Neighbors(
+        {PEER: True, ip_address("fd90::2"): False}
+    )
+    line = {
+        "peer": {"address": "10.90.0.2"},
+        "route": {"nlri": {"prefix": "10.92.10.0/24"}, "attributes": {}},
+    }
+    assert decoder.decode(json.dumps(line).encode()) == Announced(PEER, ip_network("10.92.10.0/24"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b'{"type": "update"',
+        b'{"type": "update", "neighbor": {"address": {"peer": "nonsense"}, "message": {}}}',
+        b'{"type": "state", "neighbor": {"address": {"peer": "10.0.0.1"}}}',
+        b'{"type": "update", "neighbor": {"address": {"peer": "10.0.0.1"}, "message": {"update": []}}}',
+        b"[1, 2]",
+        b"\xff\xfe{",
+        b"{" * 100_000,
+    ],
+)
+def test_garbage_is_counted_or_ignored_and_never_raises(line: bytes) -> None:
+    decoder = Decoder()
+    assert decoder.decode(line) is None
+    assert decoder.decode(b"done") == Done()
+
+
+@given(st.binary(max_size=200))
+def test_no_line_raises(line: bytes) -> None:
+    Decoder().decode(line)
+    Decoder().decode(b'{"type": "update", "neighbor": ' + line)
+
+
+@given(st.lists(st.binary(max_size=20).filter(lambda part: b"\n" not in part)), st.integers(1, 7))
+def test_lines_do_not_depend_on_how_bytes_arrive(lines: list[bytes], size: int) -> None:
+    data = b"".join(line + b"\n" for line in lines)
+    buffer = LineBuffer()
+    received = [
+        line for start in range(0, len(data), size) for line in buffer.receive(data[start : start + size])
+    ]
+    assert received == lines
+
+
+def test_a_line_without_end_is_dropped_not_hoarded() -> None:
+    buffer = LineBuffer()
+    for _ in range(10):
+        buffer.receive(b"x" * (1 << 20))
+    assert buffer.dropped >= 1
+    assert buffer.receive(b"\ndone\n")[-1] == b"done"

@@ -1,0 +1,215 @@
+"""Imports that could take a node's traffic are refused; filters are ordered and the first match ends."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+from bgp_facts import community, path, session
+
+from l3net.bgp.policy import Protected, judge_import, run_filters
+from l3net.bgp.verdict import Verdict
+from l3net.model import (
+    Action,
+    BgpConfiguration,
+    BgpFilter,
+    ClusterState,
+    FilterRule,
+    ImportPolicy,
+    Node,
+    ObjectName,
+    Operations,
+    PrefixOperator,
+    Service,
+)
+
+ME = "n1"
+
+
+def cluster(**configuration: object) -> ClusterState:
+    state = ClusterState()
+    state.nodes["n1"] = Node(
+        "n1",
+        addresses=(ip_address("10.1.0.2"), ip_address("fd01::2")),
+        blocks=(ip_network("10.244.1.0/24"), ip_network("fd44:1::/120")),
+    )
+    state.nodes["n2"] = Node(
+        "n2",
+        addresses=(ip_address("10.2.0.2"), ip_address("fd02::2")),
+        blocks=(ip_network("10.244.2.0/24"), ip_network("fd44:2::/120")),
+    )
+    state.services[ObjectName("default", "web")] = Service(
+        ObjectName("default", "web"), cluster_ips=(ip_address("10.99.0.1"), ip_address("fd99::1"))
+    )
+    state.configuration = BgpConfiguration(
+        service_cidrs=(ip_network("10.96.0.0/16"), ip_network("fd96::/112")),
+        **configuration,  # type: ignore[arg-type]
+    )
+    return state
+
+
+def judge(
+    prefix: str, hop: str = "10.0.0.1", *, imports: ImportPolicy | None = None, **attributes: object
+) -> Verdict:
+    state = cluster(imports=imports or ImportPolicy())
+    connected = (ip_network("10.1.0.0/24"), ip_network("fd01::/64"))
+    protected = Protected.of(state, ME, connected, frozenset({ip_address("10.1.0.2")}))
+    peer = session("10.0.0.1" if ip_network(prefix).version == 4 else "fd00::1")
+    return judge_import(protected, state.filters, peer, path(prefix, hop, **attributes))[0].verdict
+
+
+@pytest.mark.parametrize(
+    ("prefix", "verdict"),
+    [
+        ("192.168.7.0/24", Verdict.ACCEPTED),  # the control: ordinary prefixes come in
+        ("fd77::/64", Verdict.ACCEPTED),
+        ("10.244.2.0/24", Verdict.ACCEPTED),  # another node's block, by way of the fabric
+        ("10.244.0.0/16", Verdict.ACCEPTED),  # an aggregate: our own block is more specific
+        ("0.0.0.0/0", Verdict.DEFAULT_ROUTE),
+        ("::/0", Verdict.DEFAULT_ROUTE),
+        ("10.244.1.0/24", Verdict.OWN_BLOCK),
+        ("10.244.1.128/25", Verdict.OWN_BLOCK),
+        ("10.244.1.7/32", Verdict.OWN_BLOCK),
+        ("fd44:1::/120", Verdict.OWN_BLOCK),
+        ("fd44:1::7/128", Verdict.OWN_BLOCK),
+        ("10.96.0.0/16", Verdict.SERVICE_CIDR),
+        ("10.96.3.4/32", Verdict.SERVICE_CIDR),
+        ("fd96::7/128", Verdict.SERVICE_CIDR),
+        ("10.99.0.1/32", Verdict.SERVICE_CIDR),  # outside the declared range, but a service's address
+        ("fd99::1/128", Verdict.SERVICE_CIDR),
+        ("10.1.0.0/24", Verdict.NODE_SUBNET),
+        ("10.1.0.9/32", Verdict.NODE_SUBNET),
+        ("fd01::/64", Verdict.NODE_SUBNET),
+        ("10.2.0.0/24", Verdict.NODE_SUBNET),  # holds n2's address
+        ("10.2.0.2/32", Verdict.NODE_SUBNET),
+        ("fd02::2/128", Verdict.NODE_SUBNET),
+        ("127.0.0.0/8", Verdict.MARTIAN),
+        ("224.0.0.0/4", Verdict.MARTIAN),
+        ("fe80::/10", Verdict.MARTIAN),
+        ("ff02::/16", Verdict.MARTIAN),
+    ],
+)
+def test_imports_that_could_take_traffic_are_refused(prefix: str, verdict: Verdict) -> None:
+    assert judge(prefix, "10.0.0.1" if "." in prefix else "fd00::1") is verdict
+
+
+def test_the_default_route_comes_in_when_asked_for() -> None:
+    assert judge("0.0.0.0/0", imports=ImportPolicy(default_route=True)) is Verdict.ACCEPTED
+    assert judge("::/0", "fd00::1", imports=ImportPolicy(default_route=True)) is Verdict.ACCEPTED
+
+
+def test_node_subnets_come_in_when_asked_for_but_never_our_own_address() -> None:
+    allowed = ImportPolicy(node_subnets=True)
+    assert judge("10.2.0.0/24", imports=allowed) is Verdict.ACCEPTED
+    assert judge("10.1.0.2/32", imports=allowed) is Verdict.NODE_SUBNET
+
+
+@pytest.mark.parametrize(
+    ("hop", "verdict"),
+    [
+        ("10.1.0.2", Verdict.NEXT_HOP_SELF),
+        ("10.0.0.2", Verdict.NEXT_HOP_SELF),
+        ("127.0.0.1", Verdict.NEXT_HOP_INVALID),
+        ("0.0.0.0", Verdict.NEXT_HOP_INVALID),
+        ("224.0.0.1", Verdict.NEXT_HOP_INVALID),
+        ("10.244.1.9", Verdict.NEXT_HOP_INVALID),
+        ("10.0.0.1", Verdict.ACCEPTED),
+    ],
+)
+def test_next_hops_that_cannot_be(hop: str, verdict: Verdict) -> None:
+    assert judge("192.168.7.0/24", hop) is verdict
+
+
+def test_our_own_as_in_the_path_is_a_loop() -> None:
+    assert judge("192.168.7.0/24", as_path=(65001, 64512)) is Verdict.OWN_AS
+    assert judge("192.168.7.0/24", as_path=(65001, 64513)) is Verdict.ACCEPTED
+
+
+def test_over_the_mesh_a_node_speaks_for_its_own_blocks_only() -> None:
+    state = cluster()
+    protected = Protected.of(state, ME, (), frozenset())
+    peer = session("10.2.0.2", name="mesh:n2", peer_as=64512)
+    verdicts = {
+        prefix: judge_import(protected, {}, peer, path(prefix, "10.2.0.2"))[0].verdict
+        for prefix in (
+            "10.244.2.0/24",
+            "10.244.2.0/25",
+            "10.244.3.0/24",
+            "10.244.1.0/24",
+            "0.0.0.0/0",
+            "192.168.0.0/16",
+        )
+    }
+    assert verdicts.pop("10.244.2.0/24") is Verdict.ACCEPTED
+    assert set(verdicts.values()) == {Verdict.NOT_OF_NODE}
+
+
+def rules(*given: FilterRule) -> dict[str, BgpFilter]:
+    return {"f": BgpFilter("f", imports=given)}
+
+
+def run(filters: dict[str, BgpFilter], prefix: str, **attributes: object) -> tuple[Verdict, object]:
+    judgement, after = run_filters(
+        filters, session(filters=("f",)), path(prefix, **attributes), importing=True
+    )
+    return judgement.verdict, after.attributes
+
+
+@pytest.mark.parametrize(
+    ("operator", "matching", "other"),
+    [
+        (PrefixOperator.IN, "10.0.1.0/24", "11.0.0.0/24"),
+        (PrefixOperator.EQUAL, "10.0.0.0/8", "10.0.0.0/16"),
+        (PrefixOperator.NOT_IN, "11.0.0.0/24", "10.0.1.0/24"),
+        (PrefixOperator.NOT_EQUAL, "10.0.0.0/16", "10.0.0.0/8"),
+    ],
+)
+def test_prefix_operators(operator: PrefixOperator, matching: str, other: str) -> None:
+    filters = rules(FilterRule(Action.REJECT, cidr=ip_network("10.0.0.0/8"), operator=operator))
+    assert run(filters, matching)[0] is Verdict.FILTERED
+    assert run(filters, other)[0] is Verdict.ACCEPTED
+
+
+def test_a_rule_of_one_family_never_matches_the_other() -> None:
+    filters = rules(FilterRule(Action.REJECT, cidr=ip_network("10.0.0.0/8"), operator=PrefixOperator.NOT_IN))
+    assert run(filters, "fd00::/64")[0] is Verdict.ACCEPTED
+
+
+def test_every_condition_must_hold() -> None:
+    rule = FilterRule(
+        Action.REJECT,
+        min_length=24,
+        max_length=28,
+        external=True,
+        communities=frozenset({community("65001:1")}),
+        as_path_prefix=(65001,),
+    )
+    good: dict[str, object] = {
+        "as_path": (65001, 7),
+        "communities": frozenset({community("65001:1"), community("1:2:3")}),
+    }
+    assert run(rules(rule), "10.0.0.0/24", **good)[0] is Verdict.FILTERED
+    assert run(rules(rule), "10.0.0.0/23", **good)[0] is Verdict.ACCEPTED
+    assert run(rules(rule), "10.0.0.0/29", **good)[0] is Verdict.ACCEPTED
+    assert run(rules(rule), "10.0.0.0/24", **(good | {"as_path": (7, 65001)}))[0] is Verdict.ACCEPTED
+    assert run(rules(rule), "10.0.0.0/24", as_path=(65001,))[0] is Verdict.ACCEPTED
+
+
+def test_the_first_match_ends_and_its_operations_apply() -> None:
+    operations = Operations(
+        add_communities=frozenset({community("64512:9")}), prepend=(64512, 64512), local_preference=50, med=7
+    )
+    filters = rules(
+        FilterRule(Action.ACCEPT, cidr=ip_network("10.0.0.0/8"), operations=operations),
+        FilterRule(Action.REJECT),
+    )
+    verdict, attributes = run(filters, "10.0.0.0/24", as_path=(65001,))
+    assert verdict is Verdict.ACCEPTED
+    assert attributes.as_path == (64512, 64512, 65001)  # type: ignore[attr-defined]
+    assert attributes.as_path_length == 3  # type: ignore[attr-defined]
+    assert (attributes.local_preference, attributes.med) == (50, 7)  # type: ignore[attr-defined]
+    assert run(filters, "11.0.0.0/24")[0] is Verdict.FILTERED
+
+
+def test_a_filter_that_is_not_declared_lets_nothing_through() -> None:
+    assert run({}, "10.0.0.0/24")[0] is Verdict.FILTERED

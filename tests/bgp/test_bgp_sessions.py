@@ -1,0 +1,164 @@
+"""Which sessions a node holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+from l3net.bgp.sessions import Sessions, Unusable, router_id, sessions
+from l3net.model import (
+    Address,
+    BgpConfiguration,
+    BgpFilter,
+    BgpPeer,
+    ClusterState,
+    Family,
+    Node,
+    ObjectName,
+    Requirement,
+    Secret,
+    SecretKey,
+    Selector,
+)
+
+RACK_A = Selector((Requirement("rack", "In", ("a",)),))
+
+
+def node(number: int, **changes: object) -> Node:
+    return replace(
+        Node(
+            f"n{number}",
+            addresses=(ip_address(f"10.{number}.0.2"), ip_address(f"fd0{number}::2")),
+            blocks=(ip_network(f"10.244.{number}.0/24"),),
+        ),
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+def cluster(*peers: BgpPeer, nodes: tuple[Node, ...] = (), **configuration: object) -> ClusterState:
+    state = ClusterState()
+    for each in nodes or (node(1), node(2), node(3)):
+        state.nodes[each.name] = each
+    for peer in peers:
+        state.peers[peer.name] = peer
+    state.configuration = BgpConfiguration(**configuration)  # type: ignore[arg-type]
+    return state
+
+
+def source(address: Address) -> tuple[Address, tuple[Address, ...]]:
+    mine = (ip_address("10.1.0.2"), ip_address("fd01::2"))
+    return (mine[0] if address.version == 4 else mine[1]), mine
+
+
+def of(state: ClusterState, me: str = "n1") -> Sessions:
+    return sessions(state, me, source)
+
+
+TOR = BgpPeer("tor", address=ip_address("10.1.0.1"), as_number=65001)
+
+
+def test_mesh_and_peers_of_both_families() -> None:
+    found = of(cluster(TOR)).by_address
+    assert set(map(str, found)) == {"10.1.0.1", "10.2.0.2", "fd02::2", "10.3.0.2", "fd03::2"}
+    assert found[ip_address("10.1.0.1")].external
+    assert not found[ip_address("10.2.0.2")].external
+    assert found[ip_address("fd02::2")].families == {Family.IPV6}
+
+
+def test_without_mesh_only_peers() -> None:
+    assert list(of(cluster(TOR, mesh=False)).by_address) == [ip_address("10.1.0.1")]
+
+
+def test_only_one_side_of_a_mesh_pair_dials() -> None:
+    state = cluster()
+    for family, low, high in ((4, "10.1.0.2", "10.2.0.2"), (6, "fd01::2", "fd02::2")):
+        one = sessions(state, "n1", source).by_address[ip_address(high)]
+        other = sessions(state, "n2", source).by_address[ip_address(low)]
+        assert (one.passive, other.passive) == (False, True), family
+        assert (one.listen, other.listen) == (False, True)
+
+
+def test_addresses_are_compared_as_numbers_not_as_text() -> None:
+    nodes = (node(1, addresses=(ip_address("10.0.0.9"),)), node(2, addresses=(ip_address("10.0.0.10"),)))
+    assert not of(cluster(nodes=nodes)).by_address[ip_address("10.0.0.10")].passive
+
+
+def test_an_explicit_peer_beats_the_mesh() -> None:
+    peer = BgpPeer("mine", address=ip_address("10.2.0.2"), as_number=64512, hold_time=30)
+    assert of(cluster(peer)).by_address[ip_address("10.2.0.2")].name == "mine"
+
+
+def test_two_peers_with_one_address_are_named() -> None:
+    found = of(cluster(TOR, replace(TOR, name="tor-again"), mesh=False))
+    assert [str(refusal) for refusal in found.refusals] == [
+        "peer tor-again: duplicateAddress: 10.1.0.1 is tor"
+    ]
+    assert len(found.by_address) == 1
+
+
+def test_peers_are_for_the_nodes_chosen() -> None:
+    nodes = (node(1, labels={"rack": "a"}), node(2, labels={"rack": "b"}))
+    by_label = cluster(replace(TOR, node_selector=RACK_A), nodes=nodes, mesh=False)
+    assert of(by_label, "n1").by_address
+    assert not of(by_label, "n2").by_address
+    by_name = cluster(replace(TOR, nodes=("n2",)), nodes=nodes, mesh=False)
+    assert not of(by_name, "n1").by_address
+    assert of(by_name, "n2").by_address
+
+
+def test_the_far_side_by_selector() -> None:
+    nodes = (node(1), node(2, labels={"rack": "a"}, as_number=65022), node(3))
+    found = of(cluster(BgpPeer("rack", peer_selector=RACK_A), nodes=nodes, mesh=False)).by_address
+    assert {str(address): one.peer_as for address, one in found.items()} == {
+        "10.2.0.2": 65022,
+        "fd02::2": 65022,
+    }
+
+
+def test_a_missing_secret_means_no_session_never_no_password() -> None:
+    key = SecretKey(ObjectName("kube-system", "bgp"), "password")
+    state = cluster(replace(TOR, password=key), mesh=False)
+    assert [refusal.reason for refusal in of(state).refusals] == [Unusable.MISSING_SECRET]
+    state.secrets[key.secret] = Secret(key.secret, {"password": b""})
+    assert [refusal.reason for refusal in of(state).refusals] == [Unusable.MISSING_SECRET]
+    state.secrets[key.secret] = Secret(key.secret, {"password": b"canary"})
+    session = of(state).by_address[ip_address("10.1.0.1")]
+    assert session.password == b"canary"
+    assert "canary" not in repr(session) + repr(of(state)) + repr(state)
+
+
+def test_a_missing_filter_means_no_session() -> None:
+    state = cluster(replace(TOR, filters=("f",)), mesh=False)
+    assert [refusal.reason for refusal in of(state).refusals] == [Unusable.MISSING_FILTER]
+    state.filters["f"] = BgpFilter("f")
+    assert of(state).by_address
+
+
+def test_both_families_over_one_session_get_next_hops_of_both() -> None:
+    both = replace(TOR, families=frozenset(Family))
+    session = of(cluster(both, mesh=False)).by_address[ip_address("10.1.0.1")]
+    assert session.next_hops == {Family.IPV4: ip_address("10.1.0.2"), Family.IPV6: ip_address("fd01::2")}
+
+
+def test_no_route_to_the_peer_is_said() -> None:
+    found = sessions(cluster(TOR, mesh=False), "n1", lambda _address: None)
+    assert [str(refusal) for refusal in found.refusals] == ["peer tor: noLocalAddress: no route to 10.1.0.1"]
+
+
+def test_as_number_of_the_node() -> None:
+    state = cluster(TOR, nodes=(node(1, as_number=65111), node(2)))
+    found = of(state).by_address
+    assert {one.local_as for one in found.values()} == {65111}
+    assert found[ip_address("10.2.0.2")].external  # n2 is in the cluster's AS
+    assert found[ip_address("10.2.0.2")].multihop == 64
+
+
+def test_an_ipv6_only_node_has_a_router_id() -> None:
+    only6 = Node("n1", addresses=(ip_address("fd01::2"),))
+    assert router_id(only6) == router_id(only6)
+    assert int(router_id(only6)) != 0
+    assert router_id(only6) != router_id(Node("n2", addresses=only6.addresses))
+
+
+def test_a_node_that_is_not_declared_has_no_sessions() -> None:
+    assert of(cluster(TOR), "stranger").by_address == {}
