@@ -1,0 +1,130 @@
+"""Service translation: maps from an address and port to a backend, and no rule a service.
+
+A map leads from (address, protocol, port) to the chain for that number of backends. The chain draws a slot
+and finds the backend in one map of all slots. What differs between traffic from this node and from elsewhere
+(a traffic policy that is Local) stands in maps of its own, so that most services stand in one.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from l3net.model import Backend, VirtualServer
+
+#: Seed of the hash that binds a client to a backend: the same on every node, so that ECMP may move a client.
+AFFINITY_SEED = "0x6c336e74"
+
+_KEY = "meta l4proto . th dport"
+
+
+class Side(enum.Enum):
+    """Whose traffic a map is for; the value is the suffix of its name."""
+
+    BOTH = ""
+    INTERNAL = "-internal"
+    EXTERNAL = "-external"
+
+
+#: Chain: side, number of backends, client affinity.
+_Chain: TypeAlias = tuple[Side, int, bool]
+
+
+@dataclass(slots=True)
+class ServiceMaps:
+    """The elements of one family's maps, in order."""
+
+    version: int
+    servers: dict[Side, list[str]] = field(default_factory=lambda: {side: [] for side in Side})
+    slots: dict[Side, list[str]] = field(default_factory=lambda: {side: [] for side in Side})
+    chains: set[_Chain] = field(default_factory=set)
+
+    @property
+    def ip(self) -> str:
+        return "ip" if self.version == 4 else "ip6"
+
+    def add(self, server: VirtualServer) -> None:
+        if server.internal == server.external:
+            self._add(server, Side.BOTH, server.internal)
+        else:
+            self._add(server, Side.INTERNAL, server.internal)
+            self._add(server, Side.EXTERNAL, server.external)
+
+    def _add(self, server: VirtualServer, side: Side, backends: tuple[Backend, ...]) -> None:
+        if not backends:
+            return  # no map has it, and the packet meets the refusal of service addresses
+        key = f"{server.address} . {server.protocol} . {server.port}"
+        chain = (side, len(backends), server.client_ip_affinity)
+        self.chains.add(chain)
+        self.servers[side].append(f"{key} : goto {self._name(chain)}")
+        self.slots[side].extend(
+            f"{key} . {slot} : {backend.address} . {backend.port}" for slot, backend in enumerate(backends)
+        )
+
+    def _name(self, chain: _Chain) -> str:
+        side, count, affinity = chain
+        return f"lb{self.version}-{count}{'-sticky' if affinity else ''}{side.value}"
+
+    def definitions(self) -> Iterator[str]:
+        """The maps and the chains. Chains come before the maps that lead to them."""
+        for side in Side:
+            yield from named_map(
+                f"backends{self.version}{side.value}",
+                f"{self.ip} daddr . {_KEY} . numgen random mod 2 : {self.ip} daddr . th dport",
+                self.slots[side],
+            )
+        for chain in sorted(self.chains, key=self._name):
+            side, count, affinity = chain
+            draw = (
+                f"jhash {self.ip} saddr mod {count} seed {AFFINITY_SEED}"
+                if affinity and count > 1
+                else f"numgen random mod {count}"
+            )
+            yield f"chain {self._name(chain)} {{"
+            yield (
+                f"dnat {self.ip} to {self.ip} daddr . {_KEY} . {draw} map @backends{self.version}{side.value}"
+            )
+            yield "}"
+        for side in Side:
+            yield from named_map(
+                f"services{self.version}{side.value}",
+                f"{self.ip} daddr . {_KEY} : verdict",
+                self.servers[side],
+            )
+
+    def lookup(self, side: Side) -> str:
+        return f"{self.ip} daddr . {_KEY} vmap @services{self.version}{side.value}"
+
+
+def named_map(name: str, type_of: str, elements: Iterable[str]) -> Iterator[str]:
+    yield f"map {name} {{"
+    yield f"typeof {type_of}"
+    yield from _elements(elements)
+    yield "}"
+
+
+def named_set(name: str, of: str, elements: Iterable[str], *, ranges: bool = False) -> Iterator[str]:
+    """A set; `of` is `type ...` or `typeof ...`; with `ranges` its elements are prefixes."""
+    yield f"set {name} {{"
+    yield of
+    if ranges:
+        yield "flags interval"
+    yield from _elements(elements)
+    yield "}"
+
+
+def _elements(elements: Iterable[str]) -> Iterator[str]:
+    listed = ",\n".join(elements)
+    if listed:
+        yield f"elements = {{\n{listed}\n}}"
+
+
+def service_maps(servers: Iterable[VirtualServer], version: int) -> ServiceMaps:
+    """The maps of one family, in an order that depends on nothing but the servers."""
+    maps = ServiceMaps(version)
+    mine = (server for server in servers if server.address.version == version)
+    for server in sorted(mine, key=lambda server: (server.address, server.protocol, server.port)):
+        maps.add(server)
+    return maps

@@ -1,0 +1,71 @@
+"""What the firewall of a node has to know, as a value."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import cast
+
+from l3net.model import Address, ClusterState, PoolUse, Prefix, VirtualServer
+from l3net.naming import BRIDGE
+
+BGP_PORT = 179
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallPlan:
+    """All that the rule set depends on; equal plans make equal rule sets.
+
+    `blocks` are this node's, `node_addresses` every node's. Pods of `nat_sources` are masqueraded towards
+    anything not `inside`. `bgp_ports` are closed to pods.
+    """
+
+    servers: frozenset[VirtualServer] = frozenset()
+    blocks: frozenset[Prefix] = frozenset()
+    nat_sources: frozenset[Prefix] = frozenset()
+    inside: frozenset[Prefix] = frozenset()
+    node_addresses: frozenset[Address] = frozenset()
+    bridge: str = BRIDGE
+    bgp_ports: frozenset[int] = field(default_factory=lambda: frozenset({BGP_PORT}))
+
+
+def plan(
+    state: ClusterState, me: str, servers: Iterable[VirtualServer], *, bridge: str = BRIDGE
+) -> FirewallPlan:
+    """The plan for this node out of the declared state; the virtual servers come from the services.
+
+    Disabled pools hand nothing out any more, but their pods live on, and so they count.
+    """
+    node = state.nodes.get(me)
+    pools = [pool for pool in state.pools.values() if PoolUse.PODS in pool.allowed_uses]
+    addresses = frozenset(address for other in state.nodes.values() for address in other.addresses)
+    inside: list[Prefix] = [pool.cidr for pool in state.pools.values()]
+    inside += [block for other in state.nodes.values() for block in other.blocks]
+    inside += [host(address) for address in addresses]
+    inside += state.configuration.service_cidrs
+    return FirewallPlan(
+        servers=frozenset(servers),
+        blocks=frozenset(node.blocks) if node else frozenset(),
+        nat_sources=collapsed(pool.cidr for pool in pools if pool.nat_outgoing),
+        inside=collapsed(inside),
+        node_addresses=addresses,
+        bridge=bridge,
+        bgp_ports=frozenset({BGP_PORT, state.configuration.listen_port}),
+    )
+
+
+def host(address: Address) -> Prefix:
+    return ipaddress.ip_network(address)
+
+
+def collapsed(prefixes: Iterable[Prefix]) -> frozenset[Prefix]:
+    """The same addresses in as few prefixes as hold them: nftables' sets of ranges bear no overlap."""
+    found = set(prefixes)
+    v4 = [prefix for prefix in found if prefix.version == 4]
+    v6 = [prefix for prefix in found if prefix.version == 6]
+    return frozenset(
+        cast("Prefix", prefix)
+        for family in (v4, v6)
+        for prefix in ipaddress.collapse_addresses(family)  # type: ignore[type-var]
+    )

@@ -1,0 +1,152 @@
+"""The whole table of a node as one nftables transaction (nft 1.0.6 and later, kernel 5.15 and later).
+
+Nothing outside `table inet l3net` is read or written, so that kube-proxy, Docker or a firewall of the host
+may stand beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from l3net.firewall.nat import Side, named_set, service_maps
+from l3net.firewall.plan import FirewallPlan, collapsed
+from l3net.model import Backend, Prefix
+from l3net.naming import NFT_TABLE
+
+#: BFD: single hop control and echo (RFC 5881), multihop (RFC 5883).
+BFD_PORTS = (3784, 3785, 4784)
+_IP = {4: "ip", 6: "ip6"}
+_TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
+
+
+def ruleset(plan: FirewallPlan) -> str:
+    """The text for `nft -f -` that replaces the table by what the plan wants, all or nothing."""
+    return "\n".join(_lines(plan)) + "\n"
+
+
+def deletion() -> str:
+    """The text that removes the table, if it is there."""
+    return f"table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n"
+
+
+def _lines(plan: FirewallPlan) -> Iterator[str]:
+    # Declared first, or deleting would fail where it is not there yet.
+    yield f"table inet {NFT_TABLE}"
+    yield f"delete table inet {NFT_TABLE}"
+    yield f"table inet {NFT_TABLE} {{"
+    maps = {version: service_maps(plan.servers, version) for version in _IP}
+    for version in _IP:
+        yield from _sets(plan, version)
+        yield from maps[version].definitions()
+    yield from _protection(plan)
+    internal = [maps[version].lookup(side) for version in _IP for side in (Side.BOTH, Side.INTERNAL)]
+    external = [maps[version].lookup(side) for version in _IP for side in (Side.BOTH, Side.EXTERNAL)]
+    yield from _chain("internal", internal)
+    yield from _chain("external", external)
+    yield from _chain(
+        "prerouting-nat",
+        [
+            "type nat hook prerouting priority -100; policy accept;",
+            f'iifname "{plan.bridge}" goto internal',
+            "goto external",
+        ],
+    )
+    yield from _chain("output-nat", ["type nat hook output priority -100; policy accept;", "goto internal"])
+    # After translation: what still bears a service's address has no backend, or was sent to a port or
+    # protocol that is not served. Routed on, it would come back from the peer that we told of the address.
+    refusals = [
+        line
+        for version, ip in _IP.items()
+        for line in (
+            f"{ip} daddr @refused{version} meta l4proto tcp reject with tcp reset",
+            f"{ip} daddr @refused{version} reject with icmpx port-unreachable",
+        )
+    ]
+    yield from _chain(
+        "prerouting-refuse", ["type filter hook prerouting priority -99; policy accept;", *refusals]
+    )
+    yield from _chain("output-refuse", ["type filter hook output priority 0; policy accept;", *refusals])
+    yield from _masquerade(plan)
+    yield "}"
+
+
+def _sets(plan: FirewallPlan, version: int) -> Iterator[str]:
+    """The sets of one family: blocks, pools to masquerade, what is inside, service addresses, hairpins."""
+    of = f"type {_TYPE[version]}"
+    for name, prefixes in (
+        ("blocks", plan.blocks),
+        ("nat", plan.nat_sources),
+        ("inside", plan.inside),
+    ):
+        mine = sorted(prefix for prefix in collapsed(prefixes) if prefix.version == version)
+        yield from named_set(f"{name}{version}", of, map(str, mine), ranges=True)
+    vips = {server.address for server in plan.servers if server.address.version == version}
+    yield from named_set(f"vips{version}", of, map(str, sorted(vips)))
+    # A service's address that is also a node's own has other ports, which are the node's to answer.
+    yield from named_set(f"refused{version}", of, map(str, sorted(vips - plan.node_addresses)))
+    local = sorted(
+        {
+            backend.address
+            for server in plan.servers
+            for backend in (*server.internal, *server.external)
+            if backend.address.version == version and _within(backend, plan.blocks)
+        }
+    )
+    ip = _IP[version]
+    yield from named_set(
+        f"hairpin{version}",
+        f"typeof {ip} saddr . {ip} daddr",
+        (f"{address} . {address}" for address in local),
+    )
+
+
+def _within(backend: Backend, blocks: frozenset[Prefix]) -> bool:
+    return any(backend.address in block for block in blocks)
+
+
+def _protection(plan: FirewallPlan) -> Iterator[str]:
+    """What pods may not do: send from addresses that are not the node's, or speak to its BGP and BFD."""
+    pods = f'iifname "{plan.bridge}"'
+    yield from _chain(
+        "prerouting-spoof",
+        [
+            # Before connection tracking, which need not see it.
+            "type filter hook prerouting priority -300; policy accept;",
+            f"{pods} ip saddr != @blocks4 drop",
+            # A pod tells its neighbours of its link-local address, and of an address it does not have yet.
+            f"{pods} icmpv6 type {{ nd-router-advert, nd-redirect }} drop",
+            f"{pods} ip6 saddr fe80::/10 accept",
+            f"{pods} ip6 saddr :: meta l4proto ipv6-icmp accept",
+            f"{pods} ip6 saddr != @blocks6 drop",
+        ],
+    )
+    bgp, bfd = (", ".join(map(str, ports)) for ports in (sorted(plan.bgp_ports), BFD_PORTS))
+    yield from _chain(
+        "input-protect",
+        [
+            "type filter hook input priority 0; policy accept;",
+            f"{pods} tcp dport {{ {bgp} }} drop",
+            f"{pods} udp dport {{ {bfd} }} drop",
+        ],
+    )
+
+
+def _masquerade(plan: FirewallPlan) -> Iterator[str]:
+    rules = ["type nat hook postrouting priority 100; policy accept;"]
+    for version, ip in _IP.items():
+        rules += [
+            # A pod that calls its own service: the answer must come back through us.
+            f"ct status dnat {ip} saddr . {ip} daddr @hairpin{version} masquerade",
+            # From outside to an endpoint elsewhere: the answer must come back through us, too. What others
+            # translate (published ports of a container engine) is not ours to masquerade.
+            f'iifname != "{plan.bridge}" ct status dnat ct original {ip} daddr @vips{version}'
+            f" {ip} daddr != @blocks{version} masquerade",
+            f"{ip} saddr @nat{version} {ip} daddr != @inside{version} masquerade",
+        ]
+    yield from _chain("postrouting-nat", rules)
+
+
+def _chain(name: str, rules: list[str]) -> Iterator[str]:
+    yield f"chain {name} {{"
+    yield from rules
+    yield "}"

@@ -1,0 +1,112 @@
+"""The endpoints of one service, from all its slices together: which serve, and which are on this node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from l3net.model import (
+    Backend,
+    Endpoint,
+    EndpointSlice,
+    Node,
+    ObjectName,
+    Prefix,
+    Service,
+    ServicePort,
+)
+
+
+def by_service(slices: Iterable[EndpointSlice]) -> dict[ObjectName, tuple[EndpointSlice, ...]]:
+    """Slices grouped by the service their label names, whatever their own names are."""
+    groups: dict[ObjectName, list[EndpointSlice]] = {}
+    for found in slices:
+        groups.setdefault(found.service, []).append(found)
+    return {service: tuple(group) for service, group in groups.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What a decision about a service needs to know of this node and no more."""
+
+    name: str
+    blocks: tuple[Prefix, ...] = ()
+    known: bool = True  # the Node object has been declared
+    ready: bool = True
+    excluded: bool = False  # from load balancing from outside, by its label
+
+    def holds(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint is on this node: by its nodeName, or, without one, by our blocks."""
+        if endpoint.node is not None:
+            return endpoint.node == self.name
+        return any(endpoint.address in block for block in self.blocks)
+
+
+LABEL_EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
+
+
+def here(nodes: Mapping[str, Node], me: str) -> Here:
+    """This node as the services see it.
+
+    The exclusion label counts when present, whatever its value; not when no node would be left, as on a
+    single node that kubeadm has labelled.
+    """
+    node = nodes.get(me)
+    if node is None:
+        return Here(me, known=False)
+    excluded = LABEL_EXCLUDED in node.labels and any(
+        LABEL_EXCLUDED not in other.labels for other in nodes.values()
+    )
+    return Here(me, node.blocks, ready=node.ready, excluded=excluded)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The endpoints that take connections: of the cluster, and of this node.
+
+    `local_ready` tells those that are ready from those of the node that serve only to the end of their days.
+    """
+
+    cluster: frozenset[Backend] = frozenset()
+    local: frozenset[Backend] = frozenset()
+    local_ready: bool = False
+    any_ready: bool = False
+
+
+def serving(
+    service: Service, port: ServicePort, slices: Iterable[EndpointSlice], version: int, node: Here
+) -> Serving:
+    """The endpoints of a service port in one family (`version` 4 or 6).
+
+    Ready ones; while there is none, those that still serve while they terminate (KEP-1669), in the cluster
+    and on the node each for itself. With publishNotReadyAddresses all are ready.
+    """
+    ready: set[Backend] = set()
+    waning: set[Backend] = set()
+    local: set[Backend] = set()
+    for endpoint, number in _of_port(port, slices):
+        if endpoint.address.version != version:
+            continue
+        backend = Backend(endpoint.address, number)
+        if endpoint.ready or service.publish_not_ready:
+            ready.add(backend)
+        elif endpoint.serving and endpoint.terminating:
+            waning.add(backend)
+        else:
+            continue
+        if node.holds(endpoint):
+            local.add(backend)
+    return Serving(
+        cluster=frozenset(ready or waning),
+        local=frozenset(local & ready or local & waning),
+        local_ready=bool(local & ready),
+        any_ready=bool(ready),
+    )
+
+
+def _of_port(port: ServicePort, slices: Iterable[EndpointSlice]) -> Iterator[tuple[Endpoint, int]]:
+    for found in slices:
+        target = found.ports.get(port.name)
+        if target is not None and target[0] == port.protocol:
+            for endpoint in found.endpoints:
+                yield endpoint, target[1]

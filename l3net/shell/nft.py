@@ -1,0 +1,136 @@
+"""The nftables table of ours, by the nft command, in the network namespace of the process."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+from typing import Final
+
+from l3net.errors import ConfigError, KernelError
+from l3net.firewall.ruleset import deletion
+from l3net.naming import NFT_TABLE
+
+#: Seconds after which nft is given up; ten thousand services take a few.
+_PATIENCE: Final = 120.0
+_TRIES: Final = 3
+_MESSAGE = re.compile(r"Error: (.*)")
+_CODES: Final = {os.strerror(code): code for code in (errno.EPERM, errno.EBUSY, errno.ENOMEM, errno.ENOENT)}
+
+#: linux/netfilter/nfnetlink.h and nf_tables.h: NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, NFTA_GEN_ID.
+_GETGEN: Final = (10 << 8) | 16
+_GEN_ID: Final = 1
+_NETLINK_NETFILTER: Final = 12
+
+
+def find_nft() -> str:
+    """The path of nft. Raises ConfigError where there is none."""
+    path = shutil.which("nft", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if path is None:
+        raise ConfigError("nft is not installed: install the package nftables (1.0.6 or later)")
+    return path
+
+
+def generation() -> int:
+    """The kernel's count of nftables transactions in this network namespace. Raises KernelError."""
+    # struct nlmsghdr (length, type, NLM_F_REQUEST, sequence, port) and struct nfgenmsg (family, version, id).
+    request = struct.pack("=IHHIIBBH", 20, _GETGEN, 1, 1, 0, 0, 0, 0)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
+            netlink.send(request)
+            answer = netlink.recv(8192)
+    except OSError as err:
+        raise KernelError("nftables: generation", err.errno or 0) from err
+    offset = 20
+    while offset + 4 <= len(answer):
+        length, kind = struct.unpack_from("=HH", answer, offset)
+        if kind & 0x3FFF == _GEN_ID:
+            return int.from_bytes(answer[offset + 4 : offset + 8], "big")
+        offset += max(4, (length + 3) & ~3)
+    raise KernelError("nftables: generation", errno.EPROTO)
+
+
+class NftTable:
+    """A ports.Firewall over `table inet l3net`."""
+
+    def __init__(self, nft: str | None = None) -> None:
+        self._nft = nft or find_nft()
+        self._applied: bytes | None = None
+        self._generation = -1
+
+    def apply(self, ruleset: str) -> None:
+        """Replace the whole table in one transaction: all of it, or nothing. Raises KernelError.
+
+        Connections that are established are not touched: their translation is conntrack's by now.
+        """
+        self._applied = None
+        for _ in range(_TRIES):
+            before = generation()
+            self._run(ruleset)
+            self._applied = self._listing()
+            self._generation = generation()
+            if self._generation == before + 1:
+                return
+            # Someone else changed nftables meanwhile; what was listed may not be what was applied.
+
+    def intact(self) -> bool:
+        """Whether the kernel lists the table as it did right after the last apply. Raises KernelError.
+
+        It is listed only when any transaction at all was made since it was looked at last.
+        """
+        if self._applied is None:
+            return False
+        now = generation()
+        if now == self._generation:
+            return True
+        if self._listing() != self._applied:
+            return False
+        self._generation = now
+        return True
+
+    def remove(self) -> None:
+        """Take the table away; already gone is success. Raises KernelError."""
+        self._run(deletion())
+        self._applied = None
+
+    def _listing(self) -> bytes | None:
+        """A digest of the table without counters; None if it is not there."""
+        done = self._call(["-s", "list", "table", "inet", NFT_TABLE])
+        if done.returncode == 0:
+            return hashlib.sha256(done.stdout).digest()
+        if os.strerror(errno.ENOENT).encode() in done.stderr:
+            return None
+        raise _failure("list", done.stderr)
+
+    def _run(self, text: str) -> None:
+        done = self._call(["-f", "-"], text.encode())
+        if done.returncode != 0:
+            raise _failure("replace", done.stderr)
+
+    def _call(self, arguments: list[str], text: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        try:
+            return subprocess.run(
+                [self._nft, *arguments],
+                input=text,
+                capture_output=True,
+                timeout=_PATIENCE,
+                check=False,
+                env={"LC_ALL": "C", "PATH": os.defpath},
+            )
+        except subprocess.TimeoutExpired:
+            raise KernelError(f"nft did not finish within {_PATIENCE:.0f} s", errno.ETIMEDOUT) from None
+        except OSError as err:
+            raise KernelError(f"{self._nft} cannot be run", err.errno or 0) from err
+
+
+def _failure(doing: str, stderr: bytes) -> KernelError:
+    text = stderr.decode(errors="replace")
+    found = _MESSAGE.search(text)
+    why = found[1] if found else text.strip().partition("\n")[0]
+    code = next((code for words, code in _CODES.items() if words in text), errno.EINVAL)
+    return KernelError(f"nft cannot {doing} table inet {NFT_TABLE} ({why})", code)
