@@ -1,0 +1,360 @@
+"""Which service addresses are announced and why not, and which backends serve them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from l3net.model import (
+    AddressKind,
+    AdvertisePolicy,
+    Backend,
+    BgpConfiguration,
+    ClusterState,
+    Endpoint,
+    EndpointSlice,
+    Node,
+    ObjectName,
+    Service,
+    ServicePort,
+    VirtualServer,
+)
+from l3net.services.endpoints import LABEL_EXCLUDED
+from l3net.services.servers import virtual_servers
+from l3net.services.verdicts import LABEL_PROXY, Reason, advertised, announced
+
+ME = "n1"
+WEB = ObjectName("shop", "web")
+CIP4, CIP6 = ip_address("10.96.0.10"), ip_address("fd00:10:96::a")
+EXT = ip_address("198.51.100.7")
+LB = ip_address("203.0.113.1")
+HTTP = ServicePort("http", "TCP", 80)
+OPEN = AdvertisePolicy(
+    external_ips=AddressKind(True, (ip_network("198.51.100.0/24"),)),
+    load_balancer_ips=AddressKind(True, (ip_network("203.0.113.0/24"),)),
+)
+
+
+def service(**changes: Any) -> Service:
+    fields: dict[str, Any] = {
+        "name": WEB,
+        "type": "LoadBalancer",
+        "cluster_ips": (CIP4, CIP6),
+        "external_ips": (EXT,),
+        "load_balancer_ips": (LB,),
+        "ports": (HTTP,),
+    }
+    return Service(**(fields | changes))
+
+
+def at(address: str, node: str | None = "n1", **conditions: bool) -> Endpoint:
+    return Endpoint(ip_address(address), node=node, **conditions)
+
+
+WANING = {"ready": False, "serving": True, "terminating": True}
+
+
+def slices(*groups: tuple[Endpoint, ...], of: ObjectName = WEB) -> dict[ObjectName, EndpointSlice]:
+    made = [
+        EndpointSlice(ObjectName(of.namespace, f"any-{of.name}-{index}"), of, group, {"http": ("TCP", 8080)})
+        for index, group in enumerate(groups)
+    ]
+    return {made_slice.name: made_slice for made_slice in made}
+
+
+def state(
+    *services: Service,
+    endpoints: dict[ObjectName, EndpointSlice] | None = None,
+    nodes: tuple[Node, ...] = (Node("n1"), Node("n2")),
+    policy: AdvertisePolicy = OPEN,
+) -> ClusterState:
+    return ClusterState(
+        nodes={node.name: node for node in nodes},
+        services={found.name: found for found in services or (service(),)},
+        slices=slices((at("10.1.1.2"),), (at("fd00:1::2"),)) if endpoints is None else endpoints,
+        configuration=BgpConfiguration(advertise=policy),
+    )
+
+
+def reasons(cluster: ClusterState, me: str = ME) -> dict[str, str]:
+    return {str(verdict.address): verdict.reason.value for verdict in advertised(cluster, me)}
+
+
+def servers(cluster: ClusterState, me: str = ME) -> dict[str, tuple[list[str], list[str]]]:
+    def shown(backends: tuple[Backend, ...]) -> list[str]:
+        return [f"{backend.address} {backend.port}" for backend in backends]
+
+    return {
+        f"{server.address} {server.protocol} {server.port}": (shown(server.internal), shown(server.external))
+        for server in virtual_servers(cluster, me)
+    }
+
+
+def test_every_address_with_its_kind_and_reason() -> None:
+    assert reasons(state()) == {
+        str(CIP4): "advertise",
+        str(CIP6): "advertise",
+        str(EXT): "advertise",
+        str(LB): "advertise",
+    }
+    assert announced(advertised(state(), ME)) == {
+        ip_network("10.96.0.10/32"),
+        ip_network("fd00:10:96::a/128"),
+        ip_network("198.51.100.7/32"),
+        ip_network("203.0.113.1/32"),
+    }
+
+
+def test_only_clusterips_by_default() -> None:
+    assert reasons(state(policy=AdvertisePolicy())) == {
+        str(CIP4): "advertise",
+        str(CIP6): "advertise",
+        str(EXT): "kindDisabled",
+        str(LB): "kindDisabled",
+    }
+
+
+def test_an_empty_allow_list_holds_every_clusterip_and_no_external_address() -> None:
+    policy = AdvertisePolicy(external_ips=AddressKind(True), load_balancer_ips=AddressKind(True))
+    found = reasons(state(policy=policy))
+    assert found[str(CIP4)] == "advertise"
+    assert found[str(EXT)] == found[str(LB)] == "outsideAllowList"
+    narrow = AdvertisePolicy(cluster_ips=AddressKind(True, (ip_network("10.96.1.0/24"),)))
+    assert reasons(state(policy=narrow))[str(CIP4)] == "outsideAllowList"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"labels": {LABEL_PROXY: "other"}}, {CIP4: Reason.OTHER_PROXY, LB: Reason.OTHER_PROXY}),
+        ({"annotations": {"l3net.io/advertise": "false"}}, {CIP4: Reason.OPTED_OUT, LB: Reason.OPTED_OUT}),
+        ({"annotations": {"l3net.io/advertise": "true"}}, {CIP4: Reason.ADVERTISE}),
+        (
+            {"load_balancer_class": "other.example/lb"},
+            {CIP4: Reason.ADVERTISE, EXT: Reason.ADVERTISE, LB: Reason.OTHER_LOAD_BALANCER_CLASS},
+        ),
+        ({"load_balancer_class": "l3net.io/bgp"}, {LB: Reason.ADVERTISE}),
+        ({"ports": (ServicePort("other", "TCP", 80),)}, {CIP4: Reason.NO_ENDPOINTS}),
+        ({"ports": (ServicePort("http", "UDP", 80),)}, {CIP4: Reason.NO_ENDPOINTS}),
+    ],
+)
+def test_reasons_in_the_service(change: dict[str, Any], expected: dict[object, Reason]) -> None:
+    found = {verdict.address: verdict.reason for verdict in advertised(state(service(**change)), ME)}
+    assert {address: found[address] for address in expected} == expected  # type: ignore[index]
+
+
+def test_headless_services_have_no_verdict_and_no_server() -> None:
+    headless = state(service(cluster_ips=()))
+    assert reasons(headless) == {}
+    assert servers(headless) == {}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cluster_ip", "external"),
+    [
+        ((Node("n1"),), "advertise", "advertise"),
+        ((Node("n1", ready=False), Node("n2")), "nodeNotReady", "nodeNotReady"),
+        ((Node("n2"),), "nodeUnknown", "nodeUnknown"),
+        ((Node("n1", labels={LABEL_EXCLUDED: ""}), Node("n2")), "advertise", "nodeExcluded"),
+        ((Node("n1", labels={LABEL_EXCLUDED: "false"}), Node("n2")), "advertise", "nodeExcluded"),
+        ((Node("n1", labels={LABEL_EXCLUDED: ""}),), "advertise", "advertise"),
+        ((Node("n1"), Node("n2", labels={LABEL_EXCLUDED: ""})), "advertise", "advertise"),
+    ],
+)
+def test_reasons_in_the_node(nodes: tuple[Node, ...], cluster_ip: str, external: str) -> None:
+    found = reasons(state(nodes=nodes))
+    assert (found[str(CIP4)], found[str(EXT)], found[str(LB)]) == (cluster_ip, external, external)
+
+
+NOT_SERVING = {"ready": False, "serving": False}
+
+
+@pytest.mark.parametrize(
+    # endpoints, then for policy Cluster and Local: the verdict and the backends' last bytes
+    ("endpoints", "cluster", "local"),
+    [
+        ((), ("noEndpoints", ""), ("noEndpoints", "")),
+        ((at("10.1.1.2"),), ("advertise", "2"), ("advertise", "2")),
+        ((at("10.1.1.2", "n2"),), ("advertise", "2"), ("noLocalEndpoints", "")),
+        ((at("10.1.1.2", **NOT_SERVING),), ("noEndpoints", ""), ("noEndpoints", "")),
+        ((at("10.1.1.2", **NOT_SERVING), at("10.1.1.3", "n2")), ("advertise", "3"), ("noLocalEndpoints", "")),
+        ((at("10.1.1.2"), at("10.1.1.3", "n2")), ("advertise", "23"), ("advertise", "2")),
+        ((at("10.1.1.2", **WANING),), ("advertise", "2"), ("advertise", "2")),
+        ((at("10.1.1.2", **WANING), at("10.1.1.3")), ("advertise", "3"), ("advertise", "3")),
+        # It goes on to serve what still arrives, but draws nothing while another node is ready.
+        ((at("10.1.1.2", **WANING), at("10.1.1.3", "n2")), ("advertise", "3"), ("noLocalEndpoints", "2")),
+        ((at("10.1.1.2", "n2", **WANING),), ("advertise", "2"), ("noLocalEndpoints", "")),
+        (
+            (at("10.1.1.2", terminating=True, ready=False, serving=False),),
+            ("noEndpoints", ""),
+            ("noEndpoints", ""),
+        ),
+    ],
+)
+def test_endpoints_and_traffic_policies(
+    endpoints: tuple[Endpoint, ...], cluster: tuple[str, str], local: tuple[str, str]
+) -> None:
+    for policy, (verdict, last) in ((False, cluster), (True, local)):
+        cluster_state = state(
+            service(internal_traffic_local=policy, external_traffic_local=policy, cluster_ips=(CIP4,)),
+            endpoints=slices(endpoints),
+        )
+        backends = [f"10.1.1.{byte} 8080" for byte in last]
+        assert reasons(cluster_state) == dict.fromkeys(map(str, (CIP4, EXT, LB)), verdict)
+        found = servers(cluster_state)
+        assert found[f"{CIP4} tcp 80"] == (backends, backends)
+        # Pods and processes of the node reach external addresses wherever the endpoints are.
+        everywhere = [f"10.1.1.{byte} 8080" for byte in cluster[1]]
+        assert found[f"{EXT} tcp 80"] == found[f"{LB} tcp 80"] == (everywhere, backends)
+
+
+def test_the_two_policies_are_for_their_own_addresses() -> None:
+    endpoints = slices((at("10.1.1.2", "n2"),))
+    internal = reasons(state(service(internal_traffic_local=True), endpoints=endpoints))
+    assert (internal[str(CIP4)], internal[str(EXT)], internal[str(LB)]) == (
+        "noLocalEndpoints",
+        "advertise",
+        "advertise",
+    )
+    external = reasons(state(service(external_traffic_local=True), endpoints=endpoints))
+    assert (external[str(CIP4)], external[str(EXT)], external[str(LB)]) == (
+        "advertise",
+        "noLocalEndpoints",
+        "noLocalEndpoints",
+    )
+
+
+def test_families_do_not_mix() -> None:
+    only6 = state(endpoints=slices((at("fd00:1::2"),)))
+    assert reasons(only6)[str(CIP4)] == "noEndpoints"
+    assert reasons(only6)[str(CIP6)] == "advertise"
+    assert servers(only6)[f"{CIP6} tcp 80"][0] == ["fd00:1::2 8080"]
+    assert servers(only6)[f"{CIP4} tcp 80"][0] == []
+
+
+def test_endpoints_without_a_node_are_placed_by_the_blocks() -> None:
+    nodes = (Node("n1", blocks=(ip_network("10.1.1.0/24"),)), Node("n2", blocks=(ip_network("10.1.2.0/24"),)))
+    cluster = state(
+        service(internal_traffic_local=True), endpoints=slices((at("10.1.1.2", None),)), nodes=nodes
+    )
+    assert reasons(cluster, "n1")[str(CIP4)] == "advertise"
+    assert reasons(cluster, "n2")[str(CIP4)] == "noLocalEndpoints"
+
+
+def test_publish_not_ready_addresses() -> None:
+    endpoints = slices((at("10.1.1.2", **NOT_SERVING),))
+    assert reasons(state(service(publish_not_ready=True), endpoints=endpoints))[str(CIP4)] == "advertise"
+
+
+def test_a_shared_external_address_stays_until_the_last_has_gone() -> None:
+    other = replace(service(), name=ObjectName("shop", "api"), cluster_ips=(ip_address("10.96.0.11"),))
+    both = slices((at("10.1.1.2"),)) | slices((at("10.1.1.3"),), of=other.name)
+    prefix = ip_network(f"{EXT}/32")
+    assert prefix in announced(advertised(state(service(), other, endpoints=both), ME))
+    assert prefix in announced(advertised(state(service(), endpoints=both), ME))
+    assert prefix in announced(advertised(state(other, endpoints=both), ME))
+    assert prefix not in announced(advertised(state(other, endpoints=slices((at("10.1.1.2"),))), ME))
+
+
+def test_an_external_address_cannot_take_anothers_clusterip() -> None:
+    policy = replace(OPEN, external_ips=AddressKind(True, (ip_network("10.96.0.0/16"),)))
+    thief = service(
+        name=ObjectName("a", "thief"), cluster_ips=(ip_address("10.96.0.99"),), external_ips=(CIP4,)
+    )
+    endpoints = slices((at("10.1.1.2"),)) | slices((at("10.1.1.66"),), of=thief.name)
+    cluster = state(service(), thief, endpoints=endpoints, policy=policy)
+    [verdict] = [
+        verdict
+        for verdict in advertised(cluster, ME)
+        if (verdict.service, verdict.address) == (thief.name, CIP4)
+    ]
+    assert verdict.reason is Reason.CONFLICTING_OWNER
+    assert servers(cluster)[f"{CIP4} tcp 80"][0] == ["10.1.1.2 8080"]
+
+
+def test_external_addresses_outside_the_allow_list_are_not_served_either() -> None:
+    cluster = state(policy=AdvertisePolicy())
+    assert set(servers(cluster)) == {f"{CIP4} tcp 80", f"{CIP6} tcp 80"}
+    served = AdvertisePolicy(external_ips=AddressKind(False, (ip_network("198.51.100.0/24"),)))
+    assert f"{EXT} tcp 80" in servers(state(policy=served))  # served, though not announced
+
+
+def test_two_services_at_one_address_and_port() -> None:
+    other = service(name=ObjectName("shop", "api"), cluster_ips=(ip_address("10.96.0.11"),))
+    endpoints = slices((at("10.1.1.2"),)) | slices((at("10.1.1.3"),), of=other.name)
+    found = [
+        server
+        for server in virtual_servers(state(service(), other, endpoints=endpoints), ME)
+        if server.address == EXT
+    ]
+    assert [server.internal for server in found] == [(Backend(ip_address("10.1.1.3"), 8080),)]
+
+
+def test_client_affinity_and_protocol_are_passed_on() -> None:
+    port = ServicePort("http", "TCP", 443)
+    cluster = state(service(client_ip_affinity=True, ports=(port,), cluster_ips=(CIP4,)))
+    backends = (Backend(ip_address("10.1.1.2"), 8080),)
+    assert VirtualServer(CIP4, "tcp", 443, backends, backends, True) in virtual_servers(cluster, ME)
+
+
+# --- laws --------------------------------------------------------------------------------------------
+
+ENDPOINTS = st.builds(
+    Endpoint,
+    address=st.integers(1, 12).map(lambda number: ip_address(f"10.1.1.{number}")),
+    ready=st.booleans(),
+    serving=st.booleans(),
+    terminating=st.booleans(),
+    node=st.sampled_from(["n1", "n2", None]),
+)
+GROUPS = st.lists(st.lists(ENDPOINTS, max_size=5).map(tuple), max_size=5)
+
+
+def decided(cluster: ClusterState) -> tuple[object, object]:
+    return set(advertised(cluster, ME)), virtual_servers(cluster, ME)
+
+
+@given(groups=GROUPS, order=st.randoms(), local=st.booleans())
+def test_the_order_and_the_grouping_of_slices_do_not_matter(groups: Any, order: Any, local: bool) -> None:
+    web = service(internal_traffic_local=local, external_traffic_local=local)
+    expected = decided(state(web, endpoints=slices(*groups)))
+    found = list(slices(*groups).items())
+    order.shuffle(found)
+    assert decided(state(web, endpoints=dict(found))) == expected
+    flat = tuple(endpoint for group in groups for endpoint in group)
+    assert decided(state(web, endpoints=slices(flat))) == expected
+    assert decided(state(web, endpoints=slices(*[(one,) for one in flat]))) == expected
+
+
+@given(groups=GROUPS, gone=st.integers(0, 4))
+def test_a_slice_that_is_deleted_counts(groups: Any, gone: int) -> None:
+    left = [group for index, group in enumerate(groups) if index != gone]
+    endpoints = slices(*groups)
+    endpoints.pop(ObjectName("shop", f"any-web-{gone}"), None)
+    assert decided(state(endpoints=endpoints)) == decided(state(endpoints=slices(*left)))
+
+
+@given(groups=GROUPS, others=GROUPS)
+def test_services_do_not_touch_one_another(groups: Any, others: Any) -> None:
+    other = Service(ObjectName("shop", "other"), cluster_ips=(ip_address("10.96.0.11"),), ports=(HTTP,))
+    endpoints = slices(*groups) | slices(*others, of=other.name)
+    both = state(service(), other, endpoints=endpoints)
+    alone = state(service(), endpoints=slices(*groups))
+    verdicts, found = decided(both)
+    assert {verdict for verdict in advertised(both, ME) if verdict.service == WEB} == decided(alone)[0]
+    assert virtual_servers(alone, ME) <= found  # type: ignore[operator]
+    assert verdicts
+
+
+@given(groups=GROUPS)
+def test_what_is_announced_is_served(groups: Any) -> None:
+    for local in (False, True):
+        web = service(internal_traffic_local=local, external_traffic_local=local)
+        cluster = state(web, endpoints=slices(*groups))
+        served = {server.address for server in virtual_servers(cluster, ME) if server.external}
+        assert {verdict.address for verdict in advertised(cluster, ME) if verdict.advertised} <= served
