@@ -25,12 +25,12 @@ from l3net.errors import KernelError
 from l3net.fib.desired import blackholes, bridge, learned
 from l3net.fib.underlay import Underlay
 from l3net.firewall.plan import plan as firewall_plan
-from l3net.firewall.render import ruleset
+from l3net.firewall.ruleset import ruleset
 from l3net.model import Address, BgpConfiguration, BridgePlan, ClusterState, Kind, NextHop, Prefix, Route
 from l3net.naming import BRIDGE, CNI_SOCKET, METRIC_BGP, RTPROT_L3NET, VETH_PREFIX
 from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Rejected
-from l3net.services.advertise import ServiceVerdict, advertised, announced_prefixes
-from l3net.services.backends import virtual_servers
+from l3net.services.servers import virtual_servers
+from l3net.services.verdicts import ServiceVerdict, advertised, announced
 from l3net.shell import sysctl
 from l3net.shell.bridge import KernelBridge
 from l3net.shell.cniserver import CniServer
@@ -365,8 +365,8 @@ class Agent:
     # --- announcements -----------------------------------------------------------------------------------
 
     def _announce(self) -> None:
-        self.verdicts = tuple(advertised(self.state, self._me))
-        prefixes = announced_prefixes(self.verdicts)
+        self.verdicts = advertised(self.state, self._me)
+        prefixes = announced(self.verdicts)
         passed_on: dict[Prefix, BgpPath] = {}
         if self.state.configuration.transit:
             for prefix in self.rib.prefixes():
