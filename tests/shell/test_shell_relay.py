@@ -1,0 +1,188 @@
+"""The relay: never blocks ExaBGP, never mixes answers up, ends an ExaBGP that hangs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+RELAY = Path(__file__).parents[2] / "l3net" / "shell" / "relay.py"
+EVENT = b'{ "exabgp": "5.0.0", "type": "state" }\n'
+
+
+class Daemon:
+    """Stands in for ExaBGP: the two pipes of its API process."""
+
+    def __init__(self, directory: Path, hang: float = 60) -> None:
+        self.path = directory / "s"
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", str(RELAY), str(self.path), str(hang)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdin and self.process.stdout
+        self.events, self.commands = self.process.stdin, self.process.stdout
+        until(self.path.exists)
+
+    def say(self, data: bytes) -> None:
+        self.events.write(data)
+        self.events.flush()
+
+    def command(self) -> bytes:
+        """The next command, pings answered on the way as ExaBGP answers them."""
+        while True:
+            line = self.commands.readline().strip()
+            if line != b"version":
+                return line
+            self.say(b"exabgp 5.0.15\ndone\n")
+
+    def connect(self) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(10)
+        client.connect(str(self.path))
+        return client
+
+
+def until(condition: object, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    made = Daemon(tmp_path)
+    yield made
+    made.process.kill()
+    made.process.wait()
+
+
+def lines(client: socket.socket, count: int) -> list[bytes]:
+    data = b""
+    while data.count(b"\n") < count:
+        chunk = client.recv(65536)
+        assert chunk, data
+        data += chunk
+    return data.splitlines()
+
+
+def test_commands_and_events_pass(daemon: Daemon) -> None:
+    client = daemon.connect()
+    client.sendall(b"neighbor 10.0.0.1 announce eor ipv4 unicast\n")
+    assert daemon.command() == b"neighbor 10.0.0.1 announce eor ipv4 unicast"
+    daemon.say(b"done\n" + EVENT)
+    assert lines(client, 2) == [b"done", EVENT.strip()]
+
+
+def test_its_own_pings_are_not_the_clients_answers(daemon: Daemon) -> None:
+    client = daemon.connect()
+    assert daemon.commands.readline() == b"version\n"
+    client.sendall(b"show neighbor json\n")
+    assert daemon.command() == b"show neighbor json"
+    daemon.say(b"[]\ndone\nexabgp 5.0.15\ndone\n" + EVENT)
+    assert lines(client, 3) == [b"[]", b"done", EVENT.strip()]
+
+
+def test_a_new_client_never_sees_an_older_ones_answers(daemon: Daemon) -> None:
+    first = daemon.connect()
+    first.sendall(b"show neighbor json\nshow adj-rib out json\n")
+    assert daemon.command() == b"show neighbor json"
+    assert daemon.command() == b"show adj-rib out json"
+    first.close()
+    second = daemon.connect()
+    second.sendall(b"show neighbor json\n")
+    daemon.say(b'[1]\ndone\n{"peer": 1}\n' + EVENT + b"done\n")
+    assert daemon.command() == b"show neighbor json"  # held back until the old answers were in
+    daemon.say(b"[2]\ndone\n")
+    assert lines(second, 3) == [EVENT.strip(), b"[2]", b"done"]
+
+
+def test_the_newest_client_wins(daemon: Daemon) -> None:
+    first = daemon.connect()
+    second = daemon.connect()
+    assert first.recv(1) == b""
+    daemon.say(EVENT)
+    assert lines(second, 1) == [EVENT.strip()]
+
+
+def test_events_are_read_with_no_client_and_with_one_that_does_not_read(daemon: Daemon) -> None:
+    """A pipe holds 64 KiB: were the relay to stop reading, these writes would block and time out."""
+    daemon.say(EVENT * 20_000)
+    slow = daemon.connect()
+    daemon.say(EVENT * 200_000)
+    slow.close()
+    client = daemon.connect()
+    time.sleep(0.2)
+    daemon.say(EVENT)
+    assert EVENT.strip() in lines(client, 1)
+
+
+def test_the_socket_is_for_root_alone(daemon: Daemon) -> None:
+    assert stat.S_IMODE(daemon.path.stat().st_mode) == 0o600
+
+
+def test_it_ends_with_exabgp(daemon: Daemon) -> None:
+    daemon.events.close()
+    assert daemon.process.wait(10) == 0
+
+
+def parent(directory: Path, *, answers: bool) -> subprocess.Popen[bytes]:
+    """A process that runs the relay as ExaBGP does, and answers its pings or not."""
+    script = f"""
+import subprocess, sys
+relay = subprocess.Popen([sys.executable, "-I", {str(RELAY)!r}, {str(directory / "s")!r}, "1"],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+for line in relay.stdout:
+    if {answers}:
+        relay.stdin.write(b"exabgp 5.0.15\\ndone\\n"); relay.stdin.flush()
+"""
+    return subprocess.Popen([sys.executable, "-c", script])
+
+
+def test_an_exabgp_that_does_not_answer_is_killed_and_one_that_does_is_not(tmp_path: Path) -> None:
+    (tmp_path / "hung").mkdir()
+    (tmp_path / "fine").mkdir()
+    hung, fine = parent(tmp_path / "hung", answers=False), parent(tmp_path / "fine", answers=True)
+    try:
+        assert hung.wait(20) == -9
+        assert fine.poll() is None
+    finally:
+        for process in (hung, fine):
+            process.kill()
+            process.wait()
+
+
+def test_restart_ends_exabgp_gently(tmp_path: Path) -> None:
+    process = parent(tmp_path, answers=True)
+    try:
+        until((tmp_path / "s").exists)
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(tmp_path / "s"))
+        client.sendall(b"!restart\n")
+        assert process.wait(10) == -15
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_it_imports_nothing_but_the_standard_library() -> None:
+    code = (
+        f"import runpy, sys; runpy.run_path({str(RELAY)!r});"
+        "print([name for name in sys.modules if name.split('.')[0] in ('l3net', 'click', 'pyroute2')])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-I", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,144 @@
+"""Routes of ours in a real kernel: read back, put, replaced, deleted; foreign ones never touched."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from l3net.delta import Delta, diff
+from l3net.model import NextHop, Route, RouteKind
+from l3net.shell.monitor import underlay_route
+from l3net.shell.routes import KernelRoutes, encode_route, links
+from l3net.shell.underlay import KernelUnderlay
+
+pytestmark = pytest.mark.netns
+
+Ip = Callable[[str], str]
+
+
+@pytest.fixture
+def wired(own_netns: Ip) -> Ip:
+    own_netns("link add up0 type veth peer name far0")
+    for name in ("up0", "far0"):
+        own_netns(f"link set {name} up")
+    own_netns("addr add 10.0.0.1/24 dev up0")
+    own_netns("addr add fd00::1/64 dev up0 nodad")
+    return own_netns
+
+
+def hop(address: str, weight: int = 1) -> NextHop:
+    return NextHop(ip_address(address), "up0", weight)
+
+
+def unicast(prefix: str, *hops: NextHop) -> Route:
+    return Route(ip_network(prefix), frozenset(hops), metric=108)
+
+
+ROUTES = [
+    unicast("10.9.0.0/24", hop("10.0.0.2"), hop("10.0.0.3", 3)),
+    unicast("fd09::/64", hop("fd00::2"), hop("fd00::3")),
+    unicast("10.7.0.0/24", hop("fd00::2")),  # RFC 8950: IPv4 by way of an IPv6 gateway
+    unicast("10.6.0.1/32", hop("10.0.0.2")),
+    unicast("fd06::1/128", hop("fd00::2")),
+    Route(ip_network("10.8.0.0/24"), kind=RouteKind.BLACKHOLE, metric=4096),
+    Route(ip_network("fd08::/64"), kind=RouteKind.BLACKHOLE, metric=4096),
+]
+WANTED = {(route.prefix, route.metric): route for route in ROUTES}
+
+
+def test_what_is_put_is_what_is_read(wired: Ip) -> None:
+    table = KernelRoutes()
+    assert table.apply(diff(WANTED, table.read())) == []
+    assert table.read() == WANTED
+    assert not diff(WANTED, table.read())  # the second pass is quiet
+    assert table.apply(diff({}, table.read())) == []
+    assert table.read() == {}
+
+
+def test_next_hops_change_in_place(wired: Ip) -> None:
+    table = KernelRoutes()
+    for hops in ([hop("fd00::2"), hop("fd00::3")], [hop("fd00::3")], [hop("fd00::2"), hop("fd00::4")]):
+        wanted = {(ip_network("fd09::/64"), 108): unicast("fd09::/64", *hops)}
+        assert table.apply(diff(wanted, table.read())) == []
+        assert table.read() == wanted
+
+
+def test_foreign_routes_stay(wired: Ip) -> None:
+    wired("route add 10.9.0.0/24 via 10.0.0.9")
+    wired("route add 10.5.0.0/24 via 10.0.0.9 proto bird")
+    table = KernelRoutes()
+    table.apply(diff(WANTED, table.read()))
+    table.apply(diff({}, table.read()))
+    left = wired("route show")
+    assert "10.9.0.0/24 via 10.0.0.9" in left
+    assert "10.5.0.0/24 via 10.0.0.9" in left
+    assert "proto 108" not in left
+
+
+def test_one_refusal_does_not_stop_the_rest(wired: Ip) -> None:
+    table = KernelRoutes()
+    bad = unicast("10.66.0.0/24", NextHop(ip_address("172.16.0.1"), "up0"))  # not on the link
+    unknown = unicast("10.67.0.0/24", NextHop(ip_address("10.0.0.2"), "nosuch0"))
+    wanted = WANTED | {(bad.prefix, 108): bad, (unknown.prefix, 108): unknown}
+    errors = table.apply(diff(wanted, table.read()))
+    assert {error.code for error in errors} == {errno.ENETUNREACH, errno.ENODEV}
+    assert all("10.66.0.0/24" in str(error) or "10.67.0.0/24" in str(error) for error in errors)
+    assert table.read() == WANTED
+
+
+def test_already_gone_is_success(wired: Ip) -> None:
+    table = KernelRoutes()
+    assert table.apply(Delta(delete=WANTED)) == []
+
+
+def test_more_routes_than_a_batch(wired: Ip) -> None:
+    table = KernelRoutes()
+    wanted = {
+        (route.prefix, 108): route
+        for route in (unicast(f"10.{100 + n // 256}.{n % 256}.0/24", hop("10.0.0.2")) for n in range(3000))
+    }
+    assert table.apply(diff(wanted, {})) == []
+    assert table.read() == wanted
+
+
+def test_lookup_follows_the_kernel(wired: Ip) -> None:
+    wired("route add default via 10.0.0.254")
+    table = KernelRoutes()
+    assert table.lookup(ip_address("10.0.0.7")) == (None, "up0", ip_address("10.0.0.1"))
+    assert table.lookup(ip_address("192.0.2.1")) == (ip_address("10.0.0.254"), "up0", ip_address("10.0.0.1"))
+    assert table.lookup(ip_address("fd99::1")) is None
+
+
+def test_the_underlay_leaves_out_ours_and_dead_links(wired: Ip) -> None:
+    wired("link add up1 type veth peer name far1")
+    for name in ("up1", "far1"):
+        wired(f"link set {name} up")
+    wired("addr add 10.1.0.1/24 dev up1")
+    wired("route add default nexthop via 10.0.0.254 dev up0 nexthop via 10.1.0.254 dev up1")
+    table = KernelRoutes()
+    table.apply(diff(WANTED, {}))
+    reader = KernelUnderlay()
+    underlay, found = reader.read()
+    gateways = {str(each.gateway) for each in underlay.resolve(ip_address("192.0.2.1"))}
+    assert gateways == {"10.0.0.254", "10.1.0.254"}
+    assert underlay.resolve(ip_address("10.0.0.7")) == {NextHop(ip_address("10.0.0.7"), "up0")}
+    # A route of ours is no underlay: 10.9.0.7 resolves by the default route, not by 10.9.0.0/24.
+    assert {str(each.gateway) for each in underlay.resolve(ip_address("10.9.0.7"))} == gateways
+    assert underlay.source(ip_address("10.1.0.9")) == (
+        ip_address("10.1.0.1"),
+        underlay.source(ip_address("10.1.0.9"))[1],
+    )  # type: ignore[index]
+    assert {link.name for link in found.values()} == {"lo", "up0", "far0", "up1", "far1"}
+    wired("link set far1 down")
+    underlay, _ = reader.read()
+    assert {str(each.gateway) for each in underlay.resolve(ip_address("192.0.2.1"))} == {"10.0.0.254"}
+
+
+def test_which_foreign_routes_matter(wired: Ip) -> None:
+    known = links()
+    assert underlay_route(encode_route(unicast("10.3.0.0/24", hop("10.0.0.2")), known))
+    assert not underlay_route(encode_route(unicast("fe80::/64", hop("fd00::2")), known))
+    assert underlay_route(encode_route(unicast("fd03::/64", hop("fd00::2")), known))
