@@ -1,8 +1,8 @@
 """ADD and DEL side by side: l3net through its agent, and the reference plugins bridge + host-local.
 
 Run as root: `python bench/cni.py [--pods 100] [--rounds 3] [-o table|json]`. Everything happens in network
-namespaces made for the run and removed after it. Each figure is the time from executing the plugin to its
-exit, as a runtime sees it; the floor is the same kernel operations in a loop, without plugin, lease or socket.
+namespaces made for the run and removed after it. Each figure is the time from executing the plugin to
+its exit, as a runtime sees it; the floor is the same kernel work in a loop, with no plugin, lease or socket.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def sh(*argv: str) -> None:
 
 
 class Runtime:
-    """Executes a plugin as a runtime does, in this process's namespace, without the weight of `subprocess`."""
+    """Executes a plugin as a runtime does, in this process's namespace, without `subprocess`'s weight."""
 
     def __init__(self, plugin: Path, conf: dict[str, Any], environment: dict[str, str]) -> None:
         self._plugin = str(plugin)
@@ -131,7 +131,8 @@ def floor(pods: list[str], rounds: int) -> Row:
         names = []
         for number, pod in enumerate(pods):
             leased = [
-                LeasedAddress(block[number + 2], block.max_prefixlen, first_address(block)) for block in BLOCKS
+                LeasedAddress(block[number + 2], block.max_prefixlen, first_address(block))
+                for block in BLOCKS
             ]
             key = LeaseKey("floor", pod, "eth0")
             plan = SandboxPlan(
@@ -221,13 +222,15 @@ def run(pods_wanted: int, rounds: int) -> list[Row]:
 
         host = namespace(tag)
         pods = [namespace(f"{tag}p{number}") for number in range(pods_wanted)]
-        with open(f"/run/netns/{host}") as entry:
+        with Path(f"/run/netns/{host}").open() as entry:
             home = open_own()
             undo.callback(lambda: setns(home))
             setns(entry.fileno())
         sh("ip", "link", "set", "lo", "up")
         agent = subprocess.Popen(
-            [sys.executable, __file__, "--serve", str(base)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [sys.executable, __file__, "--serve", str(base)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         undo.callback(agent.wait)
         undo.callback(agent.terminate)
@@ -269,8 +272,8 @@ def main() -> None:
     for row in rows:
         cpu = f"{row.agent_cpu:7.2f} ms" if row.agent_cpu is not None else ""
         print(
-            f"{row.what:32} {row.add_p50:8.2f} {row.add_p99:8.2f} {row.delete_p50:8.2f} {row.delete_p99:8.2f} "
-            f"{row.rate:7.0f} {cpu:>10}"
+            f"{row.what:32} {row.add_p50:8.2f} {row.add_p99:8.2f} {row.delete_p50:8.2f} "
+            f"{row.delete_p99:8.2f} {row.rate:7.0f} {cpu:>10}"
         )
 
 

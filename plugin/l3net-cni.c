@@ -104,7 +104,8 @@ static int write_all(int fd, const char *data, size_t length) {
 
 /* The request frame: header, the CNI_* variables and the trace context, standard input. */
 static char *build_frame(int netns_errno, size_t *length) {
-    size_t block = 0;
+    char plugin[64];
+    size_t block = (size_t)snprintf(plugin, sizeof plugin, "L3NET_PLUGIN=%.32s", program_invocation_short_name) + 1;
     for (char **each = environ; *each; each++)
         if (!strncmp(*each, "CNI_", 4) || !strncmp(*each, "TRACE", 5))
             block += strlen(*each) + 1;
@@ -115,6 +116,7 @@ static char *build_frame(int netns_errno, size_t *length) {
         fail(11, "out of memory", "");
     uint32_t header[4] = {MAGIC, (uint32_t)block, (uint32_t)input_length, (uint32_t)netns_errno};
     memcpy(frame, header, 16);
+    at = stpcpy(at, plugin) + 1;
     for (char **each = environ; *each; each++)
         if (!strncmp(*each, "CNI_", 4) || !strncmp(*each, "TRACE", 5))
             at = stpcpy(at, *each) + 1;
@@ -194,9 +196,14 @@ static int spool(const char *frame, size_t length) {
     struct timespec now;
     if (!directory || !*directory)
         directory = SPOOL_DIR;
+    char boot[37] = "";
+    int id = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (id < 0 || read(id, boot, 36) != 36)
+        return -1;
+    close(id);
     clock_gettime(CLOCK_BOOTTIME, &now); /* the agent leaves a lease younger than the call alone */
     if (snprintf(temp, sizeof temp, "%s/.%d", directory, (int)getpid()) >= (int)sizeof temp ||
-        snprintf(final, sizeof final, "%s/%019lld.%d.del", directory,
+        snprintf(final, sizeof final, "%s/%s.%019lld.%d.del", directory, boot,
                  (long long)now.tv_sec * 1000000000 + now.tv_nsec, (int)getpid()) >= (int)sizeof final)
         return -1;
     if (mkdir(directory, 0700) < 0 && errno != EEXIST)
@@ -231,6 +238,7 @@ static void become_standalone(void) {
         fail(11, "cannot hand over standard input", strerror(errno));
     if (fd > 0)
         close(fd);
+    setenv("L3NET_PLUGIN", program_invocation_short_name, 1);
     execl(path, path, (char *)NULL);
     fail(5, "cannot execute l3net-standalone", strerror(errno));
 }
@@ -248,7 +256,9 @@ int main(void) {
                "\"0.4.0\",\"1.0.0\",\"1.1.0\"]}\n", versioned ? version : "1.1.0");
         return fflush(stdout) ? 1 : 0;
     }
-    if (memmem(input, input_length, "\"ipam\"", 6))
+    int for_ipam = !strcmp(program_invocation_short_name, "l3net-ipam");
+    if (for_ipam ? memmem(input, input_length, "\"subnet\"", 8) != NULL
+                 : memmem(input, input_length, "\"ipam\"", 6) != NULL)
         become_standalone();
     const char *path = getenv("CNI_NETNS");
     int netns = path && *path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;

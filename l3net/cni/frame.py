@@ -23,6 +23,11 @@ REQUEST_HEADER: Final = struct.Struct("<IIIi")
 ANSWER_HEADER: Final = struct.Struct("<III")
 
 
+#: Environment variable in which the client says under which name it was executed.
+PLUGIN_NAME: Final = "L3NET_PLUGIN"
+IPAM_PLUGIN: Final = "l3net-ipam"
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """What the client was executed with."""
@@ -30,6 +35,11 @@ class Call:
     environment: dict[str, str]
     stdin: bytes
     netns_errno: int = 0
+
+    @property
+    def for_ipam(self) -> bool:
+        """Whether another plugin calls for addresses only."""
+        return self.environment.get(PLUGIN_NAME) == IPAM_PLUGIN
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 from typing import Final
 
+from l3net.cni.extras import UNLIMITED, Bandwidth
 from l3net.cni.result import AssignedAddress, InterfaceAddress, PodRoute
 from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey
 from l3net.model import Address
@@ -43,6 +44,7 @@ class SandboxPlan:
     port: BridgePort
     alias: str = ""
     enabled: bool = True  # disableContainerInterface leaves the pod's end down
+    bandwidth: Bandwidth = UNLIMITED
 
 
 def host_ifname(key: LeaseKey) -> str:

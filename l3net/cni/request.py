@@ -60,9 +60,9 @@ class Request:
         return found if isinstance(found, Mapping) else None
 
     @property
-    def delegates_ipam(self) -> bool:
-        """Whether the configuration brings its own addresses (standalone) rather than the node's blocks."""
-        return bool(self.conf.get("ipam"))
+    def brings_addresses(self) -> bool:
+        """Whether the configuration has an `ipam` of its own; otherwise the node's blocks are used."""
+        return "ipam" in self.conf or "bridge" in self.conf
 
 
 def parse_args(text: str) -> dict[str, str]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from ipaddress import ip_address, ip_interface
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from ipaddress import ip_interface
 from typing import Any, Final
 
 from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.cni.request import Request
-from l3net.cni.result import PodRoute
+from l3net.cni.result import PodRoute, decode_routes
 from l3net.ipam.lease import Pod
 from l3net.ipam.ranges import RangeSet, block_sets
 from l3net.model import Address, Prefix
@@ -55,6 +55,7 @@ class Setup:
     enabled: bool = True
     routes: tuple[PodRoute, ...] = ()
     dns: Mapping[str, Any] | None = None
+    resolv_conf: str = ""  # file the dns is read from
     delegate: str = ""  # the IPAM plugin to execute
     store: str = ""  # directory of the lease store; empty: the default
     cool_down: float = DEFAULT_COOL_DOWN
@@ -156,5 +157,13 @@ def node_setup(request: Request, node: NodeNetwork) -> Setup:
     )
 
 
-def addresses(values: Iterable[object]) -> tuple[Address, ...]:
-    return tuple(ip_address(str(value)) for value in values)
+def node_ipam_setup(request: Request, node: NodeNetwork) -> Setup:
+    """The IPAM plugin over the node's blocks: addresses carry the block's length, for any plugin's bridge."""
+    setup = node_setup(request, node)
+    sets = tuple(
+        RangeSet(tuple(replace(entry, prefix_length=entry.subnet.prefixlen) for entry in each.ranges))
+        for each in setup.sets
+    )
+    ipam = request.conf.get("ipam")
+    routes = decode_routes(ipam.get("routes") or ()) if isinstance(ipam, Mapping) else ()
+    return replace(setup, sets=sets, host_routes=False, routes=routes)

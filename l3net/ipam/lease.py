@@ -65,7 +65,8 @@ class LeasedAddress:
 class Lease:
     """What an attachment holds. `sequence` grows with every assignment of the store.
 
-    `assigned_at` is wall-clock time (seconds since 1970) for people; `boot_id` names the boot it was made in.
+    `assigned_at` is wall-clock time (seconds since 1970) for people, `assigned_clock` CLOCK_BOOTTIME for
+    decisions; `boot_id` names the boot it was made in.
     """
 
     key: LeaseKey
@@ -75,6 +76,7 @@ class Lease:
     netns: str = ""
     host_ifname: str = ""
     assigned_at: float = 0.0
+    assigned_clock: float = 0.0
     boot_id: str = ""
 
 
@@ -134,5 +136,15 @@ class LeaseStore(Protocol):
     def find(self, key: LeaseKey) -> Lease | None: ...
 
     def leases(self, network: str | None = None) -> Sequence[Lease]: ...
+
+    def keep_record(self, key: LeaseKey, record: str) -> None:
+        """Keep what must be undone beside the addresses, before it is done."""
+        ...
+
+    def find_record(self, key: LeaseKey) -> str | None: ...
+
+    def drop_record(self, key: LeaseKey) -> None: ...
+
+    def records(self, network: str | None = None) -> Sequence[tuple[LeaseKey, str]]: ...
 
     def usage(self, network: str, sets: Sequence[RangeSet]) -> Usage: ...

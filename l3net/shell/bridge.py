@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from ipaddress import ip_interface
 from typing import Final
 
+from l3net.cni.result import InterfaceAddress
 from l3net.errors import KernelError
 from l3net.model import BridgePlan
 from l3net.naming import VETH_PREFIX
 from l3net.shell import links
 from l3net.shell.namespaces import read_sysctl, write_sysctl
-from l3net.shell.netlink import Netlink, attribute
+from l3net.shell.netlink import Netlink, Request, attribute
 
 #: Sysctls of the node that its pods' traffic needs. send_redirects is the OR of `all` and the link's.
 NODE_SYSCTLS: Final = (
@@ -75,6 +76,48 @@ class KernelBridge:
         for (what, _), code in zip(requests, codes, strict=True):
             if code not in (0, errno.EEXIST, errno.EADDRNOTAVAIL):
                 raise KernelError(f"{plan.name}: {what}", code)
+
+    def ensure(self, plan: BridgePlan, *, force_address: bool = False, promiscuous: bool = False) -> None:
+        """Standalone: make the bridge if it is not there and add its gateways, leaving others' addresses.
+
+        An address that overlaps a wanted one is replaced if `force_address`, otherwise refused. KernelError.
+        """
+        link = links.get_link(self._netlink, plan.name)
+        if link is None:
+            code = self._netlink.transact([links.create_bridge(plan.name, mtu=plan.mtu, mac=plan.mac)])[0]
+            if code not in (0, errno.EEXIST):
+                raise KernelError(f"create bridge {plan.name}", code)
+            link = links.get_link(self._netlink, plan.name)
+        if link is None or link.kind != "bridge":
+            raise KernelError(f"{plan.name} exists and is no bridge", errno.EEXIST)
+        wanted = {ip_interface(f"{address}/{length}") for address, length in plan.gateways}
+        if wanted or not link.up or promiscuous:
+            self._ready(plan.name, link, wanted, promiscuous=promiscuous)
+        seen = set(links.addresses_of(self._netlink, link.index)) if wanted else set()
+        for each in sorted(wanted - seen, key=str):
+            for other in seen:
+                if other.version == each.version and other.network.overlaps(each.network):
+                    if not force_address:
+                        raise KernelError(f"{plan.name} has {other} already, wanted {each}", errno.EEXIST)
+                    self._netlink.transact([links.delete_address(link.index, other)])
+            code = self._netlink.transact([links.put_address(link.index, each)])[0]
+            if code not in (0, errno.EEXIST):
+                raise KernelError(f"{plan.name}: add {each}", code)
+
+    def _ready(
+        self, name: str, link: links.Link, wanted: set[InterfaceAddress], *, promiscuous: bool
+    ) -> None:
+        paths = [(path.format(name=name), value) for path, value in BRIDGE_SYSCTLS if "ipv6" in path]
+        paths += [("net/ipv4/ip_forward", "1")] if any(each.version == 4 for each in wanted) else []
+        if any(each.version == 6 for each in wanted):
+            paths.append(("net/ipv6/conf/all/forwarding", "1"))
+        for path, value in paths if wanted else ():
+            if read_sysctl(path) != value:
+                write_sysctl(path, value)
+        if not link.up or promiscuous:
+            flags = links.IFF_UP | (links.IFF_PROMISC if promiscuous else 0)
+            request = Request(links.RTM_NEWLINK, 0, links.ifinfo(link.index, flags, flags))
+            self._netlink.request(request, f"set {name} up")
 
     def attach_ports(self, name: str, ports: Iterable[str], *, isolated: bool = True) -> list[str]:
         """Put host ends back on the bridge, as after it was made anew; returns those it changed."""

@@ -14,24 +14,31 @@ from pathlib import Path
 from typing import Final
 
 from l3net.cni import failure
+from l3net.cni.bridgeconf import has_ranges, ipam_setup, own_setup
 from l3net.cni.failure import CniError
 from l3net.cni.frame import (
     REQUEST_HEADER,
     Answer,
+    Call,
     call_length,
     decode_call,
     encode_answer,
 )
-from l3net.cni.request import Request
-from l3net.cni.setup import NodeNetwork, Setup, node_setup
-from l3net.errors import NotRunningError
-from l3net.naming import LEASE_DB
+from l3net.cni.request import Request, parse_request
+from l3net.cni.setup import NodeNetwork, Setup, node_ipam_setup, node_setup
+from l3net.errors import L3netError, NotRunningError
+from l3net.ipam.audit import Look, agreed, look
+from l3net.ipam.lease import LeaseKey
+from l3net.naming import LEASE_DB, VETH_PREFIX
+from l3net.shell import links, spool
 from l3net.shell.bridge import KernelBridge
 from l3net.shell.cniverbs import Verbs
-from l3net.shell.leases import SqliteLeases
+from l3net.shell.conntrack import ConntrackFlush
+from l3net.shell.ipamverbs import IpamVerbs
+from l3net.shell.leases import SqliteLeases, boot_id
 from l3net.shell.namespaces import open_own, setns
 from l3net.shell.netlink import Netlink
-from l3net.shell.reaper import Reaper
+from l3net.shell.reaper import DOOMED_GROUP, Reaper
 from l3net.shell.sandbox import Sandboxes
 
 log = logging.getLogger(__name__)
@@ -43,6 +50,11 @@ MAX_CALLS: Final = 256
 CLIENT_TIME: Final = 10.0
 #: Seconds ADD waits for the agent's first pass.
 FIRST_PASS_WAIT: Final = 5.0
+#: Seconds between two looks of the audit; what both agree on is freed.
+AUDIT_INTERVAL: Final = 60.0
+#: Seconds between two looks into the spool while serving.
+SPOOL_INTERVAL: Final = 2.0
+SPOOL: Final = "spool"
 
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred, unix(7)
 
@@ -60,13 +72,15 @@ class CniServer:
         *,
         workers: int = WORKERS,
         first_pass_wait: float = FIRST_PASS_WAIT,
-        socket_mode: int = 0o600,
+        audit_interval: float = AUDIT_INTERVAL,
     ) -> None:
         self._path = socket_path
         self._state_dir = state_dir
-        self._socket_mode = socket_mode
         self._workers = workers
         self._first_pass_wait = first_pass_wait
+        self._audit_interval = audit_interval
+        self._seen = Look()
+        self._stopping = threading.Event()
         self._network: NodeNetwork | None = None
         self._known = threading.Event()
         self._local = threading.local()
@@ -85,12 +99,21 @@ class CniServer:
             self._reaper = Reaper(self._home)
             self._reaper.start()
             undo.callback(self._reaper.stop)
-            self.verbs = Verbs(self.leases, self._sandboxes, self._setup, self._reaper)
+            flush = ConntrackFlush(self._home)
+            flush.start()
+            undo.callback(flush.stop)
+            self.verbs = Verbs(lambda _: self.leases, self._sandboxes, self._setup, self._reaper, flush)
+            self.ipam = IpamVerbs(lambda _: self.leases, self._sandboxes, self._ipam_setup, None, flush)
             self._bridge = KernelBridge()
             undo.callback(self._bridge.close)
             pool = ThreadPoolExecutor(self._workers, "cni", initializer=self._enter)
             undo.callback(pool.shutdown)
-            self._listener = listen(self._path, self._socket_mode)
+            pool.submit(self.drain_spool).result()  # before any new call of the same attachments
+            keeper = threading.Thread(target=self._keep, name="cni-keeper", daemon=True)
+            keeper.start()
+            undo.callback(keeper.join, 10)
+            undo.callback(self._stopping.set)
+            self._listener = listen(self._path)
             thread = threading.Thread(target=self._accept, args=(pool,), name="cni-accept", daemon=True)
             thread.start()
             undo.callback(self._close_listener, thread)
@@ -112,10 +135,63 @@ class CniServer:
         names = [lease.host_ifname for lease in self.leases.leases()]
         return self._bridge.attach_ports(self._network.bridge, names)
 
+    def drain_spool(self) -> int:
+        """Carry out the DELs that came while no agent served; how many. In a thread of the namespace."""
+        count = 0
+        for each in spool.spooled(self._state_dir / SPOOL, boot_id()):
+            try:
+                request = parse_request(each.call.environment, each.call.stdin)
+            except CniError as err:
+                log.warning("spooled call dropped: %s", err)
+            else:
+                key = LeaseKey(request.network, request.container_id, request.ifname)
+                lease = self.leases.find(key)
+                if lease is None or lease.assigned_clock <= each.at:
+                    verbs = self.ipam if each.call.for_ipam else self.verbs
+                    answer = verbs.answer(each.call, None)
+                    if answer.exit_code:
+                        continue  # stays for the next round
+                    count += 1
+            spool.remove(each.path)
+        return count
+
+    def audit(self) -> Look:
+        """One look at leases and links; what it and the last look agree on is freed and returned."""
+        netlink = self._sandboxes().host
+        leases = self.leases.leases()
+        found = [
+            (link.name, link.index)
+            for link in links.all_links(netlink)
+            if link.name.startswith(VETH_PREFIX) and link.group != DOOMED_GROUP
+        ]
+        now = look(leases, found)
+        both, self._seen = agreed(self._seen, now), now
+        for key, sequence in both.leases:
+            log.warning("audit: releasing %s: its interface is gone", key)
+            self.verbs.remove(self.leases, key, sequence=sequence, event="audit")
+        for name, _ in both.links:
+            log.warning("audit: deleting %s: it has no lease", name)
+            self._reaper.doom(netlink, name)
+        return both
+
     # --- threads -----------------------------------------------------------------------------------------
 
     def _enter(self) -> None:
         setns(self._home)
+
+    def _keep(self) -> None:
+        """Now and then: the spool, and the audit."""
+        self._enter()
+        waited = 0.0
+        while not self._stopping.wait(SPOOL_INTERVAL):
+            waited += SPOOL_INTERVAL
+            try:
+                self.drain_spool()
+                if waited >= self._audit_interval:
+                    waited = 0.0
+                    self.audit()
+            except (L3netError, OSError) as err:
+                log.warning("CNI upkeep: %s", err)
 
     def _sandboxes(self) -> Sandboxes:
         found: Sandboxes | None = getattr(self._local, "sandboxes", None)
@@ -124,11 +200,22 @@ class CniServer:
         return found
 
     def _setup(self, request: Request) -> Setup:
+        if request.brings_addresses:
+            return own_setup(request)
+        return node_setup(request, self._node())
+
+    def _ipam_setup(self, request: Request) -> Setup:
+        if has_ranges(request.conf):
+            return ipam_setup(request)
+        return node_ipam_setup(request, self._node())
+
+    def _node(self) -> NodeNetwork:
+        """What is known of the node; waits a little for the agent's first pass. Raises CniError 11."""
         if not self._known.wait(self._first_pass_wait) or self._network is None:
             raise CniError(
                 failure.TRY_AGAIN_LATER, "the agent has not finished its first pass", "see `l3net status`"
             )
-        return node_setup(request, self._network)
+        return self._network
 
     def _close_listener(self, thread: threading.Thread) -> None:
         with contextlib.suppress(OSError):
@@ -166,18 +253,24 @@ class CniServer:
         frame, netns = receive(connection)
         try:
             call = decode_call(frame)
-            answer = self.verbs.answer(call, netns)
+            verbs = self.ipam if call.for_ipam else self.verbs
+            answer = verbs.answer(call, netns)
+            self._deliver(connection, call, answer)
         finally:
             if netns is not None:
                 os.close(netns)
-        self._deliver(connection, answer)
 
-    @staticmethod
-    def _deliver(connection: socket.socket, answer: Answer) -> None:
-        connection.sendall(encode_answer(answer))
+    def _deliver(self, connection: socket.socket, call: Call, answer: Answer) -> None:
+        """Send the answer; an ADD whose client is gone has failed as far as the runtime knows: undo it."""
+        try:
+            connection.sendall(encode_answer(answer))
+        except OSError:
+            if answer.exit_code == 0:
+                (self.ipam if call.for_ipam else self.verbs).abandon(call)
+            raise
 
 
-def listen(path: Path, mode: int) -> socket.socket:
+def listen(path: Path) -> socket.socket:
     """A listening Unix socket in a 0700 directory; a dead one of a crash is replaced, a live one refused."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -189,7 +282,7 @@ def listen(path: Path, mode: int) -> socket.socket:
         else:
             raise NotRunningError(f"{path}: another process serves this socket; stop it first")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    before = os.umask(0o777 & ~mode)
+    before = os.umask(0o177)
     try:
         listener.bind(str(path))
     finally:

@@ -2,147 +2,68 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from l3net.cni import failure
+from l3net.cni.attach import Attachment, attachment, result_of
+from l3net.cni.bridgeconf import parse_resolv_conf
 from l3net.cni.check import problems
+from l3net.cni.extras import Extras
 from l3net.cni.failure import CniError, error_object
 from l3net.cni.frame import Answer, Call
-from l3net.cni.plan import (
-    BridgePort,
-    SandboxPlan,
-    alias_of,
-    assigned,
-    host_ifname,
-    host_routes,
-    interface_address,
-    mac_for,
-)
+from l3net.cni.plan import ALIAS_PREFIX, host_ifname, lease_of_alias
 from l3net.cni.request import Request, parse_request
-from l3net.cni.result import Interface, Result, decode_result, encode_result
+from l3net.cni.result import Result, decode_result, encode_result
 from l3net.cni.setup import Setup, asked_addresses, asked_mac, pod_of, sticky_owner
-from l3net.cni.versions import SUPPORTED, WHEN_ABSENT, version_object
+from l3net.cni.versions import version_object
 from l3net.errors import KernelError, L3netError
-from l3net.ipam.lease import (
-    AddressUnavailableError,
-    AlreadyLeasedError,
-    ExhaustedError,
-    Lease,
-    LeaseKey,
-    LeaseStore,
-    LeaseStoreError,
-    Wanted,
-)
+from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey, LeaseStore, Wanted
+from l3net.model import BridgePlan
+from l3net.naming import VETH_PREFIX
+from l3net.shell import cnirules, delegate, links
+from l3net.shell.bridge import KernelBridge
+from l3net.shell.cnianswer import error_version, printed, shape_version, translated
+from l3net.shell.conntrack import ConntrackFlush, forget
+from l3net.shell.keylocks import KeyLocks
 from l3net.shell.namespaces import check_sandbox
 from l3net.shell.reaper import Reaper
 from l3net.shell.sandbox import Sandboxes, Wired
 
 log = logging.getLogger(__name__)
 
-#: Seconds a call waits for another one of the same attachment.
-KEY_WAIT: Final = 30.0
-
-
-@dataclass(slots=True)
-class KeyLocks:
-    """One lock an attachment, so that a DEL that overtakes its ADD waits for it."""
-
-    _held: dict[LeaseKey, tuple[threading.Lock, int]] = field(default_factory=dict)
-    _guard: threading.Lock = field(default_factory=threading.Lock)
-
-    @contextmanager
-    def hold(self, key: LeaseKey) -> Iterator[None]:
-        with self._guard:
-            lock, users = self._held.get(key, (threading.Lock(), 0))
-            self._held[key] = (lock, users + 1)
-        try:
-            if not lock.acquire(timeout=KEY_WAIT):
-                raise CniError(
-                    failure.TRY_AGAIN_LATER, f"another call for {key.container_id} {key.ifname} is under way"
-                )
-            try:
-                yield
-            finally:
-                lock.release()
-        finally:
-            with self._guard:
-                lock, users = self._held[key]
-                if users == 1:
-                    del self._held[key]
-                else:
-                    self._held[key] = (lock, users - 1)
-
-
-def translated(error: BaseException) -> CniError:
-    """Any failure as the error object the runtime gets; what nobody foresaw is logged with its traceback."""
-    match error:
-        case CniError():
-            return error
-        case AlreadyLeasedError():
-            return CniError(failure.ALREADY_ATTACHED, str(error), "DEL the attachment first")
-        case AddressUnavailableError():
-            return CniError(failure.ADDRESS_UNAVAILABLE, str(error))
-        case ExhaustedError():
-            return CniError(failure.TRY_AGAIN_LATER, str(error))
-        case LeaseStoreError():
-            return CniError(failure.TRY_AGAIN_LATER if error.try_later else failure.IO_FAILURE, str(error))
-        case KernelError():
-            return CniError(failure.KERNEL_REFUSED, str(error))
-        case L3netError():
-            return CniError(failure.INTERNAL, str(error))
-        case MemoryError() | OSError():
-            return CniError(failure.TRY_AGAIN_LATER, f"{error.__class__.__name__}: {error}")
-    log.error("unexpected failure of a CNI call", exc_info=error)
-    return CniError(
-        failure.INTERNAL, f"unexpected failure: {error.__class__.__name__}", "see the agent's log"
-    )
-
-
-def shape_version(stdin: bytes) -> str:
-    """The version to answer a failed call in."""
-    try:
-        version = json.loads(stdin).get("cniVersion")
-    except (ValueError, AttributeError, RecursionError):
-        return WHEN_ABSENT
-    return version if version in SUPPORTED else WHEN_ABSENT
-
-
-def printed(value: object) -> bytes:
-    return json.dumps(value, indent=None, separators=(",", ":")).encode() + b"\n"
-
 
 class Verbs:
     """Carries out calls. Thread-safe; `sandboxes` gives each thread its own sockets.
 
-    `setup` decides what a call's configuration comes to (the agent's node, or the configuration's own).
+    `setup` decides what a call's configuration comes to, `store` where its leases are. With a `reaper` links
+    are deleted in batches and with a `flush` connections are forgotten in the background; without, at once.
     """
 
     def __init__(
         self,
-        leases: LeaseStore,
+        store: Callable[[Setup], LeaseStore],
         sandboxes: Callable[[], Sandboxes],
         setup: Callable[[Request], Setup],
         reaper: Reaper | None = None,
+        flush: ConntrackFlush | None = None,
     ) -> None:
-        self._leases = leases
+        self._store = store
         self._sandboxes = sandboxes
         self._setup = setup
         self._reaper = reaper
+        self._flush = flush
         self._keys = KeyLocks()
 
     def answer(self, call: Call, netns: int | None) -> Answer:
         """Carry out a call. Never raises: a failure is an answer too. `netns` is CNI_NETNS, open."""
-        version = WHEN_ABSENT
         try:
             if call.environment.get("CNI_COMMAND") == "VERSION":
                 return Answer(0, printed(version_object(shape_version(call.stdin))))
-            version = shape_version(call.stdin)
             request = parse_request(call.environment, call.stdin)
             found = self._carry_out(request, call, netns)
             return Answer(0, printed(found) if found is not None else b"")
@@ -150,30 +71,31 @@ class Verbs:
             failed = translated(err)
             log.warning(
                 "%s %s %s: code %d: %s",
-                call.environment.get("CNI_COMMAND", "?"),
+                call.environment.get("CNI_COMMAND", "?")[:8],
                 call.environment.get("CNI_CONTAINERID", "-")[:64],
                 call.environment.get("CNI_IFNAME", "-")[:15],
                 failed.code,
                 failed,
             )
-            return Answer(1, printed(error_object(failed, version)))
+            return Answer(1, printed(error_object(failed, error_version(call.stdin))))
 
     def _carry_out(self, request: Request, call: Call, netns: int | None) -> dict[str, Any] | None:
-        key = LeaseKey(request.network, request.container_id, request.ifname)
+        key = key_of(request)
         match request.command:
             case "ADD":
                 with self._keys.hold(key):
-                    return encode_result(
-                        self.add(request, key, self._sandbox(request, call, netns)), request.version
-                    )
+                    result = self.add(request, key, self._sandbox(request, call, netns))
+                return encode_result(merged(request, result), request.version)
             case "DEL":
                 with self._keys.hold(key):
                     self.delete(request, key)
             case "CHECK":
                 with self._keys.hold(key):
                     self.check(request, key, self._sandbox(request, call, netns))
-            case _:
-                raise CniError(failure.BAD_ENVIRONMENT, f"{request.command} is not carried out yet")
+            case "STATUS":
+                self.status(request)
+            case "GC":
+                self.collect(request)
         return None
 
     def _sandbox(self, request: Request, call: Call, netns: int | None) -> int:
@@ -190,9 +112,47 @@ class Verbs:
     # --- ADD ---------------------------------------------------------------------------------------------
 
     def add(self, request: Request, key: LeaseKey, netns: int) -> Result:
-        setup = self._setup(request)
-        sandboxes = self._sandboxes()
+        """Lease, wire, publish; what was done is undone if a later step fails. Raises L3netError."""
+        setup = self._with_dns(self._setup(request))
+        store, sandboxes, mac = self._store(setup), self._sandboxes(), asked_mac(request)
+        with ExitStack() as undo:
+            lease, routes = self._addresses(request, setup, store, key, undo)
+            wanted = attachment(setup, request, lease, mac, routes)
+            if setup.manage_bridge:
+                self._make_bridge(setup, lease)
+            wired = self._wire(sandboxes, wanted, netns)
+            undo.callback(sandboxes.unwire, wanted.plan.host_ifname)
+            if wanted.extras:
+                self._put_extras(store, key, wanted.extras, undo)
+            result = result_of(
+                wanted,
+                request.netns,
+                *((link.name, link.mac, link.mtu) for link in self._ends(sandboxes, setup, wired)),
+            )
+            undo.pop_all()
+        return result
+
+    def _addresses(
+        self, request: Request, setup: Setup, store: LeaseStore, key: LeaseKey, undo: ExitStack
+    ) -> tuple[Lease, Result | None]:
+        """The lease, durable before anything is wired, or what the delegate gave."""
         pod = pod_of(request)
+        if setup.delegate:
+            if self._reaper is not None:
+                self._reaper.flush()
+            if self._sandboxes().look_port(host_ifname(key)) is not None:
+                raise CniError(
+                    failure.ALREADY_ATTACHED, f"{key.container_id} {key.ifname} is attached already"
+                )
+            given = delegate.delegated_addresses(setup.delegate, request)
+            undo.callback(delegate.release, setup.delegate, request)
+            addresses = tuple(
+                LeasedAddress(entry.address.ip, entry.address.network.prefixlen, entry.gateway)
+                for entry in given.addresses
+            )
+            return Lease(key, 0, addresses, pod, request.netns, host_ifname(key)), given
+        if not setup.sets:
+            return Lease(key, 0, (), pod, request.netns, host_ifname(key)), None
         wanted = Wanted(
             key=key,
             sets=setup.sets,
@@ -203,42 +163,105 @@ class Verbs:
             cool_down=setup.cool_down,
             sticky_owner=sticky_owner(pod) if setup.sticky else "",
         )
-        mac = asked_mac(request)
-        with ExitStack() as undo:
-            lease = self._leases.assign(wanted)
-            undo.callback(self._leases.release, key, sequence=lease.sequence)
-            plan = plan_of(setup, lease, mac)
-            wired = self._wire(sandboxes, plan, netns)
-            undo.callback(sandboxes.unwire, plan.host_ifname)
-            result = result_of(setup, plan, lease, wired, request, sandboxes)
-            undo.pop_all()
-        return result
+        lease = store.assign(wanted)
+        undo.callback(store.release, key, sequence=lease.sequence)
+        return lease, None
 
-    def _wire(self, sandboxes: Sandboxes, plan: SandboxPlan, netns: int) -> Wired:
+    def _wire(self, sandboxes: Sandboxes, wanted: Attachment, netns: int) -> Wired:
         try:
-            return sandboxes.wire(plan, netns)
+            return sandboxes.wire(wanted.plan, netns)
         except CniError as err:
             # the name may belong to an attachment just deleted, whose link waits for its batch
             if err.code != failure.ALREADY_ATTACHED or self._reaper is None:
                 raise
             self._reaper.flush()
-            return sandboxes.wire(plan, netns)
+            return sandboxes.wire(wanted.plan, netns)
+
+    @staticmethod
+    def _put_extras(store: LeaseStore, key: LeaseKey, extras: Extras, undo: ExitStack) -> None:
+        store.keep_record(key, extras.encode())
+        undo.callback(store.drop_record, key)
+        cnirules.put(extras)
+        undo.callback(cnirules.delete, extras)
+
+    @staticmethod
+    def _make_bridge(setup: Setup, lease: Lease) -> None:
+        gateways = frozenset(
+            (leased.gateway, leased.prefix_length) for leased in lease.addresses if leased.gateway is not None
+        )
+        plan = BridgePlan(setup.bridge, "", setup.mtu, gateways if setup.is_gateway else frozenset())
+        bridge = KernelBridge()
+        try:
+            bridge.ensure(plan, force_address=setup.force_address, promiscuous=setup.promiscuous)
+        finally:
+            bridge.close()
+
+    @staticmethod
+    def _ends(sandboxes: Sandboxes, setup: Setup, wired: Wired) -> tuple[links.Link, links.Link, links.Link]:
+        return sandboxes.bridge_link(setup.bridge), wired.host, wired.pod
+
+    @staticmethod
+    def _with_dns(setup: Setup) -> Setup:
+        if not setup.resolv_conf:
+            return setup
+        try:
+            found = parse_resolv_conf(Path(setup.resolv_conf).read_text())
+        except OSError as err:
+            raise CniError(failure.INVALID_CONFIG, f"ipam.resolvConf: {setup.resolv_conf}: {err}") from None
+        return replace(setup, dns=found or setup.dns)
 
     # --- DEL ---------------------------------------------------------------------------------------------
 
     def delete(self, request: Request, key: LeaseKey) -> None:
-        """Idempotent. The port is stopped before the address is free for others."""
-        del request
-        self.remove(key)
+        """Idempotent; needs no namespace, no prevResult and no valid ranges. Raises L3netError."""
+        setup = self._lenient_setup(request)
+        refused = delegate.release(setup.delegate, request) if setup.delegate else None
+        self.remove(self._store(setup), key)
+        if refused is not None:
+            raise refused
 
-    def remove(self, key: LeaseKey) -> Lease | None:
-        """Take an attachment's link and lease away, whatever of them is there."""
-        sandboxes, name = self._sandboxes(), host_ifname(key)
+    def _lenient_setup(self, request: Request) -> Setup:
+        """The setup as far as it can be told: what is attached goes even if the configuration broke since."""
+        try:
+            return self._setup(request)
+        except L3netError:
+            return Setup(bridge="")
+
+    def remove(
+        self, store: LeaseStore, key: LeaseKey, *, sequence: int | None = None, event: str = "release"
+    ) -> Lease | None:
+        """Take an attachment's link, rules and lease away, whatever of them is there.
+
+        The port is stopped before its address is free for others. Raises L3netError.
+        """
+        if sequence is not None and ((current := store.find(key)) is None or current.sequence != sequence):
+            return None  # a newer attachment's by now
+        self._unwire(host_ifname(key))
+        if record := store.find_record(key):
+            cnirules.delete(Extras.decode(record))
+            store.drop_record(key)
+        lease = store.release(key, sequence=sequence, event=event)
+        if lease is not None:
+            addresses = [leased.address for leased in lease.addresses]
+            if self._flush is not None:
+                self._flush.add(addresses)
+            else:
+                self._forget_now(addresses)
+        return lease
+
+    @staticmethod
+    def _forget_now(addresses: list[Any]) -> None:
+        try:
+            forget(addresses)
+        except KernelError as err:  # no conntrack in this kernel: nothing to forget
+            log.debug("%s", err)
+
+    def _unwire(self, name: str) -> None:
+        sandboxes = self._sandboxes()
         if self._reaper is not None:
             self._reaper.doom(sandboxes.host, name)
         else:
             sandboxes.unwire(name)
-        return self._leases.release(key)
 
     # --- CHECK -------------------------------------------------------------------------------------------
 
@@ -249,45 +272,151 @@ class Verbs:
                 failure.INVALID_CONFIG, "CHECK needs prevResult", "the runtime must pass ADD's result"
             )
         previous = decode_result(request.previous)
-        lease = self._leases.find(key)
+        setup = self._setup(request)
+        store, sandboxes = self._store(setup), self._sandboxes()
+        given: Result | None = None
+        if setup.delegate:
+            delegate.execute(setup.delegate, request)
+            given = previous
+            addresses = tuple(
+                LeasedAddress(entry.address.ip, entry.address.network.prefixlen, entry.gateway)
+                for entry in previous.addresses
+                if entry.interface is None or previous.interfaces[entry.interface].name == key.ifname
+            )
+            lease: Lease | None = Lease(key, 0, addresses)
+        else:
+            lease = store.find(key) if setup.sets else Lease(key, 0, ())
         if lease is None:
             raise CniError(failure.UNKNOWN_CONTAINER, f"no lease for {key.container_id} {key.ifname}")
-        plan = plan_of(self._setup(request), lease, "")
-        sandboxes = self._sandboxes()
-        found = problems(
-            plan, previous, sandboxes.look_port(plan.host_ifname), sandboxes.look(netns, key.ifname)
-        )
+        wanted = attachment(setup, request, lease, "", given)
+        name = wanted.plan.host_ifname
+        found = problems(wanted.plan, previous, sandboxes.look_port(name), sandboxes.look(netns, key.ifname))
+        if record := store.find_record(key):
+            found += [f"rule {rule} is missing" for rule in cnirules.missing(Extras.decode(record))]
         if found:
             raise CniError(failure.NOT_AS_ADDED, "; ".join(found))
 
+    # --- STATUS ------------------------------------------------------------------------------------------
 
-def plan_of(setup: Setup, lease: Lease, mac: str) -> SandboxPlan:
-    """The sandbox a lease leads to under a setup."""
-    routes = (host_routes(lease.addresses) if setup.host_routes else ()) + setup.routes
-    return SandboxPlan(
-        key=lease.key,
-        host_ifname=host_ifname(lease.key),
-        mac=mac or mac_for(leased.address for leased in lease.addresses),
-        mtu=setup.mtu,
-        addresses=tuple(interface_address(leased) for leased in lease.addresses),
-        routes=routes,
-        port=BridgePort(setup.bridge, setup.isolated, setup.hairpin),
-        alias=alias_of(lease),
-        enabled=setup.enabled,
+    def status(self, request: Request) -> None:
+        """Whether ADD would work now. Raises CniError 50, or 51 when running pods suffer too."""
+        setup = self._available(request)
+        if setup.delegate:
+            delegate.forward(setup.delegate, request)
+        if not setup.manage_bridge:
+            bridge = links.get_link(self._sandboxes().host, setup.bridge)
+            if bridge is None or not bridge.up:
+                raise CniError(
+                    failure.LIMITED_CONNECTIVITY,
+                    f"bridge {setup.bridge} is missing or down",
+                    "the agent mends it",
+                )
+        self._has_room(request, setup)
+
+    def _available(self, request: Request) -> Setup:
+        try:
+            return self._setup(request)
+        except CniError as err:
+            if err.code == failure.TRY_AGAIN_LATER:
+                raise CniError(failure.NOT_AVAILABLE, err.message, err.details) from None
+            raise
+
+    def _has_room(self, request: Request, setup: Setup) -> None:
+        for each in setup.sets:
+            usage = self._store(setup).usage(request.network, (each,))
+            if usage.leased + usage.cooling >= each.size:
+                raise CniError(
+                    failure.NOT_AVAILABLE,
+                    f"no address free in {each}: {usage.leased} leased, {usage.cooling} in cool-down",
+                )
+
+    # --- GC ----------------------------------------------------------------------------------------------
+
+    def collect(self, request: Request) -> None:
+        """Free everything of this network that is not listed; goes on past failures and raises the first."""
+        valid = valid_attachments(request.conf)
+        if valid is None:
+            return
+        setup = self._lenient_setup(request)
+        store = self._store(setup)
+        leases = {lease.key: lease.sequence for lease in store.leases(request.network)}
+        doomed = set(leases) | {key for key, _ in store.records(request.network)}
+        doomed |= self._attached(request.network)
+        failed: list[Exception] = []
+        for key in sorted(doomed):
+            if (key.container_id, key.ifname) in valid:
+                continue
+            try:
+                with self._keys.hold(key, 1.0):
+                    if key in leases or store.find(key) is None:
+                        self.remove(store, key, sequence=leases.get(key), event="gc")
+            except L3netError as err:
+                failed.append(err)
+        if setup.delegate:
+            try:
+                delegate.forward(setup.delegate, request)
+            except L3netError as err:
+                failed.append(err)
+        if failed:
+            raise failed[0]
+
+    def _attached(self, network: str) -> set[LeaseKey]:
+        """Attachments of a network as the host ends' aliases tell: also those whose lease is gone."""
+        found = set()
+        for link in links.all_links(self._sandboxes().host):
+            if link.name.startswith(VETH_PREFIX) and link.alias.startswith(ALIAS_PREFIX):
+                lease = lease_of_alias(link.alias, link.name)
+                if lease is not None and lease.key.network == network:
+                    found.add(lease.key)
+        return found
+
+    def abandon(self, call: Call) -> None:
+        """Undo an ADD whose answer nobody took. Never raises."""
+        try:
+            request = parse_request(call.environment, call.stdin)
+            if request.command == "ADD":
+                with self._keys.hold(key_of(request)):
+                    self.delete(request, key_of(request))
+        except Exception as err:
+            log.warning("undo of an abandoned ADD: %s", translated(err))
+
+
+def key_of(request: Request) -> LeaseKey:
+    return LeaseKey(request.network, request.container_id, request.ifname)
+
+
+def valid_attachments(conf: Mapping[str, Any]) -> frozenset[tuple[str, str]] | None:
+    """The attachments GC must keep; None if absent. libcni sends them under two names. Raises CniError 7."""
+    found = conf.get("cni.dev/valid-attachments", conf.get("cni.dev/attachments"))
+    if found is None:
+        return None
+    if not isinstance(found, list) or not all(isinstance(each, Mapping) for each in found):
+        raise CniError(failure.INVALID_CONFIG, "cni.dev/valid-attachments is not a list of objects")
+    kept = set()
+    for each in found:
+        container, ifname = each.get("containerID"), each.get("ifname")
+        if not isinstance(container, str) or not isinstance(ifname, str) or not container or not ifname:
+            # one that cannot be read might be any: better to free nothing than a live address
+            raise CniError(
+                failure.INVALID_CONFIG, "cni.dev/valid-attachments: containerID or ifname is missing"
+            )
+        kept.add((container, ifname))
+    return frozenset(kept)
+
+
+def merged(request: Request, result: Result) -> Result:
+    """Our result on top of an earlier plugin's in the chain, indices shifted."""
+    if request.previous is None:
+        return result
+    earlier = decode_result(request.previous)
+    shift = len(earlier.interfaces)
+    ours = tuple(
+        replace(entry, interface=entry.interface + shift if entry.interface is not None else None)
+        for entry in result.addresses
     )
-
-
-def result_of(
-    setup: Setup, plan: SandboxPlan, lease: Lease, wired: Wired, request: Request, sandboxes: Sandboxes
-) -> Result:
-    bridge = sandboxes.bridge_link(setup.bridge)
     return Result(
-        interfaces=(
-            Interface(bridge.name, bridge.mac, mtu=bridge.mtu),
-            Interface(plan.host_ifname, wired.host.mac, mtu=wired.host.mtu),
-            Interface(plan.key.ifname, wired.pod.mac, request.netns, wired.pod.mtu),
-        ),
-        addresses=assigned(lease, 2),
-        routes=plan.routes,
-        dns=setup.dns,
+        earlier.interfaces + result.interfaces,
+        earlier.addresses + ours,
+        earlier.routes + result.routes,
+        result.dns or earlier.dns,
     )

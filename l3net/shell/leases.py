@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lease(
   network TEXT, address BLOB, prefix_length INTEGER, gateway BLOB, range TEXT, position INTEGER,
   container TEXT, ifname TEXT, sequence INTEGER, netns TEXT, host_ifname TEXT,
-  pod_namespace TEXT, pod_name TEXT, pod_uid TEXT, assigned_at REAL, boot_id TEXT,
+  pod_namespace TEXT, pod_name TEXT, pod_uid TEXT, assigned_at REAL, assigned_clock REAL, boot_id TEXT,
   cool_down REAL, sticky_owner TEXT, sticky_hold REAL,
   PRIMARY KEY(network, address)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS lease_by_key ON lease(network, container, ifname, position);
@@ -54,6 +54,9 @@ CREATE INDEX IF NOT EXISTS idle_by_age ON idle(network, range, freed);
 CREATE INDEX IF NOT EXISTS idle_by_owner ON idle(network, sticky_owner) WHERE sticky_owner <> '';
 CREATE TABLE IF NOT EXISTS cursor(
   network TEXT, range TEXT, next BLOB, PRIMARY KEY(network, range)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS extra(
+  network TEXT, container TEXT, ifname TEXT, record TEXT,
+  PRIMARY KEY(network, container, ifname)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS history(
   id INTEGER PRIMARY KEY, at REAL, event TEXT, network TEXT, address BLOB, container TEXT, ifname TEXT,
   pod_namespace TEXT, pod_name TEXT, pod_uid TEXT, sequence INTEGER);
@@ -61,7 +64,7 @@ CREATE INDEX IF NOT EXISTS history_by_address ON history(address, id);
 """
 _LEASE_COLUMNS = (
     "network, container, ifname, sequence, address, prefix_length, gateway, pod_namespace, pod_name, pod_uid,"
-    " netns, host_ifname, assigned_at, boot_id"
+    " netns, host_ifname, assigned_at, assigned_clock, boot_id"
 )
 
 T = TypeVar("T")
@@ -158,6 +161,38 @@ class SqliteLeases:
 
         return self._read(count)
 
+    def keep_record(self, key: LeaseKey, record: str) -> None:
+        """Keep what must be undone beside the addresses, before it is done."""
+        values = (key.network, key.container_id, key.ifname, record)
+        self._transact(lambda db: db.execute("INSERT OR REPLACE INTO extra VALUES(?,?,?,?)", values).close())
+
+    def find_record(self, key: LeaseKey) -> str | None:
+        values = (key.network, key.container_id, key.ifname)
+        row = self._read(
+            lambda db: db.execute(
+                "SELECT record FROM extra WHERE network=? AND container=? AND ifname=?", values
+            ).fetchone()
+        )
+        return str(row[0]) if row else None
+
+    def drop_record(self, key: LeaseKey) -> None:
+        values = (key.network, key.container_id, key.ifname)
+        self._transact(
+            lambda db: db.execute(
+                "DELETE FROM extra WHERE network=? AND container=? AND ifname=?", values
+            ).close()
+        )
+
+    def records(self, network: str | None = None) -> Sequence[tuple[LeaseKey, str]]:
+        """Every record kept, of one network or all."""
+        rows = self._read(
+            lambda db: db.execute(
+                "SELECT network, container, ifname, record FROM extra WHERE ? IS NULL OR network=?",
+                (network, network),
+            ).fetchall()
+        )
+        return [(LeaseKey(*row[:3]), row[3]) for row in rows]
+
     # --- for people and the audit ------------------------------------------------------------------------
 
     def holder(self, address: Address) -> Sequence[Lease]:
@@ -171,12 +206,12 @@ class SqliteLeases:
 
     def history(self, address: Address | None = None, limit: int = 100) -> Sequence[HistoryEntry]:
         """The newest assignments and releases first."""
-        where, values = ("WHERE address=?", (address.packed,)) if address else ("", ())
+        packed = address.packed if address else None
         rows = self._read(
             lambda db: db.execute(
                 "SELECT at, event, address, network, container, ifname, pod_namespace, pod_name, pod_uid, "
-                f"sequence FROM history {where} ORDER BY id DESC LIMIT ?",
-                (*values, limit),
+                "sequence FROM history WHERE ? IS NULL OR address=? ORDER BY id DESC LIMIT ?",
+                (packed, packed, limit),
             ).fetchall()
         )
         return [
@@ -192,6 +227,17 @@ class SqliteLeases:
             if lease.boot_id != self._boot
             and self.release(lease.key, sequence=lease.sequence, event="reboot")
         ]
+
+    def settle_boot(self) -> list[Lease]:
+        """As `release_other_boots`, at the first call after a boot only; cheap afterwards."""
+        row = self._read(lambda db: db.execute("SELECT value FROM meta WHERE key='boot'").fetchone())
+        if row is not None and row[0] == self._boot:
+            return []
+        released = self.release_other_boots()
+        self._transact(
+            lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES('boot', ?)", (self._boot,)).close()
+        )
+        return released
 
     def adopt(self, lease: Lease, *, cool_down: float = 60.0) -> bool:
         """Record a lease found elsewhere (another store, the kernel). False if an address is taken."""
@@ -405,10 +451,10 @@ class SqliteLeases:
         self, db: sqlite3.Connection, wanted: Wanted, chosen: Sequence[tuple[LeasedAddress, str]], event: str
     ) -> Lease:
         sequence = self._next(db)
-        at, key, pod = time.time(), wanted.key, wanted.pod
+        at, clock, key, pod = time.time(), self._clock(), wanted.key, wanted.pod
         for position, (leased, range_key) in enumerate(chosen):
             db.execute(
-                "INSERT INTO lease VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO lease VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     key.network,
                     leased.address.packed,
@@ -425,6 +471,7 @@ class SqliteLeases:
                     pod.name,
                     pod.uid,
                     at,
+                    clock,
                     self._boot,
                     wanted.cool_down,
                     wanted.sticky_owner,
@@ -440,6 +487,7 @@ class SqliteLeases:
             netns=wanted.netns,
             host_ifname=wanted.host_ifname,
             assigned_at=at,
+            assigned_clock=clock,
             boot_id=self._boot,
         )
 
@@ -535,17 +583,7 @@ def _group(rows: Sequence[tuple[Any, ...]]) -> list[Lease]:
         key = LeaseKey(row[0], row[1], row[2])
         leased = LeasedAddress(unpack(row[4]), row[5], unpack(row[6]) if row[6] else None)
         if leases and leases[-1].key == key:
-            last = leases[-1]
-            leases[-1] = Lease(
-                key,
-                last.sequence,
-                (*last.addresses, leased),
-                last.pod,
-                last.netns,
-                last.host_ifname,
-                last.assigned_at,
-                last.boot_id,
-            )
+            leases[-1] = replace(leases[-1], addresses=(*leases[-1].addresses, leased))
         else:
-            leases.append(Lease(key, row[3], (leased,), Pod(*row[7:10]), row[10], row[11], row[12], row[13]))
+            leases.append(Lease(key, row[3], (leased,), Pod(*row[7:10]), *row[10:15]))
     return leases

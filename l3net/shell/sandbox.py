@@ -50,6 +50,11 @@ class Sandboxes:
             outer = links.get_link(self.host, plan.host_ifname)
             if outer is None:
                 raise KernelError(f"{plan.host_ifname} vanished", errno.ENODEV)
+            if plan.bandwidth.ingress_rate:
+                limit = links.limit_rate(
+                    outer.index, plan.bandwidth.ingress_rate, plan.bandwidth.ingress_burst
+                )
+                self.host.request(limit, f"limit the rate of {plan.host_ifname}")
             return Wired(outer, inner)
         except BaseException as err:
             self.unwire(plan.host_ifname)
@@ -163,6 +168,9 @@ class Sandboxes:
             batch += [
                 (f"add route {each.prefix}", links.put_route(found.index, each)) for each in plan.routes
             ]
+        if plan.bandwidth.egress_rate:
+            limit = links.limit_rate(found.index, plan.bandwidth.egress_rate, plan.bandwidth.egress_burst)
+            batch.append((f"limit the rate of {plan.key.ifname}", limit))
         codes = pod.transact([request for _, request in batch])
         if any(codes) and any(address.version == 6 for address in plan.addresses):
             codes = self._with_ipv6(pod, plan, netns, batch, codes)

@@ -1,0 +1,100 @@
+"""The plugins without an agent: one process a call. Light imports only, for a container waits for them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import syslog
+from pathlib import Path
+
+from l3net.cni import failure
+from l3net.cni.bridgeconf import ipam_setup, own_setup
+from l3net.cni.failure import CniError, error_object
+from l3net.cni.frame import IPAM_PLUGIN, PLUGIN_NAME, Answer, Call
+from l3net.cni.request import MAX_STDIN
+from l3net.cni.setup import Setup
+from l3net.naming import LEASE_DB, STATE_DIR
+from l3net.shell.cniverbs import Verbs
+from l3net.shell.ipamverbs import IpamVerbs
+from l3net.shell.leases import SqliteLeases
+from l3net.shell.namespaces import open_own
+from l3net.shell.netlink import Netlink
+from l3net.shell.sandbox import Sandboxes
+
+
+class _Syslog(logging.Handler):
+    """libcni drops a failed plugin's standard error, so what is to be kept goes to the system's log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        syslog.syslog(syslog.LOG_WARNING, self.format(record).replace("\n", " "))
+
+
+class _Stores:
+    """The lease store of each data directory, opened when first needed."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, SqliteLeases] = {}
+
+    def __call__(self, setup: Setup) -> SqliteLeases:
+        directory = Path(setup.store or os.environ.get("L3NET_CNI_STATE", f"{STATE_DIR}/cni"))
+        if directory not in self._open:
+            store = self._open[directory] = SqliteLeases(directory / LEASE_DB)
+            store.settle_boot()
+        return self._open[directory]
+
+
+def standalone(call: Call, netns: int | None) -> Answer:
+    """Carry out one call in this process. Never raises."""
+    host: list[Sandboxes] = []
+
+    def sandboxes() -> Sandboxes:
+        if not host:
+            host.append(Sandboxes(Netlink(), open_own()))
+        return host[0]
+
+    if call.for_ipam:
+        return IpamVerbs(_Stores(), sandboxes, ipam_setup).answer(call, netns)
+    return Verbs(_Stores(), sandboxes, own_setup).answer(call, netns)
+
+
+def run() -> int:
+    """The program: environment and standard input in, the answer out."""
+    wanted = ("CNI_", "TRACE")
+    environment = {key: value for key, value in os.environ.items() if key.startswith(wanted)}
+    environment[PLUGIN_NAME] = os.environ.get(PLUGIN_NAME, Path(sys.argv[0]).name)
+    if not environment.get("CNI_COMMAND"):
+        print(f"{environment[PLUGIN_NAME]}: CNI plugin of l3net, CNI 0.1.0 to 1.1.0", file=sys.stderr)  # noqa: T201
+        return 0
+    logging.getLogger().addHandler(_Syslog())
+    syslog.openlog(IPAM_PLUGIN if environment[PLUGIN_NAME] == IPAM_PLUGIN else "l3net-cni")
+    stdin = sys.stdin.buffer.read(MAX_STDIN + 1)
+    netns, code = None, 0
+    if path := environment.get("CNI_NETNS"):
+        try:
+            netns = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as err:
+            code = err.errno or 0
+    answer = standalone(Call(environment, stdin, code), netns)
+    sys.stdout.buffer.write(answer.stdout)
+    sys.stdout.buffer.flush()
+    return answer.exit_code
+
+
+def main() -> None:
+    """As `run`; whatever happens, the runtime gets one JSON object and an exit code."""
+    try:
+        code = run()
+    except BaseException as err:
+        failed = CniError(failure.INTERNAL, f"unexpected failure: {err.__class__.__name__}")
+        with contextlib.suppress(Exception):
+            print(json.dumps(error_object(failed, "1.0.0")))  # noqa: T201
+            sys.stdout.flush()
+        code = 1
+    os._exit(code)  # nothing to clean up that the kernel does not
+
+
+if __name__ == "__main__":
+    main()

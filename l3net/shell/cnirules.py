@@ -1,0 +1,72 @@
+"""Puts and deletes the nftables elements of attachments (table `l3net_cni`), by the nft command."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from typing import Final
+
+from l3net.cni import failure
+from l3net.cni.extras import TABLE, Extras, delete_commands, put_script
+from l3net.cni.failure import CniError
+from l3net.errors import KernelError
+from l3net.shell.namespaces import write_sysctl
+from l3net.shell.nft import find_nft
+
+log = logging.getLogger(__name__)
+
+PATIENCE: Final = 20.0
+
+
+def _nft(script: str) -> str:
+    """Run a script as one transaction in the calling thread's namespace; nft's complaint, '' if none."""
+    try:
+        done = subprocess.run(
+            [find_nft(), "-f", "-"],
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            env={"PATH": os.defpath},
+        )
+    except (OSError, subprocess.TimeoutExpired) as err:
+        return f"nft: {err}"
+    return done.stderr.strip() if done.returncode else ""
+
+
+def put(extras: Extras) -> None:
+    """Publish ports, masquerade, pin. All of it or nothing. Raises CniError."""
+    if complaint := _nft(put_script(extras)):
+        if "File exists" in complaint and extras.ports:
+            ports = ", ".join(f"{each.host_port}/{each.protocol}" for each in extras.ports)
+            raise CniError(failure.INVALID_CONFIG, f"a host port of {ports} is published by another pod")
+        raise CniError(failure.KERNEL_REFUSED, "nftables refused the rules", complaint.splitlines()[0])
+    if extras.ports:  # so that 127.0.0.1:port of the host works too
+        write_sysctl(f"net/ipv4/conf/{extras.bridge}/route_localnet", "1")
+
+
+def delete(extras: Extras) -> None:
+    """Take an attachment's elements away; what is gone already is success. Raises KernelError."""
+    commands = delete_commands(extras)
+    if not commands or not _nft("\n".join(commands) + "\n"):
+        return
+    for command in commands:
+        complaint = _nft(command + "\n")
+        if complaint and "No such file" not in complaint and "not found" not in complaint:
+            raise KernelError(f"nft {command}: {complaint.splitlines()[0]}", 5)
+
+
+def missing(extras: Extras) -> list[str]:
+    """The elements of an attachment that are not there, for CHECK."""
+    commands = [command.replace("delete element", "get element", 1) for command in delete_commands(extras)]
+    if not commands or not _nft("\n".join(commands) + "\n"):
+        return []
+    return [command.removeprefix("get element ") for command in commands if _nft(command + "\n")]
+
+
+def remove_tables() -> None:
+    """Take the tables away as a whole, for uninstall."""
+    for family in ("inet", "bridge"):
+        _nft(f"delete table {family} {TABLE}\n")
