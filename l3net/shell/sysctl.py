@@ -46,6 +46,12 @@ def enable_forwarding() -> list[KernelError]:
         _try(failed, "ipv6/conf/all/forwarding", "1")
     # A pod's packet to its neighbour leaves by the bridge it came in on: that is no reason for a redirect.
     _try(failed, "ipv4/conf/all/send_redirects", "0")
+    # With br_netfilter (1 in every new namespace where it is loaded) a pod's packet to a service would be
+    # translated on the bridge and then bridged to the endpoint, which an isolated port refuses. Pods' packets
+    # pass the node's IP layer anyway.
+    for family in ("ip", "ip6"):
+        if (_ROOT / f"bridge/bridge-nf-call-{family}tables").exists():
+            _try(failed, f"bridge/bridge-nf-call-{family}tables", "0")
     return failed
 
 
