@@ -40,7 +40,14 @@ class Rejected:
         return f"{self.where}: {self.field + ': ' if self.field else ''}{self.why}"
 
 
-DatastoreEvent: TypeAlias = Changed | InSync | Rejected
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What was rejected is so no longer."""
+
+    rejected: Rejected
+
+
+DatastoreEvent: TypeAlias = Changed | InSync | Rejected | Mended
 
 
 class Datastore(Protocol):

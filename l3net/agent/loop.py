@@ -28,7 +28,7 @@ from l3net.firewall.plan import plan as firewall_plan
 from l3net.firewall.ruleset import ruleset
 from l3net.model import Address, BgpConfiguration, BridgePlan, ClusterState, Kind, NextHop, Prefix, Route
 from l3net.naming import BRIDGE, CNI_SOCKET, METRIC_BGP, RTPROT_L3NET, VETH_PREFIX
-from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Rejected
+from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Mended, Rejected
 from l3net.services.servers import virtual_servers
 from l3net.services.verdicts import ServiceVerdict, advertised, announced
 from l3net.shell import sysctl
@@ -84,7 +84,7 @@ class Agent:
         self.state = ClusterState()
         self.in_sync = False
         self.passes = 0
-        self.rejected: dict[str, Rejected] = {}
+        self.rejected: set[Rejected] = set()
         self.verdicts: tuple[ServiceVerdict, ...] = ()
         self.rib = LocRib(self._judge)
         self.kernel = KernelSide(KernelRoutes(), KernelBridge(), NftTable())
@@ -130,7 +130,9 @@ class Agent:
                 self.mark(Dirty.ALL)
             case Rejected():
                 log.error("%s", event)
-                self.rejected[event.where] = event
+                self.rejected.add(event)
+            case Mended(rejected=rejected):
+                self.rejected.discard(rejected)
             case Changed():
                 self._take(event)
                 self.mark(Dirty.STATE)

@@ -91,7 +91,7 @@ def _routes(agent: Agent) -> list[dict[str, Any]]:
 
 
 def _problems(agent: Agent) -> list[str]:
-    problems = [str(rejected) for rejected in agent.rejected.values()]
+    problems = sorted(str(rejected) for rejected in agent.rejected)
     problems += [str(refusal) for refusal in agent.sessions.refusals]
     problems += [f"{part}: {text}" for part, text in agent.kernel.problems.items()]
     if agent.in_sync and agent.node_name not in agent.state.nodes:

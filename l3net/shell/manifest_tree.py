@@ -12,7 +12,7 @@ from typing import TypeAlias
 from l3net.errors import ManifestError
 from l3net.kube.translate import identify, translate
 from l3net.model import Fact, Kind, ObjectName
-from l3net.ports import Changed, DatastoreEvent, Rejected
+from l3net.ports import Changed, DatastoreEvent, Mended, Rejected
 from l3net.shell.documents import (
     Document,
     DocumentError,
@@ -114,6 +114,20 @@ class ManifestTree:
 
         What a broken file or object said last stays in force, as does everything while the directory is away.
         """
+        before = self._standing()
+        events = self._look(names, everything=everything, busy=busy)
+        mended = before - self._standing()
+        return [*(Mended(each) for each in sorted(mended, key=str)), *events]
+
+    def _standing(self) -> set[Rejected]:
+        """Everything rejected as of now."""
+        found = {rejected for file in self._files.values() for rejected in file.rejected}
+        found.update(*self._duplicates.values())
+        return found | ({self._gone} if self._gone else set())
+
+    def _look(
+        self, names: Collection[str], *, everything: bool, busy: Collection[str]
+    ) -> list[DatastoreEvent]:
         try:
             present = self._present() if everything else {name: self._stamp(name) for name in names}
         except OSError as err:
