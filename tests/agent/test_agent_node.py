@@ -14,6 +14,7 @@ from node_rig import CONFIGURATION, FRR, NODE, TOR4, TOR6, Rig, peer
 pytestmark = pytest.mark.netns
 
 LEARNED = {"192.168.7.0/24", "fd77::/64"}
+ADDRESSES = ("10.90.0.2", "fd90::2")
 BLOCKS = {"10.244.1.0/24", "fd00:10:244:1::/120"}
 
 
@@ -189,17 +190,25 @@ def test_md5_from_a_secret_which_is_seen_nowhere(rig: Rig) -> None:
     )
 
 
-def test_gtsm_holds_off_a_peer_that_is_not_adjacent(rig: Rig) -> None:
-    """RFC 5082: with gtsm on our side only, FRR's packets of TTL 1 are dropped; with both it works."""
-    rig.start_tor()
-    rig.declare("node.yaml", NODE, CONFIGURATION, peer("tor4", "10.90.0.2", gtsm=True))
+@pytest.mark.parametrize("far_side_too", [True, False])
+def test_gtsm(rig: Rig, far_side_too: bool) -> None:
+    """RFC 5082: it comes up when both sides send with TTL 255, and a peer that does not is held off."""
+    ours = "\n".join(
+        line + (f"\n neighbor {line.split()[1]} ttl-security hops 1" if "remote-as" in line else "")
+        for line in FRR.splitlines()
+    )
+    rig.start_tor(ours if far_side_too else FRR)
+    rig.declare(
+        "node.yaml", NODE, CONFIGURATION, *(peer(f"p{n}", a, gtsm=True) for n, a in enumerate(ADDRESSES))
+    )
     rig.start_speaker()
     rig.start_agent()
-    rig.until(lambda: rig.peers().get("10.90.0.2"), "the peer")
-    time.sleep(4)
-    assert rig.peers()["10.90.0.2"]["state"] == "down"
-    rig.vtysh("conf t", "router bgp 65002", "neighbor 10.90.0.1 ttl-security hops 1")
-    rig.established("10.90.0.2")
+    if far_side_too:
+        rig.established(*ADDRESSES)
+        return
+    rig.until(lambda: len(rig.peers()) == 2, "the peers")
+    time.sleep(5)
+    assert {row["state"] for row in rig.peers().values()} == {"down"}
 
 
 def test_a_second_agent_refuses_and_names_the_first(rig: Rig) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from l3net.errors import ConfigError
 from l3net.model import IpPool, Kind, Namespace, ObjectName
-from l3net.ports import Changed, DatastoreEvent, InSync, Rejected
+from l3net.ports import Changed, DatastoreEvent, InSync, Mended, Rejected
 from l3net.shell import directory_watch
 from l3net.shell.manifests import DirectoryDatastore
 
@@ -134,11 +134,13 @@ def test_a_bad_object_keeps_its_last_good_version(tmp_path: Path) -> None:
         assert str(getattr(event.fact, "cidr", "")) == "10.4.0.0/16"
         # Put right, then wrong again: said again.
         put(file, pool("a", "10.9.0.0/16") + "\n---\n" + pool("b", "10.4.0.0/16"))
+        assert await heard.next() == Mended(rejected)
         assert isinstance(await heard.next(), Changed)
         put(file, pool("a", "10.9.0.1/16") + "\n---\n" + pool("b", "10.4.0.0/16"))
         assert await heard.next() == rejected
         # Gone with its document, although it was wrong last.
         put(file, pool("b", "10.4.0.0/16"))
+        assert await heard.next() == Mended(rejected)
         assert await heard.next() == Changed(Kind.IP_POOL, ObjectName("", "a"), None)
 
     follow(tmp_path, story)
@@ -161,8 +163,11 @@ def test_a_broken_file_takes_nothing_away(tmp_path: Path, text: str, said: str) 
     async def story(heard: Heard) -> None:
         await heard.first()
         put(tmp_path / "a.yaml", text)
-        assert str(await heard.next()).startswith(f"{tmp_path}/a.yaml{said}")
+        rejected = await heard.next()
+        assert isinstance(rejected, Rejected)
+        assert str(rejected).startswith(f"{tmp_path}/a.yaml{said}")
         put(tmp_path / "a.yaml", namespace("one"))
+        assert await heard.next() == Mended(rejected)
         assert await heard.next() == gone("two")
 
     follow(tmp_path, story)
@@ -179,7 +184,9 @@ def test_the_first_file_by_name_wins(tmp_path: Path) -> None:
             f"{tmp_path}/b.yaml:1: metadata.name: "
             f"Namespace one is already in {tmp_path}/a.yaml:1, which holds"
         )
+        assert isinstance(rejected, Rejected)
         (tmp_path / "a.yaml").unlink()
+        assert await heard.next() == Mended(rejected)
         assert await heard.next() == changed("one", v="b")
         put(tmp_path / "a.yaml", namespace("one", v="a2"))
         assert await heard.next() == changed("one", v="a2")
@@ -237,6 +244,7 @@ def test_the_directory_replaced(tmp_path: Path) -> None:
         assert isinstance(rejected, Rejected)
         assert "the last state stays in force" in rejected.why
         other.rename(place)
+        assert await heard.next() == Mended(rejected)
         assert await heard.next() == gone("one")
         assert await heard.next() == changed("two")
         put(place / "a.yaml", namespace("two", a="b"))  # and it is the new one that is followed
