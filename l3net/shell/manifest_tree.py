@@ -74,7 +74,7 @@ def interpret(path: str, content: bytes) -> Reading:
         kind, name, fact = found
         first = claims.setdefault((kind, name), Claim(fact, where))
         if first.where != where:
-            rejected.append(_duplicate(kind, name, where, first.where))
+            rejected.append(duplicate(kind, name, where, first.where))
     return Reading(claims, tuple(rejected), frozenset(broken), tuple(unread))
 
 
@@ -85,7 +85,8 @@ def _identity(document: Document) -> Key | None:
         return None
 
 
-def _duplicate(kind: Kind, name: ObjectName, where: str, first: str) -> Rejected:
+def duplicate(kind: Kind, name: ObjectName, where: str, first: str) -> Rejected:
+    """The second of two that state one object, which is not used."""
     return Rejected(where, "metadata.name", f"{kind.value} {name} is already in {first}, which holds")
 
 
@@ -215,7 +216,7 @@ class ManifestTree:
                 yield Changed(kind, name, None)
             return
         first, *others = sorted(claims)
-        duplicates = frozenset(_duplicate(*key, claims[other].where, claims[first].where) for other in others)
+        duplicates = frozenset(duplicate(*key, claims[other].where, claims[first].where) for other in others)
         new = duplicates - self._duplicates.get(key, frozenset())
         self._duplicates[key] = duplicates
         if not duplicates:

@@ -1,0 +1,81 @@
+"""`l3net validate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from l3net.cli.output import output_option, print_value
+from l3net.errors import ConfigError
+from l3net.ports import Rejected
+from l3net.shell.documents import MAX_BYTES, DocumentError, is_manifest, read_bytes
+from l3net.shell.manifest_tree import Claim, Key, Reading, duplicate, interpret
+
+
+@click.command(short_help="Check manifests without applying them.")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@output_option
+@click.pass_context
+def validate(context: click.Context, paths: tuple[Path, ...], output: str) -> None:
+    """Check manifests as the agent would, one line for each that is wrong: file, field and why.
+
+    A PATH is a file, a directory (its *.yaml, *.yml and *.json, not those of directories below) or - for
+    standard input. Exits with 2 when anything is wrong.
+    """
+    readings = {str(path): _read(path) for path in _files(paths)}
+    claims: dict[Key, Claim] = {}
+    rejected: list[Rejected] = []
+    for reading in readings.values():
+        rejected += reading.rejected
+        for (kind, name), claim in reading.claims.items():
+            first = claims.setdefault((kind, name), claim)
+            if first is not claim:
+                rejected.append(duplicate(kind, name, claim.where, first.where))
+    unread = [where for reading in readings.values() for where in reading.unread]
+    if output == "table":
+        for line in rejected:
+            click.echo(str(line))
+        files = f"{len(readings)} file{'' if len(readings) == 1 else 's'}"
+        ignored = f", {len(unread)} not read by l3net" if unread else ""
+        verdict = f"{len(rejected)} wrong" if rejected else "nothing wrong"
+        click.echo(f"{files}, {len(claims)} objects{ignored}: {verdict}")
+    else:
+        answer = {
+            "files": len(readings),
+            "objects": [
+                {"kind": kind.value, "name": str(name), "where": claim.where}
+                for (kind, name), claim in claims.items()
+            ],
+            "rejected": [{"where": line.where, "field": line.field, "why": line.why} for line in rejected],
+            "unread": unread,
+        }
+        print_value(answer, output)
+    if rejected:
+        context.exit(2)
+
+
+def _files(paths: tuple[Path, ...]) -> list[Path]:
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            found |= dict.fromkeys(sorted(entry for entry in path.iterdir() if is_manifest(entry.name)))
+        elif str(path) == "-" or path.exists():
+            found[path] = None
+        else:
+            raise ConfigError(f"{path} does not exist")
+    return list(found)
+
+
+def _read(path: Path) -> Reading:
+    if str(path) == "-":
+        content = sys.stdin.buffer.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ConfigError(f"standard input is larger than {MAX_BYTES // 2**20} MiB")
+        return interpret("-", content)
+    try:
+        content, _ = read_bytes(path)
+    except DocumentError as err:
+        return Reading(rejected=(Rejected(str(path), "", str(err)),))
+    return interpret(str(path), content)
