@@ -120,6 +120,15 @@ def _protection(plan: FirewallPlan) -> Iterator[str]:
             f"{pods} ip6 saddr != @blocks6 drop",
         ],
     )
+    yield from _chain(
+        "output-protect",
+        [
+            "type filter hook output priority 0; policy accept;",
+            # What goes from pod to pod leaves by the bridge it came in on, and the kernel tells the pod of
+            # the shorter way (RFC 4861 section 8.2), which isolated ports refuse. IPv6 has no send_redirects.
+            f'oifname "{plan.bridge}" icmpv6 type nd-redirect drop',
+        ],
+    )
     bgp, bfd = (", ".join(map(str, ports)) for ports in (sorted(plan.bgp_ports), BFD_PORTS))
     yield from _chain(
         "input-protect",

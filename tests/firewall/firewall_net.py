@@ -8,6 +8,7 @@ import select
 import socket
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -199,6 +200,23 @@ class Net:
             made.connect((address, port))
             made.send(b"?")
             return tuple(made.recv(2048).decode().split())
+
+    def wait_for_link_local(self) -> None:
+        """Until the bridge's link-local address has passed duplicate-address detection."""
+        for _ in range(400):
+            found = self._show("node", "-6", "addr", "show", "dev", "l3net0", "scope", "link")
+            if "inet6 fe80" in found and "tentative" not in found:
+                return
+            time.sleep(0.02)
+        raise TimeoutError("no link-local address on the bridge")
+
+    def learned_routes(self, role: str) -> str:
+        """What redirects taught the kernel."""
+        return self._show(role, "-6", "route", "show", "cache")
+
+    def _show(self, role: str, *arguments: str) -> str:
+        command = ["ip", "-n", self.names[role], *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def close(self) -> None:
         self._undo.close()

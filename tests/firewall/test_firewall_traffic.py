@@ -326,6 +326,34 @@ def test_replacing_the_table_breaks_no_connection(net: Net, version: int) -> Non
     assert count > 0
 
 
+def test_pods_are_not_redirected_to_one_another() -> None:
+    """The node sees every packet between its pods; a redirect would send them where isolation drops them."""
+    wanted = plan(server(6, backend(POD["pod2"][6])))
+    net = Net()
+
+    def redirected() -> bool:
+        try:
+            for _ in range(20):
+                net.ask("pod1", 6, VIP[6], 80, IMPATIENCE)
+                net.ask("pod1", 6, POD["pod3"][6], 8080, IMPATIENCE)
+        except TimeoutError:
+            return True
+        routes = "".join(map(net.learned_routes, PODS))
+        return any(f"{POD[pod][6]} dev eth0" in routes for pod in PODS)
+
+    try:
+        net.wait_for_link_local()
+        with net.serving(6):
+            net.apply(wanted)
+            assert not redirected()
+            # The control: without the rule they are, and packets are lost.
+            lines = ruleset(wanted).split("\n")
+            net.apply_text("\n".join(line for line in lines if "oifname" not in line))
+            assert redirected()
+    finally:
+        net.close()
+
+
 @both
 def test_ping_of_a_service_address_is_refused_not_routed(net: Net, version: int) -> None:
     net.apply(plan(server(version, backend(POD["pod1"][version]))))
