@@ -197,8 +197,13 @@ class AdvertisePolicy:
 
 @dataclass(frozen=True, slots=True)
 class ImportPolicy:
-    """What may be learned that is refused by default."""
+    """What may be learned from peers.
 
+    `cidrs`: only prefixes inside these, None for any. `default_route`, `node_subnets`: may be learned
+    although they are refused by default.
+    """
+
+    cidrs: tuple[Prefix, ...] | None = None
     default_route: bool = False
     node_subnets: bool = False
 
@@ -224,6 +229,10 @@ class SecretKey:
 
     secret: ObjectName
     key: str
+
+
+#: Prefixes a peer may announce of each family unless its BGPPeer says otherwise.
+DEFAULT_MAX_PREFIXES = 200_000
 
 
 class NextHopMode(enum.Enum):
@@ -257,6 +266,11 @@ class BgpPeer:
     hold_time: int | None = None
     graceful_restart: int | None = None
     filters: tuple[str, ...] = ()
+    local_as: int | None = None  # speak as this AS to the peer instead of the node's
+    default_gateway: bool = False  # autodiscover: the peers are the gateways of this node's default routes
+    max_prefixes: int = DEFAULT_MAX_PREFIXES  # of each family; beyond it nothing more is imported
+    third_party_next_hops: bool = False  # eBGP: believe a next hop that is neither the peer nor a node
+    allow_blackhole: bool = False  # honour the BLACKHOLE community (RFC 7999)
 
 
 class Action(enum.Enum):

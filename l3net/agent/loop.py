@@ -267,7 +267,7 @@ class Agent:
         return judge_import(self._protected, self.state.filters, session, path)
 
     def _decide_sessions(self) -> set[Prefix]:
-        self._sessions = sessions(self.state, self._me, self._underlay.source)
+        self._sessions = sessions(self.state, self._me, self._underlay.source, self._underlay.gateways())
         underlay = self._underlay
         self._protected = Protected.of(
             self.state, self._me, underlay.connected(BRIDGE), underlay.own_addresses()

@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path as FilePath
 
 from l3net.agent.peers import PeerState
 from l3net.bgp import commands
@@ -35,6 +35,7 @@ from l3net.bgp.messages import (
     StateChanged,
     Updated,
 )
+from l3net.bgp.path import Path
 from l3net.bgp.sessions import Session
 from l3net.errors import L3netError
 from l3net.model import Address, Family, Prefix
@@ -66,7 +67,7 @@ class _Question:
 class Speaking:
     """`touched` is called with the prefixes whose best paths may have changed."""
 
-    def __init__(self, run_dir: Path, rib: LocRib, touched: Touched) -> None:
+    def __init__(self, run_dir: FilePath, rib: LocRib, touched: Touched) -> None:
         self._rib = rib
         self._touched = touched
         self._run_dir = run_dir
@@ -312,7 +313,7 @@ class Speaking:
             case Updated(peer=address, announced=announced, withdrawn=withdrawn):
                 if address in self.peers:
                     self.peers[address].last_update = asyncio.get_running_loop().time()
-                return self._rib.withdraw(address, withdrawn) | self._rib.announce(address, announced)
+                return self._learn(address, withdrawn, announced)
             case EndOfRib(peer=address, family=family):
                 self._heard_all(address, family, SWEEP_DELAY)
             case Refresh(peer=address, family=family, subtype="end"):
@@ -320,6 +321,31 @@ class Speaking:
             case _:
                 pass
         return set()
+
+    def _learn(
+        self, address: Address, withdrawn: tuple[Prefix, ...], announced: tuple[Path, ...]
+    ) -> set[Prefix]:
+        touched = self._rib.withdraw(address, withdrawn) | self._rib.announce(address, announced)
+        peer = self.peers.get(address)
+        if peer is None:
+            return touched
+        for family in Family:
+            over = self._rib.over_limit(address, family)
+            if over and family not in peer.over_limit:
+                peer.over_limit.add(family)
+                log.error(
+                    "peer %s (%s): more than %d IPv%d prefixes; nothing more is imported from it",
+                    address,
+                    peer.session.name,
+                    peer.session.max_prefixes,
+                    family.value,
+                )
+        if withdrawn and peer.over_limit:
+            for family in self._rib.has_room_again(address):
+                log.info("peer %s: under its limit again, asking for all IPv%d", address, family.value)
+                peer.over_limit.discard(family)
+                self._ask(commands.route_refresh(address, family), lambda _answers: None)
+        return touched
 
     def _answered(self, message: Message) -> None:
         if self._asking is None:

@@ -67,6 +67,7 @@ def _peers(agent: Agent) -> list[dict[str, Any]]:
                 "received": received,
                 "accepted": accepted,
                 "refused": refused,
+                "overLimit": sorted(f"IPv{family.value}" for family in peer.over_limit),
                 "announced": agent.speaking.announced(address),
             }
         )
@@ -93,6 +94,11 @@ def _routes(agent: Agent) -> list[dict[str, Any]]:
 def _problems(agent: Agent) -> list[str]:
     problems = sorted(str(rejected) for rejected in agent.rejected)
     problems += [str(refusal) for refusal in agent.sessions.refusals]
+    problems += [
+        f"peer {peer.session.name}: over its limit of {peer.session.max_prefixes} IPv{family.value} prefixes"
+        for peer in agent.speaking.peers.values()
+        for family in peer.over_limit
+    ]
     problems += [f"{part}: {text}" for part, text in agent.kernel.problems.items()]
     if agent.in_sync and agent.node_name not in agent.state.nodes:
         problems.append(f"no Node named {agent.node_name} is declared; see --node-name")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from l3net.bgp.path import Attributes, Path
-from l3net.bgp.policy import contains, run_filters
+from l3net.bgp.policy import NO_ADVERTISE, NO_EXPORT, contains, run_filters
 from l3net.bgp.sessions import Session, family_of
 from l3net.bgp.verdict import Verdict
 from l3net.model import Address, ClusterState, IpPool, NextHopMode, Prefix
@@ -71,6 +71,8 @@ def _transit(session: Session, path: Path) -> Path | None:
     if hop is None or hop == session.peer_address:
         return None
     attributes = path.attributes
+    if NO_ADVERTISE in attributes.communities or (session.external and NO_EXPORT in attributes.communities):
+        return None  # RFC 1997
     if session.external:  # LOCAL_PREF and MED stay inside the AS (RFC 4271 sections 5.1.4, 5.1.5)
         attributes = replace(attributes, local_preference=None, med=None)
     return Path(path.prefix, hop, attributes)

@@ -89,6 +89,8 @@ class LocRib:
         self._sessions: dict[Address, Session] = {}
         self._received: dict[Address, dict[Prefix, Received]] = {}
         self._peers_of: dict[Prefix, set[Address]] = {}
+        self._counts: dict[Address, dict[int, int]] = {}
+        self._over: dict[Address, dict[int, int]] = {}
 
     def set_sessions(self, sessions: Mapping[Address, Session]) -> set[Prefix]:
         """Take over the sessions of now; paths of a peer that is no longer one are dropped."""
@@ -119,6 +121,8 @@ class LocRib:
         touched: set[Prefix] = set()
         for raw in paths:
             before = table.get(raw.prefix)
+            if before is None and not self._room(peer, session, raw.prefix):
+                continue
             if before is not None and before.raw == raw:
                 if before.stale:
                     table[raw.prefix] = Received(raw, before.judgement, before.path)
@@ -129,16 +133,48 @@ class LocRib:
             touched.add(raw.prefix)
         return touched
 
+    def _room(self, peer: Address, session: Session, prefix: Prefix) -> bool:
+        """Count a new prefix against the peer's limit; beyond it nothing is kept, not even as refused."""
+        counts = self._counts.setdefault(peer, {4: 0, 6: 0})
+        if counts[prefix.version] >= session.max_prefixes:
+            self._over.setdefault(peer, {4: 0, 6: 0})[prefix.version] += 1
+            return False
+        counts[prefix.version] += 1
+        return True
+
+    def over_limit(self, peer: Address, family: Family) -> int:
+        """How many announcements were turned away because the peer had reached its limit."""
+        return self._over.get(peer, {}).get(family.value, 0)
+
+    def has_room_again(self, peer: Address) -> list[Family]:
+        """Families that were over the limit and are under nine tenths of it: ask the peer for them again."""
+        session = self._sessions.get(peer)
+        over = self._over.get(peer, {})
+        if session is None:
+            return []
+        counts = self._counts.get(peer, {})
+        again = [
+            family
+            for family in Family
+            if over.get(family.value) and 10 * counts[family.value] < 9 * session.max_prefixes
+        ]
+        for family in again:
+            over[family.value] = 0
+        return again
+
     def withdraw(self, peer: Address, prefixes: Iterable[Prefix]) -> set[Prefix]:
         table = self._received.get(peer, {})
         touched = {prefix for prefix in prefixes if table.pop(prefix, None) is not None}
         for prefix in touched:
+            self._counts[peer][prefix.version] -= 1
             self._forget(prefix, peer)
         return touched
 
     def drop(self, peer: Address) -> set[Prefix]:
         """The peer and all its paths are gone."""
         touched = set(self._received.pop(peer, {}))
+        self._counts.pop(peer, None)
+        self._over.pop(peer, None)
         for prefix in touched:
             self._forget(prefix, peer)
         return touched

@@ -14,12 +14,19 @@ from l3net.model import (
     Address,
     BgpFilter,
     ClusterState,
+    Community,
     FilterRule,
     ImportPolicy,
     Operations,
     Prefix,
     PrefixOperator,
 )
+
+#: Well-known communities (IANA registry; RFC 1997, RFC 7999, RFC 8326).
+GRACEFUL_SHUTDOWN = Community((65535, 0))
+BLACKHOLE = Community((65535, 666))
+NO_EXPORT = Community((65535, 65281))
+NO_ADVERTISE = Community((65535, 65282))
 
 
 def contains(outer: Prefix, inner: Prefix) -> bool:
@@ -148,7 +155,10 @@ def judge_import(
     verdict = _refusal(protected, session, path)
     if verdict is not None:
         return Judgement(verdict), path
-    return run_filters(filters, session, path, importing=True)
+    judgement, path = run_filters(filters, session, path, importing=True)
+    if GRACEFUL_SHUTDOWN in path.attributes.communities:  # RFC 8326 section 4.1
+        path = replace(path, attributes=replace(path.attributes, local_preference=0))
+    return judgement, path
 
 
 def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | None:
@@ -186,4 +196,24 @@ def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | No
             return Verdict.NODE_SUBNET
     elif prefix.num_addresses == 1 and network in protected.own_addresses:
         return Verdict.NODE_SUBNET
+    cidrs = protected.policy.cidrs
+    if cidrs is not None and not any(contains(cidr, prefix) for cidr in cidrs):
+        return Verdict.OUTSIDE_IMPORT_CIDRS
+    if not _known_next_hop(protected, session, hop):
+        return Verdict.NEXT_HOP_UNKNOWN
     return None
+
+
+def _known_next_hop(protected: Protected, session: Session, hop: Address) -> bool:
+    """A directly connected eBGP peer speaks for itself and for the nodes (RFC 4271 section 5.1.3, 2).
+
+    The next hop of the other family over one session is an address of the peer that we cannot know; it has to
+    be on a link of ours. Inside an AS, and over several hops, next hops are those of the AS's borders.
+    """
+    if not session.external or session.multihop is not None or session.third_party_next_hops:
+        return True
+    if hop == session.peer_address or hop in protected.node_addresses or hop.is_link_local:
+        return True
+    if hop.version != session.peer_address.version:
+        return any(hop in subnet for subnet in protected.connected)
+    return False

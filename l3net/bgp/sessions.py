@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from l3net.model import (
+    DEFAULT_MAX_PREFIXES,
     Address,
     BgpPeer,
     ClusterState,
@@ -45,6 +46,9 @@ class Session:
     source_interface: str | None = None
     next_hop_mode: NextHopMode = NextHopMode.SELF
     filters: tuple[str, ...] = ()
+    max_prefixes: int = DEFAULT_MAX_PREFIXES
+    third_party_next_hops: bool = False
+    allow_blackhole: bool = False
 
     @property
     def external(self) -> bool:
@@ -89,6 +93,8 @@ class Sessions:
 
 #: The source address the kernel would use towards an address, and all addresses of that interface.
 SourceLookup = Callable[[Address], tuple[Address, tuple[Address, ...]] | None]
+#: The gateways of this node's default routes, for peers with `autodiscover: DefaultGateway`.
+Gateways = tuple[Address, ...]
 
 
 def family_of(address: Address) -> Family:
@@ -108,7 +114,7 @@ def node_as_number(state: ClusterState, node: Node) -> int:
     return node.as_number if node.as_number is not None else state.configuration.as_number
 
 
-def sessions(state: ClusterState, me: str, source: SourceLookup) -> Sessions:
+def sessions(state: ClusterState, me: str, source: SourceLookup, gateways: Gateways = ()) -> Sessions:
     """The sessions of node `me`. Explicit peers come before the mesh; one session for one address."""
     node = state.nodes.get(me)
     if node is None:
@@ -118,7 +124,7 @@ def sessions(state: ClusterState, me: str, source: SourceLookup) -> Sessions:
     for peer in sorted(state.peers.values(), key=lambda peer: peer.name):
         if not _applies(peer, node):
             continue
-        for name, address, as_number in _far_ends(state, peer, node):
+        for name, address, as_number in _far_ends(state, peer, node, gateways):
             result = _explicit(state, node, peer, name, address, as_number, source)
             if isinstance(result, Refusal):
                 refusals.append(result)
@@ -154,9 +160,13 @@ def _one_of_each_family(addresses: tuple[Address, ...]) -> list[Address]:
     return list(first.values())
 
 
-def _far_ends(state: ClusterState, peer: BgpPeer, node: Node) -> list[tuple[str, Address, int | None]]:
+def _far_ends(
+    state: ClusterState, peer: BgpPeer, node: Node, gateways: Gateways
+) -> list[tuple[str, Address, int | None]]:
     if peer.address is not None:
         return [(peer.name, peer.address, peer.as_number)]
+    if peer.default_gateway:
+        return [(f"{peer.name}/{gateway}", gateway, peer.as_number) for gateway in gateways]
     ends: list[tuple[str, Address, int | None]] = []
     for other in sorted(state.nodes.values(), key=lambda other: other.name):
         if (
@@ -208,7 +218,7 @@ def _explicit(
         peer_address=address,
         peer_as=as_number,
         local_address=local,
-        local_as=node_as_number(state, node),
+        local_as=peer.local_as if peer.local_as is not None else node_as_number(state, node),
         router_id=router_id(node),
         families=families,
         next_hops=_next_hops(node, local, siblings, families),
@@ -226,6 +236,9 @@ def _explicit(
         source_interface=peer.source_interface,
         next_hop_mode=peer.next_hop,
         filters=peer.filters,
+        max_prefixes=peer.max_prefixes,
+        third_party_next_hops=peer.third_party_next_hops,
+        allow_blackhole=peer.allow_blackhole,
     )
 
 

@@ -19,6 +19,9 @@ class Verdict(enum.Enum):
     OWN_AS = "asPathLoop"  # RFC 4271 section 9.1.2: our AS is in the AS_PATH
     NEXT_HOP_SELF = "nextHopSelf"  # RFC 4271 section 5.1.3
     NEXT_HOP_INVALID = "nextHopInvalid"  # loopback, unspecified or multicast
+    NEXT_HOP_UNKNOWN = "nextHopUnknown"  # neither the peer nor a node (BGPPeer.spec.thirdPartyNextHops)
+    OUTSIDE_IMPORT_CIDRS = "outsideImportCIDRs"  # BGPConfiguration.spec.import.cidrs
+    MAX_PREFIXES = "maxPrefixes"  # the peer has announced its limit (BGPPeer.spec.maxPrefixes)
     NEXT_HOP_UNREACHABLE = "nextHopUnreachable"  # RFC 4271 section 9.1.2
     FILTERED = "filteredBy"
 

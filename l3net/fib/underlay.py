@@ -113,6 +113,15 @@ class Underlay:
         route = self.route_to(address)
         return route.hops[0].interface if route is not None and route.hops else None
 
+    def gateways(self) -> tuple[Address, ...]:
+        """The gateways of the default routes of both families."""
+        found: list[Address] = []
+        for table in self._best.values():
+            for route in table.values():
+                if route.prefix.prefixlen == 0:
+                    found += [hop.gateway for hop in route.hops if hop.gateway is not None]
+        return tuple(sorted(set(found), key=lambda address: (address.version, int(address))))
+
     def connected(self, except_interface: str) -> tuple[Prefix, ...]:
         """Subnets of this node's links, host addresses included."""
         return tuple(

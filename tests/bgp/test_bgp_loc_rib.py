@@ -108,6 +108,25 @@ def test_a_peer_that_is_no_longer_declared_takes_its_paths_along() -> None:
     assert table.announce(A, [path(PREFIX)]) == set()  # what still arrives from it is ignored
 
 
+def test_a_peer_over_its_limit_is_held_to_it_and_others_are_not() -> None:
+    table = LocRib(lambda _session, learned: (ACCEPTED, learned))
+    table.set_sessions({A: session("10.0.0.1", max_prefixes=3), B: session("10.0.0.3", max_prefixes=3)})
+    flood = [path(f"192.168.{number}.0/24") for number in range(10)]
+    assert len(table.announce(A, flood)) == 3
+    assert table.over_limit(A, Family.IPV4) == 7
+    assert table.over_limit(B, Family.IPV4) == 0
+    assert len(table.announce(A, [path("fd00:1::/64", "fd00::1")])) == 1  # the other family has its own count
+    assert len(table.announce(B, flood[:3])) == 3
+    # What it has already may change; only new prefixes are turned away.
+    assert table.announce(A, [path("192.168.0.0/24", med=9)]) == {ip_network("192.168.0.0/24")}
+    assert table.has_room_again(A) == []
+    table.withdraw(A, [flood[0].prefix])
+    assert table.has_room_again(A) == [Family.IPV4]
+    assert table.announce(A, [flood[9]]) == {flood[9].prefix}
+    table.drop(A)
+    assert len(table.announce(A, flood[:3])) == 3
+
+
 events = st.lists(
     st.tuples(
         st.sampled_from(["announce", "withdraw", "drop"]),

@@ -49,13 +49,18 @@ def cluster(**configuration: object) -> ClusterState:
 
 
 def judge(
-    prefix: str, hop: str = "10.0.0.1", *, imports: ImportPolicy | None = None, **attributes: object
+    prefix: str,
+    hop: str = "10.0.0.1",
+    *,
+    imports: ImportPolicy | None = None,
+    peer: dict[str, object] | None = None,
+    **attributes: object,
 ) -> Verdict:
     state = cluster(imports=imports or ImportPolicy())
     connected = (ip_network("10.1.0.0/24"), ip_network("fd01::/64"))
     protected = Protected.of(state, ME, connected, frozenset({ip_address("10.1.0.2")}))
-    peer = session("10.0.0.1" if ip_network(prefix).version == 4 else "fd00::1")
-    return judge_import(protected, state.filters, peer, path(prefix, hop, **attributes))[0].verdict
+    one = session("10.0.0.1" if ip_network(prefix).version == 4 else "fd00::1", **(peer or {}))
+    return judge_import(protected, state.filters, one, path(prefix, hop, **attributes))[0].verdict
 
 
 @pytest.mark.parametrize(
@@ -118,6 +123,36 @@ def test_node_subnets_come_in_when_asked_for_but_never_our_own_address() -> None
 )
 def test_next_hops_that_cannot_be(hop: str, verdict: Verdict) -> None:
     assert judge("192.168.7.0/24", hop) is verdict
+
+
+@pytest.mark.parametrize(
+    ("hop", "peer", "verdict"),
+    [
+        ("10.0.0.77", {}, Verdict.NEXT_HOP_UNKNOWN),
+        ("10.2.0.2", {}, Verdict.ACCEPTED),  # a node of the cluster
+        ("10.0.0.77", {"third_party_next_hops": True}, Verdict.ACCEPTED),
+        ("10.0.0.77", {"multihop": 4}, Verdict.ACCEPTED),
+        ("10.0.0.77", {"peer_as": 64512}, Verdict.ACCEPTED),  # iBGP: the next hop is the AS's border
+    ],
+)
+def test_a_next_hop_is_the_peer_or_a_node(hop: str, peer: dict[str, object], verdict: Verdict) -> None:
+    assert judge("192.168.7.0/24", hop, peer=peer) is verdict
+
+
+def test_only_what_lies_in_the_import_cidrs_comes_in_when_there_are_any() -> None:
+    imports = ImportPolicy(cidrs=(ip_network("192.168.0.0/16"),))
+    assert judge("192.168.7.0/24", imports=imports) is Verdict.ACCEPTED
+    assert judge("172.16.0.0/24", imports=imports) is Verdict.OUTSIDE_IMPORT_CIDRS
+    assert judge("192.0.0.0/8", imports=imports) is Verdict.OUTSIDE_IMPORT_CIDRS
+
+
+def test_graceful_shutdown_lowers_local_preference() -> None:
+    """RFC 8326 section 4.1, whatever a filter set before."""
+    shutting = path("192.168.7.0/24", communities=frozenset({community("65535:0")}), local_preference=300)
+    protected = Protected.of(cluster(), ME, (), frozenset())
+    assert judge_import(protected, {}, session(), shutting)[1].attributes.local_preference == 0
+    plain = path("192.168.7.0/24", local_preference=300)
+    assert judge_import(protected, {}, session(), plain)[1].attributes.local_preference == 300
 
 
 def test_our_own_as_in_the_path_is_a_loop() -> None:
