@@ -8,7 +8,7 @@ from typing import TypeAlias
 import yaml
 
 from l3net.lab.frr import HOLD_TIME
-from l3net.lab.topology import ServiceSpec, Topology
+from l3net.lab.topology import BgpSession, ServiceSpec, Topology
 from l3net.model import Address
 from l3net.naming import API_VERSION
 
@@ -42,19 +42,7 @@ def router_manifests(topology: Topology, host: str) -> dict[str, list[Document]]
             "advertise": {"podBlocks": False, "clusterIPs": {"enabled": False}, "networks": networks},
         },
     )
-    peers = [
-        _own(
-            "BGPPeer",
-            _peer_name(host, session.interface, session.remote),
-            {
-                "address": str(session.remote),
-                "localAddress": str(session.local),
-                "asNumber": session.remote_as,
-                "nodes": [host],
-            },
-        )
-        for session in topology.sessions(host)
-    ]
+    peers = [_peer(topology, host, session) for session in topology.sessions(host)]
     return {"nodes.yaml": [_node(topology, host)], "bgp.yaml": [configuration, *peers]}
 
 
@@ -148,19 +136,26 @@ def _configuration(topology: Topology) -> Document:
 
 def _node_peers(topology: Topology) -> list[Document]:
     return [
-        _own(
-            "BGPPeer",
-            _peer_name(node.name, session.interface, session.remote),
-            {
-                "address": str(session.remote),
-                "localAddress": str(session.local),
-                "asNumber": session.remote_as,
-                "nodes": [node.name],
-            },
-        )
+        _peer(topology, node.name, session)
         for node in topology.nodes
         for session in topology.sessions(node.name)
     ]
+
+
+def _peer(topology: Topology, host: str, session: BgpSession) -> Document:
+    """A host's side of a session. ExaBGP at both ends must not dial at both: a router waits for nodes, and of
+    two routers the one with the lower address waits."""
+    spec: Document = {
+        "address": str(session.remote),
+        "localAddress": str(session.local),
+        "asNumber": session.remote_as,
+        "nodes": [host],
+    }
+    if topology.router(host) is not None and (
+        topology.node(session.remote_host) is not None or int(session.local) < int(session.remote)
+    ):
+        spec["passive"] = True
+    return _own("BGPPeer", _peer_name(host, session.interface, session.remote), spec)
 
 
 def _peer_name(host: str, interface: str, remote: Address) -> str:

@@ -66,14 +66,14 @@ def add_pod(host: Host, name: str, plugin: Path) -> Pod:
     except (ValueError, KeyError, TypeError):
         raise LabError(f"pod {name}: the plugin's answer is not a result: {answer.stdout[:300]!r}") from None
     _record(host, name).write_text(json.dumps({"containerID": container_id, "result": result}))
-    start_server(host, name)
+    start_server(host, name, pod=name)
     return Pod(name, host, container_id, addresses, result)
 
 
-def start_server(host: Host, name: str) -> None:
-    """The pod's server; it stops with the pod's namespace's last process, that is with itself."""
+def start_server(host: Host, name: str, pod: str | None = None) -> None:
+    """The server of a pod, or of a host that is asked by pods."""
     argv = [*python(), str(Path(pod_server.__file__)), host.name, name, str(POD_PORT)]
-    host.spawn(f"pod-{name}", argv, pod=name)
+    host.spawn(f"pod-{name}", argv, pod=pod)
 
 
 def delete_pod(host: Host, name: str, plugin: Path) -> None:

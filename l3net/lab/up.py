@@ -170,7 +170,7 @@ def wait_converged(lab: Lab, seconds: float = 45, without: tuple[str, ...] = ())
         done,
         seconds,
         lambda: "the routers have not learned everything:\n  " + "\n  ".join(left[:12]),
-        every=0.2,
+        every=0.3,
     )
 
 
