@@ -1,0 +1,206 @@
+"""The reference of l3net's resources as Markdown, from their schemas and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from l3net.kube.schema import OWN_KINDS, definition, schema
+from l3net.model import Kind
+
+_INTRO = """\
+# Configuration
+
+l3net is configured by what is declared in the cluster, or in a directory of manifests. Nothing has to be set
+on a node but where to read it.
+
+    l3net agent --datastore dir:/etc/l3net/manifests
+
+The agent reads Node, Service, EndpointSlice, Namespace and Secret as Kubernetes knows them, and four kinds of
+its own, which this page describes. All four are cluster-scoped, of `apiVersion: l3net.io/v1alpha1`. Most
+clusters need two of them: a `BGPConfiguration` with the AS number, and a `BGPPeer` for each router.
+
+Of a Node it reads the name, labels, `spec.podCIDRs`, the InternalIPs, the Ready condition, and the annotation
+`l3net.io/as-number`, which gives a node an AS number of its own. A Service with the annotation
+`l3net.io/advertise: "false"` is not announced.
+
+## Files
+
+A manifest directory holds `*.yaml`, `*.yml` and `*.json` files, with any number of documents each, and is
+followed: a file that is written, renamed into place or removed counts at once, also through the links of a
+mounted ConfigMap. Files in directories below, and files whose names begin with a dot, are left alone.
+
+What is wrong changes nothing. The last good version of the object stays in force, and one line says where:
+
+    pools.yaml:9 (document 2) IPPool pods: spec.blockSize: a block of /31 has no room for a pod; at most 30
+
+An object that stands in two files is taken from the first by name, and the other is reported. Unknown fields
+are refused, with the name that was probably meant. `l3net validate PATH...` says the same without an agent,
+and exits with 2 if anything is wrong.
+
+In the tables below a field without a default may be left out, unless it is marked as required.
+"""
+
+_EXAMPLES: Mapping[Kind, str] = {
+    Kind.BGP_CONFIGURATION: """\
+apiVersion: l3net.io/v1alpha1
+kind: BGPConfiguration
+metadata: {name: default}
+spec:
+  asNumber: 64512
+  nodeToNodeMesh: false               # the routers carry the routes
+  serviceCIDRs: [10.96.0.0/16, "fd00:10:96::/112"]
+  advertise:
+    clusterIPs: {enabled: true}
+    loadBalancerIPs: {enabled: true, cidrs: [203.0.113.0/24]}
+    communities: ["64512:100"]
+""",
+    Kind.BGP_PEER: """\
+apiVersion: l3net.io/v1alpha1
+kind: BGPPeer
+metadata: {name: tor-a}
+spec:
+  address: 10.0.1.1
+  asNumber: 65001
+  nodeSelector: {matchLabels: {rack: a}}
+  families: [IPv4, IPv6]
+  password: {secretKeyRef: {name: bgp, key: password}}
+  gtsm: true
+  filters: [only-blocks]
+""",
+    Kind.BGP_FILTER: """\
+apiVersion: l3net.io/v1alpha1
+kind: BGPFilter
+metadata: {name: only-blocks}
+spec:
+  import:
+  - {action: Reject}                  # learn nothing from this peer
+  export:
+  - action: Accept
+    cidr: 10.244.0.0/16
+    prefixLength: {min: 24, max: 28}
+    operations: {addCommunities: ["64512:24"], setMED: 10}
+  - {action: Reject}
+""",
+    Kind.IP_POOL: """\
+apiVersion: l3net.io/v1alpha1
+kind: IPPool
+metadata: {name: pods}
+spec:
+  cidr: 10.244.0.0/16
+  blockSize: 24
+  natOutgoing: true
+""",
+}
+
+
+def reference() -> str:
+    """docs/configuration.md, complete."""
+    return "\n".join([_INTRO, *(line for kind in OWN_KINDS for line in _kind(kind))])
+
+
+def example(kind: Kind) -> str:
+    """The manifest shown for a kind."""
+    return _EXAMPLES[kind]
+
+
+def _kind(kind: Kind) -> Iterator[str]:
+    names = definition(kind)["spec"]["names"]
+    found = schema(kind)
+    yield f"## {kind.value}"
+    yield ""
+    yield found["description"]
+    yield ""
+    aliases = ", ".join(f"`{name}`" for name in (names["plural"], *names["shortNames"]))
+    yield f"Names for kubectl: {aliases}."
+    yield ""
+    yield f"```yaml\n{_EXAMPLES[kind]}```"
+    yield ""
+    yield "| Field | Type | Default | Meaning |"
+    yield "|---|---|---|---|"
+    spec = found["properties"]["spec"]
+    yield from _fields(spec, "")
+    yield ""
+    rules = list(_rules(found, "")) + list(_rules(spec, "spec"))
+    if rules:
+        yield "Further rules:"
+        yield ""
+        yield from (f"- {rule}" for rule in rules)
+        yield ""
+
+
+def _fields(found: Mapping[str, Any], path: str) -> Iterator[str]:
+    required = found.get("required", ())
+    for name, field in found.get("properties", {}).items():
+        where = f"{path}.{name}" if path else name
+        yield _row(where, field, required=name in required)
+        yield from _fields(field, where)
+        if "items" in field:
+            yield from _fields(field["items"], f"{where}[]")
+
+
+def _row(where: str, field: Mapping[str, Any], *, required: bool) -> str:
+    default = "required" if required else _default(field)
+    text = " ".join(field["description"].split())
+    notes = [
+        rule["message"] for rule in field.get("x-kubernetes-validations", ()) if field["type"] != "object"
+    ]
+    meaning = ". ".join([text.rstrip("."), *(note[0].upper() + note[1:] for note in notes)]) + "."
+    return f"| `{where}` | {_type(field)} | {default} | {meaning} |".replace("\n", " ")
+
+
+def _default(field: Mapping[str, Any]) -> str:
+    if "default" not in field or field["type"] == "object":
+        return ""
+    value = field["default"]
+    if isinstance(value, list):
+        return f"`[{', '.join(map(str, value))}]`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _type(field: Mapping[str, Any]) -> str:
+    if "enum" in field:
+        return " or ".join(f"`{value}`" for value in field["enum"])
+    match field["type"]:
+        case "array":
+            return f"list of {_type(field['items'])}{_size(field)}"
+        case "integer":
+            bounds = [field.get("minimum"), field.get("maximum")]
+            return "integer" if None in bounds else f"integer, {bounds[0]} to {bounds[1]}"
+        case "object" if "additionalProperties" in field:
+            return "map of strings"
+        case "string" if field.get("format") == "cidr":
+            return "prefix"
+        case "string" if "pattern" in field and "0-9a-fA-F:." in field["pattern"]:
+            return "address"
+        case "string" if "pattern" in field and ":" in field["pattern"]:
+            return "community"
+        case "string":
+            return f"string{_length(field)}"
+        case other:
+            return str(other)
+
+
+def _size(field: Mapping[str, Any]) -> str:
+    low, high = field.get("minItems"), field.get("maxItems")
+    if high is None:
+        return ""
+    return f", {low} to {high}" if low else f", at most {high}"
+
+
+def _length(field: Mapping[str, Any]) -> str:
+    return f", at most {field['maxLength']} characters" if "maxLength" in field else ""
+
+
+def _rules(found: Mapping[str, Any], path: str) -> Iterator[str]:
+    """The rules of objects (CEL); those of a single value stand beside it."""
+    if found.get("type") == "object":
+        for rule in found.get("x-kubernetes-validations", ()):
+            where = (path + rule.get("fieldPath", "")).removeprefix("spec").strip(".")
+            message = rule["message"]
+            yield f"`{where}`: {message}." if where else f"{message[0].upper()}{message[1:]}."
+    for name, below in found.get("properties", {}).items():
+        if path:
+            yield from _rules(below, f"{path}.{name}")
+    if path and "items" in found:
+        yield from _rules(found["items"], f"{path}[]")
