@@ -142,11 +142,7 @@ def _fields(found: Mapping[str, Any], path: str) -> Iterator[str]:
 def _row(where: str, field: Mapping[str, Any], *, required: bool) -> str:
     default = "required" if required else _default(field)
     text = " ".join(field["description"].split())
-    notes = [
-        rule["message"] for rule in field.get("x-kubernetes-validations", ()) if field["type"] != "object"
-    ]
-    meaning = ". ".join([text.rstrip("."), *(note[0].upper() + note[1:] for note in notes)]) + "."
-    return f"| `{where}` | {_type(field)} | {default} | {meaning} |".replace("\n", " ")
+    return f"| `{where}` | {_type(field)} | {default} | {text} |".replace("\n", " ")
 
 
 def _default(field: Mapping[str, Any]) -> str:
@@ -163,7 +159,7 @@ def _type(field: Mapping[str, Any]) -> str:
         return " or ".join(f"`{value}`" for value in field["enum"])
     match field["type"]:
         case "array":
-            return f"list of {_type(field['items'])}{_size(field)}"
+            return f"list of {_several(field['items'])}{_size(field)}"
         case "integer":
             bounds = [field.get("minimum"), field.get("maximum")]
             return "integer" if None in bounds else f"integer, {bounds[0]} to {bounds[1]}"
@@ -185,7 +181,17 @@ def _size(field: Mapping[str, Any]) -> str:
     low, high = field.get("minItems"), field.get("maxItems")
     if high is None:
         return ""
-    return f", {low} to {high}" if low else f", at most {high}"
+    return f"; {low} to {high} entries" if low else f"; at most {high} entries"
+
+
+def _several(field: Mapping[str, Any]) -> str:
+    """The type of a list's elements, in the plural where it has one."""
+    single = _type(field)
+    for word in ("integer", "string", "object", "prefix", "community"):
+        if single.startswith(word):
+            many = {"prefix": "prefixes", "community": "communities"}.get(word, f"{word}s")
+            return many + single[len(word) :]
+    return single
 
 
 def _length(field: Mapping[str, Any]) -> str:
