@@ -22,7 +22,7 @@ _CLONE_NEWNET = 0x40000000
 
 @pytest.fixture
 def own_netns() -> Iterator[Callable[[str], str]]:
-    """The test's thread in a fresh network namespace, gone with the test; the callable runs `ip ...` there."""
+    """The test thread in a fresh network namespace, gone with the test; the callable runs `ip ...` there."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     if _libc.unshare(_CLONE_NEWNET) != 0:
         os.close(home)

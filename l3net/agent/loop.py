@@ -16,18 +16,18 @@ from l3net.agent.speaking import Speaking
 from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out, own_blocks
 from l3net.bgp.loc_rib import Candidate, LocRib
 from l3net.bgp.path import Path as BgpPath
-from l3net.bgp.policy import Protected, judge_import
+from l3net.bgp.policy import BLACKHOLE, Protected, judge_import
 from l3net.bgp.sessions import Session, Sessions, sessions
 from l3net.bgp.verdict import ACCEPTED, Judgement
 from l3net.cni.setup import NodeNetwork
 from l3net.config import AgentSettings
 from l3net.errors import KernelError
-from l3net.fib.desired import blackholes, bridge, learned
+from l3net.fib.desired import blackholes, bridge, discarded, learned
 from l3net.fib.underlay import Underlay
 from l3net.firewall.plan import plan as firewall_plan
 from l3net.firewall.ruleset import ruleset
 from l3net.model import Address, BgpConfiguration, BridgePlan, ClusterState, Kind, NextHop, Prefix, Route
-from l3net.naming import BRIDGE, CNI_SOCKET, METRIC_BGP, RTPROT_L3NET, VETH_PREFIX
+from l3net.naming import BRIDGE, CNI_SOCKET, METRIC_BGP, METRIC_BLACKHOLE, RTPROT_L3NET, VETH_PREFIX
 from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Mended, Rejected
 from l3net.services.servers import virtual_servers
 from l3net.services.verdicts import ServiceVerdict, advertised, announced
@@ -329,11 +329,10 @@ class Agent:
             kernel.read_routes()
         if Dirty.STATE in dirty:
             wanted = blackholes(self._blocks())
-            for key in [
-                old for old, route in kernel.desired.items() if not route.next_hops and old not in wanted
-            ]:
+            gone = {key for key in kernel.desired if key[1] == METRIC_BLACKHOLE} - wanted.keys()
+            for key in gone:
                 del kernel.desired[key]
-                keys.add(key)
+            keys |= gone
             kernel.desired.update(wanted)
             keys |= wanted.keys()
         for prefix in touched:
@@ -350,7 +349,10 @@ class Agent:
         self._failed_keys = await kernel.apply_routes(keys, keep_learned=keep)
 
     def _learned(self, prefix: Prefix) -> Route | None:
-        hops = [hop for candidate in self._best(prefix) for hop in self._resolve(candidate)]
+        best = self._best(prefix)
+        if best and best[0].session.allow_blackhole and BLACKHOLE in best[0].path.attributes.communities:
+            return discarded(prefix)
+        hops = [hop for candidate in best for hop in self._resolve(candidate)]
         return learned(prefix, frozenset(hops)) if hops else None
 
     def _best(self, prefix: Prefix) -> tuple[Candidate, ...]:

@@ -26,6 +26,11 @@ def learned(prefix: Prefix, hops: frozenset[NextHop]) -> Route:
     return Route(prefix, hops, metric=METRIC_BGP)
 
 
+def discarded(prefix: Prefix) -> Route:
+    """A destination a trusted peer asked to drop packets to (RFC 7999)."""
+    return Route(prefix, kind=RouteKind.BLACKHOLE, metric=METRIC_BGP)
+
+
 def gateway(block: Prefix) -> Address:
     """The block's first address: the bridge's own, never a pod's."""
     first = int(block.network_address) + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from l3net.kube.fields import Field
 from l3net.kube.selectors import selector
 from l3net.model import (
+    DEFAULT_MAX_PREFIXES,
     Action,
     Address,
     AddressKind,
@@ -49,6 +50,7 @@ def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
             communities=_communities(advertise["communities"]),
         ),
         imports=ImportPolicy(
+            cidrs=imports["cidrs"].prefixes() if imports["cidrs"].present else None,
             default_route=imports["defaultRoute"].flag(default=False),
             node_subnets=imports["nodeSubnets"].flag(default=False),
         ),
@@ -93,10 +95,11 @@ def bgp_peer(document: Field, name: ObjectName) -> BgpPeer:
     local = _speaker_address(spec["localAddress"]) if spec["localAddress"].present else None
     multihop = spec["multihop"].optional_integer(1, 255)
     gtsm = spec["gtsm"].flag(default=False)
-    if (address is None) == (not spec["peerSelector"].present):
-        raise spec["address"].wrong("give either address or peerSelector")
-    if address is not None and not spec["asNumber"].present:
-        raise spec["asNumber"].wrong("is required with address")
+    ways = [field for field in ("address", "peerSelector", "autodiscover") if spec[field].present]
+    if len(ways) != 1:
+        raise spec["address"].wrong("give either address, peerSelector or autodiscover")
+    if ways != ["peerSelector"] and not spec["asNumber"].present:
+        raise spec["asNumber"].wrong(f"is required with {ways[0]}")
     if gtsm and multihop is not None:
         raise spec["gtsm"].wrong("gtsm is for a neighbour one hop away, and excludes multihop")
     if address and local and address.version != local.version:
@@ -125,6 +128,11 @@ def bgp_peer(document: Field, name: ObjectName) -> BgpPeer:
         if spec["gracefulRestart"].present
         else None,
         filters=tuple(item.text() for item in spec["filters"].items()),
+        local_as=spec["localASNumber"].optional_integer(1, _AS_MAX),
+        default_gateway=spec["autodiscover"].present,
+        max_prefixes=spec["maxPrefixes"].integer(1, 10_000_000, default=DEFAULT_MAX_PREFIXES),
+        third_party_next_hops=spec["thirdPartyNextHops"].flag(default=False),
+        allow_blackhole=spec["allowBlackhole"].flag(default=False),
     )
 
 
