@@ -14,8 +14,10 @@ from l3net.errors import L3netError
 #: name -> (module, attribute, one line of help)
 COMMANDS = {
     "agent": ("l3net.cli.agent", "agent", "Run the node agent."),
+    "bgp": ("l3net.cli.bgp", "bgp", "Look into BGP on this node, and plan changes."),
     "cni": ("l3net.cli.cni", "cni", "Install or remove the CNI plugin."),
     "completion": ("l3net.cli.completion", "completion", "Print the completion script of a shell."),
+    "conformance": ("l3net.cli.conformance", "conformance", "Try any CNI plugin on what is expected of one."),
     "ipam": ("l3net.cli.ipam", "ipam", "Look into and mend the address leases of this node."),
     "lab": ("l3net.cli.lab", "lab", "Bring up a lab of nodes and routers on this machine."),
     "speaker": ("l3net.cli.speaker", "speaker", "Run the BGP speaker (ExaBGP) of this node."),
