@@ -256,6 +256,11 @@ int main(void) {
                "\"0.4.0\",\"1.0.0\",\"1.1.0\"]}\n", versioned ? version : "1.1.0");
         return fflush(stdout) ? 1 : 0;
     }
+    size_t first = strspn(input, " \t\r\n"), last = input_length;
+    while (last > first && strchr(" \t\r\n", input[last - 1]))
+        last--;
+    if (last - first < 2 || input[first] != '{' || input[last - 1] != '}')
+        fail(6, "network configuration is not a JSON object", "");
     int for_ipam = !strcmp(program_invocation_short_name, "l3net-ipam");
     if (for_ipam ? memmem(input, input_length, "\"subnet\"", 8) != NULL
                  : memmem(input, input_length, "\"ipam\"", 6) != NULL)

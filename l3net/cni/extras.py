@@ -128,7 +128,7 @@ add map inet {table} at4 {{ type ipv4_addr . inet_proto . inet_service : ipv4_ad
 add map inet {table} at6 {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}
 add chain inet {table} publish
 add chain inet {table} prerouting {{ type nat hook prerouting priority dstnat; }}
-add chain inet {table} output {{ type nat hook output priority dstnat; }}
+add chain inet {table} output {{ type nat hook output priority -100; }}
 add chain inet {table} postrouting {{ type nat hook postrouting priority srcnat; }}
 flush chain inet {table} publish
 flush chain inet {table} prerouting

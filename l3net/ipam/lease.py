@@ -129,8 +129,13 @@ class LeaseStore(Protocol):
         """
         ...
 
-    def release(self, key: LeaseKey, *, sequence: int | None = None, event: str = "release") -> Lease | None:
-        """Give an attachment's addresses back; None if it held none (or another sequence). Idempotent."""
+    def release(
+        self, key: LeaseKey, *, sequence: int | None = None, event: str = "release", used: bool = True
+    ) -> Lease | None:
+        """Give an attachment's addresses back; None if it held none (or another sequence). Idempotent.
+
+        Not `used`: the ADD failed, no one met the addresses, and they need no cool-down.
+        """
         ...
 
     def find(self, key: LeaseKey) -> Lease | None: ...

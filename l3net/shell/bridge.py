@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable
 from ipaddress import ip_interface
 from typing import Final
@@ -84,7 +85,9 @@ class KernelBridge:
         """
         link = links.get_link(self._netlink, plan.name)
         if link is None:
-            code = self._netlink.transact([links.create_bridge(plan.name, mtu=plan.mtu, mac=plan.mac)])[0]
+            # a MAC of its own: otherwise it is the lowest of the ports', and pods' neighbour caches go wrong
+            mac = plan.mac or links.mac_text(b"\x0a\x58" + os.urandom(4))
+            code = self._netlink.transact([links.create_bridge(plan.name, mtu=plan.mtu, mac=mac)])[0]
             if code not in (0, errno.EEXIST):
                 raise KernelError(f"create bridge {plan.name}", code)
             link = links.get_link(self._netlink, plan.name)

@@ -6,6 +6,7 @@ import array
 import contextlib
 import logging
 import os
+import select
 import socket
 import struct
 import threading
@@ -135,6 +136,10 @@ class CniServer:
         names = [lease.host_ifname for lease in self.leases.leases()]
         return self._bridge.attach_ports(self._network.bridge, names)
 
+    def settle(self) -> bool:
+        """Wait until the links of all released attachments are gone."""
+        return self._reaper.flush()
+
     def drain_spool(self) -> int:
         """Carry out the DELs that came while no agent served; how many. In a thread of the namespace."""
         count = 0
@@ -254,7 +259,7 @@ class CniServer:
         try:
             call = decode_call(frame)
             verbs = self.ipam if call.for_ipam else self.verbs
-            answer = verbs.answer(call, netns)
+            answer = verbs.answer(call, netns, lambda: still_there(connection))
             self._deliver(connection, call, answer)
         finally:
             if netns is not None:
@@ -268,6 +273,13 @@ class CniServer:
             if answer.exit_code == 0:
                 (self.ipam if call.for_ipam else self.verbs).abandon(call)
             raise
+
+
+def still_there(connection: socket.socket) -> bool:
+    """Whether the client still waits for its answer: it says nothing more, and hangs up only by dying."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return not poll.poll(0)
 
 
 def listen(path: Path) -> socket.socket:

@@ -59,13 +59,17 @@ class Verbs:
         self._flush = flush
         self._keys = KeyLocks()
 
-    def answer(self, call: Call, netns: int | None) -> Answer:
-        """Carry out a call. Never raises: a failure is an answer too. `netns` is CNI_NETNS, open."""
+    def answer(self, call: Call, netns: int | None, awaited: Callable[[], bool] = lambda: True) -> Answer:
+        """Carry out a call. Never raises: a failure is an answer too. `netns` is CNI_NETNS, open.
+
+        `awaited` tells whether the caller still waits: an ADD of one that died meanwhile is not begun,
+        for its DEL may have been carried out already.
+        """
         try:
             if call.environment.get("CNI_COMMAND") == "VERSION":
                 return Answer(0, printed(version_object(shape_version(call.stdin))))
             request = parse_request(call.environment, call.stdin)
-            found = self._carry_out(request, call, netns)
+            found = self._carry_out(request, call, netns, awaited)
             return Answer(0, printed(found) if found is not None else b"")
         except Exception as err:
             failed = translated(err)
@@ -79,11 +83,15 @@ class Verbs:
             )
             return Answer(1, printed(error_object(failed, error_version(call.stdin))))
 
-    def _carry_out(self, request: Request, call: Call, netns: int | None) -> dict[str, Any] | None:
+    def _carry_out(
+        self, request: Request, call: Call, netns: int | None, awaited: Callable[[], bool]
+    ) -> dict[str, Any] | None:
         key = key_of(request)
         match request.command:
             case "ADD":
                 with self._keys.hold(key):
+                    if not awaited():
+                        raise CniError(failure.TRY_AGAIN_LATER, "the caller is gone")
                     result = self.add(request, key, self._sandbox(request, call, netns))
                 return encode_result(merged(request, result), request.version)
             case "DEL":
@@ -164,7 +172,7 @@ class Verbs:
             sticky_owner=sticky_owner(pod) if setup.sticky else "",
         )
         lease = store.assign(wanted)
-        undo.callback(store.release, key, sequence=lease.sequence)
+        undo.callback(store.release, key, sequence=lease.sequence, event="undo", used=False)
         return lease, None
 
     def _wire(self, sandboxes: Sandboxes, wanted: Attachment, netns: int) -> Wired:

@@ -126,8 +126,10 @@ class SqliteLeases:
     def assign(self, wanted: Wanted) -> Lease:
         return self._transact(lambda db: self._assign(db, wanted))
 
-    def release(self, key: LeaseKey, *, sequence: int | None = None, event: str = "release") -> Lease | None:
-        return self._transact(lambda db: self._release(db, key, sequence, event))
+    def release(
+        self, key: LeaseKey, *, sequence: int | None = None, event: str = "release", used: bool = True
+    ) -> Lease | None:
+        return self._transact(lambda db: self._release(db, key, sequence, event, used=used))
 
     def find(self, key: LeaseKey) -> Lease | None:
         return self._read(lambda db: self._find(db, key))
@@ -492,7 +494,7 @@ class SqliteLeases:
         )
 
     def _release(
-        self, db: sqlite3.Connection, key: LeaseKey, sequence: int | None, event: str
+        self, db: sqlite3.Connection, key: LeaseKey, sequence: int | None, event: str, *, used: bool
     ) -> Lease | None:
         lease = self._find(db, key)
         if lease is None or (sequence is not None and lease.sequence != sequence):
@@ -513,7 +515,7 @@ class SqliteLeases:
                     range_key,
                     freed,
                     self._boot,
-                    now + cool_down,
+                    now + (cool_down if used else 0.0),
                     sticky_owner,
                     now + sticky_hold,
                 ),

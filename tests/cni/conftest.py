@@ -21,6 +21,7 @@ from l3net.cni.setup import NodeNetwork
 from l3net.ipam.ranges import first_address
 from l3net.model import BridgePlan
 from l3net.shell.bridge import KernelBridge
+from l3net.shell.cniinstall import standalone_script
 from l3net.shell.cniserver import CniServer
 from l3net.shell.namespaces import setns
 
@@ -42,6 +43,9 @@ def plugin_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plugins, built from source."""
     out = tmp_path_factory.mktemp("cni-bin")
     sh("sh", str(PLUGIN_SOURCE / "build.sh"), str(out))
+    standalone = out / "l3net-standalone"
+    standalone.write_text(standalone_script())
+    standalone.chmod(0o755)
     return out
 
 

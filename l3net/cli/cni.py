@@ -1,0 +1,52 @@
+"""`l3net cni`: put the CNI plugins in place, and take them away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from l3net.naming import CNI_SOCKET, RUN_DIR
+from l3net.shell import cniinstall
+
+#: Where `make plugin` leaves the executables.
+BUILT = Path(__file__).parents[2] / "build" / "cni"
+BIN_DIR = Path("/opt/cni/bin")
+CONF_DIR = Path("/etc/cni/net.d")
+
+
+@click.group()
+def cni() -> None:
+    """Install or remove the CNI plugin."""
+
+
+@cni.command()
+@click.option("--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True)
+@click.option("--conf-dir", type=click.Path(path_type=Path), default=CONF_DIR, show_default=True)
+@click.option("--no-conf", is_flag=True, help="Only the executables: networks are configured by hand.")
+@click.option("--standalone/--no-standalone", default=True, help="For configurations with their own ipam.")
+@click.option("--plugin-dir", type=click.Path(path_type=Path), default=BUILT, help="The built plugins.")
+@click.option("--run-dir", type=click.Path(path_type=Path), default=Path(RUN_DIR), show_default=True)
+def install(
+    bin_dir: Path, conf_dir: Path, no_conf: bool, standalone: bool, plugin_dir: Path, run_dir: Path
+) -> None:
+    """Put the plugins into BIN_DIR, and when the agent answers, the conflist into CONF_DIR.
+
+    Every file appears whole or not at all; running it again changes nothing.
+    """
+    changed = cniinstall.install(
+        plugin_dir, bin_dir, None if no_conf else conf_dir, run_dir / CNI_SOCKET, standalone=standalone
+    )
+    for path in changed:
+        click.echo(f"wrote {path}")
+    if not changed:
+        click.echo("everything is in place already")
+
+
+@cni.command()
+@click.option("--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True)
+@click.option("--conf-dir", type=click.Path(path_type=Path), default=CONF_DIR, show_default=True)
+def uninstall(bin_dir: Path, conf_dir: Path) -> None:
+    """Take the conflist and the plugins away. Pods that run keep their network."""
+    for path in cniinstall.uninstall(bin_dir, conf_dir):
+        click.echo(f"removed {path}")

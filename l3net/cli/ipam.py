@@ -1,0 +1,218 @@
+"""`l3net ipam`: look into the lease store of this node, and mend it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l3net.cli.output import output_option, print_table, print_value
+from l3net.cni.plan import ALIAS_PREFIX, host_ifname, lease_of_alias
+from l3net.errors import ConfigError, L3netError
+from l3net.ipam.audit import look
+from l3net.ipam.import_host_local import leases_of, parse_reservation
+from l3net.ipam.lease import Lease, LeaseKey
+from l3net.model import Address
+from l3net.naming import LEASE_DB, STATE_DIR, VETH_PREFIX
+from l3net.shell import links
+from l3net.shell.leases import SqliteLeases
+from l3net.shell.netlink import Netlink
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _fields(lease: Lease) -> dict[str, Any]:
+    return {
+        "network": lease.key.network,
+        "containerID": lease.key.container_id,
+        "ifname": lease.key.ifname,
+        "addresses": [str(leased.address) for leased in lease.addresses],
+        "pod": str(lease.pod),
+        "podUID": lease.pod.uid,
+        "hostInterface": lease.host_ifname,
+        "since": _time(lease.assigned_at),
+        "sequence": lease.sequence,
+    }
+
+
+def _show(rows: Iterable[dict[str, Any]], columns: list[str], output: str) -> None:
+    listed = list(rows)
+    if output != "table":
+        print_value(listed, output)
+        return
+    cells = [
+        [" ".join(row[name]) if isinstance(row[name], list) else row[name] for name in columns]
+        for row in listed
+    ]
+    print_table("", columns, cells)
+
+
+def _address(text: str) -> Address:
+    try:
+        return ip_address(text)
+    except ValueError as err:
+        raise ConfigError(str(err)) from None
+
+
+@click.group()
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    default=Path(STATE_DIR),
+    show_default=True,
+    help="The directory of leases.db; for configurations with their own ipam their dataDir, or its `cni`.",
+)
+@click.pass_context
+def ipam(context: click.Context, state_dir: Path) -> None:
+    """Look into and mend the address leases of this node."""
+    context.obj = state_dir / LEASE_DB
+
+
+def _open(path: Path, *, create: bool = False) -> SqliteLeases:
+    if not create and not path.exists():
+        raise ConfigError(f"{path} does not exist; choose another --state-dir")
+    store = SqliteLeases(path, verify=True)
+    click.get_current_context().call_on_close(store.close)
+    return store
+
+
+@ipam.command()
+@click.option("--network", help="Only this network.")
+@output_option
+@click.pass_obj
+def show(path: Path, network: str | None, output: str) -> None:
+    """List the leases."""
+    rows = [_fields(lease) for lease in _open(path).leases(network)]
+    _show(rows, ["addresses", "pod", "network", "containerID", "ifname", "since"], output)
+
+
+@ipam.command()
+@click.argument("address")
+@output_option
+@click.pass_obj
+def who(path: Path, address: str, output: str) -> None:
+    """Say who holds ADDRESS; exit code 1 if no one does."""
+    found = _open(path).holder(_address(address))
+    _show(map(_fields, found), ["addresses", "pod", "network", "containerID", "ifname", "since"], output)
+    sys.exit(0 if found else 1)
+
+
+@ipam.command()
+@click.argument("address", required=False)
+@click.option("--limit", default=100, show_default=True)
+@output_option
+@click.pass_obj
+def history(path: Path, address: str | None, limit: int, output: str) -> None:
+    """List assignments and releases, the newest first."""
+    rows = [
+        {
+            "at": _time(entry.at),
+            "event": entry.event,
+            "address": str(entry.address),
+            "pod": str(entry.pod),
+            "network": entry.key.network,
+            "containerID": entry.key.container_id,
+            "ifname": entry.key.ifname,
+        }
+        for entry in _open(path).history(_address(address) if address else None, limit)
+    ]
+    _show(rows, ["at", "event", "address", "pod", "network", "containerID", "ifname"], output)
+
+
+@ipam.command()
+@output_option
+@click.pass_obj
+def check(path: Path, output: str) -> None:
+    """Compare leases with this node's interfaces; changes nothing. Exit code 1 if they differ."""
+    leases = list(_open(path).leases())
+    with Netlink() as netlink:
+        found = [
+            (link.name, link.index) for link in links.all_links(netlink) if link.name.startswith(VETH_PREFIX)
+        ]
+    seen = look(leases, found)
+    rows = [
+        {"what": "lease without interface", "of": f"{key.network} {key.container_id} {key.ifname}"}
+        for key, _ in sorted(seen.leases)
+    ]
+    rows += [{"what": "interface without lease", "of": name} for name, _ in sorted(seen.links)]
+    _show(rows, ["what", "of"], output)
+    if rows:
+        sys.exit(1)
+
+
+@ipam.command()
+@click.argument("address")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def release(path: Path, address: str, yes: bool) -> None:
+    """Release the attachment that holds ADDRESS: all its addresses, after the cool-down.
+
+    The pod's interface is not touched; the runtime's DEL does that.
+    """
+    store = _open(path)
+    found = store.holder(_address(address))
+    if not found:
+        raise L3netError(f"no one holds {address}")
+    for lease in found:
+        what = f"{lease.key.network} {lease.key.container_id} {lease.key.ifname} {lease.pod}".rstrip()
+        if yes or click.confirm(f"release {what}?"):
+            store.release(lease.key, sequence=lease.sequence, event="release")
+            click.echo(f"released {what}")
+
+
+@ipam.command("import-host-local")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--network", help="The network's name [default: the directory's].")
+@click.pass_obj
+def import_host_local(path: Path, directory: Path, network: str | None) -> None:
+    """Take over the reservations of the reference host-local: DIRECTORY is /var/lib/cni/networks/NAME."""
+    store = _open(path, create=True)
+    name = network or directory.resolve().name
+    found = [
+        parsed
+        for entry in sorted(directory.iterdir())
+        if entry.is_file()
+        and (parsed := parse_reservation(name, entry.name, entry.read_text(errors="replace")))
+    ]
+    taken = 0
+    for lease in leases_of(found):
+        if store.find(lease.key) or not store.adopt(lease):
+            taken += 1
+            click.echo(
+                f"skipped {lease.key.container_id} {lease.key.ifname}: it or its address is there", err=True
+            )
+    click.echo(f"imported {len(leases_of(found)) - taken} of {len(leases_of(found))} attachments into {name}")
+
+
+@ipam.command()
+@click.pass_obj
+def rebuild(path: Path) -> None:
+    """Make a new store out of the interfaces of the running pods, after a damaged one was moved away.
+
+    Every host interface of ours carries its attachment and addresses as its alias.
+    """
+    if path.exists():
+        raise ConfigError(f"{path} exists; stop the agent and move it (with -wal and -shm) away first")
+    store = _open(path, create=True)
+    count = 0
+    with Netlink() as netlink:
+        for link in links.all_links(netlink):
+            if link.name.startswith(VETH_PREFIX) and link.alias.startswith(ALIAS_PREFIX):
+                lease = lease_of_alias(link.alias, link.name)
+                if lease is not None and store.adopt(_checked(lease)):
+                    count += 1
+    click.echo(f"rebuilt {path} with {count} attachments")
+
+
+def _checked(lease: Lease) -> Lease:
+    """The host end's name follows from the attachment; a renamed link must not become another's."""
+    key = LeaseKey(lease.key.network, lease.key.container_id, lease.key.ifname)
+    return replace(lease, host_ifname=host_ifname(key))

@@ -1,0 +1,44 @@
+"""Our plugin against the whole conformance suite, with the agent and without; the reference as control."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from l3net.shell.conformance.run import default_conf, run_suite
+from l3net.shell.conformance.verdict import FAILED, PASSED, Verdict, score
+
+pytestmark = pytest.mark.netns
+
+REFERENCE = Path("/usr/lib/cni/bridge")
+
+
+def failures(verdicts: list[Verdict]) -> list[str]:
+    return [f"{each.point}: {each.title}: {each.why}" for each in verdicts if each.verdict == FAILED]
+
+
+def test_with_the_agent(plugin_dir: Path) -> None:
+    plugin = plugin_dir / "l3net-cni"
+    verdicts = run_suite(plugin, default_conf(plugin, standalone=False), str(plugin_dir))
+    assert failures(verdicts) == []
+    assert score(verdicts)[1] > 45
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_without_an_agent(plugin_dir: Path) -> None:
+    plugin = plugin_dir / "l3net-cni"
+    verdicts = run_suite(plugin, default_conf(plugin, standalone=True), str(plugin_dir))
+    assert failures(verdicts) == []
+    assert score(verdicts)[1] > 50
+
+
+@pytest.mark.skipif(not REFERENCE.exists(), reason="reference plugins are not installed")
+def test_the_suite_can_fail() -> None:
+    """The control: known shortcomings of the reference are found, and what it does well passes."""
+    conf = default_conf(REFERENCE, standalone=True)
+    found = run_suite(REFERENCE, conf, str(REFERENCE.parent), only="CNI_NETNS empty takes")
+    assert [each.verdict for each in found] == [FAILED]
+    found = run_suite(REFERENCE, conf, str(REFERENCE.parent), only="VERSION answers")
+    assert [each.verdict for each in found] == [PASSED, PASSED]
