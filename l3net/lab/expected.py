@@ -40,7 +40,7 @@ def announced(topology: Topology, without: Collection[str] = ()) -> tuple[Origin
 
 
 def expected_ribs(topology: Topology, without: Collection[str] = ()) -> dict[str, Rib]:
-    """Router -> prefix -> neighbours, by shortest AS path with multipath (every router has an AS of its own)."""
+    """Router -> prefix -> neighbours, by shortest AS path with multipath; each router has its own AS."""
     ribs: dict[str, dict[Prefix, frozenset[Address]]] = {router.name: {} for router in topology.routers}
     for origins in announced(topology, without):
         distance = _distances(topology, origins.nodes)

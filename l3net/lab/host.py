@@ -110,8 +110,8 @@ class Host:
         pod: str | None = None,
     ) -> None:
         """Start a daemon that outlives us; its log and its PID inside the host go to `directory`."""
-        # The shell's exit leaves the daemon to PID 1 of the host; `exec` keeps the PID that is written. The PID
-        # of an earlier daemon of this name must not be taken for that of this one.
+        # The shell's exit leaves the daemon to PID 1 of the host; `exec` keeps the PID that is written. That
+        # of an earlier daemon of this name must not be taken for this one's.
         script = 'rm -f "$1"; setsid sh -c \'echo $$ >"$0"; exec "$@"\' "$@" </dev/null >>"$0" 2>&1 &'
         self.run(
             ["sh", "-c", script, str(self.log(name)), str(self.pid_file(name)), *argv],

@@ -119,13 +119,19 @@ def _execute(
     configuration: dict[str, Any] = {"cniVersion": _VERSION, "name": CNI_NETWORK, "type": CNI_PLUGIN}
     if previous is not None:
         configuration["prevResult"] = previous
+    arguments = {
+        "IgnoreUnknown": "1",
+        "K8S_POD_NAMESPACE": "default",
+        "K8S_POD_NAME": pod,
+        "K8S_POD_UID": container_id,
+    }
     environment = {
         "CNI_COMMAND": verb,
         "CNI_CONTAINERID": container_id,
         "CNI_NETNS": f"/run/netns/{pod}",
         "CNI_IFNAME": "eth0",
         "CNI_PATH": str(plugin.parent),
-        "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_UID={container_id}",
+        "CNI_ARGS": ";".join(f"{key}={value}" for key, value in arguments.items()),
     }
     text = json.dumps(configuration)
     done = host.run([str(plugin)], text=text, environment=environment, timeout=60, check=False)

@@ -22,7 +22,7 @@ _ANSWER = re.compile(r"(?P<host>\S+) (?P<pod>\S+) client=(?P<client>\S+)")
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a server, or the servers of a service, said: who answered how often, whom they saw, what failed."""
+    """What servers said: who answered how often, whom they saw, what failed."""
 
     pods: Counter[str]
     clients: frozenset[str]

@@ -30,7 +30,7 @@ def sessions(lab: Lab) -> Iterator[Finding]:
 
 
 def ribs(lab: Lab) -> Iterator[Finding]:
-    """Each router's own RIB: exactly the expected blocks and service addresses, by the expected neighbours."""
+    """Each router's own RIB: exactly the blocks and service addresses, by the expected neighbours."""
     for name, want in expected_ribs(lab.topology).items():
         seen = read_rib(lab.topology, lab.host(name))
         for version in lab.topology.versions:
