@@ -11,6 +11,7 @@ import contextlib
 import enum
 import logging
 
+from l3net.agent.declared import take
 from l3net.agent.kernel import KernelSide, RouteKey
 from l3net.agent.speaking import Speaking
 from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out, own_blocks
@@ -26,7 +27,7 @@ from l3net.fib.desired import blackholes, bridge, discarded, learned
 from l3net.fib.underlay import Underlay
 from l3net.firewall.plan import plan as firewall_plan
 from l3net.firewall.ruleset import ruleset
-from l3net.model import Address, BgpConfiguration, BridgePlan, ClusterState, Kind, NextHop, Prefix, Route
+from l3net.model import Address, BridgePlan, ClusterState, NextHop, Prefix, Route
 from l3net.naming import BRIDGE, CNI_SOCKET, METRIC_BGP, METRIC_BLACKHOLE, RTPROT_L3NET, VETH_PREFIX
 from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Mended, Rejected
 from l3net.services.servers import virtual_servers
@@ -98,6 +99,10 @@ class Agent:
     def sessions(self) -> Sessions:
         return self._sessions
 
+    def sessions_of(self, state: ClusterState) -> Sessions:
+        """The sessions that a declared state gives this node, with its links and routes as they are now."""
+        return sessions(state, self._me, self._underlay.source, self._underlay.gateways())
+
     async def run(self) -> None:
         """Raises KernelError or LeaseStoreError when the node cannot be served at all."""
         monitor = KernelMonitor(self._on_kernel, RTPROT_L3NET)
@@ -134,40 +139,11 @@ class Agent:
             case Mended(rejected=rejected):
                 self.rejected.discard(rejected)
             case Changed():
-                self._take(event)
+                take(self.state, event)
                 self.mark(Dirty.STATE)
 
     def _sizes(self) -> tuple[int, int]:
         return len(self.state.nodes), len(self.state.services)
-
-    def _take(self, event: Changed) -> None:
-        if event.kind is Kind.BGP_CONFIGURATION:
-            if event.name.name == "default":
-                fact = event.fact
-                self.state.configuration = fact if isinstance(fact, BgpConfiguration) else BgpConfiguration()
-            return
-        store, key = self._store(event)
-        if event.fact is None:
-            store.pop(key, None)
-        else:
-            store[key] = event.fact
-
-    def _store(self, event: Changed) -> tuple[dict[object, object], object]:
-        state = self.state
-        by_name = event.name.name
-        stores: dict[Kind, tuple[object, object]] = {
-            Kind.NODE: (state.nodes, by_name),
-            Kind.NAMESPACE: (state.namespaces, by_name),
-            Kind.SECRET: (state.secrets, event.name),
-            Kind.SERVICE: (state.services, event.name),
-            Kind.ENDPOINT_SLICE: (state.slices, event.name),
-            Kind.BGP_PEER: (state.peers, by_name),
-            Kind.BGP_FILTER: (state.filters, by_name),
-            Kind.IP_POOL: (state.pools, by_name),
-        }
-        store, key = stores[event.kind]
-        assert isinstance(store, dict)  # noqa: S101 - for the type checker
-        return store, key
 
     def _on_touched(self, prefixes: set[Prefix]) -> None:
         self._touched |= prefixes
@@ -267,7 +243,7 @@ class Agent:
         return judge_import(self._protected, self.state.filters, session, path)
 
     def _decide_sessions(self) -> set[Prefix]:
-        self._sessions = sessions(self.state, self._me, self._underlay.source, self._underlay.gateways())
+        self._sessions = self.sessions_of(self.state)
         underlay = self._underlay
         self._protected = Protected.of(
             self.state, self._me, underlay.connected(BRIDGE), underlay.own_addresses()

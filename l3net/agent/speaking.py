@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
@@ -115,7 +115,11 @@ class Speaking:
         }
         for address, session in sessions.items():
             if address in self.peers:
-                self.peers[address].session = session
+                peer = self.peers[address]
+                raised = session.max_prefixes > peer.session.max_prefixes
+                peer.session = session
+                if raised and peer.over_limit:
+                    self._import_again(address, peer.over_limit)
             else:
                 self.peers[address] = PeerState(session, since=now)
         touched = self._rib.set_sessions(sessions)
@@ -341,11 +345,15 @@ class Speaking:
                     family.value,
                 )
         if withdrawn and peer.over_limit:
-            for family in self._rib.has_room_again(address):
-                log.info("peer %s: under its limit again, asking for all IPv%d", address, family.value)
-                peer.over_limit.discard(family)
-                self._ask(commands.route_refresh(address, family), lambda _answers: None)
+            self._import_again(address, self._rib.has_room_again(address))
         return touched
+
+    def _import_again(self, address: Address, families: Iterable[Family]) -> None:
+        """There is room under the prefix limit again: ask for what was turned away (RFC 2918)."""
+        for family in list(families):
+            log.info("peer %s: asking for all IPv%d routes again", address, family.value)
+            self.peers[address].over_limit.discard(family)
+            self._ask(commands.route_refresh(address, family), lambda _answers: None)
 
     def _answered(self, message: Message) -> None:
         if self._asking is None:

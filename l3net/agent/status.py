@@ -12,6 +12,7 @@ from typing import Any
 
 from l3net import __version__
 from l3net.agent.loop import Agent
+from l3net.agent.planning import plan_for
 from l3net.bgp.loc_rib import prefix_order
 
 LONGEST_QUESTION = 4096
@@ -111,8 +112,33 @@ def _problems(agent: Agent) -> list[str]:
     return problems
 
 
+def received(agent: Agent) -> dict[str, Any]:
+    """Every path learned from a peer, with the verdict on it."""
+    rows = []
+    for address, peer in agent.speaking.peers.items():
+        table = agent.rib.received(address)
+        for prefix in sorted(table, key=prefix_order):
+            entry = table[prefix]
+            attributes = entry.path.attributes
+            rows.append(
+                {
+                    "prefix": str(prefix),
+                    "peer": str(address),
+                    "name": peer.session.name,
+                    "nextHop": str(entry.path.next_hop),
+                    "asPath": list(attributes.as_path),
+                    "localPreference": attributes.local_preference,
+                    "med": attributes.med,
+                    "communities": sorted(map(str, attributes.communities)),
+                    "stale": entry.stale,
+                    "verdict": str(entry.judgement),
+                }
+            )
+    return {"routes": rows}
+
+
 class StatusServer:
-    """Answers `status` on RUN_DIR/agent.sock (mode 0600)."""
+    """Answers `status`, `routes` and `plan DIRECTORY` on RUN_DIR/agent.sock (mode 0600)."""
 
     def __init__(self, path: Path, agent: Agent) -> None:
         self._path = path
@@ -129,13 +155,23 @@ class StatusServer:
         async with server:
             await server.serve_forever()
 
+    def _answer(self, question: str) -> dict[str, Any]:
+        word, _, rest = question.partition(" ")
+        match word:
+            case "status":
+                return status(self._agent)
+            case "plan":
+                return plan_for(self._agent, Path(rest))
+            case "routes":
+                return received(self._agent)
+            case _:
+                return {"error": "ask for: status, routes, plan DIRECTORY"}
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.TimeoutError, asyncio.LimitOverrunError, ValueError):
             async with asyncio.timeout(TIMEOUT):
                 question = (await reader.readline())[:LONGEST_QUESTION].strip()
-                answer: object = (
-                    status(self._agent) if question == b"status" else {"error": "ask for: status"}
-                )
+                answer = self._answer(question.decode(errors="replace"))
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
         writer.close()

@@ -1,0 +1,65 @@
+"""Answers what another declared state would do to this node's sessions, without making it so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from l3net.agent.declared import take
+from l3net.agent.loop import Agent
+from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out
+from l3net.bgp.plan import SessionPlan, plan
+from l3net.bgp.sessions import Session, Sessions
+from l3net.model import Address, ClusterState
+from l3net.ports import Changed, Rejected
+from l3net.services.verdicts import advertised, announced
+from l3net.shell.manifest_tree import ManifestTree
+
+
+def plan_for(agent: Agent, directory: Path) -> dict[str, Any]:
+    """Sessions and announcements now against those the manifests in `directory` would give."""
+    if not directory.is_dir():
+        return {"error": f"{directory} is no directory of manifests"}
+    state, rejected = _read(directory)
+    if agent.node_name not in state.nodes:
+        return {
+            "error": f"{directory} declares no Node named {agent.node_name}; the agent would hold everything"
+        }
+    after = agent.sessions_of(state)
+    steps = plan(_with_ribs(agent, agent.state, agent.sessions), _with_ribs(agent, state, after))
+    return {
+        "node": agent.node_name,
+        "sessions": [_row(step) for step in steps],
+        "problems": [*map(str, rejected), *map(str, after.refusals)],
+    }
+
+
+def _read(directory: Path) -> tuple[ClusterState, list[Rejected]]:
+    state, rejected = ClusterState(), []
+    for event in ManifestTree(directory).look():
+        if isinstance(event, Changed):
+            take(state, event)
+        elif isinstance(event, Rejected):
+            rejected.append(event)
+    return state, rejected
+
+
+def _with_ribs(
+    agent: Agent, state: ClusterState, found: Sessions
+) -> dict[Address, tuple[Session, AdjRibOut]]:
+    prefixes = announced(advertised(state, agent.node_name))
+    return {
+        address: (session, desired_adj_rib_out(state, agent.node_name, session, prefixes))
+        for address, session in found.by_address.items()
+    }
+
+
+def _row(step: SessionPlan) -> dict[str, Any]:
+    return {
+        "peer": str(step.peer),
+        "name": step.name,
+        "action": step.action,
+        "fields": list(step.fields),
+        "announce": [str(prefix) for prefix in step.announce],
+        "withdraw": [str(prefix) for prefix in step.withdraw],
+    }

@@ -1,0 +1,101 @@
+"""`l3net bgp`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l3net.cli.output import output_option, print_table, print_value
+from l3net.errors import ConfigError
+from l3net.naming import AGENT_SOCKET, RUN_DIR
+from l3net.shell.agentsocket import ask
+
+_run_dir = click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    default=RUN_DIR,
+    show_default=True,
+    envvar="L3NET_RUN_DIR",
+    help="The agent's run directory.",
+)
+
+
+@click.group(short_help="Look into BGP on this node, and plan changes.")
+def bgp() -> None:
+    """What peers announced and what was made of it; what a change would do."""
+
+
+@bgp.command()
+@click.option("--peer", metavar="ADDRESS|NAME", help="Only the routes of this peer.")
+@click.option("--refused", is_flag=True, help="Only the routes that are not used.")
+@_run_dir
+@output_option
+def routes(peer: str | None, refused: bool, run_dir: Path, output: str) -> None:
+    """Every route learned from a peer, used or refused, and why."""
+    found = [
+        row
+        for row in ask(run_dir / AGENT_SOCKET, "routes")["routes"]
+        if peer in (None, row["peer"], row["name"]) and not (refused and row["verdict"] == "accepted")
+    ]
+    if output != "table":
+        print_value(found, output)
+        return
+    print_table(
+        "",
+        ["PREFIX", "PEER", "NEXT HOP", "AS PATH", "LOCAL PREF", "MED", "COMMUNITIES", "VERDICT"],
+        [
+            (
+                row["prefix"],
+                row["name"],
+                row["nextHop"],
+                " ".join(map(str, row["asPath"])),
+                "" if row["localPreference"] is None else row["localPreference"],
+                "" if row["med"] is None else row["med"],
+                " ".join(row["communities"]),
+                f"{row['verdict']} (stale)" if row["stale"] else row["verdict"],
+            )
+            for row in found
+        ],
+    )
+
+
+@bgp.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--fail-on-reset", is_flag=True, help="Exit with 1 if a session would be reset or removed, for scripts."
+)
+@_run_dir
+@output_option
+def plan(directory: Path, fail_on_reset: bool, run_dir: Path, output: str) -> None:
+    """What the manifests in DIRECTORY would change on this node, were they the declared state.
+
+    Nothing is changed. For each session: added, removed, reset (closed and opened again), soft (routes
+    announced or judged again on the session as it is), live (in the agent alone) or unchanged; the fields
+    that differ; the prefixes the peer would newly hear (+) or no longer hear (-).
+    """
+    answer = ask(run_dir / AGENT_SOCKET, f"plan {directory.resolve()}")
+    if "error" in answer:
+        raise ConfigError(answer["error"])
+    if output == "table":
+        print_table(
+            "",
+            ["PEER", "ADDRESS", "ACTION", "FIELDS", "ROUTES"],
+            [
+                (row["name"], row["peer"], row["action"], ", ".join(row["fields"]), _routes(row))
+                for row in answer["sessions"]
+            ],
+        )
+        for problem in answer["problems"]:
+            click.echo(f"problem: {problem}", err=True)
+    else:
+        print_value(answer, output)
+    if fail_on_reset and any(row["action"] in ("reset", "removed") for row in answer["sessions"]):
+        raise SystemExit(1)
+
+
+def _routes(row: dict[str, Any]) -> str:
+    return " ".join(
+        [*(f"+{prefix}" for prefix in row["announce"]), *(f"-{prefix}" for prefix in row["withdraw"])]
+    )
