@@ -88,7 +88,10 @@ EVERYTHING = Selector()
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A Node (core/v1). `addresses` are its InternalIPs, `blocks` its podCIDRs."""
+    """A Node (core/v1). `addresses` are its InternalIPs.
+
+    `blocks` are its podCIDRs and those that the annotation l3net.io/blocks adds, in this order.
+    """
 
     name: str
     addresses: tuple[Address, ...] = ()
@@ -130,6 +133,7 @@ class Service:
     cluster_ips: tuple[Address, ...] = ()
     external_ips: tuple[Address, ...] = ()
     load_balancer_ips: tuple[Address, ...] = ()  # status.loadBalancer.ingress[].ip
+    wanted_ip: Address | None = None  # spec.loadBalancerIP
     ports: tuple[ServicePort, ...] = ()
     internal_traffic_local: bool = False  # internalTrafficPolicy: Local
     external_traffic_local: bool = False  # externalTrafficPolicy: Local

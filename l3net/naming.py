@@ -25,6 +25,15 @@ API_VERSION: Final = "l3net.io/v1alpha1"
 #: Annotations l3net reads.
 ANNOTATION_AS_NUMBER: Final = "l3net.io/as-number"
 ANNOTATION_ADVERTISE: Final = "l3net.io/advertise"
+#: Of a Node, written by the controller: blocks beside those in spec.podCIDRs, separated by commas.
+ANNOTATION_BLOCKS: Final = "l3net.io/blocks"
+#: Of a Node, written by its agent: the families (`IPv4`, `IPv6`, or both with a comma) that need another block.
+ANNOTATION_WANTS_BLOCK: Final = "l3net.io/wants-block"
+#: Of a Service, written by people: the addresses wanted, separated by commas; and services that may share.
+ANNOTATION_LOAD_BALANCER_IPS: Final = "l3net.io/load-balancer-ips"
+ANNOTATION_SHARING_KEY: Final = "l3net.io/sharing-key"
+#: spec.loadBalancerClass of the services whose addresses are l3net's to give.
+LOAD_BALANCER_CLASS: Final = "l3net.io/bgp"
 
 RUN_DIR: Final = "/run/l3net"
 STATE_DIR: Final = "/var/lib/l3net"

@@ -10,6 +10,7 @@ import base64
 import binascii
 import sys
 
+from l3net.errors import ManifestError
 from l3net.kube.fields import Field, type_name
 from l3net.model import (
     Address,
@@ -19,11 +20,12 @@ from l3net.model import (
     Namespace,
     Node,
     ObjectName,
+    Prefix,
     Secret,
     Service,
     ServicePort,
 )
-from l3net.naming import ANNOTATION_AS_NUMBER, API_GROUP
+from l3net.naming import ANNOTATION_AS_NUMBER, ANNOTATION_BLOCKS, API_GROUP
 
 LABEL_SERVICE_NAME = "kubernetes.io/service-name"
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
@@ -41,6 +43,7 @@ def node(document: Field, name: ObjectName) -> Node:
     blocks = spec["podCIDRs"].prefixes()
     if not blocks and spec["podCIDR"].text(default=""):
         blocks = (spec["podCIDR"].prefix(),)
+    blocks += tuple(block for block in _added_blocks(metadata, annotations) if block not in blocks)
     return Node(
         name=name.name,
         addresses=tuple(
@@ -59,6 +62,14 @@ def node(document: Field, name: ObjectName) -> Node:
         ),
         unschedulable=spec["unschedulable"].flag(default=False),
     )
+
+
+def _added_blocks(metadata: Field, annotations: Labels) -> tuple[Prefix, ...]:
+    text = annotations.get(ANNOTATION_BLOCKS)
+    if not text:
+        return ()
+    path = metadata["annotations"][ANNOTATION_BLOCKS].path
+    return tuple(Field(path, part.strip()).prefix() for part in text.split(","))
 
 
 def _as_number(metadata: Field, annotations: Labels) -> int | None:
@@ -111,6 +122,7 @@ def service(document: Field, name: ObjectName) -> Service:
         cluster_ips=() if external_name else _cluster_ips(spec),
         external_ips=() if external_name else tuple(item.address() for item in spec["externalIPs"].items()),
         load_balancer_ips=_ingress(document["status"]) if kind == "LoadBalancer" else (),
+        wanted_ip=_wanted_ip(spec) if kind == "LoadBalancer" else None,
         ports=() if external_name else tuple(_service_port(item) for item in spec["ports"].items()),
         internal_traffic_local=_local(spec["internalTrafficPolicy"]),
         external_traffic_local=_local(spec["externalTrafficPolicy"]),
@@ -134,6 +146,14 @@ def _ingress(status: Field) -> tuple[Address, ...]:
         for item in status["loadBalancer"]["ingress"].items()
         if item["ip"].text(default="") and item["ipMode"].text(default="VIP") == "VIP"
     )
+
+
+def _wanted_ip(spec: Field) -> Address | None:
+    """The API server takes any text here, and some clouds mean a name by it: then nothing is wanted of us."""
+    try:
+        return spec["loadBalancerIP"].address() if spec["loadBalancerIP"].text(default="") else None
+    except ManifestError:
+        return None
 
 
 def _service_port(field: Field) -> ServicePort:
