@@ -21,6 +21,10 @@ NODE_SYSCTLS: Final = (
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),
     ("net/ipv4/conf/all/send_redirects", "0"),
+    # Every packet of a pod is routed; if br_netfilter showed it to the IP hooks a second time, as bridged,
+    # a service connection between two pods of the node would be translated on the bridge and break.
+    ("net/bridge/bridge-nf-call-iptables", "0"),
+    ("net/bridge/bridge-nf-call-ip6tables", "0"),
 )
 #: Sysctls of the bridge: addresses at once, no router advertisements believed (CVE-2020-10749), no redirects.
 BRIDGE_SYSCTLS: Final = (

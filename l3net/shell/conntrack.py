@@ -1,7 +1,8 @@
 """Forgets the connections of released addresses, so that a new pod does not inherit an old pod's.
 
-`IPCTNL_MSG_CT_DELETE` with CTA_FILTER (Linux 5.8) deletes by original source and by reply source, which is
-the pod also where a service address was translated. An older kernel answers EINVAL or EOPNOTSUPP.
+A connection is a pod's if the pod is its original source or its reply's source (also where a service address
+was translated). The table is read and each connection deleted by its own tuple: the kernel's CTA_FILTER would
+do it in one request, but compares IPv6 addresses the wrong way round (ctnetlink_filter_match_tuple).
 """
 
 from __future__ import annotations
@@ -17,47 +18,65 @@ from typing import Final
 
 from l3net.errors import KernelError
 from l3net.model import Address
-from l3net.shell.links import nested
+from l3net.shell.links import NLA_F_NESTED
 from l3net.shell.namespaces import read_sysctl, setns
-from l3net.shell.netlink import Netlink, Request, attribute
+from l3net.shell.netlink import Netlink, Request, attribute, attributes
 
 log = logging.getLogger(__name__)
 
 NETLINK_NETFILTER: Final = 12
-CT_DELETE: Final = (1 << 8) | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
+CT_GET: Final = (1 << 8) | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
+CT_DELETE: Final = (1 << 8) | 2
 CTA_TUPLE_ORIG: Final = 1
 CTA_TUPLE_REPLY: Final = 2
+CTA_ID: Final = 12
+CTA_ZONE: Final = 18
 CTA_TUPLE_IP: Final = 1
 CTA_IP_V4_SRC: Final = 1
 CTA_IP_V6_SRC: Final = 3
-CTA_FILTER: Final = 25
-CTA_FILTER_ORIG_FLAGS: Final = 1
-CTA_FILTER_REPLY_FLAGS: Final = 2
-FILTER_IP_SRC: Final = 1
+_NFGENMSG: Final = struct.Struct("=BBH")
+
 #: Seconds released addresses are collected before one visit; far below any cool-down.
 COLLECT: Final = 0.5
 
 
-def deletions(address: Address) -> list[Request]:
-    """Requests that delete every connection an address began or answered."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    header = struct.pack("=BBH", family, 0, 0)  # struct nfgenmsg
-    source = CTA_IP_V4_SRC if address.version == 4 else CTA_IP_V6_SRC
-    tuple_ip = nested(CTA_TUPLE_IP, attribute(source, address.packed))
-    requests = []
-    for side, orig, reply in ((CTA_TUPLE_ORIG, FILTER_IP_SRC, 0), (CTA_TUPLE_REPLY, 0, FILTER_IP_SRC)):
-        flags = attribute(CTA_FILTER_ORIG_FLAGS, struct.pack("=I", orig))
-        flags += attribute(CTA_FILTER_REPLY_FLAGS, struct.pack("=I", reply))
-        requests.append(Request(CT_DELETE, 0, header + nested(side, tuple_ip) + nested(CTA_FILTER, flags)))
-    return requests
+def _source(tuple_: memoryview) -> bytes:
+    for kind, ip in attributes(tuple_):
+        if kind == CTA_TUPLE_IP:
+            for which, value in attributes(ip):
+                if which in (CTA_IP_V4_SRC, CTA_IP_V6_SRC):
+                    return bytes(value)
+    return b""
+
+
+def deletion(body: bytes, sources: frozenset[bytes]) -> Request | None:
+    """The request that deletes a connection as dumped, None if none of the sources has part in it."""
+    if not any(source in body for source in sources):  # most are nobody's: a quick look first
+        return None
+    found = dict(attributes(memoryview(body)[_NFGENMSG.size :]))
+    if not any(
+        _source(found[side]) in sources for side in (CTA_TUPLE_ORIG, CTA_TUPLE_REPLY) if side in found
+    ):
+        return None
+    kept = [attribute(CTA_TUPLE_ORIG | NLA_F_NESTED, bytes(found[CTA_TUPLE_ORIG]))]
+    kept += [attribute(kind, bytes(found[kind])) for kind in (CTA_ID, CTA_ZONE) if kind in found]
+    return Request(CT_DELETE, 0, body[: _NFGENMSG.size] + b"".join(kept))
 
 
 def forget(addresses: Iterable[Address]) -> list[int]:
-    """Delete connections in the calling thread's namespace; the kernel's answers, [] if it tracks none."""
+    """Delete connections in the calling thread's namespace; the kernel's answers. Raises KernelError."""
     if read_sysctl("net/netfilter/nf_conntrack_count") in (None, "0"):
         return []
+    wanted = list(addresses)
+    codes = []
     with Netlink(NETLINK_NETFILTER) as netlink:
-        return netlink.transact([request for address in addresses for request in deletions(address)])
+        for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
+            sources = frozenset(address.packed for address in wanted if address.version == version)
+            if sources:
+                dumped = netlink.dump(Request(CT_GET, 0, _NFGENMSG.pack(family, 0, 0)))
+                requests = [found for _, body in dumped if (found := deletion(body, sources))]
+                codes += netlink.transact(requests)
+    return codes
 
 
 class ConntrackFlush:
