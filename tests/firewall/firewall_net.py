@@ -18,6 +18,7 @@ from pyroute2 import netns
 
 from l3net.firewall.plan import FirewallPlan
 from l3net.firewall.ruleset import ruleset
+from l3net.shell import namespaces
 from l3net.shell.nft import NftTable
 
 PATIENCE = 10.0  # seconds before a connection that should work is given up
@@ -38,11 +39,15 @@ _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 @contextlib.contextmanager
 def inside(name: str) -> Iterator[None]:
     """Run in a network namespace; a socket made there stays there."""
-    netns.pushns(name)
+    home = namespaces.open_own()
+    there = os.open(f"/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        yield
+        # Of this thread alone: another may be elsewhere at the same time.
+        with namespaces.inside(there, home):
+            yield
     finally:
-        netns.popns()
+        os.close(there)
+        os.close(home)
 
 
 def tcp(name: str, version: int) -> socket.socket:
