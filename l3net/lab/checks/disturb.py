@@ -25,6 +25,9 @@ from l3net.naming import BRIDGE, NFT_TABLE, RTPROT_L3NET
 #: What a packet stream sends: enough for a gap of 5 ms to show.
 _INTERVAL = "0.005"
 _HEAL_SECONDS = 1.0
+#: How long to look for what is deleted, and for the routers to notice, before calling it a failure.
+_HEAL_PATIENCE = 10.0
+_ROUTERS_PATIENCE = 60.0
 
 
 def _victim(lab: Lab) -> Node:
@@ -144,7 +147,7 @@ def _cut(lab: Lab, *, silent: bool) -> Iterator[Finding]:
             for end in ends:
                 host.run(["ip", "link", "set", end, "down"])
         start = time.monotonic()
-        gone = _wait_ribs(lab, 60, without=(node.name,))
+        gone = _wait_ribs(lab, _ROUTERS_PATIENCE, without=(node.name,))
         yield Finding(
             name,
             f"{node.name} disappears from the routers",
@@ -154,7 +157,7 @@ def _cut(lab: Lab, *, silent: bool) -> Iterator[Finding]:
             seconds=time.monotonic() - start,
         )
     start = time.monotonic()
-    back = _wait_ribs(lab, 60)
+    back = _wait_ribs(lab, _ROUTERS_PATIENCE)
     yield Finding(
         name,
         f"{node.name} comes back",
@@ -310,7 +313,7 @@ def _healed(
         return sign in host.run(look, check=False).stdout
 
     try:
-        until(back, 10, what, every=0.01)
+        until(back, _HEAL_PATIENCE, what, every=0.01)
         took = time.monotonic() - start
         seen = f"back after {took * 1000:.0f} ms"
     except LabError:

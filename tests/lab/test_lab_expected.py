@@ -1,0 +1,72 @@
+"""What routers are expected to hold, and how a difference is told."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+from l3net.lab.expected import announced, difference, expected_ribs, is_cluster_prefix
+from l3net.lab.gobgp_fib import best_next_hops
+from l3net.lab.state import read_source
+
+TOPOLOGY = read_source(None).topology()
+BLOCK1, BLOCK2 = ip_network("10.244.1.0/24"), ip_network("fd00:10:244:2::/120")
+WEB, LOCAL = ip_network("10.96.0.10/32"), ip_network("fd00:10:96::14/128")
+
+
+def neighbours(router: str, prefix: object) -> set[str]:
+    """Names of the neighbours by which a router is expected to reach a prefix."""
+    expected = expected_ribs(TOPOLOGY)[router].get(prefix, frozenset())  # type: ignore[call-overload]
+    return {session.remote_host for session in TOPOLOGY.sessions(router) if session.remote in expected}
+
+
+def test_a_block_is_reached_by_its_node_and_by_every_equal_way() -> None:
+    assert neighbours("tor1", BLOCK1) == {"n1"}
+    assert neighbours("tor2", BLOCK1) == {"spine"}
+    assert neighbours("spine", BLOCK1) == {"tor1"}
+    assert neighbours("spine", BLOCK2) == {"tor1", "tor2"}
+
+
+def test_a_service_comes_from_every_node_or_from_those_with_an_endpoint() -> None:
+    assert neighbours("tor1", WEB) == {"n1", "n2"}
+    assert neighbours("tor2", WEB) == {"n2", "n3"}
+    assert neighbours("tor1", LOCAL) == {"n1"}
+    assert neighbours("tor2", LOCAL) == {"n3"}
+
+
+def test_a_node_cut_off_is_expected_nowhere() -> None:
+    left = expected_ribs(TOPOLOGY, {"n3"})
+    assert all(ip_network("10.244.3.0/24") not in rib for rib in left.values())
+    assert left["spine"][LOCAL] < expected_ribs(TOPOLOGY)["spine"][LOCAL]
+    assert {origins.prefix for origins in announced(TOPOLOGY)} >= {BLOCK1, BLOCK2, WEB, LOCAL}
+
+
+def test_fabric_prefixes_are_not_the_nodes_business() -> None:
+    assert is_cluster_prefix(TOPOLOGY, BLOCK1)
+    assert is_cluster_prefix(TOPOLOGY, WEB)
+    assert not is_cluster_prefix(TOPOLOGY, ip_network("10.0.1.0/31"))
+    assert not is_cluster_prefix(TOPOLOGY, ip_network("fd00:10:0:1::/127"))
+
+
+def test_differences_are_told() -> None:
+    here, there = frozenset({ip_address("10.0.2.1")}), frozenset({ip_address("10.0.3.1")})
+    assert difference({BLOCK1: here}, {BLOCK1: here}) == []
+    assert difference({BLOCK1: here}, {}) == ["10.244.1.0/24 is missing"]
+    assert difference({}, {BLOCK1: here}) == ["10.244.1.0/24 should not be there"]
+    assert difference({BLOCK1: here}, {BLOCK1: there}) == ["10.244.1.0/24 via 10.0.3.1 instead of 10.0.2.1"]
+
+
+def path(hop: str, *asns: int) -> dict[str, object]:
+    return {
+        "attrs": [
+            {"type": 1, "value": 0},
+            {"type": 2, "as_paths": [{"segment_type": 2, "num": len(asns), "asns": list(asns)}]},
+            {"type": 3, "nexthop": hop},
+        ]
+    }
+
+
+def test_gobgp_paths_of_the_shortest_as_path_share_the_traffic() -> None:
+    paths = [path("10.0.2.1", 65001, 64512), path("10.0.3.1", 65002, 64512), path("10.0.9.1", 1, 2, 3)]
+    assert best_next_hops(paths) == {"10.0.2.1", "10.0.3.1"}
+    assert best_next_hops([path("0.0.0.0"), *paths]) == frozenset()
+    assert best_next_hops([]) == frozenset()
