@@ -27,8 +27,8 @@ ANNOTATION_AS_NUMBER: Final = "l3net.io/as-number"
 ANNOTATION_ADVERTISE: Final = "l3net.io/advertise"
 #: Of a Node, written by the controller: blocks beside those in spec.podCIDRs, separated by commas.
 ANNOTATION_BLOCKS: Final = "l3net.io/blocks"
-#: Of a Node, written by its agent: the families (`IPv4`, `IPv6`, or both with a comma) that need another block.
-ANNOTATION_WANTS_BLOCK: Final = "l3net.io/wants-block"
+#: Of a Node, written by its agent when a block fills up: how many blocks it wants, as in `IPv4=2,IPv6=1`.
+ANNOTATION_WANTS_BLOCKS: Final = "l3net.io/wants-blocks"
 #: Of a Service, written by people: the addresses wanted, separated by commas; and services that may share.
 ANNOTATION_LOAD_BALANCER_IPS: Final = "l3net.io/load-balancer-ips"
 ANNOTATION_SHARING_KEY: Final = "l3net.io/sharing-key"

@@ -1,0 +1,228 @@
+"""Which blocks a node gets out of the IPPools.
+
+A ledger, which the controller keeps with compare-and-swap, says who holds what; a plan turns it, the nodes
+and the pools as they are now into the ledger as it should be. A block once held by a node is never moved, and
+what overlaps anything held is never handed out, so the order of events does not matter to safety: the ledger
+is the only history there is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from l3net.ipam.findings import Finding, FindingReason
+from l3net.ipam.spans import Search, Spans
+from l3net.model import EVERYTHING, IpPool, Kind, Node, ObjectName, PoolUse, Prefix
+from l3net.naming import ANNOTATION_BLOCKS, ANNOTATION_WANTS_BLOCKS
+
+#: Blocks of one family that a node may ask for: an agent gone wrong must not empty the pools.
+MOST_BLOCKS = 16
+
+Ledger = Mapping[str, tuple[Prefix, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPlan:
+    """The ledger as it should be (node to blocks), and what could not be done."""
+
+    held: Ledger
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUsage:
+    """How full a pool is: blocks, or addresses of a pool for load balancers."""
+
+    used: int
+    free: int
+
+
+def cluster_blocks(node: Node) -> tuple[Prefix, ...]:
+    """A node's podCIDRs: its blocks without those of the annotation."""
+    added = {text.strip() for text in node.annotations.get(ANNOTATION_BLOCKS, "").split(",")}
+    return tuple(block for block in node.blocks if str(block) not in added)
+
+
+def families_of_cluster(nodes: Iterable[Node], pools: Iterable[IpPool]) -> frozenset[int]:
+    """The IP versions for which somebody else (kube-controller-manager) gives nodes their podCIDRs.
+
+    Seen by podCIDRs that lie in none of our pools.
+    """
+    ranges = [pool.cidr for pool in pools if PoolUse.PODS in pool.allowed_uses]
+    return frozenset(
+        block.version
+        for node in nodes
+        for block in cluster_blocks(node)
+        if not any(_within(block, cidr) for cidr in ranges)
+    )
+
+
+def plan_blocks(
+    nodes: Mapping[str, Node],
+    pools: Mapping[str, IpPool],
+    ledger: Ledger,
+    *,
+    forgotten: Collection[str] = (),
+    refused: Collection[str] = (),
+    addresses: Iterable[Prefix] = (),
+) -> BlockPlan:
+    """Keep what is held, take note of podCIDRs, give blocks to nodes without, and more to those that ask.
+
+    `forgotten`: nodes gone for longer than the grace time, whose blocks are free. `refused`: names of pools
+    that must not be used. `addresses`: load-balancer addresses handed out, as prefixes of full length.
+    """
+    own = {name: pool for name, pool in pools.items() if PoolUse.PODS in pool.allowed_uses}
+    planner = _Planner(addresses)
+    for name in sorted(ledger):
+        if name not in nodes and name not in forgotten:
+            planner.remember(name, ledger[name])
+    for name in sorted(nodes):
+        planner.remember(name, _still_held(nodes[name], ledger.get(name, ()), own.values()))
+    for name in sorted(nodes):
+        planner.adopt(nodes[name], nodes)
+    foreign = families_of_cluster(nodes.values(), own.values())
+    usable = [
+        own[name]
+        for name in sorted(own)
+        if name not in refused and not own[name].disabled and own[name].namespace_selector == EVERYTHING
+    ]
+    for name in sorted(nodes):
+        planner.fill(nodes[name], usable, foreign)
+    return BlockPlan(
+        {name: tuple(held) for name, held in planner.held.items() if held}, tuple(planner.findings)
+    )
+
+
+def pool_usage(pool: IpPool, held: Iterable[Prefix]) -> PoolUsage:
+    """Blocks in use and left; a block of another size counts for those it covers."""
+    used = gone = 0
+    for block in held:
+        if _within(block, pool.cidr):
+            used += 1
+            gone += 1 << max(pool.block_size - block.prefixlen, 0)
+    return PoolUsage(used, max((1 << (pool.block_size - pool.cidr.prefixlen)) - gone, 0))
+
+
+def wanted_blocks(node: Node) -> tuple[dict[int, int], str]:
+    """How many blocks of each IP version a node asks for by annotation, and what is wrong with that."""
+    text = node.annotations.get(ANNOTATION_WANTS_BLOCKS, "")
+    wanted: dict[int, int] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        match = re.fullmatch(r"IPv([46])=([0-9]{1,4})", part)
+        if match is None:
+            return {}, f"{ANNOTATION_WANTS_BLOCKS} is not as in IPv4=2,IPv6=1"
+        wanted[int(match[1])] = int(match[2])
+    return wanted, ""
+
+
+def _within(block: Prefix, cidr: Prefix) -> bool:
+    return block.version == cidr.version and (
+        block.prefixlen >= cidr.prefixlen and block.network_address in cidr
+    )
+
+
+def _still_held(node: Node, held: Iterable[Prefix], pools: Iterable[IpPool]) -> tuple[Prefix, ...]:
+    """What the ledger says of a node that exists.
+
+    A block outside our pools that the node does not carry was the cluster's, given to an earlier node of this
+    name; the cluster may have given it to another.
+    """
+    ranges = [pool.cidr for pool in pools]
+    return tuple(
+        block for block in held if block in node.blocks or any(_within(block, cidr) for cidr in ranges)
+    )
+
+
+class _Planner:
+    """One plan in the making."""
+
+    def __init__(self, addresses: Iterable[Prefix]) -> None:
+        self.held: dict[str, list[Prefix]] = {}
+        self.findings: list[Finding] = []
+        self._taken = Spans()
+        self._addresses = Spans()
+        for address in sorted(
+            set(addresses), key=lambda prefix: (prefix.version, int(prefix.network_address))
+        ):
+            self._addresses.add(address, "")
+        self._searches: dict[str, Search] = {}
+
+    def remember(self, name: str, blocks: Iterable[Prefix]) -> None:
+        kept = self.held.setdefault(name, [])
+        for block in blocks:
+            if (found := self._taken.add(block, name)) is None:
+                kept.append(block)
+            elif found[1] != name:  # cannot come to be by our own writing
+                self._conflict(name, block, *found)
+
+    def adopt(self, node: Node, nodes: Mapping[str, Node]) -> None:
+        """Blocks that the node carries already, whoever gave them."""
+        for block in node.blocks:
+            if block in self.held[node.name]:
+                continue
+            found = self._taken.overlapping(block)
+            while found is not None and found[1] not in nodes:
+                # The old owner is gone, and the cluster gave its block anew before our grace time was over.
+                self._taken.remove(found[0])
+                self.held[found[1]].remove(found[0])
+                found = self._taken.overlapping(block)
+            if found is not None:
+                self._conflict(node.name, block, *found)
+                continue
+            self._taken.add(block, node.name)
+            self.held[node.name].append(block)
+
+    def fill(self, node: Node, pools: list[IpPool], foreign: frozenset[int]) -> None:
+        wanted, wrong = wanted_blocks(node)
+        if wrong:
+            self._say(node.name, FindingReason.INVALID_REQUEST, wrong)
+        for version in (4, 6):
+            eligible = [
+                pool
+                for pool in pools
+                if pool.cidr.version == version and pool.node_selector.matches(node.labels)
+            ]
+            if not eligible:
+                continue
+            count = max(wanted.get(version, 0), 0 if version in foreign else 1)
+            if count > MOST_BLOCKS:
+                self._say(
+                    node.name,
+                    FindingReason.TOO_MANY_BLOCKS,
+                    f"asks for {count} IPv{version} blocks; a node gets at most {MOST_BLOCKS}",
+                )
+                count = MOST_BLOCKS
+            have = sum(1 for block in self.held[node.name] if block.version == version)
+            if version in foreign and have == 0:
+                continue  # its first block is the cluster's to give, and may be on the way
+            for _ in range(count - have):
+                if not self._assign(node.name, eligible):
+                    names = ", ".join(pool.name for pool in eligible)
+                    self._say(
+                        node.name,
+                        FindingReason.NO_BLOCK_FREE,
+                        f"no IPv{version} block is free in the pools it may use: {names}; add a pool",
+                    )
+                    break
+
+    def _assign(self, name: str, pools: list[IpPool]) -> bool:
+        for pool in pools:
+            search = self._searches.setdefault(pool.name, Search(pool.cidr, pool.block_size))
+            block = search.next_free(self._taken, self._addresses)
+            if block is not None:
+                self._taken.add(block, name)
+                self.held[name].append(block)
+                return True
+        return False
+
+    def _conflict(self, name: str, block: Prefix, other: Prefix, owner: str) -> None:
+        self._say(
+            name,
+            FindingReason.BLOCK_CONFLICT,
+            f"its block {block} overlaps {other} of node {owner}, which has it by the controller's ledger",
+        )
+
+    def _say(self, name: str, reason: FindingReason, message: str) -> None:
+        self.findings.append(Finding(Kind.NODE, ObjectName("", name), reason, message))

@@ -1,0 +1,68 @@
+"""The controller's ledger as text: one line for each owner, so that the ConfigMap reads well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+
+from l3net.errors import L3netError
+from l3net.model import Address, ObjectName, Prefix
+
+BLOCKS_KEY = "blocks"
+ADDRESSES_KEY = "addresses"
+
+
+class LedgerError(L3netError):
+    """The ledger cannot be read: somebody wrote into it. Nothing is handed out until it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Who holds what: node to blocks, and service to load-balancer addresses."""
+
+    blocks: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
+    addresses: Mapping[ObjectName, tuple[Address, ...]] = field(default_factory=dict)
+
+
+def encode(ledger: Ledger) -> dict[str, str]:
+    """As the values of a ConfigMap. The same ledger gives the same text."""
+    return {
+        BLOCKS_KEY: "".join(
+            f"{name} {','.join(map(str, ledger.blocks[name]))}\n" for name in sorted(ledger.blocks)
+        ),
+        ADDRESSES_KEY: "".join(
+            f"{name} {','.join(map(str, ledger.addresses[name]))}\n" for name in sorted(ledger.addresses)
+        ),
+    }
+
+
+def decode(values: Mapping[str, str]) -> Ledger:
+    """The reverse. Raises LedgerError naming the line."""
+    blocks: dict[str, tuple[Prefix, ...]] = {}
+    addresses: dict[ObjectName, tuple[Address, ...]] = {}
+    for where, owner, held in _lines(values, BLOCKS_KEY):
+        try:
+            blocks[owner] = tuple(ip_network(text) for text in held.split(","))
+        except ValueError as err:
+            raise LedgerError(f"{where}: {err}") from None
+    for where, owner, held in _lines(values, ADDRESSES_KEY):
+        namespace, slash, name = owner.partition("/")
+        try:
+            addresses[ObjectName(namespace, name)] = tuple(ip_address(text) for text in held.split(","))
+        except ValueError as err:
+            raise LedgerError(f"{where}: {err}") from None
+        if not slash:
+            raise LedgerError(f"{where}: {owner!r} is not NAMESPACE/NAME")
+    return Ledger(blocks, addresses)
+
+
+def _lines(values: Mapping[str, str], key: str) -> list[tuple[str, str, str]]:
+    found = []
+    for number, line in enumerate(values.get(key, "").splitlines(), 1):
+        owner, _, held = line.partition(" ")
+        where = f"ledger, {key}, line {number}"
+        if not owner or not held:
+            raise LedgerError(f"{where}: not an owner and what it holds")
+        found.append((where, owner, held))
+    return found
