@@ -148,7 +148,7 @@ def traceroute(lab: Lab) -> Iterator[Finding]:
     for pod in pods(lab):
         for version in lab.topology.versions:
             target = str(pod.address(version))
-            argv = ["traceroute", f"-{version}", "-n", "-q1", "-w2", "-m12", target]
+            argv = ["traceroute", f"-{version}", "-n", "-q1", "-w1", "-m12", target]
             lines = host.run(argv).stdout.splitlines()[1:]
             hops = [match["hop"] for line in lines if (match := _HOP.match(line))]
             # A node may answer from its pod bridge.
