@@ -31,6 +31,14 @@ class ManifestError(ConfigError):
         self.why = why
 
 
+class ConflictError(L3netError):
+    """Somebody else wrote first, and a write made on what was read before is refused; read again."""
+
+
+class GoneError(L3netError):
+    """The object to be changed does not exist (any more)."""
+
+
 class NotRunningError(L3netError):
     """A process of ours (agent, speaker) cannot be reached."""
 
