@@ -1,0 +1,127 @@
+"""Everything a pass decides, in one value. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from l3net.controller.declared import Declared
+from l3net.ipam.balancers import AddressPlan, address_usage, plan_addresses
+from l3net.ipam.blocks import PoolUsage, plan_blocks, pool_usage
+from l3net.ipam.findings import Finding
+from l3net.ipam.ledger import Ledger
+from l3net.ipam.overlaps import refused_pools
+from l3net.ipam.spans import host_prefix
+from l3net.model import Address, Kind, ObjectName, PoolUse, Prefix
+from l3net.ports import Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`grace`: seconds a node must be gone before its blocks are free. `every_class`: services without a
+    loadBalancerClass are served too. `give_blocks`: whether nodes get blocks from us at all.
+    """
+
+    grace: float = 300.0
+    every_class: bool = False
+    give_blocks: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    usage: PoolUsage
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The ledger to be, then what follows from it once it is written."""
+
+    ledger: Ledger
+    node_blocks: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
+    service_addresses: Mapping[ObjectName, tuple[Address, ...]] = field(default_factory=dict)
+    pools: Mapping[str, PoolStatus] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+
+def decide(
+    declared: Declared, ledger: Ledger, settings: Settings, forgotten: Collection[str] = ()
+) -> Decision:
+    """`node_blocks` and `service_addresses` name only those whose object does not say so yet."""
+    overlaps = refused_pools(declared.pools, declared.configuration.service_cidrs, declared.nodes.values())
+    refused = frozenset(finding.about.name for finding in overlaps)
+    pools = declared.pools if settings.give_blocks else {}
+    given = [host_prefix(address) for held in ledger.addresses.values() for address in held]
+    blocks = plan_blocks(
+        declared.nodes, pools, ledger.blocks, forgotten=forgotten, refused=refused, addresses=given
+    )
+    flat = [block for held in blocks.held.values() for block in held]
+    addresses = plan_addresses(
+        declared.services,
+        declared.pools,
+        ledger.addresses,
+        namespaces=declared.namespaces,
+        blocks=flat,
+        refused=refused,
+        every_class=settings.every_class,
+    )
+    return Decision(
+        Ledger(blocks.held, addresses.held),
+        _node_blocks(declared, blocks.held),
+        _service_addresses(declared, addresses),
+        _pools(declared, flat, addresses, overlaps),
+        (*overlaps, *blocks.findings, *addresses.findings),
+    )
+
+
+def _node_blocks(declared: Declared, held: Mapping[str, tuple[Prefix, ...]]) -> dict[str, tuple[Prefix, ...]]:
+    return {
+        name: _primary_first(held[name], node.addresses)
+        for name, node in declared.nodes.items()
+        if name in held and set(held[name]) - set(node.blocks)
+    }
+
+
+def _primary_first(blocks: tuple[Prefix, ...], addresses: tuple[Address, ...]) -> tuple[Prefix, ...]:
+    """The family of the node's first address first, as Kubernetes has it for dual-stack."""
+    first = addresses[0].version if addresses else 4
+    return tuple(sorted(blocks, key=lambda block: block.version != first))
+
+
+def _service_addresses(declared: Declared, plan: AddressPlan) -> dict[ObjectName, tuple[Address, ...]]:
+    wanted = {name: plan.held.get(name, ()) for name in plan.served}
+    return {
+        name: addresses
+        for name, addresses in wanted.items()
+        if addresses != declared.services[name].load_balancer_ips
+    }
+
+
+def _pools(
+    declared: Declared, blocks: list[Prefix], plan: AddressPlan, overlaps: list[Finding]
+) -> dict[str, PoolStatus]:
+    wrong: dict[str, Finding] = {}
+    for finding in overlaps:
+        wrong.setdefault(finding.about.name, finding)
+    handed = {address for held in plan.held.values() for address in held}
+    found: dict[str, PoolStatus] = {}
+    for name, pool in declared.pools.items():
+        for_pods = PoolUse.PODS in pool.allowed_uses
+        usage = pool_usage(pool, blocks) if for_pods else address_usage(pool, handed)
+        if name in wrong:
+            why = "; ".join(finding.message for finding in overlaps if finding.about.name == name)
+            condition = Condition("Ready", False, wrong[name].reason.value, why)
+        elif pool.disabled:
+            condition = Condition("Ready", False, "Disabled", "nothing new is handed out")
+        elif not usage.free:
+            condition = Condition("Ready", False, "Full", "everything is handed out")
+        else:
+            condition = Condition("Ready", True, "InUse" if usage.used else "Unused")
+        found[name] = PoolStatus(usage, condition)
+    return found
+
+
+def owners_lost(before: Ledger, after: Ledger) -> list[tuple[Kind, ObjectName]]:
+    """Who held something by the old ledger and nothing by the new one."""
+    nodes = [(Kind.NODE, ObjectName("", name)) for name in before.blocks if name not in after.blocks]
+    return nodes + [(Kind.SERVICE, name) for name in before.addresses if name not in after.addresses]

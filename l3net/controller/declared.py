@@ -1,0 +1,70 @@
+"""The part of the declared state the controller decides on, as the datastore's events tell it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from l3net.model import (
+    BgpConfiguration,
+    IpPool,
+    Kind,
+    Namespace,
+    Node,
+    ObjectName,
+    Service,
+)
+from l3net.ports import Changed
+
+#: What the controller listens to.
+KINDS = (Kind.NODE, Kind.SERVICE, Kind.NAMESPACE, Kind.IP_POOL, Kind.BGP_CONFIGURATION)
+
+
+@dataclass(slots=True)
+class Declared:
+    """Nodes, services, namespaces, pools and the configuration, by name."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    services: dict[ObjectName, Service] = field(default_factory=dict)
+    namespaces: dict[str, Namespace] = field(default_factory=dict)
+    pools: dict[str, IpPool] = field(default_factory=dict)
+    configuration: BgpConfiguration = field(default_factory=BgpConfiguration)
+
+    def take(self, event: Changed) -> bool:
+        """Take a change in; whether it can matter to a decision."""
+        name = event.name.name
+        match event.kind, event.fact:
+            case Kind.NODE, Node() as node:
+                old = self.nodes.get(name)
+                self.nodes[name] = node
+                # ready and cordoned come and go, and decide nothing here
+                return old is None or replace(old, ready=node.ready, unschedulable=node.unschedulable) != node
+            case Kind.NODE, None:
+                return self.nodes.pop(name, None) is not None
+            case Kind.SERVICE, Service() as service:
+                before = self.services.get(event.name)
+                self.services[event.name] = service
+                return before != service and "LoadBalancer" in (service.type, before.type if before else "")
+            case Kind.SERVICE, None:
+                gone = self.services.pop(event.name, None)
+                return gone is not None and gone.type == "LoadBalancer"
+            case Kind.NAMESPACE, Namespace() as namespace:
+                known = self.namespaces.get(name)
+                self.namespaces[name] = namespace
+                return known != namespace
+            case Kind.NAMESPACE, None:
+                return self.namespaces.pop(name, None) is not None
+            case Kind.IP_POOL, IpPool() as pool:
+                self.pools[name] = pool
+                return True
+            case Kind.IP_POOL, None:
+                return self.pools.pop(name, None) is not None
+            case Kind.BGP_CONFIGURATION, fact if name == "default":
+                self.configuration = fact if isinstance(fact, BgpConfiguration) else BgpConfiguration()
+                return True
+        return False
+
+    def copy(self) -> Declared:
+        """A snapshot: facts are frozen, so the containers are all there is to copy."""
+        return Declared(
+            dict(self.nodes), dict(self.services), dict(self.namespaces), dict(self.pools), self.configuration
+        )

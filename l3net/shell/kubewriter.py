@@ -1,0 +1,253 @@
+"""ports.ClusterWriter and ports.LeaseCell over the Kubernetes API: read one object, write on that version."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from l3net.errors import ConflictError, GoneError, L3netError
+from l3net.model import Address, Kind, ObjectName, Prefix
+from l3net.naming import ANNOTATION_BLOCKS
+from l3net.ports import Condition, Lease
+from l3net.shell.kubeapi import ApiError, KubeApi
+from l3net.shell.kubekinds import KINDS
+
+#: Names of the ConfigMap that holds the ledger and of the Lease, in the controller's namespace.
+LEDGER: Final = "l3net-ledger"
+LEASE: Final = "l3net-controller"
+COMPONENT: Final = "l3net-controller"
+#: Times an object is read anew when somebody wrote to it between our read and our write.
+ATTEMPTS: Final = 4
+
+
+def _now(timespec: str = "seconds") -> str:
+    return datetime.now(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
+def _asked(call: Callable[[], bytes]) -> dict[str, Any]:
+    """Carry out a request; refusals as the errors that the ports name."""
+    try:
+        answer = call()
+    except ApiError as err:
+        if err.conflict and err.reason != "AlreadyExists":
+            raise ConflictError(str(err)) from None
+        if err.conflict:
+            raise ConflictError(f"{err} (somebody made it meanwhile)") from None
+        if err.not_found:
+            raise GoneError(str(err)) from None
+        raise
+    try:
+        found: dict[str, Any] = json.loads(answer)
+    except ValueError:
+        raise L3netError("the API server's answer is not JSON") from None
+    return found
+
+
+class KubeWriter:
+    """A ports.ClusterWriter. `namespace` is the controller's own, where the ledger is."""
+
+    def __init__(self, api: KubeApi, namespace: str) -> None:
+        self._api = api
+        self._maps = f"/api/v1/namespaces/{namespace}/configmaps"
+
+    # --- ledger ------------------------------------------------------------------------------------------
+
+    def read_ledger(self) -> tuple[Mapping[str, str], str]:
+        try:
+            found = _asked(lambda: self._api.get(f"{self._maps}/{LEDGER}"))
+        except GoneError:
+            return {}, ""
+        return found.get("data") or {}, found["metadata"]["resourceVersion"]
+
+    def write_ledger(self, values: Mapping[str, str], version: str) -> str:
+        metadata: dict[str, Any] = {"name": LEDGER, "labels": {"app.kubernetes.io/name": "l3net"}}
+        document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(values)}
+        if not version:
+            written = _asked(lambda: self._api.create(self._maps, document))
+        else:
+            metadata["resourceVersion"] = version
+            try:
+                written = _asked(lambda: self._api.replace(f"{self._maps}/{LEDGER}", document))
+            except GoneError as err:  # deleted by somebody: what nodes and services carry is taken up anew
+                raise ConflictError(str(err)) from None
+        return str(written["metadata"]["resourceVersion"])
+
+    # --- objects -----------------------------------------------------------------------------------------
+
+    def exists(self, kind: Kind, name: ObjectName) -> bool:
+        try:
+            _asked(lambda: self._api.get(KINDS[kind].path_of(name)))
+        except GoneError:
+            return False
+        return True
+
+    def set_blocks(self, node: str, blocks: tuple[Prefix, ...]) -> None:
+        def change(found: dict[str, Any]) -> dict[str, Any]:
+            spec = found.get("spec") or {}
+            given = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
+            patch: dict[str, Any] = {}
+            if not given:
+                first = {block.version: str(block) for block in reversed(blocks)}
+                given = [text for text in map(str, blocks) if text in first.values()]
+                patch["spec"] = {"podCIDR": given[0], "podCIDRs": given}
+            added = ",".join(text for text in map(str, blocks) if text not in given)
+            annotations = found["metadata"].get("annotations") or {}
+            if annotations.get(ANNOTATION_BLOCKS, "") != added:
+                patch["metadata"] = {"annotations": {ANNOTATION_BLOCKS: added or None}}
+            return patch
+
+        self._change(KINDS[Kind.NODE].path_of(ObjectName("", node)), change)
+
+    def set_load_balancer(self, service: ObjectName, addresses: tuple[Address, ...]) -> None:
+        wanted = [str(address) for address in addresses]
+
+        def change(found: dict[str, Any]) -> dict[str, Any]:
+            balancer = (found.get("status") or {}).get("loadBalancer") or {}
+            if found.get("spec", {}).get("type") != "LoadBalancer" or wanted == [
+                entry.get("ip") for entry in balancer.get("ingress") or ()
+            ]:
+                return {}
+            return {"status": {"loadBalancer": {"ingress": [{"ip": ip} for ip in wanted] or None}}}
+
+        self._change(KINDS[Kind.SERVICE].path_of(service), change, "/status")
+
+    def set_status(
+        self, kind: Kind, name: ObjectName, fields: Mapping[str, object], conditions: tuple[Condition, ...]
+    ) -> None:
+        def change(found: dict[str, Any]) -> dict[str, Any]:
+            status = found.get("status") or {}
+            new = {key: value for key, value in fields.items() if status.get(key) != value}
+            merged = merge_conditions(
+                status.get("conditions") or [], conditions, found["metadata"].get("generation", 0)
+            )
+            if merged is not None:
+                new["conditions"] = merged
+            return {"status": new} if new else {}
+
+        self._change(KINDS[kind].path_of(name), change, "/status")
+
+    def _change(
+        self, path: str, change: Callable[[dict[str, Any]], dict[str, Any]], subresource: str = ""
+    ) -> None:
+        for attempt in range(ATTEMPTS):
+            found = _asked(lambda: self._api.get(path))
+            patch = change(found)
+            if not patch:
+                return
+            metadata = patch.setdefault("metadata", {})
+            metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
+            metadata["uid"] = found["metadata"]["uid"]  # not another object of the same name
+            try:
+                _asked(lambda patch=patch: self._api.patch(path + subresource, patch))  # type: ignore[misc]
+            except ConflictError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                continue
+            return
+
+    # --- events ------------------------------------------------------------------------------------------
+
+    def post_event(self, kind: Kind, name: ObjectName, reason: str, message: str) -> None:
+        # events about cluster-scoped objects are kept in the namespace `default`
+        namespace = name.namespace or "default"
+        digest = hashlib.sha256(f"{kind.value} {name} {reason} {message}".encode()).hexdigest()[:16]
+        event = f"{name.name[:200]}.{digest}"
+        path = f"/api/v1/namespaces/{namespace}/events"
+        now = _now()
+        document = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": event, "namespace": namespace},
+            "involvedObject": {
+                "kind": kind.value,
+                "apiVersion": KINDS[kind].api_version,
+                "name": name.name,
+                # a Node's events are found by its name as uid (kubelet's convention)
+                **({"uid": name.name} if kind is Kind.NODE else {}),
+                **({"namespace": name.namespace} if name.namespace else {}),
+            },
+            "type": "Warning",
+            "reason": reason,
+            "message": message[:1024],
+            "source": {"component": COMPONENT},
+            "reportingComponent": COMPONENT,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        try:
+            _asked(lambda: self._api.create(path, document))
+        except ConflictError:
+            _asked(lambda: self._api.patch(f"{path}/{event}", {"lastTimestamp": now}))
+
+
+def merge_conditions(
+    old: list[dict[str, Any]], conditions: tuple[Condition, ...], generation: int
+) -> list[dict[str, Any]] | None:
+    """Conditions with ours put in; None if they say so already. The time moves only with the status."""
+    merged = {entry.get("type"): entry for entry in old}
+    for condition in conditions:
+        before = merged.get(condition.type, {})
+        status = "True" if condition.holds else "False"
+        same = before.get("status") == status and before.get("lastTransitionTime")
+        merged[condition.type] = {
+            "type": condition.type,
+            "status": status,
+            "reason": condition.reason,
+            "message": condition.message,
+            "lastTransitionTime": before["lastTransitionTime"] if same else _now(),
+            "observedGeneration": generation,
+        }
+    found = list(merged.values())
+    return None if found == old else found
+
+
+class KubeLease:
+    """A ports.LeaseCell: the controller's Lease in its own namespace."""
+
+    def __init__(self, api: KubeApi, namespace: str) -> None:
+        self._api = api
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+
+    def read(self) -> Lease:
+        try:
+            return _lease(_asked(lambda: self._api.get(f"{self._path}/{LEASE}")))
+        except GoneError:
+            return Lease()
+
+    def write(self, lease: Lease) -> Lease:
+        now = _now("microseconds")
+        spec = {
+            "holderIdentity": lease.holder,
+            "leaseDurationSeconds": lease.duration,
+            "leaseTransitions": lease.transitions,
+            "renewTime": now,
+        }
+        metadata: dict[str, Any] = {"name": LEASE}
+        document = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": metadata,
+            "spec": spec,
+        }
+        if not lease.version:
+            spec["acquireTime"] = now
+            return _lease(_asked(lambda: self._api.create(self._path, document)))
+        metadata["resourceVersion"] = lease.version
+        try:
+            return _lease(_asked(lambda: self._api.replace(f"{self._path}/{LEASE}", document)))
+        except GoneError as err:
+            raise ConflictError(str(err)) from None
+
+
+def _lease(found: Mapping[str, Any]) -> Lease:
+    spec = found.get("spec") or {}
+    return Lease(
+        holder=spec.get("holderIdentity") or "",
+        duration=int(spec.get("leaseDurationSeconds") or 15),
+        transitions=int(spec.get("leaseTransitions") or 0),
+        version=str(found["metadata"]["resourceVersion"]),
+    )
