@@ -94,6 +94,11 @@ def _name(document: Field, kind: Kind) -> ObjectName:
 
 def _checked(field: Field) -> str:
     text = field.text()
-    if len(text) > 253 or not _NAME.fullmatch(text):
+    if not valid_name(text):
         raise field.wrong(f"{shown(text)!r} is not a name: lower case letters, digits, '-' and '.'")
     return text
+
+
+def valid_name(text: str) -> bool:
+    """Whether an object may be called so (RFC 1123)."""
+    return len(text) <= 253 and _NAME.fullmatch(text) is not None

@@ -1,0 +1,257 @@
+"""Where each kind is in the API, and a decoder that keeps of its JSON what l3net reads.
+
+The lean types name the fields that `kube.translate` looks at (a test holds them to it); everything else is
+skipped by the parser. Leaves are left untyped: what is wrong there is `translate`'s to say. An object that
+does not even have the shape of its kind is decoded whole, so that it is named, and the others go on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeAlias, TypedDict, TypeVar
+
+import msgspec
+
+from l3net.model import Kind, ObjectName
+from l3net.naming import API_VERSION
+
+Document: TypeAlias = dict[str, Any]
+
+
+class _Meta(TypedDict, total=False):
+    name: Any
+    namespace: Any
+    resourceVersion: Any
+    labels: Any
+    annotations: Any
+
+
+class _Named(TypedDict, total=False):
+    metadata: _Meta
+
+
+class _NodeSpec(TypedDict, total=False):
+    podCIDR: Any
+    podCIDRs: Any
+    unschedulable: Any
+
+
+class _Typed(TypedDict, total=False):
+    type: Any
+    address: Any
+    status: Any
+
+
+class _NodeStatus(TypedDict, total=False):
+    addresses: list[_Typed] | None
+    conditions: list[_Typed] | None
+
+
+class _Node(TypedDict, total=False):
+    metadata: _Meta
+    spec: _NodeSpec | None
+    status: _NodeStatus | None
+
+
+class _Port(TypedDict, total=False):
+    name: Any
+    protocol: Any
+    port: Any
+
+
+class _ServiceSpec(TypedDict, total=False):
+    type: Any
+    clusterIP: Any
+    clusterIPs: Any
+    externalIPs: Any
+    ports: list[_Port] | None
+    internalTrafficPolicy: Any
+    externalTrafficPolicy: Any
+    sessionAffinity: Any
+    loadBalancerClass: Any
+    loadBalancerIP: Any
+    publishNotReadyAddresses: Any
+
+
+class _Ingress(TypedDict, total=False):
+    ip: Any
+    ipMode: Any
+
+
+class _Balancer(TypedDict, total=False):
+    ingress: list[_Ingress] | None
+
+
+class _ServiceStatus(TypedDict, total=False):
+    loadBalancer: _Balancer | None
+
+
+class _Service(TypedDict, total=False):
+    metadata: _Meta
+    spec: _ServiceSpec | None
+    status: _ServiceStatus | None
+
+
+class _Conditions(TypedDict, total=False):
+    ready: Any
+    serving: Any
+    terminating: Any
+
+
+class _Endpoint(TypedDict, total=False):
+    addresses: Any
+    conditions: _Conditions | None
+    nodeName: Any
+
+
+class _EndpointSlice(TypedDict, total=False):
+    metadata: _Meta
+    addressType: Any
+    endpoints: list[_Endpoint] | None
+    ports: list[_Port] | None
+
+
+T = TypeVar("T")
+
+
+class _ListMeta(msgspec.Struct):
+    version: str = msgspec.field(name="resourceVersion", default="")
+    following: str = msgspec.field(name="continue", default="")
+
+
+class _List(msgspec.Struct, Generic[T]):
+    """A page of a list (ListMeta, meta/v1)."""
+
+    metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
+    items: list[T] | None = None
+
+
+@dataclass(frozen=True)
+class Lean:
+    """Decoders of one kind: of a page of a list, and of one object."""
+
+    page: msgspec.json.Decoder[Any]
+    one: msgspec.json.Decoder[Any]
+
+    @staticmethod
+    def of(shape: Any) -> Lean:
+        return Lean(msgspec.json.Decoder(_List[shape]), msgspec.json.Decoder(shape))
+
+
+_ANY: Final = Lean.of(dict[str, Any])
+
+
+@dataclass(frozen=True)
+class KubeKind:
+    """One kind: where it is, and how to read it. `namespaced` objects are read from every namespace."""
+
+    kind: Kind
+    root: str  # /api/v1 or /apis/GROUP/VERSION
+    plural: str
+    namespaced: bool = False
+    lean: Lean = field(default=_ANY, compare=False)
+
+    @property
+    def api_version(self) -> str:
+        return self.root.removeprefix("/apis/").removeprefix("/api/")
+
+    @property
+    def path(self) -> str:
+        """Of the collection."""
+        return f"{self.root}/{self.plural}"
+
+    def path_of(self, name: ObjectName) -> str:
+        """Of one object."""
+        if self.namespaced:
+            return f"{self.root}/namespaces/{name.namespace}/{self.plural}/{name.name}"
+        return f"{self.root}/{self.plural}/{name.name}"
+
+    def page(self, data: bytes) -> tuple[str, str, list[Document]]:
+        """Resource version, continue token and objects of a list. Raises ValueError for what is no list."""
+        try:
+            found = self.lean.page.decode(data)
+        except msgspec.ValidationError:
+            found = _ANY.page.decode(data)
+        items = [self._whole(item) for item in found.items or ()]
+        return found.metadata.version, found.metadata.following, items
+
+    def one(self, data: bytes | msgspec.Raw) -> Document:
+        """Raises ValueError for what is no object."""
+        try:
+            found = self.lean.one.decode(data)
+        except msgspec.ValidationError:
+            found = _ANY.one.decode(data)
+        whole: Document = found
+        return self._whole(whole)
+
+    def _whole(self, document: Document) -> Document:
+        """Items of a list lack what the list says once."""
+        document["apiVersion"], document["kind"] = self.api_version, self.kind.value
+        return document
+
+
+_CORE, _OWN = "/api/v1", f"/apis/{API_VERSION}"
+
+KINDS: Final = {
+    each.kind: each
+    for each in (
+        KubeKind(Kind.NODE, _CORE, "nodes", lean=Lean.of(_Node)),
+        KubeKind(Kind.NAMESPACE, _CORE, "namespaces", lean=Lean.of(_Named)),
+        KubeKind(Kind.SERVICE, _CORE, "services", namespaced=True, lean=Lean.of(_Service)),
+        KubeKind(
+            Kind.ENDPOINT_SLICE,
+            "/apis/discovery.k8s.io/v1",
+            "endpointslices",
+            namespaced=True,
+            lean=Lean.of(_EndpointSlice),
+        ),
+        KubeKind(Kind.SECRET, _CORE, "secrets", namespaced=True),
+        KubeKind(Kind.BGP_CONFIGURATION, _OWN, "bgpconfigurations"),
+        KubeKind(Kind.BGP_PEER, _OWN, "bgppeers"),
+        KubeKind(Kind.BGP_FILTER, _OWN, "bgpfilters"),
+        KubeKind(Kind.IP_POOL, _OWN, "ippools"),
+    )
+}
+
+
+class WatchEvent(msgspec.Struct):
+    """One line of a watch."""
+
+    type: str
+    object: msgspec.Raw
+
+
+class _VersionMeta(TypedDict, total=False):
+    resourceVersion: str
+
+
+class _Version(TypedDict, total=False):
+    metadata: _VersionMeta
+
+
+class _Status(TypedDict, total=False):
+    code: int
+    reason: str
+    message: str
+
+
+_event = msgspec.json.Decoder(WatchEvent)
+_version = msgspec.json.Decoder(_Version)
+_status = msgspec.json.Decoder(_Status)
+
+
+def watch_event(line: bytes) -> WatchEvent:
+    """Raises ValueError for what is no line of a watch."""
+    return _event.decode(line)
+
+
+def version_of(raw: msgspec.Raw) -> str:
+    """The resource version of any object. Raises ValueError."""
+    found = _version.decode(raw).get("metadata") or {}
+    return found.get("resourceVersion", "")
+
+
+def status_of(raw: msgspec.Raw) -> tuple[int, str]:
+    """Code and message of a Status. Raises ValueError."""
+    found = _status.decode(raw)
+    return found.get("code", 0), " ".join((found.get("message") or found.get("reason", "")).split())[:300]

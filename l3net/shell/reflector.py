@@ -1,0 +1,391 @@
+"""Lists one collection and follows its changes, for ever: list in pages, watch, resume, list again.
+
+What is known is compared with what a list says, so that a list after 410 Gone, after an outage or of another
+scope yields the differences and nothing else. An object that means the same as before (a Node's heartbeat)
+is no change. A server that is away changes nothing: attempts go on, ever more seldom, and no two agents in
+step.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from l3net.errors import ManifestError
+from l3net.kube.translate import translate
+from l3net.model import Fact, Kind, ObjectName
+from l3net.ports import Changed, DatastoreEvent, Mended, Rejected
+from l3net.shell.kubeapi import ApiError, KubeApi, WatchLines
+from l3net.shell.kubekinds import Document, KubeKind, status_of, version_of, watch_event
+
+log = logging.getLogger("l3net.kube")
+
+PAGE: Final = 500
+#: Seconds after which the server ends a watch, drawn from this range, so that not all agents come at once.
+WATCH_SECONDS: Final = (300, 600)
+#: The first and the longest wait between two attempts, in seconds; each is drawn from its upper half.
+BACKOFF: Final = (0.5, 30.0)
+LONGEST_RETRY_AFTER: Final = 60.0
+#: A watch that lived this long (seconds) was none that failed.
+SHORT_WATCH: Final = 5.0
+#: Refusals to watch from a version, in a row, after which it is listed again (a restored etcd is behind us).
+REFUSALS: Final = 5
+
+
+class Listener(Protocol):
+    """Where a reflector reports. Called from the reflector's thread."""
+
+    def deliver(self, events: list[DatastoreEvent]) -> None:
+        """Changes, and objects that cannot be used."""
+        ...
+
+    def listed(self, reflector: Reflector) -> None:
+        """Everything that there is has been delivered."""
+        ...
+
+    def trouble(self, reflector: Reflector, why: str) -> None:
+        """What stands between us and the API server; empty: nothing any more."""
+        ...
+
+    def judged(
+        self, kind: KubeKind, name: ObjectName, document: Document, error: ManifestError | None
+    ) -> None:
+        """An object of ours has been read, and is wrong or not."""
+        ...
+
+
+@dataclass(slots=True)
+class _Known:
+    version: str
+    fact: Fact | None  # None: of no meaning to us, or never right so far
+
+
+class Reflector:
+    """One collection, or with `only` (namespace may be empty) the one object of that name.
+
+    `by_name`: the object is read by get and watch, without the right to list (secrets).
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        kind: KubeKind,
+        listener: Listener,
+        *,
+        only: ObjectName | None = None,
+        by_name: bool = False,
+        backoff: tuple[float, float] = BACKOFF,
+    ) -> None:
+        self._api, self.kind, self._listener = api, kind, listener
+        self._only, self._by_name = only, by_name
+        self._backoff = backoff
+        self._known: dict[ObjectName, _Known] = {}
+        self._rejected: dict[ObjectName, Rejected] = {}
+        self._version = ""  # to watch from; empty: list first
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._woken = threading.Event()
+        self._watch: WatchLines | None = None
+        self._scope = 0  # counts changes of `only`
+        self._complete = -1  # the scope that has been listed
+        self._failures = self._refusals = 0
+        self._troubled = ""
+        self._forbidden = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything in scope has been delivered at least once."""
+        return self._complete == self._scope
+
+    @property
+    def forbidden(self) -> bool:
+        """Whether the API server said that we may not read it."""
+        return self._forbidden
+
+    @property
+    def only(self) -> ObjectName | None:
+        return self._only
+
+    def start(self) -> None:
+        name = f"watch-{self.kind.plural}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns at once; the thread ends soon after."""
+        self._stopped.set()
+        self._interrupt()
+
+    def join(self, seconds: float) -> None:
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def narrow(self, only: ObjectName | None) -> None:
+        """Change the scope: one object, or None for all. What leaves it is reported as gone."""
+        with self._lock:
+            if only == self._only:
+                return
+            self._only = only
+            self._scope += 1
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        with self._lock:
+            self._woken.set()
+            if self._watch is not None:
+                self._watch.interrupt()
+
+    # --- the thread --------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        watched_scope = -1
+        while not self._stopped.is_set():
+            with self._lock:
+                scope = self._scope
+                self._woken.clear()
+            if self._stopped.is_set():
+                return
+            if scope != watched_scope:
+                self._version, watched_scope = "", scope
+            try:
+                if not self._version or self._by_name:
+                    self._read(scope)
+                began = time.monotonic()
+                self._follow(scope)
+                short = time.monotonic() - began < SHORT_WATCH
+                self._pause(self._delay() if short else 0.0)
+            except ApiError as err:
+                if not self._woken.is_set():
+                    self._failed(err)
+            except Exception as err:  # a thread that ends unheard would leave this node behind for ever
+                log.exception("watch %s", self.kind.plural)
+                self._version = ""
+                self._failed(ApiError(f"watch {self.kind.plural}: {type(err).__name__}"))
+
+    def _failed(self, err: ApiError) -> None:
+        self._forbidden = err.code == 403
+        if err.gone:
+            self._version = ""
+        elif err.code:
+            self._refusals += 1
+            if self._refusals >= REFUSALS:
+                self._version = ""
+        wait = max(self._delay(), min(err.retry_after, LONGEST_RETRY_AFTER))
+        if self._failures > 1 or err.code in (401, 403, 404):  # a connection that broke once is no news
+            self._trouble(_explained(err, self.kind))
+        self._pause(wait)
+
+    def _delay(self) -> float:
+        """The next wait, in seconds: doubled each time."""
+        first, longest = self._backoff
+        wait: float = min(longest, first * 2.0 ** min(self._failures, 16))
+        self._failures += 1
+        return wait * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
+
+    def _pause(self, seconds: float) -> None:
+        if seconds > 0:
+            self._woken.wait(seconds)
+
+    def _well(self) -> None:
+        """The server answers."""
+        self._failures = self._refusals = 0
+        self._forbidden = False
+        self._trouble("")
+
+    def _trouble(self, why: str) -> None:
+        if why != self._troubled:
+            self._troubled = why
+            self._listener.trouble(self, why)
+
+    # --- list --------------------------------------------------------------------------------------------
+
+    def _read(self, scope: int) -> None:
+        if self._by_name:
+            self._get()
+        else:
+            self._list()
+        self._well()
+        self._complete = scope
+        self._listener.listed(self)
+
+    def _get(self) -> None:
+        assert self._only is not None  # noqa: S101 - for the type checker
+        try:
+            document = self._one(self._api.get(self.kind.path_of(self._only)))
+        except ApiError as err:
+            if not err.not_found:
+                raise
+            self._version = ""
+            self._forget(set(self._known) | set(self._rejected))
+            return
+        self._version = _version(document)
+        self._deliver([document])
+
+    def _one(self, data: bytes) -> Document:
+        try:
+            return self.kind.one(data)
+        except ValueError as err:
+            raise ApiError(f"{self.kind.path}: not an object: {err}") from None
+
+    def _list(self) -> None:
+        seen: set[ObjectName] = set()
+        query: dict[str, object] = {"limit": PAGE, **self._selector()}
+        while True:
+            data = self._api.get(self.kind.path, query)
+            try:
+                version, following, documents = self.kind.page(data)
+            except ValueError as err:
+                raise ApiError(f"{self.kind.path}: not a list: {err}") from None
+            del data
+            seen.update(filter(None, (self._name(document) for document in documents)))
+            self._deliver(documents)
+            if not following or self._stopped.is_set():
+                break
+            query["continue"] = following
+        if not self._stopped.is_set():
+            self._forget((set(self._known) | set(self._rejected)) - seen)
+            self._version = version
+
+    def _selector(self) -> Mapping[str, object]:
+        only = self._only
+        return {"fieldSelector": f"metadata.name={only.name}"} if only is not None else {}
+
+    # --- watch -------------------------------------------------------------------------------------------
+
+    def _follow(self, scope: int) -> None:
+        query: dict[str, object] = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": random.randint(*WATCH_SECONDS),  # noqa: S311
+            **self._selector(),
+        }
+        path = self.kind.path
+        if self._version:
+            query["resourceVersion"] = self._version
+        if self._by_name and self._only is not None:
+            path = f"{self.kind.root}/namespaces/{self._only.namespace}/{self.kind.plural}"
+        watch = self._api.watch(path, query)
+        with self._lock:
+            self._watch = watch
+            if self._stopped.is_set() or scope != self._scope:
+                watch.interrupt()
+        self._refusals = 0
+        self._trouble("")
+        began = time.monotonic()
+        try:
+            for line in watch:
+                self._line(line)
+                if self._stopped.is_set() or scope != self._scope:
+                    return
+        finally:
+            with self._lock:
+                self._watch = None
+            if time.monotonic() - began > SHORT_WATCH:
+                self._failures = 0
+
+    def _line(self, line: bytes) -> None:
+        try:
+            event = watch_event(line)
+            if event.type == "BOOKMARK":
+                self._version = version_of(event.object) or self._version
+                return
+            if event.type == "ERROR":
+                code, message = status_of(event.object)
+                raise ApiError(f"watch {self.kind.plural}: {code} {message}", code)
+            document = self.kind.one(event.object)
+        except ValueError as err:
+            raise ApiError(f"watch {self.kind.plural}: unreadable line: {err}") from None
+        self._version = _version(document) or self._version
+        if event.type == "DELETED":
+            name = self._name(document)
+            if name is not None:
+                self._forget({name})
+        else:
+            self._deliver([document])
+
+    # --- what is known -----------------------------------------------------------------------------------
+
+    @staticmethod
+    def _name(document: Document) -> ObjectName | None:
+        metadata = _metadata(document)
+        name = metadata.get("name")
+        return ObjectName(metadata.get("namespace") or "", name) if isinstance(name, str) else None
+
+    def _deliver(self, documents: Iterable[Document]) -> None:
+        events: list[DatastoreEvent] = []
+        for document in documents:
+            name = self._name(document)
+            if name is not None:
+                self._judge(name, document, events.append)
+        if events:
+            self._listener.deliver(events)
+
+    def _judge(self, name: ObjectName, document: Document, emit: Callable[[DatastoreEvent], None]) -> None:
+        version = _version(document)
+        known = self._known.get(name)
+        if known is not None and known.version == version and name not in self._rejected:
+            return
+        rejected: Rejected | None = None
+        error: ManifestError | None = None
+        fact: Fact | None = None
+        try:
+            found = translate(document)
+            fact = found[2] if found is not None else None
+        except ManifestError as err:
+            error, rejected = err, Rejected(f"{self.kind.kind.value} {name}", err.field, err.why)
+            fact = known.fact if known is not None else None  # the last good one stays in force
+        before = self._rejected.pop(name, None)
+        if rejected is not None:
+            self._rejected[name] = rejected
+        if before is not None and before != rejected:
+            emit(Mended(before))
+        if rejected is not None and before != rejected:
+            emit(rejected)
+        if (known.fact if known is not None else None) != fact:
+            emit(Changed(self.kind.kind, name, fact))
+        elif known is not None:
+            fact = known.fact  # equal; one of the two is enough
+        self._known[name] = _Known(version, fact)
+        self._listener.judged(self.kind, name, document, error)
+
+    def _forget(self, names: Iterable[ObjectName]) -> None:
+        events: list[DatastoreEvent] = []
+        for name in names:
+            known, rejected = self._known.pop(name, None), self._rejected.pop(name, None)
+            if rejected is not None:
+                events.append(Mended(rejected))
+            if known is not None and known.fact is not None:
+                events.append(Changed(self.kind.kind, name, None))
+        if events:
+            self._listener.deliver(events)
+
+
+def _metadata(document: Document) -> Document:
+    found = document.get("metadata")
+    return found if isinstance(found, dict) else {}
+
+
+def _version(document: Document) -> str:
+    return str(_metadata(document).get("resourceVersion", ""))
+
+
+def _explained(err: ApiError, kind: KubeKind) -> str:
+    """What to do about it."""
+    if err.code == 404 and kind.kind in (
+        Kind.BGP_CONFIGURATION,
+        Kind.BGP_PEER,
+        Kind.BGP_FILTER,
+        Kind.IP_POOL,
+    ):
+        return f"{err}; {kind.plural} are not known to the API server: apply l3net's CRDs"
+    if err.code == 403:
+        return f"{err}; grant get, list and watch on {kind.plural} to l3net's service account"
+    if err.code == 401:
+        return f"{err}; the token or certificate is not accepted"
+    return str(err)
