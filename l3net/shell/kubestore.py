@@ -31,7 +31,8 @@ _ALWAYS = (
     Kind.SERVICE,
     Kind.ENDPOINT_SLICE,
 )
-_NEEDED = (*_ALWAYS, Kind.NODE)
+#: What decides which Nodes and Secrets are read.
+_SCOPE = {Kind.BGP_CONFIGURATION, Kind.BGP_PEER}
 _Key: TypeAlias = tuple[Kind, ObjectName]
 
 
@@ -50,7 +51,8 @@ class KubernetesDatastore:
     """Everything the agent of the node `me` needs. Nothing is said to be in sync before all is listed.
 
     `nodes`: "needed" watches this node alone when no decision looks at others; "all" (the controller) always
-    all. Secrets are read by name, only those that a BGPPeer names (`secrets` False: none).
+    all. Secrets are read by name, only those that a BGPPeer names (`secrets` False: none). `kinds`: what to
+    read besides Nodes and Secrets, for one who needs less than an agent.
     """
 
     def __init__(
@@ -60,11 +62,13 @@ class KubernetesDatastore:
         *,
         nodes: str = "needed",
         secrets: bool = True,
+        kinds: Iterable[Kind] = _ALWAYS,
         judge: Judge | None = None,
         backoff: tuple[float, float] = BACKOFF,
     ) -> None:
         self._api, self._me = api, me
         self._all_nodes, self._want_secrets = nodes == "all", secrets
+        self._kinds = tuple(kind for kind in kinds if kind is not Kind.NODE)
         self._judge, self._backoff = judge, backoff
 
     async def events(self) -> AsyncIterator[DatastoreEvent]:
@@ -74,7 +78,7 @@ class KubernetesDatastore:
         configuration, peers, node = BgpConfiguration(), dict[str, BgpPeer](), None
         in_sync = False
         try:
-            for kind in _ALWAYS:
+            for kind in self._kinds:
                 feeds.start(kind)
             while True:
                 batch = await inbox.take()
@@ -89,13 +93,18 @@ class KubernetesDatastore:
                         case Changed(kind=Kind.NODE, name=ObjectName(name=self._me), fact=fact):
                             node = fact if isinstance(fact, Node) else None
                     yield event
-                if feeds.complete((Kind.BGP_CONFIGURATION, Kind.BGP_PEER)):
+                if feeds.complete(_SCOPE & set(self._kinds)):
                     every = self._all_nodes or every_node(configuration, peers.values(), node)
                     feeds.follow_nodes(None if every else ObjectName("", self._me))
                     if self._want_secrets:
                         feeds.follow_secrets(secrets_named(peers.values()))
                 # What a reflector delivered is in the inbox before it is complete.
-                if not in_sync and feeds.complete(_NEEDED) and feeds.secrets_known() and inbox.empty():
+                if (
+                    not in_sync
+                    and feeds.complete((*self._kinds, Kind.NODE))
+                    and feeds.secrets_known()
+                    and inbox.empty()
+                ):
                     in_sync = True
                     yield InSync()
         finally:
