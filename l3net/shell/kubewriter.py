@@ -211,12 +211,15 @@ class KubeLease:
     def __init__(self, api: KubeApi, namespace: str) -> None:
         self._api = api
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._transitions = -1
 
     def read(self) -> Lease:
         try:
-            return _lease(_asked(lambda: self._api.get(f"{self._path}/{LEASE}")))
+            found = _lease(_asked(lambda: self._api.get(f"{self._path}/{LEASE}")))
         except GoneError:
             return Lease()
+        self._transitions = found.transitions
+        return found
 
     def write(self, lease: Lease) -> Lease:
         now = _now("microseconds")
@@ -226,6 +229,8 @@ class KubeLease:
             "leaseTransitions": lease.transitions,
             "renewTime": now,
         }
+        if lease.transitions != self._transitions:
+            spec["acquireTime"] = now
         metadata: dict[str, Any] = {"name": LEASE}
         document = {
             "apiVersion": "coordination.k8s.io/v1",
@@ -234,11 +239,10 @@ class KubeLease:
             "spec": spec,
         }
         if not lease.version:
-            spec["acquireTime"] = now
             return _lease(_asked(lambda: self._api.create(self._path, document)))
         metadata["resourceVersion"] = lease.version
         try:
-            return _lease(_asked(lambda: self._api.replace(f"{self._path}/{LEASE}", document)))
+            return _lease(_asked(lambda: self._api.patch(f"{self._path}/{LEASE}", document)))
         except GoneError as err:
             raise ConflictError(str(err)) from None
 

@@ -1,0 +1,148 @@
+"""`l3net controller`: the composition root of the cluster loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+import uuid
+from pathlib import Path
+
+import click
+
+from l3net.cli.main import configure_logging
+from l3net.errors import ConfigError
+from l3net.naming import RUN_DIR
+
+#: Where a pod finds its own namespace.
+OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def _namespace() -> str:
+    try:
+        return OWN_NAMESPACE.read_text(encoding="utf-8").strip()
+    except OSError:
+        return "kube-system"
+
+
+@click.command(short_help="Run the cluster's controller.")
+@click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    envvar="KUBECONFIG",
+    help="How to reach the API server; in a pod, its service account is used without it.",
+)
+@click.option(
+    "--namespace",
+    default=_namespace,
+    envvar="POD_NAMESPACE",
+    show_default="the pod's own, else kube-system",
+    help="Where the lease and the ledger (a ConfigMap) are kept.",
+)
+@click.option(
+    "--blocks/--no-blocks",
+    default=True,
+    show_default=True,
+    envvar="L3NET_BLOCKS",
+    help="Give nodes blocks out of the IPPools where the cluster gives them no podCIDRs.",
+)
+@click.option(
+    "--load-balancers",
+    type=click.Choice(["class", "all"]),
+    default="class",
+    show_default=True,
+    envvar="L3NET_LOAD_BALANCERS",
+    help="Who gets addresses: services with loadBalancerClass l3net.io/bgp, or those without a class too.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0, max=7 * 86400),
+    default=300.0,
+    show_default=True,
+    envvar="L3NET_BLOCK_GRACE",
+    metavar="SECONDS",
+    help="How long a node must be gone before its blocks go to another.",
+)
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    default=RUN_DIR,
+    show_default=True,
+    envvar="L3NET_RUN_DIR",
+    help="Where the sign of life for --probe is.",
+)
+@click.option(
+    "--probe",
+    type=click.Choice(["alive", "ready"]),
+    help="Ask the controller that runs with this --run-dir how it is, and exit: 0 well, 3 not.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    envvar="L3NET_LOG_LEVEL",
+    help="How much to say on standard error.",
+)
+def controller(
+    kubeconfig: Path | None,
+    namespace: str,
+    blocks: bool,
+    load_balancers: str,
+    grace: float,
+    run_dir: Path,
+    probe: str | None,
+    log_level: str,
+) -> None:
+    """Give nodes their blocks and load balancers their addresses, out of the IPPools.
+
+    Runs in the foreground until SIGTERM. Several may run: one leads, the others stand by.
+
+    Example: l3net controller --kubeconfig ~/.kube/config
+    """
+    if probe:
+        from l3net.controller.pulse import probe as look  # noqa: PLC0415
+
+        click.echo(look(run_dir, ready=probe == "ready"))
+        return
+    configure_logging(log_level)
+    if kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
+        raise ConfigError("no API server: this is not a pod, so name one with --kubeconfig FILE")
+    try:
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as err:
+        raise ConfigError(f"run directory {run_dir}: {err.strerror}; choose another with --run-dir") from err
+    asyncio.run(_main(kubeconfig, namespace, run_dir, blocks, load_balancers == "all", grace))
+
+
+async def _main(
+    kubeconfig: Path | None, namespace: str, run_dir: Path, blocks: bool, every_class: bool, grace: float
+) -> None:
+    from l3net.controller.decide import Settings  # noqa: PLC0415 - after --help
+    from l3net.controller.declared import KINDS  # noqa: PLC0415
+    from l3net.controller.election import Election  # noqa: PLC0415
+    from l3net.controller.loop import Controller  # noqa: PLC0415
+    from l3net.controller.pulse import Pulse  # noqa: PLC0415
+    from l3net.shell.kubeapi import KubeApi  # noqa: PLC0415
+    from l3net.shell.kubestore import KubernetesDatastore  # noqa: PLC0415
+    from l3net.shell.kubewriter import KubeLease, KubeWriter  # noqa: PLC0415
+
+    api = KubeApi(kubeconfig)
+    identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+    cluster = Controller(
+        KubernetesDatastore(api, "", nodes="all", secrets=False, kinds=KINDS),
+        KubeWriter(api, namespace),
+        Election(KubeLease(api, namespace), identity, time.monotonic),
+        Settings(grace, every_class, blocks),
+        time.monotonic,
+        Pulse(run_dir),
+    )
+    running = asyncio.create_task(cluster.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
