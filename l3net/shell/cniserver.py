@@ -207,16 +207,17 @@ class CniServer:
     def _setup(self, request: Request) -> Setup:
         if request.brings_addresses:
             return own_setup(request)
-        return node_setup(request, self._node())
+        return node_setup(request, self._node(request))
 
     def _ipam_setup(self, request: Request) -> Setup:
         if has_ranges(request.conf):
             return ipam_setup(request)
-        return node_ipam_setup(request, self._node())
+        return node_ipam_setup(request, self._node(request))
 
-    def _node(self) -> NodeNetwork:
-        """What is known of the node; waits a little for the agent's first pass. Raises CniError 11."""
-        if not self._known.wait(self._first_pass_wait) or self._network is None:
+    def _node(self, request: Request) -> NodeNetwork:
+        """What is known of the node; an ADD waits a little for the agent's first pass. Raises CniError 11."""
+        wait = self._first_pass_wait if request.command == "ADD" else 0.0
+        if not self._known.wait(wait) or self._network is None:
             raise CniError(
                 failure.TRY_AGAIN_LATER, "the agent has not finished its first pass", "see `l3net status`"
             )
