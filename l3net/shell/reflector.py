@@ -177,7 +177,8 @@ class Reflector:
             if self._refusals >= REFUSALS:
                 self._version = ""
         wait = max(self._delay(), min(err.retry_after, LONGEST_RETRY_AFTER))
-        if self._failures > 1 or err.code in (401, 403, 404):  # a connection that broke once is no news
+        # A connection that broke once is no news, nor is a version that is too old after an outage.
+        if self._failures > (4 if err.gone else 1) or err.code in (401, 403, 404):
             self._trouble(_explained(err, self.kind))
         self._pause(wait)
 
