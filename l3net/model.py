@@ -225,6 +225,7 @@ class BgpConfiguration:
     imports: ImportPolicy = ImportPolicy()
     service_cidrs: tuple[Prefix, ...] = ()
     transit: bool = False  # re-advertise learned routes: for routers, never for nodes
+    bfd: BfdSettings | None = None  # of the sessions of the mesh
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +238,38 @@ class SecretKey:
 
 #: Prefixes a peer may announce of each family unless its BGPPeer says otherwise.
 DEFAULT_MAX_PREFIXES = 200_000
+
+
+class BfdAuthType(enum.Enum):
+    """Authentication of BFD packets (RFC 5880 section 6.7)."""
+
+    SIMPLE_PASSWORD = "SimplePassword"  # noqa: S105 - a type, not a password
+    KEYED_MD5 = "KeyedMD5"
+    METICULOUS_KEYED_MD5 = "MeticulousKeyedMD5"
+    KEYED_SHA1 = "KeyedSHA1"
+    METICULOUS_KEYED_SHA1 = "MeticulousKeyedSHA1"
+
+
+@dataclass(frozen=True, slots=True)
+class BfdAuth:
+    """How BFD packets are authenticated, and where the secret is."""
+
+    type: BfdAuthType
+    key_id: int
+    password: SecretKey
+
+
+@dataclass(frozen=True, slots=True)
+class BfdSettings:
+    """BFD beside a BGP session (RFC 5880). `min_interval` in milliseconds, both sent and received.
+
+    The far side is given up `multiplier` intervals after it was last heard.
+    """
+
+    min_interval: int = 300
+    multiplier: int = 3
+    passive: bool = False  # wait for the far side's first packet
+    auth: BfdAuth | None = None
 
 
 class NextHopMode(enum.Enum):
@@ -275,6 +308,7 @@ class BgpPeer:
     max_prefixes: int = DEFAULT_MAX_PREFIXES  # of each family; beyond it nothing more is imported
     third_party_next_hops: bool = False  # eBGP: believe a next hop that is neither the peer nor a node
     allow_blackhole: bool = False  # honour the BLACKHOLE community (RFC 7999)
+    bfd: BfdSettings | None = None
 
 
 class Action(enum.Enum):

@@ -1,0 +1,302 @@
+"""One BFD session in asynchronous mode (RFC 5880 section 6): packets and times in, packets and changes out.
+
+Times are seconds of one monotonic clock, intervals on the wire microseconds. The caller hands in what is
+received and calls `expire` at `deadline`; it sends what `take` returns and looks at `changes`. There is no
+echo and this side never asks for demand mode; a far side that does is obeyed (section 6.8.7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from l3net.bfd.authentication import Key, Verifier, sign
+from l3net.bfd.packet import Diagnostic, Packet, PacketError, State, decode
+
+#: A session that is not up sends at most once a second (section 6.8.3), in microseconds.
+SLOW: Final = 1_000_000
+SECOND: Final = 1_000_000
+#: Packets that say AdminDown before a session is forgotten.
+FAREWELLS: Final = 3
+
+Random = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What is configured. Intervals in microseconds; `multiplier` of 1 to 255."""
+
+    desired_min_tx: int
+    required_min_rx: int
+    multiplier: int
+    passive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The session got from one state to another at `at`. `remote_state` is the far side's last word."""
+
+    before: State
+    after: State
+    diagnostic: Diagnostic
+    remote_state: State
+    at: float
+
+    @property
+    def failure(self) -> bool:
+        """Whether the path is to be given up: it was up, and nobody turned BFD off (RFC 5882 section 3.2)."""
+        return (
+            self.before is State.UP and self.after is State.DOWN and self.remote_state is not State.ADMIN_DOWN
+        )
+
+
+class BfdSession:
+    """The machine. `discriminator` is unique among sessions and not 0; `random` gives values in [0, 1)."""
+
+    def __init__(
+        self, discriminator: int, timing: Timing, now: float, random: Random, key: Key | None = None
+    ) -> None:
+        self.discriminator = discriminator
+        self.state = State.DOWN
+        self.since = now
+        self.diagnostic = Diagnostic.NONE
+        self.remote: Packet | None = None  # the last packet believed; None: nothing is known of the far side
+        self.changes: list[Change] = []
+        self.finished = False  # said farewell: to be forgotten
+        self._timing = timing
+        self._random = random
+        self._key = key
+        self._verifier = Verifier(key)
+        self._sequence = int(random() * (1 << 32))
+        self._last_sent = float("-inf")
+        self._heard = now
+        self._expected_within = float("inf")  # the detection time when it was heard
+        self._polling = False
+        # In force, which differs from what is wanted until a poll sequence has ended (section 6.8.3).
+        self._tx = max(timing.desired_min_tx, SLOW)
+        self._rx = timing.required_min_rx
+        self._outbox: list[bytes] = []
+        self._farewells: int | None = None
+        self._next_send: float | None = None
+        self._schedule(now - self._interval() / SECOND)
+
+    # --- what is in force --------------------------------------------------------------------------------
+
+    @property
+    def remote_state(self) -> State:
+        return self.remote.state if self.remote is not None else State.DOWN
+
+    @property
+    def remote_discriminator(self) -> int:
+        return self.remote.my_discriminator if self.remote is not None else 0
+
+    @property
+    def detection_time(self) -> float:
+        """Seconds without a packet after which the session goes down (section 6.8.4)."""
+        if self.remote is None:
+            return self._timing.multiplier * SLOW / SECOND
+        return self.remote.detect_multiplier * max(self._rx, self.remote.desired_min_tx) / SECOND
+
+    @property
+    def transmit_interval(self) -> float:
+        """Seconds between two packets before jitter (section 6.8.7)."""
+        return self._interval() / SECOND
+
+    @property
+    def deadline(self) -> float | None:
+        """When `expire` is due; None: not before something else happens."""
+        times = [when for when in (self._next_send, self._detection_due()) if when is not None]
+        return min(times, default=None)
+
+    def _interval(self) -> int:
+        return max(self._tx, self.remote.required_min_rx if self.remote is not None else 1)
+
+    def _detection_due(self) -> float | None:
+        if self.remote is None or self._farewells is not None:
+            return None
+        return self._heard + self.detection_time
+
+    # --- commands ----------------------------------------------------------------------------------------
+
+    def set_timing(self, timing: Timing, now: float) -> None:
+        """Take over other timers; the session stays as it is (section 6.8.3)."""
+        before, self._timing = self._timing, timing
+        if (before.desired_min_tx, before.required_min_rx) != (
+            timing.desired_min_tx,
+            timing.required_min_rx,
+        ):
+            if self.state is State.UP:
+                self._polling = True
+                # Slower sending and faster receiving wait until the far side knows.
+                self._tx = min(self._tx, timing.desired_min_tx)
+                self._rx = max(self._rx, timing.required_min_rx)
+            else:
+                self._tx, self._rx = max(timing.desired_min_tx, SLOW), timing.required_min_rx
+        if before != timing:
+            self._schedule(min(self._last_sent, now))
+
+    def disable(self, now: float) -> None:
+        """Go to AdminDown and tell the far side, which then does not count it as a failure (section 6.8.16)."""
+        self._farewells = FAREWELLS
+        self._change(State.ADMIN_DOWN, Diagnostic.ADMINISTRATIVELY_DOWN, now)
+        if self._next_send is None:
+            self._finish()
+
+    def _finish(self) -> None:
+        self.finished, self._next_send = True, None
+
+    # --- packets in --------------------------------------------------------------------------------------
+
+    def receive(self, payload: bytes, now: float) -> None:
+        """A datagram that belongs to this session (section 6.8.6). Raises PacketError if it is discarded."""
+        self.handle(decode(payload), payload, now)
+
+    def handle(self, packet: Packet, payload: bytes, now: float) -> None:
+        """As `receive`, of a packet decoded already."""
+        if packet.your_discriminator not in (0, self.discriminator):
+            raise PacketError("discriminator of no session")
+        if now - self._heard > 2 * self._expected_within:
+            self._verifier.forget()
+        if not self._verifier.accepts(packet, payload):
+            raise PacketError("authentication failed")
+        if self.state is State.ADMIN_DOWN:
+            raise PacketError("session is administratively down")
+        before = self._interval()
+        self.remote, self._heard = packet, now
+        if packet.final and self._polling:
+            self._end_poll()
+        self._expected_within = self.detection_time
+        was = self.state
+        self._step(packet, now)
+        if packet.poll:
+            self._send(now, final=True)
+        if self._next_send is None or before != self._interval() or was is not self.state:
+            self._schedule(self._last_sent)
+        if self._ceases():
+            self._next_send = None
+
+    def _step(self, packet: Packet, now: float) -> None:
+        match self.state, packet.state:
+            case State.DOWN, State.ADMIN_DOWN:
+                pass
+            case _, State.ADMIN_DOWN:
+                self._change(State.DOWN, Diagnostic.NEIGHBOR_SIGNALED_DOWN, now)
+            case State.DOWN, State.DOWN:
+                self._change(State.INIT, self.diagnostic, now)
+            case (State.DOWN, State.INIT) | (State.INIT, State.INIT | State.UP):
+                self._change(State.UP, Diagnostic.NONE, now)
+            case State.UP, State.DOWN:
+                self._change(State.DOWN, Diagnostic.NEIGHBOR_SIGNALED_DOWN, now)
+
+    def _end_poll(self) -> None:
+        self._polling = False
+        self._tx = self._timing.desired_min_tx if self.state is State.UP else self._tx
+        self._rx = self._timing.required_min_rx
+
+    def _change(self, after: State, diagnostic: Diagnostic, now: float) -> None:
+        before = self.state
+        self.state, self.diagnostic = after, diagnostic
+        if before is after:
+            return
+        self.changes.append(Change(before, after, diagnostic, self.remote_state, now))
+        self.since = now
+        timing = self._timing
+        if after is State.UP:
+            # From one packet a second to what is configured, which a poll sequence announces.
+            self._tx, self._polling = timing.desired_min_tx, timing.desired_min_tx < SLOW
+        else:
+            self._tx, self._rx, self._polling = (
+                max(timing.desired_min_tx, SLOW),
+                timing.required_min_rx,
+                False,
+            )
+        if not self._silent():
+            self._send(now)  # at once, so that the far side knows (section 6.8.7)
+        self._schedule(now)
+
+    # --- time --------------------------------------------------------------------------------------------
+
+    def expire(self, now: float) -> None:
+        """Do what is due at `now`. Hand in first what has been received: late is not lost."""
+        due = self._detection_due()
+        if due is not None and now >= due:
+            self._detect(now)
+        if self._next_send is not None and now >= self._next_send:
+            self._send(now)
+            if self._farewells is not None:
+                self._farewells -= 1
+            if self._farewells == 0:
+                self._finish()
+            else:
+                self._schedule(now)
+
+    def _detect(self, now: float) -> None:
+        """Nothing was heard for the detection time (6.8.4): the far side is unknown again (6.8.1)."""
+        if self.state in (State.INIT, State.UP):
+            self._change(State.DOWN, Diagnostic.DETECTION_TIME_EXPIRED, now)
+        self.remote = None
+        self._schedule(self._last_sent)
+
+    def _silent(self) -> bool:
+        """Whether nothing may be sent: passive and nothing heard, or the far side wants none (6.8.7)."""
+        if self.remote is None:
+            return self._timing.passive
+        return self.remote.required_min_rx == 0
+
+    def _ceases(self) -> bool:
+        """Whether periodic packets stop: the far side is in demand mode (section 6.8.7)."""
+        if self._silent():
+            return True
+        remote = self.remote
+        return (
+            remote is not None
+            and remote.demand
+            and self.state is State.UP
+            and remote.state is State.UP
+            and not self._polling
+        )
+
+    def _schedule(self, after: float) -> None:
+        """The next periodic packet: jittered by up to a quarter, and by a tenth at least with multiplier 1."""
+        if self.finished or self._ceases():
+            self._next_send = None
+            return
+        low, high = (0.75, 0.90) if self._timing.multiplier == 1 else (0.75, 1.0)
+        self._next_send = after + self._interval() / SECOND * (low + self._random() * (high - low))
+
+    # --- packets out -------------------------------------------------------------------------------------
+
+    def _send(self, now: float, *, final: bool = False) -> None:
+        timing = self._timing
+        slow = self.state is not State.UP
+        packet = Packet(
+            state=self.state,
+            my_discriminator=self.discriminator,
+            your_discriminator=self.remote_discriminator,
+            diagnostic=self.diagnostic,
+            poll=self._polling and not final,
+            final=final,
+            control_plane_independent=True,
+            detect_multiplier=timing.multiplier,
+            desired_min_tx=max(timing.desired_min_tx, SLOW) if slow else timing.desired_min_tx,
+            required_min_rx=timing.required_min_rx,
+        )
+        if self._key is not None:
+            # Section 6.7.3 lets the number stand still; it goes up with every packet, as meticulous wants it.
+            self._sequence += 1
+            self._outbox.append(sign(self._key, packet, self._sequence))
+        else:
+            self._outbox.append(packet.encode())
+        if not final:
+            self._last_sent = now
+
+    def take(self) -> list[bytes]:
+        """Packets to send, once."""
+        outbox, self._outbox = self._outbox, []
+        return outbox
+
+    def take_changes(self) -> list[Change]:
+        """Changes of state, once."""
+        changes, self.changes = self.changes, []
+        return changes
