@@ -14,18 +14,27 @@ from pathlib import Path
 import click
 
 from l3net.cli.main import configure_logging
-from l3net.config import AgentSettings, datastore_path
+from l3net.config import AgentSettings, datastore
 from l3net.errors import ConfigError
 from l3net.naming import AGENT_SOCKET, RUN_DIR, STATE_DIR
+from l3net.ports import Datastore
 
 
 @click.command(short_help="Run the node agent.")
 @click.option(
     "--datastore",
-    required=True,
+    "where",
     envvar="L3NET_DATASTORE",
-    metavar="dir:PATH",
-    help="Where the declared state is: a directory of Kubernetes manifests, followed as it changes.",
+    metavar="kubernetes|dir:PATH",
+    show_default="kubernetes in a cluster or with --kubeconfig",
+    help="The declared state to follow: the Kubernetes API, or a directory of manifests.",
+)
+@click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="KUBECONFIG",
+    metavar="FILE",
+    help="How to reach the API server; in a pod, its service account is used without it.",
 )
 @click.option(
     "--node-name",
@@ -67,17 +76,26 @@ from l3net.naming import AGENT_SOCKET, RUN_DIR, STATE_DIR
     help="How much to say on standard error.",
 )
 def agent(
-    datastore: str, node_name: str, run_dir: Path, state_dir: Path, mtu: int | None, log_level: str
+    where: str | None,
+    kubeconfig: Path | None,
+    node_name: str,
+    run_dir: Path,
+    state_dir: Path,
+    mtu: int | None,
+    log_level: str,
 ) -> None:
     """Follow the declared state and keep this node to it: pod bridge, routes, service table, BGP.
 
     Runs in the foreground until SIGTERM, beside `l3net speaker`. Stopping or killing it changes nothing in
     the kernel and at the peers; started again, it finds everything as it is and goes on.
 
-    Example: l3net agent --datastore dir:/etc/l3net/manifests --node-name n1
+    Examples: l3net agent --datastore dir:/etc/l3net/manifests --node-name n1
+
+    l3net agent --kubeconfig /etc/kubernetes/kubelet.conf
     """
     configure_logging(log_level)
-    settings = AgentSettings(node_name, datastore_path(datastore), run_dir, state_dir, mtu)
+    chosen = datastore(where, kubeconfig, in_cluster=bool(os.environ.get("KUBERNETES_SERVICE_HOST")))
+    settings = AgentSettings(node_name, chosen, run_dir, state_dir, mtu)
     with _only_one(run_dir):
         asyncio.run(_main(settings))
 
@@ -104,12 +122,26 @@ def _only_one(run_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _open(settings: AgentSettings) -> Datastore:
+    """Raises ConfigError."""
+    chosen = settings.datastore
+    if chosen.directory is not None:
+        from l3net.shell.manifests import DirectoryDatastore  # noqa: PLC0415 - after --help
+
+        return DirectoryDatastore(chosen.directory)
+    from l3net.shell.kubeapi import KubeApi  # noqa: PLC0415
+
+    api = KubeApi(chosen.kubeconfig)
+    from l3net.shell.kubestore import KubernetesDatastore  # noqa: PLC0415 - needs what KubeApi looks for
+
+    return KubernetesDatastore(api, settings.node_name)
+
+
 async def _main(settings: AgentSettings) -> None:
     from l3net.agent.loop import Agent, run_agent  # noqa: PLC0415 - after --help
     from l3net.agent.status import StatusServer  # noqa: PLC0415
-    from l3net.shell.manifests import DirectoryDatastore  # noqa: PLC0415
 
-    node = Agent(settings, DirectoryDatastore(settings.datastore))
+    node = Agent(settings, _open(settings))
     server = StatusServer(settings.run_dir / AGENT_SOCKET, node)
     running = asyncio.create_task(run_agent(node, asyncio.create_task(server.run())))
     loop = asyncio.get_running_loop()
