@@ -78,8 +78,7 @@ def plan_addresses(
             if not held:
                 whole = service.load_balancer_class is not None
                 planner.keep(service, carried if whole else inside, was_ours=False)
-    for service in ours:
-        planner.ask(service)
+    planner.ask_all(ours)
     for service in ours:
         planner.fill(service)
     held_now = {service.name: planner.addresses(service) for service in ours}
@@ -168,23 +167,34 @@ class _Planner:
                     f"loses {address}: it may not be shared with {others[0].name} any more",
                 )
 
-    def ask(self, service: Service) -> None:
-        """Addresses asked for by name. One that cannot be had leaves what the service holds."""
+    def ask_all(self, services: list[Service]) -> None:
+        """What services ask for by name, until nothing moves: one may wait for what another gives up."""
+        before = list(self.findings)
+        moved = True
+        while moved:  # each round but the last fulfils a request, and none is taken back
+            self.findings = list(before)
+            moved = sum(self._ask(service) for service in services) > 0
+
+    def _ask(self, service: Service) -> bool:
+        """Whether it gave up an address. One that cannot be had leaves what the service holds."""
         try:
             asked = requested(service)
         except ValueError as err:
             self._asked[service.name] = None
             self._say(service, FindingReason.INVALID_REQUEST, f"{ANNOTATION_LOAD_BALANCER_IPS}: {err}")
-            return
+            return False
         self._asked[service.name] = asked
         held = self._held.setdefault(service.name, [])
         missing = [address for address in asked if address not in held and not self._take(service, address)]
         by_annotation = service.annotations.get(ANNOTATION_LOAD_BALANCER_IPS, "").strip()
+        released = False
         for address in list(held):
             replaced = by_annotation or any(other.version == address.version for other in asked)
             still = any(other.version == address.version for other in missing)
             if asked and replaced and address not in asked and not still:
                 self._release(service, address)
+                released = True
+        return released
 
     def fill(self, service: Service) -> None:
         """One address of each of the service's families, unless the annotation says exactly which."""

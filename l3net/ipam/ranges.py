@@ -8,7 +8,8 @@ families of a dual-stack block hold the same number) and the gateway are never a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from l3net.model import Address, Prefix
@@ -24,16 +25,16 @@ class Range:
     gateway: Address | None
     reserved: frozenset[Address] = frozenset()
     prefix_length: int = 0  # what an assigned address carries
+    #: Names the range in the store: the same addresses, the same key. Kept, for it is asked for often.
+    key: str = field(init=False, compare=False, repr=False, default="")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"{self.start}-{self.end}/{hash_of(self.reserved)}")
 
     def __contains__(self, address: object) -> bool:
         if not isinstance(address, IPv4Address | IPv6Address) or address.version != self.subnet.version:
             return False
         return int(self.start) <= int(address) <= int(self.end) and address not in self.reserved
-
-    @property
-    def key(self) -> str:
-        """Names the range in the store: the same addresses, the same key."""
-        return f"{self.start}-{self.end}/{hash_of(self.reserved)}"
 
     @property
     def size(self) -> int:
@@ -116,7 +117,11 @@ def expand(reserved: Iterable[Address | Prefix], within: Prefix) -> Iterator[Add
 
 def block_sets(blocks: Iterable[Prefix], reserved: Iterable[Address | Prefix] = ()) -> tuple[RangeSet, ...]:
     """A node's blocks as one set a family (IPv4 first): the second block is used when the first is full."""
-    kept = tuple(reserved)
+    return _block_sets(tuple(blocks), tuple(reserved))
+
+
+@lru_cache(maxsize=64)
+def _block_sets(blocks: tuple[Prefix, ...], kept: tuple[Address | Prefix, ...]) -> tuple[RangeSet, ...]:
     by_version: dict[int, list[Range]] = {}
     for block in blocks:
         by_version.setdefault(block.version, []).append(block_range(block, kept))
