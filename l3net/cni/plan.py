@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_interface, ip_network
 from typing import Final
 
@@ -65,15 +66,17 @@ def mac_for(addresses: Iterable[Address]) -> str:
 
 def host_routes(addresses: Iterable[LeasedAddress]) -> tuple[PodRoute, ...]:
     """A pod with a full-length prefix: its gateway on-link, everything else through it."""
-    routes = []
-    for leased in addresses:
-        if leased.gateway is not None:
-            everything = "0.0.0.0/0" if leased.gateway.version == 4 else "::/0"
-            routes.append(PodRoute(ip_network(leased.gateway), scope=RT_SCOPE_LINK))
-            routes.append(PodRoute(ip_network(everything), leased.gateway))
-    return tuple(routes)
+    gateways = [leased.gateway for leased in addresses if leased.gateway is not None]
+    return tuple(route for gateway in gateways for route in _through(gateway))
 
 
+@lru_cache(maxsize=256)
+def _through(gateway: Address) -> tuple[PodRoute, PodRoute]:
+    everything = ip_network("0.0.0.0/0" if gateway.version == 4 else "::/0")
+    return PodRoute(ip_network(gateway), scope=RT_SCOPE_LINK), PodRoute(everything, gateway)
+
+
+@lru_cache(maxsize=4096)
 def interface_address(leased: LeasedAddress) -> InterfaceAddress:
     return ip_interface(f"{leased.address}/{leased.prefix_length}")
 

@@ -309,7 +309,7 @@ class SqliteLeases:
             with self._translated():
                 db.execute("BEGIN IMMEDIATE")
                 for call in batch:
-                    self._attempt(db, call)
+                    self._attempt(db, call, alone=len(batch) == 1)
                 db.execute("COMMIT")
         except BaseException as err:
             if db.in_transaction:
@@ -321,8 +321,11 @@ class SqliteLeases:
             for call in batch:
                 call.done = True
 
-    def _attempt(self, db: sqlite3.Connection, call: _Call[Any]) -> None:
+    def _attempt(self, db: sqlite3.Connection, call: _Call[Any], *, alone: bool) -> None:
         """One call inside the transaction: a refusal undoes its own changes and no other's."""
+        if alone:
+            call.result = call.work(db)
+            return
         db.execute("SAVEPOINT call")
         try:
             call.result = call.work(db)
@@ -540,10 +543,10 @@ class SqliteLeases:
 
     def _known(self, db: sqlite3.Connection, network: str, address: Address) -> bool:
         """Leased or idle. Idle addresses are handed out by age, not by number."""
-        if self._taken(db, network, address):
-            return True
         row = db.execute(
-            "SELECT 1 FROM idle WHERE network=? AND address=?", (network, address.packed)
+            "SELECT 1 FROM lease WHERE network=?1 AND address=?2 "
+            "UNION ALL SELECT 1 FROM idle WHERE network=?1 AND address=?2",
+            (network, address.packed),
         ).fetchone()
         return row is not None
 
@@ -575,7 +578,8 @@ class SqliteLeases:
                 sequence,
             ),
         ).fetchone()
-        db.execute("DELETE FROM history WHERE id<=?", (row[0] - HISTORY_LIMIT,))
+        if row[0] % 256 == 0:
+            db.execute("DELETE FROM history WHERE id<=?", (row[0] - HISTORY_LIMIT,))
 
 
 def _group(rows: Sequence[tuple[Any, ...]]) -> list[Lease]:

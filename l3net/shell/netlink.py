@@ -38,6 +38,8 @@ ATTRIBUTE: Final = struct.Struct("=HH")
 _ERRNO: Final = struct.Struct("=i")
 
 _RECEIVE_BUFFER = 1 << 20
+#: The kernel fills datagrams of at most 32 KiB (netlink_dump); a larger buffer is mapped anew at every call.
+_DATAGRAM = 1 << 16
 #: Requests sent before their answers are read: bounded so that the answers fit the receive buffer.
 _BATCH = 256
 _DUMP_ATTEMPTS = 10
@@ -167,7 +169,7 @@ class Netlink:
 
     def _receive(self) -> bytes:
         try:
-            return self._socket.recv(_RECEIVE_BUFFER)
+            return self._socket.recv(_DATAGRAM)
         except OSError as err:
             raise KernelError("netlink receive", err.errno or errno.EIO) from err
 
