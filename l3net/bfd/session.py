@@ -137,7 +137,7 @@ class BfdSession:
             self._schedule(min(self._last_sent, now))
 
     def disable(self, now: float) -> None:
-        """Go to AdminDown and tell the far side, which then does not count it as a failure (section 6.8.16)."""
+        """Go to AdminDown and tell the far side, to which that is no failure (section 6.8.16)."""
         self._farewells = FAREWELLS
         self._change(State.ADMIN_DOWN, Diagnostic.ADMINISTRATIVELY_DOWN, now)
         if self._next_send is None:
@@ -258,7 +258,7 @@ class BfdSession:
         )
 
     def _schedule(self, after: float) -> None:
-        """The next periodic packet: jittered by up to a quarter, and by a tenth at least with multiplier 1."""
+        """The next periodic packet: early by up to a quarter, and by a tenth at least with multiplier 1."""
         if self.finished or self._ceases():
             self._next_send = None
             return
