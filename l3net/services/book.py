@@ -1,0 +1,234 @@
+"""The decisions about every service, kept, so that a change costs what depends on it and no more.
+
+What it holds after any history equals what `verdicts.advertised`, `verdicts.announced` and
+`servers.virtual_servers` say of the same state. One slice or service makes one service to be decided again,
+and those that claim its addresses; this node or the policy make all.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from l3net.model import (
+    Address,
+    AdvertisePolicy,
+    EndpointSlice,
+    ObjectName,
+    Prefix,
+    Service,
+    VirtualServer,
+)
+from l3net.services.endpoints import Here
+from l3net.services.servers import service_virtual_servers
+from l3net.services.verdicts import ServiceVerdict, service_verdicts
+
+#: What a virtual server answers to: address, protocol, port.
+ServerKey: TypeAlias = tuple[Address, str, int]
+_NONE: tuple[EndpointSlice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What changed since the last time, by key; both sides of each virtual server (None: it is not there).
+
+    `addresses`: whether the set of all services' addresses is another.
+    """
+
+    announce: frozenset[Prefix] = frozenset()
+    withdraw: frozenset[Prefix] = frozenset()
+    servers: Mapping[ServerKey, tuple[VirtualServer | None, VirtualServer | None]] = field(
+        default_factory=dict, hash=False
+    )
+    addresses: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.announce or self.withdraw or self.servers or self.addresses)
+
+
+class ServiceBook:
+    """Feed it with `put_service`, `put_slice` and `stand`; `settle` decides what they touched."""
+
+    def __init__(self) -> None:
+        self._node = Here("", known=False)
+        self._policy = AdvertisePolicy()
+        self._services: dict[ObjectName, Service] = {}
+        self._slices: dict[ObjectName, EndpointSlice] = {}
+        self._slices_of: dict[ObjectName, dict[ObjectName, EndpointSlice]] = {}
+        self._dirty: set[ObjectName] = set()
+        # Who has an address as ClusterIP, and who mentions it at all: for most, one service.
+        self._cluster_ips: dict[Address, set[ObjectName]] = {}
+        self._mentions: dict[Address, set[ObjectName]] = {}
+        self._owners: dict[Address, ObjectName] = {}
+        self._verdicts: dict[ObjectName, tuple[ServiceVerdict, ...]] = {}
+        self._claims: dict[ObjectName, dict[ServerKey, VirtualServer]] = {}
+        self._claimants: dict[ServerKey, set[ObjectName]] = {}
+        self._wanted: Counter[Address] = Counter()
+        self._touched_prefixes: dict[Address, bool] = {}  # address: whether it was announced before
+        self._touched_servers: dict[ServerKey, VirtualServer | None] = {}
+        self._addresses_changed = False
+        self.servers: dict[ServerKey, VirtualServer] = {}
+
+    # --- what is declared --------------------------------------------------------------------------------
+
+    def stand(self, node: Here, policy: AdvertisePolicy) -> None:
+        """This node and the policy as of now."""
+        if node != self._node or policy != self._policy:
+            self._node, self._policy = node, policy
+            self._dirty.update(self._services)
+
+    def put_service(self, name: ObjectName, service: Service | None) -> None:
+        """A service as it is now; None: it is gone."""
+        before = self._services.get(name)
+        if service == before:
+            return
+        if service is None:
+            del self._services[name]
+        else:
+            self._services[name] = service
+        self._dirty.add(name)
+        old, new = _addresses(before), _addresses(service)
+        for address in old - new:
+            self._unmention(name, address)
+        for address in new - old:
+            if address not in self._mentions:
+                self._addresses_changed = True
+            self._mentions.setdefault(address, set()).add(name)
+        for address in {*(before.cluster_ips if before else ()), *(service.cluster_ips if service else ())}:
+            self._own(name, address, held=service is not None and address in service.cluster_ips)
+
+    def _unmention(self, name: ObjectName, address: Address) -> None:
+        mentions = self._mentions[address]
+        mentions.discard(name)
+        if not mentions:
+            del self._mentions[address]
+            self._addresses_changed = True
+
+    def _own(self, name: ObjectName, address: Address, *, held: bool) -> None:
+        """Keep who owns a ClusterIP; all that mention it look again when that is another."""
+        holders = self._cluster_ips.setdefault(address, set())
+        (holders.add if held else holders.discard)(name)
+        owner = min(holders, default=None)
+        if owner is None:
+            del self._cluster_ips[address]
+        if owner != self._owners.get(address):
+            if owner is None:
+                del self._owners[address]
+            else:
+                self._owners[address] = owner
+            self._dirty |= self._mentions.get(address, set())
+
+    def put_slice(self, name: ObjectName, found: EndpointSlice | None) -> None:
+        """A slice as it is now; None: it is gone."""
+        before = self._slices.get(name)
+        if found == before:
+            return
+        if before is not None:
+            group = self._slices_of[before.service]
+            del group[name]
+            if not group:
+                del self._slices_of[before.service]
+            self._dirty.add(before.service)
+        if found is None:
+            del self._slices[name]
+        else:
+            self._slices[name] = found
+            self._slices_of.setdefault(found.service, {})[name] = found
+            self._dirty.add(found.service)
+
+    # --- what follows ------------------------------------------------------------------------------------
+
+    def settle(self) -> Settled:
+        """Decide again what was touched; the differences to the last time."""
+        dirty, self._dirty = self._dirty, set()
+        for name in dirty:
+            self._decide(name)
+        announce, withdraw = set[Prefix](), set[Prefix]()
+        for address, before in self._touched_prefixes.items():
+            now = address in self._wanted
+            if now is not before:
+                (announce if now else withdraw).add(host_prefix(address))
+        changed: dict[ServerKey, tuple[VirtualServer | None, VirtualServer | None]] = {}
+        for key, was in self._touched_servers.items():
+            now_server = self.servers.get(key)
+            if now_server != was:
+                changed[key] = (was, now_server)
+        addresses, self._addresses_changed = self._addresses_changed, False
+        self._touched_prefixes, self._touched_servers = {}, {}
+        return Settled(frozenset(announce), frozenset(withdraw), changed, addresses)
+
+    def _decide(self, name: ObjectName) -> None:
+        service = self._services.get(name)
+        verdicts: tuple[ServiceVerdict, ...] = ()
+        claims: dict[ServerKey, VirtualServer] = {}
+        if service is not None:
+            group = self._slices_of.get(name)
+            slices = tuple(group.values()) if group else _NONE
+            verdicts = service_verdicts(service, slices, self._node, self._policy, self._owners)
+            for server in service_virtual_servers(service, slices, self._node, self._policy, self._owners):
+                claims.setdefault((server.address, server.protocol, server.port), server)
+        self._take_verdicts(name, verdicts)
+        self._take_claims(name, claims)
+
+    def _take_verdicts(self, name: ObjectName, verdicts: tuple[ServiceVerdict, ...]) -> None:
+        before = self._verdicts.pop(name, ())
+        if verdicts:
+            self._verdicts[name] = verdicts
+        if before == verdicts:
+            return
+        for verdict in before:
+            if verdict.advertised:
+                self._touched_prefixes.setdefault(verdict.address, True)
+                self._wanted[verdict.address] -= 1
+                if not self._wanted[verdict.address]:
+                    del self._wanted[verdict.address]
+        for verdict in verdicts:
+            if verdict.advertised:
+                self._touched_prefixes.setdefault(verdict.address, verdict.address in self._wanted)
+                self._wanted[verdict.address] += 1
+
+    def _take_claims(self, name: ObjectName, claims: dict[ServerKey, VirtualServer]) -> None:
+        before = self._claims.pop(name, {})
+        if claims:
+            self._claims[name] = claims
+        for key in {**before, **claims}:
+            if before.get(key) == claims.get(key):
+                continue
+            self._touched_servers.setdefault(key, self.servers.get(key))
+            claimants = self._claimants.setdefault(key, set())
+            (claimants.add if key in claims else claimants.discard)(name)
+            if not claimants:
+                del self._claimants[key]
+                self.servers.pop(key, None)
+            else:
+                self.servers[key] = self._claims[min(claimants)][key]
+
+    # --- everything --------------------------------------------------------------------------------------
+
+    @property
+    def announced(self) -> frozenset[Prefix]:
+        """The host prefixes to announce."""
+        return frozenset(host_prefix(address) for address in self._wanted)
+
+    @property
+    def addresses(self) -> frozenset[Address]:
+        """Every address of every service, announced or not."""
+        return frozenset(self._mentions)
+
+    def verdicts(self) -> Iterator[ServiceVerdict]:
+        """By service name."""
+        for name in sorted(self._verdicts):
+            yield from self._verdicts[name]
+
+
+def _addresses(service: Service | None) -> set[Address]:
+    if service is None:
+        return set()
+    return {*service.cluster_ips, *service.external_ips, *service.load_balancer_ips}
+
+
+def host_prefix(address: Address) -> Prefix:
+    return ipaddress.ip_network(address)

@@ -1,0 +1,211 @@
+"""The book of services: whatever happened, it says what deciding everything afresh would say."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from l3net.model import (
+    AddressKind,
+    AdvertisePolicy,
+    BgpConfiguration,
+    ClusterState,
+    Endpoint,
+    EndpointSlice,
+    Node,
+    ObjectName,
+    Prefix,
+    Service,
+    ServicePort,
+    VirtualServer,
+)
+from l3net.services.book import ServerKey, ServiceBook, Settled
+from l3net.services.endpoints import LABEL_EXCLUDED, here
+from l3net.services.servers import virtual_servers
+from l3net.services.verdicts import advertised, announced
+
+ME = "n1"
+HTTP, DNS = ServicePort("http", "TCP", 80), ServicePort("dns", "UDP", 53)
+POLICIES = (
+    AdvertisePolicy(),
+    AdvertisePolicy(cluster_ips=AddressKind(enabled=False)),
+    AdvertisePolicy(
+        external_ips=AddressKind(True, (ip_network("10.96.0.0/24"), ip_network("fd00::/64"))),
+        load_balancer_ips=AddressKind(True, (ip_network("10.96.0.0/29"),)),
+    ),
+)
+NAMES = st.sampled_from([ObjectName("a", "one"), ObjectName("a", "two"), ObjectName("b", "one")])
+#: Few, of both families, so that services claim each other's.
+ADDRESSES = st.sampled_from([ip_address(text) for text in ("10.96.0.1", "10.96.0.2", "10.96.0.3", "fd00::1")])
+NODES = (
+    (),
+    (Node(ME),),
+    (Node(ME, ready=False),),
+    (Node(ME, labels={LABEL_EXCLUDED: ""}), Node("n2")),
+    (Node(ME, blocks=(ip_network("10.244.1.0/24"),)), Node("n2")),
+)
+
+
+@st.composite
+def services(draw: st.DrawFn, name: ObjectName) -> Service:
+    some = st.lists(ADDRESSES, max_size=2, unique=True).map(tuple)
+    return Service(
+        name=name,
+        type="LoadBalancer",
+        cluster_ips=draw(some),
+        external_ips=draw(some),
+        load_balancer_ips=draw(some),
+        ports=draw(st.sampled_from([(), (HTTP,), (HTTP, DNS)])),
+        internal_traffic_local=draw(st.booleans()),
+        external_traffic_local=draw(st.booleans()),
+        annotations=draw(st.sampled_from([{}, {"l3net.io/advertise": "false"}])),
+    )
+
+
+@st.composite
+def slices(draw: st.DrawFn, name: ObjectName) -> EndpointSlice:
+    endpoint = st.builds(
+        Endpoint,
+        st.sampled_from([ip_address("10.244.1.5"), ip_address("10.244.2.5"), ip_address("fd00:1::5")]),
+        ready=st.booleans(),
+        serving=st.booleans(),
+        terminating=st.booleans(),
+        node=st.sampled_from([ME, "n2", None]),
+    )
+    return EndpointSlice(
+        name=name,
+        service=ObjectName(name.namespace, draw(st.sampled_from(["one", "two"]))),
+        endpoints=draw(st.lists(endpoint, max_size=3).map(tuple)),
+        ports=draw(
+            st.sampled_from([{}, {"http": ("TCP", 8080)}, {"http": ("TCP", 8080), "dns": ("UDP", 53)}])
+        ),
+    )
+
+
+CHANGES = st.one_of(
+    NAMES.flatmap(lambda name: st.tuples(st.just("service"), st.just(name), st.none() | services(name))),
+    NAMES.flatmap(lambda name: st.tuples(st.just("slice"), st.just(name), st.none() | slices(name))),
+    st.tuples(st.just("nodes"), st.none(), st.sampled_from(NODES)),
+    st.tuples(st.just("policy"), st.none(), st.sampled_from(POLICIES)),
+    st.tuples(st.just("settle"), st.none(), st.none()),
+)
+
+
+class Mirror:
+    """Someone who only hears the differences."""
+
+    def __init__(self) -> None:
+        self.announced: set[Prefix] = set()
+        self.servers: dict[ServerKey, VirtualServer] = {}
+
+    def hear(self, settled: Settled) -> None:
+        assert not settled.announce & self.announced, "announced twice"
+        assert settled.withdraw <= self.announced, "withdrawn, but never announced"
+        self.announced = (self.announced | settled.announce) - settled.withdraw
+        for key, (before, now) in settled.servers.items():
+            assert self.servers.get(key) == before
+            assert before != now, "no difference"
+            if now is None:
+                del self.servers[key]
+            else:
+                self.servers[key] = now
+
+
+def change(book: ServiceBook, state: ClusterState, what: str, name: Any, value: Any) -> None:
+    match what:
+        case "service":
+            state.services.pop(name, None)
+            if value is not None:
+                state.services[name] = value
+            book.put_service(name, value)
+        case "slice":
+            state.slices.pop(name, None)
+            if value is not None:
+                state.slices[name] = value
+            book.put_slice(name, value)
+        case "nodes":
+            state.nodes = {node.name: node for node in value}
+        case "policy":
+            state.configuration = BgpConfiguration(advertise=value)
+    book.stand(here(state.nodes, ME), state.configuration.advertise)
+
+
+def same_as_afresh(book: ServiceBook, state: ClusterState, mirror: Mirror) -> None:
+    wanted = advertised(state, ME)
+    assert tuple(book.verdicts()) == wanted
+    assert book.announced == announced(wanted) == mirror.announced
+    assert frozenset(book.servers.values()) == virtual_servers(state, ME)
+    assert mirror.servers == book.servers
+    every = {
+        address
+        for service in state.services.values()
+        for address in (*service.cluster_ips, *service.external_ips, *service.load_balancer_ips)
+    }
+    assert book.addresses == every
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(CHANGES, max_size=25))
+def test_book_equals_deciding_afresh(changes: list[tuple[str, Any, Any]]) -> None:
+    book, state, mirror = ServiceBook(), ClusterState(), Mirror()
+    for what, name, value in changes:
+        if what == "settle":
+            mirror.hear(book.settle())
+            same_as_afresh(book, state, mirror)
+        else:
+            change(book, state, what, name, value)
+    mirror.hear(book.settle())
+    same_as_afresh(book, state, mirror)
+    assert not book.settle(), "the second time is quiet"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(CHANGES, max_size=20), st.randoms(use_true_random=False))
+def test_any_order_loss_and_repetition_end_the_same(changes: list[tuple[str, Any, Any]], chance: Any) -> None:
+    """Events lost, repeated and out of order, then everything said once more, as after a new list."""
+    final = ClusterState()
+    for what, name, value in changes:
+        change(ServiceBook(), final, what, name, value)
+    book, state, mirror = ServiceBook(), ClusterState(), Mirror()
+    garbled = [each for each in changes * 2 if chance.random() < 0.6]
+    chance.shuffle(garbled)
+    for what, name, value in garbled:
+        change(book, state, what, name, value)
+        mirror.hear(book.settle())
+    for found in (*state.services, *final.services):
+        change(book, state, "service", found, final.services.get(found))
+    for found in (*state.slices, *final.slices):
+        change(book, state, "slice", found, final.slices.get(found))
+    change(book, state, "nodes", None, tuple(final.nodes.values()))
+    change(book, state, "policy", None, final.configuration.advertise)
+    mirror.hear(book.settle())
+    same_as_afresh(book, final, mirror)
+
+
+@pytest.mark.parametrize("others", [10, 1000])
+def test_one_slice_decides_one_service(others: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work is that of the one service, however many there are."""
+    book = ServiceBook()
+    book.stand(here({ME: Node(ME)}, ME), AdvertisePolicy())
+    for number in range(others):
+        name = ObjectName("x", f"s{number}")
+        address = ip_address("10.96.0.0") + number + 1
+        book.put_service(name, Service(name, cluster_ips=(address,), ports=(HTTP,)))
+    book.settle()
+    decided: list[ObjectName] = []
+    original = ServiceBook._decide
+    monkeypatch.setattr(
+        ServiceBook, "_decide", lambda self, name: (decided.append(name), original(self, name))[1]
+    )
+    name = ObjectName("x", "s5")
+    ready = (Endpoint(ip_address("10.244.1.5")),)
+    book.put_slice(
+        ObjectName("x", "s5-1"), EndpointSlice(ObjectName("x", "s5-1"), name, ready, {"http": ("TCP", 1)})
+    )
+    settled = book.settle()
+    assert decided == [name]
+    assert [str(prefix) for prefix in settled.announce] == ["10.96.0.6/32"]
