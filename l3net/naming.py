@@ -42,6 +42,7 @@ CNI_SOCKET: Final = "cni.sock"
 AGENT_SOCKET: Final = "agent.sock"
 SPEAKER_SOCKET: Final = "speaker.sock"
 EXABGP_CONFIG: Final = "exabgp.conf"
+BFD_SOCKET: Final = "bfd.sock"
 #: Under STATE_DIR.
 LEASE_DB: Final = "leases.db"
 

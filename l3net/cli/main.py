@@ -14,6 +14,7 @@ from l3net.errors import L3netError
 #: name -> (module, attribute, one line of help)
 COMMANDS = {
     "agent": ("l3net.cli.agent", "agent", "Run the node agent."),
+    "bfd": ("l3net.cli.bfd", "bfd", "Watch the paths to BGP peers (BFD)."),
     "bgp": ("l3net.cli.bgp", "bgp", "Look into BGP on this node, and plan changes."),
     "cni": ("l3net.cli.cni", "cni", "Install or remove the CNI plugin."),
     "completion": ("l3net.cli.completion", "completion", "Print the completion script of a shell."),
