@@ -31,6 +31,7 @@ class KernelSide:
         self._bridges = bridges
         self._firewall = firewall
         self._ruleset: str | None = None
+        self._unheard: set[RouteKey] = set()
         self.desired: dict[RouteKey, Route] = {}
         self.mirror: dict[RouteKey, Route] = {}
         self.problems: dict[str, str] = {}
@@ -45,31 +46,40 @@ class KernelSide:
         except KernelError as err:
             self._failed("read routes", err)
 
+    def keep_until_heard(self) -> None:
+        """At our start: learned routes stay until a peer has spoken of them, or all peers have spoken."""
+        self._unheard = {key for key in self.mirror if key[1] == METRIC_BGP}
+
+    def heard(self, keys: Iterable[RouteKey]) -> None:
+        self._unheard.difference_update(keys)
+
+    def heard_all(self) -> set[RouteKey]:
+        """All peers have said what they have: the routes nobody spoke of, which may go now."""
+        left, self._unheard = self._unheard, set()
+        return left
+
     def all_keys(self) -> set[RouteKey]:
         return {*self.desired, *self.mirror}
 
-    async def apply_routes(self, keys: Iterable[RouteKey], *, keep_learned: bool) -> set[RouteKey]:
-        """Bring these to what is wanted; what failed is returned and stays dirty.
-
-        `keep_learned`: delete no learned route yet, since the peers may still be about to announce it again.
-        """
+    async def apply_routes(self, keys: Iterable[RouteKey]) -> set[RouteKey]:
+        """Bring these to what is wanted; what failed is returned and stays dirty."""
         pending = iter(keys)
         dirty: set[RouteKey] = set()
         while batch := list(islice(pending, ROUTES_AT_ONCE)):
-            dirty |= self._apply_batch(batch, keep_learned=keep_learned)
+            dirty |= self._apply_batch(batch)
             await asyncio.sleep(0)
         if not dirty:
             self.problems.pop("routes", None)
         return dirty
 
-    def _apply_batch(self, keys: list[RouteKey], *, keep_learned: bool) -> set[RouteKey]:
+    def _apply_batch(self, keys: list[RouteKey]) -> set[RouteKey]:
         put: dict[RouteKey, Route] = {}
         delete: dict[RouteKey, Route] = {}
         for key in keys:
             wanted, seen = self.desired.get(key), self.mirror.get(key)
             if wanted is not None and wanted != seen:
                 put[key] = wanted
-            elif wanted is None and seen is not None and not (keep_learned and key[1] == METRIC_BGP):
+            elif wanted is None and seen is not None and key not in self._unheard:
                 delete[key] = seen
         if not put and not delete:
             return set()

@@ -111,6 +111,7 @@ class Agent:
             self._cni.start()
             try:
                 self.kernel.read_routes()
+                self.kernel.keep_until_heard()
                 await asyncio.gather(self._follow(), self._loop(), self._resync(), self.speaking.run())
             finally:
                 self._cni.stop()
@@ -321,8 +322,10 @@ class Agent:
             keys.add(key)
         if Dirty.ROUTES in dirty:
             keys |= kernel.all_keys()
-        keep = not self.speaking.settled(LEARNED_GRACE)
-        self._failed_keys = await kernel.apply_routes(keys, keep_learned=keep)
+        kernel.heard((prefix, METRIC_BGP) for prefix in touched)
+        if self.speaking.settled(LEARNED_GRACE):
+            keys |= kernel.heard_all()
+        self._failed_keys = await kernel.apply_routes(keys)
 
     def _learned(self, prefix: Prefix) -> Route | None:
         best = self._best(prefix)

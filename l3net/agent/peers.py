@@ -8,6 +8,42 @@ from l3net.bgp.messages import Opened
 from l3net.bgp.sessions import Session
 from l3net.model import Family
 
+#: Flaps within FLAP_WINDOW seconds after which a session is held down, first for FIRST_HOLD seconds.
+FLAPS = 5
+FLAP_WINDOW = 60.0
+FIRST_HOLD = 10.0
+LONGEST_HOLD = 300.0
+#: A session that held this long, in seconds, has a clean slate.
+FORGIVEN_AFTER = 600.0
+
+
+@dataclass(slots=True)
+class Damping:
+    """DampPeerOscillations of RFC 4271 section 8.1.1: a session that flaps is left down, longer each time."""
+
+    flaps: list[float] = field(default_factory=list)
+    holds: int = 0
+    until: float = 0.0
+
+    def flapped(self, now: float, *, lasted: float) -> float:
+        """A session that had been up `lasted` seconds went down; the seconds to hold it down, 0 for none."""
+        if self.held(now):
+            return 0.0  # ExaBGP has not been told yet
+        if lasted >= FORGIVEN_AFTER:
+            self.flaps.clear()
+            self.holds = 0
+        self.flaps = [when for when in self.flaps if now - when < FLAP_WINDOW] + [now]
+        if len(self.flaps) < FLAPS and not (self.holds and lasted < FLAP_WINDOW):
+            return 0.0
+        hold = min(LONGEST_HOLD, FIRST_HOLD * float(1 << self.holds))
+        self.holds += 1
+        self.flaps.clear()
+        self.until = now + hold
+        return hold
+
+    def held(self, now: float) -> bool:
+        return now < self.until
+
 
 @dataclass(slots=True)
 class PeerState:
@@ -23,6 +59,7 @@ class PeerState:
     over_limit: set[Family] = field(default_factory=set)  # has announced more than max_prefixes
     last_update: float = 0.0
     flaps: int = 0
+    damping: Damping = field(default_factory=Damping)
     epoch: int = 0  # counts changes of state, so that a timer of an older one does nothing
 
     @property

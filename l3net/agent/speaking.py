@@ -166,10 +166,10 @@ class Speaking:
             if not self._decided:
                 continue
             await self._drain_leaving()
-            text = render(self._sessions.values(), relay_argv(self._run_dir))
+            text = self._text()
             try:
                 if text != self._config.current():
-                    await self._config.replace(text)
+                    await self._config.replace(text, validate=self._link.up)
                 elif not (self._reload_due or self._config.unconfirmed):
                     continue
             except L3netError as err:
@@ -198,9 +198,21 @@ class Speaking:
             self._leaving.clear()
             self._announcer.set_sessions(self._sessions)
 
+    def _wanted(self) -> dict[Address, Session]:
+        """The sessions ExaBGP shall have now: all but those held down because they flap."""
+        now = asyncio.get_running_loop().time()
+        return {
+            address: session
+            for address, session in self._sessions.items()
+            if address not in self.peers or not self.peers[address].damping.held(now)
+        }
+
+    def _text(self) -> str:
+        return render(self._wanted().values(), relay_argv(self._run_dir))
+
     def _configured_again(self) -> None:
         """Sessions may have changed while ExaBGP was being reloaded."""
-        text = render(self._sessions.values(), relay_argv(self._run_dir))
+        text = self._text()
         if text != self._config.current():
             self._configured.set()
 
@@ -227,7 +239,7 @@ class Speaking:
                 for address in answer.established
             }
             if not confirmed.done():
-                confirmed.set_result(known == set(self._sessions))
+                confirmed.set_result(known == set(self._wanted()))
 
         self._ask(commands.SHOW_NEIGHBORS, compare)
         try:
@@ -373,7 +385,7 @@ class Speaking:
         for answer in answers:
             if not isinstance(answer, Neighbors):
                 continue
-            if self._decided and set(answer.established) != set(self._sessions) and not self._leaving:
+            if self._decided and set(answer.established) != set(self._wanted()) and not self._leaving:
                 self._reload_due = True
                 self._configured.set()
             for address, established in answer.established.items():
@@ -387,10 +399,11 @@ class Speaking:
 
     def _up(self, address: Address, *, fresh: bool) -> None:
         peer = self.peers.get(address)
-        if peer is None:
-            return
+        now = asyncio.get_running_loop().time()
+        if peer is None or peer.damping.held(now):
+            return  # on its way out: routes queued for it would make ExaBGP put off the reload
         log.info("peer %s (%s): established", address, peer.session.name)
-        peer.established, peer.since = True, asyncio.get_running_loop().time()
+        peer.established, peer.since = True, now
         peer.reason, peer.notified = "", False
         peer.epoch += 1
         peer.awaiting = set(peer.session.families)
@@ -409,10 +422,17 @@ class Speaking:
         self._announcer.down(address)
         if not was:
             return set()
-        peer.since = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        hold = peer.damping.flapped(now, lasted=now - peer.since)
+        peer.since = now
         peer.flaps += 1
         peer.epoch += 1
         log.warning("peer %s (%s): down: %s", address, peer.session.name, reason)
+        if hold:
+            log.warning("peer %s (%s): flaps; held down for %d s", address, peer.session.name, hold)
+            peer.reason = f"held down because it flaps ({reason})"
+            self._configured.set()
+            self._later(hold + 0.1, self._configured.set)
         if peer.keeps_routes:
             # RFC 4724 section 4.2: what was stale already goes, the rest is kept for the restart time.
             touched: set[Prefix] = set()

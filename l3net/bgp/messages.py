@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 from l3net.bgp.path import Attributes, Origin, Path
 from l3net.model import Address, Community, Family, Prefix
 
+#: What ExaBGP shows for the next hop of an UPDATE that has none.
+NO_NEXT_HOP = "no-nexthop"
 #: A line longer than this is no message of ExaBGP's (an UPDATE of 64 KiB is some 600 KiB of JSON).
 LONGEST_LINE = 8 << 20
 
@@ -202,21 +204,28 @@ def _update(peer: Address, message: Mapping[str, Any]) -> Message | None:
         family = _family(message["eor"]["afi"])
         return EndOfRib(peer, family) if family else None
     update = message["update"]
-    withdrawn = tuple(
+    withdrawn = [
         _prefix(entry["nlri"])
         for name, entries in update.get("withdraw", {}).items()
         if name.endswith(" unicast")
         for entry in entries
-    )
+    ]
     announced: dict[Prefix, Path] = {}
     announcements = update.get("announce", {})
     if announcements:
-        attributes = _attributes(update.get("attribute", {}))
+        raw = update.get("attribute", {})
+        attributes = _attributes(raw)
         for name, by_hop in announcements.items():
-            if name.endswith(" unicast"):
-                for path in _paths(by_hop, attributes):
+            if not name.endswith(" unicast"):
+                continue
+            # RFC 7606 section 3 d: without a well-known mandatory attribute the routes are withdrawn.
+            bad = by_hop if raw.get("origin") not in _ORIGINS else {NO_NEXT_HOP: by_hop.get(NO_NEXT_HOP, ())}
+            withdrawn += [_prefix(entry["nlri"]) for entries in bad.values() for entry in entries]
+            if bad is not by_hop:
+                good = {hop: entries for hop, entries in by_hop.items() if hop != NO_NEXT_HOP}
+                for path in _paths(good, attributes):
                     announced.setdefault(path.prefix, path)
-    return Updated(peer, tuple(announced.values()), withdrawn)
+    return Updated(peer, tuple(announced.values()), tuple(withdrawn))
 
 
 def _paths(by_hop: Mapping[str, Any], attributes: Attributes) -> Iterator[Path]:

@@ -152,6 +152,9 @@ def judge_import(
     The refusals come first and no filter lifts them: they keep a peer, careless or hostile, from drawing
     this node's own traffic. Only BGPConfiguration.spec.import widens them.
     """
+    if session.external and path.attributes.local_preference is not None:
+        # RFC 4271 section 5.1.5: from an eBGP peer LOCAL_PREF means nothing
+        path = replace(path, attributes=replace(path.attributes, local_preference=None))
     verdict = _refusal(protected, session, path)
     if verdict is not None:
         return Judgement(verdict), path
@@ -189,12 +192,11 @@ def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | No
         prefix.num_addresses == 1 and network in protected.service_addresses
     ):
         return Verdict.SERVICE_CIDR
-    if not protected.policy.node_subnets:
-        if any(contains(subnet, prefix) for subnet in protected.connected):
-            return Verdict.NODE_SUBNET
-        if any(address in prefix for address in protected.node_addresses):
-            return Verdict.NODE_SUBNET
-    elif prefix.num_addresses == 1 and network in protected.own_addresses:
+    if any(contains(subnet, prefix) for subnet in protected.connected):
+        return Verdict.NODE_SUBNET  # next hops are resolved on these
+    if prefix.num_addresses == 1 and network in protected.own_addresses:
+        return Verdict.NODE_SUBNET
+    if not protected.policy.node_subnets and any(address in prefix for address in protected.node_addresses):
         return Verdict.NODE_SUBNET
     cidrs = protected.policy.cidrs
     if cidrs is not None and not any(contains(cidr, prefix) for cidr in cidrs):

@@ -18,7 +18,7 @@ from l3net.shell.supervisor import EXABGP_ENVIRONMENT
 HANG_SECONDS = 5
 READ_SIZE = 1 << 18
 FIRST_RETRY = 0.05
-LONGEST_RETRY = 1.0
+LONGEST_RETRY = 0.25
 
 
 class SpeakerError(L3netError):
@@ -108,10 +108,10 @@ class SpeakerConfig:
         except OSError as err:
             raise ConfigError(f"{self._path}: {err.strerror}") from err
 
-    async def replace(self, text: str) -> None:
-        """Validate with ExaBGP itself, then rename into place. Raises SpeakerError, the old file staying.
+    async def replace(self, text: str, *, validate: bool) -> None:
+        """Rename into place, `validate`d by ExaBGP itself first. Raises SpeakerError, the old file staying.
 
-        A file ExaBGP cannot parse would make it refuse every later reload too.
+        A file that a running ExaBGP cannot parse would make it refuse every later reload too.
         """
         descriptor, name = tempfile.mkstemp(prefix=".exabgp-", suffix=".conf", dir=self._path.parent)
         try:
@@ -119,7 +119,8 @@ class SpeakerConfig:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            await self._validate(name)
+            if validate:
+                await self._validate(name)
             self._pending.touch(mode=0o600)
             Path(name).rename(self._path)
         finally:

@@ -47,6 +47,9 @@ FIRST_DELAY = 0.05
 LONGEST_DELAY = 5.0
 #: An ExaBGP that ran this long was healthy: the next restart is immediate again.
 HEALTHY = 30.0
+#: Lines of ExaBGP's passed on at once, and each second.
+LOG_BURST = 100
+LOG_RATE = 2.0
 
 
 def exabgp_argv(config: Path) -> Sequence[str]:
@@ -57,6 +60,26 @@ def exabgp_argv(config: Path) -> Sequence[str]:
         return argv
     limits = ["--bounding-set", CAPABILITIES, "--inh-caps", "-all", "--pdeathsig", "TERM"]
     return [setpriv, *limits, "--", *argv]
+
+
+class LineLimit:
+    """A bound on log lines: a burst passes, then so many a second, and what was left out is counted."""
+
+    def __init__(self) -> None:
+        self._tokens = float(LOG_BURST)
+        self._at = 0.0
+        self._left_out = 0
+
+    def take(self, now: float) -> tuple[bool, int]:
+        """(whether a line at `now` passes, how many were left out before it, to be said once)."""
+        self._tokens = min(LOG_BURST, self._tokens + (now - self._at) * LOG_RATE)
+        self._at = now
+        if self._tokens < 1:
+            self._left_out += 1
+            return False, 0
+        self._tokens -= 1
+        left_out, self._left_out = self._left_out, 0
+        return True, left_out
 
 
 class Supervisor:
@@ -108,9 +131,15 @@ class Supervisor:
         )
         log.info("ExaBGP started, pid %d", self._child.pid)
         if self._child.stderr is not None:
+            limit = LineLimit()
             for line in self._child.stderr:
                 text = line.decode(errors="replace").rstrip()
-                if text and not text.startswith("advice"):  # it misses a file that it does not need
+                if not text or text.startswith("advice"):  # it misses a file that it does not need
+                    continue
+                passed, left_out = limit.take(time.monotonic())
+                if left_out:
+                    exabgp_log.warning("%d lines left out", left_out)
+                if passed:
                     exabgp_log.info("%s", text)
         return self._child.wait()
 

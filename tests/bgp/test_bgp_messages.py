@@ -111,9 +111,24 @@ def test_a_prefix_with_two_next_hops_takes_the_global_one() -> None:
 
 
 def test_a_link_local_next_hop_alone_is_kept() -> None:
-    message = Decoder().decode(update(announce={"ipv6 unicast": {"fe80::1": [{"nlri": "fd77::/64"}]}}))
+    message = Decoder().decode(
+        update(attribute={"origin": "igp"}, announce={"ipv6 unicast": {"fe80::1": [{"nlri": "fd77::/64"}]}})
+    )
     assert isinstance(message, Updated)
     assert str(message.announced[0].next_hop) == "fe80::1"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "hop"), [({}, "10.90.0.2"), ({"origin": "igp"}, "no-nexthop"), ({"origin": 7}, "10.90.0.2")]
+)
+def test_without_a_mandatory_attribute_the_routes_are_withdrawn(
+    attribute: dict[str, object], hop: str
+) -> None:
+    """RFC 7606 section 3 d."""
+    message = Decoder().decode(
+        update(attribute=attribute, announce={"ipv4 unicast": {hop: [{"nlri": "10.92.10.0/24"}]}})
+    )
+    assert message == Updated(PEER, (), (ip_network("10.92.10.0/24"),))
 
 
 def test_end_of_rib_and_refresh() -> None:

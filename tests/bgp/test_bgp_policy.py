@@ -103,10 +103,19 @@ def test_the_default_route_comes_in_when_asked_for() -> None:
     assert judge("::/0", "fd00::1", imports=ImportPolicy(default_route=True)) is Verdict.ACCEPTED
 
 
-def test_node_subnets_come_in_when_asked_for_but_never_our_own_address() -> None:
+def test_node_subnets_come_in_when_asked_for_but_never_our_own_links() -> None:
     allowed = ImportPolicy(node_subnets=True)
     assert judge("10.2.0.0/24", imports=allowed) is Verdict.ACCEPTED
     assert judge("10.1.0.2/32", imports=allowed) is Verdict.NODE_SUBNET
+    assert judge("10.1.0.0/24", imports=allowed) is Verdict.NODE_SUBNET  # next hops are resolved on it
+
+
+def test_local_preference_of_an_ebgp_peer_means_nothing() -> None:
+    protected = Protected.of(cluster(), ME, (), frozenset())
+    loud = path("192.168.7.0/24", local_preference=4_000_000_000)
+    assert judge_import(protected, {}, session(), loud)[1].attributes.local_preference is None
+    inside = session(peer_as=64512)
+    assert judge_import(protected, {}, inside, loud)[1].attributes.local_preference == 4_000_000_000
 
 
 @pytest.mark.parametrize(
@@ -152,7 +161,8 @@ def test_graceful_shutdown_lowers_local_preference() -> None:
     protected = Protected.of(cluster(), ME, (), frozenset())
     assert judge_import(protected, {}, session(), shutting)[1].attributes.local_preference == 0
     plain = path("192.168.7.0/24", local_preference=300)
-    assert judge_import(protected, {}, session(), plain)[1].attributes.local_preference == 300
+    inside = session(peer_as=64512)
+    assert judge_import(protected, {}, inside, plain)[1].attributes.local_preference == 300
 
 
 def test_our_own_as_in_the_path_is_a_loop() -> None:
