@@ -11,6 +11,7 @@ from ipaddress import IPv4Address
 from l3net.model import (
     DEFAULT_MAX_PREFIXES,
     Address,
+    BfdSettings,
     BgpPeer,
     ClusterState,
     Family,
@@ -49,6 +50,8 @@ class Session:
     max_prefixes: int = DEFAULT_MAX_PREFIXES
     third_party_next_hops: bool = False
     allow_blackhole: bool = False
+    bfd: BfdSettings | None = None
+    bfd_secret: bytes | None = field(default=None, repr=False)
 
     @property
     def external(self) -> bool:
@@ -206,6 +209,12 @@ def _explicit(
         password = _secret(state.secrets, peer.password)
         if password is None:  # never fall back to no password
             return Refusal(name, Unusable.MISSING_SECRET, f"{peer.password.secret}[{peer.password.key}]")
+    bfd_secret: bytes | None = None
+    if peer.bfd is not None and peer.bfd.auth is not None:
+        wanted_key = peer.bfd.auth.password
+        bfd_secret = _secret(state.secrets, wanted_key)
+        if bfd_secret is None:  # nor BFD without its authentication
+            return Refusal(name, Unusable.MISSING_SECRET, f"{wanted_key.secret}[{wanted_key.key}]")
     looked_up = source(address)
     local = peer.local_address or (looked_up[0] if looked_up else None)
     if local is None or local.version != address.version:
@@ -239,6 +248,8 @@ def _explicit(
         max_prefixes=peer.max_prefixes,
         third_party_next_hops=peer.third_party_next_hops,
         allow_blackhole=peer.allow_blackhole,
+        bfd=peer.bfd,
+        bfd_secret=bfd_secret,
     )
 
 
@@ -269,6 +280,7 @@ def _mesh(
         passive=passive,
         listen=passive,
         multihop=None if node_as_number(state, other) == node_as_number(state, node) else 64,
+        bfd=configuration.bfd,
     )
 
 

@@ -29,7 +29,7 @@ class Side(enum.Enum):
 
 
 #: Chain: side, number of backends, client affinity.
-_Chain: TypeAlias = tuple[Side, int, bool]
+LoadBalancer: TypeAlias = tuple[Side, int, bool]
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class ServiceMaps:
     version: int
     servers: dict[Side, list[str]] = field(default_factory=lambda: {side: [] for side in Side})
     slots: dict[Side, list[str]] = field(default_factory=lambda: {side: [] for side in Side})
-    chains: set[_Chain] = field(default_factory=set)
+    chains: set[LoadBalancer] = field(default_factory=set)
 
     @property
     def ip(self) -> str:
@@ -58,12 +58,12 @@ class ServiceMaps:
         key = f"{server.address} . {server.protocol} . {server.port}"
         chain = (side, len(backends), server.client_ip_affinity)
         self.chains.add(chain)
-        self.servers[side].append(f"{key} : goto {self._name(chain)}")
+        self.servers[side].append(f"{key} : goto {self.name_of(chain)}")
         self.slots[side].extend(
             f"{key} . {slot} : {backend.address} . {backend.port}" for slot, backend in enumerate(backends)
         )
 
-    def _name(self, chain: _Chain) -> str:
+    def name_of(self, chain: LoadBalancer) -> str:
         side, count, affinity = chain
         return f"lb{self.version}-{count}{'-sticky' if affinity else ''}{side.value}"
 
@@ -75,24 +75,26 @@ class ServiceMaps:
                 f"{self.ip} daddr . {_KEY} . numgen random mod 2 : {self.ip} daddr . th dport",
                 self.slots[side],
             )
-        for chain in sorted(self.chains, key=self._name):
-            side, count, affinity = chain
-            draw = (
-                f"jhash {self.ip} saddr mod {count} seed {AFFINITY_SEED}"
-                if affinity and count > 1
-                else f"numgen random mod {count}"
-            )
-            yield f"chain {self._name(chain)} {{"
-            yield (
-                f"dnat {self.ip} to {self.ip} daddr . {_KEY} . {draw} map @backends{self.version}{side.value}"
-            )
-            yield "}"
+        for chain in sorted(self.chains, key=self.name_of):
+            yield from self.chain(chain)
         for side in Side:
             yield from named_map(
                 f"services{self.version}{side.value}",
                 f"{self.ip} daddr . {_KEY} : verdict",
                 self.servers[side],
             )
+
+    def chain(self, chain: LoadBalancer) -> Iterator[str]:
+        """The chain that draws one of so many backends."""
+        side, count, affinity = chain
+        draw = (
+            f"jhash {self.ip} saddr mod {count} seed {AFFINITY_SEED}"
+            if affinity and count > 1
+            else f"numgen random mod {count}"
+        )
+        yield f"chain {self.name_of(chain)} {{"
+        yield f"dnat {self.ip} to {self.ip} daddr . {_KEY} . {draw} map @backends{self.version}{side.value}"
+        yield "}"
 
     def lookup(self, side: Side) -> str:
         return f"{self.ip} daddr . {_KEY} vmap @services{self.version}{side.value}"

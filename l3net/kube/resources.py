@@ -10,6 +10,9 @@ from l3net.model import (
     Address,
     AddressKind,
     AdvertisePolicy,
+    BfdAuth,
+    BfdAuthType,
+    BfdSettings,
     BgpConfiguration,
     BgpFilter,
     BgpPeer,
@@ -56,6 +59,7 @@ def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
         ),
         service_cidrs=spec["serviceCIDRs"].prefixes(),
         transit=spec["transit"].flag(default=False),
+        bfd=_bfd(spec["bfd"], enabled=False),
     )
 
 
@@ -133,7 +137,26 @@ def bgp_peer(document: Field, name: ObjectName) -> BgpPeer:
         max_prefixes=spec["maxPrefixes"].integer(1, 10_000_000, default=DEFAULT_MAX_PREFIXES),
         third_party_next_hops=spec["thirdPartyNextHops"].flag(default=False),
         allow_blackhole=spec["allowBlackhole"].flag(default=False),
+        bfd=_bfd(spec["bfd"], enabled=True) if spec["bfd"].present else None,
     )
+
+
+def _bfd(field: Field, *, enabled: bool) -> BfdSettings | None:
+    """`enabled` is what an absent `enabled` means."""
+    auth = field["authentication"]
+    settings = BfdSettings(
+        min_interval=field["minInterval"].integer(50, 60_000, default=300),
+        multiplier=field["multiplier"].integer(1, 255, default=3),
+        passive=field["passive"].flag(default=False),
+        auth=BfdAuth(
+            BfdAuthType(auth["type"].text()),
+            auth["keyID"].integer(0, 255, default=1),
+            _secret_key(auth["secretKeyRef"]),
+        )
+        if auth.present
+        else None,
+    )
+    return settings if field["enabled"].flag(default=enabled) else None
 
 
 def _speaker_address(field: Field) -> Address:

@@ -1,0 +1,36 @@
+"""A fake API server and controllers that end with the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apiserver import FakeApiServer
+from controller_rig import Running
+
+from l3net.controller.decide import Settings
+
+
+@pytest.fixture
+def api() -> Iterator[FakeApiServer]:
+    with FakeApiServer() as server:
+        yield server
+
+
+@pytest.fixture
+def start(api: FakeApiServer, tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    running: list[Running] = []
+
+    def start(name: str = "one", settings: Settings | None = None, **options: Any) -> Running:
+        running.append(Running(api, tmp_path, name, settings=settings or Settings(), **options))
+        return running[-1]
+
+    try:
+        yield start
+    finally:
+        api.allow()
+        api.thaw()
+        for each in running:
+            each.stop()

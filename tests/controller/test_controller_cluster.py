@@ -1,0 +1,307 @@
+"""The controller on an API server: blocks, addresses, statuses, restarts, rivals and refusals."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from apiserver import FakeApiServer
+from controller_rig import (
+    NAMESPACE,
+    Always,
+    Running,
+    assert_no_overlap,
+    balancer,
+    blocks,
+    ingress,
+    ledger,
+    node,
+    pool,
+    until,
+)
+
+from l3net.controller.decide import Settings
+
+Start = Callable[..., Running]
+
+
+def events(api: FakeApiServer, reason: str) -> list[str]:
+    return [each["message"] for each in api.objects("Event") if each["reason"] == reason]
+
+
+def test_nodes_get_pod_cidrs_of_both_families(api: FakeApiServer, start: Start) -> None:
+    api.put(pool("four", "10.244.0.0/16"), pool("six", "fd00:10:244::/112"), node("a", "10.0.0.1"))
+    api.put(node("b", "fd00::1"))
+    start()
+    until(lambda: blocks(api, "a") and blocks(api, "b"), "blocks")
+    assert api.get("Node", "a")["spec"] == {
+        "podCIDR": "10.244.0.0/24",
+        "podCIDRs": ["10.244.0.0/24", "fd00:10:244::/120"],
+    }
+    assert blocks(api, "b")[0] == "fd00:10:244::100/120", "the family of its first address comes first"
+    api.put(node("c"))
+    until(lambda: blocks(api, "c") == ["10.244.2.0/24", "fd00:10:244::200/120"], "a node that joins")
+
+
+def test_a_node_that_fills_up_gets_more_by_annotation(api: FakeApiServer, start: Start) -> None:
+    api.put(pool("four", "10.244.0.0/16"), node("a"))
+    start()
+    until(lambda: blocks(api, "a"), "the first block")
+    found = api.get("Node", "a")
+    found["metadata"].setdefault("annotations", {})["l3net.io/wants-blocks"] = "IPv4=3"
+    api.put(found)
+    until(lambda: blocks(api, "a") == ["10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24"], "two more")
+    assert api.get("Node", "a")["spec"]["podCIDRs"] == ["10.244.0.0/24"], "podCIDRs are immutable"
+
+
+def test_pod_cidrs_of_the_cluster_stay(api: FakeApiServer, start: Start) -> None:
+    api.put(pool("four", "10.244.0.0/16"), pool("six", "fd00:10:244::/112"))
+    api.put(node("a", podCIDR="192.168.0.0/24", podCIDRs=["192.168.0.0/24"]), node("b"))
+    start()
+    until(lambda: blocks(api, "a") == ["192.168.0.0/24", "fd00:10:244::/120"], "an IPv6 block beside")
+    until(
+        lambda: blocks(api, "b") == ["fd00:10:244::100/120"], "no IPv4 block for b, which the cluster gives"
+    )
+
+
+def test_no_blocks(api: FakeApiServer, start: Start) -> None:
+    api.put(
+        pool("four", "10.244.0.0/16"), node("a"), pool("lb", "192.0.2.0/28", allowedUses=["LoadBalancer"])
+    )
+    api.put(balancer("s"))
+    start(settings=Settings(give_blocks=False))
+    until(lambda: ingress(api, "s"), "an address")
+    assert blocks(api, "a") == []
+
+
+def test_load_balancers(api: FakeApiServer, start: Start) -> None:
+    api.put(pool("lb", "192.0.2.0/28", allowedUses=["LoadBalancer"]), balancer("s"), balancer("t"))
+    running = start()
+    until(lambda: ingress(api, "s") == ["192.0.2.0"] and ingress(api, "t") == ["192.0.2.1"], "addresses")
+    status = until(lambda: (api.get("IPPool", "lb") or {}).get("status"), "the pool's status")
+    assert (status["used"], status["free"]) == (2, 14)
+    api.remove("Service", "s", "default")
+    api.put(balancer("u"))
+    until(lambda: ingress(api, "u") == ["192.0.2.0"], "the address that is free again")
+    api.put(balancer("v", {"l3net.io/load-balancer-ips": "192.0.2.9"}))
+    until(lambda: ingress(api, "v") == ["192.0.2.9"], "the address asked for")
+    api.put(balancer("w", {"l3net.io/load-balancer-ips": "192.0.2.9"}))
+    until(lambda: events(api, "AddressInUse"), "an Event")
+    assert ingress(api, "w") == []
+    until(lambda: running.controller.passes, "passes")
+    assert running.controller.problem == ""
+
+
+def test_overlapping_pools_are_named_and_the_rest_goes_on(api: FakeApiServer, start: Start) -> None:
+    api.put(pool("a", "10.1.0.0/16"), pool("b", "10.1.128.0/17"), pool("c", "10.2.0.0/16"), node("n"))
+    start()
+    until(lambda: blocks(api, "n") == ["10.2.0.0/24"], "a block of the pool that is right")
+    for name, other in (("a", "pool b"), ("b", "pool a")):
+        status = until(lambda name=name: (api.get("IPPool", name) or {}).get("status"), "a condition")
+        [condition] = status["conditions"]
+        assert (condition["type"], condition["status"]) == ("Ready", "False")
+        assert condition["reason"] == "PoolOverlapsPool"
+        assert other in condition["message"]
+    assert (
+        len(
+            until(
+                lambda: len(events(api, "PoolOverlapsPool")) == 2 and events(api, "PoolOverlapsPool"),
+                "Events",
+            )
+        )
+        == 2
+    )
+    api.remove("IPPool", "b")
+    until(lambda: api.get("IPPool", "a")["status"]["conditions"][0]["status"] == "True", "a is well again")
+
+
+def test_blocks_of_a_deleted_node_after_the_grace_time(api: FakeApiServer, start: Start) -> None:
+    api.put(pool("four", "10.244.0.0/23"), node("a"), node("b"))
+    running = start()
+    until(lambda: blocks(api, "a") and blocks(api, "b"), "both blocks")
+    api.remove("Node", "a")
+    api.put(node("c"))
+    until(lambda: events(api, "NoBlockFree"), "c to be told that nothing is free")
+    assert blocks(api, "c") == [], "the control: not before the grace time"
+    until(lambda: running.controller._absent, "the absence to be noticed")
+    running.advance(301)
+    until(lambda: blocks(api, "c") == ["10.244.0.0/24"], "the freed block")
+
+
+def test_a_node_back_in_time_has_its_block_again(api: FakeApiServer, start: Start) -> None:
+    api.put(pool("four", "10.244.0.0/16"), node("a"), node("b"))
+    start()
+    until(lambda: blocks(api, "a") and blocks(api, "b"), "blocks")
+    api.remove("Node", "b")
+    api.put(node("c"))
+    until(lambda: blocks(api, "c") == ["10.244.2.0/24"], "another block for c")
+    api.put(node("b"))
+    until(lambda: blocks(api, "b") == ["10.244.1.0/24"], "its own block for b")
+
+
+def test_restart_frees_nothing_early_and_moves_nothing(api: FakeApiServer, start: Start) -> None:
+    api.put(
+        pool("four", "10.244.0.0/23"),
+        node("a"),
+        node("b"),
+        pool("lb", "192.0.2.0/28", allowedUses=["LoadBalancer"]),
+    )
+    api.put(balancer("s"), balancer("t"))
+    first = start()
+    until(lambda: blocks(api, "a") and blocks(api, "b") and ingress(api, "s") and ingress(api, "t"), "all")
+    api.remove("Node", "a")
+    first.stop()
+    before = ledger(api)
+    api.put(node("c"))
+    second = start("two")
+    until(lambda: second.controller.passes, "a pass of the second")
+    assert ledger(api) == before
+    assert blocks(api, "c") == []
+    assert blocks(api, "b") == ["10.244.1.0/24"]
+
+
+def test_a_lost_ledger_is_made_again(api: FakeApiServer, start: Start) -> None:
+    api.put(pool("four", "10.244.0.0/16"), *(node(f"n{index}") for index in range(5)))
+    first = start()
+    until(lambda: all(blocks(api, f"n{index}") for index in range(5)), "blocks")
+    first.stop()
+    before = ledger(api)
+    api.remove("ConfigMap", "l3net-ledger", NAMESPACE)
+    start("two")
+    until(lambda: ledger(api) == before, "the ledger as it was")
+
+
+def test_a_ledger_nobody_can_read_stops_assignment_and_says_so(api: FakeApiServer, start: Start) -> None:
+    broken = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "l3net-ledger", "namespace": NAMESPACE},
+    }
+    api.put({**broken, "data": {"blocks": "what is this\n"}}, pool("four", "10.244.0.0/16"), node("a"))
+    running = start()
+    until(lambda: "ledger, blocks, line 1" in running.controller.problem, "the problem")
+    assert blocks(api, "a") == []
+    api.put({**broken, "data": {}})
+    until(lambda: blocks(api, "a"), "a block once it is mended")
+
+
+def test_the_second_pass_writes_nothing(api: FakeApiServer, start: Start) -> None:
+    api.put(
+        pool("four", "10.244.0.0/16"),
+        node("a"),
+        pool("lb", "192.0.2.0/28", allowedUses=["LoadBalancer"]),
+        balancer("s"),
+    )
+    running = start()
+    until(lambda: blocks(api, "a") and ingress(api, "s"), "everything")
+    until(lambda: (api.get("IPPool", "lb") or {}).get("status", {}).get("used") == 1, "the status")
+
+    def one_more_pass() -> None:
+        count = running.controller.passes
+        running.advance(0)
+        until(lambda: running.controller.passes > count, "another pass")
+
+    def writes() -> int:
+        changing = ("create", "update", "patch")
+        return sum(
+            number
+            for call, number in api.calls.items()
+            if call.verb in changing and call.resource != "leases"
+        )
+
+    one_more_pass()
+    one_more_pass()
+    before = writes()
+    one_more_pass()
+    assert writes() == before
+
+
+def test_only_one_writes_and_another_takes_over(api: FakeApiServer, start: Start) -> None:
+    api.put(pool("four", "10.244.0.0/16"), node("a"))
+    one = start("one")
+    until(lambda: blocks(api, "a"), "a block")
+    two = start("two")
+    until(lambda: two.controller.in_sync and two.election.holder == "one", "the second to stand by")
+    assert not two.controller.leading and two.controller.passes == 0
+    one.stop()  # lets the lease go
+    api.put(node("b"))
+    until(lambda: blocks(api, "b") == ["10.244.1.0/24"], "the second to go on")
+    lease = api.get("Lease", "l3net-controller", NAMESPACE)
+    assert lease["spec"]["holderIdentity"] == "two"
+    assert lease["spec"]["acquireTime"] <= lease["spec"]["renewTime"]
+
+
+def test_refusals_are_retried_and_do_not_stop_the_rest(api: FakeApiServer, start: Start) -> None:
+    api.put(
+        pool("four", "10.244.0.0/16"),
+        node("a"),
+        pool("lb", "192.0.2.0/28", allowedUses=["LoadBalancer"]),
+        balancer("s"),
+    )
+    api.refuse(500, verb="patch", resource="nodes")
+    running = start()
+    until(lambda: ingress(api, "s"), "the service's address")
+    until(lambda: "nodes/a" in running.controller.problem, "the problem")
+    assert blocks(api, "a") == []
+    api.allow()
+    until(lambda: blocks(api, "a"), "the block")
+
+
+def test_conflicting_writes_are_read_again(api: FakeApiServer, start: Start) -> None:
+    api.put(pool("four", "10.244.0.0/16"))
+    start()
+    ending = threading.Event()
+
+    def heartbeat() -> None:
+        while not ending.is_set():
+            for found in api.objects("Node"):
+                api.touch("Node", found["metadata"]["name"])
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=heartbeat)
+    thread.start()
+    try:
+        api.put(*(node(f"n{index}") for index in range(20)))
+        until(lambda: all(blocks(api, f"n{index}") for index in range(20)), "blocks despite heartbeats")
+    finally:
+        ending.set()
+        thread.join()
+    assert_no_overlap(api)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_that_both_think_they_lead_give_nothing_twice(
+    api: FakeApiServer, start: Start, seed: int
+) -> None:
+    """The lease is beside the point: what holds is the ledger's compare-and-swap."""
+    draw = random.Random(seed)
+    api.put(pool("four", "10.244.0.0/20"), pool("lb", "192.0.2.0/26", allowedUses=["LoadBalancer"]))
+    rivals = [start(name, election=Always) for name in ("one", "two", "three")]
+    names: set[str] = set()
+    for _ in range(40):
+        kind = draw.choice(["Node", "Service"])
+        name = f"{kind.lower()}{draw.randrange(14)}"
+        if name in names and draw.random() < 0.3:
+            api.remove(kind, name, "default" if kind == "Service" else "")
+            names.discard(name)
+        elif name not in names:
+            api.put(node(name) if kind == "Node" else balancer(name))
+            names.add(name)
+        if draw.random() < 0.1:
+            draw.choice(rivals).advance(400)
+        assert_no_overlap(api)
+    for rival in rivals:
+        rival.advance(0)
+    until(
+        lambda: all(blocks(api, name) if name.startswith("node") else ingress(api, name) for name in names),
+        "everything to be given",
+        60,
+    )
+    assert_no_overlap(api)
+    held = ledger(api)
+    for name in names:
+        given = blocks(api, name) if name.startswith("node") else ingress(api, name)
+        assert held[name if name.startswith("node") else f"default/{name}"] == ",".join(given)
