@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 LAB_PACKAGES := iproute2 util-linux procps nftables conntrack traceroute iputils-ping gcc libc6-dev frr bird2 gobgpd
 TEST_PACKAGES := strace tcpdump iperf3 busybox-static podman containerd runc containernetworking-plugins
 KEEP ?=
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n 2 --durations=15
 
 .PHONY: help demo test check setup setup-test plugin bench docs format clean
 
