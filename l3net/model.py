@@ -249,6 +249,11 @@ class BfdAuthType(enum.Enum):
     KEYED_SHA1 = "KeyedSHA1"
     METICULOUS_KEYED_SHA1 = "MeticulousKeyedSHA1"
 
+    @property
+    def longest_secret(self) -> int:
+        """In bytes (RFC 5880 sections 4.2 to 4.4)."""
+        return 20 if self in (BfdAuthType.KEYED_SHA1, BfdAuthType.METICULOUS_KEYED_SHA1) else 16
+
 
 @dataclass(frozen=True, slots=True)
 class BfdAuth:

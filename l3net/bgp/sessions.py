@@ -72,6 +72,7 @@ class Unusable(enum.Enum):
     OWN_ADDRESS = "ownAddress"
     NO_AS_NUMBER = "noASNumber"
     MISSING_FILTER = "missingFilter"
+    LONG_BFD_SECRET = "longBFDSecret"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,9 @@ def _explicit(
         bfd_secret = _secret(state.secrets, wanted_key)
         if bfd_secret is None:  # nor BFD without its authentication
             return Refusal(name, Unusable.MISSING_SECRET, f"{wanted_key.secret}[{wanted_key.key}]")
+        if len(bfd_secret) > peer.bfd.auth.type.longest_secret:
+            limit = f"at most {peer.bfd.auth.type.longest_secret} bytes"
+            return Refusal(name, Unusable.LONG_BFD_SECRET, f"{wanted_key.secret}[{wanted_key.key}], {limit}")
     looked_up = source(address)
     local = peer.local_address or (looked_up[0] if looked_up else None)
     if local is None or local.version != address.version:

@@ -11,7 +11,7 @@ from bgp_facts import path, session
 from l3net.bgp.exabgp_config import neighbor
 from l3net.bgp.plan import IMPACT, Impact, impact_of, plan
 from l3net.bgp.sessions import Session
-from l3net.model import Family, NextHopMode
+from l3net.model import BfdSettings, Family, NextHopMode
 
 OTHER: dict[str, object] = {
     "name": "other",
@@ -37,6 +37,8 @@ OTHER: dict[str, object] = {
     "max_prefixes": 7,
     "third_party_next_hops": True,
     "allow_blackhole": True,
+    "bfd": BfdSettings(),
+    "bfd_secret": b"p",
 }
 
 

@@ -1,0 +1,188 @@
+"""The agent's end of BFD: tells the BFD process which peers to watch, and acts on what it says.
+
+A failure counts until BFD is up again or the peer's BGP session is established afresh, which proves the path
+as well (RFC 5882 section 4.2: BGP does not wait for a BFD session that was never up). While the BFD process
+is away nothing counts as failed that was not before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from l3net.bfd.authentication import Key
+from l3net.bfd.control import (
+    ControlError,
+    Hello,
+    SessionState,
+    WantedSession,
+    decode_event,
+    encode_forgive,
+    encode_wanted,
+)
+from l3net.bgp.sessions import Session
+from l3net.model import Address
+from l3net.naming import BFD_SOCKET
+
+log = logging.getLogger("l3net.bfd")
+
+FIRST_RETRY = 0.05
+LONGEST_RETRY = 1.0
+
+Adjacent = Callable[[Address], bool]
+#: Called with the peer, why, and whether its BFD shares fate with its control plane (RFC 5882 section 4.3).
+Failed = Callable[[Address, str, bool], None]
+Recovered = Callable[[Address], None]
+
+
+def wanted_session(session: Session, adjacent: Adjacent) -> WantedSession | None:
+    """The BFD session beside a BGP session. Single hop for a neighbour on a link of ours (RFC 5881), unless
+    its BGPPeer says multihop; multihop for all others (RFC 5883)."""
+    settings = session.bfd
+    if settings is None:
+        return None
+    key = None
+    if settings.auth is not None:
+        if session.bfd_secret is None:
+            return None
+        key = Key(settings.auth.type, settings.auth.key_id, session.bfd_secret)
+    declared = session.multihop is not None and not session.mesh
+    multihop = declared or not adjacent(session.peer_address)
+    return WantedSession(
+        peer=session.peer_address,
+        local=session.local_address,
+        interface=None if multihop else session.source_interface,
+        multihop=multihop,
+        min_interval=settings.min_interval,
+        multiplier=settings.multiplier,
+        passive=settings.passive,
+        key=key,
+    )
+
+
+class Liveness:
+    """One for all peers. `failed` and `recovered` are called as things happen."""
+
+    def __init__(self, run_dir: Path, failed: Failed, recovered: Recovered) -> None:
+        self._path = run_dir / BFD_SOCKET
+        self._on_failed = failed
+        self._on_recovered = recovered
+        self._writer: asyncio.StreamWriter | None = None
+        self._wanted: tuple[WantedSession, ...] | None = None
+        self._problem = ""
+        self._failed: set[Address] = set()
+        self._states: dict[Address, SessionState] = {}
+
+    def set_sessions(self, sessions: Mapping[Address, Session], adjacent: Adjacent) -> None:
+        """Watch the peers of these sessions that have BFD."""
+        found = (wanted_session(session, adjacent) for session in sessions.values())
+        wanted = tuple(each for each in found if each is not None)
+        if wanted == self._wanted:
+            return
+        self._wanted = wanted
+        peers = {each.peer for each in wanted}
+        for gone in self._states.keys() - peers:
+            del self._states[gone]
+        for gone in self._failed - peers:
+            self._recover(gone)
+        self._send_wanted()
+
+    def failed(self, peer: Address) -> bool:
+        """Whether the path to the peer is known to be down."""
+        return peer in self._failed
+
+    def established(self, peer: Address) -> None:
+        """The peer's BGP session came up afresh."""
+        if peer in self._failed:
+            log.info("peer %s: BGP is back before BFD; its paths count again", peer)
+            if self._writer is not None:
+                self._writer.write(encode_forgive(peer))
+            self._recover(peer)
+
+    def problems(self) -> list[str]:
+        if self._wanted and self._writer is None:
+            return ["BFD is asked for and its process cannot be reached; is `l3net bfd` running?"]
+        return [f"BFD: {self._problem}"] if self._wanted and self._problem else []
+
+    def status(self, peer: Address, now: float) -> dict[str, Any] | None:
+        """What is shown of a peer's BFD session; None when it has none."""
+        wanted = next((each for each in self._wanted or () if each.peer == peer), None)
+        if wanted is None:
+            return None
+        state = self._states.get(peer)
+        if state is None or self._writer is None:
+            return {"state": "unknown", "failed": peer in self._failed}
+        return {
+            "state": state.state,
+            "remoteState": state.remote_state,
+            "sinceSeconds": round(now - state.since, 1),
+            "detectionTimeMs": state.detection_time,
+            "transmitIntervalMs": state.transmit_interval,
+            "diagnostic": state.diagnostic,
+            "remoteDiagnostic": state.remote_diagnostic,
+            "multihop": wanted.multihop,
+            "failed": peer in self._failed,
+            "flaps": state.flaps,
+        }
+
+    async def run(self) -> None:
+        """Connect, again and again. Runs until cancelled."""
+        retry = FIRST_RETRY
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(str(self._path))
+            except OSError:
+                await asyncio.sleep(retry)
+                retry = min(retry * 2, LONGEST_RETRY)
+                continue
+            retry = FIRST_RETRY
+            self._writer = writer
+            self._send_wanted()
+            try:
+                while line := await reader.readline():
+                    self._heard(line)
+            except (OSError, ValueError):
+                pass
+            finally:
+                self._writer = None
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+                if self._wanted:
+                    log.warning("lost the BFD process; peers are not watched until it is back")
+
+    def _send_wanted(self) -> None:
+        # Before the sessions are known nothing is asked for, or those of an earlier agent would be ended.
+        if self._writer is not None and self._wanted is not None:
+            self._writer.write(encode_wanted(self._wanted))
+
+    def _heard(self, line: bytes) -> None:
+        try:
+            event = decode_event(line)
+        except ControlError as err:
+            log.error("the BFD process is not understood: %s", err)
+            return
+        if isinstance(event, Hello):
+            self._problem = event.problem
+            log.info("connected to the BFD process, pid %d %s", event.pid, event.problem)
+            return
+        peer = event.peer
+        if not any(each.peer == peer for each in self._wanted or ()):
+            return
+        before = self._states.get(peer)
+        self._states[peer] = event
+        if before is None or before.state != event.state:
+            log.info("peer %s: BFD %s (%s)", peer, event.state, event.diagnostic)
+        if event.failed and peer not in self._failed:
+            self._failed.add(peer)
+            self._on_failed(peer, f"BFD down: {event.diagnostic}", event.shares_fate)
+        elif not event.failed and peer in self._failed and event.state == "Up":
+            self._recover(peer)
+
+    def _recover(self, peer: Address) -> None:
+        self._failed.discard(peer)
+        self._on_recovered(peer)

@@ -1,0 +1,33 @@
+"""`l3net bfd`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from l3net.naming import RUN_DIR
+
+
+@click.command(short_help="Run BFD for the BGP peers of this node.")
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    default=RUN_DIR,
+    show_default=True,
+    envvar="L3NET_RUN_DIR",
+    help="Directory shared with the agent.",
+)
+def bfd(run_dir: Path) -> None:
+    """Watch the paths to peers whose BGPPeer has `bfd`, and tell the agent when one fails.
+
+    Runs in the foreground until SIGTERM, at real-time priority and apart from agent and speaker, so that
+    neither can make a session flap. It listens on UDP 3784 (one hop) and 4784 (several), of both families.
+    Stopped by SIGTERM it tells the peers, to which that is no failure; killed, it is one.
+    """
+    # Afresh, without the command line's libraries: what is locked in memory stays small.
+    argv = [sys.executable, "-P", "-m", "l3net.shell.bfdd", str(run_dir)]
+    sys.stderr.flush()
+    os.execv(sys.executable, argv)  # noqa: S606 - fixed argv, this interpreter
