@@ -15,7 +15,6 @@ from l3net.naming import API_VERSION
 Document: TypeAlias = dict[str, object]
 
 POD_PORT = 8080
-_OWN_LINKS = "own-links"
 
 
 def cluster_manifests(topology: Topology) -> dict[str, list[Document]]:
@@ -44,13 +43,7 @@ def router_manifests(topology: Topology, host: str) -> dict[str, list[Document]]
         },
     )
     peers = [_peer(topology, host, session) for session in topology.sessions(host)]
-    # What is connected is not learned: over IPv6 the kernel's routes for its links have the worse metric.
-    own_links = _own(
-        "BGPFilter",
-        _OWN_LINKS,
-        {"import": [{"action": "Reject", "cidr": net, "matchOperator": "Equal"} for net in networks]},
-    )
-    return {"nodes.yaml": [_node(topology, host)], "bgp.yaml": [configuration, own_links, *peers]}
+    return {"nodes.yaml": [_node(topology, host)], "bgp.yaml": [configuration, *peers]}
 
 
 def pools(topology: Topology, nat_outgoing: bool | None = None) -> list[Document]:
@@ -162,8 +155,6 @@ def _peer(topology: Topology, host: str, session: BgpSession) -> Document:
         topology.node(session.remote_host) is not None or int(session.local) < int(session.remote)
     ):
         spec["passive"] = True
-    if topology.router(host) is not None:
-        spec["filters"] = [_OWN_LINKS]
     return _own("BGPPeer", _peer_name(host, session.interface, session.remote), spec)
 
 

@@ -68,15 +68,8 @@ def told(findings: list[Finding]) -> str:
 
 
 def test_every_check_passes(lab: Lab) -> None:
-    failed = [finding for check in checks_for(lab) for finding in check.findings(lab) if not finding.ok]
+    failed = [finding for check in CHECKS for finding in check.findings(lab) if not finding.ok]
     assert not failed, told(failed)
-
-
-def checks_for(lab: Lab) -> list[Check]:
-    """All of them; but an agent that has just started keeps learned routes for two minutes while a peer is
-    down, so that a router of kind l3net forgets a node cut off later than this check waits."""
-    ours = any(router.kind is RouterKind.L3NET for router in lab.topology.routers)
-    return [check for check in CHECKS if not (ours and check.name == "node-cut-off")]
 
 
 @pytest.fixture(scope="module")
