@@ -11,6 +11,7 @@ import contextlib
 import enum
 import logging
 
+from l3net.agent.bfd import Liveness
 from l3net.agent.declared import take
 from l3net.agent.kernel import KernelSide, RouteKey
 from l3net.agent.speaking import Speaking
@@ -90,6 +91,8 @@ class Agent:
         self.rib = LocRib(self._judge)
         self.kernel = KernelSide(KernelRoutes(), KernelBridge(), NftTable())
         self.speaking = Speaking(settings.run_dir, self.rib, self._on_touched)
+        self.bfd = Liveness(settings.run_dir, self.speaking.path_failed, self.speaking.path_recovered)
+        self.speaking.on_established = self.bfd.established
 
     @property
     def node_name(self) -> str:
@@ -112,7 +115,9 @@ class Agent:
             try:
                 self.kernel.read_routes()
                 self.kernel.keep_until_heard()
-                await asyncio.gather(self._follow(), self._loop(), self._resync(), self.speaking.run())
+                await asyncio.gather(
+                    self._follow(), self._loop(), self._resync(), self.speaking.run(), self.bfd.run()
+                )
             finally:
                 self._cni.stop()
         finally:
@@ -250,6 +255,7 @@ class Agent:
             self.state, self._me, underlay.connected(BRIDGE), underlay.own_addresses()
         )
         self.speaking.set_sessions(self._sessions.by_address)
+        self.bfd.set_sessions(self._sessions.by_address, underlay.adjacent)
         judged_by = (self._protected, dict(self.state.filters), dict(self._sessions.by_address))
         if judged_by == self._judged_by:
             return set()

@@ -59,6 +59,8 @@ class PeerState:
     over_limit: set[Family] = field(default_factory=set)  # has announced more than max_prefixes
     last_update: float = 0.0
     flaps: int = 0
+    restarting: bool = False  # gone with a promise to come back: its routes are kept (RFC 4724)
+    closing: bool = False  # being torn down by us, which ExaBGP has not confirmed yet
     damping: Damping = field(default_factory=Damping)
     epoch: int = 0  # counts changes of state, so that a timer of an older one does nothing
 

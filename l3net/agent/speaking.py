@@ -53,6 +53,8 @@ ASK_AGAIN = 1.5
 CONFIRM_ATTEMPTS = 5
 DRAIN_SECONDS = 3.0
 DRAIN_FLUSH = 0.2
+#: A session that we tear down is gone by then, in seconds.
+CLOSE_LIMIT = 5.0
 
 Touched = Callable[[set[Prefix]], None]
 
@@ -87,8 +89,11 @@ class Speaking:
         self._decided = False  # until the sessions are known, ExaBGP's configuration is not touched
         self._started = asyncio.get_running_loop().time()
         self._timers: set[asyncio.TimerHandle] = set()
+        self._failed_paths: set[Address] = set()
         self.peers: dict[Address, PeerState] = {}
         self.problem = ""
+        #: Called with each peer whose session came up afresh.
+        self.on_established: Callable[[Address], None] = lambda _address: None
 
     # --- what the loop asks for --------------------------------------------------------------------------
 
@@ -151,6 +156,55 @@ class Speaking:
         if asyncio.get_running_loop().time() - self._started > grace:
             return True
         return self._link.up and all(peer.established and not peer.awaiting for peer in self.peers.values())
+
+    def path_failed(self, address: Address, reason: str, shares_fate: bool) -> None:
+        """BFD has lost the peer: its paths go at once, and then the session (RFC 5882 section 4.2).
+
+        `shares_fate`: the peer's BFD dies with its BGP, so that its loss says nothing of the path while that
+        restarts (section 4.3).
+        """
+        peer = self.peers.get(address)
+        if peer is None:
+            return
+        if peer.restarting and shares_fate:
+            log.info("peer %s (%s): %s, while it restarts; routes stay", address, peer.session.name, reason)
+            return
+        self._failed_paths.add(address)
+        if peer.established:
+            peer.notified = True
+            touched = self._down(address, reason)
+            self._close(peer)
+        else:
+            touched = self._rib.drop(address)
+        self._touched(touched)
+
+    def path_recovered(self, address: Address) -> None:
+        """BFD has the peer back, or watches it no longer."""
+        self._failed_paths.discard(address)
+
+    def _close(self, peer: PeerState) -> None:
+        """Withdraw, then tear down: ExaBGP closes without a NOTIFICATION under graceful restart, and the far
+        side would keep what we had announced."""
+        address = peer.session.peer_address
+        peer.closing = True
+        epoch = peer.epoch
+        lines = self._announcer.leave(address)
+        for line in lines:
+            self._ask(line, lambda _answers: None)
+
+        def tear_down() -> None:
+            if peer.closing:
+                self._ask(commands.teardown(address), lambda _answers: None)
+
+        def give_up() -> None:
+            if peer.epoch == epoch:
+                peer.closing = False
+
+        if lines:
+            self._later(DRAIN_FLUSH, tear_down)  # ExaBGP answers when a line is queued, not when it is sent
+        else:
+            tear_down()
+        self._later(CLOSE_LIMIT, give_up)
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -269,6 +323,7 @@ class Speaking:
         for address, peer in self.peers.items():
             if peer.established:
                 peer.established, peer.since, peer.reason = False, now, "speaker restarting"
+                peer.restarting = False
             peer.epoch += 1
             self._rib.mark_stale(address)
             self._expire_stale(address, peer.session.graceful_restart)
@@ -341,6 +396,8 @@ class Speaking:
     def _learn(
         self, address: Address, withdrawn: tuple[Prefix, ...], announced: tuple[Path, ...]
     ) -> set[Prefix]:
+        if address in self._failed_paths:
+            announced = ()  # said before the path failed
         touched = self._rib.withdraw(address, withdrawn) | self._rib.announce(address, announced)
         peer = self.peers.get(address)
         if peer is None:
@@ -390,7 +447,10 @@ class Speaking:
                 self._configured.set()
             for address, established in answer.established.items():
                 peer = self.peers.get(address)
-                if established and peer is not None and not peer.established:
+                if peer is not None and established and address in self._failed_paths:
+                    if not peer.closing:  # the failure came before we knew of the session
+                        self._close(peer)
+                elif established and peer is not None and not peer.established and not peer.closing:
                     # Established before we came: what it announced has to be asked for again (RFC 2918).
                     self._up(address, fresh=False)
                     self._rib.mark_stale(address)
@@ -405,6 +465,10 @@ class Speaking:
         log.info("peer %s (%s): established", address, peer.session.name)
         peer.established, peer.since = True, now
         peer.reason, peer.notified = "", False
+        peer.restarting = peer.closing = False
+        if fresh:
+            self._failed_paths.discard(address)
+            self.on_established(address)
         peer.epoch += 1
         peer.awaiting = set(peer.session.families)
         peer.last_update = peer.since
@@ -418,7 +482,9 @@ class Speaking:
         if peer is None:
             return set()
         was = peer.established
-        peer.established, peer.reason = False, reason
+        if was or not peer.closing:
+            peer.reason = reason
+        peer.established, peer.closing = False, False
         self._announcer.down(address)
         if not was:
             return set()
@@ -440,6 +506,7 @@ class Speaking:
                 touched |= self._rib.sweep(address, family)
             self._rib.mark_stale(address)
             self._expire_stale(address, peer.restart_time)
+            peer.restarting = True
             return touched
         return self._rib.drop(address)
 

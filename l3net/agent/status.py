@@ -70,6 +70,7 @@ def _peers(agent: Agent) -> list[dict[str, Any]]:
                 "refused": refused,
                 "overLimit": sorted(f"IPv{family.value}" for family in peer.over_limit),
                 "announced": agent.speaking.announced(address),
+                "bfd": agent.bfd.status(address, now),
             }
         )
     return rows
@@ -107,6 +108,7 @@ def _problems(agent: Agent) -> list[str]:
         problems.append(agent.speaking.problem)
     if not agent.speaking.connected:
         problems.append("the speaker cannot be reached; is `l3net speaker` running?")
+    problems += agent.bfd.problems()
     if agent.speaking.undecodable:
         problems.append(f"{agent.speaking.undecodable} lines from ExaBGP could not be read")
     return problems

@@ -98,6 +98,18 @@ class Announcer:
             peer.to_withdraw.clear()
             peer.end_of_rib.clear()
 
+    def leave(self, address: Address) -> list[str]:
+        """The session is about to be closed by us: the lines that withdraw everything, outside the window."""
+        peer = self._peers.get(address)
+        if peer is None:
+            return []
+        self.down(address)
+        peer.to_withdraw = dict.fromkeys(peer.said)
+        lines = []
+        while peer.to_withdraw:
+            lines.append(_withdraw(peer)[0])
+        return lines
+
     def established(self, address: Address) -> bool:
         peer = self._peers.get(address)
         return peer is not None and peer.established

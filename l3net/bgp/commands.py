@@ -22,6 +22,10 @@ RESTART = "!restart"
 PREFIXES_PER_LINE = 100
 
 
+#: Subcode of Cease (RFC 9384).
+BFD_DOWN = 10
+
+
 def _selector(peers: Iterable[Address]) -> str:
     return " , ".join(f"neighbor {peer}" for peer in peers)
 
@@ -66,6 +70,14 @@ def withdraw(session: Session, prefixes: Sequence[Prefix]) -> str:
 def end_of_rib(peer: Address, family: Family) -> str:
     """End-of-RIB (RFC 4724 section 2); ExaBGP refuses it for a session that is not established."""
     return f"{_selector([peer])} announce eor ipv{family.value} unicast"
+
+
+def teardown(peer: Address) -> str:
+    """Close the session and dial again: Cease, BFD Down (RFC 9384).
+
+    ExaBGP sends no NOTIFICATION at all when it has offered graceful restart: withdraw first.
+    """
+    return f"{_selector([peer])} teardown {BFD_DOWN}"
 
 
 def route_refresh(peer: Address, family: Family) -> str:

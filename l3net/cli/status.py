@@ -39,6 +39,14 @@ def status(run_dir: Path, output: str) -> None:
         [_peer(peer) for peer in answer["peers"]],
     )
     click.echo()
+    watched = [(peer, peer["bfd"]) for peer in answer["peers"] if peer.get("bfd")]
+    if watched:
+        print_table(
+            "BFD",
+            ["PEER", "ADDRESS", "STATE", "SINCE", "DETECTION", "HOPS", "DIAGNOSTIC", "FAR SIDE", "FLAPS"],
+            [_bfd(peer, bfd) for peer, bfd in watched],
+        )
+        click.echo()
     print_table(
         "Routes of ours",
         ["PREFIX", "KIND", "NEXT HOPS", "IN KERNEL"],
@@ -76,6 +84,22 @@ def _peer(peer: dict[str, Any]) -> tuple[object, ...]:
         peer["accepted"],
         peer["announced"],
         refused,
+    )
+
+
+def _bfd(peer: dict[str, Any], bfd: dict[str, Any]) -> tuple[object, ...]:
+    if "sinceSeconds" not in bfd:
+        return (peer["name"], peer["address"], bfd["state"], "", "", "", "", "", "")
+    return (
+        peer["name"],
+        peer["address"],
+        bfd["state"],
+        _duration(bfd["sinceSeconds"]),
+        f"{bfd['detectionTimeMs']:g} ms",
+        "several" if bfd["multihop"] else "one",
+        bfd["diagnostic"],
+        bfd["remoteState"],
+        bfd["flaps"],
     )
 
 

@@ -113,6 +113,13 @@ class Underlay:
         route = self.route_to(address)
         return route.hops[0].interface if route is not None and route.hops else None
 
+    def adjacent(self, address: Address) -> bool:
+        """Whether an address is on a link of ours, with no router between."""
+        route = self.route_to(address)
+        if route is None:
+            return address.is_link_local
+        return not route.discard and any(hop.gateway is None for hop in route.hops)
+
     def gateways(self) -> tuple[Address, ...]:
         """The gateways of the default routes of both families."""
         found: list[Address] = []
