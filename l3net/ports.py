@@ -90,6 +90,10 @@ class Firewall(Protocol):
         """Replace the whole table in one transaction. Raises KernelError."""
         ...
 
+    def amend(self, transaction: str) -> None:
+        """Change elements of the table that is in force, all or nothing. Raises KernelError."""
+        ...
+
     def intact(self) -> bool:
         """Whether the table is still as last applied."""
         ...

@@ -17,6 +17,9 @@ from l3net.model import Backend, VirtualServer
 #: Seed of the hash that binds a client to a backend: the same on every node, so that ECMP may move a client.
 AFFINITY_SEED = "0x6c336e74"
 
+#: Chains are made for at least this many backends.
+SPARE_CHAINS = 16
+
 _KEY = "meta l4proto . th dport"
 
 
@@ -75,7 +78,7 @@ class ServiceMaps:
                 f"{self.ip} daddr . {_KEY} . numgen random mod 2 : {self.ip} daddr . th dport",
                 self.slots[side],
             )
-        for chain in sorted(self.chains, key=self.name_of):
+        for chain in sorted(with_spares(self.chains), key=self.name_of):
             yield from self.chain(chain)
         for side in Side:
             yield from named_map(
@@ -98,6 +101,22 @@ class ServiceMaps:
 
     def lookup(self, side: Side) -> str:
         return f"{self.ip} daddr . {_KEY} vmap @services{self.version}{side.value}"
+
+
+def with_spares(chains: Iterable[LoadBalancer]) -> set[LoadBalancer]:
+    """These chains, and those for other numbers of backends that may be wanted next.
+
+    nft 1.0.6 cannot add a chain that refers to a map in force, so that a number of backends without a chain
+    has the table replaced.
+    """
+    most: dict[tuple[Side, bool], int] = {(Side.BOTH, False): 0}
+    for side, count, affinity in chains:
+        most[side, affinity] = max(count, most.get((side, affinity), 0))
+    return {
+        (side, count, affinity)
+        for (side, affinity), longest in most.items()
+        for count in range(1, max(SPARE_CHAINS, longest + longest // 4) + 1)
+    }
 
 
 def named_map(name: str, type_of: str, elements: Iterable[str]) -> Iterator[str]:

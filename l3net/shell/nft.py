@@ -10,6 +10,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import time
 from typing import Final
 
 from l3net.errors import ConfigError, KernelError
@@ -19,6 +20,8 @@ from l3net.naming import NFT_TABLE
 #: Seconds after which nft is given up; ten thousand services take a few.
 _PATIENCE: Final = 120.0
 _TRIES: Final = 3
+#: Seconds without a change after which an amended table is listed, to know it again.
+_QUIET: Final = 60.0
 _MESSAGE = re.compile(r"Error: (.*)")
 _CODES: Final = {os.strerror(code): code for code in (errno.EPERM, errno.EBUSY, errno.ENOMEM, errno.ENOENT)}
 
@@ -60,15 +63,16 @@ class NftTable:
 
     def __init__(self, nft: str | None = None) -> None:
         self._nft = nft or find_nft()
-        self._applied: bytes | None = None
-        self._generation = -1
+        self._applied: bytes | None = None  # digest of the listing; None: not known, or not in force
+        self._generation = -1  # as of which the table is known to be as applied; -1: it is not
+        self._amended = 0.0  # when the listing ceased to be what the digest is of
 
     def apply(self, ruleset: str) -> None:
         """Replace the whole table in one transaction: all of it, or nothing. Raises KernelError.
 
         Connections that are established are not touched: their translation is conntrack's by now.
         """
-        self._applied = None
+        self._applied, self._generation = None, -1
         for _ in range(_TRIES):
             before = generation()
             self._run(ruleset)
@@ -78,25 +82,41 @@ class NftTable:
                 return
             # Someone else changed nftables meanwhile; what was listed may not be what was applied.
 
+    def amend(self, transaction: str) -> None:
+        """Change elements of the table in force, all or nothing. Raises KernelError.
+
+        The table is not listed, since that takes as long as the table is large: `intact` goes by the
+        kernel's count of transactions, and lists it when all has been quiet for a while.
+        """
+        before = generation()
+        known = before == self._generation
+        self._run(transaction, "change")
+        now = generation()
+        self._applied, self._amended = None, time.monotonic()
+        # Any other transaction, before or meanwhile, may have been on our table.
+        self._generation = now if known and now == before + 1 else -1
+
     def intact(self) -> bool:
         """Whether the kernel lists the table as it did right after the last apply. Raises KernelError.
 
-        It is listed only when any transaction at all was made since it was looked at last.
+        It is listed only when any transaction at all was made since it was looked at last. After `amend`
+        there is nothing to compare with for a while; someone else's transaction makes it doubtful then.
         """
-        if self._applied is None:
-            return False
         now = generation()
         if now == self._generation:
+            if self._applied is None and time.monotonic() - self._amended > _QUIET:
+                listed = self._listing()
+                self._applied = listed if generation() == now else None
             return True
-        if self._listing() != self._applied:
+        if self._applied is None or self._listing() != self._applied:
             return False
         self._generation = now
         return True
 
     def remove(self) -> None:
         """Take the table away; already gone is success. Raises KernelError."""
-        self._run(deletion())
-        self._applied = None
+        self._run(deletion(), "delete")
+        self._applied, self._generation = None, -1
 
     def _listing(self) -> bytes | None:
         """A digest of the table without counters; None if it is not there."""
@@ -107,10 +127,10 @@ class NftTable:
             return None
         raise _failure("list", done.stderr)
 
-    def _run(self, text: str) -> None:
+    def _run(self, text: str, doing: str = "replace") -> None:
         done = self._call(["-f", "-"], text.encode())
         if done.returncode != 0:
-            raise _failure("replace", done.stderr)
+            raise _failure(doing, done.stderr)
 
     def _call(self, arguments: list[str], text: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         try:

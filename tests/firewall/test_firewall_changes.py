@@ -1,0 +1,182 @@
+"""Elements changed one by one leave the table as replacing it whole would, as the kernel lists both."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+from firewall_net import inside
+from pyroute2 import netns
+
+from l3net.errors import KernelError
+from l3net.firewall.changes import Change, TableContents
+from l3net.firewall.plan import FirewallPlan
+from l3net.firewall.ruleset import ruleset
+from l3net.model import Backend, VirtualServer
+from l3net.shell import nft
+from l3net.shell.nft import NftTable
+
+ADDRESSES = [ip_address(text) for text in ("10.96.0.1", "10.96.0.2", "10.0.0.1", "fd00:96::1")]
+BACKENDS = {
+    4: [Backend(ip_address(f"10.244.{block}.{host}"), 8080) for block in (1, 2) for host in (5, 6)],
+    6: [Backend(ip_address(f"fd00:{block}::{host}"), 8080) for block in (1, 2) for host in (5, 6)],
+}
+PLAN = FirewallPlan(
+    blocks=frozenset({ip_network("10.244.1.0/24"), ip_network("fd00:1::/120")}),
+    node_addresses=frozenset({ip_address("10.0.0.1")}),
+)
+Servers = dict[tuple[object, str, int], VirtualServer]
+
+
+@pytest.fixture
+def node() -> Iterator[str]:
+    name = f"l3t-fwc-{uuid.uuid4().hex[:8]}"
+    netns.create(name)
+    try:
+        yield name
+    finally:
+        netns.remove(name)
+
+
+def some_servers(chance: random.Random) -> Servers:
+    found: Servers = {}
+    for address in ADDRESSES:
+        for protocol, port in (("tcp", 80), ("udp", 53)):
+            if chance.random() < 0.4:
+                continue
+            backends = BACKENDS[address.version]
+            internal = tuple(sorted(chance.sample(backends, chance.randint(0, 4))))
+            external = internal if chance.random() < 0.6 else internal[:1]
+            found[address, protocol, port] = VirtualServer(
+                address, protocol, port, internal, external, client_ip_affinity=chance.random() < 0.3
+            )
+    return found
+
+
+def differences(before: Servers, now: Servers) -> list[Change]:
+    keys = before.keys() | now.keys()
+    return [
+        (before.get(key), now.get(key)) for key in sorted(keys, key=str) if before.get(key) != now.get(key)
+    ]
+
+
+def listed() -> dict[str, Any]:
+    """Elements of each set and map, and the rules of each chain that a map leads to."""
+    out = subprocess.run(["nft", "-j", "list", "table", "inet", "l3net"], capture_output=True, check=True)
+    found: dict[str, Any] = {}
+    for entry in json.loads(out.stdout)["nftables"]:
+        for kind in ("set", "map"):
+            if kind in entry:
+                elements = entry[kind].get("elem", [])
+                found[entry[kind]["name"]] = {json.dumps(element, sort_keys=True) for element in elements}
+        if "rule" in entry:
+            expression = json.dumps(entry["rule"]["expr"], sort_keys=True)
+            found.setdefault(f"chain {entry['rule']['chain']}", []).append(expression)
+    return found
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("seed", range(6))
+def test_elements_end_as_a_replacement_would(node: str, seed: int) -> None:
+    chance = random.Random(seed)
+    with inside(node):
+        servers = some_servers(chance)
+        plan = replace(PLAN, servers=frozenset(servers.values()))
+        amended, whole = NftTable(), NftTable()
+        amended.apply(ruleset(plan))
+        contents = TableContents(plan)
+        for _ in range(6):
+            following = some_servers(chance)
+            transaction = contents.change(differences(servers, following))
+            servers = following
+            if transaction is None:
+                plan = replace(PLAN, servers=frozenset(servers.values()))
+                amended.apply(ruleset(plan))
+                contents = TableContents(plan)
+            elif transaction:
+                amended.amend(transaction)
+                assert amended.intact()
+        by_elements = listed()
+        whole.apply(ruleset(replace(PLAN, servers=frozenset(servers.values()))))
+        afresh = listed()
+        # Spare chains are those that were made last time the table was replaced.
+        differing = by_elements.keys() ^ afresh.keys()
+        assert all(name.startswith("chain lb") for name in differing)
+        assert {name: by_elements[name] for name in afresh.keys() - differing} == {
+            name: afresh[name] for name in afresh.keys() - differing
+        }
+
+
+def test_no_difference_is_no_transaction() -> None:
+    servers = some_servers(random.Random(1))
+    contents = TableContents(replace(PLAN, servers=frozenset(servers.values())))
+    assert contents.change([]) == ""
+    assert contents.change([(server, server) for server in servers.values()]) == ""
+
+
+def test_a_shared_address_stays_while_one_has_it() -> None:
+    first = VirtualServer(ADDRESSES[0], "tcp", 80)
+    second = VirtualServer(ADDRESSES[0], "udp", 53)
+    contents = TableContents(replace(PLAN, servers=frozenset({first, second})))
+    assert contents.change([(first, None)]) == ""
+    last = contents.change([(second, None)]) or ""
+    assert "delete element inet l3net vips4 { 10.96.0.1 }" in last
+    assert "delete element inet l3net refused4 { 10.96.0.1 }" in last
+
+
+def test_a_number_of_backends_without_a_chain_replaces_the_table() -> None:
+    many = tuple(Backend(ip_address("10.244.2.0") + number, 8080) for number in range(17))
+    server = VirtualServer(ADDRESSES[0], "tcp", 80, many[:16], many[:16])
+    contents = TableContents(replace(PLAN, servers=frozenset({server})))
+    assert contents.change([(server, replace(server, internal=many[:3], external=many[:3]))])
+    assert contents.change([(server, replace(server, internal=many, external=many))])
+    more = many * 2
+    assert contents.change([(server, replace(server, internal=more, external=more))]) is None
+    assert contents.change([(server, replace(server, client_ip_affinity=True))]) is None
+
+
+@pytest.mark.netns
+def test_amending_and_others(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What someone else did to our table is noticed, also when we changed elements since."""
+    servers = some_servers(random.Random(2))
+    plan = replace(PLAN, servers=frozenset(servers.values()))
+    with inside(node):
+        table = NftTable()
+        table.apply(ruleset(plan))
+        table.amend("add element inet l3net vips4 { 192.0.2.1 }\n")
+        assert table.intact()
+        NftTable()._run("delete element inet l3net vips4 { 192.0.2.1 }\n")
+        assert not table.intact()
+        table.apply(ruleset(plan))
+        NftTable()._run("flush chain inet l3net external\n")
+        table.amend("add element inet l3net vips4 { 192.0.2.1 }\n")
+        assert not table.intact(), "changed by someone before our own change"
+        # Once it has been looked at again, transactions on other tables are told from those on ours.
+        table.apply(ruleset(plan))
+        table.amend("add element inet l3net vips4 { 192.0.2.1 }\n")
+        monkeypatch.setattr(nft, "_QUIET", -1.0)
+        assert table.intact()
+        NftTable()._run("add table inet other\n")
+        assert table.intact()
+        NftTable()._run("delete element inet l3net vips4 { 192.0.2.1 }\n")
+        assert not table.intact()
+
+
+@pytest.mark.netns
+def test_all_or_nothing(node: str) -> None:
+    with inside(node):
+        table = NftTable()
+        table.apply(ruleset(PLAN))
+        before = table._listing()
+        with pytest.raises(KernelError, match="cannot change table"):
+            table.amend(
+                "add element inet l3net vips4 { 192.0.2.1 }\ndelete element inet l3net vips4 { 192.0.2.9 }\n"
+            )
+        assert table._listing() == before
