@@ -13,6 +13,7 @@ from typing import Final
 from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.errors import KernelError
+from l3net.shell.sysctl import PROC_SYS
 
 CLONE_NEWNET: Final = 0x40000000
 NS_GET_NSTYPE: Final = 0xB703  # ioctl_ns(2)
@@ -78,7 +79,7 @@ def check_sandbox(descriptor: int, path: str, home: int, *, own_allowed: bool) -
 def write_sysctl(path: str, value: str) -> None:
     """Write under /proc/sys, of the calling thread's namespace; an absent key (no IPv6) is not an error."""
     try:
-        descriptor = os.open(f"/proc/sys/{path}", os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = os.open(f"{PROC_SYS}/{path}", os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     except OSError as err:
@@ -93,7 +94,7 @@ def write_sysctl(path: str, value: str) -> None:
 
 def read_sysctl(path: str) -> str | None:
     try:
-        with open(f"/proc/sys/{path}") as file:  # noqa: PTH123 - hot path
+        with open(f"{PROC_SYS}/{path}") as file:  # noqa: PTH123 - hot path
             return file.read().strip()
     except OSError:
         return None

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
+from typing import Final
 
 from l3net.errors import KernelError
 
-_ROOT = Path("/proc/sys/net")
+#: A container that is not privileged has /proc/sys read-only; it mounts the host's elsewhere, and says where.
+#: Whose settings are shown there depends on the network namespace of who looks, not of who mounted it.
+PROC_SYS: Final = os.environ.get("L3NET_PROC_SYS", "/proc/sys")
+_ROOT = Path(PROC_SYS) / "net"
 
 
 def read(name: str) -> str | None:
