@@ -16,6 +16,7 @@ from typing import Final
 
 from l3net.cni import failure
 from l3net.cni.bridgeconf import has_ranges, ipam_setup, own_setup
+from l3net.cni.extras import Extras
 from l3net.cni.failure import CniError
 from l3net.cni.frame import (
     REQUEST_HEADER,
@@ -31,7 +32,7 @@ from l3net.errors import L3netError, NotRunningError
 from l3net.ipam.audit import Look, agreed, look
 from l3net.ipam.lease import LeaseKey
 from l3net.naming import LEASE_DB, VETH_PREFIX
-from l3net.shell import links, spool
+from l3net.shell import cnirules, links, spool
 from l3net.shell.bridge import KernelBridge
 from l3net.shell.cniverbs import Verbs
 from l3net.shell.conntrack import ConntrackFlush
@@ -179,6 +180,16 @@ class CniServer:
             self._reaper.doom(netlink, name)
         return both
 
+    def mend_rules(self) -> int:
+        """Put the rules of attachments back where somebody took them away; of how many attachments."""
+        mended = 0
+        for _, record in self.leases.records():
+            extras = Extras.decode(record)
+            if cnirules.missing(extras):
+                cnirules.put(extras)
+                mended += 1
+        return mended
+
     # --- threads -----------------------------------------------------------------------------------------
 
     def _enter(self) -> None:
@@ -195,6 +206,7 @@ class CniServer:
                 if waited >= self._audit_interval:
                     waited = 0.0
                     self.audit()
+                    self.mend_rules()
             except (L3netError, OSError) as err:
                 log.warning("CNI upkeep: %s", err)
 

@@ -293,3 +293,14 @@ def test_a_hung_lock_holder_is_answered_with_try_again(host: Host) -> None:
     other._connection.execute("ROLLBACK")
     host.add("c1", pod)
     other.close()
+
+
+def test_deleted_rules_are_put_back(host: Host, run: Any) -> None:
+    mapping = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
+    host.add("c1", conf={**host.conf, "runtimeConfig": {"portMappings": mapping}})
+    server = host.server
+    assert server and host.inside(server.mend_rules) == 0
+    run("ip", "netns", "exec", host.name, "nft", "delete", "table", "inet", "l3net_cni")
+    assert host.inside(server.mend_rules) == 1
+    assert "8080" in run("ip", "netns", "exec", host.name, "nft", "list", "ruleset")
+    assert host.inside(server.mend_rules) == 0
