@@ -313,6 +313,7 @@ class BgpPeer:
     max_prefixes: int = DEFAULT_MAX_PREFIXES  # of each family; beyond it nothing more is imported
     third_party_next_hops: bool = False  # eBGP: believe a next hop that is neither the peer nor a node
     allow_blackhole: bool = False  # honour the BLACKHOLE community (RFC 7999)
+    add_path: bool = False  # receive several paths to a prefix (RFC 7911)
     bfd: BfdSettings | None = None
 
 

@@ -17,6 +17,7 @@ from l3net.agent.kernel import KernelSide, RouteKey
 from l3net.agent.speaking import Speaking
 from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out, own_blocks
 from l3net.bgp.loc_rib import Candidate, LocRib
+from l3net.bgp.multipath import weighted
 from l3net.bgp.path import Path as BgpPath
 from l3net.bgp.policy import BLACKHOLE, Protected, judge_import
 from l3net.bgp.sessions import Session, Sessions, sessions
@@ -337,8 +338,8 @@ class Agent:
         best = self._best(prefix)
         if best and best[0].session.allow_blackhole and BLACKHOLE in best[0].path.attributes.communities:
             return discarded(prefix)
-        hops = [hop for candidate in best for hop in self._resolve(candidate)]
-        return learned(prefix, frozenset(hops)) if hops else None
+        hops = {candidate: self._resolve(candidate) for candidate in best}
+        return learned(prefix, weighted(hops)) if hops else None
 
     def _best(self, prefix: Prefix) -> tuple[Candidate, ...]:
         return self.rib.best(prefix, lambda candidate: bool(self._resolve(candidate)))

@@ -35,7 +35,6 @@ from l3net.bgp.messages import (
     StateChanged,
     Updated,
 )
-from l3net.bgp.path import Path
 from l3net.bgp.sessions import Session
 from l3net.errors import L3netError
 from l3net.model import Address, Family, Prefix
@@ -381,10 +380,8 @@ class Speaking:
                     self.peers[address].notified = True
                     side = "received" if received else "sent"
                     log.warning("peer %s: NOTIFICATION %s, code %d subcode %d", address, side, code, subcode)
-            case Updated(peer=address, announced=announced, withdrawn=withdrawn):
-                if address in self.peers:
-                    self.peers[address].last_update = asyncio.get_running_loop().time()
-                return self._learn(address, withdrawn, announced)
+            case Updated():
+                return self._learn(message)
             case EndOfRib(peer=address, family=family):
                 self._heard_all(address, family, SWEEP_DELAY)
             case Refresh(peer=address, family=family, subtype="end"):
@@ -393,15 +390,17 @@ class Speaking:
                 pass
         return set()
 
-    def _learn(
-        self, address: Address, withdrawn: tuple[Prefix, ...], announced: tuple[Path, ...]
-    ) -> set[Prefix]:
-        if address in self._failed_paths:
-            announced = ()  # said before the path failed
-        touched = self._rib.withdraw(address, withdrawn) | self._rib.announce(address, announced)
+    def _learn(self, update: Updated) -> set[Prefix]:
+        address = update.peer
+        touched = self._rib.withdraw(address, update.withdrawn)
+        for prefix, path_id in update.withdrawn_paths:
+            touched |= self._rib.withdraw(address, [prefix], path_id)
+        if address not in self._failed_paths:  # else it was said before the path failed
+            touched |= self._rib.announce(address, update.announced)
         peer = self.peers.get(address)
         if peer is None:
             return touched
+        peer.last_update = asyncio.get_running_loop().time()
         for family in Family:
             over = self._rib.over_limit(address, family)
             if over and family not in peer.over_limit:
@@ -413,7 +412,7 @@ class Speaking:
                     peer.session.max_prefixes,
                     family.value,
                 )
-        if withdrawn and peer.over_limit:
+        if peer.over_limit and (update.withdrawn or update.withdrawn_paths):
             self._import_again(address, self._rib.has_room_again(address))
         return touched
 

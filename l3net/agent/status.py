@@ -51,7 +51,7 @@ def _peers(agent: Agent) -> list[dict[str, Any]]:
     for address, peer in agent.speaking.peers.items():
         received, accepted = agent.rib.counts(address)
         refused: dict[str, int] = {}
-        for entry in agent.rib.received(address).values():
+        for entry in agent.rib.received(address):
             if entry.judgement.verdict.value != "accepted":
                 refused[str(entry.judgement)] = refused.get(str(entry.judgement), 0) + 1
         rows.append(
@@ -118,13 +118,13 @@ def received(agent: Agent) -> dict[str, Any]:
     """Every path learned from a peer, with the verdict on it."""
     rows = []
     for address, peer in agent.speaking.peers.items():
-        table = agent.rib.received(address)
-        for prefix in sorted(table, key=prefix_order):
-            entry = table[prefix]
+        entries = sorted(agent.rib.received(address), key=lambda entry: prefix_order(entry.raw.prefix))
+        for entry in entries:
             attributes = entry.path.attributes
             rows.append(
                 {
-                    "prefix": str(prefix),
+                    "prefix": str(entry.raw.prefix),
+                    "pathId": entry.raw.path_id,
                     "peer": str(address),
                     "name": peer.session.name,
                     "nextHop": str(entry.path.next_hop),

@@ -59,10 +59,15 @@ def neighbor(session: Session) -> str:
         lines.append(f"outgoing-ttl {session.multihop};")
     if session.source_interface is not None and _SAFE_WORD.fullmatch(session.source_interface):
         lines.append(f"source-interface {session.source_interface};")
+    add_path = " add-path receive;" if session.add_path else ""
     restart = f"graceful-restart {session.graceful_restart};" if session.graceful_restart else ""
-    lines.append(f"capability {{ asn4 enable; route-refresh enable; extended-message enable; {restart} }}")
+    lines.append(
+        f"capability {{ asn4 enable; route-refresh enable; extended-message enable; {restart}{add_path} }}"
+    )
     families = " ".join(f"ipv{family.value} unicast;" for family in Family if family in session.families)
     lines.append(f"family {{ {families} }}")
+    if session.add_path:
+        lines.append(f"add-path {{ {families} }}")
     lines.append(
         "api { processes [ relay ]; neighbor-changes; "
         "receive { parsed; open; update; notification; refresh; } }"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from typing import TypeAlias
 
 from l3net.bgp.path import Path
 from l3net.bgp.sessions import Session
@@ -71,7 +72,11 @@ def best_paths(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
         if (candidate.path.attributes.med or 0) == lowest[_neighbour_as(candidate)]
     ]
     equal.sort(
-        key=lambda candidate: (candidate.session.peer_address.version, int(candidate.session.peer_address))
+        key=lambda candidate: (
+            candidate.session.peer_address.version,
+            int(candidate.session.peer_address),
+            candidate.path.path_id,
+        )
     )
     return tuple(equal)
 
@@ -81,21 +86,27 @@ def _neighbour_as(candidate: Candidate) -> int:
     return as_path[0] if as_path else candidate.session.local_as
 
 
+#: Where a path came from: the peer, and the path identifier on a session with add-path (RFC 7911), else "".
+Source: TypeAlias = tuple[Address, str]
+Table: TypeAlias = dict[Prefix, Received]
+
+
 class LocRib:
     """What the peers announced, by peer and prefix. Every change answers with the prefixes it touched."""
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
         self._sessions: dict[Address, Session] = {}
-        self._received: dict[Address, dict[Prefix, Received]] = {}
-        self._peers_of: dict[Prefix, set[Address]] = {}
+        self._tables: dict[Address, dict[str, Table]] = {}
+        self._sources: dict[Prefix, tuple[Source, ...]] = {}
+        self._interned: dict[Source, Source] = {}
         self._counts: dict[Address, dict[int, int]] = {}
         self._over: dict[Address, dict[int, int]] = {}
 
     def set_sessions(self, sessions: Mapping[Address, Session]) -> set[Prefix]:
         """Take over the sessions of now; paths of a peer that is no longer one are dropped."""
         touched: set[Prefix] = set()
-        for address in [gone for gone in self._received if gone not in sessions]:
+        for address in [gone for gone in self._tables if gone not in sessions]:
             touched |= self.drop(address)
         self._sessions = dict(sessions)
         return touched
@@ -104,22 +115,26 @@ class LocRib:
         """Policy changed: ask it again about every path."""
         self._judge = judge
         touched: set[Prefix] = set()
-        for address, table in self._received.items():
+        for address, tables in self._tables.items():
             session = self._sessions[address]
-            for prefix, entry in table.items():
-                judgement, path = judge(session, entry.raw)
-                if (judgement, path) != (entry.judgement, entry.path):
-                    table[prefix] = Received(entry.raw, judgement, path, entry.stale)
-                    touched.add(prefix)
+            for table in tables.values():
+                for prefix, entry in table.items():
+                    judgement, path = judge(session, entry.raw)
+                    if (judgement, path) != (entry.judgement, entry.path):
+                        table[prefix] = Received(entry.raw, judgement, path, entry.stale)
+                        touched.add(prefix)
         return touched
 
     def announce(self, peer: Address, paths: Iterable[Path]) -> set[Prefix]:
         session = self._sessions.get(peer)
         if session is None:
             return set()
-        table = self._received.setdefault(peer, {})
+        tables = self._tables.setdefault(peer, {})
         touched: set[Prefix] = set()
         for raw in paths:
+            table = tables.get(raw.path_id)
+            if table is None:
+                table = tables[raw.path_id] = {}
             before = table.get(raw.prefix)
             if before is None and not self._room(peer, session, raw.prefix):
                 continue
@@ -129,12 +144,17 @@ class LocRib:
                 continue
             judgement, path = self._judge(session, raw)
             table[raw.prefix] = Received(raw, judgement, path)
-            self._peers_of.setdefault(raw.prefix, set()).add(peer)
+            if before is None:
+                self._remember(raw.prefix, (peer, raw.path_id))
             touched.add(raw.prefix)
         return touched
 
+    def _remember(self, prefix: Prefix, source: Source) -> None:
+        source = self._interned.setdefault(source, source)
+        self._sources[prefix] = (*self._sources.get(prefix, ()), source)
+
     def _room(self, peer: Address, session: Session, prefix: Prefix) -> bool:
-        """Count a new prefix against the peer's limit; beyond it nothing is kept, not even as refused."""
+        """Count a new path against the peer's limit; beyond it nothing is kept, not even as refused."""
         counts = self._counts.setdefault(peer, {4: 0, 6: 0})
         if counts[prefix.version] >= session.max_prefixes:
             self._over.setdefault(peer, {4: 0, 6: 0})[prefix.version] += 1
@@ -162,63 +182,66 @@ class LocRib:
             over[family.value] = 0
         return again
 
-    def withdraw(self, peer: Address, prefixes: Iterable[Prefix]) -> set[Prefix]:
-        table = self._received.get(peer, {})
+    def withdraw(self, peer: Address, prefixes: Iterable[Prefix], path_id: str = "") -> set[Prefix]:
+        table = self._tables.get(peer, {}).get(path_id, {})
         touched = {prefix for prefix in prefixes if table.pop(prefix, None) is not None}
         for prefix in touched:
             self._counts[peer][prefix.version] -= 1
-            self._forget(prefix, peer)
+            self._forget(prefix, (peer, path_id))
         return touched
 
     def drop(self, peer: Address) -> set[Prefix]:
         """The peer and all its paths are gone."""
-        touched = set(self._received.pop(peer, {}))
+        touched: set[Prefix] = set()
+        for path_id, table in self._tables.pop(peer, {}).items():
+            touched.update(table)
+            for prefix in table:
+                self._forget(prefix, (peer, path_id))
         self._counts.pop(peer, None)
         self._over.pop(peer, None)
-        for prefix in touched:
-            self._forget(prefix, peer)
         return touched
 
     def mark_stale(self, peer: Address) -> None:
         """Keep the peer's paths until they are heard again or swept (RFC 4724 section 4.2)."""
-        table = self._received.get(peer, {})
-        for prefix, entry in table.items():
-            table[prefix] = Received(entry.raw, entry.judgement, entry.path, stale=True)
+        for table in self._tables.get(peer, {}).values():
+            for prefix, entry in table.items():
+                table[prefix] = Received(entry.raw, entry.judgement, entry.path, stale=True)
 
     def sweep(self, peer: Address, family: Family) -> set[Prefix]:
         """Drop the peer's paths of a family that are still stale."""
-        table = self._received.get(peer, {})
-        gone = [prefix for prefix, entry in table.items() if entry.stale and prefix.version == family.value]
-        return self.withdraw(peer, gone)
+        touched: set[Prefix] = set()
+        for path_id, table in list(self._tables.get(peer, {}).items()):
+            gone = [p for p, entry in table.items() if entry.stale and p.version == family.value]
+            touched |= self.withdraw(peer, gone, path_id)
+        return touched
 
     def best(self, prefix: Prefix, usable: Usable) -> tuple[Candidate, ...]:
         """The paths to use for a prefix, best first; `usable` says whether a next hop can be reached."""
         candidates = []
-        for peer in self._peers_of.get(prefix, ()):
-            entry = self._received[peer][prefix]
+        for peer, path_id in self._sources.get(prefix, ()):
+            entry = self._tables[peer][path_id][prefix]
             if entry.judgement.verdict is Verdict.ACCEPTED:
                 candidates.append(Candidate(entry.path, self._sessions[peer]))
         return best_paths(filter(usable, candidates))
 
     def prefixes(self) -> Iterator[Prefix]:
-        return iter(self._peers_of)
+        return iter(self._sources)
 
-    def received(self, peer: Address) -> Mapping[Prefix, Received]:
+    def received(self, peer: Address) -> list[Received]:
         """The peer's Adj-RIB-In, refused paths included."""
-        return self._received.get(peer, {})
+        return [entry for table in self._tables.get(peer, {}).values() for entry in table.values()]
 
     def counts(self, peer: Address) -> tuple[int, int]:
         """(paths received, paths accepted) of a peer."""
-        table = self._received.get(peer, {})
-        accepted = sum(entry.judgement.verdict is Verdict.ACCEPTED for entry in table.values())
-        return len(table), accepted
+        entries = self.received(peer)
+        return len(entries), sum(entry.judgement.verdict is Verdict.ACCEPTED for entry in entries)
 
-    def _forget(self, prefix: Prefix, peer: Address) -> None:
-        peers = self._peers_of.get(prefix)
-        if peers is not None:
-            peers.discard(peer)
-            if not peers:
-                del self._peers_of[prefix]
+    def _forget(self, prefix: Prefix, source: Source) -> None:
+        left = tuple(each for each in self._sources.get(prefix, ()) if each != source)
+        if left:
+            self._sources[prefix] = left
+        else:
+            self._sources.pop(prefix, None)
 
 
 def prefix_order(prefix: Prefix) -> tuple[int, int, int]:

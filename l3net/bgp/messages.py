@@ -6,15 +6,19 @@ A line that cannot be read is counted and dropped; it never stops the stream.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any, TypeAlias
 
 from l3net.bgp.path import Attributes, Origin, Path
 from l3net.model import Address, Community, Family, Prefix
 
+#: Sub-type of the link bandwidth extended community.
+LINK_BANDWIDTH = 0x04
 #: What ExaBGP shows for the next hop of an UPDATE that has none.
 NO_NEXT_HOP = "no-nexthop"
 #: A line longer than this is no message of ExaBGP's (an UPDATE of 64 KiB is some 600 KiB of JSON).
@@ -58,6 +62,7 @@ class Updated:
     peer: Address
     announced: tuple[Path, ...]
     withdrawn: tuple[Prefix, ...]
+    withdrawn_paths: tuple[tuple[Prefix, str], ...] = ()  # with their path identifiers (RFC 7911)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +209,13 @@ def _update(peer: Address, message: Mapping[str, Any]) -> Message | None:
         family = _family(message["eor"]["afi"])
         return EndOfRib(peer, family) if family else None
     update = message["update"]
-    withdrawn = [
-        _prefix(entry["nlri"])
+    gone = [
+        entry
         for name, entries in update.get("withdraw", {}).items()
         if name.endswith(" unicast")
         for entry in entries
     ]
-    announced: dict[Prefix, Path] = {}
+    announced: dict[tuple[Prefix, str], Path] = {}
     announcements = update.get("announce", {})
     if announcements:
         raw = update.get("attribute", {})
@@ -220,12 +225,21 @@ def _update(peer: Address, message: Mapping[str, Any]) -> Message | None:
                 continue
             # RFC 7606 section 3 d: without a well-known mandatory attribute the routes are withdrawn.
             bad = by_hop if raw.get("origin") not in _ORIGINS else {NO_NEXT_HOP: by_hop.get(NO_NEXT_HOP, ())}
-            withdrawn += [_prefix(entry["nlri"]) for entries in bad.values() for entry in entries]
+            gone += [entry for entries in bad.values() for entry in entries]
             if bad is not by_hop:
                 good = {hop: entries for hop, entries in by_hop.items() if hop != NO_NEXT_HOP}
                 for path in _paths(good, attributes):
-                    announced.setdefault(path.prefix, path)
-    return Updated(peer, tuple(announced.values()), tuple(withdrawn))
+                    announced.setdefault((path.prefix, path.path_id), path)
+    return Updated(
+        peer,
+        tuple(announced.values()),
+        tuple(_prefix(entry["nlri"]) for entry in gone if "path-information" not in entry),
+        tuple(
+            (_prefix(entry["nlri"]), str(entry["path-information"]))
+            for entry in gone
+            if "path-information" in entry
+        ),
+    )
 
 
 def _paths(by_hop: Mapping[str, Any], attributes: Attributes) -> Iterator[Path]:
@@ -235,7 +249,7 @@ def _paths(by_hop: Mapping[str, Any], attributes: Attributes) -> Iterator[Path]:
     )
     for hop, entries in hops:
         for entry in entries:
-            yield Path(_prefix(entry["nlri"]), hop, attributes)
+            yield Path(_prefix(entry["nlri"]), hop, attributes, str(entry.get("path-information", "")))
 
 
 def _attributes(raw: Mapping[str, Any]) -> Attributes:
@@ -266,7 +280,21 @@ def _attributes(raw: Mapping[str, Any]) -> Attributes:
         local_preference=int(preference) if preference is not None else None,
         med=int(med) if med is not None else None,
         communities=communities,
+        link_bandwidth=_link_bandwidth(raw.get("extended-community", ())),
+        originator=IPv4Address(raw["originator-id"]) if "originator-id" in raw else None,
+        clusters=tuple(IPv4Address(cluster) for cluster in raw.get("cluster-list", ())),
     )
+
+
+def _link_bandwidth(communities: Iterable[Mapping[str, Any]]) -> float | None:
+    """Octets per second out of a link bandwidth community, transitive or not; None without one."""
+    for community in communities:
+        packed = int(community["value"]).to_bytes(8, "big")
+        if packed[0] in (0x00, 0x40) and packed[1] == LINK_BANDWIDTH:
+            value = float(struct.unpack("!f", packed[4:])[0])
+            if math.isfinite(value) and value > 0:
+                return value
+    return None
 
 
 _ORIGINS = {"igp": Origin.IGP, "egp": Origin.EGP, "incomplete": Origin.INCOMPLETE}

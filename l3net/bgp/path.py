@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 
 from l3net.model import Address, Community, Prefix
 
@@ -22,7 +23,8 @@ class Attributes:
 
     `as_path` is flat, nearest AS first; `as_path_length` counts an AS_SET as one (RFC 4271
     section 9.1.2.2 a).
-    None for `local_preference` and `med` means that the attribute is absent.
+    None means that the attribute is absent. `link_bandwidth` is in octets per second
+    (draft-ietf-idr-link-bandwidth); `originator` and `clusters` are RFC 4456's.
     """
 
     origin: Origin = Origin.IGP
@@ -31,6 +33,9 @@ class Attributes:
     local_preference: int | None = None
     med: int | None = None
     communities: frozenset[Community] = frozenset()
+    link_bandwidth: float | None = None
+    originator: IPv4Address | None = None
+    clusters: tuple[IPv4Address, ...] = ()
 
     def __post_init__(self) -> None:
         if self.as_path_length < 0:
@@ -44,6 +49,7 @@ class Path:
     prefix: Prefix
     next_hop: Address
     attributes: Attributes = Attributes()
+    path_id: str = ""  # RFC 7911, on sessions with add-path
 
 
 def community_order(community: Community) -> tuple[int, ...]:

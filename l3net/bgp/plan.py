@@ -46,6 +46,7 @@ IMPACT: Final[Mapping[str, Impact]] = {
     "max_prefixes": Impact.SOFT,
     "third_party_next_hops": Impact.SOFT,
     "allow_blackhole": Impact.LIVE,
+    "add_path": Impact.RESET,
     "bfd": Impact.LIVE,
     "bfd_secret": Impact.LIVE,
 }

@@ -50,6 +50,7 @@ class Session:
     max_prefixes: int = DEFAULT_MAX_PREFIXES
     third_party_next_hops: bool = False
     allow_blackhole: bool = False
+    add_path: bool = False
     bfd: BfdSettings | None = None
     bfd_secret: bytes | None = field(default=None, repr=False)
 
@@ -252,6 +253,7 @@ def _explicit(
         max_prefixes=peer.max_prefixes,
         third_party_next_hops=peer.third_party_next_hops,
         allow_blackhole=peer.allow_blackhole,
+        add_path=peer.add_path,
         bfd=peer.bfd,
         bfd_secret=bfd_secret,
     )

@@ -137,6 +137,7 @@ def bgp_peer(document: Field, name: ObjectName) -> BgpPeer:
         max_prefixes=spec["maxPrefixes"].integer(1, 10_000_000, default=DEFAULT_MAX_PREFIXES),
         third_party_next_hops=spec["thirdPartyNextHops"].flag(default=False),
         allow_blackhole=spec["allowBlackhole"].flag(default=False),
+        add_path=spec["addPath"].flag(default=False),
         bfd=_bfd(spec["bfd"], enabled=True) if spec["bfd"].present else None,
     )
 

@@ -37,6 +37,7 @@ OTHER: dict[str, object] = {
     "max_prefixes": 7,
     "third_party_next_hops": True,
     "allow_blackhole": True,
+    "add_path": True,
     "bfd": BfdSettings(),
     "bfd_secret": b"p",
 }

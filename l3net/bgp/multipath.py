@@ -1,0 +1,34 @@
+"""The next hops of equal paths, with weights where the peers say how wide their ways are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from l3net.bgp.loc_rib import Candidate
+from l3net.model import Address, NextHop
+
+#: The kernel's weights go from 1 to 256 (rtnetlink(7), rtnh_hops); the widest path gets this one.
+WIDEST = 128
+
+
+def weighted(hops: Mapping[Candidate, frozenset[NextHop]]) -> frozenset[NextHop]:
+    """One next hop for each gateway and interface.
+
+    If every path carries a link bandwidth community (draft-ietf-idr-link-bandwidth), weights are in
+    proportion to it; if one lacks it, all are equal, as the draft has it.
+    """
+    widths = [candidate.path.attributes.link_bandwidth for candidate in hops]
+    widest = max((width for width in widths if width is not None), default=0.0)
+    share = widest > 0 and None not in widths and len(set(widths)) > 1
+    found: dict[tuple[Address, str], NextHop] = {}
+    for candidate, resolved in hops.items():
+        width = candidate.path.attributes.link_bandwidth or 0.0
+        scale = max(1, round(WIDEST * width / widest)) if share else 1
+        for hop in resolved:
+            key = (hop.gateway, hop.interface)
+            before = found.get(key)
+            weight = min(256, hop.weight * scale)
+            if before is None or (share and before.weight < weight):
+                found[key] = replace(hop, weight=weight)
+    return frozenset(found.values())
