@@ -30,6 +30,9 @@ from l3net.naming import BFD_SOCKET
 
 log = logging.getLogger("l3net.bfd")
 
+#: How long BFD waits for BGP to be up first, in seconds: FRR makes its BFD session anew when BGP comes up,
+#: and one that was up by then would flap. A far side that holds BGP back until BFD is up is served too.
+BGP_FIRST = 10.0
 FIRST_RETRY = 0.05
 LONGEST_RETRY = 1.0
 
@@ -39,7 +42,7 @@ Failed = Callable[[Address, str, bool], None]
 Recovered = Callable[[Address], None]
 
 
-def wanted_session(session: Session, adjacent: Adjacent) -> WantedSession | None:
+def wanted_session(session: Session, adjacent: Adjacent, *, begin: bool = True) -> WantedSession | None:
     """The BFD session beside a BGP session. Single hop for a neighbour on a link of ours (RFC 5881), unless
     its BGPPeer says multihop; multihop for all others (RFC 5883)."""
     settings = session.bfd
@@ -61,6 +64,7 @@ def wanted_session(session: Session, adjacent: Adjacent) -> WantedSession | None
         multiplier=settings.multiplier,
         passive=settings.passive,
         key=key,
+        begin=begin,
     )
 
 
@@ -76,10 +80,32 @@ class Liveness:
         self._problem = ""
         self._failed: set[Address] = set()
         self._states: dict[Address, SessionState] = {}
+        self._sessions: Mapping[Address, Session] = {}
+        self._adjacent: Adjacent = lambda _address: True
+        self._begun: set[Address] = set()  # may be begun, if they are not yet
+        self._timers: dict[Address, asyncio.TimerHandle] = {}
 
     def set_sessions(self, sessions: Mapping[Address, Session], adjacent: Adjacent) -> None:
         """Watch the peers of these sessions that have BFD."""
-        found = (wanted_session(session, adjacent) for session in sessions.values())
+        self._sessions, self._adjacent = sessions, adjacent
+        self._begun &= sessions.keys()
+        loop = asyncio.get_running_loop()
+        for gone in self._timers.keys() - sessions.keys():
+            self._timers.pop(gone).cancel()
+        for peer in sessions.keys() - self._timers.keys():
+            self._timers[peer] = loop.call_later(BGP_FIRST, self._begin, peer)
+        self._tell()
+
+    def _begin(self, peer: Address) -> None:
+        if peer not in self._begun:
+            self._begun.add(peer)
+            self._tell()
+
+    def _tell(self) -> None:
+        found = (
+            wanted_session(session, self._adjacent, begin=peer in self._begun)
+            for peer, session in self._sessions.items()
+        )
         wanted = tuple(each for each in found if each is not None)
         if wanted == self._wanted:
             return
@@ -95,9 +121,10 @@ class Liveness:
         """Whether the path to the peer is known to be down."""
         return peer in self._failed
 
-    def established(self, peer: Address) -> None:
-        """The peer's BGP session came up afresh."""
-        if peer in self._failed:
+    def established(self, peer: Address, fresh: bool) -> None:
+        """The peer's BGP session is up; `fresh`: since now."""
+        self._begin(peer)
+        if fresh and peer in self._failed:
             log.info("peer %s: BGP is back before BFD; its paths count again", peer)
             if self._writer is not None:
                 self._writer.write(encode_forgive(peer))
@@ -115,7 +142,8 @@ class Liveness:
             return None
         state = self._states.get(peer)
         if state is None or self._writer is None:
-            return {"state": "unknown", "failed": peer in self._failed}
+            known = self._writer is not None and not wanted.begin
+            return {"state": "waiting for BGP" if known else "unknown", "failed": peer in self._failed}
         return {
             "state": state.state,
             "remoteState": state.remote_state,

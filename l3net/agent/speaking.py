@@ -91,8 +91,8 @@ class Speaking:
         self._failed_paths: set[Address] = set()
         self.peers: dict[Address, PeerState] = {}
         self.problem = ""
-        #: Called with each peer whose session came up afresh.
-        self.on_established: Callable[[Address], None] = lambda _address: None
+        #: Called with each peer whose session is up, and whether it came up now.
+        self.on_established: Callable[[Address, bool], None] = lambda _address, _fresh: None
 
     # --- what the loop asks for --------------------------------------------------------------------------
 
@@ -139,6 +139,24 @@ class Speaking:
     def want(self, address: Address, wanted: AdjRibOut) -> None:
         self._wants[address] = wanted
         self._announcer.want(address, wanted)
+
+    def amend(self, address: Address, prefixes: Iterable[Prefix], paths: AdjRibOut) -> None:
+        """Of these prefixes the peer shall have `paths` and no other; the rest stays wanted as it is."""
+        wanted = self._wants.get(address)
+        if wanted is None:
+            return
+        changed = set(prefixes)
+        for prefix in changed:
+            if prefix in paths:
+                wanted[prefix] = paths[prefix]
+            else:
+                wanted.pop(prefix, None)
+        self._announcer.amend(address, changed)
+
+    def compare(self) -> None:
+        """Look again whether all that is wanted has been said: what ExaBGP refused was not."""
+        for address, wanted in self._wants.items():
+            self._announcer.want(address, wanted)
 
     def announced(self, address: Address) -> int:
         return self._announcer.announced(address) if self._announcer.established(address) else 0
@@ -467,7 +485,7 @@ class Speaking:
         peer.restarting = peer.closing = False
         if fresh:
             self._failed_paths.discard(address)
-            self.on_established(address)
+        self.on_established(address, fresh)
         peer.epoch += 1
         peer.awaiting = set(peer.session.families)
         peer.last_update = peer.since

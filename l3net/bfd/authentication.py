@@ -5,8 +5,6 @@ MD5 and SHA1 are what the RFC has; they keep strangers on a link from ending a s
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import struct
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -50,7 +48,19 @@ def sign(key: Key, packet: Packet, sequence: int) -> bytes:
     head = _HEADER.pack(number, 8 + size, key.key_id, 0, sequence % _WRAP)
     secret = key.secret.ljust(size, b"\0")
     plain = replace(packet, authentication=head + secret).encode()
-    return plain[:-size] + hashlib.new(name, plain, usedforsecurity=False).digest()
+    return plain[:-size] + _digest(name, plain)
+
+
+def _digest(name: str, plain: bytes) -> bytes:
+    import hashlib  # noqa: PLC0415 - OpenSSL is megabytes, which sessions without authentication do without
+
+    return hashlib.new(name, plain, usedforsecurity=False).digest()
+
+
+def _same(one: bytes, other: bytes) -> bool:
+    import hmac  # noqa: PLC0415 - it brings OpenSSL along
+
+    return hmac.compare_digest(one, other)
 
 
 class Verifier:
@@ -73,7 +83,7 @@ class Verifier:
         if len(section) < 4 or section[0] != number or section[1] != len(section) or section[2] != key.key_id:
             return False
         if number == 1:
-            return hmac.compare_digest(section[3:], key.secret)
+            return _same(section[3:], key.secret)
         name, size = _DIGEST[number]
         if len(section) != 8 + size:
             return False
@@ -82,7 +92,7 @@ class Verifier:
             return False
         secret = key.secret.ljust(size, b"\0")
         plain = payload[: MANDATORY + 8] + secret
-        if not hmac.compare_digest(hashlib.new(name, plain, usedforsecurity=False).digest(), section[8:]):
+        if not _same(_digest(name, plain), section[8:]):
             return False
         self._sequence = sequence
         return True

@@ -27,7 +27,8 @@ LONGEST_LINE = 8 << 20
 class WantedSession:
     """One session as the agent wants it. `interface` binds a single-hop session to a link.
 
-    Single hop is UDP port 3784 and TTL 255 (RFC 5881), multihop port 4784 (RFC 5883).
+    Single hop is UDP port 3784 and TTL 255 (RFC 5881), multihop port 4784 (RFC 5883). `begin` False keeps a
+    session that there is, and begins none.
     """
 
     peer: Address
@@ -38,6 +39,7 @@ class WantedSession:
     multiplier: int = 3
     passive: bool = False
     key: Key | None = None
+    begin: bool = True
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -88,6 +90,7 @@ def encode_wanted(wanted: Iterable[WantedSession]) -> bytes:
             "minInterval": each.min_interval,
             "multiplier": each.multiplier,
             "passive": each.passive,
+            "begin": each.begin,
         }
         if each.key is not None:
             secret = base64.b64encode(each.key.secret).decode()
@@ -172,6 +175,7 @@ def _wanted(row: Mapping[str, Any]) -> WantedSession:
         min_interval=max(LEAST_INTERVAL, int(row["minInterval"])),
         multiplier=min(255, max(1, int(row["multiplier"]))),
         passive=bool(row["passive"]),
+        begin=bool(row["begin"]),
         key=Key(BfdAuthType(key["type"]), int(key["id"]), base64.b64decode(key["secret"])) if key else None,
     )
 

@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 
@@ -93,7 +93,12 @@ class _Running:
     remote_diagnostic: int = 0
     shares_fate: bool = False
     queued: float | None = None  # the time it stands in the heap for
-    problem: str = field(default="")
+    problem: str = ""
+    told: tuple[State, float, float] | None = None  # what the agent was told beside the state
+
+    def shown(self) -> tuple[State, float, float]:
+        machine = self.machine
+        return machine.remote_state, machine.detection_time, machine.transmit_interval
 
 
 class BfdProcess:
@@ -258,7 +263,8 @@ class BfdProcess:
                 running.failed = change.failure
             if running not in self._leaving:
                 say(f"{running.wanted.peer}: {change.after.text} ({change.diagnostic.text})")
-        if changes and running not in self._leaving:
+        if running not in self._leaving and (changes or running.told != running.shown()):
+            running.told = running.shown()
             self._tell(encode_state(self._state(running)))
         due = machine.deadline
         if due is not None and due != running.queued:
@@ -350,6 +356,8 @@ class BfdProcess:
         for peer, each in by_peer.items():
             known = self._sessions.get(peer)
             if known is None:
+                if not each.begin:
+                    continue
                 known = self._begin(each, now)
             elif known.wanted != each:
                 known.wanted = each

@@ -1,0 +1,201 @@
+"""BFD beside BGP with a real FRR: who loses what, when, and what must not be lost."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+
+import pytest
+from bfd_rig import ADDRESSES, DEAF, ONLY_BFD, SILENCE, BfdRig
+from node_rig import CONFIGURATION, FRR, NODE, TOR4, TOR6, Rig
+
+pytestmark = pytest.mark.netns
+
+LEARNED = {"192.168.7.0/24", "fd77::/64"}
+BLOCKS = {"10.244.1.0/24", "fd00:10:244:1::/120"}
+
+
+def ready(rig: Rig, learned: set[str]) -> bool:
+    return rig.tor_routes() == BLOCKS and learned == LEARNED
+
+
+def start(rig: BfdRig, **bfd: object) -> None:
+    rig.start(**bfd)
+    rig.until(lambda: ready(rig, rig.learned()), "routes both ways")
+
+
+def test_a_silent_router_is_given_up_by_bfd_and_taken_back(rig: BfdRig) -> None:
+    start(rig)
+    for address in ADDRESSES:
+        assert rig.bfd(address)["detectionTimeMs"] == 300
+        assert rig.bfd(address)["multihop"] is False
+    rig.silence()
+    rig.until(lambda: not rig.learned(), "its routes to go", seconds=5)
+    rig.until(lambda: not rig.tor_routes(), "ours to go at the router", seconds=5)
+    for address, row in rig.peers().items():
+        assert row["state"] == "down"
+        assert row["reason"] == "BFD down: detectionTimeExpired", "not the hold time"
+        assert rig.bfd(address)["failed"] is True
+    rig.speak()
+    rig.until(lambda: ready(rig, rig.learned()), "routes both ways again")
+    rig.watched(*ADDRESSES)
+    assert [rig.bfd(address)["failed"] for address in ADDRESSES] == [False, False]
+
+
+def test_the_control_without_bfd_only_the_hold_time_helps(rig: BfdRig) -> None:
+    Rig.start_tor(rig, FRR)
+    rig.declare("node.yaml", NODE, CONFIGURATION, TOR4, TOR6)
+    rig.start_bfd()
+    rig.start_speaker()
+    rig.start_agent()
+    rig.established(*ADDRESSES)
+    rig.until(lambda: rig.learned() == LEARNED, "the routes")
+    assert rig.bfd(ADDRESSES[0]) == {}
+    rig.silence()
+    time.sleep(2)
+    assert rig.learned() == LEARNED
+    rig.until(lambda: all(row["state"] == "down" for row in rig.peers().values()), "the hold time", seconds=20)
+    assert not any("BFD" in row["reason"] for row in rig.peers().values())
+
+
+def test_a_router_that_hears_nothing_and_is_heard_is_given_up_too(rig: BfdRig) -> None:
+    """Its own BFD says so: both sides give up."""
+    start(rig)
+    rig.silence(DEAF)
+    rig.until(lambda: not rig.learned() and not rig.tor_routes(), "all routes to go", seconds=6)
+    assert {row["reason"] for row in rig.peers().values()} == {"BFD down: neighborSignaledDown"}
+
+
+def test_a_node_that_falls_silent_is_given_up_by_the_router(rig: BfdRig) -> None:
+    start(rig)
+    rig.node.run(["nft", "-f", "-"], text=SILENCE)
+    rig.until(lambda: not rig.tor_routes(), "the router to drop the blocks", seconds=6)
+    assert "BFD" in rig.vtysh("show bgp neighbors 10.90.0.1 json").split("lastResetDueTo")[1][:40]
+
+
+def test_bgp_that_works_without_bfd_is_used_without_it(rig: BfdRig) -> None:
+    """A BFD that is filtered costs one reset, not the routes; and an agent's restart costs no second one."""
+    start(rig)
+    rig.silence(ONLY_BFD)
+    rig.until(lambda: all(row["flaps"] for row in rig.peers().values()), "both to fail", seconds=6)
+    rig.until(lambda: ready(rig, rig.learned()), "BGP to be back without it")
+    for address in ADDRESSES:
+        assert rig.bfd(address)["state"] == "Down"
+        assert rig.bfd(address)["failed"] is False
+    before = rig.tor_uptimes()
+    rig.node.kill("agent")
+    rig.until(lambda: not rig.node.alive("agent"), "the agent to end")
+    rig.start_agent()
+    rig.established(*ADDRESSES)
+    rig.until(lambda: rig.bfd(ADDRESSES[0]).get("state") == "Down", "the agent to hear of BFD")
+    assert rig.tor_uptimes() == before
+    assert rig.learned() == LEARNED
+
+
+def test_neither_agent_nor_speaker_takes_bfd_along(rig: BfdRig) -> None:
+    """RFC 5882 section 4.3: BFD does not share fate with BGP here, so graceful restart is not voided."""
+    start(rig)
+    before = {address: row["id"] for address, row in rig.tor_bfd().items()}
+    downs = rig.vtysh("show bfd peers counters json")
+    old = rig.exabgp_pid()
+    rig.node.run(["kill", "-9", str(old)])
+    rig.until(lambda: rig.exabgp_pid() not in (0, old), "a new ExaBGP")
+    assert rig.tor_routes() == BLOCKS, "the router keeps ours (RFC 4724)"
+    assert rig.learned() == LEARNED
+    rig.established(*ADDRESSES)
+    rig.node.kill("agent", signal.SIGKILL)
+    rig.until(lambda: not rig.node.alive("agent"), "the agent to die")
+    time.sleep(2)  # seven detection times
+    assert {row["status"] for row in rig.tor_bfd().values()} == {"up"}
+    rig.start_agent()
+    rig.established(*ADDRESSES)
+    rig.watched(*ADDRESSES)
+    assert ready(rig, rig.learned())
+    assert [rig.bfd(address)["flaps"] for address in ADDRESSES] == [0, 0]
+    assert {address: row["id"] for address, row in rig.tor_bfd().items()} == before
+    assert downs.count('"session-down":0') == rig.vtysh("show bfd peers counters json").count(
+        '"session-down":0'
+    )
+
+
+def test_stopped_it_says_so_and_killed_it_does_not(rig: BfdRig) -> None:
+    """AdminDown is no failure to the router; the control is a kill, which is one."""
+    start(rig)
+    before = rig.tor_uptimes()
+    rig.node.kill("bfd", signal.SIGTERM)
+    rig.until(lambda: not rig.node.alive("bfd"), "the end of the BFD process")
+    time.sleep(1.5)
+    assert rig.tor_uptimes() == before
+    assert ready(rig, rig.learned())
+    assert any("l3net bfd" in problem for problem in rig.status()["problems"])
+    rig.start_bfd()
+    rig.watched(*ADDRESSES)
+    assert rig.tor_uptimes() == before
+    rig.node.kill("bfd", signal.SIGKILL)
+    rig.until(lambda: rig.tor_uptimes() != before, "the router to give the node up", seconds=6)
+
+
+def test_timers_change_and_bfd_comes_and_goes_without_a_flap(rig: BfdRig) -> None:
+    start(rig)
+    before = rig.tor_uptimes()
+    rig.declare_peers(minInterval=400, multiplier=5)
+    rig.until(lambda: rig.bfd(ADDRESSES[0])["transmitIntervalMs"] == 400, "the new interval")
+    assert rig.bfd(ADDRESSES[0])["detectionTimeMs"] == 1200
+    rig.declare_peers(minInterval=50)
+    rig.until(lambda: rig.bfd(ADDRESSES[1])["transmitIntervalMs"] == 100, "what both sides can")
+    rig.declare_peers(enabled=False)
+    rig.until(lambda: rig.bfd(ADDRESSES[0]) == {}, "no BFD")
+    time.sleep(1)
+    rig.declare_peers()
+    rig.watched(*ADDRESSES)
+    assert rig.tor_uptimes() == before
+    assert ready(rig, rig.learned())
+
+
+FORGED = """
+import socket, sys
+ttl, target = int(sys.argv[1]), sys.argv[2]
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+sock.bind(("10.90.0.2", 50000))
+sock.sendto(bytes.fromhex("204003180000004d00000000000f4240000f424000000000"), (target, 3784))
+"""
+
+
+def test_a_packet_from_farther_than_the_link_is_not_believed(rig: BfdRig) -> None:
+    """RFC 5881 section 5, with the control: the same packet from the link ends the session."""
+    start(rig)
+    for ttl, believed in ((254, False), (255, True)):
+        rig.tor.run([sys.executable, "-c", FORGED, str(ttl), "10.90.0.1"])
+        if believed:
+            rig.until(lambda: rig.bfd(ADDRESSES[0])["flaps"] == 1, "the forged packet to work", seconds=6)
+        else:
+            time.sleep(0.5)
+            assert rig.bfd(ADDRESSES[0])["flaps"] == 0
+
+
+def test_without_the_privilege_it_says_so_and_goes_on(rig: BfdRig) -> None:
+    rig.start_tor()
+    rig.declare_peers()
+    limited = ["setpriv", "--bounding-set", "-all,+net_admin,+net_raw", "--inh-caps", "-all", "--"]
+    rig.node.spawn("bfd", [*limited, sys.executable, "-m", "l3net.cli.main", "bfd"])
+    rig.start_speaker()
+    rig.start_agent()
+    rig.watched(*ADDRESSES)
+    [problem] = rig.status()["problems"]
+    assert "CAP_SYS_NICE" in problem
+    second = rig.node.run([sys.executable, "-m", "l3net.cli.main", "bfd"], check=False)
+    assert second.code == 2
+    assert "already serves" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_a_soak_under_load_flaps_nothing(rig: BfdRig) -> None:
+    """Twenty seconds with both cores busy, and twice as many spinners as cores beside."""
+    start(rig)
+    for number in range(4):
+        rig.node.spawn(f"spin{number}", [sys.executable, "-c", "while True: pass"])
+    time.sleep(20)
+    assert [rig.bfd(address)["flaps"] for address in ADDRESSES] == [0, 0]
+    assert rig.peers()[ADDRESSES[0]]["flaps"] == 0
