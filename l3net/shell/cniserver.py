@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import logging
 import os
 import select
 import socket
 import struct
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -46,8 +46,8 @@ from l3net.shell.sandbox import Sandboxes
 log = logging.getLogger(__name__)
 
 WORKERS: Final = 8
-#: Calls accepted and not yet answered; the client beyond that waits in the socket's backlog.
-MAX_CALLS: Final = 256
+#: Callers beyond the workers wait in the socket's backlog.
+BACKLOG: Final = 512
 #: Seconds a client may take to send its call or take its answer.
 CLIENT_TIME: Final = 10.0
 #: Seconds ADD waits for the agent's first pass.
@@ -86,7 +86,6 @@ class CniServer:
         self._network: NodeNetwork | None = None
         self._known = threading.Event()
         self._local = threading.local()
-        self._slots = threading.BoundedSemaphore(MAX_CALLS)
         self._undo = contextlib.ExitStack()
 
     def start(self) -> None:
@@ -108,17 +107,19 @@ class CniServer:
             self.ipam = IpamVerbs(lambda _: self.leases, self._sandboxes, self._ipam_setup, None, flush)
             self._bridge = KernelBridge()
             undo.callback(self._bridge.close)
-            pool = ThreadPoolExecutor(self._workers, "cni", initializer=self._enter)
-            undo.callback(pool.shutdown)
-            pool.submit(self.drain_spool).result()  # before any new call of the same attachments
+            self.drain_spool()  # before any new call of the same attachments
             keeper = threading.Thread(target=self._keep, name="cni-keeper", daemon=True)
             keeper.start()
             undo.callback(keeper.join, 10)
             undo.callback(self._stopping.set)
             self._listener = listen(self._path)
-            thread = threading.Thread(target=self._accept, args=(pool,), name="cni-accept", daemon=True)
-            thread.start()
-            undo.callback(self._close_listener, thread)
+            threads = [
+                threading.Thread(target=self._accept, name=f"cni-{number}", daemon=True)
+                for number in range(self._workers)
+            ]
+            for thread in threads:
+                thread.start()
+            undo.callback(self._close_listener, threads)
             self._undo = undo.pop_all()
 
     def stop(self) -> None:
@@ -235,21 +236,27 @@ class CniServer:
             )
         return self._network
 
-    def _close_listener(self, thread: threading.Thread) -> None:
+    def _close_listener(self, threads: list[threading.Thread]) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        thread.join(timeout=5)
+        for thread in threads:
+            thread.join(timeout=60)  # what is under way is finished
         self._listener.close()
         self._path.unlink(missing_ok=True)
 
-    def _accept(self, pool: ThreadPoolExecutor) -> None:
-        while True:
-            self._slots.acquire()
+    def _accept(self) -> None:
+        """One worker: it takes a call from the socket itself, which saves a handing over."""
+        self._enter()
+        while not self._stopping.is_set():
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return
-            pool.submit(self._serve, connection)
+            except OSError as err:
+                if self._stopping.is_set() or err.errno == errno.EINVAL:  # shut down
+                    return
+                log.warning("CNI socket: %s", err)  # no descriptors, perhaps: they come back
+                self._stopping.wait(0.1)
+                continue
+            self._serve(connection)
 
     def _serve(self, connection: socket.socket) -> None:
         try:
@@ -260,8 +267,6 @@ class CniServer:
             log.warning("CNI client: %s", err)
         except Exception:
             log.exception("CNI client")
-        finally:
-            self._slots.release()
 
     def _converse(self, connection: socket.socket) -> None:
         packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -312,7 +317,7 @@ def listen(path: Path) -> socket.socket:
         listener.bind(str(path))
     finally:
         os.umask(before)
-    listener.listen(512)
+    listener.listen(BACKLOG)
     return listener
 
 

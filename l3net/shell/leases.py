@@ -60,7 +60,6 @@ CREATE TABLE IF NOT EXISTS extra(
 CREATE TABLE IF NOT EXISTS history(
   id INTEGER PRIMARY KEY, at REAL, event TEXT, network TEXT, address BLOB, container TEXT, ifname TEXT,
   pod_namespace TEXT, pod_name TEXT, pod_uid TEXT, sequence INTEGER);
-CREATE INDEX IF NOT EXISTS history_by_address ON history(address, id);
 """
 _LEASE_COLUMNS = (
     "network, container, ifname, sequence, address, prefix_length, gateway, pod_namespace, pod_name, pod_uid,"
