@@ -1,4 +1,4 @@
-"""The agent's kernel side: routes, bridge and firewall brought to what is wanted, one part after another.
+"""The agent's kernel side: routes and bridge brought to what is wanted, one part after another.
 
 What fails is remembered under the part's name and tried again; it never stops the other parts.
 """
@@ -14,7 +14,7 @@ from l3net.delta import Delta
 from l3net.errors import KernelError
 from l3net.model import BridgePlan, Prefix, Route
 from l3net.naming import METRIC_BGP
-from l3net.ports import Bridges, Firewall, RouteTable
+from l3net.ports import Bridges, RouteTable
 
 log = logging.getLogger("l3net.kernel")
 
@@ -26,11 +26,9 @@ ROUTES_AT_ONCE = 4096
 class KernelSide:
     """`desired` holds the routes wanted, `mirror` those the kernel is known to hold of ours."""
 
-    def __init__(self, routes: RouteTable, bridges: Bridges, firewall: Firewall) -> None:
+    def __init__(self, routes: RouteTable, bridges: Bridges) -> None:
         self._routes = routes
         self._bridges = bridges
-        self._firewall = firewall
-        self._ruleset: str | None = None
         self._unheard: set[RouteKey] = set()
         self.desired: dict[RouteKey, Route] = {}
         self.mirror: dict[RouteKey, Route] = {}
@@ -93,7 +91,7 @@ class KernelSide:
             self.mirror.pop(key, None)
         return set()
 
-    # --- bridge and firewall -----------------------------------------------------------------------------
+    # --- bridge -----------------------------------------------------------------------------------------
 
     def apply_bridge(self, plan: BridgePlan) -> bool:
         """Make the bridge as planned; whether it had to be changed."""
@@ -108,21 +106,6 @@ class KernelSide:
         self.problems.pop("bridge", None)
         log.info("bridge %s: %d gateways, MTU %d", plan.name, len(plan.gateways), plan.mtu)
         return True
-
-    async def apply_firewall(self, ruleset: str, *, check: bool) -> None:
-        """Put the rule set in force if it changed or, with `check`, if somebody changed it."""
-        try:
-            if ruleset == self._ruleset and (not check or await asyncio.to_thread(self._firewall.intact)):
-                return
-            await asyncio.to_thread(self._firewall.apply, ruleset)
-        except KernelError as err:
-            self._ruleset = None
-            self._failed("firewall", err)
-            return
-        if ruleset == self._ruleset:
-            log.warning("the nftables table was changed by someone else; it is back as it was")
-        self._ruleset = ruleset
-        self.problems.pop("firewall", None)
 
     @property
     def dirty(self) -> bool:

@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import enum
 import logging
+from collections.abc import Iterator
 
 from l3net.agent.bfd import Liveness
 from l3net.agent.declared import take
 from l3net.agent.kernel import KernelSide, RouteKey
+from l3net.agent.servicing import Servicing
 from l3net.agent.speaking import Speaking
 from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out, own_blocks
 from l3net.bgp.loc_rib import Candidate, LocRib
@@ -27,13 +29,11 @@ from l3net.config import AgentSettings
 from l3net.errors import KernelError
 from l3net.fib.desired import blackholes, bridge, discarded, learned
 from l3net.fib.underlay import Underlay
-from l3net.firewall.plan import plan as firewall_plan
-from l3net.firewall.ruleset import ruleset
 from l3net.model import Address, BridgePlan, ClusterState, NextHop, Prefix, Route
 from l3net.naming import BRIDGE, CNI_SOCKET, METRIC_BGP, METRIC_BLACKHOLE, RTPROT_L3NET, VETH_PREFIX
 from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Mended, Rejected
-from l3net.services.servers import virtual_servers
-from l3net.services.verdicts import ServiceVerdict, advertised, announced
+from l3net.services.book import Settled
+from l3net.services.verdicts import ServiceVerdict
 from l3net.shell import sysctl
 from l3net.shell.bridge import KernelBridge
 from l3net.shell.cniserver import CniServer
@@ -55,12 +55,15 @@ class Dirty(enum.Flag):
     """What a pass has to look at."""
 
     NOTHING = 0
-    STATE = enum.auto()
+    STATE = enum.auto()  # anything declared but services and their slices, which are noted one by one
+    SAID = enum.auto()  # whether ExaBGP took all it was told
     UNDERLAY = enum.auto()
     ROUTES = enum.auto()  # read all of ours back
     BRIDGE = enum.auto()
     FIREWALL = enum.auto()  # look whether it is intact
-    ALL = STATE | UNDERLAY | ROUTES | BRIDGE | FIREWALL
+    ALL = STATE | SAID | UNDERLAY | ROUTES | BRIDGE | FIREWALL
+    #: All that may be different without our having heard of it; what is declared may not.
+    DRIFT = SAID | UNDERLAY | ROUTES | BRIDGE | FIREWALL
 
 
 class Agent:
@@ -88,9 +91,10 @@ class Agent:
         self.in_sync = False
         self.passes = 0
         self.rejected: set[Rejected] = set()
-        self.verdicts: tuple[ServiceVerdict, ...] = ()
         self.rib = LocRib(self._judge)
-        self.kernel = KernelSide(KernelRoutes(), KernelBridge(), NftTable())
+        self.kernel = KernelSide(KernelRoutes(), KernelBridge())
+        self.services = Servicing(self._me, NftTable(), self.kernel.problems)
+        self._last_pass = 0.0
         self.speaking = Speaking(settings.run_dir, self.rib, self._on_touched)
         self.bfd = Liveness(settings.run_dir, self.speaking.path_failed, self.speaking.path_recovered)
         self.speaking.on_established = self.bfd.established
@@ -102,6 +106,11 @@ class Agent:
     @property
     def sessions(self) -> Sessions:
         return self._sessions
+
+    @property
+    def verdicts(self) -> Iterator[ServiceVerdict]:
+        """Of every address of every service."""
+        return self.services.book.verdicts()
 
     def sessions_of(self, state: ClusterState) -> Sessions:
         """The sessions that a declared state gives this node, with its links and routes as they are now."""
@@ -193,18 +202,20 @@ class Agent:
     async def _resync(self) -> None:
         while True:
             await asyncio.sleep(RESYNC)
-            self.mark(Dirty.ALL)
+            self.mark(Dirty.DRIFT)
 
     async def _loop(self) -> None:
         while True:
             await self._wake.wait()
-            await asyncio.sleep(QUIET)
+            # What comes alone is served at once; what comes in a burst waits for the rest of it.
+            await asyncio.sleep(max(0.0, self._last_pass + QUIET - asyncio.get_running_loop().time()))
             self._wake.clear()
             if not self.in_sync or not self._declared():
                 continue
             await self._reconcile()
+            self._last_pass = asyncio.get_running_loop().time()
             if self._failed_keys or self.kernel.dirty:
-                asyncio.get_running_loop().call_later(RETRY, self.mark, Dirty.ALL)
+                asyncio.get_running_loop().call_later(RETRY, self.mark, Dirty.DRIFT)
 
     def _declared(self) -> bool:
         """Without our Node nothing can be decided, and nothing is taken away: everything stays as it is."""
@@ -221,12 +232,17 @@ class Agent:
         if Dirty.UNDERLAY in dirty and self._read_underlay():
             dirty |= Dirty.STATE
             touched.update(self.rib.prefixes())
-        if Dirty.STATE in dirty:
+        settled = self.services.settle(self.state)
+        if Dirty.STATE in dirty or settled.addresses:
             touched |= self._decide_sessions()
-        await self._dataplane(dirty)
+        await self._dataplane(dirty, settled)
         await self._routes(dirty, touched)
         if Dirty.STATE in dirty or (touched and self.state.configuration.transit):
             self._announce()
+        else:
+            self._announce_changes(settled)
+            if Dirty.SAID in dirty:
+                self.speaking.compare()
         self.speaking.flush()
         self.passes += 1
 
@@ -269,7 +285,7 @@ class Agent:
         node = self.state.nodes.get(self._me)
         return node.blocks if node is not None else ()
 
-    async def _dataplane(self, dirty: Dirty) -> None:
+    async def _dataplane(self, dirty: Dirty, settled: Settled) -> None:
         blocks = self._blocks()
         if dirty & (Dirty.STATE | Dirty.BRIDGE):
             for err in sysctl.enable_forwarding():
@@ -280,10 +296,9 @@ class Agent:
                 self._tell_cni(plan)
                 if changed or Dirty.BRIDGE in dirty:
                     self._cni.reattach_ports()
-        if dirty & (Dirty.STATE | Dirty.FIREWALL):
-            servers = virtual_servers(self.state, self._me)
-            text = ruleset(firewall_plan(self.state, self._me, servers))
-            await self.kernel.apply_firewall(text, check=Dirty.FIREWALL in dirty)
+        if settled.servers or dirty & (Dirty.STATE | Dirty.FIREWALL):
+            rest, check = Dirty.STATE in dirty, Dirty.FIREWALL in dirty
+            await self.services.apply(self.state, settled, rest=rest, check=check)
 
     def _tell_cni(self, plan: BridgePlan) -> None:
         network = NodeNetwork(blocks=self._blocks(), mtu=plan.mtu, bridge=plan.name)
@@ -355,8 +370,7 @@ class Agent:
     # --- announcements -----------------------------------------------------------------------------------
 
     def _announce(self) -> None:
-        self.verdicts = advertised(self.state, self._me)
-        prefixes = announced(self.verdicts)
+        prefixes = self.services.book.announced
         passed_on: dict[Prefix, BgpPath] = {}
         if self.state.configuration.transit:
             for prefix in self.rib.prefixes():
@@ -366,6 +380,18 @@ class Agent:
         for address, session in self._sessions.by_address.items():
             wanted: AdjRibOut = desired_adj_rib_out(self.state, self._me, session, prefixes, passed_on)
             self.speaking.want(address, wanted)
+
+    def _announce_changes(self, settled: Settled) -> None:
+        """Services alone have changed: of each peer's Adj-RIB-Out, only their prefixes."""
+        changed = settled.announce | settled.withdraw
+        if not changed:
+            return
+        if self.state.configuration.transit:  # another's path may take the place of ours
+            self._announce()
+            return
+        for address, session in self._sessions.by_address.items():
+            paths = desired_adj_rib_out(self.state, self._me, session, settled.announce)
+            self.speaking.amend(address, changed, paths)
 
     def blocks_announced(self) -> tuple[Prefix, ...]:
         return own_blocks(self.state, self._me)

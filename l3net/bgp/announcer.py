@@ -78,6 +78,21 @@ class Announcer:
         if peer.established:
             self._compare(peer)
 
+    def amend(self, address: Address, prefixes: Iterable[Prefix]) -> None:
+        """What was given to `want` has changed in place, at these prefixes: the work of `want` for them."""
+        peer = self._peers.get(address)
+        if peer is None or not peer.established:
+            return
+        for prefix in prefixes:
+            peer.to_withdraw.pop(prefix, None)
+            peer.to_announce.pop(prefix, None)
+            path = peer.wanted.get(prefix)
+            if path is None:
+                if prefix in peer.said:
+                    peer.to_withdraw[prefix] = None
+            elif prefix not in peer.said or peer.said[prefix] != path:
+                peer.to_announce[prefix] = path
+
     def up(self, address: Address, *, fresh: bool) -> None:
         """The session is established. `fresh`: it came up now, so all is said again and End-of-RIB is due."""
         peer = self._peers.get(address)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from l3net.model import Address, ClusterState, PoolUse, Prefix, VirtualServer
@@ -28,6 +28,10 @@ class FirewallPlan:
     node_addresses: frozenset[Address] = frozenset()
     bridge: str = BRIDGE
     bgp_ports: frozenset[int] = field(default_factory=lambda: frozenset({BGP_PORT}))
+
+    def serving(self, servers: Iterable[VirtualServer]) -> FirewallPlan:
+        """The same with these servers."""
+        return replace(self, servers=frozenset(servers))
 
 
 def plan(

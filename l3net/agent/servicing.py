@@ -1,0 +1,91 @@
+"""The agent's services: decided where something changed, and the firewall brought along by elements."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from l3net.errors import KernelError
+from l3net.firewall.changes import Change, TableContents
+from l3net.firewall.plan import FirewallPlan, plan
+from l3net.firewall.ruleset import ruleset
+from l3net.model import ClusterState, EndpointSlice, Fact, Kind, ObjectName, Service
+from l3net.ports import Firewall
+from l3net.services.book import ServerKey, ServiceBook, Settled
+from l3net.services.endpoints import here
+
+log = logging.getLogger("l3net.services")
+
+#: More changed servers than this, and more than a tenth of all, replace the table.
+ELEMENTS_AT_ONCE = 1000
+
+
+class Servicing:
+    """`note` what changed, `settle` what follows. `problems` is where a refusal of the kernel is told."""
+
+    def __init__(self, me: str, firewall: Firewall, problems: dict[str, str]) -> None:
+        self._me = me
+        self._firewall = firewall
+        self._problems = problems
+        self._contents: TableContents | None = None  # None: what is in force is not known
+        self._rest: FirewallPlan | None = None  # the plan in force but for its servers
+        self.book = ServiceBook()
+
+    # --- decisions ---------------------------------------------------------------------------------------
+
+    def note(self, kind: Kind, name: ObjectName, fact: Fact | None) -> None:
+        """A Service or EndpointSlice as it is now."""
+        if kind is Kind.SERVICE:
+            self.book.put_service(name, fact if isinstance(fact, Service) else None)
+        elif kind is Kind.ENDPOINT_SLICE:
+            self.book.put_slice(name, fact if isinstance(fact, EndpointSlice) else None)
+
+    def settle(self, state: ClusterState) -> Settled:
+        """Decide what was touched, as this node and the policy are now."""
+        self.book.stand(here(state.nodes, self._me), state.configuration.advertise)
+        return self.book.settle()
+
+    # --- kernel ------------------------------------------------------------------------------------------
+
+    async def apply(self, state: ClusterState, settled: Settled, *, rest: bool, check: bool) -> None:
+        """Bring the table to what is wanted: by elements where that does.
+
+        `rest`: more than services may have changed. `check`: see whether someone else changed the table.
+        """
+        wanted = plan(state, self._me, ()) if rest or self._rest is None else self._rest
+        try:
+            transaction = self._transaction(settled.servers, wanted)
+            if transaction is None:
+                await self._replace(wanted)
+            elif transaction:
+                await asyncio.to_thread(self._firewall.amend, transaction)
+            if check and transaction is not None and not await asyncio.to_thread(self._firewall.intact):
+                log.warning("the nftables table is not as it was left; it is put back")
+                await self._replace(wanted)
+        except KernelError as err:
+            self._contents = None
+            if self._problems.get("firewall") != str(err):
+                log.error("firewall: %s", err)
+            self._problems["firewall"] = str(err)
+            return
+        self._problems.pop("firewall", None)
+
+    def _transaction(self, changed: Mapping[ServerKey, Change], wanted: FirewallPlan) -> str | None:
+        """What to change in the table in force; None: replace it."""
+        if self._contents is None or wanted != self._rest:
+            return None
+        if len(changed) > max(ELEMENTS_AT_ONCE, len(self.book.servers) // 10):
+            return None
+        return self._contents.change(changed.values())
+
+    async def _replace(self, rest: FirewallPlan) -> None:
+        self._contents = None
+        whole = rest.serving(self.book.servers.values())
+
+        def replace() -> TableContents:
+            self._firewall.apply(ruleset(whole))
+            return TableContents(whole)
+
+        self._contents = await asyncio.to_thread(replace)
+        self._rest = rest
