@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,9 @@ from l3net.config import AgentSettings, datastore
 from l3net.errors import ConfigError
 from l3net.naming import AGENT_SOCKET, RUN_DIR, STATE_DIR
 from l3net.ports import Datastore
+
+if TYPE_CHECKING:
+    from l3net.agent.arrival import OwnNode
 
 
 @click.command(short_help="Run the node agent.")
@@ -68,6 +72,19 @@ from l3net.ports import Datastore
     help="MTU of bridge and pods, in bytes.",
 )
 @click.option(
+    "--cni-conf-dir",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    envvar="L3NET_CNI_CONF_DIR",
+    metavar="DIR",
+    help="Keep the network configuration there once the node is up, as a container runtime reads it.",
+)
+@click.option(
+    "--metrics-address",
+    envvar="L3NET_METRICS_ADDRESS",
+    metavar="ADDRESS:PORT",
+    help="Serve /metrics, /healthz and /readyz over HTTP there, such as 127.0.0.1:9618. Off unless given.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -82,6 +99,7 @@ def agent(
     run_dir: Path,
     state_dir: Path,
     mtu: int | None,
+    cni_conf_dir: Path | None,
     log_level: str,
 ) -> None:
     """Follow the declared state and keep this node to it: pod bridge, routes, service table, BGP.
@@ -97,7 +115,7 @@ def agent(
     chosen = datastore(where, kubeconfig, in_cluster=bool(os.environ.get("KUBERNETES_SERVICE_HOST")))
     settings = AgentSettings(node_name, chosen, run_dir, state_dir, mtu)
     with _only_one(run_dir):
-        asyncio.run(_main(settings))
+        asyncio.run(_main(settings, cni_conf_dir))
 
 
 @contextlib.contextmanager
@@ -122,28 +140,33 @@ def _only_one(run_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _open(settings: AgentSettings) -> Datastore:
-    """Raises ConfigError."""
+def _open(settings: AgentSettings) -> tuple[Datastore, OwnNode | None]:
+    """The declared state, and the Node to write to, if there is an API. Raises ConfigError."""
     chosen = settings.datastore
     if chosen.directory is not None:
         from l3net.shell.manifests import DirectoryDatastore  # noqa: PLC0415 - after --help
 
-        return DirectoryDatastore(chosen.directory)
+        return DirectoryDatastore(chosen.directory), None
     from l3net.shell.kubeapi import KubeApi  # noqa: PLC0415
 
     api = KubeApi(chosen.kubeconfig)
     from l3net.shell.kubestore import KubernetesDatastore  # noqa: PLC0415 - needs what KubeApi looks for
+    from l3net.shell.kubewriter import KubeOwnNode  # noqa: PLC0415
 
-    return KubernetesDatastore(api, settings.node_name)
+    return KubernetesDatastore(api, settings.node_name), KubeOwnNode(api, settings.node_name)
 
 
-async def _main(settings: AgentSettings) -> None:
+async def _main(settings: AgentSettings, cni_conf_dir: Path | None) -> None:
+    from l3net.agent.arrival import Arrival  # noqa: PLC0415
     from l3net.agent.loop import Agent, run_agent  # noqa: PLC0415 - after --help
     from l3net.agent.status import StatusServer  # noqa: PLC0415
 
-    node = Agent(settings, _open(settings))
+    datastore, own = _open(settings)
+    node = Agent(settings, datastore)
     server = StatusServer(settings.run_dir / AGENT_SOCKET, node)
-    running = asyncio.create_task(run_agent(node, asyncio.create_task(server.run())))
+    arrival = Arrival(node, cni_conf_dir, own)
+    others = [asyncio.create_task(part.run()) for part in (server, arrival)]
+    running = asyncio.create_task(run_agent(node, *others))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)

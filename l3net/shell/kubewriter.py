@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from l3net.errors import ConflictError, GoneError, L3netError
 from l3net.model import Address, Kind, ObjectName, Prefix
-from l3net.naming import ANNOTATION_BLOCKS
+from l3net.naming import ANNOTATION_BLOCKS, ANNOTATION_WANTS_BLOCKS
 from l3net.ports import Condition, Lease
-from l3net.shell.kubeapi import ApiError, KubeApi
+from l3net.shell.kubeapi import MERGE_PATCH, ApiError, KubeApi
 from l3net.shell.kubekinds import KINDS
 
 #: Names of the ConfigMap that holds the ledger and of the Lease, in the controller's namespace.
 LEDGER: Final = "l3net-ledger"
 LEASE: Final = "l3net-controller"
+STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 COMPONENT: Final = "l3net-controller"
 #: Times an object is read anew when somebody wrote to it between our read and our write.
 ATTEMPTS: Final = 4
@@ -99,7 +101,7 @@ class KubeWriter:
                 patch["metadata"] = {"annotations": {ANNOTATION_BLOCKS: added or None}}
             return patch
 
-        self._change(KINDS[Kind.NODE].path_of(ObjectName("", node)), change)
+        self.change(KINDS[Kind.NODE].path_of(ObjectName("", node)), change)
 
     def set_load_balancer(self, service: ObjectName, addresses: tuple[Address, ...]) -> None:
         wanted = [str(address) for address in addresses]
@@ -112,7 +114,7 @@ class KubeWriter:
                 return {}
             return {"status": {"loadBalancer": {"ingress": [{"ip": ip} for ip in wanted] or None}}}
 
-        self._change(KINDS[Kind.SERVICE].path_of(service), change, "/status")
+        self.change(KINDS[Kind.SERVICE].path_of(service), change, "/status")
 
     def set_status(
         self, kind: Kind, name: ObjectName, fields: Mapping[str, object], conditions: tuple[Condition, ...]
@@ -127,11 +129,16 @@ class KubeWriter:
                 new["conditions"] = merged
             return {"status": new} if new else {}
 
-        self._change(KINDS[kind].path_of(name), change, "/status")
+        self.change(KINDS[kind].path_of(name), change, "/status")
 
-    def _change(
-        self, path: str, change: Callable[[dict[str, Any]], dict[str, Any]], subresource: str = ""
+    def change(
+        self,
+        path: str,
+        change: Callable[[dict[str, Any]], dict[str, Any]],
+        subresource: str = "",
+        kind: str = MERGE_PATCH,
     ) -> None:
+        """Read, let `change` say what to patch, write on that version; all of it again on a conflict."""
         for attempt in range(ATTEMPTS):
             found = _asked(lambda: self._api.get(path))
             patch = change(found)
@@ -141,7 +148,7 @@ class KubeWriter:
             metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
             metadata["uid"] = found["metadata"]["uid"]  # not another object of the same name
             try:
-                _asked(lambda patch=patch: self._api.patch(path + subresource, patch))  # type: ignore[misc]
+                _asked(lambda patch=patch: self._api.patch(path + subresource, patch, kind))  # type: ignore[misc]
             except ConflictError:
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -182,6 +189,55 @@ class KubeWriter:
             _asked(lambda: self._api.create(path, document))
         except ConflictError:
             _asked(lambda: self._api.patch(f"{path}/{event}", {"lastTimestamp": now}))
+
+
+class KubeOwnNode:
+    """What an agent writes on its own Node."""
+
+    def __init__(self, api: KubeApi, node: str) -> None:
+        self._writer = KubeWriter(api, "")
+        self._path = KINDS[Kind.NODE].path_of(ObjectName("", node))
+
+    def set_network_available(self) -> None:
+        """Condition NetworkUnavailable: False, which some cloud providers set to True until routes exist."""
+        available = Condition(
+            "NetworkUnavailable", False, "L3netIsUp", "l3net's agent has set the network up"
+        )
+
+        def change(found: dict[str, Any]) -> dict[str, Any]:
+            old = (found.get("status") or {}).get("conditions") or []
+            if any(each.get("type") == available.type and each.get("status") == "False" for each in old):
+                return {}
+            now = _now()
+            entry = {
+                "type": available.type,
+                "status": "False",
+                "reason": available.reason,
+                "message": available.message,
+                "lastHeartbeatTime": now,
+                "lastTransitionTime": now,
+            }
+            return {"status": {"conditions": [entry]}}
+
+        # Strategic, because kubelet writes the other conditions of this list.
+        self._writer.change(self._path, change, "/status", STRATEGIC_PATCH)
+
+    def want_blocks(self, wanted: Mapping[int, int]) -> None:
+        """Raise what the annotation asks for; it is never lowered, because blocks are not given back."""
+
+        def change(found: dict[str, Any]) -> dict[str, Any]:
+            text = (found["metadata"].get("annotations") or {}).get(ANNOTATION_WANTS_BLOCKS, "")
+            asked = {
+                int(version): int(count)
+                for version, count in re.findall(r"(?:^|,)\s*IPv([46])=(\d{1,4})(?=\s*(?:,|$))", text)
+            }
+            raised = asked | {each: max(count, asked.get(each, 0)) for each, count in wanted.items()}
+            if raised == asked:
+                return {}
+            value = ",".join(f"IPv{version}={raised[version]}" for version in sorted(raised))
+            return {"metadata": {"annotations": {ANNOTATION_WANTS_BLOCKS: value}}}
+
+        self._writer.change(self._path, change)
 
 
 def merge_conditions(

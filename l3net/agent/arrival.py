@@ -1,0 +1,99 @@
+"""Tells the world that the node's pod network is up, once it is: the runtime, and the API server.
+
+A runtime calls a node ready as soon as it finds a network configuration, so that is written by an agent in
+sync on a node with blocks, and kept in place. Nothing of it is taken back when the agent ends: pods run on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+from l3net.agent.loop import Agent
+from l3net.errors import L3netError
+from l3net.ipam.blocks import wanted_blocks as asked_blocks
+from l3net.ipam.ranges import RangeSet, block_sets
+from l3net.naming import CNI_NETWORK
+from l3net.shell.cniinstall import CONFLIST, conflist, put_file
+
+log = logging.getLogger(__name__)
+
+#: Seconds between looks, before and after the node is up.
+FIRST: Final = 0.2
+INTERVAL: Final = 10.0
+#: Share of a family's addresses in use (leased or cooling down) at which another block is asked for.
+FULL: Final = 0.8
+
+
+class OwnNode(Protocol):
+    """What an agent writes on its own Node, unless it is so already. Calls block; raise L3netError."""
+
+    def set_network_available(self) -> None:
+        """Condition NetworkUnavailable: False."""
+        ...
+
+    def want_blocks(self, wanted: Mapping[int, int]) -> None:
+        """Annotation l3net.io/wants-blocks: IP version to number of blocks."""
+        ...
+
+
+def wanted_blocks(sets: tuple[RangeSet, ...], used: tuple[int, ...]) -> dict[int, int]:
+    """One block more for each family of which `FULL` is in use. The controller bounds it."""
+    return {
+        each.version: len(each.ranges) + 1
+        for each, count in zip(sets, used, strict=True)
+        if count >= FULL * each.size
+    }
+
+
+class Arrival:
+    """`conf_dir`: where the runtime looks, None to leave it alone. `own`: the Node, None without an API."""
+
+    def __init__(self, agent: Agent, conf_dir: Path | None, own: OwnNode | None) -> None:
+        self._agent, self._conf_dir, self._own = agent, conf_dir, own
+        self._said = ""
+        self._available = False
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while not self._up():
+            await asyncio.sleep(FIRST)
+        while True:
+            try:
+                await asyncio.to_thread(self._tell)
+                self._said = ""
+            except L3netError as err:
+                if str(err) != self._said:  # once, not every ten seconds
+                    log.warning("%s", err)
+                self._said = str(err)
+            await asyncio.sleep(INTERVAL)
+
+    def _used(self, each: RangeSet) -> int:
+        usage = self._agent._cni.leases.usage(CNI_NETWORK, (each,))
+        return usage.leased + usage.cooling
+
+    def _up(self) -> bool:
+        node = self._agent.state.nodes.get(self._agent.node_name)
+        return self._agent.in_sync and self._agent.passes > 0 and node is not None and bool(node.blocks)
+
+    def _tell(self) -> None:
+        if self._conf_dir is not None:
+            content = json.dumps(conflist(), indent=2).encode() + b"\n"
+            if put_file(self._conf_dir / CONFLIST, content, 0o644):
+                log.info("wrote %s: the node's pod network is up", self._conf_dir / CONFLIST)
+        if self._own is None:
+            return
+        if not self._available:
+            self._own.set_network_available()
+            self._available = True
+        node = self._agent.state.nodes.get(self._agent.node_name)
+        sets = block_sets(node.blocks) if node is not None else ()
+        wanted = wanted_blocks(sets, tuple(self._used(each) for each in sets))
+        asked = asked_blocks(node)[0] if node is not None else {}
+        # what was asked for is the controller's now, and no reason to bother the API server again
+        if any(count > asked.get(version, 0) for version, count in wanted.items()):
+            self._own.want_blocks(wanted)
