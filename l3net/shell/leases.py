@@ -1,22 +1,17 @@
-"""The lease store on SQLite: write-ahead log, synchronous=FULL, one transaction for those who come together.
+"""The lease store: which statement does what is here, how it gets on the disk in `sqlitestore`.
 
-A call returns after its transaction is on the disk. Threads that arrive while another's commit is under way
-share the next one (group commit), so eight at once pay for one fsync. Several processes may use the same
-file; SQLite's lock bounds the wait. A damaged file is refused, never replaced.
+Never used addresses are counted up by a cursor a range; released ones wait in `idle`, oldest first.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 from l3net.ipam.lease import (
     AddressUnavailableError,
@@ -26,17 +21,16 @@ from l3net.ipam.lease import (
     Lease,
     LeasedAddress,
     LeaseKey,
-    LeaseStoreError,
     Pod,
     Usage,
     Wanted,
 )
 from l3net.ipam.ranges import Range, RangeSet
 from l3net.model import Address
+from l3net.shell.sqlitestore import LOCK_WAIT, SqliteStore
 
 SCHEMA_VERSION: Final = 1
 HISTORY_LIMIT: Final = 20000
-LOCK_WAIT: Final = 5.0  # seconds for another process's transaction
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -66,8 +60,6 @@ _LEASE_COLUMNS = (
     " netns, host_ifname, assigned_at, assigned_clock, boot_id"
 )
 
-T = TypeVar("T")
-
 
 def boot_id() -> str:
     """The kernel's name for this boot (random(4))."""
@@ -78,23 +70,7 @@ def unpack(packed: bytes) -> Address:
     return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
 
 
-@dataclass(slots=True)
-class _Call(Generic[T]):
-    """One caller's part of a transaction."""
-
-    work: Callable[[sqlite3.Connection], T]
-    result: T | None = None
-    error: BaseException | None = None
-    done: bool = False
-
-
-@dataclass(slots=True)
-class _Queue:
-    waiting: deque[_Call[Any]] = field(default_factory=deque)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-class SqliteLeases:
+class SqliteLeases(SqliteStore):
     """A `LeaseStore`. Thread-safe. `clock` (monotonic across suspend) and `boot` are given by tests."""
 
     def __init__(
@@ -106,36 +82,33 @@ class SqliteLeases:
         clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         verify: bool = False,
     ) -> None:
-        self._path = path
+        super().__init__(
+            path,
+            _SCHEMA,
+            SCHEMA_VERSION,
+            refusals=(AlreadyLeasedError, AddressUnavailableError, ExhaustedError),
+            lock_wait=lock_wait,
+            verify=verify,
+        )
         self._boot = boot or boot_id()
         self._clock = clock
-        self._lock_wait = lock_wait
-        self._queue = _Queue()
-        self._turn = threading.Lock()
-        with self._translated():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._connection = self._open(verify=verify)
-
-    def close(self) -> None:
-        with self._turn:
-            self._connection.close()
 
     # --- LeaseStore --------------------------------------------------------------------------------------
 
     def assign(self, wanted: Wanted) -> Lease:
-        return self._transact(lambda db: self._assign(db, wanted))
+        return self.transact(lambda db: self._assign(db, wanted))
 
     def release(
         self, key: LeaseKey, *, sequence: int | None = None, event: str = "release", used: bool = True
     ) -> Lease | None:
-        return self._transact(lambda db: self._release(db, key, sequence, event, used=used))
+        return self.transact(lambda db: self._release(db, key, sequence, event, used=used))
 
     def find(self, key: LeaseKey) -> Lease | None:
-        return self._read(lambda db: self._find(db, key))
+        return self.read(lambda db: self._find(db, key))
 
     def leases(self, network: str | None = None) -> Sequence[Lease]:
         where, values = ("WHERE network=?", (network,)) if network is not None else ("", ())
-        rows = self._read(
+        rows = self.read(
             lambda db: db.execute(
                 f"SELECT {_LEASE_COLUMNS} FROM lease {where} "  # noqa: S608 - constants
                 "ORDER BY network, container, ifname, position",
@@ -160,16 +133,16 @@ class SqliteLeases:
                 ).fetchone()[0]
             return Usage(leased, cooling)
 
-        return self._read(count)
+        return self.read(count)
 
     def keep_record(self, key: LeaseKey, record: str) -> None:
         """Keep what must be undone beside the addresses, before it is done."""
         values = (key.network, key.container_id, key.ifname, record)
-        self._transact(lambda db: db.execute("INSERT OR REPLACE INTO extra VALUES(?,?,?,?)", values).close())
+        self.transact(lambda db: db.execute("INSERT OR REPLACE INTO extra VALUES(?,?,?,?)", values).close())
 
     def find_record(self, key: LeaseKey) -> str | None:
         values = (key.network, key.container_id, key.ifname)
-        row = self._read(
+        row = self.read(
             lambda db: db.execute(
                 "SELECT record FROM extra WHERE network=? AND container=? AND ifname=?", values
             ).fetchone()
@@ -178,7 +151,7 @@ class SqliteLeases:
 
     def drop_record(self, key: LeaseKey) -> None:
         values = (key.network, key.container_id, key.ifname)
-        self._transact(
+        self.transact(
             lambda db: db.execute(
                 "DELETE FROM extra WHERE network=? AND container=? AND ifname=?", values
             ).close()
@@ -186,7 +159,7 @@ class SqliteLeases:
 
     def records(self, network: str | None = None) -> Sequence[tuple[LeaseKey, str]]:
         """Every record kept, of one network or all."""
-        rows = self._read(
+        rows = self.read(
             lambda db: db.execute(
                 "SELECT network, container, ifname, record FROM extra WHERE ? IS NULL OR network=?",
                 (network, network),
@@ -198,7 +171,7 @@ class SqliteLeases:
 
     def holder(self, address: Address) -> Sequence[Lease]:
         """The leases that hold an address, in any network."""
-        keys = self._read(
+        keys = self.read(
             lambda db: db.execute(
                 "SELECT network, container, ifname FROM lease WHERE address=?", (address.packed,)
             ).fetchall()
@@ -208,7 +181,7 @@ class SqliteLeases:
     def history(self, address: Address | None = None, limit: int = 100) -> Sequence[HistoryEntry]:
         """The newest assignments and releases first."""
         packed = address.packed if address else None
-        rows = self._read(
+        rows = self.read(
             lambda db: db.execute(
                 "SELECT at, event, address, network, container, ifname, pod_namespace, pod_name, pod_uid, "
                 "sequence FROM history WHERE ? IS NULL OR address=? ORDER BY id DESC LIMIT ?",
@@ -231,11 +204,11 @@ class SqliteLeases:
 
     def settle_boot(self) -> list[Lease]:
         """As `release_other_boots`, at the first call after a boot only; cheap afterwards."""
-        row = self._read(lambda db: db.execute("SELECT value FROM meta WHERE key='boot'").fetchone())
+        row = self.read(lambda db: db.execute("SELECT value FROM meta WHERE key='boot'").fetchone())
         if row is not None and row[0] == self._boot:
             return []
         released = self.release_other_boots()
-        self._transact(
+        self.transact(
             lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES('boot', ?)", (self._boot,)).close()
         )
         return released
@@ -258,101 +231,7 @@ class SqliteLeases:
             self._record(db, wanted, [(leased, "") for leased in lease.addresses], event="import")
             return True
 
-        return self._transact(work)
-
-    # --- transactions ------------------------------------------------------------------------------------
-
-    def _open(self, *, verify: bool) -> sqlite3.Connection:
-        db = sqlite3.connect(
-            self._path, timeout=self._lock_wait, isolation_level=None, check_same_thread=False
-        )
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
-            found = db.execute("PRAGMA user_version").fetchone()[0]
-            if found > SCHEMA_VERSION:
-                raise LeaseStoreError(
-                    f"{self._path}: written by a newer release (schema {found}, this one knows "
-                    f"{SCHEMA_VERSION}); run that release, or see docs/ipam.md to rebuild the store"
-                )
-            if found < SCHEMA_VERSION:
-                db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
-                self._path.chmod(0o600)
-            if verify:
-                verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-                if verdict != "ok":
-                    raise sqlite3.DatabaseError(f"damaged: {verdict}")
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in a transaction shared with whoever else is waiting; return once it is on the disk."""
-        call = _Call(work)
-        with self._queue.lock:
-            self._queue.waiting.append(call)
-        with self._turn:  # the one who gets the turn carries out everybody's call, and finds its own done
-            if not call.done:
-                with self._queue.lock:
-                    batch = list(self._queue.waiting)
-                    self._queue.waiting.clear()
-                self._commit(batch)
-        if call.error is not None:
-            raise call.error
-        return call.result  # type: ignore[return-value]
-
-    def _commit(self, batch: list[_Call[Any]]) -> None:
-        db = self._connection
-        try:
-            with self._translated():
-                db.execute("BEGIN IMMEDIATE")
-                for call in batch:
-                    self._attempt(db, call, alone=len(batch) == 1)
-                db.execute("COMMIT")
-        except BaseException as err:
-            if db.in_transaction:
-                with suppress(sqlite3.Error):
-                    db.execute("ROLLBACK")
-            for call in batch:
-                call.error = err
-        finally:
-            for call in batch:
-                call.done = True
-
-    def _attempt(self, db: sqlite3.Connection, call: _Call[Any], *, alone: bool) -> None:
-        """One call inside the transaction: a refusal undoes its own changes and no other's."""
-        if alone:
-            call.result = call.work(db)
-            return
-        db.execute("SAVEPOINT call")
-        try:
-            call.result = call.work(db)
-        except (AlreadyLeasedError, AddressUnavailableError, ExhaustedError) as err:
-            db.execute("ROLLBACK TO call")
-            call.error = err
-        db.execute("RELEASE call")
-
-    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with self._turn, self._translated():
-            return work(self._connection)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as err:
-            text = str(err)
-            if "full" in text or "locked" in text or "busy" in text:
-                raise LeaseStoreError(f"{self._path}: {text}; try again later", try_later=True) from err
-            raise LeaseStoreError(f"{self._path}: {text}") from err
-        except sqlite3.DatabaseError as err:
-            raise LeaseStoreError(
-                f"{self._path}: {err}; the lease store is damaged and was left as it is: "
-                "see docs/ipam.md, 'Rebuilding the store'"
-            ) from err
-        except OSError as err:
-            raise LeaseStoreError(f"{self._path}: {err.strerror}") from err
+        return self.transact(work)
 
     # --- the work inside a transaction -------------------------------------------------------------------
 

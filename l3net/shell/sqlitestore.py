@@ -1,0 +1,162 @@
+"""An SQLite file whose callers share transactions: write-ahead log, synchronous=FULL, group commit.
+
+A call returns after its transaction is on the disk. Threads that arrive while another's commit is under way
+share the next one, so eight at once pay for one fsync. Several processes may use the same file; SQLite's lock
+bounds the wait. A damaged file is refused, never replaced.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+from l3net.ipam.lease import LeaseStoreError
+
+LOCK_WAIT: Final = 5.0  # seconds for another process's transaction
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Call(Generic[T]):
+    """One caller's part of a transaction."""
+
+    work: Callable[[sqlite3.Connection], T]
+    result: T | None = None
+    error: BaseException | None = None
+    done: bool = False
+
+
+@dataclass(slots=True)
+class _Queue:
+    waiting: deque[_Call[Any]] = field(default_factory=deque)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class SqliteStore:
+    """One file. Thread-safe. `refusals` are the errors that undo one caller's part and no other's."""
+
+    def __init__(
+        self,
+        path: Path,
+        schema: str,
+        version: int,
+        *,
+        refusals: tuple[type[Exception], ...],
+        lock_wait: float = LOCK_WAIT,
+        verify: bool = False,
+    ) -> None:
+        self._path = path
+        self._schema = schema
+        self._version = version
+        self._refusals = refusals
+        self._lock_wait = lock_wait
+        self._queue = _Queue()
+        self._turn = threading.Lock()
+        with self.translated():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._connection = self._open(verify=verify)
+
+    def close(self) -> None:
+        with self._turn:
+            self._connection.close()
+
+    def _open(self, *, verify: bool) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            self._path, timeout=self._lock_wait, isolation_level=None, check_same_thread=False
+        )
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            found = db.execute("PRAGMA user_version").fetchone()[0]
+            if found > self._version:
+                raise LeaseStoreError(
+                    f"{self._path}: written by a newer release (schema {found}, this one knows "
+                    f"{self._version}); run that release, or see docs/ipam.md to rebuild the store"
+                )
+            if found < self._version:
+                db.executescript(
+                    f"BEGIN IMMEDIATE; {self._schema} PRAGMA user_version={self._version}; COMMIT;"
+                )
+                self._path.chmod(0o600)
+            if verify:
+                verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if verdict != "ok":
+                    raise sqlite3.DatabaseError(f"damaged: {verdict}")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in a transaction shared with whoever else is waiting; return once it is on the disk."""
+        call = _Call(work)
+        with self._queue.lock:
+            self._queue.waiting.append(call)
+        with self._turn:  # the one who gets the turn carries out everybody's call, and finds its own done
+            if not call.done:
+                with self._queue.lock:
+                    batch = list(self._queue.waiting)
+                    self._queue.waiting.clear()
+                self._commit(batch)
+        if call.error is not None:
+            raise call.error
+        return call.result  # type: ignore[return-value]
+
+    def _commit(self, batch: list[_Call[Any]]) -> None:
+        db = self._connection
+        try:
+            with self.translated():
+                db.execute("BEGIN IMMEDIATE")
+                for call in batch:
+                    self._attempt(db, call, alone=len(batch) == 1)
+                db.execute("COMMIT")
+        except BaseException as err:
+            if db.in_transaction:
+                with suppress(sqlite3.Error):
+                    db.execute("ROLLBACK")
+            for call in batch:
+                call.error = err
+        finally:
+            for call in batch:
+                call.done = True
+
+    def _attempt(self, db: sqlite3.Connection, call: _Call[Any], *, alone: bool) -> None:
+        """One call inside the transaction: a refusal undoes its own changes and no other's."""
+        if alone:
+            call.result = call.work(db)
+            return
+        db.execute("SAVEPOINT call")
+        try:
+            call.result = call.work(db)
+        except self._refusals as err:
+            db.execute("ROLLBACK TO call")
+            call.error = err
+        db.execute("RELEASE call")
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with self._turn, self.translated():
+            return work(self._connection)
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as err:
+            text = str(err)
+            if "full" in text or "locked" in text or "busy" in text:
+                raise LeaseStoreError(f"{self._path}: {text}; try again later", try_later=True) from err
+            raise LeaseStoreError(f"{self._path}: {text}") from err
+        except sqlite3.DatabaseError as err:
+            raise LeaseStoreError(
+                f"{self._path}: {err}; the lease store is damaged and was left as it is: "
+                "see docs/ipam.md, 'Rebuilding the store'"
+            ) from err
+        except OSError as err:
+            raise LeaseStoreError(f"{self._path}: {err.strerror}") from err
