@@ -59,8 +59,9 @@ plugin: setup  ## build the CNI executables into build/cni/
 bench: setup-test plugin  ## side-by-side benchmarks with the reference plugins and other speakers
 	$(BIN)/python -m bench
 
-docs: setup  ## generate the documents that come from the code
+docs: setup  ## generate the documents and manifests that come from the code
 	$(BIN)/python tools/make-docs
+	$(BIN)/python tools/make-deploy
 
 format:  ## format the code
 	$(BIN)/ruff check --fix .
