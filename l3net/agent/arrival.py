@@ -60,9 +60,10 @@ class Arrival:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while not self._up():
-            await asyncio.sleep(FIRST)
         while True:
+            if not self._up():
+                await asyncio.sleep(FIRST)
+                continue
             try:
                 await asyncio.to_thread(self._tell)
                 self._said = ""

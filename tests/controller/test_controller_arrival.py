@@ -1,0 +1,145 @@
+"""What an agent says of its node once the network is up, and how a full node comes by another block."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from ipaddress import ip_network
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from apiserver import Call, FakeApiServer
+from controller_rig import Running, blocks, node, pool, until
+
+from l3net.agent.arrival import Arrival, wanted_blocks
+from l3net.errors import L3netError
+from l3net.ipam.lease import Usage
+from l3net.ipam.ranges import block_sets
+from l3net.model import Node
+from l3net.shell.cniinstall import CONFLIST
+from l3net.shell.kubeapi import KubeApi
+from l3net.shell.kubewriter import KubeOwnNode
+
+
+class Own:
+    """Keeps what it was told; refuses while `away`."""
+
+    def __init__(self) -> None:
+        self.available = 0
+        self.wanted: list[Mapping[int, int]] = []
+        self.away = False
+
+    def set_network_available(self) -> None:
+        if self.away:
+            raise L3netError("no answer")
+        self.available += 1
+
+    def want_blocks(self, wanted: Mapping[int, int]) -> None:
+        self.wanted.append(wanted)
+
+
+def agent(found: Node | None, *, leased: int = 0, in_sync: bool = True) -> Any:
+    leases = SimpleNamespace(usage=lambda _network, _sets: Usage(leased, 0))
+    return SimpleNamespace(
+        node_name="n1",
+        in_sync=in_sync,
+        passes=1,
+        state=SimpleNamespace(nodes={"n1": found} if found else {}),
+        _cni=SimpleNamespace(leases=leases),
+    )
+
+
+def run_for(arrival: Arrival, condition: Callable[[], bool]) -> None:
+    async def main() -> None:
+        task = asyncio.create_task(arrival.run())
+        for _ in range(500):
+            if condition():
+                break
+            await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(main())
+
+
+N1 = Node("n1", blocks=(ip_network("10.244.1.0/24"),))
+
+
+def test_configuration_and_condition_when_up(tmp_path: Path) -> None:
+    own = Own()
+    run_for(Arrival(agent(N1), tmp_path, own), lambda: bool(own.available))
+    assert json.loads((tmp_path / CONFLIST).read_text())["name"] == "l3net"
+    assert own.available == 1 and own.wanted == []
+
+
+def test_nothing_before(tmp_path: Path) -> None:
+    """Not in sync, no Node, no block: a runtime must not call the node ready."""
+    for not_up in (agent(N1, in_sync=False), agent(None), agent(Node("n1"))):
+        own = Own()
+        arrival = Arrival(not_up, tmp_path, own)
+
+        async def main(arrival: Arrival = arrival) -> None:
+            task = asyncio.create_task(arrival.run())
+            for _ in range(5):
+                await asyncio.sleep(0)
+            task.cancel()
+
+        asyncio.run(main())
+        assert list(tmp_path.iterdir()) == [] and own.available == 0
+
+
+def test_without_api_the_configuration_is_written_all_the_same(tmp_path: Path) -> None:
+    own = Own()
+    own.away = True
+    run_for(Arrival(agent(N1), tmp_path, own), (tmp_path / CONFLIST).exists)
+    assert (tmp_path / CONFLIST).exists()
+
+
+def test_a_full_node_asks_once(tmp_path: Path) -> None:
+    own = Own()
+    arrival = Arrival(agent(N1, leased=210), None, own)
+    arrival._tell()
+    assert own.wanted == [{4: 2}]
+    asked = Node("n1", blocks=N1.blocks, annotations={"l3net.io/wants-blocks": "IPv4=2"})
+    Arrival(agent(asked, leased=210), None, own)._tell()
+    assert own.wanted == [{4: 2}], "it waits for the controller"
+    two = (*N1.blocks, ip_network("10.244.2.0/24"))
+    more = Node("n1", blocks=two, annotations=asked.annotations)
+    Arrival(agent(more, leased=210), None, own)._tell()
+    assert own.wanted == [{4: 2}], "two blocks are not full"
+    Arrival(agent(more, leased=420), None, own)._tell()
+    assert own.wanted == [{4: 2}, {4: 3}]
+
+
+def test_families_fill_up_apart() -> None:
+    sets = block_sets((ip_network("10.244.1.0/24"), ip_network("fd00::/120")))
+    assert wanted_blocks(sets, (250, 3)) == {4: 2}
+    assert wanted_blocks(sets, (10, 3)) == {}
+
+
+def test_on_an_api_server(api: FakeApiServer, tmp_path: Path, start: Callable[..., Running]) -> None:
+    """The condition beside kubelet's, the wish, and the controller that fulfils it."""
+    found = node("n1")
+    found["status"]["conditions"] = [
+        {"type": "Ready", "status": "True"},
+        {"type": "NetworkUnavailable", "status": "True", "reason": "NoRouteCreated"},
+    ]
+    api.put(found, pool("four", "10.244.0.0/16"))
+    own = KubeOwnNode(KubeApi(api.kubeconfig(tmp_path / "kubeconfig")), "n1")
+    own.set_network_available()
+    conditions = {each["type"]: each for each in api.get("Node", "n1")["status"]["conditions"]}
+    assert conditions["Ready"]["status"] == "True"
+    assert (conditions["NetworkUnavailable"]["status"], conditions["NetworkUnavailable"]["reason"]) == (
+        "False",
+        "L3netIsUp",
+    )
+    before = api.calls[Call("patch", "", "nodes", "status")]
+    own.set_network_available()
+    assert api.calls[Call("patch", "", "nodes", "status")] == before, "it is so already"
+    start()
+    until(lambda: blocks(api, "n1"), "a block")
+    own.want_blocks({4: 2})
+    until(lambda: len(blocks(api, "n1")) == 2, "another")
+    own.want_blocks({4: 1, 6: 1})
+    assert api.get("Node", "n1")["metadata"]["annotations"]["l3net.io/wants-blocks"] == "IPv4=2,IPv6=1"

@@ -1,0 +1,298 @@
+"""The chart and the manifests made of it: generated, valid, consistent, and tight."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import kubernetes_validate
+import pytest
+import yaml
+from deploy_chart import CHART, DEPLOY, ROOT, VALUES, documents, find
+from gotemplate import TemplateError, Templates, render_chart
+from packaging.requirements import Requirement
+
+from l3net.cli.main import cli
+from l3net.errors import ManifestError
+from l3net.kube.translate import translate
+
+every_values = pytest.mark.parametrize("values", VALUES.values(), ids=VALUES.keys())
+#: The oldest version the chart admits (Chart.yaml, kubeVersion) and the newest whose schema is at hand.
+VERSIONS = ("1.28", kubernetes_validate.latest_version())
+GOCODE = Path("/usr/share/gocode")
+
+
+def test_generated_files_are_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools/make-deploy"), "--check"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# --- the renderer ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(
+    shutil.which("go") is None or not (GOCODE / "src/github.com/Masterminds/sprig").is_dir(),
+    reason="needs golang-go, golang-github-masterminds-sprig-dev, golang-gopkg-yaml.v3-dev",
+)
+def test_gos_own_engine_renders_the_same(tmp_path: Path) -> None:
+    """The same text but for what `toYaml` writes, which is compared as what it means."""
+    engine = tmp_path / "engine"
+    environment = dict(os.environ, GO111MODULE="off", GOPATH=str(GOCODE), GOCACHE=str(tmp_path / "cache"))
+    subprocess.run(
+        ["go", "build", "-o", str(engine), "."],
+        cwd=Path(__file__).parent / "engine",
+        env=environment,
+        check=True,
+    )
+    about = {
+        key[0].upper() + key[1:]: value
+        for key, value in yaml.safe_load((CHART / "Chart.yaml").read_text()).items()
+    }
+    for values in VALUES.values():
+        from gotemplate import _merged
+
+        root = {
+            "Values": _merged(yaml.safe_load((CHART / "values.yaml").read_text()), values),
+            "Chart": about,
+            "Release": {"Name": "l3net", "Namespace": "kube-system", "Service": "Helm"},
+        }
+        sources = {path.name: path.read_text() for path in (CHART / "templates").iterdir()}
+        done = subprocess.run(
+            [str(engine)],
+            check=False,
+            input=json.dumps({"root": root, "templates": sources}),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        theirs, ours = json.loads(done.stdout), render_chart(CHART, values)
+        for name, text in ours.items():
+            if name.endswith(".yaml"):
+                assert list(yaml.safe_load_all(theirs[name])) == list(yaml.safe_load_all(text)), name
+            else:
+                assert theirs[name] == text
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("a {{ .x }} b", "a 1 b"),
+        ("a\n{{- /* nothing */ -}}\nb", "ab"),
+        ("{{ if .no }}y{{ else if .x }}x{{ else }}n{{ end }}", "x"),
+        ("{{ with .m }}{{ .k }}{{ $.x }}{{ end }}", "v1"),
+        ("{{ range $i, $e := .l }}{{ $i }}{{ $e }},{{ else }}none{{ end }}", "0a,1b,"),
+        ("{{ range .none }}x{{ else }}none{{ end }}", "none"),
+        ("{{ .none | default `d` | quote }}", '"d"'),
+        ("{{ $v := .x }}{{ if and $v (eq .x 1) }}{{ $v }}{{ end }}", "1"),
+        ("{{ define `t` }}{{ . }}!{{ end }}{{ include `t` .x }}", None),
+        ('{{ define "t" }}{{ . }}!{{ end }}{{ include "t" .x }}', "1!"),
+        ("{{ toYaml .m | nindent 2 }}", "\n  k: v"),
+    ],
+)
+def test_renderer(source: str, expected: str | None) -> None:
+    root = {"x": 1, "m": {"k": "v"}, "l": ["a", "b"], "no": False}
+    templates = Templates()
+    if expected is None:
+        with pytest.raises(TemplateError):
+            templates.render(templates.parse(source), root)
+    else:
+        assert templates.render(templates.parse(source), root) == expected
+
+
+@pytest.mark.parametrize("source", ["{{ nonsense .x }}", "{{ if .x }}", "{{ .a.b.c }}", "{{ end }}"])
+def test_what_the_renderer_does_not_know_it_refuses(source: str) -> None:
+    templates = Templates()
+    with pytest.raises(TemplateError):
+        templates.render(templates.parse(source), {})
+
+
+# --- the manifests ---------------------------------------------------------------------------------------
+
+
+def validate(document: dict[str, Any], version: str) -> None:
+    """Against the Kubernetes schema, unknown fields refused; our own kinds as the agent reads them."""
+    if document["apiVersion"].startswith("l3net.io/"):
+        translate(document)
+    else:
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@every_values
+def test_every_manifest_is_valid(values: dict[str, Any], version: str) -> None:
+    for document in documents(values):
+        validate(document, version)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_one_file_is_valid(version: str) -> None:
+    found = list(yaml.safe_load_all((DEPLOY / "l3net.yaml").read_text()))
+    assert len(found) > 10
+    for document in found:
+        validate(document, version)
+
+
+def test_invalid_ones_are_found() -> None:
+    """The control."""
+    daemon = find(documents({}), "DaemonSet", "l3net-agent")
+    daemon["spec"]["template"]["spec"]["hostNetwrk"] = True
+    with pytest.raises(kubernetes_validate.ValidationError):
+        validate(daemon, VERSIONS[1])
+    with pytest.raises(ManifestError):
+        validate(find(documents({"ipPools": {"a": {"cdir": "10.0.0.0/8"}}}), "IPPool", "a"), VERSIONS[1])
+
+
+def pods(found: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for document in found:
+        if document["kind"] in ("DaemonSet", "Deployment"):
+            yield document["metadata"]["name"], document
+
+
+def containers(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for _, workload in pods(found):
+        spec = workload["spec"]["template"]["spec"]
+        yield from (*spec.get("initContainers", ()), *spec["containers"])
+
+
+@every_values
+def test_names_that_refer_to_one_another(values: dict[str, Any]) -> None:
+    found = documents(values)
+    accounts = {each["metadata"]["name"] for each in found if each["kind"] == "ServiceAccount"}
+    roles = {(each["kind"], each["metadata"]["name"]) for each in found}
+    for _, workload in pods(found):
+        spec = workload["spec"]["template"]["spec"]
+        labels = workload["spec"]["template"]["metadata"]["labels"]
+        assert workload["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        assert spec.get("serviceAccountName", "l3net-agent") in accounts
+        volumes = {volume["name"] for volume in spec["volumes"]}
+        mounted = {
+            mount["name"]
+            for container in (*spec.get("initContainers", ()), *spec["containers"])
+            for mount in container["volumeMounts"]
+        }
+        assert volumes == mounted
+    for each in found:
+        if each["kind"].endswith("Binding"):
+            assert (each["roleRef"]["kind"], each["roleRef"]["name"]) in roles
+            assert {subject["name"] for subject in each["subjects"]} <= accounts
+        if each["kind"] == "PodDisruptionBudget":
+            target = find(found, "Deployment", each["metadata"]["name"])
+            assert each["spec"]["selector"] == target["spec"]["selector"]
+
+
+@every_values
+def test_containers_have_no_more_than_they_need(values: dict[str, Any]) -> None:
+    added: dict[str, set[str]] = {}
+    for container in containers(documents(values)):
+        security = container["securityContext"]
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["allowPrivilegeEscalation"] is False
+        assert security.get("privileged", False) is False
+        assert security["capabilities"]["drop"] == ["ALL"]
+        added[container["name"]] = set(security["capabilities"].get("add", ()))
+        assert {"requests", "limits"} <= container["resources"].keys()
+    assert added["agent"] == {"NET_ADMIN", "SYS_ADMIN"}
+    assert added["speaker"] == {"NET_BIND_SERVICE", "NET_RAW"}
+    assert not added["install-cni"] and not added.get("controller")
+
+
+def test_the_speaker_is_left_alone_when_the_agent_changes() -> None:
+    """Its own DaemonSet, no token, and with a tag of its own the same pods whatever the agent is."""
+    pinned = {"speaker": {"image": {"tag": "0.1.0"}}}
+    before = find(documents(pinned), "DaemonSet", "l3net-speaker")["spec"]
+    after = find(
+        documents({**pinned, "image": {"tag": "0.2.0"}, "agent": {"mtu": 1400}}), "DaemonSet", "l3net-speaker"
+    )["spec"]
+    assert before == after
+    assert before["template"]["spec"]["automountServiceAccountToken"] is False
+    assert before["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": 1}
+
+
+def test_run_directories_are_shared() -> None:
+    found = documents({})
+    sources = {
+        name: {
+            volume["name"]: volume.get("hostPath", {}).get("path")
+            for volume in workload["spec"]["template"]["spec"]["volumes"]
+        }
+        for name, workload in pods(found)
+    }
+    assert sources["l3net-agent"]["run"] == sources["l3net-speaker"]["run"] == "/run/l3net"
+
+
+@every_values
+def test_commands_are_ones_that_l3net_has(values: dict[str, Any]) -> None:
+    """Every option in the manifests is known to the command line; probes too."""
+    seen = 0
+    for container in containers(documents(values)):
+        commands = [container["command"]]
+        commands += [
+            container[probe]["exec"]["command"]
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe")
+            if probe in container
+        ]
+        for command in commands:
+            if command[0] != "l3net":
+                assert command[0] == "test"
+                continue
+            at: click.Command = cli
+            rest = command[1:]
+            context = click.Context(cli)
+            while isinstance(at, click.Group):
+                at = at.get_command(context, rest[0])  # type: ignore[assignment]
+                assert at is not None, rest[0]
+                context, rest = click.Context(at), rest[1:]
+            at.make_parser(context).parse_args(list(rest))
+            seen += 1
+    assert seen >= 5
+
+
+# --- the image -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "build-requirements.lock"])
+def test_lock_pins_what_the_project_asks_for(name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = project["build-system"]["requires"]
+    if name == "requirements.lock":
+        wanted = [
+            *project["project"]["dependencies"],
+            *project["project"]["optional-dependencies"]["kubernetes"],
+        ]
+    entries = dict(
+        match.groups() for match in re.finditer(r"^(\S+)==(\S+) \\\n", (DEPLOY / name).read_text(), re.M)
+    )
+    lines = (DEPLOY / name).read_text().splitlines()
+    hashed = [line for line in lines if line.startswith("    --hash=sha256:")]
+    assert len(entries) == sum("==" in line for line in lines) and len(hashed) >= len(entries)
+    for text in wanted:
+        requirement = Requirement(text)
+        version = entries.get(requirement.name.lower())
+        assert version is not None, f"{requirement.name} is not locked: run tools/lock-requirements"
+        assert requirement.specifier.contains(version), (
+            f"{text}: {version} is locked; run tools/lock-requirements"
+        )
+
+
+def test_dockerfile_installs_by_hash_and_copies_what_exists() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    assert text.count("--require-hashes") == 2
+    for line in text.splitlines():
+        if line.startswith("COPY ") and "--from" not in line:
+            for source in line.split()[1:-1]:
+                assert (ROOT / source).exists(), source
+                assert f"!{source}" in (ROOT / ".dockerignore").read_text().splitlines()
