@@ -29,7 +29,7 @@ from l3net.config import AgentSettings
 from l3net.errors import KernelError
 from l3net.fib.desired import blackholes, bridge, discarded, learned
 from l3net.fib.underlay import Underlay
-from l3net.model import Address, BridgePlan, ClusterState, NextHop, Prefix, Route
+from l3net.model import Address, BridgePlan, ClusterState, Kind, NextHop, Prefix, Route
 from l3net.naming import BRIDGE, CNI_SOCKET, METRIC_BGP, METRIC_BLACKHOLE, RTPROT_L3NET, VETH_PREFIX
 from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Mended, Rejected
 from l3net.services.book import Settled
@@ -156,7 +156,11 @@ class Agent:
                 self.rejected.discard(rejected)
             case Changed():
                 take(self.state, event)
-                self.mark(Dirty.STATE)
+                if event.kind in (Kind.SERVICE, Kind.ENDPOINT_SLICE):
+                    self.services.note(event.kind, event.name, event.fact)
+                    self._wake.set()
+                else:
+                    self.mark(Dirty.STATE)
 
     def _sizes(self) -> tuple[int, int]:
         return len(self.state.nodes), len(self.state.services)
@@ -244,6 +248,7 @@ class Agent:
             if Dirty.SAID in dirty:
                 self.speaking.compare()
         self.speaking.flush()
+        self.services.done()
         self.passes += 1
 
     def _read_underlay(self) -> bool:

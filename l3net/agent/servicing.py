@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 
+from l3net.agent.histogram import Histogram
 from l3net.errors import KernelError
 from l3net.firewall.changes import Change, TableContents
 from l3net.firewall.plan import FirewallPlan, plan
@@ -30,12 +32,16 @@ class Servicing:
         self._problems = problems
         self._contents: TableContents | None = None  # None: what is in force is not known
         self._rest: FirewallPlan | None = None  # the plan in force but for its servers
+        self._heard: float | None = None  # when the first change was that is not dealt with
+        self.latency = Histogram()
         self.book = ServiceBook()
 
     # --- decisions ---------------------------------------------------------------------------------------
 
     def note(self, kind: Kind, name: ObjectName, fact: Fact | None) -> None:
         """A Service or EndpointSlice as it is now."""
+        if self._heard is None:
+            self._heard = time.monotonic()
         if kind is Kind.SERVICE:
             self.book.put_service(name, fact if isinstance(fact, Service) else None)
         elif kind is Kind.ENDPOINT_SLICE:
@@ -45,6 +51,12 @@ class Servicing:
         """Decide what was touched, as this node and the policy are now."""
         self.book.stand(here(state.nodes, self._me), state.configuration.advertise)
         return self.book.settle()
+
+    def done(self) -> None:
+        """What was settled is in the kernel and on its way to the peers."""
+        if self._heard is not None:
+            self.latency.observe(time.monotonic() - self._heard)
+            self._heard = None
 
     # --- kernel ------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from l3net import __version__
+from l3net.agent.health import unready
 from l3net.agent.loop import Agent
 from l3net.agent.planning import plan_for
 from l3net.bgp.loc_rib import prefix_order
@@ -162,12 +163,15 @@ class StatusServer:
         match word:
             case "status":
                 return status(self._agent)
+            case "ready":
+                why = unready(self._agent)
+                return {"ready": not why, "why": why}
             case "plan":
                 return plan_for(self._agent, Path(rest))
             case "routes":
                 return received(self._agent)
             case _:
-                return {"error": "ask for: status, routes, plan DIRECTORY"}
+                return {"error": "ask for: status, ready, routes, plan DIRECTORY"}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.TimeoutError, asyncio.LimitOverrunError, ValueError):

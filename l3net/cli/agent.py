@@ -100,6 +100,7 @@ def agent(
     state_dir: Path,
     mtu: int | None,
     cni_conf_dir: Path | None,
+    metrics_address: str | None,
     log_level: str,
 ) -> None:
     """Follow the declared state and keep this node to it: pod bridge, routes, service table, BGP.
@@ -115,7 +116,7 @@ def agent(
     chosen = datastore(where, kubeconfig, in_cluster=bool(os.environ.get("KUBERNETES_SERVICE_HOST")))
     settings = AgentSettings(node_name, chosen, run_dir, state_dir, mtu)
     with _only_one(run_dir):
-        asyncio.run(_main(settings, cni_conf_dir))
+        asyncio.run(_main(settings, cni_conf_dir, metrics_address))
 
 
 @contextlib.contextmanager
@@ -156,7 +157,7 @@ def _open(settings: AgentSettings) -> tuple[Datastore, OwnNode | None]:
     return KubernetesDatastore(api, settings.node_name), KubeOwnNode(api, settings.node_name)
 
 
-async def _main(settings: AgentSettings, cni_conf_dir: Path | None) -> None:
+async def _main(settings: AgentSettings, cni_conf_dir: Path | None, metrics_address: str | None) -> None:
     from l3net.agent.arrival import Arrival  # noqa: PLC0415
     from l3net.agent.loop import Agent, run_agent  # noqa: PLC0415 - after --help
     from l3net.agent.status import StatusServer  # noqa: PLC0415
@@ -166,6 +167,10 @@ async def _main(settings: AgentSettings, cni_conf_dir: Path | None) -> None:
     server = StatusServer(settings.run_dir / AGENT_SOCKET, node)
     arrival = Arrival(node, cni_conf_dir, own)
     others = [asyncio.create_task(part.run()) for part in (server, arrival)]
+    if metrics_address is not None:
+        from l3net.agent.web import WebServer, listen_address  # noqa: PLC0415
+
+        others.append(asyncio.create_task(WebServer(listen_address(metrics_address), node).run()))
     running = asyncio.create_task(run_agent(node, *others))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

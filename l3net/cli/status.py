@@ -21,18 +21,23 @@ from l3net.shell.agentsocket import ask
     envvar="L3NET_RUN_DIR",
     help="The agent's run directory.",
 )
+@click.option("--ready", is_flag=True, help="Say nothing but whether it is ready; exit with 1 if not.")
 @output_option
-def status(run_dir: Path, output: str) -> None:
+def status(run_dir: Path, ready: bool, output: str) -> None:
     """Peers and their state, routes in the kernel, what is said of every service address, and problems.
 
     Exits with 3 when no agent answers.
     """
+    if ready:
+        found = ask(run_dir / AGENT_SOCKET, "ready")
+        click.echo("ready" if found["ready"] else f"not ready: {found['why']}")
+        raise click.exceptions.Exit(0 if found["ready"] else 1)
     answer = ask(run_dir / AGENT_SOCKET, "status")
     if output != "table":
         print_value(answer, output)
         return
-    ready = "ready" if answer["ready"] else "not ready"
-    click.echo(f"node {answer['node']}: {ready}, {answer['memoryMiB']} MiB, l3net {answer['version']}\n")
+    state = "ready" if answer["ready"] else "not ready"
+    click.echo(f"node {answer['node']}: {state}, {answer['memoryMiB']} MiB, l3net {answer['version']}\n")
     print_table(
         "BGP peers",
         ["PEER", "ADDRESS", "AS", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "ANNOUNCED", "REFUSED"],

@@ -1,0 +1,140 @@
+"""What the agent measures, in the text format of Prometheus (version 0.0.4)."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import TypeAlias
+
+from l3net import __version__
+from l3net.agent.health import unready
+from l3net.agent.histogram import BUCKETS, Histogram
+from l3net.agent.loop import Agent
+
+Labels: TypeAlias = Mapping[str, object]
+Sample: TypeAlias = tuple[Labels, float]
+
+
+def metrics(agent: Agent) -> str:
+    """Everything, as one scrape."""
+    return "".join(_lines(agent))
+
+
+def _lines(agent: Agent) -> Iterator[str]:
+    state, book = agent.state, agent.services.book
+    yield from gauge("l3net_build_info", "The version that runs.", [({"version": __version__}, 1)])
+    yield from gauge("l3net_in_sync", "Whether the declared state is complete.", [({}, agent.in_sync)])
+    yield from gauge("l3net_ready", "Whether the agent is ready.", [({}, not unready(agent))])
+    yield from gauge(
+        "l3net_speaker_connected", "Whether the speaker is there.", [({}, agent.speaking.connected)]
+    )
+    declared: dict[str, Sized] = {
+        "Node": state.nodes,
+        "Service": state.services,
+        "EndpointSlice": state.slices,
+        "BGPPeer": state.peers,
+        "BGPFilter": state.filters,
+        "IPPool": state.pools,
+    }
+    yield from gauge(
+        "l3net_declared_objects",
+        "Declared objects in force.",
+        [({"kind": kind}, len(found)) for kind, found in declared.items()],
+    )
+    yield from gauge(
+        "l3net_rejected_objects", "What was declared and cannot be used.", [({}, len(agent.rejected))]
+    )
+    yield from counter("l3net_passes_total", "Passes of the loop.", [({}, agent.passes)])
+    yield from _sessions(agent)
+    verdicts = Counter((verdict.kind.value, verdict.reason.value) for verdict in agent.verdicts)
+    yield from gauge(
+        "l3net_service_addresses",
+        "Service addresses by kind and verdict.",
+        [({"kind": kind, "verdict": reason}, count) for (kind, reason), count in sorted(verdicts.items())],
+    )
+    yield from gauge(
+        "l3net_virtual_servers", "Service addresses and ports served.", [({}, len(book.servers))]
+    )
+    kernel = agent.kernel
+    yield from gauge("l3net_routes_wanted", "Kernel routes of ours as wanted.", [({}, len(kernel.desired))])
+    yield from gauge("l3net_routes_held", "Kernel routes of ours as held.", [({}, len(kernel.mirror))])
+    yield from gauge("l3net_kernel_problems", "Parts the kernel refused.", [({}, len(kernel.problems))])
+    yield from counter(
+        "l3net_undecodable_lines_total",
+        "Lines from ExaBGP that could not be read.",
+        [({}, agent.speaking.undecodable)],
+    )
+    yield from histogram(
+        "l3net_service_change_seconds",
+        "From hearing of a changed service or slice until its routes were handed to ExaBGP.",
+        agent.services.latency,
+    )
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    yield from counter("process_cpu_seconds_total", "CPU time used.", [({}, usage.ru_utime + usage.ru_stime)])
+    yield from gauge("process_resident_memory_bytes", "Memory resident.", [({}, _resident())])
+    yield from gauge("process_uptime_seconds", "Time since the start.", [({}, time.monotonic() - _STARTED)])
+
+
+_STARTED = time.monotonic()
+
+
+def _sessions(agent: Agent) -> Iterator[str]:
+    up: list[Sample] = []
+    flaps: list[Sample] = []
+    received: list[Sample] = []
+    accepted: list[Sample] = []
+    announced: list[Sample] = []
+    for address, peer in agent.speaking.peers.items():
+        labels = {"peer": peer.session.name, "address": address, "as": peer.session.peer_as}
+        heard, taken = agent.rib.counts(address)
+        up.append((labels, peer.established))
+        flaps.append((labels, peer.flaps))
+        received.append((labels, heard))
+        accepted.append((labels, taken))
+        announced.append((labels, agent.speaking.announced(address)))
+    yield from gauge("l3net_bgp_session_up", "Whether the session is established.", up)
+    yield from counter("l3net_bgp_session_flaps_total", "Times an established session ended.", flaps)
+    yield from gauge("l3net_bgp_paths_received", "Paths the peer announces.", received)
+    yield from gauge("l3net_bgp_paths_accepted", "Those of them that may be used.", accepted)
+    yield from gauge("l3net_bgp_prefixes_announced", "Prefixes announced to the peer.", announced)
+
+
+def _resident() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - read often
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+# --- text ------------------------------------------------------------------------------------------------
+
+
+def gauge(name: str, about: str, samples: Iterable[Sample]) -> Iterator[str]:
+    return _metric(name, about, "gauge", samples)
+
+
+def counter(name: str, about: str, samples: Iterable[Sample]) -> Iterator[str]:
+    return _metric(name, about, "counter", samples)
+
+
+def histogram(name: str, about: str, found: Histogram) -> Iterator[str]:
+    yield f"# HELP {name} {about}\n# TYPE {name} histogram\n"
+    for bound, count in zip(BUCKETS, found.counts, strict=True):
+        yield f'{name}_bucket{{le="{bound}"}} {count}\n'
+    yield f'{name}_bucket{{le="+Inf"}} {found.count}\n'
+    yield f"{name}_sum {found.sum:.9g}\n{name}_count {found.count}\n"
+
+
+def _metric(name: str, about: str, kind: str, samples: Iterable[Sample]) -> Iterator[str]:
+    yield f"# HELP {name} {about}\n# TYPE {name} {kind}\n"
+    for labels, value in samples:
+        named = ",".join(f'{key}="{_escaped(str(found))}"' for key, found in labels.items())
+        yield f"{name}{{{named}}} {_number(value)}\n" if named else f"{name} {_number(value)}\n"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else f"{value:.9g}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,218 @@
+"""Metrics and probes over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from l3net.agent.health import unready
+from l3net.agent.histogram import Histogram
+from l3net.agent.web import WebServer, listen_address
+from l3net.bgp.loc_rib import LocRib
+from l3net.errors import ConfigError
+from l3net.model import ClusterState, Node
+from l3net.services.book import ServiceBook
+
+PEER = ip_address("192.0.2.1")
+
+
+def agent(**changes: Any) -> Any:
+    """As much of an agent as is looked at."""
+    state = ClusterState(nodes={"n1": Node("n1")})
+    session = SimpleNamespace(name='to"r', peer_as=65001)
+    peer = SimpleNamespace(session=session, established=True, flaps=0)
+    fields: dict[str, Any] = {
+        "in_sync": True,
+        "node_name": "n1",
+        "state": state,
+        "passes": 3,
+        "rejected": set(),
+        "verdicts": (),
+        "rib": LocRib(lambda *_: None),  # type: ignore[arg-type,return-value]
+        "kernel": SimpleNamespace(desired={}, mirror={}, problems={}),
+        "services": SimpleNamespace(book=ServiceBook(), latency=Histogram()),
+        "speaking": SimpleNamespace(
+            peers={PEER: peer},
+            connected=True,
+            undecodable=0,
+            announced=lambda _: 7,
+            settled=lambda _: False,
+        ),
+    }
+    return SimpleNamespace(**(fields | changes))
+
+
+def down(found: Any, *, flaps: int = 0) -> Any:
+    found.speaking.peers[PEER].established = False
+    found.speaking.peers[PEER].flaps = flaps
+    return found
+
+
+# --- ready -----------------------------------------------------------------------------------------------
+
+
+def test_ready() -> None:
+    assert unready(agent()) == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (agent(in_sync=False), "not complete"),
+        (agent(state=ClusterState()), "no Node named n1"),
+        (agent(passes=0), "first pass"),
+        (down(agent()), "waiting for the sessions with 192.0.2.1"),
+        (down(agent(), flaps=1), "no session is established"),
+    ],
+)
+def test_not_ready(found: Any, why: str) -> None:
+    assert why in unready(found)
+
+
+def test_after_the_start_one_session_is_enough() -> None:
+    found = agent()
+    other = SimpleNamespace(session=SimpleNamespace(name="b", peer_as=1), established=False, flaps=0)
+    found.speaking.peers[ip_address("192.0.2.2")] = other
+    assert "192.0.2.2" in unready(found), "right after the start all are waited for"
+    found.speaking.settled = lambda _: True
+    assert unready(found) == "", "but not for ever"
+    found.speaking.settled = lambda _: False
+    other.flaps = 1
+    assert unready(found) == "", "nor for one that was up and went down"
+
+
+def test_without_peers_it_is_ready() -> None:
+    found = agent()
+    found.speaking.peers.clear()
+    assert unready(found) == ""
+
+
+# --- HTTP ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def port(unused_port: Callable[[], int]) -> int:
+    return unused_port()
+
+
+@pytest.fixture
+def unused_port() -> Callable[[], int]:
+    def find() -> int:
+        import socket
+
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            return int(found.getsockname()[1])
+
+    return find
+
+
+def ask(port: int, found: Any, *requests: bytes) -> list[bytes]:
+    """The answers of a server that runs for as long as this takes."""
+
+    async def main() -> list[bytes]:
+        server = asyncio.create_task(WebServer(("127.0.0.1", port), found).run())
+        answers = []
+        try:
+            for request in requests:
+                for _ in range(100):
+                    try:
+                        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                        break
+                    except OSError:
+                        await asyncio.sleep(0.02)
+                writer.write(request)
+                await writer.drain()
+                answers.append(await reader.read())
+                writer.close()
+        finally:
+            server.cancel()
+        return answers
+
+    return asyncio.run(main())
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+def test_probes(port: int) -> None:
+    well, alive = ask(port, agent(), get("/readyz"), get("/healthz"))
+    assert well.startswith(b"HTTP/1.1 200")
+    assert alive.startswith(b"HTTP/1.1 200")
+    ill, alive, other = ask(port, agent(in_sync=False), get("/readyz"), get("/healthz"), get("/status"))
+    assert ill.startswith(b"HTTP/1.1 503")
+    assert b"not complete" in ill
+    assert alive.startswith(b"HTTP/1.1 200"), "an API server that is away is no reason to be restarted"
+    assert other.startswith(b"HTTP/1.1 404")
+
+
+@pytest.mark.parametrize(
+    "request_", [b"POST /metrics HTTP/1.1\r\n\r\n", b"GET /\r\n\r\n", b"\xff\xfe\r\n\r\n"]
+)
+def test_what_is_no_request(port: int, request_: bytes) -> None:
+    (answer,) = ask(port, agent(), request_)
+    assert answer.startswith(b"HTTP/1.1 405")
+
+
+def test_a_long_request_is_cut_off_and_the_next_served(port: int) -> None:
+    long, well = ask(port, agent(), b"GET /" + b"x" * 100_000, get("/healthz"))
+    assert long == b""
+    assert well.startswith(b"HTTP/1.1 200")
+
+
+SAMPLE = re.compile(
+    r'[a-z_0-9]+(\{[a-z]+="([^"\\\n]|\\["\\n])*"(,[a-z]+="([^"\\\n]|\\["\\n])*")*\})? -?[0-9.e+-]+'
+)
+
+
+def test_metrics_are_well_formed(port: int) -> None:
+    found = agent()
+    found.services.latency.observe(0.004)
+    found.services.latency.observe(30)
+    (answer,) = ask(port, found, get("/metrics"))
+    head, _, body = answer.decode().partition("\r\n\r\n")
+    assert "text/plain; version=0.0.4" in head
+    typed = set()
+    for line in body.splitlines():
+        if line.startswith("# TYPE "):
+            name = line.split()[2]
+            assert name not in typed
+            typed.add(name)
+        elif not line.startswith("# HELP "):
+            assert SAMPLE.fullmatch(line), line
+            assert re.sub(r"_(bucket|sum|count)$", "", line.split("{")[0].split(" ")[0]) in typed
+    assert r'l3net_bgp_session_up{peer="to\"r",address="192.0.2.1",as="65001"} 1' in body
+    assert "l3net_bgp_prefixes_announced" in body
+    assert 'l3net_service_change_seconds_bucket{le="0.005"} 1' in body
+    assert 'l3net_service_change_seconds_bucket{le="+Inf"} 2' in body
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:9618", "[::1]:9618"])
+def test_addresses(text: str) -> None:
+    assert listen_address(text)[1] == 9618
+
+
+@pytest.mark.parametrize(
+    "text", ["9618", ":9618", "localhost:9618", "::1:9618", "1.2.3.4:0", "1.2.3.4:x", ""]
+)
+def test_addresses_that_are_none(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:9618"):
+        listen_address(text)
+
+
+def test_an_address_in_use_is_said(port: int, tmp_path: Path) -> None:
+    async def main() -> None:
+        first = await asyncio.start_server(lambda *_: None, "127.0.0.1", port)
+        async with first:
+            await WebServer(("127.0.0.1", port), agent()).run()
+
+    with pytest.raises(ConfigError, match="in use"):
+        asyncio.run(main())
