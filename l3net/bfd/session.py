@@ -7,9 +7,9 @@ echo and this side never asks for demand mode; a far side that does is obeyed (s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from l3net.bfd.authentication import Key, Verifier, sign
 from l3net.bfd.packet import Diagnostic, Packet, PacketError, State, decode
@@ -136,6 +136,11 @@ class BfdSession:
         if before != timing:
             self._schedule(min(self._last_sent, now))
 
+    def keep_alive(self, now: float) -> None:
+        """Send now what would be due soon, before a moment in which nothing can be sent."""
+        if not self.finished and not self._ceases():
+            self._send(now)
+
     def disable(self, now: float) -> None:
         """Go to AdminDown and tell the far side, to which that is no failure (section 6.8.16)."""
         self._farewells = FAREWELLS
@@ -145,6 +150,43 @@ class BfdSession:
 
     def _finish(self) -> None:
         self.finished, self._next_send = True, None
+
+    # --- handing over ------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """What another process needs to go on with the session; the configuration is apart."""
+        remote = self.remote
+        return {
+            "discriminator": self.discriminator,
+            "state": int(self.state),
+            "since": self.since,
+            "diagnostic": int(self.diagnostic),
+            "remote": replace(remote, authentication=None).encode().hex() if remote is not None else None,
+            "heard": self._heard,
+            "sequence": self._sequence,
+            "polling": self._polling,
+        }
+
+    @classmethod
+    def resumed(
+        cls, snapshot: Mapping[str, Any], timing: Timing, now: float, random: Random, key: Key | None = None
+    ) -> BfdSession:
+        """Go on with a session. Raises KeyError, TypeError, ValueError or PacketError for a bad snapshot."""
+        session = cls(int(snapshot["discriminator"]), timing, now, random, key)
+        session.state = State(snapshot["state"])
+        session.since = float(snapshot["since"])
+        session.diagnostic = Diagnostic(snapshot["diagnostic"])
+        if snapshot["remote"] is not None:
+            session.remote = decode(bytes.fromhex(snapshot["remote"]))
+        session._sequence = int(snapshot["sequence"])
+        session._polling = bool(snapshot["polling"])
+        if session.state is State.UP:
+            session._tx = timing.desired_min_tx
+        # What came meanwhile waits in the socket, and is handed in before any timer.
+        session._heard = float(snapshot["heard"])
+        session._expected_within = session.detection_time
+        session._schedule(now - session._interval() / SECOND)
+        return session
 
     # --- packets in --------------------------------------------------------------------------------------
 

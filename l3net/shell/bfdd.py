@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import gc
 import heapq
+import json
 import os
 import select
 import signal
@@ -30,6 +31,7 @@ from l3net.bfd.control import (
     decode_command,
     encode_hello,
     encode_state,
+    encode_wanted,
 )
 from l3net.bfd.packet import PacketError, State, decode, diagnostic_text
 from l3net.bfd.session import BfdSession, Timing
@@ -105,6 +107,7 @@ class BfdProcess:
     """`run` returns after `stop`."""
 
     def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
         self._path = run_dir / BFD_SOCKET
         self._random = SystemRandom()
         self._sessions: dict[Address, _Running] = {}
@@ -119,16 +122,37 @@ class BfdProcess:
         self._incoming = b""
         self._outgoing = bytearray()
         self._problem = ""
-        self._stopping = False
+        self._stopping = self._renewing = False
         self._woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._woken, select.EPOLLIN)
         self.discarded = 0
 
     # --- beginning and end -------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Raises ConfigError or KernelError when it cannot begin."""
-        self._control = self._listen_control()
+    def run(self, inherited: int | None = None) -> None:
+        """`inherited` is the descriptor a former process left (see `renew`).
+
+        Raises ConfigError or KernelError when it cannot begin.
+        """
+        if inherited is None:
+            self._control = self._listen_control()
+            self._listen()
+        else:
+            self._resume(inherited)
+        assert self._control is not None  # noqa: S101 - both ways set it
+        self._epoll.register(self._control.fileno(), select.EPOLLIN)
+        self._problem = become_real_time()
+        say(f"ready, pid {os.getpid()}{'; ' + self._problem if self._problem else ', real-time priority'}")
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # nothing here makes cycles; a pause would be paid in detection time
+        while not self._stopping:
+            self._turn()
+            if self._renewing:
+                self._hand_over()
+        self._say_farewell()
+
+    def _listen(self) -> None:
         for family in (socket.AF_INET, socket.AF_INET6):
             for port in (SINGLE_HOP_PORT, MULTIHOP_PORT):
                 try:
@@ -138,21 +162,86 @@ class BfdProcess:
                         say(f"{err}; IPv6 sessions stay down")
                         continue
                     raise
-                self._listeners[sock.fileno()] = (sock, port == MULTIHOP_PORT)
-                self._epoll.register(sock.fileno(), select.EPOLLIN)
-        self._epoll.register(self._control.fileno(), select.EPOLLIN)
-        self._problem = become_real_time()
-        say(f"ready, pid {os.getpid()}{'; ' + self._problem if self._problem else ', real-time priority'}")
-        gc.collect()
-        gc.freeze()
-        gc.disable()  # nothing here makes cycles; a pause would be paid in detection time
-        while not self._stopping:
-            self._turn()
-        self._say_farewell()
+                self._hear(sock, port == MULTIHOP_PORT)
+
+    def _hear(self, sock: socket.socket, multihop: bool) -> None:
+        self._listeners[sock.fileno()] = (sock, multihop)
+        self._epoll.register(sock.fileno(), select.EPOLLIN)
 
     def stop(self) -> None:
         self._stopping = True
         os.eventfd_write(self._woken, 1)  # a signal alone does not end the wait
+
+    def renew(self) -> None:
+        """Start again in this process, with the program and interpreter as they are on disk now; the sessions
+        go on, since their state and all sockets are handed over."""
+        self._renewing = True
+        os.eventfd_write(self._woken, 1)
+
+    def _hand_over(self) -> None:
+        rows = []
+        now = time.monotonic()
+        for running in self._sessions.values():
+            running.machine.keep_alive(now)
+            for payload in running.machine.take():
+                running.sender.send(payload)
+            rows.append(
+                {
+                    "wanted": encode_wanted([running.wanted]).decode(),
+                    "machine": running.machine.snapshot(),
+                    "failed": running.failed,
+                    "flaps": running.flaps,
+                    "sharesFate": running.shares_fate,
+                    "remoteDiagnostic": running.remote_diagnostic,
+                    "socket": running.sender.handed_over(),
+                }
+            )
+        assert self._control is not None  # noqa: S101 - it runs
+        self._control.set_inheritable(True)
+        for sock, _ in self._listeners.values():
+            sock.set_inheritable(True)
+        left = {
+            "control": self._control.fileno(),
+            "listeners": [[number, multihop] for number, (_, multihop) in self._listeners.items()],
+            "sessions": rows,
+        }
+        memory = os.memfd_create("l3net-bfd", 0)  # it may hold keys: in memory, and inherited
+        os.write(memory, json.dumps(left).encode())
+        say("starting again, sessions go on")
+        argv = [sys.executable, "-P", "-m", "l3net.shell.bfdd", str(self._run_dir), str(memory)]
+        os.execv(sys.executable, argv)  # noqa: S606 - fixed argv, this interpreter
+
+    def _resume(self, inherited: int) -> None:
+        with os.fdopen(inherited, "rb") as file:
+            file.seek(0)
+            left = json.load(file)
+        self._control = socket.socket(fileno=left["control"])
+        self._control.set_inheritable(False)
+        for number, multihop in left["listeners"]:
+            sock = socket.socket(fileno=number)
+            sock.set_inheritable(False)
+            self._hear(sock, multihop)
+        now = time.monotonic()
+        for row in left["sessions"]:
+            try:
+                command = decode_command(row["wanted"].encode())
+                assert isinstance(command, tuple)  # noqa: S101 - we wrote it
+                [wanted] = command
+                machine = BfdSession.resumed(
+                    row["machine"], _timing(wanted), now, self._random.random, wanted.key
+                )
+                running = _Running(wanted, machine, Sender(wanted, row["socket"]))
+                running.failed, running.flaps = row["failed"], row["flaps"]
+                running.shares_fate, running.remote_diagnostic = row["sharesFate"], row["remoteDiagnostic"]
+            except (ControlError, PacketError, KeyError, TypeError, ValueError, OSError) as err:
+                say(f"a session could not be taken over and begins anew: {type(err).__name__}")
+                continue
+            self._sessions[wanted.peer] = self._by_discriminator[machine.discriminator] = running
+        for sock, multihop in self._listeners.values():
+            for datagram in receive(sock, AT_ONCE):
+                self._received(datagram, multihop, time.monotonic())
+        for running in self._sessions.values():
+            self._settle(running)
 
     def _listen_control(self) -> socket.socket:
         try:
@@ -409,13 +498,14 @@ def _matches(wanted: WantedSession, datagram: Datagram, multihop: bool) -> bool:
         return False
 
 
-def main(run_dir: str) -> int:
-    """Run until SIGTERM; the exit code."""
+def main(run_dir: str, inherited: str | None = None) -> int:
+    """Run until SIGTERM; the exit code. SIGHUP starts it again without the sessions' noticing."""
     process = BfdProcess(Path(run_dir))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: process.stop())
+    signal.signal(signal.SIGHUP, lambda _number, _frame: process.renew())
     try:
-        process.run()
+        process.run(int(inherited) if inherited is not None else None)
     except L3netError as err:
         say(str(err))
         return err.exit_code
@@ -423,4 +513,4 @@ def main(run_dir: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

@@ -92,12 +92,32 @@ def receive(sock: socket.socket, at_most: int) -> Iterator[Datagram]:
 class Sender:
     """Sends one session's packets. Opened anew after an error, since its link may have gone and come back."""
 
-    def __init__(self, wanted: WantedSession) -> None:
+    def __init__(self, wanted: WantedSession, inherited: int | None = None) -> None:
+        """`inherited` is the descriptor of the socket a former process sent this session's packets from."""
         self._wanted = wanted
         self._port = MULTIHOP_PORT if wanted.multihop else SINGLE_HOP_PORT
         self._socket: socket.socket | None = None
         self._target: tuple[str, int] | tuple[str, int, int, int] = (str(wanted.peer), self._port)
         self.problem = ""
+        if inherited is not None:
+            self._socket = socket.socket(fileno=inherited)
+            self._socket.set_inheritable(False)
+            self._aim()
+
+    def handed_over(self) -> int | None:
+        """The descriptor of the socket, inheritable; None if there is none."""
+        if self._socket is None:
+            return None
+        self._socket.set_inheritable(True)
+        return self._socket.fileno()
+
+    def _aim(self) -> int:
+        """Fill in the scope of a link-local target; the index of the session's link, 0 for none."""
+        wanted = self._wanted
+        scope = socket.if_nametoindex(wanted.interface) if wanted.interface is not None else 0
+        if wanted.peer.version == 6:
+            self._target = (str(wanted.peer), self._port, 0, scope if wanted.peer.is_link_local else 0)
+        return scope
 
     def send(self, payload: bytes) -> None:
         """A packet that cannot be sent is lost, as on the wire."""
@@ -123,15 +143,13 @@ class Sender:
         family = socket.AF_INET6 if six else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
-            scope = 0
+            scope = self._aim()
             if wanted.interface is not None:
-                scope = socket.if_nametoindex(wanted.interface)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, wanted.interface.encode() + b"\0")
             if six:
                 sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, MAX_TTL)
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, TRAFFIC_CLASS)
-                self._target = (str(wanted.peer), self._port, 0, scope if wanted.peer.is_link_local else 0)
             else:
                 sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, MAX_TTL)

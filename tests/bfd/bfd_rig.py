@@ -114,3 +114,47 @@ class BfdRig(Rig):
         """Prefixes of ours in the kernel with a next hop."""
         text = self.kernel("-4 route show proto 108") + self.kernel("-6 route show proto 108")
         return {line.split()[0] for line in text.splitlines() if "via" in line}
+
+
+def bird_config(*, auth: str = "", multihop: bool = False, gateway: bool = True) -> str:
+    """BIRD with BFD; `auth` are lines of a BFD interface, `multihop` peers from its loopback addresses."""
+    options = f"min rx interval 100 ms; min tx interval 100 ms; multiplier 3; {auth}"
+    where = "multihop" if multihop else 'interface "*"'
+    parts = [
+        "log stderr all; router id 10.90.0.2; protocol device { }",
+        f"protocol bfd {{ {where} {{ {options} }}; }}",
+    ]
+    for version, local, far, prefix in (
+        (4, "10.91.0.2" if multihop else "10.90.0.2", "10.90.0.1", "192.168.7.0/24"),
+        (6, "fd91::2" if multihop else "fd90::2", "fd90::1", "fd77::/64"),
+    ):
+        how = "multihop 2" if multihop else "direct"
+        parts += [
+            f"protocol static s{version} {{ ipv{version}; route {prefix} blackhole; }}",
+            f"protocol bgp n{version} {{ local {local} as 65002; neighbor {far} as 65001; {how}; bfd on;"
+            " hold time 9; graceful restart on; connect delay time 1; connect retry time 1;"
+            f" error wait time 1, 2; ipv{version} {{ import all; export all; next hop self; }}; }}",
+        ]
+    return "\n".join(parts) + "\n"
+
+
+class BirdRig(BfdRig):
+    """The router runs BIRD instead."""
+
+    def start_bird(self, config: str, *, recover: bool = False) -> None:
+        path = self.tor.directory / "bird.conf"
+        path.write_text(config)
+        self.tor.spawn("bird", ["bird", "-f", *(["-R"] if recover else []), "-c", str(path)])
+
+    def birdc(self, *words: str) -> str:
+        return self.tor.run(["birdc", *words]).stdout
+
+    def bird_routes(self) -> set[str]:
+        """Prefixes BIRD has from the node."""
+        shown = self.birdc("show", "route")
+        found, prefix = set(), ""
+        for line in shown.splitlines():
+            prefix = line.split()[0] if line and not line[0].isspace() else prefix
+            if "[n4" in line or "[n6" in line:
+                found.add(prefix)
+        return found
