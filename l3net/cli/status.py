@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def status(run_dir: Path, ready: bool, output: str) -> None:
     if ready:
         found = ask(run_dir / AGENT_SOCKET, "ready")
         click.echo("ready" if found["ready"] else f"not ready: {found['why']}")
-        raise click.exceptions.Exit(0 if found["ready"] else 1)
+        sys.exit(0 if found["ready"] else 1)
     answer = ask(run_dir / AGENT_SOCKET, "status")
     if output != "table":
         print_value(answer, output)
