@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +75,17 @@ def documents(values: Mapping[str, Any]) -> list[dict[str, Any]]:
 def find(found: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
     """One object by kind and name."""
     return next(each for each in found if each["kind"] == kind and each["metadata"]["name"] == name)
+
+
+def workloads(found: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """DaemonSets and Deployments, by name."""
+    for document in found:
+        if document["kind"] in ("DaemonSet", "Deployment"):
+            yield document["metadata"]["name"], document
+
+
+def containers(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every container, init containers too."""
+    for _, workload in workloads(found):
+        spec = workload["spec"]["template"]["spec"]
+        yield from (*spec.get("initContainers", ()), *spec["containers"])

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import click
 import kubernetes_validate
 import pytest
 import yaml
-from deploy_chart import CHART, DEPLOY, ROOT, VALUES, documents, find
+from deploy_chart import CHART, DEPLOY, ROOT, VALUES, containers, documents, find, workloads
 from gotemplate import TemplateError, Templates, render_chart
 from packaging.requirements import Requirement
 
@@ -156,24 +155,12 @@ def test_invalid_ones_are_found() -> None:
         validate(find(documents({"ipPools": {"a": {"cdir": "10.0.0.0/8"}}}), "IPPool", "a"), VERSIONS[1])
 
 
-def pods(found: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for document in found:
-        if document["kind"] in ("DaemonSet", "Deployment"):
-            yield document["metadata"]["name"], document
-
-
-def containers(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for _, workload in pods(found):
-        spec = workload["spec"]["template"]["spec"]
-        yield from (*spec.get("initContainers", ()), *spec["containers"])
-
-
 @every_values
 def test_names_that_refer_to_one_another(values: dict[str, Any]) -> None:
     found = documents(values)
     accounts = {each["metadata"]["name"] for each in found if each["kind"] == "ServiceAccount"}
     roles = {(each["kind"], each["metadata"]["name"]) for each in found}
-    for _, workload in pods(found):
+    for _, workload in workloads(found):
         spec = workload["spec"]["template"]["spec"]
         labels = workload["spec"]["template"]["metadata"]["labels"]
         assert workload["spec"]["selector"]["matchLabels"].items() <= labels.items()
@@ -229,7 +216,7 @@ def test_run_directories_are_shared() -> None:
             volume["name"]: volume.get("hostPath", {}).get("path")
             for volume in workload["spec"]["template"]["spec"]["volumes"]
         }
-        for name, workload in pods(found)
+        for name, workload in workloads(found)
     }
     assert sources["l3net-agent"]["run"] == sources["l3net-speaker"]["run"] == "/run/l3net"
 
