@@ -97,6 +97,12 @@ class KubeApi:
             where = f"kubeconfig {self._kubeconfig}" if self._kubeconfig else "in-cluster configuration"
             text = str(err).strip().partition("\n")[0]
             raise ConfigError(f"{where}: {text}; name another with --kubeconfig FILE") from None
+        except Exception as err:
+            # What is no kubeconfig at all fails anywhere in the loader; its words may hold the file's secrets.
+            raise ConfigError(
+                f"kubeconfig {self._kubeconfig}: is not one ({type(err).__name__}); "
+                "name another with --kubeconfig FILE"
+            ) from None
         configuration.keep_alive = True
         configuration.connection_pool_maxsize = CONNECTIONS
         pool = RESTClientObject(configuration).pool_manager
