@@ -18,7 +18,7 @@ from l3net.agent.peers import PeerState
 from l3net.bgp import commands
 from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.announcer import Announcer
-from l3net.bgp.exabgp_config import render
+from l3net.bgp.exabgp_config import fingerprint, render
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.messages import (
     Announced,
@@ -49,7 +49,8 @@ REFRESH_QUIET = 2.0
 #: Sessions are asked for again: ExaBGP says `down` in the first second of an established one.
 ASK_EVERY = 10.0
 ASK_AGAIN = 1.5
-CONFIRM_ATTEMPTS = 5
+#: Seconds after each reload until ExaBGP is asked whether it took it.
+CONFIRM_WAITS = (0.1, 0.3, 0.6, 1.0, 1.5, 2.0)
 DRAIN_SECONDS = 3.0
 DRAIN_FLUSH = 0.2
 #: A session that we tear down is gone by then, in seconds.
@@ -249,7 +250,7 @@ class Speaking:
                 continue
             self.problem, self._reload_due = "", False
             if self._link.up:
-                await self._reload()
+                await self._reload(text)
             self._config.confirm()
             self._configured_again()
 
@@ -287,30 +288,25 @@ class Speaking:
         if text != self._config.current():
             self._configured.set()
 
-    async def _reload(self) -> None:
-        """Reload, then compare what ExaBGP knows; it answers `done` also when it drops the reload."""
-        for attempt in range(CONFIRM_ATTEMPTS):
+    async def _reload(self, text: str) -> None:
+        """Reload, then ask which file ExaBGP has loaded; it answers `done` also when it drops the reload."""
+        for wait in CONFIRM_WAITS:
             if not self._link.up:
                 return  # it starts with the new file
             self._ask(commands.RELOAD, lambda _answers: None)
-            await asyncio.sleep(0.3 * (attempt + 1))
-            if await self._neighbours_match():
+            await asyncio.sleep(wait)
+            if await self._has_loaded(text):
                 return
         log.warning("ExaBGP did not take the new configuration; restarting it (graceful restart covers it)")
         self._link.send(commands.RESTART)
 
-    async def _neighbours_match(self) -> bool:
+    async def _has_loaded(self, text: str) -> bool:
         confirmed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def compare(answers: list[Message]) -> None:
-            known = {
-                address
-                for answer in answers
-                if isinstance(answer, Neighbors)
-                for address in answer.established
-            }
+            loaded = {one for answer in answers if isinstance(answer, Neighbors) for one in answer.loaded}
             if not confirmed.done():
-                confirmed.set_result(known == set(self._wanted()))
+                confirmed.set_result(fingerprint(text) in loaded)
 
         self._ask(commands.SHOW_NEIGHBORS, compare)
         try:
@@ -459,7 +455,7 @@ class Speaking:
         for answer in answers:
             if not isinstance(answer, Neighbors):
                 continue
-            if self._decided and set(answer.established) != set(self._wanted()) and not self._leaving:
+            if self._decided and fingerprint(self._text()) not in answer.loaded and not self._leaving:
                 self._reload_due = True
                 self._configured.set()
             for address, established in answer.established.items():

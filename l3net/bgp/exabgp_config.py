@@ -2,16 +2,26 @@
 
 No template and no inheritance, since ExaBGP's `inherit` overrides a neighbour's own values. Passwords are
 written base64-encoded, so that no character of theirs can end a string.
+
+The last block is a neighbour that never speaks: its router ID is the fingerprint of the rest of the file, so
+that `show neighbor json` tells which file ExaBGP has loaded. ExaBGP answers `done` to a reload also when it
+drops it, which it does while any neighbour has routes queued.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Iterable
+from ipaddress import IPv4Address
+from typing import Final
 
 from l3net.bgp.sessions import Session
 from l3net.model import Family
+
+#: The neighbour that never speaks: the IPv4 dummy address (RFC 7600), which no host has.
+MARKER: Final = IPv4Address("192.0.0.8")
 
 _SAFE_WORD = re.compile(r"[A-Za-z0-9_./:@%+-]+")
 
@@ -28,7 +38,24 @@ def render(sessions: Iterable[Session], relay_argv: Iterable[str]) -> str:
     blocks = [f"process relay {{\n  run {' '.join(argv)};\n  encoder json;\n}}\n"]
     ordered = sorted(sessions, key=lambda session: (session.peer_address.version, int(session.peer_address)))
     blocks += [neighbor(session) for session in ordered]
-    return "\n".join(blocks)
+    text = "\n".join(blocks)
+    return f"{text}\n{_marker(text)}"
+
+
+def fingerprint(text: str) -> str:
+    """The router ID by which ExaBGP tells that it has loaded this file."""
+    found = re.search(rf"neighbor {re.escape(str(MARKER))} {{[^}}]*router-id ([0-9.]+);", text)
+    return found[1] if found else ""
+
+
+def _marker(text: str) -> str:
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") or 1
+    return (
+        f"neighbor {MARKER} {{\n"
+        "  local-address 127.0.0.1;\n  local-as 1;\n  peer-as 1;\n"
+        f"  router-id {IPv4Address(number)};\n"
+        "  passive true;\n  adj-rib-out false;\n  family { ipv4 unicast; }\n}\n"
+    )
 
 
 def neighbor(session: Session) -> str:

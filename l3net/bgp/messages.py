@@ -14,6 +14,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any, TypeAlias
 
+from l3net.bgp.exabgp_config import MARKER
 from l3net.bgp.path import Attributes, Origin, Path
 from l3net.model import Address, Community, Family, Prefix
 
@@ -92,9 +93,13 @@ class Notified:
 
 @dataclass(frozen=True, slots=True)
 class Neighbors:
-    """Answer to `show neighbor json`: whether each configured peer is established."""
+    """Answer to `show neighbor json`: whether each configured peer is established.
+
+    `loaded` are fingerprints of configurations: that of the file in force, for a moment the last one too.
+    """
 
     established: Mapping[Address, bool]
+    loaded: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +159,10 @@ class Decoder:
 
 def _message(value: Any) -> Message | None:
     if isinstance(value, list):
+        known = [(_address(entry["peer"]["address"]), entry) for entry in value if entry.get("peer")]
         return Neighbors(
-            {
-                _address(entry["peer"]["address"]): entry["state"] == "up"
-                for entry in value
-                if entry.get("peer")
-            }
+            {address: entry["state"] == "up" for address, entry in known if address != MARKER},
+            frozenset(str(entry["local"]["id"]) for address, entry in known if address == MARKER),
         )
     if "type" not in value:
         if "route" in value:
