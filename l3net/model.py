@@ -212,6 +212,14 @@ class ImportPolicy:
     node_subnets: bool = False
 
 
+class Topology(enum.Enum):
+    """How the nodes learn of one another's blocks over iBGP."""
+
+    MESH = "Mesh"  # every node with every other
+    REFLECTORS = "RouteReflectors"  # every node with the route reflectors (RFC 4456)
+    AUTO = "Auto"  # a mesh that becomes reflectors as the cluster grows
+
+
 @dataclass(frozen=True, slots=True)
 class BgpConfiguration:
     """The cluster-wide BGPConfiguration (the object named `default`). Times are in seconds."""
@@ -224,6 +232,10 @@ class BgpConfiguration:
     advertise: AdvertisePolicy = AdvertisePolicy()
     imports: ImportPolicy = ImportPolicy()
     service_cidrs: tuple[Prefix, ...] = ()
+    topology: Topology = Topology.MESH
+    cluster_id: IPv4Address = IPv4Address("10.0.0.1")  # of the route reflectors, all of them one cluster
+    reflector_selector: Selector | None = None  # None: chosen by themselves
+    reflectors_from: int = 100  # nodes at which `AUTO` takes to reflectors
     transit: bool = False  # re-advertise learned routes: for routers, never for nodes
     bfd: BfdSettings | None = None  # of the sessions of the mesh
 

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from l3net.agent.bfd import Liveness
 from l3net.agent.declared import take
 from l3net.agent.kernel import KernelSide, RouteKey
+from l3net.agent.parting import Parting
 from l3net.agent.servicing import Servicing
 from l3net.agent.speaking import Speaking
-from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out, own_blocks
+from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out, own_blocks, passes_on
 from l3net.bgp.loc_rib import Candidate, LocRib
 from l3net.bgp.multipath import weighted
 from l3net.bgp.path import Path as BgpPath
@@ -87,6 +88,8 @@ class Agent:
         self._cni = CniServer(settings.run_dir / CNI_SOCKET, settings.state_dir)
         self._network: NodeNetwork | None = None
         self._was_declared: bool | None = None
+        self._parting = Parting()
+        self._wanted_peers: frozenset[Address] = frozenset()
         self.state = ClusterState()
         self.in_sync = False
         self.passes = 0
@@ -241,7 +244,7 @@ class Agent:
             touched |= self._decide_sessions()
         await self._dataplane(dirty, settled)
         await self._routes(dirty, touched)
-        if Dirty.STATE in dirty or (touched and self.state.configuration.transit):
+        if Dirty.STATE in dirty or (touched and self._passes_on()):
             self._announce()
         else:
             self._announce_changes(settled)
@@ -271,7 +274,7 @@ class Agent:
         return judge_import(self._protected, self.state.filters, session, path)
 
     def _decide_sessions(self) -> set[Prefix]:
-        self._sessions = self.sessions_of(self.state)
+        self._sessions = self._with_parting(self.sessions_of(self.state))
         underlay = self._underlay
         self._protected = Protected.of(
             self.state, self._me, underlay.connected(BRIDGE), underlay.own_addresses()
@@ -283,6 +286,31 @@ class Agent:
             return set()
         self._judged_by = judged_by
         return self.rib.rejudge(self._judge)
+
+    def _with_parting(self, found: Sessions) -> Sessions:
+        """Sessions of an older topology stay until the new ones have taken over."""
+        now = asyncio.get_running_loop().time()
+        waiting = self._parting.pending
+        nodes = frozenset(self.state.nodes)
+        held = self._parting.merge(found.by_address, self._sessions.by_address, nodes, now)
+        if self._parting.pending and not waiting:
+            log.info("a new topology: %d old sessions stay for now", len(held) - len(found.by_address))
+            asyncio.get_running_loop().call_later(1.0, self._check_parting)
+        until = self._parting.reflected_until()
+        if until is not None:
+            asyncio.get_running_loop().call_later(max(0.1, until - now + 0.1), self.mark, Dirty.STATE)
+        self._wanted_peers = frozenset(found.by_address)
+        return Sessions(held, found.refusals)
+
+    def _passes_on(self) -> bool:
+        return passes_on(self.state, self._sessions.by_address.values())
+
+    def _check_parting(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._parting.finished(self.speaking.heard_all(self._wanted_peers), now):
+            self.mark(Dirty.STATE)
+        elif self._parting.pending:
+            asyncio.get_running_loop().call_later(1.0, self._check_parting)
 
     # --- kernel ------------------------------------------------------------------------------------------
 
@@ -376,12 +404,12 @@ class Agent:
 
     def _announce(self) -> None:
         prefixes = self.services.book.announced
-        passed_on: dict[Prefix, BgpPath] = {}
-        if self.state.configuration.transit:
+        passed_on: dict[Prefix, Candidate] = {}
+        if self._passes_on():
             for prefix in self.rib.prefixes():
                 best = self._best(prefix)
                 if best:
-                    passed_on[prefix] = best[0].path
+                    passed_on[prefix] = best[0]
         for address, session in self._sessions.by_address.items():
             wanted: AdjRibOut = desired_adj_rib_out(self.state, self._me, session, prefixes, passed_on)
             self.speaking.want(address, wanted)
@@ -391,7 +419,7 @@ class Agent:
         changed = settled.announce | settled.withdraw
         if not changed:
             return
-        if self.state.configuration.transit:  # another's path may take the place of ours
+        if self._passes_on():  # another's path may take the place of ours
             self._announce()
             return
         for address, session in self._sessions.by_address.items():

@@ -56,6 +56,7 @@ class PeerState:
     opened: Opened | None = None
     notified: bool = False  # a NOTIFICATION ended the session: its routes are not kept (RFC 4724 section 4)
     awaiting: set[Family] = field(default_factory=set)  # End-of-RIB or refresh not heard yet
+    demarcated: set[Family] = field(default_factory=set)  # a refresh has begun, and its end will be said
     over_limit: set[Family] = field(default_factory=set)  # has announced more than max_prefixes
     last_update: float = 0.0
     flaps: int = 0

@@ -44,8 +44,9 @@ log = logging.getLogger("l3net.bgp")
 
 #: FRR 8.4 may send End-of-RIB about a second before its routes (coalesce-time): sweep later than that.
 SWEEP_DELAY = 5.0
-#: A refresh without demarcation (RFC 7313) is over when the peer has been quiet this long.
-REFRESH_QUIET = 2.0
+#: A refresh that the peer does not demarcate (RFC 7313) is over when it has been quiet this long. It costs
+#: nothing to wait: until then routes that nobody has spoken of yet simply stay.
+REFRESH_QUIET = 15.0
 #: Sessions are asked for again: ExaBGP says `down` in the first second of an established one.
 ASK_EVERY = 10.0
 ASK_AGAIN = 1.5
@@ -224,6 +225,11 @@ class Speaking:
             tear_down()
         self._later(CLOSE_LIMIT, give_up)
 
+    def heard_all(self, addresses: Iterable[Address]) -> bool:
+        """Whether these peers are established and have said all they have."""
+        peers = [self.peers.get(address) for address in addresses]
+        return all(peer is not None and peer.established and not peer.awaiting for peer in peers)
+
     async def run(self) -> None:
         """Runs until cancelled."""
         await asyncio.gather(self._link.run(), self._keep_configured(), self._keep_asking())
@@ -398,6 +404,8 @@ class Speaking:
                 return self._learn(message)
             case EndOfRib(peer=address, family=family):
                 self._heard_all(address, family, SWEEP_DELAY)
+            case Refresh(peer=address, family=family, subtype="begin") if address in self.peers:
+                self.peers[address].demarcated.add(family)
             case Refresh(peer=address, family=family, subtype="end"):
                 self._heard_all(address, family, 0.0)
             case _:
@@ -484,9 +492,11 @@ class Speaking:
         self.on_established(address, fresh)
         peer.epoch += 1
         peer.awaiting = set(peer.session.families)
+        peer.demarcated.clear()
         peer.last_update = peer.since
         self._announcer.up(address, fresh=fresh)
-        self._announcer.want(address, self._wants.get(address, {}))
+        if address in self._wants:
+            self._announcer.want(address, self._wants[address])
         if fresh:
             self._expire_stale(address, max(peer.restart_time, int(SWEEP_DELAY) + 1))
 
@@ -529,7 +539,7 @@ class Speaking:
 
     def _check_quiet(self, address: Address, family: Family) -> None:
         peer = self.peers.get(address)
-        if peer is None or family not in peer.awaiting:
+        if peer is None or family not in peer.awaiting or family in peer.demarcated:
             return
         quiet = asyncio.get_running_loop().time() - peer.last_update
         if quiet >= REFRESH_QUIET:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from l3net.bgp.loc_rib import Candidate
 from l3net.bgp.path import Attributes, Path
 from l3net.bgp.policy import NO_ADVERTISE, NO_EXPORT, contains, run_filters
-from l3net.bgp.sessions import Session, family_of
+from l3net.bgp.sessions import Session, family_of, router_id
 from l3net.bgp.verdict import Verdict
 from l3net.model import Address, ClusterState, IpPool, NextHopMode, Prefix
 
@@ -32,13 +33,13 @@ def desired_adj_rib_out(
     me: str,
     session: Session,
     service_prefixes: Iterable[Prefix],
-    learned: Mapping[Prefix, Path] | None = None,
+    learned: Mapping[Prefix, Candidate] | None = None,
 ) -> AdjRibOut:
     """The paths for one peer, after export filters.
 
     The mesh hears blocks and networks; service addresses go to explicit peers only, since every node serves
-    them itself. `learned` are best paths to pass on, on a router with `transit: true` alone: a node never
-    re-announces what it learned (projectcalico/calico#3810).
+    them itself. `learned` are the best paths, for a router with `transit: true` and for a node that reflects;
+    any other node never passes on what it learned (projectcalico/calico#3810).
     """
     configuration = state.configuration
     attributes = Attributes(communities=configuration.advertise.communities)
@@ -51,13 +52,51 @@ def desired_adj_rib_out(
         if hop is not None and family_of(prefix.network_address) in session.families:
             _export(state, session, Path(prefix, hop, attributes), wanted)
     if configuration.transit and learned:
-        for prefix, path in learned.items():
-            if prefix in wanted or session.peer_as in path.attributes.as_path:
+        for prefix, best in learned.items():
+            if prefix in wanted or session.peer_as in best.path.attributes.as_path:
                 continue
-            passed_on = _transit(session, path)
+            passed_on = _transit(session, best.path)
             if passed_on is not None:
                 _export(state, session, passed_on, wanted)
+    if session.mesh and session.cluster_id is not None and learned:
+        for prefix, best in learned.items():
+            reflected = reflect(state, session, best)
+            if reflected is not None and prefix not in wanted:
+                _export(state, session, reflected, wanted)
     return wanted
+
+
+def passes_on(state: ClusterState, sessions: Iterable[Session]) -> bool:
+    """Whether this node announces what it learned: a router, or a route reflector."""
+    return state.configuration.transit or any(session.cluster_id is not None for session in sessions)
+
+
+def reflect(state: ClusterState, session: Session, best: Candidate) -> Path | None:
+    """A path learned inside the AS as a route reflector passes it on (RFC 4456 sections 6 and 8).
+
+    From a client to every other peer, from a non-client to clients; the next hop stays, the originator and
+    our cluster are put down.
+    """
+    source, attributes = best.session, best.path.attributes
+    if not source.mesh or source.peer_address == session.peer_address or session.cluster_id is None:
+        return None
+    if source.name == session.name or not (source.client or session.client):
+        return None
+    if family_of(best.path.prefix.network_address) not in session.families:
+        return None
+    originator = attributes.originator
+    if originator is None:
+        node = state.nodes.get(source.name.removeprefix("mesh:"))
+        if node is None:
+            return None
+        originator = router_id(node)
+    return replace(
+        best.path,
+        path_id="",
+        attributes=replace(
+            attributes, originator=originator, clusters=(session.cluster_id, *attributes.clusters)
+        ),
+    )
 
 
 def _transit(session: Session, path: Path) -> Path | None:

@@ -28,7 +28,7 @@ _Line: TypeAlias = tuple[str, Address, tuple[Prefix, ...]]
 @dataclass(slots=True)
 class _Peer:
     session: Session
-    wanted: Mapping[Prefix, Path] = field(default_factory=dict)
+    wanted: Mapping[Prefix, Path] | None = None  # None: not decided yet; nothing is said nor withdrawn
     said: dict[Prefix, Path | None] = field(default_factory=dict)  # None: ExaBGP holds it, attributes unknown
     to_withdraw: dict[Prefix, None] = field(default_factory=dict)
     to_announce: dict[Prefix, Path] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Announcer:
     def amend(self, address: Address, prefixes: Iterable[Prefix]) -> None:
         """What was given to `want` has changed in place, at these prefixes: the work of `want` for them."""
         peer = self._peers.get(address)
-        if peer is None or not peer.established:
+        if peer is None or not peer.established or peer.wanted is None:
             return
         for prefix in prefixes:
             peer.to_withdraw.pop(prefix, None)
@@ -169,6 +169,8 @@ class Announcer:
         return lines
 
     def _compare(self, peer: _Peer) -> None:
+        if peer.wanted is None:
+            return
         peer.to_withdraw = {prefix: None for prefix in peer.said if prefix not in peer.wanted}
         peer.to_announce = {
             prefix: path
@@ -186,7 +188,7 @@ class Announcer:
         if waiting:
             return _announce(min(waiting, key=lambda peer: len(peer.to_announce)))
         for peer in ready:
-            if peer.end_of_rib:
+            if peer.end_of_rib and peer.wanted is not None:
                 address = peer.session.peer_address
                 return end_of_rib(address, peer.end_of_rib.pop()), address, ()
         return None

@@ -48,6 +48,10 @@ def announce(session: Session, next_hop: Address, attributes: Attributes, prefix
         words.append(f"local-preference {attributes.local_preference}")
     if attributes.med is not None:
         words.append(f"med {attributes.med}")
+    if attributes.originator is not None and not session.external:
+        words.append(f"originator-id {attributes.originator}")
+    if attributes.clusters and not session.external:
+        words.append(f"cluster-list [ {' '.join(map(str, attributes.clusters))} ]")
     ordered = sorted(attributes.communities, key=community_order)
     standard = [str(community) for community in ordered if len(community.parts) == 2]
     large = [str(community) for community in ordered if len(community.parts) == 3]

@@ -178,8 +178,12 @@ def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | No
         or any(hop in block for block in protected.own_blocks)  # a pod is no router
     ):
         return Verdict.NEXT_HOP_INVALID
-    if session.mesh:  # a node speaks for its own blocks and for nothing else
-        known = protected.mesh_prefixes.get(session.peer_address, frozenset())
+    if session.mesh:
+        # A node speaks for its own blocks, a route reflector also for others' with their own next hop.
+        if path.attributes.originator == session.router_id or session.cluster_id in path.attributes.clusters:
+            return Verdict.REFLECTION_LOOP
+        speaker = hop if session.reflector else session.peer_address
+        known = protected.mesh_prefixes.get(speaker, frozenset())
         return None if prefix in known and prefix not in protected.own_blocks else Verdict.NOT_OF_NODE
     if prefix.prefixlen == 0:
         return None if protected.policy.default_route else Verdict.DEFAULT_ROUTE

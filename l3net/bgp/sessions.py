@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
+from l3net.bgp.topology import reflectors, wanted_mesh_peers
 from l3net.model import (
     DEFAULT_MAX_PREFIXES,
     Address,
@@ -51,6 +52,9 @@ class Session:
     third_party_next_hops: bool = False
     allow_blackhole: bool = False
     add_path: bool = False
+    client: bool = False  # we reflect for this peer (RFC 4456)
+    reflector: bool = False  # this peer may speak for other nodes
+    cluster_id: IPv4Address | None = None  # ours, on a node that reflects
     bfd: BfdSettings | None = None
     bfd_secret: bytes | None = field(default=None, repr=False)
 
@@ -139,18 +143,17 @@ def sessions(state: ClusterState, me: str, source: SourceLookup, gateways: Gatew
                 )
             else:
                 found[address] = result
-    if state.configuration.mesh:
-        for other in sorted(state.nodes.values(), key=lambda other: other.name):
-            if other.name == me:
-                continue
-            for address in _one_of_each_family(other.addresses):
-                if address in found:
-                    continue  # an explicit peer beats the mesh
-                session = _mesh(state, node, other, address, source)
-                if isinstance(session, Refusal):
-                    refusals.append(session)
-                else:
-                    found[address] = session
+    chosen = reflectors(state)
+    for other_name in wanted_mesh_peers(state, me):
+        other = state.nodes[other_name]
+        for address in _one_of_each_family(other.addresses):
+            if address in found:
+                continue  # an explicit peer beats the mesh
+            session = _mesh(state, node, other, address, source, chosen)
+            if isinstance(session, Refusal):
+                refusals.append(session)
+            else:
+                found[address] = session
     return Sessions(found, tuple(refusals))
 
 
@@ -260,7 +263,12 @@ def _explicit(
 
 
 def _mesh(
-    state: ClusterState, node: Node, other: Node, address: Address, source: SourceLookup
+    state: ClusterState,
+    node: Node,
+    other: Node,
+    address: Address,
+    source: SourceLookup,
+    chosen: frozenset[str],
 ) -> Session | Refusal:
     name = f"mesh:{other.name}"
     local = next((mine for mine in node.addresses if mine.version == address.version), None)
@@ -286,6 +294,9 @@ def _mesh(
         passive=passive,
         listen=passive,
         multihop=None if node_as_number(state, other) == node_as_number(state, node) else 64,
+        client=node.name in chosen and other.name not in chosen,
+        reflector=other.name in chosen,
+        cluster_id=configuration.cluster_id if node.name in chosen else None,
         bfd=configuration.bfd,
     )
 

@@ -17,6 +17,7 @@ class Verdict(enum.Enum):
     NOT_OF_NODE = "notOfNode"  # over the mesh a node may announce its own blocks only
     MARTIAN = "martian"  # loopback, link-local, multicast and the like
     OWN_AS = "asPathLoop"  # RFC 4271 section 9.1.2: our AS is in the AS_PATH
+    REFLECTION_LOOP = "reflectionLoop"  # RFC 4456 section 8: our router ID or cluster ID is on the path
     NEXT_HOP_SELF = "nextHopSelf"  # RFC 4271 section 5.1.3
     NEXT_HOP_INVALID = "nextHopInvalid"  # loopback, unspecified or multicast
     NEXT_HOP_UNKNOWN = "nextHopUnknown"  # neither the peer nor a node (BGPPeer.spec.thirdPartyNextHops)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 from l3net.kube.fields import Field
 from l3net.kube.selectors import selector
 from l3net.model import (
@@ -27,6 +29,7 @@ from l3net.model import (
     PoolUse,
     PrefixOperator,
     SecretKey,
+    Topology,
 )
 
 _AS_MAX = 2**32 - 1
@@ -37,7 +40,7 @@ def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
     if name.name != "default":
         raise document["metadata"]["name"].wrong("only the BGPConfiguration named default is read")
     spec = document["spec"]
-    advertise, imports = spec["advertise"], spec["import"]
+    advertise, imports, reflection = spec["advertise"], spec["import"], spec["routeReflector"]
     return BgpConfiguration(
         as_number=spec["asNumber"].integer(1, _AS_MAX, default=64512),
         listen_port=spec["listenPort"].integer(1, 65535, default=179),
@@ -58,9 +61,23 @@ def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
             node_subnets=imports["nodeSubnets"].flag(default=False),
         ),
         service_cidrs=spec["serviceCIDRs"].prefixes(),
+        topology=Topology(spec["topology"].text(default="Mesh")),
+        cluster_id=_cluster_id(reflection["clusterID"]),
+        reflector_selector=selector(reflection["nodeSelector"])
+        if reflection["nodeSelector"].present
+        else None,
+        reflectors_from=reflection["fromNodes"].integer(2, 100_000, default=100),
         transit=spec["transit"].flag(default=False),
         bfd=_bfd(spec["bfd"], enabled=False),
     )
+
+
+def _cluster_id(field: Field) -> IPv4Address:
+    """Four octets written as an IPv4 address (RFC 4456 section 7)."""
+    try:
+        return IPv4Address(field.text(default="10.0.0.1"))
+    except ValueError as err:
+        raise field.wrong(f"{err}; write it as an IPv4 address") from None
 
 
 def _address_kind(field: Field, *, enabled: bool) -> AddressKind:

@@ -82,8 +82,22 @@ def test_a_fresh_session_hears_all_then_end_of_rib() -> None:
     assert announcer.idle
 
 
+def test_before_it_is_decided_what_a_peer_shall_hear_nothing_is_said_and_nothing_withdrawn() -> None:
+    """An agent that has just started finds sessions up and routes announced by the one before it."""
+    announcer = made()
+    announcer.holds(A, [ip_network("10.244.1.0/24")])
+    announcer.up(A, fresh=False)
+    announcer.up(B, fresh=True)
+    assert announcer.next_lines() == []
+    announcer.want(A, {})
+    assert announcer.next_lines() == [
+        "neighbor 10.0.0.1 withdraw attributes next-hop 0.0.0.0 nlri 10.244.1.0/24"
+    ]
+
+
 def test_end_of_rib_follows_also_when_there_is_nothing_to_say() -> None:
     announcer = made()
+    announcer.want(A, {})
     announcer.up(A, fresh=True)
     assert drain(announcer) == ["neighbor 10.0.0.1 announce eor ipv4 unicast"]
 
@@ -200,6 +214,7 @@ def test_in_the_end_the_peer_has_what_is_wanted(history: list[tuple[str, object]
             for line in announcer.next_lines():
                 peer.take([line])
                 announcer.answered()
+    announcer.want(A, want)
     announcer.up(A, fresh=True)
     peer.take(drain(announcer))
     assert peer.held.get("10.0.0.1", set()) == {str(prefix) for prefix in want}

@@ -38,6 +38,9 @@ OTHER: dict[str, object] = {
     "third_party_next_hops": True,
     "allow_blackhole": True,
     "add_path": True,
+    "client": True,
+    "reflector": True,
+    "cluster_id": ip_address("10.0.0.1"),
     "bfd": BfdSettings(),
     "bfd_secret": b"p",
 }
