@@ -98,7 +98,7 @@ class KubeApi:
             text = str(err).strip().partition("\n")[0]
             raise ConfigError(f"{where}: {text}; name another with --kubeconfig FILE") from None
         except Exception as err:
-            # What is no kubeconfig at all fails anywhere in the loader; its words may hold the file's secrets.
+            # What is no kubeconfig at all may fail anywhere in the loader, in words that hold a secret.
             raise ConfigError(
                 f"kubeconfig {self._kubeconfig}: is not one ({type(err).__name__}); "
                 "name another with --kubeconfig FILE"

@@ -25,6 +25,7 @@ VALUES: Mapping[str, Mapping[str, Any]] = {
         "apiServer": {"host": "10.0.0.10", "port": "6443"},
         "agent": {
             "mtu": 9000,
+            "metricsAddress": "[::1]:9618",
             "env": [{"name": "TZ", "value": "UTC"}],
             "affinity": {"nodeAffinity": {}},
             "podAnnotations": {"example.com/a": "yes"},
