@@ -167,7 +167,7 @@ class ClusterWriter(Protocol):
         ...
 
     def post_event(self, kind: Kind, name: ObjectName, reason: str, message: str) -> None:
-        """A Warning Event; the same again is counted on the one there is."""
+        """A Warning Event; the same again moves the time of the one there is."""
         ...
 
 
