@@ -242,12 +242,16 @@ class Agent:
         settled = self.services.settle(self.state)
         if Dirty.STATE in dirty or settled.addresses:
             touched |= self._decide_sessions()
+        if Dirty.STATE not in dirty and settled.withdraw:
+            # The other way round: peers stop sending before this node stops serving.
+            self._announce_changes(settled.withdraw)
+            self.speaking.flush()
         await self._dataplane(dirty, settled)
         await self._routes(dirty, touched)
         if Dirty.STATE in dirty or (touched and self._passes_on()):
             self._announce()
         else:
-            self._announce_changes(settled)
+            self._announce_changes(settled.announce, settled.announce)
             if Dirty.SAID in dirty:
                 self.speaking.compare()
         self.speaking.flush()
@@ -414,16 +418,15 @@ class Agent:
             wanted: AdjRibOut = desired_adj_rib_out(self.state, self._me, session, prefixes, passed_on)
             self.speaking.want(address, wanted)
 
-    def _announce_changes(self, settled: Settled) -> None:
+    def _announce_changes(self, changed: frozenset[Prefix], wanted: frozenset[Prefix] = frozenset()) -> None:
         """Services alone have changed: of each peer's Adj-RIB-Out, only their prefixes."""
-        changed = settled.announce | settled.withdraw
         if not changed:
             return
         if self._passes_on():  # another's path may take the place of ours
             self._announce()
             return
         for address, session in self._sessions.by_address.items():
-            paths = desired_adj_rib_out(self.state, self._me, session, settled.announce)
+            paths = desired_adj_rib_out(self.state, self._me, session, wanted)
             self.speaking.amend(address, changed, paths)
 
     def blocks_announced(self) -> tuple[Prefix, ...]:
