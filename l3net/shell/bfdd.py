@@ -52,7 +52,7 @@ REAL_TIME_PRIORITY = 20
 #: mlockall(2): what is mapped now and later, each page once it is touched.
 MLOCK_FLAGS = 1 | 2 | 4
 #: Datagrams of one socket handled before the timers are looked at again.
-AT_ONCE = 64
+AT_ONCE = 1024
 #: Events an agent may leave unread, in bytes, before it is dropped; it comes back and is told everything.
 CLIENT_BACKLOG = 4 << 20
 LONGEST_WAIT = 1.0
@@ -281,17 +281,16 @@ class BfdProcess:
         due = self._heap[0][0] if self._heap else None
         now = time.monotonic()
         wait = LONGEST_WAIT if due is None else min(LONGEST_WAIT, max(0.0, due - now))
-        try:
-            ready = self._epoll.poll(wait)
-        except InterruptedError:
-            return
+        self._epoll.poll(wait)
+        # What came before `now` is handled before what is due then, however long this process was held up.
+        now = time.monotonic()
+        ready = self._epoll.poll(0)
         for descriptor, _ in ready:
             listener = self._listeners.get(descriptor)
             if listener is not None:
-                now = time.monotonic()
                 for datagram in receive(listener[0], AT_ONCE):
-                    self._received(datagram, listener[1], now)
-        self._expire(time.monotonic())
+                    self._received(datagram, listener[1], time.monotonic())
+        self._expire(now)
         for descriptor, event in ready:
             if self._control is not None and descriptor == self._control.fileno():
                 self._accept()
