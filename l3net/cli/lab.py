@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -257,9 +259,17 @@ def demo(topology: Path | None, name: str, router_kind: str | None, keep: bool) 
         raise SystemExit(1)
 
 
+def _program() -> str:
+    """This command as it can be typed here: by its name if that is on the path."""
+    if shutil.which("l3net"):
+        return "l3net"
+    program = Path(sys.argv[0]).resolve()
+    return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else str(program)
+
+
 def _what_to_try(there: Lab, name: str) -> str:
     """Commands worth typing into a lab that stays up."""
-    command, option = "l3net lab", _option(name)
+    command, option = f"{_program()} lab", _option(name)
     topology = there.topology
     lines = ["The lab is up. Try:", f"  {command} status{option}"]
     commands = {RouterKind.FRR: "vtysh -c 'show bgp ipv4'", RouterKind.BIRD: "birdc show route",

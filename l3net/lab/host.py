@@ -23,8 +23,10 @@ from l3net.lab.errors import LabError
 MARK = "L3NET_LAB"
 HOST_MARK = "L3NET_LAB_HOST"
 
-#: PATH of commands inside a host: where Debian keeps daemons is not on every user's path.
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/frr"
+#: PATH of commands inside a host: the l3net that runs the lab, and where Debian keeps daemons.
+_PATH = (
+    f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/frr"
+)
 
 # PID 1 of a host. Its mounts are private; /run, /var/lib/l3net and /var/tmp are fresh, and the lab's own
 # directory stays visible under its usual name. It says `ready`, then reaps whatever is orphaned until killed.
