@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 from deploy_chart import CHART, DEPLOY, ROOT, VALUES, containers, documents, find, workloads
-from gotemplate import TemplateError, Templates, render_chart
+from gotemplate import TemplateError, Templates, _merged, render_chart
 from packaging.requirements import Requirement
 
 from l3net.cli.main import cli
@@ -62,8 +63,6 @@ def test_gos_own_engine_renders_the_same(tmp_path: Path) -> None:
         for key, value in yaml.safe_load((CHART / "Chart.yaml").read_text()).items()
     }
     for values in VALUES.values():
-        from gotemplate import _merged
-
         root = {
             "Values": _merged(yaml.safe_load((CHART / "values.yaml").read_text()), values),
             "Chart": about,
@@ -283,3 +282,44 @@ def test_dockerfile_installs_by_hash_and_copies_what_exists() -> None:
             for source in line.split()[1:-1]:
                 assert (ROOT / source).exists(), source
                 assert f"!{source}" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+# --- values ----------------------------------------------------------------------------------------------
+
+
+def checked(values: dict[str, Any]) -> None:
+    """As helm does: the merged values against values.schema.json."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    jsonschema.Draft7Validator(schema).validate(_merged(defaults, values))
+
+
+@every_values
+def test_values_fit_their_schema(values: dict[str, Any]) -> None:
+    checked(values)
+
+
+def test_every_default_has_a_schema_and_the_other_way_round() -> None:
+    def compare(schema: dict[str, Any], value: object, path: str) -> None:
+        if "properties" in schema and isinstance(value, dict):
+            optional = {"global"} if not path else set()
+            assert schema["properties"].keys() - optional == value.keys() or not value, path
+            for key in value:
+                compare(schema["properties"][key], value[key], f"{path}.{key}")
+
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    compare(schema, yaml.safe_load((CHART / "values.yaml").read_text()), "")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"contoller": {"enabled": False}},
+        {"agent": {"tolerationz": []}},
+        {"controller": {"loadBalancers": "some"}},
+        {"image": {"digest": "latest"}},
+    ],
+)
+def test_wrong_values_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        checked(values)
