@@ -49,7 +49,7 @@ class Field:
         """The named field of an object; an absent object has no fields."""
         if self.value is None:
             return Field(self._below(key), None)
-        if not isinstance(self.value, Mapping):
+        if type(self.value) is not dict and not isinstance(self.value, Mapping):  # the former is the fast way
             raise self.wrong(f"must be an object, not {type_name(self.value)}")
         return Field(self._below(key), self.value.get(key))
 

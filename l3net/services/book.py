@@ -7,10 +7,10 @@ and those that claim its addresses; this node or the policy make all.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import TypeAlias
 
 from l3net.model import (
@@ -67,6 +67,7 @@ class ServiceBook:
         self._claims: dict[ObjectName, dict[ServerKey, VirtualServer]] = {}
         self._claimants: dict[ServerKey, set[ObjectName]] = {}
         self._wanted: Counter[Address] = Counter()
+        self._announced: dict[Address, Prefix] = {}
         self._touched_prefixes: dict[Address, bool] = {}  # address: whether it was announced before
         self._touched_servers: dict[ServerKey, VirtualServer | None] = {}
         self._addresses_changed = False
@@ -149,8 +150,11 @@ class ServiceBook:
         announce, withdraw = set[Prefix](), set[Prefix]()
         for address, before in self._touched_prefixes.items():
             now = address in self._wanted
-            if now is not before:
-                (announce if now else withdraw).add(host_prefix(address))
+            if now and not before:
+                self._announced[address] = host_prefix(address)
+                announce.add(self._announced[address])
+            elif before and not now:
+                withdraw.add(self._announced.pop(address))
         changed: dict[ServerKey, tuple[VirtualServer | None, VirtualServer | None]] = {}
         for key, was in self._touched_servers.items():
             now_server = self.servers.get(key)
@@ -210,8 +214,8 @@ class ServiceBook:
 
     @property
     def announced(self) -> frozenset[Prefix]:
-        """The host prefixes to announce."""
-        return frozenset(host_prefix(address) for address in self._wanted)
+        """The host prefixes to announce, as settled last."""
+        return frozenset(self._announced.values())
 
     @property
     def addresses(self) -> frozenset[Address]:
@@ -231,4 +235,6 @@ def _addresses(service: Service | None) -> set[Address]:
 
 
 def host_prefix(address: Address) -> Prefix:
-    return ipaddress.ip_network(address)
+    if isinstance(address, IPv4Address):
+        return IPv4Network(address)
+    return IPv6Network(address)

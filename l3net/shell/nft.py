@@ -20,6 +20,8 @@ from l3net.naming import NFT_TABLE
 #: Seconds after which nft is given up; ten thousand services take a few.
 _PATIENCE: Final = 120.0
 _TRIES: Final = 3
+#: Characters of a rule set that takes seconds to list.
+_LARGE: Final = 512 * 1024
 #: Seconds without a change after which an amended table is listed, to know it again.
 _QUIET: Final = 60.0
 _MESSAGE = re.compile(r"Error: (.*)")
@@ -76,7 +78,8 @@ class NftTable:
         for _ in range(_TRIES):
             before = generation()
             self._run(ruleset)
-            self._applied = self._listing()
+            self._amended = time.monotonic()
+            self._applied = self._listing() if len(ruleset) < _LARGE else None  # later, when all is quiet
             self._generation = generation()
             if self._generation == before + 1:
                 return
