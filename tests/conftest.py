@@ -15,6 +15,8 @@ for room in Path(__file__).parent.iterdir():
     if room.is_dir() and not room.name.startswith("__"):
         sys.path.insert(0, str(room))
 
+from node_rig import Rig  # noqa: E402 - found by the path above
+
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
@@ -39,3 +41,16 @@ def own_netns() -> Iterator[Callable[[str], str]]:
         if _libc.setns(home, _CLONE_NEWNET) != 0:
             os._exit(70)  # a test process that cannot leave its namespace must not go on
         os.close(home)
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    """A node and a router on one link, each a host of its own, nothing started yet."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    made = Rig()
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
