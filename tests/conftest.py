@@ -17,7 +17,6 @@ for room in Path(__file__).parent.iterdir():
 
 from node_rig import Rig  # noqa: E402 - found by the path above
 
-
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 
