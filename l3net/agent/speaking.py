@@ -472,7 +472,9 @@ class Speaking:
                     if not peer.closing:  # the failure came before we knew of the session
                         self._close(peer)
                 elif established and peer is not None and not peer.established and not peer.closing:
-                    # Established before we came: what it announced has to be asked for again (RFC 2918).
+                    # Established before we came: what it announced is asked for again (RFC 2918),
+                    # and what it offered is known from here alone.
+                    peer.opened = answer.opened.get(address, peer.opened)
                     self._up(address, fresh=False)
                     self._rib.mark_stale(address)
                     for family in peer.session.families:

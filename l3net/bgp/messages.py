@@ -9,7 +9,7 @@ import json
 import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any, TypeAlias
@@ -22,6 +22,8 @@ from l3net.model import Address, Community, Family, Prefix
 LINK_BANDWIDTH = 0x04
 #: What ExaBGP shows for the next hop of an UPDATE that has none.
 NO_NEXT_HOP = "no-nexthop"
+#: ExaBGP tells later whether a peer offered graceful restart, not for how many seconds: what most offer.
+UNKNOWN_RESTART_TIME = 120
 #: A line longer than this is no message of ExaBGP's (an UPDATE of 64 KiB is some 600 KiB of JSON).
 LONGEST_LINE = 8 << 20
 
@@ -95,11 +97,13 @@ class Notified:
 class Neighbors:
     """Answer to `show neighbor json`: whether each configured peer is established.
 
+    `opened` is what is known of the OPEN of those that are, for an agent that came later than it.
     `loaded` are fingerprints of configurations: that of the file in force, for a moment the last one too.
     """
 
     established: Mapping[Address, bool]
     loaded: frozenset[str] = frozenset()
+    opened: Mapping[Address, Opened] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +167,7 @@ def _message(value: Any) -> Message | None:
         return Neighbors(
             {address: entry["state"] == "up" for address, entry in known if address != MARKER},
             frozenset(str(entry["local"]["id"]) for address, entry in known if address == MARKER),
+            {address: _opened(address, entry["peer"]) for address, entry in known if entry["state"] == "up"},
         )
     if "type" not in value:
         if "route" in value:
@@ -194,6 +199,11 @@ def _message(value: Any) -> Message | None:
             return Refresh(peer, family, str(refresh["subtype"])) if family else None
         case _:
             return None
+
+
+def _opened(address: Address, peer: Mapping[str, Any]) -> Opened:
+    restart = UNKNOWN_RESTART_TIME if peer.get("capabilities", {}).get("graceful-restart") else None
+    return Opened(address, int(peer.get("hold") or 0), str(peer.get("id", "")), restart)
 
 
 def _open(peer: Address, message: Mapping[str, Any]) -> Opened:

@@ -10,6 +10,7 @@ from bgp_facts import community
 from hypothesis import given
 from hypothesis import strategies as st
 
+from l3net.bgp.exabgp_config import MARKER
 from l3net.bgp.messages import (
     Announced,
     Decoder,
@@ -158,12 +159,16 @@ def test_open_tells_of_graceful_restart_with_the_flags_unswapped() -> None:
 
 def test_questions() -> None:
     decoder = Decoder()
+    offered = {"address": "10.90.0.2", "id": "10.90.0.9", "hold": 9}
     neighbors = [
-        {"state": "up", "peer": {"address": "10.90.0.2"}},
+        {"state": "up", "peer": {**offered, "capabilities": {"graceful-restart": True}}},
         {"state": "down", "peer": {"address": "fd90::2"}},
+        {"state": "down", "peer": {"address": str(MARKER)}, "local": {"id": "1.2.3.4"}},
     ]
     assert decoder.decode(json.dumps(neighbors).encode()) == Neighbors(
-        {PEER: True, ip_address("fd90::2"): False}
+        {PEER: True, ip_address("fd90::2"): False},
+        frozenset({"1.2.3.4"}),
+        {PEER: Opened(PEER, 9, "10.90.0.9", graceful_restart=120)},
     )
     line = {
         "peer": {"address": "10.90.0.2"},
