@@ -1,0 +1,433 @@
+"""FRR, BIRD and GoBGP as the far side of sessions: configured from one description, read in one shape."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from l3net.lab import gobgp_fib
+from l3net.lab.host import Host, python
+
+ROUTER_ID = "10.90.0.2"
+
+
+@dataclass(frozen=True, slots=True)
+class FarSession:
+    """One session as the far side has it: `local` is the far side's address, `remote` the node's."""
+
+    local: str
+    remote: str
+    local_as: int = 65002
+    remote_as: int = 65001
+    versions: tuple[int, ...] = ()  # IP versions carried; empty: that of the addresses
+    password: str = ""
+    gtsm: bool = False
+    dials: bool = True
+    remote_port: int = 179
+    multihop: int | None = None
+    restart_time: int = 120  # graceful restart, in seconds; 0 for none
+
+    @property
+    def version(self) -> int:
+        return 6 if ":" in self.remote else 4
+
+    @property
+    def carried(self) -> tuple[int, ...]:
+        return self.versions or (self.version,)
+
+
+@dataclass(frozen=True, slots=True)
+class Originated:
+    """A prefix the far side announces. `next_hop` is for a family that is not the session's own."""
+
+    prefix: str
+    community: str = ""
+    next_hop: str = ""
+
+    @property
+    def version(self) -> int:
+        return 6 if ":" in self.prefix else 4
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A path as it stands in the far side's RIB."""
+
+    next_hop: str
+    as_path: tuple[int, ...]
+    communities: frozenset[str]
+    med: int | None
+    local_preference: int | None
+
+
+@dataclass(slots=True)
+class FarSide:
+    """What all three share: the host, the network namespace in it, the daemons started."""
+
+    host: Host
+    pod: str | None = None
+    daemons: list[str] = field(default_factory=list)
+
+    def spawn(self, name: str, argv: list[str]) -> None:
+        self.host.spawn(name, argv, pod=self.pod)
+        self.daemons.append(name)
+
+    def run(self, argv: list[str], *, check: bool = True) -> str:
+        return self.host.run(argv, pod=self.pod, check=check).stdout
+
+    def kill(self) -> None:
+        """As a crash: nothing is said to the peer but what its kernel says."""
+        for name in self.daemons:
+            self.host.kill(name, signal.SIGKILL)
+        for name in self.daemons:
+            self.wait(lambda name=name: not self.host.alive(name), f"{name} to die")  # type: ignore[misc]
+        self.daemons.clear()
+
+    def write(self, name: str, text: str) -> str:
+        path = self.host.directory / name
+        path.write_text(text)
+        path.chmod(0o644)
+        return str(path)
+
+    def wait(self, condition: Callable[[], object], what: str, seconds: float = 15) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                logs = "\n".join(f"{name}:\n{self.host.log_tail(name)}" for name in self.daemons)
+                raise AssertionError(f"waited {seconds:g} s in vain for {what}\n{logs}")
+            time.sleep(0.02)
+
+    def path(self, inside: str) -> Path:
+        """A path of the host's as this process sees it."""
+        return Path(f"/proc/{self.host.pid}/root{inside}")
+
+
+class Router(Protocol):
+    """What the tests do with a far side."""
+
+    kind: str
+
+    def start(
+        self,
+        sessions: Iterable[FarSession],
+        originated: Iterable[Originated],
+        *,
+        port: int = 179,
+        again: bool = False,
+    ) -> None:
+        """Run it. `again`: after a crash, with the restart bit set in its OPEN (RFC 4724 section 3)."""
+
+    def seen(self, prefix: str) -> Seen | None:
+        """The node's path to a prefix, as received."""
+
+    def stale(self, prefix: str) -> bool:
+        """Whether the path is one kept for a node that restarts."""
+
+    def notify(self, remote: str) -> None:
+        """Reset the session with a NOTIFICATION (Cease)."""
+
+    def kill(self) -> None: ...
+
+
+class Frr(FarSide):
+    kind = "frr"
+
+    def start(
+        self,
+        sessions: Iterable[FarSession],
+        originated: Iterable[Originated],
+        *,
+        port: int = 179,
+        again: bool = False,
+    ) -> None:
+        config = self.write("frr.conf", _frr_config(list(sessions), list(originated)))
+        self.write("vtysh.conf", "")
+        sockets = [self.path(f"/run/frr/{name}") for name in ("zserv.api", "bgpd.vty")]
+        for socket in sockets:
+            socket.unlink(missing_ok=True)
+        self.spawn("zebra", ["zebra", "-A", "127.0.0.1", "-P", "0"])
+        self.wait(sockets[0].exists, "zebra")
+        self.spawn("bgpd", ["bgpd", "-f", config, "-A", "127.0.0.1", "-P", "0", "-p", str(port)])
+        self.wait(sockets[1].exists, "bgpd")
+
+    def _vtysh(self, command: str) -> str:
+        return self.run(["vtysh", "-c", command], check=False)
+
+    def _path(self, prefix: str) -> dict[str, Any] | None:
+        version = 6 if ":" in prefix else 4
+        try:
+            answer = json.loads(self._vtysh(f"show bgp ipv{version} unicast {prefix} json"))
+        except ValueError:
+            return None
+        paths = [path for path in answer.get("paths", ()) if "peer" in path and not path.get("sourced")]
+        return paths[0] if paths else None
+
+    def seen(self, prefix: str) -> Seen | None:
+        path = self._path(prefix)
+        if path is None:
+            return None
+        communities = path.get("community", {}).get("string", "").split()
+        communities += path.get("largeCommunity", {}).get("string", "").split()
+        hops = [hop["ip"] for hop in path["nexthops"] if hop.get("scope") != "link-local"]
+        segments = path.get("aspath", {}).get("string", "")
+        return Seen(
+            hops[0],
+            tuple(int(number) for number in re.findall(r"\d+", segments)),
+            frozenset(communities),
+            path.get("metric", path.get("med")),
+            path.get("locPrf"),
+        )
+
+    def stale(self, prefix: str) -> bool:
+        return bool((self._path(prefix) or {}).get("stale"))
+
+    def notify(self, remote: str) -> None:
+        self.run(["vtysh", "-c", f"clear bgp {remote}"])
+
+
+def _frr_config(sessions: list[FarSession], originated: list[Originated]) -> str:
+    lines = ["hostname far"]
+    tags = sorted({one.community for one in originated if one.community})
+    for number, tag in enumerate(tags):
+        lines += [f"route-map TAG{number} permit 10", f" set community {tag}", "exit"]
+    lines += [
+        f"router bgp {sessions[0].local_as}",
+        f" bgp router-id {ROUTER_ID}",
+        " no bgp ebgp-requires-policy",
+        " no bgp default ipv4-unicast",
+        " no bgp network import-check",
+        " bgp graceful-restart" if sessions[0].restart_time else " bgp graceful-restart-disable",
+    ]
+    for session in sessions:
+        who = f" neighbor {session.remote}"
+        lines += [
+            f"{who} remote-as {session.remote_as}",
+            f"{who} timers 3 9",
+            f"{who} timers connect 1",
+            f"{who} update-source {session.local}",
+        ]
+        if session.password:
+            lines.append(f"{who} password {session.password}")
+        if session.gtsm:
+            lines.append(f"{who} ttl-security hops 1")
+        if session.multihop is not None:
+            lines.append(f"{who} ebgp-multihop {session.multihop}")
+        if not session.dials:
+            lines.append(f"{who} passive")
+        if session.remote_port != 179:
+            lines.append(f"{who} port {session.remote_port}")
+    for version in (4, 6):
+        lines.append(f" address-family ipv{version} unicast")
+        lines += [f"  neighbor {each.remote} activate" for each in sessions if version in each.carried]
+        for one in originated:
+            if one.version == version:
+                tag = f" route-map TAG{tags.index(one.community)}" if one.community else ""
+                lines.append(f"  network {one.prefix}{tag}")
+        lines.append(" exit-address-family")
+    return "\n".join(lines) + "\n"
+
+
+class Bird(FarSide):
+    kind = "bird"
+
+    def start(
+        self,
+        sessions: Iterable[FarSession],
+        originated: Iterable[Originated],
+        *,
+        port: int = 179,
+        again: bool = False,
+    ) -> None:
+        config = self.write("bird.conf", _bird_config(list(sessions), list(originated), port))
+        socket = self.path("/run/bird/bird.ctl")
+        socket.unlink(missing_ok=True)
+        # -R: recover from a graceful restart.
+        self.spawn("bird", ["bird", "-f", "-c", config, *(["-R"] if again else [])])
+        self.wait(socket.exists, "bird")
+
+    def _shown(self, prefix: str) -> str:
+        return self.run(["birdc", f"show route all for {prefix} where source = RTS_BGP"], check=False)
+
+    def seen(self, prefix: str) -> Seen | None:
+        shown = self._shown(prefix)
+        if f"{prefix} " not in shown:
+            return None
+        found = dict(re.findall(r"^\s*BGP\.(\w+): ?(.*)$", shown, re.MULTILINE))
+        communities = re.findall(r"\(([\d, ]+)\)", found.get("community", ""))
+        communities += re.findall(r"\(([\d, ]+)\)", found.get("large_community", ""))
+        return Seen(
+            found["next_hop"].split()[0],
+            tuple(map(int, found.get("as_path", "").split())),
+            frozenset(re.sub(r", ?", ":", each) for each in communities),
+            int(found["med"]) if "med" in found else None,
+            int(found["local_pref"]) if "local_pref" in found else None,
+        )
+
+    def stale(self, prefix: str) -> bool:
+        return bool(re.search(r"\[node\d+ [^]]*\] .*s\b", self._shown(prefix)))
+
+    def notify(self, remote: str) -> None:
+        self.run(["birdc", "restart", '"node*"'])
+
+
+def _bird_config(sessions: list[FarSession], originated: list[Originated], port: int) -> str:
+    parts = [f"log stderr all;\nrouter id {ROUTER_ID};\nprotocol device {{ scan time 5; }}\n"]
+    for version in (4, 6):
+        parts.append(
+            f"protocol kernel kernel{version} {{ learn; "
+            f"ipv{version} {{ import all; export where source = RTS_BGP; }}; }}\n"
+            f"protocol static static{version} {{ ipv{version};\n"
+        )
+        for one in originated:
+            if one.version == version:
+                tag = one.community.replace(":", ",")
+                add = f" {{ bgp_community.add(({tag})); }}" if tag else ""
+                parts.append(f"  route {one.prefix} blackhole{add};\n")
+        parts.append("}\n")
+    for number, session in enumerate(sessions):
+        lines = [
+            f"local {session.local} port {port} as {session.local_as}",
+            f"neighbor {session.remote} port {session.remote_port} as {session.remote_as}",
+            "hold time 9",
+            "connect delay time 1",
+            "connect retry time 1",
+            "error wait time 1, 2",
+            f"multihop {session.multihop}" if session.multihop is not None else "direct",
+        ]
+        if session.password:
+            lines.append(f'password "{session.password}"')
+        if session.gtsm:
+            lines.append("ttl security on")
+        if not session.dials:
+            lines.append("passive on")
+        if session.restart_time:
+            lines += ["graceful restart on", f"graceful restart time {session.restart_time}"]
+        else:
+            lines.append("graceful restart off")
+        lines += [
+            f"ipv{version} {{ import all; export where source = RTS_STATIC; next hop self; }}"
+            for version in session.carried
+        ]
+        body = "".join(f"  {line};\n" for line in lines)
+        parts.append(f"protocol bgp node{number} {{\n{body}}}\n")
+    return "".join(parts)
+
+
+class Gobgp(FarSide):
+    """It keeps no kernel routes; with `fib`, the lab's follower carries its best paths there."""
+
+    kind = "gobgp"
+    fib = False
+
+    def start(
+        self,
+        sessions: Iterable[FarSession],
+        originated: Iterable[Originated],
+        *,
+        port: int = 179,
+        again: bool = False,
+    ) -> None:
+        config = self.write("gobgpd.toml", _gobgp_config(list(sessions), port))
+        restarting = ["-r"] if again else []
+        self.spawn("gobgpd", ["gobgpd", "-f", config, "--api-hosts", "127.0.0.1:50051", *restarting])
+        self.wait(lambda: "router" in self.run(["gobgp", "global"], check=False).lower(), "gobgpd")
+        for one in originated:
+            words = ["gobgp", "global", "rib", "add", one.prefix, "-a", f"ipv{one.version}"]
+            words += ["nexthop", one.next_hop] if one.next_hop else []
+            words += ["community", one.community] if one.community else []
+            self.run(words)
+        if self.fib:
+            self.spawn("gobgp-fib", [*python(), str(Path(gobgp_fib.__file__))])
+
+    def _path(self, prefix: str) -> dict[str, Any] | None:
+        version = 6 if ":" in prefix else 4
+        shown = self.run(["gobgp", "global", "rib", "-a", f"ipv{version}", "-j"], check=False)
+        try:
+            rib = json.loads(shown)
+        except ValueError:  # an empty table is told in words
+            return None
+        paths: list[dict[str, Any]] = rib.get(prefix, [])
+        return paths[0] if paths else None
+
+    def seen(self, prefix: str) -> Seen | None:
+        path = self._path(prefix)
+        if path is None:
+            return None
+        attributes = {attribute["type"]: attribute for attribute in path["attrs"]}
+        segments = attributes.get(2, {}).get("as_paths") or []
+        communities = [
+            f"{each >> 16}:{each & 0xFFFF}" for each in attributes.get(8, {}).get("communities", ())
+        ]
+        communities += [
+            f"{each['ASN']}:{each['LocalData1']}:{each['LocalData2']}"
+            for each in attributes.get(32, {}).get("value", ())
+        ]
+        return Seen(
+            attributes.get(3, {}).get("nexthop") or attributes[14]["nexthop"],
+            tuple(number for segment in segments for number in segment["asns"]),
+            frozenset(communities),
+            attributes.get(4, {}).get("metric"),
+            attributes.get(5, {}).get("value"),
+        )
+
+    def stale(self, prefix: str) -> bool:
+        return bool((self._path(prefix) or {}).get("stale"))
+
+    def notify(self, remote: str) -> None:
+        self.run(["gobgp", "neighbor", remote, "reset"])
+
+
+def _gobgp_config(sessions: list[FarSession], port: int) -> str:
+    lines = [
+        "[global.config]",
+        f"as = {sessions[0].local_as}",
+        f'router-id = "{ROUTER_ID}"',
+        f"port = {port}",
+    ]
+    for session in sessions:
+        lines += [
+            "[[neighbors]]",
+            "[neighbors.config]",
+            f'neighbor-address = "{session.remote}"',
+            f"peer-as = {session.remote_as}",
+        ]
+        if session.password:
+            lines.append(f'auth-password = "{session.password}"')
+        lines += [
+            "[neighbors.transport.config]",
+            f'local-address = "{session.local}"',
+            f"remote-port = {session.remote_port}",
+            f"passive-mode = {str(not session.dials).lower()}",
+            "[neighbors.timers.config]",
+            "connect-retry = 1",
+            "idle-hold-time-after-reset = 1",
+            "hold-time = 9",
+            "keepalive-interval = 3",
+        ]
+        if session.gtsm:
+            lines += ["[neighbors.ttl-security.config]", "enabled = true", "ttl-min = 255"]
+        if session.multihop is not None:
+            lines += ["[neighbors.ebgp-multihop.config]", "enabled = true"]
+            lines.append(f"multihop-ttl = {session.multihop}")
+        if session.restart_time:
+            lines += ["[neighbors.graceful-restart.config]", "enabled = true"]
+            lines.append(f"restart-time = {session.restart_time}")
+        for version in session.carried:
+            lines += ["[[neighbors.afi-safis]]", "[neighbors.afi-safis.config]"]
+            lines.append(f'afi-safi-name = "ipv{version}-unicast"')
+            if session.restart_time:
+                lines += ["[neighbors.afi-safis.mp-graceful-restart.config]", "enabled = true"]
+    return "\n".join(lines) + "\n"
+
+
+FAR_SIDES: dict[str, Callable[[Host, str | None], Frr | Bird | Gobgp]] = {
+    "frr": Frr,
+    "bird": Bird,
+    "gobgp": Gobgp,
+}

@@ -1,0 +1,189 @@
+"""Graceful restart (RFC 4724), both ways: what is lost when the speaker, the agent or the far side is killed.
+
+The figure is packets of a stream of 1,000 a second in each direction between an address in the node's block
+and one behind the router. Every promise has a control in which the same stream loses packets, or the same
+route is lost.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from far_sides import Bird, FarSession, Frr, Gobgp, Originated
+from node_rig import NODE, peer
+from stage import (
+    BEHIND_PREFIX,
+    BLOCKS,
+    FAR_ADDRESS,
+    NODE_ADDRESS,
+    ORIGINATED,
+    TAGGED,
+    Stage,
+    configuration,
+)
+
+pytestmark = pytest.mark.netns
+
+KINDS = ["frr", "bird", "gobgp"]
+PACKETS = 7000
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    made = Stage()
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
+
+
+def sessions(versions: tuple[int, ...] = (4, 6)) -> list[FarSession]:
+    return [FarSession(FAR_ADDRESS[version], NODE_ADDRESS[version]) for version in versions]
+
+
+def originated(*tables: dict[int, str]) -> list[Originated]:
+    return [Originated(table[version]) for table in tables for version in (4, 6)]
+
+
+def together(stage: Stage, kind: str, *tables: dict[int, str], **spec: object) -> Frr | Bird | Gobgp:
+    """Far side, speaker and agent, with `tables` announced and our blocks heard."""
+    far = stage.far_side(kind)
+    if isinstance(far, Gobgp):
+        far.fib = True
+    far.start(sessions(), originated(*tables))
+    peers = [peer(f"far{version}", FAR_ADDRESS[version]) for version in (4, 6)]
+    stage.declare("node.yaml", NODE, configuration(**spec), *peers)
+    stage.start_speaker()
+    stage.start_agent()
+    stage.established(*FAR_ADDRESS.values())
+    wanted = {table[version] for table in tables for version in (4, 6)}
+    stage.until(lambda: wanted <= stage.learned().keys(), "the far side's prefixes in the kernel")
+    for version in (4, 6):
+        stage.until(
+            lambda version=version: via_node(stage, version),  # type: ignore[misc]
+            "the node's block in the far side's kernel",
+        )
+    return far
+
+
+def via_node(stage: Stage, version: int) -> bool:
+    shown = stage.tor.run(["ip", f"-{version}", "route", "show", BLOCKS[version]]).stdout
+    return NODE_ADDRESS[version] in shown
+
+
+def kill_exabgp(stage: Stage) -> None:
+    """As a crash. It is back when its sessions are."""
+    old = stage.exabgp_pid()
+    assert old
+    stage.node.run(["kill", "-KILL", str(old)])
+    stage.until(lambda: stage.exabgp_pid() not in (0, old), "a new ExaBGP")
+
+
+@pytest.mark.parametrize(
+    ("kind", "version"), [("frr", 4), ("frr", 6), ("bird", 4), ("bird", 6), ("gobgp", 4), ("gobgp", 6)]
+)
+def test_no_packet_is_lost_when_exabgp_is_killed(stage: Stage, kind: str, version: int) -> None:
+    """GoBGP keeps no kernel routes itself: its RIB, stale paths included, is carried to the kernel by the
+    lab's follower."""
+    together(stage, kind, BEHIND_PREFIX)
+    stage.stream(version, PACKETS)
+    time.sleep(1)  # the stream runs
+    kill_exabgp(stage)
+    stage.established(*FAR_ADDRESS.values())
+    assert stage.streamed(version, PACKETS / 1000 + 20) == {"stream-node": 0, "stream-behind": 0}
+    assert {row["state"] for row in stage.peers().values()} == {"established"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_control_without_graceful_restart_loses_some(stage: Stage, kind: str) -> None:
+    together(stage, kind, BEHIND_PREFIX, gracefulRestart={"enabled": False})
+    stage.stream(4, PACKETS)
+    time.sleep(1)
+    kill_exabgp(stage)
+    lost = stage.streamed(4, PACKETS / 1000 + 20)
+    assert lost["stream-node"] > 0, "the far side drops our routes with the session"
+
+
+def test_no_packet_is_lost_and_no_session_when_the_agent_is_killed(stage: Stage) -> None:
+    together(stage, "frr", BEHIND_PREFIX)
+    stage.stream(4, PACKETS)
+    time.sleep(1)
+    before = stage.tor_uptimes()
+    assert len(before) == 2
+    stage.node.kill("agent", signal.SIGKILL)
+    stage.until(lambda: not stage.node.alive("agent"), "the agent to die")
+    stage.start_agent()
+    stage.established(*FAR_ADDRESS.values())
+    assert stage.streamed(4, PACKETS / 1000 + 20) == {"stream-node": 0, "stream-behind": 0}
+    assert stage.tor_uptimes() == before
+
+
+# --- as helper -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_far_side_that_restarts_finds_its_routes_kept_and_what_it_no_longer_says_swept(
+    stage: Stage, kind: str
+) -> None:
+    far = together(stage, kind, ORIGINATED, TAGGED)
+    stage.node.spawn("monitor", ["ip", "monitor", "route"])
+    kept = {table[version] for table in (ORIGINATED, TAGGED) for version in (4, 6)}
+    far.kill()
+    stage.until(lambda: {row["state"] for row in stage.peers().values()} == {"down"}, "the sessions to end")
+    stage.until(lambda: all(row["stale"] for row in stage.paths().values()), "all paths to be stale")
+    assert kept <= stage.learned().keys(), stage.node.log_tail("agent")
+    far.start(sessions(), originated(ORIGINATED), again=True)
+    stage.until(lambda: not (stage.learned().keys() & set(TAGGED.values())), "the sweep", seconds=60)
+    stage.established(*FAR_ADDRESS.values())
+    assert set(ORIGINATED.values()) <= stage.learned().keys()
+    assert not any(row["stale"] for row in stage.paths().values())
+    changes = (stage.node.directory / "monitor.log").read_text().splitlines()
+    for prefix in ORIGINATED.values():
+        assert not [line for line in changes if prefix in line and "Deleted" in line]
+    for prefix in TAGGED.values():  # the control: the monitor does see what goes
+        assert [line for line in changes if prefix in line and "Deleted" in line]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_notification_voids_it(stage: Stage, kind: str) -> None:
+    """RFC 4724 section 4: the routes of a session that a NOTIFICATION ended are not kept."""
+    far = together(stage, kind, ORIGINATED)
+    stage.node.spawn("monitor", ["ip", "monitor", "route"])
+    for version in (4, 6):
+        far.notify(NODE_ADDRESS[version])
+
+    def gone(prefix: str) -> bool:
+        changes = (stage.node.directory / "monitor.log").read_text().splitlines()
+        return any(prefix in line and "Deleted" in line for line in changes)
+
+    stage.until(lambda: all(gone(prefix) for prefix in ORIGINATED.values()), "the routes to go")
+    stage.established(*FAR_ADDRESS.values())
+    stage.until(lambda: set(ORIGINATED.values()) <= stage.learned().keys(), "the routes again")
+    assert not any(row["stale"] for row in stage.paths().values())
+
+
+def test_what_is_stale_already_goes_at_a_second_restart(stage: Stage) -> None:
+    """RFC 4724 section 4.2: routes that are still stale when the peer fails again are deleted."""
+    far = together(stage, "frr", ORIGINATED, TAGGED)
+    far.kill()
+    stage.until(lambda: {row["state"] for row in stage.peers().values()} == {"down"}, "the sessions to end")
+    assert set(TAGGED.values()) <= stage.learned().keys()
+    far.start(sessions(), originated(ORIGINATED), again=True)
+
+    def half_back() -> bool:
+        paths = stage.paths()
+        return all(
+            not paths[ORIGINATED[version]]["stale"] and paths[TAGGED[version]]["stale"] for version in (4, 6)
+        )
+
+    stage.until(half_back, "some paths to be heard again and others not")
+    far.kill()
+    stage.until(lambda: not (stage.learned().keys() & set(TAGGED.values())), "the stale ones to go", 4)
+    assert set(ORIGINATED.values()) <= stage.learned().keys()
