@@ -3,9 +3,10 @@
 Run as root: `python -m bench.bfd [--runs 20] [--soak MINUTES] [-o table|json]`. Everything happens in
 network namespaces made for the run and removed after it. Detection is the time from SIGSTOP of the far side's
 daemons, BFD, BGP and all, to the kernel's notice that the route it carried is gone (`ip -ts monitor route`),
-so that BFD, agent and netlink are all in it. The soak holds sessions of both families, 3 x 50 ms and 3 x 100 ms, between
-two of our processes while every core is kept busy, and counts each session that leaves Up; its control is the
-same process without its privilege for real-time priority, against many spinners of a higher priority.
+so that BFD, agent and netlink are all in it. The soak holds sessions of both families, 3 x 50 ms and
+3 x 100 ms, between two of our processes while every core is kept busy, and counts each session that leaves
+Up; its control is the same process without its privilege for real-time priority, against many spinners of a
+higher priority.
 """
 
 from __future__ import annotations

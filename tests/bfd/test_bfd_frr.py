@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 from bfd_rig import ADDRESSES, DEAF, ONLY_BFD, SILENCE, BfdRig
@@ -14,6 +16,18 @@ pytestmark = pytest.mark.netns
 
 LEARNED = {"192.168.7.0/24", "fd77::/64"}
 BLOCKS = {"10.244.1.0/24", "fd00:10:244:1::/120"}
+
+
+@pytest.fixture
+def rig() -> Iterator[BfdRig]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    made = BfdRig()
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
 
 
 def ready(rig: Rig, learned: set[str]) -> bool:

@@ -8,6 +8,9 @@ from ipaddress import ip_address, ip_network
 from l3net.bgp.sessions import Sessions, Unusable, router_id, sessions
 from l3net.model import (
     Address,
+    BfdAuth,
+    BfdAuthType,
+    BfdSettings,
     BgpConfiguration,
     BgpFilter,
     BgpPeer,
@@ -124,6 +127,19 @@ def test_a_missing_secret_means_no_session_never_no_password() -> None:
     state.secrets[key.secret] = Secret(key.secret, {"password": b"canary"})
     session = of(state).by_address[ip_address("10.1.0.1")]
     assert session.password == b"canary"
+    assert "canary" not in repr(session) + repr(of(state)) + repr(state)
+
+
+def test_bfd_with_a_missing_or_long_secret_means_no_session() -> None:
+    key = SecretKey(ObjectName("kube-system", "bfd"), "password")
+    bfd = BfdSettings(auth=BfdAuth(BfdAuthType.KEYED_MD5, 1, key))
+    state = cluster(replace(TOR, bfd=bfd), mesh=False)
+    assert [refusal.reason for refusal in of(state).refusals] == [Unusable.MISSING_SECRET]
+    state.secrets[key.secret] = Secret(key.secret, {"password": b"x" * 17})
+    assert [refusal.reason for refusal in of(state).refusals] == [Unusable.LONG_BFD_SECRET]
+    state.secrets[key.secret] = Secret(key.secret, {"password": b"canary"})
+    session = of(state).by_address[ip_address("10.1.0.1")]
+    assert (session.bfd, session.bfd_secret) == (bfd, b"canary")
     assert "canary" not in repr(session) + repr(of(state)) + repr(state)
 
 

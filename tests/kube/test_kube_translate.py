@@ -16,6 +16,9 @@ from l3net.model import (
     Action,
     AddressKind,
     AdvertisePolicy,
+    BfdAuth,
+    BfdAuthType,
+    BfdSettings,
     BgpConfiguration,
     BgpFilter,
     BgpPeer,
@@ -360,6 +363,58 @@ filters: [b, a]
         graceful_restart=0,
         filters=("b", "a"),
     )
+
+
+PEER_WITH_BFD = """
+apiVersion: l3net.io/v1alpha1
+kind: BGPPeer
+metadata: {{name: tor}}
+spec: {{address: 10.0.0.1, asNumber: 65001, bfd: {bfd}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("{}", BfdSettings()),
+        ("{minInterval: 50, multiplier: 5, passive: true}", BfdSettings(50, 5, passive=True)),
+        ("{enabled: false}", None),
+        (
+            "{authentication: {type: KeyedSHA1, keyID: 7, secretKeyRef: {name: bfd, key: password}}}",
+            BfdSettings(
+                auth=BfdAuth(
+                    BfdAuthType.KEYED_SHA1, 7, SecretKey(ObjectName("kube-system", "bfd"), "password")
+                )
+            ),
+        ),
+    ],
+)
+def test_bfd_of_a_peer(text: str, settings: BfdSettings | None) -> None:
+    assert fact(PEER_WITH_BFD.format(bfd=text)).bfd == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("{minInterval: 49}", "spec.bfd.minInterval"),
+        ("{multiplier: 0}", "spec.bfd.multiplier"),
+        ("{authentication: {type: KeyedMD5}}", "spec.bfd.authentication"),
+        ("{interval: 50}", "spec.bfd"),
+    ],
+)
+def test_bfd_that_cannot_be(text: str, field: str) -> None:
+    assert refusal(PEER_WITH_BFD.format(bfd=text))[0].startswith(field)
+
+
+def test_bfd_of_the_mesh_is_off_unless_asked_for() -> None:
+    text = """
+apiVersion: l3net.io/v1alpha1
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {bfd: %s}
+"""
+    assert fact(text % "{}").bfd is None
+    assert fact(text % "{enabled: true, minInterval: 100}").bfd == BfdSettings(100)
 
 
 def test_bgp_peer_by_selector() -> None:
