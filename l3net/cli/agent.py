@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from l3net.cli import options
 from l3net.cli.main import configure_logging
 from l3net.config import AgentSettings, datastore
 from l3net.errors import ConfigError
-from l3net.naming import AGENT_SOCKET, RUN_DIR, STATE_DIR
+from l3net.naming import AGENT_SOCKET, STATE_DIR
 from l3net.ports import Datastore
 
 if TYPE_CHECKING:
@@ -48,14 +49,7 @@ if TYPE_CHECKING:
     show_default="host name",
     help="The Node object that is this host.",
 )
-@click.option(
-    "--run-dir",
-    type=click.Path(path_type=Path),
-    default=RUN_DIR,
-    show_default=True,
-    envvar="L3NET_RUN_DIR",
-    help="Sockets and ExaBGP's configuration; shared with `l3net speaker`.",
-)
+@options.run_dir("Sockets and ExaBGP's configuration; shared with `l3net speaker`.")
 @click.option(
     "--state-dir",
     type=click.Path(path_type=Path),
@@ -85,14 +79,7 @@ if TYPE_CHECKING:
     metavar="ADDRESS:PORT",
     help="Serve /metrics, /healthz and /readyz over HTTP there, such as 127.0.0.1:9618. Off unless given.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    envvar="L3NET_LOG_LEVEL",
-    help="How much to say on standard error.",
-)
+@options.log_level
 def agent(
     where: str | None,
     kubeconfig: Path | None,

@@ -8,18 +8,11 @@ from pathlib import Path
 
 import click
 
-from l3net.naming import RUN_DIR
+from l3net.cli import options
 
 
 @click.command(short_help="Run BFD for the BGP peers of this node.")
-@click.option(
-    "--run-dir",
-    type=click.Path(path_type=Path),
-    default=RUN_DIR,
-    show_default=True,
-    envvar="L3NET_RUN_DIR",
-    help="Directory shared with the agent.",
-)
+@options.run_dir("Directory shared with the agent.")
 def bfd(run_dir: Path) -> None:
     """Watch the paths to peers whose BGPPeer has `bfd`, and tell the agent when one fails.
 

@@ -7,19 +7,13 @@ from typing import Any
 
 import click
 
+from l3net.cli import options
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.errors import ConfigError
-from l3net.naming import AGENT_SOCKET, RUN_DIR
+from l3net.naming import AGENT_SOCKET
 from l3net.shell.agentsocket import ask
 
-_run_dir = click.option(
-    "--run-dir",
-    type=click.Path(path_type=Path),
-    default=RUN_DIR,
-    show_default=True,
-    envvar="L3NET_RUN_DIR",
-    help="The agent's run directory.",
-)
+_run_dir = options.run_dir()
 
 
 @click.group(short_help="Look into BGP on this node, and plan changes.")

@@ -10,12 +10,13 @@ import socket
 import time
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from l3net.cli import options
 from l3net.cli.main import configure_logging
 from l3net.errors import ConfigError
-from l3net.naming import RUN_DIR
 
 #: Where a pod finds its own namespace.
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -66,27 +67,13 @@ def _namespace() -> str:
     metavar="SECONDS",
     help="How long a node must be gone before its blocks go to another.",
 )
-@click.option(
-    "--run-dir",
-    type=click.Path(path_type=Path),
-    default=RUN_DIR,
-    show_default=True,
-    envvar="L3NET_RUN_DIR",
-    help="Where the sign of life for --probe is.",
-)
+@options.run_dir("Where the sign of life for --probe is.")
 @click.option(
     "--probe",
     type=click.Choice(["alive", "ready"]),
     help="Ask the controller that runs with this --run-dir how it is, and exit: 0 well, 3 not.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    envvar="L3NET_LOG_LEVEL",
-    help="How much to say on standard error.",
-)
+@options.log_level
 def controller(
     kubeconfig: Path | None,
     namespace: str,
@@ -126,23 +113,34 @@ async def _main(
     from l3net.controller.election import Election  # noqa: PLC0415
     from l3net.controller.loop import Controller  # noqa: PLC0415
     from l3net.controller.pulse import Pulse  # noqa: PLC0415
+    from l3net.controller.verdicts import Verdicts  # noqa: PLC0415
+    from l3net.kube.schema import OWN_KINDS  # noqa: PLC0415
     from l3net.shell.kubeapi import KubeApi  # noqa: PLC0415
     from l3net.shell.kubestore import KubernetesDatastore  # noqa: PLC0415
     from l3net.shell.kubewriter import KubeLease, KubeWriter  # noqa: PLC0415
 
     api = KubeApi(kubeconfig)
     identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+    writer = KubeWriter(api, namespace)
+    verdicts = Verdicts(writer, lambda: cluster.leading)
+    kinds = (*KINDS, *(kind for kind in OWN_KINDS if kind not in KINDS))  # the rest to be judged alone
     cluster = Controller(
-        KubernetesDatastore(api, "", nodes="all", secrets=False, kinds=KINDS),
-        KubeWriter(api, namespace),
+        KubernetesDatastore(api, "", nodes="all", secrets=False, kinds=kinds, judge=verdicts.judge),
+        writer,
         Election(KubeLease(api, namespace), identity, time.monotonic),
         Settings(grace, every_class, blocks),
         time.monotonic,
         Pulse(run_dir),
     )
-    running = asyncio.create_task(cluster.run())
+    running = asyncio.create_task(_together(cluster, verdicts))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+async def _together(cluster: Controller, verdicts: Verdicts) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(cluster.run())
+        group.create_task(verdicts.run())

@@ -6,26 +6,13 @@ from pathlib import Path
 
 import click
 
+from l3net.cli import options
 from l3net.cli.main import configure_logging
-from l3net.naming import RUN_DIR
 
 
 @click.command(short_help="Run the BGP speaker (ExaBGP) of this node.")
-@click.option(
-    "--run-dir",
-    type=click.Path(path_type=Path),
-    default=RUN_DIR,
-    show_default=True,
-    envvar="L3NET_RUN_DIR",
-    help="Directory shared with the agent: ExaBGP's configuration and the sockets.",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="How much to say on standard error.",
-)
+@options.run_dir("Directory shared with the agent: ExaBGP's configuration and the sockets.")
+@options.log_level
 def speaker(run_dir: Path, log_level: str) -> None:
     """Run ExaBGP, and start it again whenever it ends.
 

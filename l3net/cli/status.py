@@ -8,20 +8,14 @@ from typing import Any
 
 import click
 
+from l3net.cli import options
 from l3net.cli.output import output_option, print_table, print_value
-from l3net.naming import AGENT_SOCKET, RUN_DIR
+from l3net.naming import AGENT_SOCKET
 from l3net.shell.agentsocket import ask
 
 
 @click.command(short_help="Show what the agent of this node knows and does.")
-@click.option(
-    "--run-dir",
-    type=click.Path(path_type=Path),
-    default=RUN_DIR,
-    show_default=True,
-    envvar="L3NET_RUN_DIR",
-    help="The agent's run directory.",
-)
+@options.run_dir()
 @click.option("--ready", is_flag=True, help="Say nothing but whether it is ready; exit with 1 if not.")
 @output_option
 def status(run_dir: Path, ready: bool, output: str) -> None:
