@@ -51,8 +51,13 @@ class Request:
 
     @property
     def runtime_config(self) -> Mapping[str, Any]:
+        """What the runtime passes for capabilities, keys in the case the specification writes them.
+
+        containerd 1.6 (go-cni before 1.1.8) passes `HostPort`, `IngressRate`, `Servers`: plugins in Go do not
+        notice, for Go's decoder does not mind the case.
+        """
         found = self.conf.get("runtimeConfig")
-        return found if isinstance(found, Mapping) else NOTHING
+        return _small_initials(found) if isinstance(found, Mapping) else NOTHING
 
     @property
     def previous(self) -> Mapping[str, Any] | None:
@@ -63,6 +68,12 @@ class Request:
     def brings_addresses(self) -> bool:
         """Whether the configuration has an `ipam` of its own; otherwise the node's blocks are used."""
         return "ipam" in self.conf or "bridge" in self.conf
+
+
+def _small_initials(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key[:1].lower() + key[1:]: _small_initials(each) for key, each in value.items()}
+    return [_small_initials(each) for each in value] if isinstance(value, list) else value
 
 
 def parse_args(text: str) -> dict[str, str]:

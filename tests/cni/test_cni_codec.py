@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from l3net.cni.attach import attachment
 from l3net.cni.check import SeenPod, SeenPort, problems
-from l3net.cni.extras import Extras, PublishedPort, delete_commands, put_script
+from l3net.cni.extras import (
+    Bandwidth,
+    Extras,
+    PublishedPort,
+    bandwidth,
+    delete_commands,
+    published_ports,
+    put_script,
+)
 from l3net.cni.failure import CniError
 from l3net.cni.frame import (
     ANSWER_HEADER,
@@ -241,3 +249,13 @@ def test_ranges_leave_out_network_gateway_and_broadcast(length: int, number: int
 
 def test_args() -> None:
     assert parse_args("A=b;C=d=e;") == {"A": "b", "C": "d=e"}
+
+
+def test_capabilities_in_the_case_go_cni_writes_them() -> None:
+    given = {
+        "portMappings": [{"HostPort": 8088, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}],
+        "bandwidth": {"IngressRate": 8000, "IngressBurst": 9000, "EgressRate": 0, "EgressBurst": 0},
+    }
+    call = request(runtimeConfig=given)
+    assert published_ports(call) == (PublishedPort("tcp", 8088, 80),)
+    assert bandwidth(call) == Bandwidth(8000, 9000)
