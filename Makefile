@@ -13,10 +13,10 @@ TEST_PACKAGES := strace tcpdump iperf3 busybox-static podman containerd runc con
 KEEP ?=
 PYTEST_ARGS ?= -n 2 --durations=15
 
-.PHONY: help demo test check setup setup-test plugin bench docs format clean
+.PHONY: help demo test check setup setup-test plugin plugin-arm64 bench docs format clean
 
 help:  ## show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 demo: setup plugin  ## bring up the lab, check it, draw it, take it down (KEEP=1 leaves it up)
 	@$(BIN)/l3net lab demo $(if $(KEEP),--keep)
@@ -54,6 +54,10 @@ $(VENV)/.ready-test: $(VENV)/.ready
 	@touch $@
 
 plugin: setup  ## build the CNI executables into build/cni/
+	@plugin/build.sh
+
+plugin-arm64: setup  ## build them for arm64 too (installs Debian's cross compiler, about 150 MB)
+	@tools/install-packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	@plugin/build.sh
 
 bench: setup-test plugin  ## side-by-side benchmarks with the reference plugins and other speakers
