@@ -186,7 +186,9 @@ def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | No
         known = protected.mesh_prefixes.get(speaker, frozenset())
         return None if prefix in known and prefix not in protected.own_blocks else Verdict.NOT_OF_NODE
     if prefix.prefixlen == 0:
-        return None if protected.policy.default_route else Verdict.DEFAULT_ROUTE
+        if not protected.policy.default_route:
+            return Verdict.DEFAULT_ROUTE
+        return None if _known_next_hop(protected, session, hop) else Verdict.NEXT_HOP_UNKNOWN
     network = prefix.network_address
     if network.is_loopback or network.is_multicast or network.is_link_local or network.is_unspecified:
         return Verdict.MARTIAN

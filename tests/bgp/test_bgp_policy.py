@@ -148,6 +148,12 @@ def test_a_next_hop_is_the_peer_or_a_node(hop: str, peer: dict[str, object], ver
     assert judge("192.168.7.0/24", hop, peer=peer) is verdict
 
 
+def test_a_default_route_too_has_the_peer_as_its_next_hop() -> None:
+    wanted = ImportPolicy(default_route=True)
+    assert judge("0.0.0.0/0", imports=wanted) is Verdict.ACCEPTED
+    assert judge("0.0.0.0/0", "10.0.0.77", imports=wanted) is Verdict.NEXT_HOP_UNKNOWN
+
+
 def test_only_what_lies_in_the_import_cidrs_comes_in_when_there_are_any() -> None:
     imports = ImportPolicy(cidrs=(ip_network("192.168.0.0/16"),))
     assert judge("192.168.7.0/24", imports=imports) is Verdict.ACCEPTED
