@@ -18,6 +18,10 @@ from l3net.cli import options
 from l3net.cli.main import configure_logging
 from l3net.errors import ConfigError
 
+if TYPE_CHECKING:
+    from l3net.controller.loop import Controller
+    from l3net.controller.verdicts import Verdicts
+
 #: Where a pod finds its own namespace.
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -141,6 +145,8 @@ async def _main(
 
 
 async def _together(cluster: Controller, verdicts: Verdicts) -> None:
-    async with asyncio.TaskGroup() as group:
-        group.create_task(cluster.run())
-        group.create_task(verdicts.run())
+    writing = asyncio.create_task(verdicts.run())
+    try:
+        await cluster.run()
+    finally:
+        writing.cancel()

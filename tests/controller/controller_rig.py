@@ -17,6 +17,8 @@ from l3net.controller.decide import Settings
 from l3net.controller.declared import KINDS
 from l3net.controller.election import Election
 from l3net.controller.loop import Controller
+from l3net.controller.verdicts import Verdicts
+from l3net.model import Kind
 from l3net.shell.kubeapi import KubeApi
 from l3net.shell.kubestore import KubernetesDatastore
 from l3net.shell.kubewriter import KubeLease, KubeWriter
@@ -54,9 +56,20 @@ class Running:
         self._loop = asyncio.new_event_loop()
         client = KubeApi(api.kubeconfig(path / f"kubeconfig-{name}"))
         self.election = election(KubeLease(client, NAMESPACE), name, time.monotonic)
+        writer = KubeWriter(client, NAMESPACE)
+        self.verdicts = Verdicts(writer, lambda: self.controller.leading, every=0.05)
+        datastore = KubernetesDatastore(
+            client,
+            "",
+            nodes="all",
+            secrets=False,
+            kinds=(*KINDS, Kind.BGP_PEER, Kind.BGP_FILTER),
+            judge=self.verdicts.judge,
+            backoff=(0.02, 0.1),
+        )
         self.controller = Controller(
-            KubernetesDatastore(client, "", nodes="all", secrets=False, kinds=KINDS, backoff=(0.02, 0.1)),
-            KubeWriter(client, NAMESPACE),
+            datastore,
+            writer,
             self.election,
             settings,
             self.clock,
@@ -71,7 +84,9 @@ class Running:
     def _run(self) -> None:
         async def main() -> None:
             self._task = asyncio.current_task()
-            await self.controller.run()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.controller.run())
+                group.create_task(self.verdicts.run())
 
         try:
             self._loop.run_until_complete(main())
@@ -169,3 +184,20 @@ def assert_no_overlap(api: FakeApiServer) -> None:
         assert first.version != second.version or not first.overlaps(second), (one, first, other, second)
     given = [ip for found in api.objects("Service") for ip in ingress(api, found["metadata"]["name"])]
     assert len(given) == len(set(given)), given
+
+
+def with_sessions(name: str, *nodes: str) -> dict[str, Any]:
+    """A BGPPeer in whose status these nodes have a session."""
+    return {
+        "apiVersion": "l3net.io/v1alpha1",
+        "kind": "BGPPeer",
+        "metadata": {"name": name},
+        "spec": {"address": "10.0.0.9", "asNumber": 65001},
+        "status": {
+            "established": f"{len(nodes)}/{len(nodes)}",
+            "sessions": [
+                {"node": node, "address": "10.0.0.9", "state": "Established", "since": "2020-01-01T00:00:00Z"}
+                for node in nodes
+            ],
+        },
+    }

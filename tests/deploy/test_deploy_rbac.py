@@ -11,7 +11,7 @@ import pytest
 from apiserver import Call, FakeApiServer
 from controller_rig import Running, balancer, blocks, ingress, node, pool, until
 from deploy_chart import documents
-from kube_follower import BACKOFF, Follower, configuration, peer, secret
+from kube_follower import BACKOFF, Follower, configuration, own, peer, secret
 
 from l3net.controller.decide import Settings
 from l3net.shell.kubeapi import KubeApi
@@ -62,6 +62,15 @@ def test_the_controller(api: FakeApiServer, tmp_path: Path) -> None:
     try:
         until(lambda: blocks(api, "a") and blocks(api, "b") and ingress(api, "s"), "blocks and an address")
         until(lambda: api.objects("Event"), "an Event")
+        # each kind of ours, used wrongly, is told so
+        api.put(
+            configuration(holdTime=2),
+            peer("bad", gtsm=True, multihop=3),
+            own("BGPFilter", "bad", export=[{"action": "Accept", "cidr": "10.0.0.1/8"}]),
+        )
+        until(lambda: sum(call[2:] == ("bgpfilters", "status") for call in api.calls), "conditions")
+        until(lambda: sum(call[2:] == ("bgpconfigurations", "status") for call in api.calls), "conditions")
+        until(lambda: sum(call[2:] == ("bgppeers", "status") for call in api.calls), "conditions")
         # the lease is renewed, a block freed, an Event repeated
         api.remove("Node", "b")
         until(
@@ -94,6 +103,7 @@ def test_the_agent(api: FakeApiServer, tmp_path: Path) -> None:
         own = KubeOwnNode(client, "n1")
         own.set_network_available()
         own.want_blocks({4: 2})
+        own.report_sessions("tor", [("10.0.0.9", True, "")])
         until(lambda: set(api.calls) == bare(granted), "every call to be made", 10)
         assert not follower.rejected
     secrets = [path for _, path in api.requests if "/secrets" in path]
