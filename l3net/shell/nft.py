@@ -84,6 +84,8 @@ class NftTable:
             if self._generation == before + 1:
                 return
             # Someone else changed nftables meanwhile; what was listed may not be what was applied.
+        if self._applied is None:
+            self._generation = -1
 
     def amend(self, transaction: str) -> None:
         """Change elements of the table in force, all or nothing. Raises KernelError.
