@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -164,6 +164,10 @@ class ClusterWriter(Protocol):
         self, kind: Kind, name: ObjectName, fields: Mapping[str, object], conditions: tuple[Condition, ...]
     ) -> None:
         """Merge fields and conditions into the status of a resource of ours; nothing is sent if it is so."""
+        ...
+
+    def prune_sessions(self, peer: str, nodes: Collection[str]) -> None:
+        """Take the sessions of nodes that are none of these out of a BGPPeer's status."""
         ...
 
     def post_event(self, kind: Kind, name: ObjectName, reason: str, message: str) -> None:

@@ -23,7 +23,7 @@ from l3net.naming import AGENT_SOCKET, STATE_DIR
 from l3net.ports import Datastore
 
 if TYPE_CHECKING:
-    from l3net.agent.arrival import OwnNode
+    from l3net.shell.kubewriter import KubeOwnNode
 
 
 @click.command(short_help="Run the node agent.")
@@ -129,7 +129,7 @@ def _only_one(run_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _open(settings: AgentSettings) -> tuple[Datastore, OwnNode | None]:
+def _open(settings: AgentSettings) -> tuple[Datastore, KubeOwnNode | None]:
     """The declared state, and the Node to write to, if there is an API. Raises ConfigError."""
     chosen = settings.datastore
     if chosen.directory is not None:
@@ -157,6 +157,10 @@ async def _main(settings: AgentSettings, cni_conf_dir: Path | None, metrics_addr
     server = StatusServer(settings.run_dir / AGENT_SOCKET, node)
     arrival = Arrival(node, cni_conf_dir, own)
     others = [asyncio.create_task(part.run()) for part in (server, arrival)]
+    if own is not None:
+        from l3net.agent.reporting import Reporting  # noqa: PLC0415
+
+        others.append(asyncio.create_task(Reporting(node, own).run()))
     if metrics_address is not None:
         from l3net.agent.web import WebServer, listen_address  # noqa: PLC0415
 

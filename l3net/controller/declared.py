@@ -16,7 +16,14 @@ from l3net.model import (
 from l3net.ports import Changed
 
 #: What the controller listens to.
-KINDS = (Kind.NODE, Kind.SERVICE, Kind.NAMESPACE, Kind.IP_POOL, Kind.BGP_CONFIGURATION)
+KINDS = (
+    Kind.NODE,
+    Kind.SERVICE,
+    Kind.NAMESPACE,
+    Kind.IP_POOL,
+    Kind.BGP_CONFIGURATION,
+    Kind.BGP_PEER,
+)
 
 
 @dataclass(slots=True)
@@ -28,6 +35,7 @@ class Declared:
     namespaces: dict[str, Namespace] = field(default_factory=dict)
     pools: dict[str, IpPool] = field(default_factory=dict)
     configuration: BgpConfiguration = field(default_factory=BgpConfiguration)
+    peers: set[str] = field(default_factory=set)  # names of BGPPeers, whose status is kept clean
 
     def take(self, event: Changed) -> bool:
         """Take a change in; whether it can matter to a decision."""
@@ -61,10 +69,17 @@ class Declared:
             case Kind.BGP_CONFIGURATION, fact if name == "default":
                 self.configuration = fact if isinstance(fact, BgpConfiguration) else BgpConfiguration()
                 return True
+            case Kind.BGP_PEER, fact:
+                (self.peers.discard if fact is None else self.peers.add)(name)
         return False
 
     def copy(self) -> Declared:
         """A snapshot: facts are frozen, so the containers are all there is to copy."""
         return Declared(
-            dict(self.nodes), dict(self.services), dict(self.namespaces), dict(self.pools), self.configuration
+            dict(self.nodes),
+            dict(self.services),
+            dict(self.namespaces),
+            dict(self.pools),
+            self.configuration,
+            set(self.peers),
         )

@@ -62,6 +62,7 @@ class Controller:
         self._absent: dict[str, float] = {}  # nodes the ledger knows and the state does not: since when
         self._said: frozenset[Finding] = frozenset()
         self._pools: dict[str, PoolStatus] = {}
+        self._pruned: frozenset[str] | None = None  # the nodes there were when the statuses were cleaned last
         self._ledger: tuple[Ledger, str] | None = None  # as last written or read, with its version
         self._dirty = asyncio.Event()
 
@@ -137,6 +138,7 @@ class Controller:
         self._ledger = None
         self._said = frozenset()
         self._pools = {}
+        self._pruned = None
         self._absent = {}
 
     # --- one pass, in a thread ---------------------------------------------------------------------------
@@ -148,6 +150,7 @@ class Controller:
         except L3netError as err:
             return [err]
         failed = self._write(decision)
+        failed += self._prune(declared)
         self.passes += 1
         return failed
 
@@ -230,6 +233,17 @@ class Controller:
         except L3netError as err:
             return err
         return None
+
+    def _prune(self, declared: Declared) -> list[L3netError]:
+        """Sessions of nodes that are gone, out of the status of BGPPeers: nobody else will take them out."""
+        nodes = frozenset(declared.nodes)
+        if self._pruned is not None and self._pruned <= nodes:
+            self._pruned = nodes
+            return []
+        calls = [partial(self._cluster.prune_sessions, peer, nodes) for peer in sorted(declared.peers)]
+        failed = [error for error in map(self._attempt, calls) if error is not None]
+        self._pruned = nodes if not failed else None
+        return failed
 
     def _say_pool(self, name: str, status: PoolStatus) -> None:
         self._cluster.set_status(

@@ -68,7 +68,7 @@ class KubernetesDatastore:
     ) -> None:
         self._api, self._me = api, me
         self._all_nodes, self._want_secrets = nodes == "all", secrets
-        self._kinds = tuple(kind for kind in kinds if kind is not Kind.NODE)
+        self._kinds = tuple(dict.fromkeys(kind for kind in kinds if kind is not Kind.NODE))
         self._judge, self._backoff = judge, backoff
 
     async def events(self) -> AsyncIterator[DatastoreEvent]:

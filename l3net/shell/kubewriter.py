@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -19,6 +19,9 @@ from l3net.shell.kubekinds import KINDS
 #: Names of the ConfigMap that holds the ledger and of the Lease, in the controller's namespace.
 LEDGER: Final = "l3net-ledger"
 LEASE: Final = "l3net-controller"
+#: Entries in one BGPPeer's status: an object must stay below etcd's 1.5 MiB, and everybody gets all of it.
+MOST_SESSIONS: Final = 500
+ESTABLISHED, DOWN = "Established", "Down"
 STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 COMPONENT: Final = "l3net-controller"
 #: Times an object is read anew when somebody wrote to it between our read and our write.
@@ -155,6 +158,13 @@ class KubeWriter:
                 continue
             return
 
+    def prune_sessions(self, peer: str, nodes: Collection[str]) -> None:
+        def change(found: dict[str, Any]) -> dict[str, Any]:
+            old = (found.get("status") or {}).get("sessions") or []
+            return _sessions(old, [entry for entry in old if entry.get("node") in nodes])
+
+        self.change(KINDS[Kind.BGP_PEER].path_of(ObjectName("", peer)), change, "/status")
+
     # --- events ------------------------------------------------------------------------------------------
 
     def post_event(self, kind: Kind, name: ObjectName, reason: str, message: str) -> None:
@@ -191,10 +201,22 @@ class KubeWriter:
             _asked(lambda: self._api.patch(f"{path}/{event}", {"lastTimestamp": now}))
 
 
+def _sessions(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> dict[str, Any]:
+    """The patch of a BGPPeer's status that makes these its sessions; down ones first, up to a bound."""
+    kept = sorted(new, key=lambda entry: (entry.get("state") == ESTABLISHED, entry["node"], entry["address"]))
+    kept = kept[:MOST_SESSIONS]
+    if kept == old:
+        return {}
+    up = sum(1 for entry in kept if entry.get("state") == ESTABLISHED)
+    more = "+" if len(new) > MOST_SESSIONS else ""
+    return {"status": {"sessions": kept, "established": f"{up}/{len(kept)}{more}"}}
+
+
 class KubeOwnNode:
-    """What an agent writes on its own Node."""
+    """What an agent writes of its own: on its Node, and its sessions in the status of BGPPeers."""
 
     def __init__(self, api: KubeApi, node: str) -> None:
+        self._node = node
         self._writer = KubeWriter(api, "")
         self._path = KINDS[Kind.NODE].path_of(ObjectName("", node))
 
@@ -238,6 +260,23 @@ class KubeOwnNode:
             return {"metadata": {"annotations": {ANNOTATION_WANTS_BLOCKS: value}}}
 
         self._writer.change(self._path, change)
+
+    def report_sessions(self, peer: str, sessions: Sequence[tuple[str, bool, str]]) -> None:
+        """Replace this node's entries: far side, whether established, why not."""
+
+        def change(found: dict[str, Any]) -> dict[str, Any]:
+            old = (found.get("status") or {}).get("sessions") or []
+            before = {entry["address"]: entry for entry in old if entry.get("node") == self._node}
+            mine = []
+            for address, established, reason in sessions:
+                state = ESTABLISHED if established else DOWN
+                same = before.get(address, {}).get("state") == state
+                since = before[address].get("since") if same else None
+                entry = {"node": self._node, "address": address, "state": state, "since": since or _now()}
+                mine.append(entry | ({"reason": reason[:1024]} if reason else {}))
+            return _sessions(old, [*(entry for entry in old if entry.get("node") != self._node), *mine])
+
+        self._writer.change(KINDS[Kind.BGP_PEER].path_of(ObjectName("", peer)), change, "/status")
 
 
 def merge_conditions(
