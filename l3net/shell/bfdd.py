@@ -18,43 +18,24 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 
-from l3net.bfd.control import (
-    LONGEST_LINE,
-    ControlError,
-    Hello,
-    SessionState,
-    WantedSession,
-    decode_command,
-    encode_hello,
-    encode_state,
-    encode_wanted,
-)
-from l3net.bfd.packet import PacketError, State, decode, diagnostic_text
-from l3net.bfd.session import BfdSession, Timing
-from l3net.errors import ConfigError, KernelError, L3netError
+from l3net.bfd.control import ControlError, Hello, WantedSession, encode_hello, encode_state
+from l3net.bfd.packet import PacketError, decode
+from l3net.bfd.session import BfdSession
+from l3net.errors import KernelError, L3netError
 from l3net.model import Address
 from l3net.naming import BFD_SOCKET
-from l3net.shell.bfdsockets import (
-    MAX_TTL,
-    MULTIHOP_PORT,
-    SINGLE_HOP_PORT,
-    Datagram,
-    Sender,
-    listen,
-    receive,
-)
+from l3net.shell.bfdagent import AgentEnd
+from l3net.shell.bfdrunning import Running, timing
+from l3net.shell.bfdsockets import MULTIHOP_PORT, SINGLE_HOP_PORT, Datagram, Sender, listen, receive
 
 REAL_TIME_PRIORITY = 20
 #: mlockall(2): what is mapped now and later, each page once it is touched.
 MLOCK_FLAGS = 1 | 2 | 4
 #: Datagrams of one socket handled before the timers are looked at again.
 AT_ONCE = 1024
-#: Events an agent may leave unread, in bytes, before it is dropped; it comes back and is told everything.
-CLIENT_BACKLOG = 4 << 20
 LONGEST_WAIT = 1.0
 FAREWELL_GAP = 0.03
 
@@ -83,48 +64,24 @@ def become_real_time() -> str:
     return ", ".join(missing)
 
 
-@dataclass(slots=True, eq=False)
-class _Running:
-    """A session, where it sends to, and what the agent has to know of it."""
-
-    wanted: WantedSession
-    machine: BfdSession
-    sender: Sender
-    failed: bool = False
-    flaps: int = 0
-    remote_diagnostic: int = 0
-    shares_fate: bool = False
-    queued: float | None = None  # the time it stands in the heap for
-    problem: str = ""
-    told: tuple[State, float, float] | None = None  # what the agent was told beside the state
-
-    def shown(self) -> tuple[State, float, float]:
-        machine = self.machine
-        return machine.remote_state, machine.detection_time, machine.transmit_interval
-
-
 class BfdProcess:
     """`run` returns after `stop`."""
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
-        self._path = run_dir / BFD_SOCKET
         self._random = SystemRandom()
-        self._sessions: dict[Address, _Running] = {}
-        self._leaving: set[_Running] = set()
-        self._by_discriminator: dict[int, _Running] = {}
-        self._heap: list[tuple[float, int, _Running]] = []
+        self._sessions: dict[Address, Running] = {}
+        self._leaving: set[Running] = set()
+        self._by_discriminator: dict[int, Running] = {}
+        self._heap: list[tuple[float, int, Running]] = []
         self._pushed = 0
         self._listeners: dict[int, tuple[socket.socket, bool]] = {}
         self._epoll = select.epoll()
-        self._control: socket.socket | None = None
-        self._client: socket.socket | None = None
-        self._incoming = b""
-        self._outgoing = bytearray()
         self._problem = ""
         self._stopping = self._renewing = False
         self._woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._woken, select.EPOLLIN)
+        self._agent: AgentEnd
         self.discarded = 0
 
     # --- beginning and end -------------------------------------------------------------------------------
@@ -135,12 +92,10 @@ class BfdProcess:
         Raises ConfigError or KernelError when it cannot begin.
         """
         if inherited is None:
-            self._control = self._listen_control()
+            self._agent = AgentEnd(AgentEnd.listen(self._run_dir / BFD_SOCKET), self._epoll)
             self._listen()
         else:
-            self._resume(inherited)
-        assert self._control is not None  # noqa: S101 - both ways set it
-        self._epoll.register(self._control.fileno(), select.EPOLLIN)
+            self._take_over(inherited)
         self._problem = become_real_time()
         say(f"ready, pid {os.getpid()}{'; ' + self._problem if self._problem else ', real-time priority'}")
         gc.collect()
@@ -151,6 +106,16 @@ class BfdProcess:
             if self._renewing:
                 self._hand_over()
         self._say_farewell()
+
+    def stop(self) -> None:
+        self._stopping = True
+        os.eventfd_write(self._woken, 1)  # a signal alone does not end the wait
+
+    def renew(self) -> None:
+        """Start again in this process, with the program and interpreter as they are on disk now; the sessions
+        go on, since their state and all sockets are handed over."""
+        self._renewing = True
+        os.eventfd_write(self._woken, 1)
 
     def _listen(self) -> None:
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -168,55 +133,48 @@ class BfdProcess:
         self._listeners[sock.fileno()] = (sock, multihop)
         self._epoll.register(sock.fileno(), select.EPOLLIN)
 
-    def stop(self) -> None:
-        self._stopping = True
-        os.eventfd_write(self._woken, 1)  # a signal alone does not end the wait
+    def _say_farewell(self) -> None:
+        """AdminDown to every peer, twice, so that our end is no failure to them (RFC 5880 section 6.8.16)."""
+        now = time.monotonic()
+        farewells = []
+        for running in self._sessions.values():
+            running.machine.disable(now)
+            farewells += [(running.sender, payload) for payload in running.machine.take()]
+        for _ in range(2):
+            for sender, payload in farewells:
+                sender.send(payload)
+            time.sleep(FAREWELL_GAP)
 
-    def renew(self) -> None:
-        """Start again in this process, with the program and interpreter as they are on disk now; the sessions
-        go on, since their state and all sockets are handed over."""
-        self._renewing = True
-        os.eventfd_write(self._woken, 1)
+    # --- starting again in place -------------------------------------------------------------------------
 
     def _hand_over(self) -> None:
-        rows = []
         now = time.monotonic()
         for running in self._sessions.values():
             running.machine.keep_alive(now)
-            for payload in running.machine.take():
-                running.sender.send(payload)
-            rows.append(
-                {
-                    "wanted": encode_wanted([running.wanted]).decode(),
-                    "machine": running.machine.snapshot(),
-                    "failed": running.failed,
-                    "flaps": running.flaps,
-                    "sharesFate": running.shares_fate,
-                    "remoteDiagnostic": running.remote_diagnostic,
-                    "socket": running.sender.handed_over(),
-                }
-            )
-        assert self._control is not None  # noqa: S101 - it runs
-        self._control.set_inheritable(True)
+            running.send()
+        self._agent.sock.set_inheritable(True)
         for sock, _ in self._listeners.values():
             sock.set_inheritable(True)
         left = {
-            "control": self._control.fileno(),
+            "control": self._agent.sock.fileno(),
             "listeners": [[number, multihop] for number, (_, multihop) in self._listeners.items()],
-            "sessions": rows,
+            "sessions": [running.handed_over() for running in self._sessions.values()],
         }
         memory = os.memfd_create("l3net-bfd", 0)  # it may hold keys: in memory, and inherited
-        os.write(memory, json.dumps(left).encode())
+        with os.fdopen(memory, "wb", closefd=False) as file:
+            file.write(json.dumps(left).encode())
         say("starting again, sessions go on")
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a second one would end the program that follows
         argv = [sys.executable, "-P", "-m", "l3net.shell.bfdd", str(self._run_dir), str(memory)]
         os.execv(sys.executable, argv)  # noqa: S606 - fixed argv, this interpreter
 
-    def _resume(self, inherited: int) -> None:
+    def _take_over(self, inherited: int) -> None:
         with os.fdopen(inherited, "rb") as file:
             file.seek(0)
             left = json.load(file)
-        self._control = socket.socket(fileno=left["control"])
-        self._control.set_inheritable(False)
+        control = socket.socket(fileno=left["control"])
+        control.set_inheritable(False)
+        self._agent = AgentEnd(control, self._epoll)
         for number, multihop in left["listeners"]:
             sock = socket.socket(fileno=number)
             sock.set_inheritable(False)
@@ -224,56 +182,17 @@ class BfdProcess:
         now = time.monotonic()
         for row in left["sessions"]:
             try:
-                command = decode_command(row["wanted"].encode())
-                assert isinstance(command, tuple)  # noqa: S101 - we wrote it
-                [wanted] = command
-                machine = BfdSession.resumed(
-                    row["machine"], _timing(wanted), now, self._random.random, wanted.key
-                )
-                running = _Running(wanted, machine, Sender(wanted, row["socket"]))
-                running.failed, running.flaps = row["failed"], row["flaps"]
-                running.shares_fate, running.remote_diagnostic = row["sharesFate"], row["remoteDiagnostic"]
+                running = Running.taken_over(row, now, self._random.random)
             except (ControlError, PacketError, KeyError, TypeError, ValueError, OSError) as err:
                 say(f"a session could not be taken over and begins anew: {type(err).__name__}")
                 continue
-            self._sessions[wanted.peer] = self._by_discriminator[machine.discriminator] = running
-        for sock, multihop in self._listeners.values():
+            self._sessions[running.wanted.peer] = running
+            self._by_discriminator[running.machine.discriminator] = running
+        for sock, multihop in self._listeners.values():  # what came meanwhile, before any timer
             for datagram in receive(sock, AT_ONCE):
                 self._received(datagram, multihop, time.monotonic())
         for running in self._sessions.values():
             self._settle(running)
-
-    def _listen_control(self) -> socket.socket:
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._path.parent.chmod(0o700)
-            probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            with probe, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-                probe.connect(str(self._path))
-                raise ConfigError(f"a BFD process already serves {self._path}")
-            self._path.unlink(missing_ok=True)
-            control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            old = os.umask(0o177)
-            try:
-                control.bind(str(self._path))
-            finally:
-                os.umask(old)
-            control.listen(4)
-        except OSError as err:
-            raise ConfigError(f"{self._path}: {err.strerror}; BFD needs root") from err
-        return control
-
-    def _say_farewell(self) -> None:
-        """AdminDown to every peer, twice, so that our end is no failure to them (RFC 5880 section 6.8.16)."""
-        now = time.monotonic()
-        for running in self._sessions.values():
-            running.machine.disable(now)
-        for _ in range(2):
-            for running in self._sessions.values():
-                for payload in running.machine.take():
-                    running.sender.send(payload)
-                    running.sender.send(payload)
-            time.sleep(FAREWELL_GAP)
 
     # --- one turn ----------------------------------------------------------------------------------------
 
@@ -292,13 +211,8 @@ class BfdProcess:
                     self._received(datagram, listener[1], time.monotonic())
         self._expire(now)
         for descriptor, event in ready:
-            if self._control is not None and descriptor == self._control.fileno():
-                self._accept()
-            elif self._client is not None and descriptor == self._client.fileno():
-                if event & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-                    self._read_client(self._client)
-                if self._client is not None and event & select.EPOLLOUT:
-                    self._write_client()
+            if descriptor not in self._listeners and descriptor != self._woken:
+                self._serve(descriptor, event)
 
     def _expire(self, now: float) -> None:
         while self._heap and self._heap[0][0] <= now:
@@ -311,124 +225,64 @@ class BfdProcess:
 
     def _received(self, datagram: Datagram, multihop: bool, now: float) -> None:
         try:
-            if not multihop and datagram.ttl != MAX_TTL:
-                raise PacketError("TTL")  # RFC 5881 section 5: from farther away than the link
             packet = decode(datagram.payload)
             if packet.your_discriminator:
                 running = self._by_discriminator.get(packet.your_discriminator)
             else:
                 running = self._sessions.get(datagram.source)
-            if running is None or not _matches(running.wanted, datagram, multihop):
+            if running is None:
                 raise PacketError("no session")
-            running.machine.handle(packet, datagram.payload, now)
+            running.receive(packet, datagram, multihop, now)
         except PacketError:
             self.discarded += 1
             return
-        running.remote_diagnostic = packet.diagnostic
-        running.shares_fate = not packet.control_plane_independent
         self._settle(running)
 
-    def _settle(self, running: _Running) -> None:
-        """Send what the machine wants sent, tell what changed, and note when it is due again."""
-        machine = running.machine
-        for payload in machine.take():
-            running.sender.send(payload)
-        if running.sender.problem != running.problem:
-            running.problem = running.sender.problem
-            if running.problem:
-                say(f"{running.wanted.peer}: cannot send: {running.problem}")
-        changes = machine.take_changes()
-        if machine.finished:
-            running.sender.close()
-            self._by_discriminator.pop(machine.discriminator, None)
-            self._leaving.discard(running)
+    def _settle(self, running: Running) -> None:
+        """Send what is to be sent, tell what changed, and note when the session is due again."""
+        problem = running.send()
+        if problem:
+            say(f"{running.wanted.peer}: cannot send: {problem}")
+        if running.machine.finished:
+            self._forget(running)
             return
-        for change in changes:
-            if change.after is State.UP:
-                running.failed = False
-            elif change.before is State.UP:
-                running.flaps += 1
-                running.failed = change.failure
-            if running not in self._leaving:
-                say(f"{running.wanted.peer}: {change.after.text} ({change.diagnostic.text})")
-        if running not in self._leaving and (changes or running.told != running.shown()):
-            running.told = running.shown()
-            self._tell(encode_state(self._state(running)))
-        due = machine.deadline
+        news = running.news()
+        if running not in self._leaving:
+            for line in news:
+                say(line)
+            if running.untold() or news:
+                self._agent.tell(encode_state(running.state()))
+        due = running.machine.deadline
         if due is not None and due != running.queued:
             self._pushed += 1
             heapq.heappush(self._heap, (due, self._pushed, running))
         running.queued = due
 
+    def _forget(self, running: Running) -> None:
+        running.sender.close()
+        running.queued = None
+        self._by_discriminator.pop(running.machine.discriminator, None)
+        self._leaving.discard(running)
+
     # --- the agent ---------------------------------------------------------------------------------------
 
-    def _accept(self) -> None:
-        assert self._control is not None  # noqa: S101 - it is what was accepted on
-        with contextlib.suppress(OSError):
-            client, _ = self._control.accept()
-            client.setblocking(False)
-            self._drop_client()  # the newest wins: an older one may be dead without our knowing
-            self._client = client
-            self._epoll.register(client.fileno(), select.EPOLLIN)
-            self._tell(encode_hello(Hello(os.getpid(), self._problem)))
-
-    def _drop_client(self) -> None:
-        """Without an agent everything goes on."""
-        if self._client is not None:
-            with contextlib.suppress(OSError):
-                self._epoll.unregister(self._client.fileno())
-            self._client.close()
-        self._client, self._incoming = None, b""
-        self._outgoing.clear()
-
-    def _read_client(self, client: socket.socket) -> None:
-        try:
-            chunk = client.recv(1 << 16)
-        except BlockingIOError:
-            return
-        except OSError:
-            chunk = b""
-        *lines, self._incoming = (self._incoming + chunk).split(b"\n")
-        try:
-            for line in lines:
-                command = decode_command(line)
-                if isinstance(command, tuple):
-                    self._want(command)
-                else:
-                    self._forgive(command)
-        except ControlError as err:
-            say(f"the agent is not understood: {err}")
-            chunk = b""
-        if not chunk or len(self._incoming) > LONGEST_LINE:
-            self._drop_client()
-
-    def _tell(self, line: bytes) -> None:
-        if self._client is not None:
-            self._outgoing += line
-            self._write_client()
-
-    def _write_client(self) -> None:
-        client = self._client
-        if client is None:
-            return
-        try:
-            sent = client.send(self._outgoing)
-            del self._outgoing[:sent]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._drop_client()
-            return
-        if len(self._outgoing) > CLIENT_BACKLOG:
-            self._drop_client()
-            return
-        self._epoll.modify(client.fileno(), select.EPOLLIN | (select.EPOLLOUT if self._outgoing else 0))
+    def _serve(self, descriptor: int, event: int) -> None:
+        came, commands, why = self._agent.ready(descriptor, event)
+        if came:
+            self._agent.tell(encode_hello(Hello(os.getpid(), self._problem)))
+        if why:
+            say(f"the agent is not understood: {why}")
+        for command in commands:
+            if isinstance(command, tuple):
+                self._want(command)
+            else:
+                self._forgive(command)
 
     def _forgive(self, peer: Address) -> None:
         running = self._sessions.get(peer)
         if running is not None and running.failed:
             running.failed = False
-            self._tell(encode_state(self._state(running)))
+            self._agent.tell(encode_state(running.state()))
 
     def _want(self, wanted: tuple[WantedSession, ...]) -> None:
         """Make the sessions those, and say how each is. One that stays the same does not notice."""
@@ -441,6 +295,8 @@ class BfdProcess:
                 self._leaving.add(running)
                 running.machine.disable(now)
                 self._settle(running)
+                if following is not None:
+                    self._forget(running)  # its farewells would disturb the one that follows
         for peer, each in by_peer.items():
             known = self._sessions.get(peer)
             if known is None:
@@ -449,52 +305,19 @@ class BfdProcess:
                 known = self._begin(each, now)
             elif known.wanted != each:
                 known.wanted = each
-                known.machine.set_timing(_timing(each), now)
+                known.machine.set_timing(timing(each), now)
             self._settle(known)
-            self._tell(encode_state(self._state(known)))
+            self._agent.tell(encode_state(known.state()))
         gc.collect()  # rare, and the place for it
 
-    def _begin(self, wanted: WantedSession, now: float) -> _Running:
+    def _begin(self, wanted: WantedSession, now: float) -> Running:
         discriminator = 0
         while discriminator == 0 or discriminator in self._by_discriminator:
             discriminator = self._random.getrandbits(32)  # hard to guess (RFC 5880 section 9)
-        machine = BfdSession(discriminator, _timing(wanted), now, self._random.random, wanted.key)
-        running = _Running(wanted, machine, Sender(wanted))
+        machine = BfdSession(discriminator, timing(wanted), now, self._random.random, wanted.key)
+        running = Running(wanted, machine, Sender(wanted))
         self._sessions[wanted.peer] = self._by_discriminator[discriminator] = running
         return running
-
-    def _state(self, running: _Running) -> SessionState:
-        machine = running.machine
-        return SessionState(
-            peer=running.wanted.peer,
-            state=machine.state.text,
-            remote_state=machine.remote_state.text,
-            since=machine.since,
-            diagnostic=machine.diagnostic.text,
-            remote_diagnostic=diagnostic_text(running.remote_diagnostic),
-            detection_time=round(machine.detection_time * 1000, 3),
-            transmit_interval=round(machine.transmit_interval * 1000, 3),
-            failed=running.failed,
-            shares_fate=running.shares_fate,
-            flaps=running.flaps,
-        )
-
-
-def _timing(wanted: WantedSession) -> Timing:
-    interval = wanted.min_interval * 1000
-    return Timing(interval, interval, wanted.multiplier, wanted.passive)
-
-
-def _matches(wanted: WantedSession, datagram: Datagram, multihop: bool) -> bool:
-    """Whether a datagram came the way the session's packets come."""
-    if (wanted.peer, wanted.local, wanted.multihop) != (datagram.source, datagram.destination, multihop):
-        return False
-    if wanted.interface is None:
-        return True
-    try:
-        return socket.if_nametoindex(wanted.interface) == datagram.interface
-    except OSError:
-        return False
 
 
 def main(run_dir: str, inherited: str | None = None) -> int:
