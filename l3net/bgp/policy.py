@@ -111,6 +111,7 @@ class Protected:
     connected: tuple[Prefix, ...]  # subnets of this node's links
     node_addresses: frozenset[Address]  # of the other nodes
     mesh_prefixes: Mapping[Address, frozenset[Prefix]]  # what each node may announce over the mesh
+    alone: bool = False  # other nodes are not known: without the mesh an agent watches its own alone
 
     @staticmethod
     def of(state: ClusterState, me: str, connected: tuple[Prefix, ...], own: frozenset[Address]) -> Protected:
@@ -141,6 +142,7 @@ class Protected:
                 for other in others
                 for address in other.addresses
             },
+            alone=not others and not configuration.mesh,
         )
 
 
@@ -216,12 +218,13 @@ def _known_next_hop(protected: Protected, session: Session, hop: Address) -> boo
     """A directly connected eBGP peer speaks for itself and for the nodes (RFC 4271 section 5.1.3, 2).
 
     The next hop of the other family over one session is an address of the peer that we cannot know; it has to
-    be on a link of ours. Inside an AS, and over several hops, next hops are those of the AS's borders.
+    be on a link of ours. So has that of a node when nodes are not known. Inside an AS, and over several hops,
+    next hops are those of the AS's borders.
     """
     if not session.external or session.multihop is not None or session.third_party_next_hops:
         return True
     if hop == session.peer_address or hop in protected.node_addresses or hop.is_link_local:
         return True
-    if hop.version != session.peer_address.version:
+    if hop.version != session.peer_address.version or protected.alone:
         return any(hop in subnet for subnet in protected.connected)
     return False
