@@ -220,6 +220,9 @@ class Topology(enum.Enum):
     AUTO = "Auto"  # a mesh that becomes reflectors as the cluster grows
 
 
+DEFAULT_CLUSTER_ID = IPv4Address("10.0.0.1")
+
+
 @dataclass(frozen=True, slots=True)
 class BgpConfiguration:
     """The cluster-wide BGPConfiguration (the object named `default`). Times are in seconds."""
@@ -233,7 +236,7 @@ class BgpConfiguration:
     imports: ImportPolicy = ImportPolicy()
     service_cidrs: tuple[Prefix, ...] = ()
     topology: Topology = Topology.MESH
-    cluster_id: IPv4Address = IPv4Address("10.0.0.1")  # of the route reflectors, all of them one cluster
+    cluster_id: IPv4Address = DEFAULT_CLUSTER_ID  # of the route reflectors, all of them one cluster
     reflector_selector: Selector | None = None  # None: chosen by themselves
     reflectors_from: int = 100  # nodes at which `AUTO` takes to reflectors
     transit: bool = False  # re-advertise learned routes: for routers, never for nodes
