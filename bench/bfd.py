@@ -157,6 +157,25 @@ class Watcher:
         return sum(state.flaps for state in self.states.values())
 
 
+PROBE = """
+import os, sys, time
+os.sched_setaffinity(0, {int(sys.argv[1])})
+os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))
+last = time.monotonic()
+while True:
+    time.sleep(0.005)
+    now = time.monotonic()
+    if now - last > 0.04:
+        print(f"{time.strftime('%H:%M:%S')} core {sys.argv[1]} {(now - last) * 1000:.0f} ms", flush=True)
+    last = now
+"""
+
+
+def stolen() -> float:
+    """Seconds for which the hypervisor ran something else, of all cores."""
+    return int(Path("/proc/stat").read_text().split()[8]) / TICKS
+
+
 def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
@@ -193,11 +212,24 @@ def soak(minutes: float, *, real_time: bool, harsh: bool = False) -> tuple[int, 
         raised = ["nice", "-n", "-20"] if harsh else []
         for number in range((8 if harsh else 1) * (os.cpu_count() or 1)):
             rig.node.spawn(f"spin{number}", [*raised, *SPIN])
+        for core in range(os.cpu_count() or 1):
+            rig.node.spawn(f"probe{core}", [sys.executable, "-ISE", "-c", PROBE, str(core)])
+        stolen_before = stolen()
         pid = processes_in(rig.node, "l3net.shell.bfdd")[0]
         used, began = cpu_seconds(pid), time.monotonic()
         while time.monotonic() - began < 60 * minutes:
             for end in ends:
                 end.look()
+        for host in (
+            rig.node,
+            rig.tor,
+        ):  # each flap, and each stall that a process of higher priority saw too
+            downs = [line for line in host.log("bfd").read_text().splitlines() if ": Down" in line]
+            print("\n".join(f"  {host.name}: {line}" for line in downs), file=sys.stderr)
+        for core in range(os.cpu_count() or 1):
+            stalls = rig.node.log(f"probe{core}").read_text().splitlines()
+            print("\n".join(f"  stall: {line}" for line in stalls), file=sys.stderr)
+        print(f"  stolen by the hypervisor: {stolen() - stolen_before:.1f} s", file=sys.stderr)
         share = 100 * (cpu_seconds(pid) - used) / (time.monotonic() - began)
         status = Path(f"/proc/{pid}/status").read_text()
         resident = int(status.split("VmRSS:")[1].split()[0]) / 1024
