@@ -124,6 +124,8 @@ class Controller:
                 if self._absent:
                     self._wake_later(min(self._absent.values()) + self._settings.grace - self._clock())
                 continue
+            if not self.leading:  # no failure to wait out: whoever leads, and be it we again, begins at once
+                continue
             for error in failed[:5]:
                 log.warning("%s", error)
             await asyncio.sleep(wait * (0.5 + random.random() / 2))  # noqa: S311
