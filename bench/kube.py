@@ -1,6 +1,6 @@
 """The agent on the Kubernetes API: first sync, one endpoint's change, and doing nothing.
 
-Run as root: `python bench/kube.py [--services 10000] [--changes 200] [--idle 40] [-o table|json]`. The real
+Run as root: `python bench/kube.py [--services 10000] [--nodes 5000] [--changes 200] [--idle 40]`. The real
 agent and nftables in a network namespace of its own; the API server is the tests' fake one over HTTP, in a
 process of its own; in the speaker's place is a socket that notes when a line arrives. The same with 100
 services is the control: what a change costs must not depend on how many there are.
@@ -95,9 +95,30 @@ def endpoints(number: int, ready: bool = True) -> dict[str, Any]:
     }
 
 
-def declared() -> list[dict[str, Any]]:
+def declared(nodes: int) -> list[dict[str, Any]]:
+    """This node, its router, and other nodes; a peer that selects none of these has all of them watched."""
     own = "l3net.io/v1alpha1"
+    others = [
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": f"node-{number}", "labels": {"kubernetes.io/hostname": f"node-{number}"}},
+            "spec": {"podCIDRs": [f"10.{128 + number // 256}.{number % 256}.0/24"]},
+            "status": {
+                "addresses": [{"type": "InternalIP", "address": f"10.8.{number // 250}.{number % 250 + 1}"}]
+            },
+        }
+        for number in range(nodes)
+    ]
+    selecting = {
+        "apiVersion": own,
+        "kind": "BGPPeer",
+        "metadata": {"name": "nobody"},
+        "spec": {"peerSelector": {"matchLabels": {"no": "node"}}},
+    }
     return [
+        *others,
+        *([selecting] if nodes else []),
         {
             "apiVersion": "v1",
             "kind": "Node",
@@ -105,7 +126,12 @@ def declared() -> list[dict[str, Any]]:
             "spec": {"podCIDRs": ["10.244.1.0/24"]},
             "status": {"addresses": [{"type": "InternalIP", "address": "10.9.0.1"}]},
         },
-        {"apiVersion": own, "kind": "BGPConfiguration", "metadata": {"name": "default"}, "spec": {}},
+        {
+            "apiVersion": own,
+            "kind": "BGPConfiguration",
+            "metadata": {"name": "default"},
+            "spec": {"nodeToNodeMesh": False},
+        },
         {
             "apiVersion": own,
             "kind": "BGPPeer",
@@ -115,12 +141,12 @@ def declared() -> list[dict[str, Any]]:
     ]
 
 
-def serve(services: int, directory: Path) -> None:
+def serve(services: int, nodes: int, directory: Path) -> None:
     """The API server's process."""
     from apiserver import FakeApiServer  # noqa: PLC0415 - the other process need not have it
 
     api = FakeApiServer()
-    api.put(*declared())
+    api.put(*declared(nodes))
     api.put(*map(service, range(services)))
     api.put(*map(endpoints, range(services)))
     api.start()
@@ -200,14 +226,17 @@ def put(url: str, document: dict[str, Any]) -> None:
     urllib.request.urlopen(request, timeout=10).read()  # noqa: S310
 
 
-def measure(services: int, changes: int, idle: float) -> Row:
+def measure(services: int, nodes: int, changes: int, idle: float) -> Row:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="l3net-bench-")))
         run = directory / "run"
         run.mkdir(mode=0o700)
         me = [sys.executable, str(Path(__file__).resolve())]
         stack.enter_context(
-            process([*me, "--serve", str(services), "--directory", str(directory)], directory / "api.log")
+            process(
+                [*me, "--serve", str(services), "--nodes", str(nodes), "--directory", str(directory)],
+                directory / "api.log",
+            )
         )
         config = directory / "kubeconfig"
         while not config.exists():
@@ -280,6 +309,7 @@ def own_network() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--services", type=int, default=10_000)
+    parser.add_argument("--nodes", type=int, default=0, help="others than this one, all watched")
     parser.add_argument("--changes", type=int, default=200)
     parser.add_argument("--idle", type=float, default=40.0, help="seconds")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
@@ -287,10 +317,12 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve is not None:
-        serve(options.serve, options.directory)
+        serve(options.serve, options.nodes, options.directory)
         return
     own_network()
-    rows = [measure(number, options.changes, options.idle) for number in (100, options.services)]
+    rows = [
+        measure(number, options.nodes, options.changes, options.idle) for number in (100, options.services)
+    ]
     if options.output == "json":
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return
