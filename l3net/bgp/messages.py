@@ -156,7 +156,7 @@ class Decoder:
             return None  # for example `reload in progress`
         try:
             return _message(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
             self.undecodable += 1
             return None
 
@@ -323,4 +323,5 @@ def _address(text: str) -> Address:
 
 
 def _prefix(text: str) -> Prefix:
-    return ip_network(text)
+    """Bits beyond the length are irrelevant on the wire (RFC 4271 section 4.3), and ExaBGP keeps them."""
+    return ip_network(text, strict=False)

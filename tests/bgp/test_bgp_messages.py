@@ -98,6 +98,14 @@ def test_update_with_every_attribute() -> None:
     assert attributes.communities == {community("65001:7"), community("65535:0"), community("65001:1:2")}
 
 
+def test_bits_beyond_a_prefix_length_are_irrelevant() -> None:
+    """RFC 4271 section 4.3: a prefix that carries some must not cost the others of its UPDATE."""
+    withdrawn = [{"nlri": "113.0.0.0/4"}, {"nlri": "192.168.7.0/24"}]
+    assert Decoder().decode(update(withdraw={"ipv4 unicast": withdrawn})) == Updated(
+        PEER, (), (ip_network("112.0.0.0/4"), ip_network("192.168.7.0/24"))
+    )
+
+
 def test_a_prefix_with_two_next_hops_takes_the_global_one() -> None:
     """ExaBGP lists each prefix of a 32-byte IPv6 next hop twice (RFC 2545 section 3)."""
     for hops in (("fd90::2", "fe80::1"), ("fe80::1", "fd90::2")):
@@ -185,6 +193,7 @@ def test_questions() -> None:
         b'{"type": "update", "neighbor": {"address": {"peer": "nonsense"}, "message": {}}}',
         b'{"type": "state", "neighbor": {"address": {"peer": "10.0.0.1"}}}',
         b'{"type": "update", "neighbor": {"address": {"peer": "10.0.0.1"}, "message": {"update": []}}}',
+        b'{"type": "state", "neighbor": {"address": {"peer": 1e999}, "state": "up"}}',
         b"[1, 2]",
         b"\xff\xfe{",
         b"{" * 100_000,
