@@ -53,3 +53,33 @@ def rig() -> Iterator[Rig]:
         yield made
     finally:
         made.down()
+
+
+#: Properties a test records (record_property) that are counts for the report; those of a name are added up.
+COUNTS = {
+    "injections": "system calls failed or killed at, one a run",
+    "failed": "of those, runs that the fault made fail",
+    "kills": "agents killed in the midst of calls",
+    "audited": "looks afterwards for leases, interfaces and spool files left behind",
+}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the fault tests counted, so that a sweep that swept nothing is seen."""
+    totals: dict[str, int] = {}
+    tests = failures = 0
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        counted = [(name, value) for name, value in report.user_properties if name in COUNTS]
+        if report.when != "call" or not counted:
+            continue
+        tests += 1
+        failures += report.failed
+        for name, value in counted:
+            totals[name] = totals.get(name, 0) + int(str(value))
+    if totals:
+        terminalreporter.section("faults injected")
+        terminalreporter.line(f"{tests:7d}  tests that inject faults")
+        for name, meaning in COUNTS.items():
+            if name in totals:
+                terminalreporter.line(f"{totals[name]:7d}  {meaning}")
+        terminalreporter.line(f"{failures:7d}  of the tests found something left or broken")

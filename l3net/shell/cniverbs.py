@@ -22,7 +22,7 @@ from l3net.cni.result import Result, decode_result, encode_result
 from l3net.cni.setup import Setup, asked_addresses, asked_mac, pod_of, sticky_owner
 from l3net.cni.versions import version_object
 from l3net.errors import KernelError, L3netError
-from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey, LeaseStore, Wanted
+from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey, LeaseStore, LeaseStoreError, Wanted
 from l3net.model import BridgePlan
 from l3net.naming import VETH_PREFIX
 from l3net.shell import cnirules, delegate, links
@@ -330,8 +330,15 @@ class Verbs:
             raise
 
     def _has_room(self, request: Request, setup: Setup) -> None:
+        if not setup.sets:
+            return
+        store = self._store(setup)
+        try:
+            store.probe()
+        except LeaseStoreError as err:
+            raise CniError(failure.NOT_AVAILABLE, str(err)) from None
         for each in setup.sets:
-            usage = self._store(setup).usage(request.network, (each,))
+            usage = store.usage(request.network, (each,))
             if usage.leased + usage.cooling >= each.size:
                 raise CniError(
                     failure.NOT_AVAILABLE,

@@ -135,6 +135,10 @@ class SqliteLeases(SqliteStore):
 
         return self.read(count)
 
+    def probe(self) -> None:
+        """A statement that may write and does not: BEGIN IMMEDIATE alone succeeds on a read-only disk."""
+        self.transact(lambda db: db.execute("DELETE FROM meta WHERE key=''").close())
+
     def keep_record(self, key: LeaseKey, record: str) -> None:
         """Keep what must be undone beside the addresses, before it is done."""
         values = (key.network, key.container_id, key.ifname, record)

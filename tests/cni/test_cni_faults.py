@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from served import AGENT
 
 from l3net.shell.leases import SqliteLeases
 
@@ -47,6 +48,7 @@ class Swept:
     def __init__(self, host: Host, conf: dict[str, Any], program: Path, trace_dir: Path) -> None:
         self.host, self.conf, self.program, self.trace = host, conf, program, trace_dir / "trace"
         self.pod = host.pod()
+        self.looks = 0
 
     def run(self, command: str, *strace: str) -> subprocess.CompletedProcess[bytes]:
         environment = {
@@ -91,12 +93,16 @@ def clean(swept: Swept, when: str) -> None:
     done = swept.run("DEL")
     assert done.returncode == 0, (when, done.stdout)
     host = swept.host
+    swept.looks += 1
+    left: list[Any] = []
     if host.server is not None:
         host.inside(host.server.drain_spool)
         host.settle()
-        assert host.leases() == 0, when
-    assert host.veths() == [], when
-    assert [link["ifname"] for link in host.ip("link", netns=swept.pod)] == ["lo"], when
+        left += host.server.leases.leases()
+        left += (host.base / "state" / "spool").glob("*")
+    left += host.veths()
+    left += [link["ifname"] for link in host.ip("link", netns=swept.pod) if link["ifname"] != "lo"]
+    assert not left, f"leaked {when}: {left}"
 
 
 def leases_in(directory: Path) -> int:
@@ -122,7 +128,7 @@ def standalone(bare_host: Host, tmp_path: Path) -> Swept:
     return swept
 
 
-@pytest.mark.parametrize("fault", ["signal=KILL", "error=ENOSPC", "error=EIO"])
+@pytest.mark.parametrize("fault", ["signal=KILL", "error=ENOSPC", "error=EIO", "error=EROFS"])
 def test_standalone_add(standalone: Swept, fault: str, tmp_path: Path, record_property: Any) -> None:
     steps = list(standalone.occurrences("ADD"))
     clean(standalone, "plain")
@@ -145,6 +151,7 @@ def test_standalone_add(standalone: Swept, fault: str, tmp_path: Path, record_pr
         assert leases_in(tmp_path / "data") == 0, when
     assert failed, "the injection did nothing"
     record_property("injections", len(steps))
+    record_property("audited", standalone.looks)
     record_property("failed", failed)
 
 
@@ -158,6 +165,7 @@ def test_standalone_delete(standalone: Swept, tmp_path: Path, record_property: A
         clean(standalone, when)
         assert leases_in(tmp_path / "data") == 0, when
     record_property("injections", len(steps))
+    record_property("audited", standalone.looks)
 
 
 @pytest.mark.parametrize("command", ["ADD", "DEL"])
@@ -175,6 +183,7 @@ def test_client(host: Host, tmp_path: Path, command: str, record_property: Any) 
         swept.run(command, "-e", f"inject={call}:signal=KILL:when={number}")
         clean(swept, f"killed at {call} {number}")
     record_property("injections", len(steps))
+    record_property("audited", swept.looks)
 
 
 def test_client_delete_without_agent(bare_host: Host, tmp_path: Path, record_property: Any) -> None:
@@ -190,26 +199,6 @@ def test_client_delete_without_agent(bare_host: Host, tmp_path: Path, record_pro
             kept = list(spool.glob("*.del")) if spool.exists() else []
             assert len(kept) == 1 or done.returncode != 0, f"{fault} at {call} {number}"
     record_property("injections", len(steps) * 3)
-
-
-AGENT = """
-import signal, sys
-from ipaddress import ip_network
-from pathlib import Path
-from l3net.cni.setup import NodeNetwork
-from l3net.ipam.ranges import first_address
-from l3net.model import BridgePlan
-from l3net.shell.bridge import KernelBridge
-from l3net.shell.cniserver import CniServer
-base, blocks = Path(sys.argv[1]), [ip_network(each) for each in ("10.244.0.0/20", "fd00:10:244:1::/116")]
-server = CniServer(base / "run" / "cni.sock", base / "state")
-server.start()
-gateways = frozenset((first_address(each), each.prefixlen) for each in blocks)
-KernelBridge().apply(BridgePlan("l3net0", "02:6c:33:00:00:01", 1500, gateways))
-server.update(NodeNetwork(tuple(blocks), 1500, cool_down=0))
-print("ready", flush=True)
-signal.pause()
-"""
 
 
 def test_agent_killed_in_a_storm(bare_host: Host, record_property: Any) -> None:
@@ -248,3 +237,4 @@ def test_agent_killed_in_a_storm(bare_host: Host, record_property: Any) -> None:
     host.settle()
     assert host.leases() == 0 and host.veths() == []
     record_property("kills", kills)
+    record_property("audited", 1)

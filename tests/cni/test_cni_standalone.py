@@ -179,12 +179,20 @@ def test_delegating_to_host_local(bare_host: Host, tmp_path: Path) -> None:
 
 
 @needs_reference
-@pytest.mark.parametrize("main", ["bridge", "ptp"])
-def test_ipam_of_a_reference_plugin(bare_host: Host, main: str) -> None:
+@pytest.mark.parametrize("main", ["bridge", "ptp", "macvlan"])
+def test_ipam_of_a_reference_plugin(bare_host: Host, main: str, run: Any) -> None:
     host, pod = bare_host, bare_host.pod()
+    if main == "macvlan":
+        run("ip", "-n", host.name, "link", "add", "lower0", "type", "veth", "peer", "name", "lower1")
+        made = ["ip", "-n", host.name, "link", "add", "link", "lower0", "name", "try0", "type", "macvlan"]
+        if subprocess.run(made, capture_output=True, check=False).returncode:
+            pytest.skip("this kernel has no macvlan")
+        run("ip", "-n", host.name, "link", "del", "try0")
+        for end in ("lower0", "lower1"):
+            run("ip", "-n", host.name, "link", "set", end, "up")
     # with its gateway: the reference's CHECK does not find a route it gave a gateway itself
     routes = [{"dst": "192.0.2.0/24", "gw": "10.71.0.1"}]
-    body = {**conf(host, ipam={"routes": routes}), "type": main}
+    body = {**conf(host, ipam={"routes": routes}), "type": main, "master": "lower0"}
     result = other_plugin(host, main, "ADD", pod, body)
     assert [entry["address"] for entry in result["ips"]] == ["10.71.0.2/24", "fd00:71::2/64"]
     other_plugin(host, main, "CHECK", pod, {**body, "prevResult": result})
