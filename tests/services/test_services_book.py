@@ -152,6 +152,8 @@ def same_as_afresh(book: ServiceBook, state: ClusterState, mirror: Mirror) -> No
 @given(st.lists(CHANGES, max_size=25))
 def test_book_equals_deciding_afresh(changes: list[tuple[str, Any, Any]]) -> None:
     book, state, mirror = ServiceBook(), ClusterState(), Mirror()
+    change(book, state, "nodes", None, NODES[1])  # where most is possible
+    change(book, state, "policy", None, POLICIES[2])
     for what, name, value in changes:
         if what == "settle":
             mirror.hear(book.settle())
@@ -209,3 +211,27 @@ def test_one_slice_decides_one_service(others: int, monkeypatch: pytest.MonkeyPa
     settled = book.settle()
     assert decided == [name]
     assert [str(prefix) for prefix in settled.announce] == ["10.96.0.6/32"]
+
+
+def test_an_owner_that_comes_and_goes_decides_those_who_claim_its_address() -> None:
+    book, state, mirror = ServiceBook(), ClusterState(), Mirror()
+    change(book, state, "nodes", None, NODES[1])
+    change(book, state, "policy", None, POLICIES[2])
+    taker, owner = ObjectName("a", "taker"), ObjectName("b", "owner")
+    claimed, own = ip_address("10.96.0.1"), ip_address("10.96.0.2")
+    taking = Service(taker, cluster_ips=(own,), external_ips=(claimed,), ports=(HTTP,))
+    ready = EndpointSlice(
+        ObjectName("a", "x"), taker, (Endpoint(ip_address("10.244.2.5")),), {"http": ("TCP", 8080)}
+    )
+    change(book, state, "service", taker, taking)
+    change(book, state, "slice", ready.name, ready)
+    mirror.hear(book.settle())
+    assert ip_network("10.96.0.1/32") in book.announced
+    change(book, state, "service", owner, Service(owner, cluster_ips=(claimed,), ports=(HTTP,)))
+    mirror.hear(book.settle())
+    same_as_afresh(book, state, mirror)
+    assert ip_network("10.96.0.1/32") not in book.announced
+    change(book, state, "service", owner, None)
+    mirror.hear(book.settle())
+    same_as_afresh(book, state, mirror)
+    assert ip_network("10.96.0.1/32") in book.announced
