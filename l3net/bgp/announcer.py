@@ -94,14 +94,15 @@ class Announcer:
                 peer.to_announce[prefix] = path
 
     def up(self, address: Address, *, fresh: bool) -> None:
-        """The session is established. `fresh`: it came up now, so all is said again and End-of-RIB is due."""
+        """The session is established. `fresh`: it came up now, so all is said again."""
         peer = self._peers.get(address)
         if peer is None:
             return
         peer.established = True
         if fresh:
             peer.said = dict.fromkeys(peer.said)
-            peer.end_of_rib = set(peer.session.families)
+        # Due also when the session came up before we were there to see it: the peer may be waiting for it.
+        peer.end_of_rib = set(peer.session.families)
         self._compare(peer)
 
     def down(self, address: Address) -> None:

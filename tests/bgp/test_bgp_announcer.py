@@ -91,7 +91,8 @@ def test_before_it_is_decided_what_a_peer_shall_hear_nothing_is_said_and_nothing
     assert announcer.next_lines() == []
     announcer.want(A, {})
     assert announcer.next_lines() == [
-        "neighbor 10.0.0.1 withdraw attributes next-hop 0.0.0.0 nlri 10.244.1.0/24"
+        "neighbor 10.0.0.1 withdraw attributes next-hop 0.0.0.0 nlri 10.244.1.0/24",
+        "neighbor 10.0.0.1 announce eor ipv4 unicast",
     ]
 
 
@@ -143,7 +144,9 @@ def test_what_exabgp_holds_from_before_and_is_not_wanted_is_withdrawn() -> None:
     announcer.up(A, fresh=False)
     lines = drain(announcer)
     assert lines[0] == "neighbor 10.0.0.1 withdraw attributes next-hop 0.0.0.0 nlri 10.9.0.0/24"
-    assert len(lines) == 2  # the other is said again, with the attributes of now; no End-of-RIB
+    assert len(lines) == 3  # the other is said again, with the attributes of now
+    # The session may have come up, fresh, before the agent was there: the peer would wait for End-of-RIB.
+    assert lines[2] == "neighbor 10.0.0.1 announce eor ipv4 unicast"
 
 
 def test_changed_attributes_are_said_again() -> None:
