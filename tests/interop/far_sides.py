@@ -270,7 +270,9 @@ class Bird(FarSide):
         )
 
     def stale(self, prefix: str) -> bool:
-        return bool(re.search(r"\[node\d+ [^]]*\] .*s\b", self._shown(prefix)))
+        name = re.search(rf"^{re.escape(prefix)} .*\[(node\d+) ", self._shown(prefix), re.MULTILINE)
+        shown = self.run(["birdc", "show", "protocols", "all", name[1]], check=False) if name else ""
+        return "graceful restart active" in shown
 
     def notify(self, remote: str) -> None:
         self.run(["birdc", "restart", '"node*"'])
