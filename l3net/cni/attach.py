@@ -19,7 +19,7 @@ from l3net.cni.plan import (
     mac_for,
 )
 from l3net.cni.request import Request
-from l3net.cni.result import Interface, Result
+from l3net.cni.result import Interface, Result, shown
 from l3net.cni.setup import Setup
 from l3net.ipam.lease import Lease
 
@@ -58,7 +58,7 @@ def attachment(setup: Setup, request: Request, lease: Lease, mac: str, given: Re
     extras = Extras(
         bridge=setup.bridge,
         port=plan.host_ifname,
-        addresses=tuple(str(leased.address) for leased in lease.addresses),
+        addresses=tuple(shown(leased.address) for leased in lease.addresses),
         ports=published_ports(request),
         masquerade=setup.masquerade,
         mac=chosen_mac if setup.pin_source else "",

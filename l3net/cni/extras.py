@@ -15,6 +15,7 @@ from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.cni.request import Request
 from l3net.model import Address
+from l3net.naming import PROTOCOL_NUMBERS
 
 PROTOCOLS: Final = ("tcp", "udp", "sctp")
 TABLE: Final = "l3net_cni"
@@ -175,7 +176,7 @@ def _elements(extras: Extras) -> list[tuple[str, str, str]]:
             host = ip_address(published.host_address) if published.host_address else None
             if target is None or (host is not None and host.version != version):
                 continue
-            key = f"{published.protocol} . {published.host_port}"
+            key = f"{PROTOCOL_NUMBERS[published.protocol]} . {published.host_port}"
             value = f"{target} . {published.pod_port}"
             if host is None:
                 found.append((f"{inet} ports{version}", key, value))

@@ -10,7 +10,7 @@ from ipaddress import ip_interface, ip_network
 from typing import Final
 
 from l3net.cni.extras import UNLIMITED, Bandwidth
-from l3net.cni.result import AssignedAddress, InterfaceAddress, PodRoute
+from l3net.cni.result import AssignedAddress, InterfaceAddress, PodRoute, shown
 from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey
 from l3net.model import Address
 from l3net.naming import VETH_PREFIX
@@ -78,7 +78,7 @@ def _through(gateway: Address) -> tuple[PodRoute, PodRoute]:
 
 @lru_cache(maxsize=4096)
 def interface_address(leased: LeasedAddress) -> InterfaceAddress:
-    return ip_interface(f"{leased.address}/{leased.prefix_length}")
+    return ip_interface((leased.address, leased.prefix_length))
 
 
 def assigned(lease: Lease, interface: int | None) -> tuple[AssignedAddress, ...]:
@@ -90,7 +90,7 @@ def assigned(lease: Lease, interface: int | None) -> tuple[AssignedAddress, ...]
 
 def alias_of(lease: Lease) -> str:
     """What the host end's alias says, so that the store can be rebuilt from the kernel; empty if too long."""
-    addresses = ",".join(str(interface_address(leased)) for leased in lease.addresses)
+    addresses = ",".join(shown(interface_address(leased)) for leased in lease.addresses)
     key = lease.key
     found = f"{ALIAS_PREFIX} {key.network} {key.container_id} {key.ifname} {addresses}"
     return found if len(found) <= _ALIAS_LIMIT else ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any, TypeAlias
 
@@ -62,6 +63,12 @@ class Result:
     dns: Mapping[str, Any] | None = None
 
 
+@lru_cache(maxsize=4096)
+def shown(value: InterfaceAddress | Address | Prefix) -> str:
+    """As text; kept, for writing an IPv6 address costs more than finding it again."""
+    return str(value)
+
+
 def _without_empty(found: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value not in (None, "")}
 
@@ -78,13 +85,14 @@ def _encode_address(entry: AssignedAddress, version: tuple[int, ...]) -> dict[st
     if version < (1, 0, 0):
         fields["version"] = str(entry.address.version)
     fields["interface"] = entry.interface
-    fields["address"] = str(entry.address)
-    fields["gateway"] = str(entry.gateway) if entry.gateway else None
+    fields["address"] = shown(entry.address)
+    fields["gateway"] = shown(entry.gateway) if entry.gateway else None
     return _without_empty(fields)
 
 
 def _encode_route(route: PodRoute, version: tuple[int, ...]) -> dict[str, Any]:
-    fields: dict[str, Any] = {"dst": str(route.prefix), "gw": str(route.gateway) if route.gateway else None}
+    fields: dict[str, Any] = {"dst": shown(route.prefix)}
+    fields["gw"] = shown(route.gateway) if route.gateway else None
     if version >= (1, 1, 0):
         fields |= {
             "mtu": route.mtu,

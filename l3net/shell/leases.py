@@ -339,9 +339,9 @@ class SqliteLeases(SqliteStore):
     ) -> Lease:
         sequence = self._next(db)
         at, clock, key, pod = time.time(), self._clock(), wanted.key, wanted.pod
-        for position, (leased, range_key) in enumerate(chosen):
-            db.execute(
-                "INSERT INTO lease VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        db.executemany(
+            "INSERT INTO lease VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            [
                 (
                     key.network,
                     leased.address.packed,
@@ -363,9 +363,11 @@ class SqliteLeases(SqliteStore):
                     wanted.cool_down,
                     wanted.sticky_owner,
                     wanted.sticky_hold,
-                ),
-            )
-            self._remember(db, event, key, leased.address, pod, sequence)
+                )
+                for position, (leased, range_key) in enumerate(chosen)
+            ],
+        )
+        self._remember(db, event, key, [leased.address.packed for leased, _ in chosen], pod, sequence)
         return Lease(
             key=key,
             sequence=sequence,
@@ -381,31 +383,34 @@ class SqliteLeases(SqliteStore):
     def _release(
         self, db: sqlite3.Connection, key: LeaseKey, sequence: int | None, event: str, *, used: bool
     ) -> Lease | None:
-        lease = self._find(db, key)
-        if lease is None or (sequence is not None and lease.sequence != sequence):
-            return None
-        now = self._clock()
         rows = db.execute(
-            "DELETE FROM lease WHERE network=? AND container=? AND ifname=? "
-            "RETURNING address, range, cool_down, sticky_owner, sticky_hold",
-            (key.network, key.container_id, key.ifname),
+            "DELETE FROM lease WHERE network=?1 AND container=?2 AND ifname=?3 "  # noqa: S608 - constants
+            "AND (?4 IS NULL OR sequence=?4) "
+            f"RETURNING {_LEASE_COLUMNS}, position, range, cool_down, sticky_owner, sticky_hold",
+            (key.network, key.container_id, key.ifname, sequence),
         ).fetchall()
-        freed = self._next(db)
-        for address, range_key, cool_down, sticky_owner, sticky_hold in rows:
-            db.execute(
-                "INSERT OR REPLACE INTO idle VALUES(?,?,?,?,?,?,?,?)",
+        if not rows:
+            return None
+        rows.sort(key=lambda row: row[15])
+        lease, now, freed = _group(rows)[0], self._clock(), self._next(db)
+        db.executemany(
+            "INSERT OR REPLACE INTO idle VALUES(?,?,?,?,?,?,?,?)",
+            [
                 (
                     key.network,
-                    address,
+                    row[4],
                     range_key,
                     freed,
                     self._boot,
                     now + (cool_down if used else 0.0),
                     sticky_owner,
                     now + sticky_hold,
-                ),
-            )
-            self._remember(db, event, key, unpack(address), lease.pod, lease.sequence)
+                )
+                for row in rows
+                for range_key, cool_down, sticky_owner, sticky_hold in (row[16:],)
+            ],
+        )
+        self._remember(db, event, key, [row[4] for row in rows], lease.pod, lease.sequence)
         return lease
 
     def _find(self, db: sqlite3.Connection, key: LeaseKey) -> Lease | None:
@@ -442,26 +447,30 @@ class SqliteLeases(SqliteStore):
 
     @staticmethod
     def _remember(
-        db: sqlite3.Connection, event: str, key: LeaseKey, address: Address, pod: Pod, sequence: int
+        db: sqlite3.Connection, event: str, key: LeaseKey, addresses: Sequence[bytes], pod: Pod, sequence: int
     ) -> None:
-        row = db.execute(
+        at = time.time()
+        db.executemany(
             "INSERT INTO history(at, event, network, address, container, ifname, pod_namespace, pod_name, "
-            "pod_uid, sequence) VALUES(?,?,?,?,?,?,?,?,?,?) RETURNING id",
-            (
-                time.time(),
-                event,
-                key.network,
-                address.packed,
-                key.container_id,
-                key.ifname,
-                pod.namespace,
-                pod.name,
-                pod.uid,
-                sequence,
-            ),
-        ).fetchone()
-        if row[0] % 256 == 0:
-            db.execute("DELETE FROM history WHERE id<=?", (row[0] - HISTORY_LIMIT,))
+            "pod_uid, sequence) VALUES(?,?,?,?,?,?,?,?,?,?)",
+            [
+                (
+                    at,
+                    event,
+                    key.network,
+                    address,
+                    key.container_id,
+                    key.ifname,
+                    pod.namespace,
+                    pod.name,
+                    pod.uid,
+                    sequence,
+                )
+                for address in addresses
+            ],
+        )
+        if sequence % 128 == 0:
+            db.execute("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", (HISTORY_LIMIT,))
 
 
 def _group(rows: Sequence[tuple[Any, ...]]) -> list[Lease]:

@@ -6,6 +6,7 @@ import errno
 import socket
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Final
 
@@ -42,6 +43,7 @@ IFLA_IFALIAS: Final = 20
 IFLA_AF_SPEC: Final = 26
 IFLA_GROUP: Final = 27
 IFLA_NET_NS_FD: Final = 28
+IFLA_EXT_MASK: Final = 29
 IFLA_PROMISCUITY: Final = 30
 IFLA_INFO_KIND: Final = 1
 IFLA_INFO_DATA: Final = 2
@@ -81,6 +83,7 @@ RT_TABLE_MAIN: Final = 254
 IFF_UP: Final = 0x1
 IFF_PROMISC: Final = 0x100
 NLA_F_NESTED: Final = 0x8000
+RTEXT_FILTER_SKIP_STATS: Final = 1 << 3
 
 _IFINFO: Final = struct.Struct("=BxHiII")
 _IFADDR: Final = struct.Struct("=BBBBi")
@@ -176,7 +179,7 @@ def get_link_by_index(netlink: Netlink, index: int) -> Link | None:
 
 def _get(netlink: Netlink, body: bytes) -> Link | None:
     try:
-        _, found = netlink.get(Request(RTM_GETLINK, 0, body))
+        _, found = netlink.get(Request(RTM_GETLINK, 0, body + _NO_STATISTICS))
     except KernelError as err:
         if err.code == errno.ENODEV:
             return None
@@ -185,7 +188,12 @@ def _get(netlink: Netlink, body: bytes) -> Link | None:
 
 
 def all_links(netlink: Netlink) -> list[Link]:
-    return [decode_link(body) for _, body in netlink.dump(Request(RTM_GETLINK, 0, ifinfo()))]
+    request = Request(RTM_GETLINK, 0, ifinfo() + _NO_STATISTICS)
+    return [decode_link(body) for _, body in netlink.dump(request)]
+
+
+#: Counters are most of what the kernel tells of a link, and nothing here reads them.
+_NO_STATISTICS: Final = u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
 
 
 def set_link(index: int, *parts: bytes, up: bool | None = None, name: str = "") -> Request:
@@ -308,6 +316,7 @@ def addresses_of(netlink: Netlink, index: int) -> list[InterfaceAddress]:
     return found
 
 
+@lru_cache(maxsize=1024)  # pods of a node share their gateway, and mostly the index of eth0
 def put_route(index: int, route: PodRoute) -> Request:
     """A route in a pod, through its interface; on-link without gateway."""
     scope = route.scope

@@ -71,12 +71,13 @@ def attribute(kind: int, value: bytes) -> bytes:
 def attributes(data: memoryview | bytes) -> Iterator[tuple[int, memoryview]]:
     """The attributes of a message body after its family header."""
     view = memoryview(data)
-    while len(view) >= ATTRIBUTE.size:
-        length, kind = ATTRIBUTE.unpack_from(view)
-        if length < ATTRIBUTE.size or length > len(view):
+    at, end = 0, len(view)
+    while at + 4 <= end:  # offsets, not slices: this runs a hundred times for a pod
+        length, kind = ATTRIBUTE.unpack_from(view, at)
+        if length < 4 or at + length > end:
             return
-        yield kind & 0x3FFF, view[ATTRIBUTE.size : length]
-        view = view[(length + 3) & ~3 :]
+        yield kind & 0x3FFF, view[at + 4 : at + length]
+        at += (length + 3) & ~3
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, int, memoryview]]:
