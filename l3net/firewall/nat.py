@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from l3net.model import Backend, VirtualServer
+from l3net.naming import PROTOCOL_NUMBERS
 
 #: Seed of the hash that binds a client to a backend: the same on every node, so that ECMP may move a client.
 AFFINITY_SEED = "0x6c336e74"
@@ -58,7 +59,7 @@ class ServiceMaps:
     def _add(self, server: VirtualServer, side: Side, backends: tuple[Backend, ...]) -> None:
         if not backends:
             return  # no map has it, and the packet meets the refusal of service addresses
-        key = f"{server.address} . {server.protocol} . {server.port}"
+        key = f"{server.address} . {PROTOCOL_NUMBERS[server.protocol]} . {server.port}"
         chain = (side, len(backends), server.client_ip_affinity)
         self.chains.add(chain)
         self.servers[side].append(f"{key} : goto {self.name_of(chain)}")

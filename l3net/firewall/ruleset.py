@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from l3net.firewall.nat import Side, named_set, service_maps
 from l3net.firewall.plan import FirewallPlan, collapsed
 from l3net.model import Backend, Prefix
-from l3net.naming import NFT_TABLE
+from l3net.naming import NFT_TABLE, PROTOCOL_NUMBERS
 
 #: BFD: single hop control and echo (RFC 5881), multihop (RFC 5883).
 BFD_PORTS = (3784, 3785, 4784)
@@ -58,7 +58,7 @@ def _lines(plan: FirewallPlan) -> Iterator[str]:
         line
         for version, ip in _IP.items()
         for line in (
-            f"{ip} daddr @refused{version} meta l4proto tcp reject with tcp reset",
+            f"{ip} daddr @refused{version} meta l4proto {PROTOCOL_NUMBERS['tcp']} reject with tcp reset",
             f"{ip} daddr @refused{version} reject with icmpx port-unreachable",
         )
     ]
@@ -116,7 +116,7 @@ def _protection(plan: FirewallPlan) -> Iterator[str]:
             # A pod tells its neighbours of its link-local address, and of an address it does not have yet.
             f"{pods} icmpv6 type {{ nd-router-advert, nd-redirect }} drop",
             f"{pods} ip6 saddr fe80::/10 accept",
-            f"{pods} ip6 saddr :: meta l4proto ipv6-icmp accept",
+            f"{pods} ip6 saddr :: meta l4proto {PROTOCOL_NUMBERS['ipv6-icmp']} accept",
             f"{pods} ip6 saddr != @blocks6 drop",
         ],
     )
