@@ -100,8 +100,10 @@ class ConntrackFlush:
 
     def add(self, addresses: Iterable[Address]) -> None:
         with self._wanted:
+            idle = not self._addresses
             self._addresses += addresses
-            self._wanted.notify_all()
+            if idle:  # otherwise it is collecting already
+                self._wanted.notify_all()
 
     def _run(self) -> None:
         setns(self._home)

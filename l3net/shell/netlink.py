@@ -119,7 +119,11 @@ class Netlink:
         return self._socket.fileno()
 
     def transact(self, requests: Sequence[Request]) -> list[int]:
-        """Send requests in order, each acknowledged; the errno of each, 0 for success."""
+        """Send requests in order; the errno of each, 0 for success.
+
+        Only the last of a batch asks to be acknowledged: the kernel carries them out in order and reports a
+        failure unasked, so what was not complained about by then has succeeded (netlink_rcv_skb).
+        """
         results: list[int] = []
         for start in range(0, len(requests), _BATCH):
             results += self._batch(requests[start : start + _BATCH])
@@ -152,10 +156,11 @@ class Netlink:
 
     def _send(self, batch: Sequence[Request], *, ack: bool) -> int:
         parts = []
-        flag = NLM_F_REQUEST | (NLM_F_ACK if ack else 0)
         first = self._sequence + 1
+        last = self._sequence + len(batch)
         for request in batch:
             self._sequence += 1
+            flag = NLM_F_REQUEST | (NLM_F_ACK if ack and self._sequence == last else 0)
             parts.append(
                 HEADER.pack(
                     HEADER.size + len(request.body), request.type, request.flags | flag, self._sequence, 0
@@ -176,14 +181,14 @@ class Netlink:
 
     def _batch(self, batch: Sequence[Request]) -> list[int]:
         first = self._send(batch, ack=True)
-        codes = [-1] * len(batch)
-        waiting = len(batch)
+        codes = [0] * len(batch)
+        waiting = True
         while waiting:
             for kind, _flags, sequence, body in messages(self._receive()):
                 index = sequence - first
-                if kind == NLMSG_ERROR and 0 <= index < len(batch) and codes[index] < 0:
+                if kind == NLMSG_ERROR and 0 <= index < len(batch):
                     codes[index] = -_ERRNO.unpack_from(body)[0]
-                    waiting -= 1
+                    waiting = waiting and index != len(batch) - 1
         return codes
 
     def _dump_once(self, request: Request) -> list[tuple[int, bytes]] | None:

@@ -59,8 +59,10 @@ class Reaper:
         if stopped:  # no bridge port any more, or the link is down: take it down whatever it is
             netlink.transact([links.set_link(0, up=False, name=host_ifname)])
         with self._wanted:
+            idle = self._doomed == self._reaped
             self._doomed += 1
-            self._wanted.notify_all()
+            if idle:  # otherwise it is awake, or will look before it sleeps
+                self._wanted.notify_all()
         return True
 
     def flush(self, timeout: float = 5.0) -> bool:
