@@ -20,7 +20,7 @@ VETH_PREFIX: Final = "l3v"
 #: The one nftables table (family inet) l3net owns.
 NFT_TABLE: Final = "l3net"
 
-#: IANA protocol numbers, for nftables: it would look the names up in /etc/protocols, which a slim system lacks.
+#: IANA protocol numbers, for nftables: it looks names up in /etc/protocols, which a slim system lacks.
 PROTOCOL_NUMBERS: Final = {"tcp": 6, "udp": 17, "sctp": 132, "ipv6-icmp": 58}
 
 API_GROUP: Final = "l3net.io"
