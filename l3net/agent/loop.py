@@ -382,7 +382,8 @@ class Agent:
         if Dirty.ROUTES in dirty:
             keys |= kernel.all_keys()
         kernel.heard((prefix, METRIC_BGP) for prefix in touched)
-        if self.speaking.settled(LEARNED_GRACE):
+        # What came while this pass waited for something is for the next one, and is not unheard.
+        if not self._touched and self.speaking.settled(LEARNED_GRACE):
             keys |= kernel.heard_all()
         self._failed_keys = await kernel.apply_routes(keys)
 
