@@ -81,7 +81,6 @@ def mutated(source: random.Random, line: str) -> bytes:
 
 STRANGE = (
     None,
-    True,
     -1,
     2**70,
     1e308,
