@@ -55,11 +55,13 @@ def attachment(setup: Setup, request: Request, lease: Lease, mac: str, given: Re
         enabled=setup.enabled,
         bandwidth=bandwidth(request),
     )
+    ports = published_ports(request)
+    nothing = not (ports or setup.masquerade or setup.pin_source)
     extras = Extras(
         bridge=setup.bridge,
         port=plan.host_ifname,
-        addresses=tuple(shown(leased.address) for leased in lease.addresses),
-        ports=published_ports(request),
+        addresses=() if nothing else tuple(shown(leased.address) for leased in lease.addresses),
+        ports=ports,
         masquerade=setup.masquerade,
         mac=chosen_mac if setup.pin_source else "",
     )

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
 from typing import Final
 
 from l3net.cni.extras import UNLIMITED, Bandwidth
@@ -78,7 +78,8 @@ def _through(gateway: Address) -> tuple[PodRoute, PodRoute]:
 
 @lru_cache(maxsize=4096)
 def interface_address(leased: LeasedAddress) -> InterfaceAddress:
-    return ip_interface((leased.address, leased.prefix_length))
+    kind = IPv4Interface if leased.address.version == 4 else IPv6Interface
+    return kind((int(leased.address), leased.prefix_length))  # from the number: no text to write and read
 
 
 def assigned(lease: Lease, interface: int | None) -> tuple[AssignedAddress, ...]:

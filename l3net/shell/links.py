@@ -13,6 +13,7 @@ from typing import Final
 from l3net.cni.result import InterfaceAddress, PodRoute
 from l3net.errors import KernelError
 from l3net.shell.netlink import (
+    ATTRIBUTE,
     NLM_F_CREATE,
     NLM_F_EXCL,
     NLM_F_REPLACE,
@@ -137,9 +138,22 @@ class Link:
     port_state: int | None = None
 
 
+_READ: Final = frozenset(
+    {IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP}
+)
+
+
 def decode_link(body: bytes) -> Link:
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
-    found: dict[int, memoryview] = dict(attributes(memoryview(body)[_IFINFO.size :]))
+    found: dict[int, memoryview] = {}
+    at, view = _IFINFO.size, memoryview(body)
+    while at + 4 <= len(body):  # as attributes(), but most of the sixty are passed over
+        length, which = ATTRIBUTE.unpack_from(body, at)
+        if length < 4:
+            break
+        if which & 0x3FFF in _READ:
+            found[which & 0x3FFF] = view[at + 4 : at + length]
+        at += (length + 3) & ~3
     info = dict(attributes(found.get(IFLA_LINKINFO, memoryview(b""))))
     port: dict[int, memoryview] = {}
     if bytes(info.get(IFLA_INFO_SLAVE_KIND, b"")).rstrip(b"\0") == b"bridge":
