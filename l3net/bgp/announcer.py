@@ -196,17 +196,30 @@ class Announcer:
 
 
 def _withdraw(peer: _Peer) -> _Line:
-    version = next(iter(peer.to_withdraw)).version
+    """The first prefix and those that were announced like it: see `commands.withdraw`."""
+    first = next(iter(peer.to_withdraw))
+    told = peer.said.get(first)
     batch: list[Prefix] = []
     for prefix in peer.to_withdraw:
-        if prefix.version == version:
+        if prefix.version == first.version and _alike(told, peer.said.get(prefix)):
             batch.append(prefix)
             if len(batch) == PREFIXES_PER_LINE:
                 break
     for prefix in batch:
         del peer.to_withdraw[prefix]
         peer.said.pop(prefix, None)
-    return withdraw(peer.session, batch), peer.session.peer_address, ()
+    line = (
+        withdraw(peer.session, batch)
+        if told is None
+        else withdraw(peer.session, batch, told.next_hop, told.attributes)
+    )
+    return line, peer.session.peer_address, ()
+
+
+def _alike(one: Path | None, other: Path | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.next_hop == other.next_hop and one.attributes == other.attributes
 
 
 def _announce(peer: _Peer) -> _Line:

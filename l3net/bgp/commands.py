@@ -39,7 +39,15 @@ def as_path_on_wire(session: Session, attributes: Attributes) -> tuple[int, ...]
 
 def announce(session: Session, next_hop: Address, attributes: Attributes, prefixes: Sequence[Prefix]) -> str:
     """Announce prefixes that share next hop and attributes to one peer."""
-    words = [f"{_selector([session.peer_address])} announce attributes next-hop {next_hop}"]
+    return (
+        f"{_selector([session.peer_address])} announce {_described(session, next_hop, attributes, prefixes)}"
+    )
+
+
+def _described(
+    session: Session, next_hop: Address, attributes: Attributes, prefixes: Sequence[Prefix]
+) -> str:
+    words = [f"attributes next-hop {next_hop}"]
     words.append(f"origin {attributes.origin.name.lower()}")
     as_path = as_path_on_wire(session, attributes)
     if as_path:
@@ -63,8 +71,20 @@ def announce(session: Session, next_hop: Address, attributes: Attributes, prefix
     return " ".join(words)
 
 
-def withdraw(session: Session, prefixes: Sequence[Prefix]) -> str:
-    """Withdraw prefixes of one family from one peer."""
+def withdraw(
+    session: Session,
+    prefixes: Sequence[Prefix],
+    next_hop: Address | None = None,
+    attributes: Attributes | None = None,
+) -> str:
+    """Withdraw prefixes of one family from one peer, with what they were announced with, if that is known.
+
+    The peer hears nothing of it. But ExaBGP 5.0.15 queues by attributes: a withdrawal queued under others
+    than the announcement that follows it may be sent after that, and the peer ends without the route.
+    """
+    if next_hop is not None and attributes is not None:
+        described = _described(session, next_hop, attributes, prefixes)
+        return f"{_selector([session.peer_address])} withdraw {described}"
     # ExaBGP wants a next hop of the prefixes' family here and does not use it.
     hop = "0.0.0.0" if prefixes[0].version == 4 else "::"  # noqa: S104 - a placeholder, nothing binds it
     nlri = " ".join(map(str, prefixes))

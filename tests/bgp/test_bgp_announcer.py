@@ -124,7 +124,7 @@ def test_withdrawals_overtake_a_burst() -> None:
     announcer.want(A, gone)
     announcer.answered()
     assert announcer.next_lines() == [
-        "neighbor 10.0.0.1 withdraw attributes next-hop 0.0.0.0 nlri 10.0.0.0/24"
+        "neighbor 10.0.0.1 withdraw attributes next-hop 10.0.0.2 origin igp nlri 10.0.0.0/24"
     ]
 
 
