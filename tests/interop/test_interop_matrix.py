@@ -89,7 +89,7 @@ def crossed(stage: Stage, far: Frr | Bird | Gobgp, version: int, hop: str = "") 
     assert stage.learned()[ORIGINATED[version]] == FAR_ADDRESS[version]
     seen = far.seen(BLOCKS[version])
     assert seen is not None
-    assert seen.next_hop == hop or NODE_ADDRESS[version]
+    assert seen.next_hop == (hop or NODE_ADDRESS[version])
     return seen
 
 
