@@ -77,7 +77,8 @@ def test_a_failure_takes_the_paths_withdraws_ours_and_closes_the_session(
         world.drain()
         await asyncio.sleep(0.4)
         withdrawn, closed = [line for line in world.link.lines if "show" not in line]
-        assert withdrawn == "neighbor 10.0.0.1 withdraw attributes next-hop 10.0.0.2 origin igp nlri 10.244.1.0/24"
+        start = "neighbor 10.0.0.1 withdraw attributes"
+        assert withdrawn == f"{start} next-hop 10.0.0.2 origin igp nlri 10.244.1.0/24"
         assert closed == "neighbor 10.0.0.1 teardown 10"
         world.handle(Updated(PEER, (LEARNED,), ()))  # was on its way
         assert not world.learned
