@@ -507,13 +507,13 @@ class Speaking:
         if peer is None:
             return set()
         was = peer.established
-        if was or not peer.closing:
+        now = asyncio.get_running_loop().time()
+        if was or not (peer.closing or peer.damping.held(now)):
             peer.reason = reason
         peer.established, peer.closing = False, False
         self._announcer.down(address)
         if not was:
             return set()
-        now = asyncio.get_running_loop().time()
         hold = peer.damping.flapped(now, lasted=now - peer.since)
         peer.since = now
         peer.flaps += 1

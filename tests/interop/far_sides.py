@@ -275,7 +275,10 @@ class Bird(FarSide):
         return "graceful restart active" in shown
 
     def notify(self, remote: str) -> None:
-        self.run(["birdc", "restart", '"node*"'])
+        # `restart` is back within milliseconds, before the node's kernel has seen anything of it.
+        self.run(["birdc", "disable", '"node*"'])
+        time.sleep(0.5)
+        self.run(["birdc", "enable", '"node*"'])
 
 
 def _bird_config(sessions: list[FarSession], originated: list[Originated], port: int) -> str:

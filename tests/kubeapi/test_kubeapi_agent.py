@@ -96,6 +96,7 @@ def test_services_reach_the_router_and_stay_without_the_api(rig: Rig, api: FakeA
     ask = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9618/readyz').read().decode())"
     assert rig.node.run([sys.executable, "-c", ask]).stdout.strip() == "ok"
 
+    rig.until(lambda: len(rig.tor_uptimes()) == 2, "both sessions at the router")
     before = rig.tor_uptimes()
     api.stop()
     rig.until(lambda: "API server" in str(rig.status().get("problems")), "the outage to be told")
@@ -115,6 +116,7 @@ def test_an_agent_that_finds_no_api_leaves_everything_as_it_is(rig: Rig, api: Fa
     rig.start_speaker()
     start(rig, api)
     rig.until(lambda: VIP in rig.tor_routes(), "the service")
+    rig.until(lambda: len(rig.tor_uptimes()) == 2, "both sessions at the router")
     before = rig.tor_uptimes()
     rig.node.kill("agent", 9)
     rig.until(lambda: not rig.node.alive("agent"), "the agent to die")
