@@ -11,7 +11,8 @@ BIN := $(VENV)/bin
 LAB_PACKAGES := iproute2 util-linux procps nftables conntrack traceroute iputils-ping gcc libc6-dev frr bird2 gobgpd
 TEST_PACKAGES := strace tcpdump iperf3 busybox-static podman containerd runc containernetworking-plugins
 KEEP ?=
-PYTEST_ARGS ?= -n 2 --durations=15
+# A test with real daemons that fails on a busy machine is tried once more; the summary lists each that was (R).
+PYTEST_ARGS ?= -n 2 --reruns 1 -rR --durations=15
 
 .PHONY: help demo test check setup setup-test plugin plugin-arm64 bench docs format clean
 
