@@ -173,6 +173,3 @@ class ClusterWriter(Protocol):
     def post_event(self, kind: Kind, name: ObjectName, reason: str, message: str) -> None:
         """A Warning Event; the same again moves the time of the one there is."""
         ...
-
-
-LogFields: TypeAlias = Mapping[str, object]
