@@ -20,6 +20,7 @@ COMMANDS = {
     "completion": ("l3net.cli.completion", "completion", "Print the completion script of a shell."),
     "conformance": ("l3net.cli.conformance", "conformance", "Try any CNI plugin on what is expected of one."),
     "controller": ("l3net.cli.controller", "controller", "Run the cluster's controller."),
+    "doctor": ("l3net.cli.doctor", "doctor", "Find out what is wrong on this node."),
     "ipam": ("l3net.cli.ipam", "ipam", "Look into and mend the address leases of this node."),
     "lab": ("l3net.cli.lab", "lab", "Bring up a lab of nodes and routers on this machine."),
     "speaker": ("l3net.cli.speaker", "speaker", "Run the BGP speaker (ExaBGP) of this node."),

@@ -1,0 +1,107 @@
+"""`l3net doctor`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from l3net.cli import options
+from l3net.cli.output import output_option, print_value
+from l3net.doctor.findings import Counters, Finding, PeerLook, Severity
+from l3net.doctor.node import judge_agent, judge_node, peers_of
+from l3net.doctor.peers import judge_peer
+from l3net.errors import NotRunningError
+from l3net.naming import AGENT_SOCKET, STATE_DIR
+from l3net.shell.agentsocket import ask
+from l3net.shell.examine import look_at_node, look_at_peers
+
+_COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: "red"}
+
+
+@click.command(short_help="Find out what is wrong on this node, and what to do about it.")
+@options.run_dir()
+@click.option("--state-dir", type=click.Path(path_type=Path), default=Path(STATE_DIR), show_default=True)
+@click.option("--bin-dir", type=click.Path(path_type=Path), default=Path("/opt/cni/bin"), show_default=True)
+@click.option(
+    "--conf-dir", type=click.Path(path_type=Path), default=Path("/etc/cni/net.d"), show_default=True
+)
+@click.option(
+    "--watch",
+    type=click.FloatRange(0, 600),
+    default=5.0,
+    show_default=True,
+    help="Seconds to watch the kernel's TCP counters while a peer is down. A router tries to connect only "
+    "now and then: a longer time tells a wrong password from a firewall.",
+)
+@click.option(
+    "--listen",
+    is_flag=True,
+    help="Listen on the BGP port meanwhile where nobody does, so that the kernel judges and counts the "
+    "router's own attempts. Nothing is accepted. Not while peers are being configured: the speaker may want "
+    "the port.",
+)
+@output_option
+def doctor(
+    run_dir: Path, state_dir: Path, bin_dir: Path, conf_dir: Path, watch: float, listen: bool, output: str
+) -> None:
+    """Look at agent, peers, routes, kernel and CNI files; say what is wrong, why, and what to do.
+
+    Nothing is changed. To each peer whose session is down one TCP connection is made from the session's own
+    address, without a password: whether it is accepted, refused or not answered, and what the kernel counts
+    meanwhile, tells a wrong password from a firewall, a wrong AS number from a missing neighbour, and so on.
+
+    Exits with 0 when there is no problem (warnings may be), 1 when there is one, 3 when no agent answers.
+    """
+    try:
+        status = ask(run_dir / AGENT_SOCKET, "status")
+    except NotRunningError as err:
+        # the host is worth a look all the same
+        findings = [
+            Finding("agent", "-", Severity.PROBLEM, str(err), "see its log: `journalctl -u l3net-agent`")
+        ]
+        findings += judge_node(look_at_node(state_dir, bin_dir, conf_dir, wants_pods=True), ecmp=False)
+        _print(findings, output)
+        sys.exit(err.exit_code)
+    peers = peers_of(status)
+    down = [peer for peer in peers if not peer.established]
+    looks: dict[str, PeerLook] = {}
+    counters = Counters()
+    if down:
+        if sys.stderr.isatty():
+            many = "peer that is" if len(down) == 1 else f"{len(down)} peers that are"
+            click.echo(
+                f"looking at the {many} down, for {max(watch, 5):g} seconds or a little more ...", err=True
+            )
+        looks, counters = look_at_peers(down, watch, listen=listen)
+    findings = judge_agent(status)
+    for peer in peers:
+        findings += judge_peer(peer, looks.get(peer.address), counters)
+    ecmp = any(len(route["nextHops"]) > 1 for route in status["routes"])
+    findings += judge_node(look_at_node(state_dir, bin_dir, conf_dir, bool(status["blocks"])), ecmp)
+    _print(findings, output)
+    sys.exit(1 if any(each.severity is Severity.PROBLEM for each in findings) else 0)
+
+
+def _print(findings: Sequence[Finding], output: str) -> None:
+    if output != "table":
+        print_value([{**asdict(each), "severity": each.severity.value} for each in findings], output)
+        return
+    colour = sys.stdout.isatty()
+    for each in findings:
+        word = (
+            click.style(f"{each.severity.value:8}", fg=_COLOURS[each.severity])
+            if colour
+            else f"{each.severity.value:8}"
+        )
+        click.echo(f"{word} {each.check}: {each.subject}: {each.what}")
+        if each.remedy:
+            click.echo(f"         -> {each.remedy}")
+    counts = {severity: sum(1 for each in findings if each.severity is severity) for severity in Severity}
+    click.echo(
+        f"\n{counts[Severity.PROBLEM]} problems, {counts[Severity.WARNING]} warnings, "
+        f"{counts[Severity.OK]} things in order"
+    )

@@ -1,0 +1,4 @@
+"""What is wrong with a node, why, and what to do: observations in, findings out.
+
+Pure: whoever calls has looked (l3net.shell.examine); here it is judged.
+"""

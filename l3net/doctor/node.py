@@ -1,0 +1,198 @@
+"""What the agent says of itself, and what the host lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from l3net.doctor.findings import Finding, NodeLook, Peer, Severity
+from l3net.naming import CNI_PLUGIN
+
+_NEARLY_FULL = 0.9
+_LITTLE_SPACE = 0.05
+
+
+def peers_of(status: Mapping[str, Any]) -> list[Peer]:
+    """The peers of an agent's status (`l3net status -o json`)."""
+    return [
+        Peer(
+            name=row["name"],
+            address=row["address"],
+            as_number=row["asNumber"],
+            local_address=row["localAddress"],
+            port=row["port"],
+            listen_port=row["listenPort"],
+            established=row["state"] == "established",
+            reason=row["reason"],
+            password=row["password"],
+            gtsm=row["gtsm"],
+            passive=row["passive"],
+            announced=row["announced"],
+            received=row["received"],
+            accepted=row["accepted"],
+            flaps=row["flaps"],
+            refused=row["refused"],
+            over_limit=tuple(row["overLimit"]),
+        )
+        for row in status["peers"]
+    ]
+
+
+def judge_agent(status: Mapping[str, Any]) -> list[Finding]:
+    """The agent itself, its problems, its speaker, its routes."""
+    found = []
+    if status["ready"]:
+        found.append(Finding("agent", status["node"], Severity.OK, f"ready, l3net {status['version']}"))
+    else:
+        found.append(
+            Finding(
+                "agent",
+                status["node"],
+                Severity.PROBLEM,
+                "not ready: " + ("the first pass is not done" if status["inSync"] else "no full list yet"),
+                "see the agent's log: the datastore (directory or API server) may be out of reach",
+            )
+        )
+    found += [
+        Finding("agent", status["node"], Severity.PROBLEM, text, "the text names the object or the part")
+        for text in status["problems"]
+    ]
+    if not status["blocks"]:
+        found.append(
+            Finding(
+                "agent",
+                status["node"],
+                Severity.WARNING,
+                "the node has no block: pods get no address",
+                "give it spec.podCIDRs, or run the controller with an IPPool for pods",
+            )
+        )
+    refused = any(text.startswith("peer ") for text in status["problems"])
+    if not status["peers"] and not refused:
+        found.append(
+            Finding(
+                "peer",
+                "-",
+                Severity.WARNING,
+                "the node has no BGP peer",
+                "declare a BGPPeer that selects this node, or leave nodeToNodeMesh on with other nodes",
+            )
+        )
+    absent = [route["prefix"] for route in status["routes"] if not route["inKernel"]]
+    if absent:
+        listed = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
+        found.append(
+            Finding(
+                "routes",
+                status["node"],
+                Severity.PROBLEM,
+                f"{len(absent)} wanted routes are not in the kernel: {listed}",
+                "`l3net status` names what the kernel refused; `ip route show proto 108` shows what is there",
+            )
+        )
+    else:
+        count = len(status["routes"])
+        found.append(
+            Finding("routes", status["node"], Severity.OK, f"all {count} wanted routes are in the kernel")
+        )
+    return found
+
+
+def judge_node(look: NodeLook, ecmp: bool) -> list[Finding]:
+    """The host. `ecmp`: whether a route of ours has several next hops."""
+    found = []
+    for version, on in sorted(look.forwarding.items()):
+        if on is False:
+            name = "net.ipv4.ip_forward" if version == 4 else "net.ipv6.conf.all.forwarding"
+            found.append(
+                Finding(
+                    "kernel",
+                    f"IPv{version}",
+                    Severity.PROBLEM,
+                    f"{name} is 0: nothing is forwarded to pods",
+                    "the agent turns it on at its start; find what turns it off again (sysctl.d, "
+                    "another agent)",
+                )
+            )
+    if ecmp and look.strict_rp_filter:
+        names = ", ".join(look.strict_rp_filter)
+        found.append(
+            Finding(
+                "kernel",
+                names,
+                Severity.WARNING,
+                "rp_filter is 1 (strict) and routes have several next hops: answers that come in by "
+                "another link than "
+                "the kernel would send by are dropped",
+                "set net.ipv4.conf.all.rp_filter and those of the interfaces to 2 (loose) or 0",
+            )
+        )
+    if look.conntrack is not None:
+        entries, limit = look.conntrack
+        if limit and entries >= _NEARLY_FULL * limit:
+            found.append(
+                Finding(
+                    "kernel",
+                    "conntrack",
+                    Severity.PROBLEM,
+                    f"{entries} of {limit} connections are tracked: new ones are about to be dropped",
+                    "raise net.netfilter.nf_conntrack_max",
+                )
+            )
+    if look.state_free is not None and look.state_free < _LITTLE_SPACE:
+        found.append(
+            Finding(
+                "leases",
+                "disk",
+                Severity.PROBLEM,
+                f"{look.state_free:.1%} of the lease store's file system is free: pods cannot be "
+                "added when it is full",
+                "make room, or put --state-dir on another file system",
+            )
+        )
+    found += _runtime(look)
+    bad = any(each.check == "kernel" for each in found)
+    return (
+        found
+        if bad
+        else [
+            Finding("kernel", "host", Severity.OK, "forwarding and connection tracking are in order"),
+            *found,
+        ]
+    )
+
+
+def _runtime(look: NodeLook) -> Sequence[Finding]:
+    if look.plugin is None:
+        return []
+    if not look.plugin:
+        return [
+            Finding(
+                "cni",
+                CNI_PLUGIN,
+                Severity.WARNING,
+                "the plugin is not in the directory of CNI plugins: no runtime can add pods",
+                "run `l3net cni install`, or name the directory with --bin-dir",
+            )
+        ]
+    if not look.network_configuration:
+        return [
+            Finding(
+                "cni",
+                "configuration",
+                Severity.WARNING,
+                "there is no network configuration: kubelet calls the node not ready",
+                "run `l3net cni install`, or name the directory with --conf-dir",
+            )
+        ]
+    if not look.ours_first:
+        return [
+            Finding(
+                "cni",
+                look.network_configuration,
+                Severity.WARNING,
+                "runtimes take the first configuration by name, and this one is not l3net's",
+                "remove it, or give it a name that comes later",
+            )
+        ]
+    return [Finding("cni", look.network_configuration, Severity.OK, "plugin and configuration are in place")]

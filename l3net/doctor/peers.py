@@ -1,0 +1,186 @@
+"""Why a BGP session is down: what the agent knows, one unsigned connection, and the kernel's counters."""
+
+from __future__ import annotations
+
+from l3net.doctor.findings import Answer, Counters, Finding, Peer, PeerLook, Probe, Severity
+
+CHECK = "peer"
+#: NOTIFICATION codes and subcodes (RFC 4271 section 4.5, RFC 4486) that an unknown neighbour is met with.
+_REJECTED = {(6, 5): "connection rejected", (6, 3): "peer de-configured", (6, 2): "administrative shutdown"}
+#: As the agent tells it: Hold Timer Expired, by us (RFC 4271 section 4.5).
+_HOLD_TIMER_EXPIRED = "(4,0)"
+_FLAPS = 3
+
+
+def judge_peer(peer: Peer, look: PeerLook | None, counters: Counters) -> list[Finding]:
+    """The findings on one peer; `look` and `counters` matter only while it is down."""
+    if not peer.established:
+        what, remedy = _down(peer, look, counters)
+        last = f" (the session's last word: {peer.reason})" if peer.reason else ""
+        return [_finding(peer, Severity.PROBLEM, f"down: {what}{last}", remedy)]
+    found = [
+        _finding(
+            peer,
+            Severity.PROBLEM,
+            f"announces more {family} prefixes than its limit; none beyond it is imported",
+            "find out why it sends so many, or raise maxPrefixes of the BGPPeer",
+        )
+        for family in peer.over_limit
+    ]
+    if peer.received and not peer.accepted:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in peer.refused.items())
+        found.append(
+            _finding(
+                peer,
+                Severity.WARNING,
+                f"none of its {peer.received} paths is accepted: {reasons}",
+                "`l3net bgp routes` shows each with its verdict",
+            )
+        )
+    if not peer.announced:
+        found.append(
+            _finding(
+                peer,
+                Severity.WARNING,
+                "nothing is announced to it",
+                "look at `advertise` of the BGPConfiguration, the export filters of the BGPPeer, and whether "
+                "the Node has blocks",
+            )
+        )
+    if peer.flaps >= _FLAPS:
+        found.append(
+            _finding(
+                peer,
+                Severity.WARNING,
+                f"the session went down {peer.flaps} times",
+                "the speaker's log and the router's say why each time; look for a lossy link or too "
+                "short a holdTime",
+            )
+        )
+    if found:
+        return found
+    counts = f"{peer.accepted} of {peer.received} paths accepted, {peer.announced} announced"
+    return [_finding(peer, Severity.OK, f"established, {counts}")]
+
+
+def _finding(peer: Peer, severity: Severity, what: str, remedy: str = "") -> Finding:
+    return Finding(CHECK, f"{peer.name} ({peer.address})", severity, what, remedy)
+
+
+def _down(peer: Peer, look: PeerLook | None, counters: Counters) -> tuple[str, str]:
+    if look is None:
+        return "not probed", "give it a few seconds and look again"
+    plain = look.plain
+    if plain.answer is Answer.UNREACHABLE:
+        return (
+            f"it cannot be reached: {plain.detail}",
+            f"`ip route get {peer.address}` and `ip neigh show {peer.address}`: check the cable, the "
+            "link's state, "
+            "VLAN and addresses on both sides",
+        )
+    if plain.answer is Answer.REFUSED:
+        return (
+            f"it refuses TCP connections to port {peer.port}",
+            f"start BGP on the router, let it listen on {peer.address} port {peer.port}, or let its "
+            "firewall pass "
+            f"{peer.local_address}",
+        )
+    if plain.answer is Answer.SILENT:
+        return _silent(peer, look, counters)
+    return _accepted(peer, plain, counters)
+
+
+def _silent(peer: Peer, look: PeerLook, counters: Counters) -> tuple[str, str]:
+    if look.far is not None and look.far.answer is Answer.ACCEPTED:
+        return (
+            "it answers only packets with TTL 255: it demands GTSM (RFC 5082)",
+            "set `gtsm: true` in the BGPPeer, or take ttl-security off on the router",
+        )
+    if peer.gtsm and counters.ttl_too_low:
+        return _gtsm_missing(peer)
+    if peer.password and (counters.md5_wrong or counters.md5_unexpected):
+        # unexpected: it met the listener of --listen, which has no password
+        return (
+            "the TCP MD5 passwords differ: it signs its packets, and does not take ours",
+            "put the same password into the router and into the Secret that the BGPPeer names",
+        )
+    if peer.password and counters.md5_missing:
+        return _no_password_there(peer)
+    if not peer.password and counters.md5_unexpected:
+        return (
+            "it signs its packets (TCP MD5), and we have no password for it",
+            "name the Secret with the password in `password` of the BGPPeer, or take it off on the router",
+        )
+    again = "look again with `--listen --watch 130`: when the router tries to connect, the kernel tells which"
+    if peer.password:
+        return (
+            f"packets to its port {peer.port} meet silence, signed or not: most likely the TCP MD5 passwords "
+            "differ, or else a firewall is between",
+            f"compare the router's password with the Secret that the BGPPeer names; or {again}",
+        )
+    return (
+        f"packets to its port {peer.port} meet silence: it expects a TCP MD5 password, or a firewall is "
+        "between",
+        f"look at the router's password for {peer.local_address} and at firewalls; or {again}",
+    )
+
+
+def _accepted(peer: Peer, plain: Probe, counters: Counters) -> tuple[str, str]:
+    if peer.password:
+        return _no_password_there(peer)
+    if peer.gtsm and counters.ttl_too_low:
+        return _gtsm_missing(peer)
+    if plain.as_number is not None and plain.as_number != peer.as_number:
+        return (
+            f"it is AS {plain.as_number}, and the BGPPeer says {peer.as_number}",
+            f"set `asNumber: {plain.as_number}` in the BGPPeer if that is the router you mean",
+        )
+    if plain.notification is not None or plain.closed:
+        code = plain.notification
+        how = f" with a NOTIFICATION {code[0]}/{code[1]}" if code else ""
+        why = f" ({_REJECTED[code]})" if code in _REJECTED else ""
+        return (
+            f"it accepts TCP and closes at once{how}{why}: most likely it has no neighbour "
+            f"{peer.local_address}",
+            f"configure {peer.local_address} as a neighbour on the router, and see that it is not "
+            "shut down there",
+        )
+    if _HOLD_TIMER_EXPIRED in peer.reason and not peer.gtsm:
+        return (
+            "it comes up, then nothing arrives any more until the hold time is over: the peer "
+            "demands GTSM (RFC 5082), or large packets are lost on the way (MTU)",
+            f"set `gtsm: true` in the BGPPeer if the router has ttl-security; else try "
+            f"`ping -M do -s 1400 {peer.address}`",
+        )
+    if plain.as_number is not None:
+        return (
+            "TCP works and its OPEN is in order, so the session fails later or is just coming up",
+            "look again in a few seconds; then the last word above, the speaker's log and the "
+            "router's say more",
+        )
+    if peer.passive:
+        return (
+            "it has not connected, and the BGPPeer is passive",
+            "let the router connect, or take `passive` off",
+        )
+    return (
+        "it accepts TCP and says nothing",
+        "the router may be waiting for us to speak first: look at the speaker's log and the router's",
+    )
+
+
+def _gtsm_missing(peer: Peer) -> tuple[str, str]:
+    return (
+        "its packets arrive with a TTL below 255, and the BGPPeer has `gtsm: true`",
+        "turn ttl-security on for this neighbour on the router; if it is more than one hop away, use "
+        "`multihop`",
+    )
+
+
+def _no_password_there(peer: Peer) -> tuple[str, str]:
+    return (
+        f"it does not sign its packets: it has no TCP MD5 password for {peer.local_address}, and the "
+        "BGPPeer has one",
+        f"set the password for neighbour {peer.local_address} on the router, or take `password` out "
+        "of the BGPPeer",
+    )

@@ -1,0 +1,153 @@
+"""What the doctor concludes from what was seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+
+import pytest
+
+from l3net.doctor.findings import Answer, Counters, NodeLook, Peer, PeerLook, Probe, Severity
+from l3net.doctor.node import judge_agent, judge_node
+from l3net.doctor.peers import judge_peer
+from l3net.shell.examine import read_counters, read_message, risen
+
+UP = Peer("tor", "10.0.0.2", 65002, "10.0.0.1", 179, 179, True, "", False, False, False, 3, 2, 2, 0)
+DOWN = dataclasses.replace(UP, established=False, reason="held")
+SIGNED = dataclasses.replace(DOWN, password=True)
+GTSM = dataclasses.replace(DOWN, gtsm=True)
+SILENT = PeerLook(Probe(Answer.SILENT), Probe(Answer.SILENT))
+
+
+@pytest.mark.parametrize(
+    ("peer", "look", "counters", "says"),
+    [
+        (DOWN, PeerLook(Probe(Answer.UNREACHABLE, "No route to host")), Counters(), "No route to host"),
+        (DOWN, PeerLook(Probe(Answer.REFUSED)), Counters(), "refuses TCP connections to port 179"),
+        (DOWN, PeerLook(Probe(Answer.SILENT), Probe(Answer.ACCEPTED)), Counters(), "demands GTSM"),
+        (GTSM, PeerLook(Probe(Answer.SILENT)), Counters(ttl_too_low=2), "TTL below 255"),
+        (SIGNED, SILENT, Counters(md5_wrong=1), "passwords differ: it signs"),
+        (SIGNED, SILENT, Counters(md5_unexpected=1), "passwords differ: it signs"),
+        (SIGNED, SILENT, Counters(md5_missing=1), "does not sign"),
+        (SIGNED, PeerLook(Probe(Answer.ACCEPTED)), Counters(), "does not sign"),
+        (SIGNED, SILENT, Counters(), "most likely the TCP MD5 passwords differ, or else a firewall"),
+        (DOWN, SILENT, Counters(md5_unexpected=1), "we have no password for it"),
+        (DOWN, SILENT, Counters(), "expects a TCP MD5 password, or a firewall"),
+        (DOWN, PeerLook(Probe(Answer.ACCEPTED, as_number=65009)), Counters(), "it is AS 65009"),
+        (DOWN, PeerLook(Probe(Answer.ACCEPTED, as_number=65002)), Counters(), "its OPEN is in order"),
+        (
+            dataclasses.replace(DOWN, reason="held: notification sent (4,0)"),
+            PeerLook(Probe(Answer.ACCEPTED, as_number=65002)),
+            Counters(),
+            "the peer demands GTSM",
+        ),
+        (DOWN, PeerLook(Probe(Answer.ACCEPTED, closed=True)), Counters(), "no neighbour 10.0.0.1"),
+        (DOWN, PeerLook(Probe(Answer.ACCEPTED, notification=(6, 5))), Counters(), "connection rejected"),
+        (dataclasses.replace(DOWN, passive=True), PeerLook(Probe(Answer.ACCEPTED)), Counters(), "passive"),
+    ],
+)
+def test_each_cause_is_told_apart(peer: Peer, look: PeerLook, counters: Counters, says: str) -> None:
+    (found,) = judge_peer(peer, look, counters)
+    assert found.severity is Severity.PROBLEM
+    assert says in found.what
+    assert "held" in found.what
+    assert found.remedy
+
+
+def test_counters_of_others_accuse_no_peer_that_answers() -> None:
+    (found,) = judge_peer(DOWN, PeerLook(Probe(Answer.REFUSED)), Counters(5, 5, 5, 5))
+    assert "refuses" in found.what
+
+
+def test_a_session_that_is_up_is_well_or_warns() -> None:
+    (well,) = judge_peer(UP, None, Counters())
+    assert well.severity is Severity.OK
+    odd = dataclasses.replace(
+        UP, accepted=0, announced=0, flaps=9, refused={"ownBlock": 2}, over_limit=("IPv4",)
+    )
+    found = judge_peer(odd, None, Counters())
+    assert [each.severity for each in found] == [Severity.PROBLEM] + [Severity.WARNING] * 3
+    assert "2 ownBlock" in found[1].what
+
+
+STATUS = {
+    "version": "1",
+    "node": "n1",
+    "ready": True,
+    "inSync": True,
+    "blocks": ["10.244.1.0/24"],
+    "peers": [{}],
+    "routes": [{"prefix": "10.244.2.0/24", "inKernel": True, "nextHops": []}],
+    "problems": [],
+}
+
+
+def test_an_agent_that_is_well_has_no_problem() -> None:
+    assert {each.severity for each in judge_agent(STATUS)} == {Severity.OK}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"ready": False, "inSync": False}, "no full list yet"),
+        ({"problems": ["peer tor: missingSecret"]}, "missingSecret"),
+        ({"blocks": []}, "no block"),
+        ({"peers": []}, "no BGP peer"),
+        ({"routes": [{"prefix": "10.244.2.0/24", "inKernel": False, "nextHops": []}]}, "10.244.2.0/24"),
+    ],
+)
+def test_what_an_agent_lacks(change: dict[str, object], says: str) -> None:
+    bad = [each for each in judge_agent({**STATUS, **change}) if each.severity is not Severity.OK]
+    assert len(bad) == 1
+    assert says in bad[0].what
+    assert bad[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("look", "ecmp", "says"),
+    [
+        (NodeLook(forwarding={4: False, 6: True}), False, "net.ipv4.ip_forward"),
+        (NodeLook(forwarding={4: True, 6: False}), False, "net.ipv6.conf.all.forwarding"),
+        (NodeLook(strict_rp_filter=("eth0",)), True, "rp_filter"),
+        (NodeLook(conntrack=(95, 100)), False, "95 of 100"),
+        (NodeLook(state_free=0.01), False, "1.0%"),
+        (NodeLook(plugin=False), False, "plugin"),
+        (NodeLook(plugin=True, network_configuration=""), False, "no network configuration"),
+        (NodeLook(plugin=True, network_configuration="00-x.conf", ours_first=False), False, "first"),
+    ],
+)
+def test_what_a_host_lacks(look: NodeLook, ecmp: bool, says: str) -> None:
+    bad = [each for each in judge_node(look, ecmp) if each.severity is not Severity.OK]
+    assert len(bad) == 1
+    assert says in bad[0].what
+
+
+def test_a_host_that_is_well() -> None:
+    look = NodeLook({4: True, 6: True}, ("eth0",), (1, 100), 0.5, True, "05-l3net.conflist")
+    assert {each.severity for each in judge_node(look, ecmp=False)} == {Severity.OK}
+
+
+def message(kind: int, body: bytes) -> bytes:
+    return b"\xff" * 16 + struct.pack("!HB", 19 + len(body), kind) + body
+
+
+def test_the_first_message_of_a_peer() -> None:
+    four = bytes([2, 6, 65, 4]) + (4_200_000_001).to_bytes(4, "big")
+    opened = bytes([4]) + struct.pack("!HH4sB", 23456, 90, bytes(4), len(four)) + four
+    assert read_message(message(1, opened), closed=False).as_number == 4_200_000_001
+    short = bytes([4]) + struct.pack("!HH4sB", 65002, 90, bytes(4), 0)
+    assert read_message(message(1, short), closed=False).as_number == 65002
+    assert read_message(message(3, bytes([6, 5])), closed=True).notification == (6, 5)
+    assert read_message(b"", closed=True) == Probe(Answer.ACCEPTED, closed=True)
+
+
+@pytest.mark.parametrize(
+    "data", [b"SSH-2.0-x", message(1, b"\x04"), message(1, bytes(9) + b"\xff" + b"\x02\x09\x41")]
+)
+def test_nonsense_says_nothing_and_harms_nothing(data: bytes) -> None:
+    read_message(data, closed=False)
+
+
+def test_counters_are_read_from_this_kernel() -> None:
+    now = read_counters()
+    assert risen(now, now) == Counters()

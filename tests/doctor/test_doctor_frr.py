@@ -1,0 +1,112 @@
+"""The doctor at a node whose FRR peer is broken in one way after another, both families at once."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from node_rig import CONFIGURATION, NODE, TOR4, TOR6, Rig, peer
+
+pytestmark = pytest.mark.netns
+
+NEIGHBOURS = ("10.90.0.1", "fd90::1")
+SECRET = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "bgp", "namespace": "kube-system"},
+    "data": {"password": base64.b64encode(b"the node's").decode()},
+}
+PASSWORD = {"password": {"secretKeyRef": {"name": "bgp", "key": "password"}}}
+
+
+def tor_peers(**spec: object) -> tuple[dict[str, Any], ...]:
+    return peer("tor4", "10.90.0.2", **spec), peer("tor6", "fd90::2", **spec)
+
+
+def on_router(rig: Rig, *lines: str) -> None:
+    """Configuration of every neighbour, with {} for its address."""
+    each = [line.format(neighbour) for neighbour in NEIGHBOURS for line in lines]
+    rig.vtysh("configure terminal", "router bgp 65002", *each)
+
+
+def drop_bgp(rig: Rig) -> None:
+    rules = "add table inet wall; add chain inet wall in { type filter hook input priority 0; };"
+    rig.tor.run(["nft", f"{rules} add rule inet wall in tcp dport 179 drop"])
+    rig.tor.run(["nft", "add rule inet wall in tcp sport 179 drop"])
+
+
+def stop_bgp(rig: Rig) -> None:
+    rig.tor.run(["pkill", "-x", "bgpd"])  # in the host's own PID namespace
+
+
+#: name -> (peers and secret declared, what happens to the router, what the doctor says)
+CASES: dict[str, tuple[tuple[dict[str, Any], ...], Callable[[Rig], object], str]] = {
+    "passwords differ": (
+        (*tor_peers(**PASSWORD), SECRET),
+        lambda rig: on_router(rig, "neighbor {} password another"),
+        "passwords differ: it signs",
+    ),
+    "no password there": ((*tor_peers(**PASSWORD), SECRET), lambda rig: None, "does not sign its packets"),
+    "no password here": (
+        tor_peers(),
+        lambda rig: on_router(rig, "neighbor {} password theirs"),
+        "we have no password for it",
+    ),
+    "wrong AS number": (tor_peers(asNumber=65009), lambda rig: None, "it is AS 65002"),
+    "no such neighbour": (tor_peers(), lambda rig: on_router(rig, "no neighbor {}"), "no neighbour "),
+    "gtsm there": (
+        tor_peers(),
+        lambda rig: on_router(rig, "neighbor {} ttl-security hops 1"),
+        "the peer demands GTSM",
+    ),
+    "firewall": (tor_peers(), drop_bgp, "a firewall is between"),
+    "nothing listens": (tor_peers(), stop_bgp, "refuses TCP connections"),
+    "its address gone": (
+        tor_peers(),
+        lambda rig: rig.tor.run(["ip", "address", "flush", "dev", "down0"]),
+        "cannot be reached",
+    ),
+}
+
+
+def ask(rig: Rig) -> tuple[int, list[dict[str, str]]]:
+    argv = [sys.executable, "-m", "l3net.cli.main", "doctor", "-o", "json", "--watch", "4", "--listen"]
+    done = rig.node.run(argv, check=False)
+    return done.code, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_names_the_cause(rig: Rig, case: str) -> None:
+    declared, breaks, says = CASES[case]
+    rig.start_tor()
+    rig.declare("node.yaml", NODE, CONFIGURATION, *declared)
+    breaks(rig)
+    rig.start_speaker()
+    rig.start_agent()
+    rig.until(lambda: len(rig.peers()) == 2, "the agent to know its peers")
+    seen: list[dict[str, str]] = []
+
+    def named() -> bool:
+        code, findings = ask(rig)
+        seen[:] = [each for each in findings if each["check"] == "peer"]
+        assert all("the node's" not in str(each) for each in findings), "a password is told"
+        return code == 1 and len(seen) == 2 and all(says in each["what"] for each in seen)
+
+    try:
+        rig.until(named, f"the doctor to say {says!r} of both", seconds=90)
+    except AssertionError as err:
+        raise AssertionError(f"{err}\nlast seen: {seen}") from err
+
+
+def test_a_healthy_node_has_no_problem_and_without_an_agent_it_says_so(rig: Rig) -> None:
+    rig.start()
+    rig.declare("node.yaml", NODE, CONFIGURATION, TOR4, TOR6)
+    rig.until(lambda: ask(rig)[0] == 0, "a clean bill of health")
+    argv = [sys.executable, "-m", "l3net.cli.main", "doctor", "--run-dir", "/run/nowhere"]
+    done = rig.node.run(argv, check=False)
+    assert done.code == 3
+    assert "no agent answers" in done.stdout
