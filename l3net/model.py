@@ -200,16 +200,32 @@ class AdvertisePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Bogons:
+    """Which prefixes and AS numbers that have no place between networks are refused (RFC 6890, RFC 7249).
+
+    The private ones (RFC 1918, RFC 6598, RFC 4193; RFC 6996) apart, since many networks run on them.
+    """
+
+    prefixes: bool = False
+    private_prefixes: bool = False
+    as_numbers: bool = False
+    private_as_numbers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ImportPolicy:
     """What may be learned from peers.
 
-    `cidrs`: only prefixes inside these, None for any. `default_route`, `node_subnets`: may be learned
-    although they are refused by default.
+    `cidrs`: only prefixes inside these and the cluster's own; None names none and excludes none.
+    `default_route`, `node_subnets`: may be learned although they are refused by default.
+    `ebgp_requires_policy`: an eBGP peer's prefix that no policy names is refused (RFC 8212).
     """
 
     cidrs: tuple[Prefix, ...] | None = None
     default_route: bool = False
     node_subnets: bool = False
+    ebgp_requires_policy: bool = True
+    bogons: Bogons = Bogons()
 
 
 class Topology(enum.Enum):

@@ -44,7 +44,7 @@ class Ours:
             "spec": {"podCIDRs": ["10.244.1.0/24"]},
             "status": {"addresses": [{"type": "InternalIP", "address": NEAR}]},
         }
-        spec = {"asNumber": NEAR_AS, "nodeToNodeMesh": False, **own}
+        spec = {"asNumber": NEAR_AS, "nodeToNodeMesh": False, "import": {"cidrs": ["0.0.0.0/0"]}, **own}
         self._declare("node", node, _ours("BGPConfiguration", "default", spec))
         self._gate(False)
         if serving:

@@ -119,6 +119,10 @@ class Agent:
         """The sessions that a declared state gives this node, with its links and routes as they are now."""
         return sessions(state, self._me, self._underlay.source, self._underlay.gateways())
 
+    def protected_of(self, state: ClusterState) -> Protected:
+        """What no peer may take from this node under a declared state, with its links as they are now."""
+        return Protected.of(state, self._me, self._underlay.connected(BRIDGE), self._underlay.own_addresses())
+
     async def run(self) -> None:
         """Raises KernelError or LeaseStoreError when the node cannot be served at all."""
         monitor = KernelMonitor(self._on_kernel, RTPROT_L3NET)
@@ -280,9 +284,7 @@ class Agent:
     def _decide_sessions(self) -> set[Prefix]:
         self._sessions = self._with_parting(self.sessions_of(self.state))
         underlay = self._underlay
-        self._protected = Protected.of(
-            self.state, self._me, underlay.connected(BRIDGE), underlay.own_addresses()
-        )
+        self._protected = self.protected_of(self.state)
         self.speaking.set_sessions(self._sessions.by_address)
         self.bfd.set_sessions(self._sessions.by_address, underlay.adjacent)
         judged_by = (self._protected, dict(self.state.filters), dict(self._sessions.by_address))

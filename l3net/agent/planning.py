@@ -8,7 +8,9 @@ from typing import Any
 from l3net.agent.declared import take
 from l3net.agent.loop import Agent
 from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out
+from l3net.bgp.loc_rib import prefix_order
 from l3net.bgp.plan import SessionPlan, plan
+from l3net.bgp.policy import judge_import
 from l3net.bgp.sessions import Session, Sessions
 from l3net.model import Address, ClusterState
 from l3net.ports import Changed, Rejected
@@ -17,7 +19,7 @@ from l3net.shell.manifest_tree import ManifestTree
 
 
 def plan_for(agent: Agent, directory: Path) -> dict[str, Any]:
-    """Sessions and announcements now against those the manifests in `directory` would give."""
+    """Sessions, announcements and verdicts now against those the manifests in `directory` would give."""
     if not directory.is_dir():
         return {"error": f"{directory} is no directory of manifests"}
     state, rejected = _read(directory)
@@ -29,7 +31,9 @@ def plan_for(agent: Agent, directory: Path) -> dict[str, Any]:
     steps = plan(_with_ribs(agent, agent.state, agent.sessions), _with_ribs(agent, state, after))
     return {
         "node": agent.node_name,
-        "sessions": [_row(step) for step in steps],
+        "sessions": [
+            {**_row(step), "learned": _judged_otherwise(agent, state, after, step)} for step in steps
+        ],
         "problems": [*map(str, rejected), *map(str, after.refusals)],
     }
 
@@ -52,6 +56,28 @@ def _with_ribs(
         address: (session, desired_adj_rib_out(state, agent.node_name, session, prefixes))
         for address, session in found.by_address.items()
     }
+
+
+def _judged_otherwise(
+    agent: Agent, state: ClusterState, after: Sessions, step: SessionPlan
+) -> list[dict[str, str]]:
+    """Paths the peer has announced already, of which another verdict would be given."""
+    session = after.by_address.get(step.peer)
+    if session is None:
+        return []
+    protected = agent.protected_of(state)
+    changed = []
+    for entry in sorted(agent.rib.received(step.peer), key=lambda entry: prefix_order(entry.raw.prefix)):
+        judgement, _ = judge_import(protected, state.filters, session, entry.raw)
+        if judgement != entry.judgement:
+            changed.append(
+                {
+                    "prefix": str(entry.raw.prefix),
+                    "before": str(entry.judgement),
+                    "after": str(judgement),
+                }
+            )
+    return changed
 
 
 def _row(step: SessionPlan) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from l3net.agent.health import unready
 from l3net.agent.loop import Agent
 from l3net.agent.planning import plan_for
 from l3net.bgp.loc_rib import prefix_order
+from l3net.bgp.verdict import Verdict
+from l3net.model import Address
 
 LONGEST_QUESTION = 4096
 TIMEOUT = 5.0
@@ -51,10 +53,6 @@ def _peers(agent: Agent) -> list[dict[str, Any]]:
     rows = []
     for address, peer in agent.speaking.peers.items():
         received, accepted = agent.rib.counts(address)
-        refused: dict[str, int] = {}
-        for entry in agent.rib.received(address):
-            if entry.judgement.verdict.value != "accepted":
-                refused[str(entry.judgement)] = refused.get(str(entry.judgement), 0) + 1
         rows.append(
             {
                 "name": peer.session.name,
@@ -73,13 +71,22 @@ def _peers(agent: Agent) -> list[dict[str, Any]]:
                 "flaps": peer.flaps,
                 "received": received,
                 "accepted": accepted,
-                "refused": refused,
+                "refused": refused(agent, address),
                 "overLimit": sorted(f"IPv{family.value}" for family in peer.over_limit),
                 "announced": agent.speaking.announced(address),
                 "bfd": agent.bfd.status(address, now),
             }
         )
     return rows
+
+
+def refused(agent: Agent, peer: Address) -> dict[str, int]:
+    """How many of a peer's paths are not used, by verdict."""
+    counts: dict[str, int] = {}
+    for entry in agent.rib.received(peer):
+        if entry.judgement.verdict is not Verdict.ACCEPTED:
+            counts[str(entry.judgement)] = counts.get(str(entry.judgement), 0) + 1
+    return counts
 
 
 def _routes(agent: Agent) -> list[dict[str, Any]]:
@@ -102,6 +109,12 @@ def _routes(agent: Agent) -> list[dict[str, Any]]:
 def _problems(agent: Agent) -> list[str]:
     problems = sorted(str(rejected) for rejected in agent.rejected)
     problems += [str(refusal) for refusal in agent.sessions.refusals]
+    problems += [
+        f"peer {peer.session.name}: {count} routes refused for want of an import policy (RFC 8212); "
+        "name them in import.cidrs of the BGPConfiguration or in a filter of the peer"
+        for address, peer in agent.speaking.peers.items()
+        if (count := refused(agent, address).get(Verdict.NO_POLICY.value, 0))
+    ]
     problems += [
         f"peer {peer.session.name}: over its limit of {peer.session.max_prefixes} IPv{family.value} prefixes"
         for peer in agent.speaking.peers.values()

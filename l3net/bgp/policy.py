@@ -1,11 +1,16 @@
-"""Import and export policy: filters (RFC 8212 in spirit), then the refusals that protect the cluster."""
+"""Import and export policy: the refusals that protect the cluster, then filters, then RFC 8212.
+
+Of an eBGP peer only what a policy names is imported: a filter's accepting rule, the import lists of
+BGPConfiguration, or the declared state itself, whose pod blocks every node may learn from any peer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 
+from l3net.bgp.bogons import bogon_as_path, bogon_prefix
 from l3net.bgp.path import Attributes, Path
 from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import ACCEPTED, Judgement, Verdict
@@ -18,6 +23,7 @@ from l3net.model import (
     FilterRule,
     ImportPolicy,
     Operations,
+    PoolUse,
     Prefix,
     PrefixOperator,
 )
@@ -86,6 +92,14 @@ def run_filters(
     filters: Mapping[str, BgpFilter], session: Session, path: Path, *, importing: bool
 ) -> tuple[Judgement, Path]:
     """Ordered filters of ordered rules; the first rule that matches ends the search. No match accepts."""
+    judgement, path = _first_match(filters, session, path, importing=importing)
+    return judgement or ACCEPTED, path
+
+
+def _first_match(
+    filters: Mapping[str, BgpFilter], session: Session, path: Path, *, importing: bool
+) -> tuple[Judgement | None, Path]:
+    """What the first rule that matches says; None if there is none."""
     for name in session.filters:
         declared = filters.get(name)
         if declared is None:
@@ -96,7 +110,39 @@ def run_filters(
             if rule.action is Action.REJECT:
                 return Judgement(Verdict.FILTERED, name), path
             return ACCEPTED, replace(path, attributes=apply_operations(path.attributes, rule.operations))
-    return ACCEPTED, path
+    return None, path
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPrefixes:
+    """What the declared state says are the cluster's own pods: any peer may lead there.
+
+    `ranges`: IPPools for pods and `advertise.networks`. `blocks`: those of the other nodes, with the lengths
+    they have, by IP version.
+    """
+
+    ranges: tuple[Prefix, ...] = ()
+    blocks: frozenset[Prefix] = frozenset()
+    lengths: Mapping[int, tuple[int, ...]] = field(default_factory=dict, hash=False)
+
+    @staticmethod
+    def of(state: ClusterState, me: str) -> ClusterPrefixes:
+        pools = tuple(pool.cidr for pool in state.pools.values() if PoolUse.PODS in pool.allowed_uses)
+        blocks = frozenset(
+            block for other in state.nodes.values() if other.name != me for block in other.blocks
+        )
+        lengths = {
+            version: tuple(sorted({block.prefixlen for block in blocks if block.version == version}))
+            for version in (4, 6)
+        }
+        return ClusterPrefixes((*pools, *state.configuration.advertise.networks), blocks, lengths)
+
+    def __contains__(self, prefix: Prefix) -> bool:
+        """Whether a prefix equals one of these or lies inside it."""
+        return any(
+            length <= prefix.prefixlen and prefix.supernet(new_prefix=length) in self.blocks
+            for length in self.lengths.get(prefix.version, ())
+        ) or any(contains(each, prefix) for each in self.ranges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +158,7 @@ class Protected:
     node_addresses: frozenset[Address]  # of the other nodes
     mesh_prefixes: Mapping[Address, frozenset[Prefix]]  # what each node may announce over the mesh
     alone: bool = False  # other nodes are not known: without the mesh an agent watches its own alone
+    cluster: ClusterPrefixes = ClusterPrefixes()
 
     @staticmethod
     def of(state: ClusterState, me: str, connected: tuple[Prefix, ...], own: frozenset[Address]) -> Protected:
@@ -143,6 +190,7 @@ class Protected:
                 for address in other.addresses
             },
             alone=not others and not configuration.mesh,
+            cluster=ClusterPrefixes.of(state, me),
         )
 
 
@@ -160,10 +208,28 @@ def judge_import(
     verdict = _refusal(protected, session, path)
     if verdict is not None:
         return Judgement(verdict), path
-    judgement, path = run_filters(filters, session, path, importing=True)
+    judgement, path = _first_match(filters, session, path, importing=True)
+    if judgement is None:
+        unnamed = session.external and not session.mesh and not _named(protected, path.prefix)
+        judgement = Judgement(Verdict.NO_POLICY) if unnamed else ACCEPTED
     if GRACEFUL_SHUTDOWN in path.attributes.communities:  # RFC 8326 section 4.1
         path = replace(path, attributes=replace(path.attributes, local_preference=0))
     return judgement, path
+
+
+def _named(protected: Protected, prefix: Prefix) -> bool:
+    """Whether anything but a filter asks for the prefix: what RFC 8212 wants before an eBGP route is used.
+
+    That `_refusal` has let a default route or a prefix pass beside `cidrs` means that it is asked for.
+    """
+    policy = protected.policy
+    return (
+        not policy.ebgp_requires_policy
+        or prefix.prefixlen == 0
+        or policy.cidrs is not None
+        or prefix in protected.cluster
+        or (policy.node_subnets and any(address in prefix for address in protected.node_addresses))
+    )
 
 
 def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | None:
@@ -187,6 +253,8 @@ def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | No
         speaker = hop if session.reflector else session.peer_address
         known = protected.mesh_prefixes.get(speaker, frozenset())
         return None if prefix in known and prefix not in protected.own_blocks else Verdict.NOT_OF_NODE
+    if bogon_as_path(protected.policy.bogons, attributes.as_path):
+        return Verdict.BOGON_AS
     if prefix.prefixlen == 0:
         if not protected.policy.default_route:
             return Verdict.DEFAULT_ROUTE
@@ -206,9 +274,12 @@ def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | No
         return Verdict.NODE_SUBNET
     if not protected.policy.node_subnets and any(address in prefix for address in protected.node_addresses):
         return Verdict.NODE_SUBNET
-    cidrs = protected.policy.cidrs
-    if cidrs is not None and not any(contains(cidr, prefix) for cidr in cidrs):
-        return Verdict.OUTSIDE_IMPORT_CIDRS
+    if prefix not in protected.cluster:
+        if bogon_prefix(protected.policy.bogons, prefix):
+            return Verdict.BOGON_PREFIX
+        cidrs = protected.policy.cidrs
+        if cidrs is not None and not any(contains(cidr, prefix) for cidr in cidrs):
+            return Verdict.OUTSIDE_IMPORT_CIDRS
     if not _known_next_hop(protected, session, hop):
         return Verdict.NEXT_HOP_UNKNOWN
     return None

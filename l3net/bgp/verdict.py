@@ -21,6 +21,9 @@ class Verdict(enum.Enum):
     NEXT_HOP_SELF = "nextHopSelf"  # RFC 4271 section 5.1.3
     NEXT_HOP_INVALID = "nextHopInvalid"  # loopback, unspecified or multicast
     NEXT_HOP_UNKNOWN = "nextHopUnknown"  # neither the peer nor a node (BGPPeer.spec.thirdPartyNextHops)
+    BOGON_PREFIX = "bogonPrefix"  # BGPConfiguration.spec.import.bogons
+    BOGON_AS = "bogonAS"
+    NO_POLICY = "noImportPolicy"  # RFC 8212: nothing names it (import.ebgpRequiresPolicy)
     OUTSIDE_IMPORT_CIDRS = "outsideImportCIDRs"  # BGPConfiguration.spec.import.cidrs
     MAX_PREFIXES = "maxPrefixes"  # the peer has announced its limit (BGPPeer.spec.maxPrefixes)
     NEXT_HOP_UNREACHABLE = "nextHopUnreachable"  # RFC 4271 section 9.1.2

@@ -67,7 +67,8 @@ def plan(directory: Path, fail_on_reset: bool, run_dir: Path, output: str) -> No
 
     Nothing is changed. For each session: added, removed, reset (closed and opened again), soft (routes
     announced or judged again on the session as it is), live (in the agent alone) or unchanged; the fields
-    that differ; the prefixes the peer would newly hear (+) or no longer hear (-).
+    that differ; the prefixes the peer would newly hear (+) or no longer hear (-); and those learned
+    from it that would get another verdict, with that verdict.
     """
     answer = ask(run_dir / AGENT_SOCKET, f"plan {directory.resolve()}")
     if "error" in answer:
@@ -75,9 +76,16 @@ def plan(directory: Path, fail_on_reset: bool, run_dir: Path, output: str) -> No
     if output == "table":
         print_table(
             "",
-            ["PEER", "ADDRESS", "ACTION", "FIELDS", "ROUTES"],
+            ["PEER", "ADDRESS", "ACTION", "FIELDS", "ROUTES", "LEARNED"],
             [
-                (row["name"], row["peer"], row["action"], ", ".join(row["fields"]), _routes(row))
+                (
+                    row["name"],
+                    row["peer"],
+                    row["action"],
+                    ", ".join(row["fields"]),
+                    _routes(row),
+                    " ".join(f"{each['prefix']}:{each['after']}" for each in row["learned"]),
+                )
                 for row in answer["sessions"]
             ],
         )

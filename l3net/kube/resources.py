@@ -18,6 +18,7 @@ from l3net.model import (
     BgpConfiguration,
     BgpFilter,
     BgpPeer,
+    Bogons,
     Community,
     Family,
     FilterRule,
@@ -59,6 +60,8 @@ def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
             cidrs=imports["cidrs"].prefixes() if imports["cidrs"].present else None,
             default_route=imports["defaultRoute"].flag(default=False),
             node_subnets=imports["nodeSubnets"].flag(default=False),
+            ebgp_requires_policy=imports["ebgpRequiresPolicy"].flag(default=True),
+            bogons=_bogons(imports["bogons"]),
         ),
         service_cidrs=spec["serviceCIDRs"].prefixes(),
         topology=Topology(spec["topology"].text(default="Mesh")),
@@ -69,6 +72,15 @@ def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
         reflectors_from=reflection["fromNodes"].integer(2, 100_000, default=100),
         transit=spec["transit"].flag(default=False),
         bfd=_bfd(spec["bfd"], enabled=False),
+    )
+
+
+def _bogons(field: Field) -> Bogons:
+    return Bogons(
+        prefixes=field["prefixes"].flag(default=False),
+        private_prefixes=field["privatePrefixes"].flag(default=False),
+        as_numbers=field["asNumbers"].flag(default=False),
+        private_as_numbers=field["privateASNumbers"].flag(default=False),
     )
 
 

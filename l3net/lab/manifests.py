@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import TypeAlias
 
 import yaml
 
 from l3net.lab.frr import HOLD_TIME
 from l3net.lab.topology import BgpSession, ServiceSpec, Topology
-from l3net.model import Address
+from l3net.model import Address, Prefix
 from l3net.naming import API_VERSION
 
 Document: TypeAlias = dict[str, object]
@@ -38,7 +39,7 @@ def router_manifests(topology: Topology, host: str) -> dict[str, list[Document]]
             "nodeToNodeMesh": False,
             "holdTime": HOLD_TIME,
             "transit": True,
-            "import": {"nodeSubnets": True},
+            "import": {"nodeSubnets": True, "ebgpRequiresPolicy": False},
             "advertise": {"podBlocks": False, "clusterIPs": {"enabled": False}, "networks": networks},
         },
     )
@@ -130,8 +131,18 @@ def _configuration(topology: Topology) -> Document:
             "nodeToNodeMesh": topology.mesh,
             "holdTime": HOLD_TIME,
             "serviceCIDRs": [str(cidr) for cidr in topology.service_cidrs],
+            "import": {"cidrs": [str(subnet) for subnet in _link_subnets(topology)]},
         },
     )
+
+
+def _link_subnets(topology: Topology) -> list[Prefix]:
+    """What routers announce beside pods and services: where their links and the clients are."""
+    subnets = [subnet for link in topology.links for subnet in link.subnets]
+    return [
+        *collapse_addresses(subnet for subnet in subnets if isinstance(subnet, IPv4Network)),
+        *collapse_addresses(subnet for subnet in subnets if isinstance(subnet, IPv6Network)),
+    ]
 
 
 def _node_peers(topology: Topology) -> list[Document]:

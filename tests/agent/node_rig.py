@@ -32,7 +32,8 @@ CONFIGURATION = {
     "apiVersion": "l3net.io/v1alpha1",
     "kind": "BGPConfiguration",
     "metadata": {"name": "default"},
-    "spec": {"asNumber": 65001, "holdTime": 9},
+    # The routers of the tests announce whatever they like; what is refused all the same is refused by name.
+    "spec": {"asNumber": 65001, "holdTime": 9, "import": {"cidrs": ["0.0.0.0/0", "::/0"]}},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -13,12 +14,15 @@ from l3net.model import (
     Action,
     BgpConfiguration,
     BgpFilter,
+    Bogons,
     ClusterState,
     FilterRule,
     ImportPolicy,
+    IpPool,
     Node,
     ObjectName,
     Operations,
+    PoolUse,
     PrefixOperator,
     Service,
 )
@@ -41,6 +45,10 @@ def cluster(**configuration: object) -> ClusterState:
     state.services[ObjectName("default", "web")] = Service(
         ObjectName("default", "web"), cluster_ips=(ip_address("10.99.0.1"), ip_address("fd99::1"))
     )
+    state.pools["pods"] = IpPool("pods", ip_network("10.250.0.0/16"), 26)
+    state.pools["vips"] = IpPool(
+        "vips", ip_network("10.251.0.0/16"), 26, allowed_uses=frozenset({PoolUse.LOAD_BALANCER})
+    )
     state.configuration = BgpConfiguration(
         service_cidrs=(ip_network("10.96.0.0/16"), ip_network("fd96::/112")),
         **configuration,  # type: ignore[arg-type]
@@ -56,7 +64,7 @@ def judge(
     peer: dict[str, object] | None = None,
     **attributes: object,
 ) -> Verdict:
-    state = cluster(imports=imports or ImportPolicy())
+    state = cluster(imports=imports or ImportPolicy(ebgp_requires_policy=False))
     connected = (ip_network("10.1.0.0/24"), ip_network("fd01::/64"))
     protected = Protected.of(state, ME, connected, frozenset({ip_address("10.1.0.2")}))
     one = session("10.0.0.1" if ip_network(prefix).version == 4 else "fd00::1", **(peer or {}))
@@ -264,3 +272,138 @@ def test_the_first_match_ends_and_its_operations_apply() -> None:
 
 def test_a_filter_that_is_not_declared_lets_nothing_through() -> None:
     assert run({}, "10.0.0.0/24")[0] is Verdict.FILTERED
+
+
+# --- RFC 8212 --------------------------------------------------------------------------------
+
+NAMED = ImportPolicy(cidrs=(ip_network("192.168.0.0/16"), ip_network("fd77::/48")))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "imports", "verdict"),
+    [
+        ("192.168.7.0/24", ImportPolicy(), Verdict.NO_POLICY),
+        ("fd77::/64", ImportPolicy(), Verdict.NO_POLICY),
+        ("192.168.7.0/24", ImportPolicy(ebgp_requires_policy=False), Verdict.ACCEPTED),  # the control
+        ("fd77::/64", ImportPolicy(ebgp_requires_policy=False), Verdict.ACCEPTED),
+        ("192.168.7.0/24", NAMED, Verdict.ACCEPTED),
+        ("fd77::/64", NAMED, Verdict.ACCEPTED),
+        ("192.169.7.0/24", NAMED, Verdict.OUTSIDE_IMPORT_CIDRS),
+        ("10.244.2.0/24", ImportPolicy(), Verdict.ACCEPTED),  # another node's block
+        ("10.244.2.128/25", ImportPolicy(), Verdict.ACCEPTED),
+        ("fd44:2::/120", ImportPolicy(), Verdict.ACCEPTED),
+        ("10.244.2.0/24", NAMED, Verdict.ACCEPTED),
+        ("10.244.2.0/23", ImportPolicy(), Verdict.NO_POLICY),  # more than the block
+        ("10.250.0.0/16", ImportPolicy(), Verdict.ACCEPTED),  # an IPPool
+        ("10.250.7.0/26", ImportPolicy(cidrs=()), Verdict.ACCEPTED),
+        ("10.251.0.0/24", ImportPolicy(), Verdict.NO_POLICY),  # a pool for load balancers is not for pods
+        ("0.0.0.0/0", ImportPolicy(), Verdict.DEFAULT_ROUTE),
+        ("0.0.0.0/0", ImportPolicy(default_route=True), Verdict.ACCEPTED),
+        ("::/0", ImportPolicy(default_route=True), Verdict.ACCEPTED),
+        ("192.168.7.0/24", ImportPolicy(default_route=True), Verdict.NO_POLICY),
+        ("10.2.0.0/24", ImportPolicy(node_subnets=True), Verdict.ACCEPTED),
+        ("10.3.0.0/24", ImportPolicy(node_subnets=True), Verdict.NO_POLICY),
+    ],
+)
+def test_of_an_ebgp_peer_only_what_a_policy_names(
+    prefix: str, imports: ImportPolicy, verdict: Verdict
+) -> None:
+    hop = "10.0.0.1" if "." in prefix else "fd00::1"
+    assert judge(prefix, hop, imports=imports) is verdict
+
+
+def test_inside_an_as_no_policy_is_required() -> None:
+    inside = {"peer_as": 64512}
+    assert judge("192.168.7.0/24", imports=ImportPolicy(), peer=inside) is Verdict.ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("rule", "verdict"),
+    [
+        (FilterRule(Action.ACCEPT), Verdict.ACCEPTED),
+        (FilterRule(Action.ACCEPT, cidr=ip_network("192.168.0.0/16")), Verdict.ACCEPTED),
+        (FilterRule(Action.ACCEPT, cidr=ip_network("172.16.0.0/12")), Verdict.NO_POLICY),
+        (FilterRule(Action.REJECT, cidr=ip_network("172.16.0.0/12")), Verdict.NO_POLICY),
+        (FilterRule(Action.REJECT), Verdict.FILTERED),
+    ],
+)
+def test_a_rule_that_accepts_is_a_policy_and_none_that_does_not_match(
+    rule: FilterRule, verdict: Verdict
+) -> None:
+    protected = Protected.of(cluster(), ME, (), frozenset())
+    filters = {"f": BgpFilter("f", imports=(rule,))}
+    judged = judge_import(protected, filters, session(filters=("f",)), path("192.168.7.0/24"))
+    assert judged[0].verdict is verdict
+
+
+# --- bogons ----------------------------------------------------------------------------------
+
+OPEN = ImportPolicy(ebgp_requires_policy=False)
+SPECIAL = replace(OPEN, bogons=Bogons(prefixes=True))
+PRIVATE = replace(OPEN, bogons=Bogons(private_prefixes=True))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "imports"),
+    [
+        ("0.1.0.0/16", SPECIAL),
+        ("192.0.2.0/24", SPECIAL),
+        ("198.18.0.0/16", SPECIAL),
+        ("203.0.113.7/32", SPECIAL),
+        ("250.0.0.0/8", SPECIAL),
+        ("2001:db8:7::/48", SPECIAL),
+        ("2002:a00::/24", SPECIAL),
+        ("3fff:1::/32", SPECIAL),
+        ("100::/64", SPECIAL),
+        ("192.168.7.0/24", PRIVATE),
+        ("172.31.0.0/16", PRIVATE),
+        ("100.64.9.0/24", PRIVATE),
+        ("fd77::/64", PRIVATE),
+    ],
+)
+def test_bogon_prefixes_are_refused_when_asked_for(prefix: str, imports: ImportPolicy) -> None:
+    hop = "10.0.0.1" if "." in prefix else "fd00::1"
+    assert judge(prefix, hop, imports=imports) is Verdict.BOGON_PREFIX
+    assert judge(prefix, hop, imports=OPEN) is Verdict.ACCEPTED
+
+
+@pytest.mark.parametrize("prefix", ["8.8.8.0/24", "192.0.0.0/8", "2001:4860::/32", "64:ff9b::/96"])
+def test_what_is_no_bogon_passes(prefix: str) -> None:
+    every = replace(OPEN, bogons=Bogons(True, True, True, True))
+    hop = "10.0.0.1" if "." in prefix else "fd00::1"
+    assert judge(prefix, hop, imports=every, as_path=(3320,)) is Verdict.ACCEPTED
+
+
+def test_private_prefixes_of_the_cluster_are_no_bogons() -> None:
+    assert judge("10.244.2.0/24", imports=PRIVATE) is Verdict.ACCEPTED
+    assert judge("10.245.2.0/24", imports=PRIVATE) is Verdict.BOGON_PREFIX
+
+
+@pytest.mark.parametrize(
+    ("number", "private"),
+    [
+        (0, False),
+        (23456, False),
+        (64496, False),
+        (64511, False),
+        (65535, False),
+        (65551, False),
+        (131071, False),
+        (4294967295, False),
+        (64513, True),
+        (65534, True),
+        (4200000000, True),
+        (4294967294, True),
+    ],
+)
+def test_bogon_as_numbers_are_refused_when_asked_for(number: int, private: bool) -> None:
+    reserved = replace(OPEN, bogons=Bogons(as_numbers=True))
+    privately = replace(OPEN, bogons=Bogons(private_as_numbers=True))
+    as_path = (3320, number)
+
+    def verdict(imports: ImportPolicy) -> Verdict:
+        return judge("192.168.7.0/24", imports=imports, as_path=as_path)
+
+    assert verdict(privately if private else reserved) is Verdict.BOGON_AS
+    assert verdict(reserved if private else privately) is Verdict.ACCEPTED
+    assert verdict(OPEN) is Verdict.ACCEPTED

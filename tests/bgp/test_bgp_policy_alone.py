@@ -9,7 +9,7 @@ from bgp_facts import path, session
 
 from l3net.bgp.policy import Protected, judge_import
 from l3net.bgp.verdict import Verdict
-from l3net.model import BgpConfiguration, ClusterState, Node
+from l3net.model import BgpConfiguration, ClusterState, ImportPolicy, Node
 
 ME, OTHER = Node("n1", (ip_address("10.1.0.2"),)), Node("n2", (ip_address("10.1.0.3"),))
 LINKS = (ip_network("10.1.0.0/24"), ip_network("10.0.0.0/30"))
@@ -27,7 +27,8 @@ LINKS = (ip_network("10.1.0.0/24"), ip_network("10.0.0.0/30"))
     ],
 )
 def test_next_hops(mesh: bool, nodes: tuple[Node, ...], hop: str, verdict: Verdict) -> None:
-    state = ClusterState(nodes={node.name: node for node in nodes}, configuration=BgpConfiguration(mesh=mesh))
+    configuration = BgpConfiguration(mesh=mesh, imports=ImportPolicy(ebgp_requires_policy=False))
+    state = ClusterState(nodes={node.name: node for node in nodes}, configuration=configuration)
     protected = Protected.of(state, "n1", LINKS, frozenset(ME.addresses))
     found, _ = judge_import(protected, {}, session(), path("10.244.2.0/24", hop))
     assert found.verdict is verdict

@@ -22,6 +22,7 @@ from l3net.model import (
     BgpConfiguration,
     BgpFilter,
     BgpPeer,
+    Bogons,
     Community,
     Endpoint,
     EndpointSlice,
@@ -290,7 +291,11 @@ advertise:
   loadBalancerIPs: {enabled: true, cidrs: ["2001:db8::/64"]}
   networks: [10.0.0.0/8]
   communities: ["64512:100", "64512:1:2"]
-import: {defaultRoute: true, nodeSubnets: true}
+import:
+  defaultRoute: true
+  nodeSubnets: true
+  ebgpRequiresPolicy: false
+  bogons: {prefixes: true, privateASNumbers: true}
 transit: true
 """,
             name="default",
@@ -309,7 +314,12 @@ transit: true
             networks=(ip_network("10.0.0.0/8"),),
             communities=frozenset({Community((64512, 100)), Community((64512, 1, 2))}),
         ),
-        imports=ImportPolicy(default_route=True, node_subnets=True),
+        imports=ImportPolicy(
+            default_route=True,
+            node_subnets=True,
+            ebgp_requires_policy=False,
+            bogons=Bogons(prefixes=True, private_as_numbers=True),
+        ),
         service_cidrs=(ip_network("10.96.0.0/16"), ip_network("fd00:10:96::/112")),
         transit=True,
     )
