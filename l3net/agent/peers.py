@@ -61,6 +61,7 @@ class PeerState:
     last_update: float = 0.0
     flaps: int = 0
     restarting: bool = False  # gone with a promise to come back: its routes are kept (RFC 4724)
+    found_up: bool = False  # established before we came: stale is what it has not been asked for again yet
     closing: bool = False  # being torn down by us, which ExaBGP has not confirmed yet
     damping: Damping = field(default_factory=Damping)
     epoch: int = 0  # counts changes of state, so that a timer of an older one does nothing
@@ -74,6 +75,17 @@ class PeerState:
             and self.opened is not None
             and bool(self.opened.graceful_restart)
         )
+
+    @property
+    def families_lost(self) -> frozenset[Family]:
+        """Families of which a peer that is back from a restart has not kept the forwarding state.
+
+        Their stale paths go at once (RFC 4724 section 4.2). Empty for a peer that has not restarted: after a
+        restart of our own speaker its bits mean nothing.
+        """
+        if not self.restarting or self.opened is None:
+            return frozenset()
+        return frozenset(Family) - self.opened.forwarding
 
     @property
     def restart_time(self) -> int:

@@ -390,7 +390,7 @@ class Speaking:
                 if self._asking is not None:
                     self._asking.answers.append(message)
             case StateChanged(peer=address, state="up"):
-                self._up(address, fresh=True)
+                return self._up(address, fresh=True)
             case StateChanged(peer=address, state="down", reason=reason):
                 return self._down(address, reason)
             case Opened(peer=address) if address in self.peers:
@@ -480,14 +480,16 @@ class Speaking:
                     for family in peer.session.families:
                         self._refresh(address, family)
 
-    def _up(self, address: Address, *, fresh: bool) -> None:
+    def _up(self, address: Address, *, fresh: bool) -> set[Prefix]:
         peer = self.peers.get(address)
         now = asyncio.get_running_loop().time()
         if peer is None or peer.damping.held(now):
-            return  # on its way out: routes queued for it would make ExaBGP put off the reload
+            return set()  # on its way out: routes queued for it would make ExaBGP put off the reload
         log.info("peer %s (%s): established", address, peer.session.name)
         peer.established, peer.since = True, now
         peer.reason, peer.notified = "", False
+        lost = peer.families_lost if fresh else frozenset()
+        peer.found_up = not fresh
         peer.restarting = peer.closing = False
         if fresh:
             self._failed_paths.discard(address)
@@ -501,6 +503,12 @@ class Speaking:
             self._announcer.want(address, self._wants[address])
         if fresh:
             self._expire_stale(address, max(peer.restart_time, int(SWEEP_DELAY) + 1))
+        touched: set[Prefix] = set()
+        for family in lost:
+            touched |= self._rib.sweep(address, family)
+        if touched:
+            log.warning("peer %s: restarted without its forwarding state; %d paths go", address, len(touched))
+        return touched
 
     def _down(self, address: Address, reason: str) -> set[Prefix]:
         peer = self.peers.get(address)
@@ -527,7 +535,7 @@ class Speaking:
         if peer.keeps_routes:
             # RFC 4724 section 4.2: what was stale already goes, the rest is kept for the restart time.
             touched: set[Prefix] = set()
-            for family in Family:
+            for family in () if peer.found_up else Family:
                 touched |= self._rib.sweep(address, family)
             self._rib.mark_stale(address)
             self._expire_stale(address, peer.restart_time)

@@ -49,13 +49,20 @@ class StateChanged:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The peer's OPEN. `graceful_restart` is its restart time in seconds, None without the capability."""
+    """The peer's OPEN. `graceful_restart` is its restart time in seconds, None without the capability.
+
+    `restarting`: its restart state bit; `forwarding`: the families whose forwarding state it has kept (the
+    F bit, RFC 4724 section 3). `extended_next_hops`: whether it takes IPv6 next hops for IPv4 prefixes
+    (RFC 8950); None if that is not known.
+    """
 
     peer: Address
     hold_time: int
     router_id: str
     graceful_restart: int | None
     restarting: bool = False
+    forwarding: frozenset[Family] = frozenset()
+    extended_next_hops: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,13 +215,29 @@ def _opened(address: Address, peer: Mapping[str, Any]) -> Opened:
 
 def _open(peer: Address, message: Mapping[str, Any]) -> Opened:
     restart: int | None = None
-    restarting = False
+    restarting = extended = False
+    forwarding: set[Family] = set()
     for capability in message.get("capabilities", {}).values():
         if capability.get("name") == "graceful restart":
             restart = int(capability["time"])
-            # ExaBGP 5.0.15 swaps the names of the flags: the restart bit is shown as `forwarding`.
+            # ExaBGP 5.0.15 swaps the names of the flags: the restart bit is shown as `forwarding`, and the
+            # forwarding bit of a family as `restart`.
             restarting = "forwarding" in capability.get("restart-flags", ())
-    return Opened(peer, int(message["hold_time"]), str(message["router_id"]), restart, restarting)
+            for name, flags in capability.get("address-family-flags", {}).items():
+                family = _family(name.removesuffix("/unicast"))
+                if family is not None and "restart" in flags:
+                    forwarding.add(family)
+        elif capability.get("name") == "nexthop":
+            extended = "ipv4/unicast/ipv6" in capability.get("conversion", ())
+    return Opened(
+        peer,
+        int(message["hold_time"]),
+        str(message["router_id"]),
+        restart,
+        restarting,
+        frozenset(forwarding),
+        extended,
+    )
 
 
 def _update(peer: Address, message: Mapping[str, Any]) -> Message | None:

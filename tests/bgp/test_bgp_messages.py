@@ -153,7 +153,7 @@ def test_open_tells_of_graceful_restart_with_the_flags_unswapped() -> None:
     capability = {
         "name": "graceful restart",
         "time": 120,
-        "address-family-flags": {},
+        "address-family-flags": {"ipv4/unicast": [], "ipv6/unicast": ["restart"]},
         "restart-flags": ["forwarding"],
     }
     message = Decoder().decode(
@@ -162,7 +162,15 @@ def test_open_tells_of_graceful_restart_with_the_flags_unswapped() -> None:
             open={"version": 4, "hold_time": 9, "router_id": "10.90.0.2", "capabilities": {"64": capability}},
         )
     )
-    assert message == Opened(PEER, 9, "10.90.0.2", graceful_restart=120, restarting=True)
+    assert message == Opened(
+        PEER,
+        9,
+        "10.90.0.2",
+        graceful_restart=120,
+        restarting=True,
+        forwarding=frozenset({Family.IPV6}),
+        extended_next_hops=False,
+    )
 
 
 def test_questions() -> None:

@@ -32,6 +32,9 @@ class FarSession:
     remote_port: int = 179
     multihop: int | None = None
     restart_time: int = 120  # graceful restart, in seconds; 0 for none
+    preserves: bool = (
+        True  # says that it keeps its forwarding state over a restart (F bit); BIRD and GoBGP always do
+    )
 
     @property
     def version(self) -> int:
@@ -204,6 +207,8 @@ def _frr_config(sessions: list[FarSession], originated: list[Originated]) -> str
         " no bgp network import-check",
         " bgp graceful-restart" if sessions[0].restart_time else " bgp graceful-restart-disable",
     ]
+    if sessions[0].preserves and sessions[0].restart_time:
+        lines.append(" bgp graceful-restart preserve-fw-state")
     for session in sessions:
         who = f" neighbor {session.remote}"
         lines += [

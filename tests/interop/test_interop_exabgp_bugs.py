@@ -343,6 +343,7 @@ def test_8_the_restart_bit_of_a_real_open_is_read_right(stage: Stage, restarting
     (opened, *_) = [message for message in direct.messages if isinstance(message, Opened)]
     assert opened.graceful_restart == 120
     assert opened.restarting is restarting
+    assert opened.forwarding == ({Family.IPV4} if restarting else set())
 
 
 # --- 10: the relay ---------------------------------------------------------------------------------------

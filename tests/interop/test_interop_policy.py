@@ -1,4 +1,4 @@
-"""RFC 8212 beside a real router: what no policy names is learned over neither family, and named as refused."""
+"""RFC 8212 beside a real router: what no policy names is learned over neither family, and is named."""
 
 from __future__ import annotations
 

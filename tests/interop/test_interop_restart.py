@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from far_sides import Bird, FarSession, Frr, Gobgp, Originated
@@ -151,6 +152,30 @@ def test_a_far_side_that_restarts_finds_its_routes_kept_and_what_it_no_longer_sa
         assert not [line for line in changes if prefix in line and "Deleted" in line]
     for prefix in TAGGED.values():  # the control: the monitor does see what goes
         assert [line for line in changes if prefix in line and "Deleted" in line]
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["F bit", "none"])
+@pytest.mark.parametrize("kind", ["frr", "gobgp"])
+def test_without_the_forwarding_state_bit_the_routes_go_when_the_far_side_is_back(
+    stage: Stage, kind: str, again: bool
+) -> None:
+    """RFC 4724 section 4.2: of a family whose F bit is clear, or that is not in the capability, at once.
+
+    With the bit, the control, what it no longer says is kept until after End-of-RIB.
+    """
+    far = together(stage, kind, ORIGINATED, TAGGED)
+    far.kill()
+    stage.until(lambda: {row["state"] for row in stage.peers().values()} == {"down"}, "the sessions to end")
+    assert set(TAGGED.values()) <= stage.learned().keys(), stage.node.log_tail("agent")
+    back = [replace(session, preserves=again) for session in sessions()]
+    far.start(back, originated(ORIGINATED), again=again)
+    gone = "restarted without its forwarding state"
+    stage.until(
+        lambda: not (stage.learned().keys() & set(TAGGED.values())), "what is not said again to go", 60
+    )
+    said = (stage.node.directory / "agent.log").read_text()
+    assert said.count(gone) == (0 if again else 2), said
+    stage.until(lambda: set(ORIGINATED.values()) <= stage.learned().keys(), "what is said again")
 
 
 @pytest.mark.parametrize("kind", KINDS)
