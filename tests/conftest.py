@@ -16,6 +16,7 @@ for room in Path(__file__).parent.iterdir():
         sys.path.insert(0, str(room))
 
 from node_rig import Rig  # noqa: E402 - found by the path above
+from realapi import RealApiServer, real_api_server  # noqa: E402
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
@@ -53,6 +54,13 @@ def rig() -> Iterator[Rig]:
         yield made
     finally:
         made.down()
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealApiServer]:
+    """A real kube-apiserver, one for all tests of a worker, each of which wipes it first."""
+    with real_api_server(tmp_path_factory.mktemp("api")) as server:
+        yield server
 
 
 #: Properties a test records (record_property) that are counts for the report; those of a name are added up.

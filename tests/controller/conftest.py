@@ -9,18 +9,25 @@ from typing import Any
 import pytest
 from apiserver import FakeApiServer
 from controller_rig import Running
+from realapi import RealApiServer
 
 from l3net.controller.decide import Settings
 
 
 @pytest.fixture
-def api() -> Iterator[FakeApiServer]:
-    with FakeApiServer() as server:
-        yield server
+def api(request: pytest.FixtureRequest) -> Iterator[FakeApiServer | RealApiServer]:
+    """The fake one, unless a test asks for both (`both` of controller_rig)."""
+    if getattr(request, "param", "fake") == "fake":
+        with FakeApiServer() as server:
+            yield server
+        return
+    server = request.getfixturevalue("real")
+    server.wipe()
+    yield server
 
 
 @pytest.fixture
-def start(api: FakeApiServer, tmp_path: Path) -> Iterator[Callable[..., Running]]:
+def start(api: FakeApiServer | RealApiServer, tmp_path: Path) -> Iterator[Callable[..., Running]]:
     running: list[Running] = []
 
     def start(name: str = "one", settings: Settings | None = None, **options: Any) -> Running:

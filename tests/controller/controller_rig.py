@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from ipaddress import ip_network
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from apiserver import FakeApiServer
 
 from l3net.controller.decide import Settings
@@ -24,6 +26,8 @@ from l3net.shell.kubestore import KubernetesDatastore
 from l3net.shell.kubewriter import KubeLease, KubeWriter
 
 NAMESPACE = "kube-system"
+#: For a test that runs on the fake API server, and on a real one where KUBEBUILDER_ASSETS names its programs.
+both = pytest.mark.parametrize("api", ["fake", "real"], indirect=True)
 
 
 class Always(Election):
@@ -136,6 +140,7 @@ def pool(name: str, cidr: str, **spec: Any) -> dict[str, Any]:
 
 
 def balancer(name: str, annotations: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
+    cluster_ip = f"10.96.1.{zlib.crc32(name.encode()) % 250}"
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -143,8 +148,8 @@ def balancer(name: str, annotations: dict[str, str] | None = None, **spec: Any) 
         "spec": {
             "type": "LoadBalancer",
             "loadBalancerClass": "l3net.io/bgp",
-            "clusterIP": "10.96.0.9",
-            "clusterIPs": ["10.96.0.9"],
+            "clusterIP": cluster_ip,
+            "clusterIPs": [cluster_ip],
             "ports": [{"port": 80, "protocol": "TCP"}],
             **spec,
         },

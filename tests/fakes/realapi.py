@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -10,12 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from apiserver import RESOURCES
 
 from l3net.kube.schema import OWN_KINDS, definition_text
 from l3net.shell.kubeapi import ApiError, KubeApi
 
+#: Kinds of which nothing is left by `wipe`.
+WIPED = ("Node", "Service", "EndpointSlice", "Event", "BGPPeer", "BGPFilter", "BGPConfiguration", "IPPool")
 TOKEN = "l3net-tests"  # noqa: S105 - of a server that lives for one test
 PATIENCE = 60.0
 
@@ -32,14 +36,21 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def real_api_server(directory: Path) -> RealApiServer:
+    """One, not yet started; skips the test where there are no programs for it."""
+    if assets() is None:
+        pytest.skip("KUBEBUILDER_ASSETS names no etcd and kube-apiserver")
+    return RealApiServer(directory)
+
+
 class RealApiServer:
-    """`put`, `remove` and `kubeconfig` as FakeApiServer has them."""
+    """`put`, `remove`, `get`, `objects`, `touch` and `kubeconfig` as FakeApiServer has them."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._running: list[subprocess.Popen[bytes]] = []
         self._port = free_port()
-        self._client: KubeApi
+        self.client: KubeApi
 
     def __enter__(self) -> RealApiServer:
         try:
@@ -87,14 +98,15 @@ class RealApiServer:
             f"--service-account-signing-key-file={key}",
             "--disable-admission-plugins=ServiceAccount",
         )
-        self._client = KubeApi(self.kubeconfig(here / "admin"))
-        self._until(lambda: self._client.get("/readyz"))
+        self.client = KubeApi(self.kubeconfig(here / "admin"))
+        self._until(lambda: self.client.get("/readyz"))
+        self._until(lambda: self.client.get("/api/v1/namespaces/kube-system"))
         for kind in OWN_KINDS:
             definition = yaml.safe_load(definition_text(kind))
-            self._client.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+            self.client.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
             group, version = definition["spec"]["group"], definition["spec"]["versions"][0]["name"]
             path = f"/apis/{group}/{version}/{definition['spec']['names']['plural']}"
-            self._until(lambda path=path: self._client.get(path))
+            self._until(lambda path=path: self.client.get(path))
 
     def _spawn(self, program: Path, *options: str) -> None:
         with (self._directory / f"{program.name}.log").open("wb") as log:
@@ -130,23 +142,67 @@ class RealApiServer:
         """Create or replace objects whole, status included."""
         for document in documents:
             collection, path, status = self._places(document)
+            bare = {name: value for name, value in document["metadata"].items() if name != "resourceVersion"}
             try:
-                self._client.create(collection, document)
+                self.client.create(collection, {**document, "metadata": bare})
             except ApiError as err:
                 if not err.conflict:
                     raise
-                version = json.loads(self._client.get(path))["metadata"]["resourceVersion"]
+                version = json.loads(self.client.get(path))["metadata"]["resourceVersion"]
                 metadata = {**document["metadata"], "resourceVersion": version}
-                self._client.replace(path, {**document, "metadata": metadata})
+                self.client.replace(path, {**document, "metadata": metadata})
             if status and "status" in document:
-                self._client.patch(f"{path}/status", {"status": document["status"]})
+                self.client.patch(f"{path}/status", {"status": document["status"]})
 
     def remove(self, kind: str, name: str, namespace: str = "") -> None:
+        self.client.delete(self._path(kind, name, namespace))
+
+    def get(self, kind: str, name: str, namespace: str = "") -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = json.loads(self.client.get(self._path(kind, name, namespace)))
+        except ApiError as err:
+            if err.not_found:
+                return None
+            raise
+        return found
+
+    def objects(self, kind: str) -> list[dict[str, Any]]:
+        """All of a kind, of every namespace."""
+        resource = next(each for each in RESOURCES if each.kind == kind)
+        root = f"/apis/{resource.api_version}" if resource.group else f"/api/{resource.version}"
+        found: list[dict[str, Any]] = json.loads(self.client.get(f"{root}/{resource.plural}"))["items"]
+        return found
+
+    def touch(self, kind: str, name: str, namespace: str = "") -> None:
+        """Another version of the object, as a heartbeat makes one."""
+        change = {"metadata": {"annotations": {"touched": str(time.monotonic_ns())}}}
+        with contextlib.suppress(ApiError):
+            self.client.patch(self._path(kind, name, namespace), change)
+
+    def allow(self) -> None:
+        """Refuses nothing of its own accord."""
+
+    def thaw(self) -> None:
+        """Is never frozen."""
+
+    def wipe(self) -> None:
+        """As it was when it came up: what tests make is gone."""
+        for kind in WIPED:
+            for found in self.objects(kind):
+                name, namespace = found["metadata"]["name"], found["metadata"].get("namespace", "")
+                if (kind, name) != ("Service", "kubernetes"):
+                    self.remove(kind, name, namespace)
+        for kind, name in (("ConfigMap", "l3net-ledger"), ("Lease", "l3net-controller")):
+            with contextlib.suppress(ApiError):
+                self.remove(kind, name, "kube-system")
+
+    @classmethod
+    def _path(cls, kind: str, name: str, namespace: str) -> str:
         resource = next(each for each in RESOURCES if each.kind == kind)
         document = {"apiVersion": resource.api_version, "kind": kind, "metadata": {"name": name}}
         if namespace:
             document["metadata"]["namespace"] = namespace
-        self._client.delete(self._places(document)[1])
+        return cls._places(document)[1]
 
     @staticmethod
     def _places(document: dict[str, Any]) -> tuple[str, str, bool]:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import pytest
 from apiserver import FakeApiServer
 from kube_follower import BACKOFF, Follower, configuration, endpoints, node, peer, secret, service
-from realapi import RealApiServer, assets
+from realapi import RealApiServer, real_api_server
 
 from l3net.model import Kind, ObjectName, Secret
 from l3net.shell.kubeapi import KubeApi
@@ -25,11 +25,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         with FakeApiServer() as fake:
             yield fake
         return
-    if assets() is None:
-        pytest.skip("KUBEBUILDER_ASSETS names no etcd and kube-apiserver")
-    with RealApiServer(tmp_path_factory.mktemp("api")) as real:
-        kube_system = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system"}}
-        real.put(kube_system)
+    with real_api_server(tmp_path_factory.mktemp("api")) as real:
         yield real
 
 
