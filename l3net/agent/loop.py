@@ -45,7 +45,14 @@ from l3net.shell.underlay import KernelUnderlay, Link
 
 log = logging.getLogger("l3net.agent")
 
+#: Seconds after a pass in which changes are gathered for the next one.
 QUIET = 0.02
+#: What is configured comes in several objects that belong together: a pass waits this long after the last of
+#: them, and no longer than LONGEST_QUIET. Longer than a datastore gathers what changes (0.02 s).
+STATE_QUIET = 0.03
+LONGEST_QUIET = 0.5
+#: Between a withdrawal and the firewall's end of the service. It also leaves the processors to the speaker.
+PEERS_FIRST = 0.005
 RESYNC = 30.0
 RETRY = 1.0
 #: How long a kernel route that no path accounts for is kept after our start, in seconds.
@@ -98,6 +105,7 @@ class Agent:
         self.kernel = KernelSide(KernelRoutes(), KernelBridge())
         self.services = Servicing(self._me, NftTable(), self.kernel.problems)
         self._last_pass = 0.0
+        self._state_changed = 0.0
         self.speaking = Speaking(settings.run_dir, self.rib, self._on_touched)
         self.bfd = Liveness(settings.run_dir, self.speaking.path_failed, self.speaking.path_recovered)
         self.speaking.on_established = self.bfd.established
@@ -144,6 +152,8 @@ class Agent:
 
     def mark(self, dirty: Dirty) -> None:
         self._dirty |= dirty
+        if Dirty.STATE in dirty:
+            self._state_changed = asyncio.get_running_loop().time()
         self._wake.set()
 
     async def _follow(self) -> None:
@@ -218,8 +228,7 @@ class Agent:
     async def _loop(self) -> None:
         while True:
             await self._wake.wait()
-            # What comes alone is served at once; what comes in a burst waits for the rest of it.
-            await asyncio.sleep(max(0.0, self._last_pass + QUIET - asyncio.get_running_loop().time()))
+            await self._gather()
             self._wake.clear()
             if not self.in_sync or not self._declared():
                 continue
@@ -227,6 +236,18 @@ class Agent:
             self._last_pass = asyncio.get_running_loop().time()
             if self._failed_keys or self.kernel.dirty:
                 asyncio.get_running_loop().call_later(RETRY, self.mark, Dirty.DRIFT)
+
+    async def _gather(self) -> None:
+        """What comes alone is served at once; what comes in a burst waits for the rest of it."""
+        now = asyncio.get_running_loop().time
+        limit = now() + LONGEST_QUIET
+        while True:
+            due = self._last_pass + QUIET
+            if Dirty.STATE in self._dirty:
+                due = max(due, min(limit, self._state_changed + STATE_QUIET))
+            if due <= now():
+                return
+            await asyncio.sleep(due - now())
 
     def _declared(self) -> bool:
         """Without our Node nothing can be decided, and nothing is taken away: everything stays as it is."""
@@ -250,6 +271,8 @@ class Agent:
             # The other way round: peers stop sending before this node stops serving.
             self._announce_changes(settled.withdraw)
             self.speaking.flush()
+            if settled.withdraw:
+                await asyncio.sleep(PEERS_FIRST)
         await self._dataplane(dirty, settled)
         await self._routes(dirty, touched)
         if Dirty.STATE in dirty or (touched and self._passes_on()):

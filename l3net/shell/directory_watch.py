@@ -41,8 +41,9 @@ class Look:
 class DirectoryWatch:
     """Watches a directory from entering the context on. All times are in seconds.
 
-    An entry counts as changed when its writer closes it, or after `patience` if it never does. Where inotify
-    is not to be had (its instances are bounded per user) everything is looked at every `poll`.
+    An entry counts as changed when its writer closes it, or after `patience` if it never does. A change that
+    comes alone is told at once, those of a burst every `quiet`. Where inotify is not to be had (its instances
+    are bounded per user) everything is looked at every `poll`.
     """
 
     def __init__(
@@ -62,16 +63,18 @@ class DirectoryWatch:
         self._inotify: Inotify | None = None
         self._watch: Watch | None = None
         self._parent: Watch | None = None
-        self._next: asyncio.Task[Event] | None = None
+        self._heard = asyncio.Event()
         self._names: set[str] = set()
         self._busy: dict[str, float] = {}
         self._everything = False
+        self._told = float("-inf")  # when changes were told last
 
     async def __aenter__(self) -> DirectoryWatch:
         try:
-            self._inotify = Inotify(cache_size=64)
+            self._inotify = Inotify(cache_size=64, sync_timeout=0)
         except OSError:
             return self
+        asyncio.get_running_loop().add_reader(self._inotify.fd, self._read, self._inotify)
         with suppress(OSError):
             self._parent = self._inotify.add_watch(self._path.parent, _PARENT)
         self._attach()
@@ -80,15 +83,12 @@ class DirectoryWatch:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._next is not None:
-            self._next.cancel()
-            with suppress(asyncio.CancelledError, OSError):
-                await self._next
         if self._inotify is not None:
+            asyncio.get_running_loop().remove_reader(self._inotify.fd)
             self._inotify.close()
 
     async def changes(self) -> Look:
-        """Wait until something changed and then was quiet, or until it is time to look at everything."""
+        """Wait until something changed, or until it is time to look at everything."""
         if self._inotify is None:
             await asyncio.sleep(self._poll)
             return Look(everything=True)
@@ -98,27 +98,27 @@ class DirectoryWatch:
             if now() >= rescan:
                 self._attach()
                 self._everything = True
-            await self._receive(min([rescan, *self._busy.values()]) - now())
+            await self._wait(min([rescan, *self._busy.values()]) - now())
             self._expire(now())
-        limit = now() + 25 * self._quiet
-        while now() < limit and await self._receive(self._quiet):
-            pass
+        if now() < self._told + self._quiet:
+            await asyncio.sleep(self._told + self._quiet - now())
+        self._told = now()
         look = Look(frozenset(self._names - self._busy.keys()), self._everything, frozenset(self._busy))
         self._names.clear()
         self._everything = False
         return look
 
-    async def _receive(self, wait: float) -> bool:
-        """Take one event in; False when there was none in time. The read itself is never cancelled."""
-        assert self._inotify is not None  # noqa: S101 - for the type checker
-        if self._next is None:
-            self._next = asyncio.ensure_future(self._inotify.get())
-        done, _ = await asyncio.wait({self._next}, timeout=max(0.0, wait))
-        if not done:
-            return False
-        event, self._next = self._next.result(), None
-        self._take(event)
-        return True
+    async def _wait(self, seconds: float) -> None:
+        """Until anything is heard, or for so long."""
+        self._heard.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._heard.wait()
+
+    def _read(self, inotify: Inotify) -> None:
+        while (event := inotify.sync_get()) is not None:
+            self._take(event)
+        self._heard.set()
 
     def _take(self, event: Event) -> None:
         name = event.name.name if event.name else ""
@@ -135,7 +135,10 @@ class DirectoryWatch:
             self._everything = True
         elif not self._relevant(name):
             # `..data` of a mounted ConfigMap, through which the entries are links.
-            self._everything |= bool(event.mask & (Mask.MOVED_TO | Mask.CREATE | Mask.DELETE))
+            if event.mask & Mask.CREATE:
+                self._everything |= self._leads_elsewhere(name)
+            else:
+                self._everything |= bool(event.mask & (Mask.MOVED_TO | Mask.DELETE))
         elif event.mask & Mask.MODIFY or (event.mask & Mask.CREATE and self._being_written(name)):
             self._busy[name] = asyncio.get_running_loop().time() + self._patience
         else:
@@ -150,6 +153,13 @@ class DirectoryWatch:
         except OSError:
             return False
         return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+
+    def _leads_elsewhere(self, name: str) -> bool:
+        """A link or a directory, and not a file that a writer begins, to rename it when it is whole."""
+        try:
+            return not stat.S_ISREG((self._path / name).lstat().st_mode)
+        except OSError:
+            return False  # gone already, of which another event tells
 
     def _expire(self, now: float) -> None:
         for name in [name for name, deadline in self._busy.items() if deadline <= now]:

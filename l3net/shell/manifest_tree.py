@@ -103,6 +103,9 @@ class ManifestTree:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files: dict[str, _File] = {}
+        self._faulty: set[str] = (
+            set()
+        )  # names of files with something rejected: few, and asked for at every look
         self._claims: dict[Key, dict[str, Claim]] = {}
         self._facts: dict[Key, Fact] = {}
         self._duplicates: dict[Key, frozenset[Rejected]] = {}
@@ -122,7 +125,7 @@ class ManifestTree:
 
     def _standing(self) -> set[Rejected]:
         """Everything rejected as of now."""
-        found = {rejected for file in self._files.values() for rejected in file.rejected}
+        found = {rejected for name in self._faulty for rejected in self._files[name].rejected}
         found.update(*self._duplicates.values())
         return found | ({self._gone} if self._gone else set())
 
@@ -197,10 +200,12 @@ class ManifestTree:
             self._claims.setdefault(key, {})[name] = claim
         before, file.rejected = file.rejected, frozenset(reading.rejected)
         file.stamp, file.claims = stamp, claims
+        (self._faulty.add if file.rejected else self._faulty.discard)(name)
         return (rejected for rejected in reading.rejected if rejected not in before)
 
     def _drop(self, name: str) -> set[Key]:
         file = self._files.pop(name, _File())
+        self._faulty.discard(name)
         for key in file.claims:
             del self._claims[key][name]
         return set(file.claims)

@@ -54,7 +54,7 @@ LOG_RATE = 2.0
 
 def exabgp_argv(config: Path) -> Sequence[str]:
     """ExaBGP in this interpreter, as root with only `CAPABILITIES` (setpriv(1) of util-linux)."""
-    argv = [sys.executable, "-P", "-m", "exabgp", "server", str(config)]
+    argv = [sys.executable, "-P", "-m", "l3net.shell.exabgp", "server", str(config)]
     setpriv = shutil.which("setpriv")
     if setpriv is None or os.getuid() != 0:
         return argv

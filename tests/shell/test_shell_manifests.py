@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,8 @@ from l3net.errors import ConfigError
 from l3net.model import IpPool, Kind, Namespace, ObjectName
 from l3net.ports import Changed, DatastoreEvent, InSync, Mended, Rejected
 from l3net.shell import directory_watch
+from l3net.shell.directory_watch import DirectoryWatch, Look
+from l3net.shell.documents import is_manifest
 from l3net.shell.manifests import DirectoryDatastore
 
 PATIENCE = 20.0  # seconds before a test gives up; nothing is decided by it
@@ -286,6 +289,23 @@ def test_a_file_half_written_is_not_read(tmp_path: Path) -> None:
         assert await heard.next() == changed("meanwhile", a="b")
 
     follow(tmp_path, story)
+
+
+def test_what_comes_alone_is_told_at_once_and_a_burst_in_one(tmp_path: Path) -> None:
+    async def story(quiet: float) -> list[Look]:
+        watch = DirectoryWatch(tmp_path, relevant=is_manifest, quiet=quiet, rescan=1e9)
+        async with watch:
+            put(tmp_path / "a.yaml", namespace("one"))
+            looks = [await asyncio.wait_for(watch.changes(), 60)]  # that nothing is waited for, not how long
+            for name in ("b.yaml", "c.yaml", "d.yaml"):
+                put(tmp_path / name, namespace("two"))
+            with contextlib.suppress(TimeoutError):
+                looks.append(await asyncio.wait_for(watch.changes(), 10 if quiet == 1 else 1))
+        return looks
+
+    alone = Look(frozenset({"a.yaml"}))  # and not everything: a temporary file is no reason to look at all
+    assert asyncio.run(story(quiet=1e9)) == [alone]
+    assert asyncio.run(story(quiet=1)) == [alone, Look(frozenset({"b.yaml", "c.yaml", "d.yaml"}))]
 
 
 def test_missed_events_are_caught_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

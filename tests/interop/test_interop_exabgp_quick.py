@@ -1,0 +1,117 @@
+"""What l3net changes in ExaBGP makes it faster and nothing else: the same commands, the same UPDATEs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+#: Feeds commands to ExaBGP's parser and queues, as its reactor does, and shows what it would send each peer.
+FEED = """
+import json, sys
+import exabgp.application.server
+from exabgp.bgp.message import Action
+from exabgp.configuration.configuration import Configuration
+from exabgp.environment import getenv
+from exabgp.logger import log
+from exabgp.reactor.api import API
+from exabgp.reactor.asynchronous import ASYNC
+from l3net.shell.exabgp import quicken
+
+mode, release = sys.argv[1], sys.argv[2]
+if mode == "quick":
+    from exabgp import version
+    version.release = release or version.release
+    print(json.dumps(quicken()))
+log.init(getenv())
+text = "".join(
+    f"neighbor 10.0.0.{n} {{ local-address 10.0.0.1; local-as 65001; peer-as {65000 + n}; router-id 10.0.0.1;"
+    " adj-rib-out true; family { ipv4 unicast; ipv6 unicast; } }\\n" for n in (2, 3))
+configuration = Configuration([text], True)
+assert configuration.reload(), configuration.error
+turns, done = ASYNC(), []
+
+class Reactor:
+    pass
+
+api = API(Reactor())
+
+def carry_out(line):
+    peers = [key for key in configuration.neighbors if line.split()[1] in key.split()[1]]
+    action, command = line.split(" ", 3)[2], line.split(" ", 2)[2]
+    for change in api.api_attributes(command, peers):
+        change.nlri.action = Action.ANNOUNCE if action == "announce" else Action.WITHDRAW
+        configuration.inject_change(peers, change)
+        yield True
+    done.append(line)
+
+def sent():
+    for key, neighbor in sorted(configuration.neighbors.items()):
+        for update in neighbor.rib.outgoing.updates(True):
+            nlris = sorted(f"{nlri.action} {nlri} {nlri.nexthop}" for nlri in update.nlris)
+            print(json.dumps([key.split()[1], nlris, str(update.attributes)]))
+        held = sorted(str(change) for change in neighbor.rib.outgoing.cached_changes())
+        print(json.dumps([key.split()[1], held]))
+
+for line in sys.stdin:
+    if line.strip() == "send":
+        while turns.run():
+            pass
+        sent()
+    else:
+        turns.schedule("relay", line, carry_out(line.strip()))
+print(json.dumps(len(done)))
+"""
+HOP = "attributes next-hop 10.0.0.1 origin igp"
+MANY = " ".join(f"100.64.0.{number}/32" for number in range(200))
+COMMANDS = [
+    f"neighbor 10.0.0.2 announce {HOP} nlri {MANY}",
+    f"neighbor 10.0.0.3 announce {HOP} med 7 nlri {MANY}",
+    f"neighbor 10.0.0.2 announce {HOP} community [ 65001:1 ] nlri 203.0.113.1/32 203.0.113.2/32",
+    "neighbor 10.0.0.2 announce attributes next-hop fd00::1 origin igp nlri fd01::/64 fd02::/64",
+    "send",
+    f"neighbor 10.0.0.2 withdraw {HOP} community [ 65001:1 ] nlri 203.0.113.1/32",
+    f"neighbor 10.0.0.2 announce {HOP} community [ 65001:2 ] nlri 203.0.113.2/32",
+    f"neighbor 10.0.0.3 withdraw {HOP} med 7 nlri 100.64.0.9/32",
+    f"neighbor 10.0.0.3 announce {HOP} med 8 nlri 100.64.0.9/32",
+    "neighbor 10.0.0.2 withdraw attributes next-hop fd00::1 origin igp nlri fd02::/64",
+    "send",
+    f"neighbor 10.0.0.2 announce {HOP} nlri 203.0.113.1/32",
+    f"neighbor 10.0.0.2 withdraw {HOP} nlri 203.0.113.1/32",
+    f"neighbor 10.0.0.2 withdraw attributes next-hop 0.0.0.0 nlri {MANY}",
+    "send",
+]
+
+
+def said(mode: str, release: str = "") -> list[object]:
+    done = subprocess.run(
+        [sys.executable, "-c", FEED, mode, release],
+        input="\n".join(COMMANDS) + "\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"exabgp.log.level": "CRITICAL", "exabgp.log.destination": "stderr"},
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def plain() -> list[object]:
+    return said("plain")
+
+
+def test_the_same_updates_are_sent(plain: list[object]) -> None:
+    applied, *quick = said("quick")
+    assert applied is True, "a new release of ExaBGP: measure it again"
+    assert quick == plain
+    assert plain[-1] == len(COMMANDS) - COMMANDS.count("send")
+    assert len(plain) > 10
+
+
+def test_another_release_is_left_alone(plain: list[object]) -> None:
+    applied, *same = said("quick", "5.0.99")
+    assert applied is False
+    assert same == plain
