@@ -123,13 +123,16 @@ class Rig:
             }
         return found
 
-    def tor_uptimes(self) -> dict[str, int]:
-        """When each established session came up, as the router's epoch seconds."""
+    def tor_sessions(self) -> dict[str, int]:
+        """How often each session that is established has come up, as the router counts.
+
+        Not when: it works that out anew from two clocks each time, and is off by a second now and then.
+        """
         found = {}
         for family in ("ipv4", "ipv6"):
             answer = json.loads(self.vtysh(f"show bgp {family} unicast summary json"))
             found |= {
-                address: row["peerUptimeEstablishedEpoch"]
+                address: row["connectionsEstablished"]
                 for address, row in answer.get("peers", {}).items()
                 if row["state"] == "Established"
             }

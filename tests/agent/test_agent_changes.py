@@ -43,14 +43,14 @@ def community(rig: Rig) -> str:
 def test_no_session_flaps_that_need_not(rig: Rig) -> None:
     rig.start()
     rig.until(lambda: len(rig.tor_routes()) == 2, "the blocks")
-    before = rig.tor_uptimes()
+    before = rig.tor_sessions()
 
     def change(what: str, seen: str, *documents: dict[str, Any]) -> None:
         """Apply, wait until the far side shows it, and see that the plan had said so."""
         assert planned(rig, *documents) == {"10.90.0.2": "soft", "fd90::2": "soft"}, what
         rig.declare("node.yaml", *documents)
         rig.until(lambda: seen in community(rig), what)
-        assert rig.tor_uptimes() == before, what
+        assert rig.tor_sessions() == before, what
 
     base = [NODE, CONFIGURATION, TOR4, TOR6]
     change("communities", "65001:5", NODE, configuration(advertise={"communities": ["65001:5"]}), TOR4, TOR6)
@@ -65,7 +65,7 @@ def test_no_session_flaps_that_need_not(rig: Rig) -> None:
     }.items():
         rig.declare("node.yaml", NODE, CONFIGURATION, peer("tor4", "10.90.0.2", **spec), TOR6)
         rig.until(lambda: not rig.status()["problems"], what)
-        assert rig.tor_uptimes() == before, what
+        assert rig.tor_sessions() == before, what
     rig.declare("node.yaml", NODE, configuration(**{"import": {"cidrs": ["172.16.0.0/12"]}}), TOR4, TOR6)
     rig.until(
         lambda: rig.peers()["10.90.0.2"]["refused"].get("outsideImportCIDRs") == 1, "the import to be refused"
@@ -73,16 +73,16 @@ def test_no_session_flaps_that_need_not(rig: Rig) -> None:
     assert "192.168.7.0/24" not in rig.kernel("route show proto 108")
     rig.declare("node.yaml", *base)
     rig.until(lambda: "192.168.7.0/24" in rig.kernel("route show proto 108"), "the route to be back")
-    assert rig.tor_uptimes() == before
+    assert rig.tor_sessions() == before
 
     # The control: a hold time can only be changed by opening the session again, and the other is left alone.
     changed = peer("tor4", "10.90.0.2", holdTime=12)
     assert planned(rig, NODE, CONFIGURATION, changed, TOR6) == {"10.90.0.2": "reset", "fd90::2": "unchanged"}
     rig.declare("node.yaml", NODE, CONFIGURATION, changed, TOR6)
     rig.until(
-        lambda: rig.tor_uptimes().get("10.90.0.1", before["10.90.0.1"]) != before["10.90.0.1"], "the reset"
+        lambda: rig.tor_sessions().get("10.90.0.1", before["10.90.0.1"]) != before["10.90.0.1"], "the reset"
     )
-    assert rig.tor_uptimes()["fd90::1"] == before["fd90::1"]
+    assert rig.tor_sessions()["fd90::1"] == before["fd90::1"]
 
 
 def test_a_peer_over_its_limit_keeps_its_session_and_harms_no_other(rig: Rig) -> None:
@@ -90,14 +90,14 @@ def test_a_peer_over_its_limit_keeps_its_session_and_harms_no_other(rig: Rig) ->
     many = [f"network 172.20.{number}.0/24" for number in range(20)]
     rig.vtysh("conf t", "router bgp 65002", "address-family ipv4 unicast", *many)
     rig.until(lambda: rig.peers()["10.90.0.2"]["accepted"] == 21, "all twenty-one")
-    before = rig.tor_uptimes()
+    before = rig.tor_sessions()
     rig.declare("node.yaml", NODE, CONFIGURATION, peer("tor4", "10.90.0.2", maxPrefixes=30), TOR6)
     more = [f"network 172.21.{number}.0/24" for number in range(40)]
     rig.vtysh("conf t", "router bgp 65002", "address-family ipv4 unicast", *more)
     rig.until(lambda: rig.peers()["10.90.0.2"]["overLimit"] == ["IPv4"], "the limit to be named")
     assert rig.peers()["10.90.0.2"]["received"] == 30
     assert any("over its limit" in problem for problem in rig.status()["problems"])
-    assert rig.tor_uptimes() == before
+    assert rig.tor_sessions() == before
     assert "fd77::/64" in rig.kernel("-6 route show proto 108")
     gone = [f"no {line}" for line in more]
     rig.vtysh("conf t", "router bgp 65002", "address-family ipv4 unicast", *gone)

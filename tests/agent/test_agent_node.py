@@ -64,7 +64,7 @@ def test_an_agent_killed_and_restarted_changes_nothing(rig: Rig) -> None:
     rig.start()
     rig.until(lambda: ready(rig), "routes both ways")
     time.sleep(6)  # past the first End-of-RIB sweep
-    before = rig.tor_uptimes()
+    before = rig.tor_sessions()
     monitors = [host.name for host in (rig.node, rig.tor)]
     for host in (rig.node, rig.tor):
         host.spawn("monitor", ["ip", "monitor", "route"])
@@ -76,7 +76,7 @@ def test_an_agent_killed_and_restarted_changes_nothing(rig: Rig) -> None:
         rig.established("10.90.0.2", "fd90::2")
         rig.until(lambda: ready(rig), "routes both ways")
     time.sleep(3)
-    assert rig.tor_uptimes() == before
+    assert rig.tor_sessions() == before
     changes = {name: rig.node.directory.parent.joinpath(name, "monitor.log").read_text() for name in monitors}
     assert not [
         line
@@ -111,7 +111,7 @@ def test_a_new_peer_and_a_removed_one_leave_the_other_session_alone(rig: Rig) ->
     rig.start_agent()
     rig.established("10.90.0.2")
     rig.until(lambda: rig.tor_routes() == {"10.244.1.0/24"}, "the IPv4 block")
-    before = rig.tor_uptimes()["10.90.0.1"]
+    before = rig.tor_sessions()["10.90.0.1"]
     rig.declare("node.yaml", NODE, CONFIGURATION, TOR4, TOR6)
     rig.established("fd90::2")
     rig.until(lambda: rig.tor_routes() == BLOCKS, "both blocks")
@@ -119,7 +119,7 @@ def test_a_new_peer_and_a_removed_one_leave_the_other_session_alone(rig: Rig) ->
     # Withdrawn, not left to graceful restart: the far side must not keep it for two minutes.
     rig.until(lambda: rig.tor_routes() == {"10.244.1.0/24"}, "the withdrawal", seconds=15)
     rig.until(lambda: learned(rig) == {"192.168.7.0/24"}, "its routes to go")
-    assert rig.tor_uptimes()["10.90.0.1"] == before
+    assert rig.tor_sessions()["10.90.0.1"] == before
 
 
 def test_bad_manifests_change_nothing_and_are_named(rig: Rig) -> None:

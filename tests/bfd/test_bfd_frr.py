@@ -100,13 +100,13 @@ def test_bgp_that_works_without_bfd_is_used_without_it(rig: BfdRig) -> None:
     for address in ADDRESSES:
         assert rig.bfd(address)["state"] == "Down"
         assert rig.bfd(address)["failed"] is False
-    before = rig.tor_uptimes()
+    before = rig.tor_sessions()
     rig.node.kill("agent")
     rig.until(lambda: not rig.node.alive("agent"), "the agent to end")
     rig.start_agent()
     rig.established(*ADDRESSES)
     rig.until(lambda: rig.bfd(ADDRESSES[0]).get("state") == "Down", "the agent to hear of BFD")
-    assert rig.tor_uptimes() == before
+    assert rig.tor_sessions() == before
     assert rig.learned() == LEARNED
 
 
@@ -139,7 +139,7 @@ def test_neither_agent_nor_speaker_takes_bfd_along(rig: BfdRig) -> None:
 def test_stopped_it_says_so_and_started_again_in_place_nobody_notices(rig: BfdRig) -> None:
     """SIGHUP hands the sessions over to the new program; the control is a stop: FRR 8 takes it for down."""
     start(rig)
-    before, ids = rig.tor_uptimes(), {address: row["id"] for address, row in rig.tor_bfd().items()}
+    before, ids = rig.tor_sessions(), {address: row["id"] for address, row in rig.tor_bfd().items()}
     pid = rig.node.daemon_pid("bfd")
     for _ in range(3):
         rig.node.kill("bfd", signal.SIGHUP)
@@ -149,24 +149,24 @@ def test_stopped_it_says_so_and_started_again_in_place_nobody_notices(rig: BfdRi
     rig.watched(*ADDRESSES)
     assert rig.node.daemon_pid("bfd") == pid
     assert [rig.bfd(address)["flaps"] for address in ADDRESSES] == [0, 0]
-    assert rig.tor_uptimes() == before
+    assert rig.tor_sessions() == before
     assert {address: row["id"] for address, row in rig.tor_bfd().items()} == ids
     rig.node.kill("bfd", signal.SIGTERM)
     rig.until(lambda: not rig.node.alive("bfd"), "the end of the BFD process")
     assert {row["remote-diagnostic"] for row in rig.tor_bfd().values()} == {"administratively down"}
     rig.until(lambda: any("l3net bfd" in text for text in rig.status()["problems"]), "the problem")
-    rig.until(lambda: rig.tor_uptimes() != before, "the control: FRR resets the sessions", seconds=6)
+    rig.until(lambda: rig.tor_sessions() != before, "the control: FRR resets the sessions", seconds=6)
 
 
 def test_timers_change_without_a_flap_and_bfd_turned_off_costs_one_reset(rig: BfdRig) -> None:
     start(rig)
-    before = rig.tor_uptimes()
+    before = rig.tor_sessions()
     rig.declare_peers(minInterval=400, multiplier=5)
     rig.until(lambda: rig.bfd(ADDRESSES[0])["transmitIntervalMs"] == 400, "the new interval")
     assert rig.bfd(ADDRESSES[0])["detectionTimeMs"] == 1200
     rig.declare_peers(minInterval=50)
     rig.until(lambda: rig.bfd(ADDRESSES[1])["transmitIntervalMs"] == 100, "what both sides can")
-    assert rig.tor_uptimes() == before
+    assert rig.tor_sessions() == before
     assert rig.bfd(ADDRESSES[0])["flaps"] == 0
     off = [f"no neighbor {address} bfd" for address in ("10.90.0.1", "fd90::1")]
     rig.vtysh("conf t", "router bgp 65002", *off)

@@ -69,7 +69,7 @@ def test_nothing_is_imported_from_an_ebgp_peer_but_what_a_policy_names(rig: Rig)
     problems = [each for each in rig.status()["problems"] if "RFC 8212" in each]
     assert len(problems) == 2
     assert "peer tor4: 1 routes" in problems[0]
-    before = rig.tor_uptimes()
+    before = rig.tor_sessions()
     # The control: what a policy names comes in; so does all, where none is required.
     assert planned(rig, configuration(ebgpRequiresPolicy=False)) == dict.fromkeys(FOREIGN, "accepted")
     declare(ebgpRequiresPolicy=False)
@@ -81,4 +81,4 @@ def test_nothing_is_imported_from_an_ebgp_peer_but_what_a_policy_names(rig: Rig)
     declare(cidrs=["0.0.0.0/0", "::/0"], bogons={"privatePrefixes": True})
     rig.until(lambda: learned(rig) == PODS, "private prefixes to go")
     assert verdicts(rig)["192.168.7.0/24"] == "bogonPrefix"
-    assert rig.tor_uptimes() == before
+    assert rig.tor_sessions() == before

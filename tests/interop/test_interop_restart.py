@@ -117,7 +117,7 @@ def test_no_packet_is_lost_and_no_session_when_the_agent_is_killed(stage: Stage,
     together(stage, kind, BEHIND_PREFIX)
     stage.stream(4, PACKETS)
     time.sleep(1)
-    before = stage.tor_uptimes() if kind == "frr" else {}
+    before = stage.tor_sessions() if kind == "frr" else {}
     stage.node.kill("agent", signal.SIGKILL)
     stage.until(lambda: not stage.node.alive("agent"), "the agent to die")
     stage.start_agent()
@@ -125,7 +125,7 @@ def test_no_packet_is_lost_and_no_session_when_the_agent_is_killed(stage: Stage,
     assert stage.streamed(4, PACKETS / 1000 + 20) == {"stream-node": 0, "stream-behind": 0}
     if kind == "frr":
         assert len(before) == 2
-        assert stage.tor_uptimes() == before
+        assert stage.tor_sessions() == before
 
 
 # --- as helper -------------------------------------------------------------------------------------------

@@ -96,13 +96,13 @@ def test_services_reach_the_router_and_stay_without_the_api(rig: Rig, api: FakeA
     ask = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9618/readyz').read().decode())"
     assert rig.node.run([sys.executable, "-c", ask]).stdout.strip() == "ok"
 
-    rig.until(lambda: len(rig.tor_uptimes()) == 2, "both sessions at the router")
-    before = rig.tor_uptimes()
+    rig.until(lambda: len(rig.tor_sessions()) == 2, "both sessions at the router")
+    before = rig.tor_sessions()
     api.stop()
     rig.until(lambda: "API server" in str(rig.status().get("problems")), "the outage to be told")
     time.sleep(2)
     assert VIP in rig.tor_routes()
-    assert no_flap(before, rig.tor_uptimes())
+    assert no_flap(before, rig.tor_sessions())
     listen_inside(api, rig.node.pid)
     api.remove("Service", "web", "default")
     rig.until(lambda: VIP not in rig.tor_routes(), "what changed meanwhile")
@@ -116,8 +116,8 @@ def test_an_agent_that_finds_no_api_leaves_everything_as_it_is(rig: Rig, api: Fa
     rig.start_speaker()
     start(rig, api)
     rig.until(lambda: VIP in rig.tor_routes(), "the service")
-    rig.until(lambda: len(rig.tor_uptimes()) == 2, "both sessions at the router")
-    before = rig.tor_uptimes()
+    rig.until(lambda: len(rig.tor_sessions()) == 2, "both sessions at the router")
+    before = rig.tor_sessions()
     rig.node.kill("agent", 9)
     rig.until(lambda: not rig.node.alive("agent"), "the agent to die")
     api.stop()
@@ -126,14 +126,14 @@ def test_an_agent_that_finds_no_api_leaves_everything_as_it_is(rig: Rig, api: Fa
     time.sleep(2)
     assert VIP in rig.tor_routes()
     assert has_server(rig, "10.244.1.5 . 8080")
-    assert no_flap(before, rig.tor_uptimes())
+    assert no_flap(before, rig.tor_sessions())
     ready = rig.node.run([sys.executable, "-m", "l3net.cli.main", "status", "--ready"], check=False)
     assert ready.code == 1
     assert "not complete" in ready.stdout
     listen_inside(api, rig.node.pid)
     rig.until(lambda: rig.status().get("inSync"), "the list")
     assert VIP in rig.tor_routes()
-    assert no_flap(before, rig.tor_uptimes())
+    assert no_flap(before, rig.tor_sessions())
 
 
 def test_what_the_agent_calls(rig: Rig, api: FakeApiServer) -> None:
