@@ -9,7 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What the lab needs, and what only the tests need beside it.
 LAB_PACKAGES := iproute2 util-linux procps nftables conntrack traceroute iputils-ping gcc libc6-dev frr bird2 gobgpd
-TEST_PACKAGES := strace tcpdump iperf3 busybox-static podman containerd runc containernetworking-plugins
+TEST_PACKAGES := strace tcpdump iperf3 busybox-static podman containerd runc containernetworking-plugins \
+	vagrant vagrant-libvirt ruby shellcheck debootstrap gpg gpg-agent openssh-server openssh-client
 KEEP ?=
 # A test with real daemons that fails on a busy machine is tried once more; the summary lists each that was (R).
 PYTEST_ARGS ?= -n 2 --reruns 1 -rR --durations=15

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from l3net.cli.lab_export import export
 from l3net.cli.lab_findings import print_findings
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.lab import state
@@ -46,6 +47,9 @@ def lab() -> None:
 
     Needs root. Nothing outside the lab's namespaces is touched, apart from /run/l3net-lab.
     """
+
+
+lab.add_command(export)
 
 
 def _progress() -> Progress:

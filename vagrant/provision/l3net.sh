@@ -1,0 +1,24 @@
+# shellcheck shell=sh
+# l3net out of the working tree, into /opt/l3net: anew whenever the tree differs from what is there. Read by machine.sh.
+
+packages python3-venv gcc libc6-dev conntrack kmod
+
+CHANGED=
+# shellcheck disable=SC2034 # the image of a cluster is tagged with it
+hash=$(cd "$TREE" && find l3net plugin pyproject.toml README.md LICENSE deploy/Dockerfile deploy/*.lock -type f \
+    ! -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-12)
+if [ "$(cat /opt/l3net/.tree 2>/dev/null)" != "$hash" ]; then
+    say "installing l3net of tree $hash"
+    [ -x /opt/l3net/bin/python ] || python3 -m venv /opt/l3net
+    # From a copy: pip builds beside the sources, and the tree is not ours to write in.
+    copy=$(mktemp -d)
+    cp -r "$TREE/l3net" "$TREE/pyproject.toml" "$TREE/README.md" "$TREE/LICENSE" "$copy"
+    # The version need not have changed with the code.
+    /opt/l3net/bin/pip install -q --disable-pip-version-check "$copy"
+    /opt/l3net/bin/pip install -q --disable-pip-version-check --force-reinstall --no-deps "$copy"
+    rm -rf "$copy"
+    "$TREE/plugin/build.sh" /opt/l3net/cni
+    ln -sfn /opt/l3net/bin/l3net /usr/local/bin/l3net
+    printf '%s\n' "$hash" >/opt/l3net/.tree
+    CHANGED=yes
+fi

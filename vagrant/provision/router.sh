@@ -1,0 +1,32 @@
+# shellcheck shell=sh
+# A router: FRR or BIRD with the configuration the namespace lab has. Read by machine.sh. (VyOS: see vyos.sh.)
+
+CHANGED=
+case $ROUTER in
+    frr)
+        packages frr
+        put 0640 /etc/frr/frr.conf <"$GENERATED/$HOST/frr.conf"
+        put 0640 /etc/frr/vtysh.conf <<EOT
+service integrated-vtysh-config
+EOT
+        put 0640 /etc/frr/daemons <<EOT
+bgpd=yes
+vtysh_enable=yes
+zebra_options="  -A 127.0.0.1 -s 90000000"
+bgpd_options="   -A 127.0.0.1"
+staticd_options="-A 127.0.0.1"
+EOT
+        for file in frr.conf daemons; do
+            [ "$(stat -c %U "/etc/frr/$file")" = frr ] || chown frr:frr "/etc/frr/$file"
+        done
+        [ "$(stat -c %G /etc/frr/vtysh.conf)" = frrvty ] || chown frr:frrvty /etc/frr/vtysh.conf
+        run_unit frr.service
+        ;;
+    bird)
+        packages bird2
+        put 0640 /etc/bird/bird.conf <"$GENERATED/$HOST/bird.conf"
+        [ "$(stat -c %U /etc/bird/bird.conf)" = bird ] || chown bird:bird /etc/bird/bird.conf
+        run_unit bird.service
+        ;;
+    *) fail "no way to make a router of kind $ROUTER: frr or bird (vyos is a box of its own)" ;;
+esac
