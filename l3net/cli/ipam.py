@@ -143,6 +143,11 @@ def check(path: Path, output: str) -> None:
         for key, _ in sorted(seen.leases)
     ]
     rows += [{"what": "interface without lease", "of": name} for name, _ in sorted(seen.links)]
+    if not rows and output == "table":
+        click.echo(
+            f"well: each of the {len(leases)} leases has its interface, and no interface is without one"
+        )
+        return
     _show(rows, ["what", "of"], output)
     if rows:
         sys.exit(1)

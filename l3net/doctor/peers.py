@@ -9,6 +9,8 @@ CHECK = "peer"
 _REJECTED = {(6, 5): "connection rejected", (6, 3): "peer de-configured", (6, 2): "administrative shutdown"}
 #: As the agent tells it: Hold Timer Expired, by us (RFC 4271 section 4.5).
 _HOLD_TIMER_EXPIRED = "(4,0)"
+#: A router that sends the cluster's own routes back is no reason to worry (RFC 4271 section 9.1.2).
+_ECHO = "asPathLoop"
 _FLAPS = 3
 
 
@@ -27,7 +29,7 @@ def judge_peer(peer: Peer, look: PeerLook | None, counters: Counters) -> list[Fi
         )
         for family in peer.over_limit
     ]
-    if peer.received and not peer.accepted:
+    if peer.received and not peer.accepted and set(peer.refused) - {_ECHO}:
         reasons = ", ".join(f"{count} {reason}" for reason, count in peer.refused.items())
         found.append(
             _finding(

@@ -62,6 +62,8 @@ def test_counters_of_others_accuse_no_peer_that_answers() -> None:
 def test_a_session_that_is_up_is_well_or_warns() -> None:
     (well,) = judge_peer(UP, None, Counters())
     assert well.severity is Severity.OK
+    (echo,) = judge_peer(dataclasses.replace(UP, accepted=0, refused={"asPathLoop": 2}), None, Counters())
+    assert echo.severity is Severity.OK, "a router that sends our own routes back"
     odd = dataclasses.replace(
         UP, accepted=0, announced=0, flaps=9, refused={"ownBlock": 2}, over_limit=("IPv4",)
     )
