@@ -87,10 +87,19 @@ EVERYTHING = Selector()
 
 
 @dataclass(frozen=True, slots=True)
+class Taint:
+    """A taint of a Node (core/v1), without its value."""
+
+    key: str
+    effect: str  # NoSchedule, PreferNoSchedule, NoExecute
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A Node (core/v1). `addresses` are its InternalIPs.
 
     `blocks` are its podCIDRs and those that the annotation l3net.io/blocks adds, in this order.
+    `shutting_down`: kubelet says so in the condition Ready, which is False then (graceful node shutdown).
     """
 
     name: str
@@ -101,6 +110,8 @@ class Node:
     annotations: Labels = field(default_factory=dict, hash=False)
     ready: bool = True
     unschedulable: bool = False
+    taints: frozenset[Taint] = frozenset()
+    shutting_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +250,50 @@ class Topology(enum.Enum):
 DEFAULT_CLUSTER_ID = IPv4Address("10.0.0.1")
 
 
+class DrainCause(enum.Enum):
+    """Why a node drains. The value is what users see."""
+
+    CORDON = "cordon"  # spec.unschedulable
+    TAINT = "taint"
+    SHUTDOWN = "shutdown"  # kubelet's graceful node shutdown
+    LEAVE = "leave"  # `l3net node leave`
+
+
+#: Taints by which others say that a node is about to go: the cluster autoscaler, Karpenter, cloud providers.
+DRAIN_TAINTS = frozenset(
+    {
+        "ToBeDeletedByClusterAutoscaler",
+        "karpenter.sh/disrupted",
+        "node.cloudprovider.kubernetes.io/shutdown",
+        "node.kubernetes.io/out-of-service",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DrainPolicy:
+    """When a node drains, and how: first its routes are tagged GRACEFUL_SHUTDOWN (RFC 8326), later withdrawn.
+
+    `wait`: seconds between the two. `prepend`: how often its AS number is put before the AS_PATH for eBGP
+    peers, for routers that do not know the community.
+    """
+
+    on_cordon: bool = True
+    taints: frozenset[str] = DRAIN_TAINTS
+    wait: int = 10
+    prepend: int = 3
+
+    def cause(self, node: Node) -> DrainCause | None:
+        """Why this Node drains, as far as its object tells; None if it does not."""
+        if node.shutting_down:
+            return DrainCause.SHUTDOWN
+        if any(taint.key in self.taints and taint.effect != "PreferNoSchedule" for taint in node.taints):
+            return DrainCause.TAINT
+        if self.on_cordon and node.unschedulable:
+            return DrainCause.CORDON
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class BgpConfiguration:
     """The cluster-wide BGPConfiguration (the object named `default`). Times are in seconds."""
@@ -257,6 +312,7 @@ class BgpConfiguration:
     reflectors_from: int = 100  # nodes at which `AUTO` takes to reflectors
     transit: bool = False  # re-advertise learned routes: for routers, never for nodes
     bfd: BfdSettings | None = None  # of the sessions of the mesh
+    drain: DrainPolicy = DrainPolicy()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ def unready(agent: Agent) -> str:
     if not agent.passes:
         return "the first pass is not done yet"
     peers = agent.speaking.peers
-    if not peers:
+    if not peers or agent.speaking.parted:  # none, or as the node was told
         return ""
     missing = [str(address) for address, peer in peers.items() if not (peer.established or peer.flaps)]
     if missing and not agent.speaking.settled(STARTING):

@@ -14,11 +14,13 @@ from collections.abc import Iterator
 
 from l3net.agent.bfd import Liveness
 from l3net.agent.declared import take
+from l3net.agent.draining import Draining
 from l3net.agent.kernel import KernelSide, RouteKey
 from l3net.agent.parting import Parting
 from l3net.agent.servicing import Servicing
 from l3net.agent.speaking import Speaking
 from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out, own_blocks, passes_on
+from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import Candidate, LocRib
 from l3net.bgp.multipath import weighted
 from l3net.bgp.path import Path as BgpPath
@@ -57,6 +59,11 @@ RESYNC = 30.0
 RETRY = 1.0
 #: How long a kernel route that no path accounts for is kept after our start, in seconds.
 LEARNED_GRACE = 120.0
+#: Seconds between looks whether somebody wants the node to leave, and for the last withdrawals to go out.
+DRAIN_LOOK = 0.5
+FLUSH_LIMIT = 20.0
+#: Seconds for ExaBGP to close all sessions.
+CLOSE_LIMIT = 5.0
 
 
 class Dirty(enum.Flag):
@@ -96,6 +103,9 @@ class Agent:
         self._network: NodeNetwork | None = None
         self._was_declared: bool | None = None
         self._parting = Parting()
+        self._was_asked = False
+        self._finished = asyncio.Event()
+        self.draining = Draining(settings.run_dir)
         self._wanted_peers: frozenset[Address] = frozenset()
         self.state = ClusterState()
         self.in_sync = False
@@ -141,7 +151,12 @@ class Agent:
                 self.kernel.read_routes()
                 self.kernel.keep_until_heard()
                 await asyncio.gather(
-                    self._follow(), self._loop(), self._resync(), self.speaking.run(), self.bfd.run()
+                    self._follow(),
+                    self._loop(),
+                    self._resync(),
+                    self._watch_drain(),
+                    self.speaking.run(),
+                    self.bfd.run(),
                 )
             finally:
                 self._cni.stop()
@@ -225,6 +240,40 @@ class Agent:
             await asyncio.sleep(RESYNC)
             self.mark(Dirty.DRIFT)
 
+    async def _watch_drain(self) -> None:
+        """Hear of a wish to leave, and see a drain to its end: withdrawn first, then the sessions closed."""
+        while True:
+            await asyncio.sleep(DRAIN_LOOK)
+            if self.draining.asked is not self._was_asked:
+                self._was_asked = not self._was_asked
+                self.mark(Dirty.STATE)
+            if self.draining.stage is Stage.WITHDRAWN and not self._dirty & Dirty.STATE:
+                await self.speaking.flushed(FLUSH_LIMIT)
+                if self.draining.stage is Stage.WITHDRAWN:  # nobody thought better of it meanwhile
+                    self.speaking.part(True)
+                    await self.speaking.closed(CLOSE_LIMIT)
+                    self.draining.left()
+                    self.mark(Dirty.STATE)
+
+    async def finish(self) -> None:
+        """The agent is to stop. On a node that leaves or shuts down this ends when it has left; on any other
+        after one more pass, with everything as it is."""
+        if not self.in_sync or self._me not in self.state.nodes:
+            return
+        self.draining.ending = True
+        self.mark(Dirty.STATE)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.state.configuration.drain.wait + FLUSH_LIMIT + CLOSE_LIMIT):
+                await self._finished.wait()
+
+    def _look_at_drain(self) -> bool:
+        """Whether the drain has come to another stage; a stage that time brings is looked for in time."""
+        changed = self.draining.look(self.state.nodes[self._me], self.state.configuration.drain)
+        due = self.draining.due()
+        if due is not None:
+            asyncio.get_running_loop().call_later(due + 0.01, self.mark, Dirty.STATE)
+        return changed
+
     async def _loop(self) -> None:
         while True:
             await self._wake.wait()
@@ -264,7 +313,10 @@ class Agent:
         if Dirty.UNDERLAY in dirty and self._read_underlay():
             dirty |= Dirty.STATE
             touched.update(self.rib.prefixes())
-        settled = self.services.settle(self.state)
+        if Dirty.STATE in dirty:
+            self._look_at_drain()
+        withdrawing = self.draining.stage >= Stage.SERVICES_WITHDRAWN
+        settled = self.services.settle(self.state, draining=withdrawing)
         if Dirty.STATE in dirty or settled.addresses:
             touched |= self._decide_sessions()
         if Dirty.STATE not in dirty and settled.withdraw:
@@ -284,6 +336,8 @@ class Agent:
         self.speaking.flush()
         self.services.done()
         self.passes += 1
+        if self.draining.ending and (not self.draining.final or self.draining.stage is Stage.LEFT):
+            self._finished.set()
 
     def _read_underlay(self) -> bool:
         """Whether anything a decision looks at has changed."""
@@ -308,8 +362,11 @@ class Agent:
         self._sessions = self._with_parting(self.sessions_of(self.state))
         underlay = self._underlay
         self._protected = self.protected_of(self.state)
+        left = self.draining.stage is Stage.LEFT
+        if self.draining.stage is not Stage.WITHDRAWN:
+            self.speaking.part(left)
         self.speaking.set_sessions(self._sessions.by_address)
-        self.bfd.set_sessions(self._sessions.by_address, underlay.adjacent)
+        self.bfd.set_sessions({} if left else self._sessions.by_address, underlay.adjacent)
         judged_by = (self._protected, dict(self.state.filters), dict(self._sessions.by_address))
         if judged_by == self._judged_by:
             return set()
@@ -441,7 +498,9 @@ class Agent:
                 if best:
                     passed_on[prefix] = best[0]
         for address, session in self._sessions.by_address.items():
-            wanted: AdjRibOut = desired_adj_rib_out(self.state, self._me, session, prefixes, passed_on)
+            wanted: AdjRibOut = desired_adj_rib_out(
+                self.state, self._me, session, prefixes, passed_on, self.draining.stage
+            )
             self.speaking.want(address, wanted)
 
     def _announce_changes(self, changed: frozenset[Prefix], wanted: frozenset[Prefix] = frozenset()) -> None:
@@ -452,7 +511,7 @@ class Agent:
             self._announce()
             return
         for address, session in self._sessions.by_address.items():
-            paths = desired_adj_rib_out(self.state, self._me, session, wanted)
+            paths = desired_adj_rib_out(self.state, self._me, session, wanted, drain=self.draining.stage)
             self.speaking.amend(address, changed, paths)
 
     def blocks_announced(self) -> tuple[Prefix, ...]:

@@ -46,6 +46,11 @@ def _lines(agent: Agent) -> Iterator[str]:
     yield from gauge(
         "l3net_rejected_objects", "What was declared and cannot be used.", [({}, len(agent.rejected))]
     )
+    yield from gauge(
+        "l3net_drain_stage",
+        "0: none, 1: tagged, 2: service addresses withdrawn, 3: all withdrawn, 4: sessions closed.",
+        [({}, agent.draining.stage)],
+    )
     yield from counter("l3net_passes_total", "Passes of the loop.", [({}, agent.passes)])
     yield from _sessions(agent)
     verdicts = Counter((verdict.kind.value, verdict.reason.value) for verdict in agent.verdicts)

@@ -8,6 +8,7 @@ from typing import Any
 from l3net.agent.declared import take
 from l3net.agent.loop import Agent
 from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out
+from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import prefix_order
 from l3net.bgp.plan import SessionPlan, plan
 from l3net.bgp.policy import judge_import
@@ -51,9 +52,11 @@ def _read(directory: Path) -> tuple[ClusterState, list[Rejected]]:
 def _with_ribs(
     agent: Agent, state: ClusterState, found: Sessions
 ) -> dict[Address, tuple[Session, AdjRibOut]]:
-    prefixes = announced(advertised(state, agent.node_name))
+    stage = agent.draining.stage
+    draining = stage >= Stage.SERVICES_WITHDRAWN
+    prefixes = announced(advertised(state, agent.node_name, draining=draining))
     return {
-        address: (session, desired_adj_rib_out(state, agent.node_name, session, prefixes))
+        address: (session, desired_adj_rib_out(state, agent.node_name, session, prefixes, drain=stage))
         for address, session in found.by_address.items()
     }
 

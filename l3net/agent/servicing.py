@@ -47,9 +47,10 @@ class Servicing:
         elif kind is Kind.ENDPOINT_SLICE:
             self.book.put_slice(name, fact if isinstance(fact, EndpointSlice) else None)
 
-    def settle(self, state: ClusterState) -> Settled:
+    def settle(self, state: ClusterState, *, draining: bool = False) -> Settled:
         """Decide what was touched, as this node and the policy are now."""
-        self.book.stand(here(state.nodes, self._me), state.configuration.advertise)
+        node = here(state.nodes, self._me, draining=draining, drain=state.configuration.drain)
+        self.book.stand(node, state.configuration.advertise)
         return self.book.settle()
 
     def done(self) -> None:

@@ -56,6 +56,9 @@ DRAIN_SECONDS = 3.0
 DRAIN_FLUSH = 0.2
 #: A session that we tear down is gone by then, in seconds.
 CLOSE_LIMIT = 5.0
+#: Prefixes that ExaBGP surely sends in a second, of those it has queued.
+SENT_A_SECOND = 2000
+LEFT = "the node has left (l3net node return)"
 
 Touched = Callable[[set[Prefix]], None]
 
@@ -91,6 +94,7 @@ class Speaking:
         self._started = asyncio.get_running_loop().time()
         self._timers: set[asyncio.TimerHandle] = set()
         self._failed_paths: set[Address] = set()
+        self.parted = False  # no session is held, whatever is wanted
         self.peers: dict[Address, PeerState] = {}
         self.problem = ""
         #: Called with each peer whose session is up, and whether it came up now.
@@ -127,7 +131,7 @@ class Speaking:
                 if raised and peer.over_limit:
                     self._import_again(address, peer.over_limit)
             else:
-                self.peers[address] = PeerState(session, since=now)
+                self.peers[address] = PeerState(session, since=now, reason=LEFT if self.parted else "")
         touched = self._rib.set_sessions(sessions)
         self._announcer.set_sessions({**self._leaving, **sessions})
         if dict(sessions) != self._sessions or not self._configured.is_set():
@@ -200,6 +204,50 @@ class Speaking:
     def path_recovered(self, address: Address) -> None:
         """BFD has the peer back, or watches it no longer."""
         self._failed_paths.discard(address)
+
+    async def flushed(self, limit: float) -> None:
+        """Until what is wanted has been told to ExaBGP and had time to go out, at most `limit` seconds."""
+        deadline = asyncio.get_running_loop().time() + limit
+        told = max((self._announcer.announced(address) for address in self.peers), default=0)
+        while not (self._link.up and self._announcer.idle and not self._questions):
+            if asyncio.get_running_loop().time() > deadline:
+                log.warning("the last withdrawals may not have gone out")
+                return
+            told = max(told, *(self._announcer.announced(address) for address in self.peers), 0)
+            self._pump()
+            await asyncio.sleep(0.05)
+        # ExaBGP answers when a line is queued, not when it is sent
+        await asyncio.sleep(DRAIN_FLUSH + told / SENT_A_SECOND)
+
+    def part(self, parted: bool) -> None:
+        """Hold no session from now on, or those wanted again. What was announced is withdrawn by then.
+
+        Without graceful restart the peers hear Cease, Administrative Shutdown (RFC 4486); with it ExaBGP
+        closes without a word. What the peers announced is kept as when they restart.
+        """
+        if parted is self.parted:
+            return
+        self.parted = parted
+        touched: set[Prefix] = set()
+        for address, peer in self.peers.items():
+            if parted:
+                if peer.established:
+                    self._ask(commands.teardown(address, commands.ADMINISTRATIVE_SHUTDOWN), lambda _: None)
+                    touched |= self._down(address, LEFT)
+                peer.reason = LEFT
+            elif not peer.established:
+                peer.reason = ""
+        self._configured.set()
+        if touched:
+            self._touched(touched)
+
+    async def closed(self, limit: float) -> None:
+        """Until ExaBGP has been told that there are no sessions, at most `limit` seconds."""
+        deadline = asyncio.get_running_loop().time() + limit
+        while self._questions or self._asking is not None or self._config.current() != self._text():
+            if asyncio.get_running_loop().time() > deadline or not self._link.up:
+                return
+            await asyncio.sleep(0.05)
 
     def _close(self, peer: PeerState) -> None:
         """Withdraw, then tear down: ExaBGP closes without a NOTIFICATION under graceful restart, and the far
@@ -277,7 +325,10 @@ class Speaking:
             self._announcer.set_sessions(self._sessions)
 
     def _wanted(self) -> dict[Address, Session]:
-        """The sessions ExaBGP shall have now: all but those held down because they flap."""
+        """The sessions ExaBGP shall have now: all but those held down because they flap; none on a node that
+        has left."""
+        if self.parted:
+            return {}
         now = asyncio.get_running_loop().time()
         return {
             address: session
@@ -468,6 +519,8 @@ class Speaking:
                 self._configured.set()
             for address, established in answer.established.items():
                 peer = self.peers.get(address)
+                if self.parted:
+                    continue  # on its way out
                 if peer is not None and established and address in self._failed_paths:
                     if not peer.closing:  # the failure came before we knew of the session
                         self._close(peer)
@@ -483,7 +536,7 @@ class Speaking:
     def _up(self, address: Address, *, fresh: bool) -> set[Prefix]:
         peer = self.peers.get(address)
         now = asyncio.get_running_loop().time()
-        if peer is None or peer.damping.held(now):
+        if peer is None or self.parted or peer.damping.held(now):
             return set()  # on its way out: routes queued for it would make ExaBGP put off the reload
         log.info("peer %s (%s): established", address, peer.session.name)
         peer.established, peer.since = True, now
@@ -522,9 +575,9 @@ class Speaking:
         self._announcer.down(address)
         if not was:
             return set()
-        hold = peer.damping.flapped(now, lasted=now - peer.since)
+        hold = 0.0 if self.parted else peer.damping.flapped(now, lasted=now - peer.since)
         peer.since = now
-        peer.flaps += 1
+        peer.flaps += not self.parted
         peer.epoch += 1
         log.warning("peer %s (%s): down: %s", address, peer.session.name, reason)
         if hold:

@@ -31,6 +31,7 @@ def status(agent: Agent) -> dict[str, Any]:
         "inSync": agent.in_sync,
         "ready": agent.in_sync and agent.passes > 0,
         "speakerConnected": agent.speaking.connected,
+        "drain": agent.draining.status(),
         "memoryMiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "blocks": [str(block) for block in agent.blocks_announced()],
         "peers": _peers(agent),
@@ -128,6 +129,8 @@ def _problems(agent: Agent) -> list[str]:
     if not agent.speaking.connected:
         problems.append("the speaker cannot be reached; is `l3net speaker` running?")
     problems += agent.bfd.problems()
+    if agent.draining.problem:
+        problems.append(agent.draining.problem)
     if agent.speaking.undecodable:
         problems.append(f"{agent.speaking.undecodable} lines from ExaBGP could not be read")
     return problems
@@ -159,7 +162,7 @@ def received(agent: Agent) -> dict[str, Any]:
 
 
 class StatusServer:
-    """Answers `status`, `routes` and `plan DIRECTORY` on RUN_DIR/agent.sock (mode 0600)."""
+    """Answers `status`, `ready`, `drain`, `routes` and `plan DIRECTORY` on RUN_DIR/agent.sock (mode 0600)."""
 
     def __init__(self, path: Path, agent: Agent) -> None:
         self._path = path
@@ -184,12 +187,14 @@ class StatusServer:
             case "ready":
                 why = unready(self._agent)
                 return {"ready": not why, "why": why}
+            case "drain":
+                return {**self._agent.draining.status(), "ready": not unready(self._agent)}
             case "plan":
                 return plan_for(self._agent, Path(rest))
             case "routes":
                 return received(self._agent)
             case _:
-                return {"error": "ask for: status, ready, routes, plan DIRECTORY"}
+                return {"error": "ask for: status, ready, drain, routes, plan DIRECTORY"}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.TimeoutError, asyncio.LimitOverrunError, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from l3net.bgp.drain import Stage, last_choice
 from l3net.bgp.loc_rib import Candidate
 from l3net.bgp.path import Attributes, Path
 from l3net.bgp.policy import NO_ADVERTISE, NO_EXPORT, contains, run_filters
@@ -34,13 +35,19 @@ def desired_adj_rib_out(
     session: Session,
     service_prefixes: Iterable[Prefix],
     learned: Mapping[Prefix, Candidate] | None = None,
+    drain: Stage = Stage.NONE,
 ) -> AdjRibOut:
     """The paths for one peer, after export filters.
+
+    While the node drains all that leads through it is the last choice, whatever a filter says of preference;
+    what it reflects leads elsewhere and stays as it is.
 
     The mesh hears blocks and networks; service addresses go to explicit peers only, since every node serves
     them itself. `learned` are the best paths, for a router with `transit: true` and for a node that reflects;
     any other node never passes on what it learned (projectcalico/calico#3810).
     """
+    if drain >= Stage.WITHDRAWN:
+        return {}
     configuration = state.configuration
     attributes = Attributes(communities=configuration.advertise.communities)
     prefixes: set[Prefix] = {*own_blocks(state, me), *configuration.advertise.networks}
@@ -58,6 +65,10 @@ def desired_adj_rib_out(
             passed_on = _transit(session, best.path)
             if passed_on is not None:
                 _export(state, session, passed_on, wanted)
+    if drain is not Stage.NONE:
+        prepend = configuration.drain.prepend
+        for prefix, path in wanted.items():
+            wanted[prefix] = replace(path, attributes=last_choice(session, path.attributes, prepend))
     if session.mesh and session.cluster_id is not None and learned:
         for prefix, best in learned.items():
             reflected = reflect(state, session, best)

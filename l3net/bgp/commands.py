@@ -22,7 +22,8 @@ RESTART = "!restart"
 PREFIXES_PER_LINE = 100
 
 
-#: Subcode of Cease (RFC 9384).
+#: Subcodes of Cease (RFC 4486, RFC 9384).
+ADMINISTRATIVE_SHUTDOWN = 2
 BFD_DOWN = 10
 
 
@@ -96,12 +97,12 @@ def end_of_rib(peer: Address, family: Family) -> str:
     return f"{_selector([peer])} announce eor ipv{family.value} unicast"
 
 
-def teardown(peer: Address) -> str:
-    """Close the session and dial again: Cease, BFD Down (RFC 9384).
+def teardown(peer: Address, subcode: int = BFD_DOWN) -> str:
+    """Close the session and dial again: Cease with this subcode.
 
     ExaBGP sends no NOTIFICATION at all when it has offered graceful restart: withdraw first.
     """
-    return f"{_selector([peer])} teardown {BFD_DOWN}"
+    return f"{_selector([peer])} teardown {subcode}"
 
 
 def route_refresh(peer: Address, family: Family) -> str:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from l3net.shell.kubewriter import KubeOwnNode
 
 
+#: Seconds for which an agent in a cluster goes on after SIGTERM.
+LINGER = 1.0
+
+
 @click.command(short_help="Run the node agent.")
 @click.option(
     "--datastore",
@@ -94,7 +98,9 @@ def agent(
     """Follow the declared state and keep this node to it: pod bridge, routes, service table, BGP.
 
     Runs in the foreground until SIGTERM, beside `l3net speaker`. Stopping or killing it changes nothing in
-    the kernel and at the peers; started again, it finds everything as it is and goes on.
+    the kernel and at the peers; started again, it finds everything as it is and goes on. Only on a node that
+    shuts down, or was told to leave (`l3net node leave`), it sees that through first; a second SIGTERM ends
+    it at once.
 
     Examples: l3net agent --datastore dir:/etc/l3net/manifests --node-name n1
 
@@ -167,7 +173,21 @@ async def _main(settings: AgentSettings, cni_conf_dir: Path | None, metrics_addr
         others.append(asyncio.create_task(WebServer(listen_address(metrics_address), node).run()))
     running = asyncio.create_task(run_agent(node, *others))
     loop = asyncio.get_running_loop()
+    finishing: list[asyncio.Task[None]] = []
+
+    async def finish() -> None:
+        if own is not None:  # kubelet tells of a shutdown as it sends the signal: let that arrive
+            await asyncio.sleep(LINGER)
+        await node.finish()
+        running.cancel()
+
+    def stop() -> None:
+        if finishing:
+            running.cancel()  # asked twice: at once
+        else:
+            finishing.append(asyncio.create_task(finish()))
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.cancel)
+        loop.add_signal_handler(number, stop)
     with contextlib.suppress(asyncio.CancelledError):
         await running

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from l3net.cli import options
 from l3net.cli.main import configure_logging
+
+#: Seconds for which a speaker in a cluster goes on after SIGTERM before it looks whether the node shuts down:
+#: longer than the agent, which hears of that from the API server.
+LINGER = 2.0
 
 
 @click.command(short_help="Run the BGP speaker (ExaBGP) of this node.")
@@ -19,9 +24,11 @@ def speaker(run_dir: Path, log_level: str) -> None:
     Runs in the foreground until SIGTERM. It is a process apart from the agent on purpose: the agent can be
     stopped, upgraded or killed while every BGP session stays up. It waits for the agent to write ExaBGP's
     configuration. Stopped by SIGTERM, it closes the sessions without a NOTIFICATION, so that peers with
-    graceful restart keep the routes.
+    graceful restart keep the routes. On a node that is leaving (`l3net node leave`, or its shutdown in a
+    cluster) it first waits for the agent to withdraw them.
     """
     from l3net.shell.supervisor import Supervisor  # noqa: PLC0415 - after --help
 
     configure_logging(log_level)
-    raise SystemExit(Supervisor(run_dir).run())
+    in_cluster = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+    raise SystemExit(Supervisor(run_dir, LINGER if in_cluster else 0.0).run())

@@ -32,7 +32,11 @@ def status(run_dir: Path, ready: bool, output: str) -> None:
         print_value(answer, output)
         return
     state = "ready" if answer["ready"] else "not ready"
-    click.echo(f"node {answer['node']}: {state}, {answer['memoryMiB']} MiB, l3net {answer['version']}\n")
+    click.echo(f"node {answer['node']}: {state}, {answer['memoryMiB']} MiB, l3net {answer['version']}")
+    drain = answer["drain"]
+    if "cause" in drain:
+        click.echo(f"drains ({drain['cause']}) since {_duration(drain['sinceSeconds'])}: {drain['stage']}")
+    click.echo()
     print_table(
         "BGP peers",
         ["PEER", "ADDRESS", "AS", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "ANNOUNCED", "REFUSED"],

@@ -44,8 +44,7 @@ class Declared:
             case Kind.NODE, Node() as node:
                 old = self.nodes.get(name)
                 self.nodes[name] = node
-                # ready and cordoned come and go, and decide nothing here
-                return old is None or replace(old, ready=node.ready, unschedulable=node.unschedulable) != node
+                return old is None or _lasting(old) != _lasting(node)
             case Kind.NODE, None:
                 return self.nodes.pop(name, None) is not None
             case Kind.SERVICE, Service() as service:
@@ -83,3 +82,8 @@ class Declared:
             self.configuration,
             set(self.peers),
         )
+
+
+def _lasting(node: Node) -> Node:
+    """A Node without what comes and goes, and decides nothing here."""
+    return replace(node, ready=True, unschedulable=False, taints=frozenset(), shutting_down=False)

@@ -24,11 +24,15 @@ from l3net.model import (
     Secret,
     Service,
     ServicePort,
+    Taint,
 )
 from l3net.naming import ANNOTATION_AS_NUMBER, ANNOTATION_BLOCKS, API_GROUP
 
 LABEL_SERVICE_NAME = "kubernetes.io/service-name"
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
+#: What kubelet writes into the message of the condition Ready while it ends the pods of a host that goes
+#: down (graceful node shutdown, pkg/kubelet/nodeshutdown).
+SHUTTING_DOWN = "node is shutting down"
 
 
 def own_annotations(metadata: Field) -> Labels:
@@ -61,6 +65,15 @@ def node(document: Field, name: ObjectName) -> Node:
             if item["type"].text() == "Ready"
         ),
         unschedulable=spec["unschedulable"].flag(default=False),
+        taints=frozenset(
+            Taint(sys.intern(item["key"].text()), sys.intern(item["effect"].text(default="")))
+            for item in spec["taints"].items()
+        ),
+        shutting_down=any(
+            item["status"].text() != "True" and SHUTTING_DOWN in item["message"].text(default="")
+            for item in status["conditions"].items()
+            if item["type"].text() == "Ready"
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from l3net.kube.fields import Field
 from l3net.kube.selectors import selector
 from l3net.model import (
     DEFAULT_MAX_PREFIXES,
+    DRAIN_TAINTS,
     Action,
     Address,
     AddressKind,
@@ -20,6 +21,7 @@ from l3net.model import (
     BgpPeer,
     Bogons,
     Community,
+    DrainPolicy,
     Family,
     FilterRule,
     ImportPolicy,
@@ -72,6 +74,17 @@ def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
         reflectors_from=reflection["fromNodes"].integer(2, 100_000, default=100),
         transit=spec["transit"].flag(default=False),
         bfd=_bfd(spec["bfd"], enabled=False),
+        drain=_drain(spec["drain"]),
+    )
+
+
+def _drain(field: Field) -> DrainPolicy:
+    taints = field["taints"]
+    return DrainPolicy(
+        on_cordon=field["onCordon"].flag(default=True),
+        taints=frozenset(item.text() for item in taints.items()) if taints.present else DRAIN_TAINTS,
+        wait=field["wait"].integer(0, 600, default=10),
+        prepend=field["prependASPath"].integer(0, 10, default=3),
     )
 
 

@@ -14,12 +14,13 @@ def every_node(configuration: BgpConfiguration, peers: Iterable[BgpPeer], own: N
     """Whether a decision of the node `own` looks at other Nodes.
 
     The mesh does, and so does a peer that selects Nodes; and a node that is excluded from load balancing is
-    not so when there is no other. Without these, each Node's heartbeats would go to all for nothing.
+    not so when there is no other, nor does one that drains withdraw what no other serves. Without these, each
+    Node's heartbeats would go to all for nothing.
     """
     return (
         configuration.mesh
         or any(peer.peer_selector is not None for peer in peers)
-        or (own is not None and LABEL_EXCLUDED in own.labels)
+        or (own is not None and (LABEL_EXCLUDED in own.labels or configuration.drain.cause(own) is not None))
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from l3net.model import (
     Backend,
+    DrainPolicy,
     Endpoint,
     EndpointSlice,
     Node,
@@ -34,6 +35,8 @@ class Here:
     known: bool = True  # the Node object has been declared
     ready: bool = True
     excluded: bool = False  # from load balancing from outside, by its label
+    draining: bool = False  # what others serve as well is not announced here any more
+    others: frozenset[str] = frozenset()  # of a node that drains: those that are ready and do not
 
     def holds(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint is on this node: by its nodeName, or, without one, by our blocks."""
@@ -42,14 +45,18 @@ class Here:
         return any(endpoint.address in block for block in self.blocks)
 
 
+DEFAULT_DRAIN = DrainPolicy()
 LABEL_EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
 
 
-def here(nodes: Mapping[str, Node], me: str) -> Here:
-    """This node as the services see it.
+def here(
+    nodes: Mapping[str, Node], me: str, *, draining: bool = False, drain: DrainPolicy = DEFAULT_DRAIN
+) -> Here:
+    """This node as the services see it. `draining`: it withdraws service addresses, as `drain` has it.
 
     The exclusion label counts when present, whatever its value; not when no node would be left, as on a
-    single node that kubeadm has labelled.
+    single node that kubeadm has labelled. A node that shuts down is not ready, says kubelet, but serves
+    until its drain has come to that.
     """
     node = nodes.get(me)
     if node is None:
@@ -57,7 +64,18 @@ def here(nodes: Mapping[str, Node], me: str) -> Here:
     excluded = LABEL_EXCLUDED in node.labels and any(
         LABEL_EXCLUDED not in other.labels for other in nodes.values()
     )
-    return Here(me, node.blocks, ready=node.ready, excluded=excluded)
+    return Here(
+        me,
+        node.blocks,
+        ready=node.ready or node.shutting_down,
+        excluded=excluded,
+        draining=draining,
+        others=frozenset(
+            name for name, other in nodes.items() if name != me and other.ready and drain.cause(other) is None
+        )
+        if draining
+        else frozenset(),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,7 @@ class Serving:
     local: frozenset[Backend] = frozenset()
     local_ready: bool = False
     any_ready: bool = False
+    elsewhere_ready: bool = False  # on a node that may take over from this one
 
 
 def serving(
@@ -84,12 +103,14 @@ def serving(
     ready: set[Backend] = set()
     waning: set[Backend] = set()
     local: set[Backend] = set()
+    elsewhere = False
     for endpoint, number in _of_port(port, slices):
         if endpoint.address.version != version:
             continue
         backend = Backend(endpoint.address, number)
         if endpoint.ready or service.publish_not_ready:
             ready.add(backend)
+            elsewhere = elsewhere or endpoint.node in node.others
         elif endpoint.serving and endpoint.terminating:
             waning.add(backend)
         else:
@@ -101,6 +122,7 @@ def serving(
         local=frozenset(local & ready or local & waning),
         local_ready=bool(local & ready),
         any_ready=bool(ready),
+        elsewhere_ready=elsewhere,
     )
 
 

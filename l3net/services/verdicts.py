@@ -49,6 +49,7 @@ class Reason(enum.Enum):
     NODE_EXCLUDED = "nodeExcluded"
     NO_ENDPOINTS = "noEndpoints"
     NO_LOCAL_ENDPOINTS = "noLocalEndpoints"
+    NODE_DRAINING = "nodeDraining"  # and another node serves it
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,10 @@ class ServiceVerdict:
         return self.reason is Reason.ADVERTISE
 
 
-def advertised(state: ClusterState, me: str) -> tuple[ServiceVerdict, ...]:
+def advertised(state: ClusterState, me: str, *, draining: bool = False) -> tuple[ServiceVerdict, ...]:
     """A verdict for each address of each service, by service name."""
-    node, slices = here(state.nodes, me), by_service(state.slices.values())
+    node = here(state.nodes, me, draining=draining, drain=state.configuration.drain)
+    slices = by_service(state.slices.values())
     owners = cluster_ip_owners(state.services.values())
     return tuple(
         verdict
@@ -193,9 +195,13 @@ def _by_endpoints(
         if kind is ServiceAddressKind.CLUSTER_IP
         else service.external_traffic_local
     )
-    if not local_only or any(port.local_ready for port in found):
-        return Reason.ADVERTISE
     # Those that terminate are left their connections, but draw no new ones while others are ready.
-    if any(port.local and not port.any_ready for port in found):
-        return Reason.ADVERTISE
-    return Reason.NO_LOCAL_ENDPOINTS
+    if (
+        local_only
+        and not any(port.local_ready for port in found)
+        and not any(port.local and not port.any_ready for port in found)
+    ):
+        return Reason.NO_LOCAL_ENDPOINTS
+    if node.draining and (any(port.elsewhere_ready for port in found) if local_only else node.others):
+        return Reason.NODE_DRAINING
+    return Reason.ADVERTISE

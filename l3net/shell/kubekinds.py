@@ -30,16 +30,23 @@ class _Named(TypedDict, total=False):
     metadata: _Meta
 
 
+class _Taint(TypedDict, total=False):
+    key: Any
+    effect: Any
+
+
 class _NodeSpec(TypedDict, total=False):
     podCIDR: Any
     podCIDRs: Any
     unschedulable: Any
+    taints: list[_Taint] | None
 
 
 class _Typed(TypedDict, total=False):
     type: Any
     address: Any
     status: Any
+    message: Any
 
 
 class _NodeStatus(TypedDict, total=False):

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from types import FrameType
 
 from l3net.errors import ConfigError
 from l3net.naming import EXABGP_CONFIG
+from l3net.shell.drainfile import leaving
 
 log = logging.getLogger("l3net.speaker")
 exabgp_log = logging.getLogger("l3net.speaker.exabgp")
@@ -50,6 +52,8 @@ HEALTHY = 30.0
 #: Lines of ExaBGP's passed on at once, and each second.
 LOG_BURST = 100
 LOG_RATE = 2.0
+#: Seconds for which a speaker that was told to stop waits for the agent to take the node out of BGP.
+LEAVE_LIMIT = 75.0
 
 
 def exabgp_argv(config: Path) -> Sequence[str]:
@@ -83,13 +87,18 @@ class LineLimit:
 
 
 class Supervisor:
-    """Runs until `stop`; `run` returns the exit code of the process."""
+    """Runs until SIGTERM; `run` returns the exit code of the process.
 
-    def __init__(self, run_dir: Path) -> None:
+    `linger`: seconds it goes on before it looks whether the node is leaving.
+    """
+
+    def __init__(self, run_dir: Path, linger: float = 0.0) -> None:
         self._run_dir = run_dir
+        self._linger = linger
         self._config = run_dir / EXABGP_CONFIG
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = False
+        self._asked = False
 
     def run(self) -> int:
         try:
@@ -144,6 +153,23 @@ class Supervisor:
         return self._child.wait()
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        """To stop when the node has left, if it is leaving; at once else, or when asked twice."""
+        if self._asked:
+            self._end()
+            return
+        self._asked = True
+        threading.Thread(target=self._end_when_left, daemon=True).start()
+
+    def _end_when_left(self) -> None:
+        time.sleep(self._linger)
+        deadline = time.monotonic() + LEAVE_LIMIT
+        if leaving(self._run_dir):
+            log.info("the node is leaving; ExaBGP goes on until it has left")
+        while leaving(self._run_dir) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self._end()
+
+    def _end(self) -> None:
         """A planned stop: ExaBGP closes without a NOTIFICATION, so that graceful restart holds."""
         self._stopping = True
         child = self._child

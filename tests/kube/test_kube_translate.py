@@ -44,6 +44,7 @@ from l3net.model import (
     Selector,
     Service,
     ServicePort,
+    Taint,
 )
 
 
@@ -82,7 +83,11 @@ def test_node() -> None:
           name: n1
           labels: {rack: a}
           annotations: {l3net.io/as-number: "64601", other.example/x: y}
-        spec: {podCIDR: 10.244.1.0/24, podCIDRs: [10.244.1.0/24, "fd00:10:244:1::/120"], unschedulable: true}
+        spec:
+          podCIDR: 10.244.1.0/24
+          podCIDRs: [10.244.1.0/24, "fd00:10:244:1::/120"]
+          unschedulable: true
+          taints: [{key: a.example/b, value: c, effect: NoSchedule}, {key: d, effect: NoExecute}]
         status:
           addresses:
           - {type: Hostname, address: n1}
@@ -100,7 +105,30 @@ def test_node() -> None:
         labels={"rack": "a"},
         annotations={"l3net.io/as-number": "64601"},
         unschedulable=True,
+        taints=frozenset({Taint("a.example/b", "NoSchedule"), Taint("d", "NoExecute")}),
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "expected"),
+    [
+        ("'False'", "node is shutting down", True),
+        ("'False'", "[container runtime is down, node is shutting down]", True),
+        ("'False'", "container runtime is down", False),
+        ("'True'", "node is shutting down", False),
+    ],
+)
+def test_kubelet_says_that_its_host_shuts_down(status: str, message: str, expected: bool) -> None:
+    found = fact(
+        f"""
+        apiVersion: v1
+        kind: Node
+        metadata: {{name: n1}}
+        status: {{conditions: [{{type: Ready, status: {status}, message: "{message}"}}]}}
+        """
+    )
+    assert isinstance(found, Node)
+    assert found.shutting_down is expected
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,9 @@ NODE = {
         "podCIDR": "10.1.0.0/24",
         "podCIDRs": ["10.1.0.0/24", "fd00::/120"],
         "unschedulable": True,
+        "taints": [
+            {"key": "a.example/b", "value": "c", "effect": "NoSchedule", "timeAdded": "2026-01-01T00:00:00Z"}
+        ],
         "providerID": "kind://x",
     },
     "status": {

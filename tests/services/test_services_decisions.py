@@ -22,6 +22,7 @@ from l3net.model import (
     ObjectName,
     Service,
     ServicePort,
+    Taint,
     VirtualServer,
 )
 from l3net.services.endpoints import LABEL_EXCLUDED
@@ -358,3 +359,49 @@ def test_what_is_announced_is_served(groups: Any) -> None:
         cluster = state(web, endpoints=slices(*groups))
         served = {server.address for server in virtual_servers(cluster, ME) if server.external}
         assert {verdict.address for verdict in advertised(cluster, ME) if verdict.advertised} <= served
+
+
+# --- a node that drains ----------------------------------------------------------------------------------
+
+
+def draining(*groups: tuple[Endpoint, ...], other: Node, **changes: Any) -> set[str]:
+    """The reasons of all IPv4 addresses."""
+    cluster = state(
+        service(cluster_ips=(CIP4,), **changes),
+        endpoints=slices(*groups),
+        nodes=(Node(ME, unschedulable=True), other),
+    )
+    return {verdict.reason.value for verdict in advertised(cluster, ME, draining=True)}
+
+
+def test_what_others_serve_is_withdrawn() -> None:
+    assert draining((at("10.1.1.2"),), other=Node("n2")) == {"nodeDraining"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Node("n2", ready=False),
+        Node("n2", unschedulable=True),
+        Node("n2", taints=frozenset({Taint("karpenter.sh/disrupted", "NoSchedule")})),
+    ],
+)
+def test_what_nobody_else_serves_stays(other: Node) -> None:
+    """All nodes cordoned at once, or a cluster of one node, must not take the services away."""
+    assert draining((at("10.1.1.2"),), other=other) == {"advertise"}
+
+
+def test_with_a_local_traffic_policy_the_other_node_needs_an_endpoint() -> None:
+    local = {"external_traffic_local": True, "internal_traffic_local": True}
+    assert draining((at("10.1.1.2", ME),), other=Node("n2"), **local) == {"advertise"}
+    both = (at("10.1.1.2", ME), at("10.1.2.2", "n2"))
+    assert draining(both, other=Node("n2"), **local) == {"nodeDraining"}
+    assert draining((at("10.1.2.2", "n2"),), other=Node("n2"), **local) == {"noLocalEndpoints"}
+
+
+def test_a_node_that_shuts_down_serves_until_its_drain_comes_to_that() -> None:
+    """Kubelet calls it not ready at once; a node that is not ready for another reason withdraws at once."""
+    going = state(nodes=(Node(ME, ready=False, shutting_down=True), Node("n2")))
+    assert {verdict.reason for verdict in advertised(going, ME)} == {Reason.ADVERTISE}
+    assert {verdict.reason for verdict in advertised(going, ME, draining=True)} == {Reason.NODE_DRAINING}
+    assert set(reasons(state(nodes=(Node(ME, ready=False), Node("n2")))).values()) == {"nodeNotReady"}

@@ -1,0 +1,97 @@
+"""Where this node stands in its drain: kept over an agent's restart, so that none begins anew."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from l3net.bgp.drain import Stage, stage
+from l3net.errors import L3netError
+from l3net.model import DrainCause, DrainPolicy, Node
+from l3net.shell.drainfile import DrainRecord, asked_to_leave, now, read_record, write_record
+
+log = logging.getLogger("l3net.agent")
+
+
+class Draining:
+    """`look` again whenever something may have changed; `due` says when that is the case by itself."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._since = 0.0
+        self._wait = 0.0
+        self.cause: DrainCause | None = None
+        self.stage = Stage.NONE
+        self.ending = False  # the agent was told to stop, and the node goes
+        self.problem = ""
+        record = read_record(run_dir)
+        if record is not None and record.cause in {each.value for each in DrainCause}:
+            self._since, self.cause = record.since, DrainCause(record.cause)
+            self.stage = next((each for each in Stage if _name(each) == record.stage), Stage.NONE)
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody wants the node to leave."""
+        return asked_to_leave(self._run_dir)
+
+    @property
+    def final(self) -> bool:
+        """Whether the node is to leave for good: it shuts down, or was told to."""
+        return self.cause in (DrainCause.SHUTDOWN, DrainCause.LEAVE)
+
+    def look(self, node: Node, policy: DrainPolicy) -> bool:
+        """Find the stage of now; whether it is another than before."""
+        cause = DrainCause.LEAVE if self.asked else policy.cause(node)
+        if cause is not None and self.cause is None:
+            self._since = now()
+        before, self.cause, self._wait = (self.cause, self.stage), cause, policy.wait
+        found = stage(cause, now() - self._since, self._wait, ending=self.ending)
+        # A node that has left is not back until it shall be.
+        if not (found is Stage.WITHDRAWN and self.stage is Stage.LEFT):
+            self.stage = found
+        return self._changed(before)
+
+    def left(self) -> None:
+        """Everything is withdrawn and every session closed."""
+        before, self.stage = (self.cause, self.stage), Stage.LEFT
+        self._changed(before)
+
+    def _changed(self, before: tuple[DrainCause | None, Stage]) -> bool:
+        if before == (self.cause, self.stage):
+            return False
+        if self.cause is None:
+            log.info("drain: over")
+            record = None
+        else:
+            log.info("drain (%s): %s", self.cause.value, _name(self.stage))
+            record = DrainRecord(self.cause.value, self._since, _name(self.stage))
+        try:
+            write_record(self._run_dir, record)
+            self.problem = ""
+        except L3netError as err:
+            self.problem = str(err)
+            log.error("%s", err)
+        return before[1] is not self.stage
+
+    def due(self) -> float | None:
+        """Seconds until the next stage, None if time alone brings none."""
+        if self.stage is not Stage.TAGGED:
+            return None
+        return max(0.0, self._since + self._wait - now())
+
+    def status(self) -> dict[str, Any]:
+        """What is shown of it."""
+        if self.cause is None:
+            return {"stage": _name(self.stage)}
+        return {
+            "stage": _name(self.stage),
+            "cause": self.cause.value,
+            "sinceSeconds": round(now() - self._since, 1),
+        }
+
+
+def _name(found: Stage) -> str:
+    """`servicesWithdrawn` for SERVICES_WITHDRAWN."""
+    first, *others = found.name.lower().split("_")
+    return first + "".join(map(str.capitalize, others))

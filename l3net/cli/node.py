@@ -1,0 +1,82 @@
+"""`l3net node`: take this node out of BGP before it goes, and back."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l3net.cli import options
+from l3net.errors import L3netError
+from l3net.naming import AGENT_SOCKET
+from l3net.shell.agentsocket import ask
+from l3net.shell.drainfile import ask_to_leave
+
+LOOK = 0.2
+
+
+class NotYetError(L3netError):
+    """The time given was not enough."""
+
+
+@click.group()
+def node() -> None:
+    """Take this node out of BGP before it goes, and back."""
+
+
+_wait = click.option("--wait/--no-wait", default=True, show_default=True, help="End when it is done.")
+_timeout = click.option(
+    "--timeout",
+    type=click.FloatRange(0),
+    default=90.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait.",
+)
+
+
+@node.command(short_help="Tag all routes, withdraw them, close the sessions.")
+@_wait
+@_timeout
+@options.run_dir()
+def leave(wait: bool, timeout: float, run_dir: Path) -> None:
+    """Tag all routes GRACEFUL_SHUTDOWN (RFC 8326), withdraw them after spec.drain.wait, close the sessions.
+
+    It holds until `l3net node return` or the next boot, also for an agent that is started again. Pods run on
+    and reach one another on the node. Without an agent (exit code 3) the wish is kept for the next one.
+    """
+    ask_to_leave(run_dir, leave=True)
+    if wait:
+        _until("left", timeout, run_dir)
+
+
+@node.command("return", short_help="Open the sessions and announce everything again.")
+@_wait
+@_timeout
+@options.run_dir()
+def return_(wait: bool, timeout: float, run_dir: Path) -> None:
+    """Undo `l3net node leave`. Waits until the sessions are up as far as the agent's readiness wants."""
+    ask_to_leave(run_dir, leave=False)
+    if wait:
+        _until("", timeout, run_dir)
+
+
+def _until(stage: str, timeout: float, run_dir: Path) -> None:
+    """Wait for a stage; empty for any but those of leaving. Raises NotRunningError, NotYetError."""
+    deadline = time.monotonic() + timeout
+    while True:
+        found = ask(run_dir / AGENT_SOCKET, "drain")
+        if found["stage"] == stage or (not stage and _returned(found)):
+            click.echo(f"drain: {found['stage']}")
+            return
+        if time.monotonic() > deadline:
+            raise NotYetError(
+                f"after {timeout:g} s the drain is at: {found['stage']}; it goes on, see `l3net status`"
+            )
+        time.sleep(LOOK)
+
+
+def _returned(found: dict[str, Any]) -> bool:
+    return found.get("cause") != "leave" and bool(found["ready"])

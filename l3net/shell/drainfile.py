@@ -1,0 +1,98 @@
+"""RUN_DIR's two files about the end of a node: who wants it to leave, and how far it has come.
+
+`leave` is made by whoever wants the node to leave (`l3net node leave`, or `touch` in a host's unit) and
+removed when it may return. `drain.json` is the agent's: it outlives the agent, so that a new one goes on
+where the last one was, and tells the speaker whether to wait. Both lie in a tmpfs and a reboot ends them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from l3net.errors import L3netError
+
+LEAVE: Final = "leave"
+RECORD: Final = "drain.json"
+LEFT: Final = "left"
+#: Causes after which everything is withdrawn and no session stays.
+FINAL: Final = frozenset({"shutdown", "leave"})
+
+
+class DrainFileError(L3netError):
+    """A file of the run directory cannot be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRecord:
+    """`since` in seconds of CLOCK_BOOTTIME; `stage` and `cause` as users see them."""
+
+    cause: str
+    since: float
+    stage: str
+
+
+def now() -> float:
+    """Seconds since boot, time asleep included (CLOCK_BOOTTIME)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def asked_to_leave(run_dir: Path) -> bool:
+    """Whether somebody wants the node to leave."""
+    return (run_dir / LEAVE).exists()
+
+
+def ask_to_leave(run_dir: Path, *, leave: bool) -> None:
+    """Want the node to leave, or to return. Raises DrainFileError."""
+    path = run_dir / LEAVE
+    try:
+        if leave:
+            run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as err:
+        raise DrainFileError(f"{path}: {err.strerror}; this needs root") from err
+
+
+def read_record(run_dir: Path) -> DrainRecord | None:
+    """What the agent wrote during this boot; None if there is nothing, or nothing that can be read."""
+    try:
+        found = json.loads((run_dir / RECORD).read_text())
+        if found["boot"] != _boot():
+            return None
+        return DrainRecord(str(found["cause"]), float(found["since"]), str(found["stage"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_record(run_dir: Path, record: DrainRecord | None) -> None:
+    """Replace the record whole; None removes it. Raises DrainFileError."""
+    path = run_dir / RECORD
+    try:
+        if record is None:
+            path.unlink(missing_ok=True)
+            return
+        descriptor, name = tempfile.mkstemp(prefix=".drain-", dir=run_dir)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({**asdict(record), "boot": _boot()}, file)
+        Path(name).rename(path)
+    except OSError as err:
+        raise DrainFileError(f"{path}: {err.strerror}") from err
+
+
+def leaving(run_dir: Path) -> bool:
+    """Whether the agent is still busy saying goodbye to the peers: the speaker has to go on for that."""
+    record = read_record(run_dir)
+    if record is None:
+        return asked_to_leave(run_dir)
+    return record.stage != LEFT and (record.cause in FINAL or asked_to_leave(run_dir))
