@@ -21,6 +21,7 @@ class Draining:
         self._run_dir = run_dir
         self._since = 0.0
         self._wait = 0.0
+        self._asked = False
         self.cause: DrainCause | None = None
         self.stage = Stage.NONE
         self.ending = False  # the agent was told to stop, and the node goes
@@ -30,10 +31,9 @@ class Draining:
             self._since, self.cause = record.since, DrainCause(record.cause)
             self.stage = next((each for each in Stage if _name(each) == record.stage), Stage.NONE)
 
-    @property
-    def asked(self) -> bool:
-        """Whether somebody wants the node to leave."""
-        return asked_to_leave(self._run_dir)
+    def overtaken(self) -> bool:
+        """Whether the node was told to leave, or to return, since the last look."""
+        return asked_to_leave(self._run_dir) is not self._asked
 
     @property
     def final(self) -> bool:
@@ -42,7 +42,8 @@ class Draining:
 
     def look(self, node: Node, policy: DrainPolicy) -> bool:
         """Find the stage of now; whether it is another than before."""
-        cause = DrainCause.LEAVE if self.asked else policy.cause(node)
+        self._asked = asked_to_leave(self._run_dir)
+        cause = DrainCause.LEAVE if self._asked else policy.cause(node)
         if cause is not None and self.cause is None:
             self._since = now()
         before, self.cause, self._wait = (self.cause, self.stage), cause, policy.wait

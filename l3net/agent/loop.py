@@ -63,7 +63,7 @@ LEARNED_GRACE = 120.0
 DRAIN_LOOK = 0.5
 FLUSH_LIMIT = 20.0
 #: Seconds for ExaBGP to close all sessions.
-CLOSE_LIMIT = 5.0
+CLOSE_LIMIT = 15.0
 
 
 class Dirty(enum.Flag):
@@ -103,7 +103,6 @@ class Agent:
         self._network: NodeNetwork | None = None
         self._was_declared: bool | None = None
         self._parting = Parting()
-        self._was_asked = False
         self._finished = asyncio.Event()
         self.draining = Draining(settings.run_dir)
         self._wanted_peers: frozenset[Address] = frozenset()
@@ -244,8 +243,7 @@ class Agent:
         """Hear of a wish to leave, and see a drain to its end: withdrawn first, then the sessions closed."""
         while True:
             await asyncio.sleep(DRAIN_LOOK)
-            if self.draining.asked is not self._was_asked:
-                self._was_asked = not self._was_asked
+            if self.draining.overtaken():
                 self.mark(Dirty.STATE)
             if self.draining.stage is Stage.WITHDRAWN and not self._dirty & Dirty.STATE:
                 await self.speaking.flushed(FLUSH_LIMIT)

@@ -8,6 +8,7 @@ paths stay, marked stale, until the peers have said them again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -58,6 +59,8 @@ DRAIN_FLUSH = 0.2
 CLOSE_LIMIT = 5.0
 #: Prefixes that ExaBGP surely sends in a second, of those it has queued.
 SENT_A_SECOND = 2000
+#: Seconds for a NOTIFICATION to go out, and too few for ExaBGP to have the session up again.
+FAREWELL = 0.1
 LEFT = "the node has left (l3net node return)"
 
 Touched = Callable[[set[Prefix]], None]
@@ -95,6 +98,8 @@ class Speaking:
         self._timers: set[asyncio.TimerHandle] = set()
         self._failed_paths: set[Address] = set()
         self.parted = False  # no session is held, whatever is wanted
+        self._farewells: dict[Address, Session] = {}
+        self._closed = asyncio.Event()
         self.peers: dict[Address, PeerState] = {}
         self.problem = ""
         #: Called with each peer whose session is up, and whether it came up now.
@@ -222,8 +227,7 @@ class Speaking:
     def part(self, parted: bool) -> None:
         """Hold no session from now on, or those wanted again. What was announced is withdrawn by then.
 
-        Without graceful restart the peers hear Cease, Administrative Shutdown (RFC 4486); with it ExaBGP
-        closes without a word. What the peers announced is kept as when they restart.
+        What the peers announced is kept as when they restart.
         """
         if parted is self.parted:
             return
@@ -232,22 +236,31 @@ class Speaking:
         for address, peer in self.peers.items():
             if parted:
                 if peer.established:
-                    self._ask(commands.teardown(address, commands.ADMINISTRATIVE_SHUTDOWN), lambda _: None)
+                    self._farewells[address] = peer.session
                     touched |= self._down(address, LEFT)
                 peer.reason = LEFT
             elif not peer.established:
                 peer.reason = ""
+        self._closed.clear()
         self._configured.set()
         if touched:
             self._touched(touched)
 
     async def closed(self, limit: float) -> None:
-        """Until ExaBGP has been told that there are no sessions, at most `limit` seconds."""
-        deadline = asyncio.get_running_loop().time() + limit
-        while self._questions or self._asking is not None or self._config.current() != self._text():
-            if asyncio.get_running_loop().time() > deadline or not self._link.up:
-                return
-            await asyncio.sleep(0.05)
+        """After `part`: until ExaBGP has no sessions, at most `limit` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._closed.wait()
+
+    async def _say_farewell(self) -> None:
+        """Cease, Administrative Shutdown (RFC 4486), just before the neighbours go: ExaBGP removes one
+        without a word, and dials again after a teardown. With graceful restart it is silent in both cases."""
+        sessions, self._farewells = self._farewells, {}
+        told = [address for address, session in sessions.items() if not session.graceful_restart]
+        for address in told:
+            self._ask(commands.teardown(address, commands.ADMINISTRATIVE_SHUTDOWN), lambda _answers: None)
+        if told:
+            await asyncio.sleep(FAREWELL)
 
     def _close(self, peer: PeerState) -> None:
         """Withdraw, then tear down: ExaBGP closes without a NOTIFICATION under graceful restart, and the far
@@ -297,6 +310,7 @@ class Speaking:
                 if text != self._config.current():
                     await self._config.replace(text, validate=self._link.up)
                 elif not (self._reload_due or self._config.unconfirmed):
+                    self._closed.set()
                     continue
             except L3netError as err:
                 self.problem = str(err)
@@ -304,8 +318,11 @@ class Speaking:
                 continue
             self.problem, self._reload_due = "", False
             if self._link.up:
+                await self._say_farewell()
                 await self._reload(text)
             self._config.confirm()
+            if self.parted and text == self._text():
+                self._closed.set()
             self._configured_again()
 
     async def _drain_leaving(self) -> None:

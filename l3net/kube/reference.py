@@ -20,9 +20,9 @@ The agent reads Node, Service, EndpointSlice, Namespace and Secret as Kubernetes
 its own, which this page describes. All four are cluster-scoped, of `apiVersion: l3net.io/v1alpha1`. Most
 clusters need two of them: a `BGPConfiguration` with the AS number, and a `BGPPeer` for each router.
 
-Of a Node it reads the name, labels, `spec.podCIDRs`, the InternalIPs, the Ready condition, and the annotation
-`l3net.io/as-number`, which gives a node an AS number of its own. A Service with the annotation
-`l3net.io/advertise: "false"` is not announced.
+Of a Node it reads the name, labels, `spec.podCIDRs`, whether it is unschedulable, its taints, the InternalIPs
+and the Ready condition, and the annotation `l3net.io/as-number`, which gives a node an AS number of its own.
+A Service with the annotation `l3net.io/advertise: "false"` is not announced.
 
 ## Files
 

@@ -15,6 +15,7 @@ import pytest
 from l3net.agent.health import unready
 from l3net.agent.histogram import Histogram
 from l3net.agent.web import WebServer, listen_address
+from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import LocRib
 from l3net.errors import ConfigError
 from l3net.model import ClusterState, Node
@@ -35,12 +36,14 @@ def agent(**changes: Any) -> Any:
         "passes": 3,
         "rejected": set(),
         "verdicts": (),
+        "draining": SimpleNamespace(stage=Stage.NONE),
         "rib": LocRib(lambda *_: None),  # type: ignore[arg-type,return-value]
         "kernel": SimpleNamespace(desired={}, mirror={}, problems={}),
         "services": SimpleNamespace(book=ServiceBook(), latency=Histogram()),
         "speaking": SimpleNamespace(
             peers={PEER: peer},
             connected=True,
+            parted=False,
             undecodable=0,
             announced=lambda _: 7,
             settled=lambda _: False,

@@ -22,7 +22,12 @@ mkdir -p /run/host/proc/sys/net
 mount --bind /proc/sys/net /run/host/proc/sys/net
 mount --bind /proc/sys /proc/sys
 mount -o remount,bind,ro /proc/sys
+# A checkout under /tmp stays in sight.
+mkdir -p /run/host/checkout
+mount --bind "$CHECKOUT" /run/host/checkout
 mount -t tmpfs tmpfs /tmp
+mkdir -p "$CHECKOUT"
+mount --bind /run/host/checkout "$CHECKOUT"
 mount -o remount,bind,ro /
 ! touch /root/writable 2>/dev/null
 ! sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward' 2>/dev/null
@@ -52,7 +57,7 @@ def start(rig: Rig, name: str, argv: list[str], added: list[str]) -> None:
         "l3net.cli.main",
         *argv,
     ]
-    rig.node.spawn(name, command, environment={"CAPABILITIES": bounding})
+    rig.node.spawn(name, command, environment={"CAPABILITIES": bounding, "CHECKOUT": str(ROOT)})
 
 
 def start_agent(rig: Rig, added: list[str]) -> None:

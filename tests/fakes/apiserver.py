@@ -149,6 +149,7 @@ class FakeApiServer:
         self._refusals: list[Refusal] = []
         self._frozen = False
         self._bookmarks = 0  # counts requests for one
+        self.bookmarks_sent = 0  # lines that a watch's connection has taken
         self._epoch = 0  # counts cuts of all connections
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
@@ -459,6 +460,7 @@ class FakeApiServer:
             next_bookmark = time.monotonic() + self.bookmark_every
             while True:
                 lines: list[bytes] = []
+                bookmarked = False
                 with self._changed:
                     now = time.monotonic()
                     ended = now >= deadline or epoch != self._epoch
@@ -470,11 +472,13 @@ class FakeApiServer:
                         if bookmarks and due:
                             seen_bookmarks, next_bookmark = self._bookmarks, now + self.bookmark_every
                             lines.append(self._bookmark(resource, version))
+                            bookmarked = True
                     if not lines and not ended:
                         # Frozen, the end of the time is not said either.
                         self._changed.wait(max(min(deadline, next_bookmark) - now, 0.01))
                         continue
                 yield from lines
+                self.bookmarks_sent += bookmarked
                 if ended and not self._frozen:
                     return
         finally:

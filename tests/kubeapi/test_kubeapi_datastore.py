@@ -18,6 +18,9 @@ from l3net.shell.kubeapi import KubeApi
 Connect = Callable[..., Follower]
 SERVICE_A = ObjectName("default", "a")
 
+#: All that an agent watches but Secrets: seven kinds and Nodes.
+KINDS_WATCHED = 8
+
 
 def test_everything_comes_before_in_sync(api: FakeApiServer, connect: Connect) -> None:
     api.put(*(service(f"s{number}", f"10.96.{number // 250}.{number % 250 + 1}") for number in range(1200)))
@@ -113,9 +116,12 @@ def test_bookmarks_spare_the_list(api: FakeApiServer, connect: Connect) -> None:
     follower.has(Kind.SERVICE, "a")
     api._oldest = api._version  # what came before is forgotten, what comes now is not
     lists = sum(count for call, count in api.calls.items() if call.verb == "list")
+    follower.until(lambda: api._watching == KINDS_WATCHED, "every watch to be open")
     watches = api.calls[Call("watch", "", "namespaces")]
+    sent = api.bookmarks_sent
     api.bookmark()
-    time.sleep(0.2)
+    # What a connection took before it is cut, its reader gets before the end.
+    follower.until(lambda: api.bookmarks_sent >= sent + KINDS_WATCHED, "a bookmark on every watch")
     api.cut()
     follower.until(lambda: api.calls[Call("watch", "", "namespaces")] > watches, "the watch to be resumed")
     api.put(service("b", "10.96.0.2"))
@@ -221,8 +227,12 @@ def test_only_named_secrets_are_read(api: FakeApiServer, connect: Connect) -> No
     assert isinstance(found, Secret)
     assert found.values == {"password": b"canary-one"}
     assert follower.names(Kind.SECRET) == {"bgp"}
-    verbs = {call.verb for call in api.calls if call.resource == "secrets"}
-    assert verbs == {"get", "watch"}
+
+    def verbs() -> set[str]:
+        return {call.verb for call in list(api.calls) if call.resource == "secrets"}
+
+    follower.until(lambda: len(verbs()) > 1, "the watch, which begins after the secret is known")
+    assert verbs() == {"get", "watch"}
     assert all("bgp" in path for _, path in api.requests if "secrets" in path)
 
 
