@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ class Draining:
         if cause is not None and self.cause is None:
             self._since = now()
         before, self.cause, self._wait = (self.cause, self.stage), cause, policy.wait
-        found = stage(cause, now() - self._since, self._wait, ending=self.ending)
+        # What is withdrawn is not announced again because the wait was made longer.
+        elapsed = math.inf if self.stage > Stage.TAGGED else now() - self._since
+        found = stage(cause, elapsed, self._wait, ending=self.ending)
         # A node that has left is not back until it shall be.
         if not (found is Stage.WITHDRAWN and self.stage is Stage.LEFT):
             self.stage = found

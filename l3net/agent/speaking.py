@@ -254,12 +254,11 @@ class Speaking:
 
     async def _say_farewell(self) -> None:
         """Cease, Administrative Shutdown (RFC 4486), just before the neighbours go: ExaBGP removes one
-        without a word, and dials again after a teardown. With graceful restart it is silent in both cases."""
+        without a word, and dials again after a teardown."""
         sessions, self._farewells = self._farewells, {}
-        told = [address for address, session in sessions.items() if not session.graceful_restart]
-        for address in told:
+        for address in sessions:
             self._ask(commands.teardown(address, commands.ADMINISTRATIVE_SHUTDOWN), lambda _answers: None)
-        if told:
+        if sessions:
             await asyncio.sleep(FAREWELL)
 
     def _close(self, peer: PeerState) -> None:

@@ -100,7 +100,8 @@ def end_of_rib(peer: Address, family: Family) -> str:
 def teardown(peer: Address, subcode: int = BFD_DOWN) -> str:
     """Close the session and dial again: Cease with this subcode.
 
-    ExaBGP sends no NOTIFICATION at all when it has offered graceful restart: withdraw first.
+    ExaBGP sends no NOTIFICATION when it has offered graceful restart: withdraw first. Ours does for
+    ADMINISTRATIVE_SHUTDOWN (`l3net.shell.exabgp`).
     """
     return f"{_selector([peer])} teardown {subcode}"
 

@@ -61,6 +61,13 @@ def test_the_next_agent_goes_on(tmp_path: Path, clock: Clock) -> None:
     assert following.due() == 2.0
 
 
+def test_a_longer_wait_announces_nothing_again(tmp_path: Path, clock: Clock) -> None:
+    Draining(tmp_path).look(CORDONED, DrainPolicy(wait=0))
+    following = Draining(tmp_path)
+    following.look(CORDONED, DrainPolicy(wait=600))
+    assert following.stage is Stage.SERVICES_WITHDRAWN
+
+
 def test_a_record_of_another_boot_says_nothing(tmp_path: Path, clock: Clock) -> None:
     """The control of it: uptime begins anew with a boot, and so does every drain."""
     Draining(tmp_path).look(CORDONED, POLICY)
