@@ -12,8 +12,7 @@ from l3net.cni.result import InterfaceAddress
 from l3net.errors import KernelError
 from l3net.model import BridgePlan
 from l3net.naming import VETH_PREFIX
-from l3net.shell import links
-from l3net.shell.namespaces import read_sysctl, write_sysctl
+from l3net.shell import links, sysctl
 from l3net.shell.netlink import Netlink, Request, attribute
 
 #: Sysctls of the node that its pods' traffic needs. send_redirects is the OR of `all` and the link's.
@@ -50,7 +49,7 @@ class KernelBridge:
         link = links.get_link(self._netlink, name)
         if link is None or link.kind != "bridge" or not link.up:
             return None
-        if any(read_sysctl(path) not in (value, None) for path, value in _sysctls(name)):
+        if any(sysctl.read(path) not in (value, None) for path, value in _sysctls(name)):
             return None  # not as it should be: apply() puts it right
         gateways = frozenset(
             (each.ip, each.network.prefixlen) for each in links.addresses_of(self._netlink, link.index)
@@ -70,8 +69,7 @@ class KernelBridge:
             if link is None:
                 raise KernelError(f"{plan.name} vanished", errno.ENODEV)
         for path, value in _sysctls(plan.name):
-            if read_sysctl(path) != value:
-                write_sysctl(path, value)
+            sysctl.ensure(path, value)
         wanted = {ip_interface(f"{address}/{length}") for address, length in plan.gateways}
         seen = set(links.addresses_of(self._netlink, link.index))
         requests = [("set up", links.set_link(link.index, *_settings(plan, link), up=True))]
@@ -119,8 +117,7 @@ class KernelBridge:
         if any(each.version == 6 for each in wanted):
             paths.append(("net/ipv6/conf/all/forwarding", "1"))
         for path, value in paths if wanted else ():
-            if read_sysctl(path) != value:
-                write_sysctl(path, value)
+            sysctl.ensure(path, value)
         if not link.up or promiscuous:
             flags = links.IFF_UP | (links.IFF_PROMISC if promiscuous else 0)
             request = Request(links.RTM_NEWLINK, 0, links.ifinfo(link.index, flags, flags))

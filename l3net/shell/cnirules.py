@@ -11,7 +11,7 @@ from l3net.cni import failure
 from l3net.cni.extras import TABLE, Extras, delete_commands, put_script
 from l3net.cni.failure import CniError
 from l3net.errors import KernelError
-from l3net.shell.namespaces import write_sysctl
+from l3net.shell import sysctl
 from l3net.shell.nft import find_nft
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def put(extras: Extras) -> None:
             raise CniError(failure.INVALID_CONFIG, f"a host port of {ports} is published by another pod")
         raise CniError(failure.KERNEL_REFUSED, "nftables refused the rules", complaint.splitlines()[0])
     if extras.ports:  # so that 127.0.0.1:port of the host works too
-        write_sysctl(f"net/ipv4/conf/{extras.bridge}/route_localnet", "1")
+        sysctl.write(f"net/ipv4/conf/{extras.bridge}/route_localnet", "1")
 
 
 def delete(extras: Extras) -> None:

@@ -18,8 +18,9 @@ from typing import Final
 
 from l3net.errors import KernelError
 from l3net.model import Address
+from l3net.shell import sysctl
 from l3net.shell.links import NLA_F_NESTED
-from l3net.shell.namespaces import read_sysctl, setns
+from l3net.shell.namespaces import setns
 from l3net.shell.netlink import Netlink, Request, attribute, attributes
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def deletion(body: bytes, sources: frozenset[bytes]) -> Request | None:
 
 def forget(addresses: Iterable[Address]) -> list[int]:
     """Delete connections in the calling thread's namespace; the kernel's answers. Raises KernelError."""
-    if read_sysctl("net/netfilter/nf_conntrack_count") in (None, "0"):
+    if sysctl.read("net/netfilter/nf_conntrack_count") in (None, "0"):
         return []
     wanted = list(addresses)
     codes = []

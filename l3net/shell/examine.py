@@ -160,8 +160,11 @@ def _as_number(body: bytes) -> int:
 
 def look_at_node(state_dir: Path, bin_dir: Path, conf_dir: Path, wants_pods: bool) -> NodeLook:
     """Settings and files of this host. `wants_pods`: it has blocks, so a runtime is to use the plugin."""
-    version_4, version_6 = sysctl.read("ipv4/ip_forward"), sysctl.read("ipv6/conf/all/forwarding")
-    count, limit = sysctl.read("netfilter/nf_conntrack_count"), sysctl.read("netfilter/nf_conntrack_max")
+    version_4, version_6 = sysctl.read("net/ipv4/ip_forward"), sysctl.read("net/ipv6/conf/all/forwarding")
+    count, limit = (
+        sysctl.read("net/netfilter/nf_conntrack_count"),
+        sysctl.read("net/netfilter/nf_conntrack_max"),
+    )
     plugin, configuration, ours = None, None, True
     if wants_pods and (bin_dir.is_dir() or conf_dir.is_dir()):
         plugin = os.access(bin_dir / CNI_PLUGIN, os.X_OK)
@@ -182,10 +185,10 @@ def look_at_node(state_dir: Path, bin_dir: Path, conf_dir: Path, wants_pods: boo
 
 def _strict() -> tuple[str, ...]:
     """Interfaces whose rp_filter is in effect strict: the larger of its own and that of `all` counts."""
-    overall = int(sysctl.read("ipv4/conf/all/rp_filter") or 0)
+    overall = int(sysctl.read("net/ipv4/conf/all/rp_filter") or 0)
     found = []
     for _, name in socket.if_nameindex():
-        own = int(sysctl.read(f"ipv4/conf/{name}/rp_filter") or 0)
+        own = int(sysctl.read(f"net/ipv4/conf/{name}/rp_filter") or 0)
         if name != "lo" and max(overall, own) == 1:
             found.append(name)
     return tuple(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from typing import Final
 from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.errors import KernelError
-from l3net.shell.sysctl import PROC_SYS
 
 CLONE_NEWNET: Final = 0x40000000
 NS_GET_NSTYPE: Final = 0xB703  # ioctl_ns(2)
@@ -74,27 +72,3 @@ def check_sandbox(descriptor: int, path: str, home: int, *, own_allowed: bool) -
         raise CniError(failure.INVALID_NETNS, f"{path!r} is not a network namespace")
     if not own_allowed and identity(descriptor) == identity(home):
         raise CniError(failure.INVALID_NETNS, f"{path!r} is the host's own network namespace")
-
-
-def write_sysctl(path: str, value: str) -> None:
-    """Write under /proc/sys, of the calling thread's namespace; an absent key (no IPv6) is not an error."""
-    try:
-        descriptor = os.open(f"{PROC_SYS}/{path}", os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    except OSError as err:
-        raise KernelError(f"set {path}", err.errno or errno.EIO) from err
-    try:
-        os.write(descriptor, value.encode())
-    except OSError as err:
-        raise KernelError(f"set {path}", err.errno or errno.EIO) from err
-    finally:
-        os.close(descriptor)
-
-
-def read_sysctl(path: str) -> str | None:
-    try:
-        with open(f"{PROC_SYS}/{path}") as file:  # noqa: PTH123 - hot path
-            return file.read().strip()
-    except OSError:
-        return None

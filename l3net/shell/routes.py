@@ -190,35 +190,6 @@ class KernelRoutes:
                 failed.append(KernelError(what, code))
         return failed
 
-    def lookup(self, address: Address) -> tuple[Address | None, str, Address | None] | None:
-        """How the kernel would reach an address: (gateway or None if on-link, interface, source address).
-
-        None when it is unreachable.
-        """
-        body = _RTMSG.pack(_family(address), address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
-        try:
-            _kind, answer = self._netlink.get(
-                Request(RTM_GETROUTE, 0, body + attribute(RTA_DST, address.packed))
-            )
-        except KernelError:
-            return None
-        gateway: Address | None = None
-        source: Address | None = None
-        interface = 0
-        if answer[7] != RTN_UNICAST:
-            return None
-        for attr, value in attributes(memoryview(answer)[_RTMSG.size :]):
-            if attr == RTA_GATEWAY:
-                gateway = _address(value)
-            elif attr == RTA_VIA:
-                gateway = _address(value[2:])
-            elif attr == RTA_OIF:
-                interface = _U32.unpack(value)[0]
-            elif attr == RTA_PREFSRC:
-                source = _address(value)
-        names = {index: name for name, index in links().items()}
-        return gateway, names.get(interface, ""), source
-
     def close(self) -> None:
         self._netlink.close()
 

@@ -12,8 +12,8 @@ from l3net.cni.check import SeenPod, SeenPort
 from l3net.cni.failure import CniError
 from l3net.cni.plan import SandboxPlan
 from l3net.errors import KernelError
-from l3net.shell import links
-from l3net.shell.namespaces import inside, write_sysctl
+from l3net.shell import links, sysctl
+from l3net.shell.namespaces import inside
 from l3net.shell.netlink import Netlink, Request
 
 LOOPBACK: Final = 1  # the loopback's index in every namespace (net/core/dev.c)
@@ -137,7 +137,7 @@ class Sandboxes:
             codes = self.host.transact([pair, port])
             if codes[0] == 0 and codes[1] == 0:
                 # the bridge takes what arrives, yet the port itself must believe no router (CVE-2020-10749)
-                write_sysctl(f"net/ipv6/conf/{plan.host_ifname}/accept_ra", "0")
+                sysctl.write(f"net/ipv6/conf/{plan.host_ifname}/accept_ra", "0")
                 return
             if codes[0] == errno.EEXIST:
                 raise CniError(
@@ -189,7 +189,7 @@ class Sandboxes:
     ) -> list[int]:
         """A runtime may have turned IPv6 off in the namespace; our address turns it on for our link."""
         with inside(netns, self.home):
-            write_sysctl(f"net/ipv6/conf/{plan.key.ifname}/disable_ipv6", "0")
+            sysctl.write(f"net/ipv6/conf/{plan.key.ifname}/disable_ipv6", "0")
         failed = [place for place, code in enumerate(codes) if code]
         for place, code in zip(failed, pod.transact([batch[place][1] for place in failed]), strict=True):
             codes[place] = 0 if code == errno.EEXIST else code

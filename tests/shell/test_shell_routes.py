@@ -104,14 +104,6 @@ def test_more_routes_than_a_batch(wired: Ip) -> None:
     assert table.read() == wanted
 
 
-def test_lookup_follows_the_kernel(wired: Ip) -> None:
-    wired("route add default via 10.0.0.254")
-    table = KernelRoutes()
-    assert table.lookup(ip_address("10.0.0.7")) == (None, "up0", ip_address("10.0.0.1"))
-    assert table.lookup(ip_address("192.0.2.1")) == (ip_address("10.0.0.254"), "up0", ip_address("10.0.0.1"))
-    assert table.lookup(ip_address("fd99::1")) is None
-
-
 def test_the_underlay_leaves_out_ours_and_dead_links(wired: Ip) -> None:
     wired("link add up1 type veth peer name far1")
     for name in ("up1", "far1"):
