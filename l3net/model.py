@@ -371,7 +371,8 @@ class NextHopMode(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class BgpPeer:
-    """A BGPPeer: `address`, or the nodes `peer_selector` selects, as seen from the nodes chosen.
+    """A BGPPeer: `address`, the nodes `peer_selector` selects, or whoever is on `interface`, as seen from the
+    nodes chosen.
 
     The nodes chosen are those named in `nodes` (if any) that `node_selector` selects.
     Times are in seconds; None takes BGPConfiguration's value.
@@ -396,6 +397,8 @@ class BgpPeer:
     graceful_restart: int | None = None
     filters: tuple[str, ...] = ()
     local_as: int | None = None  # speak as this AS to the peer instead of the node's
+    interface: str | None = None  # unnumbered: the peers are the routers on this link
+    extended_next_hop: bool = False  # RFC 8950: IPv4 prefixes with IPv6 next hops, both ways
     default_gateway: bool = False  # autodiscover: the peers are the gateways of this node's default routes
     max_prefixes: int = DEFAULT_MAX_PREFIXES  # of each family; beyond it nothing more is imported
     third_party_next_hops: bool = False  # eBGP: believe a next hop that is neither the peer nor a node

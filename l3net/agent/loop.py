@@ -25,7 +25,7 @@ from l3net.bgp.loc_rib import Candidate, LocRib
 from l3net.bgp.multipath import weighted
 from l3net.bgp.path import Path as BgpPath
 from l3net.bgp.policy import BLACKHOLE, Protected, judge_import
-from l3net.bgp.sessions import Session, Sessions, sessions
+from l3net.bgp.sessions import OnLink, Session, Sessions, sessions, unnumbered_interfaces
 from l3net.bgp.verdict import ACCEPTED, Judgement
 from l3net.cni.setup import NodeNetwork
 from l3net.config import AgentSettings
@@ -42,6 +42,7 @@ from l3net.shell.bridge import KernelBridge
 from l3net.shell.cniserver import CniServer
 from l3net.shell.monitor import RTM_NEWROUTE, KernelMonitor, Seen, interface_name, underlay_route
 from l3net.shell.nft import NftTable
+from l3net.shell.router_discovery import RouterDiscovery
 from l3net.shell.routes import KernelRoutes, decode_route
 from l3net.shell.underlay import KernelUnderlay, Link
 
@@ -118,6 +119,7 @@ class Agent:
         self.speaking = Speaking(settings.run_dir, self.rib, self._on_touched)
         self.bfd = Liveness(settings.run_dir, self.speaking.path_failed, self.speaking.path_recovered)
         self.speaking.on_established = self.bfd.established
+        self._discovery = RouterDiscovery(lambda: self.mark(Dirty.STATE))
 
     @property
     def node_name(self) -> str:
@@ -134,7 +136,14 @@ class Agent:
 
     def sessions_of(self, state: ClusterState) -> Sessions:
         """The sessions that a declared state gives this node, with its links and routes as they are now."""
-        return sessions(state, self._me, self._underlay.source, self._underlay.gateways())
+        interfaces = unnumbered_interfaces(state, self._me) | {
+            peer.source_interface for peer in state.peers.values() if peer.source_interface is not None
+        }
+        links = {
+            name: OnLink(self._underlay.link_local(name), self._discovery.routers(name))
+            for name in interfaces
+        }
+        return sessions(state, self._me, self._underlay.source, self._underlay.gateways(), links)
 
     def protected_of(self, state: ClusterState) -> Protected:
         """What no peer may take from this node under a declared state, with its links as they are now."""
@@ -159,6 +168,7 @@ class Agent:
                 )
             finally:
                 self._cni.stop()
+                self._discovery.close()
         finally:
             monitor.stop()
 
@@ -357,6 +367,7 @@ class Agent:
         return judge_import(self._protected, self.state.filters, session, path)
 
     def _decide_sessions(self) -> set[Prefix]:
+        self._discovery.watch(unnumbered_interfaces(self.state, self._me))
         self._sessions = self._with_parting(self.sessions_of(self.state))
         underlay = self._underlay
         self._protected = self.protected_of(self.state)
@@ -428,7 +439,7 @@ class Agent:
         if self._settings.mtu is not None:
             return self._settings.mtu
         mtus = {link.name: link.mtu for link in self._links.values()}
-        uplinks = {self._underlay.interface_to(address) for address in self._sessions.by_address}
+        uplinks = {self._interface_to(session) for session in self._sessions.by_address.values()}
         found = [mtus[name] for name in uplinks if name is not None and name in mtus]
         if not found:
             found = [
@@ -437,6 +448,17 @@ class Agent:
                 if link.up and not link.loopback and link.name != BRIDGE
             ]
         return min(found, default=1500)
+
+    def _interface_to(self, session: Session) -> str | None:
+        """The link towards a peer; no route tells it for a link-local address."""
+        if session.peer_address.is_link_local:
+            return session.source_interface
+        return self._underlay.interface_to(session.peer_address)
+
+    @property
+    def discovery_problems(self) -> list[str]:
+        """Why routers cannot be looked for on a link."""
+        return sorted(self._discovery.problems.values())
 
     async def _routes(self, dirty: Dirty, touched: set[Prefix]) -> None:
         kernel = self.kernel
@@ -481,7 +503,7 @@ class Agent:
         peer, hop = candidate.session.peer_address, candidate.path.next_hop
         found = self._resolved.get((peer, hop))
         if found is None:
-            found = self._underlay.resolve(hop, self._underlay.interface_to(peer))
+            found = self._underlay.resolve(hop, self._interface_to(candidate.session))
             self._resolved[peer, hop] = found
         return found
 

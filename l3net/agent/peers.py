@@ -62,6 +62,7 @@ class PeerState:
     flaps: int = 0
     restarting: bool = False  # gone with a promise to come back: its routes are kept (RFC 4724)
     found_up: bool = False  # established before we came: stale is what it has not been asked for again yet
+    resetting: bool = False  # ExaBGP has been told to open it anew: the peer has not restarted
     closing: bool = False  # being torn down by us, which ExaBGP has not confirmed yet
     damping: Damping = field(default_factory=Damping)
     epoch: int = 0  # counts changes of state, so that a timer of an older one does nothing
@@ -77,13 +78,19 @@ class PeerState:
         )
 
     @property
+    def takes_its_next_hops(self) -> bool:
+        """Whether the peer has offered what we need of it to announce IPv4 prefixes (RFC 8950 section 4)."""
+        offered = self.opened.extended_next_hops if self.opened is not None else None
+        return not self.session.extended_next_hop or offered is not False
+
+    @property
     def families_lost(self) -> frozenset[Family]:
         """Families of which a peer that is back from a restart has not kept the forwarding state.
 
-        Their stale paths go at once (RFC 4724 section 4.2). Empty for a peer that has not restarted: after a
-        restart of our own speaker its bits mean nothing.
+        Their stale paths go at once (RFC 4724 section 4.2). Empty where it is we who ended the session, by a
+        restart of our speaker or a change of its configuration: then the bits mean nothing.
         """
-        if not self.restarting or self.opened is None:
+        if not self.restarting or self.resetting or self.opened is None:
             return frozenset()
         return frozenset(Family) - self.opened.forwarding
 

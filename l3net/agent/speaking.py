@@ -12,14 +12,14 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 
 from l3net.agent.peers import PeerState
 from l3net.bgp import commands
 from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.announcer import Announcer
-from l3net.bgp.exabgp_config import fingerprint, render
+from l3net.bgp.exabgp_config import fingerprint, neighbor, render
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.messages import (
     Announced,
@@ -131,6 +131,7 @@ class Speaking:
         for address, session in sessions.items():
             if address in self.peers:
                 peer = self.peers[address]
+                peer.resetting = peer.resetting or neighbor(session) != neighbor(peer.session)
                 raised = session.max_prefixes > peer.session.max_prefixes
                 peer.session = session
                 if raised and peer.over_limit:
@@ -149,7 +150,14 @@ class Speaking:
 
     def want(self, address: Address, wanted: AdjRibOut) -> None:
         self._wants[address] = wanted
-        self._announcer.want(address, wanted)
+        self._announcer.want(address, self._sayable(address, wanted))
+
+    def _sayable(self, address: Address, wanted: AdjRibOut) -> AdjRibOut:
+        """Without the prefixes whose next hop the peer could not read: their UPDATE would end the session."""
+        peer = self.peers.get(address)
+        if peer is None or peer.takes_its_next_hops:
+            return wanted
+        return {prefix: path for prefix, path in wanted.items() if prefix.version == path.next_hop.version}
 
     def amend(self, address: Address, prefixes: Iterable[Prefix], paths: AdjRibOut) -> None:
         """Of these prefixes the peer shall have `paths` and no other; the rest stays wanted as it is."""
@@ -162,12 +170,15 @@ class Speaking:
                 wanted[prefix] = paths[prefix]
             else:
                 wanted.pop(prefix, None)
-        self._announcer.amend(address, changed)
+        if self._sayable(address, wanted) is wanted:
+            self._announcer.amend(address, changed)
+        else:
+            self.want(address, wanted)
 
     def compare(self) -> None:
         """Look again whether all that is wanted has been said: what ExaBGP refused was not."""
         for address, wanted in self._wants.items():
-            self._announcer.want(address, wanted)
+            self._announcer.want(address, self._sayable(address, wanted))
 
     def announced(self, address: Address) -> int:
         return self._announcer.announced(address) if self._announcer.established(address) else 0
@@ -236,6 +247,7 @@ class Speaking:
         for address, peer in self.peers.items():
             if parted:
                 if peer.established:
+                    peer.resetting = True  # it is not the peer that ends the session
                     self._farewells[address] = peer.session
                     touched |= self._down(address, LEFT)
                 peer.reason = LEFT
@@ -261,7 +273,7 @@ class Speaking:
         if sessions:
             await asyncio.sleep(FAREWELL)
 
-    def _close(self, peer: PeerState) -> None:
+    def _close(self, peer: PeerState, subcode: int = commands.BFD_DOWN) -> None:
         """Withdraw, then tear down: ExaBGP closes without a NOTIFICATION under graceful restart, and the far
         side would keep what we had announced."""
         address = peer.session.peer_address
@@ -273,7 +285,7 @@ class Speaking:
 
         def tear_down() -> None:
             if peer.closing:
-                self._ask(commands.teardown(address), lambda _answers: None)
+                self._ask(commands.teardown(address, subcode), lambda _answers: None)
 
         def give_up() -> None:
             if peer.epoch == epoch:
@@ -544,10 +556,29 @@ class Speaking:
                     # Established before we came: what it announced is asked for again (RFC 2918),
                     # and what it offered is known from here alone.
                     peer.opened = answer.opened.get(address, peer.opened)
+                    if not self._knows_next_hops(peer):
+                        self._close(peer, commands.ADMINISTRATIVE_RESET)
+                        continue
                     self._up(address, fresh=False)
                     self._rib.mark_stale(address)
                     for family in peer.session.families:
                         self._refresh(address, family)
+
+    def _knows_next_hops(self, peer: PeerState) -> bool:
+        """Whether it is known if a peer whose OPEN we have missed takes IPv6 next hops for IPv4 prefixes.
+
+        What an agent before us has announced, the peer could read. If nothing was announced at all, only
+        a new session tells.
+        """
+        if not peer.session.extended_next_hop or peer.opened is None:
+            return True
+        if peer.opened.extended_next_hops is None:
+            address = peer.session.peer_address
+            if not any(self._announcer.holds_version(address, version) for version in (4, 6)):
+                return False
+            told = self._announcer.holds_version(address, 4)
+            peer.opened = replace(peer.opened, extended_next_hops=told)
+        return True
 
     def _up(self, address: Address, *, fresh: bool) -> set[Prefix]:
         peer = self.peers.get(address)
@@ -558,7 +589,7 @@ class Speaking:
         peer.established, peer.since = True, now
         peer.reason, peer.notified = "", False
         lost = peer.families_lost if fresh else frozenset()
-        peer.found_up = not fresh
+        peer.found_up, peer.resetting = not fresh, False
         peer.restarting = peer.closing = False
         if fresh:
             self._failed_paths.discard(address)
@@ -569,7 +600,7 @@ class Speaking:
         peer.last_update = peer.since
         self._announcer.up(address, fresh=fresh)
         if address in self._wants:
-            self._announcer.want(address, self._wants[address])
+            self._announcer.want(address, self._sayable(address, self._wants[address]))
         if fresh:
             self._expire_stale(address, max(peer.restart_time, int(SWEEP_DELAY) + 1))
         touched: set[Prefix] = set()

@@ -128,6 +128,13 @@ def _problems(agent: Agent) -> list[str]:
         problems.append(agent.speaking.problem)
     if not agent.speaking.connected:
         problems.append("the speaker cannot be reached; is `l3net speaker` running?")
+    problems += agent.discovery_problems
+    problems += [
+        f"peer {peer.session.name}: takes no IPv6 next hops for IPv4 prefixes (RFC 8950), so that "
+        "it hears none of them"
+        for peer in agent.speaking.peers.values()
+        if peer.established and not peer.takes_its_next_hops
+    ]
     problems += agent.bfd.problems()
     if agent.draining.problem:
         problems.append(agent.draining.problem)

@@ -152,6 +152,11 @@ class Announcer:
             peer.to_announce or peer.to_withdraw or peer.end_of_rib for peer in self._peers.values()
         )
 
+    def holds_version(self, address: Address, version: int) -> bool:
+        """Whether the peer has been told any prefix of an IP version."""
+        peer = self._peers.get(address)
+        return peer is not None and any(prefix.version == version for prefix in peer.said)
+
     def announced(self, address: Address) -> int:
         """How many prefixes the peer has been told."""
         peer = self._peers.get(address)

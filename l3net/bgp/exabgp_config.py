@@ -87,14 +87,16 @@ def neighbor(session: Session) -> str:
     if session.source_interface is not None and _SAFE_WORD.fullmatch(session.source_interface):
         lines.append(f"source-interface {session.source_interface};")
     add_path = " add-path receive;" if session.add_path else ""
+    next_hop = " nexthop enable;" if session.extended_next_hop else ""
     restart = f"graceful-restart {session.graceful_restart};" if session.graceful_restart else ""
-    lines.append(
-        f"capability {{ asn4 enable; route-refresh enable; extended-message enable; {restart}{add_path} }}"
-    )
+    always = "asn4 enable; route-refresh enable; extended-message enable;"
+    lines.append(f"capability {{ {always} {restart}{add_path}{next_hop} }}")
     families = " ".join(f"ipv{family.value} unicast;" for family in Family if family in session.families)
     lines.append(f"family {{ {families} }}")
     if session.add_path:
         lines.append(f"add-path {{ {families} }}")
+    if session.extended_next_hop:  # RFC 8950
+        lines.append("nexthop { ipv4 unicast ipv6; }")
     lines.append(
         "api { processes [ relay ]; neighbor-changes; "
         "receive { parsed; open; update; notification; refresh; } }"

@@ -264,7 +264,7 @@ def _update(peer: Address, message: Mapping[str, Any]) -> Message | None:
             gone += [entry for entries in bad.values() for entry in entries]
             if bad is not by_hop:
                 good = {hop: entries for hop, entries in by_hop.items() if hop != NO_NEXT_HOP}
-                for path in _paths(good, attributes):
+                for path in _paths(good, attributes, link_local=peer.is_link_local):
                     announced.setdefault((path.prefix, path.path_id), path)
     return Updated(
         peer,
@@ -278,10 +278,14 @@ def _update(peer: Address, message: Mapping[str, Any]) -> Message | None:
     )
 
 
-def _paths(by_hop: Mapping[str, Any], attributes: Attributes) -> Iterator[Path]:
-    """Paths by next hop. A 32-byte IPv6 next hop (RFC 2545 section 3) lists prefixes twice: global first."""
+def _paths(by_hop: Mapping[str, Any], attributes: Attributes, *, link_local: bool) -> Iterator[Path]:
+    """Paths by next hop. A 32-byte IPv6 next hop (RFC 2545 section 3) lists prefixes twice.
+
+    The global one comes first, but for a peer at a link-local address, of whose link we may share no subnet.
+    """
     hops = sorted(
-        ((_address(hop), entries) for hop, entries in by_hop.items()), key=lambda pair: pair[0].is_link_local
+        ((_address(hop), entries) for hop, entries in by_hop.items()),
+        key=lambda pair: pair[0].is_link_local is not link_local,
     )
     for hop, entries in hops:
         for entry in entries:

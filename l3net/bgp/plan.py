@@ -47,6 +47,7 @@ IMPACT: Final[Mapping[str, Impact]] = {
     "third_party_next_hops": Impact.SOFT,
     "allow_blackhole": Impact.LIVE,
     "add_path": Impact.RESET,
+    "extended_next_hop": Impact.RESET,
     "client": Impact.SOFT,
     "reflector": Impact.SOFT,
     "cluster_id": Impact.SOFT,

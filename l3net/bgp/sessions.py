@@ -6,7 +6,7 @@ import enum
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from l3net.bgp.topology import reflectors, wanted_mesh_peers
 from l3net.model import (
@@ -52,6 +52,7 @@ class Session:
     third_party_next_hops: bool = False
     allow_blackhole: bool = False
     add_path: bool = False
+    extended_next_hop: bool = False  # RFC 8950
     client: bool = False  # we reflect for this peer (RFC 4456)
     reflector: bool = False  # this peer may speak for other nodes
     cluster_id: IPv4Address | None = None  # ours, on a node that reflects
@@ -72,6 +73,7 @@ class Unusable(enum.Enum):
     """Why a declared peer has no session. The value is what the operator sees."""
 
     NO_LOCAL_ADDRESS = "noLocalAddress"
+    NO_NEIGHBOUR = "noNeighbour"
     MISSING_SECRET = "missingSecret"  # noqa: S105 - a reason, not a password
     DUPLICATE_ADDRESS = "duplicateAddress"
     OWN_ADDRESS = "ownAddress"
@@ -102,6 +104,18 @@ class Sessions:
 
 #: The source address the kernel would use towards an address, and all addresses of that interface.
 SourceLookup = Callable[[Address], tuple[Address, tuple[Address, ...]] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class OnLink:
+    """Link-local addresses on one of this node's links: its own, and those of the routers heard there."""
+
+    local: IPv6Address | None = None
+    routers: tuple[IPv6Address, ...] = ()
+
+
+#: By interface.
+Links = Mapping[str, OnLink]
 #: The gateways of this node's default routes, for peers with `autodiscover: DefaultGateway`.
 Gateways = tuple[Address, ...]
 
@@ -123,18 +137,38 @@ def node_as_number(state: ClusterState, node: Node) -> int:
     return node.as_number if node.as_number is not None else state.configuration.as_number
 
 
-def sessions(state: ClusterState, me: str, source: SourceLookup, gateways: Gateways = ()) -> Sessions:
+def unnumbered_interfaces(state: ClusterState, me: str) -> frozenset[str]:
+    """The links on which this node looks for routers."""
+    node = state.nodes.get(me)
+    return frozenset(
+        peer.interface
+        for peer in state.peers.values()
+        if peer.interface is not None and node is not None and _applies(peer, node)
+    )
+
+
+def sessions(
+    state: ClusterState,
+    me: str,
+    source: SourceLookup,
+    gateways: Gateways = (),
+    links: Links | None = None,
+) -> Sessions:
     """The sessions of node `me`. Explicit peers come before the mesh; one session for one address."""
     node = state.nodes.get(me)
     if node is None:
         return Sessions({}, ())
+    links = links or {}
     found: dict[Address, Session] = {}
     refusals: list[Refusal] = []
     for peer in sorted(state.peers.values(), key=lambda peer: peer.name):
         if not _applies(peer, node):
             continue
-        for name, address, as_number in _far_ends(state, peer, node, gateways):
-            result = _explicit(state, node, peer, name, address, as_number, source)
+        if peer.interface is not None and not links.get(peer.interface, OnLink()).routers:
+            detail = f"no router advertisement heard on {peer.interface}"
+            refusals.append(Refusal(peer.name, Unusable.NO_NEIGHBOUR, detail))
+        for name, address, as_number in _far_ends(state, peer, node, gateways, links):
+            result = _explicit(state, node, peer, name, address, as_number, source, links)
             if isinstance(result, Refusal):
                 refusals.append(result)
             elif address in found:
@@ -169,10 +203,16 @@ def _one_of_each_family(addresses: tuple[Address, ...]) -> list[Address]:
 
 
 def _far_ends(
-    state: ClusterState, peer: BgpPeer, node: Node, gateways: Gateways
+    state: ClusterState, peer: BgpPeer, node: Node, gateways: Gateways, links: Links
 ) -> list[tuple[str, Address, int | None]]:
     if peer.address is not None:
         return [(peer.name, peer.address, peer.as_number)]
+    if peer.interface is not None:
+        routers = links.get(peer.interface, OnLink()).routers
+        return [
+            (peer.name if len(routers) == 1 else f"{peer.name}/{router}", router, peer.as_number)
+            for router in routers
+        ]
     if peer.default_gateway:
         return [(f"{peer.name}/{gateway}", gateway, peer.as_number) for gateway in gateways]
     ends: list[tuple[str, Address, int | None]] = []
@@ -199,6 +239,7 @@ def _explicit(
     address: Address,
     as_number: int | None,
     source: SourceLookup,
+    links: Links,
 ) -> Session | Refusal:
     configuration = state.configuration
     if as_number is None:
@@ -223,10 +264,15 @@ def _explicit(
         if len(bfd_secret) > peer.bfd.auth.type.longest_secret:
             limit = f"at most {peer.bfd.auth.type.longest_secret} bytes"
             return Refusal(name, Unusable.LONG_BFD_SECRET, f"{wanted_key.secret}[{wanted_key.key}], {limit}")
+    interface = peer.interface or peer.source_interface
     looked_up = source(address)
+    if address.is_link_local and interface is not None:  # no route tells which link it is on
+        own = links.get(interface, OnLink()).local
+        looked_up = (own, ()) if own is not None else None
     local = peer.local_address or (looked_up[0] if looked_up else None)
     if local is None or local.version != address.version:
-        return Refusal(name, Unusable.NO_LOCAL_ADDRESS, f"no route to {address}")
+        where = f"no link-local address on {interface}" if address.is_link_local else f"no route to {address}"
+        return Refusal(name, Unusable.NO_LOCAL_ADDRESS, where)
     siblings = looked_up[1] if looked_up else ()
     families = peer.families or frozenset({family_of(address)})
     selected = peer.peer_selector is not None
@@ -238,7 +284,7 @@ def _explicit(
         local_as=peer.local_as if peer.local_as is not None else node_as_number(state, node),
         router_id=router_id(node),
         families=families,
-        next_hops=_next_hops(node, local, siblings, families),
+        next_hops=_next_hops(node, local, siblings, families, extended=peer.extended_next_hop),
         port=peer.port,
         listen_port=configuration.listen_port,
         hold_time=peer.hold_time if peer.hold_time is not None else configuration.hold_time,
@@ -250,13 +296,14 @@ def _explicit(
         gtsm=peer.gtsm,
         multihop=peer.multihop,
         password=password,
-        source_interface=peer.source_interface,
+        source_interface=interface,
         next_hop_mode=peer.next_hop,
         filters=peer.filters,
         max_prefixes=peer.max_prefixes,
         third_party_next_hops=peer.third_party_next_hops,
         allow_blackhole=peer.allow_blackhole,
         add_path=peer.add_path,
+        extended_next_hop=peer.extended_next_hop,
         bfd=peer.bfd,
         bfd_secret=bfd_secret,
     )
@@ -302,11 +349,24 @@ def _mesh(
 
 
 def _next_hops(
-    node: Node, local: Address, siblings: tuple[Address, ...], families: frozenset[Family]
+    node: Node,
+    local: Address,
+    siblings: tuple[Address, ...],
+    families: frozenset[Family],
+    *,
+    extended: bool = False,
 ) -> dict[Family, Address]:
-    """What we announce as next hop, by family: the session's own address, one beside it, or the node's."""
+    """What we announce as next hop, by family: the session's own address, one beside it, or the node's.
+
+    `extended`: the session's own IPv6 address for IPv4 too (RFC 8950). A link-local address is one only on a
+    session between link-local addresses, whose peer knows the link.
+    """
     hops: dict[Family, Address] = {}
     for family in families:
+        if local.version == 6 and ((extended and family is Family.IPV4) or local.is_link_local):
+            if extended or family is Family.IPV6:
+                hops[family] = local
+            continue
         for candidate in (local, *siblings, *node.addresses):
             if family_of(candidate) is family and not candidate.is_link_local:
                 hops[family] = candidate

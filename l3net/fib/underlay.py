@@ -79,7 +79,9 @@ class Underlay:
         `interface` is that of the session, which a link-local next hop needs.
         """
         if isinstance(next_hop, IPv6Address) and next_hop.is_link_local:
-            return frozenset({NextHop(next_hop, interface)}) if interface else frozenset()
+            on_link = self.route_to(next_hop)  # of every link that is up
+            up = on_link is not None and any(hop.interface == interface for hop in on_link.hops)
+            return frozenset({NextHop(next_hop, interface)}) if interface and up else frozenset()
         route = self.route_to(next_hop)
         if route is None or route.discard:
             return frozenset()
@@ -112,6 +114,15 @@ class Underlay:
         """The link towards an address."""
         route = self.route_to(address)
         return route.hops[0].interface if route is not None and route.hops else None
+
+    def link_local(self, interface: str) -> IPv6Address | None:
+        """Our link-local address on a link, the lowest if there are several."""
+        found = [
+            entry.address
+            for entry in self.addresses
+            if entry.interface == interface and isinstance(entry.address, IPv6Address)
+        ]
+        return min((address for address in found if address.is_link_local), default=None)
 
     def adjacent(self, address: Address) -> bool:
         """Whether an address is on a link of ours, with no router between."""

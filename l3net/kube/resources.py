@@ -141,9 +141,11 @@ def bgp_peer(document: Field, name: ObjectName) -> BgpPeer:
     local = _speaker_address(spec["localAddress"]) if spec["localAddress"].present else None
     multihop = spec["multihop"].optional_integer(1, 255)
     gtsm = spec["gtsm"].flag(default=False)
-    ways = [field for field in ("address", "peerSelector", "autodiscover") if spec[field].present]
+    ways = [
+        field for field in ("address", "peerSelector", "autodiscover", "interface") if spec[field].present
+    ]
     if len(ways) != 1:
-        raise spec["address"].wrong("give either address, peerSelector or autodiscover")
+        raise spec["address"].wrong("give either address, peerSelector, autodiscover or interface")
     if ways != ["peerSelector"] and not spec["asNumber"].present:
         raise spec["asNumber"].wrong(f"is required with {ways[0]}")
     if gtsm and multihop is not None:
@@ -152,6 +154,15 @@ def bgp_peer(document: Field, name: ObjectName) -> BgpPeer:
         raise spec["localAddress"].wrong(f"{local} and address {address} must be of one family")
     if address and address.is_link_local and not spec["sourceInterface"].present:
         raise spec["sourceInterface"].wrong(f"is required, because {address} is a link-local address")
+    extended = spec["extendedNextHop"].flag(default="interface" in ways)
+    if "interface" in ways:
+        for field in ("localAddress", "sourceInterface", "multihop", "bfd"):
+            if spec[field].present:
+                raise spec[field].wrong("is not for a peer on an interface")
+        if spec["passive"].flag(default=False):
+            raise spec["passive"].wrong("a peer on an interface cannot be waited for, only dialled")
+    if extended and address and address.version == 4:
+        raise spec["extendedNextHop"].wrong(f"needs a session over IPv6, not with {address}")
     families = frozenset(_FAMILIES[item.text()] for item in spec["families"].items())
     return BgpPeer(
         name=name.name,
@@ -161,7 +172,7 @@ def bgp_peer(document: Field, name: ObjectName) -> BgpPeer:
         port=spec["port"].integer(1, 65535, default=179),
         nodes=tuple(item.text() for item in spec["nodes"].items()),
         node_selector=selector(spec["nodeSelector"]),
-        families=families or None,
+        families=families or (frozenset(Family) if extended else None),
         password=_secret_key(spec["password"]["secretKeyRef"]) if spec["password"].present else None,
         local_address=local,
         source_interface=spec["sourceInterface"].optional_text(),
@@ -175,6 +186,8 @@ def bgp_peer(document: Field, name: ObjectName) -> BgpPeer:
         else None,
         filters=tuple(item.text() for item in spec["filters"].items()),
         local_as=spec["localASNumber"].optional_integer(1, _AS_MAX),
+        interface=spec["interface"].optional_text(),
+        extended_next_hop=extended,
         default_gateway=spec["autodiscover"].present,
         max_prefixes=spec["maxPrefixes"].integer(1, 10_000_000, default=DEFAULT_MAX_PREFIXES),
         third_party_next_hops=spec["thirdPartyNextHops"].flag(default=False),

@@ -68,7 +68,8 @@ def _apply(
     lines: list[tuple[str, str]] = []
     for prefix, hops in new.items():
         if old.get(prefix) != hops:
-            way = " ".join(f"nexthop via {hop}" for hop in sorted(hops))
+            via = "via inet6" if version == 4 else "via"  # RFC 8950
+            way = " ".join(f"nexthop {via if ':' in hop else 'via'} {hop}" for hop in sorted(hops))
             lines.append((prefix, f"route replace {prefix} proto bgp metric 20 {way}"))
     lines += [(prefix, f"route del {prefix} proto bgp metric 20") for prefix in old if prefix not in new]
     if not lines:

@@ -12,7 +12,7 @@ import pytest
 from bgp_facts import community, path, session
 
 from l3net.bgp import commands
-from l3net.bgp.exabgp_config import render
+from l3net.bgp.exabgp_config import neighbor, render
 from l3net.bgp.path import Attributes
 from l3net.model import Family
 from l3net.shell.supervisor import EXABGP_ENVIRONMENT
@@ -109,3 +109,10 @@ def test_local_preference_stays_inside_the_as() -> None:
     prefixes = [ip_network("10.0.0.0/24")]
     assert line not in commands.announce(session(), ip_address("10.0.0.2"), attributes, prefixes)
     assert line in commands.announce(session(peer_as=64512), ip_address("10.0.0.2"), attributes, prefixes)
+
+
+def test_extended_next_hops() -> None:
+    text = neighbor(session("fd00::1", families=frozenset(Family), extended_next_hop=True))
+    assert "nexthop enable;" in text
+    assert "nexthop { ipv4 unicast ipv6; }" in text
+    assert "nexthop" not in neighbor(session("fd00::1", families=frozenset(Family)))

@@ -38,6 +38,7 @@ OTHER: dict[str, object] = {
     "third_party_next_hops": True,
     "allow_blackhole": True,
     "add_path": True,
+    "extended_next_hop": True,
     "client": True,
     "reflector": True,
     "cluster_id": ip_address("10.0.0.1"),

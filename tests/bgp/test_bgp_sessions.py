@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 
-from l3net.bgp.sessions import Sessions, Unusable, router_id, sessions
+from l3net.bgp.sessions import OnLink, Sessions, Unusable, router_id, sessions
 from l3net.model import (
     Address,
     BfdAuth,
@@ -178,3 +178,64 @@ def test_an_ipv6_only_node_has_a_router_id() -> None:
 
 def test_a_node_that_is_not_declared_has_no_sessions() -> None:
     assert of(cluster(TOR), "stranger").by_address == {}
+
+
+# --- links without addresses -----------------------------------------------------------------------------
+
+OURS, THEIRS, OTHERS = (IPv6Address(f"fe80::{number}") for number in (1, 2, 3))
+
+
+def on_links(*peers: BgpPeer, **links: OnLink) -> Sessions:
+    return sessions(cluster(*peers, mesh=False), "n1", source, links=links)
+
+
+def unnumbered(interface: str) -> BgpPeer:
+    return BgpPeer(
+        interface, interface=interface, as_number=65001, families=frozenset(Family), extended_next_hop=True
+    )
+
+
+def test_the_peers_on_an_interface_are_the_routers_heard_there() -> None:
+    found = on_links(unnumbered("eth1"), eth1=OnLink(OURS, (THEIRS,)), eth2=OnLink(OURS, (OTHERS,)))
+    assert found.refusals == ()
+    (session,) = found.by_address.values()
+    assert (session.name, session.peer_address, session.local_address) == ("eth1", THEIRS, OURS)
+    assert session.source_interface == "eth1"
+    assert session.next_hops == {Family.IPV4: OURS, Family.IPV6: OURS}
+    several = on_links(unnumbered("eth1"), eth1=OnLink(OURS, (THEIRS, OTHERS)))
+    assert [each.name for each in several.by_address.values()] == ["eth1/fe80::2", "eth1/fe80::3"]
+
+
+def test_an_interface_where_no_router_is_heard_is_told_of() -> None:
+    for links in ({}, {"eth1": OnLink(OURS)}):
+        found = on_links(unnumbered("eth1"), **links)
+        assert not found.by_address
+        assert [refusal.reason for refusal in found.refusals] == [Unusable.NO_NEIGHBOUR]
+    found = on_links(unnumbered("eth1"), eth1=OnLink(None, (THEIRS,)))
+    assert [refusal.reason for refusal in found.refusals] == [Unusable.NO_LOCAL_ADDRESS]
+
+
+def test_one_link_local_address_behind_two_links_is_refused_on_the_second() -> None:
+    """ExaBGP 5.0.15 tells neighbours apart by their addresses alone."""
+    found = on_links(
+        unnumbered("eth1"), unnumbered("eth2"), eth1=OnLink(OURS, (THEIRS,)), eth2=OnLink(OTHERS, (THEIRS,))
+    )
+    assert [session.name for session in found.by_address.values()] == ["eth1"]
+    assert [(each.name, each.reason) for each in found.refusals] == [("eth2", Unusable.DUPLICATE_ADDRESS)]
+
+
+def test_a_link_local_peer_has_our_address_of_its_link() -> None:
+    peer = BgpPeer("tor", address=THEIRS, as_number=65001, source_interface="eth1")
+    found = on_links(peer, eth1=OnLink(OURS), eth2=OnLink(OTHERS))
+    (session,) = found.by_address.values()
+    assert session.local_address == OURS
+    assert session.next_hops == {Family.IPV6: OURS}
+
+
+def test_with_extended_next_hops_the_sessions_own_address_is_that_of_ipv4_too() -> None:
+    peer = replace(TOR, address=ip_address("fd01::1"), families=frozenset(Family))
+    ours = ip_address("fd01::2")
+    plain = of(cluster(peer, mesh=False)).by_address[ip_address("fd01::1")]
+    assert plain.next_hops == {Family.IPV4: ip_address("10.1.0.2"), Family.IPV6: ours}
+    extended = of(cluster(replace(peer, extended_next_hop=True), mesh=False)).by_address
+    assert extended[ip_address("fd01::1")].next_hops == {Family.IPV4: ours, Family.IPV6: ours}

@@ -32,9 +32,8 @@ class FarSession:
     remote_port: int = 179
     multihop: int | None = None
     restart_time: int = 120  # graceful restart, in seconds; 0 for none
-    preserves: bool = (
-        True  # says that it keeps its forwarding state over a restart (F bit); BIRD and GoBGP always do
-    )
+    preserves: bool = True  # its forwarding state over a restart (the F bit); BIRD and GoBGP always
+    extended: bool = False  # RFC 8950: IPv4 prefixes with IPv6 next hops
 
     @property
     def version(self) -> int:
@@ -219,6 +218,8 @@ def _frr_config(sessions: list[FarSession], originated: list[Originated]) -> str
         ]
         if session.password:
             lines.append(f"{who} password {session.password}")
+        if session.extended:
+            lines.append(f"{who} capability extended-nexthop")
         if session.gtsm:
             lines.append(f"{who} ttl-security hops 1")
         if session.multihop is not None:
@@ -321,7 +322,8 @@ def _bird_config(sessions: list[FarSession], originated: list[Originated], port:
         else:
             lines.append("graceful restart off")
         lines += [
-            f"ipv{version} {{ import all; export where source = RTS_STATIC; next hop self; }}"
+            f"ipv{version} {{ import all; export where source = RTS_STATIC; next hop self; "
+            f"{'extended next hop on; ' if session.extended and version == 4 else ''}}}"
             for version in session.carried
         ]
         body = "".join(f"  {line};\n" for line in lines)

@@ -109,8 +109,8 @@ class Stage(Rig):
         found = {}
         for version in (4, 6):
             for row in json.loads(self.kernel(f"-{version} -j route show proto 108") or "[]"):
-                if "gateway" in row:
-                    found[row["dst"]] = row["gateway"]
+                if "gateway" in row or "via" in row:  # RFC 8950: an IPv4 prefix has its IPv6 gateway in `via`
+                    found[row["dst"]] = row.get("gateway") or row["via"]["host"]
         return found
 
     def counter(self, host: Host, name: str, pod: str | None = None) -> int:

@@ -403,6 +403,16 @@ filters: [b, a]
     )
 
 
+def test_a_peer_on_an_interface_exchanges_both_families_with_ipv6_next_hops() -> None:
+    assert fact(own("BGPPeer", "{interface: eth1, asNumber: 65001}")) == BgpPeer(
+        name="x",
+        interface="eth1",
+        as_number=65001,
+        families=frozenset(Family),
+        extended_next_hop=True,
+    )
+
+
 PEER_WITH_BFD = """
 apiVersion: l3net.io/v1alpha1
 kind: BGPPeer
@@ -583,12 +593,12 @@ WRONG = [
         "spec.advertise.clusterIP",
         "did you mean clusterIPs?",
     ),
-    ("BGPPeer", "{}", "spec.address", "either address, peerSelector or autodiscover"),
+    ("BGPPeer", "{}", "spec.address", "either address, peerSelector, autodiscover or interface"),
     (
         "BGPPeer",
         f"{{{PEER}, peerSelector: {{}}}}",
         "spec.address",
-        "either address, peerSelector or autodiscover",
+        "either address, peerSelector, autodiscover or interface",
     ),
     ("BGPPeer", "{address: 192.0.2.1}", "spec.asNumber", "required"),
     ("BGPPeer", "{address: 192.0.2.1/24, asNumber: 1}", "spec.address", "look right"),
@@ -597,6 +607,13 @@ WRONG = [
     ("BGPPeer", "{address: '::', asNumber: 1}", "spec.address", "not the address of a host"),
     ("BGPPeer", "{address: 'fe80::1', asNumber: 1}", "spec.sourceInterface", "link-local"),
     ("BGPPeer", f"{{{PEER}, gtsm: true, multihop: 2}}", "spec.gtsm", "excludes multihop"),
+    ("BGPPeer", "{interface: eth1}", "spec.asNumber", "required"),
+    ("BGPPeer", f"{{{PEER}, interface: eth1}}", "spec.address", "or interface"),
+    ("BGPPeer", "{interface: eth1, asNumber: 1, multihop: 2}", "spec.multihop", "on an interface"),
+    ("BGPPeer", "{interface: eth1, asNumber: 1, sourceInterface: e}", "spec.sourceInterface", "interface"),
+    ("BGPPeer", "{interface: eth1, asNumber: 1, bfd: {}}", "spec.bfd", "on an interface"),
+    ("BGPPeer", "{interface: eth1, asNumber: 1, passive: true}", "spec.passive", "only dialled"),
+    ("BGPPeer", "{address: 10.0.0.1, asNumber: 1, extendedNextHop: true}", "spec.extendedNextHop", "IPv6"),
     ("BGPPeer", f"{{{PEER}, multihop: 0}}", "spec.multihop", "1 to 255"),
     ("BGPPeer", f"{{{PEER}, localAddress: 'fd00::1'}}", "spec.localAddress", "one family"),
     ("BGPPeer", f"{{{PEER}, families: [ipv4]}}", "spec.families[0]", "IPv4, IPv6"),
