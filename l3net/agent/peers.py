@@ -11,6 +11,8 @@ from l3net.model import Family
 #: Flaps within FLAP_WINDOW seconds after which a session is held down, first for FIRST_HOLD seconds.
 FLAPS = 5
 FLAP_WINDOW = 60.0
+#: Flaps within it after which a session is told its routes only when it has held for a moment.
+SHAKY_FLAPS = 2
 FIRST_HOLD = 10.0
 LONGEST_HOLD = 300.0
 #: A session that held this long, in seconds, has a clean slate.
@@ -40,6 +42,10 @@ class Damping:
         self.flaps.clear()
         self.until = now + hold
         return hold
+
+    def shaky(self, now: float) -> bool:
+        """Whether the session is on its way to be held down."""
+        return sum(now - when < FLAP_WINDOW for when in self.flaps) >= SHAKY_FLAPS or self.holds > 0
 
     def held(self, now: float) -> bool:
         return now < self.until

@@ -55,6 +55,9 @@ ASK_AGAIN = 1.5
 CONFIRM_WAITS = (0.1, 0.3, 0.6, 1.0, 1.5, 2.0)
 DRAIN_SECONDS = 3.0
 DRAIN_FLUSH = 0.2
+#: Seconds a session that flaps has to hold before anything is announced to it. What ExaBGP has queued for
+#: a session that is down makes it put off every reload, also the one that holds the session down.
+STEADY = 1.0
 #: A session that we tear down is gone by then, in seconds.
 CLOSE_LIMIT = 5.0
 #: Prefixes that ExaBGP surely sends in a second, of those it has queued.
@@ -598,9 +601,11 @@ class Speaking:
         peer.awaiting = set(peer.session.families)
         peer.demarcated.clear()
         peer.last_update = peer.since
-        self._announcer.up(address, fresh=fresh)
-        if address in self._wants:
-            self._announcer.want(address, self._sayable(address, self._wants[address]))
+        if fresh and peer.damping.shaky(now):
+            epoch = peer.epoch
+            self._later(STEADY, lambda: self._begin_to_announce(address, epoch))
+        else:
+            self._begin_to_announce(address, peer.epoch, fresh=fresh)
         if fresh:
             self._expire_stale(address, max(peer.restart_time, int(SWEEP_DELAY) + 1))
         touched: set[Prefix] = set()
@@ -609,6 +614,16 @@ class Speaking:
         if touched:
             log.warning("peer %s: restarted without its forwarding state; %d paths go", address, len(touched))
         return touched
+
+    def _begin_to_announce(self, address: Address, epoch: int, *, fresh: bool = True) -> None:
+        """What the peer is wanted to have; nothing if the session has ended since."""
+        peer = self.peers.get(address)
+        if peer is None or peer.epoch != epoch or not peer.established:
+            return
+        self._announcer.up(address, fresh=fresh)
+        if address in self._wants:
+            self._announcer.want(address, self._sayable(address, self._wants[address]))
+        self._pump()
 
     def _down(self, address: Address, reason: str) -> set[Prefix]:
         peer = self.peers.get(address)

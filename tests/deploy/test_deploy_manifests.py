@@ -191,7 +191,7 @@ def test_containers_have_no_more_than_they_need(values: dict[str, Any]) -> None:
         assert security["capabilities"]["drop"] == ["ALL"]
         added[container["name"]] = set(security["capabilities"].get("add", ()))
         assert {"requests", "limits"} <= container["resources"].keys()
-    assert added["agent"] == {"NET_ADMIN", "SYS_ADMIN"}
+    assert added["agent"] == {"NET_ADMIN", "SYS_ADMIN", "NET_RAW"}
     assert added["speaker"] == {"NET_BIND_SERVICE", "NET_RAW"}
     assert not added["install-cni"] and not added.get("controller")
 

@@ -127,6 +127,8 @@ def test_a_session_that_flaps_is_held_down(rig: Rig) -> None:
     rig.declare("node.yaml", NODE, CONFIGURATION, peer("tor4", "10.90.0.2"))
     rig.start_speaker()
     rig.start_agent()
+    rig.until(lambda: "established" in said(rig), "a session")
+    speaking = rig.exabgp_pid()
     rig.until(
         lambda: "flaps" in rig.peers().get("10.90.0.2", {}).get("reason", ""), "the session to be held down"
     )
@@ -138,6 +140,9 @@ def test_a_session_that_flaps_is_held_down(rig: Rig) -> None:
 
     rig.until(quiet, "ExaBGP to be told")
     assert len((rig.node.directory / "speaker.log").read_text().splitlines()) < 200
+    # Other peers' sessions go on: ExaBGP has not been restarted for it.
+    assert rig.exabgp_pid() == speaking
+    assert "restarting it" not in (rig.node.directory / "agent.log").read_text()
     rig.tor.kill("wire", 9)
     rig.until(lambda: not rig.tor.alive("wire"), "the flapping to end")
     rig.start_tor()
