@@ -232,6 +232,15 @@ def _named(protected: Protected, prefix: Prefix) -> bool:
     )
 
 
+def _unasked(policy: ImportPolicy, prefix: Prefix) -> Verdict | None:
+    """What BGPConfiguration's import lists refuse, unless it is the cluster's own."""
+    if bogon_prefix(policy.bogons, prefix):
+        return Verdict.BOGON_PREFIX
+    if policy.cidrs is not None and not any(contains(cidr, prefix) for cidr in policy.cidrs):
+        return Verdict.OUTSIDE_IMPORT_CIDRS
+    return None
+
+
 def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | None:
     prefix, attributes = path.prefix, path.attributes
     if session.local_as in attributes.as_path:  # RFC 4271 section 9.1.2
@@ -274,12 +283,9 @@ def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | No
         return Verdict.NODE_SUBNET
     if not protected.policy.node_subnets and any(address in prefix for address in protected.node_addresses):
         return Verdict.NODE_SUBNET
-    if prefix not in protected.cluster:
-        if bogon_prefix(protected.policy.bogons, prefix):
-            return Verdict.BOGON_PREFIX
-        cidrs = protected.policy.cidrs
-        if cidrs is not None and not any(contains(cidr, prefix) for cidr in cidrs):
-            return Verdict.OUTSIDE_IMPORT_CIDRS
+    unasked = _unasked(protected.policy, prefix)
+    if unasked is not None and prefix not in protected.cluster:
+        return unasked
     if not _known_next_hop(protected, session, hop):
         return Verdict.NEXT_HOP_UNKNOWN
     return None
