@@ -32,9 +32,10 @@ def configuration(**imports: object) -> dict[str, Any]:
 
 
 def verdicts(rig: Rig) -> dict[str, str]:
-    """What the agent says of each prefix it has heard of."""
+    """What the agent says of each prefix it has heard of, but for its own that FRR sends back."""
     out = rig.node.run([sys.executable, "-m", "l3net.cli.main", "bgp", "routes", "-o", "json"], check=False)
-    return {row["prefix"]: row["verdict"] for row in json.loads(out.stdout)} if out.code == 0 else {}
+    rows = json.loads(out.stdout) if out.code == 0 else []
+    return {row["prefix"]: row["verdict"] for row in rows if row["verdict"] != "asPathLoop"}
 
 
 def learned(rig: Rig) -> set[str]:
