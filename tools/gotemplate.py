@@ -293,6 +293,9 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "toYaml": _to_yaml,
     "indent": _indent,
     "nindent": lambda count, text: "\n" + _indent(count, text),
+    "regexFind": lambda pattern, text: found[0] if (found := re.search(pattern, text)) else "",
+    "trimAll": lambda characters, text: text.strip(characters),
+    "trimSuffix": lambda suffix, text: text.removesuffix(suffix),
 }
 
 

@@ -31,6 +31,7 @@ VALUES: Mapping[str, Mapping[str, Any]] = {
             "podAnnotations": {"example.com/a": "yes"},
         },
         "speaker": {"image": {"tag": "0.0.9"}, "port": 1179, "podAnnotations": {"b": "1"}},
+        "bfd": {"enabled": True, "image": {"tag": "0.0.8"}, "podAnnotations": {"d": "1"}},
         "controller": {
             "replicas": 3,
             "blocks": False,
@@ -54,6 +55,8 @@ VALUES: Mapping[str, Mapping[str, Any]] = {
         },
     },
     "least": {
+        "bfd": {"enabled": True, "image": {"digest": "sha256:" + "2" * 64}},
+        "agent": {"metricsAddress": "127.0.0.1:9618"},
         "controller": {"enabled": False},
         "bgpSecrets": {"names": []},
         "speaker": {"image": {"digest": "sha256:" + "1" * 64}},

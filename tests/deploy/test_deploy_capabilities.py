@@ -1,8 +1,9 @@
-"""Agent and speaker as their containers run them: these capabilities and mounts, and no more, are enough."""
+"""Agent, speaker and BFD as their containers run them: these capabilities and mounts are enough."""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bfd_rig import ADDRESSES, BfdRig
 from deploy_chart import ROOT, containers, documents
 from node_rig import CONFIGURATION, NODE, TOR4, TOR6, Rig
 
@@ -38,7 +40,8 @@ exec setpriv --no-new-privs --inh-caps=-all --bounding-set="$CAPABILITIES" "$@"
 
 def capabilities(name: str) -> list[str]:
     """Of a container, as the chart's defaults have them."""
-    [found] = [each for each in containers(documents({})) if each["name"] == name]
+    values = {"bfd": {"enabled": True}}
+    [found] = [each for each in containers(documents(values)) if each["name"] == name]
     return list(found["securityContext"]["capabilities"]["add"])
 
 
@@ -116,6 +119,50 @@ def test_enough(network: Rig, plugin: Path) -> None:
     agent = rig.node.daemon_pid("agent")
     bounding = rig.node.run(["grep", "CapBnd", f"/proc/{agent}/status"]).stdout.split()[1]
     assert bin(int(bounding, 16)).count("1") == len(capabilities("agent")), shlex.quote(bounding)
+
+
+@pytest.fixture
+def bfd_rig() -> Iterator[BfdRig]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    made = BfdRig()
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
+
+
+def start_bfd(rig: BfdRig, added: list[str]) -> None:
+    rig.start_tor()
+    rig.declare_peers()
+    start(rig, "bfd", ["bfd"], added)
+    rig.start_speaker()
+    rig.start_agent()
+    rig.watched(*ADDRESSES)
+
+
+@pytest.mark.netns
+def test_enough_for_bfd(bfd_rig: BfdRig) -> None:
+    """Real-time priority, locked memory, sessions of both families, and no complaint."""
+    rig = bfd_rig
+    start_bfd(rig, capabilities("bfd"))
+    process = rig.node.daemon_pid("bfd")
+    assert "SCHED_RR" in rig.node.run(["chrt", "-p", str(process)]).stdout
+    status = rig.node.run(["cat", f"/proc/{process}/status"]).stdout
+    locked = next(line.split()[1] for line in status.splitlines() if line.startswith("VmLck"))
+    assert int(locked) > 0
+    bounding = next(line.split()[1] for line in status.splitlines() if line.startswith("CapBnd"))
+    assert bin(int(bounding, 16)).count("1") == len(capabilities("bfd"))
+    assert rig.status()["problems"] == []
+
+
+@pytest.mark.netns
+def test_bfd_without_them_goes_on_and_says_so(bfd_rig: BfdRig) -> None:
+    """The control."""
+    start_bfd(bfd_rig, ["NET_RAW"])
+    problems = " ".join(bfd_rig.status()["problems"])
+    assert "BFD" in problems and "CAP_SYS_NICE" in problems, problems
 
 
 @pytest.mark.netns

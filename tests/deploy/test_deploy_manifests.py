@@ -193,6 +193,7 @@ def test_containers_have_no_more_than_they_need(values: dict[str, Any]) -> None:
         assert {"requests", "limits"} <= container["resources"].keys()
     assert added["agent"] == {"NET_ADMIN", "SYS_ADMIN", "NET_RAW"}
     assert added["speaker"] == {"NET_BIND_SERVICE", "NET_RAW"}
+    assert added.get("bfd", {"NET_RAW", "SYS_NICE", "IPC_LOCK"}) == {"NET_RAW", "SYS_NICE", "IPC_LOCK"}
     assert not added["install-cni"] and not added.get("controller")
 
 
@@ -229,7 +230,7 @@ def test_commands_are_ones_that_l3net_has(values: dict[str, Any]) -> None:
         commands += [
             container[probe]["exec"]["command"]
             for probe in ("startupProbe", "readinessProbe", "livenessProbe")
-            if probe in container
+            if "exec" in container.get(probe, {})
         ]
         for command in commands:
             if command[0] != "l3net":
@@ -244,7 +245,34 @@ def test_commands_are_ones_that_l3net_has(values: dict[str, Any]) -> None:
                 context, rest = click.Context(at), rest[1:]
             at.make_parser(context).parse_args(list(rest))
             seen += 1
-    assert seen >= 5
+    assert seen >= 3
+
+
+@pytest.mark.parametrize(
+    ("address", "host"), [("127.0.0.1:9618", "127.0.0.1"), ("[::1]:9618", "::1"), ("", None)]
+)
+def test_probes_ask_over_http_where_the_agent_listens(address: str, host: str | None) -> None:
+    found = documents({"agent": {"metricsAddress": address}})
+    [agent] = [each for each in containers(found) if each["name"] == "agent"]
+    for name, path in (
+        ("startupProbe", "/healthz"),
+        ("readinessProbe", "/readyz"),
+        ("livenessProbe", "/healthz"),
+    ):
+        if host is None:
+            assert "exec" in agent[name]
+        else:
+            assert agent[name]["httpGet"] == {"path": path, "host": host, "port": 9618}
+
+
+def test_bfd_is_off_unless_wanted() -> None:
+    assert "l3net-bfd" not in dict(workloads(documents({})))
+    pinned = {"bfd": {"enabled": True, "image": {"tag": "0.1.0"}}}
+    before, after = (
+        find(documents({**pinned, **more}), "DaemonSet", "l3net-bfd")["spec"]
+        for more in ({}, {"image": {"tag": "0.2.0"}, "speaker": {"image": {"tag": "0.3.0"}}})
+    )
+    assert before == after, "its pods stay when all else is replaced"
 
 
 # --- the image -------------------------------------------------------------------------------------------

@@ -28,6 +28,20 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- end -}}
 
+{{- define "l3net.bfdImage" -}}
+{{- if .Values.bfd.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.bfd.image.digest }}
+{{- else if .Values.bfd.image.tag -}}
+{{ .Values.image.repository }}:{{ .Values.bfd.image.tag }}
+{{- else -}}
+{{ include "l3net.image" . }}
+{{- end -}}
+{{- end -}}
+
+{{- define "l3net.agentListens" -}}
+host: {{ .Values.agent.metricsAddress | regexFind "^.*:" | trimSuffix ":" | trimAll "[]" | quote }}, port: {{ .Values.agent.metricsAddress | regexFind "[0-9]+$" }}
+{{- end -}}
+
 {{- define "l3net.apiServer" -}}
 {{- if .Values.apiServer.host -}}
 - name: KUBERNETES_SERVICE_HOST
