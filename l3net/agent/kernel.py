@@ -48,8 +48,10 @@ class KernelSide:
         """At our start: learned routes stay until a peer has spoken of them, or all peers have spoken."""
         self._unheard = {key for key in self.mirror if key[1] == METRIC_BGP}
 
-    def heard(self, keys: Iterable[RouteKey]) -> None:
-        self._unheard.difference_update(keys)
+    def heard(self, prefixes: Iterable[Prefix]) -> None:
+        """Of learned routes."""
+        if self._unheard:
+            self._unheard.difference_update((prefix, METRIC_BGP) for prefix in prefixes)
 
     def heard_all(self) -> set[RouteKey]:
         """All peers have said what they have: the routes nobody spoke of, which may go now."""

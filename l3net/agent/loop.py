@@ -17,6 +17,7 @@ from l3net.agent.declared import take
 from l3net.agent.draining import Draining
 from l3net.agent.kernel import KernelSide, RouteKey
 from l3net.agent.parting import Parting
+from l3net.agent.resolving import Resolver, interface_to
 from l3net.agent.servicing import Servicing
 from l3net.agent.speaking import Speaking
 from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out, own_blocks, passes_on
@@ -32,7 +33,7 @@ from l3net.config import AgentSettings
 from l3net.errors import KernelError
 from l3net.fib.desired import blackholes, bridge, discarded, learned
 from l3net.fib.underlay import Underlay
-from l3net.model import Address, BridgePlan, ClusterState, Kind, NextHop, Prefix, Route
+from l3net.model import Address, BridgePlan, ClusterState, Kind, Prefix, Route
 from l3net.naming import BRIDGE, CNI_SOCKET, METRIC_BGP, METRIC_BLACKHOLE, RTPROT_L3NET, VETH_PREFIX
 from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Mended, Rejected
 from l3net.services.book import Settled
@@ -93,7 +94,7 @@ class Agent:
         self._dirty = Dirty.ALL
         self._touched: set[Prefix] = set()
         self._failed_keys: set[RouteKey] = set()
-        self._resolved: dict[tuple[Address, Address], frozenset[NextHop]] = {}
+        self._resolver = Resolver()
         self._protected: Protected | None = None
         self._judged_by: object = None
         self._links: dict[int, Link] = {}
@@ -112,7 +113,9 @@ class Agent:
         self.passes = 0
         self.rejected: set[Rejected] = set()
         self.rib = LocRib(self._judge)
-        self.kernel = KernelSide(KernelRoutes(), KernelBridge())
+        routes = KernelRoutes()
+        self._own_port = routes.port
+        self.kernel = KernelSide(routes, KernelBridge())
         self.services = Servicing(self._me, NftTable(), self.kernel.problems)
         self._last_pass = 0.0
         self._state_changed = 0.0
@@ -151,7 +154,7 @@ class Agent:
 
     async def run(self) -> None:
         """Raises KernelError or LeaseStoreError when the node cannot be served at all."""
-        monitor = KernelMonitor(self._on_kernel, RTPROT_L3NET)
+        monitor = KernelMonitor(self._on_kernel, RTPROT_L3NET, self._own_port)
         monitor.start()
         try:
             self._cni.start()
@@ -358,7 +361,7 @@ class Agent:
         if underlay == self._underlay:
             return False
         self._underlay = underlay
-        self._resolved.clear()
+        self._resolver.follow(underlay)
         return True
 
     def _judge(self, session: Session, path: BgpPath) -> tuple[Judgement, BgpPath]:
@@ -439,7 +442,7 @@ class Agent:
         if self._settings.mtu is not None:
             return self._settings.mtu
         mtus = {link.name: link.mtu for link in self._links.values()}
-        uplinks = {self._interface_to(session) for session in self._sessions.by_address.values()}
+        uplinks = {interface_to(self._underlay, session) for session in self._sessions.by_address.values()}
         found = [mtus[name] for name in uplinks if name is not None and name in mtus]
         if not found:
             found = [
@@ -448,12 +451,6 @@ class Agent:
                 if link.up and not link.loopback and link.name != BRIDGE
             ]
         return min(found, default=1500)
-
-    def _interface_to(self, session: Session) -> str | None:
-        """The link towards a peer; no route tells it for a link-local address."""
-        if session.peer_address.is_link_local:
-            return session.source_interface
-        return self._underlay.interface_to(session.peer_address)
 
     @property
     def discovery_problems(self) -> list[str]:
@@ -483,7 +480,7 @@ class Agent:
             keys.add(key)
         if Dirty.ROUTES in dirty:
             keys |= kernel.all_keys()
-        kernel.heard((prefix, METRIC_BGP) for prefix in touched)
+        kernel.heard(touched)
         # What came while this pass waited for something is for the next one, and is not unheard.
         if not self._touched and self.speaking.settled(LEARNED_GRACE):
             keys |= kernel.heard_all()
@@ -493,19 +490,11 @@ class Agent:
         best = self._best(prefix)
         if best and best[0].session.allow_blackhole and BLACKHOLE in best[0].path.attributes.communities:
             return discarded(prefix)
-        hops = {candidate: self._resolve(candidate) for candidate in best}
+        hops = [(candidate, self._resolver.resolve(candidate)) for candidate in best]
         return learned(prefix, weighted(hops)) if hops else None
 
     def _best(self, prefix: Prefix) -> tuple[Candidate, ...]:
-        return self.rib.best(prefix, lambda candidate: bool(self._resolve(candidate)))
-
-    def _resolve(self, candidate: Candidate) -> frozenset[NextHop]:
-        peer, hop = candidate.session.peer_address, candidate.path.next_hop
-        found = self._resolved.get((peer, hop))
-        if found is None:
-            found = self._underlay.resolve(hop, self._interface_to(candidate.session))
-            self._resolved[peer, hop] = found
-        return found
+        return self.rib.best(prefix, lambda candidate: bool(self._resolver.resolve(candidate)))
 
     # --- announcements -----------------------------------------------------------------------------------
 

@@ -57,8 +57,8 @@ def preference(candidate: Candidate) -> tuple[int, int, int, int]:
 def best_paths(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
     """The paths to use, best first; more than one when they are equally good (ECMP)."""
     ranked = list(candidates)
-    if not ranked:
-        return ()
+    if len(ranked) <= 1:
+        return tuple(ranked)
     top = min(map(preference, ranked))
     equal = [candidate for candidate in ranked if preference(candidate) == top]
     lowest: dict[int, int] = {}
@@ -99,7 +99,7 @@ class LocRib:
         self._sessions: dict[Address, Session] = {}
         self._tables: dict[Address, dict[str, Table]] = {}
         self._sources: dict[Prefix, tuple[Source, ...]] = {}
-        self._interned: dict[Source, Source] = {}
+        self._alone: dict[Source, tuple[Source]] = {}  # the row of prefixes that one source has, shared
         self._counts: dict[Address, dict[int, int]] = {}
         self._over: dict[Address, dict[int, int]] = {}
 
@@ -130,6 +130,7 @@ class LocRib:
         if session is None:
             return set()
         tables = self._tables.setdefault(peer, {})
+        rows: dict[str, tuple[Source]] = {}
         touched: set[Prefix] = set()
         for raw in paths:
             table = tables.get(raw.path_id)
@@ -145,13 +146,19 @@ class LocRib:
             judgement, path = self._judge(session, raw)
             table[raw.prefix] = Received(raw, judgement, path)
             if before is None:
-                self._remember(raw.prefix, (peer, raw.path_id))
+                if raw.path_id not in rows:
+                    rows[raw.path_id] = self._row((peer, raw.path_id))
+                self._remember(raw.prefix, rows[raw.path_id])
             touched.add(raw.prefix)
         return touched
 
-    def _remember(self, prefix: Prefix, source: Source) -> None:
-        source = self._interned.setdefault(source, source)
-        self._sources[prefix] = (*self._sources.get(prefix, ()), source)
+    def _row(self, source: Source) -> tuple[Source]:
+        return self._alone.setdefault(source, (source,))
+
+    def _remember(self, prefix: Prefix, alone: tuple[Source]) -> None:
+        before = self._sources.setdefault(prefix, alone)
+        if before is not alone:
+            self._sources[prefix] = before + alone
 
     def _room(self, peer: Address, session: Session, prefix: Prefix) -> bool:
         """Count a new path against the peer's limit; beyond it nothing is kept, not even as refused."""
@@ -185,9 +192,10 @@ class LocRib:
     def withdraw(self, peer: Address, prefixes: Iterable[Prefix], path_id: str = "") -> set[Prefix]:
         table = self._tables.get(peer, {}).get(path_id, {})
         touched = {prefix for prefix in prefixes if table.pop(prefix, None) is not None}
+        alone = self._row((peer, path_id))
         for prefix in touched:
             self._counts[peer][prefix.version] -= 1
-            self._forget(prefix, (peer, path_id))
+            self._forget(prefix, alone)
         return touched
 
     def drop(self, peer: Address) -> set[Prefix]:
@@ -195,8 +203,9 @@ class LocRib:
         touched: set[Prefix] = set()
         for path_id, table in self._tables.pop(peer, {}).items():
             touched.update(table)
+            alone = self._row((peer, path_id))
             for prefix in table:
-                self._forget(prefix, (peer, path_id))
+                self._forget(prefix, alone)
         self._counts.pop(peer, None)
         self._over.pop(peer, None)
         return touched
@@ -236,8 +245,9 @@ class LocRib:
         entries = self.received(peer)
         return len(entries), sum(entry.judgement.verdict is Verdict.ACCEPTED for entry in entries)
 
-    def _forget(self, prefix: Prefix, source: Source) -> None:
-        left = tuple(each for each in self._sources.get(prefix, ()) if each != source)
+    def _forget(self, prefix: Prefix, alone: tuple[Source]) -> None:
+        row = self._sources.get(prefix, ())
+        left = () if row is alone else tuple(each for each in row if each != alone[0])
         if left:
             self._sources[prefix] = left
         else:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, ip_address
 from typing import Any, TypeAlias
 
 from l3net.bgp.exabgp_config import MARKER
 from l3net.bgp.path import Attributes, Origin, Path
+from l3net.bgp.prefixes import parse_prefix
 from l3net.model import Address, Community, Family, Prefix
 
 #: Sub-type of the link bandwidth extended community.
@@ -178,7 +179,9 @@ def _message(value: Any) -> Message | None:
         )
     if "type" not in value:
         if "route" in value:
-            return Announced(_address(value["peer"]["address"]), _prefix(value["route"]["nlri"]["prefix"]))
+            return Announced(
+                _address(value["peer"]["address"]), parse_prefix(value["route"]["nlri"]["prefix"])
+            )
         return None
     kind = value["type"]
     neighbor = value.get("neighbor")
@@ -251,7 +254,7 @@ def _update(peer: Address, message: Mapping[str, Any]) -> Message | None:
         if name.endswith(" unicast")
         for entry in entries
     ]
-    announced: dict[tuple[Prefix, str], Path] = {}
+    announced: tuple[Path, ...] = ()
     announcements = update.get("announce", {})
     if announcements:
         raw = update.get("attribute", {})
@@ -264,21 +267,20 @@ def _update(peer: Address, message: Mapping[str, Any]) -> Message | None:
             gone += [entry for entries in bad.values() for entry in entries]
             if bad is not by_hop:
                 good = {hop: entries for hop, entries in by_hop.items() if hop != NO_NEXT_HOP}
-                for path in _paths(good, attributes, link_local=peer.is_link_local):
-                    announced.setdefault((path.prefix, path.path_id), path)
+                announced += _paths(good, attributes, link_local=peer.is_link_local)
     return Updated(
         peer,
-        tuple(announced.values()),
-        tuple(_prefix(entry["nlri"]) for entry in gone if "path-information" not in entry),
+        announced,
+        tuple(parse_prefix(entry["nlri"]) for entry in gone if "path-information" not in entry),
         tuple(
-            (_prefix(entry["nlri"]), str(entry["path-information"]))
+            (parse_prefix(entry["nlri"]), str(entry["path-information"]))
             for entry in gone
             if "path-information" in entry
         ),
     )
 
 
-def _paths(by_hop: Mapping[str, Any], attributes: Attributes, *, link_local: bool) -> Iterator[Path]:
+def _paths(by_hop: Mapping[str, Any], attributes: Attributes, *, link_local: bool) -> tuple[Path, ...]:
     """Paths by next hop. A 32-byte IPv6 next hop (RFC 2545 section 3) lists prefixes twice.
 
     The global one comes first, but for a peer at a link-local address, of whose link we may share no subnet.
@@ -287,9 +289,17 @@ def _paths(by_hop: Mapping[str, Any], attributes: Attributes, *, link_local: boo
         ((_address(hop), entries) for hop, entries in by_hop.items()),
         key=lambda pair: pair[0].is_link_local is not link_local,
     )
-    for hop, entries in hops:
-        for entry in entries:
-            yield Path(_prefix(entry["nlri"]), hop, attributes, str(entry.get("path-information", "")))
+    paths = (
+        Path(parse_prefix(entry["nlri"]), hop, attributes, str(entry.get("path-information", "")))
+        for hop, entries in hops
+        for entry in entries
+    )
+    if len(hops) <= 1:
+        return tuple(paths)
+    first: dict[tuple[Prefix, str], Path] = {}
+    for path in paths:
+        first.setdefault((path.prefix, path.path_id), path)
+    return tuple(first.values())
 
 
 def _attributes(raw: Mapping[str, Any]) -> Attributes:
@@ -347,8 +357,3 @@ def _family(afi: object) -> Family | None:
 @lru_cache(maxsize=4096)
 def _address(text: str) -> Address:
     return ip_address(text)
-
-
-def _prefix(text: str) -> Prefix:
-    """Bits beyond the length are irrelevant on the wire (RFC 4271 section 4.3), and ExaBGP keeps them."""
-    return ip_network(text, strict=False)

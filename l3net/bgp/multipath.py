@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 
 from l3net.bgp.loc_rib import Candidate
@@ -12,17 +12,19 @@ from l3net.model import Address, NextHop
 WIDEST = 128
 
 
-def weighted(hops: Mapping[Candidate, frozenset[NextHop]]) -> frozenset[NextHop]:
+def weighted(hops: Sequence[tuple[Candidate, frozenset[NextHop]]]) -> frozenset[NextHop]:
     """One next hop for each gateway and interface.
 
     If every path carries a link bandwidth community (draft-ietf-idr-link-bandwidth), weights are in
     proportion to it; if one lacks it, all are equal, as the draft has it.
     """
-    widths = [candidate.path.attributes.link_bandwidth for candidate in hops]
+    if len(hops) == 1:
+        return hops[0][1]
+    widths = [candidate.path.attributes.link_bandwidth for candidate, _ in hops]
     widest = max((width for width in widths if width is not None), default=0.0)
     share = widest > 0 and None not in widths and len(set(widths)) > 1
     found: dict[tuple[Address, str], NextHop] = {}
-    for candidate, resolved in hops.items():
+    for candidate, resolved in hops:
         width = candidate.path.attributes.link_bandwidth or 0.0
         scale = max(1, round(WIDEST * width / widest)) if share else 1
         for hop in resolved:

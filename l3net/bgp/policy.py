@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, IPv6Network
 
 from l3net.bgp.bogons import bogon_as_path, bogon_prefix
 from l3net.bgp.path import Attributes, Path
@@ -37,9 +36,11 @@ NO_ADVERTISE = Community((65535, 65282))
 
 def contains(outer: Prefix, inner: Prefix) -> bool:
     """Whether `inner` equals `outer` or lies inside it; False across families."""
-    if isinstance(outer, IPv4Network):
-        return isinstance(inner, IPv4Network) and inner.subnet_of(outer)
-    return isinstance(inner, IPv6Network) and inner.subnet_of(outer)
+    return (
+        outer.version == inner.version
+        and outer.prefixlen <= inner.prefixlen
+        and inner.network_address in outer
+    )
 
 
 def rule_matches(rule: FilterRule, path: Path, *, external: bool) -> bool:
@@ -269,17 +270,18 @@ def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | No
             return Verdict.DEFAULT_ROUTE
         return None if _known_next_hop(protected, session, hop) else Verdict.NEXT_HOP_UNKNOWN
     network = prefix.network_address
+    alone = prefix.prefixlen == prefix.max_prefixlen
     if network.is_loopback or network.is_multicast or network.is_link_local or network.is_unspecified:
         return Verdict.MARTIAN
     if any(contains(block, prefix) for block in protected.own_blocks):
         return Verdict.OWN_BLOCK
     if any(contains(ours, prefix) for ours in protected.service_ranges) or (
-        prefix.num_addresses == 1 and network in protected.service_addresses
+        alone and network in protected.service_addresses
     ):
         return Verdict.SERVICE_CIDR
     if any(contains(subnet, prefix) for subnet in protected.connected):
         return Verdict.NODE_SUBNET  # next hops are resolved on these
-    if prefix.num_addresses == 1 and network in protected.own_addresses:
+    if alone and network in protected.own_addresses:
         return Verdict.NODE_SUBNET
     if not protected.policy.node_subnets and any(address in prefix for address in protected.node_addresses):
         return Verdict.NODE_SUBNET

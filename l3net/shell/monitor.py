@@ -51,11 +51,16 @@ Callback = Callable[[Seen, int, bytes], None]
 
 
 class KernelMonitor:
-    """Two subscribed sockets on the running event loop, in this thread's network namespace."""
+    """Two subscribed sockets on the running event loop, in this thread's network namespace.
 
-    def __init__(self, callback: Callback, own_protocol: int) -> None:
+    Of routes of `own_protocol` that were changed through the netlink socket with `own_port` nothing is told:
+    who changed them knows.
+    """
+
+    def __init__(self, callback: Callback, own_protocol: int, own_port: int) -> None:
         self._callback = callback
         self._own = own_protocol
+        self._own_port = own_port
         self._sockets: list[socket.socket] = []
 
     def start(self) -> None:
@@ -96,7 +101,7 @@ class KernelMonitor:
         self._sockets.append(sock)
         return sock
 
-    def _read(self, sock: socket.socket, handle: Callable[[int, bytes], None]) -> None:
+    def _read(self, sock: socket.socket, handle: Callable[[int, int, bytes], None]) -> None:
         for _ in range(64):  # bounded, so that a storm cannot starve the loop
             try:
                 data = sock.recv(1 << 16)
@@ -107,19 +112,20 @@ class KernelMonitor:
                     self._callback(Seen.LOST, 0, b"")
                     continue
                 raise
-            for kind, _flags, _sequence, body in messages(data):
-                handle(kind, bytes(body))
+            for kind, _flags, _sequence, port, body in messages(data):
+                handle(kind, port, bytes(body))
 
-    def _on_route(self, kind: int, body: bytes) -> None:
+    def _on_route(self, kind: int, port: int, body: bytes) -> None:
         if kind in (RTM_NEWROUTE, RTM_DELROUTE):
             own = len(body) > RTPROT_OFFSET and body[RTPROT_OFFSET] == self._own
-            self._callback(Seen.OWN_ROUTE if own else Seen.ROUTE, kind, body)
+            if not (own and port == self._own_port):
+                self._callback(Seen.OWN_ROUTE if own else Seen.ROUTE, kind, body)
         elif kind in (RTM_NEWADDR, RTM_DELADDR):
             self._callback(Seen.ADDRESS, kind, body)
         elif kind in (RTM_NEWLINK, RTM_DELLINK):
             self._callback(Seen.LINK, kind, body)
 
-    def _on_nft(self, kind: int, body: bytes) -> None:
+    def _on_nft(self, kind: int, _port: int, body: bytes) -> None:
         if kind != NFT_MSG_NEWGEN:
             return
         writer = 0

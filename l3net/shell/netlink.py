@@ -80,14 +80,14 @@ def attributes(data: memoryview | bytes) -> Iterator[tuple[int, memoryview]]:
         at += (length + 3) & ~3
 
 
-def messages(data: bytes) -> Iterator[tuple[int, int, int, memoryview]]:
-    """Split a datagram: (type, flags, sequence number, body) of each message."""
+def messages(data: bytes) -> Iterator[tuple[int, int, int, int, memoryview]]:
+    """Split a datagram: (type, flags, sequence number, port, body) of each message."""
     view = memoryview(data)
     while len(view) >= HEADER.size:
-        length, kind, flags, sequence, _ = HEADER.unpack_from(view)
+        length, kind, flags, sequence, port = HEADER.unpack_from(view)
         if length < HEADER.size or length > len(view):
             return
-        yield kind, flags, sequence, view[HEADER.size : length]
+        yield kind, flags, sequence, port, view[HEADER.size : length]
         view = view[(length + 3) & ~3 :]
 
 
@@ -114,6 +114,11 @@ class Netlink:
 
     def close(self) -> None:
         self._socket.close()
+
+    @property
+    def port(self) -> int:
+        """The port that notifications of what this socket changed carry (struct nlmsghdr, nlmsg_pid)."""
+        return int(self._socket.getsockname()[0])
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -147,7 +152,7 @@ class Netlink:
         """One object, as (message type, body). Raises KernelError with the kernel's errno."""
         sequence = self._send([request], ack=False)
         while True:
-            for kind, _flags, seen, body in messages(self._receive()):
+            for kind, _flags, seen, _port, body in messages(self._receive()):
                 if seen != sequence:
                     continue
                 if kind == NLMSG_ERROR:
@@ -184,7 +189,7 @@ class Netlink:
         codes = [0] * len(batch)
         waiting = True
         while waiting:
-            for kind, _flags, sequence, body in messages(self._receive()):
+            for kind, _flags, sequence, _port, body in messages(self._receive()):
                 index = sequence - first
                 if kind == NLMSG_ERROR and 0 <= index < len(batch):
                     codes[index] = -_ERRNO.unpack_from(body)[0]
@@ -196,7 +201,7 @@ class Netlink:
         found: list[tuple[int, bytes]] = []
         interrupted = False
         while True:
-            for kind, flags, seen, body in messages(self._receive()):
+            for kind, flags, seen, _port, body in messages(self._receive()):
                 if seen != sequence:
                     continue
                 interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)

@@ -56,9 +56,17 @@ def _gateway(prefix: Prefix, gateway: Address) -> bytes:
     return attribute(RTA_VIA, struct.pack("=H", _family(gateway)) + gateway.packed)
 
 
-def encode_route(route: Route, links: dict[str, int]) -> bytes:
+#: Encoded next hops by IP version of the prefix: most routes of a batch share theirs.
+Encoded = dict[tuple[int, frozenset[NextHop]], bytes]
+
+
+def encode_route(route: Route, links: dict[str, int], known: Encoded | None = None) -> bytes:
     """The body of RTM_NEWROUTE or RTM_DELROUTE. Raises KernelError (ENODEV) for an unknown interface."""
     prefix = route.prefix
+    known = known if known is not None else {}
+    hops = known.get((prefix.version, route.next_hops))
+    if hops is None:
+        hops = known[prefix.version, route.next_hops] = _encode_hops(prefix, route.next_hops, links)
     parts = [
         _RTMSG.pack(
             _family(prefix),
@@ -73,22 +81,26 @@ def encode_route(route: Route, links: dict[str, int]) -> bytes:
         ),
         attribute(RTA_DST, prefix.network_address.packed),
         attribute(RTA_PRIORITY, _U32.pack(route.metric)),
+        hops,
     ]
-    hops = sorted(route.next_hops, key=lambda hop: (hop.interface, hop.gateway.version, hop.gateway.packed))
+    return b"".join(parts)
+
+
+def _encode_hops(prefix: Prefix, next_hops: frozenset[NextHop], links: dict[str, int]) -> bytes:
+    hops = sorted(next_hops, key=lambda hop: (hop.interface, hop.gateway.version, hop.gateway.packed))
     for hop in hops:
         if hop.interface not in links:
             raise KernelError(f"route {prefix}: no interface {hop.interface}", errno.ENODEV)
     if len(hops) == 1:
-        parts.append(_gateway(prefix, hops[0].gateway))
-        parts.append(attribute(RTA_OIF, _U32.pack(links[hops[0].interface])))
-    elif hops:
+        return _gateway(prefix, hops[0].gateway) + attribute(RTA_OIF, _U32.pack(links[hops[0].interface]))
+    if hops:
         nested = b""
         for hop in hops:
             gateway = _gateway(prefix, hop.gateway)
             nested += _RTNEXTHOP.pack(_RTNEXTHOP.size + len(gateway), 0, hop.weight - 1, links[hop.interface])
             nested += gateway
-        parts.append(attribute(RTA_MULTIPATH, nested))
-    return b"".join(parts)
+        return attribute(RTA_MULTIPATH, nested)
+    return b""
 
 
 def _address(packed: bytes | memoryview) -> Address:
@@ -146,6 +158,11 @@ class KernelRoutes:
     def __init__(self) -> None:
         self._netlink = Netlink()
 
+    @property
+    def port(self) -> int:
+        """Of its netlink socket: see KernelMonitor."""
+        return self._netlink.port
+
     def read(self) -> dict[RouteKey, Route]:
         names = {index: name for name, index in links().items()}
         found: dict[RouteKey, Route] = {}
@@ -169,16 +186,16 @@ class KernelRoutes:
 
     def apply(self, delta: Delta[RouteKey, Route]) -> list[KernelError]:
         """Deletes first, then puts; a put replaces in place, so that no moment is without a route."""
-        known = links()
+        known, encoded = links(), Encoded()
         wanted: list[tuple[str, bool, Request]] = []
         failed: list[KernelError] = []
         for route in delta.delete.values():
             bare = Route(route.prefix, kind=route.kind, metric=route.metric)
-            request = Request(RTM_DELROUTE, 0, encode_route(bare, known))
+            request = Request(RTM_DELROUTE, 0, encode_route(bare, known, encoded))
             wanted.append((f"delete route {route.prefix} metric {route.metric}", True, request))
         for route in delta.put.values():
             try:
-                body = encode_route(route, known)
+                body = encode_route(route, known, encoded)
             except KernelError as err:
                 failed.append(err)
                 continue

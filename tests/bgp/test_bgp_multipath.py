@@ -22,7 +22,7 @@ def candidate(hop: str, bandwidth: float | None) -> tuple[Candidate, frozenset[N
 
 
 def weights(*given: tuple[str, float | None]) -> dict[str, int]:
-    return {str(hop.gateway): hop.weight for hop in weighted(dict(candidate(*each) for each in given))}
+    return {str(hop.gateway): hop.weight for hop in weighted([candidate(*each) for each in given])}
 
 
 def test_without_bandwidths_all_are_equal() -> None:
