@@ -82,6 +82,7 @@ class BfdProcess:
         self._woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._woken, select.EPOLLIN)
         self._agent: AgentEnd
+        self._read_until = time.monotonic()  # all that had come by then has been read
         self.discarded = 0
 
     # --- beginning and end -------------------------------------------------------------------------------
@@ -201,14 +202,18 @@ class BfdProcess:
         now = time.monotonic()
         wait = LONGEST_WAIT if due is None else min(LONGEST_WAIT, max(0.0, due - now))
         self._epoll.poll(wait)
-        # What came before `now` is handled before what is due then, however long this process was held up.
+        # What came before `now` is handled before what is due then, however long this process was held up,
+        # and counts from when it came: a far side that fell silent meanwhile is not heard later than it was.
         now = time.monotonic()
         ready = self._epoll.poll(0)
         for descriptor, _ in ready:
             listener = self._listeners.get(descriptor)
             if listener is not None:
                 for datagram in receive(listener[0], AT_ONCE):
-                    self._received(datagram, listener[1], time.monotonic())
+                    # The wall clock may have been set: nothing came before the last turn had read all.
+                    came = max(self._read_until, time.monotonic() - datagram.age)
+                    self._received(datagram, listener[1], came)
+        self._read_until = now
         self._expire(now)
         for descriptor, event in ready:
             if descriptor not in self._listeners and descriptor != self._woken:

@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -32,17 +33,21 @@ IPV6_FREEBIND: Final = 78
 _PORT_TRIES: Final = 64
 _ANCILLARY: Final = 256
 _INT: Final = struct.Struct("i")
+#: asm-generic/socket.h, and struct timespec of a 64-bit machine; the socket module lacks both.
+SO_TIMESTAMPNS: Final = 35
+_TIMESPEC: Final = struct.Struct("qq")
 
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """What came in. `interface` is the index of the link it came by."""
+    """What came in. `interface` is the index of the link it came by, `age` the seconds it has waited here."""
 
     payload: bytes
     source: Address
     destination: Address
     interface: int
     ttl: int
+    age: float = 0.0
 
 
 def listen(family: int, port: int) -> socket.socket:
@@ -50,6 +55,8 @@ def listen(family: int, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # without it a datagram counts from when it is read
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
@@ -73,7 +80,7 @@ def receive(sock: socket.socket, at_most: int) -> Iterator[Datagram]:
         except OSError:  # nothing more, or an error of one datagram
             return
         destination: Address | None = None
-        interface, ttl = 0, 0
+        interface, ttl, age = 0, 0, 0.0
         for level, kind, content in ancillary:
             if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
                 interface, destination = _INT.unpack_from(content)[0], IPv4Address(content[8:12])
@@ -84,9 +91,12 @@ def receive(sock: socket.socket, at_most: int) -> Iterator[Datagram]:
                 (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT),
             ):
                 ttl = _INT.unpack_from(content)[0]
+            elif (level, kind, len(content)) == (socket.SOL_SOCKET, SO_TIMESTAMPNS, _TIMESPEC.size):
+                seconds, nanoseconds = _TIMESPEC.unpack(content)
+                age = max(0.0, time.time() - (seconds + nanoseconds / 1e9))
         if destination is not None:
             source = ip_address(str(sender[0]).partition("%")[0])
-            yield Datagram(payload, source, destination, interface, ttl)
+            yield Datagram(payload, source, destination, interface, ttl, age)
 
 
 class Sender:
