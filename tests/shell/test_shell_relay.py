@@ -46,7 +46,16 @@ class Daemon:
     def connect(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(10)
-        client.connect(str(self.path))
+
+        def connected() -> bool:
+            """The path is there a moment before the relay listens."""
+            try:
+                client.connect(str(self.path))
+            except ConnectionRefusedError:
+                return False
+            return True
+
+        until(connected)
         return client
 
 
