@@ -381,7 +381,7 @@ class BgpPeer:
     name: str
     address: Address | None = None
     peer_selector: Selector | None = None
-    as_number: int | None = None  # None only with peer_selector: the far node's own
+    as_number: int | None = None  # None with peer_selector: the far node's own; with interface: any other
     port: int = 179
     nodes: tuple[str, ...] = ()
     node_selector: Selector = EVERYTHING

@@ -123,6 +123,7 @@ class Agent:
         self.bfd = Liveness(settings.run_dir, self.speaking.path_failed, self.speaking.path_recovered)
         self.speaking.on_established = self.bfd.established
         self._discovery = RouterDiscovery(lambda: self.mark(Dirty.STATE))
+        self.speaking.on_as_number = lambda: self.mark(Dirty.STATE)
 
     @property
     def node_name(self) -> str:
@@ -143,7 +144,9 @@ class Agent:
             peer.source_interface for peer in state.peers.values() if peer.source_interface is not None
         }
         links = {
-            name: OnLink(self._underlay.link_local(name), self._discovery.routers(name))
+            name: OnLink(
+                self._underlay.link_local(name), self._discovery.routers(name), self.speaking.as_numbers
+            )
             for name in interfaces
         }
         return sessions(state, self._me, self._underlay.source, self._underlay.gateways(), links)

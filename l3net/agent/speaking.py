@@ -19,7 +19,7 @@ from l3net.agent.peers import PeerState
 from l3net.bgp import commands
 from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.announcer import Announcer
-from l3net.bgp.exabgp_config import fingerprint, neighbor, render
+from l3net.bgp.exabgp_config import as_numbers, fingerprint, neighbor, render
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.messages import (
     Announced,
@@ -105,6 +105,9 @@ class Speaking:
         self._closed = asyncio.Event()
         self.peers: dict[Address, PeerState] = {}
         self.problem = ""
+        #: Of peers at link-local addresses, by their OPENs; also those that an agent before us has learned.
+        self.as_numbers = as_numbers(self._config.current() or "")
+        self.on_as_number: Callable[[], None] = lambda: None
         #: Called with each peer whose session is up, and whether it came up now.
         self.on_established: Callable[[Address, bool], None] = lambda _address, _fresh: None
 
@@ -477,6 +480,7 @@ class Speaking:
                 return self._down(address, reason)
             case Opened(peer=address) if address in self.peers:
                 self.peers[address].opened = message
+                self._learn_as_number(message)
             case Notified(peer=address, code=code, subcode=subcode, received=received):
                 if address in self.peers:
                     self.peers[address].notified = True
@@ -493,6 +497,14 @@ class Speaking:
             case _:
                 pass
         return set()
+
+    def _learn_as_number(self, opened: Opened) -> None:
+        """Of a peer of whatever AS: it is expected to be of this one from now on."""
+        session = self.peers[opened.peer].session
+        if session.any_as and opened.as_number not in (0, session.peer_as):
+            log.info("peer %s (%s): is of AS %d", opened.peer, session.name, opened.as_number)
+            self.as_numbers[opened.peer] = opened.as_number
+            self.on_as_number()
 
     def _learn(self, update: Updated) -> set[Prefix]:
         address = update.peer

@@ -15,6 +15,7 @@ from l3net.agent.health import unready
 from l3net.agent.loop import Agent
 from l3net.agent.planning import plan_for
 from l3net.bgp.loc_rib import prefix_order
+from l3net.bgp.sessions import UNKNOWN_AS
 from l3net.bgp.verdict import Verdict
 from l3net.model import Address
 
@@ -58,7 +59,7 @@ def _peers(agent: Agent) -> list[dict[str, Any]]:
             {
                 "name": peer.session.name,
                 "address": str(address),
-                "asNumber": peer.session.peer_as,
+                "asNumber": None if peer.session.peer_as == UNKNOWN_AS else peer.session.peer_as,
                 "localAddress": str(peer.session.local_address),
                 "port": peer.session.port,
                 "listenPort": peer.session.listen_port,

@@ -14,11 +14,11 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from typing import Final
 
-from l3net.bgp.sessions import Session
-from l3net.model import Family
+from l3net.bgp.sessions import UNKNOWN_AS, Session
+from l3net.model import Address, Family
 
 #: The neighbour that never speaks: the IPv4 dummy address (RFC 7600), which no host has.
 MARKER: Final = IPv4Address("192.0.0.8")
@@ -46,6 +46,12 @@ def fingerprint(text: str) -> str:
     """The router ID by which ExaBGP tells that it has loaded this file."""
     found = re.search(rf"neighbor {re.escape(str(MARKER))} {{[^}}]*router-id ([0-9.]+);", text)
     return found[1] if found else ""
+
+
+def as_numbers(text: str) -> dict[Address, int]:
+    """The AS numbers that a file of ours says the neighbours at link-local addresses have."""
+    found = re.findall(r"^neighbor (fe80:\S+) {[^}]*?peer-as ([0-9]+);", text, re.MULTILINE)
+    return {ip_address(address): int(number) for address, number in found if int(number) != UNKNOWN_AS}
 
 
 def _marker(text: str) -> str:

@@ -64,6 +64,7 @@ class Opened:
     restarting: bool = False
     forwarding: frozenset[Family] = frozenset()
     extended_next_hops: bool | None = None
+    as_number: int = 0  # 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +221,7 @@ def _open(peer: Address, message: Mapping[str, Any]) -> Opened:
     restart: int | None = None
     restarting = extended = False
     forwarding: set[Family] = set()
+    as_number = int(message.get("asn", 0))
     for capability in message.get("capabilities", {}).values():
         if capability.get("name") == "graceful restart":
             restart = int(capability["time"])
@@ -230,6 +232,8 @@ def _open(peer: Address, message: Mapping[str, Any]) -> Opened:
                 family = _family(name.removesuffix("/unicast"))
                 if family is not None and "restart" in flags:
                     forwarding.add(family)
+        elif capability.get("name") == "asn4":  # RFC 6793
+            as_number = int(capability["asn4"])
         elif capability.get("name") == "nexthop":
             extended = "ipv4/unicast/ipv6" in capability.get("conversion", ())
     return Opened(
@@ -240,6 +244,7 @@ def _open(peer: Address, message: Mapping[str, Any]) -> Opened:
         restarting,
         frozenset(forwarding),
         extended,
+        as_number,
     )
 
 

@@ -48,6 +48,7 @@ IMPACT: Final[Mapping[str, Impact]] = {
     "allow_blackhole": Impact.LIVE,
     "add_path": Impact.RESET,
     "extended_next_hop": Impact.RESET,
+    "any_as": Impact.LIVE,
     "client": Impact.SOFT,
     "reflector": Impact.SOFT,
     "cluster_id": Impact.SOFT,

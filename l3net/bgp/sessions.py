@@ -53,6 +53,7 @@ class Session:
     allow_blackhole: bool = False
     add_path: bool = False
     extended_next_hop: bool = False  # RFC 8950
+    any_as: bool = False  # `peer_as` is what the peer has said, or UNKNOWN_AS
     client: bool = False  # we reflect for this peer (RFC 4456)
     reflector: bool = False  # this peer may speak for other nodes
     cluster_id: IPv4Address | None = None  # ours, on a node that reflects
@@ -74,6 +75,7 @@ class Unusable(enum.Enum):
 
     NO_LOCAL_ADDRESS = "noLocalAddress"
     NO_NEIGHBOUR = "noNeighbour"
+    NOT_EXTERNAL = "notExternal"
     MISSING_SECRET = "missingSecret"  # noqa: S105 - a reason, not a password
     DUPLICATE_ADDRESS = "duplicateAddress"
     OWN_ADDRESS = "ownAddress"
@@ -108,10 +110,19 @@ SourceLookup = Callable[[Address], tuple[Address, tuple[Address, ...]] | None]
 
 @dataclass(frozen=True, slots=True)
 class OnLink:
-    """Link-local addresses on one of this node's links: its own, and those of the routers heard there."""
+    """Link-local addresses on one of this node's links: its own, and those of the routers heard there.
+
+    `as_numbers`: of the routers whose OPEN has been seen.
+    """
 
     local: IPv6Address | None = None
     routers: tuple[IPv6Address, ...] = ()
+    as_numbers: Mapping[Address, int] = field(hash=False, default_factory=dict)
+
+
+#: Stands for the AS number of a router that has not said it yet; no router has it (RFC 7300). ExaBGP 5.0.15
+#: breaks its events when it is to take any AS, so that the first OPEN is refused, read, and the next taken.
+UNKNOWN_AS = 4_294_967_295
 
 
 #: By interface.
@@ -208,10 +219,14 @@ def _far_ends(
     if peer.address is not None:
         return [(peer.name, peer.address, peer.as_number)]
     if peer.interface is not None:
-        routers = links.get(peer.interface, OnLink()).routers
+        link = links.get(peer.interface, OnLink())
         return [
-            (peer.name if len(routers) == 1 else f"{peer.name}/{router}", router, peer.as_number)
-            for router in routers
+            (
+                peer.name if len(link.routers) == 1 else f"{peer.name}/{router}",
+                router,
+                peer.as_number or link.as_numbers.get(router, UNKNOWN_AS),
+            )
+            for router in link.routers
         ]
     if peer.default_gateway:
         return [(f"{peer.name}/{gateway}", gateway, peer.as_number) for gateway in gateways]
@@ -246,6 +261,11 @@ def _explicit(
         return Refusal(name, Unusable.NO_AS_NUMBER)
     if address in node.addresses:
         return Refusal(name, Unusable.OWN_ADDRESS, str(address))
+    local_as = peer.local_as if peer.local_as is not None else node_as_number(state, node)
+    any_as = peer.interface is not None and peer.as_number is None
+    if any_as and as_number == local_as:
+        detail = f"{address} is of our AS {local_as}; if that is meant, give asNumber"
+        return Refusal(name, Unusable.NOT_EXTERNAL, detail)
     for wanted in peer.filters:
         if wanted not in state.filters:
             # Without its filter a peer would import and export too much: no session is the safe state.
@@ -281,7 +301,7 @@ def _explicit(
         peer_address=address,
         peer_as=as_number,
         local_address=local,
-        local_as=peer.local_as if peer.local_as is not None else node_as_number(state, node),
+        local_as=local_as,
         router_id=router_id(node),
         families=families,
         next_hops=_next_hops(node, local, siblings, families, extended=peer.extended_next_hop),
@@ -304,6 +324,7 @@ def _explicit(
         allow_blackhole=peer.allow_blackhole,
         add_path=peer.add_path,
         extended_next_hop=peer.extended_next_hop,
+        any_as=any_as,
         bfd=peer.bfd,
         bfd_secret=bfd_secret,
     )

@@ -146,7 +146,7 @@ def bgp_peer(document: Field, name: ObjectName) -> BgpPeer:
     ]
     if len(ways) != 1:
         raise spec["address"].wrong("give either address, peerSelector, autodiscover or interface")
-    if ways != ["peerSelector"] and not spec["asNumber"].present:
+    if ways not in (["peerSelector"], ["interface"]) and not spec["asNumber"].present:
         raise spec["asNumber"].wrong(f"is required with {ways[0]}")
     if gtsm and multihop is not None:
         raise spec["gtsm"].wrong("gtsm is for a neighbour one hop away, and excludes multihop")

@@ -12,8 +12,9 @@ import pytest
 from bgp_facts import community, path, session
 
 from l3net.bgp import commands
-from l3net.bgp.exabgp_config import neighbor, render
+from l3net.bgp.exabgp_config import as_numbers, neighbor, render
 from l3net.bgp.path import Attributes
+from l3net.bgp.sessions import UNKNOWN_AS
 from l3net.model import Family
 from l3net.shell.supervisor import EXABGP_ENVIRONMENT
 
@@ -116,3 +117,10 @@ def test_extended_next_hops() -> None:
     assert "nexthop enable;" in text
     assert "nexthop { ipv4 unicast ipv6; }" in text
     assert "nexthop" not in neighbor(session("fd00::1", families=frozenset(Family)))
+
+
+def test_the_file_tells_what_as_numbers_were_learned() -> None:
+    told = session("fe80::7", peer_as=4_200_000_000, source_interface="eth1")
+    silent = session("fe80::8", peer_as=UNKNOWN_AS, source_interface="eth2")
+    text = render([told, silent, session("10.0.0.1")], ["/usr/bin/python3"])
+    assert as_numbers(text) == {told.peer_address: 4_200_000_000}

@@ -159,7 +159,13 @@ def test_open_tells_of_graceful_restart_with_the_flags_unswapped() -> None:
     message = Decoder().decode(
         event(
             "open",
-            open={"version": 4, "hold_time": 9, "router_id": "10.90.0.2", "capabilities": {"64": capability}},
+            open={
+                "version": 4,
+                "asn": 23456,
+                "hold_time": 9,
+                "router_id": "10.90.0.2",
+                "capabilities": {"64": capability, "65": {"name": "asn4", "asn4": 4_200_000_000}},
+            },
         )
     )
     assert message == Opened(
@@ -170,6 +176,7 @@ def test_open_tells_of_graceful_restart_with_the_flags_unswapped() -> None:
         restarting=True,
         forwarding=frozenset({Family.IPV6}),
         extended_next_hops=False,
+        as_number=4_200_000_000,
     )
 
 

@@ -39,6 +39,7 @@ OTHER: dict[str, object] = {
     "allow_blackhole": True,
     "add_path": True,
     "extended_next_hop": True,
+    "any_as": True,
     "client": True,
     "reflector": True,
     "cluster_id": ip_address("10.0.0.1"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from l3net.bgp.sessions import OnLink, Sessions, Unusable, router_id, sessions
+from l3net.bgp.sessions import UNKNOWN_AS, OnLink, Sessions, Unusable, router_id, sessions
 from l3net.model import (
     Address,
     BfdAuth,
@@ -213,6 +213,20 @@ def test_an_interface_where_no_router_is_heard_is_told_of() -> None:
         assert [refusal.reason for refusal in found.refusals] == [Unusable.NO_NEIGHBOUR]
     found = on_links(unnumbered("eth1"), eth1=OnLink(None, (THEIRS,)))
     assert [refusal.reason for refusal in found.refusals] == [Unusable.NO_LOCAL_ADDRESS]
+
+
+def test_without_a_number_a_router_on_a_link_may_be_of_any_as_but_ours() -> None:
+    """As `remote-as external` has it; its OPEN tells the number."""
+    peer = replace(unnumbered("eth1"), as_number=None)
+
+    def heard(number: int | None) -> Sessions:
+        return on_links(peer, eth1=OnLink(OURS, (THEIRS,), {} if number is None else {THEIRS: number}))
+
+    (session,) = heard(None).by_address.values()
+    assert (session.peer_as, session.any_as, session.external) == (UNKNOWN_AS, True, True)
+    (session,) = heard(65007).by_address.values()
+    assert (session.peer_as, session.any_as) == (65007, True)
+    assert [refusal.reason for refusal in heard(64512).refusals] == [Unusable.NOT_EXTERNAL]
 
 
 def test_one_link_local_address_behind_two_links_is_refused_on_the_second() -> None:

@@ -607,7 +607,6 @@ WRONG = [
     ("BGPPeer", "{address: '::', asNumber: 1}", "spec.address", "not the address of a host"),
     ("BGPPeer", "{address: 'fe80::1', asNumber: 1}", "spec.sourceInterface", "link-local"),
     ("BGPPeer", f"{{{PEER}, gtsm: true, multihop: 2}}", "spec.gtsm", "excludes multihop"),
-    ("BGPPeer", "{interface: eth1}", "spec.asNumber", "required"),
     ("BGPPeer", f"{{{PEER}, interface: eth1}}", "spec.address", "or interface"),
     ("BGPPeer", "{interface: eth1, asNumber: 1, multihop: 2}", "spec.multihop", "on an interface"),
     ("BGPPeer", "{interface: eth1, asNumber: 1, sourceInterface: e}", "spec.sourceInterface", "interface"),
