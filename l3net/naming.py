@@ -33,6 +33,8 @@ ANNOTATION_ADVERTISE: Final = "l3net.io/advertise"
 ANNOTATION_BLOCKS: Final = "l3net.io/blocks"
 #: Of a Node, written by its agent when a block fills up: how many blocks it wants, as in `IPv4=2,IPv6=1`.
 ANNOTATION_WANTS_BLOCKS: Final = "l3net.io/wants-blocks"
+#: Of a Node, written by its agent: how many blocks of a pool with a namespaceSelector, as in `tenant-a=1`.
+ANNOTATION_WANTS_POOLS: Final = "l3net.io/wants-pools"
 #: Of a Service, written by people: the addresses wanted, separated by commas; and services that may share.
 ANNOTATION_LOAD_BALANCER_IPS: Final = "l3net.io/load-balancer-ips"
 ANNOTATION_SHARING_KEY: Final = "l3net.io/sharing-key"

@@ -7,6 +7,7 @@ sync on a node with blocks, and kept in place. Nothing of it is taken back when 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from l3net.agent.loop import Agent
 from l3net.errors import L3netError
 from l3net.ipam.blocks import wanted_blocks as asked_blocks
 from l3net.ipam.ranges import RangeSet, block_sets
+from l3net.ipam.reserved import open_blocks
+from l3net.ipam.reserved import wanted_pools as asked_pools
 from l3net.naming import CNI_NETWORK
 from l3net.shell.cniinstall import CONFLIST, conflist, put_file
 
@@ -38,6 +41,10 @@ class OwnNode(Protocol):
 
     def want_blocks(self, wanted: Mapping[int, int]) -> None:
         """Annotation l3net.io/wants-blocks: IP version to number of blocks."""
+        ...
+
+    def want_pools(self, wanted: Mapping[str, int]) -> None:
+        """Annotation l3net.io/wants-pools: name of a pool for some namespaces to number of blocks."""
         ...
 
 
@@ -71,7 +78,10 @@ class Arrival:
                 if str(err) != self._said:  # once, not every ten seconds
                     log.warning("%s", err)
                 self._said = str(err)
-            await asyncio.sleep(INTERVAL)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL):
+                    await self._agent.pool_missing.wait()
+            self._agent.pool_missing.clear()
 
     def _used(self, each: RangeSet) -> int:
         usage = self._agent._cni.leases.usage(CNI_NETWORK, (each,))
@@ -92,9 +102,30 @@ class Arrival:
             self._own.set_network_available()
             self._available = True
         node = self._agent.state.nodes.get(self._agent.node_name)
-        sets = block_sets(node.blocks) if node is not None else ()
+        if node is None:
+            return
+        sets = block_sets(open_blocks(node.blocks, self._agent.state.pools.values()))
         wanted = wanted_blocks(sets, tuple(self._used(each) for each in sets))
-        asked = asked_blocks(node)[0] if node is not None else {}
+        asked = asked_blocks(node)[0]
         # what was asked for is the controller's now, and no reason to bother the API server again
         if any(count > asked.get(version, 0) for version, count in wanted.items()):
             self._own.want_blocks(wanted)
+        pools = self._wanted_pools()
+        asked_of = asked_pools(node)[0]
+        if any(count > asked_of.get(name, 0) for name, count in pools.items()):
+            self._own.want_pools(pools)
+
+    def _wanted_pools(self) -> dict[str, int]:
+        """The first block of a pool that a pod waits for, and one more of each that is nearly full."""
+        wanted: dict[str, int] = {}
+        for pool in self._agent.reserved_pools():
+            if not pool.blocks:
+                if pool.name in self._agent.missing_pools:
+                    wanted[pool.name] = 1
+                continue
+            self._agent.missing_pools.discard(pool.name)
+            sets = block_sets(pool.blocks)
+            more = wanted_blocks(sets, tuple(self._used(each) for each in sets))
+            if more:
+                wanted[pool.name] = max(more.values())
+        return wanted

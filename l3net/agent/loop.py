@@ -33,6 +33,7 @@ from l3net.config import AgentSettings
 from l3net.errors import KernelError
 from l3net.fib.desired import blackholes, bridge, discarded, learned
 from l3net.fib.underlay import Underlay
+from l3net.ipam.reserved import ReservedPool, open_blocks, reserved_pools
 from l3net.model import Address, BridgePlan, ClusterState, Kind, Prefix, Route
 from l3net.naming import BRIDGE, CNI_SOCKET, METRIC_BGP, METRIC_BLACKHOLE, RTPROT_L3NET, VETH_PREFIX
 from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Mended, Rejected
@@ -107,6 +108,10 @@ class Agent:
         self._parting = Parting()
         self._finished = asyncio.Event()
         self.draining = Draining(settings.run_dir)
+        self.missing_pools: set[str] = set()  # that pods wait for a block of
+        self.pool_missing = asyncio.Event()
+        self._event_loop = asyncio.get_running_loop()
+        self._cni.on_missing = self._pool_missing
         self._wanted_peers: frozenset[Address] = frozenset()
         self.state = ClusterState()
         self.in_sync = False
@@ -434,8 +439,24 @@ class Agent:
             rest, check = Dirty.STATE in dirty, Dirty.FIREWALL in dirty
             await self.services.apply(self.state, settled, rest=rest, check=check)
 
+    def reserved_pools(self) -> tuple[ReservedPool, ...]:
+        """The pools for the pods of some namespaces, as this node has them."""
+        node = self.state.nodes.get(self._me)
+        return reserved_pools(self.state.pools, node, self.state.namespaces) if node is not None else ()
+
+    def _pool_missing(self, pool: str) -> None:
+        """A pod waits for a block of a pool. From any thread."""
+        self.missing_pools.add(pool)
+        self._event_loop.call_soon_threadsafe(self.pool_missing.set)
+
     def _tell_cni(self, plan: BridgePlan) -> None:
-        network = NodeNetwork(blocks=self._blocks(), mtu=plan.mtu, bridge=plan.name)
+        network = NodeNetwork(
+            blocks=open_blocks(self._blocks(), self.state.pools.values()),
+            mtu=plan.mtu,
+            bridge=plan.name,
+            pools=self.reserved_pools(),
+            namespaces=frozenset(self.state.namespaces) if self.reserved_pools() else frozenset(),
+        )
         if network != self._network:
             self._network = network
             self._cni.update(network)

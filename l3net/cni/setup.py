@@ -13,6 +13,7 @@ from l3net.cni.request import Request
 from l3net.cni.result import PodRoute, decode_routes
 from l3net.ipam.lease import Pod
 from l3net.ipam.ranges import RangeSet, block_sets
+from l3net.ipam.reserved import NamespaceUnknownError, ReservedPool, blocks_for
 from l3net.model import Address, Prefix
 from l3net.naming import BRIDGE
 
@@ -21,13 +22,19 @@ DEFAULT_COOL_DOWN: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class NodeNetwork:
-    """What the agent knows of its node, exchanged as a whole. No blocks yet: ADD answers 11."""
+    """What the agent knows of its node, exchanged as a whole. No blocks yet: ADD answers 11.
+
+    `blocks` are for the pods of namespaces that none of `pools` is reserved for; `namespaces` are all that
+    are known, if there are such pools.
+    """
 
     blocks: tuple[Prefix, ...] = ()
     mtu: int = 0  # 0: the kernel's default
     bridge: str = BRIDGE
     reserved: tuple[Address, ...] = ()
     cool_down: float = DEFAULT_COOL_DOWN
+    pools: tuple[ReservedPool, ...] = ()
+    namespaces: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +146,12 @@ def dns_of(request: Request) -> Mapping[str, Any] | None:
 
 
 def node_setup(request: Request, node: NodeNetwork) -> Setup:
-    """An attachment to the node's own blocks. Raises CniError 11 while the node has none."""
-    if not node.blocks:
+    """An attachment to the node's own blocks, those for the pod's namespace.
+
+    Raises CniError 11 while the node has none, and PoolMissingError while it has none of a reserved pool.
+    """
+    blocks = _blocks(request, node)
+    if not blocks:
         raise CniError(
             failure.TRY_AGAIN_LATER,
             "node has no block yet",
@@ -149,12 +160,27 @@ def node_setup(request: Request, node: NodeNetwork) -> Setup:
     conf = request.conf
     return Setup(
         bridge=node.bridge,
-        sets=block_sets(node.blocks, node.reserved),
+        sets=block_sets(blocks, node.reserved),
         mtu=int(number_key(conf, "mtu", most=65535)) or node.mtu,
         dns=dns_of(request),
         cool_down=number_key(conf, "coolDown", node.cool_down),
         sticky=flag_key(conf, "sticky"),
     )
+
+
+def _blocks(request: Request, node: NodeNetwork) -> tuple[Prefix, ...]:
+    """What is attached stays valid whatever its namespace has become: only ADD is held to it."""
+    if request.command != "ADD":
+        return (*node.blocks, *(block for pool in node.pools for block in pool.blocks))
+    namespace = pod_of(request).namespace
+    try:
+        return blocks_for(namespace, node.blocks, node.pools, node.namespaces)
+    except NamespaceUnknownError:
+        raise CniError(
+            failure.TRY_AGAIN_LATER,
+            f"namespace {namespace} is not known yet, and some IPPools are for certain namespaces only",
+            "the agent hears of namespaces from the API server, or as a Namespace among the manifests",
+        ) from None
 
 
 def node_ipam_setup(request: Request, node: NodeNetwork) -> Setup:

@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from l3net.ipam.findings import Finding, FindingReason
+from l3net.ipam.reserved import is_reserved, wanted_pools, within
 from l3net.ipam.spans import Search, Spans
-from l3net.model import EVERYTHING, IpPool, Kind, Node, ObjectName, PoolUse, Prefix
+from l3net.model import IpPool, Kind, Node, ObjectName, PoolUse, Prefix
 from l3net.naming import ANNOTATION_BLOCKS, ANNOTATION_WANTS_BLOCKS
 
 #: Blocks of one family that a node may ask for: an agent gone wrong must not empty the pools.
@@ -55,7 +56,7 @@ def families_of_cluster(nodes: Iterable[Node], pools: Iterable[IpPool]) -> froze
         block.version
         for node in nodes
         for block in cluster_blocks(node)
-        if not any(_within(block, cidr) for cidr in ranges)
+        if not any(within(block, cidr) for cidr in ranges)
     )
 
 
@@ -83,13 +84,13 @@ def plan_blocks(
     for name in sorted(nodes):
         planner.adopt(nodes[name], nodes)
     foreign = families_of_cluster(nodes.values(), own.values())
-    usable = [
-        own[name]
-        for name in sorted(own)
-        if name not in refused and not own[name].disabled and own[name].namespace_selector == EVERYTHING
-    ]
+    usable = [own[name] for name in sorted(own) if name not in refused and not own[name].disabled]
+    closed = [pool.cidr for pool in own.values() if is_reserved(pool)]
     for name in sorted(nodes):
-        planner.fill(nodes[name], usable, foreign)
+        planner.fill(nodes[name], [pool for pool in usable if not is_reserved(pool)], foreign, closed)
+    reserved = {pool.name: pool for pool in usable if is_reserved(pool)}
+    for name in sorted(nodes):
+        planner.fill_reserved(nodes[name], reserved)
     return BlockPlan(
         {name: tuple(held) for name, held in planner.held.items() if held}, tuple(planner.findings)
     )
@@ -99,7 +100,7 @@ def pool_usage(pool: IpPool, held: Iterable[Prefix]) -> PoolUsage:
     """Blocks in use and left; a block of another size counts for those it covers."""
     used = gone = 0
     for block in held:
-        if _within(block, pool.cidr):
+        if within(block, pool.cidr):
             used += 1
             gone += 1 << max(pool.block_size - block.prefixlen, 0)
     return PoolUsage(used, max((1 << (pool.block_size - pool.cidr.prefixlen)) - gone, 0))
@@ -117,12 +118,6 @@ def wanted_blocks(node: Node) -> tuple[dict[int, int], str]:
     return wanted, ""
 
 
-def _within(block: Prefix, cidr: Prefix) -> bool:
-    return block.version == cidr.version and (
-        block.prefixlen >= cidr.prefixlen and block.network_address in cidr
-    )
-
-
 def _still_held(node: Node, held: Iterable[Prefix], pools: Iterable[IpPool]) -> tuple[Prefix, ...]:
     """What the ledger says of a node that exists.
 
@@ -131,7 +126,7 @@ def _still_held(node: Node, held: Iterable[Prefix], pools: Iterable[IpPool]) -> 
     """
     ranges = [pool.cidr for pool in pools]
     return tuple(
-        block for block in held if block in node.blocks or any(_within(block, cidr) for cidr in ranges)
+        block for block in held if block in node.blocks or any(within(block, cidr) for cidr in ranges)
     )
 
 
@@ -174,7 +169,8 @@ class _Planner:
             self._taken.add(block, node.name)
             self.held[node.name].append(block)
 
-    def fill(self, node: Node, pools: list[IpPool], foreign: frozenset[int]) -> None:
+    def fill(self, node: Node, pools: list[IpPool], foreign: frozenset[int], closed: list[Prefix]) -> None:
+        """Blocks for pods of every namespace; those in the ranges `closed` are none of them."""
         wanted, wrong = wanted_blocks(node)
         if wrong:
             self._say(node.name, FindingReason.INVALID_REQUEST, wrong)
@@ -194,7 +190,11 @@ class _Planner:
                     f"asks for {count} IPv{version} blocks; a node gets at most {MOST_BLOCKS}",
                 )
                 count = MOST_BLOCKS
-            have = sum(1 for block in self.held[node.name] if block.version == version)
+            have = sum(
+                1
+                for block in self.held[node.name]
+                if block.version == version and not any(within(block, cidr) for cidr in closed)
+            )
             if version in foreign and have == 0:
                 continue  # its first block is the cluster's to give, and may be on the way
             for _ in range(count - have):
@@ -204,6 +204,29 @@ class _Planner:
                         node.name,
                         FindingReason.NO_BLOCK_FREE,
                         f"no IPv{version} block is free in the pools it may use: {names}; add a pool",
+                    )
+                    break
+
+    def fill_reserved(self, node: Node, pools: Mapping[str, IpPool]) -> None:
+        """Blocks for the pods of some namespaces: as many of each pool as the node asks for."""
+        wanted, wrong = wanted_pools(node)
+        if wrong:
+            self._say(node.name, FindingReason.INVALID_REQUEST, wrong)
+        for name, count in sorted(wanted.items()):
+            pool = pools.get(name)
+            if pool is None or not pool.node_selector.matches(node.labels):
+                continue  # gone, refused or closed to it since it asked
+            if count > MOST_BLOCKS:
+                self._say(
+                    node.name,
+                    FindingReason.TOO_MANY_BLOCKS,
+                    f"asks for {count} blocks of pool {name}; a node gets at most {MOST_BLOCKS}",
+                )
+            have = sum(1 for block in self.held[node.name] if within(block, pool.cidr))
+            for _ in range(min(count, MOST_BLOCKS) - have):
+                if not self._assign(node.name, [pool]):
+                    self._say(
+                        node.name, FindingReason.NO_BLOCK_FREE, f"no block of pool {name} is free; add a pool"
                     )
                     break
 

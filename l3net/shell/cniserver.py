@@ -11,6 +11,7 @@ import select
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,7 @@ from l3net.cni.setup import NodeNetwork, Setup, node_ipam_setup, node_setup
 from l3net.errors import L3netError, NotRunningError
 from l3net.ipam.audit import Look, agreed, look
 from l3net.ipam.lease import LeaseKey
+from l3net.ipam.reserved import PoolMissingError
 from l3net.naming import LEASE_DB, VETH_PREFIX
 from l3net.shell import cnirules, links, spool
 from l3net.shell.bridge import KernelBridge
@@ -87,6 +89,8 @@ class CniServer:
         self._known = threading.Event()
         self._local = threading.local()
         self._undo = contextlib.ExitStack()
+        #: Called, from any thread, with the name of a pool that a pod needs and the node has no block of.
+        self.on_missing: Callable[[str], None] = lambda _pool: None
 
     def start(self) -> None:
         """Open the store, free what a reboot left, listen. Raises LeaseStoreError, KernelError."""
@@ -220,12 +224,24 @@ class CniServer:
     def _setup(self, request: Request) -> Setup:
         if request.brings_addresses:
             return own_setup(request)
-        return node_setup(request, self._node(request))
+        return self._for_namespace(request, node_setup)
 
     def _ipam_setup(self, request: Request) -> Setup:
         if has_ranges(request.conf):
             return ipam_setup(request)
-        return node_ipam_setup(request, self._node(request))
+        return self._for_namespace(request, node_ipam_setup)
+
+    def _for_namespace(self, request: Request, setup: Callable[[Request, NodeNetwork], Setup]) -> Setup:
+        """Raises CniError 11 while the node has no block of the pool for the pod's namespace, and asks."""
+        try:
+            return setup(request, self._node(request))
+        except PoolMissingError as err:
+            self.on_missing(err.pool)
+            raise CniError(
+                failure.TRY_AGAIN_LATER,
+                f"node has no block of IPPool {err.pool} yet, which is for the pod's namespace",
+                "in a cluster the agent has asked for one; otherwise add one to the Node",
+            ) from None
 
     def _node(self, request: Request) -> NodeNetwork:
         """What is known of the node; an ADD waits a little for the agent's first pass. Raises CniError 11."""

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from l3net.errors import ConflictError, GoneError, L3netError
+from l3net.ipam.reserved import raised_pools
 from l3net.model import Address, Kind, ObjectName, Prefix
-from l3net.naming import ANNOTATION_BLOCKS, ANNOTATION_WANTS_BLOCKS
+from l3net.naming import ANNOTATION_BLOCKS, ANNOTATION_WANTS_BLOCKS, ANNOTATION_WANTS_POOLS
 from l3net.ports import Condition, Lease
 from l3net.shell.kubeapi import MERGE_PATCH, ApiError, KubeApi
 from l3net.shell.kubekinds import KINDS
@@ -258,6 +259,16 @@ class KubeOwnNode:
                 return {}
             value = ",".join(f"IPv{version}={raised[version]}" for version in sorted(raised))
             return {"metadata": {"annotations": {ANNOTATION_WANTS_BLOCKS: value}}}
+
+        self._writer.change(self._path, change)
+
+    def want_pools(self, wanted: Mapping[str, int]) -> None:
+        """As `want_blocks`, of pools for some namespaces."""
+
+        def change(found: dict[str, Any]) -> dict[str, Any]:
+            text = (found["metadata"].get("annotations") or {}).get(ANNOTATION_WANTS_POOLS, "")
+            value = raised_pools(text, wanted)
+            return {"metadata": {"annotations": {ANNOTATION_WANTS_POOLS: value}}} if value is not None else {}
 
         self._writer.change(self._path, change)
 

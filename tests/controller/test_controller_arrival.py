@@ -17,6 +17,7 @@ from l3net.agent.arrival import Arrival, wanted_blocks
 from l3net.errors import L3netError
 from l3net.ipam.lease import Usage
 from l3net.ipam.ranges import block_sets
+from l3net.ipam.reserved import ReservedPool
 from l3net.model import Node
 from l3net.shell.cniinstall import CONFLIST
 from l3net.shell.kubeapi import KubeApi
@@ -29,6 +30,7 @@ class Own:
     def __init__(self) -> None:
         self.available = 0
         self.wanted: list[Mapping[int, int]] = []
+        self.pools: list[Mapping[str, int]] = []
         self.away = False
 
     def set_network_available(self) -> None:
@@ -39,14 +41,22 @@ class Own:
     def want_blocks(self, wanted: Mapping[int, int]) -> None:
         self.wanted.append(wanted)
 
+    def want_pools(self, wanted: Mapping[str, int]) -> None:
+        self.pools.append(wanted)
 
-def agent(found: Node | None, *, leased: int = 0, in_sync: bool = True) -> Any:
+
+def agent(
+    found: Node | None, *, leased: int = 0, in_sync: bool = True, pools: tuple[ReservedPool, ...] = ()
+) -> Any:
     leases = SimpleNamespace(usage=lambda _network, _sets: Usage(leased, 0))
     return SimpleNamespace(
         node_name="n1",
         in_sync=in_sync,
         passes=1,
-        state=SimpleNamespace(nodes={"n1": found} if found else {}),
+        state=SimpleNamespace(nodes={"n1": found} if found else {}, pools={}),
+        reserved_pools=lambda: pools,
+        missing_pools={"tenant"},
+        pool_missing=asyncio.Event(),
         _cni=SimpleNamespace(leases=leases),
     )
 
@@ -112,6 +122,48 @@ def test_a_full_node_asks_once(tmp_path: Path) -> None:
     assert own.wanted == [{4: 2}, {4: 3}]
 
 
+def test_a_pool_that_a_pod_waits_for_is_asked_for_once() -> None:
+    own, tenant = Own(), ip_network("10.20.0.0/24")
+    missing = (
+        ReservedPool("tenant", 4, (), frozenset({"red"})),
+        ReservedPool("unused", 4, (), frozenset({"blue"})),
+    )
+    Arrival(agent(N1, pools=missing), None, own)._tell()
+    assert own.pools == [{"tenant": 1}], "and no other"
+    asked = Node("n1", blocks=N1.blocks, annotations={"l3net.io/wants-pools": "tenant=1"})
+    Arrival(agent(asked, pools=missing), None, own)._tell()
+    has = (ReservedPool("tenant", 4, (tenant,), frozenset({"red"})),)
+    Arrival(agent(asked, pools=has, leased=10), None, own)._tell()
+    assert own.pools == [{"tenant": 1}]
+    Arrival(agent(asked, pools=has, leased=210), None, own)._tell()
+    assert own.pools == [{"tenant": 1}, {"tenant": 2}], "nearly full"
+
+
+def test_a_wish_wakes_it(tmp_path: Path) -> None:
+    """A pod waits: not until the next look."""
+    own, pools = Own(), (ReservedPool("tenant", 4, (), frozenset({"red"})),)
+
+    async def main() -> None:
+        found = agent(N1, pools=pools)
+        found.missing_pools.clear()
+        task = asyncio.create_task(Arrival(found, tmp_path, own).run())
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if own.available:
+                break
+        assert own.available and own.pools == []
+        found.missing_pools.add("tenant")
+        found.pool_missing.set()
+        for _ in range(300):
+            await asyncio.sleep(0.01)
+            if own.pools:
+                break
+        task.cancel()
+
+    asyncio.run(main())
+    assert own.pools == [{"tenant": 1}]
+
+
 def test_families_fill_up_apart() -> None:
     sets = block_sets((ip_network("10.244.1.0/24"), ip_network("fd00::/120")))
     assert wanted_blocks(sets, (250, 3)) == {4: 2}
@@ -143,3 +195,7 @@ def test_on_an_api_server(api: FakeApiServer, tmp_path: Path, start: Callable[..
     until(lambda: len(blocks(api, "n1")) == 2, "another")
     own.want_blocks({4: 1, 6: 1})
     assert api.get("Node", "n1")["metadata"]["annotations"]["l3net.io/wants-blocks"] == "IPv4=2,IPv6=1"
+    api.put(pool("tenant", "10.20.0.0/16", namespaceSelector={"matchLabels": {"tenant": "a"}}))
+    own.want_pools({"tenant": 1})
+    until(lambda: "10.20.0.0/24" in blocks(api, "n1"), "a block of the pool for some namespaces")
+    assert len(blocks(api, "n1")) == 3
