@@ -1,4 +1,4 @@
-"""ExaBGP 5.0.15 with three slow spots of its route queue made cheap, and an end that is heard.
+"""ExaBGP 5.0.15: three slow spots of its queue made cheap, an order mended, and an end that is heard.
 
 Run as `python -P -m l3net.shell.exabgp server CONFIG`. What changes is in memory, at the start of the
 process, and for the one release it was measured with (docs/bgp.md); any other runs unchanged:
@@ -7,6 +7,8 @@ process, and for the one release it was measured with (docs/bgp.md); any other r
   twice for a withdrawal, which is half its time and a third of its memory.
 - Commands are carried out without an event loop made and closed for every turn, and those of a whole window
   in one turn: ExaBGP leaves off after 50 steps (a prefix is one), and may sleep 10 ms before the next 50.
+- Of what waits for one prefix, only what was said last is sent. ExaBGP sends what waits by attributes, in the
+  order in which those first came: the older word on a prefix could go out last, and stand.
 - `teardown 2` sends its NOTIFICATION (Cease, Administrative Shutdown) under graceful restart too, where
   ExaBGP closes without a word: a node that leaves lets no peer wait for its return (RFC 4724 section 4).
 """
@@ -31,6 +33,7 @@ def quicken() -> bool:
     from exabgp.reactor.asynchronous import ASYNC  # noqa: PLC0415
     from exabgp.reactor.peer import Peer  # noqa: PLC0415
     from exabgp.rib.change import Change  # noqa: PLC0415
+    from exabgp.rib.outgoing import OutgoingRIB  # noqa: PLC0415
 
     if version.release != RELEASE:
         return False
@@ -39,6 +42,15 @@ def quicken() -> bool:
         # The action and the next hop of the copy are its own. Attributes are not changed once they are
         # parsed: ExaBGP would for `next-hop self`, which no command of ours says.
         return Change(copy(self.nlri), self.attributes)
+
+    queue_change = OutgoingRIB._update_rib
+
+    def queue_instead(self: Any, change: Any) -> Any:
+        older = self._new_nlri.get(change.index())
+        if older is not None:
+            by_family = self._new_attr_af_nlri.get(older.attributes.index(), {})
+            by_family.get(older.nlri.family().afi_safi(), {}).pop(older.index(), None)
+        return queue_change(self, change)
 
     event_loop_run = ASYNC.run
 
@@ -65,6 +77,7 @@ def quicken() -> bool:
 
     Peer.teardown = teardown
     Change.__deepcopy__ = copy_change
+    OutgoingRIB._update_rib = queue_instead
     ASYNC.run = run
     ASYNC.LIMIT = STEPS_A_TURN
     return True

@@ -1,4 +1,4 @@
-"""What l3net changes in ExaBGP makes it faster and nothing else: the same commands, the same UPDATEs."""
+"""What l3net changes in ExaBGP: the same commands end in the same UPDATEs, and a prefix's last word holds."""
 
 from __future__ import annotations
 
@@ -47,10 +47,12 @@ def carry_out(line):
         yield True
     done.append(line)
 
+said = {Action.ANNOUNCE: "announce", Action.WITHDRAW: "withdraw"}
+
 def sent():
     for key, neighbor in sorted(configuration.neighbors.items()):
         for update in neighbor.rib.outgoing.updates(True):
-            nlris = sorted(f"{nlri.action} {nlri} {nlri.nexthop}" for nlri in update.nlris)
+            nlris = sorted(f"{said[nlri.action]} {nlri.cidr} {nlri.nexthop}" for nlri in update.nlris)
             print(json.dumps([key.split()[1], nlris, str(update.attributes)]))
         held = sorted(str(change) for change in neighbor.rib.outgoing.cached_changes())
         print(json.dumps([key.split()[1], held]))
@@ -75,20 +77,32 @@ COMMANDS = [
     f"neighbor 10.0.0.2 withdraw {HOP} community [ 65001:1 ] nlri 203.0.113.1/32",
     f"neighbor 10.0.0.2 announce {HOP} community [ 65001:2 ] nlri 203.0.113.2/32",
     f"neighbor 10.0.0.3 withdraw {HOP} med 7 nlri 100.64.0.9/32",
-    f"neighbor 10.0.0.3 announce {HOP} med 8 nlri 100.64.0.9/32",
+    f"neighbor 10.0.0.3 announce {HOP} med 8 nlri 100.64.0.10/32",
     "neighbor 10.0.0.2 withdraw attributes next-hop fd00::1 origin igp nlri fd02::/64",
     "send",
-    f"neighbor 10.0.0.2 announce {HOP} nlri 203.0.113.1/32",
     f"neighbor 10.0.0.2 withdraw {HOP} nlri 203.0.113.1/32",
     f"neighbor 10.0.0.2 withdraw attributes next-hop 0.0.0.0 nlri {MANY}",
     "send",
 ]
 
 
-def said(mode: str, release: str = "") -> list[object]:
+#: The same prefixes again and again before anything is sent, with attributes that others wait with already.
+FLAPPING = [
+    f"neighbor 10.0.0.2 announce {HOP} nlri 100.64.0.1/32",
+    f"neighbor 10.0.0.2 announce {HOP} med 1 nlri 203.0.113.1/32 203.0.113.2/32",
+    f"neighbor 10.0.0.2 announce {HOP} nlri 203.0.113.1/32",
+    "neighbor 10.0.0.2 withdraw attributes next-hop 0.0.0.0 nlri 203.0.113.2/32",
+    f"neighbor 10.0.0.2 announce {HOP} nlri 203.0.113.2/32",
+    f"neighbor 10.0.0.2 announce {HOP} nlri 203.0.113.3/32",
+    "neighbor 10.0.0.2 withdraw attributes next-hop 0.0.0.0 nlri 203.0.113.3/32",
+    "send",
+]
+
+
+def said(mode: str, release: str = "", commands: list[str] = COMMANDS) -> list[object]:
     done = subprocess.run(
         [sys.executable, "-c", FEED, mode, release],
-        input="\n".join(COMMANDS) + "\n",
+        input="\n".join(commands) + "\n",
         capture_output=True,
         text=True,
         check=False,
@@ -115,3 +129,25 @@ def test_another_release_is_left_alone(plain: list[object]) -> None:
     applied, *same = said("quick", "5.0.99")
     assert applied is False
     assert same == plain
+
+
+def held(updates: list[object]) -> dict[str, str]:
+    """What the first peer holds after these UPDATEs, in this order: prefix to attributes."""
+    routes: dict[str, str] = {}
+    for update in updates:
+        match update:
+            case ["10.0.0.2", list(nlris), str(attributes)]:
+                for nlri in nlris:
+                    verb, prefix, _ = nlri.split()
+                    routes.pop(prefix, None)
+                    if verb == "announce":
+                        routes[prefix] = attributes.strip()
+    return routes
+
+
+def test_of_what_waits_for_a_prefix_the_last_word_is_sent() -> None:
+    last = dict.fromkeys(("100.64.0.1/32", "203.0.113.1/32", "203.0.113.2/32"), "origin igp")
+    assert held(said("quick", commands=FLAPPING)) == last
+    # The control: ExaBGP leaves one prefix with its older attributes, and one withdrawn.
+    plain = {"100.64.0.1/32": "origin igp", "203.0.113.1/32": "origin igp med 1"}
+    assert held(said("plain", commands=FLAPPING)) == plain
