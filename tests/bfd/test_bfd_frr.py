@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from bfd_rig import ADDRESSES, DEAF, ONLY_BFD, SILENCE, BfdRig
-from node_rig import CONFIGURATION, FRR, NODE, TOR4, TOR6, Rig
+from bfd_rig import ADDRESSES, DEAF, FAST, FRR_BFD, ONLY_BFD, SILENCE, BfdRig
+from node_rig import CONFIGURATION, FRR, NODE, TOR4, TOR6, Rig, peer
 
 pytestmark = pytest.mark.netns
 
@@ -55,6 +55,40 @@ def test_a_silent_router_is_given_up_by_bfd_and_taken_back(rig: BfdRig) -> None:
     rig.until(lambda: ready(rig, rig.learned()), "routes both ways again")
     rig.watched(*ADDRESSES)
     assert [rig.bfd(address)["failed"] for address in ADDRESSES] == [False, False]
+
+
+def test_several_hops(rig: BfdRig) -> None:
+    """RFC 5883: the router's loopback addresses, which are on no link of the node."""
+    far = ("10.91.0.2", "fd91::2")
+    config = FRR_BFD
+    for near, address in (("10.90.0.1", far[0]), ("fd90::1", far[1])):
+        timers = f" neighbor {near} timers connect 1\n"
+        config = config.replace(
+            timers, f"{timers} neighbor {near} ebgp-multihop 2\n neighbor {near} update-source {address}\n"
+        )
+    for host, arguments in (
+        (rig.tor, f"addr add {far[0]}/32 dev lo"),
+        (rig.tor, f"addr add {far[1]}/128 dev lo"),
+        (rig.node, f"route add {far[0]} via 10.90.0.2"),
+        (rig.node, f"-6 route add {far[1]} via fd90::2"),
+    ):
+        host.run(["ip", *arguments.split()])
+    rig.start_tor(config)
+    several = [peer(f"far{n}", address, multihop=2, bfd=FAST) for n, address in enumerate(far)]
+    rig.declare("node.yaml", NODE, CONFIGURATION, *several)
+    rig.start_bfd()
+    rig.start_speaker()
+    rig.start_agent()
+    rig.established(*far)
+    rig.watched(*far)
+    rig.until(lambda: ready(rig, rig.learned()), "routes both ways")
+    assert [rig.bfd(address)["multihop"] for address in far] == [True, True]
+    assert {(row["multihop"], row["status"]) for row in rig.tor_bfd().values()} == {(True, "up")}
+    rig.silence()
+    rig.until(lambda: not rig.learned(), "its routes to go")
+    assert {row["reason"] for row in rig.peers().values()} == {"BFD down: detectionTimeExpired"}
+    rig.speak()
+    rig.until(lambda: ready(rig, rig.learned()), "routes both ways again")
 
 
 def test_the_control_without_bfd_only_the_hold_time_helps(rig: BfdRig) -> None:
