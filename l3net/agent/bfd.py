@@ -8,7 +8,6 @@ is away nothing counts as failed that was not before.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,16 +23,18 @@ from l3net.bfd.control import (
     encode_forgive,
     encode_wanted,
 )
+from l3net.bgp.messages import LineBuffer
 from l3net.bgp.sessions import Session
 from l3net.model import Address
 from l3net.naming import BFD_SOCKET
+from l3net.shell.unixlink import UnixLink
 
 log = logging.getLogger("l3net.bfd")
 
 #: How long BFD waits for BGP to be up first, in seconds: FRR makes its BFD session anew when BGP comes up,
 #: and one that was up by then would flap. A far side that holds BGP back until BFD is up is served too.
 BGP_FIRST = 10.0
-FIRST_RETRY = 0.05
+#: Seconds between attempts to reach the BFD process.
 LONGEST_RETRY = 1.0
 
 Adjacent = Callable[[Address], bool]
@@ -72,10 +73,12 @@ class Liveness:
     """One for all peers. `failed` and `recovered` are called as things happen."""
 
     def __init__(self, run_dir: Path, failed: Failed, recovered: Recovered) -> None:
-        self._path = run_dir / BFD_SOCKET
+        self._link = UnixLink(
+            run_dir / BFD_SOCKET, self._connected, self._received, self._lost, longest_retry=LONGEST_RETRY
+        )
+        self._buffer = LineBuffer()
         self._on_failed = failed
         self._on_recovered = recovered
-        self._writer: asyncio.StreamWriter | None = None
         self._wanted: tuple[WantedSession, ...] | None = None
         self._problem = ""
         self._failed: set[Address] = set()
@@ -126,12 +129,11 @@ class Liveness:
         self._begin(peer)
         if fresh and peer in self._failed:
             log.info("peer %s: BGP is back before BFD; its paths count again", peer)
-            if self._writer is not None:
-                self._writer.write(encode_forgive(peer))
+            self._link.send(encode_forgive(peer))
             self._recover(peer)
 
     def problems(self) -> list[str]:
-        if self._wanted and self._writer is None:
+        if self._wanted and not self._link.up:
             return ["BFD is asked for and its process cannot be reached; is `l3net bfd` running?"]
         return [f"BFD: {self._problem}"] if self._wanted and self._problem else []
 
@@ -141,8 +143,8 @@ class Liveness:
         if wanted is None:
             return None
         state = self._states.get(peer)
-        if state is None or self._writer is None:
-            known = self._writer is not None and not wanted.begin
+        if state is None or not self._link.up:
+            known = self._link.up and not wanted.begin
             return {"state": "waiting for BGP" if known else "unknown", "failed": peer in self._failed}
         return {
             "state": state.state,
@@ -158,35 +160,25 @@ class Liveness:
         }
 
     async def run(self) -> None:
-        """Connect, again and again. Runs until cancelled."""
-        retry = FIRST_RETRY
-        while True:
-            try:
-                reader, writer = await asyncio.open_unix_connection(str(self._path))
-            except OSError:
-                await asyncio.sleep(retry)
-                retry = min(retry * 2, LONGEST_RETRY)
-                continue
-            retry = FIRST_RETRY
-            self._writer = writer
-            self._send_wanted()
-            try:
-                while line := await reader.readline():
-                    self._heard(line)
-            except (OSError, ValueError):
-                pass
-            finally:
-                self._writer = None
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-                if self._wanted:
-                    log.warning("lost the BFD process; peers are not watched until it is back")
+        """Runs until cancelled."""
+        await self._link.run()
+
+    def _connected(self) -> None:
+        self._buffer = LineBuffer()
+        self._send_wanted()
+
+    def _received(self, data: bytes) -> None:
+        for line in self._buffer.receive(data):
+            self._heard(line)
+
+    def _lost(self) -> None:
+        if self._wanted:
+            log.warning("lost the BFD process; peers are not watched until it is back")
 
     def _send_wanted(self) -> None:
         # Before the sessions are known nothing is asked for, or those of an earlier agent would be ended.
-        if self._writer is not None and self._wanted is not None:
-            self._writer.write(encode_wanted(self._wanted))
+        if self._wanted is not None:
+            self._link.send(encode_wanted(self._wanted))
 
     def _heard(self, line: bytes) -> None:
         try:

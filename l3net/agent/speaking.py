@@ -39,10 +39,14 @@ from l3net.bgp.messages import (
 from l3net.bgp.sessions import Session
 from l3net.errors import L3netError
 from l3net.model import Address, Family, Prefix
-from l3net.shell.speaker import SpeakerConfig, SpeakerLink, relay_argv
+from l3net.naming import SPEAKER_SOCKET
+from l3net.shell.speaker import SpeakerConfig, relay_argv
+from l3net.shell.unixlink import UnixLink
 
 log = logging.getLogger("l3net.bgp")
 
+#: Seconds between attempts to reach the speaker.
+LONGEST_RETRY = 0.25
 #: FRR 8.4 may send End-of-RIB about a second before its routes (coalesce-time): sweep later than that.
 SWEEP_DELAY = 5.0
 #: A refresh that the peer does not demarcate (RFC 7313) is over when it has been quiet this long. It costs
@@ -85,7 +89,13 @@ class Speaking:
         self._run_dir = run_dir
         self._config = SpeakerConfig(run_dir)
         self._announcer = Announcer()
-        self._link = SpeakerLink(run_dir, self._connected, self._received, self._lost)
+        self._link = UnixLink(
+            run_dir / SPEAKER_SOCKET,
+            self._connected,
+            self._received,
+            self._lost,
+            longest_retry=LONGEST_RETRY,
+        )
         self._buffer = LineBuffer()
         self._decoder = Decoder()
         self._questions: deque[_Question] = deque()
@@ -389,7 +399,7 @@ class Speaking:
             if await self._has_loaded(text):
                 return
         log.warning("ExaBGP did not take the new configuration; restarting it (graceful restart covers it)")
-        self._link.send(commands.RESTART)
+        self._link.send_line(commands.RESTART)
 
     async def _has_loaded(self, text: str) -> bool:
         confirmed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -450,10 +460,10 @@ class Speaking:
         if self._questions:
             if self._announcer.unanswered == 0:
                 self._asking = self._questions.popleft()
-                self._link.send(self._asking.command)
+                self._link.send_line(self._asking.command)
             return
         for line in self._announcer.next_lines():
-            self._link.send(line)
+            self._link.send_line(line)
 
     def _received(self, data: bytes) -> None:
         touched: set[Prefix] = set()

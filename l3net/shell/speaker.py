@@ -1,13 +1,11 @@
-"""The agent's end of the relay's socket, and the ExaBGP configuration on disk."""
+"""The relay as ExaBGP runs it, and the ExaBGP configuration on disk."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from l3net.errors import ConfigError, L3netError
@@ -16,9 +14,6 @@ from l3net.shell.supervisor import EXABGP_ENVIRONMENT
 
 #: An ExaBGP that leaves its relay's question unanswered for this many seconds is killed and started again.
 HANG_SECONDS = 5
-READ_SIZE = 1 << 18
-FIRST_RETRY = 0.05
-LONGEST_RETRY = 0.25
 
 
 class SpeakerError(L3netError):
@@ -29,60 +24,6 @@ def relay_argv(run_dir: Path) -> list[str]:
     """The relay as ExaBGP runs it."""
     relay = Path(__file__).with_name("relay.py")
     return [sys.executable, "-I", str(relay), str(run_dir / SPEAKER_SOCKET), str(HANG_SECONDS)]
-
-
-class SpeakerLink:
-    """Connects to the relay, again and again, and hands on what arrives.
-
-    `connected` is called with each new connection, `received` with bytes, `lost` when it ends.
-    """
-
-    def __init__(
-        self,
-        run_dir: Path,
-        connected: Callable[[], None],
-        received: Callable[[bytes], None],
-        lost: Callable[[], None],
-    ) -> None:
-        self._path = run_dir / SPEAKER_SOCKET
-        self._connected = connected
-        self._received = received
-        self._lost = lost
-        self._writer: asyncio.StreamWriter | None = None
-
-    @property
-    def up(self) -> bool:
-        return self._writer is not None
-
-    def send(self, line: str) -> None:
-        """Queue a command; nothing happens without a connection."""
-        if self._writer is not None:
-            self._writer.write(line.encode("ascii") + b"\n")
-
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        retry = FIRST_RETRY
-        while True:
-            try:
-                reader, writer = await asyncio.open_unix_connection(str(self._path))
-            except OSError:
-                await asyncio.sleep(retry)
-                retry = min(retry * 2, LONGEST_RETRY)
-                continue
-            retry = FIRST_RETRY
-            self._writer = writer
-            self._connected()
-            try:
-                while data := await reader.read(READ_SIZE):
-                    self._received(data)
-            except OSError:
-                pass
-            finally:
-                self._writer = None
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-                self._lost()
 
 
 class SpeakerConfig:

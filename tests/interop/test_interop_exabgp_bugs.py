@@ -29,7 +29,8 @@ from l3net.bgp.messages import Done, Failed, Neighbors, Opened, StateChanged
 from l3net.bgp.path import Attributes
 from l3net.bgp.verdict import ACCEPTED
 from l3net.model import Family
-from l3net.shell.speaker import SpeakerConfig, SpeakerError, SpeakerLink, relay_argv
+from l3net.shell.speaker import SpeakerConfig, SpeakerError, relay_argv
+from l3net.shell.unixlink import UnixLink
 
 netns = pytest.mark.netns
 FAR4 = ip_address(FAR_ADDRESS[4])
@@ -118,12 +119,12 @@ def test_2_no_byte_that_is_not_ascii_reaches_exabgp(tmp_path: Path) -> None:
         def write(self, data: bytes) -> None:
             self.written += data
 
-    link = SpeakerLink(tmp_path, lambda: None, lambda _data: None, lambda: None)
+    link = UnixLink(tmp_path, lambda: None, lambda _data: None, lambda: None, longest_retry=1.0)
     writer = Writer()
     link._writer = writer  # type: ignore[assignment]
-    link.send("version")
+    link.send_line("version")
     with pytest.raises(UnicodeEncodeError):
-        link.send("versión")
+        link.send_line("versión")
     assert writer.written == b"version\n"
 
 
