@@ -28,7 +28,7 @@ class Link:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def send(self, line: str) -> None:
+    def send_line(self, line: str) -> None:
         self.lines.append(line)
 
 
