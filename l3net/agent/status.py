@@ -61,6 +61,7 @@ def _peers(agent: Agent) -> list[dict[str, Any]]:
                 "address": str(address),
                 "asNumber": None if peer.session.peer_as == UNKNOWN_AS else peer.session.peer_as,
                 "localAddress": str(peer.session.local_address),
+                "interface": (peer.session.source_interface or "") if address.is_link_local else "",
                 "port": peer.session.port,
                 "listenPort": peer.session.listen_port,
                 "password": peer.session.password is not None,

@@ -58,11 +58,14 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A BGP peer as the agent has it in its status; `refused` counts its paths by verdict."""
+    """A BGP peer as the agent has it in its status; `refused` counts its paths by verdict.
+
+    `as_number` None: it may have any, and has not told it yet. `interface`: that of a link-local address.
+    """
 
     name: str
     address: str
-    as_number: int
+    as_number: int | None
     local_address: str
     port: int
     listen_port: int
@@ -77,6 +80,7 @@ class Peer:
     flaps: int
     refused: Mapping[str, int] = field(default_factory=dict)
     over_limit: tuple[str, ...] = ()
+    interface: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ def peers_of(status: Mapping[str, Any]) -> list[Peer]:
             flaps=row["flaps"],
             refused=row["refused"],
             over_limit=tuple(row["overLimit"]),
+            interface=row["interface"],
         )
         for row in status["peers"]
     ]

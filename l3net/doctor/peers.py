@@ -36,7 +36,8 @@ def judge_peer(peer: Peer, look: PeerLook | None, counters: Counters) -> list[Fi
                 peer,
                 Severity.WARNING,
                 f"none of its {peer.received} paths is accepted: {reasons}",
-                "`l3net bgp routes` shows each with its verdict",
+                "`l3net bgp routes` shows each with its verdict; noImportPolicy wants import.cidrs or a "
+                "filter that accepts it (RFC 8212)",
             )
         )
     if not peer.announced:
@@ -132,7 +133,7 @@ def _accepted(peer: Peer, plain: Probe, counters: Counters) -> tuple[str, str]:
         return _no_password_there(peer)
     if peer.gtsm and counters.ttl_too_low:
         return _gtsm_missing(peer)
-    if plain.as_number is not None and plain.as_number != peer.as_number:
+    if plain.as_number is not None and peer.as_number not in (None, plain.as_number):
         return (
             f"it is AS {plain.as_number}, and the BGPPeer says {peer.as_number}",
             f"set `asNumber: {plain.as_number}` in the BGPPeer if that is the router you mean",

@@ -103,9 +103,11 @@ def probe(peer: Peer, ttl: int | None) -> Probe:
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
             elif ttl is not None:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+            # A link-local address means nothing without its link.
+            scope = (0, socket.if_nametoindex(peer.interface)) if peer.interface else ()
             if peer.local_address:
-                sock.bind((peer.local_address, 0))
-            sock.connect((peer.address, peer.port))
+                sock.bind((peer.local_address, 0, *scope))
+            sock.connect((peer.address, peer.port, *scope))
         except TimeoutError:
             return Probe(Answer.SILENT)
         except OSError as err:
