@@ -39,6 +39,9 @@ FAST: Final = 3
 #: between two advertisements (RFC 4861 section 6.2.1).
 FORGOTTEN_AFTER: Final = 1800.0
 
+#: Routers on one link: whoever makes up more of them gets no further sessions.
+MOST: Final = 8
+
 _ALL_NODES: Final = IPv6Address("ff02::1")
 _ALL_ROUTERS: Final = IPv6Address("ff02::2")
 _ICMP6_FILTER: Final = 1
@@ -147,6 +150,8 @@ class RouterDiscovery:
 
     def _heard(self, watched: _Watched, router: IPv6Address) -> None:
         known = router in watched.heard
+        if not known and len(watched.heard) >= MOST:
+            return
         watched.heard[router] = asyncio.get_running_loop().time()
         if not known:
             self._changed()
