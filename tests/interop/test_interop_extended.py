@@ -108,6 +108,8 @@ router bgp 65002
  neighbor LINKS remote-as external
  neighbor LINKS timers 3 9
  neighbor LINKS timers connect 1
+ neighbor LINKS password right-one
+ neighbor LINKS ttl-security hops 1
  neighbor down0 interface peer-group LINKS
  neighbor down1 interface peer-group LINKS
  address-family ipv4 unicast
@@ -121,8 +123,17 @@ router bgp 65002
 """
 
 
+SECRET = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "bgp", "namespace": "kube-system"},
+    "stringData": {"password": "right-one"},
+}
+
+
 def on_interface(interface: str, *, any_as: bool = False) -> dict[str, Any]:
-    declared = peer(interface, "", interface=interface)
+    secret = {"secretKeyRef": {"name": "bgp", "key": "password"}}
+    declared = peer(interface, "", interface=interface, password=secret, gtsm=True)
     del declared["spec"]["address"]
     if any_as:
         del declared["spec"]["asNumber"]
@@ -155,10 +166,12 @@ def two_links_without_addresses(stage: Stage) -> Frr:
 def test_unnumbered_peering_over_two_links(stage: Stage) -> None:
     """Each side finds the other by its router advertisements, and both links are used for both families.
 
-    On one of them the node is told the AS number; on the other it takes whatever AS the router is of.
+    On one of them the node is told the AS number; on the other it takes whatever AS the router is of. Both
+    have MD5 and GTSM.
     No packet is lost while the agent is killed. A link that fails takes its next hop along and no other.
     """
     far = two_links_without_addresses(stage)
+    stage.declare("secret.yaml", SECRET)
     stage.declare("node.yaml", NODE, configuration(), on_interface("up0"), on_interface("up1", any_as=True))
     stage.start_speaker()
     stage.start_agent()
