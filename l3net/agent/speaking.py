@@ -511,7 +511,8 @@ class Speaking:
     def _learn_as_number(self, opened: Opened) -> None:
         """Of a peer of whatever AS: it is expected to be of this one from now on."""
         session = self.peers[opened.peer].session
-        if session.any_as and opened.as_number not in (0, session.peer_as):
+        known = (0, session.peer_as, self.as_numbers.get(opened.peer))
+        if session.any_as and opened.as_number not in known:
             log.info("peer %s (%s): is of AS %d", opened.peer, session.name, opened.as_number)
             self.as_numbers[opened.peer] = opened.as_number
             self.on_as_number()

@@ -178,6 +178,10 @@ def sessions(
         if peer.interface is not None and not links.get(peer.interface, OnLink()).routers:
             detail = f"no router advertisement heard on {peer.interface}"
             refusals.append(Refusal(peer.name, Unusable.NO_NEIGHBOUR, detail))
+        if peer.interface is not None:
+            for router in _internal(state, peer, node, links.get(peer.interface, OnLink())):
+                detail = f"{router} is of our own AS; if that is meant, give asNumber"
+                refusals.append(Refusal(peer.name, Unusable.NOT_EXTERNAL, detail))
         for name, address, as_number in _far_ends(state, peer, node, gateways, links):
             result = _explicit(state, node, peer, name, address, as_number, source, links)
             if isinstance(result, Refusal):
@@ -206,6 +210,18 @@ def _applies(peer: BgpPeer, node: Node) -> bool:
     return (not peer.nodes or node.name in peer.nodes) and peer.node_selector.matches(node.labels)
 
 
+def _local_as(state: ClusterState, peer: BgpPeer, node: Node) -> int:
+    return peer.local_as if peer.local_as is not None else node_as_number(state, node)
+
+
+def _internal(state: ClusterState, peer: BgpPeer, node: Node, link: OnLink) -> tuple[IPv6Address, ...]:
+    """Routers that are of our own AS where any other is wanted. They are asked on: it may change."""
+    if peer.as_number is not None:
+        return ()
+    ours = _local_as(state, peer, node)
+    return tuple(router for router in link.routers if link.as_numbers.get(router) == ours)
+
+
 def _one_of_each_family(addresses: tuple[Address, ...]) -> list[Address]:
     first: dict[Family, Address] = {}
     for address in addresses:
@@ -220,11 +236,14 @@ def _far_ends(
         return [(peer.name, peer.address, peer.as_number)]
     if peer.interface is not None:
         link = links.get(peer.interface, OnLink())
+        internal = set(_internal(state, peer, node, link))
         return [
             (
                 peer.name if len(link.routers) == 1 else f"{peer.name}/{router}",
                 router,
-                peer.as_number or link.as_numbers.get(router, UNKNOWN_AS),
+                UNKNOWN_AS
+                if router in internal
+                else peer.as_number or link.as_numbers.get(router, UNKNOWN_AS),
             )
             for router in link.routers
         ]
@@ -261,11 +280,6 @@ def _explicit(
         return Refusal(name, Unusable.NO_AS_NUMBER)
     if address in node.addresses:
         return Refusal(name, Unusable.OWN_ADDRESS, str(address))
-    local_as = peer.local_as if peer.local_as is not None else node_as_number(state, node)
-    any_as = peer.interface is not None and peer.as_number is None
-    if any_as and as_number == local_as:
-        detail = f"{address} is of our AS {local_as}; if that is meant, give asNumber"
-        return Refusal(name, Unusable.NOT_EXTERNAL, detail)
     for wanted in peer.filters:
         if wanted not in state.filters:
             # Without its filter a peer would import and export too much: no session is the safe state.
@@ -301,7 +315,7 @@ def _explicit(
         peer_address=address,
         peer_as=as_number,
         local_address=local,
-        local_as=local_as,
+        local_as=_local_as(state, peer, node),
         router_id=router_id(node),
         families=families,
         next_hops=_next_hops(node, local, siblings, families, extended=peer.extended_next_hop),
@@ -324,7 +338,7 @@ def _explicit(
         allow_blackhole=peer.allow_blackhole,
         add_path=peer.add_path,
         extended_next_hop=peer.extended_next_hop,
-        any_as=any_as,
+        any_as=peer.interface is not None and peer.as_number is None,
         bfd=peer.bfd,
         bfd_secret=bfd_secret,
     )

@@ -226,7 +226,9 @@ def test_without_a_number_a_router_on_a_link_may_be_of_any_as_but_ours() -> None
     assert (session.peer_as, session.any_as, session.external) == (UNKNOWN_AS, True, True)
     (session,) = heard(65007).by_address.values()
     assert (session.peer_as, session.any_as) == (65007, True)
-    assert [refusal.reason for refusal in heard(64512).refusals] == [Unusable.NOT_EXTERNAL]
+    found = heard(64512)
+    assert [refusal.reason for refusal in found.refusals] == [Unusable.NOT_EXTERNAL]
+    assert [session.peer_as for session in found.by_address.values()] == [UNKNOWN_AS]  # goes on asking
 
 
 def test_one_link_local_address_behind_two_links_is_refused_on_the_second() -> None:
