@@ -16,9 +16,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from l3net.lab.errors import LabError
+from l3net.lab.machine import Output
+from l3net.naming import AGENT_SOCKET, RUN_DIR
+from l3net.shell.agentsocket import ask
 
 MARK = "L3NET_LAB"
 HOST_MARK = "L3NET_LAB_HOST"
@@ -53,21 +56,16 @@ while :; do sleep 2147483647 & wait; done
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """What a command answered."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-@dataclass(frozen=True, slots=True)
 class Host:
     """A host that runs. `pid` is its holder as the machine sees it; `directory` keeps logs and files."""
 
     name: str
     pid: int
     directory: Path
+
+    @property
+    def python(self) -> Sequence[str]:
+        return python()
 
     def enter(self, pod: str | None = None) -> list[str]:
         """The start of a command line that runs inside the host, or in the network namespace of a pod."""
@@ -145,12 +143,23 @@ class Host:
     def pid_file(self, name: str) -> Path:
         return self.directory / f"{name}.pid"
 
+    def read_log(self, name: str) -> str:
+        """All that a daemon of this name has said; nothing if there was none."""
+        try:
+            return self.log(name).read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def status(self) -> dict[str, Any]:
+        """What the agent says of itself, as `l3net status -o json` prints it. Raises NotRunningError."""
+        answer = ask(Path(f"/proc/{self.pid}/root{RUN_DIR}/{AGENT_SOCKET}"), "status")
+        return answer if isinstance(answer, dict) else {}
+
     def log_tail(self, name: str, lines: int = 12) -> str:
         """The end of a daemon's log, for an error message."""
-        try:
-            text = self.log(name).read_text(errors="replace")
-        except OSError:
+        if not self.log(name).exists():
             return "(no log)"
+        text = self.read_log(name)
         return "\n".join(f"    {line}" for line in text.splitlines()[-lines:]) or "    (an empty log)"
 
     @staticmethod

@@ -7,7 +7,6 @@ from typing import Any
 
 from l3net.errors import L3netError
 from l3net.lab.host import Host
-from l3net.lab.nodes import status
 from l3net.lab.ribs import read_sessions
 from l3net.lab.up import Lab
 
@@ -46,7 +45,7 @@ def _sessions(lab: Lab, host: Host) -> str:
         if lab.topology.router(host.name) is not None:
             states = [seen.established for seen in read_sessions(lab.topology, host).values()]
         elif lab.topology.node(host.name) is not None:
-            states = [peer["state"] == "established" for peer in status(host)["peers"]]
+            states = [peer["state"] == "established" for peer in host.status()["peers"]]
         else:
             return ""
     except (L3netError, KeyError) as err:

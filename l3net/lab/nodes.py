@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import l3net
 from l3net.errors import L3netError
@@ -13,7 +12,6 @@ from l3net.lab.errors import LabError
 from l3net.lab.host import Host
 from l3net.lab.wait import until
 from l3net.naming import AGENT_SOCKET, CNI_SOCKET, RUN_DIR
-from l3net.shell.agentsocket import ask
 
 #: The package may be run from a source tree that is not installed.
 _ENVIRONMENT = {"PYTHONPATH": str(Path(l3net.__file__).parent.parent)}
@@ -49,15 +47,9 @@ def wait_agent(host: Host, seconds: float = 40) -> None:
 
 def _is_ready(host: Host) -> bool:
     try:
-        return bool(status(host).get("ready"))
+        return bool(host.status().get("ready"))
     except L3netError:
         return False
-
-
-def status(host: Host) -> dict[str, Any]:
-    """What the agent says of itself, as `l3net status -o json` prints it. Raises NotRunningError."""
-    answer = ask(Path(f"/proc/{host.pid}/root{RUN_DIR}/{AGENT_SOCKET}"), "status")
-    return answer if isinstance(answer, dict) else {}
 
 
 def write_manifests(directory: Path, files: dict[str, str]) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import uuid
-from dataclasses import dataclass
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
@@ -15,29 +14,12 @@ from typing import Any
 import l3net
 from l3net.lab import pod_server
 from l3net.lab.errors import LabError
-from l3net.lab.host import Host, Output, python
+from l3net.lab.host import Host, python
+from l3net.lab.machine import Output, Pod
 from l3net.lab.manifests import POD_PORT
-from l3net.model import Address
 from l3net.naming import CNI_NETWORK, CNI_PLUGIN
 
 _VERSION = "1.0.0"
-
-
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """A pod as it is: `addresses` are what the plugin answered."""
-
-    name: str
-    host: Host
-    container_id: str
-    addresses: tuple[Address, ...]
-    result: dict[str, Any]
-
-    def address(self, version: int) -> Address:
-        for address in self.addresses:
-            if address.version == version:
-                return address
-        raise LabError(f"pod {self.name} has no IPv{version} address")
 
 
 def find_plugin() -> Path:
@@ -67,7 +49,7 @@ def add_pod(host: Host, name: str, plugin: Path) -> Pod:
         raise LabError(f"pod {name}: the plugin's answer is not a result: {answer.stdout[:300]!r}") from None
     _record(host, name).write_text(json.dumps({"containerID": container_id, "result": result}))
     start_server(host, name, pod=name)
-    return Pod(name, host, container_id, addresses, result)
+    return Pod(name, host, addresses)
 
 
 def start_server(host: Host, name: str, pod: str | None = None) -> None:
@@ -88,10 +70,11 @@ def delete_pod(host: Host, name: str, plugin: Path) -> None:
     _record(host, name).unlink()
 
 
-def check_pod(pod: Pod, plugin: Path) -> str | None:
-    """The plugin's CHECK; what it complains about, None if nothing."""
+def check_pod(host: Host, name: str, plugin: Path) -> str | None:
+    """What the plugin's CHECK complains about, None if nothing. Raises LabError if there is no such pod."""
+    container_id, result = _recorded(host, name)
     try:
-        _execute(pod.host, pod.name, plugin, "CHECK", pod.container_id, pod.result)
+        _execute(host, name, plugin, "CHECK", container_id, result)
     except LabError as err:
         return str(err)
     return None
@@ -99,11 +82,15 @@ def check_pod(pod: Pod, plugin: Path) -> str | None:
 
 def read_pod(host: Host, name: str) -> Pod:
     """A pod made earlier. Raises LabError."""
+    _, result = _recorded(host, name)
+    return Pod(name, host, tuple(ip_interface(entry["address"]).ip for entry in result["ips"]))
+
+
+def _recorded(host: Host, name: str) -> tuple[str, dict[str, Any]]:
+    """The container ID of a pod made earlier, and what the plugin answered. Raises LabError."""
     try:
         recorded = json.loads(_record(host, name).read_text())
-        result = recorded["result"]
-        addresses = tuple(ip_interface(entry["address"]).ip for entry in result["ips"])
-        return Pod(name, host, recorded["containerID"], addresses, result)
+        return recorded["containerID"], recorded["result"]
     except (OSError, ValueError, KeyError):
         raise LabError(f"{host.name} has no pod {name}") from None
 

@@ -14,8 +14,7 @@ from l3net.lab.bird import session_name
 from l3net.lab.errors import LabError
 from l3net.lab.expected import Rib, is_cluster_prefix
 from l3net.lab.gobgp_fib import best_paths
-from l3net.lab.host import Host
-from l3net.lab.nodes import status
+from l3net.lab.machine import Machine
 from l3net.lab.topology import RouterKind, Topology
 from l3net.model import Address, Prefix
 from l3net.naming import RTPROT_L3NET
@@ -29,7 +28,7 @@ class SessionSeen:
     since: str
 
 
-def read_rib(topology: Topology, host: Host) -> Rib:
+def read_rib(topology: Topology, host: Machine) -> Rib:
     """The blocks and service addresses in a router's RIB, with the neighbours its best paths come from."""
     router = topology.router(host.name)
     assert router is not None  # noqa: S101
@@ -46,7 +45,7 @@ def read_rib(topology: Topology, host: Host) -> Rib:
     return {prefix: frozenset(hops) for prefix, hops in found.items()}
 
 
-def read_sessions(topology: Topology, host: Host) -> dict[Address, SessionSeen]:
+def read_sessions(topology: Topology, host: Machine) -> dict[Address, SessionSeen]:
     """A router's sessions by the neighbour's address."""
     router = topology.router(host.name)
     assert router is not None  # noqa: S101
@@ -59,7 +58,7 @@ def read_sessions(topology: Topology, host: Host) -> dict[Address, SessionSeen]:
     return readers[router.kind](topology, host)
 
 
-def _json(host: Host, argv: list[str]) -> Any:
+def _json(host: Machine, argv: list[str]) -> Any:
     text = host.run(argv).stdout
     try:
         return json.loads(text)
@@ -67,12 +66,12 @@ def _json(host: Host, argv: list[str]) -> Any:
         raise LabError(f"{host.name}: `{' '.join(argv)}` answered no JSON: {text[:200]!r}") from None
 
 
-def _neighbours(topology: Topology, host: Host) -> dict[tuple[str, int], Address]:
+def _neighbours(topology: Topology, host: Machine) -> dict[tuple[str, int], Address]:
     """The neighbour behind each interface, by family: next hops may be link-local addresses."""
     return {(s.interface, s.remote.version): s.remote for s in topology.sessions(host.name)}
 
 
-def _frr_rib(topology: Topology, host: Host) -> Iterable[tuple[Prefix, Address]]:
+def _frr_rib(topology: Topology, host: Machine) -> Iterable[tuple[Prefix, Address]]:
     for version in topology.versions:
         answer = _json(host, ["vtysh", "-c", f"show bgp ipv{version} unicast json"])
         for prefix, paths in answer.get("routes", {}).items():
@@ -87,7 +86,7 @@ def _frr_rib(topology: Topology, host: Host) -> Iterable[tuple[Prefix, Address]]
                         yield ip_network(prefix), ip_address(neighbour)
 
 
-def _frr_sessions(topology: Topology, host: Host) -> dict[Address, SessionSeen]:
+def _frr_sessions(topology: Topology, host: Machine) -> dict[Address, SessionSeen]:
     answer = _json(host, ["vtysh", "-c", "show bgp neighbors json"])
     return {
         session.remote: SessionSeen(
@@ -103,7 +102,7 @@ _BIRD_ROUTE = re.compile(r"^(?P<prefix>[0-9a-f.:]+/\d+)\s")
 _BIRD_HOP = re.compile(r"^\s+via (?P<hop>\S+) on (?P<interface>\S+)")
 
 
-def _bird_rib(topology: Topology, host: Host) -> Iterable[tuple[Prefix, Address]]:
+def _bird_rib(topology: Topology, host: Machine) -> Iterable[tuple[Prefix, Address]]:
     """What goes to the kernel, where paths are merged: birdc marks only one path as the best."""
     neighbours = _neighbours(topology, host)
     for version in topology.versions:
@@ -116,7 +115,7 @@ def _bird_rib(topology: Topology, host: Host) -> Iterable[tuple[Prefix, Address]
                 yield prefix, neighbours[hop["interface"], version]
 
 
-def _bird_sessions(topology: Topology, host: Host) -> dict[Address, SessionSeen]:
+def _bird_sessions(topology: Topology, host: Machine) -> dict[Address, SessionSeen]:
     seen: dict[str, SessionSeen] = {}
     for line in host.run(["birdc", "show", "protocols"]).stdout.splitlines():
         words = line.split()
@@ -125,7 +124,7 @@ def _bird_sessions(topology: Topology, host: Host) -> dict[Address, SessionSeen]
     return {s.remote: seen[session_name(s)] for s in topology.sessions(host.name) if session_name(s) in seen}
 
 
-def _gobgp_rib(topology: Topology, host: Host) -> Iterable[tuple[Prefix, Address]]:
+def _gobgp_rib(topology: Topology, host: Machine) -> Iterable[tuple[Prefix, Address]]:
     for version in topology.versions:
         text = host.run(["gobgp", "global", "rib", "-a", f"ipv{version}", "-j"]).stdout
         rib = json.loads(text) if text.lstrip().startswith("{") else {}  # an empty table is told in words
@@ -137,7 +136,7 @@ def _gobgp_rib(topology: Topology, host: Host) -> Iterable[tuple[Prefix, Address
                         yield ip_network(prefix), ip_address(neighbour)
 
 
-def _gobgp_sessions(topology: Topology, host: Host) -> dict[Address, SessionSeen]:
+def _gobgp_sessions(topology: Topology, host: Machine) -> dict[Address, SessionSeen]:
     seen: dict[Address, SessionSeen] = {}
     for peer in _json(host, ["gobgp", "neighbor", "-j"]):
         uptime = (peer.get("timers", {}).get("state", {}).get("uptime") or {}).get("seconds", 0)
@@ -148,7 +147,7 @@ def _gobgp_sessions(topology: Topology, host: Host) -> dict[Address, SessionSeen
     return seen
 
 
-def _kernel_rib(topology: Topology, host: Host) -> Iterable[tuple[Prefix, Address]]:
+def _kernel_rib(topology: Topology, host: Machine) -> Iterable[tuple[Prefix, Address]]:
     """A router of kind l3net: the routes its agent learned and put in the kernel."""
     neighbours = _neighbours(topology, host)
     for version in topology.versions:
@@ -158,8 +157,8 @@ def _kernel_rib(topology: Topology, host: Host) -> Iterable[tuple[Prefix, Addres
                     yield ip_network(route["dst"]), neighbours[hop["dev"], version]
 
 
-def _l3net_sessions(topology: Topology, host: Host) -> dict[Address, SessionSeen]:
+def _l3net_sessions(topology: Topology, host: Machine) -> dict[Address, SessionSeen]:
     return {
         ip_address(peer["address"]): SessionSeen(peer["state"] == "established", f"{peer['flaps']} flaps")
-        for peer in status(host)["peers"]
+        for peer in host.status()["peers"]
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +14,13 @@ from typing import TypeVar
 
 from l3net.lab import state
 from l3net.lab.addressing import addressing, links, sysctls
+from l3net.lab.converge import wait_converged
 from l3net.lab.errors import LabError
-from l3net.lab.expected import difference, expected_ribs
 from l3net.lab.host import Host, find_hosts, kill_holders, start_holder, wait_ready
-from l3net.lab.manifests import cluster_manifests, endpoint_slices, render, router_manifests
+from l3net.lab.machine import Pod
+from l3net.lab.manifests import cluster_manifests, endpoint_slices, pools, render, router_manifests
 from l3net.lab.nodes import start_agent, start_speaker, wait_agent, write_manifests
-from l3net.lab.pods import Pod, add_pod, find_plugin, read_pod, start_server
-from l3net.lab.ribs import read_rib
+from l3net.lab.pods import add_pod, check_pod, delete_pod, find_plugin, read_pod, start_server
 from l3net.lab.routers import check_software, start_router
 from l3net.lab.state import TopologySource
 from l3net.lab.topology import RouterKind, Topology
@@ -59,6 +60,36 @@ class Lab:
             raise LabError(
                 f"there is no host {name!r} running in lab {self.name!r}: {', '.join(self.hosts)}"
             ) from None
+
+    def interface(self, host: str, interface: str) -> str:
+        return interface
+
+    def number(self, host: str) -> None:
+        """Give a host its addresses and default routes, again if need be."""
+        self.host(host).run(["ip", "-batch", "-"], text=addressing(self.topology, host))
+
+    def set_nat_outgoing(self, nat_outgoing: bool | None) -> None:
+        write_manifests(self.manifests, {"pools.yaml": render(pools(self.topology, nat_outgoing))})
+
+    def delete_pod(self, name: str) -> None:
+        delete_pod(self.host(self.topology.pods[name].name), name, find_plugin())
+
+    def make_pod(self, name: str) -> Pod:
+        pod = add_pod(self.host(self.topology.pods[name].name), name, find_plugin())
+        write_slices(self)
+        return pod
+
+    def complaint(self, pod: str) -> str | None:
+        return check_pod(self.host(self.topology.pods[pod].name), pod, find_plugin())
+
+    def kill_agent(self, node: str) -> None:
+        host = self.host(node)
+        host.kill("agent", signal.SIGKILL)
+        until(lambda: not host.alive("agent"), 5, f"{node}: the agent does not die")
+
+    def start_agent(self, node: str) -> None:
+        start_agent(self.host(node), self.datastore(node))
+        wait_agent(self.host(node))
 
 
 def open_lab(name: str) -> Lab:
@@ -143,37 +174,6 @@ def write_slices(lab: Lab) -> None:
     write_manifests(lab.manifests, {"slices.yaml": render(endpoint_slices(lab.topology, addresses))})
 
 
-def unconverged(lab: Lab, without: tuple[str, ...] = ()) -> list[str]:
-    """How the routers' RIBs differ from what the topology wants, in words."""
-    expected = expected_ribs(lab.topology, without)
-
-    def compare(router: str) -> list[str]:
-        try:
-            seen = read_rib(lab.topology, lab.host(router))
-        except LabError as err:
-            return [str(err)]
-        return [f"{router}: {line}" for line in difference(expected[router], seen)]
-
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return [line for lines in pool.map(compare, expected) for line in lines]
-
-
-def wait_converged(lab: Lab, seconds: float = 45, without: tuple[str, ...] = ()) -> float:
-    """Wait until every router holds exactly what it should; how long it took. Raises LabError."""
-    left: list[str] = []
-
-    def done() -> bool:
-        left[:] = unconverged(lab, without)
-        return not left
-
-    return until(
-        done,
-        seconds,
-        lambda: "the routers have not learned everything:\n  " + "\n  ".join(left[:12]),
-        every=0.3,
-    )
-
-
 def make_hosts(name: str, topology: Topology, directory: Path) -> dict[str, Host]:
     """Start every host's holder."""
     starting = {host: start_holder(name, host, directory) for host in topology.hosts}
@@ -190,12 +190,7 @@ def wire(lab: Lab) -> None:
     done = subprocess.run(["ip", "-batch", "-"], input=text, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise LabError(f"the links could not be made: {done.stderr.strip()}")
-    each(lambda host: number(lab, host), lab.hosts.values())
-
-
-def number(lab: Lab, host: Host) -> None:
-    """Give a host its addresses and default routes, again if need be."""
-    host.run(["ip", "-batch", "-"], text=addressing(lab.topology, host.name))
+    each(lab.number, lab.hosts)
 
 
 def _sysctl(lab: Lab, host: Host) -> None:

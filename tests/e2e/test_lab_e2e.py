@@ -13,13 +13,14 @@ import pytest
 
 from l3net.lab.checks import CHECKS, Check, Finding, disturb
 from l3net.lab.checks.catalogue import SILENT
+from l3net.lab.converge import unconverged, wait_converged
 from l3net.lab.errors import LabError
 from l3net.lab.host import Host
-from l3net.lab.nodes import start_agent
+from l3net.lab.nodes import start_agent, wait_agent
 from l3net.lab.pods import find_plugin, start_server
 from l3net.lab.state import read_source
 from l3net.lab.topology import RouterKind
-from l3net.lab.up import Lab, bring_up, take_down, unconverged, wait_converged
+from l3net.lab.up import Lab, bring_up, take_down
 from l3net.lab.wait import until
 
 pytestmark = [
@@ -176,16 +177,18 @@ def test_red_when_a_manifest_is_not_followed(broken: Lab) -> None:
 
 
 def test_red_when_packets_or_sessions_are_lost(broken: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    def rude(host: Host, datastore: Path) -> None:
+    def rude(lab: Lab, node: str) -> None:
         broken.host("tor2").run(["birdc", "restart", "n3_ipv4"])
-        start_agent(host, datastore)
+        host = lab.host(node)
+        start_agent(host, lab.datastore(node))
+        wait_agent(host)
         rule = "meta l4proto { icmp, icmpv6 } drop;"
         drop = f"table inet t {{ chain c {{ type filter hook forward priority 0; {rule} }}; }}"
         host.run(["nft", "-f", "-"], text=drop)
         host.run(["sleep", "0.1"])
         host.run(["nft", "delete", "table", "inet", "t"])
 
-    monkeypatch.setattr(disturb, "start_agent", rude)
+    monkeypatch.setattr(Lab, "start_agent", rude)
     failed = fails(broken, BY_NAME["agent-killed"])
     assert {finding.family for finding in failed} >= {4, 6, None}, told(failed)
     wait_converged(broken)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from l3net.lab import probe
 from l3net.lab.errors import LabError
-from l3net.lab.host import Host, python
-from l3net.lab.pods import Pod
+from l3net.lab.machine import CheckedLab, Machine, Pod
 from l3net.lab.topology import ServiceSpec
-from l3net.lab.up import Lab
 from l3net.model import Address
 
+#: As an argument, since the host may be another machine, which has no such file.
+_PROBE = Path(probe.__file__).read_text(encoding="utf-8")
 _ANSWER = re.compile(r"(?P<host>\S+) (?P<pod>\S+) client=(?P<client>\S+)")
 
 
@@ -36,11 +36,11 @@ class Answers:
         return ", ".join(parts)
 
 
-def ask(host: Host, targets: Sequence[tuple[Address, int, int]], pod: str | None = None) -> list[Answers]:
+def ask(host: Machine, targets: Sequence[tuple[Address, int, int]], pod: str | None = None) -> list[Answers]:
     """Ask each (address, port, times) from a host or a pod; all of them in one process."""
     text = json.dumps([(str(address), port, times) for address, port, times in targets])
     seconds = 30 + 4 * len(targets)
-    done = host.run([*python(), str(Path(probe.__file__))], text=text, pod=pod, timeout=seconds)
+    done = host.run([*host.python, "-c", _PROBE], text=text, pod=pod, timeout=seconds)
     return [_answers(answers) for answers in json.loads(done.stdout)]
 
 
@@ -53,17 +53,17 @@ def _answers(lines: Sequence[str]) -> Answers:
     )
 
 
-def pods(lab: Lab) -> list[Pod]:
+def pods(lab: CheckedLab) -> list[Pod]:
     """Every pod of the topology. Raises LabError if one is not there."""
     return [lab.pod(name) for name in lab.topology.pods]
 
 
-def client(lab: Lab) -> Host:
+def client(lab: CheckedLab) -> Machine:
     """The first client. Raises LabError if there is none."""
     if not lab.topology.clients:
         raise LabError("this topology has no client to ask from")
     return lab.host(lab.topology.clients[0].name)
 
 
-def services(lab: Lab) -> list[ServiceSpec]:
+def services(lab: CheckedLab) -> list[ServiceSpec]:
     return [service for service in lab.topology.services if service.pods]

@@ -11,14 +11,12 @@ from contextlib import ExitStack
 from l3net.lab.checks.asking import ask, client, pods, services
 from l3net.lab.checks.reach import seen_masqueraded
 from l3net.lab.checks.report import Finding
+from l3net.lab.converge import unconverged, wait_converged
 from l3net.lab.errors import LabError
-from l3net.lab.host import Host
-from l3net.lab.manifests import POD_PORT, pools, render
-from l3net.lab.nodes import start_agent, wait_agent, write_manifests
-from l3net.lab.pods import add_pod, check_pod, delete_pod, find_plugin
+from l3net.lab.machine import CheckedLab, Machine
+from l3net.lab.manifests import POD_PORT
 from l3net.lab.ribs import SessionSeen, read_sessions
 from l3net.lab.topology import Node
-from l3net.lab.up import Lab, number, unconverged, wait_converged, write_slices
 from l3net.lab.wait import until
 from l3net.naming import BRIDGE, NFT_TABLE, RTPROT_L3NET
 
@@ -30,7 +28,7 @@ _HEAL_PATIENCE = 10.0
 _ROUTERS_PATIENCE = 60.0
 
 
-def _victim(lab: Lab) -> Node:
+def _victim(lab: CheckedLab) -> Node:
     """The node that is disturbed: the last one that runs pods."""
     for node in reversed(lab.topology.nodes):
         if node.pods:
@@ -38,17 +36,13 @@ def _victim(lab: Lab) -> Node:
     raise LabError("this topology has no node with pods")
 
 
-def masquerade(lab: Lab) -> Iterator[Finding]:
+def masquerade(lab: CheckedLab) -> Iterator[Finding]:
     """natOutgoing set on every pool: the outside sees the node, other pods still the pod; and back."""
     with ExitStack() as mend:
-        mend.callback(_set_pools, lab, None)
-        _set_pools(lab, True)
+        mend.callback(lab.set_nat_outgoing, None)
+        lab.set_nat_outgoing(True)
         yield from _settled(lambda: seen_masqueraded(lab, True))
     yield from _settled(lambda: [f for f in seen_masqueraded(lab, False) if not f.ok])
-
-
-def _set_pools(lab: Lab, nat_outgoing: bool | None) -> None:
-    write_manifests(lab.manifests, {"pools.yaml": render(pools(lab.topology, nat_outgoing))})
 
 
 def _settled(look: Callable[[], list[Finding]], seconds: float = 8) -> list[Finding]:
@@ -61,13 +55,13 @@ def _settled(look: Callable[[], list[Finding]], seconds: float = 8) -> list[Find
         time.sleep(0.1)
 
 
-def pod_again(lab: Lab) -> Iterator[Finding]:
+def pod_again(lab: CheckedLab) -> Iterator[Finding]:
     """A pod deleted leaves nothing; made again it answers, and its services with it."""
-    node, plugin = _victim(lab), find_plugin()
+    node = _victim(lab)
     host, name = lab.host(node.name), node.pods[0]
     old = lab.pod(name)
     ports = _ports(host)
-    delete_pod(host, name, plugin)
+    lab.delete_pod(name)
     left = [
         *(
             f"{address} answers"
@@ -79,26 +73,25 @@ def pod_again(lab: Lab) -> Iterator[Finding]:
     yield Finding(
         "pod-again", f"{name} deleted", not left, "its addresses and veth are gone", "; ".join(left) or "gone"
     )
-    pod = add_pod(host, name, plugin)
-    write_slices(lab)
-    complaint = check_pod(pod, plugin)
+    lab.make_pod(name)
+    complaint = lab.complaint(name)
     yield Finding(
         "pod-again", f"{name} made again", complaint is None, "CNI CHECK is content", complaint or "content"
     )
     for version in lab.topology.versions:
-        found = _settled(lambda v=version: [_answers(lab, pod.name, v)])  # type: ignore[misc]
+        found = _settled(lambda v=version: [_answers(lab, name, v)])  # type: ignore[misc]
         yield from found
     wait_services(lab, name)
 
 
-def _answers(lab: Lab, name: str, version: int) -> Finding:
+def _answers(lab: CheckedLab, name: str, version: int) -> Finding:
     pod = lab.pod(name)
     (answer,) = ask(client(lab), [(pod.address(version), POD_PORT, 1)])
     ok = not answer.failures and set(answer.pods) == {name}
     return Finding("pod-again", f"{name} answers the client", ok, name, answer.told(), version)
 
 
-def wait_services(lab: Lab, pod: str) -> None:
+def wait_services(lab: CheckedLab, pod: str) -> None:
     """Wait until the services a pod backs reach it again."""
     for service in services(lab):
         if pod not in service.pods:
@@ -111,16 +104,16 @@ def wait_services(lab: Lab, pod: str) -> None:
             )
 
 
-def _ports(host: Host) -> list[str]:
+def _ports(host: Machine) -> list[str]:
     lines = host.run(["ip", "-o", "link", "show", "master", BRIDGE]).stdout.splitlines()
     return [line.split(":")[1].strip() for line in lines]
 
 
-def cut_off(lab: Lab) -> Iterator[Finding]:
+def cut_off(lab: CheckedLab) -> Iterator[Finding]:
     yield from _cut(lab, silent=False)
 
 
-def cut_off_silently(lab: Lab) -> Iterator[Finding]:
+def cut_off_silently(lab: CheckedLab) -> Iterator[Finding]:
     yield from _cut(lab, silent=True)
 
 
@@ -131,11 +124,13 @@ _CUT_TABLE = """table inet lab-cut {
 """
 
 
-def _cut(lab: Lab, *, silent: bool) -> Iterator[Finding]:
+def _cut(lab: CheckedLab, *, silent: bool) -> Iterator[Finding]:
     """A node cut off disappears from every router, nothing else does, and it comes back."""
     node = _victim(lab)
     host = lab.host(node.name)
-    ends = [link.end(node.name).interface for link in lab.topology.links_of(node.name)]
+    ends = [
+        lab.interface(node.name, link.end(node.name).interface) for link in lab.topology.links_of(node.name)
+    ]
     name = "node-cut-off-silently" if silent else "node-cut-off"
     with ExitStack() as mend:
         if silent:
@@ -143,7 +138,7 @@ def _cut(lab: Lab, *, silent: bool) -> Iterator[Finding]:
             mend.callback(host.run, ["nft", "delete", "table", "inet", "lab-cut"], check=False)
             host.run(["nft", "-f", "-"], text=_CUT_TABLE % (listed, listed))
         else:
-            mend.callback(number, lab, host)
+            mend.callback(lab.number, node.name)
             for end in ends:
                 host.run(["ip", "link", "set", end, "down"])
         start = time.monotonic()
@@ -179,7 +174,7 @@ def _cut(lab: Lab, *, silent: bool) -> Iterator[Finding]:
         yield from found
 
 
-def _wait_ribs(lab: Lab, seconds: float, without: tuple[str, ...] = ()) -> str | None:
+def _wait_ribs(lab: CheckedLab, seconds: float, without: tuple[str, ...] = ()) -> str | None:
     """Wait for the routers to hold what they should; what they hold instead, None if all is well."""
     try:
         wait_converged(lab, seconds, without)
@@ -191,24 +186,21 @@ def _wait_ribs(lab: Lab, seconds: float, without: tuple[str, ...] = ()) -> str |
 _STATISTICS = re.compile(r"(?P<sent>\d+) packets transmitted, (?P<received>\d+) received")
 
 
-def agent_killed(lab: Lab) -> Iterator[Finding]:
+def agent_killed(lab: CheckedLab) -> Iterator[Finding]:
     """The agent killed and started again under traffic: no packet lost, no session dropped."""
     node = _victim(lab)
-    host, asking = lab.host(node.name), client(lab)
+    asking = client(lab)
     pod = lab.pod(node.pods[0])
     before = _sessions_with(lab, node.name)
     streams = {version: f"ping-ipv{version}" for version in lab.topology.versions}
     for version, stream in streams.items():
-        asking.log(stream).unlink(missing_ok=True)
         asking.spawn(stream, ["ping", "-q", "-i", _INTERVAL, str(pod.address(version))])
     try:
         time.sleep(0.5)
-        host.kill("agent", signal.SIGKILL)
-        until(lambda: not host.alive("agent"), 5, "the agent does not die")
+        lab.kill_agent(node.name)
         time.sleep(0.5)
         start = time.monotonic()
-        start_agent(host, lab.datastore(node.name))
-        wait_agent(host)
+        lab.start_agent(node.name)
         took = time.monotonic() - start
         time.sleep(1.0)
     finally:
@@ -216,8 +208,9 @@ def agent_killed(lab: Lab) -> Iterator[Finding]:
             asking.kill(stream, signal.SIGINT)
     for version, stream in streams.items():
         until(lambda s=stream: not asking.alive(s), 10, "ping does not end")  # type: ignore[misc]
-        counted = _STATISTICS.search(asking.log(stream).read_text())
-        sent, received = (int(counted["sent"]), int(counted["received"])) if counted else (0, 0)
+        # The last one: the log may tell of an earlier run.
+        counted = _STATISTICS.findall(asking.read_log(stream))
+        sent, received = map(int, counted[-1]) if counted else (0, 0)
         yield Finding(
             "agent-killed",
             f"packets to {pod.name} meanwhile",
@@ -246,7 +239,7 @@ def agent_killed(lab: Lab) -> Iterator[Finding]:
     )
 
 
-def _sessions_with(lab: Lab, node: str) -> dict[str, SessionSeen]:
+def _sessions_with(lab: CheckedLab, node: str) -> dict[str, SessionSeen]:
     """What routers say about their sessions with a node."""
     found: dict[str, SessionSeen] = {}
     for router in lab.topology.routers:
@@ -257,7 +250,7 @@ def _sessions_with(lab: Lab, node: str) -> dict[str, SessionSeen]:
     return found
 
 
-def self_heal(lab: Lab) -> Iterator[Finding]:
+def self_heal(lab: CheckedLab) -> Iterator[Finding]:
     """What someone deletes of ours is back within a second."""
     node = _victim(lab)
     host = lab.host(node.name)
@@ -303,7 +296,7 @@ def self_heal(lab: Lab) -> Iterator[Finding]:
 
 
 def _healed(
-    host: Host, what: str, delete: list[str], look: list[str], sign: str, version: int | None = None
+    host: Machine, what: str, delete: list[str], look: list[str], sign: str, version: int | None = None
 ) -> Finding:
     """Delete something, see it gone or already back, and measure until it is there."""
     host.run(delete)

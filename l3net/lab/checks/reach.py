@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from l3net.lab.checks.asking import ask, client, pods, services
 from l3net.lab.checks.report import Finding
+from l3net.lab.machine import CheckedLab, Pod
 from l3net.lab.manifests import POD_PORT
-from l3net.lab.up import Lab
 
 _TRIES = 50
 
 
-def pods_of_one_node(lab: Lab) -> Iterator[Finding]:
-    for pod in pods(lab):
-        yield from _pod_to_pods(lab, pod.name, same_node=True, check="pod-to-pod-same-node")
+def pods_of_one_node(lab: CheckedLab) -> Iterator[Finding]:
+    there = pods(lab)
+    for pod in there:
+        yield from _pod_to_pods(lab, pod, there, same_node=True, check="pod-to-pod-same-node")
 
 
-def pods_of_other_nodes(lab: Lab) -> Iterator[Finding]:
-    for pod in pods(lab):
-        yield from _pod_to_pods(lab, pod.name, same_node=False, check="pod-to-pod-across-nodes")
+def pods_of_other_nodes(lab: CheckedLab) -> Iterator[Finding]:
+    there = pods(lab)
+    for pod in there:
+        yield from _pod_to_pods(lab, pod, there, same_node=False, check="pod-to-pod-across-nodes")
 
 
-def _pod_to_pods(lab: Lab, name: str, *, same_node: bool, check: str) -> Iterator[Finding]:
+def _pod_to_pods(
+    lab: CheckedLab, asking: Pod, there: Sequence[Pod], *, same_node: bool, check: str
+) -> Iterator[Finding]:
     """A pod asks its neighbours, or the pods of other nodes; each must see the pod's own address."""
-    asking = lab.pod(name)
-    others = [p for p in pods(lab) if p.name != name and (p.host.name == asking.host.name) is same_node]
+    name = asking.name
+    others = [p for p in there if p.name != name and (p.host.name == asking.host.name) is same_node]
     for version in lab.topology.versions:
         if not others:
             continue
@@ -49,11 +53,10 @@ def _pod_to_pods(lab: Lab, name: str, *, same_node: bool, check: str) -> Iterato
         )
 
 
-def client_to_pods(lab: Lab) -> Iterator[Finding]:
-    host = client(lab)
+def client_to_pods(lab: CheckedLab) -> Iterator[Finding]:
+    host, there = client(lab), pods(lab)
     for version in lab.topology.versions:
         mine = str(lab.topology.address(host.name, version))
-        there = pods(lab)
         answers = ask(host, [(pod.address(version), POD_PORT, 1) for pod in there])
         for pod, answer in zip(there, answers, strict=True):
             ok = not answer.failures and set(answer.pods) == {pod.name} and answer.clients == {mine}
@@ -67,7 +70,7 @@ def client_to_pods(lab: Lab) -> Iterator[Finding]:
             )
 
 
-def client_to_services(lab: Lab) -> Iterator[Finding]:
+def client_to_services(lab: CheckedLab) -> Iterator[Finding]:
     """Every endpoint answers over 50 tries; with internalTrafficPolicy Local it sees the client itself."""
     host = client(lab)
     for service in services(lab):
@@ -89,7 +92,7 @@ def client_to_services(lab: Lab) -> Iterator[Finding]:
             )
 
 
-def pods_to_services(lab: Lab) -> Iterator[Finding]:
+def pods_to_services(lab: CheckedLab) -> Iterator[Finding]:
     """A pod reaches a service it backs, itself included (hairpin)."""
     for service in services(lab):
         name = service.pods[0]
@@ -109,18 +112,18 @@ def pods_to_services(lab: Lab) -> Iterator[Finding]:
             )
 
 
-def pods_to_client(lab: Lab) -> Iterator[Finding]:
+def pods_to_client(lab: CheckedLab) -> Iterator[Finding]:
     """What a pod sends to the outside carries the pod's own address, unless its pool says natOutgoing."""
     yield from _seen_by_client(lab, "pod-keeps-address", masqueraded=None)
 
 
-def _seen_by_client(lab: Lab, check: str, masqueraded: bool | None) -> Iterator[Finding]:
-    host = client(lab)
+def _seen_by_client(lab: CheckedLab, check: str, masqueraded: bool | None) -> Iterator[Finding]:
+    host, there = client(lab), pods(lab)
     for version in lab.topology.versions:
         nat = masqueraded
         if nat is None:
             nat = any(pool.nat_outgoing for pool in lab.topology.pools if pool.cidr.version == version)
-        for pod in pods(lab):
+        for pod in there:
             (answer,) = ask(pod.host, [(lab.topology.address(host.name, version), POD_PORT, 1)], pod.name)
             own = {str(pod.address(version))}
             nodes = {str(a) for a in lab.topology.addresses(pod.host.name) if a.version == version}
@@ -129,18 +132,20 @@ def _seen_by_client(lab: Lab, check: str, masqueraded: bool | None) -> Iterator[
             yield Finding(check, f"{pod.name} to {host.name}", ok, f"from {want}", answer.told(), version)
 
 
-def seen_masqueraded(lab: Lab, masqueraded: bool) -> list[Finding]:
+def seen_masqueraded(lab: CheckedLab, masqueraded: bool) -> list[Finding]:
     """The same, with the pools' natOutgoing set by hand; other pods always see the pod itself."""
     found = list(_seen_by_client(lab, "masquerade", masqueraded))
-    for pod in pods(lab):
-        found += [f for f in _pod_to_pods(lab, pod.name, same_node=False, check="masquerade") if not f.ok]
+    there = pods(lab)
+    for pod in there:
+        seen = _pod_to_pods(lab, pod, there, same_node=False, check="masquerade")
+        found += [finding for finding in seen if not finding.ok]
     return found
 
 
 _HOP = re.compile(r"^\s*\d+\s+(?P<hop>\S+)")
 
 
-def traceroute(lab: Lab) -> Iterator[Finding]:
+def traceroute(lab: CheckedLab) -> Iterator[Finding]:
     """From the client, every hop is a host of the topology, linked to the one before it: nothing tunnels."""
     host = client(lab)
     owner = {str(address): name for name in lab.topology.hosts for address in lab.topology.addresses(name)}

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from l3net.errors import L3netError
-from l3net.lab.up import Lab
+from l3net.lab.machine import CheckedLab
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class Check:
 
     name: str
     title: str
-    run: Callable[[Lab], Iterable[Finding]]
+    run: Callable[[CheckedLab], Iterable[Finding]]
     disturbs: bool = False
 
-    def findings(self, lab: Lab) -> list[Finding]:
+    def findings(self, lab: CheckedLab) -> list[Finding]:
         """Run it; an error is a finding too."""
         start = time.monotonic()
         found: list[Finding] = []
@@ -48,7 +48,7 @@ class Check:
         return [finding if finding.seconds else replace(finding, seconds=share) for finding in found]
 
 
-def run_checks(lab: Lab, checks: Iterable[Check], begun: Callable[[Check], None]) -> Iterator[Finding]:
+def run_checks(lab: CheckedLab, checks: Iterable[Check], begun: Callable[[Check], None]) -> Iterator[Finding]:
     """Findings in the order of the checks; those that only look run at the same time."""
     checks = list(checks)
     lookers = [check for check in checks if not check.disturbs]

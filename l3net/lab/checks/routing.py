@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from l3net.lab.checks.report import Finding
 from l3net.lab.expected import difference, expected_ribs
+from l3net.lab.machine import CheckedLab
 from l3net.lab.ribs import read_rib, read_sessions
-from l3net.lab.up import Lab
 
 
-def sessions(lab: Lab) -> Iterator[Finding]:
+def sessions(lab: CheckedLab) -> Iterator[Finding]:
     """Every session of every router is established."""
     for router in lab.topology.routers:
         seen = read_sessions(lab.topology, lab.host(router.name))
@@ -29,7 +29,7 @@ def sessions(lab: Lab) -> Iterator[Finding]:
         )
 
 
-def ribs(lab: Lab) -> Iterator[Finding]:
+def ribs(lab: CheckedLab) -> Iterator[Finding]:
     """Each router's own RIB: exactly the blocks and service addresses, by the expected neighbours."""
     for name, want in expected_ribs(lab.topology).items():
         seen = read_rib(lab.topology, lab.host(name))
