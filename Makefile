@@ -15,16 +15,38 @@ KEEP ?=
 # A test with real daemons that fails on a busy machine is tried once more; the summary lists each that was (R).
 PYTEST_ARGS ?= -n 2 --reruns 1 -rR --durations=15
 
-.PHONY: help demo test check setup setup-test plugin plugin-arm64 bench docs format clean
+.PHONY: help demo test test-vm check setup setup-test plugin plugin-arm64 bench docs format clean
+.PHONY: vagrant-check vagrant-break vagrant-mend vagrant-ssh vagrant-export
 
 help:  ## show this list
-	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 demo: setup plugin  ## bring up the lab, check it, draw it, take it down (KEEP=1 leaves it up)
 	@$(BIN)/l3net lab demo $(if $(KEEP),--keep)
 
 test: setup-test plugin check  ## every check and every test
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-vm: setup-test plugin  ## boot a real machine (qemu, software emulation) as a router of the lab; minutes
+	@tools/install-packages qemu-system-x86 e2fsprogs
+	$(BIN)/pytest -m vm -s tests/vagrant/test_vm.py
+
+VAGRANT_LAB = --ssh-config vagrant/.ssh-config --topology vagrant/generated/topology.yaml
+vagrant-check: $(VENV)/.ready vagrant-ssh  ## the checks of the lab, on the machines of vagrant/ (CHECK_ARGS=--gently)
+	@$(BIN)/l3net lab check $(VAGRANT_LAB) $(CHECK_ARGS)
+
+vagrant-break: $(VENV)/.ready vagrant-ssh  ## pull cables: LINK=n1,tor1 or NODE=n3 or ROUTER=tor1
+	@$(BIN)/l3net lab break $(VAGRANT_LAB) $(if $(LINK),--link $(LINK)) $(if $(NODE),--node $(NODE)) \
+		$(if $(ROUTER),--router $(ROUTER))
+
+vagrant-mend: $(VENV)/.ready vagrant-ssh  ## put them back
+	@$(BIN)/l3net lab mend $(VAGRANT_LAB)
+
+vagrant-ssh:
+	@cd vagrant && vagrant ssh-config >.ssh-config
+
+vagrant-export: $(VENV)/.ready  ## make vagrant/generated anew, from TOPOLOGY=file or the one that ships with l3net
+	@$(BIN)/l3net lab export --to vagrant/generated $(TOPOLOGY)
 
 check: setup-test  ## types, lint, layers, generated files
 	$(BIN)/ruff check .

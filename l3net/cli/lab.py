@@ -14,6 +14,7 @@ import click
 
 from l3net.cli.lab_export import export
 from l3net.cli.lab_findings import print_findings
+from l3net.cli.lab_machines import break_, mend_, need_root, opened, which_lab
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.lab import state
 from l3net.lab.checks import CHECKS, Check, run_checks
@@ -22,6 +23,7 @@ from l3net.lab.drawing import FORMATS
 from l3net.lab.errors import LabError
 from l3net.lab.host import Host
 from l3net.lab.look import look
+from l3net.lab.machine import CheckedLab
 from l3net.lab.state import DEFAULT_NAME, read_source
 from l3net.lab.topology import RouterKind
 from l3net.lab.up import Lab, Progress, bring_up, open_lab, take_down
@@ -49,7 +51,8 @@ def lab() -> None:
     """
 
 
-lab.add_command(export)
+for command in (export, break_, mend_):
+    lab.add_command(command)
 
 
 def _progress() -> Progress:
@@ -62,18 +65,13 @@ def _progress() -> Progress:
     return say
 
 
-def _need_root() -> None:
-    if os.geteuid() != 0:
-        raise LabError("a lab needs root (network namespaces, mounts): try again with sudo")
-
-
 @lab.command()
 @_topology
 @_name
 @_router_kind
 def up(topology: Path | None, name: str, router_kind: str | None) -> None:
     """Bring a lab up: TOPOLOGY, or two racks, a spine and three nodes."""
-    _need_root()
+    need_root()
     source = read_source(topology, RouterKind(router_kind) if router_kind else None)
     say = _progress()
     _up_or_down(name, lambda: bring_up(name, source, say))
@@ -98,7 +96,7 @@ def _up_or_down(name: str, make: Callable[[], Lab]) -> Lab:
 @_name
 def down(name: str) -> None:
     """Remove a lab, whatever state it is in."""
-    _need_root()
+    need_root()
     hosts = take_down(name)
     click.echo(f"lab {name}: {hosts} hosts removed" if hosts else f"lab {name}: nothing left to remove")
 
@@ -109,7 +107,7 @@ def down(name: str) -> None:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
     """Run COMMAND (a shell, unless given) inside HOST; a pod is POD or NODE/POD."""
-    _need_root()
+    need_root()
     there = open_lab(name)
     given = command[1:] if command[:1] == ("--",) else command
     argv = [*enter(there, host), *(given or ("sh",))]
@@ -151,7 +149,7 @@ def _option(name: str) -> str:
 
 
 @lab.command()
-@_name
+@which_lab
 @output_option
 @click.option("--only", multiple=True, metavar="CHECK", help="Run this check; may be given several times.")
 @click.option("--skip", multiple=True, metavar="CHECK", help="Leave this check out.")
@@ -160,16 +158,24 @@ def _option(name: str) -> str:
     "--silent", is_flag=True, help="Also let a node fall silent; routers notice by their hold time."
 )
 def check(
-    name: str, output: str, only: tuple[str, ...], skip: tuple[str, ...], gently: bool, silent: bool
+    name: str,
+    ssh_config: Path | None,
+    topology: Path | None,
+    output: str,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    gently: bool,
+    silent: bool,
 ) -> None:
     """Show that pods and services answer from outside, that routers hold what they should, and what happens
     when something breaks.
 
     Exits with 1 if any check fails.
     """
-    _need_root()
     chosen = _chosen(only, skip, gently, silent)
-    if not _check(open_lab(name), chosen, output, _progress()):
+    with opened(name, ssh_config, topology) as there:
+        ok = _check(there, chosen, output, _progress())
+    if not ok:
         raise SystemExit(1)
 
 
@@ -183,7 +189,7 @@ def _chosen(only: tuple[str, ...], skip: tuple[str, ...], gently: bool, silent: 
     return [check for check in checks if check.name not in skip and not (gently and check.disturbs)]
 
 
-def _check(there: Lab, checks: list[Check], output: str, say: Progress) -> bool:
+def _check(there: CheckedLab, checks: list[Check], output: str, say: Progress) -> bool:
     """Run checks and print their findings; whether all is well."""
     findings = list(run_checks(there, checks, lambda check: say(f"checking: {check.title}")))
     if output != "table":
@@ -204,7 +210,7 @@ def _check(there: Lab, checks: list[Check], output: str, say: Progress) -> bool:
 @output_option
 def status(name: str, output: str) -> None:
     """Hosts, their daemons, sessions and memory; pods and their addresses."""
-    _need_root()
+    need_root()
     seen = look(open_lab(name))
     if output != "table":
         print_value(seen, output)
@@ -241,7 +247,7 @@ def status(name: str, output: str) -> None:
 @click.option("--keep", is_flag=True, envvar="KEEP", help="Leave the lab up; also KEEP=1.")
 def demo(topology: Path | None, name: str, router_kind: str | None, keep: bool) -> None:
     """Bring a lab up, check everything, draw it, take it down. Exits with 1 if any check failed."""
-    _need_root()
+    need_root()
     say = _progress()
     source = read_source(topology, RouterKind(router_kind) if router_kind else None)
     ok = False

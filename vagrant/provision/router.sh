@@ -11,9 +11,11 @@ service integrated-vtysh-config
 EOT
         put 0640 /etc/frr/daemons <<EOT
 bgpd=yes
+bfdd=yes
 vtysh_enable=yes
 zebra_options="  -A 127.0.0.1 -s 90000000"
 bgpd_options="   -A 127.0.0.1"
+bfdd_options="   -A 127.0.0.1"
 staticd_options="-A 127.0.0.1"
 EOT
         for file in frr.conf daemons; do

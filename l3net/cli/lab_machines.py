@@ -1,0 +1,111 @@
+"""Which lab a command means: one in namespaces, or machines over ssh; and `l3net lab break` and `mend`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l3net.lab.breaking import chosen_links, cut, mend
+from l3net.lab.errors import LabError
+from l3net.lab.machine import CheckedLab
+from l3net.lab.sshlab import close_ssh_lab, open_ssh_lab
+from l3net.lab.state import DEFAULT_NAME, read_source
+from l3net.lab.up import open_lab
+
+_Command = Callable[..., Any]
+
+
+def need_root() -> None:
+    if os.geteuid() != 0:
+        raise LabError("a lab needs root (network namespaces, mounts): try again with sudo")
+
+
+def which_lab(command: _Command) -> _Command:
+    """The options that say which lab: `--name`, or `--ssh-config` with `--topology`."""
+    for option in (
+        click.option(
+            "--topology",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="With --ssh-config: the topology the machines were made from.",
+        ),
+        click.option(
+            "--ssh-config",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Machines instead of namespaces: an ssh configuration, as `vagrant ssh-config` prints it.",
+        ),
+        click.option(
+            "--name", default=DEFAULT_NAME, show_default=True, metavar="NAME", help="Which lab in namespaces."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def opened(name: str, ssh_config: Path | None, topology: Path | None) -> Iterator[CheckedLab]:
+    """The lab that `which_lab` chose. Raises LabError."""
+    if ssh_config is None:
+        if topology is not None:
+            raise click.UsageError("--topology goes with --ssh-config: a lab in namespaces knows its own")
+        need_root()
+        yield open_lab(name)
+        return
+    # In /tmp, for a socket's path is short.
+    with tempfile.TemporaryDirectory(prefix="l3net-ssh-", dir="/tmp") as control:
+        lab = open_ssh_lab(read_source(topology).topology(), ssh_config, Path(control))
+        try:
+            yield lab
+        finally:
+            close_ssh_lab(lab)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    first, comma, second = text.partition(",")
+    if not (comma and first and second):
+        raise click.BadParameter(f"{text!r} is not two hosts: n1,tor1", param_hint="--link")
+    return first, second
+
+
+@click.command(name="break")
+@which_lab
+@click.option("--link", "links", multiple=True, metavar="HOST,HOST", help="Cut the links between two hosts.")
+@click.option("--node", "nodes", multiple=True, metavar="NODE", help="Cut a node off.")
+@click.option("--router", "routers", multiple=True, metavar="ROUTER", help="Cut a router off.")
+def break_(
+    name: str,
+    ssh_config: Path | None,
+    topology: Path | None,
+    links: tuple[str, ...],
+    nodes: tuple[str, ...],
+    routers: tuple[str, ...],
+) -> None:
+    """Pull cables: both ends of the links go down, until `l3net lab mend`."""
+    if not (links or nodes or routers):
+        raise click.UsageError("say what to break: --link n1,tor1, --node n1 or --router tor1")
+    pairs = [_pair(text) for text in links]
+    with opened(name, ssh_config, topology) as lab:
+        for node in nodes:
+            if lab.topology.node(node) is None:
+                raise LabError(f"{node!r} is no node: {', '.join(n.name for n in lab.topology.nodes)}")
+        for router in routers:
+            if lab.topology.router(router) is None:
+                raise LabError(f"{router!r} is no router: {', '.join(r.name for r in lab.topology.routers)}")
+        chosen = chosen_links(lab.topology, pairs, (*nodes, *routers))
+        cut(lab, chosen)
+    for link in chosen:
+        click.echo(f"cut: {link.ends[0].host} - {link.ends[1].host}")
+
+
+@click.command(name="mend")
+@which_lab
+def mend_(name: str, ssh_config: Path | None, topology: Path | None) -> None:
+    """Put every cable back: links up, addresses and routes as they were made."""
+    with opened(name, ssh_config, topology) as lab:
+        mend(lab)
+        click.echo(f"mended: the links of {len(lab.topology.hosts)} hosts")

@@ -1,0 +1,41 @@
+"""Pulling the cables of a lab, and putting them back: both ends of a link go down, as when it is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from l3net.lab.errors import LabError
+from l3net.lab.machine import CheckedLab
+from l3net.lab.topology import Link, Topology
+
+
+def chosen_links(
+    topology: Topology, between: Sequence[tuple[str, str]] = (), hosts: Sequence[str] = ()
+) -> tuple[Link, ...]:
+    """The links between pairs of hosts, and every link of a host. Raises LabError for what is not there."""
+    chosen: list[Link] = []
+    for first, second in between:
+        found = [link for link in topology.links_of(first) if link.far_end(first).host == second]
+        if not found:
+            there = ", ".join(f"{link.ends[0].host},{link.ends[1].host}" for link in topology.links)
+            raise LabError(f"there is no link {first},{second}: {there}")
+        chosen += found
+    for host in hosts:
+        if host not in topology.hosts:
+            raise LabError(f"there is no host {host!r}: {', '.join(topology.hosts)}")
+        chosen += topology.links_of(host)
+    return tuple(dict.fromkeys(chosen))
+
+
+def cut(lab: CheckedLab, links: Sequence[Link]) -> None:
+    """Take both ends down. What cannot be reached over ssh's own way is told, as LabError."""
+    for link in links:
+        for end in link.ends:
+            name = lab.interface(end.host, end.interface)
+            lab.host(end.host).run(["ip", "link", "set", "dev", name, "down"])
+
+
+def mend(lab: CheckedLab) -> None:
+    """Every link up, every address and route back, whatever was cut."""
+    for host in lab.topology.hosts:
+        lab.number(host)

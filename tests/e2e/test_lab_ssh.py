@@ -1,0 +1,162 @@
+"""The checks by way of ssh: real ssh and sshd into the hosts of a lab in namespaces, as into machines.
+
+sshd is started by ssh itself, inside the host's namespaces, so that nothing listens anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from l3net.cli.lab import lab as command
+from l3net.lab.addressing import addressing
+from l3net.lab.checks import CHECKS, Finding
+from l3net.lab.converge import unconverged, wait_converged
+from l3net.lab.errors import LabError
+from l3net.lab.sshlab import SshLab, close_ssh_lab, open_ssh_lab
+from l3net.lab.state import read_source
+from l3net.lab.topology import RouterKind
+from l3net.lab.up import Lab, bring_up, take_down
+
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
+
+BY_NAME = {check.name: check for check in CHECKS}
+#: What provisioning puts on a machine, as far as a namespace needs it.
+_STAND_IN = """#!/bin/sh
+set -eu
+case $1 in
+    pod-exec) pod=$2; shift 2; exec nsenter --net="/run/netns/$pod" -- "$@" ;;
+    network) ip -batch /usr/local/sbin/network.ip ;;
+    *) echo "no $1 here" >&2; exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    name = f"s{uuid.uuid4().hex[:8]}"
+    try:
+        yield bring_up(name, read_source(None, RouterKind.BIRD), lambda what: None)
+    finally:
+        take_down(name)
+
+
+@pytest.fixture(scope="module")
+def ssh_config(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("ssh")
+    sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
+    assert sshd, "sshd is not installed: `make setup-test` installs it"
+    for key in ("host", "user"):
+        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / key)]
+        subprocess.run(argv, check=True)
+    (directory / "sshd_config").write_text(
+        f"HostKey {directory}/host\nAuthorizedKeysFile {directory}/user.pub\nStrictModes no\nUsePAM no\n"
+        "PermitRootLogin prohibit-password\nPasswordAuthentication no\nLogLevel QUIET\n"
+    )
+    lines = []
+    for host in lab.hosts.values():
+        # Over the machine's own, in the host's mount namespace alone.
+        host.run(["mount", "-t", "tmpfs", "l3net-lab", "/usr/local/sbin"])
+        host.run(["mkdir", "-p", "/run/sshd"])
+        for name, text in (("l3net-lab", _STAND_IN), ("network.ip", addressing(lab.topology, host.name))):
+            host.run(["sh", "-c", 'cat >"$0" && chmod 755 "$0"', f"/usr/local/sbin/{name}"], text=text)
+        enter = shlex.join([*host.enter(), sshd, "-i", "-f", str(directory / "sshd_config")])
+        lines.append(
+            f"Host {host.name}\n  User root\n  ProxyCommand {enter}\n  IdentityFile {directory}/user\n"
+            f"  UserKnownHostsFile {directory}/known\n  StrictHostKeyChecking no\n  LogLevel ERROR\n"
+        )
+    (directory / "config").write_text("".join(lines))
+    return directory / "config"
+
+
+@pytest.fixture
+def over_ssh(lab: Lab, ssh_config: Path, tmp_path: Path) -> Iterator[SshLab]:
+    control = Path(f"/tmp/l3net-test-{uuid.uuid4().hex[:8]}")
+    control.mkdir(mode=0o700)
+    try:
+        opened = open_ssh_lab(lab.topology, ssh_config, control)
+        yield opened
+        close_ssh_lab(opened)
+    finally:
+        shutil.rmtree(control)
+
+
+def told(findings: list[Finding]) -> str:
+    return "\n".join(f"{f.check}, {f.what}: expected {f.expected}, seen {f.seen}" for f in findings)
+
+
+def test_the_checks_pass_over_ssh(over_ssh: SshLab) -> None:
+    assert {router.kind for router in over_ssh.topology.routers} == {RouterKind.BIRD}
+    names = ("sessions", "router-rib", "pod-to-pod-across-nodes", "client-to-service", "traceroute",
+             "node-cut-off")  # fmt: skip
+    failed = [finding for name in names for finding in BY_NAME[name].findings(over_ssh) if not finding.ok]
+    assert not failed, told(failed)
+
+
+def test_a_break_is_seen_and_mended(lab: Lab, ssh_config: Path, over_ssh: SshLab, tmp_path: Path) -> None:
+    """`l3net lab break` over ssh cuts what it says; the same checks fail; `mend` puts it back."""
+
+    def run(*argv: str) -> Result:
+        return CliRunner().invoke(command, [*argv, "--ssh-config", str(ssh_config)])
+
+    done = run("break", "--link", "n1,tor1")
+    assert (done.exit_code, done.output) == (0, "cut: tor1 - n1\n"), done.output
+    try:
+        assert [f for f in BY_NAME["client-to-pods"].findings(over_ssh) if not f.ok]
+        checked = run("check", "--only", "sessions")
+        assert checked.exit_code == 1
+        assert "n1 (10.0.4.1)" in checked.output
+    finally:
+        assert run("mend").exit_code == 0
+    wait_converged(over_ssh)
+    assert not unconverged(lab)
+    checked = run("check", "--only", "sessions", "--only", "client-to-pods")
+    assert checked.exit_code == 0, checked.output
+
+
+def test_break_and_mend_without_ssh(lab: Lab) -> None:
+    name = ["--name", lab.name]
+    done = CliRunner().invoke(command, ["break", *name, "--router", "tor2", "--node", "n1"])
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines() == [
+        "cut: tor1 - n1",
+        "cut: spine - tor2",
+        "cut: tor2 - n2",
+        "cut: tor2 - n3",
+    ]
+    try:
+        shown = lab.host("tor2").run(["ip", "-o", "link", "show", "dev", "spine"]).stdout
+        assert "state DOWN" in shown
+    finally:
+        assert CliRunner().invoke(command, ["mend", *name]).exit_code == 0
+    wait_converged(lab)
+    for argv in (["--link", "n1,tor2"], ["--node", "tor1"], ["--router", "n1"], ["--node", "n9"]):
+        refused = CliRunner().invoke(command, ["break", *name, *argv])
+        assert isinstance(refused.exception, LabError), argv
+    assert CliRunner().invoke(command, ["break", *name]).exit_code == 2
+
+
+def test_what_is_not_there_is_said(over_ssh: SshLab, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="vagrant ssh-config"):
+        open_ssh_lab(over_ssh.topology, tmp_path / "none", tmp_path)
+    (tmp_path / "config").write_text("Host spine\n  ProxyCommand false\n")
+    with pytest.raises(LabError, match="is the machine up"):
+        open_ssh_lab(over_ssh.topology, tmp_path / "config", tmp_path)
+    with pytest.raises(LabError, match="no host 'n9'"):
+        replace(over_ssh).host("n9")
+    with pytest.raises(LabError, match="exit 3"):
+        over_ssh.host("n1").run(["sh", "-c", "exit 3"])
