@@ -187,12 +187,12 @@ class KernelRoutes:
     def apply(self, delta: Delta[RouteKey, Route]) -> list[KernelError]:
         """Deletes first, then puts; a put replaces in place, so that no moment is without a route."""
         known, encoded = links(), Encoded()
-        wanted: list[tuple[str, bool, Request]] = []
+        wanted: list[tuple[Route, Request]] = []
         failed: list[KernelError] = []
         for route in delta.delete.values():
             bare = Route(route.prefix, kind=route.kind, metric=route.metric)
             request = Request(RTM_DELROUTE, 0, encode_route(bare, known, encoded))
-            wanted.append((f"delete route {route.prefix} metric {route.metric}", True, request))
+            wanted.append((route, request))
         for route in delta.put.values():
             try:
                 body = encode_route(route, known, encoded)
@@ -200,11 +200,13 @@ class KernelRoutes:
                 failed.append(err)
                 continue
             request = Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
-            wanted.append((f"put route {route.prefix} metric {route.metric}", False, request))
-        codes = self._netlink.transact([request for _, _, request in wanted])
-        for (what, deleting, _), code in zip(wanted, codes, strict=True):
+            wanted.append((route, request))
+        codes = self._netlink.transact([request for _, request in wanted])
+        for (route, request), code in zip(wanted, codes, strict=True):
+            deleting = request.type == RTM_DELROUTE
             if code and not (deleting and code in (errno.ESRCH, errno.ENOENT)):
-                failed.append(KernelError(what, code))
+                doing = "delete" if deleting else "put"
+                failed.append(KernelError(f"{doing} route {route.prefix} metric {route.metric}", code))
         return failed
 
     def close(self) -> None:
