@@ -1,4 +1,4 @@
-"""IPv4 over links that have no IPv4 address: RFC 8950 with all far sides, and unnumbered peering with FRR."""
+"""IPv4 over links without IPv4 addresses: RFC 8950 with all far sides, unnumbered with FRR and BIRD."""
 
 from __future__ import annotations
 
@@ -205,3 +205,45 @@ def test_unnumbered_peering_over_two_links(stage: Stage) -> None:
     stage.declare("node.yaml", NODE, configuration(), on_interface("quiet0"))
     stage.until(lambda: stage.peers() == {}, "the peers to go")
     stage.until(lambda: any("noNeighbour" in each for each in stage.status()["problems"]), "the reason")
+
+
+BIRD_UNNUMBERED = """
+log stderr all;
+router id 10.90.0.2;
+protocol device { scan time 5; }
+protocol radv { interface "down0" { min ra interval 3; max ra interval 10; default lifetime 0; }; }
+protocol kernel kernel4 { ipv4 { import none; export where source = RTS_BGP; }; }
+protocol kernel kernel6 { ipv6 { import none; export where source = RTS_BGP; }; }
+protocol static static4 { ipv4; route 192.168.7.0/24 blackhole; }
+protocol static static6 { ipv6; route fd77::/64 blackhole; }
+protocol bgp nodes {
+  local as 65002;
+  neighbor range fe80::/10 as 65001;
+  interface "down0";
+  dynamic name "node";
+  direct;
+  hold time 9;
+  ipv4 { import all; export where source = RTS_STATIC; next hop self; extended next hop on; };
+  ipv6 { import all; export where source = RTS_STATIC; next hop self; };
+}
+"""
+
+
+def test_unnumbered_peering_with_bird(stage: Stage) -> None:
+    """Its radv protocol advertises it; it takes whoever comes from the link."""
+    for host, link in ((stage.node, "up0"), (stage.tor, "down0")):
+        host.run(["ip", "-6", "address", "flush", "dev", link, "scope", "global"])
+    far = stage.far_side("bird")
+    far.spawn("bird", ["bird", "-f", "-c", far.write("bird.conf", BIRD_UNNUMBERED)])
+    declared = on_interface("up0")
+    del declared["spec"]["password"], declared["spec"]["gtsm"]
+    stage.declare("node.yaml", NODE, configuration(), declared)
+    stage.start_speaker()
+    stage.start_agent()
+    theirs, ours = link_local(stage.tor, "down0"), link_local(stage.node, "up0")
+
+    def both_ways(version: int) -> bool:
+        shown = stage.tor.run(["ip", f"-{version}", "route", "show", BLOCKS[version]]).stdout
+        return gateways(stage, ORIGINATED[version]) == {theirs} and ours in shown
+
+    stage.until(lambda: both_ways(4) and both_ways(6), "both families both ways", 60)
