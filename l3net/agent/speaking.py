@@ -655,7 +655,7 @@ class Speaking:
         was = peer.established
         now = asyncio.get_running_loop().time()
         if was or not (peer.closing or peer.damping.held(now)):
-            peer.reason = reason
+            peer.reason = LEFT if self.parted else reason
         peer.established, peer.closing = False, False
         self._announcer.down(address)
         if not was:
