@@ -104,6 +104,21 @@ def test_what_is_applied_to_the_cluster() -> None:
     assert join["discovery"]["bootstrapToken"]["apiServerEndpoint"] == f"{TOPOLOGY.address('n1', 4)}:6443"
 
 
+@pytest.mark.skipif(
+    "L3NET_KUBEADM" not in os.environ, reason="L3NET_KUBEADM names no kubeadm (1.31 or newer)"
+)
+@pytest.mark.parametrize("host", ["n1", "n2"])
+def test_kubeadm_accepts_its_configuration(host: str, tmp_path: Path) -> None:
+    def validate(text: str) -> int:
+        (tmp_path / "kubeadm.yaml").write_text(text)
+        argv = [os.environ["L3NET_KUBEADM"], "config", "validate", "--config", str(tmp_path / "kubeadm.yaml")]
+        return subprocess.run(argv, capture_output=True, check=False).returncode
+
+    text = FILES[f"{host}/kubeadm.yaml"].replace("@TOKEN@", "abcdef.0123456789abcdef")
+    assert validate(text) == 0
+    assert validate(text.replace("nodeRegistration:", "nodeRegistrations:")) != 0
+
+
 @pytest.mark.parametrize("kind", ["plain", "kubernetes"])
 def test_manifests_are_valid(kind: str, tmp_path: Path) -> None:
     for name, text in FILES.items():

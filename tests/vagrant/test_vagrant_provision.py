@@ -172,6 +172,8 @@ def test_kubernetes_node(machine: MachineRoot, host: str) -> None:
     applied = [line for line in calls if line.startswith("kubectl apply")]
     assert bool(applied) is (host == "n1")
     assert {"kubeadm", "kubectl", "kubelet"} <= set(calls)  # held at their version
+    # containerd must find no network before l3net's.
+    assert not list((machine.upper / "etc/cni/net.d").glob("*.conf*"))
     left = subprocess.run(
         ["grep", "-rl", token, str(machine.upper), "--exclude-dir=log"],
         capture_output=True,

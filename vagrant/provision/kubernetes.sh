@@ -25,6 +25,12 @@ if grep -q '^[^#].*[[:space:]]swap[[:space:]]' /etc/fstab 2>/dev/null; then
 fi
 
 packages containerd runc podman buildah
+# Podman, which builds the image, brings a network of its own: containerd would take it until l3net's is there.
+rm -f /etc/cni/net.d/87-podman-bridge.conflist
+put 0644 /etc/containers/containers.conf.d/50-l3net.conf <<EOT
+[engine]
+runtime = "runc"
+EOT
 CHANGED=
 put 0644 /etc/containerd/config.toml <<EOT
 version = 2
@@ -58,7 +64,9 @@ EOT
 tag=localhost/l3net:$hash
 if [ "$(cat "$LAB/image-in-containerd" 2>/dev/null)" != "$tag" ]; then
     say "building the image $tag"
-    podman build -q --network host -t "$tag" -f "$TREE/deploy/Dockerfile" "$TREE" >/dev/null
+    podman build -q --network host -t "$tag" -f "$TREE/deploy/Dockerfile" \
+        --build-arg BASE=docker.io/library/python:3.11-slim-bookworm \
+        --build-arg BUILDER=docker.io/library/debian:bookworm-slim "$TREE" >/dev/null
     podman save "$tag" | ctr --namespace k8s.io images import - >/dev/null
     put 0644 "$LAB/image-in-containerd" <<EOT
 $tag

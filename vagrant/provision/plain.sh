@@ -6,6 +6,8 @@
 image=${L3NET_POD_IMAGE:-docker.io/library/python:3.11-slim-bookworm}
 
 packages podman runc
+# Its own network needs plugins that are not here.
+rm -f /etc/cni/net.d/87-podman-bridge.conflist
 new_code=$CHANGED
 put 0644 "$LAB/mode" <<EOT
 plain
