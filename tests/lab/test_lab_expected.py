@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
+from l3net.lab.checks.disturb import _lost
 from l3net.lab.expected import announced, difference, expected_ribs, is_cluster_prefix
 from l3net.lab.gobgp_fib import best_next_hops
 from l3net.lab.state import read_source
@@ -70,3 +71,14 @@ def test_gobgp_paths_of_the_shortest_as_path_share_the_traffic() -> None:
     assert best_next_hops(paths) == {"10.0.2.1", "10.0.3.1"}
     assert best_next_hops([path("0.0.0.0"), *paths]) == frozenset()
     assert best_next_hops([]) == frozenset()
+
+
+def test_packets_without_an_answer_are_counted_but_the_last_one_under_way() -> None:
+    def log(*answered: int, sent: int) -> str:
+        lines = [f"64 bytes from 10.244.3.2: icmp_seq={number} ttl=61 time=0.1 ms" for number in answered]
+        return "\n".join(["PING 10.244.3.2", *lines, f"{sent} packets transmitted, {len(answered)} received"])
+
+    assert _lost(log(1, 2, 3, sent=4)) == (3, 0)
+    assert _lost(log(1, 3, 4, sent=4)) == (3, 1)
+    assert _lost(log(1, sent=2) + "\n" + log(2, 3, sent=4)) == (3, 1)
+    assert _lost("ping: unknown host") == (0, 0)
