@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from apiserver import Call, FakeApiServer
@@ -134,6 +135,46 @@ def test_an_agent_that_finds_no_api_leaves_everything_as_it_is(rig: Rig, api: Fa
     rig.until(lambda: rig.status().get("inSync"), "the list")
     assert VIP in rig.tor_routes()
     assert no_flap(before, rig.tor_sessions())
+
+
+def test_a_drain_and_a_shutdown_as_the_api_tells_them(rig: Rig, api: FakeApiServer) -> None:
+    """Cordoned, then shut down by kubelet: agent and speaker get SIGTERM at once, and nothing is left."""
+
+    def configuration(wait: int) -> dict[str, Any]:
+        spec = {**CONFIGURATION["spec"], "nodeToNodeMesh": False, "drain": {"wait": wait}}  # type: ignore[dict-item]
+        return {**CONFIGURATION, "spec": spec}
+
+    def going(**spec: Any) -> dict[str, Any]:
+        conditions = [{"type": "Ready", "status": "False", "message": "node is shutting down"}]
+        status = {**NODE["status"], "conditions": conditions}  # type: ignore[dict-item]
+        return {**NODE, "spec": {**NODE["spec"], **spec}, "status": status}  # type: ignore[dict-item]
+
+    def tagged(prefix: str) -> bool:
+        return "graceful-shutdown" in rig.vtysh(f"show bgp ipv4 unicast {prefix} json")
+
+    cordoned = {**NODE, "spec": {**NODE["spec"], "unschedulable": True}}  # type: ignore[dict-item]
+    other = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "other"}}
+    api.put(NODE, other, configuration(600), TOR4, TOR6)
+    api.put(service("web", "10.96.0.10"), endpoints("web", "10.244.1.5"))
+    rig.start_tor(FRR)
+    rig.start_speaker()
+    start(rig, api)
+    rig.until(lambda: VIP in rig.tor_routes(), "the service")
+    assert not tagged(VIP)
+
+    api.put(cordoned)
+    rig.until(lambda: tagged(VIP) and tagged("10.244.1.0/24"), "everything, tagged")
+    api.put(configuration(0))
+    rig.until(lambda: VIP not in rig.tor_routes(), "the service to go, since another node serves it")
+    assert tagged("10.244.1.0/24")
+
+    api.put(going(unschedulable=True))
+    rig.until(lambda: rig.status().get("drain", {}).get("cause") == "shutdown", "the agent to hear of it")
+    assert tagged("10.244.1.0/24"), "its pods are still ending"
+    rig.node.kill("speaker")
+    rig.node.kill("agent")
+    rig.until(lambda: not (rig.node.alive("agent") or rig.node.alive("speaker")), "both to end")
+    rig.until(lambda: not rig.tor_routes(), "nothing to be left, graceful restart or not")
 
 
 def test_what_the_agent_calls(rig: Rig, api: FakeApiServer) -> None:

@@ -210,6 +210,12 @@ def test_scope_follows_the_configuration(api: FakeApiServer, connect: Connect) -
     follower.has(Kind.NODE, "n1")
     api.put(node("n1", "10.0.0.1", **{"node.kubernetes.io/exclude-from-external-load-balancers": ""}))
     follower.has(Kind.NODE, "n1", "n2")
+    api.put(node("n1", "10.0.0.1"))
+    follower.has(Kind.NODE, "n1")
+    cordoned = node("n1", "10.0.0.1")
+    cordoned["spec"]["unschedulable"] = True
+    api.put(cordoned)  # whether another node serves what it is to withdraw
+    follower.has(Kind.NODE, "n1", "n2")
     assert follower.in_sync == 1
 
 
