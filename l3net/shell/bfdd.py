@@ -55,7 +55,8 @@ def become_real_time() -> str:
     try:
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(REAL_TIME_PRIORITY))
     except OSError as err:
-        missing.append(f"no real-time priority ({err.strerror}; CAP_SYS_NICE)")
+        lacks = "CAP_SYS_NICE, or cpu.rt_runtime_us of its cgroup is 0"
+        missing.append(f"no real-time priority ({err.strerror}; {lacks}): nice -20 instead")
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, -20)
     libc = ctypes.CDLL(None, use_errno=True)
