@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path as FilePath
 
+from l3net.agent.dialogue import Dialogue
 from l3net.agent.peers import PeerState
 from l3net.bgp import commands
 from l3net.bgp.adj_rib_out import AdjRibOut
@@ -23,11 +23,7 @@ from l3net.bgp.exabgp_config import as_numbers, fingerprint, neighbor, render
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.messages import (
     Announced,
-    Decoder,
-    Done,
     EndOfRib,
-    Failed,
-    LineBuffer,
     Message,
     Neighbors,
     Notified,
@@ -41,12 +37,9 @@ from l3net.errors import L3netError
 from l3net.model import Address, Family, Prefix
 from l3net.naming import SPEAKER_SOCKET
 from l3net.shell.speaker import SpeakerConfig, relay_argv
-from l3net.shell.unixlink import UnixLink
 
 log = logging.getLogger("l3net.bgp")
 
-#: Seconds between attempts to reach the speaker.
-LONGEST_RETRY = 0.25
 #: FRR 8.4 may send End-of-RIB about a second before its routes (coalesce-time): sweep later than that.
 SWEEP_DELAY = 5.0
 #: A refresh that the peer does not demarcate (RFC 7313) is over when it has been quiet this long. It costs
@@ -73,13 +66,6 @@ LEFT = "the node has left (l3net node return)"
 Touched = Callable[[set[Prefix]], None]
 
 
-@dataclass(slots=True)
-class _Question:
-    command: str
-    on_answer: Callable[[list[Message]], None]
-    answers: list[Message] = field(default_factory=list)
-
-
 class Speaking:
     """`touched` is called with the prefixes whose best paths may have changed."""
 
@@ -89,17 +75,9 @@ class Speaking:
         self._run_dir = run_dir
         self._config = SpeakerConfig(run_dir)
         self._announcer = Announcer()
-        self._link = UnixLink(
-            run_dir / SPEAKER_SOCKET,
-            self._connected,
-            self._received,
-            self._lost,
-            longest_retry=LONGEST_RETRY,
+        self._dialogue = Dialogue(
+            run_dir / SPEAKER_SOCKET, self._announcer, self._connected, self._heard, self._lost
         )
-        self._buffer = LineBuffer()
-        self._decoder = Decoder()
-        self._questions: deque[_Question] = deque()
-        self._asking: _Question | None = None
         self._sessions: dict[Address, Session] = {}
         self._configured = asyncio.Event()
         self._confirmed: asyncio.Future[bool] | None = None
@@ -125,11 +103,11 @@ class Speaking:
 
     @property
     def connected(self) -> bool:
-        return self._link.up
+        return self._dialogue.up
 
     @property
     def undecodable(self) -> int:
-        return self._decoder.undecodable + self._buffer.dropped
+        return self._dialogue.undecodable
 
     def set_sessions(self, sessions: Mapping[Address, Session]) -> None:
         """Take over the sessions of now. What leaves is withdrawn before its neighbour is removed."""
@@ -160,7 +138,7 @@ class Speaking:
             self._sessions = dict(sessions)
             self._configured.set()
         if any(not peer.established for peer in self.peers.values()):
-            self._ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
+            self._dialogue.ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
         if touched:
             self._touched(touched)
 
@@ -201,7 +179,7 @@ class Speaking:
 
     def flush(self) -> None:
         """Send what the window allows."""
-        self._pump()
+        self._dialogue.pump()
 
     def settled(self, grace: float) -> bool:
         """Whether every session has said all it has, or had `grace` seconds since our start to do so.
@@ -210,7 +188,9 @@ class Speaking:
         """
         if asyncio.get_running_loop().time() - self._started > grace:
             return True
-        return self._link.up and all(peer.established and not peer.awaiting for peer in self.peers.values())
+        return self._dialogue.up and all(
+            peer.established and not peer.awaiting for peer in self.peers.values()
+        )
 
     def path_failed(self, address: Address, reason: str, shares_fate: bool) -> None:
         """BFD has lost the peer: its paths go at once, and then the session (RFC 5882 section 4.2).
@@ -241,12 +221,12 @@ class Speaking:
         """Until what is wanted has been told to ExaBGP and had time to go out, at most `limit` seconds."""
         deadline = asyncio.get_running_loop().time() + limit
         told = max((self._announcer.announced(address) for address in self.peers), default=0)
-        while not (self._link.up and self._announcer.idle and not self._questions):
+        while not (self._dialogue.up and self._announcer.idle and not self._dialogue.curious):
             if asyncio.get_running_loop().time() > deadline:
                 log.warning("the last withdrawals may not have gone out")
                 return
             told = max(told, *(self._announcer.announced(address) for address in self.peers), 0)
-            self._pump()
+            self._dialogue.pump()
             await asyncio.sleep(0.05)
         # ExaBGP answers when a line is queued, not when it is sent
         await asyncio.sleep(DRAIN_FLUSH + told / SENT_A_SECOND)
@@ -285,7 +265,7 @@ class Speaking:
         without a word, and dials again after a teardown."""
         sessions, self._farewells = self._farewells, {}
         for address in sessions:
-            self._ask(commands.teardown(address, commands.ADMINISTRATIVE_SHUTDOWN), lambda _answers: None)
+            self._dialogue.ask(commands.teardown(address, commands.ADMINISTRATIVE_SHUTDOWN))
         if sessions:
             await asyncio.sleep(FAREWELL)
 
@@ -297,11 +277,11 @@ class Speaking:
         epoch = peer.epoch
         lines = self._announcer.leave(address)
         for line in lines:
-            self._ask(line, lambda _answers: None)
+            self._dialogue.ask(line)
 
         def tear_down() -> None:
             if peer.closing:
-                self._ask(commands.teardown(address, subcode), lambda _answers: None)
+                self._dialogue.ask(commands.teardown(address, subcode))
 
         def give_up() -> None:
             if peer.epoch == epoch:
@@ -320,7 +300,7 @@ class Speaking:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        await asyncio.gather(self._link.run(), self._keep_configured(), self._keep_asking())
+        await asyncio.gather(self._dialogue.run(), self._keep_configured(), self._keep_asking())
 
     # --- configuration -----------------------------------------------------------------------------------
 
@@ -335,7 +315,7 @@ class Speaking:
             text = self._text()
             try:
                 if text != self._config.current():
-                    await self._config.replace(text, validate=self._link.up)
+                    await self._config.replace(text, validate=self._dialogue.up)
                 elif not (self._reload_due or self._config.unconfirmed):
                     self._closed.set()
                     continue
@@ -344,7 +324,7 @@ class Speaking:
                 log.error("%s", err)
                 continue
             self.problem, self._reload_due = "", False
-            if self._link.up:
+            if self._dialogue.up:
                 await self._say_farewell()
                 await self._reload(text)
             self._config.confirm()
@@ -358,8 +338,8 @@ class Speaking:
         ExaBGP sends no NOTIFICATION then, so that graceful restart would keep the routes at the far side.
         """
         deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
-        while self._leaving and self._link.up and asyncio.get_running_loop().time() < deadline:
-            self._pump()
+        while self._leaving and self._dialogue.up and asyncio.get_running_loop().time() < deadline:
+            self._dialogue.pump()
             if self._announcer.idle:
                 await asyncio.sleep(DRAIN_FLUSH)  # ExaBGP answers when a line is queued, not when it is sent
                 break
@@ -392,14 +372,14 @@ class Speaking:
     async def _reload(self, text: str) -> None:
         """Reload, then ask which file ExaBGP has loaded; it answers `done` also when it drops the reload."""
         for wait in CONFIRM_WAITS:
-            if not self._link.up:
+            if not self._dialogue.up:
                 return  # it starts with the new file
-            self._ask(commands.RELOAD, lambda _answers: None)
+            self._dialogue.ask(commands.RELOAD)
             await asyncio.sleep(wait)
             if await self._has_loaded(text):
                 return
         log.warning("ExaBGP did not take the new configuration; restarting it (graceful restart covers it)")
-        self._link.send_line(commands.RESTART)
+        self._dialogue.interject(commands.RESTART)
 
     async def _has_loaded(self, text: str) -> bool:
         confirmed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -409,7 +389,7 @@ class Speaking:
             if not confirmed.done():
                 confirmed.set_result(fingerprint(text) in loaded)
 
-        self._ask(commands.SHOW_NEIGHBORS, compare)
+        self._dialogue.ask(commands.SHOW_NEIGHBORS, compare)
         try:
             return await asyncio.wait_for(confirmed, timeout=5.0)
         except TimeoutError:
@@ -419,20 +399,13 @@ class Speaking:
 
     def _connected(self) -> None:
         log.info("connected to the speaker")
-        self._buffer = LineBuffer()
-        self._questions.clear()
-        self._asking = None
-        self._announcer.reset()
-        self._ask(commands.SHOW_ADJ_RIB_OUT, self._learn_announced)
-        self._ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
-        self._later(ASK_AGAIN, lambda: self._ask(commands.SHOW_NEIGHBORS, self._learn_neighbours))
+        self._dialogue.ask(commands.SHOW_ADJ_RIB_OUT, self._learn_announced)
+        self._dialogue.ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
+        self._later(ASK_AGAIN, lambda: self._dialogue.ask(commands.SHOW_NEIGHBORS, self._learn_neighbours))
         self._configured.set()
 
     def _lost(self) -> None:
         log.warning("lost the speaker; learned routes stay while it restarts")
-        self._announcer.reset()
-        self._questions.clear()
-        self._asking = None
         now = asyncio.get_running_loop().time()
         for address, peer in self.peers.items():
             if peer.established:
@@ -445,45 +418,22 @@ class Speaking:
     async def _keep_asking(self) -> None:
         while True:
             await asyncio.sleep(ASK_EVERY)
-            if self._link.up and not self._questions:
-                self._ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
+            if self._dialogue.up and not self._dialogue.curious:
+                self._dialogue.ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
 
-    def _ask(self, command: str, on_answer: Callable[[list[Message]], None]) -> None:
-        if self._link.up:
-            self._questions.append(_Question(command, on_answer))
-            self._pump()
-
-    def _pump(self) -> None:
-        """Questions go alone: first let the window drain, then ask, then go on announcing."""
-        if not self._link.up or self._asking is not None:
-            return
-        if self._questions:
-            if self._announcer.unanswered == 0:
-                self._asking = self._questions.popleft()
-                self._link.send_line(self._asking.command)
-            return
-        for line in self._announcer.next_lines():
-            self._link.send_line(line)
-
-    def _received(self, data: bytes) -> None:
+    def _heard(self, messages: list[Message]) -> None:
         touched: set[Prefix] = set()
-        for line in self._buffer.receive(data):
-            message = self._decoder.decode(line)
-            if message is not None:
-                touched |= self._handle(message)
+        for message in messages:
+            touched |= self._handle(message)
         if touched:
             self._touched(touched)
-        self._pump()
 
     # --- messages ----------------------------------------------------------------------------------------
 
     def _handle(self, message: Message) -> set[Prefix]:
+        if self._dialogue.took(message):
+            return set()
         match message:
-            case Done() | Failed():
-                self._answered(message)
-            case Neighbors() | Announced():
-                if self._asking is not None:
-                    self._asking.answers.append(message)
             case StateChanged(peer=address, state="up"):
                 return self._up(address, fresh=True)
             case StateChanged(peer=address, state="down", reason=reason):
@@ -548,16 +498,7 @@ class Speaking:
         for family in list(families):
             log.info("peer %s: asking for all IPv%d routes again", address, family.value)
             self.peers[address].over_limit.discard(family)
-            self._ask(commands.route_refresh(address, family), lambda _answers: None)
-
-    def _answered(self, message: Message) -> None:
-        if self._asking is None:
-            if isinstance(message, Failed):
-                log.warning("ExaBGP refused a command")
-            self._announcer.answered(refused=isinstance(message, Failed))
-            return
-        asked, self._asking = self._asking, None
-        asked.on_answer(asked.answers)
+            self._dialogue.ask(commands.route_refresh(address, family))
 
     def _learn_announced(self, answers: list[Message]) -> None:
         for answer in answers:
@@ -646,7 +587,7 @@ class Speaking:
         self._announcer.up(address, fresh=fresh)
         if address in self._wants:
             self._announcer.want(address, self._sayable(address, self._wants[address]))
-        self._pump()
+        self._dialogue.pump()
 
     def _down(self, address: Address, reason: str) -> set[Prefix]:
         peer = self.peers.get(address)
@@ -682,7 +623,7 @@ class Speaking:
         return self._rib.drop(address)
 
     def _refresh(self, address: Address, family: Family) -> None:
-        self._ask(commands.route_refresh(address, family), lambda _answers: None)
+        self._dialogue.ask(commands.route_refresh(address, family))
         self._later(REFRESH_QUIET, lambda: self._check_quiet(address, family))
 
     def _check_quiet(self, address: Address, family: Family) -> None:

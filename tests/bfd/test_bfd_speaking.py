@@ -37,7 +37,7 @@ class World:
         self.rib = LocRib(lambda _session, raw: (ACCEPTED, raw))
         self.speaking = Speaking(directory, self.rib, lambda _prefixes: None)
         self.link = Link()
-        self.speaking._link = self.link  # type: ignore[assignment]
+        self.speaking._dialogue.link = self.link  # type: ignore[assignment]
         self.speaking.set_sessions({PEER: SESSION})
         self.drain()
         self.handle(Opened(PEER, 9, "10.0.0.1", 120), StateChanged(PEER, "up"))
@@ -104,7 +104,7 @@ def test_while_the_peer_restarts_only_a_bfd_of_its_own_fate_counts(tmp_path: Pat
 def test_while_our_speaker_restarts_every_failure_counts(tmp_path: Path) -> None:
     async def scenario() -> None:
         world = World(tmp_path)
-        world.speaking._lost()
+        world.speaking._dialogue._lost()
         assert world.learned
         world.speaking.path_failed(PEER, "BFD down", True)
         assert not world.learned
@@ -117,7 +117,7 @@ def test_a_session_found_over_a_failed_path_is_closed(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         world = World(tmp_path)
-        world.speaking._lost()
+        world.speaking._dialogue._lost()
         world.speaking.path_failed(PEER, "BFD down", False)
         world.link.lines.clear()
         world.speaking._learn_neighbours([Neighbors({PEER: True})])
