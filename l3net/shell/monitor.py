@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import enum
 import errno
 import socket
@@ -33,6 +34,8 @@ NFTA_GEN_PROC_PID: Final = 2
 SO_RCVBUFFORCE: Final = 33
 RECEIVE_BUFFER: Final = 16 << 20
 RTPROT_OFFSET: Final = 5
+SO_ATTACH_FILTER: Final = 26
+_STATEMENT: Final = struct.Struct("=HBBI")  # struct sock_filter
 
 
 class Seen(enum.Enum):
@@ -54,7 +57,7 @@ class KernelMonitor:
     """Two subscribed sockets on the running event loop, in this thread's network namespace.
 
     Of routes of `own_protocol` that were changed through the netlink socket with `own_port` nothing is told:
-    who changed them knows.
+    who changed them knows. The kernel leaves them out, or 100,000 of them would drown what others do.
     """
 
     def __init__(self, callback: Callback, own_protocol: int, own_port: int) -> None:
@@ -73,6 +76,7 @@ class KernelMonitor:
             RTNLGRP_IPV6_IFADDR,
             RTNLGRP_IPV4_ROUTE,
             RTNLGRP_IPV6_ROUTE,
+            leave_out=_without(self._own, self._own_port),
         )
         nft = self._subscribe(NETLINK_NETFILTER, NFNLGRP_NFTABLES)
         loop.add_reader(route, self._read, route, self._on_route)
@@ -85,9 +89,13 @@ class KernelMonitor:
             sock.close()
         self._sockets.clear()
 
-    def _subscribe(self, protocol: int, *groups: int) -> socket.socket:
+    def _subscribe(self, protocol: int, *groups: int, leave_out: bytes = b"") -> socket.socket:
         try:
             sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+            if leave_out:
+                code = ctypes.create_string_buffer(leave_out, len(leave_out))
+                program = struct.pack("@HP", len(leave_out) // _STATEMENT.size, ctypes.addressof(code))
+                sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
             sock.bind((0, 0))
             sock.setblocking(False)
             try:
@@ -101,7 +109,7 @@ class KernelMonitor:
         self._sockets.append(sock)
         return sock
 
-    def _read(self, sock: socket.socket, handle: Callable[[int, int, bytes], None]) -> None:
+    def _read(self, sock: socket.socket, handle: Callable[[int, bytes], None]) -> None:
         for _ in range(64):  # bounded, so that a storm cannot starve the loop
             try:
                 data = sock.recv(1 << 16)
@@ -112,20 +120,19 @@ class KernelMonitor:
                     self._callback(Seen.LOST, 0, b"")
                     continue
                 raise
-            for kind, _flags, _sequence, port, body in messages(data):
-                handle(kind, port, bytes(body))
+            for kind, _flags, _sequence, _port, body in messages(data):
+                handle(kind, bytes(body))
 
-    def _on_route(self, kind: int, port: int, body: bytes) -> None:
+    def _on_route(self, kind: int, body: bytes) -> None:
         if kind in (RTM_NEWROUTE, RTM_DELROUTE):
             own = len(body) > RTPROT_OFFSET and body[RTPROT_OFFSET] == self._own
-            if not (own and port == self._own_port):
-                self._callback(Seen.OWN_ROUTE if own else Seen.ROUTE, kind, body)
+            self._callback(Seen.OWN_ROUTE if own else Seen.ROUTE, kind, body)
         elif kind in (RTM_NEWADDR, RTM_DELADDR):
             self._callback(Seen.ADDRESS, kind, body)
         elif kind in (RTM_NEWLINK, RTM_DELLINK):
             self._callback(Seen.LINK, kind, body)
 
-    def _on_nft(self, kind: int, _port: int, body: bytes) -> None:
+    def _on_nft(self, kind: int, body: bytes) -> None:
         if kind != NFT_MSG_NEWGEN:
             return
         writer = 0
@@ -133,6 +140,26 @@ class KernelMonitor:
             if attr == NFTA_GEN_PROC_PID:
                 writer = struct.unpack("!I", value)[0]
         self._callback(Seen.FIREWALL, writer, b"")
+
+
+def _without(protocol: int, port: int) -> bytes:
+    """A socket filter (classic BPF) for all but route messages of a protocol from a port.
+
+    A notification is a datagram of one message: struct nlmsghdr, then struct rtmsg. BPF reads big-endian.
+    """
+    accept, drop = 7, 8
+    program = (
+        (0x28, 0, 0, 4),  # ldh [nlmsg_type]
+        (0x15, 1, 0, socket.htons(RTM_NEWROUTE)),  # jeq: to the port
+        (0x15, 0, accept - 3, socket.htons(RTM_DELROUTE)),
+        (0x20, 0, 0, 12),  # ld [nlmsg_pid]
+        (0x15, 0, accept - 5, socket.htonl(port)),
+        (0x30, 0, 0, 16 + RTPROT_OFFSET),  # ldb [rtm_protocol]
+        (0x15, drop - 7, 0, protocol),
+        (0x06, 0, 0, 0xFFFFFFFF),  # ret: all of it
+        (0x06, 0, 0, 0),  # ret: nothing
+    )
+    return b"".join(_STATEMENT.pack(*statement) for statement in program)
 
 
 def interface_name(kind: int, body: bytes) -> str | None:
