@@ -6,6 +6,7 @@ BGPConfiguration, or the declared state itself, whose pod blocks every node may 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -36,10 +37,12 @@ NO_ADVERTISE = Community((65535, 65282))
 
 def contains(outer: Prefix, inner: Prefix) -> bool:
     """Whether `inner` equals `outer` or lies inside it; False across families."""
+    # In integers: every learned path is held against every range, and `in` costs three times this.
+    shift = outer.max_prefixlen - outer.prefixlen
     return (
         outer.version == inner.version
         and outer.prefixlen <= inner.prefixlen
-        and inner.network_address in outer
+        and int(inner.network_address) >> shift == int(outer.network_address) >> shift
     )
 
 
@@ -160,6 +163,21 @@ class Protected:
     mesh_prefixes: Mapping[Address, frozenset[Prefix]]  # what each node may announce over the mesh
     alone: bool = False  # other nodes are not known: without the mesh an agent watches its own alone
     cluster: ClusterPrefixes = ClusterPrefixes()
+    _node_numbers: Mapping[int, list[int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        numbers = {
+            version: sorted(int(address) for address in self.node_addresses if address.version == version)
+            for version in (4, 6)
+        }
+        object.__setattr__(self, "_node_numbers", numbers)
+
+    def holds_node(self, prefix: Prefix) -> bool:
+        """Whether another node's address is inside a prefix; as quick for 5,000 nodes as for five."""
+        numbers, first = self._node_numbers[prefix.version], int(prefix.network_address)
+        place = bisect_left(numbers, first)
+        size = 1 << (prefix.max_prefixlen - prefix.prefixlen)
+        return place < len(numbers) and numbers[place] < first + size
 
     @staticmethod
     def of(state: ClusterState, me: str, connected: tuple[Prefix, ...], own: frozenset[Address]) -> Protected:
@@ -229,7 +247,7 @@ def _named(protected: Protected, prefix: Prefix) -> bool:
         or prefix.prefixlen == 0
         or policy.cidrs is not None
         or prefix in protected.cluster
-        or (policy.node_subnets and any(address in prefix for address in protected.node_addresses))
+        or (policy.node_subnets and protected.holds_node(prefix))
     )
 
 
@@ -283,7 +301,7 @@ def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | No
         return Verdict.NODE_SUBNET  # next hops are resolved on these
     if alone and network in protected.own_addresses:
         return Verdict.NODE_SUBNET
-    if not protected.policy.node_subnets and any(address in prefix for address in protected.node_addresses):
+    if not protected.policy.node_subnets and protected.holds_node(prefix):
         return Verdict.NODE_SUBNET
     unasked = _unasked(protected.policy, prefix)
     if unasked is not None and prefix not in protected.cluster:

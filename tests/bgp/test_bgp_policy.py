@@ -7,8 +7,10 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 from bgp_facts import community, path, session
+from hypothesis import given
+from hypothesis import strategies as st
 
-from l3net.bgp.policy import Protected, judge_import, run_filters
+from l3net.bgp.policy import Protected, contains, judge_import, run_filters
 from l3net.bgp.verdict import Verdict
 from l3net.model import (
     Action,
@@ -23,6 +25,7 @@ from l3net.model import (
     ObjectName,
     Operations,
     PoolUse,
+    Prefix,
     PrefixOperator,
     Service,
 )
@@ -407,3 +410,28 @@ def test_bogon_as_numbers_are_refused_when_asked_for(number: int, private: bool)
     assert verdict(privately if private else reserved) is Verdict.BOGON_AS
     assert verdict(reserved if private else privately) is Verdict.ACCEPTED
     assert verdict(OPEN) is Verdict.ACCEPTED
+
+
+def prefixes(first: int, last: int, length: int) -> st.SearchStrategy[Prefix]:
+    numbers, lengths = st.integers(first, last), st.integers(0, length)
+    return st.builds(lambda number, bits: ip_network((number, bits), strict=False), numbers, lengths)
+
+
+ANY = st.one_of(prefixes(0, 2**32 - 1, 32), prefixes(2**32, 2**128 - 1, 128))
+
+
+@given(ANY, ANY, st.lists(st.integers(-2, 2), max_size=4))
+def test_arithmetic_of_prefixes_is_that_of_ipaddress(prefix: Prefix, other: Prefix, near: list[int]) -> None:
+    def by_hand(outer: Prefix, inner: Prefix) -> bool:
+        return outer.version == inner.version and inner.subnet_of(outer)  # type: ignore[arg-type]
+
+    assert contains(prefix, other) == by_hand(prefix, other)
+    assert contains(prefix, next(iter(prefix.subnets())))
+    edges = [int(prefix.network_address), int(prefix.broadcast_address)]
+    top = 2**prefix.max_prefixlen - 1
+    make = type(prefix.network_address)
+    nodes = {make(min(max(edges[index % 2] + step, 0), top)) for index, step in enumerate(near)}
+    nodes |= {ip_address("192.0.2.1"), ip_address("::1")}
+    protected = Protected(ImportPolicy(), frozenset(), (), (), frozenset(), (), frozenset(nodes), {})
+    found = any(address in prefix for address in nodes if address.version == prefix.version)
+    assert protected.holds_node(prefix) == found
