@@ -206,6 +206,7 @@ class AdvertisePolicy:
     cluster_ips: AddressKind = AddressKind(enabled=True)
     external_ips: AddressKind = AddressKind()
     load_balancer_ips: AddressKind = AddressKind()
+    service_selector: Selector = EVERYTHING  # services whose addresses are announced, by their labels
     networks: tuple[Prefix, ...] = ()  # further prefixes each node announces as its own
     communities: frozenset[Community] = frozenset()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from l3net import __version__
+from l3net.agent.exports import exports
 from l3net.agent.health import unready
 from l3net.agent.loop import Agent
 from l3net.agent.planning import plan_for
@@ -171,7 +172,7 @@ def received(agent: Agent) -> dict[str, Any]:
 
 
 class StatusServer:
-    """Answers `status`, `ready`, `drain`, `routes` and `plan DIRECTORY` on RUN_DIR/agent.sock (mode 0600)."""
+    """Answers `status`, `ready`, `drain`, `routes`, `exports`, `plan DIRECTORY` on RUN_DIR/agent.sock."""
 
     def __init__(self, path: Path, agent: Agent) -> None:
         self._path = path
@@ -202,8 +203,10 @@ class StatusServer:
                 return plan_for(self._agent, Path(rest))
             case "routes":
                 return received(self._agent)
+            case "exports":
+                return exports(self._agent)
             case _:
-                return {"error": "ask for: status, ready, drain, routes, plan DIRECTORY"}
+                return {"error": "ask for: status, ready, drain, routes, exports, plan DIRECTORY"}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.TimeoutError, asyncio.LimitOverrunError, ValueError):

@@ -10,7 +10,7 @@ from l3net.bgp.loc_rib import Candidate
 from l3net.bgp.path import Attributes, Path
 from l3net.bgp.policy import NO_ADVERTISE, NO_EXPORT, contains, run_filters
 from l3net.bgp.sessions import Session, family_of, router_id
-from l3net.bgp.verdict import Verdict
+from l3net.bgp.verdict import Export, Verdict
 from l3net.model import Address, ClusterState, IpPool, NextHopMode, Prefix
 
 AdjRibOut = dict[Prefix, Path]
@@ -75,6 +75,28 @@ def desired_adj_rib_out(
             if reflected is not None and prefix not in wanted:
                 _export(state, session, reflected, wanted)
     return wanted
+
+
+def export_verdict(
+    state: ClusterState, session: Session, prefix: Prefix, drain: Stage, *, service: bool
+) -> tuple[Export, str]:
+    """Whether `desired_adj_rib_out` has an own prefix for a peer, why not, and the name of the filter if one
+    says so."""
+    if drain >= Stage.WITHDRAWN:
+        return Export.NODE_DRAINING, ""
+    if service and session.mesh:
+        return Export.MESH_PEER, ""
+    family = family_of(prefix.network_address)
+    if family not in session.families:
+        return Export.FAMILY_NOT_NEGOTIATED, ""
+    hop = session.next_hops.get(family)
+    if hop is None:
+        return Export.NO_NEXT_HOP, ""
+    path = Path(prefix, hop, Attributes(communities=state.configuration.advertise.communities))
+    judgement, _ = run_filters(state.filters, session, path, importing=False)
+    if judgement.verdict is Verdict.ACCEPTED:
+        return Export.ANNOUNCED, ""
+    return Export.FILTERED, judgement.by
 
 
 def passes_on(state: ClusterState, sessions: Iterable[Session]) -> bool:

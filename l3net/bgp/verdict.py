@@ -6,6 +6,18 @@ import enum
 from dataclasses import dataclass
 
 
+class Export(enum.Enum):
+    """Why a prefix of this node's is announced to a peer or not. The value is what the operator sees."""
+
+    ANNOUNCED = "announced"
+    SESSION_DOWN = "sessionDown"  # it is as soon as the session is up
+    NODE_DRAINING = "nodeDraining"  # the node leaves
+    MESH_PEER = "meshPeer"  # every node serves service addresses itself
+    FAMILY_NOT_NEGOTIATED = "familyNotNegotiated"  # BGPPeer.spec.families
+    NO_NEXT_HOP = "noNextHop"  # the session's link has no address of the family
+    FILTERED = "filteredBy"
+
+
 class Verdict(enum.Enum):
     """Why a path is used or not. The value is the name in `l3net status` and in metrics."""
 

@@ -18,7 +18,7 @@ _run_dir = options.run_dir()
 
 @click.group(short_help="Look into BGP on this node, and plan changes.")
 def bgp() -> None:
-    """What peers announced and what was made of it; what a change would do."""
+    """What peers announced and what was made of it; what they hear; what a change would do."""
 
 
 @bgp.command()
@@ -52,6 +52,35 @@ def routes(peer: str | None, refused: bool, run_dir: Path, output: str) -> None:
             )
             for row in found
         ],
+    )
+
+
+@bgp.command()
+@click.option("--peer", metavar="ADDRESS|NAME", help="Only what this peer hears.")
+@click.option("--prefix", metavar="PREFIX", help="Only this prefix or address.")
+@click.option("--refused", is_flag=True, help="Only what is not announced.")
+@_run_dir
+@output_option
+def announced(peer: str | None, prefix: str | None, refused: bool, run_dir: Path, output: str) -> None:
+    """Every prefix of this node's for every peer: announced, or why not.
+
+    Blocks, networks, and each address of each service; what a router passes on is not among them.
+    """
+    found = [
+        row
+        for row in ask(run_dir / AGENT_SOCKET, "exports")["routes"]
+        if peer in (None, row["peer"], row["name"])
+        and prefix in (None, row["prefix"], row["prefix"].rpartition("/")[0])
+        and not (refused and row["verdict"] == "announced")
+    ]
+    if output != "table":
+        print_value(found, output)
+        return
+    columns = ("prefix", "kind", "service", "name", "peer", "verdict")
+    print_table(
+        "",
+        ["PREFIX", "KIND", "SERVICE", "PEER", "ADDRESS", "VERDICT"],
+        [[row[each] for each in columns] for row in found],
     )
 
 

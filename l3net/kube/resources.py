@@ -55,6 +55,7 @@ def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
             cluster_ips=_address_kind(advertise["clusterIPs"], enabled=True),
             external_ips=_address_kind(advertise["externalIPs"], enabled=False),
             load_balancer_ips=_address_kind(advertise["loadBalancerIPs"], enabled=False),
+            service_selector=selector(advertise["serviceSelector"]),
             networks=advertise["networks"].prefixes(),
             communities=_communities(advertise["communities"]),
         ),

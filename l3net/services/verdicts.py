@@ -40,6 +40,7 @@ class Reason(enum.Enum):
     ADVERTISE = "advertise"
     OTHER_PROXY = "otherProxy"  # the label service.kubernetes.io/service-proxy-name
     OPTED_OUT = "optedOut"  # the annotation l3net.io/advertise: "false"
+    NOT_SELECTED = "notSelected"  # advertise.serviceSelector, and no annotation l3net.io/advertise: "true"
     KIND_DISABLED = "kindDisabled"
     OUTSIDE_ALLOW_LIST = "outsideAllowList"
     OTHER_LOAD_BALANCER_CLASS = "otherLoadBalancerClass"
@@ -161,8 +162,11 @@ def _refused(
     balancer = service.load_balancer_class if kind is ServiceAddressKind.LOAD_BALANCER_IP else None
     if LABEL_PROXY in service.labels:
         return Reason.OTHER_PROXY
-    if service.annotations.get(ANNOTATION_ADVERTISE) == "false":
+    asked = service.annotations.get(ANNOTATION_ADVERTISE)
+    if asked == "false":
         return Reason.OPTED_OUT
+    if asked != "true" and not policy.service_selector.matches(service.labels):
+        return Reason.NOT_SELECTED
     if not policy_of(kind, policy).enabled:
         return Reason.KIND_DISABLED
     if not allowed(kind, address, policy):

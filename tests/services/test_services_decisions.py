@@ -20,6 +20,8 @@ from l3net.model import (
     EndpointSlice,
     Node,
     ObjectName,
+    Requirement,
+    Selector,
     Service,
     ServicePort,
     Taint,
@@ -127,6 +129,25 @@ def test_an_empty_allow_list_holds_every_clusterip_and_no_external_address() -> 
     assert found[str(EXT)] == found[str(LB)] == "outsideAllowList"
     narrow = AdvertisePolicy(cluster_ips=AddressKind(True, (ip_network("10.96.1.0/24"),)))
     assert reasons(state(policy=narrow))[str(CIP4)] == "outsideAllowList"
+
+
+@pytest.mark.parametrize(
+    ("labels", "annotation", "expected"),
+    [
+        ({}, None, Reason.NOT_SELECTED),
+        ({"expose": "no"}, None, Reason.NOT_SELECTED),
+        ({"expose": "yes"}, None, Reason.ADVERTISE),
+        ({}, "true", Reason.ADVERTISE),
+        ({"expose": "yes"}, "false", Reason.OPTED_OUT),
+    ],
+)
+def test_services_are_selected_by_label_and_the_annotation_goes_before(
+    labels: dict[str, str], annotation: str | None, expected: Reason
+) -> None:
+    policy = replace(OPEN, service_selector=Selector((Requirement("expose", "In", ("yes",)),)))
+    annotations = {} if annotation is None else {"l3net.io/advertise": annotation}
+    found = reasons(state(service(labels=labels, annotations=annotations), policy=policy))
+    assert {found[str(address)] for address in (CIP4, CIP6, EXT, LB)} == {expected.value}
 
 
 @pytest.mark.parametrize(
