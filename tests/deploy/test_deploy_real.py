@@ -96,7 +96,7 @@ def test_the_example_of_the_docs_is_taken(api: RealApiServer, kind: Any) -> None
         (configuration(holdTime=2), "must be 0, or 3 and more"),
         (configuration(holdTimer=9), "unknown field"),
         (peer("p", holdTime=1), "must be 0, or 3 and more"),
-        (own("BGPPeer", "p"), "give either address, peerSelector or autodiscover"),
+        (own("BGPPeer", "p"), "give either address"),
         (own("BGPPeer", "p", address="192.0.2.1"), "asNumber is required"),
         (own("BGPPeer", "p", address="192.0.2.1", asNumber=2**32), "4294967295"),
         (
