@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from l3net.controller.declared import Declared
 from l3net.ipam.balancers import AddressPlan, address_usage, plan_addresses
 from l3net.ipam.blocks import PoolUsage, plan_blocks, pool_usage
-from l3net.ipam.findings import Finding
+from l3net.ipam.findings import Finding, FindingReason
 from l3net.ipam.ledger import Ledger
 from l3net.ipam.overlaps import refused_pools
 from l3net.ipam.spans import host_prefix
 from l3net.model import Address, Kind, ObjectName, PoolUse, Prefix
 from l3net.ports import Condition
+from l3net.services.verdicts import cluster_ip_owners, nowhere_advertised
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,25 @@ def decide(
         _node_blocks(declared, blocks.held),
         _service_addresses(declared, addresses),
         _pools(declared, flat, addresses, overlaps),
-        (*overlaps, *blocks.findings, *addresses.findings),
+        (*overlaps, *blocks.findings, *addresses.findings, *_unheard_of(declared)),
     )
+
+
+def _unheard_of(declared: Declared) -> list[Finding]:
+    """Addresses that people count on from outside, and that no node announces."""
+    owners = cluster_ip_owners(declared.services.values())
+    return [
+        Finding(
+            Kind.SERVICE,
+            name,
+            FindingReason.NOT_ADVERTISED,
+            f"{verdict.address} ({verdict.kind.value}) is announced by no node: {verdict.reason.value}; see "
+            f"spec.advertise.{verdict.kind.value}s of the BGPConfiguration",
+        )
+        for name, service in declared.services.items()
+        if service.external_ips or service.load_balancer_ips
+        for verdict in nowhere_advertised(service, declared.configuration.advertise, owners)
+    ]
 
 
 def _node_blocks(declared: Declared, held: Mapping[str, tuple[Prefix, ...]]) -> dict[str, tuple[Prefix, ...]]:

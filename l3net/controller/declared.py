@@ -50,10 +50,10 @@ class Declared:
             case Kind.SERVICE, Service() as service:
                 before = self.services.get(event.name)
                 self.services[event.name] = service
-                return before != service and "LoadBalancer" in (service.type, before.type if before else "")
+                return before != service and (_outside(service) or (before is not None and _outside(before)))
             case Kind.SERVICE, None:
                 gone = self.services.pop(event.name, None)
-                return gone is not None and gone.type == "LoadBalancer"
+                return gone is not None and _outside(gone)
             case Kind.NAMESPACE, Namespace() as namespace:
                 known = self.namespaces.get(name)
                 self.namespaces[name] = namespace
@@ -82,6 +82,11 @@ class Declared:
             self.configuration,
             set(self.peers),
         )
+
+
+def _outside(service: Service) -> bool:
+    """Whether the service has, or shall have, addresses from outside the service ranges."""
+    return service.type == "LoadBalancer" or bool(service.external_ips)
 
 
 def _lasting(node: Node) -> Node:

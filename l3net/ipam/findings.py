@@ -21,6 +21,7 @@ class FindingReason(enum.Enum):
     ADDRESS_OUTSIDE_POOLS = "AddressOutsidePools"
     ADDRESS_IN_USE = "AddressInUse"
     NO_ADDRESS_FREE = "NoAddressFree"
+    NOT_ADVERTISED = "NotAdvertised"
 
 
 @dataclass(frozen=True, slots=True)

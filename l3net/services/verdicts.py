@@ -184,6 +184,23 @@ def _refused(
     return None
 
 
+def nowhere_advertised(
+    service: Service, policy: AdvertisePolicy, owners: Mapping[Address, ObjectName]
+) -> Iterator[ServiceVerdict]:
+    """External and load-balancer addresses that no node announces, whatever the endpoints: not allowed,
+    another's, or given by us while their kind is off."""
+    ours = service.load_balancer_class == LOAD_BALANCER_CLASS
+    for kind, address in addresses(service):
+        if kind is ServiceAddressKind.CLUSTER_IP:
+            continue
+        given = ours and kind is ServiceAddressKind.LOAD_BALANCER_IP
+        reason = _refused(service, kind, address, Here(""), policy, owners)
+        if reason in (Reason.OUTSIDE_ALLOW_LIST, Reason.CONFLICTING_OWNER) or (
+            reason is Reason.KIND_DISABLED and given
+        ):
+            yield ServiceVerdict(service.name, address, kind, reason)
+
+
 def _by_endpoints(
     service: Service,
     kind: ServiceAddressKind,

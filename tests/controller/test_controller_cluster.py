@@ -22,6 +22,7 @@ from controller_rig import (
     pool,
     until,
 )
+from kube_follower import configuration
 
 from l3net.controller.decide import Settings
 
@@ -96,6 +97,26 @@ def test_load_balancers(api: FakeApiServer, start: Start) -> None:
     assert ingress(api, "w") == []
     until(lambda: running.controller.passes, "passes")
     assert running.controller.problem == ""
+
+
+@both
+def test_an_address_that_nobody_announces_is_named(api: FakeApiServer, start: Start) -> None:
+    allowed = {"enabled": True, "cidrs": ["192.0.2.8/29"]}
+    api.put(
+        pool("lb", "192.0.2.0/28", allowedUses=["LoadBalancer"]),
+        configuration(advertise={"loadBalancerIPs": allowed}),
+        balancer("out", {"l3net.io/load-balancer-ips": "192.0.2.1"}),
+        balancer("in", {"l3net.io/load-balancer-ips": "192.0.2.9"}),
+        balancer("other", {"l3net.io/load-balancer-ips": "192.0.2.10"}, externalIPs=["198.51.100.1"]),
+    )
+    start()
+    until(lambda: len(events(api, "NotAdvertised")) == 1, "the load-balancer address outside the list")
+    [message] = events(api, "NotAdvertised")
+    assert "192.0.2.1 (loadBalancerIP) is announced by no node: outsideAllowList" in message
+    open_to_others = {"enabled": True, "cidrs": ["203.0.113.0/24"]}
+    api.put(configuration(advertise={"loadBalancerIPs": allowed, "externalIPs": open_to_others}))
+    until(lambda: any("198.51.100.1" in each for each in events(api, "NotAdvertised")), "the external one")
+    assert not any("192.0.2.9" in each or "192.0.2.10" in each for each in events(api, "NotAdvertised"))
 
 
 @both
