@@ -323,6 +323,8 @@ def main() -> None:
     parser.add_argument("--soak", type=float, default=10, metavar="MINUTES", help="0 leaves it out")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     options = parser.parse_args()
+    # Ended from outside it takes its spinners along: they would have a core to themselves for good.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows = measure_detection(options.runs) if options.runs else []
     if options.soak:
         soaked = soak(options.soak, real_time=True)
