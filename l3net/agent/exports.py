@@ -23,9 +23,10 @@ def exports(agent: Agent) -> dict[str, Any]:
     for verdict in agent.verdicts:
         refused = "" if verdict.advertised else verdict.reason.value
         ours.append((ip_network(verdict.address), verdict.kind.value, str(verdict.service), refused))
+    ours.sort(key=lambda row: (prefix_order(row[0]), row[2]))
     rows = []
     for address, peer in agent.speaking.peers.items():
-        for prefix, kind, of, refused in sorted(ours, key=lambda row: (prefix_order(row[0]), row[2])):
+        for prefix, kind, of, refused in ours:
             rows.append(
                 {
                     "peer": str(address),

@@ -55,9 +55,9 @@ def desired_adj_rib_out(
         prefixes.update(service_prefixes)
     wanted: AdjRibOut = {}
     for prefix in prefixes:
-        hop = session.next_hops.get(family_of(prefix.network_address))
-        if hop is not None and family_of(prefix.network_address) in session.families:
-            _export(state, session, Path(prefix, hop, attributes), wanted)
+        found = _own_path(state, session, prefix, attributes)
+        if isinstance(found, Path):
+            wanted[prefix] = found
     if configuration.transit and learned:
         for prefix, best in learned.items():
             if prefix in wanted or session.peer_as in best.path.attributes.as_path:
@@ -86,17 +86,23 @@ def export_verdict(
         return Export.NODE_DRAINING, ""
     if service and session.mesh:
         return Export.MESH_PEER, ""
+    attributes = Attributes(communities=state.configuration.advertise.communities)
+    found = _own_path(state, session, prefix, attributes)
+    return (Export.ANNOUNCED, "") if isinstance(found, Path) else found
+
+
+def _own_path(
+    state: ClusterState, session: Session, prefix: Prefix, attributes: Attributes
+) -> Path | tuple[Export, str]:
+    """A prefix of this node's as the peer hears it, after export filters; else why not, and which filter."""
     family = family_of(prefix.network_address)
     if family not in session.families:
         return Export.FAMILY_NOT_NEGOTIATED, ""
     hop = session.next_hops.get(family)
     if hop is None:
         return Export.NO_NEXT_HOP, ""
-    path = Path(prefix, hop, Attributes(communities=state.configuration.advertise.communities))
-    judgement, _ = run_filters(state.filters, session, path, importing=False)
-    if judgement.verdict is Verdict.ACCEPTED:
-        return Export.ANNOUNCED, ""
-    return Export.FILTERED, judgement.by
+    judgement, path = run_filters(state.filters, session, Path(prefix, hop, attributes), importing=False)
+    return path if judgement.verdict is Verdict.ACCEPTED else (Export.FILTERED, judgement.by)
 
 
 def passes_on(state: ClusterState, sessions: Iterable[Session]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from l3net.cli import options
+from l3net.cli.cni import BIN_DIR, CONF_DIR
 from l3net.cli.output import output_option, print_value
 from l3net.doctor.findings import Counters, Finding, PeerLook, Severity
 from l3net.doctor.node import judge_agent, judge_node, peers_of
@@ -25,10 +26,8 @@ _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: 
 @click.command(short_help="Find out what is wrong on this node, and what to do about it.")
 @options.run_dir()
 @click.option("--state-dir", type=click.Path(path_type=Path), default=Path(STATE_DIR), show_default=True)
-@click.option("--bin-dir", type=click.Path(path_type=Path), default=Path("/opt/cni/bin"), show_default=True)
-@click.option(
-    "--conf-dir", type=click.Path(path_type=Path), default=Path("/etc/cni/net.d"), show_default=True
-)
+@click.option("--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True)
+@click.option("--conf-dir", type=click.Path(path_type=Path), default=CONF_DIR, show_default=True)
 @click.option(
     "--watch",
     type=click.FloatRange(0, 600),
