@@ -15,7 +15,7 @@ for room in Path(__file__).parent.iterdir():
     if room.is_dir() and not room.name.startswith("__"):
         sys.path.insert(0, str(room))
 
-from node_rig import Rig  # noqa: E402 - found by the path above
+from node_rig import Rig, brought_up  # noqa: E402 - found by the path above
 from realapi import RealApiServer, real_api_server  # noqa: E402
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -46,14 +46,8 @@ def own_netns() -> Iterator[Callable[[str], str]]:
 @pytest.fixture
 def rig() -> Iterator[Rig]:
     """A node and a router on one link, each a host of its own, nothing started yet."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = Rig()
-    try:
-        made.up()
+    with brought_up(Rig()) as made:
         yield made
-    finally:
-        made.down()
 
 
 @pytest.fixture(scope="session")

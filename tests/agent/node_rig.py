@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import pytest
 import yaml
 
 from l3net.lab.host import Host, find_hosts, kill_holders, start_holder, wait_ready
@@ -194,3 +197,18 @@ class Rig:
                 logs = "\n".join(f"{name}:\n{self.node.log_tail(name, 25)}" for name in ("agent", "speaker"))
                 raise AssertionError(f"waited {seconds:g} s in vain for {what}\n{logs}")
             time.sleep(0.1)
+
+
+AnyRig = TypeVar("AnyRig", bound=Rig)
+
+
+@contextmanager
+def brought_up(made: AnyRig) -> Iterator[AnyRig]:
+    """A rig that is up, and gone afterwards whatever came; skips the test without root."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 from bfd_rig import ADDRESSES, FAST, BirdRig, bird_config
-from node_rig import CONFIGURATION, NODE, peer
+from node_rig import CONFIGURATION, NODE, brought_up, peer
 
 pytestmark = pytest.mark.netns
 
@@ -27,14 +26,8 @@ SECRET = {
 
 @pytest.fixture
 def rig() -> Iterator[BirdRig]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = BirdRig()
-    try:
-        made.up()
+    with brought_up(BirdRig()) as made:
         yield made
-    finally:
-        made.down()
 
 
 def start(rig: BirdRig, config: str, addresses: tuple[str, ...], *documents: dict[str, Any]) -> None:

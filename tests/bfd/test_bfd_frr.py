@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from bfd_rig import ADDRESSES, DEAF, FAST, FRR_BFD, ONLY_BFD, SILENCE, BfdRig
-from node_rig import CONFIGURATION, FRR, NODE, TOR4, TOR6, Rig, peer
+from node_rig import CONFIGURATION, FRR, NODE, TOR4, TOR6, Rig, brought_up, peer
 
 pytestmark = pytest.mark.netns
 
@@ -20,14 +19,8 @@ BLOCKS = {"10.244.1.0/24", "fd00:10:244:1::/120"}
 
 @pytest.fixture
 def rig() -> Iterator[BfdRig]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = BfdRig()
-    try:
-        made.up()
+    with brought_up(BfdRig()) as made:
         yield made
-    finally:
-        made.down()
 
 
 def ready(rig: Rig, learned: set[str]) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 
 import pytest
 from bfd_rig import ADDRESSES, BfdRig
-from node_rig import CONFIGURATION, NODE
+from node_rig import CONFIGURATION, NODE, brought_up
 
 pytestmark = pytest.mark.netns
 
@@ -23,14 +22,8 @@ BLOCKS = {"10.244.2.0/24", "fd00:10:244:2::/120"}
 
 @pytest.fixture
 def rig() -> Iterator[BfdRig]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = BfdRig()
-    try:
-        made.up()
+    with brought_up(BfdRig()) as made:
         yield made
-    finally:
-        made.down()
 
 
 def start(rig: BfdRig, **bfd: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from bfd_rig import BfdRig
+from node_rig import brought_up
 
 from l3net.bfd.control import Hello, SessionState, WantedSession, decode_event, encode_wanted
 from l3net.lab.host import Host
@@ -68,16 +68,10 @@ class Agent:
 
 @pytest.fixture
 def rig() -> Iterator[BfdRig]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = BfdRig()
-    try:
-        made.up()
+    with brought_up(BfdRig()) as made:
         for host in (made.node, made.tor):
             host.spawn("bfd", [sys.executable, "-m", "l3net.cli.main", "bfd"])
         yield made
-    finally:
-        made.down()
 
 
 def link_local(host: Host, link: str) -> str:

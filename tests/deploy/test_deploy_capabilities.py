@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from bfd_rig import ADDRESSES, BfdRig
 from deploy_chart import ROOT, containers, documents
-from node_rig import CONFIGURATION, NODE, TOR4, TOR6, Rig
+from node_rig import CONFIGURATION, NODE, TOR4, TOR6, Rig, brought_up
 
 # The mounts of a container that is not privileged: a read-only root, /proc/sys read-only, and what the chart
 # adds. /run stays the host's, as the chart mounts /run/l3net and the lease store from there.
@@ -123,14 +122,8 @@ def test_enough(network: Rig, plugin: Path) -> None:
 
 @pytest.fixture
 def bfd_rig() -> Iterator[BfdRig]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = BfdRig()
-    try:
-        made.up()
+    with brought_up(BfdRig()) as made:
         yield made
-    finally:
-        made.down()
 
 
 def start_bfd(rig: BfdRig, added: list[str]) -> None:

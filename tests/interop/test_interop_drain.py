@@ -6,7 +6,6 @@ No test depends on how long anything takes: a drain's wait is made too long to e
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 from far_sides import FarSession, Originated
-from node_rig import NODE, peer
+from node_rig import NODE, brought_up, peer
 from stage import BEHIND_PREFIX, BLOCKS, FAR_ADDRESS, NODE_ADDRESS, Stage, configuration
 
 pytestmark = pytest.mark.netns
@@ -28,14 +27,8 @@ TAG = "65535:0"
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = Stage()
-    try:
-        made.up()
+    with brought_up(Stage()) as made:
         yield made
-    finally:
-        made.down()
 
 
 def service() -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ control pulls the plug without a word.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from far_sides import FarSession, Frr, Originated
+from node_rig import brought_up
 
 from l3net.errors import NotRunningError
 from l3net.lab.host import Host, find_hosts, kill_holders, python, start_holder, wait_ready
@@ -239,15 +239,9 @@ def service() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = Pair()
-    try:
-        made.up()
+    with brought_up(Pair()) as made:
         made.start()
         yield made
-    finally:
-        made.down()
 
 
 def test_no_request_is_lost_over_a_drain_and_back(pair: Pair) -> None:

@@ -7,7 +7,6 @@ ExaBGP says that the care taken here may not be needed any more.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
 import socket
@@ -19,7 +18,7 @@ from pathlib import Path
 import pytest
 from direct_exabgp import Direct, session
 from far_sides import Bird, FarSession, Frr, Gobgp, Originated
-from node_rig import NODE, peer
+from node_rig import NODE, brought_up, peer
 from stage import BLOCKS, FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, Stage, configuration
 
 from l3net.bgp import commands
@@ -39,14 +38,8 @@ NOBODY = "10.90.0.77"
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = Stage()
-    try:
-        made.up()
+    with brought_up(Stage()) as made:
         yield made
-    finally:
-        made.down()
 
 
 def far_session(**how: object) -> FarSession:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from far_sides import FarSession, Frr, Originated
-from node_rig import NODE, peer
+from node_rig import NODE, brought_up, peer
 from stage import BEHIND_PREFIX, BLOCKS, FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, Stage, configuration
 
 from l3net.lab.host import Host
@@ -23,18 +22,12 @@ PACKETS = 2000
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     """A link without IPv4 addresses; those of the hosts are on their loopbacks."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = Stage()
-    try:
-        made.up()
+    with brought_up(Stage()) as made:
         for host, link, number in ((made.node, "up0", 1), (made.tor, "down0", 2)):
             host.run(["ip", "link", "set", "lo", "up"])
             host.run(["ip", "-4", "address", "flush", "dev", link])
             host.run(["ip", "address", "add", f"10.90.0.{number}/32", "dev", "lo"])
         yield made
-    finally:
-        made.down()
 
 
 def gateways(stage: Stage, prefix: str) -> set[str]:

@@ -6,7 +6,6 @@ The counts of cases stand in the tests' names. A seed makes a run repeatable.
 from __future__ import annotations
 
 import json
-import os
 import random
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from direct_exabgp import Direct, session
+from node_rig import brought_up
 from stage import FAR_ADDRESS, NODE_ADDRESS, Stage
 
 from l3net.bgp.loc_rib import LocRib
@@ -137,14 +137,8 @@ def test_decoder_and_rib_survive_mutated_lines(cases: int) -> None:
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = Stage()
-    try:
-        made.up()
+    with brought_up(Stage()) as made:
         yield made
-    finally:
-        made.down()
 
 
 @pytest.mark.netns

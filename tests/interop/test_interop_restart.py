@@ -7,7 +7,6 @@ route is lost.
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from dataclasses import replace
 
 import pytest
 from far_sides import Bird, FarSession, Frr, Gobgp, Originated
-from node_rig import NODE, peer
+from node_rig import NODE, brought_up, peer
 from stage import (
     BEHIND_PREFIX,
     BLOCKS,
@@ -35,14 +34,8 @@ PACKETS = 7000
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    made = Stage()
-    try:
-        made.up()
+    with brought_up(Stage()) as made:
         yield made
-    finally:
-        made.down()
 
 
 def sessions(versions: tuple[int, ...] = (4, 6)) -> list[FarSession]:
