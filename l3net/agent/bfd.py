@@ -55,7 +55,8 @@ def wanted_session(session: Session, adjacent: Adjacent, *, begin: bool = True) 
             return None
         key = Key(settings.auth.type, settings.auth.key_id, session.bfd_secret)
     declared = session.multihop is not None and not session.mesh
-    multihop = declared or not adjacent(session.peer_address)
+    # A link-local address is never farther away, though a link that is down may have taken its route along.
+    multihop = declared or not (session.peer_address.is_link_local or adjacent(session.peer_address))
     return WantedSession(
         peer=session.peer_address,
         local=session.local_address,

@@ -157,7 +157,7 @@ def bgp_peer(document: Field, name: ObjectName) -> BgpPeer:
         raise spec["sourceInterface"].wrong(f"is required, because {address} is a link-local address")
     extended = spec["extendedNextHop"].flag(default="interface" in ways)
     if "interface" in ways:
-        for field in ("localAddress", "sourceInterface", "multihop", "bfd"):
+        for field in ("localAddress", "sourceInterface", "multihop"):
             if spec[field].present:
                 raise spec[field].wrong("is not for a peer on an interface")
         if spec["passive"].flag(default=False):

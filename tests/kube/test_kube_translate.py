@@ -413,6 +413,10 @@ def test_a_peer_on_an_interface_exchanges_both_families_with_ipv6_next_hops() ->
     )
 
 
+def test_a_peer_on_an_interface_may_have_bfd() -> None:
+    assert fact(own("BGPPeer", "{interface: eth1, bfd: {}}")).bfd == BfdSettings()
+
+
 PEER_WITH_BFD = """
 apiVersion: l3net.io/v1alpha1
 kind: BGPPeer
@@ -610,7 +614,6 @@ WRONG = [
     ("BGPPeer", f"{{{PEER}, interface: eth1}}", "spec.address", "or interface"),
     ("BGPPeer", "{interface: eth1, asNumber: 1, multihop: 2}", "spec.multihop", "on an interface"),
     ("BGPPeer", "{interface: eth1, asNumber: 1, sourceInterface: e}", "spec.sourceInterface", "interface"),
-    ("BGPPeer", "{interface: eth1, asNumber: 1, bfd: {}}", "spec.bfd", "on an interface"),
     ("BGPPeer", "{interface: eth1, asNumber: 1, passive: true}", "spec.passive", "only dialled"),
     ("BGPPeer", "{address: 10.0.0.1, asNumber: 1, extendedNextHop: true}", "spec.extendedNextHop", "IPv6"),
     ("BGPPeer", f"{{{PEER}, multihop: 0}}", "spec.multihop", "1 to 255"),
