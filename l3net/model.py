@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeAlias
 
+from l3net.community import AnyCommunity
+
 Address: TypeAlias = IPv4Address | IPv6Address
 Prefix: TypeAlias = IPv4Network | IPv6Network
 Labels: TypeAlias = Mapping[str, str]
@@ -179,16 +181,6 @@ class EndpointSlice:
 # --- l3net's own resources -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Community:
-    """A standard (RFC 1997, two parts) or large (RFC 8092, three parts) community, numeric."""
-
-    parts: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return ":".join(map(str, self.parts))
-
-
 @dataclass(frozen=True, slots=True)
 class AddressKind:
     """One kind of service address: advertised or not, and the allow-list that bounds it.
@@ -208,7 +200,7 @@ class AdvertisePolicy:
     load_balancer_ips: AddressKind = AddressKind()
     service_selector: Selector = EVERYTHING  # services whose addresses are announced, by their labels
     networks: tuple[Prefix, ...] = ()  # further prefixes each node announces as its own
-    communities: frozenset[Community] = frozenset()
+    communities: frozenset[AnyCommunity] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,12 +414,14 @@ class PrefixOperator(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """What an accepting rule changes on the path."""
+    """What an accepting rule changes on the path; of communities what is set, then removed, then added."""
 
-    add_communities: frozenset[Community] = frozenset()
+    add_communities: frozenset[AnyCommunity] = frozenset()
     prepend: tuple[int, ...] = ()
     local_preference: int | None = None
     med: int | None = None
+    set_communities: frozenset[AnyCommunity] | None = None  # these and no others
+    remove_communities: frozenset[AnyCommunity] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,7 +434,7 @@ class FilterRule:
     min_length: int | None = None
     max_length: int | None = None
     external: bool | None = None  # peerType: True eBGP, False iBGP
-    communities: frozenset[Community] = frozenset()  # the path carries all of them
+    communities: frozenset[AnyCommunity] = frozenset()  # the path carries all of them
     as_path_prefix: tuple[int, ...] = ()
     operations: Operations = Operations()
 

@@ -26,7 +26,9 @@ def exports(agent: Agent) -> dict[str, Any]:
     ours.sort(key=lambda row: (prefix_order(row[0]), row[2]))
     rows = []
     for address, peer in agent.speaking.peers.items():
+        wanted = agent.speaking.wanted(address)
         for prefix, kind, of, refused in ours:
+            path = wanted.get(prefix)
             rows.append(
                 {
                     "peer": str(address),
@@ -34,6 +36,7 @@ def exports(agent: Agent) -> dict[str, Any]:
                     "prefix": str(prefix),
                     "kind": kind,
                     "service": of,
+                    "communities": sorted(map(str, path.attributes.communities)) if path else [],
                     "verdict": refused or _verdict(agent, peer.session, peer.established, prefix, bool(of)),
                 }
             )

@@ -25,10 +25,11 @@ from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import Candidate, LocRib
 from l3net.bgp.multipath import weighted
 from l3net.bgp.path import Path as BgpPath
-from l3net.bgp.policy import BLACKHOLE, Protected, judge_import
+from l3net.bgp.policy import Protected, judge_import
 from l3net.bgp.sessions import OnLink, Session, Sessions, sessions, unnumbered_interfaces
 from l3net.bgp.verdict import ACCEPTED, Judgement
 from l3net.cni.setup import NodeNetwork
+from l3net.community import BLACKHOLE
 from l3net.config import AgentSettings
 from l3net.errors import KernelError
 from l3net.fib.desired import blackholes, bridge, discarded, learned

@@ -146,6 +146,10 @@ class Speaking:
         self._wants[address] = wanted
         self._announcer.want(address, self._sayable(address, wanted))
 
+    def wanted(self, address: Address) -> AdjRibOut:
+        """What the peer shall hear; empty until that is decided."""
+        return self._wants.get(address, {})
+
     def _sayable(self, address: Address, wanted: AdjRibOut) -> AdjRibOut:
         """Without the prefixes whose next hop the peer could not read: their UPDATE would end the session."""
         peer = self.peers.get(address)

@@ -8,9 +8,10 @@ from dataclasses import replace
 from l3net.bgp.drain import Stage, last_choice
 from l3net.bgp.loc_rib import Candidate
 from l3net.bgp.path import Attributes, Path
-from l3net.bgp.policy import NO_ADVERTISE, NO_EXPORT, contains, run_filters
+from l3net.bgp.policy import contains, run_filters
 from l3net.bgp.sessions import Session, family_of, router_id
 from l3net.bgp.verdict import Export, Verdict
+from l3net.community import LLGR_STALE, NO_ADVERTISE, NO_EXPORT, AnyCommunity, ExtendedCommunity
 from l3net.model import Address, ClusterState, IpPool, NextHopMode, Prefix
 
 AdjRibOut = dict[Prefix, Path]
@@ -129,6 +130,7 @@ def reflect(state: ClusterState, session: Session, best: Candidate) -> Path | No
         if node is None:
             return None
         originator = router_id(node)
+    attributes = _inside(attributes)
     return replace(
         best.path,
         path_id="",
@@ -151,9 +153,27 @@ def _transit(session: Session, path: Path) -> Path | None:
     attributes = path.attributes
     if NO_ADVERTISE in attributes.communities or (session.external and NO_EXPORT in attributes.communities):
         return None  # RFC 1997
-    if session.external:  # LOCAL_PREF and MED stay inside the AS (RFC 4271 sections 5.1.4, 5.1.5)
-        attributes = replace(attributes, local_preference=None, med=None)
+    if not session.external:
+        attributes = _inside(attributes)
+    elif LLGR_STALE in attributes.communities:
+        return None  # RFC 9494 section 4.3, to a peer of which no such capability can be known
+    else:  # LOCAL_PREF and MED stay inside the AS (RFC 4271 sections 5.1.4, 5.1.5)
+        communities = frozenset(filter(_crosses_borders, attributes.communities))
+        attributes = replace(attributes, local_preference=None, med=None, communities=communities)
     return Path(path.prefix, hop, attributes)
+
+
+def _inside(attributes: Attributes) -> Attributes:
+    """What an iBGP peer hears of a path that is kept for a router long gone: the last choice there too, and
+    no further than that (RFC 9494 section 4.6)."""
+    if LLGR_STALE not in attributes.communities:
+        return attributes
+    return replace(attributes, communities=attributes.communities | {NO_EXPORT}, local_preference=0)
+
+
+def _crosses_borders(community: AnyCommunity) -> bool:
+    """A non-transitive community stays in the AS it was received in (RFC 4360 section 6)."""
+    return not isinstance(community, ExtendedCommunity) or community.transitive
 
 
 def _export(state: ClusterState, session: Session, path: Path, wanted: AdjRibOut) -> None:

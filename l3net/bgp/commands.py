@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from l3net.bgp.path import Attributes, community_order
+from l3net.bgp.path import Attributes
 from l3net.bgp.sessions import Session
+from l3net.community import Community, ExtendedCommunity
 from l3net.model import Address, Family, Prefix
 
 SHOW_NEIGHBORS = "show neighbor json"
@@ -62,13 +63,19 @@ def _described(
         words.append(f"originator-id {attributes.originator}")
     if attributes.clusters and not session.external:
         words.append(f"cluster-list [ {' '.join(map(str, attributes.clusters))} ]")
-    ordered = sorted(attributes.communities, key=community_order)
-    standard = [str(community) for community in ordered if len(community.parts) == 2]
-    large = [str(community) for community in ordered if len(community.parts) == 3]
+    numeric = sorted(each for each in attributes.communities if isinstance(each, Community))
+    standard = [str(community) for community in numeric if len(community.parts) == 2]
+    large = [str(community) for community in numeric if len(community.parts) == 3]
+    # In octets: ExaBGP 5.0.15's own words give a route target of a four-octet AS the type of an IPv4 address.
+    extended = sorted(
+        f"0x{each.octets.hex()}" for each in attributes.communities if isinstance(each, ExtendedCommunity)
+    )
     if standard:
         words.append(f"community [ {' '.join(standard)} ]")
     if large:
         words.append(f"large-community [ {' '.join(large)} ]")
+    if extended:
+        words.append(f"extended-community [ {' '.join(extended)} ]")
     words.append("nlri " + " ".join(map(str, prefixes)))
     return " ".join(words)
 

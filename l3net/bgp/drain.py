@@ -10,8 +10,8 @@ import enum
 from dataclasses import replace
 
 from l3net.bgp.path import Attributes
-from l3net.bgp.policy import GRACEFUL_SHUTDOWN
 from l3net.bgp.sessions import Session
+from l3net.community import GRACEFUL_SHUTDOWN
 from l3net.model import DrainCause
 
 

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from l3net.bgp.path import Path
 from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import Judgement, Verdict
+from l3net.community import LLGR_STALE
 from l3net.model import Address, Family, Prefix
 
 DEFAULT_LOCAL_PREFERENCE = 100
@@ -42,11 +43,12 @@ Judge = Callable[[Session, Path], tuple[Judgement, Path]]
 Usable = Callable[[Candidate], bool]
 
 
-def preference(candidate: Candidate) -> tuple[int, int, int, int]:
-    """Steps of RFC 4271 section 9.1.2.2 before MED; smaller is better."""
+def preference(candidate: Candidate) -> tuple[bool, int, int, int, int]:
+    """Steps of RFC 4271 section 9.1.2.2 before MED, after that of RFC 9494; smaller is better."""
     attributes = candidate.path.attributes
     local = attributes.local_preference
     return (
+        LLGR_STALE in attributes.communities,  # RFC 9494 section 4.3: the least preferred
         -(local if local is not None else DEFAULT_LOCAL_PREFERENCE),
         attributes.as_path_length,
         int(attributes.origin),

@@ -6,9 +6,7 @@ A line that cannot be read is counted and dropped; it never stops the stream.
 from __future__ import annotations
 
 import json
-import math
-import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
@@ -17,10 +15,9 @@ from typing import Any, TypeAlias
 from l3net.bgp.exabgp_config import MARKER
 from l3net.bgp.path import Attributes, Origin, Path
 from l3net.bgp.prefixes import parse_prefix
-from l3net.model import Address, Community, Family, Prefix
+from l3net.community import AnyCommunity, Community, ExtendedCommunity
+from l3net.model import Address, Family, Prefix
 
-#: Sub-type of the link bandwidth extended community.
-LINK_BANDWIDTH = 0x04
 #: What ExaBGP shows for the next hop of an UPDATE that has none.
 NO_NEXT_HOP = "no-nexthop"
 #: ExaBGP tells later whether a peer offered graceful restart, not for how many seconds: what most offer.
@@ -320,12 +317,15 @@ def _attributes(raw: Mapping[str, Any]) -> Attributes:
             segment["element"] == "as-sequence"
         ):  # confederation segments do not count (RFC 5065 section 5.3)
             length += len(numbers)
-    communities = frozenset(
+    communities: frozenset[AnyCommunity] = frozenset(
         Community(tuple(int(part) for part in parts))
         for name in ("community", "large-community")
         for parts in raw.get(name, ())
         if isinstance(parts, list)
     )
+    extended = raw.get("extended-community")
+    if extended:
+        communities |= {_extended_community(int(each["value"])) for each in extended}
     preference = raw.get("local-preference")
     med = raw.get("med")
     return Attributes(
@@ -335,21 +335,15 @@ def _attributes(raw: Mapping[str, Any]) -> Attributes:
         local_preference=int(preference) if preference is not None else None,
         med=int(med) if med is not None else None,
         communities=communities,
-        link_bandwidth=_link_bandwidth(raw.get("extended-community", ())),
         originator=IPv4Address(raw["originator-id"]) if "originator-id" in raw else None,
         clusters=tuple(IPv4Address(cluster) for cluster in raw.get("cluster-list", ())),
     )
 
 
-def _link_bandwidth(communities: Iterable[Mapping[str, Any]]) -> float | None:
-    """Octets per second out of a link bandwidth community, transitive or not; None without one."""
-    for community in communities:
-        packed = int(community["value"]).to_bytes(8, "big")
-        if packed[0] in (0x00, 0x40) and packed[1] == LINK_BANDWIDTH:
-            value = float(struct.unpack("!f", packed[4:])[0])
-            if math.isfinite(value) and value > 0:
-                return value
-    return None
+@lru_cache(maxsize=4096)
+def _extended_community(value: int) -> ExtendedCommunity:
+    """ExaBGP tells the eight octets as one number; the name beside it is spelt in ways of its own."""
+    return ExtendedCommunity(value.to_bytes(8, "big"))
 
 
 _ORIGINS = {"igp": Origin.IGP, "egp": Origin.EGP, "incomplete": Origin.INCOMPLETE}

@@ -6,7 +6,8 @@ import enum
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from l3net.model import Address, Community, Prefix
+from l3net.community import AnyCommunity, ExtendedCommunity
+from l3net.model import Address, Prefix
 
 
 class Origin(enum.IntEnum):
@@ -23,8 +24,7 @@ class Attributes:
 
     `as_path` is flat, nearest AS first; `as_path_length` counts an AS_SET as one (RFC 4271
     section 9.1.2.2 a).
-    None means that the attribute is absent. `link_bandwidth` is in octets per second
-    (draft-ietf-idr-link-bandwidth); `originator` and `clusters` are RFC 4456's.
+    None means that the attribute is absent. `originator` and `clusters` are RFC 4456's.
     """
 
     origin: Origin = Origin.IGP
@@ -32,14 +32,24 @@ class Attributes:
     as_path_length: int = field(default=-1)
     local_preference: int | None = None
     med: int | None = None
-    communities: frozenset[Community] = frozenset()
-    link_bandwidth: float | None = None
+    communities: frozenset[AnyCommunity] = frozenset()
     originator: IPv4Address | None = None
     clusters: tuple[IPv4Address, ...] = ()
 
     def __post_init__(self) -> None:
         if self.as_path_length < 0:
             object.__setattr__(self, "as_path_length", len(self.as_path))
+
+    @property
+    def link_bandwidth(self) -> float | None:
+        """Octets per second, by the link bandwidth community (draft-ietf-idr-link-bandwidth); the least of
+        several, None without one."""
+        found = [
+            community.link_bandwidth
+            for community in self.communities
+            if isinstance(community, ExtendedCommunity)
+        ]
+        return min((speed for speed in found if speed is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,3 @@ class Path:
     next_hop: Address
     attributes: Attributes = Attributes()
     path_id: str = ""  # RFC 7911, on sessions with add-path
-
-
-def community_order(community: Community) -> tuple[int, ...]:
-    return community.parts

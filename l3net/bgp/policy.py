@@ -14,12 +14,12 @@ from l3net.bgp.bogons import bogon_as_path, bogon_prefix
 from l3net.bgp.path import Attributes, Path
 from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import ACCEPTED, Judgement, Verdict
+from l3net.community import GRACEFUL_SHUTDOWN, AnyCommunity, ExtendedCommunity
 from l3net.model import (
     Action,
     Address,
     BgpFilter,
     ClusterState,
-    Community,
     FilterRule,
     ImportPolicy,
     Operations,
@@ -27,12 +27,6 @@ from l3net.model import (
     Prefix,
     PrefixOperator,
 )
-
-#: Well-known communities (IANA registry; RFC 1997, RFC 7999, RFC 8326).
-GRACEFUL_SHUTDOWN = Community((65535, 0))
-BLACKHOLE = Community((65535, 666))
-NO_EXPORT = Community((65535, 65281))
-NO_ADVERTISE = Community((65535, 65282))
 
 
 def contains(outer: Prefix, inner: Prefix) -> bool:
@@ -80,7 +74,7 @@ def apply_operations(attributes: Attributes, operations: Operations) -> Attribut
         return attributes
     return replace(
         attributes,
-        communities=attributes.communities | operations.add_communities,
+        communities=_communities(attributes.communities, operations),
         as_path=operations.prepend + attributes.as_path,
         as_path_length=len(operations.prepend) + attributes.as_path_length,
         local_preference=(
@@ -90,6 +84,20 @@ def apply_operations(attributes: Attributes, operations: Operations) -> Attribut
         ),
         med=operations.med if operations.med is not None else attributes.med,
     )
+
+
+def _communities(carried: frozenset[AnyCommunity], operations: Operations) -> frozenset[AnyCommunity]:
+    if operations.set_communities is not None:
+        carried = operations.set_communities
+    carried -= operations.remove_communities
+    if any(_is_bandwidth(community) for community in operations.add_communities):
+        carried = frozenset(community for community in carried if not _is_bandwidth(community))
+    return carried | operations.add_communities
+
+
+def _is_bandwidth(community: AnyCommunity) -> bool:
+    """A path has one bandwidth: a new one takes the place of the old."""
+    return isinstance(community, ExtendedCommunity) and community.is_link_bandwidth
 
 
 def run_filters(

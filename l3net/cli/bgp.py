@@ -76,11 +76,11 @@ def announced(peer: str | None, prefix: str | None, refused: bool, run_dir: Path
     if output != "table":
         print_value(found, output)
         return
-    columns = ("prefix", "kind", "service", "name", "peer", "verdict")
+    columns = ("prefix", "kind", "service", "name", "peer")
     print_table(
         "",
-        ["PREFIX", "KIND", "SERVICE", "PEER", "ADDRESS", "VERDICT"],
-        [[row[each] for each in columns] for row in found],
+        ["PREFIX", "KIND", "SERVICE", "PEER", "ADDRESS", "COMMUNITIES", "VERDICT"],
+        [[*(row[each] for each in columns), " ".join(row["communities"]), row["verdict"]] for row in found],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
+from l3net.community import AnyCommunity, parse_community
 from l3net.kube.fields import Field
 from l3net.kube.selectors import selector
 from l3net.model import (
@@ -20,7 +21,6 @@ from l3net.model import (
     BgpFilter,
     BgpPeer,
     Bogons,
-    Community,
     DrainPolicy,
     Family,
     FilterRule,
@@ -123,17 +123,15 @@ def _graceful_restart(field: Field) -> int:
     return seconds if field["enabled"].flag(default=True) else 0
 
 
-def _communities(field: Field) -> frozenset[Community]:
+def _communities(field: Field) -> frozenset[AnyCommunity]:
     return frozenset(_community(item) for item in field.items())
 
 
-def _community(field: Field) -> Community:
-    parts = tuple(int(part) for part in field.text().split(":"))
-    limit = 2**16 - 1 if len(parts) == 2 else _AS_MAX
-    if any(part > limit for part in parts):
-        kind = "standard community (RFC 1997)" if len(parts) == 2 else "large community (RFC 8092)"
-        raise field.wrong(f"{field.text()} is out of range: each part of a {kind} is at most {limit}")
-    return Community(parts)
+def _community(field: Field) -> AnyCommunity:
+    try:
+        return parse_community(field.text())
+    except ValueError as err:
+        raise field.wrong(str(err)) from None
 
 
 def bgp_peer(document: Field, name: ObjectName) -> BgpPeer:
@@ -266,6 +264,8 @@ def _as_numbers(field: Field) -> tuple[int, ...]:
 
 def _operations(field: Field) -> Operations:
     return Operations(
+        set_communities=_communities(field["setCommunities"]) if field["setCommunities"].present else None,
+        remove_communities=_communities(field["removeCommunities"]),
         add_communities=_communities(field["addCommunities"]),
         prepend=_as_numbers(field["prependASPath"]),
         local_preference=field["setLocalPreference"].optional_integer(0, _AS_MAX),

@@ -133,7 +133,8 @@ def _explained(error: ValidationError) -> ManifestError:
             low, high = bounds.get("minimum", "-"), bounds.get("maximum", "-")
             return ManifestError(where, f"{shown(value)} is out of range: {low} to {high}")
         case "pattern":
-            return ManifestError(where, f"{shown(value)!r} does not look right (pattern {limit})")
+            form = bounds.get("description", f"pattern {limit}")
+            return ManifestError(where, f"{shown(value)!r} does not look right ({form})")
         case "maxLength" | "minLength":
             word = "long" if error.validator == "maxLength" else "short"
             return ManifestError(where, f"is too {word}: {limit} characters")

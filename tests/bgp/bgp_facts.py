@@ -6,7 +6,8 @@ from ipaddress import ip_address, ip_network
 
 from l3net.bgp.path import Attributes, Path
 from l3net.bgp.sessions import Session
-from l3net.model import Community, Family
+from l3net.community import AnyCommunity, parse_community
+from l3net.model import Family
 
 
 def session(peer: str = "10.0.0.1", **changes: object) -> Session:
@@ -30,5 +31,5 @@ def path(prefix: str, hop: str = "10.0.0.1", **attributes: object) -> Path:
     return Path(ip_network(prefix), ip_address(hop), Attributes(**attributes))  # type: ignore[arg-type]
 
 
-def community(text: str) -> Community:
-    return Community(tuple(int(part) for part in text.split(":")))
+def community(text: str) -> AnyCommunity:
+    return parse_community(text)

@@ -12,12 +12,11 @@ from l3net.bgp.adj_rib_out import desired_adj_rib_out
 from l3net.bgp.commands import announce
 from l3net.bgp.drain import Stage, last_choice, stage
 from l3net.bgp.path import Attributes
-from l3net.bgp.policy import GRACEFUL_SHUTDOWN
+from l3net.community import GRACEFUL_SHUTDOWN, Community
 from l3net.model import (
     Action,
     BgpFilter,
     ClusterState,
-    Community,
     DrainCause,
     DrainPolicy,
     FilterRule,

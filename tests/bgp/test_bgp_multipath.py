@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from bgp_facts import path, session
+from bgp_facts import community, path, session
 from test_bgp_messages import update
 
 from l3net.bgp.loc_rib import Candidate, LocRib
@@ -17,7 +17,8 @@ PREFIX = "192.168.0.0/24"
 
 
 def candidate(hop: str, bandwidth: float | None) -> tuple[Candidate, frozenset[NextHop]]:
-    one = Candidate(path(PREFIX, hop, link_bandwidth=bandwidth), session(hop))
+    carried = frozenset() if bandwidth is None else frozenset({community(f"bandwidth:65002:{bandwidth:.0f}")})
+    one = Candidate(path(PREFIX, hop, communities=carried), session(hop))
     return one, frozenset({NextHop(ip_address(hop), "eth0")})
 
 

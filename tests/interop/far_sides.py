@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import struct
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class FarSession:
     restart_time: int = 120  # graceful restart, in seconds; 0 for none
     preserves: bool = True  # its forwarding state over a restart (the F bit); BIRD and GoBGP always
     extended: bool = False  # RFC 8950: IPv4 prefixes with IPv6 next hops
+    long_lived: int = 0  # GoBGP: long-lived graceful restart (RFC 9494), in seconds; 0 for none
+    prepend: int = 0  # BIRD: its AS number this often before the AS_PATH
 
     @property
     def version(self) -> int:
@@ -46,11 +49,16 @@ class FarSession:
 
 @dataclass(frozen=True, slots=True)
 class Originated:
-    """A prefix the far side announces. `next_hop` is for a family that is not the session's own."""
+    """A prefix the far side announces. `next_hop` is for a family that is not the session's own.
+
+    `extended`: extended communities in l3net's words, which each far side's configuration has in its own.
+    GoBGP gives those of the last one to all that have any.
+    """
 
     prefix: str
     community: str = ""
     next_hop: str = ""
+    extended: tuple[str, ...] = ()
 
     @property
     def version(self) -> int:
@@ -66,6 +74,7 @@ class Seen:
     communities: frozenset[str]
     med: int | None
     local_preference: int | None
+    extended: frozenset[str] = frozenset()  # in l3net's words, as far as the far side tells them apart
 
 
 @dataclass(slots=True)
@@ -148,7 +157,11 @@ class Frr(FarSide):
         port: int = 179,
         again: bool = False,
     ) -> None:
-        config = self.write("frr.conf", _frr_config(list(sessions), list(originated)))
+        self.start_with(_frr_config(list(sessions), list(originated)), port=port)
+
+    def start_with(self, text: str, *, port: int = 179) -> None:
+        """Run it with a configuration of the test's own."""
+        config = self.write("frr.conf", text)
         self.write("vtysh.conf", "")
         sockets = [self.path(f"/run/frr/{name}") for name in ("zserv.api", "bgpd.vty")]
         for socket in sockets:
@@ -184,6 +197,7 @@ class Frr(FarSide):
             frozenset(communities),
             path.get("metric", path.get("med")),
             path.get("locPrf"),
+            _frr_extended(path.get("extendedCommunity", {}).get("string", "")),
         )
 
     def stale(self, prefix: str) -> bool:
@@ -193,11 +207,34 @@ class Frr(FarSide):
         self.run(["vtysh", "-c", f"clear bgp {remote}"])
 
 
+def _frr_extended(text: str) -> frozenset[str]:
+    """FRR does not tell a transitive link bandwidth from another."""
+    names = {"RT": "rt", "SoO": "soo", "LB": "bandwidth"}
+    found = re.findall(r"(RT|SoO|LB):([\d.]+):(\d+)", text)
+    return frozenset(f"{names[name]}:{administrator}:{value}" for name, administrator, value in found)
+
+
+def _frr_set(extended: Iterable[str]) -> list[str]:
+    """The lines of a route-map; those of one kind stand in one, since a second would replace the first."""
+    lines: list[str] = []
+    for kind in ("rt", "soo"):
+        values = [each.partition(":")[2] for each in extended if each.startswith(f"{kind}:")]
+        lines += [f" set extcommunity {kind} {' '.join(values)}"] if values else []
+    for each in extended:
+        kind, _, value = each.split(":")
+        if kind.startswith("bandwidth"):  # in Mbit/s
+            which = "" if kind == "bandwidth-transitive" else " non-transitive"
+            lines.append(f" set extcommunity bandwidth {int(value) * 8 // 1_000_000}{which}")
+    return lines
+
+
 def _frr_config(sessions: list[FarSession], originated: list[Originated]) -> str:
     lines = ["hostname far"]
-    tags = sorted({one.community for one in originated if one.community})
-    for number, tag in enumerate(tags):
-        lines += [f"route-map TAG{number} permit 10", f" set community {tag}", "exit"]
+    tags = sorted({(one.community, one.extended) for one in originated if one.community or one.extended})
+    for number, (tag, extended) in enumerate(tags):
+        lines.append(f"route-map TAG{number} permit 10")
+        lines += [f" set community {tag}"] if tag else []
+        lines += [*_frr_set(extended), "exit"]
     lines += [
         f"router bgp {sessions[0].local_as}",
         f" bgp router-id {ROUTER_ID}",
@@ -233,7 +270,8 @@ def _frr_config(sessions: list[FarSession], originated: list[Originated]) -> str
         lines += [f"  neighbor {each.remote} activate" for each in sessions if version in each.carried]
         for one in originated:
             if one.version == version:
-                tag = f" route-map TAG{tags.index(one.community)}" if one.community else ""
+                key = (one.community, one.extended)
+                tag = f" route-map TAG{tags.index(key)}" if key in tags else ""
                 lines.append(f"  network {one.prefix}{tag}")
         lines.append(" exit-address-family")
     return "\n".join(lines) + "\n"
@@ -273,6 +311,7 @@ class Bird(FarSide):
             frozenset(re.sub(r", ?", ":", each) for each in communities),
             int(found["med"]) if "med" in found else None,
             int(found["local_pref"]) if "local_pref" in found else None,
+            _bird_extended(found.get("ext_community", "")),
         )
 
     def stale(self, prefix: str) -> bool:
@@ -287,6 +326,37 @@ class Bird(FarSide):
         self.run(["birdc", "enable", '"node*"'])
 
 
+def _bird_extended(text: str) -> frozenset[str]:
+    found = set()
+    for entry in re.findall(r"\(([^)]*)\)", text):
+        kind, first, second = entry.split(", ")
+        if kind in ("rt", "ro"):
+            found.add(f"{'soo' if kind == 'ro' else 'rt'}:{first}:{second}")
+        elif kind in ("unknown 0x4004", "unknown 0x4"):  # link bandwidth
+            (speed,) = struct.unpack("!f", int(second).to_bytes(4, "big"))
+            name = "bandwidth" if kind == "unknown 0x4004" else "bandwidth-transitive"
+            found.add(f"{name}:{first}:{speed:.0f}")
+        else:
+            found.add(f"raw:0x{int(first, 16):08x}{int(second, 16):08x}")
+    return frozenset(found)
+
+
+def _bird_add(extended: str) -> str:
+    kind, administrator, value = extended.split(":")
+    if kind.startswith("bandwidth"):
+        head = (0x4004 if kind == "bandwidth" else 0x0004) << 16 | int(administrator)
+        speed = struct.pack("!f", float(value)).hex()
+        words = f"generic, {head:#x}, 0x{speed}"
+    else:
+        words = f"{'ro' if kind == 'soo' else kind}, {administrator}, {value}"
+    return f"bgp_ext_community.add(({words})); "
+
+
+def _bird_export(session: FarSession) -> str:
+    prepend = f"bgp_path.prepend({session.local_as}); " * session.prepend
+    return f"export filter {{ if source != RTS_STATIC then reject; {prepend}accept; }}"
+
+
 def _bird_config(sessions: list[FarSession], originated: list[Originated], port: int) -> str:
     parts = [f"log stderr all;\nrouter id {ROUTER_ID};\nprotocol device {{ scan time 5; }}\n"]
     for version in (4, 6):
@@ -298,8 +368,9 @@ def _bird_config(sessions: list[FarSession], originated: list[Originated], port:
         for one in originated:
             if one.version == version:
                 tag = one.community.replace(":", ",")
-                add = f" {{ bgp_community.add(({tag})); }}" if tag else ""
-                parts.append(f"  route {one.prefix} blackhole{add};\n")
+                add = f"bgp_community.add(({tag})); " if tag else ""
+                add += "".join(map(_bird_add, one.extended))
+                parts.append(f"  route {one.prefix} blackhole{f' {{ {add}}}' if add else ''};\n")
         parts.append("}\n")
     for number, session in enumerate(sessions):
         lines = [
@@ -322,7 +393,7 @@ def _bird_config(sessions: list[FarSession], originated: list[Originated], port:
         else:
             lines.append("graceful restart off")
         lines += [
-            f"ipv{version} {{ import all; export where source = RTS_STATIC; next hop self; "
+            f"ipv{version} {{ import all; {_bird_export(session)}; next hop self; "
             f"{'extended next hop on; ' if session.extended and version == 4 else ''}}}"
             for version in session.carried
         ]
@@ -345,7 +416,8 @@ class Gobgp(FarSide):
         port: int = 179,
         again: bool = False,
     ) -> None:
-        config = self.write("gobgpd.toml", _gobgp_config(list(sessions), port))
+        originated = list(originated)
+        config = self.write("gobgpd.toml", _gobgp_config(list(sessions), port, originated))
         restarting = ["-r"] if again else []
         self.spawn("gobgpd", ["gobgpd", "-f", config, "--api-hosts", "127.0.0.1:50051", *restarting])
         self.wait(lambda: "router" in self.run(["gobgp", "global"], check=False).lower(), "gobgpd")
@@ -386,6 +458,7 @@ class Gobgp(FarSide):
             frozenset(communities),
             attributes.get(4, {}).get("metric"),
             attributes.get(5, {}).get("value"),
+            frozenset(map(_gobgp_extended, attributes.get(16, {}).get("value", ()))),
         )
 
     def stale(self, prefix: str) -> bool:
@@ -395,12 +468,59 @@ class Gobgp(FarSide):
         self.run(["gobgp", "neighbor", remote, "reset"])
 
 
-def _gobgp_config(sessions: list[FarSession], port: int) -> str:
+def _gobgp_extended(told: dict[str, Any]) -> str:
+    """It tells every link bandwidth as a non-transitive one, and long AS numbers with a dot."""
+    if "bandwidth" in told:
+        return f"bandwidth:{told['asn']}:{told['bandwidth']:.0f}"
+    name = {2: "rt", 3: "soo"}.get(told["subtype"])
+    if name is None or told["type"] > 2:
+        return f"type {told['type']} {told['subtype']}"
+    administrator, value = told["value"].split(":")
+    if told["type"] == 2:
+        high, low = map(int, administrator.split("."))
+        administrator = str(high << 16 | low)
+    return f"{name}:{administrator}:{value}"
+
+
+def _gobgp_tags(originated: list[Originated]) -> list[str]:
+    """Its command line knows route targets alone, and not those of long AS numbers: a policy for the rest."""
+    tagged = [one for one in originated if one.extended]
+    if not tagged:
+        return []
+    words = []
+    for each in tagged[-1].extended:
+        kind, administrator, value = each.split(":")
+        if administrator.isdecimal() and int(administrator) > 0xFFFF:
+            administrator = f"{int(administrator) >> 16}.{int(administrator) & 0xFFFF}"
+        words.append(f"{'lb' if kind == 'bandwidth' else kind}:{administrator}:{value}")
+    lines = ["[global.apply-policy.config]", 'import-policy-list = ["tag"]']
+    for version in (4, 6):
+        lines += ["[[defined-sets.prefix-sets]]", f'prefix-set-name = "tagged{version}"']
+        for one in tagged:
+            if one.version == version:
+                lines += ["[[defined-sets.prefix-sets.prefix-list]]", f'ip-prefix = "{one.prefix}"']
+    lines += ["[[policy-definitions]]", 'name = "tag"']
+    for version in (4, 6):
+        lines += [
+            "[[policy-definitions.statements]]",
+            f'name = "tag{version}"',
+            "[policy-definitions.statements.conditions.match-prefix-set]",
+            f'prefix-set = "tagged{version}"',
+            "[policy-definitions.statements.actions.bgp-actions.set-ext-community]",
+            'options = "add"',
+            "[policy-definitions.statements.actions.bgp-actions.set-ext-community.set-ext-community-method]",
+            f"communities-list = {json.dumps(words)}",
+        ]
+    return lines
+
+
+def _gobgp_config(sessions: list[FarSession], port: int, originated: list[Originated]) -> str:
     lines = [
         "[global.config]",
         f"as = {sessions[0].local_as}",
         f'router-id = "{ROUTER_ID}"',
         f"port = {port}",
+        *_gobgp_tags(originated),
     ]
     for session in sessions:
         lines += [
@@ -430,11 +550,15 @@ def _gobgp_config(sessions: list[FarSession], port: int) -> str:
         if session.restart_time:
             lines += ["[neighbors.graceful-restart.config]", "enabled = true"]
             lines.append(f"restart-time = {session.restart_time}")
+            lines.append(f"long-lived-enabled = {str(bool(session.long_lived)).lower()}")
         for version in session.carried:
             lines += ["[[neighbors.afi-safis]]", "[neighbors.afi-safis.config]"]
             lines.append(f'afi-safi-name = "ipv{version}-unicast"')
             if session.restart_time:
                 lines += ["[neighbors.afi-safis.mp-graceful-restart.config]", "enabled = true"]
+            if session.long_lived:
+                lines += ["[neighbors.afi-safis.long-lived-graceful-restart.config]", "enabled = true"]
+                lines.append(f"restart-time = {session.long_lived}")
     return "\n".join(lines) + "\n"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from l3net.community import Community
 from l3net.errors import ManifestError
 from l3net.kube.translate import identify, translate
 from l3net.model import (
@@ -23,7 +24,6 @@ from l3net.model import (
     BgpFilter,
     BgpPeer,
     Bogons,
-    Community,
     Endpoint,
     EndpointSlice,
     Family,
@@ -587,7 +587,7 @@ WRONG = [
     ),
     (
         "BGPConfiguration",
-        "{advertise: {communities: [no-export]}}",
+        "{advertise: {communities: [no-exports]}}",
         "spec.advertise.communities[0]",
         "look right",
     ),
