@@ -348,13 +348,16 @@ class BfdAuth:
 class BfdSettings:
     """BFD beside a BGP session (RFC 5880). `min_interval` in milliseconds, both sent and received.
 
-    The far side is given up `multiplier` intervals after it was last heard.
+    The far side is given up `multiplier` intervals after it was last heard. `echo_transmit`, `echo_receive`:
+    the least interval of Echo packets, ours and the far side's (section 6.8.9), 0 for none.
     """
 
     min_interval: int = 300
     multiplier: int = 3
     passive: bool = False  # wait for the far side's first packet
     auth: BfdAuth | None = None
+    echo_transmit: int = 0
+    echo_receive: int = 0
 
 
 class NextHopMode(enum.Enum):

@@ -67,6 +67,8 @@ def wanted_session(session: Session, adjacent: Adjacent, *, begin: bool = True) 
         passive=settings.passive,
         key=key,
         begin=begin,
+        echo_transmit=0 if multihop else settings.echo_transmit,
+        echo_receive=0 if multihop else settings.echo_receive,
     )
 
 
@@ -158,6 +160,7 @@ class Liveness:
             "multihop": wanted.multihop,
             "failed": peer in self._failed,
             "flaps": state.flaps,
+            "echo": state.echo,
         }
 
     async def run(self) -> None:
@@ -189,7 +192,7 @@ class Liveness:
             return
         if isinstance(event, Hello):
             self._problem = event.problem
-            log.info("connected to the BFD process, pid %d %s", event.pid, event.problem)
+            log.info("BFD process, pid %d: %s", event.pid, event.problem or "ready")
             return
         peer = event.peer
         if not any(each.peer == peer for each in self._wanted or ()):

@@ -28,7 +28,8 @@ class WantedSession:
     """One session as the agent wants it. `interface` binds a single-hop session to a link.
 
     Single hop is UDP port 3784 and TTL 255 (RFC 5881), multihop port 4784 (RFC 5883). `begin` False keeps a
-    session that there is, and begins none.
+    session that there is, and begins none. `echo_transmit` and `echo_receive`: the least interval of our Echo
+    packets and of the far side's, in milliseconds; 0 for none.
     """
 
     peer: Address
@@ -40,6 +41,8 @@ class WantedSession:
     passive: bool = False
     key: Key | None = None
     begin: bool = True
+    echo_transmit: int = 0
+    echo_receive: int = 0
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -52,6 +55,8 @@ class SessionState:
     """How one session is. `failed`: it was up, went down by itself, and nobody has forgiven it since.
 
     `shares_fate`: the far side's BFD says that it dies with its control plane (RFC 5880 section 4.1, C bit).
+    `echo` says how our Echo packets fare: empty (none wanted), `refused` (by the far side, or there is no
+    session), `unanswered` or `works`; `detection_time` is then theirs.
     """
 
     peer: Address
@@ -65,6 +70,7 @@ class SessionState:
     failed: bool
     shares_fate: bool
     flaps: int
+    echo: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,8 @@ def encode_wanted(wanted: Iterable[WantedSession]) -> bytes:
             "multiplier": each.multiplier,
             "passive": each.passive,
             "begin": each.begin,
+            "echoTransmit": each.echo_transmit,
+            "echoReceive": each.echo_receive,
         }
         if each.key is not None:
             secret = base64.b64encode(each.key.secret).decode()
@@ -118,6 +126,7 @@ def encode_state(state: SessionState) -> bytes:
             "failed": state.failed,
             "sharesFate": state.shares_fate,
             "flaps": state.flaps,
+            "echo": state.echo,
         }
     )
 
@@ -160,6 +169,7 @@ def decode_event(line: bytes) -> Event:
             failed=row["failed"],
             shares_fate=row["sharesFate"],
             flaps=row["flaps"],
+            echo=row.get("echo", ""),  # of an older process there is none
         )
     except (KeyError, TypeError, ValueError) as err:
         raise ControlError(f"not an event: {type(err).__name__}") from None
@@ -176,8 +186,15 @@ def _wanted(row: Mapping[str, Any]) -> WantedSession:
         multiplier=min(255, max(1, int(row["multiplier"]))),
         passive=bool(row["passive"]),
         begin=bool(row["begin"]),
+        echo_transmit=_echo_interval(row.get("echoTransmit", 0)),
+        echo_receive=_echo_interval(row.get("echoReceive", 0)),
         key=Key(BfdAuthType(key["type"]), int(key["id"]), base64.b64decode(key["secret"])) if key else None,
     )
+
+
+def _echo_interval(milliseconds: object) -> int:
+    interval = int(str(milliseconds))
+    return max(LEAST_INTERVAL, interval) if interval > 0 else 0
 
 
 def _line(row: Mapping[str, Any]) -> bytes:

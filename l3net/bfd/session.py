@@ -1,8 +1,8 @@
 """One BFD session in asynchronous mode (RFC 5880 section 6): packets and times in, packets and changes out.
 
 Times are seconds of one monotonic clock, intervals on the wire microseconds. The caller hands in what is
-received and calls `expire` at `deadline`; it sends what `take` returns and looks at `changes`. There is no
-echo and this side never asks for demand mode; a far side that does is obeyed (section 6.8.7).
+received and calls `expire` at `deadline`; it sends what `take` and `echo.take` return and looks at `changes`.
+This side never asks for demand mode; a far side that does is obeyed (section 6.8.7).
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from l3net.bfd.authentication import Key, Verifier, sign
+from l3net.bfd.echo import Echo
 from l3net.bfd.packet import Diagnostic, Packet, PacketError, State, decode
 
 #: A session that is not up sends at most once a second (section 6.8.3), in microseconds.
 SLOW: Final = 1_000_000
 SECOND: Final = 1_000_000
+#: Seconds that a session stays down whose echo failed, ours or the far side's: at first, and at the most.
+#: Control packets may still pass, and have it up at once, only to fail again.
+FIRST_HOLD: Final = 1.0
+LONGEST_HOLD: Final = 60.0
 #: Packets that say AdminDown before a session is forgotten.
 FAREWELLS: Final = 3
 
@@ -25,12 +30,18 @@ Random = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What is configured. Intervals in microseconds; `multiplier` of 1 to 255."""
+    """What is configured. Intervals in microseconds; `multiplier` of 1 to 255.
+
+    `echo_tx`: between Echo packets of ours, 0 for none; `echo_rx`: how fast the far side may send its own, 0
+    for not at all. Both are for single hop alone (RFC 5883 section 3).
+    """
 
     desired_min_tx: int
     required_min_rx: int
     multiplier: int
     passive: bool = False
+    echo_tx: int = 0
+    echo_rx: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,9 @@ class BfdSession:
         self.remote: Packet | None = None  # the last packet believed; None: nothing is known of the far side
         self.changes: list[Change] = []
         self.finished = False  # said farewell: to be forgotten
+        self.echo = Echo(discriminator, random)
+        self._hold = 0.0
+        self._held_until = now
         self._timing = timing
         self._random = random
         self._key = key
@@ -72,7 +86,8 @@ class BfdSession:
         self._last_sent = float("-inf")
         self._heard = now
         self._expected_within = float("inf")  # the detection time when it was heard
-        self._polling = False
+        self._polling = self._poll_again = False
+        self._told_rx = timing.required_min_rx  # as our packets say it
         # In force, which differs from what is wanted until a poll sequence has ended (section 6.8.3).
         self._tx = max(timing.desired_min_tx, SLOW)
         self._rx = timing.required_min_rx
@@ -106,7 +121,8 @@ class BfdSession:
     @property
     def deadline(self) -> float | None:
         """When `expire` is due; None: not before something else happens."""
-        times = [when for when in (self._next_send, self._detection_due()) if when is not None]
+        due = (self._next_send, self._detection_due(), self.echo.deadline)
+        times = [when for when in due if when is not None]
         return min(times, default=None)
 
     def _interval(self) -> int:
@@ -122,19 +138,49 @@ class BfdSession:
     def set_timing(self, timing: Timing, now: float) -> None:
         """Take over other timers; the session stays as it is (section 6.8.3)."""
         before, self._timing = self._timing, timing
-        if (before.desired_min_tx, before.required_min_rx) != (
-            timing.desired_min_tx,
-            timing.required_min_rx,
-        ):
-            if self.state is State.UP:
-                self._polling = True
-                # Slower sending and faster receiving wait until the far side knows.
-                self._tx = min(self._tx, timing.desired_min_tx)
-                self._rx = max(self._rx, timing.required_min_rx)
-            else:
-                self._tx, self._rx = max(timing.desired_min_tx, SLOW), timing.required_min_rx
+        if self.state is not State.UP:
+            self._tx = max(timing.desired_min_tx, SLOW)
+        elif before.desired_min_tx != timing.desired_min_tx:
+            self._tx = min(self._tx, timing.desired_min_tx)  # slower waits until the far side knows
+            self._poll()
+        self._follow_echo(now)
         if before != timing:
             self._schedule(min(self._last_sent, now))
+
+    def _poll(self) -> None:
+        """Begin a poll sequence; after the one under way, whose end says nothing of what is new (6.5)."""
+        self._poll_again = self._polling
+        self._polling = True
+
+    def _follow_echo(self, now: float) -> None:
+        """Send Echo packets while up and as fast as the far side takes them (section 6.8.9)."""
+        timing, remote = self._timing, self.remote
+        if self.state is not State.UP or remote is None:
+            self.echo.pause()
+        elif timing.echo_tx and remote.required_min_echo_rx:
+            self.echo.run(max(timing.echo_tx, remote.required_min_echo_rx), timing.multiplier, now)
+        else:
+            self.echo.run(0, timing.multiplier, now)
+        self._negotiate()
+
+    def _negotiate(self) -> None:
+        """How fast Control packets may come: once a second is enough while echo works (section 6.8.3)."""
+        wanted = max(self._timing.required_min_rx, SLOW if self.echo.works else 0)
+        if self.state is not State.UP:
+            self._told_rx = self._rx = wanted
+        elif wanted != self._told_rx:
+            self._told_rx = wanted
+            self._rx = max(self._rx, wanted)  # faster waits until the far side knows
+            self._poll()
+
+    def echo_returned(self, payload: bytes, now: float) -> bool:
+        """An Echo packet came back; whether it is one of ours that was out."""
+        known = self.echo.returned(payload, now)
+        if known:
+            self._negotiate()
+            if self._next_send is None:
+                self._schedule(self._last_sent)
+        return known
 
     def keep_alive(self, now: float) -> None:
         """Send now what would be due soon, before a moment in which nothing can be sent."""
@@ -165,6 +211,7 @@ class BfdSession:
             "heard": self._heard,
             "sequence": self._sequence,
             "polling": self._polling,
+            "echo": self.echo.proven,
         }
 
     @classmethod
@@ -182,6 +229,8 @@ class BfdSession:
         session._polling = bool(snapshot["polling"])
         if session.state is State.UP:
             session._tx = timing.desired_min_tx
+        session.echo.proven = bool(snapshot.get("echo"))
+        session._follow_echo(now)
         # What came meanwhile waits in the socket, and is handed in before any timer.
         session._heard = float(snapshot["heard"])
         session._expected_within = session.detection_time
@@ -211,6 +260,7 @@ class BfdSession:
         self._expected_within = self.detection_time
         was = self.state
         self._step(packet, now)
+        self._follow_echo(now)
         if packet.poll:
             self._send(now, final=True)
         if self._next_send is None or before != self._interval() or was is not self.state:
@@ -220,7 +270,7 @@ class BfdSession:
 
     def _step(self, packet: Packet, now: float) -> None:
         match self.state, packet.state:
-            case State.DOWN, State.ADMIN_DOWN:
+            case State.DOWN, remote if remote is State.ADMIN_DOWN or now < self._held_until:
                 pass
             case _, State.ADMIN_DOWN:
                 self._change(State.DOWN, Diagnostic.NEIGHBOR_SIGNALED_DOWN, now)
@@ -229,12 +279,23 @@ class BfdSession:
             case (State.DOWN, State.INIT) | (State.INIT, State.INIT | State.UP):
                 self._change(State.UP, Diagnostic.NONE, now)
             case State.UP, State.DOWN:
+                if packet.diagnostic == Diagnostic.ECHO_FAILED:
+                    self._hold_down(now)
                 self._change(State.DOWN, Diagnostic.NEIGHBOR_SIGNALED_DOWN, now)
 
+    def _hold_down(self, now: float) -> None:
+        """For twice as long as the last time, unless the session lasted."""
+        lasted = now - self.since > LONGEST_HOLD
+        self._hold = FIRST_HOLD if lasted else min(max(FIRST_HOLD, 2 * self._hold), LONGEST_HOLD)
+        self._held_until = now + self._hold
+
     def _end_poll(self) -> None:
+        if self._poll_again:
+            self._poll_again = False
+            return
         self._polling = False
         self._tx = self._timing.desired_min_tx if self.state is State.UP else self._tx
-        self._rx = self._timing.required_min_rx
+        self._rx = self._told_rx
 
     def _change(self, after: State, diagnostic: Diagnostic, now: float) -> None:
         before = self.state
@@ -244,15 +305,13 @@ class BfdSession:
         self.changes.append(Change(before, after, diagnostic, self.remote_state, now))
         self.since = now
         timing = self._timing
+        self._poll_again = False
         if after is State.UP:
             # From one packet a second to what is configured, which a poll sequence announces.
             self._tx, self._polling = timing.desired_min_tx, timing.desired_min_tx < SLOW
         else:
-            self._tx, self._rx, self._polling = (
-                max(timing.desired_min_tx, SLOW),
-                timing.required_min_rx,
-                False,
-            )
+            self._tx, self._polling = max(timing.desired_min_tx, SLOW), False
+        self._follow_echo(now)
         if not self._silent():
             self._send(now)  # at once, so that the far side knows (section 6.8.7)
         self._schedule(now)
@@ -264,6 +323,9 @@ class BfdSession:
         due = self._detection_due()
         if due is not None and now >= due:
             self._detect(now)
+        elif self.echo.expire(now):
+            self._hold_down(now)
+            self._change(State.DOWN, Diagnostic.ECHO_FAILED, now)
         if self._next_send is not None and now >= self._next_send:
             self._send(now)
             if self._farewells is not None:
@@ -322,7 +384,8 @@ class BfdSession:
             control_plane_independent=True,
             detect_multiplier=timing.multiplier,
             desired_min_tx=max(timing.desired_min_tx, SLOW) if slow else timing.desired_min_tx,
-            required_min_rx=timing.required_min_rx,
+            required_min_rx=self._told_rx,
+            required_min_echo_rx=timing.echo_rx,
         )
         if self._key is not None:
             # Section 6.7.3 lets the number stand still; it goes up with every packet, as meticulous wants it.

@@ -13,6 +13,19 @@ from l3net.cli.output import output_option, print_table, print_value
 from l3net.naming import AGENT_SOCKET
 from l3net.shell.agentsocket import ask
 
+_BFD_COLUMNS = [
+    "PEER",
+    "ADDRESS",
+    "STATE",
+    "SINCE",
+    "DETECTION",
+    "ECHO",
+    "HOPS",
+    "DIAGNOSTIC",
+    "FAR SIDE",
+    "FLAPS",
+]
+
 
 @click.command(short_help="Show what the agent of this node knows and does.")
 @options.run_dir()
@@ -47,7 +60,7 @@ def status(run_dir: Path, ready: bool, output: str) -> None:
     if watched:
         print_table(
             "BFD",
-            ["PEER", "ADDRESS", "STATE", "SINCE", "DETECTION", "HOPS", "DIAGNOSTIC", "FAR SIDE", "FLAPS"],
+            _BFD_COLUMNS,
             [_bfd(peer, bfd) for peer, bfd in watched],
         )
         click.echo()
@@ -93,13 +106,14 @@ def _peer(peer: dict[str, Any]) -> tuple[object, ...]:
 
 def _bfd(peer: dict[str, Any], bfd: dict[str, Any]) -> tuple[object, ...]:
     if "sinceSeconds" not in bfd:
-        return (peer["name"], peer["address"], bfd["state"], "", "", "", "", "", "")
+        return (peer["name"], peer["address"], bfd["state"], "", "", "", "", "", "", "")
     return (
         peer["name"],
         peer["address"],
         bfd["state"],
         _duration(bfd["sinceSeconds"]),
         f"{bfd['detectionTimeMs']:g} ms",
+        bfd["echo"] or "none",
         "several" if bfd["multihop"] else "one",
         bfd["diagnostic"],
         bfd["remoteState"],

@@ -149,6 +149,8 @@ def bgp_peer(document: Field, name: ObjectName) -> BgpPeer:
         raise spec["asNumber"].wrong(f"is required with {ways[0]}")
     if gtsm and multihop is not None:
         raise spec["gtsm"].wrong("gtsm is for a neighbour one hop away, and excludes multihop")
+    if multihop is not None and spec["bfd"]["echo"].present:
+        raise spec["bfd"]["echo"].wrong("BFD has echo over one hop alone, not with multihop (RFC 5883)")
     if address and local and address.version != local.version:
         raise spec["localAddress"].wrong(f"{local} and address {address} must be of one family")
     if address and address.is_link_local and not spec["sourceInterface"].present:
@@ -203,6 +205,8 @@ def _bfd(field: Field, *, enabled: bool) -> BfdSettings | None:
         min_interval=field["minInterval"].integer(50, 60_000, default=300),
         multiplier=field["multiplier"].integer(1, 255, default=3),
         passive=field["passive"].flag(default=False),
+        echo_transmit=_echo_interval(field["echo"]["transmitInterval"]),
+        echo_receive=_echo_interval(field["echo"]["receiveInterval"]),
         auth=BfdAuth(
             BfdAuthType(auth["type"].text()),
             auth["keyID"].integer(0, 255, default=1),
@@ -212,6 +216,14 @@ def _bfd(field: Field, *, enabled: bool) -> BfdSettings | None:
         else None,
     )
     return settings if field["enabled"].flag(default=enabled) else None
+
+
+def _echo_interval(field: Field) -> int:
+    """Milliseconds; 0 for no Echo packets."""
+    interval = field.integer(0, 60_000, default=0)
+    if 0 < interval < 50:
+        raise field.wrong(f"{interval} is out of range: 0 for none, or 50 to 60000 milliseconds")
+    return interval
 
 
 def _speaker_address(field: Field) -> Address:

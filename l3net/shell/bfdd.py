@@ -22,12 +22,14 @@ from pathlib import Path
 from random import SystemRandom
 
 from l3net.bfd.control import ControlError, Hello, WantedSession, encode_hello, encode_state
+from l3net.bfd.echo import discriminator_of
 from l3net.bfd.packet import PacketError, decode
 from l3net.bfd.session import BfdSession
 from l3net.errors import KernelError, L3netError
 from l3net.model import Address
 from l3net.naming import BFD_SOCKET
 from l3net.shell.bfdagent import AgentEnd
+from l3net.shell.bfdecho import EchoPorts
 from l3net.shell.bfdrunning import Running, timing
 from l3net.shell.bfdsockets import MULTIHOP_PORT, SINGLE_HOP_PORT, Datagram, Sender, listen, receive
 
@@ -79,6 +81,8 @@ class BfdProcess:
         self._listeners: dict[int, tuple[socket.socket, bool]] = {}
         self._epoll = select.epoll()
         self._problem = ""
+        self._echo = EchoPorts(self._epoll, self._takes_echo, AT_ONCE)
+        self._echo_problem = ""
         self._stopping = self._renewing = False
         self._woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._woken, select.EPOLLIN)
@@ -160,6 +164,7 @@ class BfdProcess:
         left = {
             "control": self._agent.sock.fileno(),
             "listeners": [[number, multihop] for number, (_, multihop) in self._listeners.items()],
+            "echo": self._echo.handed_over(),
             "sessions": [running.handed_over() for running in self._sessions.values()],
         }
         memory = os.memfd_create("l3net-bfd", 0)  # it may hold keys: in memory, and inherited
@@ -181,6 +186,8 @@ class BfdProcess:
             sock = socket.socket(fileno=number)
             sock.set_inheritable(False)
             self._hear(sock, multihop)
+        if left.get("echo") is not None:
+            self._echo.take_over(left["echo"])
         now = time.monotonic()
         for row in left["sessions"]:
             try:
@@ -193,6 +200,7 @@ class BfdProcess:
         for sock, multihop in self._listeners.values():  # what came meanwhile, before any timer
             for datagram in receive(sock, AT_ONCE):
                 self._received(datagram, multihop, time.monotonic())
+        self._open_echo()
         for running in self._sessions.values():
             self._settle(running)
 
@@ -214,10 +222,17 @@ class BfdProcess:
                     # The wall clock may have been set: nothing came before the last turn had read all.
                     came = max(self._read_until, time.monotonic() - datagram.age)
                     self._received(datagram, listener[1], came)
+            elif descriptor in self._echo:
+                for payload, age in self._echo.read(descriptor):
+                    self._echo_returned(payload, max(self._read_until, time.monotonic() - age))
         self._read_until = now
         self._expire(now)
         for descriptor, event in ready:
-            if descriptor not in self._listeners and descriptor != self._woken:
+            if (
+                descriptor not in self._listeners
+                and descriptor not in self._echo
+                and descriptor != self._woken
+            ):
                 self._serve(descriptor, event)
 
     def _expire(self, now: float) -> None:
@@ -244,6 +259,31 @@ class BfdProcess:
             return
         self._settle(running)
 
+    def _echo_returned(self, payload: bytes, now: float) -> None:
+        running = self._by_discriminator.get(discriminator_of(payload) or 0)
+        if running is None or not running.machine.echo_returned(payload, now):
+            self.discarded += 1
+            return
+        self._settle(running)
+
+    def _takes_echo(self, datagram: Datagram) -> bool:
+        running = self._sessions.get(datagram.source)
+        return running is not None and running.takes_echo(datagram)
+
+    def _open_echo(self) -> None:
+        """Have the sockets that the sessions' echo needs, and say what cannot be had."""
+        single = [running.wanted for running in self._sessions.values() if not running.wanted.multihop]
+        problem = ", ".join(self._echo.want(single))
+        if problem == self._echo_problem:
+            return
+        self._echo_problem = problem
+        if problem:
+            say(problem)
+        self._agent.tell(encode_hello(self._hello()))
+
+    def _hello(self) -> Hello:
+        return Hello(os.getpid(), ", ".join(filter(None, (self._problem, self._echo_problem))))
+
     def _settle(self, running: Running) -> None:
         """Send what is to be sent, tell what changed, and note when the session is due again."""
         problem = running.send()
@@ -265,7 +305,7 @@ class BfdProcess:
         running.queued = due
 
     def _forget(self, running: Running) -> None:
-        running.sender.close()
+        running.close()
         running.queued = None
         self._by_discriminator.pop(running.machine.discriminator, None)
         self._leaving.discard(running)
@@ -275,7 +315,7 @@ class BfdProcess:
     def _serve(self, descriptor: int, event: int) -> None:
         came, commands, why = self._agent.ready(descriptor, event)
         if came:
-            self._agent.tell(encode_hello(Hello(os.getpid(), self._problem)))
+            self._agent.tell(encode_hello(self._hello()))
         if why:
             say(f"the agent is not understood: {why}")
         for command in commands:
@@ -314,6 +354,7 @@ class BfdProcess:
                 known.machine.set_timing(timing(each), now)
             self._settle(known)
             self._agent.tell(encode_state(known.state()))
+        self._open_echo()
         gc.collect()  # rare, and the place for it
 
     def _begin(self, wanted: WantedSession, now: float) -> Running:

@@ -10,12 +10,14 @@ from typing import Any
 from l3net.bfd.control import SessionState, WantedSession, decode_command, encode_wanted
 from l3net.bfd.packet import Packet, PacketError, State, diagnostic_text
 from l3net.bfd.session import BfdSession, Random, Timing
+from l3net.shell.bfdecho import EchoSender
 from l3net.shell.bfdsockets import MAX_TTL, Datagram, Sender
 
 
 def timing(wanted: WantedSession) -> Timing:
     interval = wanted.min_interval * 1000
-    return Timing(interval, interval, wanted.multiplier, wanted.passive)
+    echo = (0, 0) if wanted.multihop else (wanted.echo_transmit * 1000, wanted.echo_receive * 1000)
+    return Timing(interval, interval, wanted.multiplier, wanted.passive, *echo)
 
 
 @dataclass(slots=True, eq=False)
@@ -31,7 +33,8 @@ class Running:
     shares_fate: bool = False
     queued: float | None = None  # the time it stands in the process's heap for
     problem: str = ""
-    told: tuple[State, float, float] | None = None  # what the agent was told beside the state
+    echo_sender: EchoSender | None = None
+    told: tuple[State, float, float, str] | None = None  # what the agent was told beside the state
 
     def receive(self, packet: Packet, datagram: Datagram, multihop: bool, now: float) -> None:
         """Raises PacketError for a packet that is not this session's, or to be discarded."""
@@ -58,10 +61,43 @@ class Running:
         """Send what the machine wants sent; what newly keeps it from being sent, empty if nothing does."""
         for payload in self.machine.take():
             self.sender.send(payload)
-        if self.sender.problem == self.problem:
+        for payload in self.machine.echo.take():
+            if self.echo_sender is None:
+                self.echo_sender = EchoSender(self.wanted)
+            self.echo_sender.send(payload)
+        problem = self.sender.problem or (self.echo_sender.problem if self.echo_sender is not None else "")
+        if problem == self.problem:
             return ""
-        self.problem = self.sender.problem
-        return self.problem
+        self.problem = problem
+        return problem
+
+    def close(self) -> None:
+        """Close its sockets."""
+        self.sender.close()
+        if self.echo_sender is not None:
+            self.echo_sender.close()
+
+    def takes_echo(self, datagram: Datagram) -> bool:
+        """Whether an Echo packet is the far side's, and to be given back (RFC 5880 section 6.8.8)."""
+        up = self.machine.state is State.UP and self.wanted.echo_receive > 0
+        return up and self._came_its_way(datagram, multihop=False)
+
+    @property
+    def _echo(self) -> str:
+        machine = self.machine
+        if not self.wanted.echo_transmit or self.wanted.multihop:
+            return ""
+        if machine.echo.works:
+            return "works"
+        return "unanswered" if machine.echo.interval else "refused"
+
+    @property
+    def _detection_time(self) -> float:
+        """By whatever gives the path up first."""
+        machine = self.machine
+        return min(
+            machine.detection_time, machine.echo.detection_time if machine.echo.works else float("inf")
+        )
 
     def news(self) -> list[str]:
         """Take in the changes of state; a line for the log on each."""
@@ -78,7 +114,7 @@ class Running:
     def untold(self) -> bool:
         """Whether timers or the far side's state are others than the agent was told, which it now will be."""
         machine = self.machine
-        shown = machine.remote_state, machine.detection_time, machine.transmit_interval
+        shown = machine.remote_state, self._detection_time, machine.transmit_interval, self._echo
         before, self.told = self.told, shown
         return before != shown
 
@@ -91,11 +127,12 @@ class Running:
             since=machine.since,
             diagnostic=machine.diagnostic.text,
             remote_diagnostic=diagnostic_text(self.remote_diagnostic),
-            detection_time=round(machine.detection_time * 1000, 3),
+            detection_time=round(self._detection_time * 1000, 3),
             transmit_interval=round(machine.transmit_interval * 1000, 3),
             failed=self.failed,
             shares_fate=self.shares_fate,
             flaps=self.flaps,
+            echo=self._echo,
         )
 
     # --- handing over ------------------------------------------------------------------------------------

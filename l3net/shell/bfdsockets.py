@@ -7,7 +7,7 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
@@ -72,6 +72,15 @@ def listen(family: int, port: int) -> socket.socket:
     return sock
 
 
+def age_of(ancillary: Iterable[tuple[int, int, bytes]], now: float) -> float:
+    """The seconds since the kernel took a datagram in; `now` is the wall clock's. 0 if it does not say."""
+    for level, kind, content in ancillary:
+        if (level, kind, len(content)) == (socket.SOL_SOCKET, SO_TIMESTAMPNS, _TIMESPEC.size):
+            seconds, nanoseconds = _TIMESPEC.unpack(content)
+            return max(0.0, now - (int(seconds) + int(nanoseconds) / 1e9))
+    return 0.0
+
+
 def receive(sock: socket.socket, at_most: int) -> Iterator[Datagram]:
     """What waits on the socket, so many datagrams at the most."""
     for _ in range(at_most):
@@ -80,7 +89,7 @@ def receive(sock: socket.socket, at_most: int) -> Iterator[Datagram]:
         except OSError:  # nothing more, or an error of one datagram
             return
         destination: Address | None = None
-        interface, ttl, age = 0, 0, 0.0
+        interface, ttl = 0, 0
         for level, kind, content in ancillary:
             if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
                 interface, destination = _INT.unpack_from(content)[0], IPv4Address(content[8:12])
@@ -91,12 +100,9 @@ def receive(sock: socket.socket, at_most: int) -> Iterator[Datagram]:
                 (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT),
             ):
                 ttl = _INT.unpack_from(content)[0]
-            elif (level, kind, len(content)) == (socket.SOL_SOCKET, SO_TIMESTAMPNS, _TIMESPEC.size):
-                seconds, nanoseconds = _TIMESPEC.unpack(content)
-                age = max(0.0, time.time() - (seconds + nanoseconds / 1e9))
         if destination is not None:
             source = ip_address(str(sender[0]).partition("%")[0])
-            yield Datagram(payload, source, destination, interface, ttl, age)
+            yield Datagram(payload, source, destination, interface, ttl, age_of(ancillary, time.time()))
 
 
 class Sender:

@@ -11,18 +11,24 @@ from l3net.bfd.packet import Packet, PacketError, State, decode
 from l3net.bfd.session import BfdSession, Change, Timing
 
 Wire = Callable[[str, bytes, float], bool]
+Loop = Callable[[str, bytes, float], bytes | None]
 
 
 @dataclass
 class Pair:
-    """`a` and `b`; `passes(from, payload, now)` says whether a packet arrives. Delay in seconds."""
+    """`a` and `b`; `passes(from, payload, now)` says whether a packet arrives. Delay in seconds.
+
+    `loops(from, payload, now)` is what comes back of an Echo packet, None for nothing.
+    """
 
     a: BfdSession
     b: BfdSession
     passes: Wire = lambda _source, _payload, _now: True
+    loops: Loop = lambda _source, payload, _now: payload
     delay: float = 0.001
     now: float = 0.0
     sent: list[tuple[float, str, Packet]] = field(default_factory=list)
+    echoes: list[tuple[float, str, bytes]] = field(default_factory=list)
     changes: list[tuple[str, Change]] = field(default_factory=list)
     discarded: int = 0
     _air: list[tuple[float, str, bytes]] = field(default_factory=list)
@@ -38,6 +44,9 @@ class Pair:
             due = [flight for flight in self._air if flight[0] <= self.now]
             self._air = [flight for flight in self._air if flight[0] > self.now]
             for _, target, payload in due:
+                if target.endswith(" echo"):
+                    (self.a if target == "a echo" else self.b).echo_returned(payload, self.now)
+                    continue
                 try:
                     (self.a if target == "a" else self.b).receive(payload, self.now)
                 except PacketError:
@@ -52,6 +61,11 @@ class Pair:
                 self.sent.append((self.now, name, decode(payload)))
                 if self.passes(name, payload, self.now):
                     self._air.append((self.now + self.delay, other, payload))
+            for payload in end.echo.take():
+                self.echoes.append((self.now, name, payload))
+                back = self.loops(name, payload, self.now)
+                if back is not None:
+                    self._air.append((self.now + 2 * self.delay, f"{name} echo", back))
             self.changes += [(name, change) for change in end.take_changes()]
 
     @property
@@ -59,9 +73,11 @@ class Pair:
         return self.a.state is self.b.state is State.UP
 
 
-def timing(interval: int = 100, multiplier: int = 3, *, passive: bool = False) -> Timing:
-    """Interval in milliseconds."""
-    return Timing(interval * 1000, interval * 1000, multiplier, passive)
+def timing(
+    interval: int = 100, multiplier: int = 3, *, passive: bool = False, echo: int = 0, takes: int = 0
+) -> Timing:
+    """Intervals in milliseconds; `echo` between Echo packets, `takes` the least the far side may have."""
+    return Timing(interval * 1000, interval * 1000, multiplier, passive, echo * 1000, takes * 1000)
 
 
 def pair(

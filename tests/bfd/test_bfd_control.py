@@ -99,6 +99,14 @@ def test_hops() -> None:
         assert found.multihop is several
 
 
+def test_echo_is_for_one_hop() -> None:
+    given_session = session(bfd=BfdSettings(echo_transmit=100, echo_receive=50))
+    for near, echo in ((adjacent, (100, 50)), (far, (0, 0))):
+        found = wanted_session(given_session, near)
+        assert found is not None
+        assert (found.echo_transmit, found.echo_receive) == echo
+
+
 def test_no_authentication_without_its_secret() -> None:
     auth = BfdAuth(BfdAuthType.KEYED_SHA1, 5, SecretKey(ObjectName("kube-system", "bfd"), "password"))
     with_auth = session(bfd=BfdSettings(auth=auth))

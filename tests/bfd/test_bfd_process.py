@@ -3,67 +3,21 @@
 from __future__ import annotations
 
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from bfd_agent import Agent, link_local
 from bfd_rig import BfdRig
 from node_rig import brought_up
 
-from l3net.bfd.control import Hello, SessionState, WantedSession, decode_event, encode_wanted
-from l3net.lab.host import Host
+from l3net.bfd.control import WantedSession
 
 pytestmark = pytest.mark.netns
-
-
-class Agent:
-    """The other end of a process's socket."""
-
-    def __init__(self, host: Host) -> None:
-        self._path = f"/proc/{host.pid}/root/run/l3net/bfd.sock"
-        self._rest = b""
-        self.hello: Hello | None = None
-        self.states: dict[str, SessionState] = {}
-        deadline = time.monotonic() + 20
-        while True:
-            self._socket = socket.socket(socket.AF_UNIX)
-            try:
-                self._socket.connect(self._path)
-                break
-            except OSError:
-                assert time.monotonic() < deadline, host.log_tail("bfd")
-                time.sleep(0.05)
-
-    def want(self, *wanted: WantedSession) -> None:
-        self._socket.sendall(encode_wanted(wanted))
-
-    def until(self, condition: Callable[[], bool], seconds: float = 15) -> None:
-        deadline = time.monotonic() + seconds
-        self._socket.settimeout(0.1)
-        while not condition():
-            assert time.monotonic() < deadline, self.states
-            try:
-                received = self._socket.recv(1 << 16)
-            except TimeoutError:
-                continue
-            *lines, self._rest = (self._rest + received).split(b"\n")
-            for line in lines:
-                event = decode_event(line)
-                if isinstance(event, Hello):
-                    self.hello = event
-                else:
-                    self.states[str(event.peer)] = event
-
-    def state(self, peer: str) -> str:
-        return self.states[peer].state if peer in self.states else ""
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.fixture
@@ -72,16 +26,6 @@ def rig() -> Iterator[BfdRig]:
         for host in (made.node, made.tor):
             host.spawn("bfd", [sys.executable, "-m", "l3net.cli.main", "bfd"])
         yield made
-
-
-def link_local(host: Host, link: str) -> str:
-    deadline = time.monotonic() + 10
-    while True:
-        shown = host.run(["ip", "-6", "-o", "addr", "show", "dev", link, "scope", "link"]).stdout
-        if shown and "tentative" not in shown:
-            return shown.split()[3].partition("/")[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_link_local_and_several_hops_and_both_families(rig: BfdRig) -> None:

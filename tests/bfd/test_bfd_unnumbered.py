@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from bfd_agent import link_local
 from bfd_rig import FAST, BirdRig
 from node_rig import CONFIGURATION, NODE, peer
-
-from l3net.lab.host import Host
 
 pytestmark = pytest.mark.netns
 
@@ -27,6 +26,9 @@ bfd
   detect-multiplier 3
   receive-interval 100
   transmit-interval 100
+  echo transmit-interval 100
+  echo receive-interval 100
+  echo-mode
 router bgp 65002
  bgp router-id 10.90.0.2
  no bgp ebgp-requires-policy
@@ -86,11 +88,6 @@ def on_link(interface: str, **spec: object) -> dict[str, Any]:
     return declared
 
 
-def link_local(host: Host, link: str) -> str:
-    shown = host.run(["ip", "-j", "-6", "address", "show", "dev", link, "scope", "link"]).stdout
-    return str(json.loads(shown)[0]["addr_info"][0]["local"])
-
-
 class Unnumbered(BirdRig):
     """Two links from node to router, up0 to down0 and up1 to down1, with link-local addresses alone."""
 
@@ -117,6 +114,10 @@ class Unnumbered(BirdRig):
     def leads_to(self, *links: str) -> bool:
         """Whether all that is to be learned is, over these links."""
         return self.hops() == {prefix: {self.far[link] for link in links} for prefix in LEARNED}
+
+    def echoed(self) -> int:
+        """Echo packets that came back to FRR."""
+        return sum(row["echo-packet-input"] for row in json.loads(self.vtysh("show bfd peers counters json")))
 
     def begin(self) -> None:
         self.start_bfd()
@@ -162,6 +163,11 @@ def test_a_router_found_on_a_link_is_given_up_when_silent_and_taken_back(rig: Un
     rig.speak()
     rig.watched(rig.far["up0"])
     rig.until(lambda: rig.leads_to("up0", "up1"), "routes over both links again")
+    # Echo, which nobody forwards between link-local addresses: each side's BFD gives the other's back.
+    echo = {"transmitInterval": 100, "receiveInterval": 100}
+    rig.declare("node.yaml", NODE, SLOW_BGP, on_link("up0", bfd={**FAST, "echo": echo}), on_link("up1"))
+    rig.until(lambda: rig.bfd(rig.far["up0"]).get("echo") == "works", "our echo")
+    rig.until(lambda: rig.echoed() > 20, "FRR's echo")
     # The session goes when the router does.
     rig.node.run(["ip", "link", "delete", "up0"])
     rig.until(lambda: rig.far["up0"] not in rig.peers(), "the peer to go")

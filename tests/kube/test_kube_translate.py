@@ -431,6 +431,11 @@ spec: {{address: 10.0.0.1, asNumber: 65001, bfd: {bfd}}}
         ("{}", BfdSettings()),
         ("{minInterval: 50, multiplier: 5, passive: true}", BfdSettings(50, 5, passive=True)),
         ("{enabled: false}", None),
+        ("{echo: {}}", BfdSettings()),
+        (
+            "{echo: {transmitInterval: 50, receiveInterval: 60}}",
+            BfdSettings(echo_transmit=50, echo_receive=60),
+        ),
         (
             "{authentication: {type: KeyedSHA1, keyID: 7, secretKeyRef: {name: bfd, key: password}}}",
             BfdSettings(
@@ -452,6 +457,9 @@ def test_bfd_of_a_peer(text: str, settings: BfdSettings | None) -> None:
         ("{multiplier: 0}", "spec.bfd.multiplier"),
         ("{authentication: {type: KeyedMD5}}", "spec.bfd.authentication"),
         ("{interval: 50}", "spec.bfd"),
+        ("{echo: {transmitInterval: 49}}", "spec.bfd.echo.transmitInterval"),
+        ("{echo: {receiveInterval: -1}}", "spec.bfd.echo.receiveInterval"),
+        ("{echo: {}}, multihop: 2", "spec.bfd.echo"),
     ],
 )
 def test_bfd_that_cannot_be(text: str, field: str) -> None:
@@ -467,6 +475,7 @@ spec: {bfd: %s}
 """
     assert fact(text % "{}").bfd is None
     assert fact(text % "{enabled: true, minInterval: 100}").bfd == BfdSettings(100)
+    assert fact(text % "{enabled: true, echo: {receiveInterval: 50}}").bfd == BfdSettings(echo_receive=50)
 
 
 def test_bgp_peer_by_selector() -> None:
