@@ -19,9 +19,10 @@ from l3net.bfd.packet import Diagnostic, Packet, PacketError, State, decode
 SLOW: Final = 1_000_000
 SECOND: Final = 1_000_000
 #: Seconds that a session stays down whose echo failed, ours or the far side's: at first, and at the most.
-#: Control packets may still pass, and have it up at once, only to fail again.
+#: Control packets may still pass, and have it up at once, only to fail again. The longest is less than the
+#: minute within which a BGP session counts as flapping.
 FIRST_HOLD: Final = 1.0
-LONGEST_HOLD: Final = 60.0
+LONGEST_HOLD: Final = 30.0
 #: Packets that say AdminDown before a session is forgotten.
 FAREWELLS: Final = 3
 

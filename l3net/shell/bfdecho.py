@@ -133,9 +133,7 @@ def _watch(protocol: int) -> socket.socket:
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         sock = socket.socket(socket.AF_PACKET, kind, socket.htons(protocol))
     except OSError as err:
-        raise KernelError(
-            f"BFD Echo: no packet socket ({err.strerror}; CAP_NET_RAW)", err.errno or 0
-        ) from err
+        raise KernelError("no packet socket for BFD Echo (CAP_NET_RAW)", err.errno or 0) from err
     try:
         statements = _FILTER[protocol]
         code = ctypes.create_string_buffer(statements, len(statements))
@@ -145,7 +143,7 @@ def _watch(protocol: int) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     except OSError as err:
         sock.close()
-        raise KernelError(f"BFD Echo: no packet socket ({err.strerror})", err.errno or 0) from err
+        raise KernelError("packet socket for BFD Echo", err.errno or 0) from err
     return sock
 
 
