@@ -175,14 +175,17 @@ def test_a_router_found_on_a_link_is_given_up_when_silent_and_taken_back(rig: Un
 
 
 def test_a_bird_found_on_a_link_and_authentication(rig: Unnumbered) -> None:
+    """It takes no Echo packets, and is watched without."""
     rig.start_bird(BIRD)
     auth = {"type": "MeticulousKeyedSHA1", "secretKeyRef": {"name": "bfd", "key": "password"}}
     far = rig.far["up0"]
-    rig.declare("node.yaml", NODE, SLOW_BGP, SECRET, on_link("up0", bfd={**FAST, "authentication": auth}))
+    bfd = {**FAST, "authentication": auth, "echo": {"transmitInterval": 100}}
+    rig.declare("node.yaml", NODE, SLOW_BGP, SECRET, on_link("up0", bfd=bfd))
     rig.begin()
     rig.established(far)
     rig.watched(far)
     rig.until(lambda: rig.leads_to("up0"), "its routes")
+    assert rig.bfd(far)["echo"] == "refused"
     rig.silence()
     rig.until(lambda: not rig.hops(), "its routes to go")
     assert rig.peers()[far]["reason"] == "BFD down: detectionTimeExpired"
