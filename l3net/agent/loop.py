@@ -25,7 +25,7 @@ from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import Candidate, LocRib
 from l3net.bgp.multipath import weighted
 from l3net.bgp.path import Path as BgpPath
-from l3net.bgp.policy import Protected, judge_import
+from l3net.bgp.policy import ImportJudge, Protected
 from l3net.bgp.sessions import OnLink, Session, Sessions, sessions, unnumbered_interfaces
 from l3net.bgp.verdict import ACCEPTED, Judgement
 from l3net.cni.setup import NodeNetwork
@@ -97,7 +97,7 @@ class Agent:
         self._touched: set[Prefix] = set()
         self._failed_keys: set[RouteKey] = set()
         self._resolver = Resolver()
-        self._protected: Protected | None = None
+        self._import_judge: ImportJudge | None = None
         self._judged_by: object = None
         self._links: dict[int, Link] = {}
         self._underlay = Underlay((), ())
@@ -374,21 +374,20 @@ class Agent:
         return True
 
     def _judge(self, session: Session, path: BgpPath) -> tuple[Judgement, BgpPath]:
-        if self._protected is None:
-            return ACCEPTED, path
-        return judge_import(self._protected, self.state.filters, session, path)
+        return self._import_judge(session, path) if self._import_judge is not None else (ACCEPTED, path)
 
     def _decide_sessions(self) -> set[Prefix]:
         self._discovery.watch(unnumbered_interfaces(self.state, self._me))
         self._sessions = self._with_parting(self.sessions_of(self.state))
         underlay = self._underlay
-        self._protected = self.protected_of(self.state)
+        protected = self.protected_of(self.state)
+        self._import_judge = ImportJudge(protected, self.state.filters)
         left = self.draining.stage is Stage.LEFT
         if self.draining.stage is not Stage.WITHDRAWN:
             self.speaking.part(left)
         self.speaking.set_sessions(self._sessions.by_address)
         self.bfd.set_sessions({} if left else self._sessions.by_address, underlay.adjacent)
-        judged_by = (self._protected, dict(self.state.filters), dict(self._sessions.by_address))
+        judged_by = (protected, dict(self.state.filters), dict(self._sessions.by_address))
         if judged_by == self._judged_by:
             return set()
         self._judged_by = judged_by

@@ -11,7 +11,7 @@ from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import prefix_order
 from l3net.bgp.plan import SessionPlan, plan
-from l3net.bgp.policy import judge_import
+from l3net.bgp.policy import ImportJudge
 from l3net.bgp.sessions import Session, Sessions
 from l3net.model import Address, ClusterState
 from l3net.ports import Changed, Rejected
@@ -68,10 +68,10 @@ def _judged_otherwise(
     session = after.by_address.get(step.peer)
     if session is None:
         return []
-    protected = agent.protected_of(state)
+    judge = ImportJudge(agent.protected_of(state), state.filters)
     changed = []
     for entry in sorted(agent.rib.received(step.peer), key=lambda entry: prefix_order(entry.raw.prefix)):
-        judgement, _ = judge_import(protected, state.filters, session, entry.raw)
+        judgement, _ = judge(session, entry.raw)
         if judgement != entry.judgement:
             changed.append(
                 {

@@ -7,7 +7,7 @@ up to the router-ID step are all used (ECMP), also with different AS_PATHs of eq
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import TypeAlias
@@ -56,9 +56,8 @@ def preference(candidate: Candidate) -> tuple[bool, int, int, int, int]:
     )
 
 
-def best_paths(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+def best_paths(ranked: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """The paths to use, best first; more than one when they are equally good (ECMP)."""
-    ranked = list(candidates)
     if len(ranked) <= 1:
         return tuple(ranked)
     top = min(map(preference, ranked))
@@ -88,9 +87,18 @@ def _neighbour_as(candidate: Candidate) -> int:
     return as_path[0] if as_path else candidate.session.local_as
 
 
-#: Where a path came from: the peer, and the path identifier on a session with add-path (RFC 7911), else "".
-Source: TypeAlias = tuple[Address, str]
 Table: TypeAlias = dict[Prefix, Received]
+
+
+class _AdjRibIn:
+    """What one source has announced: a peer, or a path identifier of a peer with add-path (RFC 7911)."""
+
+    __slots__ = ("alone", "session", "table")
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.table: Table = {}
+        self.alone: tuple[_AdjRibIn] = (self,)  # the row of prefixes that no other has, shared by them
 
 
 class LocRib:
@@ -99,77 +107,69 @@ class LocRib:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
         self._sessions: dict[Address, Session] = {}
-        self._tables: dict[Address, dict[str, Table]] = {}
-        self._sources: dict[Prefix, tuple[Source, ...]] = {}
-        self._alone: dict[Source, tuple[Source]] = {}  # the row of prefixes that one source has, shared
+        self._sources: dict[Address, dict[str, _AdjRibIn]] = {}
+        self._rows: dict[Prefix, tuple[_AdjRibIn, ...]] = {}  # the sources that have each prefix
         self._counts: dict[Address, dict[int, int]] = {}
         self._over: dict[Address, dict[int, int]] = {}
 
     def set_sessions(self, sessions: Mapping[Address, Session]) -> set[Prefix]:
         """Take over the sessions of now; paths of a peer that is no longer one are dropped."""
         touched: set[Prefix] = set()
-        for address in [gone for gone in self._tables if gone not in sessions]:
+        for address in [gone for gone in self._sources if gone not in sessions]:
             touched |= self.drop(address)
         self._sessions = dict(sessions)
+        for address, sources in self._sources.items():
+            for source in sources.values():
+                source.session = sessions[address]
         return touched
 
     def rejudge(self, judge: Judge) -> set[Prefix]:
         """Policy changed: ask it again about every path."""
         self._judge = judge
         touched: set[Prefix] = set()
-        for address, tables in self._tables.items():
-            session = self._sessions[address]
-            for table in tables.values():
-                for prefix, entry in table.items():
-                    judgement, path = judge(session, entry.raw)
-                    if (judgement, path) != (entry.judgement, entry.path):
-                        table[prefix] = Received(entry.raw, judgement, path, entry.stale)
-                        touched.add(prefix)
+        for source in self._each():
+            for prefix, entry in source.table.items():
+                judgement, path = judge(source.session, entry.raw)
+                if (judgement, path) != (entry.judgement, entry.path):
+                    source.table[prefix] = Received(entry.raw, judgement, path, entry.stale)
+                    touched.add(prefix)
         return touched
 
     def announce(self, peer: Address, paths: Iterable[Path]) -> set[Prefix]:
         session = self._sessions.get(peer)
         if session is None:
             return set()
-        tables = self._tables.setdefault(peer, {})
-        rows: dict[str, tuple[Source]] = {}
+        sources = self._sources.setdefault(peer, {})
+        counts = self._counts.setdefault(peer, {4: 0, 6: 0})
+        source: _AdjRibIn | None = None
+        path_id = ""
         touched: set[Prefix] = set()
         for raw in paths:
-            table = tables.get(raw.path_id)
-            if table is None:
-                table = tables[raw.path_id] = {}
-            before = table.get(raw.prefix)
-            if before is None and not self._room(peer, session, raw.prefix):
-                continue
-            if before is not None and before.raw == raw:
+            prefix = raw.prefix
+            if source is None or raw.path_id != path_id:
+                path_id = raw.path_id
+                source = sources.get(path_id)
+                if source is None:
+                    source = sources[path_id] = _AdjRibIn(session)
+                table = source.table
+            before = table.get(prefix)
+            if before is None:
+                # Beyond the peer's limit nothing is kept, not even as refused.
+                if counts[prefix.version] >= session.max_prefixes:
+                    self._over.setdefault(peer, {4: 0, 6: 0})[prefix.version] += 1
+                    continue
+                counts[prefix.version] += 1
+                row = self._rows.setdefault(prefix, source.alone)
+                if row is not source.alone:
+                    self._rows[prefix] = row + source.alone
+            elif before.raw == raw:
                 if before.stale:
-                    table[raw.prefix] = Received(raw, before.judgement, before.path)
+                    table[prefix] = Received(raw, before.judgement, before.path)
                 continue
             judgement, path = self._judge(session, raw)
-            table[raw.prefix] = Received(raw, judgement, path)
-            if before is None:
-                if raw.path_id not in rows:
-                    rows[raw.path_id] = self._row((peer, raw.path_id))
-                self._remember(raw.prefix, rows[raw.path_id])
-            touched.add(raw.prefix)
+            table[prefix] = Received(raw, judgement, path)
+            touched.add(prefix)
         return touched
-
-    def _row(self, source: Source) -> tuple[Source]:
-        return self._alone.setdefault(source, (source,))
-
-    def _remember(self, prefix: Prefix, alone: tuple[Source]) -> None:
-        before = self._sources.setdefault(prefix, alone)
-        if before is not alone:
-            self._sources[prefix] = before + alone
-
-    def _room(self, peer: Address, session: Session, prefix: Prefix) -> bool:
-        """Count a new path against the peer's limit; beyond it nothing is kept, not even as refused."""
-        counts = self._counts.setdefault(peer, {4: 0, 6: 0})
-        if counts[prefix.version] >= session.max_prefixes:
-            self._over.setdefault(peer, {4: 0, 6: 0})[prefix.version] += 1
-            return False
-        counts[prefix.version] += 1
-        return True
 
     def over_limit(self, peer: Address, family: Family) -> int:
         """How many announcements were turned away because the peer had reached its limit."""
@@ -192,68 +192,77 @@ class LocRib:
         return again
 
     def withdraw(self, peer: Address, prefixes: Iterable[Prefix], path_id: str = "") -> set[Prefix]:
-        table = self._tables.get(peer, {}).get(path_id, {})
-        touched = {prefix for prefix in prefixes if table.pop(prefix, None) is not None}
-        alone = self._row((peer, path_id))
-        for prefix in touched:
-            self._counts[peer][prefix.version] -= 1
-            self._forget(prefix, alone)
+        source = self._sources.get(peer, {}).get(path_id)
+        if source is None:
+            return set()
+        table, counts = source.table, self._counts[peer]
+        touched: set[Prefix] = set()
+        for prefix in prefixes:
+            entry = table.pop(prefix, None)
+            if entry is not None:
+                counts[prefix.version] -= 1
+                touched.add(entry.raw.prefix)  # the very one that other tables hold, which spares comparisons
+        self._forget(touched, source)
         return touched
 
     def drop(self, peer: Address) -> set[Prefix]:
         """The peer and all its paths are gone."""
         touched: set[Prefix] = set()
-        for path_id, table in self._tables.pop(peer, {}).items():
-            touched.update(table)
-            alone = self._row((peer, path_id))
-            for prefix in table:
-                self._forget(prefix, alone)
+        for source in self._sources.pop(peer, {}).values():
+            touched.update(source.table)
+            self._forget(source.table, source)
         self._counts.pop(peer, None)
         self._over.pop(peer, None)
         return touched
 
     def mark_stale(self, peer: Address) -> None:
         """Keep the peer's paths until they are heard again or swept (RFC 4724 section 4.2)."""
-        for table in self._tables.get(peer, {}).values():
-            for prefix, entry in table.items():
-                table[prefix] = Received(entry.raw, entry.judgement, entry.path, stale=True)
+        for source in self._sources.get(peer, {}).values():
+            for prefix, entry in source.table.items():
+                source.table[prefix] = Received(entry.raw, entry.judgement, entry.path, stale=True)
 
     def sweep(self, peer: Address, family: Family) -> set[Prefix]:
         """Drop the peer's paths of a family that are still stale."""
         touched: set[Prefix] = set()
-        for path_id, table in list(self._tables.get(peer, {}).items()):
-            gone = [p for p, entry in table.items() if entry.stale and p.version == family.value]
+        for path_id, source in self._sources.get(peer, {}).items():
+            gone = [p for p, entry in source.table.items() if entry.stale and p.version == family.value]
             touched |= self.withdraw(peer, gone, path_id)
         return touched
 
     def best(self, prefix: Prefix, usable: Usable) -> tuple[Candidate, ...]:
         """The paths to use for a prefix, best first; `usable` says whether a next hop can be reached."""
         candidates = []
-        for peer, path_id in self._sources.get(prefix, ()):
-            entry = self._tables[peer][path_id][prefix]
+        for source in self._rows.get(prefix, ()):
+            entry = source.table[prefix]
             if entry.judgement.verdict is Verdict.ACCEPTED:
-                candidates.append(Candidate(entry.path, self._sessions[peer]))
-        return best_paths(filter(usable, candidates))
+                candidate = Candidate(entry.path, source.session)
+                if usable(candidate):
+                    candidates.append(candidate)
+        return best_paths(candidates)
 
     def prefixes(self) -> Iterator[Prefix]:
-        return iter(self._sources)
+        return iter(self._rows)
 
     def received(self, peer: Address) -> list[Received]:
         """The peer's Adj-RIB-In, refused paths included."""
-        return [entry for table in self._tables.get(peer, {}).values() for entry in table.values()]
+        return [entry for source in self._sources.get(peer, {}).values() for entry in source.table.values()]
 
     def counts(self, peer: Address) -> tuple[int, int]:
         """(paths received, paths accepted) of a peer."""
         entries = self.received(peer)
         return len(entries), sum(entry.judgement.verdict is Verdict.ACCEPTED for entry in entries)
 
-    def _forget(self, prefix: Prefix, alone: tuple[Source]) -> None:
-        row = self._sources.get(prefix, ())
-        left = () if row is alone else tuple(each for each in row if each != alone[0])
-        if left:
-            self._sources[prefix] = left
-        else:
-            self._sources.pop(prefix, None)
+    def _each(self) -> Iterator[_AdjRibIn]:
+        return (source for sources in self._sources.values() for source in sources.values())
+
+    def _forget(self, prefixes: Iterable[Prefix], source: _AdjRibIn) -> None:
+        for prefix in prefixes:
+            row = self._rows[prefix]
+            if row is source.alone:
+                del self._rows[prefix]
+            else:
+                left = tuple(each for each in row if each is not source)
+                self._rows[prefix] = left if len(left) > 1 else left[0].alone
 
 
 def prefix_order(prefix: Prefix) -> tuple[int, int, int]:

@@ -6,9 +6,10 @@ BGPConfiguration, or the declared state itself, whose pod blocks every node may 
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 
 from l3net.bgp.bogons import bogon_as_path, bogon_prefix
 from l3net.bgp.path import Attributes, Path
@@ -26,6 +27,15 @@ from l3net.model import (
     PoolUse,
     Prefix,
     PrefixOperator,
+)
+
+#: Where no prefix may begin; IPv4-mapped ones are for `ipaddress` to judge.
+MARTIANS: tuple[Prefix, ...] = tuple(
+    ip_network(text)
+    for text in (
+        *("0.0.0.0/32", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4"),
+        *("::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
+    )
 )
 
 
@@ -157,6 +167,27 @@ class ClusterPrefixes:
         ) or any(contains(each, prefix) for each in self.ranges)
 
 
+class _Ranges:
+    """Whether an address is in one of many ranges, by one bisection."""
+
+    def __init__(self, prefixes: Iterable[Prefix], version: int) -> None:
+        self._firsts: list[int] = []
+        self._lasts: list[int] = []
+        spans = sorted(
+            (int(prefix.network_address), int(prefix.broadcast_address))
+            for prefix in prefixes
+            if prefix.version == version
+        )
+        for first, last in spans:
+            if not self._lasts or last > self._lasts[-1]:  # else inside the one before
+                self._firsts.append(first)
+                self._lasts.append(last)
+
+    def __contains__(self, number: int) -> bool:
+        place = bisect_right(self._firsts, number)
+        return place > 0 and number <= self._lasts[place - 1]
+
+
 @dataclass(frozen=True, slots=True)
 class Protected:
     """What no peer may take from this node: computed once for many paths."""
@@ -172,13 +203,36 @@ class Protected:
     alone: bool = False  # other nodes are not known: without the mesh an agent watches its own alone
     cluster: ClusterPrefixes = ClusterPrefixes()
     _node_numbers: Mapping[int, list[int]] = field(init=False, repr=False, compare=False)
+    _delicate: Mapping[int, _Ranges] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        delicate = (*MARTIANS, *self.own_blocks, *self.service_ranges, *self.connected)
+        ranges = {version: _Ranges(delicate, version) for version in (4, 6)}
+        object.__setattr__(self, "_delicate", ranges)
         numbers = {
             version: sorted(int(address) for address in self.node_addresses if address.version == version)
             for version in (4, 6)
         }
         object.__setattr__(self, "_node_numbers", numbers)
+
+    def taken(self, prefix: Prefix) -> Verdict | None:
+        """Why no peer may lead to a prefix, whatever its path; None for most, found out by one bisection."""
+        network = prefix.network_address
+        alone = prefix.prefixlen == prefix.max_prefixlen
+        if int(network) in self._delicate[prefix.version]:
+            if network.is_loopback or network.is_multicast or network.is_link_local or network.is_unspecified:
+                return Verdict.MARTIAN
+            if any(contains(block, prefix) for block in self.own_blocks):
+                return Verdict.OWN_BLOCK
+            if any(contains(ours, prefix) for ours in self.service_ranges):
+                return Verdict.SERVICE_CIDR
+            if any(contains(subnet, prefix) for subnet in self.connected):
+                return Verdict.NODE_SUBNET  # next hops are resolved on these
+        if alone and network in self.service_addresses:
+            return Verdict.SERVICE_CIDR
+        if alone and network in self.own_addresses:
+            return Verdict.NODE_SUBNET
+        return None
 
     def holds_node(self, prefix: Prefix) -> bool:
         """Whether another node's address is inside a prefix; as quick for 5,000 nodes as for five."""
@@ -221,27 +275,85 @@ class Protected:
         )
 
 
-def judge_import(
-    protected: Protected, filters: Mapping[str, BgpFilter], session: Session, path: Path
-) -> tuple[Judgement, Path]:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What is the same for every prefix of one session, next hop and attributes."""
+
+    session: Session
+    hop: Address
+    received: Attributes
+    attributes: Attributes  # without what means nothing of this peer
+    refusal: Verdict | None
+    mesh: frozenset[Prefix] | None  # all that may be learned this way, if it is a node's
+    hop_known: bool
+    shutdown: bool
+
+
+class ImportJudge:
     """Whether a learned path may be used, and the path after the filters' operations.
 
     The refusals come first and no filter lifts them: they keep a peer, careless or hostile, from drawing
-    this node's own traffic. Only BGPConfiguration.spec.import widens them.
+    this node's own traffic. Only BGPConfiguration.spec.import widens them. Of each path of
+    an UPDATE, only what depends on its prefix is looked at anew.
     """
-    if session.external and path.attributes.local_preference is not None:
-        # RFC 4271 section 5.1.5: from an eBGP peer LOCAL_PREF means nothing
-        path = replace(path, attributes=replace(path.attributes, local_preference=None))
-    verdict = _refusal(protected, session, path)
-    if verdict is not None:
-        return Judgement(verdict), path
-    judgement, path = _first_match(filters, session, path, importing=True)
-    if judgement is None:
-        unnamed = session.external and not session.mesh and not _named(protected, path.prefix)
-        judgement = Judgement(Verdict.NO_POLICY) if unnamed else ACCEPTED
-    if GRACEFUL_SHUTDOWN in path.attributes.communities:  # RFC 8326 section 4.1
-        path = replace(path, attributes=replace(path.attributes, local_preference=0))
-    return judgement, path
+
+    def __init__(self, protected: Protected, filters: Mapping[str, BgpFilter]) -> None:
+        self._protected = protected
+        self._filters = filters
+        self._last: _Way | None = None
+
+    def __call__(self, session: Session, path: Path) -> tuple[Judgement, Path]:
+        way = self._last
+        if (
+            way is None
+            or way.received is not path.attributes
+            or way.hop is not path.next_hop
+            or way.session is not session
+        ):
+            way = self._last = _way(self._protected, session, path.next_hop, path.attributes)
+        if way.attributes is not path.attributes:
+            path = replace(path, attributes=way.attributes)
+        verdict = way.refusal or self._refusal(way, path.prefix)
+        if verdict is not None:
+            return Judgement(verdict), path
+        judgement: Judgement | None = None
+        if session.filters:
+            judgement, path = _first_match(self._filters, session, path, importing=True)
+        if judgement is None:
+            unnamed = session.external and not session.mesh and not _named(self._protected, path.prefix)
+            judgement = Judgement(Verdict.NO_POLICY) if unnamed else ACCEPTED
+        same = path.attributes is way.attributes
+        if way.shutdown if same else GRACEFUL_SHUTDOWN in path.attributes.communities:
+            # RFC 8326 section 4.1
+            path = replace(path, attributes=replace(path.attributes, local_preference=0))
+        return judgement, path
+
+    def _refusal(self, way: _Way, prefix: Prefix) -> Verdict | None:
+        protected = self._protected
+        if way.mesh is not None:
+            mine = prefix in protected.own_blocks
+            return None if prefix in way.mesh and not mine else Verdict.NOT_OF_NODE
+        policy = protected.policy
+        if prefix.prefixlen == 0:
+            if not policy.default_route:
+                return Verdict.DEFAULT_ROUTE
+            return None if way.hop_known else Verdict.NEXT_HOP_UNKNOWN
+        taken = protected.taken(prefix)
+        if taken is not None:
+            return taken
+        if not policy.node_subnets and protected.holds_node(prefix):
+            return Verdict.NODE_SUBNET
+        unasked = _unasked(policy, prefix)
+        if unasked is not None and prefix not in protected.cluster:
+            return unasked
+        return None if way.hop_known else Verdict.NEXT_HOP_UNKNOWN
+
+
+def judge_import(
+    protected: Protected, filters: Mapping[str, BgpFilter], session: Session, path: Path
+) -> tuple[Judgement, Path]:
+    """`ImportJudge` for one path."""
+    return ImportJudge(protected, filters)(session, path)
 
 
 def _named(protected: Protected, prefix: Prefix) -> bool:
@@ -268,11 +380,33 @@ def _unasked(policy: ImportPolicy, prefix: Prefix) -> Verdict | None:
     return None
 
 
-def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | None:
-    prefix, attributes = path.prefix, path.attributes
+def _way(protected: Protected, session: Session, hop: Address, received: Attributes) -> _Way:
+    attributes = received
+    if session.external and received.local_preference is not None:
+        # RFC 4271 section 5.1.5: from an eBGP peer LOCAL_PREF means nothing
+        attributes = replace(received, local_preference=None)
+    mesh: frozenset[Prefix] | None = None
+    if session.mesh:
+        # A node speaks for its own blocks, a route reflector also for others' with their own next hop.
+        speaker = hop if session.reflector else session.peer_address
+        mesh = protected.mesh_prefixes.get(speaker, frozenset())
+    return _Way(
+        session,
+        hop,
+        received,
+        attributes,
+        _way_refusal(protected, session, hop, received),
+        mesh,
+        _known_next_hop(protected, session, hop),
+        GRACEFUL_SHUTDOWN in attributes.communities,
+    )
+
+
+def _way_refusal(
+    protected: Protected, session: Session, hop: Address, attributes: Attributes
+) -> Verdict | None:
     if session.local_as in attributes.as_path:  # RFC 4271 section 9.1.2
         return Verdict.OWN_AS
-    hop = path.next_hop
     if hop in protected.own_addresses or hop == session.local_address:
         return Verdict.NEXT_HOP_SELF
     if (
@@ -283,40 +417,9 @@ def _refusal(protected: Protected, session: Session, path: Path) -> Verdict | No
     ):
         return Verdict.NEXT_HOP_INVALID
     if session.mesh:
-        # A node speaks for its own blocks, a route reflector also for others' with their own next hop.
-        if path.attributes.originator == session.router_id or session.cluster_id in path.attributes.clusters:
-            return Verdict.REFLECTION_LOOP
-        speaker = hop if session.reflector else session.peer_address
-        known = protected.mesh_prefixes.get(speaker, frozenset())
-        return None if prefix in known and prefix not in protected.own_blocks else Verdict.NOT_OF_NODE
-    if bogon_as_path(protected.policy.bogons, attributes.as_path):
-        return Verdict.BOGON_AS
-    if prefix.prefixlen == 0:
-        if not protected.policy.default_route:
-            return Verdict.DEFAULT_ROUTE
-        return None if _known_next_hop(protected, session, hop) else Verdict.NEXT_HOP_UNKNOWN
-    network = prefix.network_address
-    alone = prefix.prefixlen == prefix.max_prefixlen
-    if network.is_loopback or network.is_multicast or network.is_link_local or network.is_unspecified:
-        return Verdict.MARTIAN
-    if any(contains(block, prefix) for block in protected.own_blocks):
-        return Verdict.OWN_BLOCK
-    if any(contains(ours, prefix) for ours in protected.service_ranges) or (
-        alone and network in protected.service_addresses
-    ):
-        return Verdict.SERVICE_CIDR
-    if any(contains(subnet, prefix) for subnet in protected.connected):
-        return Verdict.NODE_SUBNET  # next hops are resolved on these
-    if alone and network in protected.own_addresses:
-        return Verdict.NODE_SUBNET
-    if not protected.policy.node_subnets and protected.holds_node(prefix):
-        return Verdict.NODE_SUBNET
-    unasked = _unasked(protected.policy, prefix)
-    if unasked is not None and prefix not in protected.cluster:
-        return unasked
-    if not _known_next_hop(protected, session, hop):
-        return Verdict.NEXT_HOP_UNKNOWN
-    return None
+        looped = attributes.originator == session.router_id or session.cluster_id in attributes.clusters
+        return Verdict.REFLECTION_LOOP if looped else None
+    return Verdict.BOGON_AS if bogon_as_path(protected.policy.bogons, attributes.as_path) else None
 
 
 def _known_next_hop(protected: Protected, session: Session, hop: Address) -> bool:

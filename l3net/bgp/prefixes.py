@@ -6,34 +6,34 @@ time, which was a third of what a route cost. These are equal to, and hash as, t
 
 from __future__ import annotations
 
-from contextlib import suppress
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 from l3net.model import Prefix
 
 
 class _Network4(IPv4Network):
-    def __init__(self, address: object, strict: bool = True) -> None:
-        super().__init__(address, strict)
-        if self.prefixlen >= 31:
-            with suppress(AttributeError):
-                del self.hosts  # a function that each of these brings along, a third of its memory
-        self._known_hash = super().__hash__()
+    def __init__(self, address: tuple[bytes, int]) -> None:
+        super().__init__(address, False)
+        self._known_hash = _settled(self)
 
     def __hash__(self) -> int:
         return self._known_hash
 
 
 class _Network6(IPv6Network):
-    def __init__(self, address: object, strict: bool = True) -> None:
-        super().__init__(address, strict)
-        if self.prefixlen >= 127:
-            with suppress(AttributeError):
-                del self.hosts  # a function that each of these brings along, a third of its memory
-        self._known_hash = super().__hash__()
+    def __init__(self, address: tuple[bytes, int]) -> None:
+        super().__init__(address, False)
+        self._known_hash = _settled(self)
 
     def __hash__(self) -> int:
         return self._known_hash
+
+
+def _settled(network: Prefix) -> int:
+    """The hash `ipaddress` gives a network; one of two addresses or one is rid of a function of its own."""
+    if network.prefixlen >= network.max_prefixlen - 1:
+        network.__dict__.pop("hosts", None)  # a third of its memory
+    return hash(int(network.network_address) ^ int(network.netmask))
 
 
 def parse_prefix(text: str) -> Prefix:
@@ -43,8 +43,8 @@ def parse_prefix(text: str) -> Prefix:
     """
     address, slash, length = text.partition("/")
     if ":" in address:
-        return _Network6(text, strict=False)
+        return _Network6((IPv6Address(address).packed, int(length) if slash else 128))
     octets = bytes(map(int, address.split(".")))
     if len(octets) != 4:
         raise ValueError(f"{text!r} is no IPv4 prefix")
-    return _Network4((octets, int(length) if slash else 32), strict=False)
+    return _Network4((octets, int(length) if slash else 32))

@@ -26,7 +26,11 @@ _ENTRIES = (
     | Mask.ONLYDIR
 )
 _PARENT = Mask.MOVED_TO | Mask.MOVED_FROM | Mask.CREATE | Mask.DELETE | Mask.ONLYDIR
-_SELF = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED | Mask.UNMOUNT
+# To look at events with: plain numbers, since each operation on two of an enumeration makes a third.
+_SELF = int(Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED | Mask.UNMOUNT)
+_CREATE, _MODIFY, _ATTRIB = int(Mask.CREATE), int(Mask.MODIFY), int(Mask.ATTRIB)
+_ARRIVED = int(Mask.MOVED_TO | Mask.DELETE)
+_OVERFLOW = int(Mask.Q_OVERFLOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +115,11 @@ class DirectoryWatch:
     async def _wait(self, seconds: float) -> None:
         """Until anything is heard, or for so long."""
         self._heard.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, seconds)):
-                await self._heard.wait()
+        timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._heard.set)
+        try:
+            await self._heard.wait()
+        finally:
+            timer.cancel()
 
     def _read(self, inotify: Inotify) -> None:
         while (event := inotify.sync_get()) is not None:
@@ -121,8 +127,8 @@ class DirectoryWatch:
         self._heard.set()
 
     def _take(self, event: Event) -> None:
-        name = event.name.name if event.name else ""
-        if event.watch is None or Mask.Q_OVERFLOW in event.mask:
+        name, mask = str(event.name or ""), int(event.mask)
+        if event.watch is None or mask & _OVERFLOW:
             self._everything = True
         elif event.watch is self._parent:
             if name == self._path.name:
@@ -130,19 +136,19 @@ class DirectoryWatch:
                 self._everything = True
         elif event.watch is not self._watch:
             pass  # the last words of a directory that has been replaced
-        elif event.mask & _SELF:
+        elif mask & _SELF:
             self._attach()
             self._everything = True
         elif not self._relevant(name):
             # `..data` of a mounted ConfigMap, through which the entries are links.
-            if event.mask & Mask.CREATE:
+            if mask & _CREATE:
                 self._everything |= self._leads_elsewhere(name)
             else:
-                self._everything |= bool(event.mask & (Mask.MOVED_TO | Mask.DELETE))
-        elif event.mask & Mask.MODIFY or (event.mask & Mask.CREATE and self._being_written(name)):
+                self._everything |= bool(mask & _ARRIVED)
+        elif mask & _MODIFY or (mask & _CREATE and self._being_written(name)):
             self._busy[name] = asyncio.get_running_loop().time() + self._patience
         else:
-            if not event.mask & Mask.ATTRIB:
+            if not mask & _ATTRIB:
                 self._busy.pop(name, None)
             self._names.add(name)
 

@@ -135,6 +135,7 @@ class Relay:
             elif line:
                 self._to_exabgp += line + b"\n"
                 self._unanswered += 1
+        self._write_exabgp()
 
     def _write_client(self, client: socket.socket) -> None:
         try:
@@ -146,6 +147,8 @@ class Relay:
             self._drop_client()
 
     def _write_exabgp(self) -> None:
+        if not self._to_exabgp:
+            return
         with contextlib.suppress(BlockingIOError):
             sent = os.write(1, self._to_exabgp[:CHUNK])
             del self._to_exabgp[:sent]
@@ -160,6 +163,8 @@ class Relay:
         *lines, self._events = (self._events + chunk).split(b"\n")
         for line in lines:
             self._route(line)
+        if self._client is not None and self._to_client:
+            self._write_client(self._client)
         if len(self._to_client) > CLIENT_BACKLOG:
             self._drop_client()
         return True

@@ -14,6 +14,7 @@ from l3net.errors import KernelError
 from l3net.model import Address, NextHop, Prefix, Route, RouteKind
 from l3net.naming import RTPROT_L3NET
 from l3net.shell.netlink import (
+    ATTRIBUTE,
     NLM_F_CREATE,
     NLM_F_REPLACE,
     Netlink,
@@ -56,34 +57,33 @@ def _gateway(prefix: Prefix, gateway: Address) -> bytes:
     return attribute(RTA_VIA, struct.pack("=H", _family(gateway)) + gateway.packed)
 
 
-#: Encoded next hops by IP version of the prefix: most routes of a batch share theirs.
-Encoded = dict[tuple[int, frozenset[NextHop]], bytes]
+#: What precedes and what follows the destination in an encoded route, by all else that a route says: most
+#: routes of a batch share it.
+Encoded = dict[tuple[int, int, RouteKind, int, frozenset[NextHop]], tuple[bytes, bytes]]
 
 
 def encode_route(route: Route, links: dict[str, int], known: Encoded | None = None) -> bytes:
     """The body of RTM_NEWROUTE or RTM_DELROUTE. Raises KernelError (ENODEV) for an unknown interface."""
     prefix = route.prefix
     known = known if known is not None else {}
-    hops = known.get((prefix.version, route.next_hops))
-    if hops is None:
-        hops = known[prefix.version, route.next_hops] = _encode_hops(prefix, route.next_hops, links)
-    parts = [
-        _RTMSG.pack(
-            _family(prefix),
-            prefix.prefixlen,
-            0,
-            0,
-            RT_TABLE_MAIN,
-            RTPROT_L3NET,
-            0,
-            route.kind.value,
-            0,
-        ),
-        attribute(RTA_DST, prefix.network_address.packed),
-        attribute(RTA_PRIORITY, _U32.pack(route.metric)),
-        hops,
-    ]
-    return b"".join(parts)
+    shape = (prefix.version, prefix.prefixlen, route.kind, route.metric, route.next_hops)
+    around = known.get(shape)
+    if around is None:
+        around = known[shape] = _around(route, links)
+    head, tail = around
+    return head + prefix.network_address.packed + tail
+
+
+def _around(route: Route, links: dict[str, int]) -> tuple[bytes, bytes]:
+    prefix = route.prefix
+    head = _RTMSG.pack(
+        _family(prefix), prefix.prefixlen, 0, 0, RT_TABLE_MAIN, RTPROT_L3NET, 0, route.kind.value, 0
+    )
+    size = ATTRIBUTE.size + prefix.max_prefixlen // 8
+    return (
+        head + ATTRIBUTE.pack(size, RTA_DST),
+        attribute(RTA_PRIORITY, _U32.pack(route.metric)) + _encode_hops(prefix, route.next_hops, links),
+    )
 
 
 def _encode_hops(prefix: Prefix, next_hops: frozenset[NextHop], links: dict[str, int]) -> bytes:

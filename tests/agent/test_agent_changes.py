@@ -90,6 +90,7 @@ def test_a_peer_over_its_limit_keeps_its_session_and_harms_no_other(rig: Rig) ->
     many = [f"network 172.20.{number}.0/24" for number in range(20)]
     rig.vtysh("conf t", "router bgp 65002", "address-family ipv4 unicast", *many)
     rig.until(lambda: rig.peers()["10.90.0.2"]["accepted"] == 21, "all twenty-one")
+    rig.until(lambda: "fd77::/64" in rig.kernel("-6 route show proto 108"), "the other peer's route")
     before = rig.tor_sessions()
     rig.declare("node.yaml", NODE, CONFIGURATION, peer("tor4", "10.90.0.2", maxPrefixes=30), TOR6)
     more = [f"network 172.21.{number}.0/24" for number in range(40)]
