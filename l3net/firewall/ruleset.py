@@ -2,11 +2,16 @@
 
 Nothing outside `table inet l3net` is read or written, so that kube-proxy, Docker or a firewall of the host
 may stand beside it.
+
+No packet may be lost while the table is replaced. Rules change at once for every packet, but on some kernels
+(seen on 6.18) a set of ranges that is made in the same transaction is empty for most of a millisecond to the
+rules that look something up in it. So what decides whether a packet is dropped, and mostly also whether it is
+masqueraded, is compared in rules; there are few such prefixes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from l3net.firewall.nat import Side, named_set, service_maps
 from l3net.firewall.plan import FirewallPlan, collapsed
@@ -15,6 +20,8 @@ from l3net.naming import NFT_TABLE, PROTOCOL_NUMBERS
 
 #: BFD: single hop control and echo (RFC 5881), multihop (RFC 5883).
 BFD_PORTS = (3784, 3785, 4784)
+#: So many of the widest prefixes inside the cluster are compared; pools and service ranges are among them.
+COMPARED = 32
 _IP = {4: "ip", 6: "ip6"}
 _TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
 
@@ -71,15 +78,10 @@ def _lines(plan: FirewallPlan) -> Iterator[str]:
 
 
 def _sets(plan: FirewallPlan, version: int) -> Iterator[str]:
-    """The sets of one family: blocks, pools to masquerade, what is inside, service addresses, hairpins."""
+    """The sets of one family: what else is inside, service addresses, hairpins."""
     of = f"type {_TYPE[version]}"
-    for name, prefixes in (
-        ("blocks", plan.blocks),
-        ("nat", plan.nat_sources),
-        ("inside", plan.inside),
-    ):
-        mine = sorted(prefix for prefix in collapsed(prefixes) if prefix.version == version)
-        yield from named_set(f"{name}{version}", of, map(str, mine), ranges=True)
+    inside = _of(version, plan.inside)[COMPARED:]
+    yield from named_set(f"inside{version}", of, map(str, sorted(inside)), ranges=True)
     vips = {server.address for server in plan.servers if server.address.version == version}
     yield from named_set(f"vips{version}", of, map(str, sorted(vips)))
     # A service's address that is also a node's own has other ports, which are the node's to answer.
@@ -100,24 +102,33 @@ def _sets(plan: FirewallPlan, version: int) -> Iterator[str]:
     )
 
 
+def _of(version: int, prefixes: Iterable[Prefix]) -> list[Prefix]:
+    """The prefixes of a family, the widest first."""
+    mine = [prefix for prefix in collapsed(prefixes) if prefix.version == version]
+    return sorted(mine, key=lambda prefix: (prefix.prefixlen, prefix))
+
+
 def _within(backend: Backend, blocks: frozenset[Prefix]) -> bool:
     return any(backend.address in block for block in blocks)
 
 
 def _protection(plan: FirewallPlan) -> Iterator[str]:
     """What pods may not do: send from addresses that are not the node's, or speak to its BGP and BFD."""
-    pods = f'iifname "{plan.bridge}"'
     yield from _chain(
         "prerouting-spoof",
         [
             # Before connection tracking, which need not see it.
             "type filter hook prerouting priority -300; policy accept;",
-            f"{pods} ip saddr != @blocks4 drop",
+            f'iifname != "{plan.bridge}" accept',
+            *(f"ip saddr {block} accept" for block in _of(4, plan.blocks)),
+            "meta nfproto ipv4 drop",
             # A pod tells its neighbours of its link-local address, and of an address it does not have yet.
-            f"{pods} icmpv6 type {{ nd-router-advert, nd-redirect }} drop",
-            f"{pods} ip6 saddr fe80::/10 accept",
-            f"{pods} ip6 saddr :: meta l4proto {PROTOCOL_NUMBERS['ipv6-icmp']} accept",
-            f"{pods} ip6 saddr != @blocks6 drop",
+            "icmpv6 type nd-router-advert drop",
+            "icmpv6 type nd-redirect drop",
+            *(f"ip6 saddr {block} accept" for block in _of(6, plan.blocks)),
+            "ip6 saddr fe80::/10 accept",
+            f"ip6 saddr :: meta l4proto {PROTOCOL_NUMBERS['ipv6-icmp']} accept",
+            "meta nfproto ipv6 drop",
         ],
     )
     yield from _chain(
@@ -129,6 +140,7 @@ def _protection(plan: FirewallPlan) -> Iterator[str]:
             f'oifname "{plan.bridge}" icmpv6 type nd-redirect drop',
         ],
     )
+    pods = f'iifname "{plan.bridge}"'
     bgp, bfd = (", ".join(map(str, ports)) for ports in (sorted(plan.bgp_ports), BFD_PORTS))
     yield from _chain(
         "input-protect",
@@ -143,14 +155,27 @@ def _protection(plan: FirewallPlan) -> Iterator[str]:
 def _masquerade(plan: FirewallPlan) -> Iterator[str]:
     rules = ["type nat hook postrouting priority 100; policy accept;"]
     for version, ip in _IP.items():
+        yield from _chain(
+            f"elsewhere{version}",
+            [*(f"{ip} daddr {block} return" for block in _of(version, plan.blocks)), "masquerade"],
+        )
+        inside = _of(version, plan.inside)[:COMPARED]
+        yield from _chain(
+            f"outside{version}",
+            [
+                *(f"{ip} daddr {prefix} return" for prefix in inside),
+                f"{ip} daddr @inside{version} return",
+                "masquerade",
+            ],
+        )
         rules += [
             # A pod that calls its own service: the answer must come back through us.
             f"ct status dnat {ip} saddr . {ip} daddr @hairpin{version} masquerade",
             # From outside to an endpoint elsewhere: the answer must come back through us, too. What others
             # translate (published ports of a container engine) is not ours to masquerade.
             f'iifname != "{plan.bridge}" ct status dnat ct original {ip} daddr @vips{version}'
-            f" {ip} daddr != @blocks{version} masquerade",
-            f"{ip} saddr @nat{version} {ip} daddr != @inside{version} masquerade",
+            f" jump elsewhere{version}",
+            *(f"{ip} saddr {source} jump outside{version}" for source in _of(version, plan.nat_sources)),
         ]
     yield from _chain("postrouting-nat", rules)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -373,3 +375,49 @@ def _checked(packet: bytes) -> bytes:
     total = sum(int.from_bytes(packet[n : n + 2], "big") for n in range(0, len(packet), 2))
     total = (total & 0xFFFF) + (total >> 16)
     return packet[:2] + (~total & 0xFFFF).to_bytes(2, "big") + packet[4:]
+
+
+def answered(net: Net, version: int, texts: list[str]) -> tuple[int, int, int]:
+    """Packets sent to a pod and answered while these tables take turns, and how many turns there were."""
+    command = [
+        "ip",
+        "netns",
+        "exec",
+        net.names["client"],
+        "ping",
+        "-q",
+        "-i",
+        "0.002",
+        "-c",
+        "500",
+        "-W",
+        "2",
+    ]
+    with subprocess.Popen([*command, POD["pod1"][version]], stdout=subprocess.PIPE, text=True) as ping:
+        turns = 0
+        while ping.poll() is None:
+            net.apply_text(texts[turns % len(texts)])
+            turns += 1
+        assert ping.stdout is not None
+        found = re.search(r"(\d+) packets transmitted, (\d+) received", ping.stdout.read())
+    assert found is not None
+    return int(found[1]), int(found[2]), turns
+
+
+@both
+def test_no_packet_is_lost_while_the_table_is_replaced(net: Net, version: int) -> None:
+    served = ruleset(plan(server(version, backend(POD["pod1"][version]))))
+    sent, back, turns = answered(net, version, [served])
+    assert (sent, back) == (500, 500)
+    assert turns > 5
+    # The control: every other table does not know the pod's block.
+    sent, back, _ = answered(net, version, [served, ruleset(plan(blocks=frozenset()))])
+    assert back < sent
+
+
+def test_nothing_is_done_to_what_a_set_does_not_hold() -> None:
+    """A set of ranges may be empty to a lookup for a moment while the table is replaced."""
+    pools = frozenset(map(ip_network, ["10.8.0.0/16", "fd00:8::/48"]))
+    text = ruleset(plan(server(4, backend(POD["pod1"][4])), nat_sources=pools, inside=pools))
+    assert "!= @" not in text
+    assert not [line for line in text.splitlines() if "@" in line and line.endswith(" drop")]
