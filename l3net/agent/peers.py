@@ -69,6 +69,7 @@ class PeerState:
     restarting: bool = False  # gone with a promise to come back: its routes are kept (RFC 4724)
     found_up: bool = False  # established before we came: stale is what it has not been asked for again yet
     resetting: bool = False  # ExaBGP has been told to open it anew: the peer has not restarted
+    unseen: bool = False  # has announced something while we did not know that its session was up
     closing: bool = False  # being torn down by us, which ExaBGP has not confirmed yet
     damping: Damping = field(default_factory=Damping)
     epoch: int = 0  # counts changes of state, so that a timer of an older one does nothing

@@ -476,9 +476,11 @@ class Speaking:
         touched = self._rib.withdraw(address, update.withdrawn)
         for prefix, path_id in update.withdrawn_paths:
             touched |= self._rib.withdraw(address, [prefix], path_id)
+        peer = self.peers.get(address)
         if address not in self._failed_paths:  # else it was said before the path failed
             touched |= self._rib.announce(address, update.announced)
-        peer = self.peers.get(address)
+            if peer is not None and not peer.established:
+                peer.unseen = True
         if peer is None:
             return touched
         peer.last_update = asyncio.get_running_loop().time()
@@ -558,7 +560,7 @@ class Speaking:
             return set()  # on its way out: routes queued for it would make ExaBGP put off the reload
         log.info("peer %s (%s): established", address, peer.session.name)
         peer.established, peer.since = True, now
-        peer.reason, peer.notified = "", False
+        peer.reason, peer.notified, peer.unseen = "", False, False
         lost = peer.families_lost if fresh else frozenset()
         peer.found_up, peer.resetting = not fresh, False
         peer.restarting = peer.closing = False
@@ -604,7 +606,7 @@ class Speaking:
         peer.established, peer.closing = False, False
         self._announcer.down(address)
         if not was:
-            return set()
+            return self._keep_or_drop(peer, swept=()) if peer.unseen else set()
         hold = 0.0 if self.parted else peer.damping.flapped(now, lasted=now - peer.since)
         peer.since = now
         peer.flaps += not self.parted
@@ -615,16 +617,26 @@ class Speaking:
             peer.reason = f"held down because it flaps ({reason})"
             self._configured.set()
             self._later(hold + 0.1, self._configured.set)
-        if peer.keeps_routes:
-            # RFC 4724 section 4.2: what was stale already goes, the rest is kept for the restart time.
-            touched: set[Prefix] = set()
-            for family in () if peer.found_up else Family:
-                touched |= self._rib.sweep(address, family)
-            self._rib.mark_stale(address)
-            self._expire_stale(address, peer.restart_time)
-            peer.restarting = True
-            return touched
-        return self._rib.drop(address)
+        # RFC 4724 section 4.2: what was stale already goes, the rest is kept for the restart time.
+        return self._keep_or_drop(peer, swept=() if peer.found_up else Family)
+
+    def _keep_or_drop(self, peer: PeerState, swept: Iterable[Family]) -> set[Prefix]:
+        """What becomes of the paths of a session that has ended; what is stale of `swept` goes.
+
+        Also where we have not seen it come up, as an agent that starts at that moment may not: what it said
+        meanwhile would else stay, since nothing that comes later calls it stale.
+        """
+        address = peer.session.peer_address
+        peer.unseen = False
+        if not peer.keeps_routes:
+            return self._rib.drop(address)
+        touched: set[Prefix] = set()
+        for family in swept:
+            touched |= self._rib.sweep(address, family)
+        self._rib.mark_stale(address)
+        self._expire_stale(address, peer.restart_time)
+        peer.restarting = True
+        return touched
 
     def _refresh(self, address: Address, family: Family) -> None:
         self._dialogue.ask(commands.route_refresh(address, family))
