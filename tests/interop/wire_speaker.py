@@ -2,8 +2,9 @@
 
 FILE holds one hex-encoded BGP message a line; they are sent once the session is established, and again on
 every route refresh (RFC 2918). With a fourth argument, the first N of them go to the first session
-alone. Standard output tells what happened: `established`, `sent N`, `notification
-CODE SUBCODE`, `closed`.
+alone. With a fifth, graceful restart is offered for as many seconds (RFC 4724), with the F bits set; no
+End-of-RIB follows but one that FILE holds. Standard output tells what happened: `established`, `sent N`,
+`notification CODE SUBCODE`, `closed`.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ def message(kind: int, body: bytes = b"") -> bytes:
     return MARKER + struct.pack("!HB", 19 + len(body), kind) + body
 
 
-def open_message(as_number: int, address: str, hold_time: int = 9) -> bytes:
+def open_message(as_number: int, address: str, hold_time: int = 9, restart_time: int = 0) -> bytes:
     capabilities = [
         (1, struct.pack("!HBB", 1, 0, 1)),  # multiprotocol, IPv4 unicast
         (1, struct.pack("!HBB", 2, 0, 1)),  # and IPv6
         (2, b""),  # route refresh
         (65, struct.pack("!I", as_number)),
     ]
+    if restart_time:
+        families = b"".join(struct.pack("!HBB", afi, 1, 0x80) for afi in (1, 2))
+        capabilities.append((64, struct.pack("!H", restart_time) + families))
     packed = b"".join(struct.pack("!BB", code, len(value)) + value for code, value in capabilities)
     parameters = struct.pack("!BB", 2, len(packed)) + packed
     short = as_number if as_number < 65536 else 23456
@@ -58,9 +62,11 @@ def read(connection: socket.socket) -> tuple[int, bytes] | None:
     return kind, body
 
 
-def serve(connection: socket.socket, address: str, as_number: int, lines: list[bytes]) -> None:
+def serve(
+    connection: socket.socket, address: str, as_number: int, lines: list[bytes], restart_time: int
+) -> None:
     connection.settimeout(1.0)
-    connection.sendall(open_message(as_number, address))
+    connection.sendall(open_message(as_number, address, restart_time=restart_time))
     established, sent, last = False, 0, time.monotonic()
     while True:
         with contextlib.suppress(TimeoutError):
@@ -95,10 +101,11 @@ def main() -> None:
     listener.bind((address, 179))
     listener.listen()
     once = int(sys.argv[4]) if len(sys.argv) > 4 else 0
+    restart_time = int(sys.argv[5]) if len(sys.argv) > 5 else 0
     while True:
         connection, _ = listener.accept()
         with contextlib.suppress(OSError):
-            serve(connection, address, as_number, lines)
+            serve(connection, address, as_number, lines, restart_time)
         connection.close()
         lines, once = lines[once:], 0
 
