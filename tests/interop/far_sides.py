@@ -417,10 +417,7 @@ class Gobgp(FarSide):
         again: bool = False,
     ) -> None:
         originated = list(originated)
-        config = self.write("gobgpd.toml", _gobgp_config(list(sessions), port, originated))
-        restarting = ["-r"] if again else []
-        self.spawn("gobgpd", ["gobgpd", "-f", config, "--api-hosts", "127.0.0.1:50051", *restarting])
-        self.wait(lambda: "router" in self.run(["gobgp", "global"], check=False).lower(), "gobgpd")
+        self.start_with(_gobgp_config(list(sessions), port, originated), *(["-r"] if again else []))
         for one in originated:
             words = ["gobgp", "global", "rib", "add", one.prefix, "-a", f"ipv{one.version}"]
             words += ["nexthop", one.next_hop] if one.next_hop else []
@@ -428,6 +425,12 @@ class Gobgp(FarSide):
             self.run(words)
         if self.fib:
             self.spawn("gobgp-fib", [*python(), str(Path(gobgp_fib.__file__))])
+
+    def start_with(self, text: str, *options: str) -> None:
+        """Run it with a configuration of the test's own."""
+        config = self.write("gobgpd.toml", text)
+        self.spawn("gobgpd", ["gobgpd", "-f", config, "--api-hosts", "127.0.0.1:50051", *options])
+        self.wait(lambda: "router" in self.run(["gobgp", "global"], check=False).lower(), "gobgpd")
 
     def _path(self, prefix: str) -> dict[str, Any] | None:
         version = 6 if ":" in prefix else 4

@@ -1,4 +1,4 @@
-"""IPv4 over links without IPv4 addresses: RFC 8950 with all far sides, unnumbered with FRR and BIRD."""
+"""IPv4 over links without IPv4 addresses: RFC 8950 and unnumbered, with all far sides."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from far_sides import FarSession, Frr, Originated
+from far_sides import FarSession, Frr, Gobgp, Originated
 from node_rig import NODE, brought_up, peer
 from stage import BEHIND_PREFIX, BLOCKS, FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, Stage, configuration
 
@@ -240,3 +240,66 @@ def test_unnumbered_peering_with_bird(stage: Stage) -> None:
         return gateways(stage, ORIGINATED[version]) == {theirs} and ours in shown
 
     stage.until(lambda: both_ways(4) and both_ways(6), "both families both ways", 60)
+
+
+RADV_ONLY = """
+log stderr all;
+router id 10.90.0.2;
+protocol device { scan time 5; }
+protocol radv { interface "down0" { min ra interval 3; max ra interval 10; default lifetime 0; }; }
+"""
+
+GOBGP_UNNUMBERED = """
+[global.config]
+as = 65002
+router-id = "10.90.0.2"
+[[neighbors]]
+[neighbors.config]
+neighbor-interface = "down0"
+peer-as = 65001
+[neighbors.ttl-security.config]
+enabled = true
+ttl-min = 255
+[neighbors.timers.config]
+hold-time = 9
+[[neighbors.afi-safis]]
+[neighbors.afi-safis.config]
+afi-safi-name = "ipv4-unicast"
+[[neighbors.afi-safis]]
+[neighbors.afi-safis.config]
+afi-safi-name = "ipv6-unicast"
+"""
+
+
+def test_unnumbered_peering_with_gobgp(stage: Stage) -> None:
+    """GoBGP sends no router advertisements: BIRD's radv protocol does. Its neighbour is whom the kernel knows
+    on the link when it starts. With GTSM; of MD5 it (3.10) sets no key for a neighbour on an interface."""
+    for host, link in ((stage.node, "up0"), (stage.tor, "down0")):
+        host.run(["ip", "-6", "address", "flush", "dev", link, "scope", "global"])
+    theirs, ours = link_local(stage.tor, "down0"), link_local(stage.node, "up0")
+    far = stage.far_side("gobgp")
+    assert isinstance(far, Gobgp)
+    declared = on_interface("up0")
+    del declared["spec"]["password"]
+    stage.declare("node.yaml", NODE, configuration(), declared)
+    stage.start_speaker()
+    stage.start_agent()
+    stage.until(lambda: any("noNeighbour" in each for each in stage.status().get("problems", ())), "the wait")
+    far.spawn("bird", ["bird", "-f", "-c", far.write("bird.conf", RADV_ONLY)])
+    stage.until(lambda: theirs in stage.peers(), "the router to be found")
+    known = ["ip", "-6", "neigh", "show", "dev", "down0"]
+    stage.until(lambda: ours in stage.tor.run(known).stdout, "the node to have spoken to it")
+    far.start_with(GOBGP_UNNUMBERED)
+    for prefix in ORIGINATED.values():
+        far.run(["gobgp", "global", "rib", "add", prefix, "-a", family(prefix), "nexthop", theirs])
+
+    def both_ways(version: int) -> bool:
+        seen = far.seen(BLOCKS[version])
+        return gateways(stage, ORIGINATED[version]) == {theirs} and seen is not None and ours in seen.next_hop
+
+    stage.until(lambda: both_ways(4) and both_ways(6), "both families both ways", 60)
+    assert [row["name"] for row in stage.peers().values()] == ["up0"]
+
+
+def family(prefix: str) -> str:
+    return "ipv6" if ":" in prefix else "ipv4"
