@@ -68,7 +68,7 @@ class PeerState:
     flaps: int = 0
     restarting: bool = False  # gone with a promise to come back: its routes are kept (RFC 4724)
     found_up: bool = False  # established before we came: stale is what it has not been asked for again yet
-    resetting: bool = False  # ExaBGP has been told to open it anew: the peer has not restarted
+    resetting: bool = False  # ExaBGP has been told to close it or open it anew: the peer has not restarted
     unseen: bool = False  # has announced something while we did not know that its session was up
     closing: bool = False  # being torn down by us, which ExaBGP has not confirmed yet
     damping: Damping = field(default_factory=Damping)

@@ -277,7 +277,7 @@ class Speaking:
         """Withdraw, then tear down: ExaBGP closes without a NOTIFICATION under graceful restart, and the far
         side would keep what we had announced."""
         address = peer.session.peer_address
-        peer.closing = True
+        peer.closing = peer.resetting = True
         epoch = peer.epoch
         lines = self._announcer.leave(address)
         for line in lines:
@@ -289,7 +289,7 @@ class Speaking:
 
         def give_up() -> None:
             if peer.epoch == epoch:
-                peer.closing = False
+                peer.closing = peer.resetting = False
 
         if lines:
             self._later(DRAIN_FLUSH, tear_down)  # ExaBGP answers when a line is queued, not when it is sent

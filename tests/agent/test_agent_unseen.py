@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 from bgp_facts import path, session
@@ -10,6 +11,7 @@ from bgp_facts import path, session
 from l3net.agent.speaking import Speaking
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.messages import Neighbors, Opened, StateChanged, Updated
+from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import ACCEPTED
 
 SESSION = session()
@@ -17,13 +19,13 @@ PEER = SESSION.peer_address
 LEARNED = path("192.168.7.0/24")
 
 
-def learned(directory: Path, *messages: object) -> list[bool]:
+def learned(directory: Path, *messages: object, session: Session = SESSION) -> list[bool]:
     """Whether each path that is left is stale, after messages to an agent that has just connected."""
 
     async def told() -> list[bool]:
         rib = LocRib(lambda _session, raw: (ACCEPTED, raw))
         speaking = Speaking(directory, rib, lambda _prefixes: None)
-        speaking.set_sessions({PEER: SESSION})
+        speaking.set_sessions({PEER: session})
         for message in messages:
             if isinstance(message, Neighbors):
                 speaking._learn_neighbours([message])
@@ -55,3 +57,13 @@ def test_a_session_that_is_found_up_meanwhile_ends_like_any_other(tmp_path: Path
     assert learned(tmp_path, SAID, found) == [True], "asked for again"
     assert learned(tmp_path, SAID, found, SAID) == [False]
     assert learned(tmp_path, SAID, found, SAID, DOWN) == [True]
+
+
+def test_one_that_we_close_to_open_it_anew_is_no_restart_of_the_peer(tmp_path: Path) -> None:
+    """What the peer offers of RFC 8950 stands in the OPEN alone. Its F bits mean nothing then."""
+    extended = replace(SESSION, extended_next_hop=True)
+    found = Neighbors({PEER: True}, opened={PEER: OPENED})
+    again = replace(OPENED, extended_next_hops=True)
+    messages = (SAID, found, DOWN, again, StateChanged(PEER, "up"))
+    assert learned(tmp_path, *messages, session=extended) == [True], "until it is said again"
+    assert learned(tmp_path, *messages, SAID, session=extended) == [False]
