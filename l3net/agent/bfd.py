@@ -1,8 +1,9 @@
 """The agent's end of BFD: tells the BFD process which peers to watch, and acts on what it says.
 
 A failure counts until BFD is up again or the peer's BGP session is established afresh, which proves the path
-as well (RFC 5882 section 4.2: BGP does not wait for a BFD session that was never up). While the BFD process
-is away nothing counts as failed that was not before.
+as well (RFC 5882 section 4.2: BGP does not wait for a BFD session that was never up). Unless it was echo that
+failed: BGP says nothing of the far side's forwarding, and is held down until echo works or BFD is heard no
+more. While the BFD process is away nothing counts as failed that was not before, and nothing is held down.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ Adjacent = Callable[[Address], bool]
 #: Called with the peer, why, and whether its BFD shares fate with its control plane (RFC 5882 section 4.3).
 Failed = Callable[[Address, str, bool], None]
 Recovered = Callable[[Address], None]
+#: Called with the peer, and whether BGP's coming back is to count for nothing.
+Held = Callable[[Address, bool], None]
 
 
 def wanted_session(session: Session, adjacent: Adjacent, *, begin: bool = True) -> WantedSession | None:
@@ -73,15 +76,17 @@ def wanted_session(session: Session, adjacent: Adjacent, *, begin: bool = True) 
 
 
 class Liveness:
-    """One for all peers. `failed` and `recovered` are called as things happen."""
+    """One for all peers. `failed`, `recovered` and `held` are called as things happen."""
 
-    def __init__(self, run_dir: Path, failed: Failed, recovered: Recovered) -> None:
+    def __init__(self, run_dir: Path, failed: Failed, recovered: Recovered, held: Held) -> None:
         self._link = UnixLink(
             run_dir / BFD_SOCKET, self._connected, self._received, self._lost, longest_retry=LONGEST_RETRY
         )
         self._buffer = LineBuffer()
         self._on_failed = failed
         self._on_recovered = recovered
+        self._on_held = held
+        self._held: set[Address] = set()
         self._wanted: tuple[WantedSession, ...] | None = None
         self._problem = ""
         self._failed: set[Address] = set()
@@ -121,6 +126,8 @@ class Liveness:
             del self._states[gone]
         for gone in self._failed - peers:
             self._recover(gone)
+        for gone in self._held - peers:
+            self._hold(gone, held=False)
         self._send_wanted()
 
     def failed(self, peer: Address) -> bool:
@@ -178,6 +185,8 @@ class Liveness:
     def _lost(self) -> None:
         if self._wanted:
             log.warning("lost the BFD process; peers are not watched until it is back")
+        for peer in list(self._held):
+            self._hold(peer, held=False)
 
     def _send_wanted(self) -> None:
         # Before the sessions are known nothing is asked for, or those of an earlier agent would be ended.
@@ -204,8 +213,14 @@ class Liveness:
         if event.failed and peer not in self._failed:
             self._failed.add(peer)
             self._on_failed(peer, f"BFD down: {event.diagnostic}", event.shares_fate)
-        elif not event.failed and peer in self._failed and event.state == "Up":
+        elif not event.failed and peer in self._failed and event.state == "Up" and not event.echo_lost:
             self._recover(peer)
+        self._hold(peer, held=event.echo_lost)
+
+    def _hold(self, peer: Address, *, held: bool) -> None:
+        if held != (peer in self._held):
+            (self._held.add if held else self._held.discard)(peer)
+            self._on_held(peer, held)
 
     def _recover(self, peer: Address) -> None:
         self._failed.discard(peer)

@@ -126,7 +126,10 @@ class Agent:
         self._last_pass = 0.0
         self._state_changed = 0.0
         self.speaking = Speaking(settings.run_dir, self.rib, self._on_touched)
-        self.bfd = Liveness(settings.run_dir, self.speaking.path_failed, self.speaking.path_recovered)
+        speaking = self.speaking
+        self.bfd = Liveness(
+            settings.run_dir, speaking.path_failed, speaking.path_recovered, speaking.path_held
+        )
         self.speaking.on_established = self.bfd.established
         self._discovery = RouterDiscovery(lambda: self.mark(Dirty.STATE))
         self.speaking.on_as_number = lambda: self.mark(Dirty.STATE)

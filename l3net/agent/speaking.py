@@ -88,6 +88,7 @@ class Speaking:
         self._started = asyncio.get_running_loop().time()
         self._timers: set[asyncio.TimerHandle] = set()
         self._failed_paths: set[Address] = set()
+        self._held_paths: set[Address] = set()
         self.parted = False  # no session is held, whatever is wanted
         self._farewells: dict[Address, Session] = {}
         self._closed = asyncio.Event()
@@ -221,6 +222,19 @@ class Speaking:
         """BFD has the peer back, or watches it no longer."""
         self._failed_paths.discard(address)
 
+    def path_held(self, address: Address, held: bool) -> None:
+        """BFD's echo has failed, and a session would prove nothing: there is none until that is over."""
+        (self._held_paths.add if held else self._held_paths.discard)(address)
+        peer = self.peers.get(address)
+        if peer is not None and held and address in self._failed_paths:
+            peer.reason = f"{peer.reason}; held down until echo works"
+        self._configured.set()
+
+    def _held_down(self, peer: PeerState) -> bool:
+        """Because it flaps, or because BFD's echo has failed."""
+        now = asyncio.get_running_loop().time()
+        return peer.damping.held(now) or peer.session.peer_address in self._held_paths
+
     async def flushed(self, limit: float) -> None:
         """Until what is wanted has been told to ExaBGP and had time to go out, at most `limit` seconds."""
         deadline = asyncio.get_running_loop().time() + limit
@@ -353,15 +367,13 @@ class Speaking:
             self._announcer.set_sessions(self._sessions)
 
     def _wanted(self) -> dict[Address, Session]:
-        """The sessions ExaBGP shall have now: all but those held down because they flap; none on a node that
-        has left."""
+        """The sessions ExaBGP shall have now: all but those held down; none on a node that has left."""
         if self.parted:
             return {}
-        now = asyncio.get_running_loop().time()
         return {
             address: session
             for address, session in self._sessions.items()
-            if address not in self.peers or not self.peers[address].damping.held(now)
+            if address not in self.peers or not self._held_down(self.peers[address])
         }
 
     def _text(self) -> str:
@@ -556,7 +568,7 @@ class Speaking:
     def _up(self, address: Address, *, fresh: bool) -> set[Prefix]:
         peer = self.peers.get(address)
         now = asyncio.get_running_loop().time()
-        if peer is None or self.parted or peer.damping.held(now):
+        if peer is None or self.parted or self._held_down(peer):
             return set()  # on its way out: routes queued for it would make ExaBGP put off the reload
         log.info("peer %s (%s): established", address, peer.session.name)
         peer.established, peer.since = True, now
@@ -601,7 +613,7 @@ class Speaking:
             return set()
         was = peer.established
         now = asyncio.get_running_loop().time()
-        if was or not (peer.closing or peer.damping.held(now)):
+        if was or not (peer.closing or self._held_down(peer)):
             peer.reason = LEFT if self.parted else reason
         peer.established, peer.closing = False, False
         self._announcer.down(address)

@@ -56,7 +56,8 @@ class SessionState:
 
     `shares_fate`: the far side's BFD says that it dies with its control plane (RFC 5880 section 4.1, C bit).
     `echo` says how our Echo packets fare: empty (none wanted), `refused` (by the far side, or there is no
-    session), `unanswered` or `works`; `detection_time` is then theirs.
+    session), `unanswered` or `works`; `detection_time` is then theirs. `echo_lost`: Echo packets fail to come
+    back while Control packets pass, so that a BGP session proves nothing.
     """
 
     peer: Address
@@ -71,6 +72,7 @@ class SessionState:
     shares_fate: bool
     flaps: int
     echo: str = ""
+    echo_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ def encode_state(state: SessionState) -> bytes:
             "sharesFate": state.shares_fate,
             "flaps": state.flaps,
             "echo": state.echo,
+            "echoLost": state.echo_lost,
         }
     )
 
@@ -170,6 +173,7 @@ def decode_event(line: bytes) -> Event:
             shares_fate=row["sharesFate"],
             flaps=row["flaps"],
             echo=row.get("echo", ""),  # of an older process there is none
+            echo_lost=row.get("echoLost", False),
         )
     except (KeyError, TypeError, ValueError) as err:
         raise ControlError(f"not an event: {type(err).__name__}") from None

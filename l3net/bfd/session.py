@@ -77,6 +77,7 @@ class BfdSession:
         self.changes: list[Change] = []
         self.finished = False  # said farewell: to be forgotten
         self.echo = Echo(discriminator, random)
+        self.echo_lost = False  # until an Echo packet comes back, or the far side is heard no more
         self._hold = 0.0
         self._held_until = now
         self._timing = timing
@@ -112,7 +113,9 @@ class BfdSession:
         """Seconds without a packet after which the session goes down (section 6.8.4)."""
         if self.remote is None:
             return self._timing.multiplier * SLOW / SECOND
-        return self.remote.detect_multiplier * max(self._rx, self.remote.desired_min_tx) / SECOND
+        # When we leave Up the far side, which may be asked for one packet a second, does not know yet.
+        slow = SLOW if self.state is State.DOWN else 0
+        return self.remote.detect_multiplier * max(self._rx, self.remote.desired_min_tx, slow) / SECOND
 
     @property
     def transmit_interval(self) -> float:
@@ -145,6 +148,8 @@ class BfdSession:
             self._tx = min(self._tx, timing.desired_min_tx)  # slower waits until the far side knows
             self._poll()
         self._follow_echo(now)
+        if before.echo_tx and not timing.echo_tx:
+            self.echo_lost, self._held_until = False, now
         if before != timing:
             self._schedule(min(self._last_sent, now))
 
@@ -162,6 +167,8 @@ class BfdSession:
             self.echo.run(max(timing.echo_tx, remote.required_min_echo_rx), timing.multiplier, now)
         else:
             self.echo.run(0, timing.multiplier, now)
+        if self.state is State.UP and not self.echo.works:
+            self.echo_lost = False
         self._negotiate()
 
     def _negotiate(self) -> None:
@@ -178,6 +185,7 @@ class BfdSession:
         """An Echo packet came back; whether it is one of ours that was out."""
         known = self.echo.returned(payload, now)
         if known:
+            self.echo_lost = False
             self._negotiate()
             if self._next_send is None:
                 self._schedule(self._last_sent)
@@ -213,6 +221,7 @@ class BfdSession:
             "sequence": self._sequence,
             "polling": self._polling,
             "echo": self.echo.proven,
+            "echoLost": self.echo_lost,
         }
 
     @classmethod
@@ -231,6 +240,7 @@ class BfdSession:
         if session.state is State.UP:
             session._tx = timing.desired_min_tx
         session.echo.proven = bool(snapshot.get("echo"))
+        session.echo_lost = bool(snapshot.get("echoLost"))
         session._follow_echo(now)
         # What came meanwhile waits in the socket, and is handed in before any timer.
         session._heard = float(snapshot["heard"])
@@ -270,6 +280,8 @@ class BfdSession:
             self._next_send = None
 
     def _step(self, packet: Packet, now: float) -> None:
+        if packet.state is State.ADMIN_DOWN:
+            self.echo_lost = False
         match self.state, packet.state:
             case State.DOWN, remote if remote is State.ADMIN_DOWN or now < self._held_until:
                 pass
@@ -289,6 +301,7 @@ class BfdSession:
         lasted = now - self.since > LONGEST_HOLD
         self._hold = FIRST_HOLD if lasted else min(max(FIRST_HOLD, 2 * self._hold), LONGEST_HOLD)
         self._held_until = now + self._hold
+        self.echo_lost = True
 
     def _end_poll(self) -> None:
         if self._poll_again:
@@ -340,7 +353,7 @@ class BfdSession:
         """Nothing was heard for the detection time (6.8.4): the far side is unknown again (6.8.1)."""
         if self.state in (State.INIT, State.UP):
             self._change(State.DOWN, Diagnostic.DETECTION_TIME_EXPIRED, now)
-        self.remote = None
+        self.remote, self.echo_lost = None, False
         self._schedule(self._last_sent)
 
     def _silent(self) -> bool:

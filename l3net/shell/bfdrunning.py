@@ -34,7 +34,7 @@ class Running:
     queued: float | None = None  # the time it stands in the process's heap for
     problem: str = ""
     echo_sender: EchoSender | None = None
-    told: tuple[State, float, float, str] | None = None  # what the agent was told beside the state
+    told: tuple[object, ...] | None = None  # what the agent was told beside the state
 
     def receive(self, packet: Packet, datagram: Datagram, multihop: bool, now: float) -> None:
         """Raises PacketError for a packet that is not this session's, or to be discarded."""
@@ -114,7 +114,8 @@ class Running:
     def untold(self) -> bool:
         """Whether timers or the far side's state are others than the agent was told, which it now will be."""
         machine = self.machine
-        shown = machine.remote_state, self._detection_time, machine.transmit_interval, self._echo
+        times = self._detection_time, machine.transmit_interval
+        shown = (machine.remote_state, *times, self._echo, machine.echo_lost)
         before, self.told = self.told, shown
         return before != shown
 
@@ -133,6 +134,7 @@ class Running:
             shares_fate=self.shares_fate,
             flaps=self.flaps,
             echo=self._echo,
+            echo_lost=machine.echo_lost,
         )
 
     # --- handing over ------------------------------------------------------------------------------------

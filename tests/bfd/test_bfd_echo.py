@@ -54,6 +54,7 @@ def test_lost_echo_takes_the_session_down_in_time_and_not_before(
     first = both.changes[0][1]
     assert first.failure
     assert first.at - cut >= (multiplier - 1) * 0.75 * interval - 4 * both.delay
+    assert both.a.echo_lost
     # Control packets still pass: it comes up, at ever longer intervals, as long as nothing is returned.
     both.run(both.now + 300)
     failed = [change.at for name, change in both.changes if name == "a" and change.failure]
@@ -61,8 +62,10 @@ def test_lost_echo_takes_the_session_down_in_time_and_not_before(
     assert 10 <= len(failed) <= 16
     assert waited[:6] == pytest.approx([1, 2, 4, 8, 16, 30], abs=1.2 + (multiplier + 1) * interval)
     assert max(waited) < 33.5
+    assert both.a.echo_lost
     both.loops = lambda _source, payload, _now: payload
     both.run(both.now + 33)
+    assert not both.a.echo_lost
     both.changes.clear()
     both.run(both.now + 10)
     assert both.up
@@ -95,6 +98,25 @@ def test_control_packets_come_once_a_second_while_echo_works() -> None:
     both.run(both.now + 5)
     assert len(both.echoes) == sent
     assert not both.changes
+
+
+def test_a_far_side_that_is_heard_no_more_or_echo_turned_off_is_not_held_against_bgp() -> None:
+    """`echo_lost` says that BGP proves nothing: as long as Control packets pass, and echo is wanted."""
+    both = working()
+    both.loops = nothing
+    both.run(both.now + 0.5)
+    assert both.a.echo_lost
+    both.passes = lambda *_: False
+    both.run(both.now + 10)
+    assert not both.a.echo_lost
+    both = working()
+    both.loops = nothing
+    both.run(both.now + 0.5)
+    assert both.a.echo_lost
+    both.a.set_timing(timing(), both.now)
+    assert not both.a.echo_lost
+    both.run(both.now + 3)
+    assert both.up
 
 
 def test_silence_is_noticed_by_echo_though_control_packets_are_rare() -> None:

@@ -164,8 +164,14 @@ def test_echo_with_frr_both_ways(rig: BfdRig) -> None:
     )
     told = [f"peer {address}: BFD Down (echoFailed)" for address in ADDRESSES]
     assert all(line in rig.node.read_log("agent") for line in told)
+    rig.until(lambda: all(rig.bfd(each)["flaps"] > 2 for each in ADDRESSES), "BFD to try again and again")
+    reasons = {row["reason"] for row in rig.peers().values()}
+    assert reasons == {"BFD down: echoFailed; held down until echo works"}
+    assert [row["flaps"] for row in rig.peers().values()] == [1, 1], "BGP proves nothing meanwhile"
+    assert not rig.learned()
     rig.speak()
     rig.until(lambda: all(rig.bfd(each)["echo"] == "works" for each in ADDRESSES), "our echo again")
+    rig.until(lambda: rig.learned() == LEARNED, "the routes again")
     before_loss = counters(rig)
     rig.until(
         lambda: all(counters(rig)[each][1] > before_loss[each][1] for each in before_loss), "FRR's echo again"

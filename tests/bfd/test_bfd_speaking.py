@@ -89,6 +89,27 @@ def test_a_failure_takes_the_paths_withdraws_ours_and_closes_the_session(
     asyncio.run(scenario())
 
 
+def test_a_lost_echo_is_not_disproved_by_bgp(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        world.speaking.path_failed(PEER, "BFD down: echoFailed", False)
+        world.speaking.path_held(PEER, True)
+        assert world.speaking._wanted() == {}
+        world.handle(StateChanged(PEER, "down", "closing"), StateChanged(PEER, "up"))
+        world.handle(Updated(PEER, (LEARNED,), ()))
+        assert not world.learned
+        assert not world.speaking.peers[PEER].established
+        assert world.speaking.peers[PEER].reason == "BFD down: echoFailed; held down until echo works"
+        world.speaking.path_recovered(PEER)
+        world.speaking.path_held(PEER, False)
+        assert world.speaking._wanted() == {PEER: SESSION}
+        world.handle(StateChanged(PEER, "down", "closing"), StateChanged(PEER, "up"))
+        world.handle(Updated(PEER, (LEARNED,), ()))
+        assert world.learned
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("shares_fate", [True, False])
 def test_while_the_peer_restarts_only_a_bfd_of_its_own_fate_counts(tmp_path: Path, shares_fate: bool) -> None:
     async def scenario() -> None:
