@@ -62,6 +62,7 @@ SENT_A_SECOND = 2000
 #: Seconds for a NOTIFICATION to go out, and too few for ExaBGP to have the session up again.
 FAREWELL = 0.1
 LEFT = "the node has left (l3net node return)"
+ECHO_LOST = "BFD down: held down until echo works"
 
 Touched = Callable[[set[Prefix]], None]
 
@@ -227,7 +228,7 @@ class Speaking:
         (self._held_paths.add if held else self._held_paths.discard)(address)
         peer = self.peers.get(address)
         if peer is not None and held and address in self._failed_paths:
-            peer.reason = f"{peer.reason}; held down until echo works"
+            peer.reason = ECHO_LOST
         self._configured.set()
 
     def _held_down(self, peer: PeerState) -> bool:

@@ -56,8 +56,8 @@ class SessionState:
 
     `shares_fate`: the far side's BFD says that it dies with its control plane (RFC 5880 section 4.1, C bit).
     `echo` says how our Echo packets fare: empty (none wanted), `refused` (by the far side, or there is no
-    session), `unanswered` or `works`; `detection_time` is then theirs. `echo_lost`: Echo packets fail to come
-    back while Control packets pass, so that a BGP session proves nothing.
+    session), `unanswered`, `works` or `lost`; `detection_time` is theirs while they work. `echo_lost`: ours
+    or the far side's fail to come back while Control packets pass, so that a BGP session proves nothing.
     """
 
     peer: Address

@@ -87,6 +87,8 @@ class Running:
         machine = self.machine
         if not self.wanted.echo_transmit or self.wanted.multihop:
             return ""
+        if machine.echo_lost:
+            return "lost"
         if machine.echo.works:
             return "works"
         return "unanswered" if machine.echo.interval else "refused"

@@ -99,7 +99,7 @@ def test_a_lost_echo_is_not_disproved_by_bgp(tmp_path: Path) -> None:
         world.handle(Updated(PEER, (LEARNED,), ()))
         assert not world.learned
         assert not world.speaking.peers[PEER].established
-        assert world.speaking.peers[PEER].reason == "BFD down: echoFailed; held down until echo works"
+        assert world.speaking.peers[PEER].reason == "BFD down: held down until echo works"
         world.speaking.path_recovered(PEER)
         world.speaking.path_held(PEER, False)
         assert world.speaking._wanted() == {PEER: SESSION}
