@@ -22,6 +22,8 @@ _AS2, _IPV4, _AS4 = 0x00, 0x01, 0x02
 _ROUTE_SUBTYPES: Mapping[str, int] = {"rt": 0x02, "soo": 0x03}
 _ROUTE_NAMES = {subtype: name for name, subtype in _ROUTE_SUBTYPES.items()}
 _LINK_BANDWIDTH = 0x04
+#: FlowSpec's traffic-rate-bytes and traffic-rate-packets (RFC 8955 section 7).
+_RATES = frozenset({0x06, 0x0C})
 _BANDWIDTH_TYPES: Mapping[str, int] = {
     "bandwidth": _AS2 | _NON_TRANSITIVE,  # draft-ietf-idr-link-bandwidth
     "bandwidth-transitive": _AS2,  # what FRR sends unless told otherwise
@@ -189,7 +191,14 @@ def _raw(text: str, rest: str) -> ExtendedCommunity:
         octets = b""
     if len(octets) != 8:
         raise ValueError(f"{text} is no extended community: eight octets, raw:0x and 16 hex digits")
+    if octets[0] & 0x0F == _AS2 and octets[1] in _RATES and not _is_rate(octets):
+        raise ValueError(f"{text} is a FlowSpec rate (RFC 8955 section 7) that is no number")
     return ExtendedCommunity(octets)
+
+
+def _is_rate(octets: bytes) -> bool:
+    """ExaBGP 5.0.15 refuses to announce a route with any other, and takes one with it for withdrawn."""
+    return math.isfinite(struct.unpack("!f", octets[4:])[0])
 
 
 def _pair(text: str, rest: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 from bgp_facts import community, path, session
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_bgp_messages import update
 
@@ -41,6 +41,7 @@ OCTETS = {
     "bandwidth-transitive:65001:1250000000": "0004fde94e9502f9",
     "bandwidth:0:0": "4004000000000000",
     "raw:0x030c00000000000d": "030c00000000000d",
+    "raw:0x8006fde94e9502f9": "8006fde94e9502f9",
 }
 
 
@@ -60,6 +61,7 @@ def test_text_and_octets(text: str, expected: str) -> None:
 @given(st.binary(min_size=8, max_size=8))
 def test_whatever_is_shown_is_read_back(given_octets: bytes) -> None:
     found = ExtendedCommunity(given_octets)
+    assume(found.octets[1] not in (0x06, 0x0C))  # of these not all can be said
     assert parse_community(str(found)) == found
 
 
@@ -87,6 +89,8 @@ def test_so_is_what_has_a_name(kind: int, subtype: int, rest: bytes) -> None:
         ("raw:0x0002", "eight octets"),
         ("raw:0x0002fc000000006g", "eight octets"),
         ("raw:0002fc0000000064", "eight octets"),
+        ("raw:0x8006fde97fc00000", "FlowSpec rate (RFC 8955 section 7) that is no number"),
+        ("raw:0x800cfde9ff800000", "FlowSpec rate (RFC 8955 section 7) that is no number"),
         ("no-exports", "is no community"),
         ("1:2:3:4", "is no community"),
         ("", "is no community"),

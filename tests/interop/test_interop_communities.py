@@ -93,19 +93,20 @@ def test_what_is_configured_is_what_the_far_side_shows(stage: Stage, kind: str, 
 
 
 @pytest.mark.parametrize("kind", ["frr", "bird", "gobgp"])
-def test_what_the_far_side_sends_is_what_is_shown_and_matched(stage: Stage, kind: str) -> None:
+@pytest.mark.parametrize("far_as", [65002, 65001], ids=["eBGP", "iBGP"])
+def test_what_the_far_side_sends_is_what_is_shown_and_matched(stage: Stage, kind: str, far_as: int) -> None:
     # To an eBGP peer FRR and BIRD send no other; GoBGP knows no other than the non-transitive.
-    bandwidth = "bandwidth" if kind == "gobgp" else "bandwidth-transitive"
-    sent = ("rt:10.0.0.1:5", "rt:64512:100", "soo:4200000000:7", f"{bandwidth}:65002:1250000000")
+    bandwidth = "bandwidth-transitive" if far_as == 65002 and kind != "gobgp" else "bandwidth"
+    sent = ("rt:10.0.0.1:5", "rt:64512:100", "soo:4200000000:7", f"{bandwidth}:{far_as}:1250000000")
     far = stage.far_side(kind)
     originated = [
         Originated(table[version], next_hop=FAR_ADDRESS[version], extended=extended)
         for table, extended in ((ORIGINATED, ()), (TAGGED, sent))
         for version in (4, 6)
     ]
-    far.start([both_families()], originated)
+    far.start([both_families(local_as=far_as)], originated)
     rules = [{"action": "Reject", "communities": ["rt:64512:100", "soo:4200000000:7"]}]
-    declare(stage, policy(**{"import": rules}), spec={}, filters=["policy"])
+    declare(stage, policy(**{"import": rules}), spec={}, asNumber=far_as, filters=["policy"])
     wanted = {table[version] for table in (ORIGINATED, TAGGED) for version in (4, 6)}
     stage.until(lambda: wanted <= stage.paths().keys(), "all prefixes")
     paths = stage.paths()
@@ -119,7 +120,7 @@ def test_what_the_far_side_sends_is_what_is_shown_and_matched(stage: Stage, kind
         {"action": "Reject", "communities": ["rt:64512:101"]},
         {"action": "Accept", "operations": {"removeCommunities": ["rt:64512:100"]}},
     ]
-    declare(stage, policy(**{"import": rules}), spec={}, filters=["policy"])
+    declare(stage, policy(**{"import": rules}), spec={}, asNumber=far_as, filters=["policy"])
     stage.until(lambda: set(TAGGED.values()) <= stage.learned().keys(), "the tagged ones in the kernel")
     for version in (4, 6):
         assert set(stage.paths()[TAGGED[version]]["communities"]) == {*sent} - {"rt:64512:100"}

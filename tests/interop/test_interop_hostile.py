@@ -86,6 +86,8 @@ MALFORMED = {
     "ORIGINATOR_ID of two octets": BASE + attribute(0x80, 9, b"\0\1"),
     "CLUSTER_LIST of three octets": BASE + attribute(0x80, 10, b"\0\1\2"),
     "extended communities of seven octets": BASE + attribute(0xC0, 16, b"\0" * 7),
+    "an extended community of a FlowSpec rate that is no number": BASE
+    + attribute(0xC0, 16, bytes.fromhex("8006fdea7fc00000")),
     "large communities of eleven octets": BASE + attribute(0xC0, 32, b"\0" * 11),
     "flags of origin wrong": bytes([0xC0]) + ORIGIN[1:] + AS_PATH + NEXT_HOP,
     "origin twice": ORIGIN + ORIGIN + AS_PATH + NEXT_HOP,
