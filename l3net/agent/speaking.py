@@ -8,18 +8,18 @@ paths stay, marked stale, until the peers have said them again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path as FilePath
 
+from l3net.agent.configuring import Configuring
 from l3net.agent.dialogue import Dialogue
 from l3net.agent.peers import PeerState
 from l3net.bgp import commands
 from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.announcer import Announcer
-from l3net.bgp.exabgp_config import as_numbers, fingerprint, neighbor, render
+from l3net.bgp.exabgp_config import neighbor
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.messages import (
     Announced,
@@ -33,10 +33,8 @@ from l3net.bgp.messages import (
     Updated,
 )
 from l3net.bgp.sessions import Session
-from l3net.errors import L3netError
 from l3net.model import Address, Family, Prefix
 from l3net.naming import SPEAKER_SOCKET
-from l3net.shell.speaker import SpeakerConfig, relay_argv
 
 log = logging.getLogger("l3net.bgp")
 
@@ -48,8 +46,6 @@ REFRESH_QUIET = 15.0
 #: Sessions are asked for again: ExaBGP says `down` in the first second of an established one.
 ASK_EVERY = 10.0
 ASK_AGAIN = 1.5
-#: Seconds after each reload until ExaBGP is asked whether it took it.
-CONFIRM_WAITS = (0.1, 0.3, 0.6, 1.0, 1.5, 2.0)
 DRAIN_SECONDS = 3.0
 DRAIN_FLUSH = 0.2
 #: Seconds a session that flaps has to hold before anything is announced to it. What ExaBGP has queued for
@@ -73,18 +69,20 @@ class Speaking:
     def __init__(self, run_dir: FilePath, rib: LocRib, touched: Touched) -> None:
         self._rib = rib
         self._touched = touched
-        self._run_dir = run_dir
-        self._config = SpeakerConfig(run_dir)
         self._announcer = Announcer()
         self._dialogue = Dialogue(
             run_dir / SPEAKER_SOCKET, self._announcer, self._connected, self._heard, self._lost
         )
         self._sessions: dict[Address, Session] = {}
-        self._configured = asyncio.Event()
-        self._confirmed: asyncio.Future[bool] | None = None
+        self._configuring = Configuring(
+            run_dir,
+            self._dialogue,
+            lambda: self._wanted_sessions().values(),
+            self._drain_leaving,
+            self._say_farewell,
+        )
         self._wants: dict[Address, AdjRibOut] = {}
         self._leaving: dict[Address, Session] = {}  # being withdrawn from, then removed
-        self._reload_due = False
         self._decided = False  # until the sessions are known, ExaBGP's configuration is not touched
         self._started = asyncio.get_running_loop().time()
         self._timers: set[asyncio.TimerHandle] = set()
@@ -92,16 +90,19 @@ class Speaking:
         self._held_paths: set[Address] = set()
         self.parted = False  # no session is held, whatever is wanted
         self._farewells: dict[Address, Session] = {}
-        self._closed = asyncio.Event()
         self.peers: dict[Address, PeerState] = {}
-        self.problem = ""
         #: Of peers at link-local addresses, by their OPENs; also those that an agent before us has learned.
-        self.as_numbers = as_numbers(self._config.current() or "")
+        self.as_numbers = self._configuring.known_as_numbers()
         self.on_as_number: Callable[[], None] = lambda: None
         #: Called with each peer whose session is up, and whether it came up now.
         self.on_established: Callable[[Address, bool], None] = lambda _address, _fresh: None
 
     # --- what the loop asks for --------------------------------------------------------------------------
+
+    @property
+    def problem(self) -> str:
+        """Why ExaBGP does not have the sessions of now; empty if it has."""
+        return self._configuring.problem
 
     @property
     def connected(self) -> bool:
@@ -136,9 +137,8 @@ class Speaking:
                 self.peers[address] = PeerState(session, since=now, reason=LEFT if self.parted else "")
         touched = self._rib.set_sessions(sessions)
         self._announcer.set_sessions({**self._leaving, **sessions})
-        if dict(sessions) != self._sessions or not self._configured.is_set():
-            self._sessions = dict(sessions)
-            self._configured.set()
+        self._sessions = dict(sessions)
+        self._configuring.mark()
         if any(not peer.established for peer in self.peers.values()):
             self._dialogue.ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
         if touched:
@@ -229,7 +229,7 @@ class Speaking:
         peer = self.peers.get(address)
         if peer is not None and held and address in self._failed_paths:
             peer.reason = ECHO_LOST
-        self._configured.set()
+        self._reconfigure()
 
     def _held_down(self, peer: PeerState) -> bool:
         """Because it flaps, or because BFD's echo has failed."""
@@ -268,16 +268,13 @@ class Speaking:
                 peer.reason = LEFT
             elif not peer.established:
                 peer.reason = ""
-        self._closed.clear()
-        self._configured.set()
+        self._reconfigure()
         if touched:
             self._touched(touched)
 
     async def closed(self, limit: float) -> None:
         """After `part`: until ExaBGP has no sessions, at most `limit` seconds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit):
-                await self._closed.wait()
+        await self._configuring.in_force(limit)
 
     async def _say_farewell(self) -> None:
         """Cease, Administrative Shutdown (RFC 4486), just before the neighbours go: ExaBGP removes one
@@ -319,37 +316,13 @@ class Speaking:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        await asyncio.gather(self._dialogue.run(), self._keep_configured(), self._keep_asking())
+        await asyncio.gather(self._dialogue.run(), self._configuring.run(), self._keep_asking())
 
     # --- configuration -----------------------------------------------------------------------------------
 
-    async def _keep_configured(self) -> None:
-        """Whenever the sessions change, bring ExaBGP's configuration to match, and make sure that it did."""
-        while True:
-            await self._configured.wait()
-            self._configured.clear()
-            if not self._decided:
-                continue
-            await self._drain_leaving()
-            text = self._text()
-            try:
-                if text != self._config.current():
-                    await self._config.replace(text, validate=self._dialogue.up)
-                elif not (self._reload_due or self._config.unconfirmed):
-                    self._closed.set()
-                    continue
-            except L3netError as err:
-                self.problem = str(err)
-                log.error("%s", err)
-                continue
-            self.problem, self._reload_due = "", False
-            if self._dialogue.up:
-                await self._say_farewell()
-                await self._reload(text)
-            self._config.confirm()
-            if self.parted and text == self._text():
-                self._closed.set()
-            self._configured_again()
+    def _reconfigure(self) -> None:
+        if self._decided:
+            self._configuring.mark()
 
     async def _drain_leaving(self) -> None:
         """Withdraw before a neighbour is removed.
@@ -367,7 +340,7 @@ class Speaking:
             self._leaving.clear()
             self._announcer.set_sessions(self._sessions)
 
-    def _wanted(self) -> dict[Address, Session]:
+    def _wanted_sessions(self) -> dict[Address, Session]:
         """The sessions ExaBGP shall have now: all but those held down; none on a node that has left."""
         if self.parted:
             return {}
@@ -377,41 +350,6 @@ class Speaking:
             if address not in self.peers or not self._held_down(self.peers[address])
         }
 
-    def _text(self) -> str:
-        return render(self._wanted().values(), relay_argv(self._run_dir))
-
-    def _configured_again(self) -> None:
-        """Sessions may have changed while ExaBGP was being reloaded."""
-        text = self._text()
-        if text != self._config.current():
-            self._configured.set()
-
-    async def _reload(self, text: str) -> None:
-        """Reload, then ask which file ExaBGP has loaded; it answers `done` also when it drops the reload."""
-        for wait in CONFIRM_WAITS:
-            if not self._dialogue.up:
-                return  # it starts with the new file
-            self._dialogue.ask(commands.RELOAD)
-            await asyncio.sleep(wait)
-            if await self._has_loaded(text):
-                return
-        log.warning("ExaBGP did not take the new configuration; restarting it (graceful restart covers it)")
-        self._dialogue.interject(commands.RESTART)
-
-    async def _has_loaded(self, text: str) -> bool:
-        confirmed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-        def compare(answers: list[Message]) -> None:
-            loaded = {one for answer in answers if isinstance(answer, Neighbors) for one in answer.loaded}
-            if not confirmed.done():
-                confirmed.set_result(fingerprint(text) in loaded)
-
-        self._dialogue.ask(commands.SHOW_NEIGHBORS, compare)
-        try:
-            return await asyncio.wait_for(confirmed, timeout=5.0)
-        except TimeoutError:
-            return False
-
     # --- the connection ----------------------------------------------------------------------------------
 
     def _connected(self) -> None:
@@ -419,7 +357,7 @@ class Speaking:
         self._dialogue.ask(commands.SHOW_ADJ_RIB_OUT, self._learn_announced)
         self._dialogue.ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
         self._later(ASK_AGAIN, lambda: self._dialogue.ask(commands.SHOW_NEIGHBORS, self._learn_neighbours))
-        self._configured.set()
+        self._reconfigure()
 
     def _lost(self) -> None:
         log.warning("lost the speaker; learned routes stay while it restarts")
@@ -528,9 +466,8 @@ class Speaking:
         for answer in answers:
             if not isinstance(answer, Neighbors):
                 continue
-            if self._decided and fingerprint(self._text()) not in answer.loaded and not self._leaving:
-                self._reload_due = True
-                self._configured.set()
+            if self._decided and not self._leaving:
+                self._configuring.compare(answer.loaded)
             for address, established in answer.established.items():
                 peer = self.peers.get(address)
                 if self.parted:
@@ -628,8 +565,8 @@ class Speaking:
         if hold:
             log.warning("peer %s (%s): flaps; held down for %d s", address, peer.session.name, hold)
             peer.reason = f"held down because it flaps ({reason})"
-            self._configured.set()
-            self._later(hold + 0.1, self._configured.set)
+            self._reconfigure()
+            self._later(hold + 0.1, self._reconfigure)
         # RFC 4724 section 4.2: what was stale already goes, the rest is kept for the restart time.
         return self._keep_or_drop(peer, swept=() if peer.found_up else Family)
 

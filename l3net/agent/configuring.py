@@ -1,0 +1,127 @@
+"""ExaBGP's configuration, brought to the sessions that are wanted, and seen to be in force.
+
+ExaBGP answers `done` to a reload also when it drops it, so it is asked which file it has loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from pathlib import Path as FilePath
+
+from l3net.agent.dialogue import Dialogue
+from l3net.bgp import commands
+from l3net.bgp.exabgp_config import as_numbers, fingerprint, render
+from l3net.bgp.messages import Message, Neighbors
+from l3net.bgp.sessions import Session
+from l3net.errors import L3netError
+from l3net.model import Address
+from l3net.shell.speaker import SpeakerConfig, relay_argv
+
+log = logging.getLogger("l3net.bgp")
+
+#: Seconds after each reload until ExaBGP is asked whether it took it.
+CONFIRM_WAITS = (0.1, 0.3, 0.6, 1.0, 1.5, 2.0)
+ANSWER_LIMIT = 5.0
+
+Step = Callable[[], Awaitable[None]]
+
+
+class Configuring:
+    """`wanted` tells the sessions that ExaBGP shall have. Before a file is written `prepare` is awaited, and
+    `say_farewell` before ExaBGP loads it. `problem` is why the last could not be written, or empty."""
+
+    def __init__(
+        self,
+        run_dir: FilePath,
+        dialogue: Dialogue,
+        wanted: Callable[[], Iterable[Session]],
+        prepare: Step,
+        say_farewell: Step,
+    ) -> None:
+        self._run_dir = run_dir
+        self._dialogue = dialogue
+        self._wanted, self._prepare, self._say_farewell = wanted, prepare, say_farewell
+        self._config = SpeakerConfig(run_dir)
+        self._marked = asyncio.Event()
+        self._in_force = asyncio.Event()
+        self._reload_due = False
+        self.problem = ""
+
+    def known_as_numbers(self) -> dict[Address, int]:
+        """Of peers at link-local addresses, as the file says that is there already."""
+        return as_numbers(self._config.current() or "")
+
+    def mark(self) -> None:
+        """What is wanted may have changed."""
+        self._in_force.clear()
+        self._marked.set()
+
+    def compare(self, loaded: Collection[str]) -> None:
+        """ExaBGP says which configurations it has loaded."""
+        if fingerprint(self._text()) not in loaded:
+            self._reload_due = True
+            self.mark()
+
+    async def in_force(self, limit: float) -> None:
+        """Until ExaBGP has the sessions that are wanted, at most `limit` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._in_force.wait()
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            await self._marked.wait()
+            self._marked.clear()
+            await self._prepare()
+            text = self._text()
+            try:
+                if text != self._config.current():
+                    await self._config.replace(text, validate=self._dialogue.up)
+                elif not (self._reload_due or self._config.unconfirmed):
+                    self._in_force.set()
+                    continue
+            except L3netError as err:
+                self.problem = str(err)
+                log.error("%s", err)
+                continue
+            self.problem, self._reload_due = "", False
+            if self._dialogue.up:
+                await self._say_farewell()
+                await self._reload(text)
+            self._config.confirm()
+            if text != self._text():  # changed while ExaBGP was being reloaded
+                self.mark()
+            elif not self._marked.is_set():
+                self._in_force.set()
+
+    def _text(self) -> str:
+        return render(self._wanted(), relay_argv(self._run_dir))
+
+    async def _reload(self, text: str) -> None:
+        for wait in CONFIRM_WAITS:
+            if not self._dialogue.up:
+                return  # it starts with the new file
+            self._dialogue.ask(commands.RELOAD)
+            await asyncio.sleep(wait)
+            if await self._has_loaded(text):
+                return
+        log.warning("ExaBGP did not take the new configuration; restarting it (graceful restart covers it)")
+        self._dialogue.interject(commands.RESTART)
+
+    async def _has_loaded(self, text: str) -> bool:
+        confirmed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def compare(answers: list[Message]) -> None:
+            loaded = {one for answer in answers if isinstance(answer, Neighbors) for one in answer.loaded}
+            if not confirmed.done():
+                confirmed.set_result(fingerprint(text) in loaded)
+
+        self._dialogue.ask(commands.SHOW_NEIGHBORS, compare)
+        try:
+            return await asyncio.wait_for(confirmed, timeout=ANSWER_LIMIT)
+        except TimeoutError:
+            return False
