@@ -15,6 +15,7 @@ from l3net.bgp.commands import announce
 from l3net.bgp.loc_rib import Candidate, best_paths
 from l3net.bgp.messages import Decoder, Updated
 from l3net.bgp.path import Attributes
+from l3net.bgp.plan import plan
 from l3net.bgp.policy import apply_operations, rule_matches
 from l3net.community import (
     LLGR_STALE,
@@ -202,3 +203,14 @@ def test_a_stale_path_is_the_last_choice_here_and_further_on() -> None:
     assert passed_on(65009, "llgr-stale") is None
     assert passed_on(64512, "llgr-stale") == {LLGR_STALE, NO_EXPORT}
     assert passed_on(65009, "no-llgr") == octets("no-llgr")
+
+
+def test_a_change_of_communities_costs_no_session() -> None:
+    """What `l3net bgp plan` says of it: the route is announced again over the session as it is."""
+    one = session()
+    before = {ip_network(PREFIX): path(PREFIX, communities=octets("rt:64512:100"))}
+    after = {ip_network(PREFIX): path(PREFIX, communities=octets("rt:64512:101"))}
+    (row,) = plan({one.peer_address: (one, before)}, {one.peer_address: (one, after)})
+    assert (row.action, row.announce) == ("soft", (ip_network(PREFIX),))
+    (row,) = plan({one.peer_address: (one, before)}, {one.peer_address: (one, dict(before))})
+    assert row.action == "unchanged"
