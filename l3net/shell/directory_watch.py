@@ -124,7 +124,8 @@ class DirectoryWatch:
     def _read(self, inotify: Inotify) -> None:
         while (event := inotify.sync_get()) is not None:
             self._take(event)
-        self._heard.set()
+        if self._names or self._everything or self._busy:  # not for a temporary file that is none of ours
+            self._heard.set()
 
     def _take(self, event: Event) -> None:
         name, mask = str(event.name or ""), int(event.mask)

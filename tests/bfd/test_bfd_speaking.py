@@ -94,7 +94,7 @@ def test_a_lost_echo_is_not_disproved_by_bgp(tmp_path: Path) -> None:
         world = World(tmp_path)
         world.speaking.path_failed(PEER, "BFD down: echoFailed", False)
         world.speaking.path_held(PEER, True)
-        assert world.speaking._wanted() == {}
+        assert world.speaking._wanted_sessions() == {}
         world.handle(StateChanged(PEER, "down", "closing"), StateChanged(PEER, "up"))
         world.handle(Updated(PEER, (LEARNED,), ()))
         assert not world.learned
@@ -102,7 +102,7 @@ def test_a_lost_echo_is_not_disproved_by_bgp(tmp_path: Path) -> None:
         assert world.speaking.peers[PEER].reason == "BFD down: held down until echo works"
         world.speaking.path_recovered(PEER)
         world.speaking.path_held(PEER, False)
-        assert world.speaking._wanted() == {PEER: SESSION}
+        assert world.speaking._wanted_sessions() == {PEER: SESSION}
         world.handle(StateChanged(PEER, "down", "closing"), StateChanged(PEER, "up"))
         world.handle(Updated(PEER, (LEARNED,), ()))
         assert world.learned
