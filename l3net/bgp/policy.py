@@ -375,9 +375,12 @@ def _unasked(policy: ImportPolicy, prefix: Prefix) -> Verdict | None:
     """What BGPConfiguration's import lists refuse, unless it is the cluster's own."""
     if bogon_prefix(policy.bogons, prefix):
         return Verdict.BOGON_PREFIX
-    if policy.cidrs is not None and not any(contains(cidr, prefix) for cidr in policy.cidrs):
-        return Verdict.OUTSIDE_IMPORT_CIDRS
-    return None
+    if policy.cidrs is None:
+        return None
+    for cidr in policy.cidrs:  # no generator: this is asked for every path
+        if contains(cidr, prefix):
+            return None
+    return Verdict.OUTSIDE_IMPORT_CIDRS
 
 
 def _way(protected: Protected, session: Session, hop: Address, received: Attributes) -> _Way:
