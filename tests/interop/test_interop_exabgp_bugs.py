@@ -167,11 +167,18 @@ PASSWORD = {"secretKeyRef": {"name": "bgp", "key": "password"}}
 
 def queue_a_route_for_nobody(stage: Stage) -> None:
     """What the agent never does: it stays queued until somebody answers there."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(stage.inside(stage.node, "/run/l3net/speaker.sock")))
-        line = f"neighbor {NOBODY} announce route 10.9.9.0/24 next-hop 10.90.0.1\n"
-        client.sendall(line.encode())
-        time.sleep(0.3)
+
+    def queued() -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(stage.inside(stage.node, "/run/l3net/speaker.sock")))
+            try:
+                client.sendall(f"neighbor {NOBODY} announce route 10.9.9.0/24 next-hop 10.90.0.1\n".encode())
+            except BrokenPipeError:  # the agent was back first: the newest client is heard
+                return False
+            time.sleep(0.3)
+            return True
+
+    stage.until(queued, "the line to be sent")
 
 
 @netns
