@@ -11,7 +11,7 @@ masqueraded, is compared in rules; there are few such prefixes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from l3net.firewall.nat import Side, named_set, service_maps
 from l3net.firewall.plan import FirewallPlan, collapsed
@@ -42,8 +42,9 @@ def _lines(plan: FirewallPlan) -> Iterator[str]:
     yield f"delete table inet {NFT_TABLE}"
     yield f"table inet {NFT_TABLE} {{"
     maps = {version: service_maps(plan.servers, version) for version in _IP}
+    inside = {version: _of(version, plan.inside) for version in _IP}
     for version in _IP:
-        yield from _sets(plan, version)
+        yield from _sets(plan, version, inside[version][COMPARED:])
         yield from maps[version].definitions()
     yield from _protection(plan)
     internal = [maps[version].lookup(side) for version in _IP for side in (Side.BOTH, Side.INTERNAL)]
@@ -73,14 +74,13 @@ def _lines(plan: FirewallPlan) -> Iterator[str]:
         "prerouting-refuse", ["type filter hook prerouting priority -99; policy accept;", *refusals]
     )
     yield from _chain("output-refuse", ["type filter hook output priority 0; policy accept;", *refusals])
-    yield from _masquerade(plan)
+    yield from _masquerade(plan, {version: found[:COMPARED] for version, found in inside.items()})
     yield "}"
 
 
-def _sets(plan: FirewallPlan, version: int) -> Iterator[str]:
+def _sets(plan: FirewallPlan, version: int, inside: Iterable[Prefix]) -> Iterator[str]:
     """The sets of one family: what else is inside, service addresses, hairpins."""
     of = f"type {_TYPE[version]}"
-    inside = _of(version, plan.inside)[COMPARED:]
     yield from named_set(f"inside{version}", of, map(str, sorted(inside)), ranges=True)
     vips = {server.address for server in plan.servers if server.address.version == version}
     yield from named_set(f"vips{version}", of, map(str, sorted(vips)))
@@ -104,7 +104,7 @@ def _sets(plan: FirewallPlan, version: int) -> Iterator[str]:
 
 def _of(version: int, prefixes: Iterable[Prefix]) -> list[Prefix]:
     """The prefixes of a family, the widest first."""
-    mine = [prefix for prefix in collapsed(prefixes) if prefix.version == version]
+    mine = collapsed(prefix for prefix in prefixes if prefix.version == version)
     return sorted(mine, key=lambda prefix: (prefix.prefixlen, prefix))
 
 
@@ -152,18 +152,17 @@ def _protection(plan: FirewallPlan) -> Iterator[str]:
     )
 
 
-def _masquerade(plan: FirewallPlan) -> Iterator[str]:
+def _masquerade(plan: FirewallPlan, inside: Mapping[int, Iterable[Prefix]]) -> Iterator[str]:
     rules = ["type nat hook postrouting priority 100; policy accept;"]
     for version, ip in _IP.items():
         yield from _chain(
             f"elsewhere{version}",
             [*(f"{ip} daddr {block} return" for block in _of(version, plan.blocks)), "masquerade"],
         )
-        inside = _of(version, plan.inside)[:COMPARED]
         yield from _chain(
             f"outside{version}",
             [
-                *(f"{ip} daddr {prefix} return" for prefix in inside),
+                *(f"{ip} daddr {prefix} return" for prefix in inside[version]),
                 f"{ip} daddr @inside{version} return",
                 "masquerade",
             ],
