@@ -9,13 +9,12 @@ addresses, since nobody forwards these. That is what `EchoPorts` gives back.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import random
 import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from l3net.bfd.control import WantedSession
@@ -27,28 +26,23 @@ from l3net.shell.bfdsockets import (
     SO_TIMESTAMPNS,
     SOURCE_PORTS,
     Datagram,
+    Outlet,
     age_of,
     listen,
     receive,
 )
+from l3net.shell.socketfilter import Statement, attach_filter
 
 ETH_P_IP: Final = 0x0800
 ETH_P_IPV6: Final = 0x86DD
-#: asm-generic/socket.h; the socket module lacks it.
-SO_ATTACH_FILTER: Final = 26
-_STATEMENT: Final = struct.Struct("=HBBI")  # struct sock_filter
 _PACKET_INFO: Final = struct.Struct("@16sI")  # struct in6_pktinfo
 _INT: Final = struct.Struct("@i")
 _UDP: Final = 17
 
 
-def _program(*statements: tuple[int, int, int, int]) -> bytes:
-    return b"".join(_STATEMENT.pack(*statement) for statement in statements)
-
-
 #: Classic BPF from the IP header on: UDP to the Echo port, one hop into its way, whole.
-_FILTER: Final = {
-    ETH_P_IP: _program(
+_FILTER: Final[Mapping[int, Sequence[Statement]]] = {
+    ETH_P_IP: (
         (0x30, 0, 0, 9),  # ldb [protocol]
         (0x15, 0, 8, _UDP),
         (0x30, 0, 0, 8),  # ldb [TTL]
@@ -61,7 +55,7 @@ _FILTER: Final = {
         (0x06, 0, 0, 0xFFFFFFFF),  # ret: all of it
         (0x06, 0, 0, 0),  # ret: nothing
     ),
-    ETH_P_IPV6: _program(
+    ETH_P_IPV6: (
         (0x30, 0, 0, 6),  # ldb [next header]
         (0x15, 0, 5, _UDP),
         (0x30, 0, 0, 7),  # ldb [hop limit]
@@ -74,41 +68,19 @@ _FILTER: Final = {
 }
 
 
-class EchoSender:
-    """Sends one session's Echo packets. Opened anew after an error, since its link may have gone and come."""
+class EchoSender(Outlet):
+    """Sends one session's Echo packets."""
 
     def __init__(self, wanted: WantedSession) -> None:
-        self._wanted = wanted
-        self._socket: socket.socket | None = None
+        super().__init__(wanted, 0)  # of a raw socket
         # FRR gives back to the port that a packet came from.
         given_back = wanted.local.version == 6 and wanted.local.is_link_local
         self._source_port = ECHO_PORT if given_back else random.choice(SOURCE_PORTS)  # noqa: S311 - no secret
-        self.problem = ""
 
     def send(self, payload: bytes) -> None:
         """A packet that cannot be sent is lost, as on the wire."""
-        wanted = self._wanted
-        packet = echo_packet(wanted.local, wanted.peer, self._source_port, payload)
-        try:
-            if self._socket is None:
-                self._socket = self._open()
-            scope = 0
-            if wanted.interface is not None and wanted.peer.is_link_local:
-                scope = socket.if_nametoindex(wanted.interface)
-            # The kernel finds the neighbour by this address, whatever the packet's own header says.
-            target = str(wanted.peer)
-            self._socket.sendto(packet, (target, 0, 0, scope) if wanted.peer.version == 6 else (target, 0))
-            self.problem = ""
-        except BlockingIOError:
-            pass
-        except OSError as err:
-            self.problem = f"Echo: {err.strerror or err}"
-            self.close()
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        # The kernel finds the neighbour by the peer's address, whatever the packet's own header says.
+        super().send(echo_packet(self._wanted.local, self._wanted.peer, self._source_port, payload))
 
     def _open(self) -> socket.socket:
         wanted = self._wanted
@@ -116,6 +88,7 @@ class EchoSender:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         sock = socket.socket(family, kind, socket.IPPROTO_RAW)
         try:
+            self._aim()
             if wanted.interface is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, wanted.interface.encode() + b"\0")
             with contextlib.suppress(OSError):
@@ -135,10 +108,7 @@ def _watch(protocol: int) -> socket.socket:
     except OSError as err:
         raise KernelError("no packet socket for BFD Echo (CAP_NET_RAW)", err.errno or 0) from err
     try:
-        statements = _FILTER[protocol]
-        code = ctypes.create_string_buffer(statements, len(statements))
-        program = struct.pack("@HP", len(statements) // _STATEMENT.size, ctypes.addressof(code))
-        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+        attach_filter(sock, *_FILTER[protocol])
         with contextlib.suppress(OSError):  # without it a packet counts from when it is read
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     except OSError as err:

@@ -65,7 +65,9 @@ class Running:
             if self.echo_sender is None:
                 self.echo_sender = EchoSender(self.wanted)
             self.echo_sender.send(payload)
-        problem = self.sender.problem or (self.echo_sender.problem if self.echo_sender is not None else "")
+        problem = self.sender.problem
+        if not problem and self.echo_sender is not None and self.echo_sender.problem:
+            problem = f"Echo: {self.echo_sender.problem}"
         if problem == self.problem:
             return ""
         self.problem = problem

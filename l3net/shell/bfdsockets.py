@@ -105,27 +105,15 @@ def receive(sock: socket.socket, at_most: int) -> Iterator[Datagram]:
             yield Datagram(payload, source, destination, interface, ttl, age_of(ancillary, time.time()))
 
 
-class Sender:
-    """Sends one session's packets. Opened anew after an error, since its link may have gone and come back."""
+class Outlet:
+    """A socket for one session. Opened anew after an error, since its link may have gone and come back."""
 
-    def __init__(self, wanted: WantedSession, inherited: int | None = None) -> None:
-        """`inherited` is the descriptor of the socket a former process sent this session's packets from."""
+    def __init__(self, wanted: WantedSession, port: int) -> None:
         self._wanted = wanted
-        self._port = MULTIHOP_PORT if wanted.multihop else SINGLE_HOP_PORT
+        self._port = port
         self._socket: socket.socket | None = None
-        self._target: tuple[str, int] | tuple[str, int, int, int] = (str(wanted.peer), self._port)
+        self._target: tuple[str, int] | tuple[str, int, int, int] = (str(wanted.peer), port)
         self.problem = ""
-        if inherited is not None:
-            self._socket = socket.socket(fileno=inherited)
-            self._socket.set_inheritable(False)
-            self._aim()
-
-    def handed_over(self) -> int | None:
-        """The descriptor of the socket, inheritable; None if there is none."""
-        if self._socket is None:
-            return None
-        self._socket.set_inheritable(True)
-        return self._socket.fileno()
 
     def _aim(self) -> int:
         """Fill in the scope of a link-local target; the index of the session's link, 0 for none."""
@@ -152,6 +140,28 @@ class Sender:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def _open(self) -> socket.socket:
+        raise NotImplementedError
+
+
+class Sender(Outlet):
+    """Sends one session's Control packets."""
+
+    def __init__(self, wanted: WantedSession, inherited: int | None = None) -> None:
+        """`inherited` is the descriptor of the socket a former process sent this session's packets from."""
+        super().__init__(wanted, MULTIHOP_PORT if wanted.multihop else SINGLE_HOP_PORT)
+        if inherited is not None:
+            self._socket = socket.socket(fileno=inherited)
+            self._socket.set_inheritable(False)
+            self._aim()
+
+    def handed_over(self) -> int | None:
+        """The descriptor of the socket, inheritable; None if there is none."""
+        if self._socket is None:
+            return None
+        self._socket.set_inheritable(True)
+        return self._socket.fileno()
 
     def _open(self) -> socket.socket:
         wanted = self._wanted

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import enum
 import errno
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from l3net.errors import KernelError
 from l3net.shell.netlink import NETLINK_ADD_MEMBERSHIP, SOL_NETLINK, attributes, messages
+from l3net.shell.socketfilter import Statement, attach_filter
 
 RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
@@ -34,8 +34,6 @@ NFTA_GEN_PROC_PID: Final = 2
 SO_RCVBUFFORCE: Final = 33
 RECEIVE_BUFFER: Final = 16 << 20
 RTPROT_OFFSET: Final = 5
-SO_ATTACH_FILTER: Final = 26
-_STATEMENT: Final = struct.Struct("=HBBI")  # struct sock_filter
 
 
 class Seen(enum.Enum):
@@ -89,13 +87,11 @@ class KernelMonitor:
             sock.close()
         self._sockets.clear()
 
-    def _subscribe(self, protocol: int, *groups: int, leave_out: bytes = b"") -> socket.socket:
+    def _subscribe(self, protocol: int, *groups: int, leave_out: Sequence[Statement] = ()) -> socket.socket:
         try:
             sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
             if leave_out:
-                code = ctypes.create_string_buffer(leave_out, len(leave_out))
-                program = struct.pack("@HP", len(leave_out) // _STATEMENT.size, ctypes.addressof(code))
-                sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+                attach_filter(sock, *leave_out)
             sock.bind((0, 0))
             sock.setblocking(False)
             try:
@@ -142,13 +138,13 @@ class KernelMonitor:
         self._callback(Seen.FIREWALL, writer, b"")
 
 
-def _without(protocol: int, port: int) -> bytes:
+def _without(protocol: int, port: int) -> Sequence[Statement]:
     """A socket filter (classic BPF) for all but route messages of a protocol from a port.
 
     A notification is a datagram of one message: struct nlmsghdr, then struct rtmsg. BPF reads big-endian.
     """
     accept, drop = 7, 8
-    program = (
+    return (
         (0x28, 0, 0, 4),  # ldh [nlmsg_type]
         (0x15, 1, 0, socket.htons(RTM_NEWROUTE)),  # jeq: to the port
         (0x15, 0, accept - 3, socket.htons(RTM_DELROUTE)),
@@ -159,7 +155,6 @@ def _without(protocol: int, port: int) -> bytes:
         (0x06, 0, 0, 0xFFFFFFFF),  # ret: all of it
         (0x06, 0, 0, 0),  # ret: nothing
     )
-    return b"".join(_STATEMENT.pack(*statement) for statement in program)
 
 
 def interface_name(kind: int, body: bytes) -> str | None:
