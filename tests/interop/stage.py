@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from far_sides import FAR_SIDES, Bird, Frr, Gobgp
-from node_rig import CONFIGURATION, NODE, Rig
+from node_rig import CONFIGURATION, NODE, Rig, brought_up
 
 from l3net.errors import NotRunningError
 from l3net.lab.host import Host
@@ -152,3 +154,11 @@ class Stage(Rig):
             sent, received = map(int, file.read_text().split())
             found[side] = sent - received
         return found
+
+
+@contextmanager
+def served_stage() -> Iterator[Stage]:
+    """A stage whose node serves, with no peer yet, for all tests of a module; each of them clears it."""
+    with brought_up(Stage()) as stage:
+        stage.serve_node()
+        yield stage

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from far_sides import Bird, FarSession, Frr, Gobgp, Originated
 from node_rig import NODE, peer
-from stage import BEHIND, BLOCKS, FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, TAGGED, Stage, configuration
+from stage import (
+    BEHIND,
+    BLOCKS,
+    FAR_ADDRESS,
+    NODE_ADDRESS,
+    ORIGINATED,
+    TAGGED,
+    Stage,
+    configuration,
+    served_stage,
+)
 
 pytestmark = pytest.mark.netns
 
@@ -28,15 +37,8 @@ EVERY = (
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Stage]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    stage = Stage()
-    try:
-        stage.up()
-        stage.serve_node()
+    with served_stage() as stage:
         yield stage
-    finally:
-        stage.down()
 
 
 @pytest.fixture

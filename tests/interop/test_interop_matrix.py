@@ -7,7 +7,6 @@ refused.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from stage import (
     TAGGED,
     Stage,
     configuration,
+    served_stage,
 )
 
 pytestmark = [
@@ -42,15 +42,8 @@ PASSWORD = {"secretKeyRef": {"name": "bgp", "key": "password"}}
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Stage]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    stage = Stage()
-    try:
-        stage.up()
-        stage.serve_node()
+    with served_stage() as stage:
         yield stage
-    finally:
-        stage.down()
 
 
 @pytest.fixture
