@@ -349,13 +349,6 @@ class ImportJudge:
         return None if way.hop_known else Verdict.NEXT_HOP_UNKNOWN
 
 
-def judge_import(
-    protected: Protected, filters: Mapping[str, BgpFilter], session: Session, path: Path
-) -> tuple[Judgement, Path]:
-    """`ImportJudge` for one path."""
-    return ImportJudge(protected, filters)(session, path)
-
-
 def _named(protected: Protected, prefix: Prefix) -> bool:
     """Whether anything but a filter asks for the prefix: what RFC 8212 wants before an eBGP route is used.
 

@@ -10,7 +10,7 @@ from bgp_facts import community, path, session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3net.bgp.policy import Protected, contains, judge_import, run_filters
+from l3net.bgp.policy import ImportJudge, Protected, contains, run_filters
 from l3net.bgp.verdict import Verdict
 from l3net.model import (
     Action,
@@ -71,7 +71,7 @@ def judge(
     connected = (ip_network("10.1.0.0/24"), ip_network("fd01::/64"))
     protected = Protected.of(state, ME, connected, frozenset({ip_address("10.1.0.2")}))
     one = session("10.0.0.1" if ip_network(prefix).version == 4 else "fd00::1", **(peer or {}))
-    return judge_import(protected, state.filters, one, path(prefix, hop, **attributes))[0].verdict
+    return ImportJudge(protected, state.filters)(one, path(prefix, hop, **attributes))[0].verdict
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_node_subnets_come_in_when_asked_for_but_never_our_own_links() -> None:
 def test_local_preference_of_an_ebgp_peer_means_nothing() -> None:
     protected = Protected.of(cluster(), ME, (), frozenset())
     loud = path("192.168.7.0/24", local_preference=4_000_000_000)
-    assert judge_import(protected, {}, session(), loud)[1].attributes.local_preference is None
+    assert ImportJudge(protected, {})(session(), loud)[1].attributes.local_preference is None
     inside = session(peer_as=64512)
-    assert judge_import(protected, {}, inside, loud)[1].attributes.local_preference == 4_000_000_000
+    assert ImportJudge(protected, {})(inside, loud)[1].attributes.local_preference == 4_000_000_000
 
 
 @pytest.mark.parametrize(
@@ -176,10 +176,10 @@ def test_graceful_shutdown_lowers_local_preference() -> None:
     """RFC 8326 section 4.1, whatever a filter set before."""
     shutting = path("192.168.7.0/24", communities=frozenset({community("65535:0")}), local_preference=300)
     protected = Protected.of(cluster(), ME, (), frozenset())
-    assert judge_import(protected, {}, session(), shutting)[1].attributes.local_preference == 0
+    assert ImportJudge(protected, {})(session(), shutting)[1].attributes.local_preference == 0
     plain = path("192.168.7.0/24", local_preference=300)
     inside = session(peer_as=64512)
-    assert judge_import(protected, {}, inside, plain)[1].attributes.local_preference == 300
+    assert ImportJudge(protected, {})(inside, plain)[1].attributes.local_preference == 300
 
 
 def test_our_own_as_in_the_path_is_a_loop() -> None:
@@ -192,7 +192,7 @@ def test_over_the_mesh_a_node_speaks_for_its_own_blocks_only() -> None:
     protected = Protected.of(state, ME, (), frozenset())
     peer = session("10.2.0.2", name="mesh:n2", peer_as=64512)
     verdicts = {
-        prefix: judge_import(protected, {}, peer, path(prefix, "10.2.0.2"))[0].verdict
+        prefix: ImportJudge(protected, {})(peer, path(prefix, "10.2.0.2"))[0].verdict
         for prefix in (
             "10.244.2.0/24",
             "10.244.2.0/25",
@@ -335,7 +335,7 @@ def test_a_rule_that_accepts_is_a_policy_and_none_that_does_not_match(
 ) -> None:
     protected = Protected.of(cluster(), ME, (), frozenset())
     filters = {"f": BgpFilter("f", imports=(rule,))}
-    judged = judge_import(protected, filters, session(filters=("f",)), path("192.168.7.0/24"))
+    judged = ImportJudge(protected, filters)(session(filters=("f",)), path("192.168.7.0/24"))
     assert judged[0].verdict is verdict
 
 

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 from bgp_facts import path, session
 
-from l3net.bgp.policy import Protected, judge_import
+from l3net.bgp.policy import ImportJudge, Protected
 from l3net.bgp.verdict import Verdict
 from l3net.model import BgpConfiguration, ClusterState, ImportPolicy, Node
 
@@ -30,5 +30,5 @@ def test_next_hops(mesh: bool, nodes: tuple[Node, ...], hop: str, verdict: Verdi
     configuration = BgpConfiguration(mesh=mesh, imports=ImportPolicy(ebgp_requires_policy=False))
     state = ClusterState(nodes={node.name: node for node in nodes}, configuration=configuration)
     protected = Protected.of(state, "n1", LINKS, frozenset(ME.addresses))
-    found, _ = judge_import(protected, {}, session(), path("10.244.2.0/24", hop))
+    found, _ = ImportJudge(protected, {})(session(), path("10.244.2.0/24", hop))
     assert found.verdict is verdict

@@ -12,7 +12,7 @@ from test_bgp_sessions import RACK_A, cluster, node, source
 from l3net.bgp.adj_rib_out import desired_adj_rib_out, passes_on
 from l3net.bgp.commands import announce
 from l3net.bgp.loc_rib import Candidate
-from l3net.bgp.policy import Protected, judge_import
+from l3net.bgp.policy import ImportJudge, Protected
 from l3net.bgp.sessions import Session, sessions
 from l3net.bgp.topology import ELECTED, reflectors, wanted_mesh_peers
 from l3net.bgp.verdict import Verdict
@@ -128,7 +128,7 @@ def test_what_a_reflector_says_is_held_to_the_nodes(
     me = "n4"
     session = replace(session_of(state, me, "n1"), router_id=IPv4Address("10.1.0.2"))
     protected = Protected.of(state, me, (), frozenset())
-    assert judge_import(protected, {}, session, path(block, hop, **attributes))[0].verdict is verdict
+    assert ImportJudge(protected, {})(session, path(block, hop, **attributes))[0].verdict is verdict
 
 
 def test_our_own_cluster_on_the_path_is_a_loop() -> None:
@@ -136,7 +136,7 @@ def test_our_own_cluster_on_the_path_is_a_loop() -> None:
     session = session_of(state, "n1", "n2")
     protected = Protected.of(state, "n1", (), frozenset())
     looped = path("10.244.5.0/24", "10.5.0.2", clusters=(CLUSTER_ID,))
-    assert judge_import(protected, {}, session, looped)[0].verdict is Verdict.REFLECTION_LOOP
+    assert ImportJudge(protected, {})(session, looped)[0].verdict is Verdict.REFLECTION_LOOP
 
 
 def test_the_marks_are_on_the_wire_inside_the_as_only() -> None:

@@ -18,7 +18,7 @@ from stage import FAR_ADDRESS, NODE_ADDRESS, Stage
 
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.messages import Decoder, LineBuffer, Updated
-from l3net.bgp.policy import Protected, judge_import
+from l3net.bgp.policy import ImportJudge, Protected
 from l3net.model import ClusterState, Family
 
 SPEAKER = Path(__file__).with_name("fuzz_speaker.py")
@@ -119,7 +119,7 @@ def test_decoder_and_rib_survive_mutated_lines(cases: int) -> None:
     decoder, buffer = Decoder(), LineBuffer()
     peer = session(families=frozenset(Family))
     protected = Protected.of(ClusterState(), "node", (), frozenset())
-    rib = LocRib(lambda each, path: judge_import(protected, {}, each, path))
+    rib = LocRib(ImportJudge(protected, {}))
     rib.set_sessions({peer.peer_address: peer})
     read = 0
     for _ in range(cases):
