@@ -551,3 +551,19 @@ class BridgePlan:
     mac: str
     mtu: int
     gateways: frozenset[tuple[Address, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Tracked connections whose translation has changed: those for which everything said here is true.
+
+    `protocol` is IANA's number. `destinations` and `port` are what the client sends to (none, 0: whatever),
+    `answered_by` is who answers after translation (None: whoever). Those answered by one of `kept`, as
+    (address, port; 0 for any), are as they should be: with the endpoints in force, what remains is stale.
+    """
+
+    protocol: int
+    destinations: frozenset[Address] = frozenset()
+    port: int = 0
+    answered_by: Address | None = None
+    kept: frozenset[tuple[Address, int]] = frozenset()

@@ -14,7 +14,7 @@ from typing import Any, Final
 from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.cni.request import Request
-from l3net.model import Address
+from l3net.model import Address, Stale
 from l3net.naming import PROTOCOL_NUMBERS
 
 PROTOCOLS: Final = ("tcp", "udp", "sctp")
@@ -185,6 +185,33 @@ def _elements(extras: Extras) -> list[tuple[str, str, str]]:
     if extras.mac:
         found.append((f"bridge {TABLE} pinned", f'"{extras.port}" . {extras.mac}', ""))
         found.append((f"bridge {TABLE} ports", f'"{extras.port}"', ""))
+    return found
+
+
+def stale_connections(extras: Extras, local: frozenset[Address], *, published: bool) -> list[Stale]:
+    """The connections that publishing ports, or its end, leaves with a translation that is not in force.
+
+    TCP is not among them: a new connection asks anew, and one to a pod that is gone ends by itself. `local`
+    are the addresses of the host, to which a port without a host address applies.
+    """
+    found = []
+    for port in extras.ports:
+        if port.protocol == "tcp":
+            continue
+        hosts = frozenset({ip_address(port.host_address)}) if port.host_address else local
+        for target in map(ip_address, extras.addresses):
+            destinations = frozenset(each for each in hosts if each.version == target.version)
+            if not destinations:
+                continue
+            found.append(
+                Stale(
+                    PROTOCOL_NUMBERS[port.protocol],
+                    destinations,
+                    port.host_port,
+                    None if published else target,
+                    frozenset({(target, port.pod_port)}) if published else frozenset(),
+                )
+            )
     return found
 
 

@@ -8,10 +8,12 @@ import subprocess
 from typing import Final
 
 from l3net.cni import failure
-from l3net.cni.extras import TABLE, Extras, delete_commands, put_script
+from l3net.cni.extras import TABLE, Extras, delete_commands, put_script, stale_connections
 from l3net.cni.failure import CniError
 from l3net.errors import KernelError
-from l3net.shell import sysctl
+from l3net.shell import links, sysctl
+from l3net.shell.conntrack import forget_stale
+from l3net.shell.netlink import Netlink
 from l3net.shell.nft import find_nft
 
 log = logging.getLogger(__name__)
@@ -45,17 +47,30 @@ def put(extras: Extras) -> None:
         raise CniError(failure.KERNEL_REFUSED, "nftables refused the rules", complaint.splitlines()[0])
     if extras.ports:  # so that 127.0.0.1:port of the host works too
         sysctl.write(f"net/ipv4/conf/{extras.bridge}/route_localnet", "1")
+    _forget_stale(extras, published=True)
 
 
 def delete(extras: Extras) -> None:
     """Take an attachment's elements away; what is gone already is success. Raises KernelError."""
     commands = delete_commands(extras)
-    if not commands or not _nft("\n".join(commands) + "\n"):
+    if commands and _nft("\n".join(commands) + "\n"):
+        for command in commands:
+            complaint = _nft(command + "\n")
+            if complaint and "No such file" not in complaint and "not found" not in complaint:
+                raise KernelError(f"nft {command}: {complaint.splitlines()[0]}", 5)
+    _forget_stale(extras, published=False)
+
+
+def _forget_stale(extras: Extras, *, published: bool) -> None:
+    """After the table changed, so that the next packet of a stream meets what is in force now."""
+    if all(each.protocol == "tcp" for each in extras.ports):
         return
-    for command in commands:
-        complaint = _nft(command + "\n")
-        if complaint and "No such file" not in complaint and "not found" not in complaint:
-            raise KernelError(f"nft {command}: {complaint.splitlines()[0]}", 5)
+    try:
+        with Netlink() as netlink:
+            local = links.local_addresses(netlink)
+        forget_stale(stale_connections(extras, local, published=published))
+    except KernelError as err:  # the ports are as they should be; streams that were there before are not
+        log.warning("forget connections to the host ports of %s: %s", extras.port, err)
 
 
 def missing(extras: Extras) -> list[str]:

@@ -1,8 +1,14 @@
-"""Forgets the connections of released addresses, so that a new pod does not inherit an old pod's.
+"""Forgets connections: of released addresses, and those that a changed translation left as they were.
 
 A connection is a pod's if the pod is its original source or its reply's source (also where a service address
-was translated). The table is read and each connection deleted by its own tuple: the kernel's CTA_FILTER would
-do it in one request, but compares IPv6 addresses the wrong way round (ctnetlink_filter_match_tuple).
+was translated); a new pod must not inherit it. And a connection keeps the translation, or the want of one,
+that its first packet met: a UDP stream goes on to an endpoint that is gone until its entry is gone too
+(`forget_stale`).
+
+The kernel compares protocol, ports and IPv4 addresses while it walks its table (CTA_FILTER, Linux 5.8), so
+that only what may be meant is read; an older kernel tells everything. Each connection is then judged here and
+deleted by its own tuple and id. IPv6 addresses are left to that: ctnetlink_filter_match_tuple compares them
+the wrong way round.
 """
 
 from __future__ import annotations
@@ -13,11 +19,12 @@ import logging
 import socket
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from l3net.errors import KernelError
-from l3net.model import Address
+from l3net.model import Address, Stale
 from l3net.shell import sysctl
 from l3net.shell.links import NLA_F_NESTED
 from l3net.shell.namespaces import setns
@@ -32,10 +39,29 @@ CTA_TUPLE_ORIG: Final = 1
 CTA_TUPLE_REPLY: Final = 2
 CTA_ID: Final = 12
 CTA_ZONE: Final = 18
+CTA_FILTER: Final = 25
+CTA_FILTER_ORIG_FLAGS: Final = 1
+CTA_FILTER_REPLY_FLAGS: Final = 2
+# Bits of those flags: what of the tuple is compared (enum in net/netfilter/nf_internals.h).
+FILTER_IP_SRC: Final = 1 << 0
+FILTER_IP_DST: Final = 1 << 1
+FILTER_PROTO_NUM: Final = 1 << 3
+FILTER_SRC_PORT: Final = 1 << 4
+FILTER_DST_PORT: Final = 1 << 5
 CTA_TUPLE_IP: Final = 1
+CTA_TUPLE_PROTO: Final = 2
 CTA_IP_V4_SRC: Final = 1
+CTA_IP_V4_DST: Final = 2
 CTA_IP_V6_SRC: Final = 3
+CTA_IP_V6_DST: Final = 4
+CTA_PROTO_NUM: Final = 1
+CTA_PROTO_SRC_PORT: Final = 2
+CTA_PROTO_DST_PORT: Final = 3
 _NFGENMSG: Final = struct.Struct("=BBH")
+_PORT: Final = struct.Struct("!H")
+
+#: More kinds of stale connections than this are looked for in one reading of all of their protocol.
+_ASKED_ALONE: Final = 16
 
 #: Seconds released addresses are collected before one visit; far below any cool-down.
 COLLECT: Final = 0.5
@@ -59,6 +85,11 @@ def deletion(body: bytes, sources: frozenset[bytes]) -> Request | None:
         _source(found[side]) in sources for side in (CTA_TUPLE_ORIG, CTA_TUPLE_REPLY) if side in found
     ):
         return None
+    return _deleting(body, found)
+
+
+def _deleting(body: bytes, found: Mapping[int, memoryview]) -> Request:
+    """Deletes the one connection that was dumped as `body`, and no later one with the same tuple."""
     kept = [attribute(CTA_TUPLE_ORIG | NLA_F_NESTED, bytes(found[CTA_TUPLE_ORIG]))]
     kept += [attribute(kind, bytes(found[kind])) for kind in (CTA_ID, CTA_ZONE) if kind in found]
     return Request(CT_DELETE, 0, body[: _NFGENMSG.size] + b"".join(kept))
@@ -78,6 +109,135 @@ def forget(addresses: Iterable[Address]) -> list[int]:
                 requests = [found for _, body in dumped if (found := deletion(body, sources))]
                 codes += netlink.transact(requests)
     return codes
+
+
+@dataclass(frozen=True, slots=True)
+class _Tuple:
+    """One direction of a connection as the kernel tells it."""
+
+    protocol: int
+    source: bytes
+    destination: bytes
+    source_port: int
+    destination_port: int
+
+
+def _tuple(packed: memoryview) -> _Tuple:
+    source = destination = b""
+    protocol = source_port = destination_port = 0
+    for kind, value in attributes(packed):
+        if kind == CTA_TUPLE_IP:
+            for which, address in attributes(value):
+                if which in (CTA_IP_V4_SRC, CTA_IP_V6_SRC):
+                    source = bytes(address)
+                elif which in (CTA_IP_V4_DST, CTA_IP_V6_DST):
+                    destination = bytes(address)
+        elif kind == CTA_TUPLE_PROTO:
+            for which, field in attributes(value):
+                if which == CTA_PROTO_NUM:
+                    protocol = field[0]
+                elif which == CTA_PROTO_SRC_PORT:
+                    source_port = _PORT.unpack(field)[0]
+                elif which == CTA_PROTO_DST_PORT:
+                    destination_port = _PORT.unpack(field)[0]
+    return _Tuple(protocol, source, destination, source_port, destination_port)
+
+
+def is_stale(stale: Stale, original: _Tuple, reply: _Tuple) -> bool:
+    """Whether a connection, by the tuples of its two directions, is one of those meant."""
+    return (
+        original.protocol == stale.protocol
+        and (not stale.port or original.destination_port == stale.port)
+        and (
+            not stale.destinations
+            or any(original.destination == address.packed for address in stale.destinations)
+        )
+        and (stale.answered_by is None or reply.source == stale.answered_by.packed)
+        and not any(
+            reply.source == address.packed and port in (0, reply.source_port) for address, port in stale.kept
+        )
+    )
+
+
+def _asking(stale: Stale, version: int) -> bytes:
+    """The filter of a dump: as much of it as this family's comparison can be trusted with."""
+    original = reply = FILTER_PROTO_NUM
+    protocol = attribute(CTA_PROTO_NUM, bytes([stale.protocol]))
+    forth, back = [], []
+    ports = protocol
+    if stale.port:
+        original |= FILTER_DST_PORT
+        ports += attribute(CTA_PROTO_DST_PORT, _PORT.pack(stale.port))
+    if version == 4 and len(stale.destinations) == 1:
+        original |= FILTER_IP_DST
+        (only,) = stale.destinations
+        forth.append(_nested(CTA_TUPLE_IP, attribute(CTA_IP_V4_DST, only.packed)))
+    if version == 4 and stale.answered_by is not None:
+        reply |= FILTER_IP_SRC
+        back.append(_nested(CTA_TUPLE_IP, attribute(CTA_IP_V4_SRC, stale.answered_by.packed)))
+    forth.append(_nested(CTA_TUPLE_PROTO, ports))
+    back.append(_nested(CTA_TUPLE_PROTO, protocol))
+    flags = attribute(CTA_FILTER_ORIG_FLAGS, _FLAGS.pack(original))
+    flags += attribute(CTA_FILTER_REPLY_FLAGS, _FLAGS.pack(reply))
+    return b"".join(
+        (_nested(CTA_TUPLE_ORIG, *forth), _nested(CTA_TUPLE_REPLY, *back), _nested(CTA_FILTER, flags))
+    )
+
+
+_FLAGS: Final = struct.Struct("=I")
+
+
+def _nested(kind: int, *parts: bytes) -> bytes:
+    return attribute(kind | NLA_F_NESTED, b"".join(parts))
+
+
+def _concerns(stale: Stale, version: int) -> bool:
+    if stale.answered_by is not None and stale.answered_by.version != version:
+        return False
+    return not stale.destinations or any(address.version == version for address in stale.destinations)
+
+
+def forget_stale(stale: Iterable[Stale]) -> int:
+    """Delete connections in the calling thread's namespace, after the table that translates has changed.
+
+    How many there were. Raises KernelError. A few kinds cost the kernel a walk through its table each and
+    nothing for the connections of others; many share the reading of all connections of their protocols.
+    """
+    wanted = list(dict.fromkeys(stale))
+    if not wanted or sysctl.read("net/netfilter/nf_conntrack_count") in (None, "0"):
+        return 0
+    count = 0
+    with Netlink(NETLINK_NETFILTER) as netlink:
+        for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
+            meant = [each for each in wanted if _concerns(each, version)]
+            if len(meant) <= _ASKED_ALONE:
+                asked = {_asking(each, version): [each] for each in meant}
+            else:
+                asked = {}
+                for each in meant:
+                    asked.setdefault(_asking(Stale(each.protocol), version), []).append(each)
+            for asking, kinds in asked.items():
+                count += _forget_kinds(netlink, _NFGENMSG.pack(family, 0, 0) + asking, kinds)
+    return count
+
+
+def _forget_kinds(netlink: Netlink, body: bytes, kinds: Sequence[Stale]) -> int:
+    by_port: dict[int, list[Stale]] = {}
+    for each in kinds:
+        by_port.setdefault(each.port, []).append(each)
+    requests = []
+    for _, dumped in netlink.dump(Request(CT_GET, 0, body)):
+        found = dict(attributes(memoryview(dumped)[_NFGENMSG.size :]))
+        if CTA_TUPLE_ORIG not in found or CTA_TUPLE_REPLY not in found:
+            continue
+        original, reply = _tuple(found[CTA_TUPLE_ORIG]), _tuple(found[CTA_TUPLE_REPLY])
+        candidates = (*by_port.get(original.destination_port, ()), *by_port.get(0, ()))
+        if any(is_stale(each, original, reply) for each in candidates):
+            requests.append(_deleting(dumped, found))
+    codes = netlink.transact(requests)
+    if bad := {code for code in codes if code not in (0, errno.ENOENT)}:
+        raise KernelError("forget connections", min(bad))
+    return sum(1 for code in codes if code == 0)
 
 
 class ConntrackFlush:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_interface
@@ -12,6 +13,7 @@ from typing import Final
 
 from l3net.cni.result import InterfaceAddress, PodRoute
 from l3net.errors import KernelError
+from l3net.model import Address
 from l3net.shell.netlink import (
     ATTRIBUTE,
     NLM_F_CREATE,
@@ -317,17 +319,26 @@ def delete_address(index: int, address: InterfaceAddress) -> Request:
 
 def addresses_of(netlink: Netlink, index: int) -> list[InterfaceAddress]:
     """The addresses of a link, without IPv6 link-local ones."""
-    found: list[InterfaceAddress] = []
+    return [
+        ip_interface(f"{address}/{length}")
+        for at, length, address in _addresses(netlink)
+        if at == index and not (address.version == 6 and address.is_link_local)
+    ]
+
+
+def local_addresses(netlink: Netlink) -> frozenset[Address]:
+    """Every address of every link."""
+    return frozenset(address for _, _, address in _addresses(netlink))
+
+
+def _addresses(netlink: Netlink) -> Iterator[tuple[int, int, Address]]:
+    """Index of the link, prefix length, address."""
     for _, body in netlink.dump(Request(RTM_GETADDR, 0, _IFADDR.pack(0, 0, 0, 0, 0))):
-        _, length, _, _, at = _IFADDR.unpack_from(body)
-        if at != index:
-            continue
+        _, length, _, _, index = _IFADDR.unpack_from(body)
         fields = dict(attributes(memoryview(body)[_IFADDR.size :]))
         packed = bytes(fields.get(IFA_LOCAL, fields.get(IFA_ADDRESS, b"")))
-        address = IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
-        if not (address.version == 6 and address.is_link_local):
-            found.append(ip_interface(f"{address}/{length}"))
-    return found
+        if len(packed) in (4, 16):  # a link of another family may have addresses too
+            yield index, length, IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
 
 
 @lru_cache(maxsize=1024)  # pods of a node share their gateway, and mostly the index of eth0

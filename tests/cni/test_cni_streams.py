@@ -1,0 +1,174 @@
+"""UDP streams to published ports follow the table: what was begun before ADD, and what outlives a pod."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from contextlib import ExitStack
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from l3net.model import Stale
+from l3net.shell import conntrack
+from l3net.shell.conntrack import forget_stale
+
+if TYPE_CHECKING:
+    from conftest import Host
+
+pytestmark = pytest.mark.netns
+
+UDP = 17
+PORT = 5353
+ECHO = """
+import socket, sys
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+s.bind(("::", int(sys.argv[1])))
+print("up", flush=True)
+while True:
+    data, source = s.recvfrom(2048)
+    s.sendto(sys.argv[2].encode(), source)
+"""
+#: One stream, from one port: a line on standard input sends a datagram, a line of output says who answered.
+STREAM = """
+import socket, sys
+host, port, own = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(0.3)
+s.bind(("", own))
+for _ in sys.stdin:
+    try:
+        s.sendto(b"x", (host, port))
+        print(s.recv(100).decode(), flush=True)
+    except OSError:
+        print("nothing", flush=True)
+"""
+
+
+class Stream:
+    """A client in a namespace, whose datagrams all come from one port."""
+
+    def __init__(self, netns: str, address: str, own: int, undo: ExitStack) -> None:
+        argv = ["ip", "netns", "exec", netns, "python3", "-c", STREAM, address, str(PORT), str(own)]
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        undo.callback(self.process.wait)
+        undo.callback(self.process.kill)
+
+    def ask(self) -> str:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def until(self, answer: str) -> str:
+        """Asks until that answer comes, for ten seconds at most: a used entry lives far longer."""
+        deadline = time.monotonic() + 10
+        while (found := self.ask()) != answer and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return found
+
+
+def echo(netns: str, name: str, undo: ExitStack, port: int = 53) -> None:
+    argv = ["ip", "netns", "exec", netns, "python3", "-c", ECHO, str(port), name]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    undo.callback(process.wait)
+    undo.callback(process.kill)
+    assert process.stdout
+    process.stdout.readline()
+
+
+def publishing(host: Host, host_port: int = PORT) -> dict[str, Any]:
+    mapping = {"hostPort": host_port, "containerPort": 53, "protocol": "udp"}
+    return {**host.conf, "runtimeConfig": {"portMappings": [mapping]}}
+
+
+@pytest.mark.parametrize("address", ["10.244.0.1", "fd00:10:244:1::1"])
+def test_a_stream_from_before_add_and_across_delete(host: Host, address: str) -> None:
+    """A client that never stops sending reaches each pod that comes to have the port."""
+    with ExitStack() as undo:
+        client, first, second = host.pod(), host.pod(), host.pod()
+        host.add("client", client, conf=publishing(host, 1))  # so that there is a table that could translate
+        stream = Stream(client, address, 40000, undo)
+        assert stream.ask() == "nothing"  # and conntrack has it, untranslated
+        host.add("c1", first, conf=publishing(host))
+        echo(first, "first", undo)
+        assert stream.until("first") == "first"
+        host.cni("DEL", "c1", first, conf=publishing(host))
+        stream.ask()
+        host.add("c2", second, conf=publishing(host))
+        echo(second, "second", undo)
+        assert stream.until("second") == "second"
+        assert stream.ask() == "second"
+
+
+def test_without_forgetting_the_stream_is_lost(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: what the table says does not reach a connection that is there."""
+    monkeypatch.setattr("l3net.shell.cnirules.forget_stale", lambda stale: 0)
+    with ExitStack() as undo:
+        client, first = host.pod(), host.pod()
+        host.add("client", client, conf=publishing(host, 1))  # so that there is a table that could translate
+        stream = Stream(client, "10.244.0.1", 40000, undo)
+        assert stream.ask() == "nothing"
+        host.add("c1", first, conf=publishing(host))
+        echo(first, "first", undo)
+        assert {stream.ask() for _ in range(3)} == {"nothing"}
+        assert Stream(client, "10.244.0.1", 40001, undo).ask() == "first"  # a new one is translated
+
+
+ENTRIES = (
+    # protocol, client, destination, port, answered by, its port
+    ("udp", "10.0.0.9", "10.96.0.10", 53, "10.244.0.5", 5300),
+    ("udp", "10.0.0.9", "10.96.0.10", 53, "10.244.0.6", 5300),
+    ("udp", "10.0.0.9", "10.96.0.10", 54, "10.244.0.5", 5300),
+    ("udp", "10.0.0.9", "10.96.0.11", 53, "10.244.0.5", 5300),
+    ("tcp", "10.0.0.9", "10.96.0.10", 53, "10.244.0.5", 5300),
+    ("udp", "fd00::9", "fd96::10", 53, "fd10::5", 5300),
+    ("udp", "fd00::9", "fd96::10", 53, "fd10::6", 5300),
+    ("udp", "fd00::9", "fd96::11", 53, "fd10::5", 5300),
+)
+DNS = frozenset({ip_address("10.96.0.10"), ip_address("fd96::10")})
+
+
+@pytest.mark.parametrize(
+    ("stale", "gone"),
+    [
+        (Stale(UDP, DNS, 53), {0, 1, 5, 6}),
+        (Stale(UDP, frozenset({ip_address("10.96.0.10")}), 53), {0, 1}),
+        (Stale(UDP, frozenset({ip_address("fd96::10")}), 53), {5, 6}),
+        (Stale(UDP, DNS, 53, ip_address("10.244.0.5")), {0}),
+        (Stale(UDP, DNS, 53, ip_address("fd10::5")), {5}),
+        (Stale(UDP, answered_by=ip_address("10.244.0.5")), {0, 2, 3}),
+        (Stale(UDP, answered_by=ip_address("fd10::5")), {5, 7}),
+        (Stale(UDP, port=54), {2}),
+        (Stale(UDP, DNS, 53, kept=frozenset({(ip_address("10.244.0.6"), 5300)})), {0, 5, 6}),
+        (Stale(UDP, DNS, 53, kept=frozenset({(ip_address("fd10::6"), 0)})), {0, 1, 5}),
+        (Stale(6, DNS), {4}),
+        (Stale(132, DNS), set()),
+    ],
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_only_what_is_meant_is_forgotten(
+    bare_host: Host, run: Any, stale: Stale, gone: set[int], alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the kernel is asked for each kind or for all of a protocol, both families alike."""
+    if not alone:
+        monkeypatch.setattr(conntrack, "_ASKED_ALONE", 0)
+    argv = ["ip", "netns", "exec", bare_host.name]
+    for number, (protocol, client, destination, port, answers, answer_port) in enumerate(ENTRIES):
+        source = str(20000 + number)
+        extra = ["--state", "ESTABLISHED"] if protocol == "tcp" else []
+        run(
+            *(*argv, "conntrack", "-I", "-p", protocol, "-t", "600", *extra, "-s", client, "-d", destination),
+            *("--sport", source, "--dport", str(port), "-r", answers, "-q", client),
+            *("--reply-port-src", str(answer_port), "--reply-port-dst", source),
+        )
+
+    def left() -> set[int]:
+        listed = "".join(run(*argv, "conntrack", "-L", "-f", family) for family in ("ipv4", "ipv6"))
+        return {number for number in range(len(ENTRIES)) if f"sport={20000 + number} " in listed}
+
+    assert left() == set(range(len(ENTRIES)))
+    assert bare_host.inside(lambda: forget_stale([stale])) == len(gone)
+    assert left() == set(range(len(ENTRIES))) - gone
