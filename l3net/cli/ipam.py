@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import click
 
+from l3net.addresses import parse_address
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cni.plan import ALIAS_PREFIX, host_ifname, lease_of_alias
 from l3net.errors import ConfigError, L3netError
@@ -57,7 +57,7 @@ def _show(rows: Iterable[dict[str, Any]], columns: list[str], output: str) -> No
 
 def _address(text: str) -> Address:
     try:
-        return ip_address(text)
+        return parse_address(text)
     except ValueError as err:
         raise ConfigError(str(err)) from None
 

@@ -7,9 +7,10 @@ them, under `ipam`: coolDown (seconds), sticky, reserved.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final
 
+from l3net.addresses import parse_address, parse_prefix
 from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.cni.request import Request
@@ -39,7 +40,7 @@ def has_ranges(conf: Mapping[str, Any]) -> bool:
 
 def _address(value: object, where: str) -> Address:
     try:
-        return ip_address(str(value))
+        return parse_address(str(value))
     except ValueError as err:
         raise CniError(failure.INVALID_CONFIG, f"{where}: {err}") from None
 
@@ -48,7 +49,7 @@ def _range(fields: object, where: str, reserved: Sequence[Address | Prefix]) -> 
     if not isinstance(fields, Mapping) or not fields.get("subnet"):
         raise CniError(failure.INVALID_CONFIG, f"{where}.subnet is missing")
     try:
-        subnet = ip_network(str(fields["subnet"]), strict=False)
+        subnet = parse_prefix(str(fields["subnet"]))
     except ValueError as err:
         raise CniError(failure.INVALID_CONFIG, f"{where}.subnet: {err}") from None
     if subnet.prefixlen > subnet.max_prefixlen - 2:
@@ -63,7 +64,10 @@ def _range(fields: object, where: str, reserved: Sequence[Address | Prefix]) -> 
     if int(start) > int(end):
         raise CniError(failure.INVALID_CONFIG, f"{where}: rangeStart {start} is after rangeEnd {end}")
     start, end = max(start, first, key=int), min(end, last, key=int)
-    kept = frozenset({gateway, *expand(reserved, subnet)})
+    try:
+        kept = frozenset({gateway, *expand(reserved, subnet)})
+    except ValueError as err:
+        raise CniError(failure.INVALID_CONFIG, f"ipam.reserved: {err}") from None
     return Range(subnet, start, end, gateway, kept, subnet.prefixlen)
 
 
@@ -100,8 +104,8 @@ def range_sets(request: Request) -> tuple[RangeSet, ...]:
     ipam = ipam_of(request.conf)
     reserved: list[IPv4Network | IPv6Network] = []
     try:
-        reserved = [ip_network(str(each), strict=False) for each in ipam.get("reserved") or ()]
-    except ValueError as err:
+        reserved = [parse_prefix(str(each)) for each in ipam.get("reserved") or ()]
+    except (ValueError, TypeError) as err:
         raise CniError(failure.INVALID_CONFIG, f"ipam.reserved: {err}") from None
     sets: list[RangeSet] = []
     if given := request.runtime_config.get("ipRanges"):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
 
+from l3net.addresses import parse_address
 from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.cni.request import Request
@@ -97,7 +98,7 @@ def _host_address(value: object) -> str:
     if not value:
         return ""
     try:
-        address = ip_address(str(value))
+        address = parse_address(str(value))
     except ValueError as err:
         raise CniError(failure.INVALID_CONFIG, f"portMappings: hostIP: {err}") from None
     return "" if address.is_unspecified else str(address)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any, TypeAlias
 
+from l3net.addresses import parse_address, parse_interface, parse_prefix
 from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.cni.versions import number
@@ -144,8 +145,8 @@ def encode_result(result: Result, version: str) -> dict[str, Any]:
 def _decode_route(fields: Mapping[str, Any]) -> PodRoute:
     gateway = fields.get("gw")
     return PodRoute(
-        prefix=ip_network(fields["dst"], strict=False),
-        gateway=ip_address(gateway) if gateway else None,
+        prefix=parse_prefix(fields["dst"]),
+        gateway=parse_address(gateway) if gateway else None,
         **{key: fields.get(key) for key in ("mtu", "advmss", "priority", "table", "scope")},
     )
 
@@ -173,7 +174,7 @@ def _decode(found: Mapping[str, Any]) -> Result:
         if part := found.get(key):
             gateway = part.get("gateway")
             addresses.append(
-                AssignedAddress(ip_interface(part["ip"]), ip_address(gateway) if gateway else None)
+                AssignedAddress(parse_interface(part["ip"]), parse_address(gateway) if gateway else None)
             )
             routes += decode_routes(part.get("routes") or ())
     for entry in found.get("ips") or ():
@@ -181,8 +182,8 @@ def _decode(found: Mapping[str, Any]) -> Result:
         index = entry.get("interface")
         addresses.append(
             AssignedAddress(
-                ip_interface(entry["address"]),
-                ip_address(gateway) if gateway else None,
+                parse_interface(entry["address"]),
+                parse_address(gateway) if gateway else None,
                 index if isinstance(index, int) and index >= 0 else None,
             )
         )

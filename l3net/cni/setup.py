@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_interface
 from typing import Any, Final
 
+from l3net.addresses import parse_interface
 from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.cni.request import Request
@@ -79,7 +79,7 @@ def asked_addresses(request: Request) -> tuple[Address, ...]:
             found += map(str, source)
     found += filter(None, request.args.get("IP", "").split(","))
     try:
-        addresses = [ip_interface(each).ip for each in found]
+        addresses = [parse_interface(each).ip for each in found]
     except ValueError as err:
         raise CniError(failure.INVALID_CONFIG, f"address asked for is not valid: {err}") from None
     return tuple(dict.fromkeys(addresses))

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 
+from l3net.addresses import parse_address
 from l3net.ipam.blocks import PoolUsage
 from l3net.ipam.findings import Finding, FindingReason
 from l3net.ipam.spans import Search, Spans, address_of, host_prefix
@@ -93,7 +93,7 @@ def requested(service: Service) -> tuple[Address, ...]:
     """The addresses a service asks for: by annotation, else by spec.loadBalancerIP. Raises ValueError."""
     text = service.annotations.get(ANNOTATION_LOAD_BALANCER_IPS, "")
     if text.strip():
-        found = tuple(ip_address(part.strip()) for part in text.split(","))
+        found = tuple(parse_address(part.strip()) for part in text.split(","))
         return tuple(dict.fromkeys(found))
     return () if service.wanted_ip is None else (service.wanted_ip,)
 

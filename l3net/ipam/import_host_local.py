@@ -6,8 +6,7 @@ container ID and, on the second line, the interface name (plugins v0.7 and later
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
+from l3net.addresses import parse_address
 from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey
 from l3net.model import Address
 
@@ -15,7 +14,7 @@ from l3net.model import Address
 def parse_reservation(network: str, filename: str, content: str) -> tuple[LeaseKey, Address] | None:
     """One file, None if it is none of host-local's (`lock`, `last_reserved_ip.0`)."""
     try:
-        address = ip_address(filename.replace("_", ":"))
+        address = parse_address(filename.replace("_", ":"))
     except ValueError:
         return None
     lines = content.replace("\r", "").split("\n")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
 
+from l3net.addresses import parse_address, parse_prefix
 from l3net.errors import L3netError
 from l3net.model import Address, ObjectName, Prefix
 
@@ -43,13 +43,13 @@ def decode(values: Mapping[str, str]) -> Ledger:
     addresses: dict[ObjectName, tuple[Address, ...]] = {}
     for where, owner, held in _lines(values, BLOCKS_KEY):
         try:
-            blocks[owner] = tuple(ip_network(text) for text in held.split(","))
+            blocks[owner] = tuple(parse_prefix(text, strict=True) for text in held.split(","))
         except ValueError as err:
             raise LedgerError(f"{where}: {err}") from None
     for where, owner, held in _lines(values, ADDRESSES_KEY):
         namespace, slash, name = owner.partition("/")
         try:
-            addresses[ObjectName(namespace, name)] = tuple(ip_address(text) for text in held.split(","))
+            addresses[ObjectName(namespace, name)] = tuple(parse_address(text) for text in held.split(","))
         except ValueError as err:
             raise LedgerError(f"{where}: {err}") from None
         if not slash:

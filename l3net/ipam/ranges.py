@@ -11,8 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import Final
 
 from l3net.model import Address, Prefix
+
+#: Addresses that may be reserved in one range.
+MOST_RESERVED: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +111,25 @@ def block_range(
 
 
 def expand(reserved: Iterable[Address | Prefix], within: Prefix) -> Iterator[Address]:
-    """Reserved addresses and small prefixes as single addresses, those inside `within`."""
+    """Reserved addresses and small prefixes as single addresses, those inside `within`.
+
+    Raises ValueError when they are more than MOST_RESERVED: each costs memory and time with every call.
+    """
+    left = MOST_RESERVED
     for entry in reserved:
         prefix = ip_network(entry)
-        if prefix.version == within.version and prefix.overlaps(within):
-            for value in range(int(prefix.network_address), int(prefix.broadcast_address) + 1):
-                yield _address(within, value)
+        if prefix.version != within.version or not prefix.overlaps(within):
+            continue
+        first = max(int(prefix.network_address), int(within.network_address))
+        last = min(int(prefix.broadcast_address), int(within.broadcast_address))
+        left -= last - first + 1
+        if left < 0:
+            raise ValueError(
+                f"more than {MOST_RESERVED} addresses of {within} are reserved, with {prefix}; "
+                "leave them out by rangeStart and rangeEnd, or by several ranges"
+            )
+        for value in range(first, last + 1):
+            yield _address(within, value)
 
 
 def block_sets(blocks: Iterable[Prefix], reserved: Iterable[Address | Prefix] = ()) -> tuple[RangeSet, ...]:
