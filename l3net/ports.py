@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from l3net.delta import Delta
-from l3net.errors import KernelError
+from l3net.errors import KernelError, ManifestError
 from l3net.model import Address, BridgePlan, Fact, Kind, ObjectName, Prefix, Route
 
 
@@ -30,14 +30,33 @@ class Rejected:
     """An object that cannot be used; the last good version stays in force.
 
     `where` is the file (with document number or line) or API path; `field` a path such as `spec.cidr`.
+    `partly`: only the element `field` is left out, and the rest of the object is in force.
     """
 
     where: str
     field: str
     why: str
+    partly: bool = False
 
     def __str__(self) -> str:
         return f"{self.where}: {self.field + ': ' if self.field else ''}{self.why}"
+
+
+#: Elements of one object that are named one by one; the rest are counted.
+MOST_NAMED: Final = 8
+
+
+def rejections(
+    where: str, error: ManifestError | None, skipped: Sequence[ManifestError] = ()
+) -> tuple[Rejected, ...]:
+    """What is wrong with an object: all of it, or single elements that are left out."""
+    if error is not None:
+        return (Rejected(where, error.field, error.why),)
+    named = [Rejected(where, each.field, f"{each.why}; left out, the rest is used", True) for each in skipped]
+    if len(named) > MOST_NAMED:
+        more = Rejected(where, "", f"{len(named) - MOST_NAMED} more elements are left out", True)
+        named = [*named[:MOST_NAMED], more]
+    return tuple(dict.fromkeys(named))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +64,17 @@ class Mended:
     """What was rejected is so no longer."""
 
     rejected: Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How old what a datastore knows of a kind is: seconds since its last list and its last bookmark.
+
+    None: there was none yet.
+    """
+
+    list_age: float | None
+    bookmark_age: float | None
 
 
 DatastoreEvent: TypeAlias = Changed | InSync | Rejected | Mended

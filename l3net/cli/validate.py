@@ -11,7 +11,7 @@ from l3net.cli.output import output_option, print_value
 from l3net.errors import ConfigError
 from l3net.ports import Rejected
 from l3net.shell.documents import MAX_BYTES, DocumentError, is_manifest, read_bytes
-from l3net.shell.manifest_tree import Claim, Key, Reading, duplicate, interpret
+from l3net.shell.manifest_tree import Claim, Key, Reading, duplicate, interpret, printable
 
 
 @click.command(short_help="Check manifests without applying them.")
@@ -77,5 +77,5 @@ def _read(path: Path) -> Reading:
     try:
         content, _ = read_bytes(path)
     except DocumentError as err:
-        return Reading(rejected=(Rejected(str(path), "", str(err)),))
-    return interpret(str(path), content)
+        return Reading(rejected=(Rejected(printable(path), "", str(err)),))
+    return interpret(printable(path), content)

@@ -90,6 +90,8 @@ class Controller:
                 case InSync():
                     self.in_sync = True
                     self._dirty.set()
+                case Rejected(partly=True):
+                    log.warning("%s", event)
                 case Rejected():
                     log.warning("not used, the last good version stays in force: %s", event)
                 case Mended():

@@ -1,7 +1,8 @@
 """Node, Namespace, Secret, Service (core/v1) and EndpointSlice (discovery.k8s.io/v1) as facts.
 
 These objects are Kubernetes' own: fields l3net does not read are not looked at, a wrong type in one it reads
-is an error.
+is an error. An API server takes values in some lists that mean nothing to us (a Node's address may be a name,
+an external IP was once taken with leading zeros): such an element is left out, and the object is used.
 """
 
 from __future__ import annotations
@@ -44,37 +45,38 @@ def own_annotations(metadata: Field) -> Labels:
 def node(document: Field, name: ObjectName) -> Node:
     metadata, spec, status = document["metadata"], document["spec"], document["status"]
     annotations = own_annotations(metadata)
-    blocks = spec["podCIDRs"].prefixes()
-    if not blocks and spec["podCIDR"].text(default=""):
-        blocks = (spec["podCIDR"].prefix(),)
+    blocks = spec["podCIDRs"].each(Field.prefix)
+    if not spec["podCIDRs"].value and spec["podCIDR"].text(default=""):
+        blocks = spec["podCIDR"].alone(Field.prefix)
     blocks += tuple(block for block in _added_blocks(metadata, annotations) if block not in blocks)
+    conditions = tuple(filter(None, status["conditions"].each(_ready_condition)))
     return Node(
         name=name.name,
-        addresses=tuple(
-            item["address"].address()
-            for item in status["addresses"].items()
-            if item["type"].text() == "InternalIP"
-        ),
+        addresses=tuple(filter(None, status["addresses"].each(_internal_address))),
         blocks=blocks,
         as_number=_as_number(metadata, annotations),
         labels=metadata["labels"].labels(),
         annotations=annotations,
-        ready=all(
-            item["status"].text() == "True"
-            for item in status["conditions"].items()
-            if item["type"].text() == "Ready"
-        ),
+        ready=all(each[0] for each in conditions),
         unschedulable=spec["unschedulable"].flag(default=False),
-        taints=frozenset(
-            Taint(sys.intern(item["key"].text()), sys.intern(item["effect"].text(default="")))
-            for item in spec["taints"].items()
-        ),
-        shutting_down=any(
-            item["status"].text() != "True" and SHUTTING_DOWN in item["message"].text(default="")
-            for item in status["conditions"].items()
-            if item["type"].text() == "Ready"
-        ),
+        taints=frozenset(spec["taints"].each(_taint)),
+        shutting_down=any(not ready and SHUTTING_DOWN in message for ready, message in conditions),
     )
+
+
+def _internal_address(field: Field) -> Address | None:
+    return field["address"].address() if field["type"].text() == "InternalIP" else None
+
+
+def _ready_condition(field: Field) -> tuple[bool, str] | None:
+    """Whether the condition Ready is so, and its message; None for another condition."""
+    if field["type"].text() != "Ready":
+        return None
+    return field["status"].text() == "True", field["message"].text(default="")
+
+
+def _taint(field: Field) -> Taint:
+    return Taint(sys.intern(field["key"].text()), sys.intern(field["effect"].text(default="")))
 
 
 def _added_blocks(metadata: Field, annotations: Labels) -> tuple[Prefix, ...]:
@@ -82,7 +84,8 @@ def _added_blocks(metadata: Field, annotations: Labels) -> tuple[Prefix, ...]:
     if not text:
         return ()
     path = metadata["annotations"][ANNOTATION_BLOCKS].path
-    return tuple(Field(path, part.strip()).prefix() for part in text.split(","))
+    parts: list[object] = [part.strip() for part in text.split(",")]
+    return Field(path, parts, metadata.skipped).each(Field.prefix)
 
 
 def _as_number(metadata: Field, annotations: Labels) -> int | None:
@@ -133,10 +136,10 @@ def service(document: Field, name: ObjectName) -> Service:
         name=name,
         type=sys.intern(kind),
         cluster_ips=() if external_name else _cluster_ips(spec),
-        external_ips=() if external_name else tuple(item.address() for item in spec["externalIPs"].items()),
+        external_ips=() if external_name else spec["externalIPs"].each(Field.address),
         load_balancer_ips=_ingress(document["status"]) if kind == "LoadBalancer" else (),
         wanted_ip=_wanted_ip(spec) if kind == "LoadBalancer" else None,
-        ports=() if external_name else tuple(_service_port(item) for item in spec["ports"].items()),
+        ports=() if external_name else spec["ports"].each(_service_port),
         internal_traffic_local=_local(spec["internalTrafficPolicy"]),
         external_traffic_local=_local(spec["externalTrafficPolicy"]),
         client_ip_affinity=_client_ip(spec["sessionAffinity"]),
@@ -148,17 +151,21 @@ def service(document: Field, name: ObjectName) -> Service:
 
 
 def _cluster_ips(spec: Field) -> tuple[Address, ...]:
-    fields = list(spec["clusterIPs"].items()) or [spec["clusterIP"]]
-    return tuple(field.address() for field in fields if field.text(default="") not in ("", "None"))
+    def read(field: Field) -> Address | None:
+        return field.address() if field.text(default="") not in ("", "None") else None
+
+    several = spec["clusterIPs"]
+    return tuple(filter(None, several.each(read) if several.value else spec["clusterIP"].alone(read)))
 
 
 def _ingress(status: Field) -> tuple[Address, ...]:
     """The addresses that nodes serve: not those of `ipMode: Proxy`, where a balancer of its own answers."""
-    return tuple(
-        item["ip"].address()
-        for item in status["loadBalancer"]["ingress"].items()
-        if item["ip"].text(default="") and item["ipMode"].text(default="VIP") == "VIP"
-    )
+
+    def read(field: Field) -> Address | None:
+        served = field["ip"].text(default="") and field["ipMode"].text(default="VIP") == "VIP"
+        return field["ip"].address() if served else None
+
+    return tuple(filter(None, status["loadBalancer"]["ingress"].each(read)))
 
 
 def _wanted_ip(spec: Field) -> Address | None:
@@ -208,13 +215,23 @@ def endpoint_slice(document: Field, name: ObjectName) -> EndpointSlice | None:
         service=ObjectName(name.namespace, owner),
         endpoints=()
         if kind == "FQDN"
-        else tuple(_endpoint(item, 4 if kind == "IPv4" else 6) for item in document["endpoints"].items()),
-        ports={
-            sys.intern(item["name"].text(default="")): (_protocol(item), item["port"].integer(1, 65535))
-            for item in document["ports"].items()
-            if item["port"].present  # null: every port, which no balancer can use (as in kube-proxy)
-        },
+        else document["endpoints"].each(_endpoint_4 if kind == "IPv4" else _endpoint_6),
+        ports=dict(filter(None, document["ports"].each(_endpoint_port))),
     )
+
+
+def _endpoint_port(field: Field) -> tuple[str, tuple[str, int]] | None:
+    if not field["port"].present:  # null: every port, which no balancer can use (as in kube-proxy)
+        return None
+    return sys.intern(field["name"].text(default="")), (_protocol(field), field["port"].integer(1, 65535))
+
+
+def _endpoint_4(field: Field) -> Endpoint:
+    return _endpoint(field, 4)
+
+
+def _endpoint_6(field: Field) -> Endpoint:
+    return _endpoint(field, 6)
 
 
 def _endpoint(field: Field, version: int) -> Endpoint:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
 
+from l3net.addresses import parse_address, parse_prefix
 from l3net.errors import ManifestError
 from l3net.model import Address, Labels, Prefix
 
@@ -19,15 +20,24 @@ _TYPE_NAMES: Mapping[type, str] = {
     type(None): "null",
 }
 _SHOWN = 60
+_LONGEST_INTEGER = 256  # bits
+_T = TypeVar("_T")
 
 
 def shown(value: object) -> str:
     """A short, single-line rendering of a scalar for messages; containers are named, never printed."""
     if isinstance(value, str | int | float):
-        text = str(value) if not isinstance(value, bool) else str(value).lower()
+        text = _number(value) if not isinstance(value, bool) else str(value).lower()
         text = text if text.isprintable() else ascii(text)
         return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
     return type_name(value)
+
+
+def _number(value: str | float) -> str:
+    """As text; Python refuses to write out an integer of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > _LONGEST_INTEGER:
+        return f"a number of {value.bit_length()} bits"
+    return str(value)
 
 
 def type_name(value: object) -> str:
@@ -39,19 +49,21 @@ def type_name(value: object) -> str:
 class Field:
     """A value inside a document and its path (`spec.ports[0].port`). Absent and null are the same: None.
 
-    Every reader raises ManifestError with the path when the value is not what it asks for.
+    Every reader raises ManifestError with the path when the value is not what it asks for; but `each` leaves
+    out elements of a list that cannot be read, and notes them in `skipped`, where there is one.
     """
 
     path: str
     value: object
+    skipped: list[ManifestError] | None = field(default=None, compare=False, repr=False)
 
     def __getitem__(self, key: str) -> Field:
         """The named field of an object; an absent object has no fields."""
         if self.value is None:
-            return Field(self._below(key), None)
+            return Field(self._below(key), None, self.skipped)
         if type(self.value) is not dict and not isinstance(self.value, Mapping):  # the former is the fast way
             raise self.wrong(f"must be an object, not {type_name(self.value)}")
-        return Field(self._below(key), self.value.get(key))
+        return Field(self._below(key), self.value.get(key), self.skipped)
 
     def _below(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path else key
@@ -70,7 +82,30 @@ class Field:
         if not isinstance(self.value, list | tuple):
             raise self.wrong(f"must be a list, not {type_name(self.value)}")
         for index, value in enumerate(self.value):
-            yield Field(f"{self.path}[{index}]", value)
+            yield Field(f"{self.path}[{index}]", value, self.skipped)
+
+    def each(self, read: Callable[[Field], _T]) -> tuple[_T, ...]:
+        """What `read` makes of the elements; one that it refuses is left out and noted, the others stay.
+
+        For lists of which every element stands for itself. Not for those that restrict or protect: with an
+        element left out of them, more would be allowed than was declared.
+        """
+        return self._kept(read, self.items())
+
+    def alone(self, read: Callable[[Field], _T]) -> tuple[_T, ...]:
+        """As `each`, of this one value."""
+        return self._kept(read, (self,))
+
+    def _kept(self, read: Callable[[Field], _T], items: Iterable[Field]) -> tuple[_T, ...]:
+        if self.skipped is None:
+            return tuple(map(read, items))
+        found = []
+        for item in items:
+            try:
+                found.append(read(item))
+            except ManifestError as err:
+                self.skipped.append(err)
+        return tuple(found)
 
     def text(self, default: str | None = None) -> str:
         if self.value is None and default is not None:
@@ -97,7 +132,7 @@ class Field:
         if not isinstance(value, int) or isinstance(value, bool):
             raise self._not(int)
         if not low <= value <= high:
-            raise self.wrong(f"{value} is out of range: {low} to {high}")
+            raise self.wrong(f"{shown(value)} is out of range: {low} to {high}")
         return value
 
     def optional_integer(self, low: int, high: int) -> int | None:
@@ -119,27 +154,28 @@ class Field:
 
     def address(self) -> Address:
         text = self.text()
+        if "%" in text:
+            raise self.wrong(f"{shown(text)!r} must not have a zone")
         try:
-            address = ipaddress.ip_address(text)
+            return parse_address(text)
         except ValueError:
             hint = "; leave out the prefix length" if "/" in text else ""
             raise self.wrong(f"{shown(text)!r} is not an IP address{hint}") from None
-        if getattr(address, "scope_id", None):
-            raise self.wrong(f"{shown(text)!r} must not have a zone")
-        return address
 
     def prefix(self) -> Prefix:
         """A prefix without host bits; the error says which one was probably meant."""
         text = self.text()
+        if "%" in text:
+            raise self.wrong(f"{shown(text)!r} must not have a zone")
         try:
-            prefix = ipaddress.ip_network(text, strict=False)
+            prefix = parse_prefix(text)
         except ValueError:
             raise self.wrong(f"{shown(text)!r} is not a prefix (such as 10.0.0.0/16)") from None
         if "/" not in text:
             raise self.wrong(f"{shown(text)!r} lacks a prefix length: {prefix} would be that one address")
         if not text.partition("/")[2].isdecimal():
             raise self.wrong(f"{shown(text)!r} must end in a prefix length: {prefix}")
-        if int(ipaddress.ip_address(text.partition("/")[0])) != int(prefix.network_address):
+        if int(parse_address(text.partition("/")[0])) != int(prefix.network_address):
             raise self.wrong(f"{shown(text)} has bits set beyond its prefix length; {prefix}?")
         return prefix
 

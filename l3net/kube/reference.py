@@ -30,6 +30,9 @@ A manifest directory holds `*.yaml`, `*.yml` and `*.json` files, with any number
 followed: a file that is written, renamed into place or removed counts at once, also through the links of a
 mounted ConfigMap. Files in directories below, and files whose names begin with a dot, are left alone.
 
+A file may have 16 MiB; a document 250,000 values, names of fields among them, and 100 levels of nesting; a
+number 100 digits. What is larger is refused by name, before it costs memory.
+
 What is wrong changes nothing. The last good version of the object stays in force, and one line says where:
 
     pools.yaml:9 (document 2) IPPool pods: spec.blockSize: a block of /31 has no room for a pod; at most 30

@@ -32,6 +32,8 @@ _FILES: Mapping[Kind, str] = {
 }
 #: The kinds of the group l3net.io.
 OWN_KINDS: tuple[Kind, ...] = tuple(_FILES)
+#: Levels of nesting; ours have ten.
+MAX_DEPTH = 100
 _TYPES = {
     "string": "a string",
     "integer": "an integer",
@@ -62,10 +64,25 @@ def schema(kind: Kind) -> Schema:
 def validate(kind: Kind, document: Mapping[str, object]) -> None:
     """Raise ManifestError for the first field, in the schema's order, that the schema does not allow."""
     found = schema(kind)
+    _bound(document, "", 0)
     _refuse_unknown(found, document, "")
     errors = sorted(_validator(kind).iter_errors(_without_nulls(document)), key=_order)
     if errors:
         raise _explained(errors[0])
+
+
+def _bound(value: object, path: str, depth: int) -> None:
+    """Refuse what the validator could not even write into its message."""
+    if depth > MAX_DEPTH:
+        raise ManifestError(path[:60], f"is nested too deeply: more than {MAX_DEPTH} levels")
+    if isinstance(value, int) and value.bit_length() > 256:
+        raise ManifestError(path, f"{shown(value)} is out of range")
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            _bound(below, f"{path}.{shown(key)}" if path else shown(key), depth + 1)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _bound(item, f"{path}[{index}]", depth + 1)
 
 
 @functools.cache

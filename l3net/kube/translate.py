@@ -43,12 +43,23 @@ def identify(document: Mapping[str, object]) -> tuple[Kind, ObjectName] | None:
     return (found[0], _name(whole, found[0])) if found else None
 
 
-def translate(document: Mapping[str, object]) -> tuple[Kind, ObjectName, Fact] | None:
+def translate(
+    document: Mapping[str, object], skipped: list[ManifestError] | None = None
+) -> tuple[Kind, ObjectName, Fact] | None:
     """The fact a document states; None for what l3net does not read (another kind, a slice of no service).
 
-    Raises ManifestError naming the field that is wrong.
+    Raises ManifestError naming the field that is wrong, and nothing else, whatever the document holds.
+    Elements of lists that can be left out are, and go into `skipped`; without it they are errors too.
     """
-    whole = Field("", document)
+    try:
+        return _translate(document, Field("", document, skipped))
+    except ManifestError:
+        raise
+    except (RecursionError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as err:
+        raise ManifestError("", f"cannot be read ({type(err).__name__}); please report it") from err
+
+
+def _translate(document: Mapping[str, object], whole: Field) -> tuple[Kind, ObjectName, Fact] | None:
     found = _reader(whole)
     if found is None:
         return None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from l3net.errors import ConfigError, L3netError
+from l3net.shell.kubeversions import Versions
 
 #: Seconds to connect, and to wait for an answer or for the next piece of one.
 CONNECT_TIMEOUT: Final = 5.0
@@ -41,6 +42,7 @@ class ApiError(L3netError):
     def __init__(self, message: str, code: int = 0, reason: str = "", retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.code, self.reason, self.retry_after = code, reason, retry_after
+        self.silent = False  # a watch said nothing for WATCH_TIMEOUT
 
     @property
     def gone(self) -> bool:
@@ -69,6 +71,7 @@ class KubeApi:
         self._loaded = 0.0
         self._configuration: Any = None
         self._pool: Any = None
+        self.versions = Versions()
         self._load()
 
     @property
@@ -239,7 +242,7 @@ class WatchLines:
 
     def __iter__(self) -> Iterator[bytes]:
         """Ends when the server ends the watch. Raises ApiError when the connection breaks or falls silent."""
-        from urllib3.exceptions import HTTPError  # noqa: PLC0415
+        from urllib3.exceptions import HTTPError, ReadTimeoutError  # noqa: PLC0415
 
         rest = b""
         try:
@@ -255,7 +258,9 @@ class WatchLines:
                 yield rest
         except (HTTPError, OSError, AttributeError, ValueError) as err:
             # The two last: urllib3 when its connection is shut down while it reads.
-            raise ApiError(f"watch: the connection broke ({type(err).__name__})") from None
+            broken = ApiError(f"watch: the connection broke ({type(err).__name__})")
+            broken.silent = isinstance(err, ReadTimeoutError | TimeoutError)
+            raise broken from None
         finally:
             self._response.close()
 

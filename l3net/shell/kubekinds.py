@@ -2,7 +2,8 @@
 
 The lean types name the fields that `kube.translate` looks at (a test holds them to it); everything else is
 skipped by the parser. Leaves are left untyped: what is wrong there is `translate`'s to say. An object that
-does not even have the shape of its kind is decoded whole, so that it is named, and the others go on.
+does not even have the shape of its kind is decoded whole, so that it is named, and the others go on; one that
+cannot be decoded at all (nested beyond measure, a number of thousands of digits) is known by its name alone.
 """
 
 from __future__ import annotations
@@ -118,6 +119,16 @@ class _EndpointSlice(TypedDict, total=False):
     ports: list[_Port] | None
 
 
+class _BareMeta(TypedDict, total=False):
+    name: str
+    namespace: str
+    resourceVersion: str
+
+
+class _Bare(TypedDict, total=False):
+    metadata: _BareMeta
+
+
 T = TypeVar("T")
 
 
@@ -146,6 +157,10 @@ class Lean:
 
 
 _ANY: Final = Lean.of(dict[str, Any])
+_RAW: Final = msgspec.json.Decoder(_List[msgspec.Raw])
+_NAMED: Final = msgspec.json.Decoder(_Bare)
+#: The key under which a document that holds nothing but its metadata says why.
+UNREADABLE: Final = "l3net.io/unreadable"
 
 
 @dataclass(frozen=True)
@@ -176,20 +191,29 @@ class KubeKind:
     def page(self, data: bytes) -> tuple[str, str, list[Document]]:
         """Resource version, continue token and objects of a list. Raises ValueError for what is no list."""
         try:
-            found = self.lean.page.decode(data)
-        except msgspec.ValidationError:
-            found = _ANY.page.decode(data)
-        items = [self._whole(item) for item in found.items or ()]
+            try:
+                found = self.lean.page.decode(data)
+                items = [self._whole(item) for item in found.items or ()]
+            except msgspec.ValidationError:
+                found = _RAW.decode(data)
+                items = [self.one(item) for item in found.items or ()]
+        except RecursionError:
+            raise ValueError("it is nested beyond measure") from None
         return found.metadata.version, found.metadata.following, items
 
     def one(self, data: bytes | msgspec.Raw) -> Document:
         """Raises ValueError for what is no object."""
         try:
-            found = self.lean.one.decode(data)
-        except msgspec.ValidationError:
-            found = _ANY.one.decode(data)
-        whole: Document = found
-        return self._whole(whole)
+            return self._whole(self.lean.one.decode(data))
+        except (msgspec.ValidationError, RecursionError):
+            pass
+        try:
+            return self._whole(_ANY.one.decode(data))
+        except msgspec.ValidationError as err:
+            found: Document = dict(_NAMED.decode(data))
+            return self._whole(found | {UNREADABLE: f"cannot be read: {err}"})
+        except RecursionError:
+            raise ValueError("it is nested beyond measure") from None
 
     def _whole(self, document: Document) -> Document:
         """Items of a list lack what the list says once."""

@@ -8,16 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Protocol, TypeAlias
 
 from l3net.errors import ManifestError
 from l3net.kube.scope import every_node, secrets_named
 from l3net.model import BgpConfiguration, BgpPeer, Kind, Node, ObjectName
-from l3net.ports import Changed, DatastoreEvent, InSync, Mended, Rejected
+from l3net.ports import Changed, DatastoreEvent, InSync, Mended, Rejected, View
 from l3net.shell.kubeapi import KubeApi
 from l3net.shell.kubekinds import KINDS, Document, KubeKind
-from l3net.shell.reflector import BACKOFF, Reflector
+from l3net.shell.reflector import BACKOFF, RELIST, Reflector
 
 log = logging.getLogger("l3net.kube")
 
@@ -65,16 +65,27 @@ class KubernetesDatastore:
         kinds: Iterable[Kind] = _ALWAYS,
         judge: Judge | None = None,
         backoff: tuple[float, float] = BACKOFF,
+        relist: tuple[float, float] = RELIST,
     ) -> None:
         self._api, self._me = api, me
         self._all_nodes, self._want_secrets = nodes == "all", secrets
         self._kinds = tuple(dict.fromkeys(kind for kind in kinds if kind is not Kind.NODE))
-        self._judge, self._backoff = judge, backoff
+        self._judge, self._backoff, self._relist = judge, backoff, relist
+        self._feeds: _Feeds | None = None
+
+    def views(self) -> Mapping[Kind, View]:
+        """How old what is known of each kind is. Secrets, which are read by name, are none of them."""
+        return self._feeds.views() if self._feeds is not None else {}
+
+    def distrust(self) -> None:
+        """What was read proved stale: list everything anew. From any thread."""
+        if self._feeds is not None:
+            self._feeds.distrust()
 
     async def events(self) -> AsyncIterator[DatastoreEvent]:
         """The current objects, InSync, then every change, for ever. Ends its threads when closed."""
         inbox = _Inbox(asyncio.get_running_loop())
-        feeds = _Feeds(self._api, inbox, self._judge, self._backoff)
+        feeds = self._feeds = _Feeds(self._api, inbox, self._judge, self._backoff, self._relist)
         configuration, peers, node = BgpConfiguration(), dict[str, BgpPeer](), None
         in_sync = False
         try:
@@ -167,8 +178,14 @@ class _Inbox:
 class _Feed:
     """Listens to one reflector; once dropped, nothing more is heard of it."""
 
-    def __init__(self, inbox: _Inbox, judge: Judge | None, troubles: _Troubles) -> None:
-        self._inbox, self._judge, self._troubles = inbox, judge, troubles
+    def __init__(
+        self,
+        inbox: _Inbox,
+        judge: Judge | None,
+        troubles: _Troubles,
+        rewound: Callable[[Reflector | None], None],
+    ) -> None:
+        self._inbox, self._judge, self._troubles, self._rewound = inbox, judge, troubles, rewound
         self._lock = threading.Lock()
         self._held: set[_Key] = set()
         self._rejected: set[Rejected] = set()
@@ -205,6 +222,9 @@ class _Feed:
         if self._judge is not None and kind.kind is not Kind.SECRET:
             self._judge(kind, name, document, error)
 
+    def rewound(self, reflector: Reflector) -> None:
+        self._rewound(reflector)
+
     def drop(self, reflector: Reflector) -> None:
         """What it told of is gone."""
         with self._lock:
@@ -240,16 +260,25 @@ class _Feeds:
     """The reflectors that run."""
 
     def __init__(
-        self, api: KubeApi, inbox: _Inbox, judge: Judge | None, backoff: tuple[float, float]
+        self,
+        api: KubeApi,
+        inbox: _Inbox,
+        judge: Judge | None,
+        backoff: tuple[float, float],
+        relist: tuple[float, float],
     ) -> None:
-        self._api, self._inbox, self._judge, self._backoff = api, inbox, judge, backoff
+        self._api, self._inbox, self._judge = api, inbox, judge
+        self._backoff, self._relist = backoff, relist
         self._troubles = _Troubles(f"API server {api.url}")
         self._by_kind: dict[Kind, Reflector] = {}
         self._secrets: dict[ObjectName, tuple[Reflector, _Feed]] = {}
+        api.versions.on_rewound = self.distrust
 
     def start(self, kind: Kind, only: ObjectName | None = None) -> None:
-        feed = _Feed(self._inbox, self._judge, self._troubles)
-        reflector = Reflector(self._api, KINDS[kind], feed, only=only, backoff=self._backoff)
+        feed = _Feed(self._inbox, self._judge, self._troubles, self.distrust)
+        reflector = Reflector(
+            self._api, KINDS[kind], feed, only=only, backoff=self._backoff, relist=self._relist
+        )
         self._by_kind[kind] = reflector
         reflector.start()
 
@@ -270,12 +299,28 @@ class _Feeds:
             reflector.stop()
             feed.drop(reflector)
         for name in names - self._secrets.keys():
-            feed = _Feed(self._inbox, None, self._troubles)
+            feed = _Feed(self._inbox, None, self._troubles, self.distrust)
             reflector = Reflector(
                 self._api, KINDS[Kind.SECRET], feed, only=name, by_name=True, backoff=self._backoff
             )
             self._secrets[name] = reflector, feed
             reflector.start()
+
+    def distrust(self, but: Reflector | None = None) -> None:
+        """Versions went back, or a view proved stale: everything is listed again, by all `but` this one."""
+        self._api.versions.forget()
+        for reflector in self._running():
+            if reflector is not but:
+                reflector.distrust()
+
+    def views(self) -> dict[Kind, View]:
+        return {kind: reflector.view() for kind, reflector in self._by_kind.copy().items()}
+
+    def _running(self) -> list[Reflector]:
+        return [
+            *self._by_kind.copy().values(),
+            *(reflector for reflector, _ in self._secrets.copy().values()),
+        ]
 
     def secrets_known(self) -> bool:
         """Whether each Secret is read, or known to be out of reach: then its peers say so, and wait."""
@@ -283,6 +328,5 @@ class _Feeds:
 
     def stop(self) -> None:
         self._inbox.close()
-        running = [*self._by_kind.values(), *(reflector for reflector, _ in self._secrets.values())]
-        for reflector in running:
+        for reflector in self._running():
             reflector.stop()

@@ -33,6 +33,14 @@ def _now(timespec: str = "seconds") -> str:
     return datetime.now(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
+def _collection(path: str) -> str:
+    """The path of an object's collection, over all namespaces, as its reflector has it."""
+    root, _, plural_and_name = path.rpartition("/namespaces/")
+    if not root:
+        return path.rpartition("/")[0]
+    return f"{root}/{plural_and_name.split('/')[1]}"
+
+
 def _asked(call: Callable[[], bytes]) -> dict[str, Any]:
     """Carry out a request; refusals as the errors that the ports name."""
     try:
@@ -151,12 +159,17 @@ class KubeWriter:
             metadata = patch.setdefault("metadata", {})
             metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
             metadata["uid"] = found["metadata"]["uid"]  # not another object of the same name
+            collection = _collection(path)
+            heard = self._api.versions.latest(collection)
             try:
-                _asked(lambda patch=patch: self._api.patch(path + subresource, patch, kind))  # type: ignore[misc]
+                written = _asked(lambda patch=patch: self._api.patch(path + subresource, patch, kind))  # type: ignore[misc]
             except ConflictError:
                 if attempt == ATTEMPTS - 1:
                     raise
                 continue
+            version = str(written.get("metadata", {}).get("resourceVersion", ""))
+            if version != metadata["resourceVersion"]:  # else it changed nothing
+                self._api.versions.wrote(collection, version, heard)
             return
 
     def prune_sessions(self, peer: str, nodes: Collection[str]) -> None:
@@ -347,10 +360,14 @@ class KubeLease:
         if not lease.version:
             return _lease(_asked(lambda: self._api.create(self._path, document)))
         metadata["resourceVersion"] = lease.version
+        heard = self._api.versions.latest(self._path)
         try:
-            return _lease(_asked(lambda: self._api.patch(f"{self._path}/{LEASE}", document)))
+            written = _lease(_asked(lambda: self._api.patch(f"{self._path}/{LEASE}", document)))
         except GoneError as err:
             raise ConflictError(str(err)) from None
+        # The one write that never ceases: it tells within seconds that the store was put back.
+        self._api.versions.wrote(self._path, written.version, heard)
+        return written
 
 
 def _lease(found: Mapping[str, Any]) -> Lease:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Collection, Iterator
@@ -12,7 +13,7 @@ from typing import TypeAlias
 from l3net.errors import ManifestError
 from l3net.kube.translate import identify, translate
 from l3net.model import Fact, Kind, ObjectName
-from l3net.ports import Changed, DatastoreEvent, Mended, Rejected
+from l3net.ports import Changed, DatastoreEvent, Mended, Rejected, rejections
 from l3net.shell.documents import (
     Document,
     DocumentError,
@@ -22,6 +23,8 @@ from l3net.shell.documents import (
     read_bytes,
     stamp_of,
 )
+
+log = logging.getLogger("l3net.manifests")
 
 Key: TypeAlias = tuple[Kind, ObjectName]
 #: A file that changed this short a time (ns) before it was read may change again with the same stamp.
@@ -60,28 +63,38 @@ def interpret(path: str, content: bytes) -> Reading:
     alone = len(documents) == 1
     for document in documents:
         where = document.where(path, alone=alone)
+        skipped: list[ManifestError] = []
         try:
-            found = translate(document.content)
-        except ManifestError as err:
+            found = translate(document.content, skipped)
+        except Exception as err:  # one object that nobody foresaw must not keep the others away
             key = _identity(document)
             broken.add(key)
             named = f"{where} {key[0].value} {key[1]}" if key else where
-            rejected.append(Rejected(named, err.field, err.why))
+            if not isinstance(err, ManifestError):
+                log.debug("%s", named, exc_info=True)
+                err = ManifestError("", f"cannot be read ({type(err).__name__}); please report it")
+            rejected += rejections(named, err)
             continue
         if found is None:
             unread.append(where)
             continue
         kind, name, fact = found
+        rejected += rejections(f"{where} {kind.value} {name}", None, skipped)
         first = claims.setdefault((kind, name), Claim(fact, where))
         if first.where != where:
             rejected.append(duplicate(kind, name, where, first.where))
     return Reading(claims, tuple(rejected), frozenset(broken), tuple(unread))
 
 
+def printable(path: Path) -> str:
+    """A path for messages: a name that is no UTF-8 cannot be written out as it is."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
 def _identity(document: Document) -> Key | None:
     try:
         return identify(document.content)
-    except ManifestError:
+    except (ManifestError, RecursionError):
         return None
 
 
@@ -184,9 +197,13 @@ class ManifestTree:
             content, stamp = read_bytes(path)
             if time.time_ns() - max(stamp[3:]) < _RACY:
                 stamp = None
-            reading = interpret(str(path), content)
-        except DocumentError as err:
-            reading = Reading(rejected=(Rejected(str(path), "", str(err)),), broken=frozenset({None}))
+            reading = interpret(printable(path), content)
+        except Exception as err:  # one file that nobody foresaw must not keep the others away
+            why = str(err)
+            if not isinstance(err, DocumentError):
+                log.debug("%s", path, exc_info=True)
+                why = f"cannot be read ({type(err).__name__}); please report it"
+            reading = Reading(rejected=(Rejected(printable(path), "", why),), broken=frozenset({None}))
         kept = {
             key: claim
             for key, claim in file.claims.items()

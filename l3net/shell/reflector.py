@@ -4,6 +4,11 @@ What is known is compared with what a list says, so that a list after 410 Gone, 
 scope yields the differences and nothing else. An object that means the same as before (a Node's heartbeat)
 is no change. A server that is away changes nothing: attempts go on, ever more seldom, and no two agents in
 step.
+
+A watch is not believed for ever. Where the server's store was put back to an older snapshot, its versions go
+back, and a watch from a version that is still to come hears nothing, or the half of it. So everything is
+listed again when a version goes back (of a bookmark, an event, a list, or the answer to a write), when a
+watch was silent for longer than its bookmarks, and now and then anyway.
 """
 
 from __future__ import annotations
@@ -19,9 +24,10 @@ from typing import Final, Protocol
 from l3net.errors import ManifestError
 from l3net.kube.translate import translate
 from l3net.model import Fact, Kind, ObjectName
-from l3net.ports import Changed, DatastoreEvent, Mended, Rejected
+from l3net.ports import Changed, DatastoreEvent, Mended, Rejected, View, rejections
 from l3net.shell.kubeapi import ApiError, KubeApi, WatchLines
-from l3net.shell.kubekinds import Document, KubeKind, status_of, version_of, watch_event
+from l3net.shell.kubekinds import UNREADABLE, Document, KubeKind, status_of, version_of, watch_event
+from l3net.shell.kubeversions import behind
 
 log = logging.getLogger("l3net.kube")
 
@@ -29,12 +35,16 @@ PAGE: Final = 500
 #: Seconds after which the server ends a watch, drawn from this range, so that not all agents come at once.
 WATCH_SECONDS: Final = (300, 600)
 #: The first and the longest wait between two attempts, in seconds; each is drawn from its upper half.
-BACKOFF: Final = (0.5, 30.0)
+BACKOFF: Final = (0.5, 10.0)
 LONGEST_RETRY_AFTER: Final = 60.0
 #: A watch that lived this long (seconds) was none that failed.
 SHORT_WATCH: Final = 5.0
 #: Refusals to watch from a version, in a row, after which it is listed again (a restored etcd is behind us).
 REFUSALS: Final = 5
+#: Seconds between two lists of a kind although its watch runs well, drawn from this range.
+RELIST: Final = (2400.0, 4800.0)
+#: Lists because versions went back are spread over this many times the first wait.
+SPREAD: Final = 4.0
 
 
 class Listener(Protocol):
@@ -58,11 +68,16 @@ class Listener(Protocol):
         """An object of ours has been read, and is wrong or not."""
         ...
 
+    def rewound(self, reflector: Reflector) -> None:
+        """The server's versions went back: nothing that was read of it before can be relied on."""
+        ...
+
 
 @dataclass(slots=True)
 class _Known:
     version: str
     fact: Fact | None  # None: of no meaning to us, or never right so far
+    rejected: tuple[Rejected, ...] = ()
 
 
 class Reflector:
@@ -80,13 +95,18 @@ class Reflector:
         only: ObjectName | None = None,
         by_name: bool = False,
         backoff: tuple[float, float] = BACKOFF,
+        relist: tuple[float, float] = RELIST,
     ) -> None:
         self._api, self.kind, self._listener = api, kind, listener
         self._only, self._by_name = only, by_name
         self._backoff = backoff
         self._known: dict[ObjectName, _Known] = {}
-        self._rejected: dict[ObjectName, Rejected] = {}
         self._version = ""  # to watch from; empty: list first
+        self._highest = ""  # the latest version heard of
+        self._distrusted = False  # versions went back: one that is known may stand for another content now
+        self._relist, self._due = relist, 0.0  # when to list anyway (monotonic)
+        self._asked = False  # to list again
+        self._listed_at = self._bookmark_at = 0.0  # monotonic; 0.0: never
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._woken = threading.Event()
@@ -112,6 +132,14 @@ class Reflector:
     def only(self) -> ObjectName | None:
         return self._only
 
+    def view(self) -> View:
+        """How old what we know is."""
+        now = time.monotonic()
+        return View(
+            now - self._listed_at if self._listed_at else None,
+            now - self._bookmark_at if self._bookmark_at else None,
+        )
+
     def start(self) -> None:
         name = f"watch-{self.kind.plural}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -135,6 +163,12 @@ class Reflector:
             self._scope += 1
         self._interrupt()
 
+    def distrust(self) -> None:
+        """Versions went back, or a view proved stale: list everything, soon, and compare all of it."""
+        with self._lock:
+            self._asked = True
+        self._interrupt()
+
     def _interrupt(self) -> None:
         with self._lock:
             self._woken.set()
@@ -147,22 +181,37 @@ class Reflector:
         watched_scope = -1
         while not self._stopped.is_set():
             with self._lock:
-                scope = self._scope
+                scope, asked = self._scope, self._asked
+                self._asked = False
                 self._woken.clear()
             if self._stopped.is_set():
                 return
             if scope != watched_scope:
                 self._version, watched_scope = "", scope
+            if asked:
+                self._version = self._highest = ""
+                self._distrusted = True
+                self._pause(random.uniform(0.0, SPREAD * self._backoff[0]))  # noqa: S311 - not all at once
+                if self._stopped.is_set():
+                    return
             try:
                 if not self._version or self._by_name:
                     self._read(scope)
+                elif time.monotonic() >= self._due:
+                    self._read(scope, cached=True)
                 began = time.monotonic()
                 self._follow(scope)
                 short = time.monotonic() - began < SHORT_WATCH
                 self._pause(self._delay() if short else 0.0)
             except ApiError as err:
+                if err.silent:  # for longer than bookmarks are apart: not to be believed without a look
+                    self._due = 0.0
                 if not self._woken.is_set():
                     self._failed(err)
+            except _RewoundError:
+                log.warning("%s: the API server's versions went back; listing everything", self.kind.plural)
+                self._listener.rewound(self)
+                self.distrust()
             except Exception as err:  # a thread that ends unheard would leave this node behind for ever
                 log.exception("watch %s", self.kind.plural)
                 self._version = ""
@@ -171,7 +220,11 @@ class Reflector:
     def _failed(self, err: ApiError) -> None:
         self._forbidden = err.code == 403
         if err.gone:
+            at_once = bool(self._version)  # an answer, and no failure; but a list may be refused so as well
             self._version = ""
+            if at_once:
+                self._failures = 0
+                return
         elif err.code:
             self._refusals += 1
             if self._refusals >= REFUSALS:
@@ -206,11 +259,15 @@ class Reflector:
 
     # --- list --------------------------------------------------------------------------------------------
 
-    def _read(self, scope: int) -> None:
+    def _read(self, scope: int, *, cached: bool = False) -> None:
+        """`cached`: what the server has at hand will do, if it is not older than what we know."""
         if self._by_name:
             self._get()
-        else:
+        elif not cached or not self._list(cached=True):
             self._list()
+        self._distrusted = False
+        self._listed_at = time.monotonic()
+        self._due = self._listed_at + random.uniform(*self._relist)  # noqa: S311 - spread, not secrecy
         self._well()
         self._complete = scope
         self._listener.listed(self)
@@ -223,7 +280,7 @@ class Reflector:
             if not err.not_found:
                 raise
             self._version = ""
-            self._forget(set(self._known) | set(self._rejected))
+            self._forget(set(self._known))
             return
         self._version = _version(document)
         self._deliver([document])
@@ -234,9 +291,12 @@ class Reflector:
         except ValueError as err:
             raise ApiError(f"{self.kind.path}: not an object: {err}") from None
 
-    def _list(self) -> None:
+    def _list(self, *, cached: bool = False) -> bool:
+        """List everything and take the differences. False: what was cached is too old, nothing was taken."""
         seen: set[ObjectName] = set()
         query: dict[str, object] = {"limit": PAGE, **self._selector()}
+        if cached:
+            query["resourceVersion"] = "0"
         while True:
             data = self._api.get(self.kind.path, query)
             try:
@@ -244,14 +304,22 @@ class Reflector:
             except ValueError as err:
                 raise ApiError(f"{self.kind.path}: not a list: {err}") from None
             del data
+            if behind(version, self._highest):
+                if cached:
+                    return False
+                # Read from the store itself, which is consistent: it has gone back.
+                self._highest, self._distrusted = "", True
+                self._listener.rewound(self)
             seen.update(filter(None, (self._name(document) for document in documents)))
             self._deliver(documents)
             if not following or self._stopped.is_set():
                 break
             query["continue"] = following
         if not self._stopped.is_set():
-            self._forget((set(self._known) | set(self._rejected)) - seen)
-            self._version = version
+            self._forget(set(self._known) - seen)
+            self._version = self._highest = version
+            self._api.versions.heard(self.kind.path, version)
+        return True
 
     def _selector(self) -> Mapping[str, object]:
         only = self._only
@@ -274,7 +342,7 @@ class Reflector:
         watch = self._api.watch(path, query)
         with self._lock:
             self._watch = watch
-            if self._stopped.is_set() or scope != self._scope:
+            if self._stopped.is_set() or scope != self._scope or self._asked:
                 watch.interrupt()
         self._refusals = 0
         self._trouble("")
@@ -282,7 +350,7 @@ class Reflector:
         try:
             for line in watch:
                 self._line(line)
-                if self._stopped.is_set() or scope != self._scope:
+                if self._stopped.is_set() or scope != self._scope or self._asked:
                     return
         finally:
             with self._lock:
@@ -294,21 +362,42 @@ class Reflector:
         try:
             event = watch_event(line)
             if event.type == "BOOKMARK":
-                self._version = version_of(event.object) or self._version
+                self._bookmark_at = time.monotonic()
+                self._advance(version_of(event.object))
                 return
             if event.type == "ERROR":
                 code, message = status_of(event.object)
                 raise ApiError(f"watch {self.kind.plural}: {code} {message}", code)
             document = self.kind.one(event.object)
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:
+            self._version = ""  # from there the same line would come again
             raise ApiError(f"watch {self.kind.plural}: unreadable line: {err}") from None
-        self._version = _version(document) or self._version
+        version = _version(document)
+        if self._version:
+            self._check(version)
         if event.type == "DELETED":
             name = self._name(document)
             if name is not None:
                 self._forget({name})
         else:
             self._deliver([document])
+        # Last: what could not be delivered is asked for again.
+        self._advance(version)
+
+    def _check(self, version: str) -> None:
+        """Raises _RewoundError for a version from before what was heard."""
+        if behind(version, self._version):
+            raise _RewoundError
+
+    def _advance(self, version: str) -> None:
+        if not version:
+            return
+        if self._version:  # else the watch begins with what there is, in any order
+            self._check(version)
+            self._version = version
+        if not behind(version, self._highest):
+            self._highest = version
+            self._api.versions.heard(self.kind.path, version)
 
     # --- what is known -----------------------------------------------------------------------------------
 
@@ -319,52 +408,77 @@ class Reflector:
         return ObjectName(metadata.get("namespace") or "", name) if isinstance(name, str) else None
 
     def _deliver(self, documents: Iterable[Document]) -> None:
+        """Tell what is new in these; they are known once the listener has heard it, not before."""
         events: list[DatastoreEvent] = []
+        fresh: dict[ObjectName, _Known] = {}
+        judged: list[tuple[ObjectName, Document, ManifestError | None]] = []
         for document in documents:
             name = self._name(document)
-            if name is not None:
-                self._judge(name, document, events.append)
+            if name is None:
+                continue
+            known = fresh.get(name) or self._known.get(name)
+            same = known is not None and known.version == _version(document) and not known.rejected
+            if same and not self._distrusted:
+                continue
+            fresh[name], error = self._judge(name, document, known, events.append)
+            judged.append((name, document, error))
         if events:
             self._listener.deliver(events)
+        self._known.update(fresh)
+        for name, document, error in judged:
+            self._listener.judged(self.kind, name, document, error)
 
-    def _judge(self, name: ObjectName, document: Document, emit: Callable[[DatastoreEvent], None]) -> None:
-        version = _version(document)
-        known = self._known.get(name)
-        if known is not None and known.version == version and name not in self._rejected:
-            return
-        rejected: Rejected | None = None
+    def _judge(
+        self,
+        name: ObjectName,
+        document: Document,
+        known: _Known | None,
+        emit: Callable[[DatastoreEvent], None],
+    ) -> tuple[_Known, ManifestError | None]:
         error: ManifestError | None = None
         fact: Fact | None = None
+        skipped: list[ManifestError] = []
         try:
-            found = translate(document)
+            if UNREADABLE in document:
+                raise ManifestError("", str(document[UNREADABLE]))
+            found = translate(document, skipped)
             fact = found[2] if found is not None else None
         except ManifestError as err:
-            error, rejected = err, Rejected(f"{self.kind.kind.value} {name}", err.field, err.why)
+            error = err
+        except Exception as err:  # one object that nobody foresaw must not keep the others away
+            log.debug("%s %s", self.kind.kind.value, name, exc_info=True)
+            error = ManifestError("", f"cannot be read ({type(err).__name__}); please report it")
+        if error is not None:
             fact = known.fact if known is not None else None  # the last good one stays in force
-        before = self._rejected.pop(name, None)
-        if rejected is not None:
-            self._rejected[name] = rejected
-        if before is not None and before != rejected:
-            emit(Mended(before))
-        if rejected is not None and before != rejected:
-            emit(rejected)
+        before = known.rejected if known is not None else ()
+        rejected = rejections(f"{self.kind.kind.value} {name}", error, skipped)
+        for each in before:
+            if each not in rejected:
+                emit(Mended(each))
+        for each in rejected:
+            if each not in before:
+                emit(each)
         if (known.fact if known is not None else None) != fact:
             emit(Changed(self.kind.kind, name, fact))
         elif known is not None:
             fact = known.fact  # equal; one of the two is enough
-        self._known[name] = _Known(version, fact)
-        self._listener.judged(self.kind, name, document, error)
+        return _Known(_version(document), fact, rejected), error
 
     def _forget(self, names: Iterable[ObjectName]) -> None:
         events: list[DatastoreEvent] = []
-        for name in names:
-            known, rejected = self._known.pop(name, None), self._rejected.pop(name, None)
-            if rejected is not None:
-                events.append(Mended(rejected))
-            if known is not None and known.fact is not None:
+        gone = [(name, self._known[name]) for name in names if name in self._known]
+        for name, known in gone:
+            events += [Mended(each) for each in known.rejected]
+            if known.fact is not None:
                 events.append(Changed(self.kind.kind, name, None))
         if events:
             self._listener.deliver(events)
+        for name, _ in gone:
+            self._known.pop(name, None)
+
+
+class _RewoundError(Exception):
+    """A version is lower than one heard before."""
 
 
 def _metadata(document: Document) -> Document:

@@ -3,7 +3,7 @@
 It lists in pages, watches (resume, bookmarks, 410 Gone), creates, replaces, patches (merge, strategic for
 lists with a known merge key, JSON patch), deletes, keeps status apart, and answers 409 to a stale
 resourceVersion. It writes down every call as an RBAC rule would name it, and can misbehave: refuse, hang,
-vanish, forget.
+vanish, forget, go back in time.
 
     with FakeApiServer() as api:
         api.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
@@ -110,6 +110,12 @@ class _Change(NamedTuple):
     before: Object | None
 
 
+class _Snapshot(NamedTuple):
+    version: int
+    store: dict[tuple[str, str], dict[tuple[str, str], Object]]
+    encoded: dict[tuple[str, str, str, str], bytes]
+
+
 @dataclass
 class Refusal:
     """What `refuse` put in the way; `left` counts down, None never ends."""
@@ -134,6 +140,7 @@ class FakeApiServer:
         self.bookmark_every = bookmark_every
         self.allowed: Callable[[Call], bool] | None = None
         self.gone_as_http = False  # 410 as the answer's status instead of an ERROR event
+        self.bookmarks_from_behind = False  # bookmarks to watches whose version is still to come
         self.calls: Counter[Call] = Counter()
         self.requests: list[tuple[str, str]] = []  # method, path with query
         self._resources = {(each.group, each.plural): each for each in RESOURCES}
@@ -239,6 +246,25 @@ class FakeApiServer:
             self._oldest = self._version
             self._history.clear()
             self._snapshots.clear()
+
+    def snapshot(self) -> _Snapshot:
+        """What etcd's `snapshot save` would keep."""
+        with self._changed:
+            return _Snapshot(self._version, copy.deepcopy(self._store), dict(self._encoded))
+
+    def restore(self, snapshot: _Snapshot) -> None:
+        """Go back in time: contents and versions are those of the snapshot, and every connection breaks.
+
+        As etcd's `snapshot restore` and an API server started anew: a watch from a version that is still to
+        come is taken, and hears nothing until that version has passed.
+        """
+        with self._changed:
+            self._version = self._oldest = snapshot.version
+            self._store = copy.deepcopy(snapshot.store)
+            self._encoded = dict(snapshot.encoded)
+            self._history.clear()
+            self._snapshots.clear()
+        self.cut()
 
     def bookmark(self) -> None:
         """Send a bookmark to every watch that asked for them."""
@@ -471,8 +497,9 @@ class FakeApiServer:
                         due = seen_bookmarks != self._bookmarks or now >= min(next_bookmark, deadline)
                         if bookmarks and due:
                             seen_bookmarks, next_bookmark = self._bookmarks, now + self.bookmark_every
-                            lines.append(self._bookmark(resource, version))
-                            bookmarked = True
+                            if version <= self._version or self.bookmarks_from_behind:
+                                lines.append(self._bookmark(resource, min(version, self._version)))
+                                bookmarked = True
                     if not lines and not ended:
                         # Frozen, the end of the time is not said either.
                         self._changed.wait(max(min(deadline, next_bookmark) - now, 0.01))

@@ -747,3 +747,138 @@ def test_what_is_wrong_is_named(kind: str, spec: str, field: str, word: str) -> 
 )
 def test_what_is_wrong_outside_our_schemas(text: str, field: str) -> None:
     assert refusal(text)[0] == field
+
+
+# --- elements that are left out --------------------------------------------------------------------------
+
+
+def lenient(text: str) -> tuple[Any, list[str]]:
+    skipped: list[ManifestError] = []
+    found = translate(parsed(text), skipped)
+    assert found is not None
+    return found[2], [each.field for each in skipped]
+
+
+def test_bad_elements_of_a_node_are_left_out() -> None:
+    node, skipped = lenient(
+        """
+        apiVersion: v1
+        kind: Node
+        metadata: {name: n, annotations: {l3net.io/blocks: "10.9.0.0/24, banana"}}
+        spec:
+          podCIDRs: [10.1.0.1/24, 10.1.0.0/24, "fd00::%x/64"]
+          taints: [{key: a, effect: NoSchedule}, {key: 1}]
+        status:
+          addresses:
+          - {type: InternalIP, address: node.example.internal}
+          - {type: InternalIP, address: 192.0.2.1}
+          - {type: InternalIP, address: "fe80::1%eth0"}
+          - {type: ExternalIP, address: not.looked.at}
+          - nonsense
+          conditions: [{type: Ready, status: "False"}, {type: Ready, status: 1}, {}]
+        """
+    )
+    assert node.addresses == (ip_address("192.0.2.1"),)
+    assert node.blocks == (ip_network("10.1.0.0/24"), ip_network("10.9.0.0/24"))
+    assert node.taints == {Taint("a", "NoSchedule")}
+    assert not node.ready
+    assert skipped == [
+        "spec.podCIDRs[0]",
+        "spec.podCIDRs[2]",
+        "metadata.annotations.l3net.io/blocks[1]",
+        "status.conditions[1].status",
+        "status.conditions[2].type",
+        "status.addresses[0].address",
+        "status.addresses[2].address",
+        "status.addresses[4]",
+        "spec.taints[1].key",
+    ]
+
+
+def test_bad_elements_of_a_service_are_left_out() -> None:
+    service, skipped = lenient(
+        """
+        apiVersion: v1
+        kind: Service
+        metadata: {name: s}
+        spec:
+          type: LoadBalancer
+          clusterIPs: [10.96.0.1, 10.96.1, None]
+          externalIPs: [198.051.100.009, 198.51.100.9, "fd00:1::5%x"]
+          ports: [{port: 80}, {port: 0}, {port: 53, protocol: QUIC}, 7]
+        status:
+          loadBalancer:
+            ingress: [{ip: 192.0.2.7}, {ip: here}, {hostname: h}, {ip: 192.0.2.8, ipMode: 1}]
+        """
+    )
+    assert service.cluster_ips == (ip_address("10.96.0.1"),)
+    assert service.external_ips == (ip_address("198.51.100.9"),)
+    assert service.ports == (ServicePort("", "TCP", 80),)
+    assert service.load_balancer_ips == (ip_address("192.0.2.7"),)
+    assert set(skipped) == {
+        "spec.clusterIPs[1]",
+        "spec.externalIPs[0]",
+        "spec.externalIPs[2]",
+        "status.loadBalancer.ingress[1].ip",
+        "status.loadBalancer.ingress[3].ipMode",
+        "spec.ports[1].port",
+        "spec.ports[2].protocol",
+        "spec.ports[3]",
+    }
+
+
+def test_bad_elements_of_a_slice_are_left_out() -> None:
+    found, skipped = lenient(
+        """
+        apiVersion: discovery.k8s.io/v1
+        kind: EndpointSlice
+        metadata: {name: s-1, labels: {kubernetes.io/service-name: s}}
+        addressType: IPv4
+        endpoints:
+        - {addresses: [10.1.0.5]}
+        - {addresses: ["fd00::5"]}
+        - {addresses: []}
+        - {addresses: [10.1.0.6], conditions: {ready: 1}}
+        ports: [{name: a, port: 80}, {name: b, port: -1}, {name: c}]
+        """
+    )
+    assert found.endpoints == (Endpoint(ip_address("10.1.0.5")),)
+    assert found.ports == {"a": ("TCP", 80)}
+    assert skipped == [
+        "endpoints[1].addresses[0]",
+        "endpoints[2].addresses",
+        "endpoints[3].conditions.ready",
+        "ports[1].port",
+    ]
+
+
+def test_a_single_value_is_left_out_as_an_element_is() -> None:
+    service, skipped = lenient(
+        "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {clusterIP: 1.2.3}}"
+    )
+    assert service.cluster_ips == ()
+    assert skipped == ["spec.clusterIP"]
+    node, skipped = lenient("{apiVersion: v1, kind: Node, metadata: {name: n}, spec: {podCIDR: 1.2.3}}")
+    assert node.blocks == ()
+    assert skipped == ["spec.podCIDR"]
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        (
+            own("BGPConfiguration", "import: {cidrs: [10.0.0.0/8, 10.0.0.1/8]}", "default"),
+            "spec.import.cidrs[1]",
+        ),
+        (
+            own("BGPConfiguration", "advertise: {externalIPs: {cidrs: [10.0.0.1/8]}}", "default"),
+            "spec.advertise.externalIPs.cidrs[0]",
+        ),
+        (own("BGPFilter", "import: [{action: Reject, cidr: 10.0.0.1/8}]"), "spec.import[0].cidr"),
+        ("{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {a: YQ==, b: '*'}}", "data.b"),
+    ],
+)
+def test_what_restricts_or_protects_is_refused_whole(text: str, field: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        translate(parsed(text), [])
+    assert caught.value.field == field

@@ -112,11 +112,12 @@ def test_a_broken_watch_is_resumed_without_a_list(api: FakeApiServer, connect: C
 def test_bookmarks_spare_the_list(api: FakeApiServer, connect: Connect) -> None:
     """The kind that never changes would be too old after a compaction, but for its bookmark."""
     follower = connect().synced()
+    # A watch that opened after what follows would be too old itself, and list.
+    follower.until(lambda: api._watching == KINDS_WATCHED, "every watch to be open")
     api.put(service("a"))
     follower.has(Kind.SERVICE, "a")
     api._oldest = api._version  # what came before is forgotten, what comes now is not
     lists = sum(count for call, count in api.calls.items() if call.verb == "list")
-    follower.until(lambda: api._watching == KINDS_WATCHED, "every watch to be open")
     watches = api.calls[Call("watch", "", "namespaces")]
     sent = api.bookmarks_sent
     api.bookmark()

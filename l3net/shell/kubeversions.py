@@ -1,0 +1,50 @@
+"""Resource versions of an API server: they grow, unless its store was put back to an older snapshot.
+
+They are etcd's revisions, and comparable as integers (Kubernetes KEP-5504); one that is no number is not
+compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+def behind(version: str, other: str) -> bool:
+    """Whether a version is from before another."""
+    return _comparable(version) and _comparable(other) and int(version) < int(other)
+
+
+def _comparable(version: str) -> bool:
+    return 0 < len(version) < 40 and version.isascii() and version.isdecimal()
+
+
+class Versions:
+    """The latest version that anybody heard of each collection, told to whoever writes to one.
+
+    Collections apart, since some may be kept in another etcd. Safe to call from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[str, str] = {}
+        #: Called when the answer to a write is from before what was heard.
+        self.on_rewound: Callable[[], None] = lambda: None
+
+    def latest(self, collection: str) -> str:
+        return self._latest.get(collection, "")
+
+    def heard(self, collection: str, version: str) -> None:
+        if not behind(version, self.latest(collection)):
+            self._latest[collection] = version
+
+    def wrote(self, collection: str, version: str, before: str) -> None:
+        """A write made a new version; `before` is the latest that was heard before it was asked for."""
+        if version == before or behind(version, before):
+            self.forget()
+            self._latest[collection] = version
+            self.on_rewound()
+        else:
+            self.heard(collection, version)
+
+    def forget(self) -> None:
+        """They went back."""
+        self._latest.clear()

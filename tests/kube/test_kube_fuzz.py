@@ -1,0 +1,388 @@
+"""Whatever a manifest or an API object holds, its translation ends in facts or in an error of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import string
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from l3net.controller.decide import Settings, decide
+from l3net.controller.declared import Declared
+from l3net.errors import L3netError, ManifestError
+from l3net.ipam.ledger import Ledger, decode
+from l3net.kube.translate import identify, translate
+from l3net.model import Kind
+from l3net.ports import Changed
+from l3net.shell.kubekinds import KINDS, UNREADABLE
+from l3net.shell.manifest_tree import interpret
+
+#: The same examples each time: a test that fails, fails for everybody.
+FUZZ = settings(
+    max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+
+#: One of each kind, with every field that is read.
+SAMPLES: dict[str, str] = {
+    "Node": """
+        apiVersion: v1
+        kind: Node
+        metadata:
+          name: n1
+          labels: {a: b}
+          annotations:
+            l3net.io/as-number: "64601"
+            l3net.io/blocks: "10.245.0.0/24,fd00::/120"
+            l3net.io/wants-blocks: IPv4=2
+        spec:
+          podCIDR: 10.244.1.0/24
+          podCIDRs: [10.244.1.0/24, "fd00:1::/120"]
+          unschedulable: true
+          taints: [{key: a, effect: NoSchedule}]
+        status:
+          addresses: [{type: InternalIP, address: 192.0.2.1}, {type: InternalIP, address: "2001:db8::1"}]
+          conditions: [{type: Ready, status: "False", message: node is shutting down}]
+    """,
+    "Service": """
+        apiVersion: v1
+        kind: Service
+        metadata:
+          name: s
+          namespace: default
+          labels: {a: b}
+          annotations: {l3net.io/load-balancer-ips: "198.51.100.9,fd00::9", l3net.io/sharing-key: x}
+        spec:
+          type: LoadBalancer
+          clusterIP: 10.96.0.1
+          clusterIPs: [10.96.0.1, "fd00:96::1"]
+          externalIPs: [198.51.100.7, "2001:db8::7"]
+          loadBalancerIP: 198.51.100.8
+          loadBalancerClass: l3net.io/bgp
+          loadBalancerSourceRanges: [10.0.0.0/8, "fd00::/8"]
+          ports: [{name: http, protocol: TCP, port: 80}, {name: dns, protocol: UDP, port: 53}]
+          internalTrafficPolicy: Local
+          externalTrafficPolicy: Local
+          sessionAffinity: ClientIP
+          sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}
+          publishNotReadyAddresses: true
+        status: {loadBalancer: {ingress: [{ip: 198.51.100.8, ipMode: VIP}]}}
+    """,
+    "EndpointSlice": """
+        apiVersion: discovery.k8s.io/v1
+        kind: EndpointSlice
+        metadata: {name: s-1, namespace: default, labels: {kubernetes.io/service-name: s}}
+        addressType: IPv6
+        endpoints:
+        - {addresses: ["fd00::5"], conditions: {ready: true, serving: true, terminating: false}, nodeName: n1}
+        ports: [{name: http, protocol: TCP, port: 8080}]
+    """,
+    "Namespace": "{apiVersion: v1, kind: Namespace, metadata: {name: n, labels: {a: b}}}",
+    "Secret": """
+        apiVersion: v1
+        kind: Secret
+        metadata: {name: s, namespace: kube-system}
+        data: {a: c2VjcmV0}
+        stringData: {b: secret}
+    """,
+    "BGPConfiguration": """
+        apiVersion: l3net.io/v1alpha1
+        kind: BGPConfiguration
+        metadata: {name: default}
+        spec:
+          asNumber: 64512
+          listenPort: 179
+          nodeToNodeMesh: true
+          topology: Auto
+          routeReflector: {clusterID: 10.0.0.1, fromNodes: 10, nodeSelector: {matchLabels: {a: b}}}
+          holdTime: 30
+          gracefulRestart: {enabled: true, restartTime: 90}
+          advertise:
+            clusterIPs: {enabled: true, cidrs: [10.96.0.0/16]}
+            networks: ["fd00::/64"]
+            communities: ["64512:1", no-export]
+            serviceSelector: {matchExpressions: [{key: a, operator: In, values: [b]}]}
+          import: {cidrs: [10.0.0.0/8], bogons: {prefixes: true}}
+          serviceCIDRs: [10.96.0.0/16]
+          bfd: {minInterval: 300, multiplier: 3}
+          drain: {onCordon: true, taints: [a], wait: 5}
+    """,
+    "BGPPeer": """
+        apiVersion: l3net.io/v1alpha1
+        kind: BGPPeer
+        metadata: {name: p}
+        spec:
+          address: "fd00::9"
+          localAddress: "fd00::1"
+          asNumber: 65001
+          nodes: [n1]
+          families: [IPv4, IPv6]
+          password: {secretKeyRef: {name: s, key: a}}
+          filters: [f]
+          bfd:
+            echo: {transmitInterval: 100}
+            authentication: {type: KeyedSHA1, keyID: 1, secretKeyRef: {name: s, key: b}}
+    """,
+    "BGPFilter": """
+        apiVersion: l3net.io/v1alpha1
+        kind: BGPFilter
+        metadata: {name: f}
+        spec:
+          import:
+          - {action: Accept, cidr: 10.0.0.0/8, matchOperator: In, prefixLength: {min: 8, max: 24}}
+          export:
+          - action: Accept
+            communities: ["64512:1"]
+            asPathPrefix: [65001]
+            operations: {addCommunities: ["64512:2"], prependASPath: [65001], setMED: 5}
+    """,
+    "IPPool": """
+        apiVersion: l3net.io/v1alpha1
+        kind: IPPool
+        metadata: {name: pool}
+        spec:
+          cidr: 10.245.0.0/16
+          blockSize: 24
+          allowedUses: [Pods]
+          nodeSelector: {matchLabels: {a: b}}
+    """,
+}
+DOCUMENTS = {kind: yaml.safe_load(text) for kind, text in SAMPLES.items()}
+
+_TEXT = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        [
+            "", " ", "None", "10.0.0.0/8", "10.0.0.1/8", "fe80::1%eth0", "fd00:1::5%x", "fd00::/129", "::/0",
+            "0.0.0.0/0", "198.051.100.009", "1" * 5000, "²", "\ud800", "\0", "64512:1:2:3", "rt:4294967296:1",
+            "no-export", "-1", "1e9", "IPv4=99999999", "a=b,,", "node.example.internal", "10.0.0.0/8,banana",
+        ]
+    ),
+)  # fmt: skip
+_SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.sampled_from([10**400, -1, 0, 2**32, 2**63, float("inf"), float("nan"), 1e308, 80.0]),
+    st.floats(),
+    _TEXT,
+)
+VALUES = st.recursive(
+    _SCALARS,
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(_TEXT | st.integers(), below, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(found for key, each in below for found in places(each, (*path, key)))]
+
+
+def replaced(document: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    copied = copy.copy(document)
+    copied[path[0]] = replaced(document[path[0]], path[1:], value)
+    return copied
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> dict[str, Any]:
+    """A right one in which one or two values are anything at all, and lists have odd elements beside good."""
+    document = DOCUMENTS[draw(st.sampled_from(sorted(DOCUMENTS)))]
+    for _ in range(draw(st.integers(1, 2))):
+        path = draw(st.sampled_from(places(document)[1:]))
+        found: Any = document
+        for key in path:
+            found = found[key]
+        value = draw(VALUES)
+        if isinstance(found, list) and draw(st.booleans()):
+            value = [*found, value]
+        document = replaced(document, path, value)
+    assert isinstance(document, dict)
+    return document
+
+
+def test_the_samples_are_right() -> None:
+    """The control: an error about the sample itself would make every example an easy one."""
+    assert set(DOCUMENTS) == {kind.value for kind in Kind}
+    for document in DOCUMENTS.values():
+        assert translate(document) is not None
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@FUZZ
+@given(documents())
+@example({**DOCUMENTS["BGPPeer"], "spec": {**DOCUMENTS["BGPPeer"]["spec"], "port": 10**5000}})
+@example({**DOCUMENTS["Service"], "spec": {"ports": [{"port": 10**5000}]}})
+def test_a_translation_ends_in_a_fact_or_an_error_of_ours(document: dict[str, Any]) -> None:
+    skipped: list[ManifestError] = []
+    for ask in (lambda: translate(document, skipped), lambda: translate(document)):
+        try:
+            found = ask()
+        except ManifestError as err:
+            str(err)
+            assert "please report it" not in str(err), "an error that nobody foresaw"
+            continue
+        if found is not None:
+            hash(found[2])
+            repr(found[2])
+            assert found[:2] == identify(document)
+    assert all(each.field for each in skipped)
+
+
+@FUZZ
+@given(documents())
+def test_an_element_that_is_left_out_changes_nothing_else(document: dict[str, Any]) -> None:
+    skipped: list[ManifestError] = []
+    try:
+        strict = translate(document)
+    except ManifestError:
+        return
+    assert translate(document, skipped) == strict
+    assert not skipped
+
+
+@FUZZ
+@given(st.sampled_from(sorted(KINDS, key=lambda kind: kind.value)), documents())
+@example(Kind.NODE, {"metadata": {"name": "n"}, "spec": {"podCIDRs": [10**400]}})
+def test_the_decoders_say_what_they_cannot_read(kind: Kind, document: dict[str, Any]) -> None:
+    """An object of any kind where one of another is expected, in a watch and in a list."""
+    try:
+        data = json.dumps(document).encode()
+    except ValueError:  # 5,000 digits; what json does write is read, infinities and all
+        return
+    page = b'{"metadata": {"resourceVersion": "5"}, "items": [{"metadata": {"name": "z"}}, ' + data + b"]}"
+    for ask in (lambda: [KINDS[kind].one(data)], lambda: KINDS[kind].page(page)[2]):
+        try:
+            found = ask()
+        except ValueError:
+            continue
+        for each in found:
+            try:
+                translate(each)
+            except ManifestError as err:
+                assert "please report it" not in str(err)
+
+
+@pytest.mark.parametrize("levels", [101, 400, 700, 900, 5000])
+def test_nesting_is_an_error_of_ours(levels: int) -> None:
+    for kind, document in DOCUMENTS.items():
+        with contextlib.suppress(ManifestError):
+            translate({**document, "spec": deep(levels), "data": deep(levels), "endpoints": deep(levels)}, [])
+        text = json.dumps({**document, "spec": "@"}).replace('"@"', "[" * levels + "]" * levels)
+        with contextlib.suppress(ValueError):
+            KINDS[Kind(kind)].one(text.encode())
+        with contextlib.suppress(ValueError):
+            KINDS[Kind(kind)].page(b'{"items": [' + text.encode() + b"]}")
+
+
+def test_an_object_that_cannot_be_decoded_is_known_by_its_name() -> None:
+    data = b'{"metadata": {"name": "n"}, "spec": {"podCIDRs": [' + b"1" * 5000 + b"]}}"
+    found = KINDS[Kind.NODE].page(b'{"items": [{"metadata": {"name": "z"}}, ' + data + b"]}")[2]
+    assert [each["metadata"]["name"] for each in found] == ["z", "n"]
+    assert UNREADABLE in found[1]
+    assert UNREADABLE not in found[0]
+
+
+# --- files -----------------------------------------------------------------------------------------------
+
+_WHOLE = "---".join(SAMPLES.values()).encode()
+_FILES = st.one_of(
+    st.binary(max_size=60),
+    st.text(alphabet=string.printable, max_size=80).map(str.encode),
+    documents().map(lambda document: yaml.dump(document, Dumper=yaml.SafeDumper).encode(errors="replace")),
+    st.builds(
+        lambda at, junk: _WHOLE[:at] + junk + _WHOLE[at:],
+        st.integers(0, 6000),
+        st.binary(max_size=6),
+    ),
+)
+
+
+@FUZZ
+@given(_FILES, st.sampled_from(["a.yaml", "a.json"]))
+@example(b"[" * 700 + b"]" * 700, "a.json")
+@example(b'{"a":' * 700 + b"1" + b"}" * 700, "a.json")
+@example(b'{"apiVersion": "v1", "kind": "Node", "metadata": ' + b"1" * 5000 + b"}", "a.json")
+@example(b"{apiVersion: v1, kind: Node, metadata: " + b"1" * 5000 + b"}", "a.yaml")
+@example(b"{apiVersion: v1, kind: Node, metadata: 0x" + b"f" * 5000 + b"}", "a.yaml")
+@example(b"? {a: b}\n: c\n", "a.yaml")
+@example(b"!!python/object:os.system x", "a.yaml")
+@example(b"a: !!binary x", "a.yaml")
+@example(b"a: !!int x", "a.yaml")
+@example(b"<<: [1]\n", "a.yaml")
+@example(b'{"a": NaN}', "a.json")
+@example(b'{"kind": "List", "items": [{"kind": "List", "items": [1]}]}', "a.json")
+def test_a_file_ends_in_claims_and_rejections(content: bytes, name: str) -> None:
+    found = interpret(name, content)
+    for rejected in found.rejected:
+        assert "please report it" not in rejected.why
+        str(rejected).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "why"),
+    [
+        (b"[" * 700 + b"]" * 700, "a.json", "nested too deeply"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "a.json", "number of 5000 digits"),
+        (b"{a: " + b"1" * 5000 + b"}", "a.yaml", "number of 5000 digits"),
+        (b"{a: 0x" + b"f" * 5000 + b"}", "a.yaml", "number of 5002 digits"),
+        (b"a: [" + b"[]," * 260_000 + b"]", "a.yaml", "more than 250000 values"),
+        (b"[" + b"[]," * 260_000 + b"[]]", "a.json", "more than 250000 values"),
+    ],
+    ids=["deep", "digits", "digits in YAML", "hexadecimal digits", "values in YAML", "values in JSON"],
+)
+def test_limits_are_named(content: bytes, name: str, why: str) -> None:
+    (rejected,) = interpret(name, content).rejected
+    assert why in rejected.why
+
+
+def test_commas_inside_strings_are_no_values() -> None:
+    content = b'{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "annotations": {"x": "%s"}}}'
+    found = interpret("a.json", content % (b",[{" * 200_000))
+    assert not found.rejected
+    assert len(found.claims) == 1
+
+
+# --- the controller ----------------------------------------------------------------------------------------
+
+
+@FUZZ
+@given(st.lists(documents(), max_size=6))
+def test_the_controller_decides_whatever_is_declared(found: list[dict[str, Any]]) -> None:
+    declared = Declared()
+    for document in found:
+        try:
+            translated = translate(document, [])
+        except ManifestError:
+            continue
+        if translated is not None:
+            declared.take(Changed(*translated))
+    decision = decide(declared, Ledger(), Settings())
+    assert all(str(finding) for finding in decision.findings)
+    assert "%" not in str(decision.service_addresses)
+
+
+@FUZZ
+@given(st.dictionaries(st.sampled_from(["blocks", "addresses", "x"]), st.text(max_size=60)))
+@example({"blocks": "n1 fd00::1%x/64"})
+@example({"addresses": "a/b fd00::1%x"})
+def test_a_ledger_that_was_written_into_is_named(values: dict[str, str]) -> None:
+    try:
+        decode(values)
+    except L3netError:
+        return
+    assert not any("%" in text and " " in text and "::" in text for text in values.values())
