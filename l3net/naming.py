@@ -51,6 +51,9 @@ BFD_SOCKET: Final = "bfd.sock"
 EXABGP_CONFIG: Final = "exabgp.conf"
 #: Under STATE_DIR.
 LEASE_DB: Final = "leases.db"
+#: Deletions that came while no agent served, and those among them that nobody can read.
+SPOOL: Final = "spool"
+QUARANTINE: Final = "spool-quarantine"
 
 CNI_NETWORK: Final = "l3net"
 CNI_PLUGIN: Final = "l3net-cni"

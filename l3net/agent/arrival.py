@@ -20,7 +20,6 @@ from l3net.ipam.blocks import wanted_blocks as asked_blocks
 from l3net.ipam.ranges import RangeSet, block_sets
 from l3net.ipam.reserved import open_blocks
 from l3net.ipam.reserved import wanted_pools as asked_pools
-from l3net.naming import CNI_NETWORK
 from l3net.shell.cniinstall import CONFLIST, conflist, put_file
 
 log = logging.getLogger(__name__)
@@ -84,7 +83,7 @@ class Arrival:
             self._agent.pool_missing.clear()
 
     def _used(self, each: RangeSet) -> int:
-        usage = self._agent._cni.leases.usage(CNI_NETWORK, (each,))
+        usage = self._agent.pods.leases.usage(None, (each,))
         return usage.leased + usage.cooling
 
     def _up(self) -> bool:

@@ -143,6 +143,11 @@ class Agent:
         return self._sessions
 
     @property
+    def pods(self) -> CniServer:
+        """The pods' side of the node."""
+        return self._cni
+
+    @property
     def verdicts(self) -> Iterator[ServiceVerdict]:
         """Of every address of every service."""
         return self.services.book.verdicts()

@@ -76,6 +76,7 @@ def _lines(agent: Agent) -> Iterator[str]:
         "From hearing of a changed service or slice until its routes were handed to ExaBGP.",
         agent.services.latency,
     )
+    yield from _pods(agent)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     yield from counter("process_cpu_seconds_total", "CPU time used.", [({}, usage.ru_utime + usage.ru_stime)])
     yield from gauge("process_resident_memory_bytes", "Memory resident.", [({}, _resident())])
@@ -83,6 +84,24 @@ def _lines(agent: Agent) -> Iterator[str]:
 
 
 _STARTED = time.monotonic()
+
+
+def _pods(agent: Agent) -> Iterator[str]:
+    figures = agent.pods.status()
+    yield from gauge("l3net_leases", "Attachments with addresses.", [({}, figures["leases"])])
+    yield from counter(
+        "l3net_attachments_adopted_total",
+        "Running attachments that the lease store did not know.",
+        [({}, figures["adopted"])],
+    )
+    yield from gauge(
+        "l3net_spool_quarantined", "Spooled deletions nobody can read.", [({}, figures["quarantined"])]
+    )
+    yield from counter(
+        "l3net_faults_total",
+        "Failures that a part of the agent went on from.",
+        [({"part": fault["part"]}, fault["count"]) for fault in figures["faults"]],
+    )
 
 
 def _sessions(agent: Agent) -> Iterator[str]:

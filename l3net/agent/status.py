@@ -47,6 +47,7 @@ def status(agent: Agent) -> dict[str, Any]:
             }
             for verdict in agent.verdicts
         ],
+        "pods": agent.pods.status(),
         "problems": _problems(agent),
     }
 
@@ -125,6 +126,7 @@ def _problems(agent: Agent) -> list[str]:
         for family in peer.over_limit
     ]
     problems += [f"{part}: {text}" for part, text in agent.kernel.problems.items()]
+    problems += agent.pods.problems()
     if agent.in_sync and agent.node_name not in agent.state.nodes:
         problems.append(f"no Node named {agent.node_name} is declared; see --node-name")
     if agent.speaking.problem:

@@ -13,6 +13,7 @@ import click
 
 from l3net.addresses import parse_address
 from l3net.cli.output import output_option, print_table, print_value
+from l3net.cni.adoption import of_store, unknown_attachments
 from l3net.cni.plan import ALIAS_PREFIX, host_ifname, lease_of_alias
 from l3net.errors import ConfigError, L3netError
 from l3net.ipam.audit import look
@@ -131,18 +132,30 @@ def history(path: Path, address: str | None, limit: int, output: str) -> None:
 @output_option
 @click.pass_obj
 def check(path: Path, output: str) -> None:
-    """Compare leases with this node's interfaces; changes nothing. Exit code 1 if they differ."""
-    leases = list(_open(path).leases())
+    """Compare leases with this node's interfaces; changes nothing. Exit code 1 if they differ.
+
+    Interfaces that say they are another store's, or no agent's at all, are left to whoever made them.
+    """
+    store = _open(path)
+    leases = list(store.leases())
     with Netlink() as netlink:
-        found = [
-            (link.name, link.index) for link in links.all_links(netlink) if link.name.startswith(VETH_PREFIX)
-        ]
-    seen = look(leases, found)
+        found = [link for link in links.all_links(netlink) if link.name.startswith(VETH_PREFIX)]
+    marked = [(link.name, link.index, of_store(link.alias, store.identity)) for link in found]
+    seen = look(leases, marked)
+    strangers = unknown_attachments(
+        [(link.name, link.alias) for link, (_, _, ours) in zip(found, marked, strict=True) if not ours],
+        {lease.key for lease in leases},
+        (),
+    )
     rows = [
         {"what": "lease without interface", "of": f"{key.network} {key.container_id} {key.ifname}"}
         for key, _ in sorted(seen.leases)
     ]
     rows += [{"what": "interface without lease", "of": name} for name, _ in sorted(seen.links)]
+    rows += [
+        {"what": "interface of another lease store (--state-dir)", "of": lease.host_ifname}
+        for lease in strangers
+    ]
     if not rows and output == "table":
         click.echo(
             f"well: each of the {len(leases)} leases has its interface, and no interface is without one"

@@ -83,8 +83,21 @@ def status(run_dir: Path, ready: bool, output: str) -> None:
         ["SERVICE", "ADDRESS", "KIND", "VERDICT"],
         [(row["service"], row["address"], row["kind"], row["reason"]) for row in answer["services"]],
     )
+    if pods := answer.get("pods"):
+        click.echo(f"\n{pods['leases']} attachments of pods have addresses" + _notes(pods))
     for problem in answer["problems"]:
         click.echo(f"problem: {problem}", err=True)
+
+
+def _notes(pods: dict[str, Any]) -> str:
+    """What is out of the ordinary on the pods' side."""
+    notes = []
+    if pods["adopted"]:
+        notes.append(f"{pods['adopted']} were adopted at the start")
+    if pods["quarantined"]:
+        notes.append(f"{pods['quarantined']} deletions are in quarantine")
+    notes += [f"{fault['part']} failed {fault['count']} times" for fault in pods["faults"]]
+    return "".join(f"; {note}" for note in notes)
 
 
 def _peer(peer: dict[str, Any]) -> tuple[object, ...]:

@@ -90,17 +90,22 @@ def assigned(lease: Lease, interface: int | None) -> tuple[AssignedAddress, ...]
 
 
 def alias_of(lease: Lease) -> str:
-    """What the host end's alias says, so that the store can be rebuilt from the kernel; empty if too long."""
+    """What the host end's alias says, so that the store can be rebuilt from the kernel; empty if too long.
+
+    The last word is the identity of the store that answers for the lease, the proof that the link is its own.
+    """
     addresses = ",".join(shown(interface_address(leased)) for leased in lease.addresses)
     key = lease.key
     found = f"{ALIAS_PREFIX} {key.network} {key.container_id} {key.ifname} {addresses}"
+    if lease.store:
+        found += f" {lease.store}"
     return found if len(found) <= _ALIAS_LIMIT else ""
 
 
 def lease_of_alias(alias: str, link: str) -> Lease | None:
     """The lease an alias speaks of, None if it is not ours."""
     parts = alias.split(" ")
-    if len(parts) != 5 or parts[0] != ALIAS_PREFIX:
+    if len(parts) not in (5, 6) or parts[0] != ALIAS_PREFIX:
         return None
     try:
         addresses = tuple(
@@ -109,4 +114,5 @@ def lease_of_alias(alias: str, link: str) -> Lease | None:
         )
     except ValueError:
         return None
-    return Lease(LeaseKey(*parts[1:4]), 0, addresses, host_ifname=link)
+    store = parts[5] if len(parts) == 6 else ""
+    return Lease(LeaseKey(*parts[1:4]), 0, addresses, host_ifname=link, store=store)

@@ -99,7 +99,7 @@ def check_identifiers(container_id: str, ifname: str) -> None:
             f"{MAX_CONTAINER_ID} characters",
         )
     if ifname and (
-        len(ifname.encode()) > 15 or ifname in {".", ".."} or _BAD_IFNAME.search(ifname)
+        len(ifname.encode(errors="replace")) > 15 or ifname in {".", ".."} or _BAD_IFNAME.search(ifname)
     ):  # dev_valid_name() in the kernel
         raise CniError(
             failure.BAD_ENVIRONMENT,
@@ -119,7 +119,20 @@ def decode_conf(stdin: bytes) -> Mapping[str, Any]:
         raise CniError(failure.CANNOT_DECODE, f"network configuration is not JSON: {why}") from None
     if not isinstance(conf, dict):
         raise CniError(failure.CANNOT_DECODE, "network configuration is not a JSON object")
+    if b"\\ud" in stdin.lower() and not _is_text(json.dumps(conf, ensure_ascii=False)):
+        raise CniError(
+            failure.CANNOT_DECODE, "network configuration holds half a surrogate pair (\\ud800 ...)"
+        )
     return conf
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8: no bytes of an environment that were none, no half a pair."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def conf_version(conf: Mapping[str, Any]) -> str:
@@ -138,6 +151,11 @@ def conf_version(conf: Mapping[str, Any]) -> str:
 
 def parse_request(environment: Mapping[str, str], stdin: bytes) -> Request:
     """Check and type a call. Raises CniError with the code the specification gives each fault."""
+    for name, value in environment.items():
+        if name.startswith("CNI_") and not _is_text(name + value):
+            raise CniError(
+                failure.BAD_ENVIRONMENT, f"{ascii(name)[1:-1][:40]} is not UTF-8", ascii(value)[:80]
+            )
     command = environment.get("CNI_COMMAND", "")
     if command not in COMMANDS:
         raise CniError(failure.BAD_ENVIRONMENT, f"unknown CNI_COMMAND: {command[:40]!r}")

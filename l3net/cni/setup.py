@@ -67,6 +67,7 @@ class Setup:
     store: str = ""  # directory of the lease store; empty: the default
     cool_down: float = DEFAULT_COOL_DOWN
     sticky: bool = False
+    exclusive: bool = False  # the ranges are the node's own, whatever the network's name
 
 
 def asked_addresses(request: Request) -> tuple[Address, ...]:
@@ -165,6 +166,7 @@ def node_setup(request: Request, node: NodeNetwork) -> Setup:
         dns=dns_of(request),
         cool_down=number_key(conf, "coolDown", node.cool_down),
         sticky=flag_key(conf, "sticky"),
+        exclusive=True,
     )
 
 

@@ -102,3 +102,4 @@ class NodeLook:
     plugin: bool | None = None
     network_configuration: str | None = None  # the file a runtime would take; "" if there is none
     ours_first: bool = True
+    quarantine: tuple[str, int] | None = None  # the directory of deletions nobody can read, how many

@@ -39,8 +39,36 @@ def peers_of(status: Mapping[str, Any]) -> list[Peer]:
     ]
 
 
+def judge_pods(pods: Mapping[str, Any]) -> list[Finding]:
+    """The pods' side of an agent's status."""
+    found = []
+    if pods.get("adopted"):
+        found.append(
+            Finding(
+                "leases",
+                "adopted",
+                Severity.WARNING,
+                f"{pods['adopted']} running attachments were not in the lease store when the agent started, "
+                "and were taken into it from what the kernel shows",
+                "if --state-dir was changed or emptied on purpose, nothing; `l3net ipam history` lists them",
+            )
+        )
+    found += [
+        Finding(
+            "agent",
+            fault["part"],
+            Severity.WARNING,
+            f"failed {fault['count']} times since the start, the last time with: {fault['last']}",
+            "the agent's log with --log-level debug has where",
+        )
+        for fault in pods.get("faults", ())
+        if not fault["lasting"]  # what lasts is among the problems
+    ]
+    return found
+
+
 def judge_agent(status: Mapping[str, Any]) -> list[Finding]:
-    """The agent itself, its problems, its speaker, its routes."""
+    """The agent itself, its problems, its speaker, its pods' side, its routes."""
     found = []
     if status["ready"]:
         found.append(Finding("agent", status["node"], Severity.OK, f"ready, l3net {status['version']}"))
@@ -58,6 +86,7 @@ def judge_agent(status: Mapping[str, Any]) -> list[Finding]:
         Finding("agent", status["node"], Severity.PROBLEM, text, "the text names the object or the part")
         for text in status["problems"]
     ]
+    found += judge_pods(status.get("pods") or {})  # an agent of an older release has none
     if not status["blocks"]:
         found.append(
             Finding(
@@ -149,6 +178,18 @@ def judge_node(look: NodeLook, ecmp: bool) -> list[Finding]:
                 f"{look.state_free:.1%} of the lease store's file system is free: pods cannot be "
                 "added when it is full",
                 "make room, or put --state-dir on another file system",
+            )
+        )
+    if look.quarantine is not None:
+        directory, count = look.quarantine
+        found.append(
+            Finding(
+                "leases",
+                directory,
+                Severity.WARNING,
+                f"{count} deletions of pods that came while no agent served could not be read: the addresses "
+                "they were to free are freed when the pod's interface is gone",
+                "look at `l3net ipam check`, then remove the files",
             )
         )
     found += _runtime(look)

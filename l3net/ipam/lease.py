@@ -66,7 +66,7 @@ class Lease:
     """What an attachment holds. `sequence` grows with every assignment of the store.
 
     `assigned_at` is wall-clock time (seconds since 1970) for people, `assigned_clock` CLOCK_BOOTTIME for
-    decisions; `boot_id` names the boot it was made in.
+    decisions; `boot_id` names the boot it was made in, `store` the store that answers for it (empty: none).
     """
 
     key: LeaseKey
@@ -78,6 +78,7 @@ class Lease:
     assigned_at: float = 0.0
     assigned_clock: float = 0.0
     boot_id: str = ""
+    store: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ class Wanted:
     """A request for addresses: one out of each set. `asked` are addresses demanded by name.
 
     `cool_down` in seconds keeps a released address idle before another owner gets it. `sticky_owner`, if not
-    empty, gets the address it had last, which is held for it for `sticky_hold` seconds.
+    empty, gets the address it had last, which is held for it for `sticky_hold` seconds. `exclusive`: the
+    ranges are this node's, whatever network asks, so that an address another network holds is taken too.
     """
 
     key: LeaseKey
@@ -97,6 +99,7 @@ class Wanted:
     cool_down: float = 60.0
     sticky_owner: str = ""
     sticky_hold: float = 86400.0
+    exclusive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One assignment or release; `event` is `assign`, `release`, `audit`, `reboot` or `import`."""
+    """One assignment or release; `event` is `assign`, `release`, `audit`, `reboot`, `import` or `adopt`."""
 
     at: float
     event: str
@@ -152,7 +155,9 @@ class LeaseStore(Protocol):
 
     def records(self, network: str | None = None) -> Sequence[tuple[LeaseKey, str]]: ...
 
-    def usage(self, network: str, sets: Sequence[RangeSet]) -> Usage: ...
+    def usage(self, network: str | None, sets: Sequence[RangeSet]) -> Usage:
+        """Leased and cooling addresses inside the sets, of one network or all."""
+        ...
 
     def probe(self) -> None:
         """Raises LeaseStoreError if nothing could be written now (a read-only disk). Writes nothing."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 
 from l3net.cni import failure
 from l3net.cni.failure import CniError
@@ -16,11 +15,9 @@ from l3net.ipam.lease import (
     LeaseStoreError,
 )
 
-log = logging.getLogger(__name__)
-
 
 def translated(error: BaseException) -> CniError:
-    """Any failure as the error object the runtime gets; what nobody foresaw is logged with its traceback."""
+    """Any failure as the error object the runtime gets."""
     match error:
         case CniError():
             return error
@@ -40,7 +37,6 @@ def translated(error: BaseException) -> CniError:
             return CniError(failure.INTERNAL, str(error))
         case MemoryError() | OSError():  # no descriptors, no memory: rolled back, may pass
             return CniError(failure.TRY_AGAIN_LATER, f"{error.__class__.__name__}: {error}")
-    log.error("unexpected failure of a CNI call", exc_info=error)
     return CniError(
         failure.INTERNAL, f"unexpected failure: {error.__class__.__name__}", "see the agent's log"
     )

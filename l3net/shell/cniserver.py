@@ -13,9 +13,10 @@ import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from l3net.cni import failure
+from l3net.cni.adoption import of_store
 from l3net.cni.bridgeconf import has_ranges, ipam_setup, own_setup
 from l3net.cni.extras import Extras
 from l3net.cni.failure import CniError
@@ -33,17 +34,21 @@ from l3net.errors import L3netError, NotRunningError
 from l3net.ipam.audit import Look, agreed, look
 from l3net.ipam.lease import LeaseKey
 from l3net.ipam.reserved import PoolMissingError
+from l3net.model import Prefix
 from l3net.naming import LEASE_DB, VETH_PREFIX
-from l3net.shell import cnirules, links, spool
+from l3net.shell import cnirules, links
+from l3net.shell.adopting import Adoption
 from l3net.shell.bridge import KernelBridge
 from l3net.shell.cniverbs import Verbs
 from l3net.shell.conntrack import ConntrackFlush
+from l3net.shell.faults import Faults
 from l3net.shell.ipamverbs import IpamVerbs
 from l3net.shell.leases import SqliteLeases, boot_id
 from l3net.shell.namespaces import open_own, setns
 from l3net.shell.netlink import Netlink
 from l3net.shell.reaper import DOOMED_GROUP, Reaper
 from l3net.shell.sandbox import Sandboxes
+from l3net.shell.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +63,9 @@ FIRST_PASS_WAIT: Final = 5.0
 AUDIT_INTERVAL: Final = 60.0
 #: Seconds between two looks into the spool while serving.
 SPOOL_INTERVAL: Final = 2.0
-SPOOL: Final = "spool"
+#: Names of parts in the status.
+SPOOL_PART: Final = "spooled deletions"
+RULES_PART: Final = "host port rules"
 
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred, unix(7)
 
@@ -88,6 +95,9 @@ class CniServer:
         self._network: NodeNetwork | None = None
         self._known = threading.Event()
         self._local = threading.local()
+        self.faults = Faults()
+        self._spool = Spool(state_dir, self.faults)
+        self._adoption: Adoption | None = None
         self._undo = contextlib.ExitStack()
         #: Called, from any thread, with the name of a pool that a pod needs and the node has no block of.
         self.on_missing: Callable[[str], None] = lambda _pool: None
@@ -97,28 +107,44 @@ class CniServer:
         with contextlib.ExitStack() as undo:
             self._home = open_own()
             undo.callback(os.close, self._home)
-            self.leases = SqliteLeases(self._state_dir / LEASE_DB, verify=True)
+            self.leases = SqliteLeases(self._state_dir / LEASE_DB, verify=True, named=True)
             undo.callback(self.leases.close)
             for lease in self.leases.release_other_boots():
                 log.info("released %s: made before the last reboot", lease.key)
-            self._reaper = Reaper(self._home)
+            self._reaper = Reaper(self._home, self.faults)
             self._reaper.start()
             undo.callback(self._reaper.stop)
-            flush = ConntrackFlush(self._home)
+            self._adopt()
+            flush = ConntrackFlush(self._home, self.faults)
             flush.start()
             undo.callback(flush.stop)
-            self.verbs = Verbs(lambda _: self.leases, self._sandboxes, self._setup, self._reaper, flush)
-            self.ipam = IpamVerbs(lambda _: self.leases, self._sandboxes, self._ipam_setup, None, flush)
+            self.verbs = Verbs(
+                lambda _: self.leases, self._sandboxes, self._setup, self._reaper, flush, self.faults
+            )
+            self.ipam = IpamVerbs(
+                lambda _: self.leases, self._sandboxes, self._ipam_setup, None, flush, self.faults
+            )
             self._bridge = KernelBridge()
             undo.callback(self._bridge.close)
-            self.drain_spool()  # before any new call of the same attachments
-            keeper = threading.Thread(target=self._keep, name="cni-keeper", daemon=True)
+            with self.faults.contained(SPOOL_PART):
+                self.drain_spool()  # before any new call of the same attachments
+            keeper = threading.Thread(
+                target=self.faults.supervised,
+                args=("upkeep of pods", self._keep, self._stopping),
+                name="cni-keeper",
+                daemon=True,
+            )
             keeper.start()
             undo.callback(keeper.join, 10)
             undo.callback(self._stopping.set)
             self._listener = listen(self._path)
             threads = [
-                threading.Thread(target=self._accept, name=f"cni-{number}", daemon=True)
+                threading.Thread(
+                    target=self.faults.supervised,
+                    args=("CNI socket", self._accept, self._stopping),
+                    name=f"cni-{number}",
+                    daemon=True,
+                )
                 for number in range(self._workers)
             ]
             for thread in threads:
@@ -131,9 +157,48 @@ class CniServer:
         self._undo.close()
 
     def update(self, network: NodeNetwork) -> None:
-        """Exchange what is known of the node, as a whole."""
+        """Exchange what is known of the node, as a whole. In a thread of the namespace.
+
+        What runs with an address of a new block is known before one of it is handed out.
+        """
+        new = _blocks(network) != (_blocks(self._network) if self._network is not None else ())
+        if new:
+            self._adopt(network)
         self._network = network
         self._known.set()
+
+    def _adopt(self, network: NodeNetwork | None = None) -> None:
+        if self._adoption is None:
+            self._adoption = Adoption(self.leases)
+        adoption, before = self._adoption, self._adoption.problem
+        try:
+            adoption.adopt(self._sandboxes().host, _blocks(network) if network is not None else ())
+        except L3netError as err:
+            adoption.problem = f"cannot tell which addresses running pods have: {err}"
+        if adoption.problem and adoption.problem != before:
+            log.error("%s", adoption.problem)
+
+    def problems(self) -> list[str]:
+        """What an operator has to know of the pods' side."""
+        found = []
+        if self._adoption is not None:
+            found += [f"leases: {each}" for each in self._adoption.conflicts]
+            if self._adoption.problem:
+                found.append(f"leases: {self._adoption.problem}; no pod can be added")
+        found += [f"{fault.part}: {fault.last}" for fault in self.faults.found() if fault.lasting]
+        return found
+
+    def status(self) -> dict[str, Any]:
+        """Figures of the pods' side, from any thread."""
+        return {
+            "leases": self.leases.count() if self._adoption is not None else 0,
+            "adopted": self._adoption.adopted if self._adoption is not None else 0,
+            "quarantined": self._spool.quarantined(),
+            "faults": [
+                {"part": fault.part, "count": fault.count, "last": fault.last, "lasting": fault.lasting}
+                for fault in self.faults.found()
+            ],
+        }
 
     def reattach_ports(self) -> list[str]:
         """Put the host ends of all leases back on the bridge; to be called after the bridge was applied."""
@@ -147,31 +212,37 @@ class CniServer:
         return self._reaper.flush()
 
     def drain_spool(self) -> int:
-        """Carry out the DELs that came while no agent served; how many. In a thread of the namespace."""
+        """Carry out the DELs that came while no agent served; how many. In a thread of the namespace.
+
+        What cannot be read now is left for the next round, what never can goes into quarantine.
+        """
         count = 0
-        for each in spool.spooled(self._state_dir / SPOOL, boot_id()):
+        for each in self._spool.calls(boot_id()):
             try:
                 request = parse_request(each.call.environment, each.call.stdin)
             except CniError as err:
-                log.warning("spooled call dropped: %s", err)
-            else:
-                key = LeaseKey(request.network, request.container_id, request.ifname)
-                lease = self.leases.find(key)
-                if lease is None or lease.assigned_clock <= each.at:
-                    verbs = self.ipam if each.call.for_ipam else self.verbs
-                    answer = verbs.answer(each.call, None)
-                    if answer.exit_code:
-                        continue  # stays for the next round
-                    count += 1
-            spool.remove(each.path)
+                self._spool.set_aside(each.path, f"{err}")
+                continue
+            key = LeaseKey(request.network, request.container_id, request.ifname)
+            lease = self.leases.find(key)
+            if lease is None or lease.assigned_clock <= each.at:
+                verbs = self.ipam if each.call.for_ipam else self.verbs
+                answer = verbs.answer(each.call, None)
+                if answer.exit_code:
+                    continue  # stays for the next round
+                count += 1
+            self._spool.remove(each.path)
         return count
 
     def audit(self) -> Look:
-        """One look at leases and links; what it and the last look agree on is freed and returned."""
+        """One look at leases and links; what it and the last look agree on is freed and returned.
+
+        Of the links without a lease only those are looked at that say they are this store's.
+        """
         netlink = self._sandboxes().host
         leases = self.leases.leases()
         found = [
-            (link.name, link.index)
+            (link.name, link.index, of_store(link.alias, self.leases.identity))
             for link in links.all_links(netlink)
             if link.name.startswith(VETH_PREFIX) and link.group != DOOMED_GROUP
         ]
@@ -179,20 +250,28 @@ class CniServer:
         both, self._seen = agreed(self._seen, now), now
         for key, sequence in both.leases:
             log.warning("audit: releasing %s: its interface is gone", key)
-            self.verbs.remove(self.leases, key, sequence=sequence, event="audit")
+            with self.faults.contained("audit of leases"):
+                self.verbs.remove(self.leases, key, sequence=sequence, event="audit")
         for name, _ in both.links:
-            log.warning("audit: deleting %s: it has no lease", name)
-            self._reaper.doom(netlink, name)
+            log.warning("audit: deleting %s: it is of this store and has no lease", name)
+            with self.faults.contained("audit of interfaces"):
+                self._reaper.doom(netlink, name)
         return both
 
     def mend_rules(self) -> int:
         """Put the rules of attachments back where somebody took them away; of how many attachments."""
-        mended = 0
-        for _, record in self.leases.records():
-            extras = Extras.decode(record)
-            if cnirules.missing(extras):
-                cnirules.put(extras)
-                mended += 1
+        mended, failed = 0, False
+        for key, record in self.leases.records():
+            try:
+                extras = Extras.decode(record)
+                if cnirules.missing(extras):
+                    cnirules.put(extras)
+                    mended += 1
+            except Exception as err:  # of this pod: the rules of the others are looked at all the same
+                failed = True
+                self.faults.note(RULES_PART, CniError(failure.KERNEL_REFUSED, f"{key.container_id}: {err}"))
+        if not failed:
+            self.faults.over(RULES_PART)
         return mended
 
     # --- threads -----------------------------------------------------------------------------------------
@@ -206,14 +285,15 @@ class CniServer:
         waited = 0.0
         while not self._stopping.wait(SPOOL_INTERVAL):
             waited += SPOOL_INTERVAL
-            try:
-                self.drain_spool()
-                if waited >= self._audit_interval:
-                    waited = 0.0
-                    self.audit()
-                    self.mend_rules()
-            except (L3netError, OSError) as err:
-                log.warning("CNI upkeep: %s", err)
+            steps: list[tuple[str, Callable[[], object]]] = [(SPOOL_PART, self.drain_spool)]
+            if self._adoption is not None and self._adoption.problem:
+                steps.append(("adopting running pods", lambda: self._adopt(self._network)))
+            if waited >= self._audit_interval:
+                waited = 0.0
+                steps += [("audit", self.audit), ("upkeep of host ports", self.mend_rules)]
+            for part, step in steps:
+                with self.faults.contained(part):
+                    step()
 
     def _sandboxes(self) -> Sandboxes:
         found: Sandboxes | None = getattr(self._local, "sandboxes", None)
@@ -222,11 +302,18 @@ class CniServer:
         return found
 
     def _setup(self, request: Request) -> Setup:
+        self._safe_to_add(request)
         if request.brings_addresses:
             return own_setup(request)
         return self._for_namespace(request, node_setup)
 
+    def _safe_to_add(self, request: Request) -> None:
+        """No address is handed out that a running pod may have. Raises CniError 11."""
+        if request.command == "ADD" and self._adoption is not None and self._adoption.problem:
+            raise CniError(failure.TRY_AGAIN_LATER, self._adoption.problem, "see `l3net status`")
+
     def _ipam_setup(self, request: Request) -> Setup:
+        self._safe_to_add(request)
         if has_ranges(request.conf):
             return ipam_setup(request)
         return self._for_namespace(request, node_ipam_setup)
@@ -281,8 +368,8 @@ class CniServer:
                 self._converse(connection)
         except (OSError, CniError) as err:
             log.warning("CNI client: %s", err)
-        except Exception:
-            log.exception("CNI client")
+        except Exception as err:
+            self.faults.note("CNI client", err, lasting=False)
 
     def _converse(self, connection: socket.socket) -> None:
         packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -307,6 +394,11 @@ class CniServer:
             if answer.exit_code == 0:
                 (self.ipam if call.for_ipam else self.verbs).abandon(call)
             raise
+
+
+def _blocks(network: NodeNetwork) -> tuple[Prefix, ...]:
+    """All of the node, those for the pods of some namespaces too."""
+    return (*network.blocks, *(block for pool in network.pools for block in pool.blocks))
 
 
 def still_there(connection: socket.socket) -> bool:

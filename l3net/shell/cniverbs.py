@@ -29,6 +29,7 @@ from l3net.shell import cnirules, delegate, links
 from l3net.shell.bridge import KernelBridge
 from l3net.shell.cnianswer import error_version, printed, shape_version, translated
 from l3net.shell.conntrack import ConntrackFlush, forget
+from l3net.shell.faults import Faults
 from l3net.shell.keylocks import KeyLocks
 from l3net.shell.namespaces import check_sandbox
 from l3net.shell.reaper import Reaper
@@ -51,12 +52,14 @@ class Verbs:
         setup: Callable[[Request], Setup],
         reaper: Reaper | None = None,
         flush: ConntrackFlush | None = None,
+        faults: Faults | None = None,
     ) -> None:
         self._store = store
         self._sandboxes = sandboxes
         self._setup = setup
         self._reaper = reaper
         self._flush = flush
+        self._faults = faults or Faults()
         self._keys = KeyLocks()
 
     def answer(self, call: Call, netns: int | None, awaited: Callable[[], bool] = lambda: True) -> Answer:
@@ -73,6 +76,8 @@ class Verbs:
             return Answer(0, printed(found) if found is not None else b"")
         except Exception as err:
             failed = translated(err)
+            if failed.code == failure.INTERNAL:
+                self._faults.note("CNI call", err, lasting=False)
             log.warning(
                 "%s %s %s: code %d: %s",
                 call.environment.get("CNI_COMMAND", "?")[:8],
@@ -170,6 +175,7 @@ class Verbs:
             host_ifname=host_ifname(key),
             cool_down=setup.cool_down,
             sticky_owner=sticky_owner(pod) if setup.sticky else "",
+            exclusive=setup.exclusive,
         )
         lease = store.assign(wanted)
         undo.callback(store.release, key, sequence=lease.sequence, event="undo", used=False)
@@ -338,7 +344,7 @@ class Verbs:
         except LeaseStoreError as err:
             raise CniError(failure.NOT_AVAILABLE, str(err)) from None
         for each in setup.sets:
-            usage = store.usage(request.network, (each,))
+            usage = store.usage(None if setup.exclusive else request.network, (each,))
             if usage.leased + usage.cooling >= each.size:
                 raise CniError(
                     failure.NOT_AVAILABLE,

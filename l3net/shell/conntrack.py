@@ -13,9 +13,7 @@ the wrong way round.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import logging
 import socket
 import struct
 import threading
@@ -26,11 +24,10 @@ from typing import Final
 from l3net.errors import KernelError
 from l3net.model import Address, Stale
 from l3net.shell import sysctl
+from l3net.shell.faults import Faults
 from l3net.shell.links import NLA_F_NESTED
 from l3net.shell.namespaces import setns
 from l3net.shell.netlink import Netlink, Request, attribute, attributes
-
-log = logging.getLogger(__name__)
 
 NETLINK_NETFILTER: Final = 12
 CT_GET: Final = (1 << 8) | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
@@ -61,7 +58,7 @@ _NFGENMSG: Final = struct.Struct("=BBH")
 _PORT: Final = struct.Struct("!H")
 
 #: More kinds of stale connections than this are looked for in one reading of all of their protocol.
-_ASKED_ALONE: Final = 16
+_ASKED_ALONE: Final = 32
 
 #: Seconds released addresses are collected before one visit; far below any cool-down.
 COLLECT: Final = 0.5
@@ -243,8 +240,9 @@ def _forget_kinds(netlink: Netlink, body: bytes, kinds: Sequence[Stale]) -> int:
 class ConntrackFlush:
     """Collects released addresses and visits the connection table for all of them together."""
 
-    def __init__(self, home: int) -> None:
+    def __init__(self, home: int, faults: Faults | None = None) -> None:
         self._home = home
+        self._faults = faults or Faults()
         self._wanted = threading.Condition()
         self._addresses: list[Address] = []
         self._stopping = False
@@ -266,17 +264,21 @@ class ConntrackFlush:
             if idle:  # otherwise it is collecting already
                 self._wanted.notify_all()
 
-    def _run(self) -> None:
+    def _visit(self, addresses: list[Address]) -> None:
         setns(self._home)
+        bad = {code for code in forget(addresses) if code not in (0, errno.ENOENT)}
+        if bad:
+            raise KernelError("forget connections", min(bad))
+
+    def _run(self) -> None:
         while True:
             with self._wanted:
                 self._wanted.wait_for(lambda: bool(self._addresses) or self._stopping)
                 self._wanted.wait_for(lambda: self._stopping, COLLECT)
                 taken, self._addresses = self._addresses, []
                 stopping = self._stopping
-            with contextlib.suppress(KernelError):
-                bad = {code for code in forget(taken) if code not in (0, errno.ENOENT)}
-                if bad:
-                    log.warning("forget connections: %s", ", ".join(errno.errorcode[code] for code in bad))
+            if taken:
+                with self._faults.contained("forgetting connections"):
+                    self._visit(taken)
             if stopping:
                 return

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from l3net.doctor.findings import Answer, Counters, NodeLook, Peer, PeerLook, Probe
-from l3net.naming import CNI_PLUGIN
+from l3net.naming import CNI_PLUGIN, QUARANTINE
 from l3net.shell import sysctl
 
 _COUNTER_NAMES: Final = {
@@ -182,7 +182,16 @@ def look_at_node(state_dir: Path, bin_dir: Path, conf_dir: Path, wants_pods: boo
         plugin=plugin,
         network_configuration=configuration,
         ours_first=ours,
+        quarantine=_quarantine(state_dir / QUARANTINE),
     )
+
+
+def _quarantine(directory: Path) -> tuple[str, int] | None:
+    try:
+        count = sum(1 for _ in directory.iterdir())
+    except OSError:
+        return None
+    return (str(directory), count) if count else None
 
 
 def _strict() -> tuple[str, ...]:

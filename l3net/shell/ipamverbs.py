@@ -34,6 +34,7 @@ class IpamVerbs(Verbs):
                 netns=request.netns,
                 cool_down=setup.cool_down,
                 sticky_owner=sticky_owner(pod) if setup.sticky else "",
+                exclusive=setup.exclusive,
             )
         )
         return Result((), assigned(lease, None), setup.routes, setup.dns)

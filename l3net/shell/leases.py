@@ -5,6 +5,8 @@ Never used addresses are counted up by a cursor a range; released ones wait in `
 
 from __future__ import annotations
 
+import logging
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +23,7 @@ from l3net.ipam.lease import (
     Lease,
     LeasedAddress,
     LeaseKey,
+    LeaseStoreError,
     Pod,
     Usage,
     Wanted,
@@ -28,6 +31,8 @@ from l3net.ipam.lease import (
 from l3net.ipam.ranges import Range, RangeSet
 from l3net.model import Address
 from l3net.shell.sqlitestore import LOCK_WAIT, SqliteStore
+
+log = logging.getLogger(__name__)
 
 SCHEMA_VERSION: Final = 1
 HISTORY_LIMIT: Final = 20000
@@ -55,6 +60,11 @@ CREATE TABLE IF NOT EXISTS history(
   id INTEGER PRIMARY KEY, at REAL, event TEXT, network TEXT, address BLOB, container TEXT, ifname TEXT,
   pod_namespace TEXT, pod_name TEXT, pod_uid TEXT, sequence INTEGER);
 """
+#: Made at every opening where they are missing, so that an older release may use the file as well.
+_INDEXES = {
+    "lease_by_address": "CREATE INDEX IF NOT EXISTS lease_by_address ON lease(address)",
+    "idle_by_address": "CREATE INDEX IF NOT EXISTS idle_by_address ON idle(address)",
+}
 _LEASE_COLUMNS = (
     "network, container, ifname, sequence, address, prefix_length, gateway, pod_namespace, pod_name, pod_uid,"
     " netns, host_ifname, assigned_at, assigned_clock, boot_id"
@@ -71,7 +81,10 @@ def unpack(packed: bytes) -> Address:
 
 
 class SqliteLeases(SqliteStore):
-    """A `LeaseStore`. Thread-safe. `clock` (monotonic across suspend) and `boot` are given by tests."""
+    """A `LeaseStore`. Thread-safe. `clock` (monotonic across suspend) and `boot` are given by tests.
+
+    `named`: give the store an identity if it has none; its leases bear it, and it is in the file.
+    """
 
     def __init__(
         self,
@@ -81,17 +94,42 @@ class SqliteLeases(SqliteStore):
         boot: str | None = None,
         clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         verify: bool = False,
+        named: bool = False,
     ) -> None:
         super().__init__(
             path,
             _SCHEMA,
             SCHEMA_VERSION,
-            refusals=(AlreadyLeasedError, AddressUnavailableError, ExhaustedError),
             lock_wait=lock_wait,
             verify=verify,
         )
         self._boot = boot or boot_id()
         self._clock = clock
+        #: Empty if it has none, or none could be written.
+        self.identity = self._prepare(named=named)
+
+    def _prepare(self, *, named: bool) -> str:
+        """What a file of an older release lacks; on a disk that takes nothing, it does without."""
+
+        def seen(db: sqlite3.Connection) -> tuple[set[str], str]:
+            names = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type='index'")}
+            row = db.execute("SELECT value FROM meta WHERE key='identity'").fetchone()
+            return names, str(row[0]) if row is not None else ""
+
+        def settle(db: sqlite3.Connection) -> None:
+            for statement in _INDEXES.values():
+                db.execute(statement)
+            if named:
+                db.execute("INSERT OR IGNORE INTO meta VALUES('identity', ?)", (secrets.token_hex(8),))
+
+        indexes, identity = self.read(seen)
+        if _INDEXES.keys() <= indexes and (identity or not named):
+            return identity
+        try:
+            self.transact(settle)
+        except LeaseStoreError as err:
+            log.warning("%s", err)
+        return self.read(seen)[1]
 
     # --- LeaseStore --------------------------------------------------------------------------------------
 
@@ -115,16 +153,24 @@ class SqliteLeases(SqliteStore):
                 values,
             ).fetchall()
         )
-        return _group(rows)
+        return self._group(rows)
 
-    def usage(self, network: str, sets: Sequence[RangeSet]) -> Usage:
-        """Leased and cooling addresses inside the sets."""
+    def count(self) -> int:
+        """Attachments that have leases."""
+        return int(
+            self.read(lambda db: db.execute("SELECT count(DISTINCT sequence) FROM lease").fetchone()[0])
+        )
+
+    def usage(self, network: str | None, sets: Sequence[RangeSet]) -> Usage:
+        """Leased and cooling addresses inside the sets, of one network or all."""
 
         def count(db: sqlite3.Connection) -> Usage:
             leased = cooling = 0
             for entry in (entry for each in sets for entry in each.ranges):
-                bounds = (network, entry.start.packed, entry.end.packed)
-                between = "WHERE network=? AND address BETWEEN ? AND ?"
+                bounds: tuple[object, ...] = (entry.start.packed, entry.end.packed)
+                between = "WHERE address BETWEEN ? AND ?"
+                if network is not None:
+                    bounds, between = (network, *bounds), "WHERE network=? AND address BETWEEN ? AND ?"
                 width = f"AND length(address)={entry.subnet.max_prefixlen // 8}"
                 leased += db.execute(f"SELECT count(*) FROM lease {between} {width}", bounds).fetchone()[0]  # noqa: S608
                 cooling += db.execute(
@@ -217,13 +263,20 @@ class SqliteLeases(SqliteStore):
         )
         return released
 
-    def adopt(self, lease: Lease, *, cool_down: float = 60.0) -> bool:
-        """Record a lease found elsewhere (another store, the kernel). False if an address is taken."""
+    def adopt(
+        self, lease: Lease, *, cool_down: float = 60.0, event: str = "import", exclusive: bool = False
+    ) -> bool:
+        """Record a lease found elsewhere (another store, the kernel). False if an address is taken.
+
+        It counts as made at the beginning of this boot: a DEL that was spooled before now is meant for it.
+        """
 
         def work(db: sqlite3.Connection) -> bool:
             for leased in lease.addresses:
-                if self._taken(db, lease.key.network, leased.address):
+                if self._taken(db, lease.key.network, leased.address, exclusive=exclusive):
                     return False
+                values = (lease.key.network, leased.address.packed)
+                db.execute("DELETE FROM idle WHERE network=? AND address=?", values)
             wanted = Wanted(
                 key=lease.key,
                 sets=(),
@@ -232,7 +285,7 @@ class SqliteLeases(SqliteStore):
                 host_ifname=lease.host_ifname,
                 cool_down=cool_down,
             )
-            self._record(db, wanted, [(leased, "") for leased in lease.addresses], event="import")
+            self._record(db, wanted, [(leased, "") for leased in lease.addresses], event=event, clock=0.0)
             return True
 
         return self.transact(work)
@@ -253,11 +306,9 @@ class SqliteLeases(SqliteStore):
                 asked.remove(named)
                 entry = each.holding(named)
                 assert entry is not None  # noqa: S101 - just found
-                if self._taken(db, wanted.key.network, named):
+                if self._taken(db, wanted.key.network, named, exclusive=wanted.exclusive):
                     raise AddressUnavailableError(f"address {named} is taken in network {wanted.key.network}")
-                db.execute(
-                    "DELETE FROM idle WHERE network=? AND address=?", (wanted.key.network, named.packed)
-                )
+                self._wake(db, wanted, named.packed)
                 address = named
             else:
                 address, entry = self._choose(db, wanted, each)
@@ -276,13 +327,13 @@ class SqliteLeases(SqliteStore):
                 "SELECT address FROM idle WHERE network=? AND sticky_owner=?", (network, wanted.sticky_owner)
             )
             for (packed,) in rows.fetchall():
-                if entry := each.holding(unpack(packed)):
-                    db.execute("DELETE FROM idle WHERE network=? AND address=?", (network, packed))
+                if (entry := each.holding(unpack(packed))) and not self._elsewhere(db, wanted, packed):
+                    self._wake(db, wanted, packed)
                     return unpack(packed), entry
         for entry in each.ranges:
-            if address := self._never_used(db, network, entry):
+            if address := self._never_used(db, wanted, entry):
                 return address, entry
-            if address := self._oldest_idle(db, network, entry, now):
+            if address := self._oldest_idle(db, wanted, entry, now):
                 return address, entry
         usage = f"all {each.size} addresses of {each}"
         raise ExhaustedError(
@@ -290,8 +341,21 @@ class SqliteLeases(SqliteStore):
             f"{wanted.cool_down:g} s"
         )
 
-    def _never_used(self, db: sqlite3.Connection, network: str, entry: Range) -> Address | None:
+    def _elsewhere(self, db: sqlite3.Connection, wanted: Wanted, packed: bytes) -> bool:
+        """Whether another network holds an idle address, where that counts."""
+        return wanted.exclusive and self._taken(db, wanted.key.network, unpack(packed), exclusive=True)
+
+    @staticmethod
+    def _wake(db: sqlite3.Connection, wanted: Wanted, packed: bytes) -> None:
+        """An address is idle no more."""
+        db.execute(
+            "DELETE FROM idle WHERE address=? AND (? OR network=?)",
+            (packed, wanted.exclusive, wanted.key.network),
+        )
+
+    def _never_used(self, db: sqlite3.Connection, wanted: Wanted, entry: Range) -> Address | None:
         """The next address no one had; each is stepped over once, so the cost does not grow with leases."""
+        network = wanted.key.network
         row = db.execute(
             "SELECT next FROM cursor WHERE network=? AND range=?", (network, entry.key)
         ).fetchone()
@@ -302,7 +366,7 @@ class SqliteLeases(SqliteStore):
         while value <= last and found is None:
             candidate = unpack(value.to_bytes(width, "big"))
             value += 1
-            if candidate in entry and not self._known(db, network, candidate):
+            if candidate in entry and not self._known(db, wanted, candidate):
                 found = candidate
         if value != start:
             db.execute(
@@ -311,34 +375,47 @@ class SqliteLeases(SqliteStore):
             )
         return found
 
-    def _oldest_idle(self, db: sqlite3.Connection, network: str, entry: Range, now: float) -> Address | None:
+    def _oldest_idle(
+        self, db: sqlite3.Connection, wanted: Wanted, entry: Range, now: float
+    ) -> Address | None:
         """The address longest released, once cool; held ones only when nothing else is left."""
         ready = "(boot_id<>? OR ready_at<=?)"
         free = "(sticky_owner='' OR held_until<=? OR boot_id<>?)"
-        queries = (
-            (f"range=? AND {ready} AND {free}", (entry.key, self._boot, now, now, self._boot)),
-            # addresses released under another configuration of the range, and those held for an owner
+        network = wanted.key.network
+        within = f"address BETWEEN ? AND ? AND length(address)=? AND {ready}"
+        bounds = (entry.start.packed, entry.end.packed, len(entry.start.packed), self._boot, now)
+        queries: list[tuple[str, tuple[object, ...]]] = [
             (
-                f"address BETWEEN ? AND ? AND length(address)=? AND {ready}",
-                (entry.start.packed, entry.end.packed, len(entry.start.packed), self._boot, now),
+                f"network=? AND range=? AND {ready} AND {free}",
+                (network, entry.key, self._boot, now, now, self._boot),
             ),
-        )
+            # addresses released under another configuration of the range, and those held for an owner
+            (f"network=? AND {within}", (network, *bounds)),
+        ]
+        if wanted.exclusive:
+            queries.append((within, bounds))  # and by another network
         for condition, values in queries:
             rows = db.execute(
-                f"SELECT address FROM idle WHERE network=? AND {condition} ORDER BY freed LIMIT 16",  # noqa: S608
-                (network, *values),
+                f"SELECT address FROM idle WHERE {condition} ORDER BY freed LIMIT 16",  # noqa: S608
+                values,
             )
             for (packed,) in rows.fetchall():
-                if unpack(packed) in entry:
-                    db.execute("DELETE FROM idle WHERE network=? AND address=?", (network, packed))
+                if unpack(packed) in entry and not self._elsewhere(db, wanted, packed):
+                    self._wake(db, wanted, packed)
                     return unpack(packed)
         return None
 
     def _record(
-        self, db: sqlite3.Connection, wanted: Wanted, chosen: Sequence[tuple[LeasedAddress, str]], event: str
+        self,
+        db: sqlite3.Connection,
+        wanted: Wanted,
+        chosen: Sequence[tuple[LeasedAddress, str]],
+        event: str,
+        clock: float | None = None,
     ) -> Lease:
         sequence = self._next(db)
-        at, clock, key, pod = time.time(), self._clock(), wanted.key, wanted.pod
+        at, key, pod = time.time(), wanted.key, wanted.pod
+        clock = self._clock() if clock is None else clock
         db.executemany(
             "INSERT INTO lease VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             [
@@ -378,6 +455,7 @@ class SqliteLeases(SqliteStore):
             assigned_at=at,
             assigned_clock=clock,
             boot_id=self._boot,
+            store=self.identity,
         )
 
     def _release(
@@ -392,7 +470,7 @@ class SqliteLeases(SqliteStore):
         if not rows:
             return None
         rows.sort(key=lambda row: row[15])
-        lease, now, freed = _group(rows)[0], self._clock(), self._next(db)
+        lease, now, freed = self._group(rows)[0], self._clock(), self._next(db)
         db.executemany(
             "INSERT OR REPLACE INTO idle VALUES(?,?,?,?,?,?,?,?)",
             [
@@ -419,23 +497,26 @@ class SqliteLeases(SqliteStore):
             "ORDER BY position",
             (key.network, key.container_id, key.ifname),
         ).fetchall()
-        return next(iter(_group(rows)), None)
+        return next(iter(self._group(rows)), None)
 
     @staticmethod
-    def _taken(db: sqlite3.Connection, network: str, address: Address) -> bool:
+    def _taken(db: sqlite3.Connection, network: str, address: Address, *, exclusive: bool) -> bool:
         row = db.execute(
-            "SELECT 1 FROM lease WHERE network=? AND address=?", (network, address.packed)
+            "SELECT 1 FROM lease WHERE address=? AND (? OR network=?)", (address.packed, exclusive, network)
         ).fetchone()
         return row is not None
 
-    def _known(self, db: sqlite3.Connection, network: str, address: Address) -> bool:
+    def _known(self, db: sqlite3.Connection, wanted: Wanted, address: Address) -> bool:
         """Leased or idle. Idle addresses are handed out by age, not by number."""
         row = db.execute(
-            "SELECT 1 FROM lease WHERE network=?1 AND address=?2 "
-            "UNION ALL SELECT 1 FROM idle WHERE network=?1 AND address=?2",
-            (network, address.packed),
+            "SELECT 1 FROM lease WHERE address=?2 AND (?3 OR network=?1) "
+            "UNION ALL SELECT 1 FROM idle WHERE address=?2 AND (?3 OR network=?1)",
+            (wanted.key.network, address.packed, wanted.exclusive),
         ).fetchone()
         return row is not None
+
+    def _group(self, rows: Sequence[tuple[Any, ...]]) -> list[Lease]:
+        return _group(rows, self.identity)
 
     @staticmethod
     def _next(db: sqlite3.Connection) -> int:
@@ -473,7 +554,7 @@ class SqliteLeases(SqliteStore):
             db.execute("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", (HISTORY_LIMIT,))
 
 
-def _group(rows: Sequence[tuple[Any, ...]]) -> list[Lease]:
+def _group(rows: Sequence[tuple[Any, ...]], store: str) -> list[Lease]:
     """Rows in the order of attachments and positions, one lease for each attachment."""
     leases: list[Lease] = []
     for row in rows:
@@ -482,5 +563,18 @@ def _group(rows: Sequence[tuple[Any, ...]]) -> list[Lease]:
         if leases and leases[-1].key == key:
             leases[-1] = replace(leases[-1], addresses=(*leases[-1].addresses, leased))
         else:
-            leases.append(Lease(key, row[3], (leased,), Pod(*row[7:10]), *row[10:15]))
+            leases.append(
+                Lease(
+                    key,
+                    row[3],
+                    (leased,),
+                    Pod(*row[7:10]),
+                    row[10],
+                    row[11],
+                    row[12],
+                    row[13],
+                    row[14],
+                    store,
+                )
+            )
     return leases

@@ -7,6 +7,7 @@ bounds the wait. A damaged file is refused, never replaced.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections import deque
@@ -19,6 +20,14 @@ from typing import Any, Final, Generic, TypeVar
 from l3net.ipam.lease import LeaseStoreError
 
 LOCK_WAIT: Final = 5.0  # seconds for another process's transaction
+
+#: Errors of SQLite's that say something of a statement and its values, and nothing of the file.
+_CALLERS_OWN: Final = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+)
 
 T = TypeVar("T")
 
@@ -40,7 +49,10 @@ class _Queue:
 
 
 class SqliteStore:
-    """One file. Thread-safe. `refusals` are the errors that undo one caller's part and no other's."""
+    """One file. Thread-safe. Whatever fails in one caller's part undoes that part, and no other's.
+
+    Only what is wrong with the file itself, as SQLite tells it, is everybody's.
+    """
 
     def __init__(
         self,
@@ -48,24 +60,33 @@ class SqliteStore:
         schema: str,
         version: int,
         *,
-        refusals: tuple[type[Exception], ...],
         lock_wait: float = LOCK_WAIT,
         verify: bool = False,
     ) -> None:
         self._path = path
         self._schema = schema
         self._version = version
-        self._refusals = refusals
         self._lock_wait = lock_wait
         self._queue = _Queue()
         self._turn = threading.Lock()
         with self.translated():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._for_root_alone()
             self._connection = self._open(verify=verify)
 
     def close(self) -> None:
         with self._turn:
             self._connection.close()
+
+    def _for_root_alone(self) -> None:
+        """Before SQLite opens it: the log and its index get the mode of the file (sqlite.org/wal.html)."""
+        with suppress(OSError):  # a read-only disk, which a store that is there can be read from
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            path = Path(f"{self._path}{suffix}")
+            with suppress(OSError):
+                if path.stat().st_mode & 0o077:
+                    path.chmod(0o600)
 
     def _open(self, *, verify: bool) -> sqlite3.Connection:
         db = sqlite3.connect(
@@ -84,7 +105,6 @@ class SqliteStore:
                 db.executescript(
                     f"BEGIN IMMEDIATE; {self._schema} PRAGMA user_version={self._version}; COMMIT;"
                 )
-                self._path.chmod(0o600)
             if verify:
                 verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if verdict != "ok":
@@ -116,29 +136,31 @@ class SqliteStore:
                 db.execute("BEGIN IMMEDIATE")
                 for call in batch:
                     self._attempt(db, call, alone=len(batch) == 1)
-                db.execute("COMMIT")
+                db.execute("ROLLBACK" if all(call.error is not None for call in batch) else "COMMIT")
         except BaseException as err:
             if db.in_transaction:
                 with suppress(sqlite3.Error):
                     db.execute("ROLLBACK")
             for call in batch:
-                call.error = err
+                call.error = call.error or err
         finally:
             for call in batch:
                 call.done = True
 
     def _attempt(self, db: sqlite3.Connection, call: _Call[Any], *, alone: bool) -> None:
-        """One call inside the transaction: a refusal undoes its own changes and no other's."""
-        if alone:
-            call.result = call.work(db)
-            return
-        db.execute("SAVEPOINT call")
+        """One call inside the transaction: its failure undoes its own changes and no other's."""
+        if not alone:
+            db.execute("SAVEPOINT call")
         try:
             call.result = call.work(db)
-        except self._refusals as err:
-            db.execute("ROLLBACK TO call")
+        except Exception as err:
+            if isinstance(err, sqlite3.Error) and not isinstance(err, _CALLERS_OWN):
+                raise  # the disk, the file, the lock: nobody's call can be carried out
             call.error = err
-        db.execute("RELEASE call")
+            if not alone:
+                db.execute("ROLLBACK TO call")
+        if not alone:
+            db.execute("RELEASE call")
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._turn, self.translated():
