@@ -470,17 +470,25 @@ class Agent:
             self._cni.update(network)
 
     def _mtu(self) -> int:
-        """The configured MTU, or the smallest of the links that lead to peers or to anywhere else."""
+        """The configured MTU, or the smallest of the links that lead to peers or to anywhere else.
+
+        The bridge and its ports lead to pods, and have their MTU from here.
+        """
         if self._settings.mtu is not None:
             return self._settings.mtu
         mtus = {link.name: link.mtu for link in self._links.values()}
         uplinks = {interface_to(self._underlay, session) for session in self._sessions.by_address.values()}
         found = [mtus[name] for name in uplinks if name is not None and name in mtus]
         if not found:
+            own = {link.index for link in self._links.values() if link.name == BRIDGE}
             found = [
                 link.mtu
                 for link in self._links.values()
-                if link.up and not link.loopback and link.name != BRIDGE
+                if link.up
+                and not link.loopback
+                and link.index not in own
+                and link.master not in own
+                and not link.name.startswith(VETH_PREFIX)  # one that waits to be deleted has left the bridge
             ]
         return min(found, default=1500)
 

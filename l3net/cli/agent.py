@@ -109,7 +109,9 @@ def agent(
     configure_logging(log_level)
     chosen = datastore(where, kubeconfig, in_cluster=bool(os.environ.get("KUBERNETES_SERVICE_HOST")))
     settings = AgentSettings(node_name, chosen, run_dir, state_dir, mtu)
-    with _only_one(run_dir):
+    from l3net.shell.onlyagent import only_agent  # noqa: PLC0415 - after --help
+
+    with only_agent(), _only_one(run_dir):
         asyncio.run(_main(settings, cni_conf_dir, metrics_address))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ IFA_ADDRESS: Final = 1
 IFA_LOCAL: Final = 2
 IFLA_IFNAME: Final = 3
 IFLA_MTU: Final = 4
+IFLA_MASTER: Final = 10
 IFF_UP: Final = 0x1
 IFF_LOOPBACK: Final = 0x8
 RTNH_F_DEAD: Final = 1
@@ -46,13 +48,14 @@ _U32 = struct.Struct("=I")
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network interface: name, index, MTU in bytes, and whether it is up."""
+    """A network interface: name, index, MTU in bytes, whether it is up, and the index of its master or 0."""
 
     name: str
     index: int
     mtu: int
     up: bool
     loopback: bool
+    master: int = 0
 
 
 def _address(packed: memoryview | bytes) -> Address:
@@ -69,13 +72,17 @@ class KernelUnderlay:
         found: dict[int, Link] = {}
         for _kind, body in self._netlink.dump(Request(RTM_GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0))):
             _family, _type, index, flags, _change = _IFINFO.unpack_from(body)
-            name, mtu = "", 1500
+            name, mtu, master = "", 1500, 0
             for attr, value in attributes(memoryview(body)[_IFINFO.size :]):
                 if attr == IFLA_IFNAME:
-                    name = bytes(value).rstrip(b"\0").decode()
+                    name = os.fsdecode(
+                        bytes(value).rstrip(b"\0")
+                    )  # any bytes may be a name: dev_valid_name()
                 elif attr == IFLA_MTU:
                     mtu = _U32.unpack(value)[0]
-            found[index] = Link(name, index, mtu, bool(flags & IFF_UP), bool(flags & IFF_LOOPBACK))
+                elif attr == IFLA_MASTER:
+                    master = _U32.unpack(value)[0]
+            found[index] = Link(name, index, mtu, bool(flags & IFF_UP), bool(flags & IFF_LOOPBACK), master)
         return found
 
     def addresses(self, links: dict[int, Link]) -> list[InterfaceAddress]:

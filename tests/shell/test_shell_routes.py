@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
@@ -10,7 +11,17 @@ import pytest
 
 from l3net.delta import Delta, diff
 from l3net.model import NextHop, Route, RouteKind
+from l3net.shell.links import (
+    IFLA_IFNAME,
+    IFLA_INFO_KIND,
+    IFLA_LINKINFO,
+    RTM_NEWLINK,
+    ifinfo,
+    nested,
+    text,
+)
 from l3net.shell.monitor import underlay_route
+from l3net.shell.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink, Request, attribute
 from l3net.shell.routes import KernelRoutes, encode_route, links
 from l3net.shell.underlay import KernelUnderlay
 
@@ -127,6 +138,19 @@ def test_the_underlay_leaves_out_ours_and_dead_links(wired: Ip) -> None:
     wired("link set far1 down")
     underlay, _ = reader.read()
     assert {str(each.gateway) for each in underlay.resolve(ip_address("192.0.2.1"))} == {"10.0.0.254"}
+
+
+def test_a_link_whose_name_is_no_text(wired: Ip) -> None:
+    """Any bytes may be a name; what else there is is read all the same."""
+    body = ifinfo() + attribute(IFLA_IFNAME, b"\xff\xfe\0")
+    body += nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"))
+    with Netlink() as netlink:
+        netlink.request(Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body), "create the link")
+    underlay, found = KernelUnderlay().read()
+    names = {link.name for link in found.values()}
+    assert {"lo", "up0", "far0", os.fsdecode(b"\xff\xfe")} == names
+    assert underlay.resolve(ip_address("10.0.0.7")) == {NextHop(ip_address("10.0.0.7"), "up0")}
+    assert set(links()) == names
 
 
 def test_which_foreign_routes_matter(wired: Ip) -> None:
