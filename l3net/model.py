@@ -139,7 +139,11 @@ class ServicePort:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A Service (core/v1). Headless services have no cluster_ips."""
+    """A Service (core/v1). Headless services have no cluster_ips.
+
+    `created` is its creationTimestamp (RFC 3339, UTC, so that text orders by time); empty where there is
+    none, as in a directory of manifests. `affinity_timeout` in seconds, 0: none. `source_ranges` None: all.
+    """
 
     name: ObjectName
     type: str = "ClusterIP"
@@ -150,7 +154,9 @@ class Service:
     ports: tuple[ServicePort, ...] = ()
     internal_traffic_local: bool = False  # internalTrafficPolicy: Local
     external_traffic_local: bool = False  # externalTrafficPolicy: Local
-    client_ip_affinity: bool = False  # sessionAffinity: ClientIP
+    affinity_timeout: int = 0  # sessionAffinity: ClientIP, and for how long
+    source_ranges: tuple[Prefix, ...] | None = None  # loadBalancerSourceRanges
+    created: str = ""
     load_balancer_class: str | None = None
     publish_not_ready: bool = False
     labels: Labels = field(default_factory=dict, hash=False)
@@ -505,7 +511,9 @@ class VirtualServer:
     """One service address and port, and the backends new connections go to on this node.
 
     No backend: connections are refused. `internal` serve traffic from this node's pods and processes,
-    `external` traffic that arrives from other machines; they differ when a traffic policy is Local.
+    `external` traffic that arrives from other machines; they differ when a traffic policy is Local. A client
+    comes back to its backend for `affinity` seconds (0: to any). Only `sources` are served (None: all). Flows
+    that began earlier may go on to `lasting` backends, also where new ones do not (told of UDP alone).
     """
 
     address: Address
@@ -513,7 +521,9 @@ class VirtualServer:
     port: int
     internal: tuple[Backend, ...] = ()
     external: tuple[Backend, ...] = ()
-    client_ip_affinity: bool = False
+    affinity: int = 0
+    sources: tuple[Prefix, ...] | None = None
+    lasting: tuple[Backend, ...] = ()
 
 
 # --- kernel objects --------------------------------------------------------------------------------------

@@ -41,6 +41,10 @@ ANNOTATION_SHARING_KEY: Final = "l3net.io/sharing-key"
 #: spec.loadBalancerClass of the services whose addresses are l3net's to give.
 LOAD_BALANCER_CLASS: Final = "l3net.io/bgp"
 
+#: Of a Service or EndpointSlice that no proxy is to serve, whatever its ClusterIP (kube-proxy does not
+#: either).
+LABEL_HEADLESS: Final = "service.kubernetes.io/headless"
+
 RUN_DIR: Final = "/run/l3net"
 STATE_DIR: Final = "/var/lib/l3net"
 #: Under RUN_DIR; RUN_DIR is 0700 and sockets are 0600.

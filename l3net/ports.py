@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeAlias
 
 from l3net.delta import Delta
 from l3net.errors import KernelError, ManifestError
-from l3net.model import Address, BridgePlan, Fact, Kind, ObjectName, Prefix, Route
+from l3net.model import Address, BridgePlan, Fact, Kind, ObjectName, Prefix, Route, Stale
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,22 @@ class Firewall(Protocol):
 
     def intact(self) -> bool:
         """Whether the table is still as last applied."""
+        ...
+
+    def touched(self, generation: int | None) -> None:
+        """The transaction that made this generation changed the table; None: some may have been missed."""
+        ...
+
+    def clients(self, names: Collection[str]) -> Mapping[str, Sequence[str]]:
+        """The members of these sets that are there, as text that makes elements. Raises KernelError."""
+        ...
+
+
+class Connections(Protocol):
+    """The connections that the kernel tracks."""
+
+    def forget(self, stale: Collection[Stale]) -> None:
+        """Delete those of a translation that has changed. Raises KernelError."""
         ...
 
 

@@ -43,6 +43,7 @@ from l3net.services.verdicts import ServiceVerdict
 from l3net.shell import sysctl
 from l3net.shell.bridge import KernelBridge
 from l3net.shell.cniserver import CniServer
+from l3net.shell.conntrack import Conntrack
 from l3net.shell.monitor import RTM_NEWROUTE, KernelMonitor, Seen, interface_name, underlay_route
 from l3net.shell.nft import NftTable
 from l3net.shell.router_discovery import RouterDiscovery
@@ -122,7 +123,7 @@ class Agent:
         routes = KernelRoutes()
         self._own_port = routes.port
         self.kernel = KernelSide(routes, KernelBridge())
-        self.services = Servicing(self._me, NftTable(), self.kernel.problems)
+        self.services = Servicing(self._me, NftTable(followed=True), Conntrack(), self.kernel.problems)
         self._last_pass = 0.0
         self._state_changed = 0.0
         self.speaking = Speaking(settings.run_dir, self.rib, self._on_touched)
@@ -243,9 +244,11 @@ class Agent:
                 if underlay_route(body):
                     self.mark(Dirty.UNDERLAY)
             case Seen.FIREWALL:
+                self.services.touched(number)
                 self.mark(Dirty.FIREWALL)
             case Seen.LOST:
                 log.warning("kernel notifications were lost; reading everything again")
+                self.services.touched(None)
                 self.mark(Dirty.ALL)
 
     def _on_own_route(self, kind: int, body: bytes) -> None:

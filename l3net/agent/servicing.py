@@ -12,23 +12,40 @@ from l3net.errors import KernelError
 from l3net.firewall.changes import Change, TableContents
 from l3net.firewall.plan import FirewallPlan, plan
 from l3net.firewall.ruleset import ruleset
-from l3net.model import ClusterState, EndpointSlice, Fact, Kind, ObjectName, Service
-from l3net.ports import Firewall
-from l3net.services.book import ServerKey, ServiceBook, Settled
+from l3net.firewall.sticky import remembering
+from l3net.model import (
+    ClusterState,
+    EndpointSlice,
+    Fact,
+    Kind,
+    ObjectName,
+    Service,
+    Stale,
+    VirtualServer,
+)
+from l3net.naming import PROTOCOL_NUMBERS
+from l3net.ports import Connections, Firewall
+from l3net.services.book import ServiceBook, Settled
 from l3net.services.endpoints import here
+from l3net.services.verdicts import ServerKey
 
 log = logging.getLogger("l3net.services")
 
 #: More changed servers than this, and more than a tenth of all, replace the table.
 ELEMENTS_AT_ONCE = 1000
+UDP = "udp"
 
 
 class Servicing:
     """`note` what changed, `settle` what follows. `problems` is where a refusal of the kernel is told."""
 
-    def __init__(self, me: str, firewall: Firewall, problems: dict[str, str]) -> None:
+    def __init__(
+        self, me: str, firewall: Firewall, connections: Connections, problems: dict[str, str]
+    ) -> None:
         self._me = me
         self._firewall = firewall
+        self._connections = connections
+        self._stale: dict[ServerKey, Stale] = {}  # whose connections are to be forgotten
         self._problems = problems
         self._contents: TableContents | None = None  # None: what is in force is not known
         self._rest: FirewallPlan | None = None  # the plan in force but for its servers
@@ -61,12 +78,17 @@ class Servicing:
 
     # --- kernel ------------------------------------------------------------------------------------------
 
+    def touched(self, generation: int | None) -> None:
+        """The table was changed, by whomever: see ports.Firewall."""
+        self._firewall.touched(generation)
+
     async def apply(self, state: ClusterState, settled: Settled, *, rest: bool, check: bool) -> None:
         """Bring the table to what is wanted: by elements where that does.
 
         `rest`: more than services may have changed. `check`: see whether someone else changed the table.
         """
         wanted = plan(state, self._me, ()) if rest or self._rest is None else self._rest
+        self._outdate(settled.servers)
         try:
             transaction = self._transaction(settled.servers, wanted)
             if transaction is None:
@@ -83,6 +105,30 @@ class Servicing:
             self._problems["firewall"] = str(err)
             return
         self._problems.pop("firewall", None)
+        await self._forget()
+
+    def _outdate(self, changed: Mapping[ServerKey, Change]) -> None:
+        """Note whose flows go on as they began, though the translation is another. Like kube-proxy, of UDP
+        alone: a TCP connection ends with its endpoint, and a new one is translated anew."""
+        if self._contents is None:  # what was in force is not known
+            changed = {key: (None, server) for key, server in self.book.servers.items()} | dict(changed)
+        for key, (_, now) in changed.items():
+            if key[1] == UDP:
+                self._stale[key] = _stale(key, now)
+
+    async def _forget(self) -> None:
+        """After the table: a flow that begins meanwhile is translated as it should be."""
+        if not self._stale:
+            return
+        try:
+            await asyncio.to_thread(self._connections.forget, tuple(self._stale.values()))
+        except KernelError as err:  # they are tried again with the next change, or the next look for drift
+            if self._problems.get("connections") != str(err):
+                log.error("connections of changed services: %s", err)
+            self._problems["connections"] = str(err)
+            return
+        self._stale.clear()
+        self._problems.pop("connections", None)
 
     def _transaction(self, changed: Mapping[ServerKey, Change], wanted: FirewallPlan) -> str | None:
         """What to change in the table in force; None: replace it."""
@@ -97,8 +143,18 @@ class Servicing:
         whole = rest.serving(self.book.servers.values())
 
         def replace() -> TableContents:
-            self._firewall.apply(ruleset(whole))
+            names = remembering(whole.servers)
+            clients = self._firewall.clients(names) if names else {}
+            self._firewall.apply(ruleset(whole, clients))
             return TableContents(whole)
 
         self._contents = await asyncio.to_thread(replace)
         self._rest = rest
+
+
+def _stale(key: ServerKey, server: VirtualServer | None) -> Stale:
+    """The connections to an address and port that none of its endpoints answers, or no longer should."""
+    address, protocol, port = key
+    lasting = (*server.internal, *server.external, *server.lasting) if server is not None else ()
+    kept = frozenset((backend.address, backend.port) for backend in lasting)
+    return Stale(PROTOCOL_NUMBERS[protocol], frozenset({address}), port, kept=kept)

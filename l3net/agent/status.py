@@ -44,6 +44,7 @@ def status(agent: Agent) -> dict[str, Any]:
                 "address": str(verdict.address),
                 "kind": verdict.kind.value,
                 "reason": verdict.reason.value,
+                "lost": list(verdict.lost),
             }
             for verdict in agent.verdicts
         ],
@@ -124,6 +125,11 @@ def _problems(agent: Agent) -> list[str]:
         f"peer {peer.session.name}: over its limit of {peer.session.max_prefixes} IPv{family.value} prefixes"
         for peer in agent.speaking.peers.values()
         for family in peer.over_limit
+    ]
+    problems += [
+        f"service {verdict.service}: {verdict.address}: {'; '.join(verdict.lost)}"
+        for verdict in agent.verdicts
+        if verdict.lost
     ]
     problems += [f"{part}: {text}" for part, text in agent.kernel.problems.items()]
     problems += agent.pods.problems()

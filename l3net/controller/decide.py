@@ -14,7 +14,12 @@ from l3net.ipam.overlaps import refused_pools
 from l3net.ipam.spans import host_prefix
 from l3net.model import Address, Kind, ObjectName, PoolUse, Prefix
 from l3net.ports import Condition
-from l3net.services.verdicts import cluster_ip_owners, nowhere_advertised
+from l3net.services.verdicts import (
+    ServiceVerdict,
+    cluster_ip_owners,
+    nowhere_advertised,
+    port_holders,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +82,28 @@ def decide(
 
 def _unheard_of(declared: Declared) -> list[Finding]:
     """Addresses that people count on from outside, and that no node announces."""
+    policy = declared.configuration.advertise
     owners = cluster_ip_owners(declared.services.values())
+    holders = port_holders(declared.services.values(), policy, owners)
     return [
-        Finding(
-            Kind.SERVICE,
-            name,
-            FindingReason.NOT_ADVERTISED,
-            f"{verdict.address} ({verdict.kind.value}) is announced by no node: {verdict.reason.value}; see "
-            f"spec.advertise.{verdict.kind.value}s of the BGPConfiguration",
-        )
-        for name, service in declared.services.items()
+        _unheard(verdict)
+        for service in declared.services.values()
         if service.external_ips or service.load_balancer_ips
-        for verdict in nowhere_advertised(service, declared.configuration.advertise, owners)
+        for verdict in nowhere_advertised(service, policy, owners, holders)
     ]
+
+
+def _unheard(verdict: ServiceVerdict) -> Finding:
+    what = f"{verdict.address} ({verdict.kind.value})"
+    if verdict.lost:
+        reason, message = FindingReason.CONFLICTING_SERVICE, f"{what}: {'; '.join(verdict.lost)}"
+    else:
+        reason = FindingReason.NOT_ADVERTISED
+        message = (
+            f"{what} is announced by no node: {verdict.reason.value}; see "
+            f"spec.advertise.{verdict.kind.value}s of the BGPConfiguration"
+        )
+    return Finding(Kind.SERVICE, verdict.service, reason, message)
 
 
 def _node_blocks(declared: Declared, held: Mapping[str, tuple[Prefix, ...]]) -> dict[str, tuple[Prefix, ...]]:

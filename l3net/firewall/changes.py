@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
-from l3net.firewall.nat import LoadBalancer, ServiceMaps, Side, with_spares
+from l3net.firewall import sticky
+from l3net.firewall.nat import LoadBalancer, ServiceMaps, Side, end_of, key_of, with_spares
 from l3net.firewall.plan import FirewallPlan
+from l3net.firewall.sticky import Sticky
 from l3net.model import VirtualServer
 from l3net.naming import NFT_TABLE
 
@@ -27,9 +29,11 @@ class TableContents:
         self._blocks, self._node_addresses = plan.blocks, plan.node_addresses
         self._counts: Counter[Element] = Counter()
         chains: dict[int, set[LoadBalancer]] = {4: set(), 6: set()}
+        self._guards: set[str] = set()
         for server in plan.servers:
             maps = _maps(server)
             chains[maps.version] |= maps.chains
+            self._guards.update(maps.guards)
             self._counts.update(self._members(server))
         self._chains = {version: with_spares(found) for version, found in chains.items()}
 
@@ -41,6 +45,8 @@ class TableContents:
         gone: dict[Element, None] = {}
         come: dict[Element, None] = {}
         members: Counter[Element] = Counter()
+        made: list[str] = []
+        unmade: list[str] = []
         for before, now in changes:
             old = dict.fromkeys(_mapped(before)) if before else {}
             new = dict.fromkeys(_mapped(now)) if now else {}
@@ -48,9 +54,12 @@ class TableContents:
             come.update((element, None) for element in new if element not in old)
             members.subtract(self._members(before) if before else ())
             members.update(self._members(now) if now else ())
+            had_sticky, has_sticky = (_maps(each).sticky if each else Sticky() for each in (before, now))
+            made += sticky.before(had_sticky, has_sticky)
+            unmade += sticky.after(had_sticky, has_sticky)
             if now is not None:
                 maps = _maps(now)
-                if not maps.chains <= self._chains[maps.version]:
+                if not maps.chains <= self._chains[maps.version] or not maps.guards.keys() <= self._guards:
                     return None
         for element, difference in members.items():
             had = self._counts[element]
@@ -63,7 +72,8 @@ class TableContents:
             elif not had:
                 del self._counts[element]
         # What goes makes room for what comes: the same key with another value is both.
-        return "".join((*_statements("delete", gone), *_statements("add", come)))
+        deleted, added = _statements("delete", gone), _statements("add", come)
+        return "".join((*made, *deleted, *unmade, *added))
 
     def _members(self, server: VirtualServer) -> Iterator[Element]:
         """The elements of sets, which several servers may share, once for each that has them."""
@@ -72,10 +82,14 @@ class TableContents:
         # A service's address that is also a node's own has other ports, which are the node's to answer.
         if address not in self._node_addresses:
             yield f"refused{version}", str(address)
-        backends = {backend.address for backend in (*server.internal, *server.external)}
+        backends = {*server.internal, *server.external}
+        if backends:
+            yield f"served{version}", key_of(server)
         for backend in backends:
-            if backend.version == version and any(backend in block for block in self._blocks):
-                yield f"hairpin{version}", f"{backend} . {backend}"
+            yield f"ends{version}", end_of(server, backend)
+        for address in {backend.address for backend in backends}:
+            if address.version == version and any(address in block for block in self._blocks):
+                yield f"hairpin{version}", f"{address} . {address}"
 
 
 def _maps(server: VirtualServer) -> ServiceMaps:
@@ -92,6 +106,8 @@ def _mapped(server: VirtualServer) -> Iterator[Element]:
             yield f"backends{maps.version}{side.value}", slot
         for verdict in maps.servers[side]:
             yield f"services{maps.version}{side.value}", verdict
+    for guard in maps.guarded:
+        yield f"guarded{maps.version}", guard
 
 
 def _statements(verb: str, elements: Iterable[Element]) -> Iterator[str]:

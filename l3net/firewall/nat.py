@@ -3,20 +3,22 @@
 A map leads from (address, protocol, port) to the chain for that number of backends. The chain draws a slot
 and finds the backend in one map of all slots. What differs between traffic from this node and from elsewhere
 (a traffic policy that is Local) stands in maps of its own, so that most services stand in one.
+
+Services whose clients come back have chains of their own (`sticky`). Whom a service is for stands in a chain
+for each list of prefixes, which many services may share.
 """
 
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from l3net.model import Backend, VirtualServer
+from l3net.firewall.sticky import Sticky
+from l3net.model import Backend, Prefix, VirtualServer
 from l3net.naming import PROTOCOL_NUMBERS
-
-#: Seed of the hash that binds a client to a backend: the same on every node, so that ECMP may move a client.
-AFFINITY_SEED = "0x6c336e74"
 
 #: Chains are made for at least this many backends.
 SPARE_CHAINS = 16
@@ -32,8 +34,8 @@ class Side(enum.Enum):
     EXTERNAL = "-external"
 
 
-#: Chain: side, number of backends, client affinity.
-LoadBalancer: TypeAlias = tuple[Side, int, bool]
+#: Chain: side, number of backends.
+LoadBalancer: TypeAlias = tuple[Side, int]
 
 
 @dataclass(slots=True)
@@ -44,6 +46,9 @@ class ServiceMaps:
     servers: dict[Side, list[str]] = field(default_factory=lambda: {side: [] for side in Side})
     slots: dict[Side, list[str]] = field(default_factory=lambda: {side: [] for side in Side})
     chains: set[LoadBalancer] = field(default_factory=set)
+    sticky: Sticky = field(default_factory=Sticky)
+    guarded: list[str] = field(default_factory=list)
+    guards: dict[str, tuple[Prefix, ...]] = field(default_factory=dict)
 
     @property
     def ip(self) -> str:
@@ -55,12 +60,19 @@ class ServiceMaps:
         else:
             self._add(server, Side.INTERNAL, server.internal)
             self._add(server, Side.EXTERNAL, server.external)
+        if server.sources is not None:
+            guard = self.guard_of(server.sources)
+            self.guards[guard] = server.sources
+            self.guarded.append(f"{key_of(server)} : goto {guard}")
 
     def _add(self, server: VirtualServer, side: Side, backends: tuple[Backend, ...]) -> None:
         if not backends:
             return  # no map has it, and the packet meets the refusal of service addresses
-        key = f"{server.address} . {PROTOCOL_NUMBERS[server.protocol]} . {server.port}"
-        chain = (side, len(backends), server.client_ip_affinity)
+        key = key_of(server)
+        if server.affinity:
+            self.servers[side].append(f"{key} : goto {self.sticky.add(server, side.value, backends)}")
+            return
+        chain = (side, len(backends))
         self.chains.add(chain)
         self.servers[side].append(f"{key} : goto {self.name_of(chain)}")
         self.slots[side].extend(
@@ -68,8 +80,13 @@ class ServiceMaps:
         )
 
     def name_of(self, chain: LoadBalancer) -> str:
-        side, count, affinity = chain
-        return f"lb{self.version}-{count}{'-sticky' if affinity else ''}{side.value}"
+        side, count = chain
+        return f"lb{self.version}-{count}{side.value}"
+
+    def guard_of(self, sources: tuple[Prefix, ...]) -> str:
+        """The chain that lets these sources through."""
+        digest = hashlib.sha256(" ".join(map(str, sources)).encode()).hexdigest()
+        return f"sources{self.version}-{digest[:16]}"
 
     def definitions(self) -> Iterator[str]:
         """The maps and the chains. Chains come before the maps that lead to them."""
@@ -81,6 +98,7 @@ class ServiceMaps:
             )
         for chain in sorted(with_spares(self.chains), key=self.name_of):
             yield from self.chain(chain)
+        yield from self.sticky.blocks()
         for side in Side:
             yield from named_map(
                 f"services{self.version}{side.value}",
@@ -88,17 +106,30 @@ class ServiceMaps:
                 self.servers[side],
             )
 
+        yield from self._guards()
+
     def chain(self, chain: LoadBalancer) -> Iterator[str]:
         """The chain that draws one of so many backends."""
-        side, count, affinity = chain
-        draw = (
-            f"jhash {self.ip} saddr mod {count} seed {AFFINITY_SEED}"
-            if affinity and count > 1
-            else f"numgen random mod {count}"
-        )
+        side, count = chain
+        draw = f"numgen random mod {count}"
         yield f"chain {self.name_of(chain)} {{"
         yield f"dnat {self.ip} to {self.ip} daddr . {_KEY} . {draw} map @backends{self.version}{side.value}"
         yield "}"
+
+    def _guards(self) -> Iterator[str]:
+        """Whom services are for, compared in rules: a set of ranges may be empty for a moment (see
+        ruleset)."""
+        for name, sources in sorted(self.guards.items()):
+            yield f"chain {name} {{"
+            yield from (f"{self.ip} saddr {source} return" for source in sources)
+            yield "drop"
+            yield "}"
+        yield from named_map(f"guarded{self.version}", f"{self.ip} daddr . {_KEY} : verdict", self.guarded)
+
+    def restrictions(self) -> Iterator[str]:
+        """The rule that drops new connections of those whom a service is not for."""
+        if self.guarded:
+            yield f"ct state new {self.ip} daddr . {_KEY} vmap @guarded{self.version}"
 
     def lookup(self, side: Side) -> str:
         return f"{self.ip} daddr . {_KEY} vmap @services{self.version}{side.value}"
@@ -110,14 +141,24 @@ def with_spares(chains: Iterable[LoadBalancer]) -> set[LoadBalancer]:
     nft 1.0.6 cannot add a chain that refers to a map in force, so that a number of backends without a chain
     has the table replaced.
     """
-    most: dict[tuple[Side, bool], int] = {(Side.BOTH, False): 0}
-    for side, count, affinity in chains:
-        most[side, affinity] = max(count, most.get((side, affinity), 0))
+    most = {Side.BOTH: 0}
+    for side, count in chains:
+        most[side] = max(count, most.get(side, 0))
     return {
-        (side, count, affinity)
-        for (side, affinity), longest in most.items()
+        (side, count)
+        for side, longest in most.items()
         for count in range(1, max(SPARE_CHAINS, longest + longest // 4) + 1)
     }
+
+
+def key_of(server: VirtualServer) -> str:
+    """What a server answers to, as maps have it."""
+    return f"{server.address} . {PROTOCOL_NUMBERS[server.protocol]} . {server.port}"
+
+
+def end_of(server: VirtualServer, backend: Backend) -> str:
+    """Where a server's answers come from, as the set of them has it."""
+    return f"{backend.address} . {PROTOCOL_NUMBERS[server.protocol]} . {backend.port}"
 
 
 def named_map(name: str, type_of: str, elements: Iterable[str]) -> Iterator[str]:

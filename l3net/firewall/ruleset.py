@@ -11,9 +11,9 @@ masqueraded, is compared in rules; there are few such prefixes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from l3net.firewall.nat import Side, named_set, service_maps
+from l3net.firewall.nat import Side, end_of, key_of, named_set, service_maps
 from l3net.firewall.plan import FirewallPlan, collapsed
 from l3net.model import Backend, Prefix
 from l3net.naming import NFT_TABLE, PROTOCOL_NUMBERS
@@ -26,9 +26,17 @@ _IP = {4: "ip", 6: "ip6"}
 _TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 
-def ruleset(plan: FirewallPlan) -> str:
-    """The text for `nft -f -` that replaces the table by what the plan wants, all or nothing."""
-    return "\n".join(_lines(plan)) + "\n"
+def ruleset(plan: FirewallPlan, clients: Mapping[str, Sequence[str]] | None = None) -> str:
+    """The text for `nft -f -` that replaces the table by what the plan wants, all or nothing.
+
+    `clients` are the members of sets that packets fill, by the set's name: they are put back.
+    """
+    recalled = (
+        f"add element inet {NFT_TABLE} {name} {{ {', '.join(found)} }}"
+        for name, found in sorted((clients or {}).items())
+        if found
+    )
+    return "\n".join((*_lines(plan), *recalled)) + "\n"
 
 
 def deletion() -> str:
@@ -47,6 +55,7 @@ def _lines(plan: FirewallPlan) -> Iterator[str]:
         yield from _sets(plan, version, inside[version][COMPARED:])
         yield from maps[version].definitions()
     yield from _protection(plan)
+    yield from _untranslated(plan)
     internal = [maps[version].lookup(side) for version in _IP for side in (Side.BOTH, Side.INTERNAL)]
     external = [maps[version].lookup(side) for version in _IP for side in (Side.BOTH, Side.EXTERNAL)]
     yield from _chain("internal", internal)
@@ -60,22 +69,57 @@ def _lines(plan: FirewallPlan) -> Iterator[str]:
         ],
     )
     yield from _chain("output-nat", ["type nat hook output priority -100; policy accept;", "goto internal"])
-    # After translation: what still bears a service's address has no backend, or was sent to a port or
-    # protocol that is not served. Routed on, it would come back from the peer that we told of the address.
-    refusals = [
-        line
-        for version, ip in _IP.items()
-        for line in (
-            f"{ip} daddr @refused{version} meta l4proto {PROTOCOL_NUMBERS['tcp']} reject with tcp reset",
-            f"{ip} daddr @refused{version} reject with icmpx port-unreachable",
-        )
+    # Before translation: whom a service is for.
+    restrictions = [line for version in _IP for line in maps[version].restrictions()]
+    if restrictions:
+        for hook in ("prerouting", "output"):
+            first = f"type filter hook {hook} priority -110; policy accept;"
+            yield from _chain(f"{hook}-sources", [first, *restrictions])
+    # After translation.
+    after = [
+        *(line for version in _IP for line in _invalid(version)),
+        *(line for version in _IP for line in _refusals(version)),
     ]
     yield from _chain(
-        "prerouting-refuse", ["type filter hook prerouting priority -99; policy accept;", *refusals]
+        "prerouting-refuse", ["type filter hook prerouting priority -99; policy accept;", *after]
     )
-    yield from _chain("output-refuse", ["type filter hook output priority 0; policy accept;", *refusals])
+    yield from _chain("output-refuse", ["type filter hook output priority 0; policy accept;", *after])
     yield from _masquerade(plan, {version: found[:COMPARED] for version, found in inside.items()})
     yield "}"
+
+
+def _refusals(version: int) -> Iterator[str]:
+    """What still bears a service's address has no backend, or its port or protocol is not served.
+
+    Routed on, it would come back from the peer that we told of the address. An address on a link of the host
+    is the host's to answer: a cache of names on the cluster's DNS address, a floating one of its API server.
+    """
+    ours = f"{_IP[version]} daddr @refused{version} fib daddr type != local"
+    yield f"{ours} meta l4proto {PROTOCOL_NUMBERS['tcp']} reject with tcp reset"
+    yield f"{ours} reject with icmpx port-unreachable"
+
+
+def _invalid(version: int) -> Iterator[str]:
+    """What connection tracking calls invalid is not translated, and an end that knows no such flow would
+    answer by a reset, which ends the connection. Dropped only where the flow is one that we translate."""
+    ip = _IP[version]
+    yield f"ct state invalid {ip} daddr . meta l4proto . th dport @served{version} drop"
+    yield f"ct state invalid {ip} saddr . meta l4proto . th sport @ends{version} jump untranslated{version}"
+
+
+def _untranslated(plan: FirewallPlan) -> Iterator[str]:
+    """Invalid answers of an endpoint: dropped where they come from or go to a pod of this node or the node
+    itself, which saw both directions. What only passes may have gone another way in the other one, and goes
+    on."""
+    for version, ip in _IP.items():
+        yield from _chain(
+            f"untranslated{version}",
+            [
+                f'iifname "{plan.bridge}" drop',
+                "fib daddr type local drop",
+                *(f"{ip} daddr {block} drop" for block in _of(version, plan.blocks)),
+            ],
+        )
 
 
 def _sets(plan: FirewallPlan, version: int, inside: Iterable[Prefix]) -> Iterator[str]:
@@ -86,6 +130,13 @@ def _sets(plan: FirewallPlan, version: int, inside: Iterable[Prefix]) -> Iterato
     yield from named_set(f"vips{version}", of, map(str, sorted(vips)))
     # A service's address that is also a node's own has other ports, which are the node's to answer.
     yield from named_set(f"refused{version}", of, map(str, sorted(vips - plan.node_addresses)))
+    mine = [server for server in plan.servers if server.address.version == version]
+    keys = sorted({key_of(server) for server in mine if server.internal or server.external})
+    yield from named_set(f"served{version}", f"typeof {_IP[version]} daddr . meta l4proto . th dport", keys)
+    ends = {end_of(server, each) for server in mine for each in (*server.internal, *server.external)}
+    yield from named_set(
+        f"ends{version}", f"typeof {_IP[version]} saddr . meta l4proto . th sport", sorted(ends)
+    )
     local = sorted(
         {
             backend.address

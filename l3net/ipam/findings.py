@@ -22,6 +22,7 @@ class FindingReason(enum.Enum):
     ADDRESS_IN_USE = "AddressInUse"
     NO_ADDRESS_FREE = "NoAddressFree"
     NOT_ADVERTISED = "NotAdvertised"
+    CONFLICTING_SERVICE = "ConflictingService"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,12 @@ from l3net.model import (
     ServicePort,
     Taint,
 )
-from l3net.naming import ANNOTATION_AS_NUMBER, ANNOTATION_BLOCKS, API_GROUP
+from l3net.naming import ANNOTATION_AS_NUMBER, ANNOTATION_BLOCKS, API_GROUP, LABEL_HEADLESS
 
+#: The older way to say spec.loadBalancerSourceRanges (k8s.io/api/core/v1 annotation_key_constants.go).
+ANNOTATION_SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
+#: What sessionAffinityConfig.clientIP.timeoutSeconds is where nothing is said (core/v1).
+DEFAULT_AFFINITY = 10800
 LABEL_SERVICE_NAME = "kubernetes.io/service-name"
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 #: What kubelet writes into the message of the condition Ready while it ends the pods of a host that goes
@@ -142,12 +146,20 @@ def service(document: Field, name: ObjectName) -> Service:
         ports=() if external_name else spec["ports"].each(_service_port),
         internal_traffic_local=_local(spec["internalTrafficPolicy"]),
         external_traffic_local=_local(spec["externalTrafficPolicy"]),
-        client_ip_affinity=_client_ip(spec["sessionAffinity"]),
+        affinity_timeout=_affinity_timeout(spec),
+        source_ranges=_source_ranges(metadata, spec) if kind == "LoadBalancer" else None,
+        created=_created(metadata),
         load_balancer_class=spec["loadBalancerClass"].optional_text(),
         publish_not_ready=spec["publishNotReadyAddresses"].flag(default=False),
         labels=metadata["labels"].labels(),
         annotations=own_annotations(metadata),
     )
+
+
+def _created(metadata: Field) -> str:
+    """When the API server made the object; a time that a manifest leaves unquoted is none."""
+    value = metadata["creationTimestamp"].value
+    return value if isinstance(value, str) else ""
 
 
 def _cluster_ips(spec: Field) -> tuple[Address, ...]:
@@ -195,17 +207,40 @@ def _local(field: Field) -> bool:
     return field.value == "Local"
 
 
-def _client_ip(field: Field) -> bool:
+def _affinity_timeout(spec: Field) -> int:
+    """Seconds for which a client comes back to its endpoint; 0: sessionAffinity is None."""
+    field = spec["sessionAffinity"]
     if field.text(default="None") not in ("None", "ClientIP", ""):
         raise field.wrong("must be None or ClientIP")
-    return field.value == "ClientIP"
+    if field.value != "ClientIP":
+        return 0
+    return spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].integer(1, 86400, DEFAULT_AFFINITY)
+
+
+def _source_ranges(metadata: Field, spec: Field) -> tuple[Prefix, ...] | None:
+    """Who may speak to the load-balancer addresses; None: everybody. The field wins over the annotation.
+
+    What is no prefix is an error of the object as a whole: left out, it would only be a narrower range, but
+    what was meant is not known, and the last good version is safer than a guess.
+    """
+    ranges = list(spec["loadBalancerSourceRanges"].items())
+    if not ranges:
+        annotations = metadata["annotations"]
+        text = annotations[ANNOTATION_SOURCE_RANGES].text(default="").strip()
+        path = annotations[ANNOTATION_SOURCE_RANGES].path
+        ranges = [Field(path, part) for part in text.split(",")] if text else []
+    if not ranges:
+        return None
+    # Blanks around a range and bits beyond its length are allowed in the API.
+    return tuple(Field(each.path, each.text().strip()).prefix(masked=True) for each in ranges)
 
 
 def endpoint_slice(document: Field, name: ObjectName) -> EndpointSlice | None:
-    """None for a slice without the service label: someone else's. One of names (FQDN) has no endpoints."""
+    """None for a slice without the service label, or one that no proxy is to serve. One of names (FQDN) has
+    no endpoints."""
     labels = document["metadata"]["labels"].labels()
     owner = labels.get(LABEL_SERVICE_NAME)
-    if not owner:
+    if not owner or LABEL_HEADLESS in labels:
         return None
     kind = document["addressType"].text()
     if kind not in ("IPv4", "IPv6", "FQDN"):

@@ -162,8 +162,8 @@ class Field:
             hint = "; leave out the prefix length" if "/" in text else ""
             raise self.wrong(f"{shown(text)!r} is not an IP address{hint}") from None
 
-    def prefix(self) -> Prefix:
-        """A prefix without host bits; the error says which one was probably meant."""
+    def prefix(self, *, masked: bool = False) -> Prefix:
+        """A prefix without host bits; the error says which one was probably meant. `masked`: with any."""
         text = self.text()
         if "%" in text:
             raise self.wrong(f"{shown(text)!r} must not have a zone")
@@ -175,6 +175,8 @@ class Field:
             raise self.wrong(f"{shown(text)!r} lacks a prefix length: {prefix} would be that one address")
         if not text.partition("/")[2].isdecimal():
             raise self.wrong(f"{shown(text)!r} must end in a prefix length: {prefix}")
+        if masked:
+            return prefix
         if int(parse_address(text.partition("/")[0])) != int(prefix.network_address):
             raise self.wrong(f"{shown(text)} has bits set beyond its prefix length; {prefix}?")
         return prefix

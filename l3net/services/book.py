@@ -2,7 +2,7 @@
 
 What it holds after any history equals what `verdicts.advertised`, `verdicts.announced` and
 `servers.virtual_servers` say of the same state. One slice or service makes one service to be decided again,
-and those that claim its addresses; this node or the policy make all.
+and those that claim its addresses or ports; this node or the policy make all.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
-from typing import TypeAlias
 
+from l3net.ipam.spans import host_prefix
 from l3net.model import (
     Address,
     AdvertisePolicy,
@@ -24,10 +23,8 @@ from l3net.model import (
 )
 from l3net.services.endpoints import Here
 from l3net.services.servers import service_virtual_servers
-from l3net.services.verdicts import ServiceVerdict, service_verdicts
+from l3net.services.verdicts import Rank, ServerKey, ServiceVerdict, seniority, service_verdicts
 
-#: What a virtual server answers to: address, protocol, port.
-ServerKey: TypeAlias = tuple[Address, str, int]
 _NONE: tuple[EndpointSlice, ...] = ()
 
 
@@ -66,6 +63,9 @@ class ServiceBook:
         self._verdicts: dict[ObjectName, tuple[ServiceVerdict, ...]] = {}
         self._claims: dict[ObjectName, dict[ServerKey, VirtualServer]] = {}
         self._claimants: dict[ServerKey, set[ObjectName]] = {}
+        self._ranks: dict[ObjectName, Rank] = {}  # of those that claim something
+        # Of what several claim: who has it.
+        self._holders: dict[ServerKey, ObjectName] = {}
         self._wanted: Counter[Address] = Counter()
         self._announced: dict[Address, Prefix] = {}
         self._touched_prefixes: dict[Address, bool] = {}  # address: whether it was announced before
@@ -86,6 +86,11 @@ class ServiceBook:
         before = self._services.get(name)
         if service == before:
             return
+        if before is not None and service is not None and before.created != service.created:
+            # Another service of the same name: nothing of the old one's is its own by seniority.
+            self.put_service(name, None)
+            self._dirty |= self._decide(name)
+            before = None
         if service is None:
             del self._services[name]
         else:
@@ -112,7 +117,7 @@ class ServiceBook:
         """Keep who owns a ClusterIP; all that mention it look again when that is another."""
         holders = self._cluster_ips.setdefault(address, set())
         (holders.add if held else holders.discard)(name)
-        owner = min(holders, default=None)
+        owner = min(holders, key=lambda each: seniority(self._services[each]), default=None)
         if owner is None:
             del self._cluster_ips[address]
         if owner != self._owners.get(address):
@@ -145,8 +150,12 @@ class ServiceBook:
     def settle(self) -> Settled:
         """Decide again what was touched; the differences to the last time."""
         dirty, self._dirty = self._dirty, set()
+        # First what all of them claim: a verdict looks at who has what.
+        losing = set[ObjectName]()
         for name in dirty:
-            self._decide(name)
+            losing |= self._decide(name)
+        for name in dirty | losing:
+            self._judge(name)
         announce, withdraw = set[Prefix](), set[Prefix]()
         for address, before in self._touched_prefixes.items():
             now = address in self._wanted
@@ -164,20 +173,31 @@ class ServiceBook:
         self._touched_prefixes, self._touched_servers = {}, {}
         return Settled(frozenset(announce), frozenset(withdraw), changed, addresses)
 
-    def _decide(self, name: ObjectName) -> None:
+    def _decide(self, name: ObjectName) -> set[ObjectName]:
+        """What a service claims; whose verdict is another by that."""
         service = self._services.get(name)
-        verdicts: tuple[ServiceVerdict, ...] = ()
         claims: dict[ServerKey, VirtualServer] = {}
         if service is not None:
-            group = self._slices_of.get(name)
-            slices = tuple(group.values()) if group else _NONE
-            verdicts = service_verdicts(service, slices, self._node, self._policy, self._owners)
+            slices = self._slices_for(name)
             for server in service_virtual_servers(service, slices, self._node, self._policy, self._owners):
                 claims.setdefault((server.address, server.protocol, server.port), server)
-        self._take_verdicts(name, verdicts)
-        self._take_claims(name, claims)
+            self._ranks[name] = seniority(service)
+        losing = self._take_claims(name, claims)
+        if not claims:
+            self._ranks.pop(name, None)
+        return losing
 
-    def _take_verdicts(self, name: ObjectName, verdicts: tuple[ServiceVerdict, ...]) -> None:
+    def _slices_for(self, name: ObjectName) -> tuple[EndpointSlice, ...]:
+        group = self._slices_of.get(name)
+        return tuple(group.values()) if group else _NONE
+
+    def _judge(self, name: ObjectName) -> None:
+        service = self._services.get(name)
+        verdicts: tuple[ServiceVerdict, ...] = ()
+        if service is not None:
+            verdicts = service_verdicts(
+                service, self._slices_for(name), self._node, self._policy, self._owners, self._holders
+            )
         before = self._verdicts.pop(name, ())
         if verdicts:
             self._verdicts[name] = verdicts
@@ -194,7 +214,8 @@ class ServiceBook:
                 self._touched_prefixes.setdefault(verdict.address, verdict.address in self._wanted)
                 self._wanted[verdict.address] += 1
 
-    def _take_claims(self, name: ObjectName, claims: dict[ServerKey, VirtualServer]) -> None:
+    def _take_claims(self, name: ObjectName, claims: dict[ServerKey, VirtualServer]) -> set[ObjectName]:
+        losing = set[ObjectName]()
         before = self._claims.pop(name, {})
         if claims:
             self._claims[name] = claims
@@ -204,11 +225,26 @@ class ServiceBook:
             self._touched_servers.setdefault(key, self.servers.get(key))
             claimants = self._claimants.setdefault(key, set())
             (claimants.add if key in claims else claimants.discard)(name)
-            if not claimants:
+            holder = min(claimants, key=self._ranks.__getitem__, default=None)
+            if holder is None:
                 del self._claimants[key]
                 self.servers.pop(key, None)
             else:
-                self.servers[key] = self._claims[min(claimants)][key]
+                self.servers[key] = self._claims[holder][key]
+            losing |= self._note_holder(key, holder if len(claimants) > 1 else None, claimants)
+        return losing
+
+    def _note_holder(
+        self, key: ServerKey, holder: ObjectName | None, claimants: set[ObjectName]
+    ) -> set[ObjectName]:
+        """Who has what several claim; whom it concerns where that is new."""
+        if holder == self._holders.get(key):
+            return set()
+        if holder is None:
+            del self._holders[key]
+        else:
+            self._holders[key] = holder
+        return set(claimants)
 
     # --- everything --------------------------------------------------------------------------------------
 
@@ -232,9 +268,3 @@ def _addresses(service: Service | None) -> set[Address]:
     if service is None:
         return set()
     return {*service.cluster_ips, *service.external_ips, *service.load_balancer_ips}
-
-
-def host_prefix(address: Address) -> Prefix:
-    if isinstance(address, IPv4Address):
-        return IPv4Network(address)
-    return IPv6Network(address)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from l3net.model import (
+    Address,
     Backend,
     DrainPolicy,
     Endpoint,
@@ -37,6 +38,7 @@ class Here:
     excluded: bool = False  # from load balancing from outside, by its label
     draining: bool = False  # what others serve as well is not announced here any more
     others: frozenset[str] = frozenset()  # of a node that drains: those that are ready and do not
+    addresses: tuple[Address, ...] = ()
 
     def holds(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint is on this node: by its nodeName, or, without one, by our blocks."""
@@ -75,6 +77,7 @@ def here(
         )
         if draining
         else frozenset(),
+        addresses=node.addresses,
     )
 
 
@@ -83,6 +86,7 @@ class Serving:
     """The endpoints that take connections: of the cluster, and of this node.
 
     `local_ready` tells those that are ready from those of the node that serve only to the end of their days.
+    `lasting` are all that still serve the connections they have, ready or not.
     """
 
     cluster: frozenset[Backend] = frozenset()
@@ -90,6 +94,7 @@ class Serving:
     local_ready: bool = False
     any_ready: bool = False
     elsewhere_ready: bool = False  # on a node that may take over from this one
+    lasting: frozenset[Backend] = frozenset()
 
 
 def serving(
@@ -123,6 +128,7 @@ def serving(
         local_ready=bool(local & ready),
         any_ready=bool(ready),
         elsewhere_ready=elsewhere,
+        lasting=frozenset(ready | waning),
     )
 
 

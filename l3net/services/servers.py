@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
 
+from l3net.ipam.spans import host_prefix
 from l3net.model import (
     Address,
     AdvertisePolicy,
     ClusterState,
     EndpointSlice,
     ObjectName,
+    Prefix,
     Service,
     VirtualServer,
 )
 from l3net.services.endpoints import Here, by_service, here, serving
-from l3net.services.verdicts import LABEL_PROXY, ServiceAddressKind, addresses, allowed, cluster_ip_owners
-
-_Key: TypeAlias = tuple[Address, str, int]
+from l3net.services.verdicts import (
+    ServerKey,
+    ServiceAddressKind,
+    claims,
+    cluster_ip_owners,
+    seniority,
+    server_key,
+)
 
 
 def virtual_servers(state: ClusterState, me: str) -> frozenset[VirtualServer]:
@@ -25,20 +31,19 @@ def virtual_servers(state: ClusterState, me: str) -> frozenset[VirtualServer]:
     node, slices = here(state.nodes, me), by_service(state.slices.values())
     owners = cluster_ip_owners(state.services.values())
     return merge(
-        {
-            name: service_virtual_servers(
-                service, slices.get(name, ()), node, state.configuration.advertise, owners
-            )
-            for name, service in state.services.items()
-        }
+        service_virtual_servers(
+            service, slices.get(service.name, ()), node, state.configuration.advertise, owners
+        )
+        for service in sorted(state.services.values(), key=seniority)
     )
 
 
-def merge(by_name: Mapping[ObjectName, Iterable[VirtualServer]]) -> frozenset[VirtualServer]:
-    """The servers of all services; where two claim the same address and port, the first by name has it."""
-    found: dict[_Key, VirtualServer] = {}
-    for name in sorted(by_name):
-        for server in by_name[name]:
+def merge(by_service: Iterable[Iterable[VirtualServer]]) -> frozenset[VirtualServer]:
+    """The servers of all services, the senior ones first: of two that claim the same address and port, the
+    first has it."""
+    found: dict[ServerKey, VirtualServer] = {}
+    for servers in by_service:
+        for server in servers:
             found.setdefault((server.address, server.protocol, server.port), server)
     return frozenset(found.values())
 
@@ -52,34 +57,39 @@ def service_virtual_servers(
 ) -> tuple[VirtualServer, ...]:
     """The virtual servers of one service, of its own slices, this node, the policy and ClusterIPs alone.
 
-    ClusterIPs are served whether announced or not. An external or load-balancer address is served only inside
-    its allow-list: else whoever may write a Service could draw the traffic of pods to any address
-    (CVE-2020-8554). Towards these, traffic from the node's own pods and processes is not held to
-    externalTrafficPolicy (as in kube-proxy).
+    ClusterIPs are served whether announced or not. Towards external and load-balancer addresses, traffic from
+    the node's own pods and processes is not held to externalTrafficPolicy (as in kube-proxy).
     """
-    if LABEL_PROXY in service.labels:
-        return ()
     slices = tuple(slices)
     found: list[VirtualServer] = []
-    for kind, address in addresses(service):
+    for kind, address, port in claims(service, policy, owners):
         cluster_ip = kind is ServiceAddressKind.CLUSTER_IP
-        if not cluster_ip and not allowed(kind, address, policy):
-            continue
-        if owners.get(address, service.name) != service.name:
-            continue
-        for port in service.ports:
-            endpoints = serving(service, port, slices, address.version, node)
-            every, local = tuple(sorted(endpoints.cluster)), tuple(sorted(endpoints.local))
-            inward = local if cluster_ip and service.internal_traffic_local else every
-            outward = inward if cluster_ip else local if service.external_traffic_local else every
-            found.append(
-                VirtualServer(
-                    address=address,
-                    protocol=port.protocol.lower(),
-                    port=port.port,
-                    internal=inward,
-                    external=outward,
-                    client_ip_affinity=service.client_ip_affinity,
-                )
+        endpoints = serving(service, port, slices, address.version, node)
+        every, local = tuple(sorted(endpoints.cluster)), tuple(sorted(endpoints.local))
+        inward = local if cluster_ip and service.internal_traffic_local else every
+        outward = inward if cluster_ip else local if service.external_traffic_local else every
+        found.append(
+            VirtualServer(
+                *server_key(address, port),
+                internal=inward,
+                external=outward,
+                affinity=service.affinity_timeout,
+                sources=_sources(service, address, node),
+                lasting=tuple(sorted(endpoints.lasting)) if port.protocol == "UDP" else (),
             )
+        )
     return tuple(found)
+
+
+def _sources(service: Service, address: Address, node: Here) -> tuple[Prefix, ...] | None:
+    """Who may speak to an address of a service (loadBalancerSourceRanges); None: everybody.
+
+    A family of which no range is named is closed. A node that is let in is so too where the address stands on
+    a link of its own, and is what it speaks from (as in kube-proxy).
+    """
+    if service.source_ranges is None or address not in service.load_balancer_ips:
+        return None
+    ranges = [each for each in service.source_ranges if each.version == address.version]
+    if any(own in each for own in node.addresses for each in ranges):
+        ranges.append(host_prefix(address))
+    return tuple(sorted(set(ranges)))

@@ -6,6 +6,7 @@ import enum
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from l3net.model import (
     Address,
@@ -16,10 +17,15 @@ from l3net.model import (
     ObjectName,
     Prefix,
     Service,
+    ServicePort,
 )
-from l3net.naming import ANNOTATION_ADVERTISE, API_GROUP
+from l3net.naming import ANNOTATION_ADVERTISE, API_GROUP, LABEL_HEADLESS
 from l3net.services.endpoints import Here, by_service, here, serving
 
+#: What a service answers to: address, protocol in lower case, port.
+ServerKey: TypeAlias = tuple[Address, str, int]
+#: Sorts services by who keeps what several claim.
+Rank: TypeAlias = tuple[bool, str, ObjectName]
 #: A service with this label is another proxy's (kube-proxy leaves it alone too).
 LABEL_PROXY = "service.kubernetes.io/service-proxy-name"
 #: The load-balancer class of ours; a service without a class is anyone's.
@@ -39,12 +45,14 @@ class Reason(enum.Enum):
 
     ADVERTISE = "advertise"
     OTHER_PROXY = "otherProxy"  # the label service.kubernetes.io/service-proxy-name
+    HEADLESS = "headless"  # the label service.kubernetes.io/headless
     OPTED_OUT = "optedOut"  # the annotation l3net.io/advertise: "false"
     NOT_SELECTED = "notSelected"  # advertise.serviceSelector, and no annotation l3net.io/advertise: "true"
     KIND_DISABLED = "kindDisabled"
     OUTSIDE_ALLOW_LIST = "outsideAllowList"
     OTHER_LOAD_BALANCER_CLASS = "otherLoadBalancerClass"
     CONFLICTING_OWNER = "conflictingOwner"  # it is the ClusterIP of another service
+    CONFLICTING_PORT = "conflictingPort"  # an older service answers there on every port of this one
     NODE_UNKNOWN = "nodeUnknown"  # no Node object for this node
     NODE_NOT_READY = "nodeNotReady"
     NODE_EXCLUDED = "nodeExcluded"
@@ -55,12 +63,16 @@ class Reason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ServiceVerdict:
-    """The decision about one address of one service on this node."""
+    """The decision about one address of one service on this node.
+
+    `lost` names what the service would answer to there and does not, since another has it.
+    """
 
     service: ObjectName
     address: Address
     kind: ServiceAddressKind
     reason: Reason
+    lost: tuple[str, ...] = ()
 
     @property
     def advertised(self) -> bool:
@@ -72,11 +84,13 @@ def advertised(state: ClusterState, me: str, *, draining: bool = False) -> tuple
     node = here(state.nodes, me, draining=draining, drain=state.configuration.drain)
     slices = by_service(state.slices.values())
     owners = cluster_ip_owners(state.services.values())
+    policy = state.configuration.advertise
+    holders = port_holders(state.services.values(), policy, owners)
     return tuple(
         verdict
         for name in sorted(state.services)
         for verdict in service_verdicts(
-            state.services[name], slices.get(name, ()), node, state.configuration.advertise, owners
+            state.services[name], slices.get(name, ()), node, policy, owners, holders
         )
     )
 
@@ -89,10 +103,52 @@ def announced(verdicts: Iterable[ServiceVerdict]) -> frozenset[Prefix]:
 def cluster_ip_owners(services: Iterable[Service]) -> dict[Address, ObjectName]:
     """Whose each ClusterIP is. An external address cannot take it (CVE-2020-8554)."""
     owners: dict[Address, ObjectName] = {}
-    for service in services:
+    for service in sorted(services, key=seniority):
         for address in service.cluster_ips:
-            owners[address] = min(owners.get(address, service.name), service.name)
+            owners.setdefault(address, service.name)
     return owners
+
+
+def seniority(service: Service) -> Rank:
+    """Of two services that claim the same, the one that comes first in this order keeps it: the older one, so
+    that nobody takes another's traffic by a name. Without a time of creation, as in manifests: by name."""
+    return (not service.created, service.created, service.name)
+
+
+def server_key(address: Address, port: ServicePort) -> ServerKey:
+    return (address, port.protocol.lower(), port.port)
+
+
+def claims(
+    service: Service, policy: AdvertisePolicy, owners: Mapping[Address, ObjectName]
+) -> Iterator[tuple[ServiceAddressKind, Address, ServicePort]]:
+    """What a service would answer to, whatever its endpoints and other services' claims.
+
+    An external or load-balancer address counts only inside its allow-list: else whoever may write a Service
+    could draw the traffic of pods to any address (CVE-2020-8554). Another's ClusterIP is that service's.
+    """
+    if LABEL_PROXY in service.labels or LABEL_HEADLESS in service.labels:
+        return
+    for kind, address in addresses(service):
+        if kind is not ServiceAddressKind.CLUSTER_IP and not allowed(kind, address, policy):
+            continue
+        if owners.get(address, service.name) != service.name:
+            continue
+        for port in service.ports:
+            yield kind, address, port
+
+
+def port_holders(
+    services: Iterable[Service], policy: AdvertisePolicy, owners: Mapping[Address, ObjectName]
+) -> dict[ServerKey, ObjectName]:
+    """Who answers to each external or load-balancer address and port: the senior of those that claim it."""
+    holders: dict[ServerKey, ObjectName] = {}
+    outward = (each for each in services if each.external_ips or each.load_balancer_ips)
+    for service in sorted(outward, key=seniority):
+        for kind, address, port in claims(service, policy, owners):
+            if kind is not ServiceAddressKind.CLUSTER_IP:
+                holders.setdefault(server_key(address, port), service.name)
+    return holders
 
 
 def addresses(service: Service) -> Iterator[tuple[ServiceAddressKind, Address]]:
@@ -135,18 +191,39 @@ def service_verdicts(
     node: Here,
     policy: AdvertisePolicy,
     owners: Mapping[Address, ObjectName],
+    holders: Mapping[ServerKey, ObjectName],
 ) -> tuple[ServiceVerdict, ...]:
-    """The verdicts of one service, of its own slices, this node, the policy and ClusterIPs alone."""
+    """The verdicts of one service, of its own slices, this node, the policy, and what others hold alone.
+
+    `holders`: who answers to an address and port; what is not in it is the service's own.
+    """
     slices = tuple(slices)
+    found = []
+    for kind, address in addresses(service):
+        lost = _lost(service, address, owners, holders)
+        reason = _refused(service, kind, address, policy, owners)
+        if reason is None and len(lost) == len(service.ports) > 0:
+            reason = Reason.CONFLICTING_PORT
+        reason = reason or _not_here(kind, node)
+        reason = reason or _by_endpoints(service, kind, slices, address.version, node)
+        found.append(ServiceVerdict(service.name, address, kind, reason, lost))
+    return tuple(found)
+
+
+def _lost(
+    service: Service,
+    address: Address,
+    owners: Mapping[Address, ObjectName],
+    holders: Mapping[ServerKey, ObjectName],
+) -> tuple[str, ...]:
+    """What other services answer to of what this one would."""
+    owner = owners.get(address, service.name)
+    if owner != service.name:
+        return (f"it is the ClusterIP of {owner}",)
     return tuple(
-        ServiceVerdict(
-            service.name,
-            address,
-            kind,
-            _refused(service, kind, address, node, policy, owners)
-            or _by_endpoints(service, kind, slices, address.version, node),
-        )
-        for kind, address in addresses(service)
+        f"port {port.port}/{port.protocol} is answered for {holder}, which had it first"
+        for port in service.ports
+        if (holder := holders.get(server_key(address, port), service.name)) != service.name
     )
 
 
@@ -154,14 +231,14 @@ def _refused(
     service: Service,
     kind: ServiceAddressKind,
     address: Address,
-    node: Here,
     policy: AdvertisePolicy,
     owners: Mapping[Address, ObjectName],
 ) -> Reason | None:
-    external = kind is not ServiceAddressKind.CLUSTER_IP
     balancer = service.load_balancer_class if kind is ServiceAddressKind.LOAD_BALANCER_IP else None
     if LABEL_PROXY in service.labels:
         return Reason.OTHER_PROXY
+    if LABEL_HEADLESS in service.labels:
+        return Reason.HEADLESS
     asked = service.annotations.get(ANNOTATION_ADVERTISE)
     if asked == "false":
         return Reason.OPTED_OUT
@@ -175,30 +252,42 @@ def _refused(
         return Reason.OTHER_LOAD_BALANCER_CLASS
     if owners.get(address, service.name) != service.name:
         return Reason.CONFLICTING_OWNER
+    return None
+
+
+def _not_here(kind: ServiceAddressKind, node: Here) -> Reason | None:
     if not node.known:
         return Reason.NODE_UNKNOWN
     if not node.ready:
         return Reason.NODE_NOT_READY
-    if external and node.excluded:
+    if kind is not ServiceAddressKind.CLUSTER_IP and node.excluded:
         return Reason.NODE_EXCLUDED
     return None
 
 
 def nowhere_advertised(
-    service: Service, policy: AdvertisePolicy, owners: Mapping[Address, ObjectName]
+    service: Service,
+    policy: AdvertisePolicy,
+    owners: Mapping[Address, ObjectName],
+    holders: Mapping[ServerKey, ObjectName],
 ) -> Iterator[ServiceVerdict]:
     """External and load-balancer addresses that no node announces, whatever the endpoints: not allowed,
-    another's, or given by us while their kind is off."""
+    another's, or given by us while their kind is off; and those of which another service has a port."""
     ours = service.load_balancer_class == LOAD_BALANCER_CLASS
     for kind, address in addresses(service):
         if kind is ServiceAddressKind.CLUSTER_IP:
             continue
         given = ours and kind is ServiceAddressKind.LOAD_BALANCER_IP
-        reason = _refused(service, kind, address, Here(""), policy, owners)
-        if reason in (Reason.OUTSIDE_ALLOW_LIST, Reason.CONFLICTING_OWNER) or (
-            reason is Reason.KIND_DISABLED and given
+        reason = _refused(service, kind, address, policy, owners)
+        lost = _lost(service, address, owners, holders)
+        if reason is None and lost:
+            reason = Reason.CONFLICTING_PORT
+        if (
+            reason is Reason.CONFLICTING_PORT
+            or reason in (Reason.OUTSIDE_ALLOW_LIST, Reason.CONFLICTING_OWNER)
+            or (reason is Reason.KIND_DISABLED and given)
         ):
-            yield ServiceVerdict(service.name, address, kind, reason)
+            yield ServiceVerdict(service.name, address, kind, reason, lost)
 
 
 def _by_endpoints(

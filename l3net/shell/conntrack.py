@@ -14,10 +14,11 @@ the wrong way round.
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import struct
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +29,8 @@ from l3net.shell.faults import Faults
 from l3net.shell.links import NLA_F_NESTED
 from l3net.shell.namespaces import setns
 from l3net.shell.netlink import Netlink, Request, attribute, attributes
+
+log = logging.getLogger(__name__)
 
 NETLINK_NETFILTER: Final = 12
 CT_GET: Final = (1 << 8) | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
@@ -235,6 +238,15 @@ def _forget_kinds(netlink: Netlink, body: bytes, kinds: Sequence[Stale]) -> int:
     if bad := {code for code in codes if code not in (0, errno.ENOENT)}:
         raise KernelError("forget connections", min(bad))
     return sum(1 for code in codes if code == 0)
+
+
+class Conntrack:
+    """A ports.Connections over the table of the process's namespace."""
+
+    def forget(self, stale: Collection[Stale]) -> None:
+        """Raises KernelError."""
+        if count := forget_stale(stale):
+            log.info("%d tracked connections deleted whose translation has changed", count)
 
 
 class ConntrackFlush:

@@ -25,6 +25,7 @@ class _Meta(TypedDict, total=False):
     resourceVersion: Any
     labels: Any
     annotations: Any
+    creationTimestamp: Any
 
 
 class _Named(TypedDict, total=False):
@@ -76,6 +77,8 @@ class _ServiceSpec(TypedDict, total=False):
     internalTrafficPolicy: Any
     externalTrafficPolicy: Any
     sessionAffinity: Any
+    sessionAffinityConfig: Any
+    loadBalancerSourceRanges: Any
     loadBalancerClass: Any
     loadBalancerIP: Any
     publishNotReadyAddresses: Any

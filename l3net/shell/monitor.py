@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from l3net.errors import KernelError
+from l3net.naming import NFT_TABLE
 from l3net.shell.netlink import NETLINK_ADD_MEMBERSHIP, SOL_NETLINK, attributes, messages
 from l3net.shell.socketfilter import Statement, attach_filter
 
@@ -29,7 +30,11 @@ RTNLGRP_IPV6_ROUTE: Final = 11
 NETLINK_NETFILTER: Final = 12
 NFNLGRP_NFTABLES: Final = 7
 NFT_MSG_NEWGEN: Final = (10 << 8) | 15  # NFNL_SUBSYS_NFTABLES
-NFTA_GEN_PROC_PID: Final = 2
+NFNL_SUBSYS_NFTABLES: Final = 10
+NFPROTO_INET: Final = 1
+NFTA_GEN_ID: Final = 1
+#: The attribute that names the table, in messages of every kind (linux/netfilter/nf_tables.h).
+NFTA_TABLE: Final = 1
 
 SO_RCVBUFFORCE: Final = 33
 RECEIVE_BUFFER: Final = 16 << 20
@@ -43,11 +48,12 @@ class Seen(enum.Enum):
     ADDRESS = enum.auto()
     ROUTE = enum.auto()  # not ours
     OWN_ROUTE = enum.auto()
-    FIREWALL = enum.auto()
+    FIREWALL = enum.auto()  # a transaction that changed our nftables table; others' tables are not told of
     LOST = enum.auto()  # notifications were lost: read everything again
 
 
-#: Called with what was seen; for OWN_ROUTE also the message type and body, for FIREWALL the writer's PID.
+#: Called with what was seen; for OWN_ROUTE also the message type and body, for FIREWALL the generation that
+#: the transaction made.
 Callback = Callable[[Seen, int, bytes], None]
 
 
@@ -63,6 +69,8 @@ class KernelMonitor:
         self._own = own_protocol
         self._own_port = own_port
         self._sockets: list[socket.socket] = []
+        self._table = NFT_TABLE.encode() + b"\0"
+        self._touched = False  # our table, by the transaction that is being told of
 
     def start(self) -> None:
         """Raises KernelError when the kernel refuses the subscription."""
@@ -129,13 +137,18 @@ class KernelMonitor:
             self._callback(Seen.LINK, kind, body)
 
     def _on_nft(self, kind: int, body: bytes) -> None:
+        """Each object that a transaction changed, then the generation that it made (nf_tables_commit)."""
         if kind != NFT_MSG_NEWGEN:
+            if not self._touched and kind >> 8 == NFNL_SUBSYS_NFTABLES and body[0] == NFPROTO_INET:
+                names = (value for attr, value in attributes(memoryview(body)[4:]) if attr == NFTA_TABLE)
+                self._touched = bytes(next(names, b"")) == self._table
             return
-        writer = 0
+        touched, self._touched = self._touched, False
+        if not touched:
+            return
         for attr, value in attributes(memoryview(body)[4:]):
-            if attr == NFTA_GEN_PROC_PID:
-                writer = struct.unpack("!I", value)[0]
-        self._callback(Seen.FIREWALL, writer, b"")
+            if attr == NFTA_GEN_ID:
+                self._callback(Seen.FIREWALL, int(struct.unpack("!I", value)[0]), b"")
 
 
 def _without(protocol: int, port: int) -> Sequence[Statement]:

@@ -11,11 +11,14 @@ import socket
 import struct
 import subprocess
 import time
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from l3net.errors import ConfigError, KernelError
 from l3net.firewall.ruleset import deletion
+from l3net.firewall.sticky import CLIENTS
 from l3net.naming import NFT_TABLE
+from l3net.shell import nftsets
 
 #: Seconds after which nft is given up; ten thousand services take a few.
 _PATIENCE: Final = 120.0
@@ -24,6 +27,10 @@ _TRIES: Final = 3
 _LARGE: Final = 512 * 1024
 #: Seconds without a change after which an amended table is listed, to know it again.
 _QUIET: Final = 60.0
+#: Own transactions that are remembered until they are heard of.
+_REMEMBERED: Final = 64
+#: Sets that packets fill are no part of what is compared.
+_FILLED: Final = re.compile(rb"\tset %s[46]-.*?\n\t}\n" % CLIENTS.encode(), re.DOTALL)
 _MESSAGE = re.compile(r"Error: (.*)")
 _CODES: Final = {os.strerror(code): code for code in (errno.EPERM, errno.EBUSY, errno.ENOMEM, errno.ENOENT)}
 
@@ -61,10 +68,19 @@ def generation() -> int:
 
 
 class NftTable:
-    """A ports.Firewall over `table inet l3net`."""
+    """A ports.Firewall over `table inet l3net`.
 
-    def __init__(self, nft: str | None = None) -> None:
+    `followed`: a monitor tells of each transaction on it (`touched`), so that those of others on other
+    tables do not make it doubtful. Else the kernel's count of all transactions is gone by.
+    """
+
+    def __init__(self, nft: str | None = None, *, followed: bool = False) -> None:
         self._nft = nft or find_nft()
+        self._followed = followed
+        self._missed = True  # a transaction on our table may have been, of which nothing was heard
+        self._heard: set[int] = set()
+        self._replaced = -1  # the count before the table was made anew
+        self._own: list[tuple[int, int]] = []  # our transactions: counts before and after
         self._applied: bytes | None = None  # digest of the listing; None: not known, or not in force
         self._generation = -1  # as of which the table is known to be as applied; -1: it is not
         self._amended = 0.0  # when the listing ceased to be what the digest is of
@@ -77,11 +93,14 @@ class NftTable:
         self._applied, self._generation = None, -1
         for _ in range(_TRIES):
             before = generation()
+            self._missed, self._replaced = False, before
+            self._own.clear()
             self._run(ruleset)
             self._amended = time.monotonic()
             self._applied = self._listing() if len(ruleset) < _LARGE else None  # later, when all is quiet
             self._generation = generation()
-            if self._generation == before + 1:
+            self._own.append((before, self._generation))
+            if self._generation == before + 1 or self._followed:
                 return
             # Someone else changed nftables meanwhile; what was listed may not be what was applied.
         if self._applied is None:
@@ -97,6 +116,9 @@ class NftTable:
         known = before == self._generation
         self._run(transaction, "change")
         now = generation()
+        self._own.append((before, now))
+        if len(self._own) > _REMEMBERED:
+            del self._own[0]
         self._applied, self._amended = None, time.monotonic()
         # Any other transaction, before or meanwhile, may have been on our table.
         self._generation = now if known and now == before + 1 else -1
@@ -105,8 +127,11 @@ class NftTable:
         """Whether the kernel lists the table as it did right after the last apply. Raises KernelError.
 
         It is listed only when any transaction at all was made since it was looked at last. After `amend`
-        there is nothing to compare with for a while; someone else's transaction makes it doubtful then.
+        there is nothing to compare with for a while; someone else's transaction makes it doubtful then,
+        unless a monitor tells which table it was on.
         """
+        if self._followed and not self._missed:
+            return not self._others()
         now = generation()
         if now == self._generation:
             if self._applied is None and time.monotonic() - self._amended > _QUIET:
@@ -116,7 +141,37 @@ class NftTable:
         if self._applied is None or self._listing() != self._applied:
             return False
         self._generation = now
+        self._missed = False
         return True
+
+    def touched(self, generation: int | None) -> None:
+        """What a monitor heard: see ports.Firewall."""
+        if generation is None:
+            self._missed = True
+        else:
+            self._heard.add(generation)
+
+    def _others(self) -> bool:
+        """Whether somebody else changed our table: more was heard of than we did.
+
+        Where somebody else's transaction came between our looks at the count, ours is one of a few; what is
+        heard beyond one of these is not ours.
+        """
+        waiting = []
+        for before, now in self._own:
+            ours = next((each for each in range(now, before, -1) if each in self._heard), None)
+            if ours is None:
+                waiting.append((before, now))  # not heard of yet, or it changed nothing
+            else:
+                self._heard.discard(ours)
+        self._own = waiting
+        # What was there before the table was made anew is gone.
+        self._heard = {each for each in self._heard if each > self._replaced}
+        return bool(self._heard)
+
+    def clients(self, names: Collection[str]) -> Mapping[str, Sequence[str]]:
+        """What sets that packets fill hold: see ports.Firewall."""
+        return {name: [str(each) for each in found] for name, found in nftsets.members(names).items()}
 
     def remove(self) -> None:
         """Take the table away; already gone is success. Raises KernelError."""
@@ -127,7 +182,7 @@ class NftTable:
         """A digest of the table without counters; None if it is not there."""
         done = self._call(["-s", "list", "table", "inet", NFT_TABLE])
         if done.returncode == 0:
-            return hashlib.sha256(done.stdout).digest()
+            return hashlib.sha256(_FILLED.sub(b"", done.stdout)).digest()
         if os.strerror(errno.ENOENT).encode() in done.stderr:
             return None
         raise _failure("list", done.stderr)

@@ -117,6 +117,16 @@ def test_an_address_that_nobody_announces_is_named(api: FakeApiServer, start: St
     api.put(configuration(advertise={"loadBalancerIPs": allowed, "externalIPs": open_to_others}))
     until(lambda: any("198.51.100.1" in each for each in events(api, "NotAdvertised")), "the external one")
     assert not any("192.0.2.9" in each or "192.0.2.10" in each for each in events(api, "NotAdvertised"))
+    # Two that claim one address and port: the younger is told, whatever their names.
+    rivals = {"externalIPs": ["203.0.113.7"], "ports": [{"port": 80}]}
+    old, new = balancer("z-shop", **rivals), balancer("a-evil", **rivals)
+    old["metadata"]["creationTimestamp"] = "2024-01-01T00:00:00Z"
+    new["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    api.put(old, new)
+    [message] = until(lambda: events(api, "ConflictingService"), "an Event about the younger")
+    assert message == (
+        "203.0.113.7 (externalIP): port 80/TCP is answered for default/z-shop, which had it first"
+    )
 
 
 @both

@@ -67,17 +67,17 @@ def udp(name: str, version: int) -> socket.socket:
 class Server:
     """Answers each line (TCP) or datagram (UDP) with its name, its port and the address it saw."""
 
-    def __init__(self, name: str, place: str, version: int, ports: tuple[int, ...]) -> None:
+    def __init__(self, name: str, place: str, version: int, ports: tuple[int, ...], address: str) -> None:
         self._name = name
         self._stop, self._stopped = os.pipe()
         self._sockets: dict[socket.socket, int] = {}
         for port in ports:
             listener = tcp(place, version)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("", port))
+            listener.bind((address, port))
             listener.listen(512)
             datagrams = udp(place, version)
-            datagrams.bind(("", port))
+            datagrams.bind((address, port))
             self._sockets |= {listener: port, datagrams: port}
         self._listeners = set(self._sockets)
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -184,10 +184,12 @@ class Net:
             self.table.remove()
 
     @contextlib.contextmanager
-    def serving(self, version: int, *ports: int, roles: tuple[str, ...] = (*PODS, "other")) -> Iterator[None]:
+    def serving(
+        self, version: int, *ports: int, roles: tuple[str, ...] = (*PODS, "other"), address: str = ""
+    ) -> Iterator[None]:
         with ExitStack() as stack:
             for role in roles:
-                server = Server(role, self.names[role], version, ports or (8080,))
+                server = Server(role, self.names[role], version, ports or (8080,), address)
                 stack.callback(server.close)
             yield
 
@@ -200,8 +202,11 @@ class Net:
             made.connect((address, port))
             return talk(made)
 
-    def ask_udp(self, role: str, version: int, address: str, port: int) -> tuple[str, ...]:
+    def ask_udp(
+        self, role: str, version: int, address: str, port: int, wait: float = PATIENCE
+    ) -> tuple[str, ...]:
         with udp(self.names[role], version) as made:
+            made.settimeout(wait)
             made.connect((address, port))
             made.send(b"?")
             return tuple(made.recv(2048).decode().split())

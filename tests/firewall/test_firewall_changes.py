@@ -55,7 +55,7 @@ def some_servers(chance: random.Random) -> Servers:
             internal = tuple(sorted(chance.sample(backends, chance.randint(0, 4))))
             external = internal if chance.random() < 0.6 else internal[:1]
             found[address, protocol, port] = VirtualServer(
-                address, protocol, port, internal, external, client_ip_affinity=chance.random() < 0.3
+                address, protocol, port, internal, external, affinity=chance.choice((0, 0, 10800, 60))
             )
     return found
 
@@ -139,7 +139,7 @@ def test_a_number_of_backends_without_a_chain_replaces_the_table() -> None:
     assert contents.change([(server, replace(server, internal=many, external=many))])
     more = many * 2
     assert contents.change([(server, replace(server, internal=more, external=more))]) is None
-    assert contents.change([(server, replace(server, client_ip_affinity=True))]) is None
+    assert contents.change([(server, replace(server, affinity=10800))])  # these chains can be added
 
 
 @pytest.mark.netns

@@ -199,7 +199,7 @@ def test_an_external_address_of_the_node_keeps_its_other_ports(net: Net, version
 @both
 def test_a_client_stays_with_its_backend_where_asked(net: Net, version: int) -> None:
     backends = [backend(POD[pod][version]) for pod in PODS]
-    sticky = server(version, *backends, client_ip_affinity=True)
+    sticky = server(version, *backends, affinity=10800)
     net.apply(plan(sticky))
     more = [f"192.0.2.{n}" if version == 4 else f"2001:db8:c::{n:x}" for n in range(10, 34)]
     length, flags = (32, "") if version == 4 else (128, " nodad")
@@ -422,4 +422,7 @@ def test_nothing_is_done_to_what_a_set_does_not_hold() -> None:
     pools = frozenset(map(ip_network, ["10.8.0.0/16", "fd00:8::/48"]))
     text = ruleset(plan(server(4, backend(POD["pod1"][4])), nat_sources=pools, inside=pools))
     assert "!= @" not in text
-    assert not [line for line in text.splitlines() if "@" in line and line.endswith(" drop")]
+    found = [line for line in text.splitlines() if "@" in line and line.endswith(" drop")]
+    # Sets of single keys, and of what they hold: what is invalid passes in that moment as it would without
+    # us.
+    assert all(line.startswith("ct state invalid") and ("@served" in line) for line in found)

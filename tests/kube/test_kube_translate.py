@@ -185,7 +185,12 @@ def test_service() -> None:
         """
         apiVersion: v1
         kind: Service
-        metadata: {name: web, namespace: shop, labels: {app: web}, annotations: {l3net.io/advertise: "false"}}
+        metadata:
+          name: web
+          namespace: shop
+          labels: {app: web}
+          annotations: {l3net.io/advertise: "false"}
+          creationTimestamp: "2026-01-02T03:04:05Z"
         spec:
           type: LoadBalancer
           clusterIP: 10.96.0.10
@@ -195,6 +200,8 @@ def test_service() -> None:
           internalTrafficPolicy: Local
           externalTrafficPolicy: Local
           sessionAffinity: ClientIP
+          sessionAffinityConfig: {clientIP: {timeoutSeconds: 600}}
+          loadBalancerSourceRanges: [192.0.2.0/24, " 2001:db8::1/64 "]
           publishNotReadyAddresses: true
           ports: [{name: http, port: 80, targetPort: 8080}, {name: dns, port: 53, protocol: UDP}]
         status:
@@ -210,12 +217,58 @@ def test_service() -> None:
         ports=(ServicePort("http", "TCP", 80), ServicePort("dns", "UDP", 53)),
         internal_traffic_local=True,
         external_traffic_local=True,
-        client_ip_affinity=True,
+        affinity_timeout=600,
+        source_ranges=(ip_network("192.0.2.0/24"), ip_network("2001:db8::/64")),
+        created="2026-01-02T03:04:05Z",
         load_balancer_class="l3net.io/bgp",
         publish_not_ready=True,
         labels={"app": "web"},
         annotations={"l3net.io/advertise": "false"},
     )
+
+
+SOURCES = "service.beta.kubernetes.io/load-balancer-source-ranges"
+
+
+@pytest.mark.parametrize(
+    ("spec", "annotation", "expected"),
+    [
+        ("type: LoadBalancer", "", None),
+        ("type: LoadBalancer, loadBalancerSourceRanges: []", "", None),
+        ("type: ClusterIP, loadBalancerSourceRanges: [10.0.0.0/8]", "", None),
+        ("type: LoadBalancer", "10.0.0.0/8, 192.0.2.1/24", ["10.0.0.0/8", "192.0.2.0/24"]),
+        ("type: LoadBalancer, loadBalancerSourceRanges: [172.16.0.0/12]", "10.0.0.0/8", ["172.16.0.0/12"]),
+    ],
+)
+def test_source_ranges(spec: str, annotation: str, expected: list[str] | None) -> None:
+    found = fact(
+        "{apiVersion: v1, kind: Service, "
+        f"metadata: {{name: s, annotations: {{{SOURCES}: '{annotation}'}}}}, spec: {{{spec}}}}}"
+    ).source_ranges
+    assert found == (None if expected is None else tuple(map(ip_network, expected)))
+
+
+@pytest.mark.parametrize(
+    "ranges", ["[10.0.0.0/8, nonsense]", "[10.0.0.0]", "[10.0.0.0/33]", "10.0.0.0/8", "[7]"]
+)
+def test_a_source_range_that_cannot_be_read_never_widens(ranges: str) -> None:
+    """Left out, what remains might be nothing, and nothing is everybody."""
+    field, _ = refusal(
+        f"{{apiVersion: v1, kind: Service, metadata: {{name: s}}, "
+        f"spec: {{type: LoadBalancer, loadBalancerSourceRanges: {ranges}}}}}"
+    )
+    assert field.startswith("spec.loadBalancerSourceRanges")
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("", 10800), (", sessionAffinityConfig: {clientIP: {timeoutSeconds: 7}}", 7)]
+)
+def test_affinity_lasts_as_long_as_is_said(said: str, seconds: int) -> None:
+    text = (
+        f"{{apiVersion: v1, kind: Service, metadata: {{name: s}}, spec: {{sessionAffinity: ClientIP{said}}}}}"
+    )
+    assert fact(text).affinity_timeout == seconds
+    assert fact(text.replace("ClientIP", "None", 1)).affinity_timeout == 0
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ META = {
         "l3net.io/blocks": "10.9.0.0/24",
     },
     "resourceVersion": "7",
+    "creationTimestamp": "2026-01-02T03:04:05Z",
     "managedFields": [{"manager": "kubectl"}],
 }
 SPACED = {**META, "namespace": "default"}
@@ -55,6 +56,8 @@ SERVICE = {
         "internalTrafficPolicy": "Local",
         "externalTrafficPolicy": "Local",
         "sessionAffinity": "ClientIP",
+        "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 600}},
+        "loadBalancerSourceRanges": ["192.0.2.0/24"],
         "loadBalancerClass": "l3net.io/bgp",
         "loadBalancerIP": "192.0.2.2",
         "publishNotReadyAddresses": True,

@@ -23,10 +23,11 @@ from l3net.model import (
     ServicePort,
     VirtualServer,
 )
-from l3net.services.book import ServerKey, ServiceBook, Settled
+from l3net.naming import LABEL_HEADLESS
+from l3net.services.book import ServiceBook, Settled
 from l3net.services.endpoints import LABEL_EXCLUDED, here
 from l3net.services.servers import virtual_servers
-from l3net.services.verdicts import advertised, announced
+from l3net.services.verdicts import ServerKey, advertised, announced
 
 ME = "n1"
 HTTP, DNS = ServicePort("http", "TCP", 80), ServicePort("dns", "UDP", 53)
@@ -63,6 +64,10 @@ def services(draw: st.DrawFn, name: ObjectName) -> Service:
         internal_traffic_local=draw(st.booleans()),
         external_traffic_local=draw(st.booleans()),
         annotations=draw(st.sampled_from([{}, {"l3net.io/advertise": "false"}])),
+        labels=draw(st.sampled_from([{}, {}, {LABEL_HEADLESS: ""}])),
+        created=draw(st.sampled_from(["", "2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"])),
+        source_ranges=draw(st.sampled_from([None, (ip_network("192.0.2.0/24"),)])),
+        affinity_timeout=draw(st.sampled_from([0, 60])),
     )
 
 

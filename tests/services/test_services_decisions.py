@@ -27,6 +27,7 @@ from l3net.model import (
     Taint,
     VirtualServer,
 )
+from l3net.naming import LABEL_HEADLESS
 from l3net.services.endpoints import LABEL_EXCLUDED
 from l3net.services.servers import virtual_servers
 from l3net.services.verdicts import LABEL_PROXY, Reason, advertised, announced
@@ -153,6 +154,7 @@ def test_services_are_selected_by_label_and_the_annotation_goes_before(
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
+        ({"labels": {LABEL_HEADLESS: ""}}, {CIP4: Reason.HEADLESS, LB: Reason.HEADLESS}),
         ({"labels": {LABEL_PROXY: "other"}}, {CIP4: Reason.OTHER_PROXY, LB: Reason.OTHER_PROXY}),
         ({"annotations": {"l3net.io/advertise": "false"}}, {CIP4: Reason.OPTED_OUT, LB: Reason.OPTED_OUT}),
         ({"annotations": {"l3net.io/advertise": "true"}}, {CIP4: Reason.ADVERTISE}),
@@ -319,9 +321,9 @@ def test_two_services_at_one_address_and_port() -> None:
 
 def test_client_affinity_and_protocol_are_passed_on() -> None:
     port = ServicePort("http", "TCP", 443)
-    cluster = state(service(client_ip_affinity=True, ports=(port,), cluster_ips=(CIP4,)))
+    cluster = state(service(affinity_timeout=60, ports=(port,), cluster_ips=(CIP4,)))
     backends = (Backend(ip_address("10.1.1.2"), 8080),)
-    assert VirtualServer(CIP4, "tcp", 443, backends, backends, True) in virtual_servers(cluster, ME)
+    assert VirtualServer(CIP4, "tcp", 443, backends, backends, 60) in virtual_servers(cluster, ME)
 
 
 # --- laws --------------------------------------------------------------------------------------------
@@ -426,3 +428,95 @@ def test_a_node_that_shuts_down_serves_until_its_drain_comes_to_that() -> None:
     assert {verdict.reason for verdict in advertised(going, ME)} == {Reason.ADVERTISE}
     assert {verdict.reason for verdict in advertised(going, ME, draining=True)} == {Reason.NODE_DRAINING}
     assert set(reasons(state(nodes=(Node(ME, ready=False), Node("n2")))).values()) == {"nodeNotReady"}
+
+
+# --- who keeps what several claim ------------------------------------------------------------------------
+
+SHOP, EVIL = ObjectName("team-b", "shop"), ObjectName("team-a", "evil")
+OLDER, NEWER = "2024-01-01T00:00:00Z", "2026-01-01T00:00:00Z"
+
+
+def rivals(**changes: Any) -> ClusterState:
+    """Two services with one external address and port, of which the older one has the later name."""
+    made = {"cluster_ips": (), "external_ips": (EXT,), "load_balancer_ips": ()}
+    shop = service(**(made | {"name": SHOP, "cluster_ips": (CIP4,), "created": OLDER}))
+    evil = service(
+        **(made | {"name": EVIL, "cluster_ips": (ip_address("10.96.0.66"),), "created": NEWER} | changes)
+    )
+    ends = slices((at("10.1.1.2"),), of=SHOP) | slices((at("10.1.6.6"),), of=EVIL)
+    return state(shop, evil, endpoints=ends)
+
+
+def test_the_older_service_keeps_an_address_and_port() -> None:
+    cluster = rivals()
+    assert servers(cluster)[f"{EXT} tcp 80"] == (["10.1.1.2 8080"], ["10.1.1.2 8080"])
+    (lost,) = [each for each in advertised(cluster, ME) if each.service == EVIL and each.address == EXT]
+    assert (lost.reason, lost.lost) == (
+        Reason.CONFLICTING_PORT,
+        ("port 80/TCP is answered for team-b/shop, which had it first",),
+    )
+    (kept,) = [each for each in advertised(cluster, ME) if each.service == SHOP and each.address == EXT]
+    assert (kept.reason, kept.lost) == (Reason.ADVERTISE, ())
+    # Its own ClusterIP is still served, and a port that nobody has before it.
+    assert "10.96.0.66 tcp 80" in servers(cluster)
+    other = ServicePort("https", "TCP", 443)
+    cluster = rivals(ports=(HTTP, other))
+    (partly,) = [each for each in advertised(cluster, ME) if each.service == EVIL and each.address == EXT]
+    assert partly.reason is Reason.ADVERTISE
+    assert len(partly.lost) == 1
+    # The control: were it the older one, it would have it.
+    assert servers(rivals(created="2023-01-01T00:00:00Z"))[f"{EXT} tcp 80"][0] == ["10.1.6.6 8080"]
+
+
+@pytest.mark.parametrize("created", ["", OLDER])
+def test_services_of_one_age_are_told_apart_by_name(created: str) -> None:
+    cluster = rivals(created=created)
+    shop = replace(cluster.services[SHOP], created=created)
+    cluster.services[SHOP] = shop
+    assert servers(cluster)[f"{EXT} tcp 80"][0] == ["10.1.6.6 8080"]
+
+
+def test_one_with_a_time_of_creation_is_older_than_one_without() -> None:
+    assert servers(rivals(created=""))[f"{EXT} tcp 80"][0] == ["10.1.1.2 8080"]
+
+
+def test_a_clusterip_that_two_have_is_the_older_ones() -> None:
+    shop, evil = (
+        service(name=name, cluster_ips=(CIP4,), created=age) for name, age in ((SHOP, OLDER), (EVIL, NEWER))
+    )
+    found = {each.service: each.reason for each in advertised(state(shop, evil), ME) if each.address == CIP4}
+    assert found[EVIL] is Reason.CONFLICTING_OWNER
+    assert found[SHOP] is not Reason.CONFLICTING_OWNER
+
+
+def test_sources_bind_load_balancer_addresses_alone_and_close_a_family_without_any() -> None:
+    ranges = (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
+    lb6 = ip_address("fd00:203::1")
+    policy = replace(
+        OPEN, load_balancer_ips=AddressKind(True, (ip_network("203.0.113.0/24"), ip_network("fd00:203::/64")))
+    )
+    made = service(load_balancer_ips=(LB, lb6), source_ranges=ranges)
+    found = {each.address: each.sources for each in virtual_servers(state(made, policy=policy), ME)}
+    assert found == {CIP4: None, CIP6: None, EXT: None, LB: ranges[:1], lb6: ranges[1:]}
+    only4 = replace(made, source_ranges=ranges[:1])
+    found = {each.address: each.sources for each in virtual_servers(state(only4, policy=policy), ME)}
+    assert found[lb6] == ()
+    # A node that is let in is so with the address itself, too: it speaks from it where it stands on a link.
+    nodes = (Node("n1", addresses=(ip_address("192.0.2.9"),)), Node("n2"))
+    found = {
+        each.address: each.sources for each in virtual_servers(state(made, policy=policy, nodes=nodes), ME)
+    }
+    assert found[LB] == (ranges[0], ip_network("203.0.113.1/32"))
+
+
+def test_udp_flows_may_go_on_to_endpoints_that_still_serve() -> None:
+    dns = ServicePort("http", "UDP", 53)
+    ends = slices((at("10.1.1.2"), at("10.1.1.3", **WANING)))
+    ends = {name: replace(each, ports={"http": ("UDP", 5353)}) for name, each in ends.items()}
+    (found,) = [
+        each
+        for each in virtual_servers(state(service(ports=(dns,)), endpoints=ends), ME)
+        if each.address == CIP4
+    ]
+    assert [str(each.address) for each in found.internal] == ["10.1.1.2"]
+    assert [str(each.address) for each in found.lasting] == ["10.1.1.2", "10.1.1.3"]

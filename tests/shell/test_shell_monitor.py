@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import Callable
 from ipaddress import ip_network
 
@@ -10,9 +11,12 @@ import pytest
 
 from l3net.delta import diff
 from l3net.fib.desired import blackholes
+from l3net.firewall.plan import FirewallPlan
+from l3net.firewall.ruleset import ruleset
 from l3net.naming import RTPROT_L3NET
 from l3net.shell import monitor
 from l3net.shell.monitor import KernelMonitor, Seen
+from l3net.shell.nft import NftTable
 from l3net.shell.routes import KernelRoutes
 
 pytestmark = pytest.mark.netns
@@ -79,3 +83,71 @@ def test_addresses_and_links_are_told(own_netns: Ip) -> None:
 
     found = set(seen_meanwhile(KernelRoutes().port, change))
     assert {Seen.LINK, Seen.ADDRESS} <= found
+
+
+def nft(text: str) -> None:
+    subprocess.run(["nft", "-f", "-"], input=text.encode(), check=True)
+
+
+def test_only_transactions_on_our_table_are_told(own_netns: Ip) -> None:
+    def others() -> None:
+        nft("table inet other {\nchain c {\ntype filter hook input priority 0;\n}\n}\n")
+        nft("table ip l3net {\nset s {\ntype ipv4_addr\nelements = { 192.0.2.1 }\n}\n}\n")
+        nft("table inet l3net_cni {\nchain c {\n}\n}\n")
+
+    assert seen_meanwhile(0, others) == []
+    nft("table inet l3net {\nset s {\ntype ipv4_addr\n}\nchain c {\n}\n}\n")
+    for change in (
+        "add element inet l3net s { 192.0.2.1 }",
+        "add rule inet l3net c accept",
+        "flush chain inet l3net c",
+        "add chain inet l3net d",
+        "delete table inet l3net",
+    ):
+        assert seen_meanwhile(0, lambda text=change: nft(f"{text}\n")) == [Seen.FIREWALL], change
+
+
+def test_a_followed_table_is_doubtful_where_others_touched_it_alone(own_netns: Ip) -> None:
+    """Changes of ours, of others on theirs, and of others on ours, in any order, heard of late or at once."""
+
+    async def watch() -> None:
+        table = NftTable(followed=True)
+        watching = KernelMonitor(
+            lambda seen, number, _: table.touched(number if seen is Seen.FIREWALL else None), RTPROT_L3NET, 0
+        )
+        watching.start()
+        try:
+            table.apply(ruleset(FirewallPlan()))
+            for heard in (False, True):
+                table.amend("add element inet l3net vips4 { 192.0.2.1 }\n")
+                nft("add table inet other\n")
+                if heard:
+                    await asyncio.sleep(0.1)
+                assert table.intact()
+                nft("delete table inet other\n")
+                table.amend("delete element inet l3net vips4 { 192.0.2.1 }\n")
+                await asyncio.sleep(0.1 * heard)
+                assert table.intact()
+            nft("add element inet l3net vips4 { 192.0.2.9 }\n")
+            table.amend("add element inet l3net vips4 { 192.0.2.1 }\n")
+            await asyncio.sleep(0.1)
+            assert not table.intact(), "somebody else's, before ours"
+            assert not table.intact(), "asked again"
+            table.apply(ruleset(FirewallPlan()))
+            await asyncio.sleep(0.1)
+            assert table.intact()
+            nft("flush ruleset\n")
+            await asyncio.sleep(0.1)
+            assert not table.intact()
+            # Where notifications were lost, the table is looked at.
+            table.apply(ruleset(FirewallPlan()))
+            await asyncio.sleep(0.1)
+            table.touched(None)
+            assert table.intact()
+            nft("delete table inet l3net\n")
+            table.touched(None)
+            assert not table.intact()
+        finally:
+            watching.stop()
+
+    asyncio.run(watch())

@@ -1,0 +1,103 @@
+"""Services whose clients come back to their backend (sessionAffinity: ClientIP): chains and sets of their
+own.
+
+A set for each backend holds the clients that met it, each for the service's timeout since its last
+connection (as in kube-proxy). Who is in none draws a backend by a hash of its address, the same on every
+node. A change of the backends touches the sets of those alone that come or go, so that no client of another
+moves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from l3net.firewall import consistent
+from l3net.model import Backend, VirtualServer
+from l3net.naming import NFT_TABLE, PROTOCOL_NUMBERS
+
+#: Seed of the hash of a client's address: the same on every node, so that ECMP may move a client.
+SEED = "0x6c336e74"
+#: Clients remembered for one backend; of the next ones the hash alone decides.
+REMEMBERED = 65536
+#: What the names of the sets begin with.
+CLIENTS = "clients"
+
+
+@dataclass(slots=True)
+class Sticky:
+    """What the table holds of such services: sets by name, with the family's type; chains and their rules."""
+
+    sets: dict[str, str] = field(default_factory=dict)
+    chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def blocks(self) -> Iterator[str]:
+        """All of it as it stands in a table's block."""
+        for name, of in self.sets.items():
+            yield from (f"set {name} {{", f"type {of}", "flags dynamic,timeout", f"size {REMEMBERED}", "}")
+        for name, rules in self.chains.items():
+            yield from (f"chain {name} {{", *rules, "}")
+
+    def add(self, server: VirtualServer, suffix: str, backends: tuple[Backend, ...]) -> str:
+        """The chain for one side of a server, which has at least one backend."""
+        version = server.address.version
+        ip = "ip" if version == 4 else "ip6"
+        key = f"{server.address} {server.protocol} {server.port}"
+        name = f"sticky{version}-{_digest(key)}{suffix}"
+        ends = {backend: f"{_digest(f'{key} {backend.address} {backend.port}')}" for backend in backends}
+        for backend, end in ends.items():
+            self.sets[f"{CLIENTS}{version}-{end}"] = f"ipv{version}_addr"
+            to = f"{backend.address}" if version == 4 else f"[{backend.address}]"
+            self.chains[f"end{version}-{end}"] = (
+                f"update @{CLIENTS}{version}-{end} {{ {ip} saddr timeout {server.affinity}s }}",
+                f"meta l4proto {PROTOCOL_NUMBERS[server.protocol]} dnat {ip} to {to}:{backend.port}",
+            )
+        slots = consistent.slots(backends)
+        drawn = ", ".join(f"{slot} : goto end{version}-{ends[each]}" for slot, each in enumerate(slots))
+        self.chains[name] = (
+            *(f"{ip} saddr @{CLIENTS}{version}-{end} goto end{version}-{end}" for end in ends.values()),
+            f"jhash {ip} saddr mod {len(slots)} seed {SEED} vmap {{ {drawn} }}",
+        )
+        return name
+
+
+def before(old: Sticky, new: Sticky) -> Iterator[str]:
+    """Statements that make room for what leads here: sets and chains that come; what goes is emptied."""
+    for name, of in new.sets.items():
+        if name not in old.sets:
+            kind = f"type {of}; flags dynamic,timeout; size {REMEMBERED};"
+            yield f"add set inet {NFT_TABLE} {name} {{ {kind} }}\n"
+    for name in new.chains:
+        if name not in old.chains:
+            yield f"add chain inet {NFT_TABLE} {name}\n"
+    for name, rules in old.chains.items():
+        if new.chains.get(name) != rules:
+            yield f"flush chain inet {NFT_TABLE} {name}\n"
+
+
+def after(old: Sticky, new: Sticky) -> Iterator[str]:
+    """Statements for when nothing leads to what goes any more."""
+    for name in old.chains:
+        if name not in new.chains:
+            yield f"delete chain inet {NFT_TABLE} {name}\n"
+    for name in old.sets:
+        if name not in new.sets:
+            yield f"delete set inet {NFT_TABLE} {name}\n"
+    for name, rules in new.chains.items():
+        if old.chains.get(name) != rules:
+            yield from (f"add rule inet {NFT_TABLE} {name} {rule}\n" for rule in rules)
+
+
+def remembering(servers: Iterable[VirtualServer]) -> frozenset[str]:
+    """The names of all sets of clients that these servers have."""
+    found = Sticky()
+    for server in servers:
+        if server.affinity:
+            for backends in {server.internal, server.external} - {()}:
+                found.add(server, "", backends)
+    return frozenset(found.sets)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

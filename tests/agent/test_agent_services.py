@@ -1,0 +1,154 @@
+"""Services through the real agent: flows that outlive a change, rivals, sources, and other users of
+nftables."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import pytest
+from node_rig import CONFIGURATION, NODE, Rig
+
+pytestmark = pytest.mark.netns
+
+VIP = {4: "10.96.0.10", 6: "fd00:10:96::a"}
+TOR = {4: "10.90.0.2", 6: "fd90::2"}
+EXTERNAL = "198.51.100.7"
+OPEN = {
+    **CONFIGURATION,
+    "spec": {
+        **CONFIGURATION["spec"],
+        "advertise": {"externalIPs": {"enabled": True, "cidrs": ["198.51.100.0/24"]}},
+    },  # type: ignore[dict-item]
+}
+#: Answers each datagram with its port.
+ECHO = """
+import socket, sys, threading
+def serve(address, port):
+    s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind((address, port))
+    while True:
+        s.sendto(str(port).encode(), s.recvfrom(64)[1])
+for address in sys.argv[1:]:
+    for port in (5353, 5354):
+        threading.Thread(target=serve, args=(address, port)).start()
+"""
+#: A request every 50 ms over one socket; prints each answer, or -.
+FLOW = """
+import socket, sys, time
+address = sys.argv[1]
+s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+s.connect((address, 53))
+s.settimeout(0.2)
+while True:
+    try:
+        s.send(b"?")
+        print(s.recv(64).decode(), flush=True)
+    except OSError:
+        print("-", flush=True)
+    time.sleep(0.05)
+"""
+
+
+def service(name: str, **spec: Any) -> dict[str, Any]:
+    created = spec.pop("created", None)
+    port = {"name": "dns", "port": 53, "protocol": "UDP"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "creationTimestamp": created},
+        "spec": {"clusterIPs": list(VIP.values()), "ports": [port], **spec},
+    }
+
+
+def ends(name: str, port: int, version: int) -> dict[str, Any]:
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": f"{name}-{version}", "labels": {"kubernetes.io/service-name": name}},
+        "addressType": f"IPv{version}",
+        "endpoints": [{"addresses": [TOR[version]]}],
+        "ports": [{"name": "dns", "port": port, "protocol": "UDP"}],
+    }
+
+
+def declared(rig: Rig, *documents: dict[str, Any]) -> None:
+    rig.declare("services.yaml", *documents)
+
+
+def served(rig: Rig, port: int) -> None:
+    declared(rig, service("dns"), *(ends("dns", port, version) for version in VIP))
+
+
+def test_a_udp_flow_follows_its_service(rig: Rig) -> None:
+    """One that began before the service did, through a change of its endpoint, and its end; both families."""
+    rig.tor.spawn("echo", [sys.executable, "-c", ECHO, *TOR.values()])
+    rig.declare("node.yaml", NODE, OPEN)
+    # Without a service these go to the router, which has no such address and says nothing.
+    for family in ("-4", "-6"):
+        rig.node.run(["ip", family, "route", "add", "default", "via", TOR[int(family[1])]])
+        rig.tor.run(["ip", family, "route", "add", "blackhole", "default"])
+    rig.start_agent()
+    rig.until(lambda: rig.status().get("ready"), "the agent")
+    flows = {version: f"flow{version}" for version in VIP}
+    for version, name in flows.items():
+        rig.node.spawn(name, [sys.executable, "-c", FLOW, VIP[version]])
+
+    def last(version: int) -> str:
+        text = (rig.node.directory / f"{flows[version]}.log").read_text().split()
+        return text[-1] if text else ""
+
+    rig.until(lambda: all(last(version) == "-" for version in VIP), "the flows to begin")
+    for port in (5353, 5354):
+        served(rig, port)
+        rig.until(lambda port=port: all(last(v) == str(port) for v in VIP), f"answers of port {port}", 15)
+    declared(rig)
+    rig.until(lambda: all(last(version) == "-" for version in VIP), "the end of the service")
+    assert not [each for each in rig.status()["problems"] if "connections" in each]
+
+
+def test_the_younger_of_two_rivals_is_named(rig: Rig) -> None:
+    old = service("z-shop", externalIPs=[EXTERNAL], created="2024-01-01T00:00:00Z")
+    new = service("a-evil", externalIPs=[EXTERNAL], created="2026-01-01T00:00:00Z", clusterIPs=["10.96.0.66"])
+    rig.declare("node.yaml", NODE, OPEN)
+    declared(rig, old, new, ends("z-shop", 5353, 4), ends("a-evil", 5354, 4))
+    rig.start_agent()
+    rig.until(lambda: rig.status().get("ready"), "the agent")
+    status = rig.status()
+    (problem,) = [each for each in status["problems"] if "a-evil" in each]
+    assert "port 53/UDP is answered for default/z-shop" in problem
+    verdicts = {each["service"]: each["reason"] for each in status["services"] if each["address"] == EXTERNAL}
+    assert verdicts == {"default/a-evil": "conflictingPort", "default/z-shop": "advertise"}
+    table = rig.node.run(["nft", "list", "map", "inet", "l3net", "backends4"]).stdout
+    assert f"{EXTERNAL} . udp . 53 . 0 : {TOR[4]} . 5353" in table
+
+
+def test_others_that_use_nftables_do_not_have_the_table_replaced(rig: Rig) -> None:
+    rig.declare("node.yaml", NODE, OPEN)
+    served(rig, 5353)
+    rig.start_agent()
+    rig.until(lambda: rig.status().get("ready"), "the agent")
+
+    def handle() -> str:
+        return rig.node.run(["nft", "-a", "list", "table", "inet", "l3net"], check=False).stdout.split("\n")[
+            0
+        ]
+
+    rig.until(handle, "the table")
+    served(rig, 5354)  # changed by elements
+    rig.until(
+        lambda: "5354" in rig.node.run(["nft", "list", "map", "inet", "l3net", "backends4"]).stdout,
+        "the change",
+    )
+    before = handle()
+    for number in range(5):
+        rig.node.run(["nft", "add", "table", "inet", f"other{number}"])
+        time.sleep(0.1)
+    time.sleep(0.5)
+    assert handle() == before
+    assert "put back" not in (rig.node.directory / "agent.log").read_text()
+    # The control: somebody changes ours.
+    rig.node.run(["nft", "flush", "chain", "inet", "l3net", "external"])
+    rig.until(lambda: handle() not in ("", before), "the table to be made anew", 10)
+    rig.until(lambda: "put back" in (rig.node.directory / "agent.log").read_text(), "the line")
