@@ -1,4 +1,4 @@
-"""ExaBGP 5.0.15: three slow spots of its queue made cheap, an order mended, and an end that is heard.
+"""ExaBGP 5.0.15: three slow spots of its queue made cheap, an order mended, an end that is heard, a guard.
 
 Run as `python -P -m l3net.shell.exabgp server CONFIG`. What changes is in memory, at the start of the
 process, and for the one release it was measured with (docs/bgp.md); any other runs unchanged:
@@ -11,12 +11,18 @@ process, and for the one release it was measured with (docs/bgp.md); any other r
   order in which those first came: the older word on a prefix could go out last, and stand.
 - `teardown 2` sends its NOTIFICATION (Cease, Administrative Shutdown) under graceful restart too, where
   ExaBGP closes without a word: a node that leaves lets no peer wait for its return (RFC 4724 section 4).
+- Who dials in has to have a session that waits for it, and the kernel holds it to its MD5 key and minimum
+  TTL (`l3net.shell.listening`). Without this change nothing may listen: `release_is_known` tells the agent.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import socket
 import sys
 from copy import copy
+from pathlib import Path
 from typing import Any, Final
 
 #: The release whose insides these are.
@@ -25,6 +31,50 @@ RELEASE: Final = "5.0.15"
 ADMINISTRATIVE_SHUTDOWN: Final = 2
 #: Steps of queued commands in one turn: more than a window of lines holds.
 STEPS_A_TURN: Final = 1000
+
+
+def release_is_known() -> bool:
+    """Whether the ExaBGP installed is the one that `quicken` changes. Costs no import of it."""
+    try:
+        return importlib.metadata.version("exabgp") == RELEASE
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def guard() -> None:
+    """Have this process's ExaBGP listen as `l3net.shell.listening` does."""
+    from exabgp.protocol.family import AFI  # noqa: PLC0415
+    from exabgp.reactor import loop  # noqa: PLC0415
+    from exabgp.reactor.listener import set_accepted_ttl  # noqa: PLC0415
+    from exabgp.reactor.network.error import NetworkError  # noqa: PLC0415
+    from exabgp.reactor.network.incoming import Incoming  # noqa: PLC0415
+
+    from l3net.shell.listening import Listener  # noqa: PLC0415
+
+    def listener(reactor: Any) -> Listener:
+        def take(key: str, io: socket.socket) -> None:
+            """As ExaBGP's own listener does it; what it calls `local` is the far side."""
+            neighbor = reactor.configuration.neighbors.get(key)
+            if neighbor is None or key not in reactor.peers():
+                io.close()
+                return
+            afi = AFI.ipv4 if io.family == socket.AF_INET else AFI.ipv6
+            try:
+                near, far = neighbor["local-address"].top(), neighbor["peer-address"].top()
+                connection = Incoming(afi, near, far, io)
+            except NetworkError:  # it has gone again; Incoming has closed it
+                return
+            set_accepted_ttl(connection, neighbor)
+            reactor.handle_connection(key, connection)
+
+        return Listener(reactor, take)
+
+    def listen_for_neighbors(self: Any) -> bool:
+        self.listener.follow()
+        return True  # what cannot be opened is no reason to serve nobody
+
+    loop.Listener = listener
+    loop.Reactor._listen_for_neighbors = listen_for_neighbors
 
 
 def quicken() -> bool:
@@ -80,7 +130,15 @@ def quicken() -> bool:
     OutgoingRIB._update_rib = queue_instead
     ASYNC.run = run
     ASYNC.LIMIT = STEPS_A_TURN
+    guard()
     return True
+
+
+def waits_for_callers(config: str) -> bool:
+    """Whether a file of ours has a neighbour that dials in."""
+    with contextlib.suppress(OSError):
+        return "\n  listen " in Path(config).read_text()
+    return False
 
 
 if __name__ == "__main__":
@@ -88,4 +146,6 @@ if __name__ == "__main__":
 
     if not quicken():
         sys.stderr.write(f"l3net: this ExaBGP is not {RELEASE}; it runs as it is, which is slower\n")
+        if waits_for_callers(sys.argv[-1]):
+            sys.exit("l3net: and it cannot hold who dials in to MD5 and GTSM: nothing may listen")
     main()
