@@ -13,7 +13,7 @@ from pathlib import Path as FilePath
 
 from l3net.agent.dialogue import Dialogue
 from l3net.bgp import commands
-from l3net.bgp.exabgp_config import as_numbers, fingerprint, render
+from l3net.bgp.exabgp_config import as_numbers, fingerprint, head, neighbor, render
 from l3net.bgp.messages import Message, Neighbors
 from l3net.bgp.sessions import Session
 from l3net.errors import L3netError
@@ -25,13 +25,17 @@ log = logging.getLogger("l3net.bgp")
 #: Seconds after each reload until ExaBGP is asked whether it took it.
 CONFIRM_WAITS = (0.1, 0.3, 0.6, 1.0, 1.5, 2.0)
 ANSWER_LIMIT = 5.0
+#: Seconds until a configuration that could not be written is tried again, doubled from first to longest.
+FIRST_RETRY = 1.0
+LONGEST_RETRY = 60.0
 
 Step = Callable[[], Awaitable[None]]
 
 
 class Configuring:
     """`wanted` tells the sessions that ExaBGP shall have. Before a file is written `prepare` is awaited, and
-    `say_farewell` before ExaBGP loads it. `problem` is why the last could not be written, or empty."""
+    `say_farewell` before ExaBGP loads it. `problem` is why the last could not be written, or empty; `refused`
+    are the peers whose sessions ExaBGP cannot be given: it would refuse the file whole."""
 
     def __init__(
         self,
@@ -48,7 +52,10 @@ class Configuring:
         self._marked = asyncio.Event()
         self._in_force = asyncio.Event()
         self._reload_due = False
+        self._refused: frozenset[str] = frozenset()  # blocks
+        self._delay = FIRST_RETRY
         self.problem = ""
+        self.refused: frozenset[Address] = frozenset()
 
     def known_as_numbers(self) -> dict[Address, int]:
         """Of peers at link-local addresses, as the file says that is there already."""
@@ -77,18 +84,23 @@ class Configuring:
             await self._marked.wait()
             self._marked.clear()
             await self._prepare()
-            text = self._text()
             try:
+                await self._leave_out()
+                text = self._text()
                 if text != self._config.current():
-                    await self._config.replace(text, validate=self._dialogue.up)
+                    await self._config.replace(text)
                 elif not (self._reload_due or self._config.unconfirmed):
+                    self.problem, self._delay = "", FIRST_RETRY
                     self._in_force.set()
                     continue
             except L3netError as err:
+                if self.problem != str(err):
+                    log.error("%s", err)
                 self.problem = str(err)
-                log.error("%s", err)
+                asyncio.get_running_loop().call_later(self._delay, self._marked.set)
+                self._delay = min(self._delay * 2, LONGEST_RETRY)
                 continue
-            self.problem, self._reload_due = "", False
+            self.problem, self._reload_due, self._delay = "", False, FIRST_RETRY
             if self._dialogue.up:
                 await self._say_farewell()
                 await self._reload(text)
@@ -98,8 +110,20 @@ class Configuring:
             elif not self._marked.is_set():
                 self._in_force.set()
 
+    async def _leave_out(self) -> None:
+        """What ExaBGP would refuse: a file that it cannot read would make it refuse every later reload too,
+        and its next start. Raises SpeakerError."""
+        sessions = {neighbor(session): session for session in self._wanted()}
+        refused = await self._config.refused(head(relay_argv(self._run_dir)), list(sessions))
+        for block in refused - self._refused:
+            if block in sessions:
+                log.error("peer %s: ExaBGP refuses its configuration", sessions[block].name)
+        self._refused = refused
+        self.refused = frozenset(sessions[block].peer_address for block in refused if block in sessions)
+
     def _text(self) -> str:
-        return render(self._wanted(), relay_argv(self._run_dir))
+        sessions = (each for each in self._wanted() if neighbor(each) not in self._refused)
+        return render(sessions, relay_argv(self._run_dir))
 
     async def _reload(self, text: str) -> None:
         for wait in CONFIRM_WAITS:

@@ -26,7 +26,7 @@ from l3net.bgp.loc_rib import Candidate, LocRib
 from l3net.bgp.multipath import weighted
 from l3net.bgp.path import Path as BgpPath
 from l3net.bgp.policy import ImportJudge, Protected
-from l3net.bgp.sessions import OnLink, Session, Sessions, sessions, unnumbered_interfaces
+from l3net.bgp.sessions import OnLink, Session, Sessions, guarded, sessions, unnumbered_interfaces
 from l3net.bgp.verdict import ACCEPTED, Judgement
 from l3net.cni.setup import NodeNetwork
 from l3net.community import BLACKHOLE
@@ -44,6 +44,7 @@ from l3net.shell import sysctl
 from l3net.shell.bridge import KernelBridge
 from l3net.shell.cniserver import CniServer
 from l3net.shell.conntrack import Conntrack
+from l3net.shell.exabgp import release_is_known
 from l3net.shell.monitor import RTM_NEWROUTE, KernelMonitor, Seen, interface_name, underlay_route
 from l3net.shell.nft import NftTable
 from l3net.shell.router_discovery import RouterDiscovery
@@ -108,6 +109,7 @@ class Agent:
         self._network: NodeNetwork | None = None
         self._was_declared: bool | None = None
         self._parting = Parting()
+        self._guarded = release_is_known()
         self._finished = asyncio.Event()
         self.draining = Draining(settings.run_dir)
         self.missing_pools: set[str] = set()  # that pods wait for a block of
@@ -164,7 +166,10 @@ class Agent:
             )
             for name in interfaces
         }
-        return sessions(state, self._me, self._underlay.source, self._underlay.gateways(), links)
+        underlay = self._underlay
+        own = underlay.own_addresses() or None  # none at all: they have not been read yet
+        found = sessions(state, self._me, underlay.source, underlay.gateways(), links, own)
+        return found if self._guarded else guarded(found)
 
     def protected_of(self, state: ClusterState) -> Protected:
         """What no peer may take from this node under a declared state, with its links as they are now."""

@@ -105,6 +105,11 @@ class Speaking:
         return self._configuring.problem
 
     @property
+    def refused(self) -> frozenset[Address]:
+        """Peers whose configuration ExaBGP does not take."""
+        return self._configuring.refused
+
+    @property
     def connected(self) -> bool:
         return self._dialogue.up
 

@@ -22,6 +22,7 @@ from l3net.model import Address
 
 LONGEST_QUESTION = 4096
 TIMEOUT = 5.0
+REFUSED = "ExaBGP refuses its configuration"
 
 
 def status(agent: Agent) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def _peers(agent: Agent) -> list[dict[str, Any]]:
                 "passive": peer.session.passive,
                 "type": "eBGP" if peer.session.external else "iBGP",
                 "state": "established" if peer.established else "down",
-                "reason": peer.reason,
+                "reason": REFUSED if address in agent.speaking.refused else peer.reason,
                 "sinceSeconds": round(now - peer.since, 1),
                 "flaps": peer.flaps,
                 "received": received,
@@ -135,6 +136,11 @@ def _problems(agent: Agent) -> list[str]:
     problems += agent.pods.problems()
     if agent.in_sync and agent.node_name not in agent.state.nodes:
         problems.append(f"no Node named {agent.node_name} is declared; see --node-name")
+    problems += [
+        f"peer {peer.session.name}: {REFUSED}, and it is left out; the other sessions are not touched"
+        for address, peer in agent.speaking.peers.items()
+        if address in agent.speaking.refused
+    ]
     if agent.speaking.problem:
         problems.append(agent.speaking.problem)
     if not agent.speaking.connected:

@@ -31,15 +31,20 @@ def render(sessions: Iterable[Session], relay_argv: Iterable[str]) -> str:
 
     Raises ValueError for an argument that ExaBGP's tokeniser would split or misread.
     """
-    argv = list(relay_argv)
-    for word in argv:
-        if not _SAFE_WORD.fullmatch(word):
-            raise ValueError(f"ExaBGP cannot be given the argument {word!r}")
-    blocks = [f"process relay {{\n  run {' '.join(argv)};\n  encoder json;\n}}\n"]
+    blocks = [head(relay_argv)]
     ordered = sorted(sessions, key=lambda session: (session.peer_address.version, int(session.peer_address)))
     blocks += [neighbor(session) for session in ordered]
     text = "\n".join(blocks)
     return f"{text}\n{_marker(text)}"
+
+
+def head(relay_argv: Iterable[str]) -> str:
+    """What stands before the neighbours. Raises ValueError as `render` does."""
+    argv = list(relay_argv)
+    for word in argv:
+        if not _SAFE_WORD.fullmatch(word):
+            raise ValueError(f"ExaBGP cannot be given the argument {word!r}")
+    return f"process relay {{\n  run {' '.join(argv)};\n  encoder json;\n}}\n"
 
 
 def fingerprint(text: str) -> str:

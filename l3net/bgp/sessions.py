@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
@@ -82,6 +83,9 @@ class Unusable(enum.Enum):
     NO_AS_NUMBER = "noASNumber"
     MISSING_FILTER = "missingFilter"
     LONG_BFD_SECRET = "longBFDSecret"  # noqa: S105
+    LONG_PASSWORD = "longPassword"  # noqa: S105
+    BAD_INTERFACE = "badInterface"
+    UNGUARDED = "unguarded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,11 @@ class OnLink:
 UNKNOWN_AS = 4_294_967_295
 
 
+#: Octets of a TCP MD5 key that the kernel takes (TCP_MD5SIG_MAXKEYLEN of linux/tcp.h).
+LONGEST_PASSWORD = 80
+#: What the name of an interface may hold to be named in ExaBGP's configuration.
+_INTERFACE = re.compile(r"[A-Za-z0-9_./:@%+-]+")
+
 #: By interface.
 Links = Mapping[str, OnLink]
 #: The gateways of this node's default routes, for peers with `autodiscover: DefaultGateway`.
@@ -164,8 +173,12 @@ def sessions(
     source: SourceLookup,
     gateways: Gateways = (),
     links: Links | None = None,
+    own: frozenset[Address] | None = None,
 ) -> Sessions:
-    """The sessions of node `me`. Explicit peers come before the mesh; one session for one address."""
+    """The sessions of node `me`. Explicit peers come before the mesh; one session for one address.
+
+    `own`: the addresses on this node's links, where they are known.
+    """
     node = state.nodes.get(me)
     if node is None:
         return Sessions({}, ())
@@ -183,7 +196,7 @@ def sessions(
                 detail = f"{router} is of our own AS; if that is meant, give asNumber"
                 refusals.append(Refusal(peer.name, Unusable.NOT_EXTERNAL, detail))
         for name, address, as_number in _far_ends(state, peer, node, gateways, links):
-            result = _explicit(state, node, peer, name, address, as_number, source, links)
+            result = _explicit(state, node, peer, name, address, as_number, source, links, own)
             if isinstance(result, Refusal):
                 refusals.append(result)
             elif address in found:
@@ -204,6 +217,18 @@ def sessions(
             else:
                 found[address] = session
     return Sessions(found, tuple(refusals))
+
+
+def guarded(found: Sessions) -> Sessions:
+    """Without the sessions that wait: for a speaker that cannot hold who dials in to what they demand."""
+    kept = {address: session for address, session in found.by_address.items() if not session.listen}
+    detail = "this ExaBGP is not the release that l3net knows, and would let in anybody"
+    refusals = [
+        Refusal(session.name, Unusable.UNGUARDED, detail)
+        for session in found.by_address.values()
+        if session.listen
+    ]
+    return Sessions(kept, (*found.refusals, *refusals))
 
 
 def _applies(peer: BgpPeer, node: Node) -> bool:
@@ -274,6 +299,7 @@ def _explicit(
     as_number: int | None,
     source: SourceLookup,
     links: Links,
+    own: frozenset[Address] | None,
 ) -> Session | Refusal:
     configuration = state.configuration
     if as_number is None:
@@ -289,6 +315,10 @@ def _explicit(
         password = _secret(state.secrets, peer.password)
         if password is None:  # never fall back to no password
             return Refusal(name, Unusable.MISSING_SECRET, f"{peer.password.secret}[{peer.password.key}]")
+        if len(password) > LONGEST_PASSWORD:
+            detail = f"{peer.password.secret}[{peer.password.key}] has {len(password)} bytes, "
+            detail += f"a TCP MD5 key at most {LONGEST_PASSWORD}"
+            return Refusal(name, Unusable.LONG_PASSWORD, detail)
     bfd_secret: bytes | None = None
     if peer.bfd is not None and peer.bfd.auth is not None:
         wanted_key = peer.bfd.auth.password
@@ -299,10 +329,16 @@ def _explicit(
             limit = f"at most {peer.bfd.auth.type.longest_secret} bytes"
             return Refusal(name, Unusable.LONG_BFD_SECRET, f"{wanted_key.secret}[{wanted_key.key}], {limit}")
     interface = peer.interface or peer.source_interface
+    if interface is not None and not _INTERFACE.fullmatch(interface):
+        # Left out of the configuration it would be a session over any link.
+        return Refusal(name, Unusable.BAD_INTERFACE, f"ExaBGP cannot be told of an interface {interface!r}")
+    if peer.local_address is not None and own is not None and peer.local_address not in own:
+        detail = f"localAddress {peer.local_address} is on no link of this node"
+        return Refusal(name, Unusable.NO_LOCAL_ADDRESS, detail)
     looked_up = source(address)
     if address.is_link_local and interface is not None:  # no route tells which link it is on
-        own = links.get(interface, OnLink()).local
-        looked_up = (own, ()) if own is not None else None
+        on_link = links.get(interface, OnLink()).local
+        looked_up = (on_link, ()) if on_link is not None else None
     local = peer.local_address or (looked_up[0] if looked_up else None)
     if local is None or local.version != address.version:
         where = f"no link-local address on {interface}" if address.is_link_local else f"no route to {address}"

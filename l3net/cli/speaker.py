@@ -17,8 +17,13 @@ LINGER = 2.0
 
 @click.command(short_help="Run the BGP speaker (ExaBGP) of this node.")
 @options.run_dir("Directory shared with the agent: ExaBGP's configuration and the sockets.")
+@click.option(
+    "--probe",
+    type=click.Choice(["ready"]),
+    help="Say whether the speaker that runs serves sessions, and exit with 1 if not.",
+)
 @options.log_level
-def speaker(run_dir: Path, log_level: str) -> None:
+def speaker(run_dir: Path, probe: str | None, log_level: str) -> None:
     """Run ExaBGP, and start it again whenever it ends.
 
     Runs in the foreground until SIGTERM. It is a process apart from the agent on purpose: the agent can be
@@ -27,6 +32,12 @@ def speaker(run_dir: Path, log_level: str) -> None:
     graceful restart keep the routes. On a node that is leaving (`l3net node leave`, or its shutdown in a
     cluster) it first waits for the agent to withdraw them.
     """
+    if probe is not None:
+        from l3net.shell.speaker import unserved  # noqa: PLC0415
+
+        why = unserved(run_dir)
+        click.echo(f"not ready: {why}" if why else "ready")
+        raise SystemExit(1 if why else 0)
     from l3net.shell.supervisor import Supervisor  # noqa: PLC0415 - after --help
 
     configure_logging(log_level)

@@ -1,6 +1,7 @@
 """ExaBGP 5.0.15: three slow spots of its queue made cheap, an order mended, an end that is heard, a guard.
 
-Run as `python -P -m l3net.shell.exabgp server CONFIG`. What changes is in memory, at the start of the
+Run as `python -P -m l3net.shell.exabgp server CONFIG`; `... check` reads a configuration in parts and says
+which of them ExaBGP refuses. What changes is in memory, at the start of the
 process, and for the one release it was measured with (docs/bgp.md); any other runs unchanged:
 
 - A route queued for a peer is copied as it needs to be. ExaBGP copies next hop, attributes and all deeply,
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import json
 import socket
 import sys
 from copy import copy
@@ -141,7 +143,30 @@ def waits_for_callers(config: str) -> bool:
     return False
 
 
+def refused_parts(head: str, parts: list[str]) -> list[int]:
+    """Which parts ExaBGP's parser refuses, each after `head`; -1 if it refuses them together alone."""
+    from exabgp.configuration.configuration import Configuration  # noqa: PLC0415
+    from exabgp.environment import getenv  # noqa: PLC0415
+    from exabgp.logger import log  # noqa: PLC0415
+
+    log.init(getenv())
+
+    def taken(text: str) -> bool:
+        try:
+            return bool(Configuration([text], True).reload())
+        except Exception:  # of a parser: whatever it ends with, it has not taken it
+            return False
+
+    if taken("\n".join([head, *parts])):
+        return []
+    return [number for number, part in enumerate(parts) if not taken(f"{head}\n{part}")] or [-1]
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["check"]:
+        head, *parts = json.load(sys.stdin)
+        sys.stdout.write(json.dumps(refused_parts(head, parts)))
+        sys.exit(0)
     from exabgp.application.main import main
 
     if not quicken():

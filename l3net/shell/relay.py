@@ -6,6 +6,8 @@ ExaBGP and drops every session at its hold time), it serves one client at a time
 read, a new client never sees the answers to an older one's commands, and an ExaBGP that stops answering is
 killed, which its supervisor turns into a restart.
 
+Each time ExaBGP answers its question, SOCKET.alive is touched, for a probe to look at.
+
 Lines from the client are commands, passed on as they are, but for those that begin with `!`:
 `!restart` ends ExaBGP with SIGTERM (its supervisor starts it again with the configuration on disk).
 """
@@ -26,6 +28,8 @@ CLIENT_BACKLOG = 256 << 20
 #: Commands waiting for ExaBGP beyond this make the relay stop reading the client.
 COMMAND_BACKLOG = 1 << 20
 CHUNK = 1 << 16
+#: What follows the socket's name in that of the file that is touched.
+ALIVE_SUFFIX = ".alive"
 
 
 class Relay:
@@ -48,8 +52,9 @@ class Relay:
         self._next_ping = time.monotonic() + 1.0
 
     def _listen(self) -> socket.socket:
-        with contextlib.suppress(FileNotFoundError):
-            Path(self._path).unlink()
+        for name in (self._path, self._path + ALIVE_SUFFIX):
+            with contextlib.suppress(FileNotFoundError):
+                Path(name).unlink()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         old = os.umask(0o177)
         try:
@@ -176,6 +181,8 @@ class Relay:
             if self._ping_line_seen:
                 self._ping_line_seen = False
                 self._ping_sent = None
+                with contextlib.suppress(OSError):  # a full file system ends no session
+                    Path(self._path + ALIVE_SUFFIX).touch(mode=0o600)
                 return
             if self._stale:
                 self._stale -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from l3net.bgp.sessions import UNKNOWN_AS, OnLink, Sessions, Unusable, router_id, sessions
+from l3net.bgp.sessions import UNKNOWN_AS, OnLink, Sessions, Unusable, guarded, router_id, sessions
 from l3net.model import (
     Address,
     BfdAuth,
@@ -128,6 +128,51 @@ def test_a_missing_secret_means_no_session_never_no_password() -> None:
     session = of(state).by_address[ip_address("10.1.0.1")]
     assert session.password == b"canary"
     assert "canary" not in repr(session) + repr(of(state)) + repr(state)
+
+
+def test_a_password_longer_than_a_tcp_md5_key_means_no_session_of_this_peer_alone() -> None:
+    key = SecretKey(ObjectName("kube-system", "bgp"), "password")
+    other = BgpPeer("other", address=ip_address("10.1.0.9"), as_number=65001)
+    state = cluster(replace(TOR, password=key), other, mesh=False)
+    state.secrets[key.secret] = Secret(key.secret, {"password": b"x" * 81})
+    found = of(state)
+    assert [each.name for each in found.by_address.values()] == ["other"]
+    (refusal,) = found.refusals
+    assert refusal.reason is Unusable.LONG_PASSWORD
+    assert "81" in refusal.detail and "xx" not in str(refusal)
+    state.secrets[key.secret] = Secret(key.secret, {"password": b"x" * 80})
+    assert not of(state).refusals
+
+
+def test_a_local_address_that_the_node_lacks_means_no_session() -> None:
+    for passive in (False, True):
+        for far, local in (("10.1.0.1", "10.1.0.77"), ("fd01::1", "fd01::77")):
+            peer = BgpPeer(
+                "tor",
+                address=ip_address(far),
+                as_number=65001,
+                passive=passive,
+                local_address=ip_address(local),
+            )
+            state = cluster(peer, mesh=False)
+            own = frozenset({ip_address("10.1.0.2"), ip_address("fd01::2")})
+            (refusal,) = sessions(state, "n1", source, own=own).refusals
+            assert refusal.reason is Unusable.NO_LOCAL_ADDRESS
+            assert local in refusal.detail
+            found = sessions(state, "n1", source, own=own | {ip_address(local)})
+            assert found.by_address[ip_address(far)].local_address == ip_address(local)
+
+
+def test_an_interface_that_exabgp_cannot_be_told_of_is_not_left_out_in_silence() -> None:
+    state = cluster(replace(TOR, source_interface="eth0;"), mesh=False)
+    assert [each.reason for each in of(state).refusals] == [Unusable.BAD_INTERFACE]
+
+
+def test_where_nobody_guards_the_door_it_stays_shut() -> None:
+    state = cluster(TOR, replace(TOR, name="waits", address=ip_address("10.1.0.9"), passive=True), mesh=False)
+    found = guarded(of(state))
+    assert [each.name for each in found.by_address.values()] == ["tor"]
+    assert [(each.name, each.reason) for each in found.refusals] == [("waits", Unusable.UNGUARDED)]
 
 
 def test_bfd_with_a_missing_or_long_secret_means_no_session() -> None:

@@ -22,7 +22,7 @@ from node_rig import NODE, brought_up, peer
 from stage import BLOCKS, FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, Stage, configuration
 
 from l3net.bgp import commands
-from l3net.bgp.exabgp_config import MARKER, fingerprint, render
+from l3net.bgp.exabgp_config import MARKER, fingerprint, head, neighbor, render
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.messages import Done, Failed, Neighbors, Opened, StateChanged
 from l3net.bgp.path import Attributes
@@ -222,18 +222,31 @@ def loaded(direct: Direct) -> frozenset[str]:
     return answers[-1].loaded
 
 
-def test_5_a_file_that_exabgp_cannot_parse_never_takes_the_place_of_a_good_one(tmp_path: Path) -> None:
-    good = render([session()], relay_argv(tmp_path))
+def test_5_what_exabgp_cannot_read_is_found_before_it_takes_the_place_of_a_good_file(tmp_path: Path) -> None:
+    good = [neighbor(session()), neighbor(session(6, peer_address=ip_address("fd90::7")))]
+    bad = [
+        neighbor(session(password=b"x" * 81)),  # RFC 2385 has no limit; the kernel and ExaBGP have
+        neighbor(session(peer_address=ip_address("10.90.0.8"))).replace("hold-time 9;", "hold-time nine;"),
+    ]
+    first = head(relay_argv(tmp_path))
 
-    async def replace_twice() -> None:
+    async def ask() -> list[frozenset[str]]:
         config = SpeakerConfig(tmp_path)
-        await config.replace(good, validate=True)
-        with pytest.raises(SpeakerError):
-            await config.replace(good.replace("hold-time 9;", "hold-time nine;"), validate=True)
-        assert config.current() == good
+        return [
+            await config.refused(first, blocks) for blocks in (good, [*good, *bad], [*bad, good[1]], good)
+        ]
 
-    asyncio.run(replace_twice())
-    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+    assert asyncio.run(ask()) == [frozenset(), frozenset(bad), frozenset(bad), frozenset()]
+
+
+def test_5_a_file_system_that_is_full_is_one_clear_error(tmp_path: Path) -> None:
+    async def write() -> None:
+        config = SpeakerConfig(tmp_path / "gone")
+        config.confirm()
+        with pytest.raises(SpeakerError, match="cannot be written"):
+            await config.replace("text")
+
+    asyncio.run(write())
 
 
 def test_5_the_file_is_never_missing(tmp_path: Path) -> None:
@@ -243,7 +256,7 @@ def test_5_the_file_is_never_missing(tmp_path: Path) -> None:
 
     async def replace_often() -> None:
         nonlocal missing
-        await config.replace("0", validate=False)
+        await config.replace("0")
         done = False
 
         def watch() -> None:
@@ -253,7 +266,7 @@ def test_5_the_file_is_never_missing(tmp_path: Path) -> None:
 
         watching = asyncio.create_task(asyncio.to_thread(watch))
         for number in range(100):
-            await config.replace(str(number), validate=False)
+            await config.replace(str(number))
         done = True
         await watching
 

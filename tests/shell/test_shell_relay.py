@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from l3net.shell.speaker import unserved
+
 RELAY = Path(__file__).parents[2] / "l3net" / "shell" / "relay.py"
 EVENT = b'{ "exabgp": "5.0.0", "type": "state" }\n'
 
@@ -195,3 +197,21 @@ def test_it_imports_nothing_but_the_standard_library() -> None:
         env={"PATH": os.environ["PATH"]},
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_a_probe_is_told_while_exabgp_answers(daemon: Daemon, tmp_path: Path) -> None:
+    """That the socket is there is no sign of it."""
+    assert unserved(tmp_path)
+    alive = Path(f"{daemon.path}.alive")
+    daemon.path.rename(tmp_path / "speaker.sock")
+
+    def answered() -> bool:
+        assert daemon.commands.readline() == b"version\n"
+        daemon.say(b"exabgp 5.0.15\ndone\n")
+        return alive.exists()
+
+    until(answered)
+    alive.rename(tmp_path / "speaker.sock.alive")
+    assert unserved(tmp_path) == ""
+    os.utime(tmp_path / "speaker.sock.alive", (time.time() - 60, time.time() - 60))
+    assert "60 s ago" in unserved(tmp_path)
