@@ -128,13 +128,15 @@ async def _main(
     writer = KubeWriter(api, namespace)
     verdicts = Verdicts(writer, lambda: cluster.leading)
     kinds = (*KINDS, *(kind for kind in OWN_KINDS if kind not in KINDS))  # the rest to be judged alone
+    datastore = KubernetesDatastore(api, "", nodes="all", secrets=False, kinds=kinds, judge=verdicts.judge)
     cluster = Controller(
-        KubernetesDatastore(api, "", nodes="all", secrets=False, kinds=kinds, judge=verdicts.judge),
+        datastore,
         writer,
         Election(KubeLease(api, namespace), identity, time.monotonic),
         Settings(grace, every_class, blocks),
         time.monotonic,
         Pulse(run_dir),
+        datastore.distrust,
     )
     running = asyncio.create_task(_together(cluster, verdicts))
     loop = asyncio.get_running_loop()

@@ -51,9 +51,16 @@ class Decision:
 
 
 def decide(
-    declared: Declared, ledger: Ledger, settings: Settings, forgotten: Collection[str] = ()
+    declared: Declared,
+    ledger: Ledger,
+    settings: Settings,
+    forgotten: Collection[str] = (),
+    unsure: Collection[ObjectName] = (),
 ) -> Decision:
-    """`node_blocks` and `service_addresses` name only those whose object does not say so yet."""
+    """`node_blocks` and `service_addresses` name only those whose object does not say so yet.
+
+    `unsure`: services that the watch does not know and that may be there all the same.
+    """
     overlaps = refused_pools(declared.pools, declared.configuration.service_cidrs, declared.nodes.values())
     refused = frozenset(finding.about.name for finding in overlaps)
     pools = declared.pools if settings.give_blocks else {}
@@ -70,6 +77,7 @@ def decide(
         blocks=flat,
         refused=refused,
         every_class=settings.every_class,
+        unsure=unsure,
     )
     return Decision(
         Ledger(blocks.held, addresses.held),

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -19,7 +18,8 @@ from typing import Final
 from l3net.controller.decide import Decision, PoolStatus, Settings, decide, owners_lost
 from l3net.controller.declared import Declared
 from l3net.controller.election import RETRY, Election
-from l3net.errors import ConflictError, GoneError, L3netError
+from l3net.controller.writes import BACK_OFF, Write, Writes
+from l3net.errors import ConflictError, L3netError
 from l3net.ipam.findings import Finding
 from l3net.ipam.ledger import Ledger, decode, encode
 from l3net.model import Kind, ObjectName
@@ -27,22 +27,18 @@ from l3net.ports import Changed, ClusterWriter, Datastore, InSync, Mended, Rejec
 
 log = logging.getLogger(__name__)
 
-#: Seconds of quiet that batch changes into a pass, between two full passes, and of back-off after a failure.
+#: Seconds of quiet that batch changes into a pass, and between two full passes.
 QUIET: Final = 0.1
 RESYNC: Final = 60.0
-BACK_OFF: Final = (1.0, 60.0)
-#: Writes to the API server under way at once.
-WRITERS: Final = 8
 #: A ledger larger than this is near what a ConfigMap may hold (1 MiB).
 LARGE_LEDGER: Final = 900_000
 
 
-class StaleViewError(L3netError):
-    """The watch says that an object is gone, the API server that it is there."""
-
-
 class Controller:
-    """`clock` gives monotonic seconds; `beat` is called whenever the loop has shown that it is alive."""
+    """`clock` gives monotonic seconds; `beat` is called whenever the loop has shown that it is alive.
+
+    `distrust` is called when the datastore's view proves stale; it has everything listed anew.
+    """
 
     def __init__(
         self,
@@ -52,19 +48,28 @@ class Controller:
         settings: Settings,
         clock: Callable[[], float],
         beat: Callable[[Controller], None] = lambda _: None,
+        distrust: Callable[[], None] = lambda: None,
     ) -> None:
         self._datastore, self._cluster, self._election = datastore, cluster, election
         self._settings, self._clock, self._beat = settings, clock, beat
         self.declared = Declared()
         self.in_sync = False
         self.passes = 0
-        self.problem = ""
+        self._problem = ""
         self._absent: dict[str, float] = {}  # nodes the ledger knows and the state does not: since when
         self._said: frozenset[Finding] = frozenset()
         self._pools: dict[str, PoolStatus] = {}
-        self._pruned: frozenset[str] | None = None  # the nodes there were when the statuses were cleaned last
+        self._pruned: dict[str, frozenset[str]] = {}  # by peer: when it was cleaned
         self._ledger: tuple[Ledger, str] | None = None  # as last written or read, with its version
         self._dirty = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._distrust = distrust
+        self._writes = Writes(lambda: self.leading, clock, self._retry)
+
+    @property
+    def problem(self) -> str:
+        """What keeps the ledger, or else an object, from being as decided; empty if nothing does."""
+        return self._problem or next(iter(self._writes.problems()), "")
 
     @property
     def leading(self) -> bool:
@@ -72,6 +77,7 @@ class Controller:
 
     async def run(self) -> None:
         """Until cancelled; then the lease is let go."""
+        self._loop = asyncio.get_running_loop()
         tasks = [asyncio.create_task(part()) for part in (self._listen, self._campaign, self._reconcile)]
         try:
             await asyncio.gather(*tasks)
@@ -79,6 +85,7 @@ class Controller:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._writes.close()
             await asyncio.to_thread(self._election.release)
 
     async def _listen(self) -> None:
@@ -119,17 +126,16 @@ class Controller:
             self._dirty.clear()
             if not (self.in_sync and self.leading):
                 continue
-            failed = await asyncio.to_thread(self.reconcile, self.declared.copy())
-            self.problem = str(failed[0]) if failed else ""
-            if not failed:
+            error = await asyncio.to_thread(self.reconcile, self.declared.copy())
+            self._problem = str(error) if error else ""
+            if error is None:
                 wait = BACK_OFF[0]
                 if self._absent:
                     self._wake_later(min(self._absent.values()) + self._settings.grace - self._clock())
                 continue
             if not self.leading:  # no failure to wait out: whoever leads, and be it we again, begins at once
                 continue
-            for error in failed[:5]:
-                log.warning("%s", error)
+            log.warning("%s", error)
             await asyncio.sleep(wait * (0.5 + random.random() / 2))  # noqa: S311
             wait = min(wait * 2, BACK_OFF[1])
             self._dirty.set()
@@ -137,42 +143,70 @@ class Controller:
     def _wake_later(self, seconds: float) -> None:
         asyncio.get_running_loop().call_later(max(seconds, 0.0) + 0.1, self._dirty.set)
 
+    def _retry(self, seconds: float) -> None:
+        """From any thread: look again after this time."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._wake_later, seconds)
+
     def forget(self) -> None:
         """What a former leader believed is no news to a new one: another may have written since."""
         self._ledger = None
         self._said = frozenset()
         self._pools = {}
-        self._pruned = None
+        self._pruned = {}
         self._absent = {}
 
     # --- one pass, in a thread ---------------------------------------------------------------------------
 
-    def reconcile(self, declared: Declared) -> list[L3netError]:
-        """Decide, write the ledger, then all that follows; what failed, to be tried again."""
+    def reconcile(self, declared: Declared) -> L3netError | None:
+        """Decide, write the ledger, and have all that follows written; what kept the ledger from being so.
+
+        What follows is written object by object, each with its own back-off: none waits for another.
+        """
         try:
             decision = self._settle_ledger(declared)
         except L3netError as err:
-            return [err]
-        failed = self._write(decision)
-        failed += self._prune(declared)
+            return err
+        self._writes.want(
+            [
+                *self._blocks(decision),
+                *self._pool_statuses(decision),
+                *self._pruning(declared),
+                *self._events(decision),
+            ]
+        )
         self.passes += 1
-        return failed
+        return None
 
     def _settle_ledger(self, declared: Declared) -> Decision:
-        for _ in range(3):
+        unsure: set[tuple[Kind, ObjectName]] = set()
+        attempts = 0
+        while attempts < 3:
             if not self.leading:
                 raise ConflictError("no longer the leader; nothing was written")
             before, version = self._ledger or self._read_ledger()
-            decision = decide(declared, before, self._settings, self._forgotten(declared, before))
+            names = {name.name for kind, name in unsure if kind is Kind.NODE}
+            decision = decide(
+                declared,
+                before,
+                self._settings,
+                self._forgotten(declared, before) - names,
+                {name for kind, name in unsure if kind is Kind.SERVICE},
+            )
             if decision.ledger == before:
                 self._ledger = before, version
                 return decision
-            for kind, name in owners_lost(before, decision.ledger):
-                self._confirm_lost(declared, kind, name)
+            lost = set(owners_lost(before, decision.ledger)) - unsure
+            doubtful = {owner for owner in lost if not self._is_lost(declared, *owner)}
+            if doubtful:
+                unsure |= doubtful
+                continue
             values = encode(decision.ledger)
             size = sum(map(len, values.values()))
             if size > LARGE_LEDGER:
                 log.warning("the ledger is %s bytes long; a ConfigMap holds 1048576", size)
+            attempts += 1
             try:
                 version = self._cluster.write_ledger(values, version)
             except ConflictError:
@@ -199,69 +233,71 @@ class Controller:
         }
         return frozenset(name for name, since in self._absent.items() if now - since >= self._settings.grace)
 
-    def _confirm_lost(self, declared: Declared, kind: Kind, name: ObjectName) -> None:
-        """Nothing is freed on the word of a watch alone, which may lag behind. Raises StaleViewError."""
-        known = name.name in declared.nodes if kind is Kind.NODE else name in declared.services
-        if not known and self._cluster.exists(kind, name):
-            raise StaleViewError(f"{kind.value} {name} exists, but the watch does not know it yet")
+    def _is_lost(self, declared: Declared, kind: Kind, name: ObjectName) -> bool:
+        """Nothing is freed on the word of a watch alone, which may lag behind, or be stale for good.
 
-    def _write(self, decision: Decision) -> list[L3netError]:
-        calls: list[Callable[[], None]] = [
-            *(partial(self._cluster.set_blocks, *entry) for entry in decision.node_blocks.items()),
-            *(
-                partial(self._cluster.set_load_balancer, *entry)
-                for entry in decision.service_addresses.items()
-            ),
-        ]
-        with ThreadPoolExecutor(WRITERS, "write") as pool:
-            failed = [error for error in pool.map(self._attempt, calls) if error is not None]
-        for name in self._pools.keys() - decision.pools.keys():
-            del self._pools[name]
-        for name, status in decision.pools.items():
-            if self._pools.get(name) != status:
-                error = self._attempt(partial(self._say_pool, name, status))
-                if error is not None:
-                    failed.append(error)
-                else:
-                    self._pools[name] = status
-        self._post(decision.findings)
-        return failed
-
-    def _attempt(self, call: Callable[[], None]) -> L3netError | None:
-        if not self.leading:
-            return ConflictError("no longer the leader; the rest was not written")
+        Where the API server has the object, or does not answer, its owner keeps what it holds for now.
+        """
+        if name.name in declared.nodes if kind is Kind.NODE else name in declared.services:
+            return True  # it is there, and has let go
         try:
-            call()
-        except GoneError:
-            return None  # deleted meanwhile; the watch will say so
+            if not self._cluster.exists(kind, name):
+                return True
         except L3netError as err:
-            return err
-        return None
+            log.warning("%s %s: it keeps what it holds: %s", kind.value, name, err)
+        else:
+            log.warning("%s %s exists, but the watch does not know it; listing everything", kind.value, name)
+            self._distrust()
+        self._retry(BACK_OFF[0])
+        return False
 
-    def _prune(self, declared: Declared) -> list[L3netError]:
-        """Sessions of nodes that are gone, out of the status of BGPPeers: nobody else will take them out."""
-        nodes = frozenset(declared.nodes)
-        if self._pruned is not None and self._pruned <= nodes:
-            self._pruned = nodes
-            return []
-        calls = [partial(self._cluster.prune_sessions, peer, nodes) for peer in sorted(declared.peers)]
-        failed = [error for error in map(self._attempt, calls) if error is not None]
-        self._pruned = nodes if not failed else None
-        return failed
+    def _blocks(self, decision: Decision) -> Iterator[Write]:
+        for node, held in decision.node_blocks.items():
+            yield Write(("blocks", node), held, partial(self._cluster.set_blocks, node, held))
+        for name, addresses in decision.service_addresses.items():
+            call = partial(self._cluster.set_load_balancer, name, addresses)
+            yield Write(("address", str(name)), addresses, call)
 
-    def _say_pool(self, name: str, status: PoolStatus) -> None:
+    def _pool_statuses(self, decision: Decision) -> Iterator[Write]:
+        said = self._pools
+        for name in said.copy().keys() - decision.pools.keys():
+            del said[name]
+        for name, status in decision.pools.items():
+            if said.get(name) != status:
+                yield Write(("pool", name), status, partial(self._say_pool, said, name, status))
+
+    def _say_pool(self, said: dict[str, PoolStatus], name: str, status: PoolStatus) -> None:
         self._cluster.set_status(
             Kind.IP_POOL,
             ObjectName("", name),
             {"used": status.usage.used, "free": min(status.usage.free, 2**63 - 1)},
             (status.condition,),
         )
+        said[name] = status
 
-    def _post(self, findings: Iterable[Finding]) -> None:
+    def _pruning(self, declared: Declared) -> Iterator[Write]:
+        """Sessions of nodes that are gone, out of the status of BGPPeers: nobody else will take them out."""
+        nodes, pruned = frozenset(declared.nodes), self._pruned
+        for peer in pruned.copy().keys() - declared.peers:
+            del pruned[peer]
+        for peer in sorted(declared.peers):
+            if peer in pruned and pruned[peer] <= nodes:
+                pruned[peer] = nodes
+            else:
+                yield Write(("sessions", peer), nodes, partial(self._prune, pruned, peer, nodes))
+
+    def _prune(self, pruned: dict[str, frozenset[str]], peer: str, nodes: frozenset[str]) -> None:
+        self._cluster.prune_sessions(peer, nodes)
+        pruned[peer] = nodes
+
+    def _events(self, decision: Decision) -> Iterator[Write]:
         """Events for what is new. One that cannot be posted is not worth a retry: the log has it."""
-        found = frozenset(findings)
+        found = frozenset(decision.findings)
         for finding in sorted(found - self._said, key=str):
             log.warning("%s", finding)
-            with suppress(L3netError):
-                self._cluster.post_event(finding.kind, finding.about, finding.reason.value, finding.message)
+            yield Write(("event", str(finding)), None, partial(self._post, finding))
         self._said = found
+
+    def _post(self, finding: Finding) -> None:
+        with suppress(L3netError):
+            self._cluster.post_event(finding.kind, finding.about, finding.reason.value, finding.message)

@@ -52,10 +52,12 @@ def plan_addresses(
     blocks: Iterable[Prefix] = (),
     refused: Collection[str] = (),
     every_class: bool = False,
+    unsure: Collection[ObjectName] = (),
 ) -> AddressPlan:
     """Keep what is held, free what no service holds any more, give what is asked for and what is missing.
 
-    `blocks` are those of nodes, which a pool for both uses must not hand out again.
+    `blocks` are those of nodes, which a pool for both uses must not hand out again. `unsure`: services of
+    which nobody knows whether they are gone; they keep what they hold.
     """
     own = {name: pool for name, pool in pools.items() if PoolUse.LOAD_BALANCER in pool.allowed_uses}
     usable = [own[name] for name in sorted(own) if name not in refused and not own[name].disabled]
@@ -78,12 +80,16 @@ def plan_addresses(
             if not held:
                 whole = service.load_balancer_class is not None
                 planner.keep(service, carried if whole else inside, was_ours=False)
+    waiting = [Service(name) for name in sorted(unsure) if name not in services and name in ledger]
+    for service in waiting:  # after the others, who may share with one of them
+        planner.keep(service, ledger[service.name], was_ours=False)
     planner.ask_all(ours)
     for service in ours:
         planner.fill(service)
     held_now = {service.name: planner.addresses(service) for service in ours}
+    kept = {service.name: planner.addresses(service) for service in waiting}
     return AddressPlan(
-        {name: held for name, held in held_now.items() if held},
+        {name: held for name, held in {**held_now, **kept}.items() if held},
         tuple(planner.findings),
         frozenset(held_now),
     )

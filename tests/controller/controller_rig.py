@@ -77,6 +77,7 @@ class Running:
             self.election,
             settings,
             self.clock,
+            distrust=datastore.distrust,
         )
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -1,0 +1,136 @@
+"""Writes to single objects, each with its own back-off: what fails or hangs holds up nothing but itself."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from l3net.errors import GoneError, L3netError
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two attempts on one object: doubled from the first to the second.
+BACK_OFF: Final = (1.0, 60.0)
+#: Writes under way at once, of each sort: an API server that hangs with Services still takes Nodes.
+WRITERS: Final = 8
+
+#: Sort and object, such as ("blocks", "n1").
+Key: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write: `value` tells whether it is the same as another of its key."""
+
+    key: Key
+    value: object
+    call: Callable[[], None] = field(compare=False)
+
+
+@dataclass(slots=True)
+class _Entry:
+    write: Write
+    running: bool = False
+    wait: float = 0.0
+    due: float = 0.0
+    error: L3netError | None = None
+
+
+class Writes:
+    """Carries out what is wanted. `clock`: monotonic seconds. `failed` hears how long to wait for the next.
+
+    Nothing is begun unless `leading`. What is not wanted any more is forgotten, its back-off with it.
+    """
+
+    def __init__(
+        self,
+        leading: Callable[[], bool],
+        clock: Callable[[], float],
+        failed: Callable[[float], None],
+        back_off: tuple[float, float] = BACK_OFF,
+    ) -> None:
+        self._leading, self._clock, self._failed, self._back_off = leading, clock, failed, back_off
+        self._lock = threading.Lock()
+        self._entries: dict[Key, _Entry] = {}
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._closed = False
+
+    def want(self, writes: Iterable[Write]) -> None:
+        """These and no others. Returns at once; what is due begins."""
+        wanted = {write.key: write for write in writes}
+        now = self._clock()
+        with self._lock:
+            if self._closed:
+                return
+            for key in [key for key, entry in self._entries.items() if not entry.running]:
+                if key not in wanted:
+                    del self._entries[key]
+            for key, write in wanted.items():
+                entry = self._entries.setdefault(key, _Entry(write))
+                if entry.write != write:  # another value may be taken: soon, but not with every change
+                    entry.due = min(entry.due, now + self._back_off[0])
+                entry.write = write
+                if not entry.running and entry.due <= now:
+                    self._begin(key, entry)
+
+    def problems(self) -> list[str]:
+        with self._lock:
+            return [str(entry.error) for entry in self._entries.values() if entry.error is not None]
+
+    def close(self) -> None:
+        """Begin nothing more; what is under way goes on to its end."""
+        with self._lock:
+            self._closed = True
+            for pool in self._pools.values():
+                pool.shutdown(wait=False, cancel_futures=True)
+            self._pools.clear()
+            self._entries.clear()
+
+    def _begin(self, key: Key, entry: _Entry) -> None:
+        entry.running = True
+        pool = self._pools.get(key[0])
+        if pool is None:
+            pool = self._pools[key[0]] = ThreadPoolExecutor(WRITERS, f"write-{key[0]}")
+        pool.submit(self._run, key, entry)
+
+    def _run(self, key: Key, entry: _Entry) -> None:
+        """The latest that is wanted of this object, again if something else was wanted meanwhile."""
+        while True:
+            with self._lock:
+                write = entry.write
+            error = self._attempt(write)
+            wait = 0.0
+            with self._lock:
+                entry.error = error
+                if error is None and entry.write != write:
+                    continue
+                entry.running = False
+                if error is not None:
+                    entry.wait = min(max(self._back_off[0], entry.wait * 2), self._back_off[1])
+                    wait = entry.wait * (0.5 + random.random() / 2)  # noqa: S311 - spread, not secrecy
+                    entry.due = self._clock() + wait
+                elif self._entries.get(key) is entry:
+                    del self._entries[key]
+            if error is not None:
+                log.warning("%s", error)
+                self._failed(wait)
+            return
+
+    def _attempt(self, write: Write) -> L3netError | None:
+        if not self._leading():
+            return None  # whoever leads begins anew
+        try:
+            write.call()
+        except GoneError:
+            return None  # deleted meanwhile; the watch will say so
+        except L3netError as err:
+            return err
+        except Exception as err:  # of one object that nobody foresaw
+            log.debug("%s %s", *write.key, exc_info=True)
+            return L3netError(f"{write.key[0]} of {write.key[1]}: {type(err).__name__}; please report it")
+        return None
