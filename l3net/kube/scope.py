@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 
 from l3net.kube.translate import valid_name
-from l3net.model import BgpConfiguration, BgpPeer, Node, ObjectName
+from l3net.model import BgpConfiguration, BgpPeer, Node, ObjectName, SecretKey
 
 LABEL_EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
 
@@ -24,12 +25,29 @@ def every_node(configuration: BgpConfiguration, peers: Iterable[BgpPeer], own: N
     )
 
 
-def secrets_named(peers: Iterable[BgpPeer]) -> frozenset[ObjectName]:
-    """The Secrets that hold the peers' passwords. What cannot be a name is none, and its peer says so."""
+def secrets_named(facts: Iterable[object]) -> frozenset[ObjectName]:
+    """The Secrets that these facts name, in whatever field: passwords of sessions and keys of BFD alike.
+
+    What cannot be a name is none, and its peer says so.
+    """
     return frozenset(
-        peer.password.secret
-        for peer in peers
-        if peer.password is not None
-        and valid_name(peer.password.secret.name)
-        and valid_name(peer.password.secret.namespace)
+        key.secret
+        for fact in facts
+        for key in _secret_keys(fact)
+        if valid_name(key.secret.name) and valid_name(key.secret.namespace)
     )
+
+
+def _secret_keys(value: object) -> Iterator[SecretKey]:
+    """Every SecretKey inside a fact: found by its type, so that no new field can be forgotten."""
+    if isinstance(value, SecretKey):
+        yield value
+    elif isinstance(value, Mapping):
+        for below in value.values():
+            yield from _secret_keys(below)
+    elif isinstance(value, tuple | frozenset):
+        for below in value:
+            yield from _secret_keys(below)
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from _secret_keys(getattr(value, each.name))

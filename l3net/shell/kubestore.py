@@ -51,8 +51,8 @@ class KubernetesDatastore:
     """Everything the agent of the node `me` needs. Nothing is said to be in sync before all is listed.
 
     `nodes`: "needed" watches this node alone when no decision looks at others; "all" (the controller) always
-    all. Secrets are read by name, only those that a BGPPeer names (`secrets` False: none). `kinds`: what to
-    read besides Nodes and Secrets, for one who needs less than an agent.
+    all. Secrets are read by name, only those that a BGPPeer or the BGPConfiguration names (`secrets` False:
+    none). `kinds`: what to read besides Nodes and Secrets, for one who needs less than an agent.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class KubernetesDatastore:
                     every = self._all_nodes or every_node(configuration, peers.values(), node)
                     feeds.follow_nodes(None if every else ObjectName("", self._me))
                     if self._want_secrets:
-                        feeds.follow_secrets(secrets_named(peers.values()))
+                        feeds.follow_secrets(secrets_named((configuration, *peers.values())))
                 # What a reflector delivered is in the inbox before it is complete.
                 if (
                     not in_sync

@@ -274,6 +274,18 @@ def test_forbidden_secret_holds_up_nothing_else(api: FakeApiServer, connect: Con
     assert follower.names(Kind.SECRET) == set()
 
 
+def test_secrets_of_bfd_are_read_too(api: FakeApiServer, connect: Connect) -> None:
+    def bfd(name: str) -> dict[str, object]:
+        return {"authentication": {"type": "KeyedSHA1", "secretKeyRef": {"name": name, "key": "k"}}}
+
+    api.put(secret("one", "1"), secret("two", "2"), secret("none", "3"), secret("password", "4"))
+    api.put(peer("tor", bfd=bfd("one")))
+    follower = connect().synced()
+    assert follower.names(Kind.SECRET) == {"one"}
+    api.put(peer("tor", bfd=bfd("two"), password=password("password")))
+    follower.has(Kind.SECRET, "two", "password")
+
+
 def test_secret_name_cannot_leave_its_place(api: FakeApiServer, connect: Connect) -> None:
     api.put(peer("tor", password=password("..")), secret("x", "y"))
     connect().synced()
