@@ -57,7 +57,7 @@ def agent(
         reserved_pools=lambda: pools,
         missing_pools={"tenant"},
         pool_missing=asyncio.Event(),
-        _cni=SimpleNamespace(leases=leases),
+        pods=SimpleNamespace(leases=leases),
     )
 
 
