@@ -11,6 +11,7 @@ import contextlib
 import enum
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 from l3net.agent.bfd import Liveness
 from l3net.agent.declared import take
@@ -20,6 +21,7 @@ from l3net.agent.parting import Parting
 from l3net.agent.resolving import Resolver, interface_to
 from l3net.agent.servicing import Servicing
 from l3net.agent.speaking import Speaking
+from l3net.agent.supervising import Retry, kept_up
 from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out, own_blocks, passes_on
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import Candidate, LocRib
@@ -35,7 +37,7 @@ from l3net.errors import KernelError
 from l3net.fib.desired import blackholes, bridge, discarded, learned
 from l3net.fib.underlay import Underlay
 from l3net.ipam.reserved import ReservedPool, open_blocks, reserved_pools
-from l3net.model import Address, BridgePlan, ClusterState, Kind, Prefix, Route
+from l3net.model import Address, BridgePlan, ClusterState, Kind, ObjectName, Prefix, Route
 from l3net.naming import BRIDGE, CNI_SOCKET, METRIC_BGP, METRIC_BLACKHOLE, RTPROT_L3NET, VETH_PREFIX
 from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Mended, Rejected
 from l3net.services.book import Settled
@@ -62,7 +64,6 @@ LONGEST_QUIET = 0.5
 #: Between a withdrawal and the firewall's end of the service. It also leaves the processors to the speaker.
 PEERS_FIRST = 0.005
 RESYNC = 30.0
-RETRY = 1.0
 #: How long a kernel route that no path accounts for is kept after our start, in seconds.
 LEARNED_GRACE = 120.0
 #: Seconds between looks whether somebody wants the node to leave, and for the last withdrawals to go out.
@@ -128,7 +129,11 @@ class Agent:
         self.services = Servicing(self._me, NftTable(followed=True), Conntrack(), self.kernel.problems)
         self._last_pass = 0.0
         self._state_changed = 0.0
-        self.speaking = Speaking(settings.run_dir, self.rib, self._on_touched)
+        self._retry = Retry(lambda: self.mark(Dirty.DRIFT))
+        self._after_fault = Retry(lambda: self.mark(Dirty.ALL))
+        self._known: set[tuple[Kind, ObjectName]] = set()  # declared objects in force
+        self.faults = self._cni.faults
+        self.speaking = Speaking(settings.run_dir, self.rib, self._on_touched, self.faults)
         speaking = self.speaking
         self.bfd = Liveness(
             settings.run_dir, speaking.path_failed, speaking.path_recovered, speaking.path_held
@@ -177,6 +182,7 @@ class Agent:
 
     async def run(self) -> None:
         """Raises KernelError or LeaseStoreError when the node cannot be served at all."""
+        asyncio.get_running_loop().set_exception_handler(self._unforeseen)
         monitor = KernelMonitor(self._on_kernel, RTPROT_L3NET, self._own_port)
         monitor.start()
         try:
@@ -184,13 +190,15 @@ class Agent:
             try:
                 self.kernel.read_routes()
                 self.kernel.keep_until_heard()
+                parts = {
+                    "declared state": self._follow,
+                    "passes": self._loop,
+                    "resync": self._resync,
+                    "drain": self._watch_drain,
+                    "BFD": self.bfd.run,
+                }
                 await asyncio.gather(
-                    self._follow(),
-                    self._loop(),
-                    self._resync(),
-                    self._watch_drain(),
-                    self.speaking.run(),
-                    self.bfd.run(),
+                    self.speaking.run(), *(kept_up(part, run, self.faults) for part, run in parts.items())
                 )
             finally:
                 self._cni.stop()
@@ -206,9 +214,32 @@ class Agent:
             self._state_changed = asyncio.get_running_loop().time()
         self._wake.set()
 
+    def _unforeseen(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Of timers, readers and tasks that nobody waits for: they concern one event, the loop goes on."""
+        error = context.get("exception")
+        if isinstance(error, Exception):
+            self.faults.note("event loop", error, lasting=False)
+        elif error is None:
+            log.warning("event loop: %s", context.get("message"))
+
     async def _follow(self) -> None:
-        async for event in self._datastore.events():
-            self._absorb(event)
+        """Begun anew after a fault, it hears of everything again: what it does not hear of is gone."""
+        before, self._known = self._known, set()
+        try:
+            async for event in self._datastore.events():
+                try:
+                    self._absorb(event)
+                except Exception as err:  # of one object, which stays as it was
+                    self.faults.note(f"declared state: {_named(event)}", err, lasting=False)
+                if isinstance(event, Changed):
+                    (self._known.discard if event.fact is None else self._known.add)((event.kind, event.name))
+                    before.discard((event.kind, event.name))
+                elif isinstance(event, InSync):
+                    for kind, name in before:
+                        self._absorb(Changed(kind, name, None))
+                    before.clear()
+        finally:
+            self._known |= before
 
     def _absorb(self, event: DatastoreEvent) -> None:
         match event:
@@ -317,10 +348,22 @@ class Agent:
             self._wake.clear()
             if not self.in_sync or not self._declared():
                 continue
-            await self._reconcile()
+            try:
+                await self._reconcile()
+            except Exception as err:
+                # Nobody knows how far it came: the next one looks at everything.
+                self.faults.note("pass", err)
+                self._touched.update(self.rib.prefixes())
+                self.services.doubt()
+                self._after_fault.failed()
+            else:
+                self.faults.over("pass")
+                self._after_fault.succeeded()
             self._last_pass = asyncio.get_running_loop().time()
             if self._failed_keys or self.kernel.dirty:
-                asyncio.get_running_loop().call_later(RETRY, self.mark, Dirty.DRIFT)
+                self._retry.failed()
+            else:
+                self._retry.succeeded()
 
     async def _gather(self) -> None:
         """What comes alone is served at once; what comes in a burst waits for the rest of it."""
@@ -380,9 +423,11 @@ class Agent:
         try:
             underlay, self._links = self._underlay_reader.read()
         except KernelError as err:
-            log.error("%s", err)
-            self.mark(Dirty.UNDERLAY)
+            if self.kernel.problems.get("underlay") != str(err):
+                log.error("%s", err)
+            self.kernel.problems["underlay"] = str(err)  # and so it is tried again
             return False
+        self.kernel.problems.pop("underlay", None)
         if underlay == self._underlay:
             return False
         self._underlay = underlay
@@ -573,6 +618,10 @@ class Agent:
 
     def blocks_announced(self) -> tuple[Prefix, ...]:
         return own_blocks(self.state, self._me)
+
+
+def _named(event: DatastoreEvent) -> str:
+    return f"{event.kind.value} {event.name}" if isinstance(event, Changed) else type(event).__name__
 
 
 async def run_agent(agent: Agent, *others: asyncio.Task[None]) -> None:

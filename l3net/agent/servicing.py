@@ -76,6 +76,10 @@ class Servicing:
             self.latency.observe(time.monotonic() - self._heard)
             self._heard = None
 
+    def doubt(self) -> None:
+        """What is in force is not known any more: the table is replaced as a whole."""
+        self._contents = None
+
     # --- kernel ------------------------------------------------------------------------------------------
 
     def touched(self, generation: int | None) -> None:

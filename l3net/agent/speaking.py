@@ -16,6 +16,7 @@ from pathlib import Path as FilePath
 from l3net.agent.configuring import Configuring
 from l3net.agent.dialogue import Dialogue
 from l3net.agent.peers import PeerState
+from l3net.agent.supervising import kept_up
 from l3net.bgp import commands
 from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.announcer import Announcer
@@ -35,6 +36,7 @@ from l3net.bgp.messages import (
 from l3net.bgp.sessions import Session
 from l3net.model import Address, Family, Prefix
 from l3net.naming import SPEAKER_SOCKET
+from l3net.shell.faults import Faults
 
 log = logging.getLogger("l3net.bgp")
 
@@ -66,7 +68,10 @@ Touched = Callable[[set[Prefix]], None]
 class Speaking:
     """`touched` is called with the prefixes whose best paths may have changed."""
 
-    def __init__(self, run_dir: FilePath, rib: LocRib, touched: Touched) -> None:
+    def __init__(
+        self, run_dir: FilePath, rib: LocRib, touched: Touched, faults: Faults | None = None
+    ) -> None:
+        self._faults = faults or Faults()
         self._rib = rib
         self._touched = touched
         self._announcer = Announcer()
@@ -321,7 +326,12 @@ class Speaking:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        await asyncio.gather(self._dialogue.run(), self._configuring.run(), self._keep_asking())
+        parts = {
+            "speaker": self._dialogue.run,
+            "ExaBGP's configuration": self._configuring.run,
+            "sessions": self._keep_asking,
+        }
+        await asyncio.gather(*(kept_up(part, run, self._faults) for part, run in parts.items()))
 
     # --- configuration -----------------------------------------------------------------------------------
 
@@ -384,7 +394,10 @@ class Speaking:
     def _heard(self, messages: list[Message]) -> None:
         touched: set[Prefix] = set()
         for message in messages:
-            touched |= self._handle(message)
+            try:
+                touched |= self._handle(message)
+            except Exception as err:  # of one message: the others are heard
+                self._faults.note(f"speaker: {type(message).__name__}", err, lasting=False)
         if touched:
             self._touched(touched)
 

@@ -226,7 +226,11 @@ class StatusServer:
         with contextlib.suppress(OSError, asyncio.TimeoutError, asyncio.LimitOverrunError, ValueError):
             async with asyncio.timeout(TIMEOUT):
                 question = (await reader.readline())[:LONGEST_QUESTION].strip()
-                answer = self._answer(question.decode(errors="replace"))
+                try:
+                    answer = self._answer(question.decode(errors="replace"))
+                except Exception as err:  # of one question: the next is answered
+                    self._agent.faults.note("agent socket", err, lasting=False)
+                    answer = {"error": f"the agent failed to answer ({type(err).__name__}); see its log"}
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
         writer.close()

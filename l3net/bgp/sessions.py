@@ -86,6 +86,7 @@ class Unusable(enum.Enum):
     LONG_PASSWORD = "longPassword"  # noqa: S105
     BAD_INTERFACE = "badInterface"
     UNGUARDED = "unguarded"
+    UNFORESEEN = "unforeseen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,10 @@ def unnumbered_interfaces(state: ClusterState, me: str) -> frozenset[str]:
     return frozenset(
         peer.interface
         for peer in state.peers.values()
-        if peer.interface is not None and node is not None and _applies(peer, node)
+        if peer.interface is not None
+        and _INTERFACE.fullmatch(peer.interface)
+        and node is not None
+        and _applies(peer, node)
     )
 
 
@@ -188,6 +192,9 @@ def sessions(
     for peer in sorted(state.peers.values(), key=lambda peer: peer.name):
         if not _applies(peer, node):
             continue
+        if peer.interface is not None and not _INTERFACE.fullmatch(peer.interface):
+            refusals.append(_bad_interface(peer.name, peer.interface))
+            continue
         if peer.interface is not None and not links.get(peer.interface, OnLink()).routers:
             detail = f"no router advertisement heard on {peer.interface}"
             refusals.append(Refusal(peer.name, Unusable.NO_NEIGHBOUR, detail))
@@ -196,7 +203,10 @@ def sessions(
                 detail = f"{router} is of our own AS; if that is meant, give asNumber"
                 refusals.append(Refusal(peer.name, Unusable.NOT_EXTERNAL, detail))
         for name, address, as_number in _far_ends(state, peer, node, gateways, links):
-            result = _explicit(state, node, peer, name, address, as_number, source, links, own)
+            try:
+                result = _explicit(state, node, peer, name, address, as_number, source, links, own)
+            except Exception as err:  # whatever is wrong with one peer is so of this peer
+                result = Refusal(name, Unusable.UNFORESEEN, f"{type(err).__name__}: {err}")
             if isinstance(result, Refusal):
                 refusals.append(result)
             elif address in found:
@@ -229,6 +239,10 @@ def guarded(found: Sessions) -> Sessions:
         if session.listen
     ]
     return Sessions(kept, (*found.refusals, *refusals))
+
+
+def _bad_interface(name: str, interface: str) -> Refusal:
+    return Refusal(name, Unusable.BAD_INTERFACE, f"ExaBGP cannot be told of an interface {interface!r}")
 
 
 def _applies(peer: BgpPeer, node: Node) -> bool:
@@ -331,7 +345,7 @@ def _explicit(
     interface = peer.interface or peer.source_interface
     if interface is not None and not _INTERFACE.fullmatch(interface):
         # Left out of the configuration it would be a session over any link.
-        return Refusal(name, Unusable.BAD_INTERFACE, f"ExaBGP cannot be told of an interface {interface!r}")
+        return _bad_interface(name, interface)
     if peer.local_address is not None and own is not None and peer.local_address not in own:
         detail = f"localAddress {peer.local_address} is on no link of this node"
         return Refusal(name, Unusable.NO_LOCAL_ADDRESS, detail)

@@ -9,7 +9,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,6 +157,7 @@ async def _main(settings: AgentSettings, cni_conf_dir: Path | None, metrics_addr
     from l3net.agent.arrival import Arrival  # noqa: PLC0415
     from l3net.agent.loop import Agent, run_agent  # noqa: PLC0415 - after --help
     from l3net.agent.status import StatusServer  # noqa: PLC0415
+    from l3net.agent.supervising import kept_up  # noqa: PLC0415
 
     # Facts hold no cycles: looking for some while tens of thousands arrive would take a third of the time.
     gc.set_threshold(100_000, 20, 100)
@@ -164,15 +165,19 @@ async def _main(settings: AgentSettings, cni_conf_dir: Path | None, metrics_addr
     node = Agent(settings, datastore)
     server = StatusServer(settings.run_dir / AGENT_SOCKET, node)
     arrival = Arrival(node, cni_conf_dir, own)
-    others = [asyncio.create_task(part.run()) for part in (server, arrival)]
+    parts: dict[str, Callable[[], Awaitable[None]]] = {
+        "agent socket": server.run,
+        "arrival": arrival.run,
+    }
     if own is not None:
         from l3net.agent.reporting import Reporting  # noqa: PLC0415
 
-        others.append(asyncio.create_task(Reporting(node, own).run()))
+        parts["status of BGPPeers"] = Reporting(node, own).run
     if metrics_address is not None:
         from l3net.agent.web import WebServer, listen_address  # noqa: PLC0415
 
-        others.append(asyncio.create_task(WebServer(listen_address(metrics_address), node).run()))
+        parts["metrics"] = WebServer(listen_address(metrics_address), node).run
+    others = [asyncio.create_task(kept_up(part, run, node.faults)) for part, run in parts.items()]
     running = asyncio.create_task(run_agent(node, *others))
     loop = asyncio.get_running_loop()
     finishing: list[asyncio.Task[None]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import sys
 
@@ -71,6 +72,9 @@ def configure_logging(level: str) -> None:
 
 def main() -> None:
     """Console entry point: errors of ours become one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of links may be any bytes
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as err:

@@ -104,7 +104,7 @@ class RouterDiscovery:
         watched = self._links.setdefault(name, _Watched())
         try:
             index = socket.if_nametoindex(name)
-        except OSError:
+        except (OSError, ValueError):  # a name with a zero byte is none
             index = 0
         if watched.socket is not None and index == watched.index:
             return False

@@ -1,0 +1,161 @@
+"""What nobody foresaw ends no task: it is noted, what it concerns is set aside, the rest goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bgp_facts import path, session
+
+from l3net.agent import loop, supervising
+from l3net.agent.loop import Agent
+from l3net.agent.speaking import Speaking
+from l3net.agent.supervising import Retry, kept_up
+from l3net.bgp.loc_rib import LocRib
+from l3net.bgp.messages import Updated
+from l3net.bgp.sessions import Unusable, sessions, unnumbered_interfaces
+from l3net.bgp.verdict import ACCEPTED
+from l3net.config import AgentSettings
+from l3net.config import Datastore as Chosen
+from l3net.errors import ConfigError
+from l3net.model import BgpPeer, ClusterState, Kind, Node, ObjectName
+from l3net.ports import Changed, DatastoreEvent, InSync
+from l3net.shell.faults import Faults
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervising, "FIRST", 0.001)
+    monkeypatch.setattr(supervising, "LONGEST", 0.004)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_task_that_fails_is_begun_anew_and_counted() -> None:
+    faults, runs = Faults(), itertools.count(1)
+
+    async def work() -> None:
+        if next(runs) < 4:
+            raise ZeroDivisionError("of nobody's making")
+
+    asyncio.run(kept_up("work", work, faults))
+    (fault,) = faults.found()
+    assert (fault.part, fault.count, fault.last) == ("work", 3, "ZeroDivisionError: of nobody's making")
+    assert next(runs) == 5
+
+
+def test_what_the_user_alone_can_mend_ends_it() -> None:
+    async def work() -> None:
+        raise ConfigError("--metrics-address: in use")
+
+    with pytest.raises(ConfigError):
+        asyncio.run(kept_up("work", work, Faults()))
+
+
+def test_one_retry_is_pending_and_each_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty failures were twenty retries, each of which made one more, for ever."""
+    monkeypatch.setattr(supervising, "FIRST", 0.02)
+    monkeypatch.setattr(supervising, "LONGEST", 0.08)
+
+    async def fail_often() -> list[float]:
+        now = asyncio.get_running_loop().time
+        tried: list[float] = []
+        enough = asyncio.Event()
+
+        def again() -> None:
+            tried.append(now())
+            for _ in range(20):
+                retry.failed()
+            if len(tried) == 4:
+                enough.set()
+
+        retry = Retry(again)
+        start = now()
+        for _ in range(20):
+            retry.failed()
+        await asyncio.wait_for(enough.wait(), 10)
+        retry.succeeded()
+        return [when - start for when in tried]
+
+    first, second, third, fourth = asyncio.run(fail_often())
+    assert first >= 0.02
+    assert second - first >= 0.04
+    assert third - second >= 0.08
+    assert fourth - third >= 0.08
+
+
+def test_one_message_that_nobody_can_handle_costs_no_other(tmp_path: Path) -> None:
+    async def told() -> tuple[int, list[str]]:
+        faults = Faults()
+        one = session()
+        rib = LocRib(lambda _session, raw: (ACCEPTED, raw))
+        speaking = Speaking(tmp_path, rib, lambda _prefixes: None, faults)
+        speaking.set_sessions({one.peer_address: one})
+        bad: Any = Updated(one.peer_address, None, ())  # type: ignore[arg-type]
+        good = Updated(one.peer_address, (path("192.168.7.0/24"),), ())
+        speaking._heard([bad, good])
+        return len(rib.received(one.peer_address)), [fault.part for fault in faults.found()]
+
+    assert asyncio.run(told()) == (1, ["speaker: Updated"])
+
+
+def node(name: str) -> Changed:
+    return Changed(Kind.NODE, ObjectName("", name), Node(name))
+
+
+class Fickle:
+    """A datastore whose first run fails after some objects, and that knows one less in the second."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.settled = asyncio.Event()
+
+    async def events(self) -> AsyncIterator[DatastoreEvent]:
+        self.runs += 1
+        yield node("n1")
+        yield node("bad")
+        if self.runs == 1:
+            yield node("gone")
+            yield InSync()
+            raise RuntimeError("lost")
+        yield node("n2")
+        yield InSync()
+        self.settled.set()
+        await asyncio.Event().wait()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_datastore_that_fails_is_opened_again_and_what_went_meanwhile_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took = loop.take
+
+    def take(state: ClusterState, event: Changed) -> None:
+        if event.name.name == "bad":
+            raise ZeroDivisionError
+        took(state, event)
+
+    monkeypatch.setattr(loop, "take", take)
+
+    async def follow() -> tuple[set[str], set[str]]:
+        store = Fickle()
+        agent = Agent(AgentSettings("n1", Chosen(directory=tmp_path), tmp_path, tmp_path), store)
+        running = asyncio.create_task(kept_up("declared state", agent._follow, agent.faults))
+        await asyncio.wait_for(store.settled.wait(), 10)
+        running.cancel()
+        return set(agent.state.nodes), {fault.part for fault in agent.faults.found()}
+
+    assert asyncio.run(follow()) == ({"n1", "n2"}, {"declared state", "declared state: Node bad"})
+
+
+def test_an_interface_with_a_zero_byte_is_refused_by_name() -> None:
+    """Its look-up raises what no other bad name does."""
+    state = ClusterState()
+    state.nodes["n1"] = Node("n1")
+    state.peers["bad"] = BgpPeer("bad", interface="a\0b")
+    assert unnumbered_interfaces(state, "n1") == frozenset()
+    found = sessions(state, "n1", lambda _address: None)
+    assert [each.reason for each in found.refusals] == [Unusable.BAD_INTERFACE]
