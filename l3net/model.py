@@ -100,7 +100,8 @@ class Taint:
 class Node:
     """A Node (core/v1). `addresses` are its InternalIPs.
 
-    `blocks` are its podCIDRs and those that the annotation l3net.io/blocks adds, in this order.
+    `blocks` are its podCIDRs and those that the annotation l3net.io/blocks adds, in this order; of the node
+    an agent runs on, after them those that were, in which pods still run: they are `retained` too.
     `shutting_down`: kubelet says so in the condition Ready, which is False then (graceful node shutdown).
     """
 
@@ -114,6 +115,12 @@ class Node:
     unschedulable: bool = False
     taints: frozenset[Taint] = frozenset()
     shutting_down: bool = False
+    retained: tuple[Prefix, ...] = ()
+
+    @property
+    def declared_blocks(self) -> tuple[Prefix, ...]:
+        """Those that new pods may have addresses of."""
+        return tuple(block for block in self.blocks if block not in self.retained)
 
 
 @dataclass(frozen=True, slots=True)

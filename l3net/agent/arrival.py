@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from l3net.agent.loop import Agent
+from l3net.agent.status import retained_problems
 from l3net.errors import L3netError
 from l3net.ipam.blocks import wanted_blocks as asked_blocks
 from l3net.ipam.ranges import RangeSet, block_sets
@@ -36,6 +37,10 @@ class OwnNode(Protocol):
 
     def set_network_available(self) -> None:
         """Condition NetworkUnavailable: False."""
+        ...
+
+    def warn(self, reason: str, message: str) -> None:
+        """An Event on the Node."""
         ...
 
     def want_blocks(self, wanted: Mapping[int, int]) -> None:
@@ -63,6 +68,7 @@ class Arrival:
         self._agent, self._conf_dir, self._own = agent, conf_dir, own
         self._said = ""
         self._available = False
+        self._warned: set[str] = set()  # blocks an Event tells of
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -103,7 +109,13 @@ class Arrival:
         node = self._agent.state.nodes.get(self._agent.node_name)
         if node is None:
             return
-        sets = block_sets(open_blocks(node.blocks, self._agent.state.pools.values()))
+        for message in retained_problems(self._agent):
+            block = message.split()[1]
+            if block not in self._warned:
+                self._own.warn("BlockStillInUse", message)
+                self._warned.add(block)
+        self._warned &= {str(block) for block in node.retained}
+        sets = block_sets(open_blocks(node.declared_blocks, self._agent.state.pools.values()))
         wanted = wanted_blocks(sets, tuple(self._used(each) for each in sets))
         asked = asked_blocks(node)[0]
         # what was asked for is the controller's now, and no reason to bother the API server again

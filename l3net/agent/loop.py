@@ -11,6 +11,7 @@ import contextlib
 import enum
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from l3net.agent.bfd import Liveness
@@ -34,9 +35,10 @@ from l3net.cni.setup import NodeNetwork
 from l3net.community import BLACKHOLE
 from l3net.config import AgentSettings
 from l3net.errors import KernelError
-from l3net.fib.desired import blackholes, bridge, discarded, learned
+from l3net.fib.desired import blackholes, bridge, discarded, gateway, learned
 from l3net.fib.underlay import Underlay
 from l3net.ipam.reserved import ReservedPool, open_blocks, reserved_pools
+from l3net.ipam.retained import claimant, retained
 from l3net.model import Address, BridgePlan, ClusterState, Kind, ObjectName, Prefix, Route
 from l3net.naming import BRIDGE, CNI_SOCKET, METRIC_BGP, METRIC_BLACKHOLE, RTPROT_L3NET, VETH_PREFIX
 from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Mended, Rejected
@@ -392,6 +394,8 @@ class Agent:
         if Dirty.UNDERLAY in dirty and self._read_underlay():
             dirty |= Dirty.STATE
             touched.update(self.rib.prefixes())
+        if self._retain(dirty):
+            dirty |= Dirty.STATE
         if Dirty.STATE in dirty:
             self._look_at_drain()
         withdrawing = self.draining.stage >= Stage.SERVICES_WITHDRAWN
@@ -481,6 +485,36 @@ class Agent:
 
     # --- kernel ------------------------------------------------------------------------------------------
 
+    def _retain(self, dirty: Dirty) -> bool:
+        """Keep the blocks that are no longer ours while pods run in them; whether that has changed.
+
+        Which blocks were ours is read from the kernel: each has a blackhole of ours behind it.
+        """
+        node = self.state.nodes[self._me]
+        had = set(node.retained)
+        if Dirty.STATE in dirty:
+            had |= {key[0] for key in self.kernel.mirror if key[1] == METRIC_BLACKHOLE}
+        declared = node.declared_blocks
+        if had <= set(declared):
+            return False
+        kept = retained(declared, had, self._cni.leases.any_in)
+        if kept == node.retained:
+            return False
+        for block in set(kept) - set(node.retained):
+            log.warning("block %s is no longer this node's; it stays while pods run in it", block)
+        for block in set(node.retained) - set(kept):
+            log.info("block %s: its last pod is gone", block)
+        self.state.nodes[self._me] = replace(node, blocks=(*declared, *kept), retained=kept)
+        return True
+
+    def retained_blocks(self) -> list[tuple[Prefix, int, str]]:
+        """Blocks that are no longer this node's, their attachments, and the node that has them by now."""
+        node = self.state.nodes.get(self._me)
+        return [
+            (block, self._cni.leases.count(block), claimant(block, self.state.nodes.values(), self._me))
+            for block in (node.retained if node is not None else ())
+        ]
+
     def _blocks(self) -> tuple[Prefix, ...]:
         node = self.state.nodes.get(self._me)
         return node.blocks if node is not None else ()
@@ -511,8 +545,11 @@ class Agent:
         self._event_loop.call_soon_threadsafe(self.pool_missing.set)
 
     def _tell_cni(self, plan: BridgePlan) -> None:
+        node = self.state.nodes[self._me]
         network = NodeNetwork(
-            blocks=open_blocks(self._blocks(), self.state.pools.values()),
+            blocks=open_blocks(node.declared_blocks, self.state.pools.values()),
+            retained=node.retained,
+            reserved=tuple(gateway(block) for block in node.retained),  # a new block may hold an old one
             mtu=plan.mtu,
             bridge=plan.name,
             pools=self.reserved_pools(),

@@ -49,7 +49,13 @@ def status(agent: Agent) -> dict[str, Any]:
             }
             for verdict in agent.verdicts
         ],
-        "pods": agent.pods.status(),
+        "pods": {
+            **agent.pods.status(),
+            "retained": [
+                {"block": str(block), "attachments": count, "claimedBy": other}
+                for block, count, other in agent.retained_blocks()
+            ],
+        },
         "problems": _problems(agent),
     }
 
@@ -134,6 +140,7 @@ def _problems(agent: Agent) -> list[str]:
     ]
     problems += [f"{part}: {text}" for part, text in agent.kernel.problems.items()]
     problems += agent.pods.problems()
+    problems += retained_problems(agent)
     if agent.in_sync and agent.node_name not in agent.state.nodes:
         problems.append(f"no Node named {agent.node_name} is declared; see --node-name")
     problems += [
@@ -158,6 +165,20 @@ def _problems(agent: Agent) -> list[str]:
     if agent.speaking.undecodable:
         problems.append(f"{agent.speaking.undecodable} lines from ExaBGP could not be read")
     return problems
+
+
+def retained_problems(agent: Agent) -> list[str]:
+    """A sentence for each block that the node has lost while pods run in it."""
+    return [
+        f"block {block} is no longer this node's, and {count} attachments of pods have addresses in it: it "
+        + (
+            f"is node {other}'s by now and is not announced from here, so that only this node reaches them; "
+            if other
+            else "keeps its gateway and its announcement until they are gone; "
+        )
+        + "delete these pods (`l3net ipam show`), or give the node its block back"
+        for block, count, other in agent.retained_blocks()
+    ]
 
 
 def received(agent: Agent) -> dict[str, Any]:

@@ -12,18 +12,28 @@ from l3net.bgp.policy import contains, run_filters
 from l3net.bgp.sessions import Session, family_of, router_id
 from l3net.bgp.verdict import Export, Verdict
 from l3net.community import LLGR_STALE, NO_ADVERTISE, NO_EXPORT, AnyCommunity, ExtendedCommunity
+from l3net.ipam.retained import claimant
 from l3net.model import Address, ClusterState, IpPool, NextHopMode, Prefix
 
 AdjRibOut = dict[Prefix, Path]
 
 
 def own_blocks(state: ClusterState, me: str) -> tuple[Prefix, ...]:
-    """The node's blocks that may be announced: not those of a pool with `advertise: false`."""
+    """The node's blocks that may be announced: not those of a pool with `advertise: false`.
+
+    One that is no longer the node's is announced for the pods it has left, unless another node has it by now:
+    that node's pods would lose their traffic to this one.
+    """
     node = state.nodes.get(me)
     if node is None or not state.configuration.advertise.pod_blocks:
         return ()
     silent = [pool for pool in state.pools.values() if not pool.advertise]
-    return tuple(block for block in node.blocks if not _in_any(silent, block))
+    return tuple(
+        block
+        for block in node.blocks
+        if not _in_any(silent, block)
+        and not (block in node.retained and claimant(block, state.nodes.values(), me))
+    )
 
 
 def _in_any(pools: list[IpPool], block: Prefix) -> bool:

@@ -12,16 +12,18 @@ from typing import Any
 import click
 
 from l3net.addresses import parse_address
+from l3net.cli import options
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cni.adoption import of_store, unknown_attachments
 from l3net.cni.plan import ALIAS_PREFIX, host_ifname, lease_of_alias
-from l3net.errors import ConfigError, L3netError
+from l3net.errors import ConfigError, L3netError, NotRunningError
 from l3net.ipam.audit import look
 from l3net.ipam.import_host_local import leases_of, parse_reservation
 from l3net.ipam.lease import Lease, LeaseKey
 from l3net.model import Address
-from l3net.naming import LEASE_DB, STATE_DIR, VETH_PREFIX
+from l3net.naming import AGENT_SOCKET, LEASE_DB, STATE_DIR, VETH_PREFIX
 from l3net.shell import links
+from l3net.shell.agentsocket import ask
 from l3net.shell.leases import SqliteLeases
 from l3net.shell.netlink import Netlink
 
@@ -129,9 +131,10 @@ def history(path: Path, address: str | None, limit: int, output: str) -> None:
 
 
 @ipam.command()
+@options.run_dir("Where the agent answers, which knows the node's blocks.")
 @output_option
 @click.pass_obj
-def check(path: Path, output: str) -> None:
+def check(path: Path, run_dir: Path, output: str) -> None:
     """Compare leases with this node's interfaces; changes nothing. Exit code 1 if they differ.
 
     Interfaces that say they are another store's, or no agent's at all, are left to whoever made them.
@@ -156,6 +159,10 @@ def check(path: Path, output: str) -> None:
         {"what": "interface of another lease store (--state-dir)", "of": lease.host_ifname}
         for lease in strangers
     ]
+    rows += [
+        {"what": f"{each['attachments']} attachments in a block the node has lost", "of": each["block"]}
+        for each in _lost_blocks(run_dir, store.identity)
+    ]
     if not rows and output == "table":
         click.echo(
             f"well: each of the {len(leases)} leases has its interface, and no interface is without one"
@@ -164,6 +171,16 @@ def check(path: Path, output: str) -> None:
     _show(rows, ["what", "of"], output)
     if rows:
         sys.exit(1)
+
+
+def _lost_blocks(run_dir: Path, identity: str) -> list[dict[str, Any]]:
+    """As the agent tells, if it is there and this is its store."""
+    try:
+        pods = ask(run_dir / AGENT_SOCKET, "status").get("pods") or {}
+    except NotRunningError:
+        return []
+    lost: list[dict[str, Any]] = pods.get("retained") or []
+    return lost if identity and pods.get("store") == identity else []
 
 
 @ipam.command()

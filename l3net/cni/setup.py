@@ -24,6 +24,8 @@ DEFAULT_COOL_DOWN: Final = 60.0
 class NodeNetwork:
     """What the agent knows of its node, exchanged as a whole. No blocks yet: ADD answers 11.
 
+    `retained` are no longer the node's: what is attached out of them stays, and nothing new is.
+
     `blocks` are for the pods of namespaces that none of `pools` is reserved for; `namespaces` are all that
     are known, if there are such pools.
     """
@@ -35,6 +37,7 @@ class NodeNetwork:
     cool_down: float = DEFAULT_COOL_DOWN
     pools: tuple[ReservedPool, ...] = ()
     namespaces: frozenset[str] = frozenset()
+    retained: tuple[Prefix, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,7 @@ def node_setup(request: Request, node: NodeNetwork) -> Setup:
 def _blocks(request: Request, node: NodeNetwork) -> tuple[Prefix, ...]:
     """What is attached stays valid whatever its namespace has become: only ADD is held to it."""
     if request.command != "ADD":
-        return (*node.blocks, *(block for pool in node.pools for block in pool.blocks))
+        return (*node.blocks, *(block for pool in node.pools for block in pool.blocks), *node.retained)
     namespace = pod_of(request).namespace
     try:
         return blocks_for(namespace, node.blocks, node.pools, node.namespaces)

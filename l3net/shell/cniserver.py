@@ -191,6 +191,7 @@ class CniServer:
     def status(self) -> dict[str, Any]:
         """Figures of the pods' side, from any thread."""
         return {
+            "store": self.leases.identity if self._adoption is not None else "",
             "leases": self.leases.count() if self._adoption is not None else 0,
             "adopted": self._adoption.adopted if self._adoption is not None else 0,
             "quarantined": self._spool.quarantined(),

@@ -234,6 +234,10 @@ class KubeOwnNode:
         self._writer = KubeWriter(api, "")
         self._path = KINDS[Kind.NODE].path_of(ObjectName("", node))
 
+    def warn(self, reason: str, message: str) -> None:
+        """An Event on the Node; the same text is one Event, however often."""
+        self._writer.post_event(Kind.NODE, ObjectName("", self._node), reason, message)
+
     def set_network_available(self) -> None:
         """Condition NetworkUnavailable: False, which some cloud providers set to True until routes exist."""
         available = Condition(

@@ -29,7 +29,7 @@ from l3net.ipam.lease import (
     Wanted,
 )
 from l3net.ipam.ranges import Range, RangeSet
-from l3net.model import Address
+from l3net.model import Address, Prefix
 from l3net.shell.sqlitestore import LOCK_WAIT, SqliteStore
 
 log = logging.getLogger(__name__)
@@ -155,11 +155,17 @@ class SqliteLeases(SqliteStore):
         )
         return self._group(rows)
 
-    def count(self) -> int:
-        """Attachments that have leases."""
-        return int(
-            self.read(lambda db: db.execute("SELECT count(DISTINCT sequence) FROM lease").fetchone()[0])
-        )
+    def count(self, block: Prefix | None = None) -> int:
+        """Attachments that have leases, in all or in a block."""
+        where, values = _inside(block)
+        statement = f"SELECT count(DISTINCT sequence) FROM lease {where}"  # noqa: S608 - constants
+        return int(self.read(lambda db: db.execute(statement, values).fetchone()[0]))
+
+    def any_in(self, block: Prefix) -> bool:
+        """Whether any address of a block is leased."""
+        where, values = _inside(block)
+        statement = f"SELECT 1 FROM lease {where} LIMIT 1"  # noqa: S608 - constants
+        return self.read(lambda db: db.execute(statement, values).fetchone()) is not None
 
     def usage(self, network: str | None, sets: Sequence[RangeSet]) -> Usage:
         """Leased and cooling addresses inside the sets, of one network or all."""
@@ -552,6 +558,14 @@ class SqliteLeases(SqliteStore):
         )
         if sequence % 128 == 0:
             db.execute("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", (HISTORY_LIMIT,))
+
+
+def _inside(block: Prefix | None) -> tuple[str, tuple[object, ...]]:
+    """The condition for addresses of a block: SQLite compares blobs octet by octet."""
+    if block is None:
+        return "", ()
+    first, last = block.network_address.packed, block.broadcast_address.packed
+    return "WHERE address BETWEEN ? AND ? AND length(address)=?", (first, last, len(first))
 
 
 def _group(rows: Sequence[tuple[Any, ...]], store: str) -> list[Lease]:

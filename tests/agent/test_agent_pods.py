@@ -174,3 +174,94 @@ def test_the_mtu_follows_the_uplink_back(host: Node) -> None:
     assert {each.get("mtu") for each in result["interfaces"]} <= {1500, None}
     sh("ip", "-n", host.name, "link", "set", "up0", "mtu", "1400")  # the control: it does follow downwards
     host.until(lambda: mtu() == 1400, "the bridge to follow again")
+
+
+OLD = ("10.244.5.0/24", "fd00:244:5::/120")
+NEW = ("10.244.55.0/24", "fd00:244:55::/120")
+GATEWAYS = {
+    OLD: {"10.244.5.1/24", "fd00:244:5::1/120"},
+    NEW: {"10.244.55.1/24", "fd00:244:55::1/120"},
+}
+
+
+def reaches(netns: str, *addresses: str) -> bool:
+    return all(
+        subprocess.run(
+            ["ip", "netns", "exec", netns, "ping", "-c", "1", "-W", "5", address],
+            capture_output=True,
+            check=False,
+        ).returncode
+        == 0
+        for address in addresses
+    )
+
+
+def retained(host: Node) -> dict[str, int]:
+    return {row["block"]: row["attachments"] for row in host.status()["pods"]["retained"]}
+
+
+def test_a_lost_block_stays_while_pods_run_in_it(host: Node) -> None:
+    """Gateway, announcement and CHECK of running pods; through a restart; until the last of them is gone."""
+    host.declare(*OLD)
+    host.start()
+    pod, result = host.add("c1")
+    host.declare(*NEW)
+    host.until(lambda: host.gateways() == GATEWAYS[OLD] | GATEWAYS[NEW], "both gateways")
+    assert retained(host) == dict.fromkeys(OLD, 1)
+    assert set(host.status()["blocks"]) == {*OLD, *NEW}  # what is announced
+    assert reaches(pod, "10.244.5.1", "fd00:244:5::1", "10.90.0.1", "fd90::1")
+    assert host.cni("CHECK", "c1", f"{host.name}c1", prevResult=result).returncode == 0
+    new, second = host.add("c2")
+    assert [each["address"] for each in second["ips"]] == ["10.244.55.2/32", "fd00:244:55::2/128"]
+    assert reaches(new, "10.244.5.2", "fd00:244:5::2")
+    # it is named wherever somebody may look
+    problems = host.status()["problems"]
+    assert len(problems) >= 2 and all(any(block in each for each in problems) for block in OLD)
+    places = ["--run-dir", str(host.base / "run")], ["--state-dir", str(host.base / "state")]
+    checked = host.l3net("ipam", *places[1], "check", *places[0], "-o", "json")
+    assert checked.returncode == 1
+    assert [row["of"] for row in json.loads(checked.stdout)] == list(OLD)
+    assert "10.244.5.0/24 is no longer" in host.l3net("doctor", *places[0], *places[1]).stdout
+    host.kill()
+    host.start()
+    assert retained(host) == dict.fromkeys(OLD, 1)
+    assert host.gateways() == GATEWAYS[OLD] | GATEWAYS[NEW] and reaches(pod, "10.244.5.1")
+    assert host.cni("DEL", "c1").returncode == 0
+    host.declare(*NEW, "10.244.56.0/24")  # a pass; otherwise the one half a minute later
+    host.until(lambda: "10.244.5.1/24" not in host.gateways(), "the old gateways to go")
+    assert retained(host) == {} and host.status()["blocks"] == [*NEW, "10.244.56.0/24"]
+    assert "10.244.5.0/24" not in sh("ip", "-n", host.name, "route", "show")
+
+
+def test_a_block_without_pods_goes_at_once(host: Node) -> None:
+    """The control."""
+    host.declare(*OLD)
+    host.start()
+    host.until(lambda: host.gateways() == GATEWAYS[OLD], "the gateways")
+    host.declare(*NEW)
+    host.until(lambda: host.gateways() == GATEWAYS[NEW], "the new ones")
+    assert retained(host) == {} and not [each for each in host.status()["problems"] if "block" in each]
+
+
+def test_a_lost_block_that_another_node_has_is_not_announced(host: Node) -> None:
+    host.declare(*OLD)
+    host.start()
+    host.add("c1")
+    host.declare(*NEW, other=OLD)
+    host.until(lambda: host.gateways() == GATEWAYS[OLD] | GATEWAYS[NEW], "both gateways")
+    host.until(lambda: host.status()["blocks"] == list(NEW), "the announcement to go")
+    assert any("node other's by now" in each for each in host.status()["problems"])
+
+
+def test_the_gateway_of_a_lost_block_is_no_pods_address(host: Node) -> None:
+    """A new block around an old one: 10.244.5.1 is on the bridge, and stays out of what pods get."""
+    host.declare("10.244.5.0/29")
+    host.start()
+    host.add("c1")
+    host.declare("10.244.4.248/29", "10.244.5.0/28")
+    host.until(
+        lambda: {"10.244.5.1/29", "10.244.5.1/28", "10.244.4.249/29"} & host.gateways(), "the gateways"
+    )
+    host.until(lambda: retained(host) == {"10.244.5.0/29": 1}, "the old block to be kept")
+    found = [host.add(f"d{number}")[1]["ips"][0]["address"] for number in range(8)]
+    assert len(set(found)) == 8 and not {"10.244.5.1/32", "10.244.5.2/32"} & set(found)

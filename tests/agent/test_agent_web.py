@@ -39,6 +39,14 @@ def agent(**changes: Any) -> Any:
         "draining": SimpleNamespace(stage=Stage.NONE),
         "rib": LocRib(lambda *_: None),  # type: ignore[arg-type,return-value]
         "kernel": SimpleNamespace(desired={}, mirror={}, problems={}),
+        "pods": SimpleNamespace(
+            status=lambda: {
+                "leases": 5,
+                "adopted": 1,
+                "quarantined": 0,
+                "faults": [{"part": "audit", "count": 2, "last": "x", "lasting": True}],
+            }
+        ),
         "services": SimpleNamespace(book=ServiceBook(), latency=Histogram()),
         "speaking": SimpleNamespace(
             peers={PEER: peer},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from l3net.errors import L3netError
 from l3net.ipam.lease import Usage
 from l3net.ipam.ranges import block_sets
 from l3net.ipam.reserved import ReservedPool
-from l3net.model import Node
+from l3net.model import Node, Prefix
 from l3net.shell.cniinstall import CONFLIST
 from l3net.shell.kubeapi import KubeApi
 from l3net.shell.kubewriter import KubeOwnNode
@@ -32,6 +32,10 @@ class Own:
         self.wanted: list[Mapping[int, int]] = []
         self.pools: list[Mapping[str, int]] = []
         self.away = False
+        self.warnings: list[tuple[str, str]] = []
+
+    def warn(self, reason: str, message: str) -> None:
+        self.warnings.append((reason, message))
 
     def set_network_available(self) -> None:
         if self.away:
@@ -46,7 +50,12 @@ class Own:
 
 
 def agent(
-    found: Node | None, *, leased: int = 0, in_sync: bool = True, pools: tuple[ReservedPool, ...] = ()
+    found: Node | None,
+    *,
+    leased: int = 0,
+    in_sync: bool = True,
+    pools: tuple[ReservedPool, ...] = (),
+    lost: Sequence[tuple[Prefix, int, str]] = (),
 ) -> Any:
     leases = SimpleNamespace(usage=lambda _network, _sets: Usage(leased, 0))
     return SimpleNamespace(
@@ -58,6 +67,7 @@ def agent(
         missing_pools={"tenant"},
         pool_missing=asyncio.Event(),
         pods=SimpleNamespace(leases=leases),
+        retained_blocks=lambda: lost,
     )
 
 
@@ -162,6 +172,23 @@ def test_a_wish_wakes_it(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert own.pools == [{"tenant": 1}]
+
+
+def test_a_lost_block_with_pods_is_told_once() -> None:
+    own, lost = Own(), [(ip_network("10.244.5.0/24"), 3, "")]
+    has = Node("n1", blocks=(*N1.blocks, lost[0][0]), retained=(lost[0][0],))
+    arrival = Arrival(agent(has, lost=lost), None, own)
+    arrival._tell()
+    arrival._tell()
+    ((reason, message),) = own.warnings
+    assert reason == "BlockStillInUse" and "10.244.5.0/24" in message and "3 attachments" in message
+    lost.clear()
+    arrival._agent.state.nodes["n1"] = N1
+    arrival._tell()
+    arrival._agent.state.nodes["n1"] = has
+    lost.append((ip_network("10.244.5.0/24"), 1, ""))
+    arrival._tell()
+    assert len(own.warnings) == 2, "lost anew"
 
 
 def test_families_fill_up_apart() -> None:

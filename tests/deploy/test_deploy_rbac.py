@@ -103,6 +103,8 @@ def test_the_agent(api: FakeApiServer, tmp_path: Path) -> None:
         own = KubeOwnNode(client, "n1")
         own.set_network_available()
         own.want_blocks({4: 2})
+        own.warn("BlockStillInUse", "block 10.244.5.0/24 is no longer this node's")
+        own.warn("BlockStillInUse", "block 10.244.5.0/24 is no longer this node's")
         own.want_pools({"tenant": 1})
         own.report_sessions("tor", [("10.0.0.9", True, "")])
         until(lambda: set(api.calls) == bare(granted), "every call to be made", 10)
