@@ -172,12 +172,16 @@ class LeaseCell(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition of a status (Kubernetes API conventions), less its times."""
+    """A condition of a status (Kubernetes API conventions), less its times.
+
+    `if_said`: only where the status has one of this type already, since that all is well is no news.
+    """
 
     type: str
     holds: bool
     reason: str
     message: str = ""
+    if_said: bool = False
 
 
 class ClusterWriter(Protocol):

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import enum
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +41,7 @@ from l3net.ipam.reserved import ReservedPool, open_blocks, reserved_pools
 from l3net.ipam.retained import claimant, retained
 from l3net.model import Address, BridgePlan, ClusterState, Kind, ObjectName, Prefix, Route
 from l3net.naming import BRIDGE, CNI_SOCKET, METRIC_BGP, METRIC_BLACKHOLE, RTPROT_L3NET, VETH_PREFIX
-from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Mended, Rejected
+from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Mended, Rejected, View
 from l3net.services.book import Settled
 from l3net.services.verdicts import ServiceVerdict
 from l3net.shell import sysctl
@@ -123,6 +123,8 @@ class Agent:
         self.state = ClusterState()
         self.in_sync = False
         self.passes = 0
+        #: How old what is known of each kind is, where the datastore can tell.
+        self.views: Callable[[], Mapping[Kind, View]] = dict
         self.rejected: set[Rejected] = set()
         self.rib = LocRib(self._judge)
         routes = KernelRoutes()

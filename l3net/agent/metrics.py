@@ -46,6 +46,21 @@ def _lines(agent: Agent) -> Iterator[str]:
     yield from gauge(
         "l3net_rejected_objects", "What was declared and cannot be used.", [({}, len(agent.rejected))]
     )
+    views = {kind.value: view for kind, view in agent.views().items()}
+    yield from gauge(
+        "l3net_view_list_age_seconds",
+        "Time since all objects of a kind were listed.",
+        [({"kind": kind}, view.list_age) for kind, view in views.items() if view.list_age is not None],
+    )
+    yield from gauge(
+        "l3net_view_bookmark_age_seconds",
+        "Time since the API server last said how far a watch has come.",
+        [
+            ({"kind": kind}, view.bookmark_age)
+            for kind, view in views.items()
+            if view.bookmark_age is not None
+        ],
+    )
     yield from gauge(
         "l3net_drain_stage",
         "0: none, 1: tagged, 2: service addresses withdrawn, 3: all withdrawn, 4: sessions closed.",

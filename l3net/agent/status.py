@@ -16,12 +16,16 @@ from l3net.agent.health import unready
 from l3net.agent.loop import Agent
 from l3net.agent.planning import plan_for
 from l3net.bgp.loc_rib import prefix_order
-from l3net.bgp.sessions import UNKNOWN_AS
+from l3net.bgp.sessions import UNKNOWN_AS, Refusal
 from l3net.bgp.verdict import Verdict
+from l3net.ipam.crosscheck import crosscheck_state
+from l3net.ipam.findings import FindingReason
 from l3net.model import Address
 
 LONGEST_QUESTION = 4096
 TIMEOUT = 5.0
+#: Contradictions between declared objects that are told one by one.
+MOST_CONTRADICTIONS = 20
 REFUSED = "ExaBGP refuses its configuration"
 
 
@@ -56,6 +60,7 @@ def status(agent: Agent) -> dict[str, Any]:
                 for block, count, other in agent.retained_blocks()
             ],
         },
+        "views": views(agent),
         "problems": _problems(agent),
     }
 
@@ -90,7 +95,49 @@ def _peers(agent: Agent) -> list[dict[str, Any]]:
                 "bfd": agent.bfd.status(address, now),
             }
         )
-    return rows
+    return rows + [_refused_peer(refusal) for refusal in _of_declared(agent)]
+
+
+def _of_declared(agent: Agent) -> list[Refusal]:
+    """What stands against BGPPeers; the mesh's refusals are no rows, for nobody declared those peers."""
+    declared = agent.state.peers
+    return [each for each in agent.sessions.refusals if each.name.partition("/")[0] in declared]
+
+
+def _refused_peer(refusal: Refusal) -> dict[str, Any]:
+    """A row for a peer that has no session at all, with the reason: it is declared, and so it is shown."""
+    peer = {"name": refusal.name, "address": "", "asNumber": None, "localAddress": "", "interface": ""}
+    counts = dict.fromkeys(("sinceSeconds", "flaps", "received", "accepted", "announced"), 0)
+    no = dict.fromkeys(("password", "gtsm", "passive"), False)
+    return {
+        **peer,
+        **no,
+        **counts,
+        "port": 0,
+        "listenPort": 0,
+        "type": "",
+        "state": "refused",
+        "reason": f"{refusal.reason.value}{': ' * bool(refusal.detail)}{refusal.detail}",
+        "refused": {},
+        "overLimit": [],
+        "bfd": None,
+    }
+
+
+def views(agent: Agent) -> list[dict[str, Any]]:
+    """How old what is known of each kind is, in seconds; empty over a directory."""
+
+    def rounded(age: float | None) -> float | None:
+        return None if age is None else round(age, 1)
+
+    return [
+        {
+            "kind": kind.value,
+            "listedSeconds": rounded(view.list_age),
+            "bookmarkSeconds": rounded(view.bookmark_age),
+        }
+        for kind, view in sorted(agent.views().items(), key=lambda item: item[0].value)
+    ]
 
 
 def refused(agent: Agent, peer: Address) -> dict[str, int]:
@@ -122,6 +169,7 @@ def _routes(agent: Agent) -> list[dict[str, Any]]:
 def _problems(agent: Agent) -> list[str]:
     problems = sorted(str(rejected) for rejected in agent.rejected)
     problems += [str(refusal) for refusal in agent.sessions.refusals]
+    problems += contradictions(agent)
     problems += [
         f"peer {peer.session.name}: {count} routes refused for want of an import policy (RFC 8212); "
         "name them in import.cidrs of the BGPConfiguration or in a filter of the peer"
@@ -179,6 +227,17 @@ def retained_problems(agent: Agent) -> list[str]:
         + "delete these pods (`l3net ipam show`), or give the node its block back"
         for block, count, other in agent.retained_blocks()
     ]
+
+
+def contradictions(agent: Agent) -> list[str]:
+    """What declared objects say against one another. A missing filter is among the refusals already."""
+    found = [
+        str(finding)
+        for finding in crosscheck_state(agent.state)
+        if finding.reason is not FindingReason.MISSING_FILTER
+    ]
+    more = [f"{len(found) - MOST_CONTRADICTIONS} more contradictions"] * (len(found) > MOST_CONTRADICTIONS)
+    return found[:MOST_CONTRADICTIONS] + more
 
 
 def received(agent: Agent) -> dict[str, Any]:

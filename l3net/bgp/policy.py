@@ -257,6 +257,12 @@ class Protected:
             *advertise.load_balancer_ips.cidrs,
         )
         others = [other for other in state.nodes.values() if other.name != me]
+        # By address and not by node: the Node of a machine that is no more may still have another's address,
+        # and takes nothing from it.
+        mesh: dict[Address, set[Prefix]] = {}
+        for other in others:
+            for address in other.addresses:
+                mesh.setdefault(address, set(advertise.networks)).update(other.blocks)
         return Protected(
             policy=configuration.imports,
             own_addresses=own | frozenset(node.addresses if node else ()),
@@ -265,11 +271,7 @@ class Protected:
             service_addresses=frozenset(addresses),
             connected=connected,
             node_addresses=frozenset(address for other in others for address in other.addresses),
-            mesh_prefixes={
-                address: frozenset((*other.blocks, *advertise.networks))
-                for other in others
-                for address in other.addresses
-            },
+            mesh_prefixes={address: frozenset(prefixes) for address, prefixes in mesh.items()},
             alone=not others and not configuration.mesh,
             cluster=ClusterPrefixes.of(state, me),
         )

@@ -216,9 +216,20 @@ def sessions(
             else:
                 found[address] = result
     chosen = reflectors(state)
-    for other_name in wanted_mesh_peers(state, me):
+    mesh: dict[Address, str] = {}
+    # Of two Nodes with one address, the one that is ready is there.
+    wanted = sorted(wanted_mesh_peers(state, me), key=lambda name: (not state.nodes[name].ready, name))
+    for other_name in wanted:
         other = state.nodes[other_name]
         for address in _one_of_each_family(other.addresses):
+            if address in node.addresses:
+                detail = f"{address} is our own; delete the Node that is no more"
+                refusals.append(Refusal(f"mesh:{other_name}", Unusable.OWN_ADDRESS, detail))
+                continue
+            if address in mesh:
+                detail = f"{address} is that of node {mesh[address]} too; delete the Node that is no more"
+                refusals.append(Refusal(f"mesh:{other_name}", Unusable.DUPLICATE_ADDRESS, detail))
+                continue
             if address in found:
                 continue  # an explicit peer beats the mesh
             session = _mesh(state, node, other, address, source, chosen)
@@ -226,6 +237,7 @@ def sessions(
                 refusals.append(session)
             else:
                 found[address] = session
+                mesh[address] = other_name
     return Sessions(found, tuple(refusals))
 
 

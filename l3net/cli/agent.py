@@ -163,6 +163,7 @@ async def _main(settings: AgentSettings, cni_conf_dir: Path | None, metrics_addr
     gc.set_threshold(100_000, 20, 100)
     datastore, own = _open(settings)
     node = Agent(settings, datastore)
+    node.views = getattr(datastore, "views", node.views)  # a directory has none
     server = StatusServer(settings.run_dir / AGENT_SOCKET, node)
     arrival = Arrival(node, cni_conf_dir, own)
     parts: dict[str, Callable[[], Awaitable[None]]] = {

@@ -85,8 +85,19 @@ def status(run_dir: Path, ready: bool, output: str) -> None:
     )
     if pods := answer.get("pods"):
         click.echo(f"\n{pods['leases']} attachments of pods have addresses" + _notes(pods))
+    if answer.get("views"):
+        click.echo(f"\n{_views(answer['views'])}")
     for problem in answer["problems"]:
         click.echo(f"problem: {problem}", err=True)
+
+
+def _views(views: list[dict[str, Any]]) -> str:
+    """How old what is known is, at most."""
+    lists = [row["listedSeconds"] for row in views if row["listedSeconds"] is not None]
+    marks = [row["bookmarkSeconds"] for row in views if row["bookmarkSeconds"] is not None]
+    text = f"{len(lists)} of {len(views)} kinds listed"
+    text += f", the longest ago {_duration(max(lists))}" if lists else ""
+    return text + (f"; last bookmark of a kind at most {_duration(max(marks))} ago" if marks else "")
 
 
 def _notes(pods: dict[str, Any]) -> str:

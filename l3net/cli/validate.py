@@ -7,9 +7,13 @@ from pathlib import Path
 
 import click
 
+from l3net.agent.declared import take
 from l3net.cli.output import output_option, print_value
 from l3net.errors import ConfigError
-from l3net.ports import Rejected
+from l3net.ipam.crosscheck import crosscheck_state
+from l3net.ipam.findings import FindingReason
+from l3net.model import ClusterState
+from l3net.ports import Changed, Rejected
 from l3net.shell.documents import MAX_BYTES, DocumentError, is_manifest, read_bytes
 from l3net.shell.manifest_tree import Claim, Key, Reading, duplicate, interpret, printable
 
@@ -33,6 +37,7 @@ def validate(context: click.Context, paths: tuple[Path, ...], output: str) -> No
             first = claims.setdefault((kind, name), claim)
             if first is not claim:
                 rejected.append(duplicate(kind, name, claim.where, first.where))
+    rejected += _contradictions(claims, whole=any(path.is_dir() for path in paths))
     unread = [where for reading in readings.values() for where in reading.unread]
     if output == "table":
         for line in rejected:
@@ -54,6 +59,21 @@ def validate(context: click.Context, paths: tuple[Path, ...], output: str) -> No
         print_value(answer, output)
     if rejected:
         context.exit(2)
+
+
+def _contradictions(claims: dict[Key, Claim], *, whole: bool) -> list[Rejected]:
+    """What the objects of all files say against one another.
+
+    Unless they are the `whole` state, a directory, all filters may stand elsewhere.
+    """
+    state = ClusterState()
+    for (kind, name), claim in claims.items():
+        take(state, Changed(kind, name, claim.fact))
+    return [
+        Rejected(claims[key].where if (key := (found.kind, found.about)) in claims else "", "", str(found))
+        for found in crosscheck_state(state)
+        if found.reason is not FindingReason.MISSING_FILTER or state.filters or whole
+    ]
 
 
 def _files(paths: tuple[Path, ...]) -> list[Path]:

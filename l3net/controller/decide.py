@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from l3net.controller.declared import Declared
 from l3net.ipam.balancers import AddressPlan, address_usage, plan_addresses
 from l3net.ipam.blocks import PoolUsage, plan_blocks, pool_usage
+from l3net.ipam.crosscheck import crosscheck, missing_filters
 from l3net.ipam.findings import Finding, FindingReason
 from l3net.ipam.ledger import Ledger
-from l3net.ipam.overlaps import refused_pools
 from l3net.ipam.spans import host_prefix
-from l3net.model import Address, Kind, ObjectName, PoolUse, Prefix
+from l3net.model import Address, BgpPeer, Kind, ObjectName, PoolUse, Prefix
 from l3net.ports import Condition
 from l3net.services.verdicts import (
     ServiceVerdict,
@@ -20,6 +21,9 @@ from l3net.services.verdicts import (
     nowhere_advertised,
     port_holders,
 )
+
+#: The condition of a BGPPeer that tells whether what it names is declared (as in the Gateway API).
+RESOLVED: Final = "ResolvedRefs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Decision:
     service_addresses: Mapping[ObjectName, tuple[Address, ...]] = field(default_factory=dict)
     pools: Mapping[str, PoolStatus] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    peers: Mapping[str, Condition] = field(default_factory=dict)
 
 
 def decide(
@@ -61,12 +66,25 @@ def decide(
 
     `unsure`: services that the watch does not know and that may be there all the same.
     """
-    overlaps = refused_pools(declared.pools, declared.configuration.service_cidrs, declared.nodes.values())
+    against = crosscheck(
+        declared.nodes,
+        declared.pools,
+        declared.configuration,
+        [declared.peers[name] for name in sorted(declared.peers)],
+        declared.filters,
+    )
+    overlaps = [finding for finding in against if finding.kind is Kind.IP_POOL]
     refused = frozenset(finding.about.name for finding in overlaps)
     pools = declared.pools if settings.give_blocks else {}
     given = [host_prefix(address) for held in ledger.addresses.values() for address in held]
     blocks = plan_blocks(
-        declared.nodes, pools, ledger.blocks, forgotten=forgotten, refused=refused, addresses=given
+        declared.nodes,
+        pools,
+        ledger.blocks,
+        forgotten=forgotten,
+        refused=refused,
+        addresses=given,
+        known=ledger.pools,
     )
     flat = [block for held in blocks.held.values() for block in held]
     addresses = plan_addresses(
@@ -80,12 +98,22 @@ def decide(
         unsure=unsure,
     )
     return Decision(
-        Ledger(blocks.held, addresses.held),
+        Ledger(blocks.held, addresses.held, blocks.pools if settings.give_blocks else ledger.pools),
         _node_blocks(declared, blocks.held),
         _service_addresses(declared, addresses),
         _pools(declared, flat, addresses, overlaps),
-        (*overlaps, *blocks.findings, *addresses.findings, *_unheard_of(declared)),
+        (*against, *blocks.findings, *addresses.findings, *_unheard_of(declared)),
+        {name: _references(declared.peers[name], declared.filters) for name in declared.peers},
     )
+
+
+def _references(peer: BgpPeer, filters: Collection[str]) -> Condition:
+    """Whether what the peer names is declared: its filters. Its Secrets are for the agents alone to read."""
+    missing = list(missing_filters(peer, filters))
+    if missing:
+        why = "; ".join(finding.message for finding in missing)
+        return Condition(RESOLVED, False, missing[0].reason.value, why)
+    return Condition(RESOLVED, True, "ResolvedRefs", if_said=True)
 
 
 def _unheard_of(declared: Declared) -> list[Finding]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from l3net.model import (
     BgpConfiguration,
+    BgpPeer,
     IpPool,
     Kind,
     Namespace,
@@ -23,6 +24,7 @@ KINDS = (
     Kind.IP_POOL,
     Kind.BGP_CONFIGURATION,
     Kind.BGP_PEER,
+    Kind.BGP_FILTER,
 )
 
 
@@ -35,7 +37,8 @@ class Declared:
     namespaces: dict[str, Namespace] = field(default_factory=dict)
     pools: dict[str, IpPool] = field(default_factory=dict)
     configuration: BgpConfiguration = field(default_factory=BgpConfiguration)
-    peers: set[str] = field(default_factory=set)  # names of BGPPeers, whose status is kept clean
+    peers: dict[str, BgpPeer] = field(default_factory=dict)
+    filters: set[str] = field(default_factory=set)  # names of BGPFilters
 
     def take(self, event: Changed) -> bool:
         """Take a change in; whether it can matter to a decision."""
@@ -68,8 +71,16 @@ class Declared:
             case Kind.BGP_CONFIGURATION, fact if name == "default":
                 self.configuration = fact if isinstance(fact, BgpConfiguration) else BgpConfiguration()
                 return True
-            case Kind.BGP_PEER, fact:
-                (self.peers.discard if fact is None else self.peers.add)(name)
+            case Kind.BGP_PEER, BgpPeer() as peer:
+                known_peer = self.peers.get(name)
+                self.peers[name] = peer
+                return known_peer is None or known_peer.filters != peer.filters
+            case Kind.BGP_PEER, None:
+                return self.peers.pop(name, None) is not None
+            case Kind.BGP_FILTER, fact:
+                known_filter = name in self.filters
+                (self.filters.discard if fact is None else self.filters.add)(name)
+                return known_filter is (fact is None)
         return False
 
     def copy(self) -> Declared:
@@ -80,7 +91,8 @@ class Declared:
             dict(self.namespaces),
             dict(self.pools),
             self.configuration,
-            set(self.peers),
+            dict(self.peers),
+            set(self.filters),
         )
 
 

@@ -23,7 +23,7 @@ from l3net.errors import ConflictError, L3netError
 from l3net.ipam.findings import Finding
 from l3net.ipam.ledger import Ledger, decode, encode
 from l3net.model import Kind, ObjectName
-from l3net.ports import Changed, ClusterWriter, Datastore, InSync, Mended, Rejected
+from l3net.ports import Changed, ClusterWriter, Condition, Datastore, InSync, Mended, Rejected
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class Controller:
         self._absent: dict[str, float] = {}  # nodes the ledger knows and the state does not: since when
         self._said: frozenset[Finding] = frozenset()
         self._pools: dict[str, PoolStatus] = {}
+        self._peers: dict[str, Condition] = {}
         self._pruned: dict[str, frozenset[str]] = {}  # by peer: when it was cleaned
         self._ledger: tuple[Ledger, str] | None = None  # as last written or read, with its version
         self._dirty = asyncio.Event()
@@ -154,6 +155,7 @@ class Controller:
         self._ledger = None
         self._said = frozenset()
         self._pools = {}
+        self._peers = {}
         self._pruned = {}
         self._absent = {}
 
@@ -172,6 +174,7 @@ class Controller:
             [
                 *self._blocks(decision),
                 *self._pool_statuses(decision),
+                *self._peer_conditions(decision),
                 *self._pruning(declared),
                 *self._events(decision),
             ]
@@ -275,10 +278,22 @@ class Controller:
         )
         said[name] = status
 
+    def _peer_conditions(self, decision: Decision) -> Iterator[Write]:
+        said = self._peers
+        for name in said.copy().keys() - decision.peers.keys():
+            del said[name]
+        for name, condition in decision.peers.items():
+            if said.get(name) != condition:
+                yield Write(("peer", name), condition, partial(self._say_peer, said, name, condition))
+
+    def _say_peer(self, said: dict[str, Condition], name: str, condition: Condition) -> None:
+        self._cluster.set_status(Kind.BGP_PEER, ObjectName("", name), {}, (condition,))
+        said[name] = condition
+
     def _pruning(self, declared: Declared) -> Iterator[Write]:
         """Sessions of nodes that are gone, out of the status of BGPPeers: nobody else will take them out."""
         nodes, pruned = frozenset(declared.nodes), self._pruned
-        for peer in pruned.copy().keys() - declared.peers:
+        for peer in pruned.copy().keys() - declared.peers.keys():
             del pruned[peer]
         for peer in sorted(declared.peers):
             if peer in pruned and pruned[peer] <= nodes:

@@ -36,7 +36,38 @@ def peers_of(status: Mapping[str, Any]) -> list[Peer]:
             interface=row["interface"],
         )
         for row in status["peers"]
+        if row["state"] != "refused"  # has no session to look at; its reason is among the problems
     ]
+
+
+#: Seconds after which a kind of which nothing was heard is trouble: a bookmark comes each minute, and a
+#: silent watch is given up, and everything listed, after 130 s.
+SILENT = 600.0
+
+
+def judge_views(status: Mapping[str, Any]) -> list[Finding]:
+    """How old what the agent knows of the cluster is."""
+    found = []
+    youngest: list[float] = []
+    for row in status.get("views") or ():
+        ages = [age for age in (row["listedSeconds"], row["bookmarkSeconds"]) if age is not None]
+        if not ages:
+            continue  # not listed yet: the agent says so itself
+        youngest.append(min(ages))
+        if min(ages) > SILENT:
+            found.append(
+                Finding(
+                    "view",
+                    row["kind"],
+                    Severity.PROBLEM,
+                    f"nothing was heard for {min(ages):.0f} s: neither a list nor a bookmark",
+                    "ask the API server (`kubectl get --raw /readyz`); restart the agent if it is well",
+                )
+            )
+    if youngest and not found:
+        what = f"heard of every kind within the last {max(youngest):.0f} s"
+        found.append(Finding("view", status["node"], Severity.OK, what))
+    return found
 
 
 def judge_pods(pods: Mapping[str, Any]) -> list[Finding]:
@@ -87,6 +118,7 @@ def judge_agent(status: Mapping[str, Any]) -> list[Finding]:
         for text in status["problems"]
     ]
     found += judge_pods(status.get("pods") or {})  # an agent of an older release has none
+    found += judge_views(status)
     if not status["blocks"]:
         found.append(
             Finding(

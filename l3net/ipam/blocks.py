@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from l3net.ipam.findings import Finding, FindingReason
 from l3net.ipam.reserved import is_reserved, wanted_pools, within
@@ -30,6 +30,7 @@ class BlockPlan:
 
     held: Ledger
     findings: tuple[Finding, ...] = ()
+    pools: Mapping[Prefix, str] = field(default_factory=dict)  # in whose ranges blocks are held
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,11 @@ def cluster_blocks(node: Node) -> tuple[Prefix, ...]:
     return tuple(block for block in node.blocks if str(block) not in added)
 
 
-def families_of_cluster(nodes: Iterable[Node], pools: Iterable[IpPool]) -> frozenset[int]:
+def families_of_cluster(nodes: Iterable[Node], ranges: Collection[Prefix]) -> frozenset[int]:
     """The IP versions for which somebody else (kube-controller-manager) gives nodes their podCIDRs.
 
-    Seen by podCIDRs that lie in none of our pools.
+    Seen by podCIDRs that lie in none of the `ranges` of our pools, those that are gone among them.
     """
-    ranges = [pool.cidr for pool in pools if PoolUse.PODS in pool.allowed_uses]
     return frozenset(
         block.version
         for node in nodes
@@ -68,22 +68,25 @@ def plan_blocks(
     forgotten: Collection[str] = (),
     refused: Collection[str] = (),
     addresses: Iterable[Prefix] = (),
+    known: Mapping[Prefix, str] | None = None,
 ) -> BlockPlan:
     """Keep what is held, take note of podCIDRs, give blocks to nodes without, and more to those that ask.
 
     `forgotten`: nodes gone for longer than the grace time, whose blocks are free. `refused`: names of pools
     that must not be used. `addresses`: load-balancer addresses handed out, as prefixes of full length.
+    `known`: ranges of pools that blocks are held of, by the ledger; the pools may be gone.
     """
     own = {name: pool for name, pool in pools.items() if PoolUse.PODS in pool.allowed_uses}
+    ranges = {**(known or {}), **{pool.cidr: pool.name for pool in own.values()}}
     planner = _Planner(addresses)
     for name in sorted(ledger):
         if name not in nodes and name not in forgotten:
             planner.remember(name, ledger[name])
     for name in sorted(nodes):
-        planner.remember(name, _still_held(nodes[name], ledger.get(name, ()), own.values()))
+        planner.remember(name, _still_held(nodes[name], ledger.get(name, ()), ranges))
     for name in sorted(nodes):
         planner.adopt(nodes[name], nodes)
-    foreign = families_of_cluster(nodes.values(), own.values())
+    foreign = families_of_cluster(nodes.values(), ranges)
     usable = [own[name] for name in sorted(own) if name not in refused and not own[name].disabled]
     closed = [pool.cidr for pool in own.values() if is_reserved(pool)]
     for name in sorted(nodes):
@@ -91,8 +94,22 @@ def plan_blocks(
     reserved = {pool.name: pool for pool in usable if is_reserved(pool)}
     for name in sorted(nodes):
         planner.fill_reserved(nodes[name], reserved)
+    blocks = [block for held in planner.held.values() for block in held]
+    used = {cidr: name for cidr, name in ranges.items() if any(within(block, cidr) for block in blocks)}
+    gone = {cidr: name for cidr, name in used.items() if not any(pool.cidr == cidr for pool in own.values())}
+    for name in sorted(nodes):
+        planner.say_gone(nodes[name], usable, foreign, gone)
+    planner.findings += [
+        Finding(
+            Kind.IP_POOL,
+            ObjectName("", name),
+            FindingReason.POOL_GONE,
+            f"the pool of {cidr} is gone; nodes keep the blocks they have of it, and new ones get none",
+        )
+        for cidr, name in gone.items()
+    ]
     return BlockPlan(
-        {name: tuple(held) for name, held in planner.held.items() if held}, tuple(planner.findings)
+        {name: tuple(held) for name, held in planner.held.items() if held}, tuple(planner.findings), used
     )
 
 
@@ -118,13 +135,12 @@ def wanted_blocks(node: Node) -> tuple[dict[int, int], str]:
     return wanted, ""
 
 
-def _still_held(node: Node, held: Iterable[Prefix], pools: Iterable[IpPool]) -> tuple[Prefix, ...]:
+def _still_held(node: Node, held: Iterable[Prefix], ranges: Collection[Prefix]) -> tuple[Prefix, ...]:
     """What the ledger says of a node that exists.
 
     A block outside our pools that the node does not carry was the cluster's, given to an earlier node of this
     name; the cluster may have given it to another.
     """
-    ranges = [pool.cidr for pool in pools]
     return tuple(
         block for block in held if block in node.blocks or any(within(block, cidr) for cidr in ranges)
     )
@@ -229,6 +245,23 @@ class _Planner:
                         node.name, FindingReason.NO_BLOCK_FREE, f"no block of pool {name} is free; add a pool"
                     )
                     break
+
+    def say_gone(
+        self, node: Node, usable: list[IpPool], foreign: frozenset[int], gone: Mapping[Prefix, str]
+    ) -> None:
+        """Why a node is left without a block of a family: the pool it would come from is no more."""
+        for version in (4, 6):
+            names = [name for cidr, name in gone.items() if cidr.version == version]
+            mine = any(block.version == version for block in self.held.get(node.name, ()))
+            open_to_it = any(
+                pool.cidr.version == version and pool.node_selector.matches(node.labels) for pool in usable
+            )
+            if names and not mine and not open_to_it and version not in foreign:
+                self._say(
+                    node.name,
+                    FindingReason.NO_BLOCK_FREE,
+                    f"no IPv{version} block: IPPool {', '.join(names)} is gone; declare it again, or another",
+                )
 
     def _assign(self, name: str, pools: list[IpPool]) -> bool:
         for pool in pools:

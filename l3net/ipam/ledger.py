@@ -11,6 +11,7 @@ from l3net.model import Address, ObjectName, Prefix
 
 BLOCKS_KEY = "blocks"
 ADDRESSES_KEY = "addresses"
+POOLS_KEY = "pools"
 
 
 class LedgerError(L3netError):
@@ -19,10 +20,15 @@ class LedgerError(L3netError):
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Who holds what: node to blocks, and service to load-balancer addresses."""
+    """Who holds what: node to blocks, and service to load-balancer addresses.
+
+    `pools`: the ranges of pools, also of those that are gone, in which blocks are held, and the pools' names.
+    They prove that a block came from a pool, and not from the cluster.
+    """
 
     blocks: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
     addresses: Mapping[ObjectName, tuple[Address, ...]] = field(default_factory=dict)
+    pools: Mapping[Prefix, str] = field(default_factory=dict)
 
 
 def encode(ledger: Ledger) -> dict[str, str]:
@@ -34,6 +40,7 @@ def encode(ledger: Ledger) -> dict[str, str]:
         ADDRESSES_KEY: "".join(
             f"{name} {','.join(map(str, ledger.addresses[name]))}\n" for name in sorted(ledger.addresses)
         ),
+        POOLS_KEY: "".join(f"{cidr} {name}\n" for cidr, name in sorted(ledger.pools.items(), key=str)),
     }
 
 
@@ -54,7 +61,13 @@ def decode(values: Mapping[str, str]) -> Ledger:
             raise LedgerError(f"{where}: {err}") from None
         if not slash:
             raise LedgerError(f"{where}: {owner!r} is not NAMESPACE/NAME")
-    return Ledger(blocks, addresses)
+    pools: dict[Prefix, str] = {}
+    for where, cidr, name in _lines(values, POOLS_KEY):
+        try:
+            pools[parse_prefix(cidr, strict=True)] = name
+        except ValueError as err:
+            raise LedgerError(f"{where}: {err}") from None
+    return Ledger(blocks, addresses, pools)
 
 
 def _lines(values: Mapping[str, str], key: str) -> list[tuple[str, str, str]]:

@@ -7,6 +7,10 @@ compared.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
+
+#: Seconds between two questions for a version.
+CHECK_EVERY: Final = 2.0
 
 
 def behind(version: str, other: str) -> bool:
@@ -26,6 +30,7 @@ class Versions:
 
     def __init__(self) -> None:
         self._latest: dict[str, str] = {}
+        self._checked_at = -CHECK_EVERY
         #: Called when the answer to a write is from before what was heard.
         self.on_rewound: Callable[[], None] = lambda: None
 
@@ -44,6 +49,13 @@ class Versions:
             self.on_rewound()
         else:
             self.heard(collection, version)
+
+    def check_due(self, now: float) -> bool:
+        """Whether to ask for a version after a connection broke: one of those who meet that does."""
+        if now < self._checked_at + CHECK_EVERY:
+            return False
+        self._checked_at = now
+        return True
 
     def forget(self) -> None:
         """They went back."""

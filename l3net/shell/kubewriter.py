@@ -313,6 +313,8 @@ def merge_conditions(
     """Conditions with ours put in; None if they say so already. The time moves only with the status."""
     merged = {entry.get("type"): entry for entry in old}
     for condition in conditions:
+        if condition.if_said and condition.type not in merged:
+            continue
         before = merged.get(condition.type, {})
         status = "True" if condition.holds else "False"
         same = before.get("status") == status and before.get("lastTransitionTime")

@@ -8,7 +8,8 @@ step.
 A watch is not believed for ever. Where the server's store was put back to an older snapshot, its versions go
 back, and a watch from a version that is still to come hears nothing, or the half of it. So everything is
 listed again when a version goes back (of a bookmark, an event, a list, or the answer to a write), when a
-watch was silent for longer than its bookmarks, and now and then anyway.
+watch was silent for longer than its bookmarks, and now and then anyway. After a connection broke, as it does
+when an API server is started anew, one of a process' reflectors asks for the version at once.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ class Reflector:
         self._complete = -1  # the scope that has been listed
         self._failures = self._refusals = 0
         self._troubled = ""
+        self._broken = False  # a connection, since the last watch
         self._forbidden = False
         self._thread: threading.Thread | None = None
 
@@ -199,11 +201,15 @@ class Reflector:
                     self._read(scope)
                 elif time.monotonic() >= self._due:
                     self._read(scope, cached=True)
+                elif self._broken and self._api.versions.check_due(time.monotonic()):
+                    self._check_store()
+                self._broken = False
                 began = time.monotonic()
                 self._follow(scope)
                 short = time.monotonic() - began < SHORT_WATCH
                 self._pause(self._delay() if short else 0.0)
             except ApiError as err:
+                self._broken = not err.code
                 if err.silent:  # for longer than bookmarks are apart: not to be believed without a look
                     self._due = 0.0
                 if not self._woken.is_set():
@@ -320,6 +326,16 @@ class Reflector:
             self._version = self._highest = version
             self._api.versions.heard(self.kind.path, version)
         return True
+
+    def _check_store(self) -> None:
+        """Ask the store itself, by a list of one, where it stands. Raises _RewoundError."""
+        data = self._api.get(self.kind.path, {"limit": 1, **self._selector()})
+        try:
+            version = self.kind.page(data)[0]
+        except ValueError as err:
+            raise ApiError(f"{self.kind.path}: not a list: {err}") from None
+        if behind(version, self._highest):
+            raise _RewoundError
 
     def _selector(self) -> Mapping[str, object]:
         only = self._only

@@ -18,7 +18,8 @@ from l3net.agent.web import WebServer, listen_address
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import LocRib
 from l3net.errors import ConfigError
-from l3net.model import ClusterState, Node
+from l3net.model import ClusterState, Kind, Node
+from l3net.ports import View
 from l3net.services.book import ServiceBook
 
 PEER = ip_address("192.0.2.1")
@@ -35,6 +36,7 @@ def agent(**changes: Any) -> Any:
         "state": state,
         "passes": 3,
         "rejected": set(),
+        "views": lambda: {Kind.NODE: View(5.0, None)},
         "verdicts": (),
         "draining": SimpleNamespace(stage=Stage.NONE),
         "rib": LocRib(lambda *_: None),  # type: ignore[arg-type,return-value]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv6Address, ip_address, ip_network
 
+import pytest
+
+from l3net.bgp.policy import Protected
 from l3net.bgp.sessions import UNKNOWN_AS, OnLink, Sessions, Unusable, guarded, router_id, sessions
 from l3net.model import (
     Address,
@@ -300,3 +303,39 @@ def test_with_extended_next_hops_the_sessions_own_address_is_that_of_ipv4_too() 
     assert plain.next_hops == {Family.IPV4: ip_address("10.1.0.2"), Family.IPV6: ours}
     extended = of(cluster(replace(peer, extended_next_hop=True), mesh=False)).by_address
     assert extended[ip_address("fd01::1")].next_hops == {Family.IPV4: ours, Family.IPV6: ours}
+
+
+# --- two Nodes with one address --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("old", ["aaa-old", "zzz-old"])
+@pytest.mark.parametrize("ready", [True, False], ids=["told", "not told"])
+def test_an_old_node_with_a_live_nodes_address_is_named_and_takes_nothing(old: str, ready: bool) -> None:
+    stale = node(2, name=old, ready=ready)
+    state = cluster(nodes=(node(1), node(2), stale))
+    found = of(state)
+    assert set(found.by_address) == set(of(cluster(nodes=(node(1), node(2)))).by_address)
+    (live,) = {session.name for session in found.by_address.values()}
+    if not ready:
+        assert live == "mesh:n2", "the one that is ready is there"
+    assert {refusal.reason for refusal in found.refusals} == {Unusable.DUPLICATE_ADDRESS}
+    assert len({refusal.name for refusal in found.refusals} | {live}) == 2
+
+
+@pytest.mark.parametrize("old", ["aaa-old", "zzz-old"])
+def test_an_old_node_with_our_address_is_no_session_to_ourselves(old: str) -> None:
+    state = cluster(nodes=(node(1), node(2), node(1, name=old)))
+    found = of(state)
+    assert set(found.by_address) == set(of(cluster(nodes=(node(1), node(2)))).by_address)
+    assert {(refusal.name, refusal.reason) for refusal in found.refusals} == {
+        (f"mesh:{old}", Unusable.OWN_ADDRESS)
+    }
+
+
+@pytest.mark.parametrize("old", ["aaa-old", "zzz-old"])
+def test_routes_of_a_live_node_are_taken_whatever_an_old_one_says(old: str) -> None:
+    live, stale = node(2), node(2, name=old, blocks=(ip_network("10.244.99.0/24"),))
+    state = cluster(nodes=(node(1), live, stale))
+    protected = Protected.of(state, "n1", (), frozenset())
+    for address in live.addresses:
+        assert protected.mesh_prefixes[address] >= {*live.blocks, *stale.blocks}

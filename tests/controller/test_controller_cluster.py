@@ -21,8 +21,9 @@ from controller_rig import (
     node,
     pool,
     until,
+    with_sessions,
 )
-from kube_follower import configuration
+from kube_follower import configuration, own
 
 from l3net.controller.decide import Settings
 
@@ -348,3 +349,42 @@ def test_two_that_both_think_they_lead_give_nothing_twice(
     for name in names:
         given = blocks(api, name) if name.startswith("node") else ingress(api, name)
         assert held[name if name.startswith("node") else f"default/{name}"] == ",".join(given)
+
+
+def test_contradictions_are_told_at_both_objects(api: FakeApiServer, start: Start) -> None:
+    one = {"spec": {"podCIDRs": ["192.168.0.0/24"], "podCIDR": "192.168.0.0/24"}}
+    api.put({**node("a", "10.0.0.1"), **one}, {**node("b", "10.0.0.1"), **one})
+    tor = with_sessions("tor", "a")
+    tor["spec"]["filters"] = ["no-cleint"]
+    api.put(tor, with_sessions("well", "a"))
+    running = start()
+
+    def condition(name: str) -> dict[str, str]:
+        found = (api.get("BGPPeer", name) or {}).get("status", {}).get("conditions", [])
+        return next((each for each in found if each["type"] == "ResolvedRefs"), {})
+
+    until(lambda: condition("tor").get("status") == "False", "the condition")
+    assert condition("tor")["reason"] == "MissingFilter"
+    until(lambda: len(events(api, "AddressShared")) == 2, "both Nodes to be told of the address")
+    until(lambda: len(events(api, "BlocksOverlap")) == 2, "and of the block")
+    until(lambda: events(api, "MissingFilter"), "the Event")
+    api.put(own("BGPFilter", "no-cleint"))
+    until(lambda: condition("tor").get("status") == "True", "the condition to be mended")
+    assert condition("well") == {}, "that all is well is no news"
+    assert not running.controller.problem
+
+
+def test_a_pool_that_is_deleted_leaves_its_blocks_ours(api: FakeApiServer, start: Start) -> None:
+    api.put(pool("four", "10.244.0.0/16"), node("a"))
+    running = start()
+    until(lambda: blocks(api, "a"), "a block")
+    api.remove("IPPool", "four")
+    api.put(node("b"))
+    until(lambda: events(api, "PoolGone"), "the Event")
+    until(lambda: any("IPPool four is gone" in text for text in events(api, "NoBlockFree")), "what b lacks")
+    running.stop()
+    start("two")  # what a controller believed is not needed: the ledger is the proof
+    api.put(pool("new", "10.245.0.0/16"), node("c"))
+    until(lambda: blocks(api, "b") and blocks(api, "c"), "blocks of another pool")
+    assert blocks(api, "a") == ["10.244.0.0/24"]
+    assert blocks(api, "b")[0].startswith("10.245.")

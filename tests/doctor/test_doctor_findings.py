@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from l3net.doctor.findings import Answer, Counters, NodeLook, Peer, PeerLook, Probe, Severity
-from l3net.doctor.node import judge_agent, judge_node
+from l3net.doctor.node import judge_agent, judge_node, judge_views
 from l3net.doctor.peers import judge_peer
 from l3net.shell.examine import read_counters, read_message, risen
 
@@ -103,6 +103,34 @@ def test_what_an_agent_lacks(change: dict[str, object], says: str) -> None:
     assert len(bad) == 1
     assert says in bad[0].what
     assert bad[0].remedy
+
+
+def view(listed: float | None, bookmark: float | None, kind: str = "Service") -> dict[str, object]:
+    return {"kind": kind, "listedSeconds": listed, "bookmarkSeconds": bookmark}
+
+
+def test_a_view_that_hears_nothing_is_a_problem() -> None:
+    """Of one kind, while the others hear: as when its watch is from a version that is still to come."""
+    (stale,) = judge_views({**STATUS, "views": [view(3000, 2000), view(2000, 40, "Node")]})
+    assert (stale.severity, stale.subject) == (Severity.PROBLEM, "Service")
+    assert "2000 s" in stale.what
+    assert stale.remedy
+
+
+@pytest.mark.parametrize(
+    "views",
+    [[view(3000, 50)], [view(5, None)], [view(5, 5), view(4000, 100, "Node")]],
+    ids=["old list", "new", "both"],
+)
+def test_a_view_that_hears_is_well_and_its_age_is_told(views: list[dict[str, object]]) -> None:
+    (well,) = judge_views({**STATUS, "views": views})
+    assert well.severity is Severity.OK
+    assert "within the last" in well.what
+
+
+def test_a_directory_has_no_view_to_judge() -> None:
+    assert judge_views(STATUS) == []
+    assert judge_views({**STATUS, "views": [view(None, None)]}) == []
 
 
 @pytest.mark.parametrize(

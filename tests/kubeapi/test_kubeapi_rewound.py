@@ -23,8 +23,11 @@ SERVICES = Call("list", "", "services")
 WATCHED = 8
 
 
-def past_and_present(api: FakeApiServer, connect: Connect) -> Follower:
-    """A follower of a present that is gone: `new` was made, `old` deleted, endpoints of `a` changed."""
+def past_and_present(api: FakeApiServer, connect: Connect, *, check: bool = False) -> Follower:
+    """A follower of a present that is gone: `new` was made, `old` deleted, endpoints of `a` changed.
+
+    `check`: whether it may ask for the version after its connections broke.
+    """
     api.put(node("n2", "10.0.0.2"), service("a"), service("old", "10.96.0.2"), endpoints("a", "10.244.1.5"))
     snapshot = api.snapshot()
     api.remove("Service", "old", "default")
@@ -35,11 +38,23 @@ def past_and_present(api: FakeApiServer, connect: Connect) -> Follower:
     follower.has(Kind.SERVICE, "a", "new")
     follower.until(lambda: api.watching == WATCHED, "every watch")
     before = watches(api)
+    if check:
+        api.restore(snapshot)
+        return follower
+    follower._datastore._api.versions.check_due = lambda now: False  # type: ignore[method-assign]
     api.restore(snapshot)
     follower.until(
         lambda: watches(api) >= before + WATCHED and api.watching == WATCHED, "every watch to be resumed"
     )
     return follower
+
+
+def test_after_a_break_one_asks_where_the_store_stands(api: FakeApiServer, connect: Connect) -> None:
+    """Neither bookmark nor event nor silence tells here: within a moment all the same."""
+    follower = past_and_present(api, connect, check=True)
+    past_is_present(follower)
+    asked = [path for _, path in list(api.requests) if "limit=1&" in path or path.endswith("limit=1")]
+    assert len(asked) == 1, "one for all its watches"
 
 
 def watches(api: FakeApiServer) -> int:

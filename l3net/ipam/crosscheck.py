@@ -1,0 +1,133 @@
+"""What declared objects say against one another: each is right by itself, and together they cannot be.
+
+One list for whoever tells it: `l3net validate`, the agent's status and doctor, the controller's Events and
+conditions. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from l3net.ipam.findings import Finding, FindingReason
+from l3net.ipam.overlaps import refused_pools
+from l3net.ipam.spans import Spans, host_prefix
+from l3net.model import BgpConfiguration, BgpPeer, ClusterState, IpPool, Kind, Node, ObjectName, Prefix
+
+#: Other nodes named in one finding.
+MOST_NAMED = 3
+
+
+def crosscheck_state(state: ClusterState) -> list[Finding]:
+    """The same, of a whole declared state."""
+    return crosscheck(state.nodes, state.pools, state.configuration, state.peers.values(), state.filters)
+
+
+def crosscheck(
+    nodes: Mapping[str, Node],
+    pools: Mapping[str, IpPool],
+    configuration: BgpConfiguration,
+    peers: Iterable[BgpPeer],
+    filters: Collection[str],
+) -> list[Finding]:
+    """Every contradiction, at both objects that are part of it, in a fixed order."""
+    ordered = [nodes[name] for name in sorted(nodes)]
+    return [
+        *refused_pools(pools, configuration.service_cidrs, ordered),
+        *_shared_addresses(ordered),
+        *_shared_blocks(ordered),
+        *_blocks_in_the_way(ordered, configuration.service_cidrs),
+        *(found for peer in peers for found in missing_filters(peer, filters)),
+    ]
+
+
+def missing_filters(peer: BgpPeer, filters: Collection[str]) -> Iterator[Finding]:
+    """The peer's filters that are not declared: without them there is no session."""
+    for name in peer.filters:
+        if name not in filters:
+            close = difflib.get_close_matches(name, list(filters), n=1, cutoff=0.6)
+            hint = f"did you mean {close[0]}?" if close else "declare it, or leave it out"
+            yield Finding(
+                Kind.BGP_PEER,
+                ObjectName("", peer.name),
+                FindingReason.MISSING_FILTER,
+                f"no BGPFilter {name} is declared (spec.filters), so that the peer has no session; {hint}",
+            )
+
+
+def _shared_addresses(nodes: list[Node]) -> Iterator[Finding]:
+    owners: dict[object, list[str]] = {}
+    for node in nodes:
+        for address in dict.fromkeys(node.addresses):
+            owners.setdefault(address, []).append(node.name)
+    for node in nodes:
+        for address in dict.fromkeys(node.addresses):
+            others = [name for name in owners[address] if name != node.name]
+            if others:
+                yield _of_node(
+                    node,
+                    FindingReason.ADDRESS_SHARED,
+                    f"its address {address} is that of node {_listed(others)} too; delete the Node that is "
+                    "no more",
+                )
+
+
+def _shared_blocks(nodes: list[Node]) -> Iterator[Finding]:
+    """Blocks that overlap. Sorted by where they begin, those that overlap one follow it, or hold it."""
+    every = sorted(
+        (
+            (block.version, int(block.network_address), int(block.broadcast_address), str(block), node.name)
+            for node in nodes
+            for block in dict.fromkeys(node.blocks)
+        ),
+        key=lambda entry: (entry[0], entry[1], -entry[2], entry[4]),
+    )
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    holding: list[tuple[int, int, int, str, str]] = []  # prefixes nest, or are apart
+    for entry in every:
+        version, first, _, block, name = entry
+        while holding and (holding[-1][0] != version or holding[-1][2] < first):
+            holding.pop()
+        for outer in holding:
+            if outer[4] != name:
+                found.setdefault((name, block), {})[outer[4]] = outer[3]
+                found.setdefault((outer[4], outer[3]), {})[name] = block
+        holding.append(entry)
+    for (name, block), others in sorted(found.items()):
+        listed = _listed([f"{other} ({theirs})" for other, theirs in sorted(others.items())])
+        yield Finding(
+            Kind.NODE,
+            ObjectName("", name),
+            FindingReason.BLOCKS_OVERLAP,
+            f"its block {block} overlaps that of node {listed}; pods of both would have one address",
+        )
+
+
+def _blocks_in_the_way(nodes: list[Node], service_cidrs: Iterable[Prefix]) -> Iterator[Finding]:
+    """Blocks inside a service range, and blocks that hold the address of a node."""
+    ranges = tuple(service_cidrs)
+    addresses = Spans()
+    for node in nodes:
+        for address in node.addresses:
+            addresses.add(host_prefix(address), f"{address}, the address of node {node.name}")
+    for node in nodes:
+        for block in node.blocks:
+            for cidr in ranges:
+                if cidr.version == block.version and cidr.overlaps(block):
+                    yield _of_node(
+                        node,
+                        FindingReason.BLOCK_OVERLAPS_SERVICE_CIDR,
+                        f"its block {block} overlaps the service range {cidr} (BGPConfiguration, "
+                        "spec.serviceCIDRs)",
+                    )
+            if (held := addresses.overlapping(block)) is not None:
+                yield _of_node(node, FindingReason.BLOCK_HOLDS_NODE, f"its block {block} holds {held[1]}")
+
+
+def _of_node(node: Node, reason: FindingReason, message: str) -> Finding:
+    return Finding(Kind.NODE, ObjectName("", node.name), reason, message)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
