@@ -50,8 +50,8 @@ def attachment(setup: Setup, request: Request, lease: Lease, mac: str, given: Re
         mtu=setup.mtu,
         addresses=tuple(map(interface_address, lease.addresses)),
         routes=routes,
-        port=BridgePort(setup.bridge, setup.isolated, setup.hairpin),
-        alias=alias_of(lease),
+        port=BridgePort(setup.bridge, setup.isolated, setup.hairpin, pinned=setup.host_routes),
+        alias=alias_of(lease, chosen_mac),
         enabled=setup.enabled,
         bandwidth=bandwidth(request),
     )

@@ -30,6 +30,7 @@ class BridgePort:
     bridge: str
     isolated: bool = True
     hairpin: bool = False
+    pinned: bool = False  # the node knows by the plan which MAC is where, and believes no packet about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +90,26 @@ def assigned(lease: Lease, interface: int | None) -> tuple[AssignedAddress, ...]
     )
 
 
-def alias_of(lease: Lease) -> str:
+def alias_of(lease: Lease, mac: str = "") -> str:
     """What the host end's alias says, so that the store can be rebuilt from the kernel; empty if too long.
 
-    The last word is the identity of the store that answers for the lease, the proof that the link is its own.
+    After the addresses comes the identity of the store that answers for the lease, the proof that the link is
+    its own, and then the pod's MAC if it is another than its addresses give it.
     """
     addresses = ",".join(shown(interface_address(leased)) for leased in lease.addresses)
     key = lease.key
     found = f"{ALIAS_PREFIX} {key.network} {key.container_id} {key.ifname} {addresses}"
     if lease.store:
         found += f" {lease.store}"
+        if mac and mac != mac_for(leased.address for leased in lease.addresses):
+            found += f" {mac}"
     return found if len(found) <= _ALIAS_LIMIT else ""
 
 
 def lease_of_alias(alias: str, link: str) -> Lease | None:
     """The lease an alias speaks of, None if it is not ours."""
     parts = alias.split(" ")
-    if len(parts) not in (5, 6) or parts[0] != ALIAS_PREFIX:
+    if not 5 <= len(parts) <= 7 or parts[0] != ALIAS_PREFIX:
         return None
     try:
         addresses = tuple(
@@ -114,5 +118,14 @@ def lease_of_alias(alias: str, link: str) -> Lease | None:
         )
     except ValueError:
         return None
-    store = parts[5] if len(parts) == 6 else ""
+    store = parts[5] if len(parts) > 5 else ""
     return Lease(LeaseKey(*parts[1:4]), 0, addresses, host_ifname=link, store=store)
+
+
+def mac_of_alias(alias: str) -> str:
+    """The MAC of the pod's end, as its link's alias tells; empty if it does not (an older release's)."""
+    lease = lease_of_alias(alias, "")
+    if lease is None or not lease.store:
+        return ""
+    parts = alias.split(" ")
+    return parts[6] if len(parts) == 7 else mac_for(leased.address for leased in lease.addresses)

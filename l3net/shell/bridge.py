@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_interface
 from typing import Final
 
+from l3net.cni.plan import mac_for, mac_of_alias
 from l3net.cni.result import InterfaceAddress
 from l3net.errors import KernelError
-from l3net.model import BridgePlan
+from l3net.ipam.lease import Lease
+from l3net.model import Address, BridgePlan
 from l3net.naming import VETH_PREFIX
 from l3net.shell import links, sysctl
 from l3net.shell.netlink import Netlink, Request, attribute
@@ -123,23 +125,59 @@ class KernelBridge:
             request = Request(links.RTM_NEWLINK, 0, links.ifinfo(link.index, flags, flags))
             self._netlink.request(request, f"set {name} up")
 
-    def attach_ports(self, name: str, ports: Iterable[str], *, isolated: bool = True) -> list[str]:
-        """Put host ends back on the bridge, as after it was made anew; returns those it changed."""
+    def attach_ports(
+        self, name: str, leases: Callable[[], Iterable[Lease]], *, isolated: bool = True
+    ) -> list[str]:
+        """Put host ends back on the bridge, as after it was made anew, and pin their MACs; returns the moved.
+
+        `leases` is asked after the kernel: whoever is there has his lease before his interface.
+        """
         bridge = links.get_link(self._netlink, name)
         if bridge is None:
             return []
-        wanted = set(ports)
-        changed = []
-        for link in links.all_links(self._netlink):
-            if link.name not in wanted or not link.name.startswith(VETH_PREFIX):
+        found = {link.name: link for link in links.all_links(self._netlink)}
+        known = links.neighbours_of(self._netlink, bridge.index)
+        changed: list[str] = []
+        pins: list[Request] = []
+        held: set[Address] = set()
+        for lease in leases():
+            addresses = [each.address for each in lease.addresses]
+            held.update(addresses)
+            link = found.get(lease.host_ifname)
+            if link is None or not link.name.startswith(VETH_PREFIX) or not _of_bridge(lease):
                 continue
-            if link.master == bridge.index and link.isolated == isolated and link.up:
-                continue
-            master = links.set_link(link.index, links.u32(links.IFLA_MASTER, bridge.index), up=True)
-            codes = self._netlink.transact([master, links.set_port(link.index, isolated=isolated)])
-            if not any(codes):
+            mac = mac_of_alias(link.alias) or _confirmed(addresses, known)
+            if link.master != bridge.index or link.isolated != isolated or not link.up:
+                master = links.set_link(link.index, links.u32(links.IFLA_MASTER, bridge.index), up=True)
+                codes = self._netlink.transact([master, links.set_port(link.index, isolated=isolated)])
+                if any(codes):
+                    continue
                 changed.append(link.name)
+            if mac:
+                pins += [links.set_port(link.index, learning=False), links.put_forwarding(link.index, mac)]
+                pins += [
+                    links.put_neighbour(bridge.index, address, mac)
+                    for address in addresses
+                    if known.get(address) != (mac, True)
+                ]
+        pins += [
+            links.delete_neighbour(bridge.index, address)
+            for address, (_, permanent) in known.items()
+            if permanent and address not in held
+        ]
+        self._netlink.transact(pins)
         return changed
+
+
+def _of_bridge(lease: Lease) -> bool:
+    """Whether an attachment is to the node's bridge: pods of other bridges have their subnet's length."""
+    return all(each.prefix_length == each.address.max_prefixlen for each in lease.addresses)
+
+
+def _confirmed(addresses: Sequence[Address], known: Mapping[Address, tuple[str, bool]]) -> str:
+    """The MAC that goes with the addresses, if the neighbours say so too: an older release noted none."""
+    mac = mac_for(addresses)
+    return mac if any(known.get(address, ("", False))[0] == mac for address in addresses) else ""
 
 
 def _sysctls(name: str) -> tuple[tuple[str, str], ...]:

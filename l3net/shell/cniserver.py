@@ -202,11 +202,11 @@ class CniServer:
         }
 
     def reattach_ports(self) -> list[str]:
-        """Put the host ends of all leases back on the bridge; to be called after the bridge was applied."""
+        """Put the host ends of all leases back on the bridge, and what the node knows of them; to be called
+        after the bridge was applied."""
         if self._network is None:
             return []
-        names = [lease.host_ifname for lease in self.leases.leases()]
-        return self._bridge.attach_ports(self._network.bridge, names)
+        return self._bridge.attach_ports(self._network.bridge, self.leases.leases)
 
     def settle(self) -> bool:
         """Wait until the links of all released attachments are gone."""

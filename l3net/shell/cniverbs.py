@@ -24,7 +24,7 @@ from l3net.cni.versions import version_object
 from l3net.errors import KernelError, L3netError
 from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey, LeaseStore, LeaseStoreError, Wanted
 from l3net.model import BridgePlan
-from l3net.naming import VETH_PREFIX
+from l3net.naming import BRIDGE, VETH_PREFIX
 from l3net.shell import cnirules, delegate, links
 from l3net.shell.bridge import KernelBridge
 from l3net.shell.cnianswer import error_version, printed, shape_version, translated
@@ -133,6 +133,9 @@ class Verbs:
             wanted = attachment(setup, request, lease, mac, routes)
             if setup.manage_bridge:
                 self._make_bridge(setup, lease)
+            if wanted.plan.port.pinned:
+                addresses = [each.ip for each in wanted.plan.addresses]
+                undo.callback(sandboxes.unpin, setup.bridge, addresses)
             wired = self._wire(sandboxes, wanted, netns)
             undo.callback(sandboxes.unwire, wanted.plan.host_ifname)
             if wanted.extras:
@@ -248,9 +251,12 @@ class Verbs:
 
         The port is stopped before its address is free for others. Raises L3netError.
         """
-        if sequence is not None and ((current := store.find(key)) is None or current.sequence != sequence):
+        current = store.find(key)
+        if sequence is not None and (current is None or current.sequence != sequence):
             return None  # a newer attachment's by now
         self._unwire(host_ifname(key))
+        if current is not None:
+            self._unpin(current)
         if record := store.find_record(key):
             cnirules.delete(Extras.decode(record))
             store.drop_record(key)
@@ -276,6 +282,12 @@ class Verbs:
             self._reaper.doom(sandboxes.host, name)
         else:
             sandboxes.unwire(name)
+
+    def _unpin(self, lease: Lease) -> None:
+        """Before the addresses are free for others, whose entries would be taken away."""
+        full = [each.address for each in lease.addresses if each.prefix_length == each.address.max_prefixlen]
+        if full and lease.host_ifname and lease.store:  # of the node's bridge
+            self._sandboxes().unpin(BRIDGE, full)
 
     # --- CHECK -------------------------------------------------------------------------------------------
 

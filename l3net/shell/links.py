@@ -33,6 +33,9 @@ RTM_DELADDR: Final = 21
 RTM_GETADDR: Final = 22
 RTM_NEWROUTE: Final = 24
 RTM_GETROUTE: Final = 26
+RTM_NEWNEIGH: Final = 28
+RTM_DELNEIGH: Final = 29
+RTM_GETNEIGH: Final = 30
 RTM_NEWQDISC: Final = 36
 
 IFLA_ADDRESS: Final = 1
@@ -59,6 +62,7 @@ IFLA_BR_STP_STATE: Final = 5
 IFLA_BR_MCAST_SNOOPING: Final = 23
 IFLA_BRPORT_STATE: Final = 1
 IFLA_BRPORT_MODE: Final = 4  # hairpin
+IFLA_BRPORT_LEARNING: Final = 8
 IFLA_BRPORT_ISOLATED: Final = 33
 BR_STATE_DISABLED: Final = 0
 BR_STATE_FORWARDING: Final = 3
@@ -69,6 +73,12 @@ IFA_BROADCAST: Final = 4
 IFA_FLAGS: Final = 8
 IFA_F_NODAD: Final = 0x02
 IFA_F_PERMANENT: Final = 0x80
+
+NDA_DST: Final = 1
+NDA_LLADDR: Final = 2
+NUD_NOARP: Final = 0x40  # of a bridge's forwarding entry: static
+NUD_PERMANENT: Final = 0x80
+NTF_MASTER: Final = 0x04
 
 RTA_DST: Final = 1
 RTA_OIF: Final = 4
@@ -91,6 +101,7 @@ RTEXT_FILTER_SKIP_STATS: Final = 1 << 3
 _IFINFO: Final = struct.Struct("=BxHiII")
 _IFADDR: Final = struct.Struct("=BBBBi")
 _RTMSG: Final = struct.Struct("=BBBBBBBBI")
+_NDMSG: Final = struct.Struct("=BxHiHBB")
 _TCMSG: Final = struct.Struct("=BxxxiIII")
 _U8: Final = struct.Struct("=B")
 _U16: Final = struct.Struct("=H")
@@ -137,6 +148,7 @@ class Link:
     alias: str = ""
     isolated: bool = False
     hairpin: bool = False
+    learning: bool = True
     port_state: int | None = None
 
 
@@ -172,6 +184,7 @@ def decode_link(body: bytes) -> Link:
         alias=_string(found.get(IFLA_IFALIAS)),
         isolated=bool(port[IFLA_BRPORT_ISOLATED][0]) if IFLA_BRPORT_ISOLATED in port else False,
         hairpin=bool(port[IFLA_BRPORT_MODE][0]) if IFLA_BRPORT_MODE in port else False,
+        learning=bool(port[IFLA_BRPORT_LEARNING][0]) if IFLA_BRPORT_LEARNING in port else True,
         port_state=port[IFLA_BRPORT_STATE][0] if IFLA_BRPORT_STATE in port else None,
     )
 
@@ -277,6 +290,7 @@ def set_port(
     *,
     isolated: bool | None = None,
     hairpin: bool | None = None,
+    learning: bool | None = None,
     state: int | None = None,
     alias: str = "",
     quiet: bool = False,
@@ -292,6 +306,8 @@ def set_port(
         parts.append(attribute(IFLA_BRPORT_ISOLATED, _U8.pack(isolated)))
     if hairpin is not None:
         parts.append(attribute(IFLA_BRPORT_MODE, _U8.pack(hairpin)))
+    if learning is not None:
+        parts.append(attribute(IFLA_BRPORT_LEARNING, _U8.pack(learning)))
     info = nested(IFLA_LINKINFO, text(IFLA_INFO_SLAVE_KIND, "bridge"), nested(IFLA_INFO_SLAVE_DATA, *parts))
     extra = [attribute(IFLA_IFALIAS, alias.encode())] if alias else []
     if quiet:
@@ -393,6 +409,44 @@ def _shown(packed: memoryview | None, family: int) -> str:
 
 def _family(address: InterfaceAddress) -> int:
     return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+# --- neighbours ------------------------------------------------------------------------------------------
+
+
+def put_neighbour(index: int, address: Address, mac: str) -> Request:
+    """A permanent neighbour entry: no packet changes it (neigh_update), nor is it ever collected."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    body = _NDMSG.pack(family, 0, index, NUD_PERMANENT, 0, 0)
+    body += attribute(NDA_DST, address.packed) + attribute(NDA_LLADDR, mac_bytes(mac))
+    return Request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body)
+
+
+def delete_neighbour(index: int, address: Address) -> Request:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    body = _NDMSG.pack(family, 0, index, 0, 0, 0) + attribute(NDA_DST, address.packed)
+    return Request(RTM_DELNEIGH, 0, body)
+
+
+def put_forwarding(port: int, mac: str) -> Request:
+    """A static entry of the bridge's forwarding table: this MAC is behind this port, whoever sends."""
+    body = _NDMSG.pack(socket.AF_BRIDGE, 0, port, NUD_NOARP, NTF_MASTER, 0)
+    return Request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body + attribute(NDA_LLADDR, mac_bytes(mac)))
+
+
+def neighbours_of(netlink: Netlink, index: int) -> dict[Address, tuple[str, bool]]:
+    """The neighbour entries of a link: MAC, and whether it is permanent."""
+    found: dict[Address, tuple[str, bool]] = {}
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for _, body in netlink.dump(Request(RTM_GETNEIGH, 0, _NDMSG.pack(family, 0, 0, 0, 0, 0))):
+            _, _, at, state, _, _ = _NDMSG.unpack_from(body)
+            fields = dict(attributes(memoryview(body)[_NDMSG.size :]))
+            if at == index and NDA_DST in fields:
+                packed = bytes(fields[NDA_DST])
+                address = IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+                mac = mac_text(fields.get(NDA_LLADDR, b""))
+                found[address] = (mac, bool(state & NUD_PERMANENT))
+    return found
 
 
 TC_H_ROOT: Final = 0xFFFFFFFF

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,6 +12,7 @@ from l3net.cni.check import SeenPod, SeenPort
 from l3net.cni.failure import CniError
 from l3net.cni.plan import SandboxPlan
 from l3net.errors import KernelError
+from l3net.model import Address
 from l3net.shell import links, sysctl
 from l3net.shell.namespaces import inside
 from l3net.shell.netlink import Netlink, Request
@@ -50,6 +51,8 @@ class Sandboxes:
             outer = links.get_link(self.host, plan.host_ifname)
             if outer is None:
                 raise KernelError(f"{plan.host_ifname} vanished", errno.ENODEV)
+            if plan.port.pinned and plan.mac:
+                self._pin(plan, outer.index)
             if plan.bandwidth.ingress_rate:
                 limit = links.limit_rate(
                     outer.index, plan.bandwidth.ingress_rate, plan.bandwidth.ingress_burst
@@ -61,6 +64,22 @@ class Sandboxes:
             if isinstance(err, KernelError):
                 raise CniError(failure.KERNEL_REFUSED, f"cannot set up {plan.key.ifname}", str(err)) from err
             raise
+
+    def _pin(self, plan: SandboxPlan, port: int) -> None:
+        """Which MAC an address has, and which port a MAC, the plan says, and no packet otherwise."""
+        bridge = self.bridge_link(plan.port.bridge).index
+        requests = [links.put_forwarding(port, plan.mac)]
+        requests += [links.put_neighbour(bridge, address.ip, plan.mac) for address in plan.addresses]
+        if code := next(filter(None, self.host.transact(requests)), 0):
+            raise KernelError(f"pin {plan.mac} to {plan.host_ifname}", code)
+
+    def unpin(self, bridge: str, addresses: Iterable[Address]) -> None:
+        """The addresses are nobody's now: what is sent to them is refused, not lost."""
+        try:
+            index = self.bridge_link(bridge).index
+        except CniError:  # no bridge, no entries
+            return
+        self.host.transact([links.delete_neighbour(index, address) for address in addresses])
 
     def unwire(self, host_ifname: str) -> bool:
         """Delete a veth pair now (24 ms or so: DEL leaves it to the reaper). False if there was none."""
@@ -123,6 +142,7 @@ class Sandboxes:
                 plan.host_ifname,
                 isolated=plan.port.isolated,
                 hairpin=plan.port.hairpin,
+                learning=False if plan.port.pinned else None,
                 alias=plan.alias,
                 quiet=True,
             )
