@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
 from l3net.errors import ConfigError
+
+#: UDP port by which nodes hand on ICMP errors about services.
+ERROR_RELAY_PORT = 6108
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +25,14 @@ class Datastore:
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """`mtu` is that of pods in bytes, None to take the uplink's."""
+    """`mtu` is that of pods in bytes, None to take the uplink's. `error_relay_port`: UDP, 0 for none."""
 
     node_name: str
     datastore: Datastore
     run_dir: Path
     state_dir: Path
     mtu: int | None = None
+    error_relay_port: int = ERROR_RELAY_PORT
 
 
 def datastore(option: str | None, kubeconfig: Path | None, *, in_cluster: bool) -> Datastore:
@@ -50,3 +55,19 @@ def datastore(option: str | None, kubeconfig: Path | None, *, in_cluster: bool) 
             f"--datastore {option}: write dir:PATH, the directory that holds the manifests, or kubernetes"
         )
     return Datastore(Path(rest))
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """`127.0.0.1:9618` or `[::1]:9618`. Raises ConfigError."""
+    host, _, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        address = ipaddress.ip_address(bare)
+        number = int(port)
+        if not 1 <= number <= 65535 or (address.version == 6) is not (bare != host):
+            raise ValueError
+    except ValueError:
+        raise ConfigError(
+            f"--metrics-address {text}: write ADDRESS:PORT, such as 127.0.0.1:9618 or [::1]:9618"
+        ) from None
+    return str(address), number

@@ -20,6 +20,9 @@ VETH_PREFIX: Final = "l3v"
 #: The one nftables table (family inet) l3net owns.
 NFT_TABLE: Final = "l3net"
 
+#: The nfnetlink_log group of ICMP errors about services.
+ERROR_LOG_GROUP: Final = 1080
+
 #: IANA protocol numbers, for nftables: it looks names up in /etc/protocols, which a slim system lacks.
 PROTOCOL_NUMBERS: Final = {"tcp": 6, "udp": 17, "sctp": 132, "ipv6-icmp": 58}
 

@@ -48,6 +48,7 @@ from l3net.shell import sysctl
 from l3net.shell.bridge import KernelBridge
 from l3net.shell.cniserver import CniServer
 from l3net.shell.conntrack import Conntrack
+from l3net.shell.errorrelay import ErrorRelay
 from l3net.shell.exabgp import release_is_known
 from l3net.shell.monitor import RTM_NEWROUTE, KernelMonitor, Seen, interface_name, underlay_route
 from l3net.shell.nft import NftTable
@@ -131,6 +132,7 @@ class Agent:
         self._own_port = routes.port
         self.kernel = KernelSide(routes, KernelBridge())
         self.services = Servicing(self._me, NftTable(followed=True), Conntrack(), self.kernel.problems)
+        self.errors = ErrorRelay(settings.error_relay_port, self.services.book.has_address)
         self._last_pass = 0.0
         self._state_changed = 0.0
         self._retry = Retry(lambda: self.mark(Dirty.DRIFT))
@@ -192,6 +194,8 @@ class Agent:
         try:
             self._cni.start()
             try:
+                self.errors.start()
+                self.services.error_port = self.errors.port
                 self.kernel.read_routes()
                 self.kernel.keep_until_heard()
                 parts = {
@@ -207,6 +211,7 @@ class Agent:
             finally:
                 self._cni.stop()
                 self._discovery.close()
+                self.errors.stop()
         finally:
             monitor.stop()
 
@@ -532,6 +537,9 @@ class Agent:
                 self._tell_cni(plan)
                 if changed or Dirty.BRIDGE in dirty:
                     self._cni.reattach_ports()
+        if Dirty.STATE in dirty:
+            nodes = self.state.nodes
+            self.errors.update([node.addresses for node in nodes.values()], nodes[self._me].addresses)
         if settled.servers or dirty & (Dirty.STATE | Dirty.FIREWALL):
             rest, check = Dirty.STATE in dirty, Dirty.FIREWALL in dirty
             await self.services.apply(self.state, settled, rest=rest, check=check)

@@ -50,6 +50,7 @@ class Servicing:
         self._contents: TableContents | None = None  # None: what is in force is not known
         self._rest: FirewallPlan | None = None  # the plan in force but for its servers
         self._heard: float | None = None  # when the first change was that is not dealt with
+        self.error_port = 0  # by which ICMP errors are handed on, 0: they are not
         self.latency = Histogram()
         self.book = ServiceBook()
 
@@ -91,7 +92,9 @@ class Servicing:
 
         `rest`: more than services may have changed. `check`: see whether someone else changed the table.
         """
-        wanted = plan(state, self._me, ()) if rest or self._rest is None else self._rest
+        wanted = self._rest
+        if rest or wanted is None:
+            wanted = plan(state, self._me, (), error_port=self.error_port)
         self._outdate(settled.servers)
         try:
             transaction = self._transaction(settled.servers, wanted)

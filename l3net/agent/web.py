@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 
 from l3net.agent.health import unready
 from l3net.agent.loop import Agent
@@ -19,22 +18,6 @@ TIMEOUT = 5.0
 #: Connections served at a time; more are closed at once.
 AT_ONCE = 16
 LONGEST_REQUEST = 8192
-
-
-def listen_address(text: str) -> tuple[str, int]:
-    """`127.0.0.1:9618` or `[::1]:9618`. Raises ConfigError."""
-    host, _, port = text.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    try:
-        address = ipaddress.ip_address(bare)
-        number = int(port)
-        if not 1 <= number <= 65535 or (address.version == 6) is not (bare != host):
-            raise ValueError
-    except ValueError:
-        raise ConfigError(
-            f"--metrics-address {text}: write ADDRESS:PORT, such as 127.0.0.1:9618 or [::1]:9618"
-        ) from None
-    return str(address), number
 
 
 class WebServer:

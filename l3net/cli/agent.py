@@ -17,7 +17,7 @@ import click
 
 from l3net.cli import options
 from l3net.cli.main import configure_logging
-from l3net.config import AgentSettings, datastore
+from l3net.config import ERROR_RELAY_PORT, AgentSettings, datastore, listen_address
 from l3net.errors import ConfigError
 from l3net.naming import AGENT_SOCKET, STATE_DIR
 from l3net.ports import Datastore
@@ -83,6 +83,16 @@ LINGER = 1.0
     metavar="ADDRESS:PORT",
     help="Serve /metrics, /healthz and /readyz over HTTP there, such as 127.0.0.1:9618. Off unless given.",
 )
+@click.option(
+    "--error-relay-port",
+    type=click.IntRange(0, 65535),
+    default=ERROR_RELAY_PORT,
+    show_default=True,
+    envvar="L3NET_ERROR_RELAY_PORT",
+    metavar="PORT",
+    help="UDP port, the same on every node, by which nodes hand on ICMP errors (as 'packet too big') about"
+    " connections to services that another node translates. 0: none are.",
+)
 @options.log_level
 def agent(
     where: str | None,
@@ -93,6 +103,7 @@ def agent(
     mtu: int | None,
     cni_conf_dir: Path | None,
     metrics_address: str | None,
+    error_relay_port: int,
     log_level: str,
 ) -> None:
     """Follow the declared state and keep this node to it: pod bridge, routes, service table, BGP.
@@ -108,11 +119,13 @@ def agent(
     """
     configure_logging(log_level)
     chosen = datastore(where, kubeconfig, in_cluster=bool(os.environ.get("KUBERNETES_SERVICE_HOST")))
-    settings = AgentSettings(node_name, chosen, run_dir, state_dir, mtu)
+    settings = AgentSettings(node_name, chosen, run_dir, state_dir, mtu, error_relay_port)
+    metrics = listen_address(metrics_address) if metrics_address is not None else None
     from l3net.shell.onlyagent import only_agent  # noqa: PLC0415 - after --help
 
+    opened = _open(settings)  # all that can be wrong with the options is told before anything is made
     with only_agent(), _only_one(run_dir):
-        asyncio.run(_main(settings, cni_conf_dir, metrics_address))
+        asyncio.run(_main(settings, opened, cni_conf_dir, metrics))
 
 
 @contextlib.contextmanager
@@ -153,7 +166,12 @@ def _open(settings: AgentSettings) -> tuple[Datastore, KubeOwnNode | None]:
     return KubernetesDatastore(api, settings.node_name), KubeOwnNode(api, settings.node_name)
 
 
-async def _main(settings: AgentSettings, cni_conf_dir: Path | None, metrics_address: str | None) -> None:
+async def _main(
+    settings: AgentSettings,
+    opened: tuple[Datastore, KubeOwnNode | None],
+    cni_conf_dir: Path | None,
+    metrics: tuple[str, int] | None,
+) -> None:
     from l3net.agent.arrival import Arrival  # noqa: PLC0415
     from l3net.agent.loop import Agent, run_agent  # noqa: PLC0415 - after --help
     from l3net.agent.status import StatusServer  # noqa: PLC0415
@@ -161,7 +179,7 @@ async def _main(settings: AgentSettings, cni_conf_dir: Path | None, metrics_addr
 
     # Facts hold no cycles: looking for some while tens of thousands arrive would take a third of the time.
     gc.set_threshold(100_000, 20, 100)
-    datastore, own = _open(settings)
+    datastore, own = opened
     node = Agent(settings, datastore)
     node.views = getattr(datastore, "views", node.views)  # a directory has none
     server = StatusServer(settings.run_dir / AGENT_SOCKET, node)
@@ -174,10 +192,10 @@ async def _main(settings: AgentSettings, cni_conf_dir: Path | None, metrics_addr
         from l3net.agent.reporting import Reporting  # noqa: PLC0415
 
         parts["status of BGPPeers"] = Reporting(node, own).run
-    if metrics_address is not None:
-        from l3net.agent.web import WebServer, listen_address  # noqa: PLC0415
+    if metrics is not None:
+        from l3net.agent.web import WebServer  # noqa: PLC0415
 
-        parts["metrics"] = WebServer(listen_address(metrics_address), node).run
+        parts["metrics"] = WebServer(metrics, node).run
     others = [asyncio.create_task(kept_up(part, run, node.faults)) for part, run in parts.items()]
     running = asyncio.create_task(run_agent(node, *others))
     loop = asyncio.get_running_loop()

@@ -76,9 +76,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of links may be any bytes
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as err:
-        sys.exit(err.exit_code)
+        # What a command's context exits with is returned here, not raised.
+        code = cli.main(standalone_mode=False)
     except click.Abort:
         sys.exit(130)
     except click.ClickException as err:
@@ -90,6 +89,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

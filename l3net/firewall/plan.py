@@ -18,7 +18,8 @@ class FirewallPlan:
     """All that the rule set depends on; equal plans make equal rule sets.
 
     `blocks` are this node's, `node_addresses` every node's. Pods of `nat_sources` are masqueraded towards
-    anything not `inside`. `bgp_ports` are closed to pods.
+    anything not `inside`. `bgp_ports` are closed to pods. `error_port`: the UDP port by which nodes hand on
+    ICMP errors about services, closed to pods, 0 where this one hands on none.
     """
 
     servers: frozenset[VirtualServer] = frozenset()
@@ -28,6 +29,7 @@ class FirewallPlan:
     node_addresses: frozenset[Address] = frozenset()
     bridge: str = BRIDGE
     bgp_ports: frozenset[int] = field(default_factory=lambda: frozenset({BGP_PORT}))
+    error_port: int = 0
 
     def serving(self, servers: Iterable[VirtualServer]) -> FirewallPlan:
         """The same with these servers."""
@@ -35,7 +37,12 @@ class FirewallPlan:
 
 
 def plan(
-    state: ClusterState, me: str, servers: Iterable[VirtualServer], *, bridge: str = BRIDGE
+    state: ClusterState,
+    me: str,
+    servers: Iterable[VirtualServer],
+    *,
+    bridge: str = BRIDGE,
+    error_port: int = 0,
 ) -> FirewallPlan:
     """The plan for this node out of the declared state; the virtual servers come from the services.
 
@@ -56,6 +63,7 @@ def plan(
         node_addresses=addresses,
         bridge=bridge,
         bgp_ports=frozenset({BGP_PORT, state.configuration.listen_port}),
+        error_port=error_port,
     )
 
 

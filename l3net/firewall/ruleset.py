@@ -15,14 +15,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from l3net.firewall.nat import Side, end_of, key_of, named_set, service_maps
 from l3net.firewall.plan import FirewallPlan, collapsed
+from l3net.firewall.strays import LONGEST, TYPES
 from l3net.model import Backend, Prefix
-from l3net.naming import NFT_TABLE, PROTOCOL_NUMBERS
+from l3net.naming import ERROR_LOG_GROUP, NFT_TABLE, PROTOCOL_NUMBERS
 
 #: BFD: single hop control and echo (RFC 5881), multihop (RFC 5883).
 BFD_PORTS = (3784, 3785, 4784)
 #: So many of the widest prefixes inside the cluster are compared; pools and service ranges are among them.
 COMPARED = 32
+#: ICMP errors handed on in a second: each goes to every other node.
+STRAYS = 20
 _IP = {4: "ip", 6: "ip6"}
+_ICMP = {4: "icmp", 6: "icmpv6"}
 _TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 
@@ -80,8 +84,9 @@ def _lines(plan: FirewallPlan) -> Iterator[str]:
         *(line for version in _IP for line in _invalid(version)),
         *(line for version in _IP for line in _refusals(version)),
     ]
+    strays = [line for version in _IP for line in _strays(version)] if plan.error_port else []
     yield from _chain(
-        "prerouting-refuse", ["type filter hook prerouting priority -99; policy accept;", *after]
+        "prerouting-refuse", ["type filter hook prerouting priority -99; policy accept;", *strays, *after]
     )
     yield from _chain("output-refuse", ["type filter hook output priority 0; policy accept;", *after])
     yield from _masquerade(plan, {version: found[:COMPARED] for version, found in inside.items()})
@@ -97,6 +102,14 @@ def _refusals(version: int) -> Iterator[str]:
     ours = f"{_IP[version]} daddr @refused{version} fib daddr type != local"
     yield f"{ours} meta l4proto {PROTOCOL_NUMBERS['tcp']} reject with tcp reset"
     yield f"{ours} reject with icmpx port-unreachable"
+
+
+def _strays(version: int) -> Iterator[str]:
+    """ICMP errors about a connection that another node translates, if any does: the agent hands them on."""
+    ip = _IP[version]
+    types = ", ".join(map(str, TYPES[version]))
+    ours = f"{ip} daddr @refused{version} fib daddr type != local {_ICMP[version]} type {{ {types} }}"
+    yield f"{ours} limit rate {STRAYS}/second log group {ERROR_LOG_GROUP} snaplen {LONGEST}"
 
 
 def _invalid(version: int) -> Iterator[str]:
@@ -192,13 +205,14 @@ def _protection(plan: FirewallPlan) -> Iterator[str]:
         ],
     )
     pods = f'iifname "{plan.bridge}"'
-    bgp, bfd = (", ".join(map(str, ports)) for ports in (sorted(plan.bgp_ports), BFD_PORTS))
+    closed = (*BFD_PORTS, plan.error_port) if plan.error_port else BFD_PORTS
+    bgp, udp = (", ".join(map(str, ports)) for ports in (sorted(plan.bgp_ports), closed))
     yield from _chain(
         "input-protect",
         [
             "type filter hook input priority 0; policy accept;",
             f"{pods} tcp dport {{ {bgp} }} drop",
-            f"{pods} udp dport {{ {bfd} }} drop",
+            f"{pods} udp dport {{ {udp} }} drop",
         ],
     )
 

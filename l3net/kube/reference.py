@@ -168,7 +168,7 @@ def _type(field: Mapping[str, Any]) -> str:
             return "integer" if None in bounds else f"integer, {bounds[0]} to {bounds[1]}"
         case "object" if "additionalProperties" in field:
             return "map of strings"
-        case "string" if field.get("format") == "cidr":
+        case "string" if field.get("format") == "cidr" or "/[0-9]" in field.get("pattern", ""):
             return "prefix"
         case "string" if "pattern" in field and "0-9a-fA-F:." in field["pattern"]:
             return "address"
@@ -190,9 +190,11 @@ def _size(field: Mapping[str, Any]) -> str:
 def _several(field: Mapping[str, Any]) -> str:
     """The type of a list's elements, in the plural where it has one."""
     single = _type(field)
-    for word in ("integer", "string", "object", "prefix", "community"):
+    for word in ("integer", "string", "object", "prefix", "address", "community"):
         if single.startswith(word):
-            many = {"prefix": "prefixes", "community": "communities"}.get(word, f"{word}s")
+            many = {"prefix": "prefixes", "address": "addresses", "community": "communities"}.get(
+                word, f"{word}s"
+            )
             return many + single[len(word) :]
     return single
 

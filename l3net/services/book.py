@@ -253,6 +253,10 @@ class ServiceBook:
         """The host prefixes to announce, as settled last."""
         return frozenset(self._announced.values())
 
+    def has_address(self, address: Address) -> bool:
+        """Whether any service mentions it."""
+        return address in self._mentions
+
     @property
     def addresses(self) -> frozenset[Address]:
         """Every address of every service, announced or not."""

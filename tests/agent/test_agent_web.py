@@ -14,9 +14,10 @@ import pytest
 
 from l3net.agent.health import unready
 from l3net.agent.histogram import Histogram
-from l3net.agent.web import WebServer, listen_address
+from l3net.agent.web import WebServer
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import LocRib
+from l3net.config import listen_address
 from l3net.errors import ConfigError
 from l3net.model import ClusterState, Kind, Node
 from l3net.ports import View

@@ -1,0 +1,68 @@
+"""The reference of all commands as Markdown, from the commands themselves and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from l3net.cli.main import cli
+
+_INTRO = """\
+# Commands
+
+Every command and every option, as `--help` of each tells it. Exit codes of every command: 0 done, 1 failed,
+2 wrong usage or configuration, 3 nothing of ours is running. `l3net completion bash|zsh|fish` prints a
+completion script.
+"""
+
+
+def reference() -> str:
+    """docs/commands.md, complete."""
+    return "\n".join([_INTRO, *_command(cli, click.Context(cli, info_name="l3net"))]).rstrip() + "\n"
+
+
+def _command(command: click.Command, context: click.Context) -> Iterator[str]:
+    if not isinstance(command, click.Group):
+        pieces = " ".join(command.collect_usage_pieces(context))
+        yield f"## `{context.command_path}`"
+        yield ""
+        yield f"    {context.command_path} {pieces}".rstrip()
+        yield ""
+        yield from _text(command.help or "")
+        yield from _options(command, context)
+        return
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        if found is not None and not found.hidden:
+            yield from _command(found, click.Context(found, info_name=name, parent=context))
+
+
+def _text(text: str) -> Iterator[str]:
+    """The help, a paragraph at a time; what click is told not to wrap stands as it is."""
+    for paragraph in text.strip().split("\n\n"):
+        if paragraph.startswith("\b"):
+            yield from (f"    {line}".rstrip() for line in paragraph.splitlines()[1:])
+        else:
+            yield " ".join(paragraph.split())
+        yield ""
+
+
+def _options(command: click.Command, context: click.Context) -> Iterator[str]:
+    rows = []
+    for parameter in command.params:
+        record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
+        if record is not None:
+            option, meaning = record
+            envvar = f" Environment: `{parameter.envvar}`." if parameter.envvar else ""
+            rows.append((option, meaning + envvar))
+    if not rows:
+        return
+    yield "| Option | |"
+    yield "|---|---|"
+    yield from (f"| `{_cell(option)}` | {_cell(meaning)} |" for option, meaning in rows)
+    yield ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

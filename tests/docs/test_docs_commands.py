@@ -1,0 +1,21 @@
+"""docs/commands.md is what `make docs` makes of the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from l3net.cli.reference import reference
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_it_is_current() -> None:
+    assert (DOCS / "commands.md").read_text() == reference(), "run `make docs`"
+
+
+def test_every_option_of_the_agent_is_in_its_own_document() -> None:
+    section = reference().split("## `l3net agent`")[1].split("## ")[0]
+    options = [line.split("`")[1].split()[0] for line in section.splitlines() if line.startswith("| `--")]
+    assert len(options) > 8
+    text = (DOCS / "agent.md").read_text()
+    assert [option for option in options if option not in text] == []
