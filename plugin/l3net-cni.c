@@ -33,6 +33,7 @@
 #define SOCKET_PATH "/run/l3net/cni.sock"
 #endif
 #ifndef SPOOL_DIR
+#define STATUS_WAIT 10 /* seconds */
 #define SPOOL_DIR "/var/lib/l3net/spool"
 #endif
 
@@ -243,6 +244,12 @@ static void become_standalone(void) {
     fail(5, "cannot execute l3net-standalone", strerror(errno));
 }
 
+/* Milliseconds that STATUS waits for an agent that does not answer. */
+static long status_wait(void) {
+    const char *given = getenv("L3NET_CNI_STATUS_WAIT");
+    return 1000 * (given && *given ? strtol(given, NULL, 10) : STATUS_WAIT);
+}
+
 int main(void) {
     const char *command = getenv("CNI_COMMAND");
     if (!command || !*command) {
@@ -271,6 +278,11 @@ int main(void) {
     char *answer = NULL, *frame = build_frame(path && *path && netns < 0 ? errno : 0, &length);
     uint32_t size = 0;
     int code = converse(frame, length, netns, &answer, &size);
+    /* An agent that is restarted is back in seconds; one failed STATUS makes a node, and its pods, not ready. */
+    for (long left = !strcmp(command, "STATUS") ? status_wait() : 0; code < 0 && left > 0; left -= 100) {
+        nanosleep(&(struct timespec){.tv_nsec = 100 * 1000 * 1000}, NULL);
+        code = converse(frame, length, netns, &answer, &size);
+    }
     if (code >= 0)
         return write(STDOUT_FILENO, answer, size) == (ssize_t)size ? code : 1;
     const char *why = strerror(errno);

@@ -44,10 +44,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the client prints and how it exits."""
+    """What the client prints and how it exits.
+
+    `made` tells, of an ADD, what was made: sequence of the lease (0: none), index of the host end (0: none).
+    """
 
     exit_code: int
     stdout: bytes = b""
+    made: tuple[int, int] = (0, 0)
 
 
 def encode_call(call: Call) -> bytes:

@@ -33,6 +33,7 @@ from l3net.cni.setup import NodeNetwork, Setup, node_ipam_setup, node_setup
 from l3net.errors import L3netError, NotRunningError
 from l3net.ipam.audit import Look, agreed, look
 from l3net.ipam.lease import LeaseKey
+from l3net.ipam.ranges import block_sets
 from l3net.ipam.reserved import PoolMissingError
 from l3net.model import Prefix
 from l3net.naming import LEASE_DB, VETH_PREFIX
@@ -185,7 +186,27 @@ class CniServer:
             found += [f"leases: {each}" for each in self._adoption.conflicts]
             if self._adoption.problem:
                 found.append(f"leases: {self._adoption.problem}; no pod can be added")
+            found += self._full()
         found += [f"{fault.part}: {fault.last}" for fault in self.faults.found() if fault.lasting]
+        return found
+
+    def _full(self) -> list[str]:
+        """A sentence for each family whose blocks have no address left."""
+        network, found = self._network, []
+        if network is None:
+            return []
+        open_sets = block_sets(network.blocks, network.reserved)
+        pools = [
+            (f" of IPPool {pool.name}", block_sets(pool.blocks, network.reserved)) for pool in network.pools
+        ]
+        for whose, sets in [("", open_sets), *pools]:
+            for each in sets:
+                usage = self.leases.usage(None, (each,))
+                if usage.leased + usage.cooling >= each.size:
+                    found.append(
+                        f"leases: no address free in {each}{whose}: {usage.leased} leased, {usage.cooling} "
+                        "in cool-down; new pods wait until one is, or the node gets another block"
+                    )
         return found
 
     def status(self) -> dict[str, Any]:
@@ -332,8 +353,12 @@ class CniServer:
             ) from None
 
     def _node(self, request: Request) -> NodeNetwork:
-        """What is known of the node; an ADD waits a little for the agent's first pass. Raises CniError 11."""
-        wait = self._first_pass_wait if request.command == "ADD" else 0.0
+        """What is known of the node. Raises CniError 11.
+
+        ADD and STATUS wait a little for the agent's first pass: kubelet calls a node not ready, and its pods
+        with it, when the one STATUS it happens to ask fails.
+        """
+        wait = self._first_pass_wait if request.command in ("ADD", "STATUS") else 0.0
         if not self._known.wait(wait) or self._network is None:
             raise CniError(
                 failure.TRY_AGAIN_LATER, "the agent has not finished its first pass", "see `l3net status`"
@@ -393,7 +418,7 @@ class CniServer:
             connection.sendall(encode_answer(answer))
         except OSError:
             if answer.exit_code == 0:
-                (self.ipam if call.for_ipam else self.verbs).abandon(call)
+                (self.ipam if call.for_ipam else self.verbs).abandon(call, answer)
             raise
 
 

@@ -72,8 +72,7 @@ class Verbs:
             if call.environment.get("CNI_COMMAND") == "VERSION":
                 return Answer(0, printed(version_object(shape_version(call.stdin))))
             request = parse_request(call.environment, call.stdin)
-            found = self._carry_out(request, call, netns, awaited)
-            return Answer(0, printed(found) if found is not None else b"")
+            return self._carry_out(request, call, netns, awaited)
         except Exception as err:
             failed = translated(err)
             if failed.code == failure.INTERNAL:
@@ -90,15 +89,15 @@ class Verbs:
 
     def _carry_out(
         self, request: Request, call: Call, netns: int | None, awaited: Callable[[], bool]
-    ) -> dict[str, Any] | None:
+    ) -> Answer:
         key = key_of(request)
         match request.command:
             case "ADD":
                 with self._keys.hold(key):
                     if not awaited():
                         raise CniError(failure.TRY_AGAIN_LATER, "the caller is gone")
-                    result = self.add(request, key, self._sandbox(request, call, netns))
-                return encode_result(merged(request, result), request.version)
+                    result, made = self.add(request, key, self._sandbox(request, call, netns))
+                return Answer(0, printed(encode_result(merged(request, result), request.version)), made)
             case "DEL":
                 with self._keys.hold(key):
                     self.delete(request, key)
@@ -109,7 +108,7 @@ class Verbs:
                 self.status(request)
             case "GC":
                 self.collect(request)
-        return None
+        return Answer(0)
 
     def _sandbox(self, request: Request, call: Call, netns: int | None) -> int:
         if netns is None:
@@ -124,8 +123,11 @@ class Verbs:
 
     # --- ADD ---------------------------------------------------------------------------------------------
 
-    def add(self, request: Request, key: LeaseKey, netns: int) -> Result:
-        """Lease, wire, publish; what was done is undone if a later step fails. Raises L3netError."""
+    def add(self, request: Request, key: LeaseKey, netns: int) -> tuple[Result, tuple[int, int]]:
+        """Lease, wire, publish; what was done is undone if a later step fails. Raises L3netError.
+
+        Beside the result, what `abandon` knows the attachment by.
+        """
         setup = self._with_dns(self._setup(request))
         store, sandboxes, mac = self._store(setup), self._sandboxes(), asked_mac(request)
         with ExitStack() as undo:
@@ -146,7 +148,7 @@ class Verbs:
                 *((link.name, link.mac, link.mtu) for link in self._ends(sandboxes, setup, wired)),
             )
             undo.pop_all()
-        return result
+        return result, (lease.sequence, wired.host.index)
 
     def _addresses(
         self, request: Request, setup: Setup, store: LeaseStore, key: LeaseKey, undo: ExitStack
@@ -325,7 +327,12 @@ class Verbs:
     # --- STATUS ------------------------------------------------------------------------------------------
 
     def status(self, request: Request) -> None:
-        """Whether ADD would work now. Raises CniError 50, or 51 when running pods suffer too."""
+        """Whether ADD would work now. Raises CniError 50, or 51 when running pods suffer too.
+
+        That the node's blocks are full is no reason: a runtime makes of any failure that the network is not
+        ready (containerd, CRI Status), of that kubelet makes a node that is not ready, and of that the
+        controllers make running pods that no service leads to. ADD says so (11), and status and doctor do.
+        """
         setup = self._available(request)
         if setup.delegate:
             delegate.forward(setup.delegate, request)
@@ -355,8 +362,8 @@ class Verbs:
             store.probe()
         except LeaseStoreError as err:
             raise CniError(failure.NOT_AVAILABLE, str(err)) from None
-        for each in setup.sets:
-            usage = store.usage(None if setup.exclusive else request.network, (each,))
+        for each in () if setup.exclusive else setup.sets:
+            usage = store.usage(request.network, (each,))
             if usage.leased + usage.cooling >= each.size:
                 raise CniError(
                     failure.NOT_AVAILABLE,
@@ -403,15 +410,27 @@ class Verbs:
                     found.add(lease.key)
         return found
 
-    def abandon(self, call: Call) -> None:
-        """Undo an ADD whose answer nobody took. Never raises."""
+    def abandon(self, call: Call, answer: Answer) -> None:
+        """Undo an ADD whose answer nobody took, unless another has taken its place. Never raises."""
         try:
             request = parse_request(call.environment, call.stdin)
-            if request.command == "ADD":
-                with self._keys.hold(key_of(request)):
-                    self.delete(request, key_of(request))
+            if request.command != "ADD":
+                return
+            key = key_of(request)
+            with self._keys.hold(key):
+                if self._still(request, key, answer.made):
+                    self.delete(request, key)
         except Exception as err:
             log.warning("undo of an abandoned ADD: %s", translated(err))
+
+    def _still(self, request: Request, key: LeaseKey, made: tuple[int, int]) -> bool:
+        """Whether an attachment is the very one that was made."""
+        sequence, index = made
+        if sequence:
+            lease = self._store(self._lenient_setup(request)).find(key)
+            return lease is not None and lease.sequence == sequence
+        link = links.get_link(self._sandboxes().host, host_ifname(key))
+        return link is not None and link.index == index
 
 
 def key_of(request: Request) -> LeaseKey:

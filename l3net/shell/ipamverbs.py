@@ -20,7 +20,7 @@ class IpamVerbs(Verbs):
         del request, call, netns
         return -1  # the main plugin's business
 
-    def add(self, request: Request, key: LeaseKey, netns: int) -> Result:
+    def add(self, request: Request, key: LeaseKey, netns: int) -> tuple[Result, tuple[int, int]]:
         """An IPAM result: no interfaces, no index. Raises L3netError."""
         del netns
         setup = self._with_dns(self._setup(request))
@@ -37,7 +37,7 @@ class IpamVerbs(Verbs):
                 exclusive=setup.exclusive,
             )
         )
-        return Result((), assigned(lease, None), setup.routes, setup.dns)
+        return Result((), assigned(lease, None), setup.routes, setup.dns), (lease.sequence, 0)
 
     def check(self, request: Request, key: LeaseKey, netns: int) -> None:
         """The lease is there, and holds what prevResult says of it. Raises CniError."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from l3net.cni.frame import Answer, Call
+from l3net.cni.setup import NodeNetwork
+
 if TYPE_CHECKING:
     from conftest import Host
+
+STATUS = {"cniVersion": "1.1.0", "name": "l3net", "type": "l3net-cni"}
 
 pytestmark = pytest.mark.netns
 
@@ -168,10 +175,72 @@ def test_bridge_deleted_and_made_anew(host: Host, ping: Any, run: Any) -> None:
 def test_agent_away(bare_host: Host) -> None:
     pod = bare_host.pod()
     assert bare_host.cni("ADD", "c1", pod).json["code"] == 11
-    assert bare_host.cni("STATUS", conf={**bare_host.conf, "cniVersion": "1.1.0"}).json["code"] == 50
+    status = bare_host.cni("STATUS", conf=STATUS, L3NET_CNI_STATUS_WAIT="0")
+    assert status.json["code"] == 50
     version = bare_host.cni("VERSION", conf=b"")
     assert version.code == 0 and "1.1.0" in version.json["supportedVersions"]
     (bare_host.base / "state").mkdir()
     done = bare_host.cni("DEL", "c1", pod)
     assert (done.code, done.stdout) == (0, "")
     assert len(list((bare_host.base / "state" / "spool").glob("*.del"))) == 1
+
+
+def test_status_waits_for_an_agent_that_is_restarted(bare_host: Host) -> None:
+    """One failed STATUS makes the node not ready, and services leave the pods that run there."""
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(lambda: bare_host.cni("STATUS", conf=STATUS, L3NET_CNI_STATUS_WAIT="30"))
+        with pytest.raises(TimeoutError):
+            asked.result(0.5)
+        bare_host.start()
+        assert asked.result(30).code == 0
+        bare_host.stop()
+        bare_host.start((), first_pass_wait=30)  # an agent that has not finished its first pass
+        asked = pool.submit(lambda: bare_host.cni("STATUS", conf=STATUS))
+        with pytest.raises(TimeoutError):
+            asked.result(0.5)
+        assert bare_host.server
+        network = NodeNetwork(tuple(map(ip_network, ("10.244.0.0/20",))), 1500)
+        bare_host.inside(lambda: bare_host.server and bare_host.server.update(network))
+        assert asked.result(30).code == 0
+
+
+def test_full_blocks_do_not_make_the_node_unready(bare_host: Host) -> None:
+    server = bare_host.start(("10.244.0.0/29",))
+    for number in range(5):
+        assert bare_host.cni("STATUS", conf=STATUS).code == 0 and not server.problems()
+        bare_host.add(f"c{number}")
+    assert bare_host.cni("ADD", "c9", bare_host.pod()).json["code"] == 11
+    assert bare_host.cni("STATUS", conf=STATUS).code == 0
+    (problem,) = server.problems()
+    assert "no address free in 10.244.0.0/29: 5 leased, 0 in cool-down" in problem
+    bare_host.cni("DEL", "c0", None)
+    assert "4 leased, 1 in cool-down" in server.problems()[0]
+
+
+@pytest.mark.parametrize("conf", [{}, {"bridge": "cni0", "isGateway": True}], ids=["lease", "no-ipam"])
+def test_an_abandoned_add_undoes_itself_alone(host: Host, conf: dict[str, Any], monkeypatch: Any) -> None:
+    """The answer of an ADD is not taken; by the time that shows, DEL and another ADD have come."""
+    server, pod = host.server, host.pod()
+    assert server
+    first: list[Answer] = []
+    real = server.verbs.answer
+
+    def answer(call: Call, *rest: Any) -> Answer:
+        found = real(call, *rest)
+        first.append(found)
+        calls.append(call)
+        return found
+
+    calls: list[Call] = []
+    monkeypatch.setattr(server.verbs, "answer", answer)
+    whole = {**host.conf, **conf}
+    host.add("c1", pod, conf=whole)
+    host.cni("DEL", "c1", pod, conf=whole)
+    host.add("c1", pod, conf=whole)
+    before = host.veths()
+    host.inside(lambda: server.verbs.abandon(calls[0], first[0]))
+    host.settle()
+    assert host.veths() == before and len(before) == 1
+    host.inside(lambda: server.verbs.abandon(calls[2], first[2]))  # the control: its own it does undo
+    host.settle()
+    assert host.veths() == [] and host.leases() == 0

@@ -168,7 +168,7 @@ def status_ready(bench: Bench) -> None:
     bench.call("STATUS", None, None, bench.having(cniVersion="1.1.0"), None).silence()
 
 
-@case("status", "STATUS answers 50 when the pool is full")
+@case("status", "STATUS answers 50 when the configuration's own pool is full, 0 when the node's blocks are")
 def status_full(bench: Bench) -> None:
     since(bench, "1.1.0")
     with bench.small() as small:
@@ -179,7 +179,10 @@ def status_full(bench: Bench) -> None:
         outcome = bench.call("STATUS", None, None, conf, None)
         for each in held:
             bench.delete(*each, conf)
-        outcome.error(50)
+        if bench.server is None:
+            outcome.error(50)
+        else:  # a runtime would call the node, and with it the pods that run there, not ready
+            outcome.silence()
 
 
 @case("status", "STATUS in a version before 1.1.0 is refused with code 1")
