@@ -35,7 +35,14 @@ from l3net.shell.sqlitestore import LOCK_WAIT, SqliteStore
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION: Final = 1
+#: Rows of history that are kept, about 180 octets each.
 HISTORY_LIMIT: Final = 20000
+#: Rows of history after which the oldest are looked for, and the most that go at once: a pod waits for it.
+_TRIM_EVERY: Final = 128
+_TRIM_MOST: Final = 2048
+#: Assignments and releases after which an address of a large range is used again rather than a new one: so
+#: many idle addresses at most are kept of an IPv6 block that never runs out of new ones.
+IDLE_LIMIT: Final = 20000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -337,6 +344,10 @@ class SqliteLeases(SqliteStore):
                     self._wake(db, wanted, packed)
                     return unpack(packed), entry
         for entry in each.ranges:
+            if self._many_idle(db, wanted, entry) and (
+                address := self._oldest_idle(db, wanted, entry, now, longest_only=True)
+            ):
+                return address, entry
             if address := self._never_used(db, wanted, entry):
                 return address, entry
             if address := self._oldest_idle(db, wanted, entry, now):
@@ -358,6 +369,17 @@ class SqliteLeases(SqliteStore):
             "DELETE FROM idle WHERE address=? AND (? OR network=?)",
             (packed, wanted.exclusive, wanted.key.network),
         )
+
+    def _many_idle(self, db: sqlite3.Connection, wanted: Wanted, entry: Range) -> bool:
+        """Whether the oldest idle address of a large range was released that many events ago."""
+        if entry.size <= IDLE_LIMIT:
+            return False
+        oldest = db.execute(
+            "SELECT min(freed), (SELECT value FROM meta WHERE key='sequence') FROM idle "
+            "WHERE network=? AND range=?",
+            (wanted.key.network, entry.key),
+        ).fetchone()
+        return oldest[0] is not None and oldest[1] - oldest[0] > IDLE_LIMIT
 
     def _never_used(self, db: sqlite3.Connection, wanted: Wanted, entry: Range) -> Address | None:
         """The next address no one had; each is stepped over once, so the cost does not grow with leases."""
@@ -382,9 +404,12 @@ class SqliteLeases(SqliteStore):
         return found
 
     def _oldest_idle(
-        self, db: sqlite3.Connection, wanted: Wanted, entry: Range, now: float
+        self, db: sqlite3.Connection, wanted: Wanted, entry: Range, now: float, *, longest_only: bool = False
     ) -> Address | None:
-        """The address longest released, once cool; held ones only when nothing else is left."""
+        """The address longest released, once cool; held ones only when nothing else is left.
+
+        `longest_only`: only one that was released under this very range and is held for nobody.
+        """
         ready = "(boot_id<>? OR ready_at<=?)"
         free = "(sticky_owner='' OR held_until<=? OR boot_id<>?)"
         network = wanted.key.network
@@ -400,7 +425,7 @@ class SqliteLeases(SqliteStore):
         ]
         if wanted.exclusive:
             queries.append((within, bounds))  # and by another network
-        for condition, values in queries:
+        for condition, values in queries[:1] if longest_only else queries:
             rows = db.execute(
                 f"SELECT address FROM idle WHERE {condition} ORDER BY freed LIMIT 16",  # noqa: S608
                 values,
@@ -556,8 +581,12 @@ class SqliteLeases(SqliteStore):
                 for address in addresses
             ],
         )
-        if sequence % 128 == 0:
-            db.execute("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", (HISTORY_LIMIT,))
+        newest, oldest = db.execute(
+            "SELECT (SELECT max(id) FROM history), (SELECT min(id) FROM history)"
+        ).fetchone()
+        if newest is not None and newest % _TRIM_EVERY < len(addresses):
+            doomed = min(newest - HISTORY_LIMIT, oldest + _TRIM_MOST)
+            db.execute("DELETE FROM history WHERE id <= ?", (doomed,))
 
 
 def _inside(block: Prefix | None) -> tuple[str, tuple[object, ...]]:

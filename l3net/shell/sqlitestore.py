@@ -19,6 +19,9 @@ from typing import Any, Final, Generic, TypeVar
 
 from l3net.ipam.lease import LeaseStoreError
 
+#: Octets of the write-ahead log that stay on the disk. It is written back every thousand pages, about as many
+#: octets, and grows beyond only while another process reads.
+LOG_LIMIT: Final = 4 << 20
 LOCK_WAIT: Final = 5.0  # seconds for another process's transaction
 
 #: Errors of SQLite's that say something of a statement and its values, and nothing of the file.
@@ -95,6 +98,7 @@ class SqliteStore:
         try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
+            db.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
             found = db.execute("PRAGMA user_version").fetchone()[0]
             if found > self._version:
                 raise LeaseStoreError(

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,10 @@ from l3net.ipam.lease import (
     Pod,
     Wanted,
 )
-from l3net.ipam.ranges import block_sets
+from l3net.ipam.ranges import RangeSet, block_sets
+from l3net.shell import leases
 from l3net.shell.leases import SqliteLeases
+from l3net.shell.sqlitestore import LOG_LIMIT
 
 SETS = block_sets([ip_network("10.1.0.0/28"), ip_network("fd00:1::/124")])
 
@@ -273,8 +276,10 @@ import sys
 from ipaddress import ip_network
 from pathlib import Path
 from l3net.ipam.lease import LeaseKey, Wanted
-from l3net.ipam.ranges import block_sets
+from l3net.ipam.ranges import RangeSet, block_sets
+from l3net.shell import leases
 from l3net.shell.leases import SqliteLeases
+from l3net.shell.sqlitestore import LOG_LIMIT
 store = SqliteLeases(Path(sys.argv[1]))
 sets = block_sets([ip_network("10.4.0.0/16")])
 for number in range(100000):
@@ -347,4 +352,84 @@ def test_laws(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, i
                 released.pop(address, None)
     held = [address for lease in store.leases() for address in lease.addresses]
     assert len(held) == len(set(held))
+    store.close()
+
+
+def short_pods(store: SqliteLeases, sets: tuple[RangeSet, ...], count: int, first: int = 0) -> None:
+    """One pod at a time, each gone before the next comes."""
+    for number in range(first, first + count):
+        key = LeaseKey("n", f"short{number}", "eth0")
+        store.assign(Wanted(key, sets, cool_down=0.0))
+        assert store.release(key)
+
+
+def rows(store: SqliteLeases, table: str) -> int:
+    return int(store.read(lambda db: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]))  # noqa: S608 - constants
+
+
+def test_history_is_bounded_whatever_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ADD, DEL, ADD, DEL for ever: sequence numbers of assignments are all odd then."""
+    monkeypatch.setattr(leases, "HISTORY_LIMIT", 100)
+    store = SqliteLeases(tmp_path / "leases.db")
+    short_pods(store, block_sets((ip_network("10.1.0.0/24"), ip_network("fd00::/120"))), 200)
+    assert 100 <= rows(store, "history") <= 100 + 128 + 2
+    assert store.history(limit=1)[0].key.container_id == "short199"
+    store.close()
+
+
+def test_a_history_that_grew_is_cut_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an older release left it: no pod waits for all of it."""
+    store, sets = SqliteLeases(tmp_path / "leases.db"), block_sets((ip_network("10.1.0.0/24"),))
+    short_pods(store, sets, 1)
+    fill = (
+        "INSERT INTO history(at, event) WITH RECURSIVE n(i) AS "
+        "(SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 9000) SELECT i, 'assign' FROM n"
+    )
+    store.transact(lambda db: db.execute(fill).close())
+    monkeypatch.setattr(leases, "HISTORY_LIMIT", 100)
+    seen = []
+    for step in range(10):
+        short_pods(store, sets, 64, 1 + 64 * step)
+        seen.append(rows(store, "history"))
+    assert all(before - after <= leases._TRIM_MOST for before, after in pairwise(seen))
+    assert seen[-1] <= 100 + 128 + 1
+    store.close()
+
+
+def test_idle_addresses_of_an_endless_range_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A /64 has always a new address; each pod would leave one behind for ever."""
+    monkeypatch.setattr(leases, "IDLE_LIMIT", 100)
+    store = SqliteLeases(tmp_path / "leases.db")
+    sets = block_sets((ip_network("fd00::/64"),))
+    short_pods(store, sets, 400)
+    assert rows(store, "idle") <= 101
+    held = [store.assign(Wanted(LeaseKey("n", f"c{number}", "eth0"), sets)) for number in range(150)]
+    found = [each.address for lease in held for each in lease.addresses]
+    assert len(set(found)) == 150  # and no address twice
+    short_pods(store, sets, 100, 400)
+    assert rows(store, "idle") <= 101
+    store.close()
+
+
+def test_the_log_goes_back_to_its_bound(tmp_path: Path) -> None:
+    """While another process reads, the log grows; afterwards it does not stay so."""
+    path = tmp_path / "leases.db"
+    store, sets = SqliteLeases(path), block_sets((ip_network("10.1.0.0/24"), ip_network("fd00::/120")))
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM lease").fetchone()
+    log = Path(f"{path}-wal")
+    done = 0
+    while log.stat().st_size < LOG_LIMIT * 3 // 2:
+        short_pods(store, sets, 20, done)
+        done += 20
+        assert done < 2000
+    reader.close()
+    deadline = done + 2000
+    while log.stat().st_size > LOG_LIMIT + (1 << 20):
+        short_pods(store, sets, 20, done)
+        done += 20
+        assert done < deadline
     store.close()
