@@ -504,7 +504,7 @@ class Agent:
         declared = node.declared_blocks
         if had <= set(declared):
             return False
-        kept = retained(declared, had, self._cni.leases.any_in)
+        kept = retained(declared, had, self._cni.holds)
         if kept == node.retained:
             return False
         for block in set(kept) - set(node.retained):
@@ -518,7 +518,7 @@ class Agent:
         """Blocks that are no longer this node's, their attachments, and the node that has them by now."""
         node = self.state.nodes.get(self._me)
         return [
-            (block, self._cni.leases.count(block), claimant(block, self.state.nodes.values(), self._me))
+            (block, self._cni.attachments(block), claimant(block, self.state.nodes.values(), self._me))
             for block in (node.retained if node is not None else ())
         ]
 

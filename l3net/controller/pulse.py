@@ -36,6 +36,7 @@ class Pulse:
         }
         # No fsync: after a crash of the machine nobody asks for this sign.
         temp = self._path.with_suffix(f".{os.getpid()}")
+        temp.touch(mode=0o600)
         temp.write_text(json.dumps(sign) + "\n", encoding="utf-8")
         temp.rename(self._path)
 

@@ -186,7 +186,8 @@ class CniServer:
             found += [f"leases: {each}" for each in self._adoption.conflicts]
             if self._adoption.problem:
                 found.append(f"leases: {self._adoption.problem}; no pod can be added")
-            found += self._full()
+            with self.faults.contained("asking the lease store"):
+                found += self._full()
         found += [f"{fault.part}: {fault.last}" for fault in self.faults.found() if fault.lasting]
         return found
 
@@ -213,7 +214,7 @@ class CniServer:
         """Figures of the pods' side, from any thread."""
         return {
             "store": self.leases.identity if self._adoption is not None else "",
-            "leases": self.leases.count() if self._adoption is not None else 0,
+            "leases": self.attachments(),
             "adopted": self._adoption.adopted if self._adoption is not None else 0,
             "quarantined": self._spool.quarantined(),
             "faults": [
@@ -225,9 +226,25 @@ class CniServer:
     def reattach_ports(self) -> list[str]:
         """Put the host ends of all leases back on the bridge, and what the node knows of them; to be called
         after the bridge was applied."""
-        if self._network is None:
-            return []
-        return self._bridge.attach_ports(self._network.bridge, self.leases.leases)
+        moved: list[str] = []
+        if self._network is not None:
+            with self.faults.contained("keeping interfaces on the bridge"):
+                moved = self._bridge.attach_ports(self._network.bridge, self.leases.leases)
+        return moved
+
+    def holds(self, block: Prefix) -> bool:
+        """Whether an address of a block is leased; where that cannot be told, it is taken to be."""
+        with self.faults.contained("asking the lease store"):
+            return self.leases.any_in(block)
+        return True
+
+    def attachments(self, block: Prefix | None = None) -> int:
+        """How many have addresses, in all or in a block; 0 where that cannot be told."""
+        if self._adoption is None:
+            return 0
+        with self.faults.contained("asking the lease store"):
+            return self.leases.count(block)
+        return 0
 
     def settle(self) -> bool:
         """Wait until the links of all released attachments are gone."""

@@ -21,6 +21,7 @@ from l3net.cli.main import cli
 from l3net.cni.failure import CniError
 from l3net.cni.frame import Call, encode_call
 from l3net.cni.request import parse_request
+from l3net.cni.setup import NodeNetwork
 from l3net.errors import KernelError
 from l3net.ipam.lease import LeaseKey, Wanted
 from l3net.ipam.ranges import block_sets
@@ -534,3 +535,47 @@ def test_an_older_release_may_use_the_file_again(tmp_path: Path) -> None:
     again = SqliteLeases(tmp_path / "leases.db", named=True)
     assert again.identity and again.holder(ip_address("10.1.0.2"))
     again.close()
+
+
+# --- a store or a kernel that fails the agent's loop -----------------------------------------------------
+
+
+@pytest.mark.netns
+def test_the_agents_loop_does_not_fail_with_the_store(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the loop, status and metrics ask is answered, on the safe side, and the fault is told."""
+    host.add("c1")
+    server = served(host)
+    block = ip_network("10.244.0.0/20")
+    assert server.holds(block) and not server.holds(ip_network("10.245.0.0/20"))
+    assert (server.attachments(), server.attachments(block)) == (1, 1)
+    with monkeypatch.context() as broken:
+
+        def read(*_: object) -> None:
+            with server.leases.translated():
+                raise sqlite3.OperationalError("disk I/O error")
+
+        broken.setattr(server.leases, "read", read)
+        assert server.holds(ip_network("10.245.0.0/20"))
+        assert server.attachments() == 0 and server.status()["leases"] == 0
+        assert host.inside(server.reattach_ports) == []
+        assert any("disk I/O error" in each for each in server.problems())
+    assert not server.problems() or not host.inside(server.reattach_ports)
+    assert not server.problems()
+
+
+@pytest.mark.netns
+def test_the_agents_loop_does_not_fail_with_netlink(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.add("c1")
+    server = served(host)
+    with monkeypatch.context() as broken:
+
+        def dump(*_: object) -> None:
+            raise KernelError("netlink receive", errno.ENOBUFS)
+
+        broken.setattr(Netlink, "dump", dump)
+        assert host.inside(server.reattach_ports) == []
+        host.inside(lambda: server.update(NodeNetwork((ip_network("10.244.0.0/21"),), 1500)))
+        assert host.cni("ADD", "c2", host.pod()).json["code"] == 11
+        assert any("running pods" in each for each in server.problems())
+    until(lambda: not host.inside(server.reattach_ports) and not server.problems())
+    host.add("c2")
