@@ -15,6 +15,7 @@ from l3net.addresses import parse_address
 from l3net.cli import options
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cni.adoption import of_store, unknown_attachments
+from l3net.cni.extras import extras_in
 from l3net.cni.plan import ALIAS_PREFIX, host_ifname, lease_of_alias
 from l3net.errors import ConfigError, L3netError, NotRunningError
 from l3net.ipam.audit import look
@@ -22,7 +23,7 @@ from l3net.ipam.import_host_local import leases_of, parse_reservation
 from l3net.ipam.lease import Lease, LeaseKey
 from l3net.model import Address
 from l3net.naming import AGENT_SOCKET, LEASE_DB, STATE_DIR, VETH_PREFIX
-from l3net.shell import links
+from l3net.shell import cnirules, links
 from l3net.shell.agentsocket import ask
 from l3net.shell.leases import SqliteLeases
 from l3net.shell.netlink import Netlink
@@ -237,13 +238,16 @@ def rebuild(path: Path) -> None:
     if path.exists():
         raise ConfigError(f"{path} exists; stop the agent and move it (with -wal and -shm) away first")
     store = _open(path, create=True)
-    count = 0
+    count, rules = 0, cnirules.listed()
     with Netlink() as netlink:
         for link in links.all_links(netlink):
             if link.name.startswith(VETH_PREFIX) and link.alias.startswith(ALIAS_PREFIX):
                 lease = lease_of_alias(link.alias, link.name)
-                if lease is not None and store.adopt(_checked(lease)):
+                if lease is not None and store.adopt(checked := _checked(lease)):
                     count += 1
+                    addresses = [str(leased.address) for leased in lease.addresses]
+                    if extras := extras_in(rules, link.name, addresses):
+                        store.keep_record(checked.key, extras.encode())
     click.echo(f"rebuilt {path} with {count} attachments")
 
 

@@ -6,7 +6,7 @@ Recorded in the store before it is carried out, so that DEL and GC find it whate
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
@@ -239,3 +239,42 @@ def delete_commands(extras: Extras) -> list[str]:
         f"delete element {where} {{ {key}{f' : {value}' if value else ''} }}"
         for where, key, value in _elements(extras)
     ]
+
+
+def extras_in(ruleset: Iterable[Mapping[str, Any]], port: str, addresses: Iterable[str]) -> Extras:
+    """An attachment's extras as the tables hold them (libnftables-json(5)), for one whose record is lost."""
+    held = tuple(addresses)
+    elements = {
+        each["name"]: each.get("elem", [])
+        for entry in ruleset
+        for each in (entry.get("set"), entry.get("map"))
+        if isinstance(each, Mapping) and each.get("table") == TABLE
+    }
+    ports: list[PublishedPort] = []
+    for version in (4, 6):
+        for key, value in elements.get(f"ports{version}", ()):
+            (protocol, host_port), (target, pod_port) = key["concat"], value["concat"]
+            if target in held:
+                ports.append(PublishedPort(_protocol(protocol), host_port, pod_port))
+        for key, value in elements.get(f"at{version}", ()):
+            (host, protocol, host_port), (target, pod_port) = key["concat"], value["concat"]
+            if target in held:
+                ports.append(PublishedPort(_protocol(protocol), host_port, pod_port, host))
+    own = [each["concat"] for version in (4, 6) for each in elements.get(f"own{version}", ())]
+    bridge = next((name for address, name in own if address in held), "")
+    masquerade = any(each in held for version in (4, 6) for each in elements.get(f"masq{version}", ()))
+    pinned = dict(each["concat"] for each in elements.get("pinned", ()))
+    return Extras(
+        bridge=bridge,
+        port=port,
+        addresses=held if ports or masquerade else (),
+        ports=tuple(sorted(set(ports))),
+        masquerade=masquerade,
+        mac=pinned.get(port, ""),
+    )
+
+
+def _protocol(said: object) -> str:
+    """nft writes a name where /etc/protocols is there, otherwise the number."""
+    names = {number: name for name, number in PROTOCOL_NUMBERS.items()}
+    return names[said] if isinstance(said, int) else str(said)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from l3net.cni.adoption import unknown_attachments
+from l3net.cni.extras import extras_in
 from l3net.ipam.lease import Lease, LeaseStoreError
 from l3net.model import Prefix
 from l3net.naming import VETH_PREFIX
-from l3net.shell import links
+from l3net.shell import cnirules, links
 from l3net.shell.leases import SqliteLeases
 from l3net.shell.netlink import Netlink
 from l3net.shell.reaper import DOOMED_GROUP
@@ -23,6 +25,7 @@ class Adoption:
     def __init__(self, store: SqliteLeases) -> None:
         self._store = store
         self.problem = ""
+        self._rules: list[dict[str, Any]] | None = None
         self.adopted = 0
         self.conflicts: tuple[str, ...] = ()
 
@@ -38,6 +41,7 @@ class Adoption:
         ]
         known = {lease.key for lease in self._store.leases()} if found else set()
         unknown = unknown_attachments(found, known, blocks)
+        self._rules = None
         try:
             self._record(unknown)
         except LeaseStoreError as err:
@@ -48,11 +52,20 @@ class Adoption:
             return
         self.problem = ""
 
+    def _record_extras(self, lease: Lease) -> None:
+        """What DEL has to undo beside the interface: without a record, a published port stays taken."""
+        if self._rules is None:
+            self._rules = cnirules.listed()
+        addresses = [str(leased.address) for leased in lease.addresses]
+        if extras := extras_in(self._rules, lease.host_ifname, addresses):
+            self._store.keep_record(lease.key, extras.encode())
+
     def _record(self, unknown: Sequence[Lease]) -> None:
         conflicts, adopted = [], 0
         for lease in unknown:
             if self._store.adopt(lease, event="adopt", exclusive=True):
                 adopted += 1
+                self._record_extras(lease)
                 continue
             holders = {
                 f"{holder.key.container_id} {holder.key.ifname}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import logging
 import os
 import subprocess
-from typing import Final
+from typing import Any, Final
 
 from l3net.cni import failure
 from l3net.cni.extras import TABLE, Extras, delete_commands, put_script, stale_connections
@@ -79,6 +81,22 @@ def missing(extras: Extras) -> list[str]:
     if not commands or not _nft("\n".join(commands) + "\n"):
         return []
     return [command.removeprefix("get element ") for command in commands if _nft(command + "\n")]
+
+
+def listed() -> list[dict[str, Any]]:
+    """What the tables hold, as nft tells in JSON; nothing where there are none. Raises KernelError."""
+    found: list[dict[str, Any]] = []
+    for family in ("inet", "bridge"):
+        argv = [find_nft(), "-j", "list", "table", family, TABLE]
+        try:
+            done = subprocess.run(
+                argv, capture_output=True, timeout=PATIENCE, check=False, env={"PATH": os.defpath}
+            )
+            if done.returncode == 0:
+                found += json.loads(done.stdout)["nftables"]
+        except (OSError, subprocess.TimeoutExpired, ValueError, KeyError) as err:
+            raise KernelError(f"nft list table {family} {TABLE}: {err}", errno.EIO) from err
+    return found
 
 
 def remove_tables() -> None:

@@ -10,6 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from l3net.cli.main import cli
+from l3net.cni.extras import Extras
 from l3net.cni.failure import CniError
 from l3net.cni.frame import Call, encode_call
 from l3net.cni.request import parse_request
@@ -161,6 +163,34 @@ def test_an_empty_store_adopts_what_runs(host: Host, ping: Any, marked: bool) ->
     assert host.cni("DEL", "c1", None).code == 0
     host.settle()
     assert host.leases() == 1 and len(host.veths()) == 1
+
+
+@pytest.mark.netns
+def test_adopted_pods_keep_and_give_back_their_ports(host: Host, run: Any) -> None:
+    """What DEL has to undo is read from the tables, for its record went with the store."""
+    mappings = [
+        {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+        {"hostPort": 5353, "containerPort": 53, "protocol": "udp", "hostIP": "10.244.0.1"},
+        {"hostPort": 99, "containerPort": 9, "protocol": "sctp", "hostIP": "fd00:10:244:1::1"},
+    ]
+    host.add("plain")
+    host.add("c1", conf={**host.conf, "runtimeConfig": {"portMappings": mappings}})
+    key = LeaseKey("l3net", "c1", "eth0")
+    before = served(host).leases.find_record(key)
+    assert before is not None
+    host.stop()
+    move_state(host, "before")
+    server = host.start()
+    after = server.leases.find_record(key)
+    assert after is not None
+    assert Extras.decode(after) == replace(
+        Extras.decode(before), ports=tuple(sorted(Extras.decode(before).ports))
+    )
+    assert len(server.leases.records()) == 1
+    assert host.cni("DEL", "c1", None).code == 0
+    left = run("ip", "netns", "exec", host.name, "nft", "list", "ruleset")
+    assert not any(port in left for port in ("8080", "5353", " 99 "))
+    host.add("c2", conf={**host.conf, "runtimeConfig": {"portMappings": mappings}})
 
 
 def addresses_of(host: Host, netns: str) -> list[str]:
