@@ -543,9 +543,12 @@ class RouteKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class NextHop:
-    """Where a unicast route leads. `interface` is a link name, `weight` the ECMP share (1 to 256)."""
+    """Where a unicast route leads. `interface` is a link name, `weight` the ECMP share (1 to 256).
 
-    gateway: Address
+    Without a `gateway` the destination is on the link.
+    """
+
+    gateway: Address | None
     interface: str
     weight: int = 1
 

@@ -11,6 +11,8 @@ RTPROT_L3NET: Final = 108
 #: Metric of routes learned over BGP: behind connected routes (256 for IPv6), static ones and those of DHCP
 #: and router advertisements (up to 1024), as administrative distances have it everywhere.
 METRIC_BGP: Final = 2048
+#: Metric of the routes to the service ranges on a host that has no other: behind everybody's.
+METRIC_SERVICES: Final = 3072
 #: Metric of the blackhole that backs a block: the last resort under the bridge's connected route.
 METRIC_BLACKHOLE: Final = 4096
 

@@ -35,7 +35,7 @@ from l3net.cni.setup import NodeNetwork
 from l3net.community import BLACKHOLE
 from l3net.config import AgentSettings
 from l3net.errors import KernelError
-from l3net.fib.desired import blackholes, bridge, discarded, gateway, learned
+from l3net.fib.desired import blackholes, bridge, discarded, gateway, learned, service_routes
 from l3net.fib.underlay import Underlay
 from l3net.ipam.reserved import ReservedPool, open_blocks, reserved_pools
 from l3net.ipam.retained import claimant, retained
@@ -603,8 +603,9 @@ class Agent:
         if Dirty.ROUTES in dirty:
             kernel.read_routes()
         if Dirty.STATE in dirty:
-            wanted = blackholes(self._blocks())
-            gone = {key for key in kernel.desired if key[1] == METRIC_BLACKHOLE} - wanted.keys()
+            ranges = self.state.configuration.service_cidrs
+            wanted = blackholes(self._blocks()) | service_routes(ranges, self._blocks(), self._underlay)
+            gone = {key for key in kernel.desired if key[1] != METRIC_BGP} - wanted.keys()
             for key in gone:
                 del kernel.desired[key]
             keys |= gone

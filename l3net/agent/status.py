@@ -31,12 +31,15 @@ REFUSED = "ExaBGP refuses its configuration"
 
 def status(agent: Agent) -> dict[str, Any]:
     """The whole status: node, peers, routes, services, problems. No secret is ever part of it."""
+    why = unready(agent)
     return {
         "version": __version__,
         "node": agent.node_name,
         "pid": os.getpid(),
         "inSync": agent.in_sync,
-        "ready": agent.in_sync and agent.passes > 0,
+        "ready": not why,
+        "unready": why,  # why not
+        "reconciled": agent.in_sync and agent.passes > 0,  # the node is as declared, whatever its peers do
         "speakerConnected": agent.speaking.connected,
         "drain": agent.draining.status(),
         "memoryMiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
@@ -153,7 +156,10 @@ def _routes(agent: Agent) -> list[dict[str, Any]]:
     rows = []
     for key in sorted(agent.kernel.desired, key=lambda key: (*prefix_order(key[0]), key[1])):
         route = agent.kernel.desired[key]
-        hops = sorted(f"{hop.gateway} dev {hop.interface}" for hop in route.next_hops)
+        hops = sorted(
+            f"{hop.gateway} dev {hop.interface}" if hop.gateway else f"dev {hop.interface}"
+            for hop in route.next_hops
+        )
         rows.append(
             {
                 "prefix": str(route.prefix),

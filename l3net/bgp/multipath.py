@@ -23,7 +23,7 @@ def weighted(hops: Sequence[tuple[Candidate, frozenset[NextHop]]]) -> frozenset[
     widths = [candidate.path.attributes.link_bandwidth for candidate, _ in hops]
     widest = max((width for width in widths if width is not None), default=0.0)
     share = widest > 0 and None not in widths and len(set(widths)) > 1
-    found: dict[tuple[Address, str], NextHop] = {}
+    found: dict[tuple[Address | None, str], NextHop] = {}
     for candidate, resolved in hops:
         width = candidate.path.attributes.link_bandwidth or 0.0
         scale = max(1, round(WIDEST * width / widest)) if share else 1

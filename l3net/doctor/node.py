@@ -109,8 +109,10 @@ def judge_agent(status: Mapping[str, Any]) -> list[Finding]:
                 "agent",
                 status["node"],
                 Severity.PROBLEM,
-                "not ready: " + ("the first pass is not done" if status["inSync"] else "no full list yet"),
-                "see the agent's log: the datastore (directory or API server) may be out of reach",
+                f"not ready: {status['unready']}",
+                "look at the peers below"
+                if status["reconciled"]
+                else "see the agent's log: the datastore (directory or API server) may be out of reach",
             )
         )
     found += [

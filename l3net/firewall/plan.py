@@ -30,6 +30,7 @@ class FirewallPlan:
     bridge: str = BRIDGE
     bgp_ports: frozenset[int] = field(default_factory=lambda: frozenset({BGP_PORT}))
     error_port: int = 0
+    service_cidrs: frozenset[Prefix] = frozenset()
 
     def serving(self, servers: Iterable[VirtualServer]) -> FirewallPlan:
         """The same with these servers."""
@@ -64,6 +65,7 @@ def plan(
         bridge=bridge,
         bgp_ports=frozenset({BGP_PORT, state.configuration.listen_port}),
         error_port=error_port,
+        service_cidrs=frozenset(state.configuration.service_cidrs),
     )
 
 

@@ -88,7 +88,16 @@ def _lines(plan: FirewallPlan) -> Iterator[str]:
     yield from _chain(
         "prerouting-refuse", ["type filter hook prerouting priority -99; policy accept;", *strays, *after]
     )
-    yield from _chain("output-refuse", ["type filter hook output priority 0; policy accept;", *after])
+    # Where nothing else leads to a service range the bridge does (fib.desired): no pod is to get that.
+    unknown = [
+        f'oifname "{plan.bridge}" {_IP[each.version]} daddr {each} reject with icmpx host-unreachable'
+        for each in sorted(plan.service_cidrs, key=str)
+    ]
+    yield from _chain(
+        "output-refuse", ["type filter hook output priority 0; policy accept;", *after, *unknown]
+    )
+    if unknown:
+        yield from _chain("forward-refuse", ["type filter hook forward priority 0; policy accept;", *unknown])
     yield from _masquerade(plan, {version: found[:COMPARED] for version, found in inside.items()})
     yield "}"
 

@@ -47,7 +47,7 @@ def wait_agent(host: Host, seconds: float = 40) -> None:
 
 def _is_ready(host: Host) -> bool:
     try:
-        return bool(host.status().get("ready"))
+        return bool(host.status().get("reconciled"))
     except L3netError:
         return False
 

@@ -50,7 +50,9 @@ def _family(address: Address | Prefix) -> int:
     return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
 
-def _gateway(prefix: Prefix, gateway: Address) -> bytes:
+def _gateway(prefix: Prefix, gateway: Address | None) -> bytes:
+    if gateway is None:  # on the link
+        return b""
     if prefix.version == gateway.version:
         return attribute(RTA_GATEWAY, gateway.packed)
     # RFC 8950: an IPv4 prefix through an IPv6 gateway
@@ -86,8 +88,12 @@ def _around(route: Route, links: dict[str, int]) -> tuple[bytes, bytes]:
     )
 
 
+def _hop_order(hop: NextHop) -> tuple[str, int, bytes]:
+    return (hop.interface, *((hop.gateway.version, hop.gateway.packed) if hop.gateway else (0, b"")))
+
+
 def _encode_hops(prefix: Prefix, next_hops: frozenset[NextHop], links: dict[str, int]) -> bytes:
-    hops = sorted(next_hops, key=lambda hop: (hop.interface, hop.gateway.version, hop.gateway.packed))
+    hops = sorted(next_hops, key=_hop_order)
     for hop in hops:
         if hop.interface not in links:
             raise KernelError(f"route {prefix}: no interface {hop.interface}", errno.ENODEV)
@@ -133,7 +139,7 @@ def decode_route(body: bytes, names: dict[int, str]) -> tuple[int, int, Route] |
             gateway = _address(value[2:])
         elif attr == RTA_MULTIPATH:
             hops += _multipath(value, names)
-    if gateway is not None:
+    if gateway is not None or (interface and not hops):
         hops.append(NextHop(gateway, interface))
     network = (IPv4Network if width == 4 else IPv6Network)((destination, length))
     if kind == RTN_BLACKHOLE:

@@ -152,3 +152,38 @@ def test_others_that_use_nftables_do_not_have_the_table_replaced(rig: Rig) -> No
     rig.node.run(["nft", "flush", "chain", "inet", "l3net", "external"])
     rig.until(lambda: handle() not in ("", before), "the table to be made anew", 10)
     rig.until(lambda: "put back" in (rig.node.directory / "agent.log").read_text(), "the line")
+
+
+def test_a_host_without_a_default_route_reaches_services(rig: Rig) -> None:
+    """Its processes: what they send is routed before it is translated. What is no service is refused at
+    once."""
+    rig.tor.spawn("echo", [sys.executable, "-c", ECHO, *TOR.values()])
+    ranged = {**OPEN, "spec": {**OPEN["spec"], "serviceCIDRs": ["10.96.0.0/16", "fd00:10:96::/112"]}}
+    rig.declare("node.yaml", NODE, ranged)
+    served(rig, 5353)
+    for family in ("-4", "-6"):  # for the answers to the pods' gateways
+        to = "10.244.1.0/24" if family == "-4" else "fd00:10:244:1::/120"
+        rig.tor.run(["ip", family, "route", "add", to, "via", "10.90.0.1" if family == "-4" else "fd90::1"])
+    rig.start_agent()
+    rig.until(lambda: rig.status().get("ready"), "the agent")
+    for version, address in VIP.items():
+        rig.node.spawn(f"flow{version}", [sys.executable, "-c", FLOW, address])
+        log = rig.node.directory / f"flow{version}.log"
+        rig.until(lambda log=log: "5353" in log.read_text(), f"an answer of {address}", 15)
+        ask = "import socket, sys; socket.create_connection((sys.argv[1], 80), 2)"
+        other = "10.96.9.9" if version == 4 else "fd00:10:96::909"
+        out = rig.node.run([sys.executable, "-c", ask, other], check=False)
+        assert "No route to host" in out.stderr
+        family = f"-{version}"
+        shown = rig.node.run(["ip", family, "route", "show", "proto", "108", "dev", "l3net0"]).stdout
+        assert ("10.96.0.0/16" if version == 4 else "fd00:10:96::/112") in shown
+        # A default route leads there as well: ours goes.
+        rig.node.run(["ip", family, "route", "add", "default", "via", TOR[version]])
+        rig.until(
+            lambda family=family: (
+                not rig.node.run(["ip", family, "route", "show", "proto", "108", "dev", "l3net0"]).stdout
+            ),
+            "our route to go",
+            15,
+        )
+    assert not [each for each in rig.status()["problems"] if "speaker" not in each]

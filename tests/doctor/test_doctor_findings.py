@@ -76,6 +76,8 @@ STATUS = {
     "version": "1",
     "node": "n1",
     "ready": True,
+    "unready": "",
+    "reconciled": True,
     "inSync": True,
     "blocks": ["10.244.1.0/24"],
     "peers": [{}],
@@ -91,7 +93,10 @@ def test_an_agent_that_is_well_has_no_problem() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"ready": False, "inSync": False}, "no full list yet"),
+        (
+            {"ready": False, "reconciled": False, "unready": "the declared state is not complete yet"},
+            "not complete yet",
+        ),
         ({"problems": ["peer tor: missingSecret"]}, "missingSecret"),
         ({"blocks": []}, "no block"),
         ({"peers": []}, "no BGP peer"),
