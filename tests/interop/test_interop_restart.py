@@ -178,12 +178,20 @@ def test_a_notification_voids_it(stage: Stage, kind: str) -> None:
     """RFC 4724 section 4: the routes of a session that a NOTIFICATION ended are not kept."""
     far = together(stage, kind, ORIGINATED)
     stage.node.spawn("monitor", ["ip", "monitor", "route"])
-    for version in (4, 6):
-        far.notify(NODE_ADDRESS[version])
 
     def gone(prefix: str) -> bool:
-        changes = (stage.node.directory / "monitor.log").read_text().splitlines()
+        changes = stage.node.read_log("monitor").splitlines()
         return any(prefix in line and "Deleted" in line for line in changes)
+
+    def watched() -> bool:
+        """It is started before it listens, and what goes until then it never tells."""
+        for verb in ("replace", "del"):
+            stage.node.run(["ip", "route", verb, "198.51.100.1/32", "dev", "lo"])
+        return gone("198.51.100.1")
+
+    stage.until(watched, "the monitor to listen")
+    for version in (4, 6):
+        far.notify(NODE_ADDRESS[version])
 
     stage.until(lambda: all(gone(prefix) for prefix in ORIGINATED.values()), "the routes to go")
     stage.established(*FAR_ADDRESS.values())
