@@ -85,7 +85,7 @@ class KernelSide:
             return set()
         errors = self._routes.apply(Delta(put, delete))
         if errors:
-            self._failed("routes", errors[0])
+            self._failed("routes", *errors)
             self.read_routes()
             return {key for key in (*put, *delete) if self.mirror.get(key) != self.desired.get(key)}
         self.mirror.update(put)
@@ -113,7 +113,8 @@ class KernelSide:
     def dirty(self) -> bool:
         return bool(self.problems)
 
-    def _failed(self, part: str, err: KernelError) -> None:
-        if self.problems.get(part) != str(err):
+    def _failed(self, part: str, *errors: KernelError) -> None:
+        err = f"{errors[0]}" + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
+        if self.problems.get(part) != err:
             log.error("%s: %s", part, err)
-        self.problems[part] = str(err)
+        self.problems[part] = err

@@ -16,6 +16,7 @@ from l3net.naming import RTPROT_L3NET
 from l3net.shell.netlink import (
     ATTRIBUTE,
     NLM_F_CREATE,
+    NLM_F_EXCL,
     NLM_F_REPLACE,
     Netlink,
     Request,
@@ -29,6 +30,19 @@ RTM_GETROUTE: Final = 26
 RT_TABLE_MAIN: Final = 254
 RTN_UNICAST: Final = 1
 RTN_BLACKHOLE: Final = 6
+
+#: rt_protos of iproute2, the common ones.
+PROTOCOLS: Final = {
+    2: "kernel",
+    3: "boot",
+    4: "static",
+    9: "ra",
+    11: "zebra",
+    12: "bird",
+    16: "dhcp",
+    186: "bgp",
+    196: "static (FRR)",
+}
 
 RTA_DST: Final = 1
 RTA_OIF: Final = 4
@@ -158,11 +172,36 @@ def _multipath(value: memoryview, names: dict[int, str]) -> Iterable[NextHop]:
         value = value[(length + 3) & ~3 :]
 
 
+def _key(body: bytes) -> tuple[int, int, RouteKey]:
+    """Table, protocol, prefix and metric of a route of any kind."""
+    family, length, _src, _tos, table, protocol, _scope, _type, _flags = _RTMSG.unpack_from(body)
+    destination = bytes(4 if family == socket.AF_INET else 16)
+    metric = 0
+    for attr, value in attributes(memoryview(body)[_RTMSG.size :]):
+        if attr == RTA_DST:
+            destination = bytes(value)
+        elif attr == RTA_TABLE:
+            table = _U32.unpack(value)[0]
+        elif attr == RTA_PRIORITY:
+            metric = _U32.unpack(value)[0]
+    network = (IPv4Network if family == socket.AF_INET else IPv6Network)((destination, length))
+    return table, protocol, (network, metric)
+
+
+def _conflict(route: Route, protocol: int) -> KernelError:
+    return KernelError(
+        f"route {route.prefix} metric {route.metric} is somebody else's (protocol "
+        f"{PROTOCOLS.get(protocol, protocol)}) and stays; ours is not set. Give theirs another metric",
+        errno.EEXIST,
+    )
+
+
 class KernelRoutes:
     """ports.RouteTable on the network namespace of the thread that made it."""
 
     def __init__(self) -> None:
         self._netlink = Netlink()
+        self._held: set[RouteKey] = set()  # of ours, as read back or put
 
     @property
     def port(self) -> int:
@@ -188,32 +227,70 @@ class KernelRoutes:
                 ):  # IPv6 lists each next hop of a route added apart as a route of its own
                     route = Route(route.prefix, before.next_hops | route.next_hops, route.kind, route.metric)
                 found[key] = route
+        self._held = set(found)
         return found
 
     def apply(self, delta: Delta[RouteKey, Route]) -> list[KernelError]:
-        """Deletes first, then puts; a put replaces in place, so that no moment is without a route."""
+        """Deletes first, then puts; a put replaces in place, so that no moment is without a route.
+
+        Only a route of ours is replaced: NLM_F_REPLACE looks at prefix and metric alone, and would take
+        somebody else's, who then loses it when ours goes.
+        """
         known, encoded = links(), Encoded()
-        wanted: list[tuple[Route, Request]] = []
         failed: list[KernelError] = []
+        wanted: list[tuple[Route, Request]] = []
         for route in delta.delete.values():
             bare = Route(route.prefix, kind=route.kind, metric=route.metric)
-            request = Request(RTM_DELROUTE, 0, encode_route(bare, known, encoded))
-            wanted.append((route, request))
-        for route in delta.put.values():
+            wanted.append((route, Request(RTM_DELROUTE, 0, encode_route(bare, known, encoded))))
+        for key, route in delta.put.items():
             try:
                 body = encode_route(route, known, encoded)
             except KernelError as err:
                 failed.append(err)
                 continue
-            request = Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
-            wanted.append((route, request))
+            flag = NLM_F_REPLACE if key in self._held else NLM_F_EXCL
+            wanted.append((route, Request(RTM_NEWROUTE, NLM_F_CREATE | flag, body)))
+        taken = self._carry_out(wanted, failed)
+        if taken:
+            holders = self._holders({(route.prefix, route.metric) for route, _ in taken})
+            again: list[tuple[Route, Request]] = []
+            for route, request in taken:
+                holder = holders.get((route.prefix, route.metric), RTPROT_L3NET)
+                if holder == RTPROT_L3NET:  # we did not know of it, or it has gone meanwhile
+                    flags = NLM_F_CREATE | NLM_F_REPLACE
+                    again.append((route, Request(RTM_NEWROUTE, flags, request.body)))
+                else:
+                    failed.append(_conflict(route, holder))
+            self._carry_out(again, failed)
+        return failed
+
+    def _carry_out(
+        self, wanted: list[tuple[Route, Request]], failed: list[KernelError]
+    ) -> list[tuple[Route, Request]]:
+        """Those whose prefix and metric a route has already that is not known as ours."""
+        taken = []
         codes = self._netlink.transact([request for _, request in wanted])
         for (route, request), code in zip(wanted, codes, strict=True):
             deleting = request.type == RTM_DELROUTE
-            if code and not (deleting and code in (errno.ESRCH, errno.ENOENT)):
+            if not code or (deleting and code in (errno.ESRCH, errno.ENOENT)):
+                (self._held.discard if deleting else self._held.add)((route.prefix, route.metric))
+            elif code == errno.EEXIST and request.flags & NLM_F_EXCL:
+                taken.append((route, request))
+            else:
                 doing = "delete" if deleting else "put"
                 failed.append(KernelError(f"{doing} route {route.prefix} metric {route.metric}", code))
-        return failed
+        return taken
+
+    def _holders(self, keys: set[RouteKey]) -> dict[RouteKey, int]:
+        """Whose routes these are, by protocol number; somebody else's counts where there are several."""
+        found: dict[RouteKey, int] = {}
+        for family in {_family(prefix) for prefix, _ in keys}:
+            header = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+            for _kind, body in self._netlink.dump(Request(RTM_GETROUTE, 0, header)):
+                table, protocol, key = _key(body)
+                if table == RT_TABLE_MAIN and key in keys and found.get(key, RTPROT_L3NET) == RTPROT_L3NET:
+                    found[key] = protocol
+        return found
 
     def close(self) -> None:
         self._netlink.close()

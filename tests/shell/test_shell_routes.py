@@ -113,6 +113,37 @@ def test_already_gone_is_success(wired: Ip) -> None:
     assert table.apply(Delta(delete=WANTED)) == []
 
 
+@pytest.mark.parametrize(
+    ("prefix", "gateway", "ours"),
+    [("10.5.0.0/24", "10.0.0.9", "10.0.0.2"), ("fd05::/64", "fd00::9", "fd00::2")],
+)
+@pytest.mark.parametrize("kind", ["via", "blackhole"])
+def test_somebody_elses_route_is_not_taken_and_not_lost(
+    wired: Ip, prefix: str, gateway: str, ours: str, kind: str
+) -> None:
+    table = KernelRoutes()
+    route = unicast(prefix, hop(ours))
+    if kind == "blackhole":
+        route = Route(route.prefix, kind=RouteKind.BLACKHOLE, metric=108)
+    other = unicast("10.4.0.0/24", hop("10.0.0.2"))
+    theirs = f"{prefix} via {gateway} dev up0 proto static metric 108"
+    version = "-6" if ":" in prefix else "-4"
+    wired(f"{version} route add {theirs}")
+    wanted = {(each.prefix, 108): each for each in (route, other)}
+    (error,) = table.apply(Delta(put=wanted))
+    assert prefix in str(error) and "static" in str(error)
+    assert table.read() == {(other.prefix, 108): other}
+    assert len(table.apply(Delta(delete=wanted))) == 0
+    shown = wired(f"{version} route show {prefix}").strip()
+    assert "proto static" in shown and gateway in shown
+    # The control: with theirs gone ours is set, replaced in place, also by a successor that has not read it.
+    wired(f"{version} route del {theirs}")
+    assert table.apply(Delta(put={(route.prefix, 108): route})) == []
+    changed = unicast(prefix, hop(gateway))
+    assert KernelRoutes().apply(Delta(put={(route.prefix, 108): changed})) == []
+    assert table.read() == {(route.prefix, 108): changed}
+
+
 def test_more_routes_than_a_batch(wired: Ip) -> None:
     table = KernelRoutes()
     wanted = {
