@@ -13,7 +13,7 @@ from pathlib import Path as FilePath
 
 from l3net.agent.dialogue import Dialogue
 from l3net.bgp import commands
-from l3net.bgp.exabgp_config import as_numbers, fingerprint, head, neighbor, render
+from l3net.bgp.exabgp_config import as_numbers, fingerprint, head, local_addresses, neighbor, render
 from l3net.bgp.messages import Message, Neighbors
 from l3net.bgp.sessions import Session
 from l3net.errors import L3netError
@@ -60,6 +60,10 @@ class Configuring:
     def known_as_numbers(self) -> dict[Address, int]:
         """Of peers at link-local addresses, as the file says that is there already."""
         return as_numbers(self._config.current() or "")
+
+    def known_local_addresses(self) -> dict[Address, Address]:
+        """That the sessions of the file leave from."""
+        return local_addresses(self._config.current() or "")
 
     def mark(self) -> None:
         """What is wanted may have changed."""

@@ -21,7 +21,7 @@ from l3net.agent.kernel import KernelSide, RouteKey
 from l3net.agent.parting import Parting
 from l3net.agent.resolving import Resolver, interface_to
 from l3net.agent.servicing import Servicing
-from l3net.agent.speaking import Speaking
+from l3net.agent.speaking import FOUND_BY, Speaking
 from l3net.agent.supervising import Retry, kept_up
 from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out, own_blocks, passes_on
 from l3net.bgp.drain import Stage
@@ -179,7 +179,13 @@ class Agent:
         }
         underlay = self._underlay
         own = underlay.own_addresses() or None  # none at all: they have not been read yet
-        found = sessions(state, self._me, underlay.source, underlay.gateways(), links, own)
+        node = state.nodes.get(self._me)
+        preferred = node.addresses if node is not None else ()
+
+        def source(address: Address) -> tuple[Address, tuple[Address, ...]] | None:
+            return underlay.source(address, preferred, self.speaking.held_local(address))
+
+        found = sessions(state, self._me, source, underlay.gateways(), links, own)
         return found if self._guarded else guarded(found)
 
     def protected_of(self, state: ClusterState) -> Protected:
@@ -189,6 +195,7 @@ class Agent:
     async def run(self) -> None:
         """Raises KernelError or LeaseStoreError when the node cannot be served at all."""
         asyncio.get_running_loop().set_exception_handler(self._unforeseen)
+        asyncio.get_running_loop().call_later(FOUND_BY, self.mark, Dirty.STATE)
         monitor = KernelMonitor(self._on_kernel, RTPROT_L3NET, self._own_port)
         monitor.start()
         try:

@@ -48,6 +48,8 @@ REFRESH_QUIET = 15.0
 #: Sessions are asked for again: ExaBGP says `down` in the first second of an established one.
 ASK_EVERY = 10.0
 ASK_AGAIN = 1.5
+#: Sessions that are up at our start have been found by then, in seconds.
+FOUND_BY = 15.0
 DRAIN_SECONDS = 3.0
 DRAIN_FLUSH = 0.2
 #: Seconds a session that flaps has to hold before anything is announced to it. What ExaBGP has queued for
@@ -98,6 +100,7 @@ class Speaking:
         self.peers: dict[Address, PeerState] = {}
         #: Of peers at link-local addresses, by their OPENs; also those that an agent before us has learned.
         self.as_numbers = self._configuring.known_as_numbers()
+        self._found_local = self._configuring.known_local_addresses()
         self.on_as_number: Callable[[], None] = lambda: None
         #: Called with each peer whose session is up, and whether it came up now.
         self.on_established: Callable[[Address, bool], None] = lambda _address, _fresh: None
@@ -153,6 +156,15 @@ class Speaking:
             self._dialogue.ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
         if touched:
             self._touched(touched)
+
+    def held_local(self, address: Address) -> Address | None:
+        """The address that a session with a peer leaves from; at our start, that which an agent before us has
+        told ExaBGP, until it is known whether the session is up."""
+        peer = self.peers.get(address)
+        if peer is not None and peer.established:
+            return peer.session.local_address
+        starting = asyncio.get_running_loop().time() - self._started < FOUND_BY
+        return self._found_local.get(address) if starting and (peer is None or not peer.flaps) else None
 
     def want(self, address: Address, wanted: AdjRibOut) -> None:
         self._wants[address] = wanted

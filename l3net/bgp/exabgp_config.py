@@ -59,6 +59,12 @@ def as_numbers(text: str) -> dict[Address, int]:
     return {ip_address(address): int(number) for address, number in found if int(number) != UNKNOWN_AS}
 
 
+def local_addresses(text: str) -> dict[Address, Address]:
+    """Of a file of ours: the address each neighbour's session leaves from."""
+    found = re.findall(r"^neighbor (\S+) {\s+local-address (\S+);", text, re.MULTILINE)
+    return {ip_address(peer): ip_address(local) for peer, local in found if peer != str(MARKER)}
+
+
 def _marker(text: str) -> str:
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") or 1
     return (

@@ -6,7 +6,7 @@ learned from a peer, or a peer could draw the sessions that carry its own announ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_network
 
@@ -30,15 +30,19 @@ class UnderlayRoute:
     hops: tuple[UnderlayHop, ...]
     metric: int = 0
     discard: bool = False
+    source: Address | None = None  # RTA_PREFSRC: the address it leaves from
 
 
 @dataclass(frozen=True, slots=True)
 class InterfaceAddress:
-    """An address of this node with its interface and prefix length."""
+    """An address of this node with its interface and prefix length, and what the kernel says of its use."""
 
     interface: str
     address: Address
     length: int
+    deprecated: bool = False  # for what is there already alone (RFC 4862 section 5.5.4)
+    tentative: bool = False  # nobody may use it yet, or another has it (RFC 4862 section 5.4)
+    secondary: bool = False  # IPv4: behind the first of its subnet; IPv6: temporary (RFC 8981)
 
 
 class Underlay:
@@ -90,10 +94,16 @@ class Underlay:
             for hop in route.hops
         )
 
-    def source(self, address: Address) -> tuple[Address, tuple[Address, ...]] | None:
+    def source(
+        self, address: Address, preferred: Collection[Address] = (), held: Address | None = None
+    ) -> tuple[Address, tuple[Address, ...]] | None:
         """Our address on the link towards `address`, and all our addresses on that link.
 
-        None when there is no route. RFC 6724 in short: the address whose subnet holds the gateway.
+        None when there is no route. That which a session has (`held`) stays while it is there; then come the
+        node's own (`preferred`), and then the kernel's choice: the route's preferred source, else the first
+        whose subnet holds the gateway, and none that is secondary or deprecated while there is another
+        (RFC 6724 section 5, rules 3, 7 and 8). So an address that comes and goes, such as a virtual one,
+        moves no session.
         """
         route = self.route_to(address)
         if route is None or route.discard or not route.hops:
@@ -101,14 +111,33 @@ class Underlay:
         hop = route.hops[0]
         towards = hop.gateway or address
         here = [entry for entry in self.addresses if entry.interface == hop.interface]
-        same = [entry for entry in here if entry.address.version == address.version]
+        usable = [
+            entry
+            for entry in here
+            if entry.address.version == address.version
+            and entry.address.is_link_local == address.is_link_local
+            and (not entry.tentative or entry.address == held)
+        ]
         best = sorted(
-            (entry for entry in same if entry.address.is_link_local == address.is_link_local),
-            key=lambda entry: not _same_subnet(entry, towards),
+            usable,
+            key=lambda entry: (
+                entry.address != held,
+                entry.address not in preferred,
+                entry.address != route.source,
+                entry.deprecated,
+                not _same_subnet(entry, towards),
+                entry.secondary,
+                -_common(entry.address, towards) if address.version == 6 else 0,
+            ),
         )
         if not best:
             return None
-        return best[0].address, tuple(entry.address for entry in here)
+        siblings = (entry for entry in here if not entry.tentative)
+        ordered = sorted(
+            siblings,
+            key=lambda entry: (entry.address not in preferred, entry.deprecated, entry.secondary),
+        )
+        return best[0].address, tuple(entry.address for entry in ordered)
 
     def interface_to(self, address: Address) -> str | None:
         """The link towards an address."""
@@ -159,6 +188,11 @@ class Underlay:
 
 def _network(entry: InterfaceAddress) -> Prefix:
     return ip_network((entry.address, entry.length), strict=False)
+
+
+def _common(one: Address, other: Address) -> int:
+    """How many leading bits two addresses of a family share."""
+    return one.max_prefixlen - (int(one) ^ int(other)).bit_length()
 
 
 def _same_subnet(entry: InterfaceAddress, address: Address) -> bool:

@@ -19,6 +19,7 @@ from l3net.shell.routes import (
     RTA_GATEWAY,
     RTA_MULTIPATH,
     RTA_OIF,
+    RTA_PREFSRC,
     RTA_PRIORITY,
     RTA_TABLE,
     RTA_VIA,
@@ -30,6 +31,13 @@ RTM_GETLINK: Final = 18
 RTM_GETADDR: Final = 22
 IFA_ADDRESS: Final = 1
 IFA_LOCAL: Final = 2
+IFA_FLAGS: Final = 8
+#: linux/if_addr.h
+IFA_F_SECONDARY: Final = 0x01
+IFA_F_OPTIMISTIC: Final = 0x04
+IFA_F_DADFAILED: Final = 0x08
+IFA_F_DEPRECATED: Final = 0x20
+IFA_F_TENTATIVE: Final = 0x40
 IFLA_IFNAME: Final = 3
 IFLA_MTU: Final = 4
 IFLA_MASTER: Final = 10
@@ -88,14 +96,27 @@ class KernelUnderlay:
     def addresses(self, links: dict[int, Link]) -> list[InterfaceAddress]:
         found = []
         for _kind, body in self._netlink.dump(Request(RTM_GETADDR, 0, _IFADDR.pack(0, 0, 0, 0, 0))):
-            _family, length, _flags, _scope, index = _IFADDR.unpack_from(body)
+            _family, length, flags, _scope, index = _IFADDR.unpack_from(body)
             local: Address | None = None
             for attr, value in attributes(memoryview(body)[_IFADDR.size :]):
                 if attr == IFA_LOCAL or (attr == IFA_ADDRESS and local is None):
                     local = _address(value)
+                elif attr == IFA_FLAGS:
+                    flags = _U32.unpack(value)[0]
             if local is not None and index in links:
-                found.append(InterfaceAddress(links[index].name, local, length))
-        return sorted(found, key=lambda entry: (entry.interface, entry.address.version, int(entry.address)))
+                found.append(
+                    InterfaceAddress(
+                        links[index].name,
+                        local,
+                        length,
+                        deprecated=bool(flags & IFA_F_DEPRECATED),
+                        tentative=bool(flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED))
+                        and not flags & IFA_F_OPTIMISTIC,
+                        secondary=bool(flags & IFA_F_SECONDARY),
+                    )
+                )
+        # Those of a link in the kernel's order, by which it chooses among them.
+        return sorted(found, key=lambda entry: (entry.interface, entry.address.version))
 
     def read(self) -> tuple[Underlay, dict[int, Link]]:
         """All of it, as one picture."""
@@ -122,6 +143,7 @@ def _route(body: bytes, links: dict[int, Link]) -> UnderlayRoute | None:
     metric = 0
     oif = 0
     gateway: Address | None = None
+    source: Address | None = None
     hops: list[UnderlayHop] = []
     for attr, value in attributes(memoryview(body)[_RTMSG.size :]):
         if attr == RTA_DST:
@@ -138,6 +160,8 @@ def _route(body: bytes, links: dict[int, Link]) -> UnderlayRoute | None:
             gateway = _address(value[2:])
         elif attr == RTA_MULTIPATH:
             hops += _multipath(value, links)
+        elif attr == RTA_PREFSRC:
+            source = _address(value)
     if table != RT_TABLE_MAIN:
         return None
     if oif and oif in links and not flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN):
@@ -146,7 +170,7 @@ def _route(body: bytes, links: dict[int, Link]) -> UnderlayRoute | None:
     if not hops and not discard:
         return None
     prefix = (IPv4Network if width == 4 else IPv6Network)((destination, length))
-    return UnderlayRoute(prefix, tuple(hops), metric, discard)
+    return UnderlayRoute(prefix, tuple(hops), metric, discard, source)
 
 
 def _multipath(value: memoryview, links: dict[int, Link]) -> list[UnderlayHop]:
