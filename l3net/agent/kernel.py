@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from l3net.delta import Delta
@@ -33,6 +33,7 @@ class KernelSide:
         self.desired: dict[RouteKey, Route] = {}
         self.mirror: dict[RouteKey, Route] = {}
         self.problems: dict[str, str] = {}
+        self.changes = 0  # batches carried out
 
     # --- routes ------------------------------------------------------------------------------------------
 
@@ -44,9 +45,16 @@ class KernelSide:
         except KernelError as err:
             self._failed("read routes", err)
 
-    def keep_until_heard(self) -> None:
-        """At our start: learned routes stay until a peer has spoken of them, or all peers have spoken."""
-        self._unheard = {key for key in self.mirror if key[1] == METRIC_BGP}
+    def keep_until_heard(self, known: Mapping[RouteKey, Route]) -> None:
+        """At our start: what is there, and what an agent before us knew of, is wanted as it is until we know
+        better; learned routes until a peer has spoken of them, or all peers have spoken."""
+        self.desired = {**known, **self.mirror}
+        self._unheard = {key for key in self.desired if key[1] == METRIC_BGP}
+
+    async def hold(self) -> set[RouteKey]:
+        """Put back what has gone, and take nothing away: nothing is known yet of what should be there."""
+        self.read_routes()
+        return await self.apply_routes(list(self.desired))
 
     def heard(self, prefixes: Iterable[Prefix]) -> None:
         """Of learned routes."""
@@ -56,6 +64,8 @@ class KernelSide:
     def heard_all(self) -> set[RouteKey]:
         """All peers have said what they have: the routes nobody spoke of, which may go now."""
         left, self._unheard = self._unheard, set()
+        for key in left:
+            self.desired.pop(key, None)
         return left
 
     def all_keys(self) -> set[RouteKey]:
@@ -83,6 +93,7 @@ class KernelSide:
                 delete[key] = seen
         if not put and not delete:
             return set()
+        self.changes += 1
         errors = self._routes.apply(Delta(put, delete))
         if errors:
             self._failed("routes", *errors)

@@ -52,6 +52,7 @@ from l3net.shell.errorrelay import ErrorRelay
 from l3net.shell.exabgp import release_is_known
 from l3net.shell.monitor import RTM_NEWROUTE, KernelMonitor, Seen, interface_name, underlay_route
 from l3net.shell.nft import NftTable
+from l3net.shell.routefile import read_routes, write_routes
 from l3net.shell.router_discovery import RouterDiscovery
 from l3net.shell.routes import KernelRoutes, decode_route
 from l3net.shell.underlay import KernelUnderlay, Link
@@ -67,8 +68,11 @@ LONGEST_QUIET = 0.5
 #: Between a withdrawal and the firewall's end of the service. It also leaves the processors to the speaker.
 PEERS_FIRST = 0.005
 RESYNC = 30.0
-#: How long a kernel route that no path accounts for is kept after our start, in seconds.
+#: How long a kernel route that no path accounts for is kept once the sessions are known and the speaker is
+#: there, in seconds.
 LEARNED_GRACE = 120.0
+#: Seconds between writing down which routes are wanted.
+REMEMBER = 5.0
 #: Seconds between looks whether somebody wants the node to leave, and for the last withdrawals to go out.
 DRAIN_LOOK = 0.5
 FLUSH_LIMIT = 20.0
@@ -204,13 +208,14 @@ class Agent:
                 self.errors.start()
                 self.services.error_port = self.errors.port
                 self.kernel.read_routes()
-                self.kernel.keep_until_heard()
+                self.kernel.keep_until_heard(read_routes(self._settings.run_dir))
                 parts = {
                     "declared state": self._follow,
                     "passes": self._loop,
                     "resync": self._resync,
                     "drain": self._watch_drain,
                     "BFD": self.bfd.run,
+                    "routes for the next agent": self._remember,
                 }
                 await asyncio.gather(
                     self.speaking.run(), *(kept_up(part, run, self.faults) for part, run in parts.items())
@@ -363,6 +368,7 @@ class Agent:
             await self._gather()
             self._wake.clear()
             if not self.in_sync or not self._declared():
+                await self._hold()
                 continue
             try:
                 await self._reconcile()
@@ -380,6 +386,27 @@ class Agent:
                 self._retry.failed()
             else:
                 self._retry.succeeded()
+
+    async def _hold(self) -> None:
+        """Until it is known what is wanted: a link that came back has its routes again."""
+        if not self._dirty & (Dirty.ROUTES | Dirty.UNDERLAY):
+            return
+        self._dirty &= ~Dirty.ROUTES
+        if await self.kernel.hold():
+            self._retry.failed()
+        else:
+            self._retry.succeeded()
+
+    async def _remember(self) -> None:
+        """What is wanted in the kernel, for the next agent; now and then, and not while it changes."""
+        written = -1
+        while True:
+            await asyncio.sleep(REMEMBER)
+            changes = self.kernel.changes
+            if changes == written or not self.in_sync or not self.passes:
+                continue
+            await asyncio.to_thread(write_routes, self._settings.run_dir, dict(self.kernel.desired))
+            written = changes
 
     async def _gather(self) -> None:
         """What comes alone is served at once; what comes in a burst waits for the rest of it."""

@@ -92,6 +92,7 @@ class Speaking:
         self._leaving: dict[Address, Session] = {}  # being withdrawn from, then removed
         self._decided = False  # until the sessions are known, ExaBGP's configuration is not touched
         self._started = asyncio.get_running_loop().time()
+        self._heard_since: float | None = None  # the peers can speak: sessions known, speaker there
         self._timers: set[asyncio.TimerHandle] = set()
         self._failed_paths: set[Address] = set()
         self._held_paths: set[Address] = set()
@@ -128,6 +129,7 @@ class Speaking:
     def set_sessions(self, sessions: Mapping[Address, Session]) -> None:
         """Take over the sessions of now. What leaves is withdrawn before its neighbour is removed."""
         self._decided = True
+        self._look_at_clock()
         now = asyncio.get_running_loop().time()
         for address in [gone for gone in self.peers if gone not in sessions]:
             if self._announcer.established(address):
@@ -210,15 +212,22 @@ class Speaking:
         self._dialogue.pump()
 
     def settled(self, grace: float) -> bool:
-        """Whether every session has said all it has, or had `grace` seconds since our start to do so.
+        """Whether every session has said all it has, or had `grace` seconds to do so since the sessions were
+        known and the speaker was there: an outage of whatever length before that is no time to speak in.
 
         Until then a route in the kernel that no path accounts for may be one we have not heard again yet.
         """
-        if asyncio.get_running_loop().time() - self._started > grace:
+        if not self._decided or not self._dialogue.up or self._heard_since is None:
+            return False
+        if asyncio.get_running_loop().time() - self._heard_since > grace:
             return True
-        return self._dialogue.up and all(
-            peer.established and not peer.awaiting for peer in self.peers.values()
-        )
+        return all(peer.established and not peer.awaiting for peer in self.peers.values())
+
+    def _look_at_clock(self) -> None:
+        if not (self._decided and self._dialogue.up):
+            self._heard_since = None
+        elif self._heard_since is None:
+            self._heard_since = asyncio.get_running_loop().time()
 
     def path_failed(self, address: Address, reason: str, shares_fate: bool) -> None:
         """BFD has lost the peer: its paths go at once, and then the session (RFC 5882 section 4.2).
@@ -381,6 +390,7 @@ class Speaking:
 
     def _connected(self) -> None:
         log.info("connected to the speaker")
+        self._look_at_clock()
         self._dialogue.ask(commands.SHOW_ADJ_RIB_OUT, self._learn_announced)
         self._dialogue.ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
         self._later(ASK_AGAIN, lambda: self._dialogue.ask(commands.SHOW_NEIGHBORS, self._learn_neighbours))
@@ -388,6 +398,7 @@ class Speaking:
 
     def _lost(self) -> None:
         log.warning("lost the speaker; learned routes stay while it restarts")
+        self._heard_since = None
         now = asyncio.get_running_loop().time()
         for address, peer in self.peers.items():
             if peer.established:

@@ -42,7 +42,8 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _boot() -> str:
+def boot_id() -> str:
+    """Of this boot of the host."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
@@ -68,7 +69,7 @@ def read_record(run_dir: Path) -> DrainRecord | None:
     """What the agent wrote during this boot; None if there is nothing, or nothing that can be read."""
     try:
         found = json.loads((run_dir / RECORD).read_text())
-        if found["boot"] != _boot():
+        if found["boot"] != boot_id():
             return None
         return DrainRecord(str(found["cause"]), float(found["since"]), str(found["stage"]))
     except (OSError, ValueError, KeyError, TypeError):
@@ -84,7 +85,7 @@ def write_record(run_dir: Path, record: DrainRecord | None) -> None:
             return
         descriptor, name = tempfile.mkstemp(prefix=".drain-", dir=run_dir)
         with os.fdopen(descriptor, "w") as file:
-            json.dump({**asdict(record), "boot": _boot()}, file)
+            json.dump({**asdict(record), "boot": boot_id()}, file)
         Path(name).rename(path)
     except OSError as err:
         raise DrainFileError(f"{path}: {err.strerror}") from err

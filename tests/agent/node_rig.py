@@ -184,6 +184,10 @@ class Rig:
     def kernel(self, arguments: str) -> str:
         return self.node.run(["ip", *arguments.split()]).stdout
 
+    def inside_run(self, name: str) -> Path:
+        """A file of the node's run directory, as this process sees it."""
+        return Path(f"/proc/{self.node.pid}/root/run/l3net/{name}")
+
     def exabgp_pid(self) -> int:
         """In the node's own numbering; 0 while there is none."""
         speaker = self.node.daemon_pid("speaker")

@@ -1,0 +1,125 @@
+"""An agent that is started while nothing declared can be read keeps the kernel as the last one had it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from bgp_facts import path, session
+from node_rig import Rig
+
+from l3net.agent.speaking import Speaking
+from l3net.bgp.loc_rib import LocRib
+from l3net.bgp.verdict import ACCEPTED
+from l3net.model import NextHop, Route, RouteKind
+from l3net.naming import METRIC_BGP, METRIC_BLACKHOLE
+from l3net.shell.routefile import FILE, read_routes, write_routes
+
+LEARNED = {"192.168.7.0/24", "fd77::/64"}
+
+
+def learned(rig: Rig) -> set[str]:
+    shown = rig.kernel("-4 route show proto 108") + rig.kernel("-6 route show proto 108")
+    return {line.split()[0] for line in shown.splitlines() if "via" in line}
+
+
+@pytest.mark.netns
+def test_routes_that_a_link_took_along_are_back_without_any_declared_state(rig: Rig) -> None:
+    """Before the agent's start as well as after it; nothing is taken away meanwhile."""
+    rig.start()
+    rig.until(lambda: learned(rig) == LEARNED, "routes")
+    known = rig.inside_run(FILE)
+    rig.until(lambda: known.exists() and "fd77" in known.read_text(), "the agent to write them down")
+    rig.node.kill("agent")
+    rig.until(lambda: not rig.node.alive("agent"), "the agent to end")
+
+    def flap() -> None:
+        rig.node.run(["ip", "link", "set", "up0", "down"])
+        rig.until(lambda: not learned(rig), "the link to take them along", 10)
+        rig.node.run(["ip", "link", "set", "up0", "up"])
+        rig.node.run(["ip", "addr", "replace", "fd90::1/64", "dev", "up0", "nodad"])
+
+    flap()
+    (rig.manifests / "node.yaml").rename(rig.directory / "node.yaml")
+    rig.start_agent()
+    rig.until(lambda: learned(rig) == LEARNED, "the routes of the last agent")
+    flap()
+    rig.until(lambda: learned(rig) == LEARNED, "the routes after another flap")
+    assert "blackhole 10.244.1.0/24" in rig.kernel("route show proto 108")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
+    """Puts the event loop's clock forward."""
+    ahead = [0.0]
+    real = asyncio.BaseEventLoop.time
+    monkeypatch.setattr(asyncio.BaseEventLoop, "time", lambda self: real(self) + ahead[0])
+    yield lambda seconds: ahead.__setitem__(0, ahead[0] + seconds)
+
+
+def test_the_time_to_speak_begins_when_it_can_be_spoken(
+    tmp_path: Path, clock: Callable[[float], None]
+) -> None:
+    """An agent whose API server was away longer than that deleted every learned route at its first pass."""
+
+    async def told() -> list[bool]:
+        rib = LocRib(lambda _session, raw: (ACCEPTED, raw))
+        speaking = Speaking(tmp_path, rib, lambda _prefixes: None)
+        settled = []
+        speaking._dialogue.link._writer = SimpleNamespace(write=lambda _data: None)  # type: ignore[assignment]
+        speaking._connected()
+        clock(1000)
+        settled.append(speaking.settled(120))  # nobody knows which sessions there are
+        one = session()
+        speaking.set_sessions({one.peer_address: one})
+        settled.append(speaking.settled(120))
+        speaking._lost()
+        speaking._dialogue.link._writer = None
+        clock(1000)
+        settled.append(speaking.settled(120))  # nor can anybody speak without a speaker
+        speaking._dialogue.link._writer = SimpleNamespace(write=lambda _data: None)  # type: ignore[assignment]
+        speaking._connected()
+        settled.append(speaking.settled(120))
+        clock(121)
+        settled.append(speaking.settled(120))
+        return settled
+
+    assert asyncio.run(told()) == [False, False, False, False, True]
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    hops = frozenset(
+        {NextHop(path("10.0.0.0/8").next_hop, "up0"), NextHop(path("10.0.0.0/8").next_hop, "up1", 3)}
+    )
+    routes = [
+        Route(ip_network("192.168.7.0/24"), hops, metric=METRIC_BGP),
+        Route(ip_network("fd77::/64"), hops, metric=METRIC_BGP),
+        Route(ip_network("10.244.1.0/24"), kind=RouteKind.BLACKHOLE, metric=METRIC_BLACKHOLE),
+    ]
+    known = {(route.prefix, route.metric): route for route in routes}
+    assert read_routes(tmp_path) == {}
+    write_routes(tmp_path, known)
+    assert read_routes(tmp_path) == known
+    text = (tmp_path / FILE).read_text()
+    for bad in (
+        text[:-9],
+        "[]",
+        '{"boot": 1}',
+        json.dumps({**json.loads(text), "boot": "another"}),
+        "[" * 9000,
+    ):
+        (tmp_path / FILE).write_text(bad)
+        assert read_routes(tmp_path) == {}
+
+
+def test_with_too_many_there_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("l3net.shell.routefile.MOST", 1)
+    one, two = (Route(ip_network(f"10.{n}.0.0/16"), metric=METRIC_BGP) for n in (1, 2))
+    write_routes(tmp_path, {(one.prefix, one.metric): one})
+    write_routes(tmp_path, {(each.prefix, each.metric): each for each in (one, two)})
+    assert list(tmp_path.iterdir()) == []
