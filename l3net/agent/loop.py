@@ -39,7 +39,7 @@ from l3net.fib.desired import blackholes, bridge, discarded, gateway, learned, s
 from l3net.fib.underlay import Underlay
 from l3net.ipam.reserved import ReservedPool, open_blocks, reserved_pools
 from l3net.ipam.retained import claimant, retained
-from l3net.model import Address, BridgePlan, ClusterState, Kind, ObjectName, Prefix, Route
+from l3net.model import Address, BridgePlan, ClusterState, Kind, Node, ObjectName, Prefix, Route
 from l3net.naming import BRIDGE, CNI_SOCKET, METRIC_BGP, METRIC_BLACKHOLE, RTPROT_L3NET, VETH_PREFIX
 from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Mended, Rejected, View
 from l3net.services.book import Settled
@@ -532,21 +532,26 @@ class Agent:
         Which blocks were ours is read from the kernel: each has a blackhole of ours behind it.
         """
         node = self.state.nodes[self._me]
-        had = set(node.retained)
-        if Dirty.STATE in dirty:
-            had |= {key[0] for key in self.kernel.mirror if key[1] == METRIC_BLACKHOLE}
-        declared = node.declared_blocks
-        if had <= set(declared):
+        if not node.retained and Dirty.STATE not in dirty:
             return False
-        kept = retained(declared, had, self._cni.holds)
+        kept = self._lost_in_use(node)
         if kept == node.retained:
             return False
         for block in set(kept) - set(node.retained):
             log.warning("block %s is no longer this node's; it stays while pods run in it", block)
         for block in set(node.retained) - set(kept):
             log.info("block %s: its last pod is gone", block)
-        self.state.nodes[self._me] = replace(node, blocks=(*declared, *kept), retained=kept)
+        self.state.nodes[self._me] = _retaining(node, kept)
         return True
+
+    def _lost_in_use(self, node: Node) -> tuple[Prefix, ...]:
+        had = {key[0] for key in self.kernel.mirror if key[1] == METRIC_BLACKHOLE}
+        return retained(node.declared_blocks, had | set(node.retained), self._cni.holds)
+
+    def with_retained(self, state: ClusterState) -> None:
+        """Put into a declared state what this node would keep under it, as `_retain` would."""
+        node = state.nodes[self._me]
+        state.nodes[self._me] = _retaining(node, self._lost_in_use(node))
 
     def retained_blocks(self) -> list[tuple[Prefix, int, str]]:
         """Blocks that are no longer this node's, their attachments, and the node that has them by now."""
@@ -704,6 +709,10 @@ class Agent:
 
 def _named(event: DatastoreEvent) -> str:
     return f"{event.kind.value} {event.name}" if isinstance(event, Changed) else type(event).__name__
+
+
+def _retaining(node: Node, kept: tuple[Prefix, ...]) -> Node:
+    return replace(node, blocks=(*node.declared_blocks, *kept), retained=kept)
 
 
 async def run_agent(agent: Agent, *others: asyncio.Task[None]) -> None:

@@ -28,6 +28,7 @@ def plan_for(agent: Agent, directory: Path) -> dict[str, Any]:
         return {
             "error": f"{directory} declares no Node named {agent.node_name}; the agent would hold everything"
         }
+    agent.with_retained(state)
     after = agent.sessions_of(state)
     steps = plan(_with_ribs(agent, agent.state, agent.sessions), _with_ribs(agent, state, after))
     return {

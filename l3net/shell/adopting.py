@@ -63,7 +63,8 @@ class Adoption:
     def _record(self, unknown: Sequence[Lease]) -> None:
         conflicts, adopted = [], 0
         for lease in unknown:
-            if self._store.adopt(lease, event="adopt", exclusive=True):
+            full = all(each.prefix_length == each.address.max_prefixlen for each in lease.addresses)
+            if self._store.adopt(lease, event="adopt", exclusive=full):  # the node's, not a network's own
                 adopted += 1
                 self._record_extras(lease)
                 continue

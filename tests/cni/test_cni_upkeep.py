@@ -22,6 +22,7 @@ from l3net.cli.main import cli
 from l3net.cni.extras import Extras
 from l3net.cni.failure import CniError
 from l3net.cni.frame import Call, encode_call
+from l3net.cni.plan import host_ifname
 from l3net.cni.request import parse_request
 from l3net.cni.setup import NodeNetwork
 from l3net.errors import KernelError
@@ -163,6 +164,22 @@ def test_an_empty_store_adopts_what_runs(host: Host, ping: Any, marked: bool) ->
     assert host.cni("DEL", "c1", None).code == 0
     host.settle()
     assert host.leases() == 1 and len(host.veths()) == 1
+
+
+@pytest.mark.netns
+def test_networks_with_ranges_of_their_own_may_overlap(bare_host: Host, run: Any) -> None:
+    """Each has its own bridge: one address in two is no conflict, as among the node's blocks it is."""
+    for network, length in (("one", 24), ("two", 24), ("three", 32), ("four", 32)):
+        name = host_ifname(LeaseKey(network, "c1", "eth0"))
+        argv = ["ip", "-n", bare_host.name, "link"]
+        run(*argv, "add", name, "type", "veth", "peer", "name", f"x{network}")
+        alias = f"l3net/1 {network} c1 eth0 10.99.0.{2 if length == 24 else 3}/{length} {'a' * 16}"
+        run(*argv, "set", name, "alias", alias)
+    server = bare_host.start(("10.244.0.0/24",))
+    assert {lease.key.network for lease in server.leases.leases()} >= {"one", "two"}
+    assert bare_host.leases() == 3
+    (problem,) = server.problems()
+    assert "10.99.0.3" in problem
 
 
 @pytest.mark.netns
