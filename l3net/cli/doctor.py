@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,12 +14,13 @@ from l3net.cli import options
 from l3net.cli.cni import BIN_DIR, CONF_DIR
 from l3net.cli.output import output_option, print_value
 from l3net.doctor.findings import Counters, Finding, PeerLook, Severity
-from l3net.doctor.node import judge_agent, judge_node, peers_of
+from l3net.doctor.node import filtered_blocks, judge_agent, judge_data_path, judge_node, peers_of
 from l3net.doctor.peers import judge_peer
 from l3net.errors import NotRunningError
-from l3net.naming import AGENT_SOCKET, STATE_DIR
+from l3net.naming import AGENT_SOCKET, CNI_SOCKET, STATE_DIR
 from l3net.shell.agentsocket import ask
 from l3net.shell.examine import look_at_node, look_at_peers
+from l3net.shell.podprobe import look_at_pods
 
 _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: "red"}
 
@@ -43,15 +45,29 @@ _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: 
     "router's own attempts. Nothing is accepted. Not while peers are being configured: the speaker may want "
     "the port.",
 )
+@click.option(
+    "--probe/--no-probe",
+    default=True,
+    show_default=True,
+    help="Make two pods for a moment, as a runtime would, and see what passes between them and the node.",
+)
 @output_option
 def doctor(
-    run_dir: Path, state_dir: Path, bin_dir: Path, conf_dir: Path, watch: float, listen: bool, output: str
+    run_dir: Path,
+    state_dir: Path,
+    bin_dir: Path,
+    conf_dir: Path,
+    watch: float,
+    listen: bool,
+    probe: bool,
+    output: str,
 ) -> None:
-    """Look at agent, peers, routes, kernel and CNI files; say what is wrong, why, and what to do.
+    """Look at agent, peers, routes, pods, kernel and CNI files; say what is wrong, why, and what to do.
 
-    Nothing is changed. To each peer whose session is down one TCP connection is made from the session's own
-    address, without a password: whether it is accepted, refused or not answered, and what the kernel counts
-    meanwhile, tells a wrong password from a firewall, a wrong AS number from a missing neighbour, and so on.
+    Nothing is changed for long: two pods are made and removed (--no-probe: none). To each peer whose session
+    is down one TCP connection is made from the session's own address, without a password: whether it is
+    accepted, refused or not answered, and what the kernel counts meanwhile, tells a wrong password from a
+    firewall, a wrong AS number from a missing neighbour, and so on.
 
     Exits with 0 when there is no problem (warnings may be), 1 when there is one, 3 when no agent answers.
     """
@@ -77,12 +93,27 @@ def doctor(
             )
         looks, counters = look_at_peers(down, watch, listen=listen)
     findings = judge_agent(status)
+    host = look_at_node(state_dir, bin_dir, conf_dir, bool(status["blocks"]), peers, _some_services(status))
+    exports = ask(run_dir / AGENT_SOCKET, "exports")["routes"]
     for peer in peers:
-        findings += judge_peer(peer, looks.get(peer.address), counters)
+        link, filtered = host.dead_links.get(peer.address, ""), filtered_blocks(exports, peer.address)
+        findings += judge_peer(peer, looks.get(peer.address), counters, link, filtered)
+    if probe and status["blocks"] and status["reconciled"]:
+        findings += judge_data_path(look_at_pods(run_dir / CNI_SOCKET), host.dropping)
     ecmp = any(len(route["nextHops"]) > 1 for route in status["routes"])
-    findings += judge_node(look_at_node(state_dir, bin_dir, conf_dir, bool(status["blocks"])), ecmp)
+    findings += judge_node(host, ecmp)
     _print(findings, output)
     sys.exit(1 if any(each.severity is Severity.PROBLEM for each in findings) else 0)
+
+
+def _some_services(status: Mapping[str, Any]) -> list[str]:
+    """One ClusterIP of each family."""
+    found = {
+        ":" in row["address"]: row["address"]
+        for row in reversed(status["services"])
+        if row["kind"] == "clusterIP"
+    }
+    return [found[family] for family in sorted(found)]
 
 
 def _print(findings: Sequence[Finding], output: str) -> None:

@@ -85,10 +85,25 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class PeerLook:
-    """What was seen of a peer that is down. `far`: the same probe with TTL 255, if the first met silence."""
+    """What was seen of a peer that is down. `far`: the same probe with TTL 255, if the first met silence.
+
+    `near`: the same where only packets with TTL 255 are taken, if the BGPPeer has gtsm.
+    """
 
     plain: Probe
     far: Probe | None = None
+    near: Probe | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PodLook:
+    """What passed between two pods made for a moment, by IP version. `skipped`: why none could be tried;
+    `refused`: why the agent would not make them."""
+
+    between: Mapping[int, bool] = field(default_factory=dict)
+    gateway: Mapping[int, bool] = field(default_factory=dict)
+    skipped: str = ""
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +117,10 @@ class NodeLook:
     plugin: bool | None = None
     network_configuration: str | None = None  # the file a runtime would take; "" if there is none
     ours_first: bool = True
+    not_forwarding: tuple[str, ...] = ()  # interfaces with addresses that forward no IPv4
+    dropping: tuple[str, ...] = ()  # chains of others that drop what is forwarded unless a rule takes it
+    dead_links: Mapping[str, str] = field(
+        default_factory=dict
+    )  # peer's address: its link, which has no carrier
+    unroutable: tuple[str, ...] = ()  # service addresses that a process of the host has no route to
     quarantine: tuple[str, int] | None = None  # the directory of deletions nobody can read, how many

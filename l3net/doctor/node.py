@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from l3net.doctor.findings import Finding, NodeLook, Peer, Severity
+from l3net.doctor.findings import Finding, NodeLook, Peer, PodLook, Severity
 from l3net.naming import CNI_PLUGIN
 
 _NEARLY_FULL = 0.9
+#: Verdicts on a block that are somebody's doing (bgp.verdict.Export), and so may be meant, or not.
+_CONFIGURED = ("filteredBy", "noNextHop")
 _LITTLE_SPACE = 0.05
 
 
@@ -178,6 +180,29 @@ def judge_node(look: NodeLook, ecmp: bool) -> list[Finding]:
                     "another agent)",
                 )
             )
+    if look.not_forwarding:
+        names = ", ".join(look.not_forwarding)
+        found.append(
+            Finding(
+                "kernel",
+                names,
+                Severity.PROBLEM,
+                "net.ipv4.conf.*.forwarding of these interfaces is 0: what comes in by them goes to no pod",
+                f"find what turns it off (sysctl.d, a network manager); `sysctl net.ipv4.conf."
+                f"{look.not_forwarding[0]}.forwarding=1` turns it on",
+            )
+        )
+    if look.unroutable:
+        listed = ", ".join(look.unroutable)
+        found.append(
+            Finding(
+                "routes",
+                "services",
+                Severity.PROBLEM,
+                f"the host's own processes have no route to services ({listed}): they cannot reach them",
+                "name the serviceCIDRs in the BGPConfiguration: l3net routes them where nothing else does",
+            )
+        )
     if ecmp and look.strict_rp_filter:
         names = ", ".join(look.strict_rp_filter)
         found.append(
@@ -236,6 +261,81 @@ def judge_node(look: NodeLook, ecmp: bool) -> list[Finding]:
             *found,
         ]
     )
+
+
+def judge_data_path(look: PodLook, dropping: Sequence[str]) -> list[Finding]:
+    """What two pods made for a moment could reach; `dropping`: chains of others that may keep them from
+    it."""
+    suspects = f"; these chains drop what no rule of theirs takes: {', '.join(dropping)}" if dropping else ""
+    if look.refused:
+        return [
+            Finding(
+                "pods",
+                "probe",
+                Severity.PROBLEM,
+                f"a pod could not be added: {look.refused}",
+                "what a runtime would hear, too; see the agent's log",
+            )
+        ]
+    if look.skipped:
+        return [
+            Finding(
+                "pods",
+                "probe",
+                Severity.WARNING,
+                f"no pod could be tried: {look.skipped}",
+                "run the doctor as root on the host, or in the agent's container",
+            )
+        ]
+    found = [
+        Finding(
+            "pods",
+            f"IPv{version}",
+            Severity.PROBLEM,
+            f"a pod does not reach the node's gateway address{suspects}",
+            "look at `nft list ruleset` for input rules of others, and at `bridge link`",
+        )
+        for version, passed in sorted(look.gateway.items())
+        if not passed
+    ]
+    found += [
+        Finding(
+            "pods",
+            f"IPv{version}",
+            Severity.PROBLEM,
+            f"two pods of this node do not reach one another: what is forwarded is dropped{suspects}",
+            "let that firewall accept what comes from and goes to the bridge l3net0 "
+            "(`iptables -A FORWARD -i l3net0 -j ACCEPT`, and -o), or give it another policy",
+        )
+        for version, passed in sorted(look.between.items())
+        if not passed and look.gateway.get(version, True)
+    ]
+    if found:
+        return found
+    families = " and ".join(f"IPv{version}" for version in sorted(look.between)) or "no family"
+    found.append(
+        Finding("pods", "probe", Severity.OK, f"two pods made for a moment reach one another ({families})")
+    )
+    if dropping:
+        found.append(
+            Finding(
+                "pods",
+                "firewall",
+                Severity.WARNING,
+                f"pods of this node pass{suspects}",
+                "see that they accept what comes in for pods by the uplinks, too",
+            )
+        )
+    return found
+
+
+def filtered_blocks(exports: Sequence[Mapping[str, Any]], peer: str) -> list[str]:
+    """The node's own blocks that a peer is not told of for a reason that somebody has configured."""
+    return [
+        f"{row['prefix']} ({row['verdict']})"
+        for row in exports
+        if row["peer"] == peer and row["kind"] == "block" and row["verdict"].partition(":")[0] in _CONFIGURED
+    ]
 
 
 def _runtime(look: NodeLook) -> Sequence[Finding]:

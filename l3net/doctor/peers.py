@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from l3net.doctor.findings import Answer, Counters, Finding, Peer, PeerLook, Probe, Severity
+from l3net.notification import Notification, in_reason
 
 CHECK = "peer"
-#: NOTIFICATION codes and subcodes (RFC 4271 section 4.5, RFC 4486) that an unknown neighbour is met with.
-_REJECTED = {(6, 5): "connection rejected", (6, 3): "peer de-configured", (6, 2): "administrative shutdown"}
 #: As the agent tells it: Hold Timer Expired, by us (RFC 4271 section 4.5).
 _HOLD_TIMER_EXPIRED = "(4,0)"
 #: A router that sends the cluster's own routes back is no reason to worry (RFC 4271 section 9.1.2).
@@ -14,8 +15,24 @@ _ECHO = "asPathLoop"
 _FLAPS = 3
 
 
-def judge_peer(peer: Peer, look: PeerLook | None, counters: Counters) -> list[Finding]:
-    """The findings on one peer; `look` and `counters` matter only while it is down."""
+def judge_peer(
+    peer: Peer, look: PeerLook | None, counters: Counters, link: str = "", filtered: Sequence[str] = ()
+) -> list[Finding]:
+    """The findings on one peer; `look` and `counters` matter only while it is down.
+
+    `link`: that of the session where it is dead. `filtered`: the node's own blocks that it is not told of,
+    and why.
+    """
+    if link:
+        until = "" if not peer.established else "; the session ends when the hold time is over"
+        return [
+            _finding(
+                peer,
+                Severity.PROBLEM,
+                f"its link {link} has no carrier{until}",
+                f"look at the cable and the port on the other side: `ip link show {link}`",
+            )
+        ]
     if not peer.established:
         what, remedy = _down(peer, look, counters)
         last = f" (the session's last word: {peer.reason})" if peer.reason else ""
@@ -40,7 +57,16 @@ def judge_peer(peer: Peer, look: PeerLook | None, counters: Counters) -> list[Fi
                 "filter that accepts it (RFC 8212)",
             )
         )
-    if not peer.announced:
+    if filtered:
+        found.append(
+            _finding(
+                peer,
+                Severity.WARNING,
+                f"it is not told of the node's own {', '.join(filtered)}: pods are not reached by way of it",
+                "if that is not meant, look at the BGPPeer's filters; `l3net bgp announced` has each verdict",
+            )
+        )
+    elif not peer.announced:
         found.append(
             _finding(
                 peer,
@@ -90,7 +116,7 @@ def _down(peer: Peer, look: PeerLook | None, counters: Counters) -> tuple[str, s
         )
     if plain.answer is Answer.SILENT:
         return _silent(peer, look, counters)
-    return _accepted(peer, plain, counters)
+    return _accepted(peer, plain, counters, look.near)
 
 
 def _silent(peer: Peer, look: PeerLook, counters: Counters) -> tuple[str, str]:
@@ -128,11 +154,49 @@ def _silent(peer: Peer, look: PeerLook, counters: Counters) -> tuple[str, str]:
     )
 
 
-def _accepted(peer: Peer, plain: Probe, counters: Counters) -> tuple[str, str]:
+def _is_far(near: Probe | None) -> bool:
+    """It answered, but not where only TTL 255 counts."""
+    return near is not None and near.answer is Answer.SILENT
+
+
+#: What a router complains of, and what to do; for others its log says more.
+_REMEDIES = {
+    (
+        2,
+        2,
+    ): "the router expects another AS number: compare its remote-as for {local} with `asNumber` here",
+    (2, 3): "two routers have one BGP identifier: give the node or the router another router ID",
+    (2, 6): "the router does not take the hold time: raise `holdTime` of the BGPPeer",
+    (
+        2,
+        7,
+    ): "the router lacks a capability it was offered: see `families` and `extendedNextHop` of the BGPPeer",
+    (
+        6,
+        1,
+    ): "the node announces more prefixes than the router allows: raise the limit there, or announce less",
+    (6, 2): "the neighbour {local} is shut down on the router: take that off",
+    (6, 3): "configure {local} as a neighbour on the router again",
+    (6, 4): "somebody reset the session on the router: it comes back by itself",
+    (6, 5): "the router does not take connections from {local}: configure it as a neighbour there",
+    (6, 8): "the router is out of memory or of other resources",
+    (6, 10): "BFD on the router calls the path dead: see `l3net status`, BFD, and the link",
+}
+
+
+def _told(peer: Peer, told: Notification) -> tuple[str, str]:
+    remedy = _REMEDIES.get((told.code, told.subcode), "the router's log says what it means by that")
+    return f"the router ended the session: {told}", remedy.format(local=peer.local_address)
+
+
+def _accepted(peer: Peer, plain: Probe, counters: Counters, near: Probe | None) -> tuple[str, str]:
     if peer.password:
         return _no_password_there(peer)
-    if peer.gtsm and counters.ttl_too_low:
+    if peer.gtsm and (counters.ttl_too_low or _is_far(near)):
         return _gtsm_missing(peer)
+    told = in_reason(peer.reason)
+    if told is not None and told.received:
+        return _told(peer, told)
     if plain.as_number is not None and peer.as_number not in (None, plain.as_number):
         return (
             f"it is AS {plain.as_number}, and the BGPPeer says {peer.as_number}",
@@ -140,11 +204,9 @@ def _accepted(peer: Peer, plain: Probe, counters: Counters) -> tuple[str, str]:
         )
     if plain.notification is not None or plain.closed:
         code = plain.notification
-        how = f" with a NOTIFICATION {code[0]}/{code[1]}" if code else ""
-        why = f" ({_REJECTED[code]})" if code in _REJECTED else ""
+        how = f" with a NOTIFICATION: {Notification(*code, received=True)}" if code else ""
         return (
-            f"it accepts TCP and closes at once{how}{why}: most likely it has no neighbour "
-            f"{peer.local_address}",
+            f"it accepts TCP and closes at once{how}: most likely it has no neighbour {peer.local_address}",
             f"configure {peer.local_address} as a neighbour on the router, and see that it is not "
             "shut down there",
         )

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from l3net.doctor.findings import Answer, Counters, NodeLook, Peer, PeerLook, Probe
+from l3net.errors import KernelError, L3netError
 from l3net.naming import CNI_PLUGIN, QUARANTINE
 from l3net.shell import sysctl
+from l3net.shell.links import all_links
+from l3net.shell.netlink import Netlink
+from l3net.shell.nft import find_nft
+from l3net.shell.underlay import KernelUnderlay
 
 _COUNTER_NAMES: Final = {
     "TCPMD5Failure": "md5_wrong",
@@ -37,6 +43,8 @@ _CAPABILITIES, _FOUR_OCTET_AS = 2, 65  # RFC 5492, RFC 6793
 CONNECT: Final = 4.5  # longer than ARP and neighbour discovery try, 3 seconds
 SPEAK: Final = 2.0
 _MOST_AT_ONCE: Final = 16
+_IP_MINTTL: Final = 21
+_IPV6_MINHOPCOUNT: Final = 73
 _UNREACHABLE: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
 
 
@@ -90,11 +98,14 @@ def _look(peer: Peer) -> PeerLook:
     plain = probe(peer, 255 if peer.gtsm else None)
     if plain.answer is Answer.SILENT and not peer.gtsm:
         return PeerLook(plain, probe(peer, 255))
+    if plain.answer is Answer.ACCEPTED and peer.gtsm:
+        return PeerLook(plain, near=probe(peer, 255, demand=255))
     return PeerLook(plain)
 
 
-def probe(peer: Peer, ttl: int | None) -> Probe:
-    """One unsigned connection to the peer's port from the session's address. `ttl`: of its packets."""
+def probe(peer: Peer, ttl: int | None, demand: int = 0) -> Probe:
+    """One unsigned connection to the peer's port from the session's address. `ttl`: of its packets; `demand`:
+    the least TTL that packets of the peer's must have."""
     family = socket.AF_INET6 if ":" in peer.address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.settimeout(CONNECT)
@@ -103,6 +114,10 @@ def probe(peer: Peer, ttl: int | None) -> Probe:
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
             elif ttl is not None:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+            if demand and family == socket.AF_INET:
+                sock.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, demand)
+            elif demand:
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, demand)
             # A link-local address means nothing without its link.
             scope = (0, socket.if_nametoindex(peer.interface)) if peer.interface else ()
             if peer.local_address:
@@ -160,8 +175,18 @@ def _as_number(body: bytes) -> int:
     return short
 
 
-def look_at_node(state_dir: Path, bin_dir: Path, conf_dir: Path, wants_pods: bool) -> NodeLook:
-    """Settings and files of this host. `wants_pods`: it has blocks, so a runtime is to use the plugin."""
+def look_at_node(
+    state_dir: Path,
+    bin_dir: Path,
+    conf_dir: Path,
+    wants_pods: bool,
+    peers: Sequence[Peer] = (),
+    services: Sequence[str] = (),
+) -> NodeLook:
+    """Settings and files of this host. `wants_pods`: it has blocks, so a runtime is to use the plugin.
+
+    `peers` are looked at for their links, `services` (addresses) for a route to them.
+    """
     version_4, version_6 = sysctl.read("net/ipv4/ip_forward"), sysctl.read("net/ipv6/conf/all/forwarding")
     count, limit = (
         sysctl.read("net/netfilter/nf_conntrack_count"),
@@ -183,7 +208,65 @@ def look_at_node(state_dir: Path, bin_dir: Path, conf_dir: Path, wants_pods: boo
         network_configuration=configuration,
         ours_first=ours,
         quarantine=_quarantine(state_dir / QUARANTINE),
+        not_forwarding=_not_forwarding(),
+        dropping=_dropping(),
+        dead_links=_dead_links(peers),
+        unroutable=tuple(each for each in services if not _has_route(each)),
     )
+
+
+def _not_forwarding() -> tuple[str, ...]:
+    """Interfaces with an IPv4 address whose own switch is off; for IPv6 there is none for each."""
+    found = []
+    with contextlib.suppress(KernelError):
+        underlay, _ = KernelUnderlay().read()
+        names = {each.interface for each in underlay.addresses if each.address.version == 4} - {"lo"}
+        found = [name for name in sorted(names) if sysctl.read(f"net/ipv4/conf/{name}/forwarding") == "0"]
+    return tuple(found)
+
+
+def _dropping() -> tuple[str, ...]:
+    """Base chains at the forward hook of tables that are not ours, with the policy to drop."""
+    try:
+        done = subprocess.run(
+            [find_nft(), "-j", "list", "chains"],
+            capture_output=True,
+            timeout=20,
+            check=True,
+            env={"LC_ALL": "C"},
+        )
+        listed = json.loads(done.stdout)["nftables"]
+    except (OSError, ValueError, KeyError, L3netError, subprocess.SubprocessError):
+        return ()
+    chains = (entry["chain"] for entry in listed if "chain" in entry)
+    return tuple(
+        f"{chain['family']} {chain['table']} {chain['name']}"
+        for chain in chains
+        if chain.get("hook") == "forward" and chain.get("policy") == "drop"
+    )
+
+
+def _dead_links(peers: Sequence[Peer]) -> dict[str, str]:
+    """The link of each peer's session, where it has no carrier or is off."""
+    try:
+        underlay, _ = KernelUnderlay().read()
+        with Netlink() as netlink:
+            dead = {link.name for link in all_links(netlink) if not link.carrier}
+    except KernelError:
+        return {}
+    links = {str(each.address): each.interface for each in underlay.addresses}
+    found = {peer.address: peer.interface or links.get(peer.local_address, "") for peer in peers}
+    return {address: name for address, name in found.items() if name in dead}
+
+
+def _has_route(address: str) -> bool:
+    """Whether a process of the host may send there; nothing is sent."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect((address, 9))
+        except OSError as err:
+            return err.errno not in _UNREACHABLE
+        return True
 
 
 def _quarantine(directory: Path) -> tuple[str, int] | None:

@@ -94,6 +94,7 @@ RTPROT_STATIC: Final = 4
 RT_TABLE_MAIN: Final = 254
 
 IFF_UP: Final = 0x1
+IFF_LOWER_UP: Final = 0x10000
 IFF_PROMISC: Final = 0x100
 NLA_F_NESTED: Final = 0x8000
 RTEXT_FILTER_SKIP_STATS: Final = 1 << 3
@@ -142,6 +143,7 @@ class Link:
     mac: str = ""
     mtu: int = 0
     up: bool = False
+    carrier: bool = True
     master: int = 0
     group: int = 0
     kind: str = ""
@@ -178,6 +180,7 @@ def decode_link(body: bytes) -> Link:
         mac=mac_text(found.get(IFLA_ADDRESS, b"")),
         mtu=_number(found.get(IFLA_MTU)),
         up=bool(flags & IFF_UP),
+        carrier=bool(flags & IFF_LOWER_UP),
         master=_number(found.get(IFLA_MASTER)),
         group=_number(found.get(IFLA_GROUP)),
         kind=_string(info.get(IFLA_INFO_KIND)),

@@ -19,6 +19,12 @@ NS_GET_NSTYPE: Final = 0xB703  # ioctl_ns(2)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def unshare() -> None:
+    """unshare(2): a network namespace of its own for the calling thread. Raises KernelError."""
+    if _libc.unshare(CLONE_NEWNET) != 0:
+        raise KernelError("make network namespace", ctypes.get_errno())
+
+
 def setns(descriptor: int) -> None:
     """setns(2) for the calling thread. Raises KernelError."""
     if _libc.setns(descriptor, CLONE_NEWNET) != 0:

@@ -7,9 +7,10 @@ import struct
 
 import pytest
 
-from l3net.doctor.findings import Answer, Counters, NodeLook, Peer, PeerLook, Probe, Severity
-from l3net.doctor.node import judge_agent, judge_node, judge_views
+from l3net.doctor.findings import Answer, Counters, NodeLook, Peer, PeerLook, PodLook, Probe, Severity
+from l3net.doctor.node import filtered_blocks, judge_agent, judge_data_path, judge_node, judge_views
 from l3net.doctor.peers import judge_peer
+from l3net.notification import in_reason
 from l3net.shell.examine import read_counters, read_message, risen
 
 UP = Peer("tor", "10.0.0.2", 65002, "10.0.0.1", 179, 179, True, "", False, False, False, 3, 2, 2, 0)
@@ -42,7 +43,24 @@ SILENT = PeerLook(Probe(Answer.SILENT), Probe(Answer.SILENT))
             "the peer demands GTSM",
         ),
         (DOWN, PeerLook(Probe(Answer.ACCEPTED, closed=True)), Counters(), "no neighbour 10.0.0.1"),
-        (DOWN, PeerLook(Probe(Answer.ACCEPTED, notification=(6, 5))), Counters(), "connection rejected"),
+        (
+            DOWN,
+            PeerLook(Probe(Answer.ACCEPTED, notification=(6, 5))),
+            Counters(),
+            "Connection Rejected (6/5)",
+        ),
+        (
+            dataclasses.replace(DOWN, reason="held: notification received (2,2)"),
+            PeerLook(Probe(Answer.ACCEPTED, as_number=65002)),
+            Counters(),
+            "the router ended the session: Bad Peer AS (2/2)",
+        ),
+        (
+            GTSM,
+            PeerLook(Probe(Answer.ACCEPTED, as_number=65002), near=Probe(Answer.SILENT)),
+            Counters(),
+            "TTL below 255",
+        ),
         (dataclasses.replace(DOWN, passive=True), PeerLook(Probe(Answer.ACCEPTED)), Counters(), "passive"),
     ],
 )
@@ -186,3 +204,66 @@ def test_nonsense_says_nothing_and_harms_nothing(data: bytes) -> None:
 def test_counters_are_read_from_this_kernel() -> None:
     now = read_counters()
     assert risen(now, now) == Counters()
+
+
+def test_what_was_received_and_what_was_sent_are_told_apart() -> None:
+    assert str(in_reason("peer reset, message [notification received (2,2)]")) == "Bad Peer AS (2/2)"
+    sent = in_reason("held: notification sent (4,0)")
+    assert sent is not None and not sent.received
+    assert str(sent) == "Hold Timer Expired (4/0)"
+    assert str(in_reason("notification received (200,1)")) == "unknown error (200/1)"
+    assert in_reason("closing connection") is None
+
+
+@pytest.mark.parametrize("peer", [UP, DOWN, SIGNED])
+def test_a_dead_link_is_said_before_all_else(peer: Peer) -> None:
+    (found,) = judge_peer(peer, SILENT, Counters(), "eth1")
+    assert found.severity is Severity.PROBLEM
+    assert "eth1 has no carrier" in found.what
+
+
+EXPORTS = [
+    {"peer": "10.0.0.2", "kind": "block", "prefix": "10.244.1.0/24", "verdict": "filteredBy:no-pods"},
+    {"peer": "10.0.0.2", "kind": "block", "prefix": "fd00::/120", "verdict": "familyNotNegotiated"},
+    {"peer": "10.0.0.2", "kind": "clusterIP", "prefix": "10.96.0.1/32", "verdict": "filteredBy:x"},
+    {"peer": "10.0.0.9", "kind": "block", "prefix": "10.244.1.0/24", "verdict": "announced"},
+]
+
+
+def test_an_own_block_that_a_filter_rejects_is_no_ok() -> None:
+    filtered = filtered_blocks(EXPORTS, "10.0.0.2")
+    assert filtered == ["10.244.1.0/24 (filteredBy:no-pods)"]
+    (found,) = judge_peer(UP, None, Counters(), filtered=filtered)
+    assert found.severity is Severity.WARNING
+    assert "no-pods" in found.what
+    assert filtered_blocks(EXPORTS, "10.0.0.9") == []
+
+
+@pytest.mark.parametrize(
+    ("look", "dropping", "severity", "says"),
+    [
+        (PodLook({4: True, 6: True}, {4: True, 6: True}), (), Severity.OK, "IPv4 and IPv6"),
+        (
+            PodLook({4: False, 6: True}, {4: True}),
+            ("ip filter FORWARD",),
+            Severity.PROBLEM,
+            "ip filter FORWARD",
+        ),
+        (PodLook({4: False}, {4: False}), (), Severity.PROBLEM, "gateway"),
+        (PodLook({4: True}, {4: True}), ("ip filter FORWARD",), Severity.WARNING, "ip filter FORWARD"),
+        (PodLook(refused="no block"), (), Severity.PROBLEM, "no block"),
+        (PodLook(skipped="Operation not permitted"), (), Severity.WARNING, "not permitted"),
+    ],
+)
+def test_what_pods_meet(look: PodLook, dropping: tuple[str, ...], severity: Severity, says: str) -> None:
+    found = judge_data_path(look, dropping)[-1]
+    assert found.severity is severity
+    assert says in found.what
+    assert found.remedy or severity is Severity.OK
+
+
+def test_what_a_host_does_not_forward_and_cannot_route() -> None:
+    found = judge_node(NodeLook(not_forwarding=("eth0",), unroutable=("10.96.0.10",)), ecmp=False)
+    assert [each.severity for each in found if each.check != "cni"] == [Severity.PROBLEM] * 2
+    assert any("eth0" in each.subject for each in found)
+    assert any("10.96.0.10" in each.what for each in found)

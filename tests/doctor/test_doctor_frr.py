@@ -63,6 +63,17 @@ CASES: dict[str, tuple[tuple[dict[str, Any], ...], Callable[[Rig], object], str]
         lambda rig: on_router(rig, "neighbor {} ttl-security hops 1"),
         "the peer demands GTSM",
     ),
+    "gtsm here": (tor_peers(gtsm=True), lambda rig: None, "TTL below 255"),
+    "wrong AS number there": (
+        tor_peers(),
+        lambda rig: on_router(rig, "neighbor {} remote-as 65009"),
+        "Bad Peer AS (2/2)",
+    ),
+    "link cut": (
+        tor_peers(),
+        lambda rig: rig.tor.run(["ip", "link", "set", "down0", "down"]),
+        "its link up0 has no carrier",
+    ),
     "firewall": (tor_peers(), drop_bgp, "a firewall is between"),
     "nothing listens": (tor_peers(), stop_bgp, "refuses TCP connections"),
     "its address gone": (
@@ -110,3 +121,65 @@ def test_a_healthy_node_has_no_problem_and_without_an_agent_it_says_so(rig: Rig)
     done = rig.node.run(argv, check=False)
     assert done.code == 3
     assert "no agent answers" in done.stdout
+
+
+FILTER = {
+    "apiVersion": "l3net.io/v1alpha1",
+    "kind": "BGPFilter",
+    "metadata": {"name": "no-pods"},
+    "spec": {"export": [{"action": "Reject"}]},
+}
+DROPPING = "table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }"
+
+
+def found(rig: Rig, *options: str) -> dict[str, str]:
+    argv = [sys.executable, "-m", "l3net.cli.main", "doctor", "-o", "json", "--watch", "0", *options]
+    rows = json.loads(rig.node.run(argv, check=False).stdout)
+    return {f"{row['check']} {row['subject']}": f"{row['severity']} {row['what']}" for row in rows}
+
+
+def test_it_looks_at_what_it_certifies(rig: Rig) -> None:
+    """Others' firewalls, an interface that forwards nothing, a filter: each is found, and well again when
+    undone."""
+    rig.start()
+    rig.until(lambda: found(rig).get("pods probe", "").startswith("ok"), "two pods that reach one another")
+    assert "IPv4 and IPv6" in found(rig)["pods probe"]
+
+    rig.node.run(["nft", DROPPING])
+    assert "drop" in found(rig)["pods IPv4"] and "ip filter FORWARD" in found(rig)["pods IPv4"]
+    assert "pods IPv6" not in found(rig), "which is another table's"
+    assert not [each for each in found(rig, "--no-probe") if each.startswith("pods")]
+    rig.node.run(["nft", "delete", "table", "ip", "filter"])
+    assert found(rig)["pods probe"].startswith("ok")
+
+    rig.node.run(["sysctl", "-w", "net.ipv4.conf.up0.forwarding=0"])
+    assert found(rig)["kernel up0"].startswith("problem")
+    rig.node.run(["sysctl", "-w", "net.ipv4.conf.up0.forwarding=1"])
+    assert "kernel up0" not in found(rig)
+
+    filtered = peer("tor4", "10.90.0.2", filters=["no-pods"])
+    rig.declare("node.yaml", NODE, CONFIGURATION, FILTER, filtered, TOR6)
+    rig.until(lambda: "filteredBy:no-pods" in found(rig)["peer tor4 (10.90.0.2)"], "the filter to be named")
+    # Nothing is left of the pods that were made.
+    out = rig.node.run(
+        [sys.executable, "-m", "l3net.cli.main", "ipam", "show", "-o", "json"], check=False
+    ).stdout
+    assert "l3net-doctor" not in out
+    rig.until(lambda: "l3v" not in rig.kernel("link show"), "their links to go")
+
+
+def test_services_without_a_route_are_found(rig: Rig) -> None:
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "dns"},
+        "spec": {"clusterIPs": ["10.96.0.10"], "ports": [{"port": 53}]},
+    }
+    rig.declare("node.yaml", NODE, CONFIGURATION, service)
+    rig.start_agent()
+    rig.until(
+        lambda: "10.96.0.10" in found(rig, "--no-probe").get("routes services", ""), "no route to be named"
+    )
+    ranged = {**CONFIGURATION, "spec": {**CONFIGURATION["spec"], "serviceCIDRs": ["10.96.0.0/16"]}}  # type: ignore[dict-item]
+    rig.declare("node.yaml", NODE, ranged, service)
+    rig.until(lambda: "routes services" not in found(rig, "--no-probe"), "the route")
