@@ -101,6 +101,8 @@ STATUS = {
     "peers": [{}],
     "routes": [{"prefix": "10.244.2.0/24", "inKernel": True, "nextHops": []}],
     "problems": [],
+    # what lasts is among the problems already
+    "pods": {"adopted": 0, "faults": [{"part": "audit", "count": 2, "last": "x", "lasting": True}]},
 }
 
 
@@ -118,6 +120,8 @@ def test_an_agent_that_is_well_has_no_problem() -> None:
         ({"problems": ["peer tor: missingSecret"]}, "missingSecret"),
         ({"blocks": []}, "no block"),
         ({"peers": []}, "no BGP peer"),
+        ({"pods": {"adopted": 3, "faults": []}}, "3 running attachments"),
+        ({"pods": {"faults": [{"part": "audit", "count": 2, "last": "EIO", "lasting": False}]}}, "EIO"),
         ({"routes": [{"prefix": "10.244.2.0/24", "inKernel": False, "nextHops": []}]}, "10.244.2.0/24"),
     ],
 )
