@@ -20,8 +20,8 @@ from l3net.shell.kubekinds import KINDS
 #: Names of the ConfigMap that holds the ledger and of the Lease, in the controller's namespace.
 LEDGER: Final = "l3net-ledger"
 LEASE: Final = "l3net-controller"
-#: Entries in one BGPPeer's status: an object must stay below etcd's 1.5 MiB, and everybody gets all of it.
-MOST_SESSIONS: Final = 500
+#: Entries in one BGPPeer's status, of some 130 bytes: with every write, every agent gets all of them.
+MOST_SESSIONS: Final = 64
 ESTABLISHED, DOWN = "Established", "Down"
 STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 COMPONENT: Final = "l3net-controller"
@@ -174,8 +174,9 @@ class KubeWriter:
 
     def prune_sessions(self, peer: str, nodes: Collection[str]) -> None:
         def change(found: dict[str, Any]) -> dict[str, Any]:
-            old = (found.get("status") or {}).get("sessions") or []
-            return _sessions(old, [entry for entry in old if entry.get("node") in nodes])
+            status = found.get("status") or {}
+            old = status.get("sessions") or []
+            return _sessions(status, [entry for entry in old if entry.get("node") in nodes])
 
         self.change(KINDS[Kind.BGP_PEER].path_of(ObjectName("", peer)), change, "/status")
 
@@ -215,15 +216,30 @@ class KubeWriter:
             _asked(lambda: self._api.patch(f"{path}/{event}", {"lastTimestamp": now}))
 
 
-def _sessions(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> dict[str, Any]:
-    """The patch of a BGPPeer's status that makes these its sessions; down ones first, up to a bound."""
-    kept = sorted(new, key=lambda entry: (entry.get("state") == ESTABLISHED, entry["node"], entry["address"]))
-    kept = kept[:MOST_SESSIONS]
-    if kept == old:
-        return {}
+def _sessions(status: Mapping[str, Any], new: list[dict[str, Any]]) -> dict[str, Any]:
+    """The patch of a BGPPeer's status that makes these its sessions; down ones first, up to a bound.
+
+    At the bound a session that is up takes nobody's place, and is not written: every write goes to every
+    agent, so that a thousand nodes at one router would cost the square of their number.
+    """
+    old = status.get("sessions") or []
+    listed = {(entry["node"], entry["address"]) for entry in old if "node" in entry and "address" in entry}
+
+    def rank(entry: dict[str, Any]) -> tuple[bool, bool, str, str]:
+        name = entry["node"], entry["address"]
+        return (entry.get("state") == ESTABLISHED, name not in listed, *name)
+
+    def order(entry: dict[str, Any]) -> tuple[bool, str, str]:
+        return (entry.get("state") == ESTABLISHED, entry["node"], entry["address"])
+
+    kept = sorted(sorted(new, key=rank)[:MOST_SESSIONS], key=order)
     up = sum(1 for entry in kept if entry.get("state") == ESTABLISHED)
-    more = "+" if len(new) > MOST_SESSIONS else ""
-    return {"status": {"sessions": kept, "established": f"{up}/{len(kept)}{more}"}}
+    full = len(kept) == MOST_SESSIONS and str(status.get("established", "")).endswith("+")
+    more = "+" if len(new) > MOST_SESSIONS or full else ""
+    text = f"{up}/{len(kept)}{more}"
+    if kept == old and status.get("established", text) == text:
+        return {}
+    return {"status": {"sessions": kept, "established": text}}
 
 
 class KubeOwnNode:
@@ -293,7 +309,8 @@ class KubeOwnNode:
         """Replace this node's entries: far side, whether established, why not."""
 
         def change(found: dict[str, Any]) -> dict[str, Any]:
-            old = (found.get("status") or {}).get("sessions") or []
+            status = found.get("status") or {}
+            old = status.get("sessions") or []
             before = {entry["address"]: entry for entry in old if entry.get("node") == self._node}
             mine = []
             for address, established, reason in sessions:
@@ -302,7 +319,8 @@ class KubeOwnNode:
                 since = before[address].get("since") if same else None
                 entry = {"node": self._node, "address": address, "state": state, "since": since or _now()}
                 mine.append(entry | ({"reason": reason[:1024]} if reason else {}))
-            return _sessions(old, [*(entry for entry in old if entry.get("node") != self._node), *mine])
+            others = (entry for entry in old if entry.get("node") != self._node)
+            return _sessions(status, [*others, *mine])
 
         self._writer.change(KINDS[Kind.BGP_PEER].path_of(ObjectName("", peer)), change, "/status")
 

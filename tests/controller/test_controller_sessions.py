@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from controller_rig import Running, node, until, with_sessions
 from l3net.agent.reporting import Reporting, SessionSeen
 from l3net.errors import L3netError
 from l3net.shell.kubeapi import KubeApi
-from l3net.shell.kubewriter import KubeOwnNode
+from l3net.shell.kubewriter import MOST_SESSIONS, KubeOwnNode
 
 UP: SessionSeen = ("10.0.0.9", True, "")
 
@@ -70,12 +71,42 @@ def test_down_comes_first_with_its_reason_and_time_stays_with_state(
 
 
 def test_the_list_has_a_bound(api: FakeApiServer, tmp_path: Path) -> None:
-    api.put(with_sessions("tor", *(f"n{index:04}" for index in range(500))))
+    api.put(with_sessions("tor", *(f"n{index:04}" for index in range(MOST_SESSIONS))))
     own(api, tmp_path, "z").report_sessions("tor", [("10.0.0.9", False, "refused")])
     status = api.get("BGPPeer", "tor")["status"]
-    assert len(status["sessions"]) == 500
+    assert len(status["sessions"]) == MOST_SESSIONS
     assert status["sessions"][0]["node"] == "z", "what is down is not the one left out"
-    assert status["established"] == "499/500+"
+    assert status["established"] == f"{MOST_SESSIONS - 1}/{MOST_SESSIONS}+"
+
+
+def test_many_nodes_at_one_router_do_not_cost_the_square_of_their_number(
+    api: FakeApiServer, tmp_path: Path
+) -> None:
+    """Each write goes to each of them: what is written in all has a bound, however many they are."""
+    api.put(with_sessions("tor"))
+    client = KubeApi(api.kubeconfig(tmp_path / "kubeconfig"))
+    agents = [KubeOwnNode(client, f"n{index:04}") for index in range(4 * MOST_SESSIONS)]
+    random.Random(1).shuffle(agents)
+
+    def told(up: bool) -> list[int]:
+        """Sizes of the versions written while all of them report."""
+        before = len(api._history)
+        for agent in agents:
+            agent.report_sessions("tor", [("10.0.0.9", up, "" if up else "hold timer expired")])
+        return [len(change.encoded) for change in api._history[before:]]
+
+    for up in (True, False, True):
+        sizes = told(up)
+        assert len(sizes) <= MOST_SESSIONS + 1
+        assert max(sizes) < 200 * MOST_SESSIONS
+    status = api.get("BGPPeer", "tor")["status"]
+    assert status["established"] == f"{MOST_SESSIONS}/{MOST_SESSIONS}+"
+    # One that goes down is seen all the same, whoever it is, and gives its place back.
+    last = agents[-1]
+    last.report_sessions("tor", [("10.0.0.9", False, "refused")])
+    status = api.get("BGPPeer", "tor")["status"]
+    assert (status["sessions"][0]["node"], status["sessions"][0]["state"]) == (last._node, "Down")
+    assert status["established"] == f"{MOST_SESSIONS - 1}/{MOST_SESSIONS}+"
 
 
 def test_a_deleted_nodes_sessions_are_taken_out(api: FakeApiServer, start: Callable[..., Running]) -> None:
