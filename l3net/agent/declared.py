@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from l3net.model import BgpConfiguration, ClusterState, Kind
+from l3net.model import BgpConfiguration, ClusterState, Kind, ObjectName
 from l3net.ports import Changed
 
 
@@ -20,6 +21,17 @@ def take(state: ClusterState, event: Changed) -> None:
         store.pop(key, None)
     else:
         store[key] = event.fact
+
+
+def objects(state: ClusterState) -> Iterator[Changed]:
+    """Every object of a state, as the events that would make it."""
+    for kind in Kind:
+        if kind is Kind.BGP_CONFIGURATION:
+            yield Changed(kind, ObjectName("", "default"), state.configuration)
+            continue
+        store, _ = _store(state, Changed(kind, ObjectName("", ""), None))
+        for key, fact in store.items():
+            yield Changed(kind, key if isinstance(key, ObjectName) else ObjectName("", key), fact)
 
 
 def _store(state: ClusterState, event: Changed) -> tuple[dict[Any, Any], object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from l3net.agent.declared import take
+from l3net.agent.declared import objects, take
 from l3net.agent.loop import Agent
 from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out
 from l3net.bgp.drain import Stage
@@ -23,7 +23,7 @@ def plan_for(agent: Agent, directory: Path) -> dict[str, Any]:
     """Sessions, announcements and verdicts now against those the manifests in `directory` would give."""
     if not directory.is_dir():
         return {"error": f"{directory} is no directory of manifests"}
-    state, rejected = _read(directory)
+    state, problems = _read(directory, agent.state)
     if agent.node_name not in state.nodes:
         return {
             "error": f"{directory} declares no Node named {agent.node_name}; the agent would hold everything"
@@ -36,18 +36,33 @@ def plan_for(agent: Agent, directory: Path) -> dict[str, Any]:
         "sessions": [
             {**_row(step), "learned": _judged_otherwise(agent, state, after, step)} for step in steps
         ],
-        "problems": [*map(str, rejected), *map(str, after.refusals)],
+        "problems": [*problems, *map(str, after.refusals)],
     }
 
 
-def _read(directory: Path) -> tuple[ClusterState, list[Rejected]]:
-    state, rejected = ClusterState(), []
-    for event in ManifestTree(directory).look():
+def _read(directory: Path, now: ClusterState) -> tuple[ClusterState, list[str]]:
+    """What would be in force, and what is wrong. As when it is followed, of what cannot be used the last good
+    version stays: that of now."""
+    state, problems = ClusterState(), []
+    tree = ManifestTree(directory)
+    stated = set()
+    for event in tree.look():
         if isinstance(event, Changed):
             take(state, event)
+            stated.add((event.kind, event.name))
         elif isinstance(event, Rejected):
-            rejected.append(event)
-    return state, rejected
+            problems.append(str(event))
+    broken = tree.broken
+    for event in objects(now) if broken else ():
+        key = (event.kind, event.name)
+        if key not in stated and (key in broken or None in broken):
+            take(state, event)
+    if None in broken:
+        problems.append(
+            "what stands in a file that cannot be read is not known: all that no other file states is taken "
+            "to stay as it is"
+        )
+    return state, problems
 
 
 def _with_ribs(

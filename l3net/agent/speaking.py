@@ -151,6 +151,8 @@ class Speaking:
             else:
                 self.peers[address] = PeerState(session, since=now, reason=LEFT if self.parted else "")
         touched = self._rib.set_sessions(sessions)
+        for peer in self.peers.values():
+            self._note_limits(peer)
         self._announcer.set_sessions({**self._leaving, **sessions})
         self._sessions = dict(sessions)
         self._configuring.mark()
@@ -476,9 +478,16 @@ class Speaking:
         if peer is None:
             return touched
         peer.last_update = asyncio.get_running_loop().time()
+        self._note_limits(peer)
+        if peer.over_limit and (update.withdrawn or update.withdrawn_paths):
+            self._import_again(address, self._rib.has_room_again(address))
+        return touched
+
+    def _note_limits(self, peer: PeerState) -> None:
+        """Which families are over the limit on prefixes."""
+        address = peer.session.peer_address
         for family in Family:
-            over = self._rib.over_limit(address, family)
-            if over and family not in peer.over_limit:
+            if self._rib.over_limit(address, family) and family not in peer.over_limit:
                 peer.over_limit.add(family)
                 log.error(
                     "peer %s (%s): more than %d IPv%d prefixes; nothing more is imported from it",
@@ -487,9 +496,6 @@ class Speaking:
                     peer.session.max_prefixes,
                     family.value,
                 )
-        if peer.over_limit and (update.withdrawn or update.withdrawn_paths):
-            self._import_again(address, self._rib.has_room_again(address))
-        return touched
 
     def _import_again(self, address: Address, families: Iterable[Family]) -> None:
         """There is room under the prefix limit again: ask for what was turned away (RFC 2918)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from itertools import islice
 from typing import TypeAlias
 
 from l3net.bgp.path import Path
@@ -113,14 +114,32 @@ class LocRib:
         self._over: dict[Address, dict[int, int]] = {}
 
     def set_sessions(self, sessions: Mapping[Address, Session]) -> set[Prefix]:
-        """Take over the sessions of now; paths of a peer that is no longer one are dropped."""
+        """Take over the sessions of now; paths of a peer that is no longer one are dropped, and those beyond
+        a limit that is lower now."""
         touched: set[Prefix] = set()
         for address in [gone for gone in self._sources if gone not in sessions]:
             touched |= self.drop(address)
-        self._sessions = dict(sessions)
+        before, self._sessions = self._sessions, dict(sessions)
         for address, sources in self._sources.items():
+            session = sessions[address]
             for source in sources.values():
-                source.session = sessions[address]
+                source.session = session
+            if address in before and session.max_prefixes > before[address].max_prefixes:
+                self._over.pop(address, None)
+            for version, count in self._counts.get(address, {}).items():
+                if count > session.max_prefixes:
+                    touched |= self._cut(address, version, count - session.max_prefixes)
+        return touched
+
+    def _cut(self, peer: Address, version: int, excess: int) -> set[Prefix]:
+        """Turn away what was announced last, as if the limit had been there."""
+        self._over.setdefault(peer, {4: 0, 6: 0})[version] += excess
+        touched: set[Prefix] = set()
+        for path_id, source in reversed(list(self._sources[peer].items())):
+            mine = (prefix for prefix in reversed(source.table) if prefix.version == version)
+            gone = list(islice(mine, excess))
+            touched |= self.withdraw(peer, gone, path_id)
+            excess -= len(gone)
         return touched
 
     def rejudge(self, judge: Judge) -> set[Prefix]:
@@ -203,6 +222,8 @@ class LocRib:
                 counts[prefix.version] -= 1
                 touched.add(entry.raw.prefix)  # the very one that other tables hold, which spares comparisons
         self._forget(touched, source)
+        if not table:  # a peer may number every path anew (RFC 7911 section 3)
+            del self._sources[peer][path_id]
         return touched
 
     def drop(self, peer: Address) -> set[Prefix]:
@@ -224,7 +245,7 @@ class LocRib:
     def sweep(self, peer: Address, family: Family) -> set[Prefix]:
         """Drop the peer's paths of a family that are still stale."""
         touched: set[Prefix] = set()
-        for path_id, source in self._sources.get(peer, {}).items():
+        for path_id, source in list(self._sources.get(peer, {}).items()):
             gone = [p for p, entry in source.table.items() if entry.stale and p.version == family.value]
             touched |= self.withdraw(peer, gone, path_id)
         return touched

@@ -108,6 +108,7 @@ class _File:
     stamp: Stamp | None = None
     claims: dict[Key, Claim] = field(default_factory=dict)
     rejected: frozenset[Rejected] = frozenset()
+    broken: frozenset[Key | None] = frozenset()
 
 
 class ManifestTree:
@@ -135,6 +136,11 @@ class ManifestTree:
         events = self._look(names, everything=everything, busy=busy)
         mended = before - self._standing()
         return [*(Mended(each) for each in sorted(mended, key=str)), *events]
+
+    @property
+    def broken(self) -> frozenset[Key | None]:
+        """Objects that are stated and cannot be used; None among them: it is not known which they are."""
+        return frozenset().union(*(file.broken for file in self._files.values()))
 
     def _standing(self) -> set[Rejected]:
         """Everything rejected as of now."""
@@ -216,7 +222,7 @@ class ManifestTree:
         for key, claim in claims.items():
             self._claims.setdefault(key, {})[name] = claim
         before, file.rejected = file.rejected, frozenset(reading.rejected)
-        file.stamp, file.claims = stamp, claims
+        file.stamp, file.claims, file.broken = stamp, claims, reading.broken
         (self._faulty.add if file.rejected else self._faulty.discard)(name)
         return (rejected for rejected in reading.rejected if rejected not in before)
 

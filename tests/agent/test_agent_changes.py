@@ -36,6 +36,19 @@ def planned(rig: Rig, *documents: dict[str, Any]) -> dict[str, str]:
     return {row["peer"]: row["action"] for row in json.loads(out.stdout)["sessions"]}
 
 
+def test_a_plan_says_what_a_typing_error_does(rig: Rig) -> None:
+    """The last good version stays in force, of an object and of a file that cannot be read."""
+    rig.start()
+    wrong = peer("tor4", "10.90.0.2", holdTime="nine")
+    assert planned(rig, NODE, CONFIGURATION, wrong, TOR6) == {
+        "10.90.0.2": "unchanged",
+        "fd90::2": "unchanged",
+    }
+    assert planned(rig, NODE, CONFIGURATION, TOR6) == {"10.90.0.2": "removed", "fd90::2": "unchanged"}
+    (rig.directory / "planned" / "tor4.yaml").write_text("spec: [")
+    assert planned(rig, NODE, CONFIGURATION, TOR6) == {"10.90.0.2": "unchanged", "fd90::2": "unchanged"}
+
+
 def community(rig: Rig) -> str:
     return rig.vtysh("show bgp ipv4 unicast 10.244.1.0/24 json")
 
@@ -104,6 +117,14 @@ def test_a_peer_over_its_limit_keeps_its_session_and_harms_no_other(rig: Rig) ->
     rig.vtysh("conf t", "router bgp 65002", "address-family ipv4 unicast", *gone)
     rig.until(lambda: rig.peers()["10.90.0.2"]["overLimit"] == [], "the limit to be left")
     rig.until(lambda: rig.peers()["10.90.0.2"]["accepted"] == 21, "all twenty-one again")
+    # Lower than what is there, and raised again: at once, with no word from the far side.
+    rig.declare("node.yaml", NODE, CONFIGURATION, peer("tor4", "10.90.0.2", maxPrefixes=3), TOR6)
+    rig.until(lambda: rig.peers()["10.90.0.2"]["received"] == 3, "the lower limit", 10)
+    assert rig.peers()["10.90.0.2"]["overLimit"] == ["IPv4"]
+    rig.declare("node.yaml", NODE, CONFIGURATION, TOR4, TOR6)
+    rig.until(lambda: rig.peers()["10.90.0.2"]["accepted"] == 21, "all of them once more", 10)
+    assert not any("over its limit" in problem for problem in rig.status()["problems"])
+    assert rig.tor_sessions() == before
 
 
 def test_peers_by_autodiscovery_follow_the_default_gateway(rig: Rig) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
+import pytest
 from bgp_facts import path, session
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,6 +127,42 @@ def test_a_peer_over_its_limit_is_held_to_it_and_others_are_not() -> None:
     assert table.announce(A, [flood[9]]) == {flood[9].prefix}
     table.drop(A)
     assert len(table.announce(A, flood[:3])) == 3
+
+
+@pytest.mark.parametrize("numbered", [False, True], ids=["plain", "add-path"])
+def test_a_limit_takes_effect_at_once_both_ways(numbered: bool) -> None:
+    """It was looked at when something new was announced, and remembered when it was gone."""
+    table = LocRib(lambda _session, learned: (ACCEPTED, learned))
+    limits = dict.fromkeys((4, 6), 12)
+    table.set_sessions({A: session("10.0.0.1", max_prefixes=12)})
+    for version, flood in {
+        4: [path(f"192.168.{number}.0/24") for number in range(12)],
+        6: [path(f"fd00:{number}::/64", "fd00::1") for number in range(12)],
+    }.items():
+        paths = [replace(each, path_id=str(n) if numbered else "") for n, each in enumerate(flood)]
+        assert len(table.announce(A, paths)) == limits[version]
+    gone = table.set_sessions({A: session("10.0.0.1", max_prefixes=1)})
+    assert len(gone) == 22
+    assert [table.over_limit(A, family) for family in Family] == [11, 11]
+    assert table.counts(A) == (2, 2)
+    assert {str(entry.raw.prefix) for entry in table.received(A)} == {"192.168.0.0/24", "fd00::/64"}
+    assert table.set_sessions({A: session("10.0.0.1", max_prefixes=200_000)}) == set()
+    assert [table.over_limit(A, family) for family in Family] == [0, 0]
+
+
+def test_path_identifiers_that_are_gone_are_forgotten() -> None:
+    table = LocRib(lambda _session, learned: (ACCEPTED, learned))
+    table.set_sessions({A: session("10.0.0.1", add_path=True)})
+    for number in range(100):
+        one = replace(path("192.168.0.0/24"), path_id=str(number))
+        table.announce(A, [one])
+        table.withdraw(A, [one.prefix], one.path_id)
+    assert sum(map(len, table._sources.values())) == 0
+    for number in range(100):
+        table.announce(A, [replace(path("192.168.0.0/24"), path_id=str(number))])
+    table.mark_stale(A)
+    assert table.sweep(A, Family.IPV4) == {ip_network("192.168.0.0/24")}
+    assert sum(map(len, table._sources.values())) == 0
 
 
 events = st.lists(
