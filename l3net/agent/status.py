@@ -7,6 +7,9 @@ import contextlib
 import json
 import os
 import resource
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +20,25 @@ from l3net.agent.loop import Agent
 from l3net.agent.planning import plan_for
 from l3net.bgp.loc_rib import prefix_order
 from l3net.bgp.sessions import UNKNOWN_AS, Refusal
-from l3net.bgp.verdict import Verdict
+from l3net.bgp.verdict import ACCEPTED, Verdict
 from l3net.ipam.crosscheck import crosscheck_state
 from l3net.ipam.findings import FindingReason
 from l3net.model import Address
 
 LONGEST_QUESTION = 4096
-TIMEOUT = 5.0
+#: Seconds for one answer; that of 200,000 routes takes two.
+TIMEOUT = 30.0
+#: Routes put into words before the loop has its turn.
+AT_ONCE = 1000
 #: Contradictions between declared objects that are told one by one.
 MOST_CONTRADICTIONS = 20
 REFUSED = "ExaBGP refuses its configuration"
 
 
 def status(agent: Agent) -> dict[str, Any]:
-    """The whole status: node, peers, routes, services, problems. No secret is ever part of it."""
+    """The status but for its `routes`: node, peers, services, problems. No secret is ever part of it."""
     why = unready(agent)
+    tallies = {address: Tally.of(agent, address) for address in agent.speaking.peers}
     return {
         "version": __version__,
         "node": agent.node_name,
@@ -44,8 +51,7 @@ def status(agent: Agent) -> dict[str, Any]:
         "drain": agent.draining.status(),
         "memoryMiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "blocks": [str(block) for block in agent.blocks_announced()],
-        "peers": _peers(agent),
-        "routes": _routes(agent),
+        "peers": _peers(agent, tallies),
         "services": [
             {
                 "service": str(verdict.service),
@@ -64,15 +70,36 @@ def status(agent: Agent) -> dict[str, Any]:
             ],
         },
         "views": views(agent),
-        "problems": _problems(agent),
+        "problems": _problems(agent, tallies),
     }
 
 
-def _peers(agent: Agent) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many paths a peer has announced, how many are used, and why the others are not."""
+
+    received: int
+    accepted: int
+    refused: Mapping[str, int]
+
+    @classmethod
+    def of(cls, agent: Agent, peer: Address) -> Tally:
+        """One look at each path, of which there may be hundreds of thousands."""
+        entries = agent.rib.received(peer)
+        others = [entry.judgement for entry in entries if entry.judgement is not ACCEPTED]
+        told = Counter(others)
+        refused = Counter[str]()
+        for judgement, count in told.items():
+            if judgement.verdict is not Verdict.ACCEPTED:
+                refused[str(judgement)] += count
+        return cls(len(entries), len(entries) - refused.total(), dict(refused))
+
+
+def _peers(agent: Agent, tallies: Mapping[Address, Tally]) -> list[dict[str, Any]]:
     now = asyncio.get_running_loop().time()
     rows = []
     for address, peer in agent.speaking.peers.items():
-        received, accepted = agent.rib.counts(address)
+        tally = tallies[address]
         rows.append(
             {
                 "name": peer.session.name,
@@ -90,9 +117,9 @@ def _peers(agent: Agent) -> list[dict[str, Any]]:
                 "reason": REFUSED if address in agent.speaking.refused else peer.reason,
                 "sinceSeconds": round(now - peer.since, 1),
                 "flaps": peer.flaps,
-                "received": received,
-                "accepted": accepted,
-                "refused": refused(agent, address),
+                "received": tally.received,
+                "accepted": tally.accepted,
+                "refused": tally.refused,
                 "overLimit": sorted(f"IPv{family.value}" for family in peer.over_limit),
                 "announced": agent.speaking.announced(address),
                 "bfd": agent.bfd.status(address, now),
@@ -143,36 +170,28 @@ def views(agent: Agent) -> list[dict[str, Any]]:
     ]
 
 
-def refused(agent: Agent, peer: Address) -> dict[str, int]:
-    """How many of a peer's paths are not used, by verdict."""
-    counts: dict[str, int] = {}
-    for entry in agent.rib.received(peer):
-        if entry.judgement.verdict is not Verdict.ACCEPTED:
-            counts[str(entry.judgement)] = counts.get(str(entry.judgement), 0) + 1
-    return counts
+async def routes(agent: Agent) -> AsyncIterator[list[dict[str, Any]]]:
+    """Those of the kernel in order, some at a time: between them the loop serves everything else."""
+    wanted, held = dict(agent.kernel.desired), dict(agent.kernel.mirror)
+    order = await asyncio.to_thread(sorted, wanted, key=lambda key: (*prefix_order(key[0]), key[1]))
+    for start in range(0, len(order), AT_ONCE):
+        rows = []
+        for key in order[start : start + AT_ONCE]:
+            route = wanted[key]
+            rows.append(
+                {
+                    "prefix": str(route.prefix),
+                    "kind": route.kind.name.lower(),
+                    "metric": route.metric,
+                    "nextHops": sorted(f"{hop.gateway} dev {hop.interface}" for hop in route.next_hops),
+                    "inKernel": held.get(key) == route,
+                }
+            )
+        yield rows
+        await asyncio.sleep(0)
 
 
-def _routes(agent: Agent) -> list[dict[str, Any]]:
-    rows = []
-    for key in sorted(agent.kernel.desired, key=lambda key: (*prefix_order(key[0]), key[1])):
-        route = agent.kernel.desired[key]
-        hops = sorted(
-            f"{hop.gateway} dev {hop.interface}" if hop.gateway else f"dev {hop.interface}"
-            for hop in route.next_hops
-        )
-        rows.append(
-            {
-                "prefix": str(route.prefix),
-                "kind": route.kind.name.lower(),
-                "metric": route.metric,
-                "nextHops": hops,
-                "inKernel": agent.kernel.mirror.get(key) == route,
-            }
-        )
-    return rows
-
-
-def _problems(agent: Agent) -> list[str]:
+def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
     problems = sorted(str(rejected) for rejected in agent.rejected)
     problems += [str(refusal) for refusal in agent.sessions.refusals]
     problems += contradictions(agent)
@@ -180,7 +199,7 @@ def _problems(agent: Agent) -> list[str]:
         f"peer {peer.session.name}: {count} routes refused for want of an import policy (RFC 8212); "
         "name them in import.cidrs of the BGPConfiguration or in a filter of the peer"
         for address, peer in agent.speaking.peers.items()
-        if (count := refused(agent, address).get(Verdict.NO_POLICY.value, 0))
+        if (count := tallies[address].refused.get(Verdict.NO_POLICY.value, 0))
     ]
     problems += [
         f"peer {peer.session.name}: over its limit of {peer.session.max_prefixes} IPv{family.value} prefixes"
@@ -272,7 +291,7 @@ def received(agent: Agent) -> dict[str, Any]:
 
 
 class StatusServer:
-    """Answers `status`, `ready`, `drain`, `routes`, `exports`, `plan DIRECTORY` on RUN_DIR/agent.sock."""
+    """Answers `alive`, `status`, `ready`, `drain`, `routes`, `exports`, `plan DIRECTORY` on its socket."""
 
     def __init__(self, path: Path, agent: Agent) -> None:
         self._path = path
@@ -292,8 +311,8 @@ class StatusServer:
     def _answer(self, question: str) -> dict[str, Any]:
         word, _, rest = question.partition(" ")
         match word:
-            case "status":
-                return status(self._agent)
+            case "alive":
+                return {"alive": True}
             case "ready":
                 why = unready(self._agent)
                 return {"ready": not why, "why": why}
@@ -306,17 +325,36 @@ class StatusServer:
             case "exports":
                 return exports(self._agent)
             case _:
-                return {"error": "ask for: status, ready, drain, routes, exports, plan DIRECTORY"}
+                return {"error": "ask for: alive, status, ready, drain, routes, exports, plan DIRECTORY"}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._answer_one(reader, writer)
+        finally:
+            writer.close()
+
+    async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.TimeoutError, asyncio.LimitOverrunError, ValueError):
             async with asyncio.timeout(TIMEOUT):
                 question = (await reader.readline())[:LONGEST_QUESTION].strip()
                 try:
+                    if question == b"status":
+                        await self._tell_status(writer)
+                        return
                     answer = self._answer(question.decode(errors="replace"))
                 except Exception as err:  # of one question: the next is answered
                     self._agent.faults.note("agent socket", err, lasting=False)
                     answer = {"error": f"the agent failed to answer ({type(err).__name__}); see its log"}
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
-        writer.close()
+
+    async def _tell_status(self, writer: asyncio.StreamWriter) -> None:
+        """As one line; the routes as they are put into words."""
+        writer.write(json.dumps(status(self._agent))[:-1].encode() + b', "routes": [')
+        first = True
+        async for rows in routes(self._agent):
+            writer.write((b"" if first else b", ") + json.dumps(rows)[1:-1].encode())
+            await writer.drain()
+            first = False
+        writer.write(b"]}\n")
+        await writer.drain()

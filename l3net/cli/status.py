@@ -30,12 +30,17 @@ _BFD_COLUMNS = [
 @click.command(short_help="Show what the agent of this node knows and does.")
 @options.run_dir()
 @click.option("--ready", is_flag=True, help="Say nothing but whether it is ready; exit with 1 if not.")
+@click.option("--alive", is_flag=True, help="Say nothing but whether it answers, as a probe asks.")
 @output_option
-def status(run_dir: Path, ready: bool, output: str) -> None:
+def status(run_dir: Path, ready: bool, alive: bool, output: str) -> None:
     """Peers and their state, routes in the kernel, what is said of every service address, and problems.
 
     Exits with 3 when no agent answers.
     """
+    if alive:
+        ask(run_dir / AGENT_SOCKET, "alive")
+        click.echo("alive")
+        return
     if ready:
         found = ask(run_dir / AGENT_SOCKET, "ready")
         click.echo("ready" if found["ready"] else f"not ready: {found['why']}")

@@ -139,6 +139,8 @@ class Supervisor:
             cwd="/",
         )
         log.info("ExaBGP started, pid %d", self._child.pid)
+        if self._stopping:  # asked for while the child was being made: `_end` has not seen it
+            self._child.terminate()
         if self._child.stderr is not None:
             limit = LineLimit()
             for line in self._child.stderr:
