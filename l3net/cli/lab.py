@@ -110,23 +110,24 @@ def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
     need_root()
     there = open_lab(name)
     given = command[1:] if command[:1] == ("--",) else command
-    argv = [*enter(there, host), *(given or ("sh",))]
+    inside, pod = target_of(there, host)
+    argv = [*inside.enter(pod), *(given or ("sh",))]
     os.chdir("/")
     # We give way to the command: terminal, signals and exit code are its own.
-    os.execvpe(argv[0], argv, {**os.environ, **Host.environment()})  # noqa: S606
+    os.execvpe(argv[0], argv, {**os.environ, **inside.environment()})  # noqa: S606
 
 
-def enter(there: Lab, target: str) -> list[str]:
-    """The start of a command line that runs in a host or pod of a lab."""
+def target_of(there: Lab, target: str) -> tuple[Host, str | None]:
+    """The host that is meant, and the pod on it if one is. Raises LabError."""
     node, slash, pod = target.partition("/")
     pods = there.topology.pods
     if slash:
         if pod not in pods or pods[pod].name != node:
             raise LabError(f"there is no pod {pod!r} on {node!r}: pods are {', '.join(pods) or 'none'}")
-        return there.host(node).enter(pod)
+        return there.host(node), pod
     if target in pods and target not in there.hosts:
-        return there.host(pods[target].name).enter(target)
-    return there.host(target).enter()
+        return there.host(pods[target].name), target
+    return there.host(target), None
 
 
 @lab.command()

@@ -162,10 +162,14 @@ class Host:
         text = self.read_log(name)
         return "\n".join(f"    {line}" for line in text.splitlines()[-lines:]) or "    (an empty log)"
 
-    @staticmethod
-    def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-        kept = {key: os.environ[key] for key in ("HOME", "TERM", "LANG", "LC_ALL") if key in os.environ}
-        return {**kept, "PATH": _PATH, **(more or {})}
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """What a program inside sees. Its home is the host's own: vtysh and others write histories there."""
+        return {**_environment(), "HOME": str(self.directory), **(more or {})}
+
+
+def _environment() -> dict[str, str]:
+    kept = {key: os.environ[key] for key in ("TERM", "LANG", "LC_ALL") if key in os.environ}
+    return {**kept, "PATH": _PATH, "HOME": "/"}
 
 
 def start_holder(lab: str, name: str, directory: Path) -> subprocess.Popen[bytes]:
@@ -196,7 +200,7 @@ def start_holder(lab: str, name: str, directory: Path) -> subprocess.Popen[bytes
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**Host.environment(), MARK: lab, HOST_MARK: name},
+        env={**_environment(), MARK: lab, HOST_MARK: name},
         start_new_session=True,
         cwd="/",
     )
