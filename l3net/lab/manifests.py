@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+from ipaddress import ip_network
 from typing import TypeAlias
 
 import yaml
+from netaddr import cidr_merge
 
 from l3net.lab.frr import HOLD_TIME
 from l3net.lab.topology import BgpSession, ServiceSpec, Topology
@@ -139,10 +140,7 @@ def _configuration(topology: Topology) -> Document:
 def _link_subnets(topology: Topology) -> list[Prefix]:
     """What routers announce beside pods and services: where their links and the clients are."""
     subnets = [subnet for link in topology.links for subnet in link.subnets]
-    return [
-        *collapse_addresses(subnet for subnet in subnets if isinstance(subnet, IPv4Network)),
-        *collapse_addresses(subnet for subnet in subnets if isinstance(subnet, IPv6Network)),
-    ]
+    return [ip_network(str(merged)) for merged in cidr_merge([str(subnet) for subnet in subnets])]
 
 
 def _node_peers(topology: Topology) -> list[Document]:
