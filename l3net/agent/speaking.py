@@ -37,6 +37,7 @@ from l3net.bgp.sessions import Session
 from l3net.model import Address, Family, Prefix
 from l3net.naming import SPEAKER_SOCKET
 from l3net.shell.faults import Faults
+from l3net.shell.relay import ALIVE_SUFFIX
 
 log = logging.getLogger("l3net.bgp")
 
@@ -50,6 +51,8 @@ ASK_EVERY = 10.0
 ASK_AGAIN = 1.5
 #: Sessions that are up at our start have been found by then, in seconds.
 FOUND_BY = 15.0
+#: A speaker of this release has given a sign of life by then, in seconds.
+SIGN_OF_LIFE = 10.0
 DRAIN_SECONDS = 3.0
 DRAIN_FLUSH = 0.2
 #: Seconds a session that flaps has to hold before anything is announced to it. What ExaBGP has queued for
@@ -92,6 +95,7 @@ class Speaking:
         self._leaving: dict[Address, Session] = {}  # being withdrawn from, then removed
         self._decided = False  # until the sessions are known, ExaBGP's configuration is not touched
         self._started = asyncio.get_running_loop().time()
+        self._alive = run_dir / f"{SPEAKER_SOCKET}{ALIVE_SUFFIX}"
         self._heard_since: float | None = None  # the peers can speak: sessions known, speaker there
         self._timers: set[asyncio.TimerHandle] = set()
         self._failed_paths: set[Address] = set()
@@ -121,6 +125,15 @@ class Speaking:
     @property
     def connected(self) -> bool:
         return self._dialogue.up
+
+    @property
+    def unguarded(self) -> bool:
+        """Whether sessions wait in a speaker older than we are, that does not hold who dials in to MD5 and
+        GTSM: it leaves no sign of life (l3net.shell.relay)."""
+        since = self._heard_since
+        if since is None or asyncio.get_running_loop().time() - since < SIGN_OF_LIFE:
+            return False
+        return any(session.listen for session in self._sessions.values()) and not self._alive.exists()
 
     @property
     def undecodable(self) -> int:

@@ -221,6 +221,11 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
         for address, peer in agent.speaking.peers.items()
         if address in agent.speaking.refused
     ]
+    if agent.speaking.unguarded:
+        problems.append(
+            "the speaker that runs is older than the agent: whoever dials in to this node is taken without "
+            "the MD5 password and the TTL that the session demands; restart it"
+        )
     if agent.speaking.problem:
         problems.append(agent.speaking.problem)
     if not agent.speaking.connected:
