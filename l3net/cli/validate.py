@@ -26,7 +26,8 @@ def validate(context: click.Context, paths: tuple[Path, ...], output: str) -> No
     """Check manifests as the agent would, one line for each that is wrong: file, field and why.
 
     A PATH is a file, a directory (its *.yaml, *.yml and *.json, not those of directories below) or - for
-    standard input. Exits with 2 when anything is wrong.
+    standard input. What is asked for and l3net does not do, such as a NodePort or a NetworkPolicy, is a
+    warning. Exits with 2 when anything is wrong.
     """
     readings = {str(path): _read(path) for path in _files(paths)}
     claims: dict[Key, Claim] = {}
@@ -39,13 +40,17 @@ def validate(context: click.Context, paths: tuple[Path, ...], output: str) -> No
                 rejected.append(duplicate(kind, name, claim.where, first.where))
     rejected += _contradictions(claims, whole=any(path.is_dir() for path in paths))
     unread = [where for reading in readings.values() for where in reading.unread]
+    unserved = [line for reading in readings.values() for line in reading.unserved]
     if output == "table":
+        for line in unserved:
+            click.echo(f"warning: {line}")
         for line in rejected:
             click.echo(str(line))
         files = f"{len(readings)} file{'' if len(readings) == 1 else 's'}"
         ignored = f", {len(unread)} not read by l3net" if unread else ""
         verdict = f"{len(rejected)} wrong" if rejected else "nothing wrong"
-        click.echo(f"{files}, {len(claims)} objects{ignored}: {verdict}")
+        warned = f", {len(unserved)} warning{'' if len(unserved) == 1 else 's'}" if unserved else ""
+        click.echo(f"{files}, {len(claims)} objects{ignored}: {verdict}{warned}")
     else:
         answer = {
             "files": len(readings),
@@ -54,6 +59,7 @@ def validate(context: click.Context, paths: tuple[Path, ...], output: str) -> No
                 for (kind, name), claim in claims.items()
             ],
             "rejected": [{"where": line.where, "field": line.field, "why": line.why} for line in rejected],
+            "unserved": [{"where": line.where, "field": line.field, "why": line.why} for line in unserved],
             "unread": unread,
         }
         print_value(answer, output)

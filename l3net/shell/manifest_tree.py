@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from l3net.errors import ManifestError
 from l3net.kube.translate import identify, translate
+from l3net.kube.unserved import unserved
 from l3net.model import Fact, Kind, ObjectName
 from l3net.ports import Changed, DatastoreEvent, Mended, Rejected, rejections
 from l3net.shell.documents import (
@@ -47,6 +48,7 @@ class Reading:
     rejected: tuple[Rejected, ...] = ()
     broken: frozenset[Key | None] = frozenset()
     unread: tuple[str, ...] = ()  # documents of kinds l3net does not read
+    unserved: tuple[Rejected, ...] = ()  # what is asked for and not done; the rest of the object is
 
 
 def interpret(path: str, content: bytes) -> Reading:
@@ -60,10 +62,12 @@ def interpret(path: str, content: bytes) -> Reading:
     rejected: list[Rejected] = []
     broken: set[Key | None] = set()
     unread: list[str] = []
+    undone: list[Rejected] = []
     alone = len(documents) == 1
     for document in documents:
         where = document.where(path, alone=alone)
         skipped: list[ManifestError] = []
+        undone += (Rejected(where, each.field, each.why) for each in unserved(document.content))
         try:
             found = translate(document.content, skipped)
         except Exception as err:  # one object that nobody foresaw must not keep the others away
@@ -83,7 +87,7 @@ def interpret(path: str, content: bytes) -> Reading:
         first = claims.setdefault((kind, name), Claim(fact, where))
         if first.where != where:
             rejected.append(duplicate(kind, name, where, first.where))
-    return Reading(claims, tuple(rejected), frozenset(broken), tuple(unread))
+    return Reading(claims, tuple(rejected), frozenset(broken), tuple(unread), tuple(undone))
 
 
 def printable(path: Path) -> str:

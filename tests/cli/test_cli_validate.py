@@ -46,6 +46,7 @@ def test_standard_input_and_json() -> None:
         "rejected": [
             {"where": "-:1 IPPool p", "field": "spec.cdir", "why": "unknown field; did you mean cidr?"}
         ],
+        "unserved": [],
         "unread": [],
     }
 
@@ -82,3 +83,53 @@ def test_objects_that_contradict_one_another(tmp_path: Path) -> None:
         assert text in result.output
     (tmp_path / "filter.yaml").write_text(own.format("BGPFilter", "no-client", "{}"))
     assert "did you mean no-client?" in run(tmp_path / "peer.yaml", tmp_path / "filter.yaml").output
+
+
+UNSERVED = """
+apiVersion: v1
+kind: Service
+metadata: {name: a}
+spec: {type: NodePort, ports: [{port: 80, nodePort: 30080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: b}
+spec:
+  type: LoadBalancer
+  externalTrafficPolicy: Local
+  trafficDistribution: PreferClose
+  healthCheckNodePort: 31000
+  ports: [{port: 80, nodePort: 30081}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: b-1, labels: {kubernetes.io/service-name: b}}
+addressType: IPv4
+endpoints: [{addresses: [10.1.1.2], hints: {forZones: [{name: a}]}}]
+ports: [{port: 80}]
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: deny}, spec: {podSelector: {}}}
+"""
+
+
+def test_what_is_asked_for_and_not_done_is_named() -> None:
+    result = run("-", text=UNSERVED)
+    assert result.exit_code == 0, "the rest of each is served"
+    named = [line.split(": ")[2] for line in result.output.splitlines() if line.startswith("warning: ")]
+    assert named == [
+        "spec.type",
+        "spec.ports[0].nodePort",
+        "spec.healthCheckNodePort",
+        "spec.trafficDistribution",
+        "endpoints[0].hints",
+        "kind",
+    ]
+    assert result.output.splitlines()[-1].endswith("nothing wrong, 6 warnings")
+    found = json.loads(run("-", "-o", "json", text=UNSERVED).output)["unserved"]
+    assert [each["field"] for each in found] == named
+
+
+def test_what_is_done_draws_no_warning() -> None:
+    spec = "{ports: [{port: 80}], sessionAffinity: ClientIP}"
+    text = f"{{apiVersion: v1, kind: Service, metadata: {{name: a}}, spec: {spec}}}"
+    assert "warning" not in run("-", text=text).output

@@ -1,0 +1,55 @@
+"""What a document asks for and l3net does not do, of Kubernetes' own kinds: none of it is passed over in
+silence.
+
+Fields of l3net's own resources are all honoured; unknown ones are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from l3net.errors import ManifestError
+from l3net.kube.fields import Field
+
+#: API group and kind: policies that restrict, and that nothing here enforces.
+_POLICIES = {
+    ("networking.k8s.io", "NetworkPolicy"),
+    ("policy.networking.k8s.io", "AdminNetworkPolicy"),
+    ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"),
+    ("policy.networking.k8s.io", "ClusterNetworkPolicy"),
+}
+_NODE_PORT = "no NodePort is served; keep kube-proxy for them"
+
+
+def unserved(document: Mapping[str, object]) -> tuple[ManifestError, ...]:
+    """Field and what becomes of it, for each. A document that is wrong in shape says nothing here."""
+    try:
+        return tuple(_unserved(Field("", document)))
+    except ManifestError:
+        return ()
+
+
+def _unserved(document: Field) -> Iterator[ManifestError]:
+    group = document["apiVersion"].text(default="").rpartition("/")[0]
+    kind = document["kind"].text(default="")
+    if (group, kind) in _POLICIES:
+        yield document["kind"].wrong(f"{kind} is not enforced: what it forbids passes")
+    elif (group, kind) == ("", "Service"):
+        yield from _service(document["spec"])
+    elif (group, kind) == ("discovery.k8s.io", "EndpointSlice"):
+        for endpoint in document["endpoints"].items():
+            if endpoint["hints"].present:
+                yield endpoint["hints"].wrong("hints are not looked at: any ready endpoint is used")
+                break
+
+
+def _service(spec: Field) -> Iterator[ManifestError]:
+    if spec["type"].value == "NodePort":
+        yield spec["type"].wrong(_NODE_PORT)
+    else:
+        ports = [port["nodePort"] for port in spec["ports"].items() if port["nodePort"].value]
+        yield from (port.wrong(_NODE_PORT) for port in ports)
+    if spec["healthCheckNodePort"].value:
+        yield spec["healthCheckNodePort"].wrong("no health check is served; keep kube-proxy for it")
+    if spec["trafficDistribution"].present:
+        yield spec["trafficDistribution"].wrong("is not looked at: any ready endpoint is used")
