@@ -131,9 +131,10 @@ def agent(
 @contextlib.contextmanager
 def _only_one(run_dir: Path) -> Iterator[None]:
     """Hold RUN_DIR/agent.lock. Raises ConfigError naming the process that has it."""
+    from l3net.shell.rundir import claim  # noqa: PLC0415 - after --help
+
+    claim(run_dir)
     try:
-        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        run_dir.chmod(0o700)
         descriptor = os.open(run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as err:
         raise ConfigError(f"run directory {run_dir}: {err.strerror}; the agent needs root") from err

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from l3net.bfd.control import LONGEST_LINE, Command, ControlError, decode_command
 from l3net.errors import ConfigError
+from l3net.shell.rundir import claim
 
 #: Events an agent may leave unread, in bytes, before it is dropped; it comes back and is told everything.
 CLIENT_BACKLOG = 4 << 20
@@ -29,9 +30,8 @@ class AgentEnd:
     @staticmethod
     def listen(path: Path) -> socket.socket:
         """The Unix socket, mode 0600. Raises ConfigError, also when another process serves it."""
+        claim(path.parent)
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.parent.chmod(0o700)
             probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             with probe, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
                 probe.connect(str(path))

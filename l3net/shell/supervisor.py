@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from l3net.errors import ConfigError
 from l3net.naming import EXABGP_CONFIG
 from l3net.shell.drainfile import leaving
+from l3net.shell.rundir import claim
 
 log = logging.getLogger("l3net.speaker")
 exabgp_log = logging.getLogger("l3net.speaker.exabgp")
@@ -101,11 +101,7 @@ class Supervisor:
         self._asked = False
 
     def run(self) -> int:
-        try:
-            self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._run_dir.chmod(0o700)
-        except OSError as err:
-            raise ConfigError(f"run directory {self._run_dir}: {err.strerror}") from err
+        claim(self._run_dir)
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         delay = FIRST_DELAY

@@ -289,3 +289,16 @@ def test_an_address_that_is_not_there_yet_costs_no_other_session(direct: Direct,
     side.start([FarSession(FAR_ADDRESS[version], missing)], [Originated(ORIGINATED[version])])
     direct.until(lambda: up(direct, FAR_ADDRESS[version]), "the session at the address that has come")
     stage.node.run(["ip", "addr", "del", f"{missing}/{24 if version == 4 else 64}", "dev", "up0"])
+
+
+@pytest.mark.parametrize("kind", ["frr", "bird"])
+@versions
+def test_a_session_that_is_dialled_comes_up_though_the_far_side_dials_too(
+    direct: Direct, kind: str, version: int
+) -> None:
+    """On a node that listens for others: that its calls are turned away does not disturb ours."""
+    hold(direct, session(version), absent(version))
+    direct.messages.clear()
+    far(direct, kind, version)
+    direct.until(lambda: up(direct, FAR_ADDRESS[version]), "the session")
+    assert not any(isinstance(each, StateChanged) and each.state == "down" for each in direct.messages[-3:])
