@@ -147,15 +147,26 @@ def _decode_route(fields: Mapping[str, Any]) -> PodRoute:
     return PodRoute(
         prefix=parse_prefix(fields["dst"]),
         gateway=parse_address(gateway) if gateway else None,
-        **{key: fields.get(key) for key in ("mtu", "advmss", "priority", "table", "scope")},
+        **{key: _number_of(fields, key) for key in ("mtu", "advmss", "priority", "table", "scope")},
     )
+
+
+def _number_of(fields: Mapping[str, Any], key: str) -> int | None:
+    value = fields.get(key)
+    if value is not None and (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or not 0 <= value < 1 << (8 if key == "scope" else 32)
+    ):
+        raise ValueError(f"{key}: {value!r} is not a number that fits")
+    return value
 
 
 def decode_routes(found: Sequence[Mapping[str, Any]]) -> tuple[PodRoute, ...]:
     """The `routes` list of a result or of a host-local configuration. Raises CniError 7."""
     try:
         return tuple(_decode_route(fields) for fields in found)
-    except (KeyError, TypeError, ValueError) as err:
+    except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise CniError(failure.INVALID_CONFIG, f"routes: {err}") from None
 
 

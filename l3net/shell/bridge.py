@@ -154,7 +154,9 @@ class KernelBridge:
                     continue
                 changed.append(link.name)
             if mac:
-                pins += [links.set_port(link.index, learning=False), links.put_forwarding(link.index, mac)]
+                if link.learning or link.name in changed:  # each setting is told to all who listen
+                    pins.append(links.set_port(link.index, learning=False))
+                pins.append(links.put_forwarding(link.index, mac))
                 pins += [
                     links.put_neighbour(bridge.index, address, mac)
                     for address in addresses
