@@ -73,10 +73,16 @@ class Setup:
     exclusive: bool = False  # the ranges are the node's own, whatever the network's name
 
 
+def _labels(request: Request) -> Mapping[str, Any]:
+    """`args.cni` of the configuration."""
+    args = request.conf.get("args")
+    found = args.get("cni") if isinstance(args, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
 def asked_addresses(request: Request) -> tuple[Address, ...]:
     """Addresses demanded by name: runtimeConfig.ips, args.cni.ips, CNI_ARGS IP. Raises CniError 7."""
-    args = request.conf.get("args")
-    labelled = args.get("cni", {}).get("ips") if isinstance(args, Mapping) else None
+    labelled = _labels(request).get("ips")
     found: list[str] = []
     for source in (request.runtime_config.get("ips"), labelled):
         if isinstance(source, list):
@@ -91,8 +97,7 @@ def asked_addresses(request: Request) -> tuple[Address, ...]:
 
 def asked_mac(request: Request) -> str:
     """The MAC demanded: runtimeConfig.mac, args.cni.mac or CNI_ARGS MAC; empty if none. Raises CniError 7."""
-    args = request.conf.get("args")
-    labelled = args.get("cni", {}).get("mac") if isinstance(args, Mapping) else None
+    labelled = _labels(request).get("mac")
     found = (
         request.runtime_config.get("mac") or labelled or request.args.get("MAC") or request.conf.get("mac")
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 from bgp_facts import community
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutations import mutated
 
 from l3net.bgp.exabgp_config import MARKER
 from l3net.bgp.messages import (
@@ -242,3 +244,56 @@ def test_a_line_without_end_is_dropped_not_hoarded() -> None:
         buffer.receive(b"x" * (1 << 20))
     assert buffer.dropped >= 1
     assert buffer.receive(b"\ndone\n")[-1] == b"done"
+
+
+#: One line of each kind, with every part that is read.
+LINES = (
+    event("state", state="down", reason="r"),
+    event("notification", notification={"code": 4, "subcode": 0, "data": "0x", "message": ""}),
+    update(
+        attribute={
+            "origin": "igp",
+            "as-path": {
+                "0": {"element": "as-sequence", "value": [65002]},
+                "1": {"element": "as-set", "value": [7]},
+            },
+            "med": 5,
+            "local-preference": 200,
+            "community": [[65001, 7]],
+            "large-community": [[65001, 1, 2]],
+            "extended-community": [{"value": 842122, "string": "target:1:2"}],
+            "originator-id": "10.0.0.1",
+            "cluster-list": ["10.0.0.1"],
+        },
+        announce={"ipv4 unicast": {"10.90.0.2": [{"nlri": "10.92.10.0/24", "path-information": "0.0.0.1"}]}},
+        withdraw={"ipv6 unicast": [{"nlri": "fd00::/64", "path-information": "0.0.0.1"}]},
+    ),
+    update(eor={"afi": "ipv4", "safi": "unicast"}),
+    event(
+        "open",
+        open={
+            "version": 4,
+            "asn": 65002,
+            "hold_time": 9,
+            "router_id": "10.0.0.2",
+            "capabilities": {"64": {"name": "graceful restart", "time": 120, "address family flags": {}}},
+        },
+    ),
+    event("refresh", route_refresh={"afi": "ipv4", "safi": "unicast", "subtype": "begin"}),
+)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(LINES).flatmap(lambda line: mutated(json.loads(line))))
+def test_no_value_in_a_line_ends_the_reader(document: Any) -> None:
+    decoder = Decoder()
+    for text in (json.dumps(document, default=str), json.dumps([document], default=str)):
+        decoder.decode(text.encode(errors="surrogatepass"))
+    assert decoder.decode(b"done") == Done()
+
+
+def test_what_no_parser_bears_is_counted() -> None:
+    decoder = Decoder()
+    for line in (b'{"a":' * 100_000, b"[" * 100_000, b'{"asn": ' + b"9" * 5000 + b"}", b'{"a": "\xff"}'):
+        assert decoder.decode(line) is None
+    assert decoder.undecodable == 4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import string
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from mutations import mutated
 
 from l3net.controller.decide import Settings, decide
 from l3net.controller.declared import Declared
@@ -154,57 +154,11 @@ SAMPLES: dict[str, str] = {
 }
 DOCUMENTS = {kind: yaml.safe_load(text) for kind, text in SAMPLES.items()}
 
-_TEXT = st.one_of(
-    st.text(max_size=12),
-    st.sampled_from(
-        [
-            "", " ", "None", "10.0.0.0/8", "10.0.0.1/8", "fe80::1%eth0", "fd00:1::5%x", "fd00::/129", "::/0",
-            "0.0.0.0/0", "198.051.100.009", "1" * 5000, "²", "\ud800", "\0", "64512:1:2:3", "rt:4294967296:1",
-            "no-export", "-1", "1e9", "IPv4=99999999", "a=b,,", "node.example.internal", "10.0.0.0/8,banana",
-        ]
-    ),
-)  # fmt: skip
-_SCALARS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(2**70), 2**70),
-    st.sampled_from([10**400, -1, 0, 2**32, 2**63, float("inf"), float("nan"), 1e308, 80.0]),
-    st.floats(),
-    _TEXT,
-)
-VALUES = st.recursive(
-    _SCALARS,
-    lambda below: st.lists(below, max_size=3) | st.dictionaries(_TEXT | st.integers(), below, max_size=3),
-    max_leaves=6,
-)
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(found for key, each in below for found in places(each, (*path, key)))]
-
-
-def replaced(document: Any, path: tuple[Any, ...], value: Any) -> Any:
-    if not path:
-        return value
-    copied = copy.copy(document)
-    copied[path[0]] = replaced(document[path[0]], path[1:], value)
-    return copied
-
 
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
-    """A right one in which one or two values are anything at all, and lists have odd elements beside good."""
-    document = DOCUMENTS[draw(st.sampled_from(sorted(DOCUMENTS)))]
-    for _ in range(draw(st.integers(1, 2))):
-        path = draw(st.sampled_from(places(document)[1:]))
-        found: Any = document
-        for key in path:
-            found = found[key]
-        value = draw(VALUES)
-        if isinstance(found, list) and draw(st.booleans()):
-            value = [*found, value]
-        document = replaced(document, path, value)
+    """A right one in which one or two values are anything at all."""
+    document = draw(mutated(DOCUMENTS[draw(st.sampled_from(sorted(DOCUMENTS)))]))
     assert isinstance(document, dict)
     return document
 
