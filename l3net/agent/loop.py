@@ -380,7 +380,6 @@ class Agent:
                 self._after_fault.failed()
             else:
                 self.faults.over("pass")
-                self._after_fault.succeeded()
             self._last_pass = asyncio.get_running_loop().time()
             if self._failed_keys or self.kernel.dirty:
                 self._retry.failed()
@@ -449,8 +448,10 @@ class Agent:
             self.speaking.flush()
             if settled.withdraw:
                 await asyncio.sleep(PEERS_FIRST)
-        await self._dataplane(dirty, settled)
-        await self._routes(dirty, touched)
+        try:
+            await self._dataplane(dirty, settled)
+        finally:  # whatever becomes of pods and services, what the peers say is followed
+            await self._routes(dirty, touched)
         if Dirty.STATE in dirty or (touched and self._passes_on()):
             self._announce()
         else:
@@ -687,10 +688,23 @@ class Agent:
                 if best:
                     passed_on[prefix] = best[0]
         for address, session in self._sessions.by_address.items():
-            wanted: AdjRibOut = desired_adj_rib_out(
-                self.state, self._me, session, prefixes, passed_on, self.draining.stage
-            )
-            self.speaking.want(address, wanted)
+            with self._for_peer(session):
+                wanted: AdjRibOut = desired_adj_rib_out(
+                    self.state, self._me, session, prefixes, passed_on, self.draining.stage
+                )
+                self.speaking.want(address, wanted)
+
+    @contextlib.contextmanager
+    def _for_peer(self, session: Session) -> Iterator[None]:
+        """What fails for one peer is tried again, and costs no other its announcements."""
+        part = f"announcements to {session.name}"
+        try:
+            yield
+        except Exception as err:
+            self.faults.note(part, err)
+            self._after_fault.failed()
+        else:
+            self.faults.over(part)
 
     def _announce_changes(self, changed: frozenset[Prefix], wanted: frozenset[Prefix] = frozenset()) -> None:
         """Services alone have changed: of each peer's Adj-RIB-Out, only their prefixes."""
@@ -700,8 +714,9 @@ class Agent:
             self._announce()
             return
         for address, session in self._sessions.by_address.items():
-            paths = desired_adj_rib_out(self.state, self._me, session, wanted, drain=self.draining.stage)
-            self.speaking.amend(address, changed, paths)
+            with self._for_peer(session):
+                paths = desired_adj_rib_out(self.state, self._me, session, wanted, drain=self.draining.stage)
+                self.speaking.amend(address, changed, paths)
 
     def blocks_announced(self) -> tuple[Prefix, ...]:
         return own_blocks(self.state, self._me)

@@ -43,12 +43,17 @@ class Retry:
     def __init__(self, again: Callable[[], None]) -> None:
         self._again = again
         self._delay = FIRST
+        self._last = 0.0
         self._pending: asyncio.TimerHandle | None = None
 
     def failed(self) -> None:
         """Try once more. Nothing to do while a try is pending."""
+        loop = asyncio.get_running_loop()
         if self._pending is None:
-            self._pending = asyncio.get_running_loop().call_later(self._delay, self._fire)
+            if loop.time() - self._last > WELL + LONGEST:  # nothing has failed for long
+                self._delay = FIRST
+            self._last = loop.time()
+            self._pending = loop.call_later(self._delay, self._fire)
             self._delay = min(self._delay * 2, LONGEST)
 
     def succeeded(self) -> None:

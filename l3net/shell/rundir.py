@@ -15,9 +15,7 @@ def claim(run_dir: Path) -> None:
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = run_dir.stat().st_uid
         if owner != os.geteuid():
-            raise ConfigError(
-                f"run directory {run_dir}: belongs to user {owner}; chown or remove it"
-            )
+            raise ConfigError(f"run directory {run_dir}: belongs to user {owner}; chown or remove it")
         run_dir.chmod(0o700)
     except OSError as err:
         raise ConfigError(f"run directory {run_dir}: {err.strerror}; this needs root") from err

@@ -17,7 +17,7 @@ from l3net.agent.speaking import Speaking
 from l3net.agent.supervising import Retry, kept_up
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.messages import Updated
-from l3net.bgp.sessions import Unusable, sessions, unnumbered_interfaces
+from l3net.bgp.sessions import Session, Sessions, Unusable, sessions, unnumbered_interfaces
 from l3net.bgp.verdict import ACCEPTED
 from l3net.config import AgentSettings
 from l3net.config import Datastore as Chosen
@@ -149,6 +149,27 @@ def test_a_datastore_that_fails_is_opened_again_and_what_went_meanwhile_goes(
         return set(agent.state.nodes), {fault.part for fault in agent.faults.found()}
 
     assert asyncio.run(follow()) == ({"n1", "n2"}, {"declared state", "declared state: Node bad"})
+
+
+def test_what_fails_for_one_peer_costs_no_other_its_announcements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = session(name="bad"), session("10.0.0.3", name="good")
+
+    def desired(_state: object, _me: str, one: Session, *_rest: object) -> dict[object, object]:
+        if one.name == "bad":
+            raise ZeroDivisionError
+        return {}
+
+    monkeypatch.setattr(loop, "desired_adj_rib_out", desired)
+
+    async def announce() -> tuple[list[object], list[str]]:
+        agent = Agent(AgentSettings("n1", Chosen(directory=tmp_path), tmp_path, tmp_path), Fickle())
+        agent._sessions = Sessions({each.peer_address: each for each in (bad, good)}, ())
+        agent._announce()
+        return list(agent.speaking._wants), [fault.part for fault in agent.faults.found()]
+
+    assert asyncio.run(announce()) == ([good.peer_address], ["announcements to bad"])
 
 
 def test_an_interface_with_a_zero_byte_is_refused_by_name() -> None:
