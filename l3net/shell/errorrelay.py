@@ -32,6 +32,8 @@ _COPY_PACKET: Final = 2
 _PAYLOAD: Final = 9
 _IP_PKTINFO: Final = 8
 _IPV6_PKTINFO: Final = 50
+#: Errors taken from nodes in a second, beyond which they are dropped.
+TAKEN: Final = 500
 #: Packets read in one go, so that a storm does not hold up the loop.
 _AT_ONCE: Final = 64
 
@@ -42,7 +44,8 @@ class ErrorRelay:
     def __init__(self, port: int, is_service: Callable[[Address], bool]) -> None:
         self._port = port
         self._is_service = is_service
-        self._nodes: frozenset[Address] = frozenset()
+        self._nodes: frozenset[str] = frozenset()
+        self._second, self._left = 0.0, TAKEN
         self._own: dict[int, Address] = {}
         self._others: tuple[Address, ...] = ()
         self._sockets: list[socket.socket] = []
@@ -86,7 +89,7 @@ class ErrorRelay:
 
     def update(self, nodes: Collection[Sequence[Address]], own: Sequence[Address]) -> None:
         """The addresses of every node, and this node's."""
-        self._nodes = frozenset(address for each in nodes for address in each)
+        self._nodes = frozenset(str(address) for each in nodes for address in each)
         self._own = {address.version: address for address in reversed(own)}
         others = (each for each in nodes if each and not set(each) & set(own))
         # One address of each is enough; one of a family that this node has.
@@ -144,6 +147,14 @@ class ErrorRelay:
             except OSError as err:
                 log.debug("ICMP error not handed on to %s: %s", node, err)
 
+    def _may_take(self) -> bool:
+        """Whether this second's share is not used up: the sender's address may be forged."""
+        now = asyncio.get_running_loop().time()
+        if now - self._second >= 1.0:
+            self._second, self._left = now, TAKEN
+        self._left -= 1
+        return self._left >= 0
+
     def _read_nodes(self, sock: socket.socket) -> None:
         for _ in range(_AT_ONCE):
             try:
@@ -152,7 +163,7 @@ class ErrorRelay:
                 return
             except OSError:  # an earlier datagram was refused: a node without l3net
                 continue
-            if not _is_one_of(sender[0], self._nodes):
+            if sender[0] not in self._nodes or not self._may_take():
                 continue
             service = about_service(packet, self._is_service)
             if service is None:
@@ -162,10 +173,6 @@ class ErrorRelay:
                 self._raw[service.version].sendto(packet, (str(service), 0))
             except OSError as err:
                 log.debug("ICMP error to %s not taken: %s", service, err)
-
-
-def _is_one_of(host: str, nodes: frozenset[Address]) -> bool:
-    return any(str(node) == host for node in nodes)
 
 
 def _from(own: Address) -> tuple[int, int, bytes]:

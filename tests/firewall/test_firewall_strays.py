@@ -7,13 +7,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address, ip_network
 
 import pytest
-from firewall_net import inside, tcp
+from firewall_net import inside, tcp, udp
 from pyroute2 import netns
 
 from l3net.config import ERROR_RELAY_PORT
@@ -21,6 +22,7 @@ from l3net.firewall.plan import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.firewall.strays import about_service
 from l3net.model import Backend, VirtualServer
+from l3net.shell import errorrelay
 from l3net.shell.errorrelay import ErrorRelay
 from l3net.shell.nft import NftTable
 
@@ -232,3 +234,29 @@ def test_what_is_no_error_about_a_service_is_not_handed_on(version: int) -> None
         assert judged(packet) is None or length >= len(packet)
     assert judged(b"") is None
     assert judged(b"\x00" * 64) is None
+
+
+@pytest.mark.netns
+@both
+def test_only_nodes_are_listened_to_and_not_without_end(
+    fabric: Fabric, version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fabric.rule(version, ERROR_RELAY_PORT)
+    monkeypatch.setattr(errorrelay, "TAKEN", 5)
+    to = (NODES["a"][version], ERROR_RELAY_PORT)
+    with fabric.relay("a") as relay:
+        with udp(fabric.names["b"], version) as node, udp(fabric.names["client"], version) as stranger:
+            deadline = time.monotonic() + 10
+            while not relay.taken and time.monotonic() < deadline:  # until links and neighbours are there
+                node.sendto(error(version), to)
+                time.sleep(0.1)
+            time.sleep(1.1)  # another second's share
+            before = relay.taken
+            for sender in (stranger, node):
+                sender.sendto(b"garbage", to)
+                for _ in range(50):
+                    sender.sendto(error(version), to)
+                time.sleep(0.3)
+                allowed = 0 if sender is stranger else 10  # a second may end amid
+                assert relay.taken <= before + allowed
+            assert relay.taken >= before + 5
