@@ -61,6 +61,7 @@ class PeerState:
     reason: str = ""  # why it is not established
     opened: Opened | None = None
     notified: bool = False  # a NOTIFICATION ended the session: its routes are not kept (RFC 4724 section 4)
+    told: str = ""  # by the peer's operator, with the NOTIFICATION that ended the session (RFC 9003)
     awaiting: set[Family] = field(default_factory=set)  # End-of-RIB or refresh not heard yet
     demarcated: set[Family] = field(default_factory=set)  # a refresh has begun, and its end will be said
     over_limit: set[Family] = field(default_factory=set)  # has announced more than max_prefixes

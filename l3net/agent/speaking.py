@@ -36,6 +36,7 @@ from l3net.bgp.messages import (
 from l3net.bgp.sessions import Session
 from l3net.model import Address, Family, Prefix
 from l3net.naming import SPEAKER_SOCKET
+from l3net.notification import Notification
 from l3net.shell.faults import Faults
 from l3net.shell.relay import ALIVE_SUFFIX
 
@@ -452,11 +453,14 @@ class Speaking:
             case Opened(peer=address) if address in self.peers:
                 self.peers[address].opened = message
                 self._learn_as_number(message)
-            case Notified(peer=address, code=code, subcode=subcode, received=received):
+            case Notified(peer=address, code=code, subcode=subcode, received=received, text=text):
                 if address in self.peers:
                     self.peers[address].notified = True
+                    self.peers[address].told = text or self.peers[address].told
                     side = "received" if received else "sent"
-                    log.warning("peer %s: NOTIFICATION %s, code %d subcode %d", address, side, code, subcode)
+                    name = Notification(code, subcode, received)
+                    said = f": {text}" if text else ""
+                    log.warning("peer %s: NOTIFICATION %s: %s%s", address, side, name, said)
             case Updated():
                 return self._learn(message)
             case EndOfRib(peer=address, family=family):
@@ -570,7 +574,7 @@ class Speaking:
             return set()  # on its way out: routes queued for it would make ExaBGP put off the reload
         log.info("peer %s (%s): established", address, peer.session.name)
         peer.established, peer.since = True, now
-        peer.reason, peer.notified, peer.unseen = "", False, False
+        peer.reason, peer.told, peer.notified, peer.unseen = "", "", False, False
         lost = peer.families_lost if fresh else frozenset()
         peer.found_up, peer.resetting = not fresh, False
         peer.restarting = peer.closing = False
@@ -611,6 +615,8 @@ class Speaking:
             return set()
         was = peer.established
         now = asyncio.get_running_loop().time()
+        if peer.told:  # until the session is up again, whatever attempts end with meanwhile
+            reason = f'{reason}; the peer said: "{peer.told}"'
         if was or not (peer.closing or self._held_down(peer)):
             peer.reason = LEFT if self.parted else reason
         peer.established, peer.closing = False, False

@@ -24,6 +24,8 @@ NO_NEXT_HOP = "no-nexthop"
 UNKNOWN_RESTART_TIME = 120
 #: A line longer than this is no message of ExaBGP's (an UPDATE of 64 KiB is some 600 KiB of JSON).
 LONGEST_LINE = 8 << 20
+#: Characters of an operator's text that are kept (RFC 9003 has octets).
+LONGEST_TEXT = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +93,16 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class Notified:
-    """A NOTIFICATION (RFC 4271 section 4.5); `received` False means we sent it."""
+    """A NOTIFICATION (RFC 4271 section 4.5); `received` False means we sent it.
+
+    `text` is what the peer's operator says of a shutdown or reset (RFC 9003), printable.
+    """
 
     peer: Address
     code: int
     subcode: int
     received: bool
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +206,7 @@ def _message(value: Any) -> Message | None:
                 int(notification["code"]),
                 int(notification["subcode"]),
                 neighbor.get("direction") == "receive",
+                _communication(str(notification.get("message", ""))),
             )
         case "refresh":
             refresh = neighbor["route-refresh"]
@@ -207,6 +214,12 @@ def _message(value: Any) -> Message | None:
             return Refresh(peer, family, str(refresh["subtype"])) if family else None
         case _:
             return None
+
+
+def _communication(message: str) -> str:
+    """The text in ExaBGP's words about it; anybody may write anything there."""
+    told = message.partition('Shutdown Communication: "')[2].rpartition('"')[0][:LONGEST_TEXT]
+    return "".join(character if character.isprintable() else "?" for character in told)
 
 
 def _opened(address: Address, peer: Mapping[str, Any]) -> Opened:

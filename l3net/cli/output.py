@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+#: Columns of a table that is piped: nothing that a program looks for is folded.
+_WIDEST = 5000
 FORMATS = ("table", "json", "yaml")
 
 
@@ -38,11 +40,12 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     """A table as wide as the terminal; when piped, as wide as its content."""
     from rich.console import Console  # noqa: PLC0415 - costs 60 ms that agent and plugin must not pay
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    console = Console() if sys.stdout.isatty() else Console(width=200, no_color=True, highlight=False)
+        table.add_row(*(Text(str(cell)) for cell in row))  # as it is: a bracket in it is no markup
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDEST, no_color=True, highlight=False)
     console.print(table)

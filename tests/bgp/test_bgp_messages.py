@@ -72,6 +72,24 @@ def test_states_and_notifications() -> None:
     assert decoder.decode(sent) == Notified(PEER, 4, 0, received=False)
 
 
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ('Shutdown Communication: "maintenance [ticket 7], back at 9"', "maintenance [ticket 7], back at 9"),
+        ('Shutdown Communication: "a "quoted" word"', 'a "quoted" word'),
+        ('Shutdown Communication: "\x1b[31mred\u202e"', "?[31mred?"),
+        ("invalid Shutdown Communication (too large) length : 200", ""),
+        ("", ""),
+    ],
+)
+def test_what_a_peers_operator_says_of_a_shutdown(message: str, text: str) -> None:
+    """RFC 9003; nothing in it moves a terminal."""
+    notification = {"code": 6, "subcode": 2, "data": "0x", "message": message}
+    found = Decoder().decode(event("notification", notification=notification))
+    assert isinstance(found, Notified)
+    assert found.text == text
+
+
 def test_update_with_every_attribute() -> None:
     message = Decoder().decode(
         update(

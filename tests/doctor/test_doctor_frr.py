@@ -168,6 +168,21 @@ def test_it_looks_at_what_it_certifies(rig: Rig) -> None:
     rig.until(lambda: "l3v" not in rig.kernel("link show"), "their links to go")
 
 
+def test_what_the_routers_operator_says_is_passed_on(rig: Rig) -> None:
+    """RFC 9003; while the session is down, whatever later attempts end with."""
+    rig.start()
+    on_router(rig, "neighbor {} shutdown message moved [to] rack 7")
+    names = ("peer tor4 (10.90.0.2)", "peer tor6 (fd90::2)")
+    rig.until(lambda: all("down" in found(rig, "--no-probe")[name] for name in names), "the end of both")
+    for _ in range(2):
+        rows = found(rig, "--no-probe")
+        assert all("moved [to] rack 7" in rows[name] for name in names), rows
+        assert "moved [to] rack 7" in rig.node.run([sys.executable, "-m", "l3net.cli.main", "status"]).stdout
+    on_router(rig, "no neighbor {} shutdown")
+    rig.established("10.90.0.2", "fd90::2")
+    assert not any("rack 7" in row["reason"] for row in rig.peers().values())
+
+
 def test_services_without_a_route_are_found(rig: Rig) -> None:
     service = {
         "apiVersion": "v1",
