@@ -580,6 +580,7 @@ class Stale:
     `protocol` is IANA's number. `destinations` and `port` are what the client sends to (none, 0: whatever),
     `answered_by` is who answers after translation (None: whoever). Those answered by one of `kept`, as
     (address, port; 0 for any), are as they should be: with the endpoints in force, what remains is stale.
+    `untouched`: only those that nothing translated and nobody has answered.
     """
 
     protocol: int
@@ -587,3 +588,4 @@ class Stale:
     port: int = 0
     answered_by: Address | None = None
     kept: frozenset[tuple[Address, int]] = frozenset()
+    untouched: bool = False

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from l3net.agent.histogram import Histogram
 from l3net.errors import KernelError
@@ -104,6 +105,8 @@ class Servicing:
                 await asyncio.to_thread(self._firewall.amend, transaction)
             if check and transaction is not None and not await asyncio.to_thread(self._firewall.intact):
                 log.warning("the nftables table is not as it was left; it is put back")
+                self._contents = None
+                self._outdate({})
                 await self._replace(wanted)
         except KernelError as err:
             self._contents = None
@@ -116,12 +119,16 @@ class Servicing:
 
     def _outdate(self, changed: Mapping[ServerKey, Change]) -> None:
         """Note whose flows go on as they began, though the translation is another. Like kube-proxy, of UDP
-        alone: a TCP connection ends with its endpoint, and a new one is translated anew."""
+        alone: a TCP connection ends with its endpoint, and a new one is translated anew. But one that began
+        while nothing translated it, before there was a server or while the table was gone, would knock in
+        vain until its client gives up."""
         if self._contents is None:  # what was in force is not known
             changed = {key: (None, server) for key, server in self.book.servers.items()} | dict(changed)
-        for key, (_, now) in changed.items():
+        for key, (before, now) in changed.items():
             if key[1] == UDP:
                 self._stale[key] = _stale(key, now)
+            elif before is None and now is not None and (now.internal or now.external):
+                self._stale[key] = replace(_stale(key, None), untouched=True)
 
     async def _forget(self) -> None:
         """After the table: a flow that begins meanwhile is translated as it should be."""

@@ -37,9 +37,11 @@ CT_GET: Final = (1 << 8) | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
 CT_DELETE: Final = (1 << 8) | 2
 CTA_TUPLE_ORIG: Final = 1
 CTA_TUPLE_REPLY: Final = 2
+CTA_STATUS: Final = 3
 CTA_ID: Final = 12
 CTA_ZONE: Final = 18
 CTA_FILTER: Final = 25
+CTA_STATUS_MASK: Final = 26
 CTA_FILTER_ORIG_FLAGS: Final = 1
 CTA_FILTER_REPLY_FLAGS: Final = 2
 # Bits of those flags: what of the tuple is compared (enum in net/netfilter/nf_internals.h).
@@ -57,6 +59,10 @@ CTA_IP_V6_DST: Final = 4
 CTA_PROTO_NUM: Final = 1
 CTA_PROTO_SRC_PORT: Final = 2
 CTA_PROTO_DST_PORT: Final = 3
+# linux/netfilter/nf_conntrack_common.h: an answer was seen; the destination is translated.
+IPS_SEEN_REPLY: Final = 1 << 1
+IPS_DST_NAT: Final = 1 << 5
+_TOUCHED: Final = IPS_SEEN_REPLY | IPS_DST_NAT
 _NFGENMSG: Final = struct.Struct("=BBH")
 _PORT: Final = struct.Struct("!H")
 
@@ -143,10 +149,11 @@ def _tuple(packed: memoryview) -> _Tuple:
     return _Tuple(protocol, source, destination, source_port, destination_port)
 
 
-def is_stale(stale: Stale, original: _Tuple, reply: _Tuple) -> bool:
-    """Whether a connection, by the tuples of its two directions, is one of those meant."""
+def is_stale(stale: Stale, original: _Tuple, reply: _Tuple, status: int = 0) -> bool:
+    """Whether a connection, by the tuples of its two directions and its status, is one of those meant."""
     return (
         original.protocol == stale.protocol
+        and not (stale.untouched and status & _TOUCHED)
         and (not stale.port or original.destination_port == stale.port)
         and (
             not stale.destinations
@@ -179,12 +186,16 @@ def _asking(stale: Stale, version: int) -> bytes:
     back.append(_nested(CTA_TUPLE_PROTO, protocol))
     flags = attribute(CTA_FILTER_ORIG_FLAGS, _FLAGS.pack(original))
     flags += attribute(CTA_FILTER_REPLY_FLAGS, _FLAGS.pack(reply))
+    status = b""
+    if stale.untouched:
+        status = attribute(CTA_STATUS, _STATUS.pack(0)) + attribute(CTA_STATUS_MASK, _STATUS.pack(_TOUCHED))
     return b"".join(
-        (_nested(CTA_TUPLE_ORIG, *forth), _nested(CTA_TUPLE_REPLY, *back), _nested(CTA_FILTER, flags))
+        (_nested(CTA_TUPLE_ORIG, *forth), _nested(CTA_TUPLE_REPLY, *back), _nested(CTA_FILTER, flags), status)
     )
 
 
 _FLAGS: Final = struct.Struct("=I")
+_STATUS: Final = struct.Struct("!I")
 
 
 def _nested(kind: int, *parts: bytes) -> bytes:
@@ -215,7 +226,8 @@ def forget_stale(stale: Iterable[Stale]) -> int:
             else:
                 asked = {}
                 for each in meant:
-                    asked.setdefault(_asking(Stale(each.protocol), version), []).append(each)
+                    alike = Stale(each.protocol, untouched=each.untouched)
+                    asked.setdefault(_asking(alike, version), []).append(each)
             for asking, kinds in asked.items():
                 count += _forget_kinds(netlink, _NFGENMSG.pack(family, 0, 0) + asking, kinds)
     return count
@@ -231,8 +243,9 @@ def _forget_kinds(netlink: Netlink, body: bytes, kinds: Sequence[Stale]) -> int:
         if CTA_TUPLE_ORIG not in found or CTA_TUPLE_REPLY not in found:
             continue
         original, reply = _tuple(found[CTA_TUPLE_ORIG]), _tuple(found[CTA_TUPLE_REPLY])
+        status = int.from_bytes(found.get(CTA_STATUS, b""), "big")
         candidates = (*by_port.get(original.destination_port, ()), *by_port.get(0, ()))
-        if any(is_stale(each, original, reply) for each in candidates):
+        if any(is_stale(each, original, reply, status) for each in candidates):
             requests.append(_deleting(dumped, found))
     codes = netlink.transact(requests)
     if bad := {code for code in codes if code not in (0, errno.ENOENT)}:

@@ -108,6 +108,64 @@ def test_a_udp_flow_follows_its_service(rig: Rig) -> None:
     assert not [each for each in rig.status()["problems"] if "connections" in each]
 
 
+#: Connects once, for as long as it takes, and prints what it reads.
+CONNECT = """
+import socket, sys
+print(socket.create_connection((sys.argv[1], 80), 60).recv(64).decode(), flush=True)
+"""
+#: Greets whoever connects.
+GREETER = """
+import socket, sys, threading
+def serve(address):
+    s = socket.create_server((address, 8080), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+    while True:
+        s.accept()[0].sendall(b"welcome")
+for address in sys.argv[1:]:
+    threading.Thread(target=serve, args=(address,)).start()
+"""
+
+
+def test_what_begins_while_the_table_is_gone_goes_on(rig: Rig) -> None:
+    """Somebody flushes all of nftables: a connection and a flow that begin before it is put back are
+    translated afterwards; both families."""
+    rig.tor.spawn("echo", [sys.executable, "-c", ECHO, *TOR.values()])
+    rig.tor.spawn("greeter", [sys.executable, "-c", GREETER, *TOR.values()])
+    rig.declare("node.yaml", NODE, OPEN)
+    for family in ("-4", "-6"):
+        rig.node.run(["ip", family, "route", "add", "default", "via", TOR[int(family[1])]])
+        rig.tor.run(["ip", family, "route", "add", "blackhole", "default"])
+    web = {"name": "web", "port": 80, "protocol": "TCP"}
+    shop = service("dns")
+    shop["spec"]["ports"].append(web)
+    slices = [ends("dns", 5353, version) for version in VIP]
+    for each in slices:
+        each["ports"].append({**web, "port": 8080})
+    declared(rig, shop, *slices)
+    rig.start_agent()
+    rig.until(lambda: rig.status().get("ready"), "the agent")
+    pid = str(rig.node.daemon_pid("agent"))
+    rig.node.run(["kill", "-STOP", pid])
+    # As a firewall that is loaded: all are flushed, its own tracks connections.
+    rules = "flush ruleset; add table inet other; "
+    rules += "add chain inet other out { type filter hook output priority 0; }; "
+    rig.node.run(["nft", rules + "add rule inet other out ct state new accept"])
+    for version, address in VIP.items():
+        rig.node.spawn(f"flow{version}", [sys.executable, "-c", FLOW, address])
+        rig.node.spawn(f"connect{version}", [sys.executable, "-c", CONNECT, address])
+
+    def said(name: str) -> list[str]:
+        return (rig.node.directory / f"{name}.log").read_text().split()
+
+    def knocks(version: int) -> bool:
+        return bool(rig.node.run(["ss", "-Htn", f"-{version}", "state", "syn-sent"]).stdout.strip())
+
+    rig.until(lambda: all(knocks(v) and said(f"flow{v}") for v in VIP), "both to begin")
+    rig.node.run(["kill", "-CONT", pid])
+    for version in VIP:
+        rig.until(lambda v=version: said(f"connect{v}") == ["welcome"], f"the connection, IPv{version}", 30)
+        rig.until(lambda v=version: said(f"flow{v}")[-1] == "5353", f"the flow, IPv{version}", 15)
+
+
 def test_the_younger_of_two_rivals_is_named(rig: Rig) -> None:
     old = service("z-shop", externalIPs=[EXTERNAL], created="2024-01-01T00:00:00Z")
     new = service("a-evil", externalIPs=[EXTERNAL], created="2026-01-01T00:00:00Z", clusterIPs=["10.96.0.66"])

@@ -117,8 +117,8 @@ def test_without_forgetting_the_stream_is_lost(host: Host, monkeypatch: pytest.M
         assert Stream(client, "10.244.0.1", 40001, undo).ask() == "first"  # a new one is translated
 
 
-ENTRIES = (
-    # protocol, client, destination, port, answered by, its port
+ENTRIES: tuple[tuple[Any, ...], ...] = (
+    # protocol, client, destination, port, answered by, its port, status where it is not translated
     ("udp", "10.0.0.9", "10.96.0.10", 53, "10.244.0.5", 5300),
     ("udp", "10.0.0.9", "10.96.0.10", 53, "10.244.0.6", 5300),
     ("udp", "10.0.0.9", "10.96.0.10", 54, "10.244.0.5", 5300),
@@ -127,6 +127,9 @@ ENTRIES = (
     ("udp", "fd00::9", "fd96::10", 53, "fd10::5", 5300),
     ("udp", "fd00::9", "fd96::10", 53, "fd10::6", 5300),
     ("udp", "fd00::9", "fd96::11", 53, "fd10::5", 5300),
+    ("tcp", "10.0.0.9", "10.96.0.10", 53, "10.96.0.10", 53, "NONE"),
+    ("tcp", "fd00::9", "fd96::10", 53, "fd96::10", 53, "NONE"),
+    ("tcp", "10.0.0.9", "10.96.0.10", 53, "10.96.0.10", 53),
 )
 DNS = frozenset({ip_address("10.96.0.10"), ip_address("fd96::10")})
 
@@ -144,7 +147,9 @@ DNS = frozenset({ip_address("10.96.0.10"), ip_address("fd96::10")})
         (Stale(UDP, port=54), {2}),
         (Stale(UDP, DNS, 53, kept=frozenset({(ip_address("10.244.0.6"), 5300)})), {0, 5, 6}),
         (Stale(UDP, DNS, 53, kept=frozenset({(ip_address("fd10::6"), 0)})), {0, 1, 5}),
-        (Stale(6, DNS), {4}),
+        (Stale(6, DNS), {4, 8, 9, 10}),
+        (Stale(6, DNS, 53, untouched=True), {8, 9}),
+        (Stale(6, frozenset({ip_address("fd96::10")}), 53, untouched=True), {9}),
         (Stale(132, DNS), set()),
     ],
 )
@@ -156,9 +161,10 @@ def test_only_what_is_meant_is_forgotten(
     if not alone:
         monkeypatch.setattr(conntrack, "_ASKED_ALONE", 0)
     argv = ["ip", "netns", "exec", bare_host.name]
-    for number, (protocol, client, destination, port, answers, answer_port) in enumerate(ENTRIES):
+    for number, (protocol, client, destination, port, answers, answer_port, *seen) in enumerate(ENTRIES):
         source = str(20000 + number)
-        extra = ["--state", "ESTABLISHED"] if protocol == "tcp" else []
+        extra = ["--state", "SYN_SENT" if seen == ["NONE"] else "ESTABLISHED"] if protocol == "tcp" else []
+        extra += ["-u", "SEEN_REPLY"] if protocol == "tcp" and seen != ["NONE"] else []
         run(
             *(*argv, "conntrack", "-I", "-p", protocol, "-t", "600", *extra, "-s", client, "-d", destination),
             *("--sport", source, "--dport", str(port), "-r", answers, "-q", client),
