@@ -205,8 +205,7 @@ class Agent:
         try:
             self._cni.start()
             try:
-                self.errors.start()
-                self.services.error_port = self.errors.port
+                self._relay_errors()
                 self.kernel.read_routes()
                 self.kernel.keep_until_heard(read_routes(self._settings.run_dir))
                 parts = {
@@ -226,6 +225,13 @@ class Agent:
                 self.errors.stop()
         finally:
             monitor.stop()
+
+    def _relay_errors(self) -> None:
+        """Start what hands on ICMP errors, unless it runs; a port that was taken may be free by now."""
+        self.errors.start()
+        if self.services.error_port != self.errors.port:
+            self.services.error_port = self.errors.port
+            self.mark(Dirty.STATE)
 
     # --- events ------------------------------------------------------------------------------------------
 
@@ -581,6 +587,7 @@ class Agent:
             nodes = self.state.nodes
             self.errors.update([node.addresses for node in nodes.values()], nodes[self._me].addresses)
         if settled.servers or dirty & (Dirty.STATE | Dirty.FIREWALL):
+            self._relay_errors()
             rest, check = Dirty.STATE in dirty, Dirty.FIREWALL in dirty
             await self.services.apply(self.state, settled, rest=rest, check=check)
 

@@ -23,7 +23,7 @@ from l3net.bgp.sessions import UNKNOWN_AS, Refusal
 from l3net.bgp.verdict import ACCEPTED, Verdict
 from l3net.ipam.crosscheck import crosscheck_state
 from l3net.ipam.findings import FindingReason
-from l3net.model import Address
+from l3net.model import Address, NextHop
 
 LONGEST_QUESTION = 4096
 #: Seconds for one answer; that of 200,000 routes takes two.
@@ -183,12 +183,16 @@ async def routes(agent: Agent) -> AsyncIterator[list[dict[str, Any]]]:
                     "prefix": str(route.prefix),
                     "kind": route.kind.name.lower(),
                     "metric": route.metric,
-                    "nextHops": sorted(f"{hop.gateway} dev {hop.interface}" for hop in route.next_hops),
+                    "nextHops": sorted(map(_hop, route.next_hops)),
                     "inKernel": held.get(key) == route,
                 }
             )
         yield rows
         await asyncio.sleep(0)
+
+
+def _hop(hop: NextHop) -> str:
+    return f"dev {hop.interface}" if hop.gateway is None else f"{hop.gateway} dev {hop.interface}"
 
 
 def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
@@ -212,6 +216,7 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
         if verdict.lost
     ]
     problems += [f"{part}: {text}" for part, text in agent.kernel.problems.items()]
+    problems += [agent.errors.problem] if agent.errors.problem else []
     problems += agent.pods.problems()
     problems += retained_problems(agent)
     if agent.in_sync and agent.node_name not in agent.state.nodes:
@@ -347,6 +352,8 @@ class StatusServer:
                         await self._tell_status(writer)
                         return
                     answer = self._answer(question.decode(errors="replace"))
+                except ConnectionError:  # who asked is gone
+                    return
                 except Exception as err:  # of one question: the next is answered
                     self._agent.faults.note("agent socket", err, lasting=False)
                     answer = {"error": f"the agent failed to answer ({type(err).__name__}); see its log"}

@@ -8,6 +8,7 @@ it. What comes from no node's address, or is no such error, is dropped.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import struct
@@ -53,6 +54,7 @@ class ErrorRelay:
         self._raw: dict[int, socket.socket] = {}
         self.handed = 0
         self.taken = 0
+        self.problem = ""  # why it does not run, though it should
 
     @property
     def port(self) -> int:
@@ -60,20 +62,24 @@ class ErrorRelay:
         return self._port if self._sockets else 0
 
     def start(self) -> None:
-        """In the namespace of the thread. Where it cannot be done it is told, and services go on without."""
-        if not self._port:
+        """In the namespace of the thread. Where it cannot be done `problem` tells, and services go on
+        without; it may be tried again."""
+        if not self._port or self._sockets:
             return
         loop = asyncio.get_running_loop()
         try:
             self._listen()
         except OSError as err:
-            log.warning(
-                "ICMP errors about services are not handed on to other nodes (UDP port %d): %s",
-                self._port,
-                err,
+            told = self.problem
+            self.problem = (
+                f"ICMP errors about services are not handed on to other nodes (UDP port {self._port}): "
+                f"{err.strerror}; give every node another --error-relay-port, or 0"
             )
+            if told != self.problem:
+                log.warning("%s", self.problem)
             self.stop()
             return
+        self.problem = ""
         for sock in self._sockets:
             read = self._read_log if sock.family == socket.AF_NETLINK else self._read_nodes
             loop.add_reader(sock, read, sock)
@@ -110,7 +116,12 @@ class ErrorRelay:
             if kind == NLMSG_ERROR and (code := -struct.unpack_from("=i", answer)[0]):
                 raise OSError(code, "nfnetlink_log")
         for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
-            hearing = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            try:
+                hearing = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            except OSError as err:
+                if version == 6 and err.errno == errno.EAFNOSUPPORT:  # a host without IPv6
+                    continue
+                raise
             self._sockets.append(hearing)
             if version == 6:
                 hearing.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -142,6 +153,8 @@ class ErrorRelay:
         self.handed += 1
         for node in self._others:
             own = self._own[node.version]
+            if node.version not in self._sending:
+                continue
             try:
                 self._sending[node.version].sendmsg([packet], [_from(own)], 0, (str(node), self._port))
             except OSError as err:
@@ -166,7 +179,7 @@ class ErrorRelay:
             if sender[0] not in self._nodes or not self._may_take():
                 continue
             service = about_service(packet, self._is_service)
-            if service is None:
+            if service is None or service.version not in self._raw:
                 continue
             self.taken += 1
             try:

@@ -245,3 +245,48 @@ def test_a_host_without_a_default_route_reaches_services(rig: Rig) -> None:
             15,
         )
     assert not [each for each in rig.status()["problems"] if "speaker" not in each]
+
+
+def test_a_port_for_icmp_errors_that_somebody_has_is_named_and_tried_again(rig: Rig) -> None:
+    """Of one family alone, as a resolver of the host might have it."""
+    holder = "import socket, signal; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\n"
+    holder += "s.bind(('::1', 6108)); signal.pause()"
+    rig.node.run(["ip", "link", "set", "lo", "up"])
+    rig.node.spawn("holder", [sys.executable, "-c", holder])
+    rig.until(lambda: "6108" in rig.node.run(["ss", "-Hlun"]).stdout, "the port to be taken")
+    rig.declare("node.yaml", NODE, OPEN)
+    served(rig, 5353)
+    rig.start_agent()
+    rig.until(lambda: rig.status().get("ready"), "the agent")
+    (problem,) = [each for each in rig.status()["problems"] if "6108" in each]
+    assert "Address already in use; give every node another --error-relay-port, or 0" in problem
+
+    def table() -> str:
+        return rig.node.run(["nft", "list", "table", "inet", "l3net"], check=False).stdout
+
+    assert "udp dport" in table() and "6108" not in table()
+    rig.node.run(["kill", str(rig.node.daemon_pid("holder"))])
+    rig.until(lambda: "6108" not in rig.node.run(["ss", "-Hlun"]).stdout, "the port to be free")
+    rig.node.run(["nft", "flush", "chain", "inet", "l3net", "external"])  # makes it look
+    rig.until(lambda: "log" in table() and "6108" in table(), "errors to be handed on")
+    rig.until(lambda: not [each for each in rig.status()["problems"] if "6108" in each], "no problem")
+
+
+def test_a_route_by_a_link_alone_and_an_asker_who_is_gone(rig: Rig) -> None:
+    """The status names no gateway where there is none; who hangs up on the agent is no fault of a part."""
+    ranged = {**OPEN, "spec": {**OPEN["spec"], "serviceCIDRs": ["10.96.0.0/16", "fd00:10:96::/112"]}}
+    rig.declare("node.yaml", NODE, ranged)
+    rig.start_agent()
+    rig.until(lambda: rig.status().get("ready"), "the agent")
+    rig.until(lambda: "10.96.0.0/16" in rig.node.run(["ip", "route"]).stdout, "the route")
+    routes = {each["prefix"]: each["nextHops"] for each in rig.status()["routes"]}
+    assert routes["10.96.0.0/16"] == routes["fd00:10:96::/112"] == ["dev l3net0"]
+    ask = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/l3net/agent.sock')\n"
+    ask += "s.send(b'status\\n'); s.close()"
+    pid = str(rig.node.daemon_pid("agent"))
+    for _ in range(5):
+        rig.node.run(["kill", "-STOP", pid])  # so that it answers somebody who is gone
+        rig.node.run([sys.executable, "-c", ask])
+        rig.node.run(["kill", "-CONT", pid])
+    rig.until(rig.status, "an answer")
+    assert "agent socket" not in (rig.node.directory / "agent.log").read_text()
