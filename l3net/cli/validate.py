@@ -12,8 +12,9 @@ from l3net.cli.output import output_option, print_value
 from l3net.errors import ConfigError
 from l3net.ipam.crosscheck import crosscheck_state
 from l3net.ipam.findings import FindingReason
-from l3net.model import ClusterState
+from l3net.model import ClusterState, Kind
 from l3net.ports import Changed, Rejected
+from l3net.services.verdicts import advertised
 from l3net.shell.documents import MAX_BYTES, DocumentError, is_manifest, read_bytes
 from l3net.shell.manifest_tree import Claim, Key, Reading, duplicate, interpret, printable
 
@@ -79,6 +80,10 @@ def _contradictions(claims: dict[Key, Claim], *, whole: bool) -> list[Rejected]:
         Rejected(claims[key].where if (key := (found.kind, found.about)) in claims else "", "", str(found))
         for found in crosscheck_state(state)
         if found.reason is not FindingReason.MISSING_FILTER or state.filters or whole
+    ] + [
+        Rejected(claims[Kind.SERVICE, verdict.service].where, "", f"{verdict.address}: {lost}")
+        for verdict in advertised(state, "")
+        for lost in verdict.lost
     ]
 
 

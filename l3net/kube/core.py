@@ -10,9 +10,10 @@ from __future__ import annotations
 import base64
 import binascii
 import sys
+from datetime import UTC, datetime
 
 from l3net.errors import ManifestError
-from l3net.kube.fields import Field, type_name
+from l3net.kube.fields import Field, shown, type_name
 from l3net.model import (
     Address,
     Endpoint,
@@ -140,7 +141,7 @@ def service(document: Field, name: ObjectName) -> Service:
         name=name,
         type=sys.intern(kind),
         cluster_ips=() if external_name else _cluster_ips(spec),
-        external_ips=() if external_name else spec["externalIPs"].each(Field.address),
+        external_ips=() if external_name else spec["externalIPs"].each(_routable),
         load_balancer_ips=_ingress(document["status"]) if kind == "LoadBalancer" else (),
         wanted_ip=_wanted_ip(spec) if kind == "LoadBalancer" else None,
         ports=() if external_name else spec["ports"].each(_service_port),
@@ -157,14 +158,42 @@ def service(document: Field, name: ObjectName) -> Service:
 
 
 def _created(metadata: Field) -> str:
-    """When the API server made the object; a time that a manifest leaves unquoted is none."""
-    value = metadata["creationTimestamp"].value
-    return value if isinstance(value, str) else ""
+    """When the API server made the object, in UTC, so that texts compare as times do; "": it is not said.
+
+    Who is older keeps an address and port: what is no time makes nobody older.
+    """
+    field = metadata["creationTimestamp"]
+    return next(iter(field.alone(_time)), "") if field.present else ""
+
+
+def _time(field: Field) -> str:
+    """RFC 3339, as metav1.Time; the API server writes whole seconds and Z."""
+    text = field.text()
+    try:
+        found = datetime.fromisoformat(text)
+        if found.tzinfo is None or len(text) < len("2006-01-02T15:04:05Z"):
+            raise ValueError(text)
+        return found.astimezone(UTC).isoformat()[: len("2006-01-02T15:04:05")] + "Z"
+    except (ValueError, OverflowError):
+        raise field.wrong(f"{shown(text)!r} is not a time (such as 2006-01-02T15:04:05Z)") from None
+
+
+def _routable(field: Field) -> Address:
+    """An address that services and endpoints can have: what the API server takes there
+    (validation.ValidateEndpointIP), and no multicast or broadcast. To translate a host's own 127.0.0.1 would
+    take away what its processes say to one another.
+    """
+    address = field.address()
+    broadcast = address.version == 4 and int(address) == 2**32 - 1
+    special = address.is_unspecified or address.is_loopback or address.is_link_local or address.is_multicast
+    if special or broadcast:
+        raise field.wrong(f"{address} is an address that nothing can be routed to")
+    return address
 
 
 def _cluster_ips(spec: Field) -> tuple[Address, ...]:
     def read(field: Field) -> Address | None:
-        return field.address() if field.text(default="") not in ("", "None") else None
+        return _routable(field) if field.text(default="") not in ("", "None") else None
 
     several = spec["clusterIPs"]
     return tuple(filter(None, several.each(read) if several.value else spec["clusterIP"].alone(read)))
@@ -175,7 +204,7 @@ def _ingress(status: Field) -> tuple[Address, ...]:
 
     def read(field: Field) -> Address | None:
         served = field["ip"].text(default="") and field["ipMode"].text(default="VIP") == "VIP"
-        return field["ip"].address() if served else None
+        return _routable(field["ip"]) if served else None
 
     return tuple(filter(None, status["loadBalancer"]["ingress"].each(read)))
 
@@ -274,7 +303,7 @@ def _endpoint(field: Field, version: int) -> Endpoint:
     first = next(field["addresses"].items(), None)
     if first is None:
         raise field["addresses"].wrong("is required")
-    address = first.address()
+    address = _routable(first)
     if address.version != version:
         raise first.wrong(f"{address} is not an IPv{version} address, as addressType says")
     conditions = field["conditions"]

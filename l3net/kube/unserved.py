@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from l3net.errors import ManifestError
+from l3net.kube.core import ANNOTATION_SOURCE_RANGES
 from l3net.kube.fields import Field
 
 #: API group and kind: policies that restrict, and that nothing here enforces.
@@ -36,6 +37,7 @@ def _unserved(document: Field) -> Iterator[ManifestError]:
         yield document["kind"].wrong(f"{kind} is not enforced: what it forbids passes")
     elif (group, kind) == ("", "Service"):
         yield from _service(document["spec"])
+        yield from _open_in_spite_of_ranges(document["metadata"], document["spec"])
     elif (group, kind) == ("discovery.k8s.io", "EndpointSlice"):
         for endpoint in document["endpoints"].items():
             if endpoint["hints"].present:
@@ -53,3 +55,18 @@ def _service(spec: Field) -> Iterator[ManifestError]:
         yield spec["healthCheckNodePort"].wrong("no health check is served; keep kube-proxy for it")
     if spec["trafficDistribution"].present:
         yield spec["trafficDistribution"].wrong("is not looked at: any ready endpoint is used")
+
+
+def _open_in_spite_of_ranges(metadata: Field, spec: Field) -> Iterator[ManifestError]:
+    """Addresses that source ranges do not restrict: as in kube-proxy, those of load balancers alone are."""
+    annotation = metadata["annotations"][ANNOTATION_SOURCE_RANGES]
+    ranges = spec["loadBalancerSourceRanges"]
+    if not ranges.value and not annotation.text(default="").strip():
+        return
+    if spec["type"].value != "LoadBalancer":
+        where = ranges if ranges.value else annotation
+        yield where.wrong(
+            "restricts load-balancer addresses alone, and this is no service of such: it is open"
+        )
+    elif spec["externalIPs"].value:
+        yield spec["externalIPs"].wrong("are open to everybody: source ranges restrict no external IPs")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from l3net.cli.validate import validate
@@ -83,6 +84,62 @@ def test_objects_that_contradict_one_another(tmp_path: Path) -> None:
         assert text in result.output
     (tmp_path / "filter.yaml").write_text(own.format("BGPFilter", "no-client", "{}"))
     assert "did you mean no-client?" in run(tmp_path / "peer.yaml", tmp_path / "filter.yaml").output
+
+
+SERVICE = """---
+apiVersion: v1
+kind: Service
+metadata: {name: NAME, creationTimestamp: CREATED}
+spec: {clusterIPs: [10.96.0.IP, "fd96::IP"], externalIPs: [EXTERNAL], ports: [{port: 80}]}
+"""
+
+
+def rival(name: str, created: str, number: int, external: str = "198.51.100.7") -> str:
+    text = SERVICE.replace("NAME", name).replace("CREATED", created).replace("IP,", f"{number},")
+    return text.replace("::IP", f"::{number}").replace("EXTERNAL", external)
+
+
+def test_services_that_claim_the_same_are_named(tmp_path: Path) -> None:
+    policy = "apiVersion: l3net.io/v1alpha1\nkind: BGPConfiguration\nmetadata: {name: default}\n"
+    policy += "spec: {advertise: {externalIPs: {enabled: true, cidrs: [198.51.100.0/24]}}}\n"
+    path = tmp_path / "all.yaml"
+    path.write_text(policy + rival("z-old", "2024-01-01T00:00:00Z", 1) + rival("a-new", "null", 2))
+    result = run(path)
+    assert result.exit_code == 2
+    (line,) = result.output.splitlines()[:-1]
+    assert "(document 3)" in line
+    assert line.endswith("198.51.100.7: port 80/TCP is answered for default/z-old, which had it first")
+    path.write_text(rival("z-old", "2024-01-01T00:00:00Z", 1) + rival("a-new", "null", 1))
+    result = run(path)
+    assert result.exit_code == 2
+    assert [line.rpartition(": ")[2] for line in result.output.splitlines()[:-1]] == [
+        "it is the ClusterIP of default/z-old"
+    ] * 2
+    path.write_text(policy + rival("z-old", "null", 1) + rival("a-new", "null", 2, "198.51.100.8"))
+    assert run(path).exit_code == 0
+
+
+RANGES = """
+apiVersion: v1
+kind: Service
+metadata: {name: a, annotations: {ANNOTATION}}
+spec: {type: TYPE, FIELD, externalIPs: [EXTERNAL], ports: [{port: 80}]}
+"""
+
+
+@pytest.mark.parametrize("kind", ["ClusterIP", "LoadBalancer"])
+@pytest.mark.parametrize("by_annotation", [True, False])
+def test_source_ranges_that_restrict_nothing_are_named(kind: str, by_annotation: bool) -> None:
+    annotation = "service.beta.kubernetes.io/load-balancer-source-ranges"
+    text = RANGES.replace("TYPE", kind)
+    text = text.replace("ANNOTATION", f"{annotation}: 10.0.0.0/8" if by_annotation else "")
+    text = text.replace("FIELD", "" if by_annotation else "loadBalancerSourceRanges: [10.0.0.0/8]")
+    text = text.replace(" , ", " ")
+    warned = run("-", text=text.replace("EXTERNAL", "192.0.2.1")).output.splitlines()[:-1]
+    open_ = "spec.externalIPs" if kind == "LoadBalancer" else annotation if by_annotation else "loadBalancer"
+    assert len(warned) == 1 and warned[0].startswith("warning: ") and open_ in warned[0]
+    found = run("-", text=text.replace("EXTERNAL", "")).output
+    assert ("warning" in found) == (kind == "ClusterIP")
 
 
 UNSERVED = """

@@ -880,6 +880,77 @@ def test_bad_elements_of_a_service_are_left_out() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "special",
+    [
+        "0.0.0.0",
+        "127.0.0.1",
+        "169.254.1.1",
+        "224.0.0.5",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "fe80::1",
+        "ff02::1",
+    ],
+)
+def test_addresses_that_nothing_can_be_routed_to_are_left_out_of_services(special: str) -> None:
+    version = 6 if ":" in special else 4
+    service, skipped = lenient(
+        f"""
+        apiVersion: v1
+        kind: Service
+        metadata: {{name: s}}
+        spec:
+          type: LoadBalancer
+          clusterIPs: ["{special}", 10.96.0.1]
+          externalIPs: ["{special}", 192.0.2.1]
+          ports: [{{port: 80}}]
+        status: {{loadBalancer: {{ingress: [{{ip: "{special}"}}, {{ip: 192.0.2.7}}]}}}}
+        """
+    )
+    assert service.cluster_ips == (ip_address("10.96.0.1"),)
+    assert service.external_ips == (ip_address("192.0.2.1"),)
+    assert service.load_balancer_ips == (ip_address("192.0.2.7"),)
+    assert skipped == ["spec.clusterIPs[0]", "spec.externalIPs[0]", "status.loadBalancer.ingress[0].ip"]
+    found, skipped = lenient(
+        f"""
+        apiVersion: discovery.k8s.io/v1
+        kind: EndpointSlice
+        metadata: {{name: s-1, labels: {{kubernetes.io/service-name: s}}}}
+        addressType: IPv{version}
+        endpoints: [{{addresses: ["{special}"]}}]
+        """
+    )
+    assert (found.endpoints, skipped) == ((), ["endpoints[0].addresses[0]"])
+
+
+def created(text: str) -> tuple[str, list[str]]:
+    service, skipped = lenient(
+        f"""
+        apiVersion: v1
+        kind: Service
+        metadata: {{name: s, creationTimestamp: {text}}}
+        spec: {{clusterIPs: [10.96.0.1]}}
+        """
+    )
+    return service.created, skipped
+
+
+def test_ages_of_services_compare_as_times_do() -> None:
+    utc, _ = created('"2024-01-01T00:00:00Z"')
+    earlier, _ = created('"2024-01-01T05:00:00+09:00"')  # 20:00 of the day before
+    assert earlier < utc
+    assert created("null") == ("", [])
+
+
+@pytest.mark.parametrize(
+    "wrong", ['"yesterday"', '"2024-13-45T00:00:00Z"', '"2024-01-01"', '"2024-01-01T00:00:00"', '""', "5"]
+)
+def test_what_is_no_time_makes_no_service_older(wrong: str) -> None:
+    assert created(wrong) == ("", ["metadata.creationTimestamp"])
+
+
 def test_bad_elements_of_a_slice_are_left_out() -> None:
     found, skipped = lenient(
         """
