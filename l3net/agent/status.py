@@ -23,7 +23,7 @@ from l3net.bgp.sessions import UNKNOWN_AS, Refusal
 from l3net.bgp.verdict import ACCEPTED, Verdict
 from l3net.ipam.crosscheck import crosscheck_state
 from l3net.ipam.findings import FindingReason
-from l3net.model import Address, NextHop
+from l3net.model import Address, BgpPeer, NextHop
 
 LONGEST_QUESTION = 4096
 #: Seconds for one answer; that of 200,000 routes takes two.
@@ -125,7 +125,7 @@ def _peers(agent: Agent, tallies: Mapping[Address, Tally]) -> list[dict[str, Any
                 "bfd": agent.bfd.status(address, now),
             }
         )
-    return rows + [_refused_peer(refusal) for refusal in _of_declared(agent)]
+    return rows + [_refused_peer(refusal, agent.state.peers) for refusal in _of_declared(agent)]
 
 
 def _of_declared(agent: Agent) -> list[Refusal]:
@@ -134,9 +134,16 @@ def _of_declared(agent: Agent) -> list[Refusal]:
     return [each for each in agent.sessions.refusals if each.name.partition("/")[0] in declared]
 
 
-def _refused_peer(refusal: Refusal) -> dict[str, Any]:
+def _refused_peer(refusal: Refusal, declared: Mapping[str, BgpPeer]) -> dict[str, Any]:
     """A row for a peer that has no session at all, with the reason: it is declared, and so it is shown."""
-    peer = {"name": refusal.name, "address": "", "asNumber": None, "localAddress": "", "interface": ""}
+    address = declared[refusal.name.partition("/")[0]].address
+    peer = {
+        "name": refusal.name,
+        "address": str(address or ""),
+        "asNumber": None,
+        "localAddress": "",
+        "interface": "",
+    }
     counts = dict.fromkeys(("sinceSeconds", "flaps", "received", "accepted", "announced"), 0)
     no = dict.fromkeys(("password", "gtsm", "passive"), False)
     return {

@@ -14,7 +14,7 @@ from l3net.cli import options
 from l3net.cli.cni import BIN_DIR, CONF_DIR
 from l3net.cli.output import output_option, print_value
 from l3net.doctor.findings import Counters, Finding, PeerLook, Severity
-from l3net.doctor.node import filtered_blocks, judge_agent, judge_data_path, judge_node, peers_of
+from l3net.doctor.node import cut_off, filtered_blocks, judge_agent, judge_data_path, judge_node, peers_of
 from l3net.doctor.peers import judge_peer
 from l3net.errors import NotRunningError
 from l3net.naming import AGENT_SOCKET, CNI_SOCKET, STATE_DIR
@@ -93,11 +93,13 @@ def doctor(
             )
         looks, counters = look_at_peers(down, watch, listen=listen)
     findings = judge_agent(status)
-    host = look_at_node(state_dir, bin_dir, conf_dir, bool(status["blocks"]), peers, _some_services(status))
+    services = _some_services(status)
+    host = look_at_node(state_dir, bin_dir, conf_dir, bool(status["blocks"]), status["peers"], services)
     exports = ask(run_dir / AGENT_SOCKET, "exports")["routes"]
     for peer in peers:
         link, filtered = host.dead_links.get(peer.address, ""), filtered_blocks(exports, peer.address)
         findings += judge_peer(peer, looks.get(peer.address), counters, link, filtered)
+    findings += cut_off(status, host.dead_links)
     if probe and status["blocks"] and status["reconciled"]:
         findings += judge_data_path(look_at_pods(run_dir / CNI_SOCKET), host.dropping)
     ecmp = any(len(route["nextHops"]) > 1 for route in status["routes"])

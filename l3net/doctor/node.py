@@ -329,6 +329,21 @@ def judge_data_path(look: PodLook, dropping: Sequence[str]) -> list[Finding]:
     return found
 
 
+def cut_off(status: Mapping[str, Any], dead_links: Mapping[str, str]) -> list[Finding]:
+    """Peers that have no session because their link is dead: no address of ours leads there any more."""
+    return [
+        Finding(
+            "peer",
+            f"{row['name']} ({row['address']})",
+            Severity.PROBLEM,
+            f"its link {dead_links[row['address']]} has no carrier",
+            f"look at the cable and the port on the other side: `ip link show {dead_links[row['address']]}`",
+        )
+        for row in status["peers"]
+        if row["state"] == "refused" and row["address"] in dead_links
+    ]
+
+
 def filtered_blocks(exports: Sequence[Mapping[str, Any]], peer: str) -> list[str]:
     """The node's own blocks that a peer is not told of for a reason that somebody has configured."""
     return [

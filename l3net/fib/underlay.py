@@ -44,6 +44,10 @@ class InterfaceAddress:
     tentative: bool = False  # nobody may use it yet, or another has it (RFC 4862 section 5.4)
     secondary: bool = False  # IPv4: behind the first of its subnet; IPv6: temporary (RFC 8981)
 
+    def holds(self, address: Address) -> bool:
+        """Whether an address is in this one's subnet."""
+        return _same_subnet(self, address)
+
 
 class Underlay:
     """Longest-prefix match over the routes that are not ours, and this node's addresses."""

@@ -13,9 +13,10 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -180,12 +181,13 @@ def look_at_node(
     bin_dir: Path,
     conf_dir: Path,
     wants_pods: bool,
-    peers: Sequence[Peer] = (),
+    peers: Sequence[Mapping[str, Any]] = (),
     services: Sequence[str] = (),
 ) -> NodeLook:
     """Settings and files of this host. `wants_pods`: it has blocks, so a runtime is to use the plugin.
 
-    `peers` are looked at for their links, `services` (addresses) for a route to them.
+    `peers` (rows of the agent's status) are looked at for their links, `services` (addresses) for a route to
+    them.
     """
     version_4, version_6 = sysctl.read("net/ipv4/ip_forward"), sysctl.read("net/ipv6/conf/all/forwarding")
     count, limit = (
@@ -246,17 +248,25 @@ def _dropping() -> tuple[str, ...]:
     )
 
 
-def _dead_links(peers: Sequence[Peer]) -> dict[str, str]:
-    """The link of each peer's session, where it has no carrier or is off."""
+def _dead_links(peers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The link towards each peer, where it has no carrier or is off: that of the session's own address, or
+    the one whose subnet holds the peer's."""
     try:
         underlay, _ = KernelUnderlay().read()
         with Netlink() as netlink:
             dead = {link.name for link in all_links(netlink) if not link.carrier}
     except KernelError:
         return {}
-    links = {str(each.address): each.interface for each in underlay.addresses}
-    found = {peer.address: peer.interface or links.get(peer.local_address, "") for peer in peers}
-    return {address: name for address, name in found.items() if name in dead}
+    found: dict[str, str] = {}
+    for row in peers:
+        with contextlib.suppress(ValueError, KeyError):
+            address, interface = ip_address(row["address"]), row.get("interface", "")
+            for own in underlay.addresses:
+                if str(own.address) == row.get("localAddress") or own.holds(address):
+                    interface = interface or own.interface
+            if interface in dead:
+                found[row["address"]] = interface
+    return found
 
 
 def _has_route(address: str) -> bool:

@@ -25,9 +25,10 @@ def test_a_peer_that_is_refused_keeps_its_row() -> None:
         Refusal("tor", Unusable.MISSING_FILTER, "x"),
         Refusal("mesh:n2", Unusable.DUPLICATE_ADDRESS, "10.0.0.2"),
     ]
-    found = [_refused_peer(each) for each in _of_declared(agent(state, *refusals))]
+    found = [_refused_peer(each, state.peers) for each in _of_declared(agent(state, *refusals))]
     (row,) = found
     assert (row["name"], row["state"], row["reason"]) == ("tor", "refused", "missingFilter: x")
+    assert row["address"] == "10.0.0.9"
     assert "missingFilter: x" in str(_peer(row)), "the table shows it"
     assert peers_of({"peers": found}) == [], "doctor has no session to look at"
 

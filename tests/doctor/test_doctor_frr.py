@@ -69,11 +69,6 @@ CASES: dict[str, tuple[tuple[dict[str, Any], ...], Callable[[Rig], object], str]
         lambda rig: on_router(rig, "neighbor {} remote-as 65009"),
         "Bad Peer AS (2/2)",
     ),
-    "link cut": (
-        tor_peers(),
-        lambda rig: rig.tor.run(["ip", "link", "set", "down0", "down"]),
-        "its link up0 has no carrier",
-    ),
     "firewall": (tor_peers(), drop_bgp, "a firewall is between"),
     "nothing listens": (tor_peers(), stop_bgp, "refuses TCP connections"),
     "its address gone": (
@@ -166,6 +161,14 @@ def test_it_looks_at_what_it_certifies(rig: Rig) -> None:
     ).stdout
     assert "l3net-doctor" not in out
     rig.until(lambda: "l3v" not in rig.kernel("link show"), "their links to go")
+
+
+def test_a_link_just_cut_is_a_problem_while_its_sessions_last(rig: Rig) -> None:
+    rig.start()
+    rig.tor.run(["ip", "link", "set", "down0", "down"])
+    rows = found(rig, "--no-probe")
+    for name in ("peer tor4 (10.90.0.2)", "peer tor6 (fd90::2)"):
+        assert rows.get(name, "").startswith("problem its link up0 has no carrier"), rows
 
 
 def test_what_the_routers_operator_says_is_passed_on(rig: Rig) -> None:

@@ -104,8 +104,10 @@ def main() -> None:
     restart_time = int(sys.argv[5]) if len(sys.argv) > 5 else 0
     while True:
         connection, _ = listener.accept()
-        with contextlib.suppress(OSError):
+        try:
             serve(connection, address, as_number, lines, restart_time)
+        except OSError:  # reset, as what the other side has not read makes of a close
+            say("closed")
         connection.close()
         lines, once = lines[once:], 0
 
