@@ -37,6 +37,7 @@ from l3net.config import AgentSettings
 from l3net.errors import KernelError
 from l3net.fib.desired import blackholes, bridge, discarded, gateway, learned, service_routes
 from l3net.fib.underlay import Underlay
+from l3net.firewall.plan import own_ports
 from l3net.ipam.reserved import ReservedPool, open_blocks, reserved_pools
 from l3net.ipam.retained import claimant, retained
 from l3net.model import Address, BridgePlan, ClusterState, Kind, Node, ObjectName, Prefix, Route
@@ -611,6 +612,7 @@ class Agent:
             bridge=plan.name,
             pools=self.reserved_pools(),
             namespaces=frozenset(self.state.namespaces) if self.reserved_pools() else frozenset(),
+            own_ports=own_ports(self.state.configuration.listen_port, self.services.error_port),
         )
         if network != self._network:
             self._network = network

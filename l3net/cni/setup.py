@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from l3net.addresses import parse_interface
 from l3net.cni import failure
+from l3net.cni.extras import published_ports
 from l3net.cni.failure import CniError
 from l3net.cni.request import Request
 from l3net.cni.result import PodRoute, decode_routes
@@ -27,7 +28,8 @@ class NodeNetwork:
     `retained` are no longer the node's: what is attached out of them stays, and nothing new is.
 
     `blocks` are for the pods of namespaces that none of `pools` is reserved for; `namespaces` are all that
-    are known, if there are such pools.
+    are known, if there are such pools. `own_ports`: protocol and port of what the node itself answers (BGP,
+    BFD); published for a pod, they would draw the routers' packets to it.
     """
 
     blocks: tuple[Prefix, ...] = ()
@@ -38,6 +40,7 @@ class NodeNetwork:
     pools: tuple[ReservedPool, ...] = ()
     namespaces: frozenset[str] = frozenset()
     retained: tuple[Prefix, ...] = ()
+    own_ports: frozenset[tuple[str, int]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def asked_mac(request: Request) -> str:
         packed = [int(part, 16) for part in parts]
     except ValueError:
         packed = []
-    if len(packed) != 6 or any(not 0 <= byte <= 255 for byte in packed) or packed[0] & 1:
+    if len(packed) != 6 or any(not 0 <= byte <= 255 for byte in packed) or packed[0] & 1 or not any(packed):
         raise CniError(failure.INVALID_CONFIG, f"MAC address asked for is not valid: {str(found)[:40]!r}")
     return ":".join(f"{byte:02x}" for byte in packed)
 
@@ -157,8 +160,11 @@ def dns_of(request: Request) -> Mapping[str, Any] | None:
 def node_setup(request: Request, node: NodeNetwork) -> Setup:
     """An attachment to the node's own blocks, those for the pod's namespace.
 
-    Raises CniError 11 while the node has none, and PoolMissingError while it has none of a reserved pool.
+    Raises CniError 11 while the node has none, 7 for a port of the node's own that a pod would publish, and
+    PoolMissingError while it has none of a reserved pool.
     """
+    if request.command == "ADD":
+        _refuse_own_ports(request, node)
     blocks = _blocks(request, node)
     if not blocks:
         raise CniError(
@@ -176,6 +182,17 @@ def node_setup(request: Request, node: NodeNetwork) -> Setup:
         sticky=flag_key(conf, "sticky"),
         exclusive=True,
     )
+
+
+def _refuse_own_ports(request: Request, node: NodeNetwork) -> None:
+    """What is attached stays as it is: only ADD is held to it."""
+    for published in published_ports(request):
+        if (published.protocol, published.host_port) in node.own_ports:
+            raise CniError(
+                failure.INVALID_CONFIG,
+                f"host port {published.host_port}/{published.protocol} is the node's own (BGP, BFD or what "
+                "nodes tell one another); give the pod another one",
+            )
 
 
 def _blocks(request: Request, node: NodeNetwork) -> tuple[Prefix, ...]:

@@ -11,6 +11,8 @@ from l3net.model import Address, ClusterState, PoolUse, Prefix, VirtualServer
 from l3net.naming import BRIDGE
 
 BGP_PORT = 179
+#: BFD: single hop control and echo (RFC 5881), multihop (RFC 5883).
+BFD_PORTS = (3784, 3785, 4784)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,12 @@ class FirewallPlan:
     def serving(self, servers: Iterable[VirtualServer]) -> FirewallPlan:
         """The same with these servers."""
         return replace(self, servers=frozenset(servers))
+
+
+def own_ports(listen_port: int, error_port: int) -> frozenset[tuple[str, int]]:
+    """What the node itself answers, protocol and port: closed to pods, and no pod may publish it."""
+    bfd = {*BFD_PORTS, error_port} - {0}
+    return frozenset({("tcp", port) for port in (BGP_PORT, listen_port)} | {("udp", port) for port in bfd})
 
 
 def plan(

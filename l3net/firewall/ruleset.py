@@ -14,13 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from l3net.firewall.nat import Side, end_of, key_of, named_set, service_maps
-from l3net.firewall.plan import FirewallPlan, collapsed
+from l3net.firewall.plan import BFD_PORTS, FirewallPlan, collapsed
 from l3net.firewall.strays import LONGEST, TYPES
 from l3net.model import Backend, Prefix
 from l3net.naming import ERROR_LOG_GROUP, NFT_TABLE, PROTOCOL_NUMBERS
 
-#: BFD: single hop control and echo (RFC 5881), multihop (RFC 5883).
-BFD_PORTS = (3784, 3785, 4784)
 #: So many of the widest prefixes inside the cluster are compared; pools and service ranges are among them.
 COMPARED = 32
 #: ICMP errors handed on in a second: each goes to every other node.

@@ -265,3 +265,26 @@ def test_the_gateway_of_a_lost_block_is_no_pods_address(host: Node) -> None:
     host.until(lambda: retained(host) == {"10.244.5.0/29": 1}, "the old block to be kept")
     found = [host.add(f"d{number}")[1]["ips"][0]["address"] for number in range(8)]
     assert len(set(found)) == 8 and not {"10.244.5.1/32", "10.244.5.2/32"} & set(found)
+
+
+def test_a_pod_publishes_no_port_of_the_nodes_own(host: Node) -> None:
+    """Else it would answer the routers that dial in, whatever the host port's owner may be asked for."""
+    host.declare("10.244.1.0/24", "fd00:10:244:1::/120")
+    host.start("--error-relay-port", "6200")
+    netns = host.netns("pod")
+
+    def publish(port: int, protocol: str) -> subprocess.CompletedProcess[str]:
+        mapping = {"hostPort": port, "containerPort": 80, "protocol": protocol}
+        return host.cni("ADD", "pod", netns, runtimeConfig={"portMappings": [mapping]})
+
+    for port, protocol in ((179, "tcp"), (3784, "udp"), (4784, "udp"), (6200, "udp")):
+        done = publish(port, protocol)
+        answer = json.loads(done.stdout)
+        assert done.returncode and answer["code"] == 7
+        assert answer["msg"].startswith(f"host port {port}/{protocol} is the node's own")
+    assert host.status()["pods"]["leases"] == 0
+    done = host.cni("ADD", "pod", netns, runtimeConfig={"mac": "00:00:00:00:00:00"})
+    assert json.loads(done.stdout)["code"] == 7
+    # The control: another protocol's is anybody's.
+    assert publish(179, "udp").returncode == 0
+    assert host.cni("DEL", "pod", netns).returncode == 0
