@@ -64,7 +64,7 @@ def _namespace() -> str:
 )
 @click.option(
     "--grace",
-    type=click.FloatRange(min=0, max=7 * 86400),
+    type=options.Seconds(min=0, max=7 * 86400),
     default=300.0,
     show_default=True,
     envvar="L3NET_BLOCK_GRACE",

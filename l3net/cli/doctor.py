@@ -32,7 +32,7 @@ _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: 
 @click.option("--conf-dir", type=click.Path(path_type=Path), default=CONF_DIR, show_default=True)
 @click.option(
     "--watch",
-    type=click.FloatRange(0, 600),
+    type=options.Seconds(0, 600),
     default=5.0,
     show_default=True,
     help="Seconds to watch the kernel's TCP counters while a peer is down. A router tries to connect only "

@@ -29,7 +29,7 @@ def node() -> None:
 _wait = click.option("--wait/--no-wait", default=True, show_default=True, help="End when it is done.")
 _timeout = click.option(
     "--timeout",
-    type=click.FloatRange(0),
+    type=options.Seconds(0),
     default=90.0,
     show_default=True,
     metavar="SECONDS",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,17 @@ from typing import Any
 import click
 
 from l3net.naming import RUN_DIR
+
+
+class Seconds(click.FloatRange):
+    """A length of time: a range alone lets `nan` pass, which is neither more nor less than anything."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found: float = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return found
+
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

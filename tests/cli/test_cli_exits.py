@@ -90,3 +90,25 @@ def test_an_agent_that_is_told_something_wrong_makes_nothing(tmp_path: Path, opt
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-1", "x"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["doctor", "--watch"], ["node", "leave", "--timeout"], ["controller", "--grace"]],
+    ids=" ".join,
+)
+def test_what_is_no_number_of_seconds_is_refused(arguments: list[str], number: str) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        cli.main([*arguments, number], standalone_mode=False)
+    assert "--" in caught.value.format_message()
+
+
+def test_every_length_of_time_is_held_to_that() -> None:
+    def parameters(command: click.Command) -> list[click.Parameter]:
+        below = command.commands.values() if isinstance(command, click.Group) else ()
+        return [*command.params, *(each for found in below for each in parameters(found))]
+
+    assert [
+        each.name for each in parameters(cli) if type(each.type) in (click.FloatRange, type(click.FLOAT))
+    ] == []
