@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from l3net.firewall import sticky
-from l3net.firewall.nat import LoadBalancer, ServiceMaps, Side, end_of, key_of, with_spares
+from l3net.firewall.nat import LoadBalancer, ServiceMaps, Side, ends_of, with_spares
 from l3net.firewall.plan import FirewallPlan
 from l3net.firewall.sticky import Sticky
 from l3net.model import VirtualServer
@@ -80,13 +80,11 @@ class TableContents:
         version, address = server.address.version, server.address
         yield f"vips{version}", str(address)
         # A service's address that is also a node's own has other ports, which are the node's to answer.
-        if address not in self._node_addresses:
-            yield f"refused{version}", str(address)
+        if address in self._node_addresses:
+            yield f"spared{version}", str(address)
+        for end in ends_of(server):
+            yield f"ends{version}", end
         backends = {*server.internal, *server.external}
-        if backends:
-            yield f"served{version}", key_of(server)
-        for backend in backends:
-            yield f"ends{version}", end_of(server, backend)
         for address in {backend.address for backend in backends}:
             if address.version == version and any(address in block for block in self._blocks):
                 yield f"hairpin{version}", f"{address} . {address}"

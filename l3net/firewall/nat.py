@@ -156,9 +156,13 @@ def key_of(server: VirtualServer) -> str:
     return f"{server.address} . {PROTOCOL_NUMBERS[server.protocol]} . {server.port}"
 
 
-def end_of(server: VirtualServer, backend: Backend) -> str:
-    """Where a server's answers come from, as the set of them has it."""
-    return f"{backend.address} . {PROTOCOL_NUMBERS[server.protocol]} . {backend.port}"
+def ends_of(server: VirtualServer) -> set[str]:
+    """Where a server's answers come from, as the set of them has it. Of TCP alone: nothing else has a
+    window."""
+    if server.protocol != "tcp":
+        return set()
+    number = PROTOCOL_NUMBERS["tcp"]
+    return {f"{each.address} . {number} . {each.port}" for each in (*server.internal, *server.external)}
 
 
 def named_map(name: str, type_of: str, elements: Iterable[str]) -> Iterator[str]:

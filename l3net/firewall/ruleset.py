@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from l3net.firewall.nat import Side, end_of, key_of, named_set, service_maps
+from l3net.firewall.nat import Side, ends_of, named_set, service_maps
 from l3net.firewall.plan import BFD_PORTS, FirewallPlan, collapsed
 from l3net.firewall.strays import LONGEST, TYPES
 from l3net.model import Backend, Prefix
@@ -58,6 +58,8 @@ def _lines(plan: FirewallPlan) -> Iterator[str]:
         yield from maps[version].definitions()
     yield from _protection(plan)
     yield from _untranslated(plan)
+    for version in _IP:
+        yield from _refuse(version)
     internal = [maps[version].lookup(side) for version in _IP for side in (Side.BOTH, Side.INTERNAL)]
     external = [maps[version].lookup(side) for version in _IP for side in (Side.BOTH, Side.EXTERNAL)]
     yield from _chain("internal", internal)
@@ -79,8 +81,13 @@ def _lines(plan: FirewallPlan) -> Iterator[str]:
             yield from _chain(f"{hook}-sources", [first, *restrictions])
     # After translation.
     after = [
-        *(line for version in _IP for line in _invalid(version)),
-        *(line for version in _IP for line in _refusals(version)),
+        line
+        for version, ip in _IP.items()
+        for line in (
+            f"ct state invalid {ip} saddr . meta l4proto . th sport @ends{version} "
+            f"jump untranslated{version}",
+            f"{ip} daddr @vips{version} jump refuse{version}",
+        )
     ]
     strays = [line for version in _IP for line in _strays(version)] if plan.error_port else []
     yield from _chain(
@@ -100,31 +107,34 @@ def _lines(plan: FirewallPlan) -> Iterator[str]:
     yield "}"
 
 
-def _refusals(version: int) -> Iterator[str]:
-    """What still bears a service's address has no backend, or its port or protocol is not served.
+def _refuse(version: int) -> Iterator[str]:
+    """What still bears a service's address after translation, in one look-up a packet.
 
-    Routed on, it would come back from the peer that we told of the address. An address on a link of the host
-    is the host's to answer: a cache of names on the cluster's DNS address, a floating one of its API server.
+    It has no backend, or its port or protocol is not served: routed on, it would come back from the peer
+    that we told of the address. An address on a link of the host is the host's to answer: a cache of names
+    on the cluster's DNS address, a floating one of its API server; one of another node is that node's. What
+    connection tracking calls invalid was not translated, and would be answered by a reset, which ends the
+    connection.
     """
-    ours = f"{_IP[version]} daddr @refused{version} fib daddr type != local"
-    yield f"{ours} meta l4proto {PROTOCOL_NUMBERS['tcp']} reject with tcp reset"
-    yield f"{ours} reject with icmpx port-unreachable"
+    ip, tcp = _IP[version], PROTOCOL_NUMBERS["tcp"]
+    yield from _chain(
+        f"refuse{version}",
+        [
+            f"meta l4proto {tcp} ct state invalid drop",
+            f"{ip} daddr @spared{version} return",
+            "fib daddr type local return",
+            f"meta l4proto {tcp} reject with tcp reset",
+            "reject with icmpx port-unreachable",
+        ],
+    )
 
 
 def _strays(version: int) -> Iterator[str]:
     """ICMP errors about a connection that another node translates, if any does: the agent hands them on."""
     ip = _IP[version]
     types = ", ".join(map(str, TYPES[version]))
-    ours = f"{ip} daddr @refused{version} fib daddr type != local {_ICMP[version]} type {{ {types} }}"
+    ours = f"{_ICMP[version]} type {{ {types} }} {ip} daddr @vips{version} fib daddr type != local"
     yield f"{ours} limit rate {STRAYS}/second log group {ERROR_LOG_GROUP} snaplen {LONGEST}"
-
-
-def _invalid(version: int) -> Iterator[str]:
-    """What connection tracking calls invalid is not translated, and an end that knows no such flow would
-    answer by a reset, which ends the connection. Dropped only where the flow is one that we translate."""
-    ip = _IP[version]
-    yield f"ct state invalid {ip} daddr . meta l4proto . th dport @served{version} drop"
-    yield f"ct state invalid {ip} saddr . meta l4proto . th sport @ends{version} jump untranslated{version}"
 
 
 def _untranslated(plan: FirewallPlan) -> Iterator[str]:
@@ -149,14 +159,11 @@ def _sets(plan: FirewallPlan, version: int, inside: Iterable[Prefix]) -> Iterato
     vips = {server.address for server in plan.servers if server.address.version == version}
     yield from named_set(f"vips{version}", of, map(str, sorted(vips)))
     # A service's address that is also a node's own has other ports, which are the node's to answer.
-    yield from named_set(f"refused{version}", of, map(str, sorted(vips - plan.node_addresses)))
+    yield from named_set(f"spared{version}", of, map(str, sorted(vips & plan.node_addresses)))
     mine = [server for server in plan.servers if server.address.version == version]
-    keys = sorted({key_of(server) for server in mine if server.internal or server.external})
-    yield from named_set(f"served{version}", f"typeof {_IP[version]} daddr . meta l4proto . th dport", keys)
-    ends = {end_of(server, each) for server in mine for each in (*server.internal, *server.external)}
-    yield from named_set(
-        f"ends{version}", f"typeof {_IP[version]} saddr . meta l4proto . th sport", sorted(ends)
-    )
+    ends = {end for server in mine for end in ends_of(server)}
+    typed = f"typeof {_IP[version]} saddr . meta l4proto . th sport"
+    yield from named_set(f"ends{version}", typed, sorted(ends))
     local = sorted(
         {
             backend.address

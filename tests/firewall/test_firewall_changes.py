@@ -128,7 +128,6 @@ def test_a_shared_address_stays_while_one_has_it() -> None:
     assert contents.change([(first, None)]) == ""
     last = contents.change([(second, None)]) or ""
     assert "delete element inet l3net vips4 { 10.96.0.1 }" in last
-    assert "delete element inet l3net refused4 { 10.96.0.1 }" in last
 
 
 def test_a_number_of_backends_without_a_chain_replaces_the_table() -> None:
