@@ -26,15 +26,6 @@ LENGTH = {4: 32, 6: 128}
 NODAD = {4: "", 6: " nodad"}
 
 
-@pytest.fixture(scope="module")
-def net() -> Iterator[Net]:
-    made = Net()
-    try:
-        yield made
-    finally:
-        made.close()
-
-
 @pytest.fixture(autouse=True)
 def _clean(net: Net) -> Iterator[None]:
     yield

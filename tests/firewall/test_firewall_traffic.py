@@ -40,15 +40,6 @@ VIP = {4: "10.96.0.10", 6: "fd00:10:96::a"}
 both = pytest.mark.parametrize("version", [4, 6])
 
 
-@pytest.fixture(scope="module")
-def net() -> Iterator[Net]:
-    made = Net()
-    try:
-        yield made
-    finally:
-        made.close()
-
-
 @pytest.fixture(autouse=True)
 def _clean(net: Net) -> Iterator[None]:
     # Not without a table: the last packets of a connection would draw redirects that outlive the test.
