@@ -30,16 +30,23 @@ class Rejected:
     """An object that cannot be used; the last good version stays in force.
 
     `where` is the file (with document number or line) or API path; `field` a path such as `spec.cidr`.
-    `partly`: only the element `field` is left out, and the rest of the object is in force.
+    `partly`: only the element `field` is left out, and the rest of the object is in force. `about` is the
+    object that cannot be used; `unknown`: it cannot be told which objects, as of a file that is unreadable.
     """
 
     where: str
     field: str
     why: str
     partly: bool = False
+    about: tuple[Kind, ObjectName] | None = None
+    unknown: bool = False
 
     def __str__(self) -> str:
         return f"{self.where}: {self.field + ': ' if self.field else ''}{self.why}"
+
+    def hides(self, kind: Kind, name: ObjectName) -> bool:
+        """Whether this object may be declared in what cannot be used."""
+        return self.unknown or self.about == (kind, name)
 
 
 #: Elements of one object that are named one by one; the rest are counted.
@@ -47,11 +54,14 @@ MOST_NAMED: Final = 8
 
 
 def rejections(
-    where: str, error: ManifestError | None, skipped: Sequence[ManifestError] = ()
+    where: str,
+    error: ManifestError | None,
+    skipped: Sequence[ManifestError] = (),
+    about: tuple[Kind, ObjectName] | None = None,
 ) -> tuple[Rejected, ...]:
     """What is wrong with an object: all of it, or single elements that are left out."""
     if error is not None:
-        return (Rejected(where, error.field, error.why),)
+        return (Rejected(where, error.field, error.why, about=about),)
     named = [Rejected(where, each.field, f"{each.why}; left out, the rest is used", True) for each in skipped]
     if len(named) > MOST_NAMED:
         more = Rejected(where, "", f"{len(named) - MOST_NAMED} more elements are left out", True)

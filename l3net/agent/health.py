@@ -16,8 +16,8 @@ def unready(agent: Agent) -> str:
     """
     if not agent.in_sync:
         return "the declared state is not complete yet"
-    if agent.node_name not in agent.state.nodes:
-        return f"no Node named {agent.node_name} is declared"
+    if why := agent.holding():
+        return why
     if not agent.passes:
         return "the first pass is not done yet"
     peers = agent.speaking.peers

@@ -116,7 +116,8 @@ class Agent:
         self._underlay_reader = KernelUnderlay()
         self._cni = CniServer(settings.run_dir / CNI_SOCKET, settings.state_dir)
         self._network: NodeNetwork | None = None
-        self._was_declared: bool | None = None
+        self._held_for: str | None = None
+        self._configured = False  # it is known what the BGPConfiguration says, or that there is none
         self._parting = Parting()
         self._guarded = release_is_known()
         self._finished = asyncio.Event()
@@ -280,6 +281,8 @@ class Agent:
                 self.rejected.add(event)
             case Mended(rejected=rejected):
                 self.rejected.discard(rejected)
+                if self._held_for:  # by that, maybe
+                    self.mark(Dirty.ALL)
             case Changed():
                 take(self.state, event)
                 if event.kind in (Kind.SERVICE, Kind.ENDPOINT_SLICE):
@@ -353,7 +356,7 @@ class Agent:
     async def finish(self) -> None:
         """The agent is to stop. On a node that leaves or shuts down this ends when it has left; on any other
         after one more pass, with everything as it is."""
-        if not self.in_sync or self._me not in self.state.nodes:
+        if not self.in_sync or self.holding():
             return
         self.draining.ending = True
         self.mark(Dirty.STATE)
@@ -374,7 +377,7 @@ class Agent:
             await self._wake.wait()
             await self._gather()
             self._wake.clear()
-            if not self.in_sync or not self._declared():
+            if not self.in_sync or self._look_whether_to_hold():
                 await self._hold()
                 continue
             try:
@@ -426,14 +429,32 @@ class Agent:
                 return
             await asyncio.sleep(due - now())
 
-    def _declared(self) -> bool:
-        """Without our Node nothing can be decided, and nothing is taken away: everything stays as it is."""
-        declared = self._me in self.state.nodes
-        if declared is not self._was_declared:
-            self._was_declared = declared
-            if not declared:
-                log.error("no Node named %s is declared (see --node-name); nothing is changed", self._me)
-        return declared
+    def holding(self) -> str:
+        """Why nothing can be decided, so that everything stays as it is; empty when it can."""
+        if self._me not in self.state.nodes:
+            return f"no Node named {self._me} is declared; see --node-name"
+        if not self._configured and (hidden := self._hidden_configuration()):
+            return (
+                f"the BGPConfiguration cannot be read, and there is no earlier version: {hidden}; nothing is "
+                "changed until that is mended, since its defaults are another AS number and other policies"
+            )
+        return ""
+
+    def _hidden_configuration(self) -> str:
+        """What a BGPConfiguration that is declared, but not known, stands in."""
+        default = Kind.BGP_CONFIGURATION, ObjectName("", "default")
+        if default in self._known:
+            return ""
+        return next((str(each) for each in sorted(self.rejected, key=str) if each.hides(*default)), "")
+
+    def _look_whether_to_hold(self) -> bool:
+        held_for = self.holding()
+        if held_for != self._held_for:
+            self._held_for = held_for
+            if held_for:
+                log.error("nothing is changed: %s", held_for)
+        self._configured |= not held_for
+        return bool(held_for)
 
     async def _reconcile(self) -> None:
         dirty, self._dirty = self._dirty, Dirty.NOTHING

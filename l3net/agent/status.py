@@ -226,8 +226,8 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
     problems += [agent.errors.problem] if agent.errors.problem else []
     problems += agent.pods.problems()
     problems += retained_problems(agent)
-    if agent.in_sync and agent.node_name not in agent.state.nodes:
-        problems.append(f"no Node named {agent.node_name} is declared; see --node-name")
+    if agent.in_sync and (why := agent.holding()):
+        problems.append(why)
     problems += [
         f"peer {peer.session.name}: {REFUSED}, and it is left out; the other sessions are not touched"
         for address, peer in agent.speaking.peers.items()

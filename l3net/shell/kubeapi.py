@@ -28,6 +28,8 @@ CONNECTIONS: Final = 32
 RELOAD_EVERY: Final = 5.0
 #: etcd holds no object larger than 1.5 MiB by default; a line of a watch is not much larger.
 LONGEST_LINE: Final = 32 * 1024 * 1024
+#: Read at once, whatever the length of a chunk.
+PIECE: Final = 1024 * 1024
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
@@ -43,6 +45,7 @@ class ApiError(L3netError):
         super().__init__(message)
         self.code, self.reason, self.retry_after = code, reason, retry_after
         self.silent = False  # a watch said nothing for WATCH_TIMEOUT
+        self.unreadable = False  # a watch said what cannot be used
 
     @property
     def gone(self) -> bool:
@@ -250,7 +253,9 @@ class WatchLines:
                 if b"\n" not in piece:
                     rest += piece
                     if len(rest) > LONGEST_LINE:
-                        raise ApiError(f"a line of a watch is longer than {LONGEST_LINE >> 20} MiB")
+                        endless = ApiError(f"a line of a watch is longer than {LONGEST_LINE >> 20} MiB")
+                        endless.unreadable = True
+                        raise endless
                     continue
                 *lines, rest = (rest + piece).split(b"\n")
                 yield from filter(None, lines)
@@ -267,7 +272,7 @@ class WatchLines:
     def _pieces(self) -> Iterator[bytes]:
         response = self._response
         if response.chunked and response.supports_chunked_reads():
-            yield from response.read_chunked()
+            yield from response.read_chunked(PIECE)
             return
         while piece := response.read1():  # read would wait until it has all it was asked for
             yield piece

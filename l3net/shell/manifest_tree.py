@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,6 +30,8 @@ log = logging.getLogger("l3net.manifests")
 Key: TypeAlias = tuple[Kind, ObjectName]
 #: A file that changed this short a time (ns) before it was read may change again with the same stamp.
 _RACY = 50_000_000
+#: A document of such a kind is none of what must be known before anything is decided.
+_NOT_CONFIGURATION = {kind.value for kind in Kind if kind is not Kind.BGP_CONFIGURATION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def interpret(path: str, content: bytes) -> Reading:
         documents = parse(content, is_json=path.endswith(".json"))
     except DocumentError as err:
         where = f"{path}:{err.line}" if err.line else path
-        return Reading(rejected=(Rejected(where, "", str(err)),), broken=frozenset({None}))
+        return Reading(rejected=(Rejected(where, "", str(err), unknown=True),), broken=frozenset({None}))
     claims: dict[Key, Claim] = {}
     rejected: list[Rejected] = []
     broken: set[Key | None] = set()
@@ -77,7 +79,8 @@ def interpret(path: str, content: bytes) -> Reading:
             if not isinstance(err, ManifestError):
                 log.debug("%s", named, exc_info=True)
                 err = ManifestError("", f"cannot be read ({type(err).__name__}); please report it")
-            rejected += rejections(named, err)
+            nameless = key is None and document.content.get("kind") not in _NOT_CONFIGURATION
+            rejected += (replace(each, unknown=nameless) for each in rejections(named, err, about=key))
             continue
         if found is None:
             unread.append(where)
@@ -213,7 +216,8 @@ class ManifestTree:
             if not isinstance(err, DocumentError):
                 log.debug("%s", path, exc_info=True)
                 why = f"cannot be read ({type(err).__name__}); please report it"
-            reading = Reading(rejected=(Rejected(printable(path), "", why),), broken=frozenset({None}))
+            unread = Rejected(printable(path), "", why, unknown=True)
+            reading = Reading(rejected=(unread,), broken=frozenset({None}))
         kept = {
             key: claim
             for key, claim in file.claims.items()

@@ -10,6 +10,10 @@ back, and a watch from a version that is still to come hears nothing, or the hal
 listed again when a version goes back (of a bookmark, an event, a list, or the answer to a write), when a
 watch was silent for longer than its bookmarks, and now and then anyway. After a connection broke, as it does
 when an API server is started anew, one of a process' reflectors asks for the version at once.
+
+A list that succeeds proves nothing of the watch that follows: attempts grow rarer until a watch has lived for
+a while. A server or proxy whose every watch is refused with 410, unreadable, or of older versions than its
+lists would otherwise be asked for all there is hundreds of times a second.
 """
 
 from __future__ import annotations
@@ -114,7 +118,9 @@ class Reflector:
         self._watch: WatchLines | None = None
         self._scope = 0  # counts changes of `only`
         self._complete = -1  # the scope that has been listed
-        self._failures = self._refusals = 0
+        self._failures = self._refusals = 0  # failures since a watch lived for a while
+        self._doubts = 0  # lists because of versions that went back, likewise
+        self._unproven = False  # the trouble is one of watches: lists do not end it
         self._troubled = ""
         self._broken = False  # a connection, since the last watch
         self._forbidden = False
@@ -193,9 +199,11 @@ class Reflector:
             if asked:
                 self._version = self._highest = ""
                 self._distrusted = True
-                self._pause(random.uniform(0.0, SPREAD * self._backoff[0]))  # noqa: S311 - not all at once
-                if self._stopped.is_set():
+                if self._stopped.wait(self._spread()):
                     return
+                with self._lock:  # whoever asked meanwhile is answered by this list, too
+                    self._asked = False
+                    self._woken.clear()
             try:
                 if not self._version or self._by_name:
                     self._read(scope)
@@ -212,6 +220,8 @@ class Reflector:
                 self._broken = not err.code
                 if err.silent:  # for longer than bookmarks are apart: not to be believed without a look
                     self._due = 0.0
+                if err.unreadable:
+                    self._version = ""  # from there the same line would come again
                 if not self._woken.is_set():
                     self._failed(err)
             except _RewoundError:
@@ -225,10 +235,12 @@ class Reflector:
 
     def _failed(self, err: ApiError) -> None:
         self._forbidden = err.code == 403
+        of_watch = err.unreadable
         if err.gone:
-            at_once = bool(self._version)  # an answer, and no failure; but a list may be refused so as well
-            self._version = ""
-            if at_once:
+            # An answer, and no failure; but a list may be refused so as well, or the watch that follows one.
+            recent = self._listed_at and time.monotonic() - self._listed_at < self._backoff[1]
+            of_watch, self._version = bool(self._version), ""
+            if of_watch and not recent:
                 self._failures = 0
                 return
         elif err.code:
@@ -239,6 +251,7 @@ class Reflector:
         # A connection that broke once is no news, nor is a version that is too old after an outage.
         if self._failures > (4 if err.gone else 1) or err.code in (401, 403, 404):
             self._trouble(_explained(err, self.kind))
+            self._unproven = of_watch
         self._pause(wait)
 
     def _delay(self) -> float:
@@ -248,15 +261,24 @@ class Reflector:
         self._failures += 1
         return wait * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
 
+    def _spread(self) -> float:
+        """Seconds until everything is listed because versions went back: not all agents at once, and more and
+        more of them where that does not help."""
+        first, longest = self._backoff
+        most = max(SPREAD * first, min(longest, SPREAD * first * 2.0 ** min(self._doubts, 16)))
+        self._doubts += 1
+        return random.uniform(0.0, most)  # noqa: S311 - spread, not secrecy
+
     def _pause(self, seconds: float) -> None:
         if seconds > 0:
             self._woken.wait(seconds)
 
     def _well(self) -> None:
         """The server answers."""
-        self._failures = self._refusals = 0
+        self._refusals = 0
         self._forbidden = False
-        self._trouble("")
+        if not self._unproven:
+            self._trouble("")
 
     def _trouble(self, why: str) -> None:
         if why != self._troubled:
@@ -360,8 +382,7 @@ class Reflector:
             self._watch = watch
             if self._stopped.is_set() or scope != self._scope or self._asked:
                 watch.interrupt()
-        self._refusals = 0
-        self._trouble("")
+        self._well()
         began = time.monotonic()
         try:
             for line in watch:
@@ -372,7 +393,7 @@ class Reflector:
             with self._lock:
                 self._watch = None
             if time.monotonic() - began > SHORT_WATCH:
-                self._failures = 0
+                self._failures = self._doubts = 0
 
     def _line(self, line: bytes) -> None:
         try:
@@ -380,14 +401,16 @@ class Reflector:
             if event.type == "BOOKMARK":
                 self._bookmark_at = time.monotonic()
                 self._advance(version_of(event.object))
+                self._proven()
                 return
             if event.type == "ERROR":
                 code, message = status_of(event.object)
                 raise ApiError(f"watch {self.kind.plural}: {code} {message}", code)
             document = self.kind.one(event.object)
         except (ValueError, RecursionError) as err:
-            self._version = ""  # from there the same line would come again
-            raise ApiError(f"watch {self.kind.plural}: unreadable line: {err}") from None
+            unreadable = ApiError(f"watch {self.kind.plural}: unreadable line: {err}")
+            unreadable.unreadable = True
+            raise unreadable from None
         version = _version(document)
         if self._version:
             self._check(version)
@@ -399,6 +422,13 @@ class Reflector:
             self._deliver([document])
         # Last: what could not be delivered is asked for again.
         self._advance(version)
+        self._proven()
+
+    def _proven(self) -> None:
+        """The watch says what can be used."""
+        if self._unproven:
+            self._unproven = False
+            self._trouble("")
 
     def _check(self, version: str) -> None:
         """Raises _RewoundError for a version from before what was heard."""
@@ -467,7 +497,7 @@ class Reflector:
         if error is not None:
             fact = known.fact if known is not None else None  # the last good one stays in force
         before = known.rejected if known is not None else ()
-        rejected = rejections(f"{self.kind.kind.value} {name}", error, skipped)
+        rejected = rejections(f"{self.kind.kind.value} {name}", error, skipped, (self.kind.kind, name))
         for each in before:
             if each not in rejected:
                 emit(Mended(each))

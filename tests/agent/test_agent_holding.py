@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -11,13 +12,15 @@ from types import SimpleNamespace
 
 import pytest
 from bgp_facts import path, session
-from node_rig import Rig
+from node_rig import CONFIGURATION, NODE, TOR4, TOR6, Rig
 
 from l3net.agent.speaking import Speaking
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.verdict import ACCEPTED
-from l3net.model import NextHop, Route, RouteKind
+from l3net.model import Kind, NextHop, ObjectName, Route, RouteKind
 from l3net.naming import METRIC_BGP, METRIC_BLACKHOLE
+from l3net.ports import Changed, Rejected
+from l3net.shell.manifest_tree import ManifestTree
 from l3net.shell.routefile import FILE, read_routes, write_routes
 
 LEARNED = {"192.168.7.0/24", "fd77::/64"}
@@ -51,6 +54,72 @@ def test_routes_that_a_link_took_along_are_back_without_any_declared_state(rig: 
     flap()
     rig.until(lambda: learned(rig) == LEARNED, "the routes after another flap")
     assert "blackhole 10.244.1.0/24" in rig.kernel("route show proto 108")
+
+
+WRONG: dict[str, object] = {**CONFIGURATION, "spec": {"asNumber": "65001x"}}
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("wrong", ["object", "file"])
+def test_without_any_good_configuration_an_agent_that_starts_holds(rig: Rig, wrong: str) -> None:
+    """Its defaults, another AS number and no policy, ended every session and withdrew what was declared."""
+    rig.declare("conf.yaml", CONFIGURATION)
+    rig.start_tor()
+    rig.declare("node.yaml", NODE, TOR4, TOR6)
+    rig.start_speaker()
+    rig.start_agent()
+    rig.established("10.90.0.2", "fd90::2")
+    rig.until(lambda: learned(rig) == LEARNED, "routes")
+    announced = {"10.244.1.0/24", "fd00:10:244:1::/120"}
+    rig.until(lambda: rig.tor_routes() == announced and len(rig.tor_sessions()) == 2, "announcements")
+    before = rig.tor_sessions()
+    rig.node.kill("agent")
+    rig.until(lambda: not rig.node.alive("agent"), "the agent to end")
+    rig.declare("conf.yaml", WRONG)
+    if wrong == "file":
+        (rig.manifests / "conf.yaml").write_text("kind: [")
+
+    rig.start_agent()
+    rig.until(lambda: "no earlier version" in str(rig.status().get("problems")), "the reason")
+    assert "conf.yaml" in str(rig.status()["problems"])
+    ready = rig.node.run([sys.executable, "-m", "l3net.cli.main", "status", "--ready"], check=False)
+    assert (ready.code, "no earlier version" in ready.stdout) == (1, True)
+    assert (rig.tor_routes(), rig.tor_sessions(), learned(rig)) == (announced, before, LEARNED)
+
+    rig.declare("conf.yaml", CONFIGURATION)
+    rig.until(lambda: rig.status().get("problems") == [], "all well")
+    rig.established("10.90.0.2", "fd90::2")
+    assert (rig.tor_routes(), rig.tor_sessions(), learned(rig)) == (announced, before, LEARNED)
+    # What was good once stays in force, and so do the defaults where none was declared.
+    rig.declare("conf.yaml", WRONG)
+    rig.until(lambda: "must be an integer" in str(rig.status().get("problems")), "the bad one to be named")
+    assert "no earlier version" not in str(rig.status()["problems"])
+    assert rig.tor_sessions() == before
+
+
+@pytest.mark.parametrize(
+    ("files", "holds"),
+    [
+        ({"conf.yaml": json.dumps(WRONG)}, True),
+        ({"bad.yaml": "kind: ["}, True),
+        ({"typo.yaml": json.dumps({**CONFIGURATION, "kind": "BGPConfigurations"})}, True),
+        ({"bad.yaml": "kind: [", "conf.yaml": json.dumps(CONFIGURATION)}, False),
+        ({"other.yaml": json.dumps({**WRONG, "metadata": {"name": "other"}})}, False),
+        ({"service.yaml": "apiVersion: v1\nkind: Service\nspec: {}\n"}, False),
+        ({}, False),
+    ],
+)
+def test_what_hides_the_configuration(tmp_path: Path, files: dict[str, str], holds: bool) -> None:
+    for name, text in {"node.yaml": json.dumps(NODE), **files}.items():
+        (tmp_path / name).write_text(text)
+    tree, known, rejected = ManifestTree(tmp_path), set(), []
+    for event in tree.look():
+        if isinstance(event, Changed):
+            known.add((event.kind, event.name))
+        elif isinstance(event, Rejected):
+            rejected.append(event)
+    default = Kind.BGP_CONFIGURATION, ObjectName("", "default")
+    assert (default not in known and any(each.hides(*default) for each in rejected)) is holds
 
 
 @pytest.fixture

@@ -60,7 +60,9 @@ def agent(**changes: Any) -> Any:
             settled=lambda _: False,
         ),
     }
-    return SimpleNamespace(**(fields | changes))
+    found = SimpleNamespace(**(fields | changes))
+    found.holding = lambda: "" if found.state.nodes else "no Node named n1"
+    return found
 
 
 def down(found: Any, *, flaps: int = 0) -> Any:

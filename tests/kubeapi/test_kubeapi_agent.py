@@ -137,6 +137,28 @@ def test_an_agent_that_finds_no_api_leaves_everything_as_it_is(rig: Rig, api: Fa
     assert no_flap(before, rig.tor_sessions())
 
 
+def test_a_configuration_that_was_never_right_is_waited_for(rig: Rig, api: FakeApiServer) -> None:
+    """An agent that starts beside a refused one holds, sessions and announcements as they are."""
+    spec = {**CONFIGURATION["spec"], "asNumber": "65001"}  # type: ignore[dict-item]
+    api.put(NODE, CONFIGURATION, TOR4, TOR6, service("web", "10.96.0.10"), endpoints("web", "10.244.1.5"))
+    rig.start_tor(FRR)
+    rig.start_speaker()
+    start(rig, api)
+    rig.until(lambda: VIP in rig.tor_routes(), "the service")
+    rig.until(lambda: len(rig.tor_sessions()) == 2, "both sessions at the router")
+    before = rig.tor_sessions()
+    rig.node.kill("agent", 9)
+    rig.until(lambda: not rig.node.alive("agent"), "the agent to die")
+    api.put({**CONFIGURATION, "spec": spec})
+    start(rig, api)
+    rig.until(lambda: "no earlier version" in str(rig.status().get("problems")), "the reason")
+    assert has_server(rig, "10.244.1.5 . 8080")
+    assert (VIP in rig.tor_routes(), rig.tor_sessions()) == (True, before)
+    api.put(CONFIGURATION)
+    rig.until(lambda: rig.status().get("problems") == [], "all well")
+    assert (VIP in rig.tor_routes(), rig.tor_sessions()) == (True, before)
+
+
 def test_a_drain_and_a_shutdown_as_the_api_tells_them(rig: Rig, api: FakeApiServer) -> None:
     """Cordoned, then shut down by kubelet: agent and speaker get SIGTERM at once, and nothing is left."""
 
