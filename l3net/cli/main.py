@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import logging
@@ -88,6 +89,12 @@ def main() -> None:
         sys.exit(err.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as err:  # of a file that a command was told of, or a full disk behind its output
+        where = f"{err.filename}: " if err.filename is not None else ""
+        click.echo(f"l3net: {where}{err.strerror or type(err).__name__}", err=True)
+        with contextlib.suppress(OSError):
+            sys.stdout.close()  # else it would fail once more at the end
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 

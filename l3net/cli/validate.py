@@ -20,7 +20,9 @@ from l3net.shell.manifest_tree import Claim, Key, Reading, duplicate, interpret,
 
 
 @click.command(short_help="Check manifests without applying them.")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument(
+    "paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False)
+)
 @output_option
 @click.pass_context
 def validate(context: click.Context, paths: tuple[Path, ...], output: str) -> None:
@@ -90,12 +92,15 @@ def _contradictions(claims: dict[Key, Claim], *, whole: bool) -> list[Rejected]:
 def _files(paths: tuple[Path, ...]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
-        if path.is_dir():
-            found |= dict.fromkeys(sorted(entry for entry in path.iterdir() if is_manifest(entry.name)))
-        elif str(path) == "-" or path.exists():
-            found[path] = None
-        else:
-            raise ConfigError(f"{path} does not exist")
+        try:
+            if path.is_dir():
+                found |= dict.fromkeys(sorted(entry for entry in path.iterdir() if is_manifest(entry.name)))
+            elif str(path) == "-" or path.exists():
+                found[path] = None
+            else:
+                raise ConfigError(f"{printable(path)} does not exist")
+        except OSError as err:
+            raise ConfigError(f"{printable(path)}: {err.strerror}") from None
     return list(found)
 
 

@@ -27,7 +27,13 @@ class DirectoryDatastore:
     def __init__(self, path: Path | str, *, quiet: float = 0.02, rescan: float = 30.0) -> None:
         self._path = Path(path)
         self._quiet, self._rescan = quiet, rescan
-        if not self._path.is_dir():
+        try:
+            is_dir = self._path.is_dir()
+        except OSError as err:
+            raise ConfigError(
+                f"datastore {self._path}: {err.strerror}; name another with --datastore dir:PATH"
+            ) from None
+        if not is_dir:
             what = "is not a directory" if self._path.exists() else "does not exist"
             raise ConfigError(
                 f"datastore {self._path} {what}: create it, or name another with --datastore dir:PATH"

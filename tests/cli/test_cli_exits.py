@@ -27,6 +27,7 @@ def commands(command: click.Command, *path: str) -> list[tuple[str, ...]]:
     return [each for name, below in found if below is not None for each in commands(below, *path, name)]
 
 
+LONG = "/" + "x" * 300  # longer than a name may be
 GOOD = "{apiVersion: v1, kind: Namespace, metadata: {name: one}}"
 BAD = "{apiVersion: v1, kind: Namespace, metadata: {name: One}}"
 
@@ -38,6 +39,8 @@ BAD = "{apiVersion: v1, kind: Namespace, metadata: {name: One}}"
         (["validate", "-"], BAD, 2, ""),
         (["validate", "-", "-o", "json"], BAD, 2, ""),
         (["validate", NOTHING], "", 2, NOTHING),
+        (["validate", LONG], "", 2, "File name too long"),
+        (["agent", "--datastore", f"dir:{LONG}", "--run-dir", NOTHING], "", 2, "File name too long"),
         (["--version"], "", 0, ""),
         (["completion", "bash"], "", 0, ""),
         (["completion", "tcsh"], "", 2, "tcsh"),
@@ -61,6 +64,21 @@ def test_exit_codes(arguments: list[str], text: str, code: int, word: str) -> No
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     assert word in done.stderr
     assert not Path(NOTHING).parent.exists()
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_output_that_cannot_be_written(output: str) -> None:
+    """A full disk behind it: one line, and not 0, which would say that all is well."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [PROGRAM, "validate", "-", "-o", output],
+            input=GOOD,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "l3net: No space left on device\n")
 
 
 #: `lab exec` hands what follows to the command that it runs.
