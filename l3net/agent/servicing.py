@@ -13,7 +13,7 @@ from l3net.errors import KernelError
 from l3net.firewall.changes import Change, TableContents
 from l3net.firewall.plan import FirewallPlan, plan
 from l3net.firewall.ruleset import ruleset
-from l3net.firewall.sticky import remembering
+from l3net.firewall.sticky import MOST, remembering
 from l3net.model import (
     ClusterState,
     EndpointSlice,
@@ -54,6 +54,12 @@ class Servicing:
         self.error_port = 0  # by which ICMP errors are handed on, 0: they are not
         self.latency = Histogram()
         self.book = ServiceBook()
+
+    @property
+    def forgetful(self) -> int:
+        """How many sticky servers there are beyond those whose clients the table remembers."""
+        sticky = sum(1 for server in self.book.servers.values() if server.affinity)
+        return max(0, sticky - MOST)
 
     # --- decisions ---------------------------------------------------------------------------------------
 

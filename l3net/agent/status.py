@@ -21,6 +21,7 @@ from l3net.agent.planning import plan_for
 from l3net.bgp.loc_rib import prefix_order
 from l3net.bgp.sessions import UNKNOWN_AS, Refusal
 from l3net.bgp.verdict import ACCEPTED, Verdict
+from l3net.firewall.sticky import MOST
 from l3net.ipam.crosscheck import crosscheck_state
 from l3net.ipam.findings import FindingReason
 from l3net.model import Address, BgpPeer, NextHop
@@ -223,6 +224,11 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
         if verdict.lost
     ]
     problems += [f"{part}: {text}" for part, text in agent.kernel.problems.items()]
+    if agent.services.forgetful:
+        problems.append(
+            f"services: of {agent.services.forgetful} ports with sessionAffinity clients are not remembered "
+            f"(a node does so for {MOST}): a change of their endpoints may move clients"
+        )
     problems += [agent.errors.problem] if agent.errors.problem else []
     problems += agent.pods.problems()
     problems += retained_problems(agent)

@@ -30,8 +30,9 @@ class TableContents:
         self._counts: Counter[Element] = Counter()
         chains: dict[int, set[LoadBalancer]] = {4: set(), 6: set()}
         self._guards: set[str] = set()
+        self._remembered = set(sticky.remembered_of(plan.servers))
         for server in plan.servers:
-            maps = _maps(server)
+            maps = self._maps(server)
             chains[maps.version] |= maps.chains
             self._guards.update(maps.guards)
             self._counts.update(self._members(server))
@@ -48,19 +49,23 @@ class TableContents:
         made: list[str] = []
         unmade: list[str] = []
         for before, now in changes:
-            old = dict.fromkeys(_mapped(before)) if before else {}
-            new = dict.fromkeys(_mapped(now)) if now else {}
+            old_maps = self._maps(before) if before else None
+            self._remember(before, now)
+            new_maps = self._maps(now) if now else None
+            old = dict.fromkeys(_mapped(old_maps)) if old_maps else {}
+            new = dict.fromkeys(_mapped(new_maps)) if new_maps else {}
             gone.update((element, None) for element in old if element not in new)
             come.update((element, None) for element in new if element not in old)
             members.subtract(self._members(before) if before else ())
             members.update(self._members(now) if now else ())
-            had_sticky, has_sticky = (_maps(each).sticky if each else Sticky() for each in (before, now))
+            had_sticky = old_maps.sticky if old_maps else Sticky()
+            has_sticky = new_maps.sticky if new_maps else Sticky()
             made += sticky.before(had_sticky, has_sticky)
             unmade += sticky.after(had_sticky, has_sticky)
-            if now is not None:
-                maps = _maps(now)
-                if not maps.chains <= self._chains[maps.version] or not maps.guards.keys() <= self._guards:
-                    return None
+            if new_maps is not None and not (
+                new_maps.chains <= self._chains[new_maps.version] and new_maps.guards.keys() <= self._guards
+            ):
+                return None
         for element, difference in members.items():
             had = self._counts[element]
             self._counts[element] = had + difference
@@ -74,6 +79,18 @@ class TableContents:
         # What goes makes room for what comes: the same key with another value is both.
         deleted, added = _statements("delete", gone), _statements("add", come)
         return "".join((*made, *deleted, *unmade, *added))
+
+    def _remember(self, before: VirtualServer | None, now: VirtualServer | None) -> None:
+        """Whether a server's clients are remembered from now on: where they were, or there is room."""
+        if before is not None and (now is None or not now.affinity):
+            self._remembered.discard(sticky.key_of(before))
+        if now is not None and now.affinity and len(self._remembered) < sticky.MOST:
+            self._remembered.add(sticky.key_of(now))
+
+    def _maps(self, server: VirtualServer) -> ServiceMaps:
+        maps = ServiceMaps(server.address.version, self._remembered)
+        maps.add(server)
+        return maps
 
     def _members(self, server: VirtualServer) -> Iterator[Element]:
         """The elements of sets, which several servers may share, once for each that has them."""
@@ -90,15 +107,8 @@ class TableContents:
                 yield f"hairpin{version}", f"{address} . {address}"
 
 
-def _maps(server: VirtualServer) -> ServiceMaps:
-    maps = ServiceMaps(server.address.version)
-    maps.add(server)
-    return maps
-
-
-def _mapped(server: VirtualServer) -> Iterator[Element]:
-    """The elements of maps, which are this server's alone."""
-    maps = _maps(server)
+def _mapped(maps: ServiceMaps) -> Iterator[Element]:
+    """The elements of maps, which are one server's alone."""
     for side in Side:
         for slot in maps.slots[side]:
             yield f"backends{maps.version}{side.value}", slot

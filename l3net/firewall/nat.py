@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from l3net.firewall.sticky import Sticky
+from l3net.firewall import sticky
+from l3net.firewall.sticky import SEED, ServerKey, Sticky, remembered_of
 from l3net.model import Backend, Prefix, VirtualServer
 from l3net.naming import PROTOCOL_NUMBERS
 
@@ -34,8 +35,8 @@ class Side(enum.Enum):
     EXTERNAL = "-external"
 
 
-#: Chain: side, number of backends.
-LoadBalancer: TypeAlias = tuple[Side, int]
+#: Chain: side, number of backends, whether a client's address draws.
+LoadBalancer: TypeAlias = tuple[Side, int, bool]
 
 
 @dataclass(slots=True)
@@ -43,6 +44,7 @@ class ServiceMaps:
     """The elements of one family's maps, in order."""
 
     version: int
+    remembered: Collection[ServerKey] = frozenset()  # those whose clients are, see `sticky`
     servers: dict[Side, list[str]] = field(default_factory=lambda: {side: [] for side in Side})
     slots: dict[Side, list[str]] = field(default_factory=lambda: {side: [] for side in Side})
     chains: set[LoadBalancer] = field(default_factory=set)
@@ -69,10 +71,10 @@ class ServiceMaps:
         if not backends:
             return  # no map has it, and the packet meets the refusal of service addresses
         key = key_of(server)
-        if server.affinity:
+        if server.affinity and sticky.key_of(server) in self.remembered:
             self.servers[side].append(f"{key} : goto {self.sticky.add(server, side.value, backends)}")
             return
-        chain = (side, len(backends))
+        chain = (side, len(backends), server.affinity > 0)
         self.chains.add(chain)
         self.servers[side].append(f"{key} : goto {self.name_of(chain)}")
         self.slots[side].extend(
@@ -80,8 +82,8 @@ class ServiceMaps:
         )
 
     def name_of(self, chain: LoadBalancer) -> str:
-        side, count = chain
-        return f"lb{self.version}-{count}{side.value}"
+        side, count, by_address = chain
+        return f"lb{self.version}-{count}{'-sticky' if by_address else ''}{side.value}"
 
     def guard_of(self, sources: tuple[Prefix, ...]) -> str:
         """The chain that lets these sources through."""
@@ -110,8 +112,9 @@ class ServiceMaps:
 
     def chain(self, chain: LoadBalancer) -> Iterator[str]:
         """The chain that draws one of so many backends."""
-        side, count = chain
-        draw = f"numgen random mod {count}"
+        side, count, by_address = chain
+        hashed = f"jhash {self.ip} saddr mod {count} seed {SEED}"
+        draw = hashed if by_address and count > 1 else f"numgen random mod {count}"
         yield f"chain {self.name_of(chain)} {{"
         yield f"dnat {self.ip} to {self.ip} daddr . {_KEY} . {draw} map @backends{self.version}{side.value}"
         yield "}"
@@ -141,12 +144,12 @@ def with_spares(chains: Iterable[LoadBalancer]) -> set[LoadBalancer]:
     nft 1.0.6 cannot add a chain that refers to a map in force, so that a number of backends without a chain
     has the table replaced.
     """
-    most = {Side.BOTH: 0}
-    for side, count in chains:
-        most[side] = max(count, most.get(side, 0))
+    most = {(Side.BOTH, False): 0}
+    for side, count, by_address in chains:
+        most[side, by_address] = max(count, most.get((side, by_address), 0))
     return {
-        (side, count)
-        for side, longest in most.items()
+        (side, count, by_address)
+        for (side, by_address), longest in most.items()
         for count in range(1, max(SPARE_CHAINS, longest + longest // 4) + 1)
     }
 
@@ -190,7 +193,8 @@ def _elements(elements: Iterable[str]) -> Iterator[str]:
 
 def service_maps(servers: Iterable[VirtualServer], version: int) -> ServiceMaps:
     """The maps of one family, in an order that depends on nothing but the servers."""
-    maps = ServiceMaps(version)
+    servers = tuple(servers)
+    maps = ServiceMaps(version, remembered_of(servers))
     mine = (server for server in servers if server.address.version == version)
     for server in sorted(mine, key=lambda server: (server.address, server.protocol, server.port)):
         maps.add(server)

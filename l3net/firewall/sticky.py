@@ -5,6 +5,10 @@ A set for each backend holds the clients that met it, each for the service's tim
 connection (as in kube-proxy). Who is in none draws a backend by a hash of its address, the same on every
 node. A change of the backends touches the sets of those alone that come or go, so that no client of another
 moves.
+
+nft takes time and memory that grow with the square of the number of sets, so that this is for as many
+servers as it bears (`MOST`). Beyond them a client's address alone draws, and a change of backends may move
+it.
 """
 
 from __future__ import annotations
@@ -12,15 +16,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from l3net.firewall import consistent
-from l3net.model import Backend, VirtualServer
+from l3net.model import Address, Backend, VirtualServer
 from l3net.naming import NFT_TABLE, PROTOCOL_NUMBERS
 
+#: What a server answers to.
+ServerKey: TypeAlias = tuple[Address, str, int]
 #: Seed of the hash of a client's address: the same on every node, so that ECMP may move a client.
 SEED = "0x6c336e74"
 #: Clients remembered for one backend; of the next ones the hash alone decides.
 REMEMBERED = 65536
+#: Servers (address, protocol, port) whose clients are remembered: a second of nft, 120 MiB.
+MOST = 400
 #: What the names of the sets begin with.
 CLIENTS = "clients"
 
@@ -89,14 +98,27 @@ def after(old: Sticky, new: Sticky) -> Iterator[str]:
             yield from (f"add rule inet {NFT_TABLE} {name} {rule}\n" for rule in rules)
 
 
+def remembered_of(servers: Iterable[VirtualServer]) -> frozenset[ServerKey]:
+    """Those whose clients are remembered in a table made anew: all, or the first of them."""
+    wanted = [server for server in servers if server.affinity]
+    if len(wanted) > MOST:
+        wanted.sort(key=lambda each: (each.address.version, each.address, each.protocol, each.port))
+    return frozenset(map(key_of, wanted[:MOST]))
+
+
 def remembering(servers: Iterable[VirtualServer]) -> frozenset[str]:
-    """The names of all sets of clients that these servers have."""
-    found = Sticky()
+    """The names of the sets of clients in a table made anew of these servers."""
+    servers = tuple(servers)
+    found, keys = Sticky(), remembered_of(servers)
     for server in servers:
-        if server.affinity:
+        if server.affinity and key_of(server) in keys:
             for backends in {server.internal, server.external} - {()}:
                 found.add(server, "", backends)
     return frozenset(found.sets)
+
+
+def key_of(server: VirtualServer) -> ServerKey:
+    return (server.address, server.protocol, server.port)
 
 
 def _digest(text: str) -> str:

@@ -15,6 +15,7 @@ import pytest
 from firewall_net import CLIENT, IMPATIENCE, POD, PODS, REMOTE, Net, inside, talk, tcp, udp
 from test_firewall_traffic import VIP, backend, both, plan, server
 
+from l3net.firewall import sticky
 from l3net.firewall.changes import TableContents
 from l3net.firewall.plan import FirewallPlan
 from l3net.firewall.ruleset import ruleset
@@ -369,6 +370,35 @@ def test_the_same_client_meets_the_same_endpoint_on_every_node() -> None:
     assert sorted(draws[0].split()) == sorted(
         next(line for line in ruleset(plan(other)).splitlines() if line.startswith("jhash")).split()
     )
+
+
+@both
+def test_beyond_a_bound_the_address_alone_binds_a_client(
+    net: Net, version: int, clients: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As nft would take ever longer; a server that comes when there is room again is remembered."""
+    monkeypatch.setattr(sticky, "MOST", 1)
+    ends = sorted(backend(POD[pod][version]) for pod in PODS)
+    first = server(version, *ends, affinity=60, port=79)
+    second = server(version, *ends, affinity=60)
+    table = Table(net, plan(first, second))
+    text = ruleset(plan(first, second))
+    assert text.count("flags dynamic,timeout") == 3
+    with net.serving(version):
+        once = met(net, version, clients)
+        assert met(net, version, clients) == once
+        assert len(set(once.values())) == 3
+        fewer = replace(second, internal=tuple(ends[:2]), external=tuple(ends[:2]))
+        table.change(second, fewer)
+        assert set(met(net, version, clients).values()) == {"pod1 8080", "pod2 8080"}
+        table.change(first, replace(first, affinity=0))
+        table.change(fewer, second)  # there is room
+        once = met(net, version, clients)
+        more = replace(
+            second, internal=(*ends, backend(REMOTE[version])), external=(*ends, backend(REMOTE[version]))
+        )
+        table.change(second, more)
+        assert met(net, version, clients) == once
 
 
 # --- UDP ------------------------------------------------------------------------------------------------
