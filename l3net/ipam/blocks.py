@@ -82,8 +82,13 @@ def plan_blocks(
     for name in sorted(ledger):
         if name not in nodes and name not in forgotten:
             planner.remember(name, ledger[name])
+    untold: dict[str, list[Prefix]] = {}
     for name in sorted(nodes):
-        planner.remember(name, _still_held(nodes[name], ledger.get(name, ()), ranges))
+        held = _still_held(nodes[name], ledger.get(name, ()), ranges)
+        planner.remember(name, [block for block in held if block in nodes[name].blocks])
+        if rest := [block for block in held if block not in nodes[name].blocks]:
+            untold[name] = rest
+    planner.give_untold(untold, nodes)
     for name in sorted(nodes):
         planner.adopt(nodes[name], nodes)
     foreign = families_of_cluster(nodes.values(), ranges)
@@ -167,6 +172,28 @@ class _Planner:
                 kept.append(block)
             elif found[1] != name:  # cannot come to be by our own writing
                 self._conflict(name, block, *found)
+
+    def give_untold(self, untold: Mapping[str, list[Prefix]], nodes: Mapping[str, Node]) -> None:
+        """Blocks that the ledger gives to nodes which do not carry them yet. What another node carries has pods
+        by now, and stays that node's: the ledger was edited by hand, say."""
+        carried = Spans()
+        for node in nodes.values() if untold else ():
+            for block in node.blocks:
+                carried.add(block, node.name)
+        for name, blocks in untold.items():
+            free = []
+            for block in blocks:
+                found = carried.overlapping(block)
+                if found is None or found[1] == name:
+                    free.append(block)
+                    continue
+                self._say(
+                    name,
+                    FindingReason.BLOCK_CONFLICT,
+                    f"the controller's ledger gives it {block}, which overlaps {found[0]} of node {found[1]}, "
+                    "which carries it and keeps it",
+                )
+            self.remember(name, free)
 
     def adopt(self, node: Node, nodes: Mapping[str, Node]) -> None:
         """Blocks that the node carries already, whoever gave them."""

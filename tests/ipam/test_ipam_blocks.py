@@ -271,3 +271,39 @@ def test_scale(count: int) -> None:
     plan = plan_blocks(found, pools, {})
     assert len({block for held in plan.held.values() for block in held}) == 2 * count
     assert plan_blocks(found, pools, plan.held) == plan
+
+
+@pytest.mark.parametrize(
+    "ledger",
+    [
+        {"a": ("10.244.1.0/24",), "b": ("10.244.0.0/24",)},
+        {"a": ("10.244.0.0/24", "10.244.1.0/24")},
+        {"a": ("10.244.1.128/25",), "b": ("10.244.1.0/24",)},
+        {"a": ("10.244.0.0/23",)},
+        {"gone": ("10.244.0.0/16",), "a": ("fd00:10:244::100/120",)},
+    ],
+)
+def test_a_ledger_edited_by_hand_gives_nobody_what_another_carries(
+    ledger: dict[str, tuple[str, ...]],
+) -> None:
+    """It gave each of two nodes the other's block as well, and both announced both."""
+    found = nodes(
+        node("a", "10.244.0.0/24", "fd00:10:244::/120"),
+        node("b", "10.244.1.0/24", "fd00:10:244::100/120"),
+        node("c"),
+    )
+    before = {name: tuple(map(ip_network, blocks)) for name, blocks in ledger.items()}
+    plan = plan_blocks(found, POOLS, before)
+    assert_disjoint(plan.held)
+    for name in ("a", "b"):
+        assert set(plan.held[name]) == set(found[name].blocks)
+    assert len(plan.held["c"]) == 2
+    said = [finding for finding in plan.findings if finding.about.name == "a"]
+    assert any(finding.reason is FindingReason.BLOCK_CONFLICT for finding in said) is ("a" in ledger)
+    assert plan_blocks(found, POOLS, plan.held).held == plan.held
+
+
+def test_what_a_node_was_not_told_of_yet_stays_its_own() -> None:
+    held = {"a": (ip_network("10.244.3.0/24"),), "b": (ip_network("10.244.1.0/24"),)}
+    plan = plan_blocks(nodes(node("a"), node("b", "10.244.1.0/24")), {"four": P4}, held)
+    assert (plan.held, plan.findings) == (held, ())
