@@ -174,8 +174,10 @@ class _Planner:
                 self._conflict(name, block, *found)
 
     def give_untold(self, untold: Mapping[str, list[Prefix]], nodes: Mapping[str, Node]) -> None:
-        """Blocks that the ledger gives to nodes which do not carry them yet. What another node carries has pods
-        by now, and stays that node's: the ledger was edited by hand, say."""
+        """Blocks that the ledger gives to nodes which do not carry them yet.
+
+        What another node carries may have pods, and stays that node's: the ledger was edited by hand, say.
+        """
         carried = Spans()
         for node in nodes.values() if untold else ():
             for block in node.blocks:
@@ -190,8 +192,8 @@ class _Planner:
                 self._say(
                     name,
                     FindingReason.BLOCK_CONFLICT,
-                    f"the controller's ledger gives it {block}, which overlaps {found[0]} of node {found[1]}, "
-                    "which carries it and keeps it",
+                    f"the controller's ledger gives it {block}, which overlaps {found[0]}: node {found[1]} "
+                    "carries and keeps that",
                 )
             self.remember(name, free)
 

@@ -30,6 +30,7 @@ class Versions:
 
     def __init__(self) -> None:
         self._latest: dict[str, str] = {}
+        self._listed: dict[str, str] = {}  # of collections that may be listed
         self._checked_at = -CHECK_EVERY
         #: Called when the answer to a write is from before what was heard.
         self.on_rewound: Callable[[], None] = lambda: None
@@ -40,6 +41,20 @@ class Versions:
     def heard(self, collection: str, version: str) -> None:
         if not behind(version, self.latest(collection)):
             self._latest[collection] = version
+
+    def listed(self, collection: str, version: str) -> None:
+        """Heard of one that may be listed."""
+        self.heard(collection, version)
+        if not behind(version, self._listed.get(collection, "")):
+            self._listed[collection] = version
+
+    def furthest(self) -> tuple[str, str]:
+        """The collection to ask where the store stands, and what was heard of it: the latest of all.
+
+        Another's may be from before the snapshot to which the store was put back, and would tell nothing.
+        """
+        found = [each for each in self._listed.copy().items() if _comparable(each[1])]
+        return max(found, key=lambda each: int(each[1]), default=("", ""))
 
     def wrote(self, collection: str, version: str, before: str) -> None:
         """A write made a new version; `before` is the latest that was heard before it was asked for."""
@@ -60,3 +75,4 @@ class Versions:
     def forget(self) -> None:
         """They went back."""
         self._latest.clear()
+        self._listed.clear()

@@ -346,17 +346,20 @@ class Reflector:
         if not self._stopped.is_set():
             self._forget(set(self._known) - seen)
             self._version = self._highest = version
-            self._api.versions.heard(self.kind.path, version)
+            self._api.versions.listed(self.kind.path, version)
         return True
 
     def _check_store(self) -> None:
         """Ask the store itself, by a list of one, where it stands. Raises _RewoundError."""
-        data = self._api.get(self.kind.path, {"limit": 1, **self._selector()})
+        path, known = self._api.versions.furthest()
+        if not path:
+            path, known = self.kind.path, self._highest
+        data = self._api.get(path, {"limit": 1})
         try:
             version = self.kind.page(data)[0]
         except ValueError as err:
-            raise ApiError(f"{self.kind.path}: not a list: {err}") from None
-        if behind(version, self._highest):
+            raise ApiError(f"{path}: not a list: {err}") from None
+        if behind(version, known):
             raise _RewoundError
 
     def _selector(self) -> Mapping[str, object]:
@@ -443,7 +446,8 @@ class Reflector:
             self._version = version
         if not behind(version, self._highest):
             self._highest = version
-            self._api.versions.heard(self.kind.path, version)
+            heard = self._api.versions.heard if self._by_name else self._api.versions.listed
+            heard(self.kind.path, version)
 
     # --- what is known -----------------------------------------------------------------------------------
 

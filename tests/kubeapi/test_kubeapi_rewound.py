@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,33 @@ def test_after_a_break_one_asks_where_the_store_stands(api: FakeApiServer, conne
     past_is_present(follower)
     asked = [path for _, path in list(api.requests) if "limit=1&" in path or path.endswith("limit=1")]
     assert len(asked) == 1, "one for all its watches"
+
+
+@pytest.mark.parametrize("kind", [Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.BGP_PEER])
+def test_one_that_heard_nothing_since_the_snapshot_asks_for_all(
+    api: FakeApiServer, connect: Connect, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    """Whichever watch asks. Of its own collection it may know nothing that is newer than the snapshot."""
+    api.put(service("a"), service("old", "10.96.0.2"))
+    follower = connect().synced()
+    follower.until(lambda: api.watching == WATCHED, "every watch")
+    snapshot = api.snapshot()
+    api.remove("Service", "old", "default")
+    api.put(service("new", "10.96.0.3"))
+    follower.has(Kind.SERVICE, "a", "new")
+    reflectors = follower._datastore._feeds._by_kind  # type: ignore[union-attr]
+    follower.until(lambda: api.watching == WATCHED, "every watch")
+    asked: list[str] = []
+    due = follower._datastore._api.versions.check_due
+
+    def one(now: float) -> bool:
+        asking = threading.current_thread() is reflectors[kind]._thread
+        return asking and due(now) and not asked.append(kind.value)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(follower._datastore._api.versions, "check_due", one)
+    api.restore(snapshot)
+    follower.has(Kind.SERVICE, "a", "old")
+    assert asked[0] == kind.value
 
 
 def watches(api: FakeApiServer) -> int:
