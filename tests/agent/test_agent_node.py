@@ -161,7 +161,8 @@ def test_md5_from_a_secret_which_is_seen_nowhere(rig: Rig) -> None:
     rig.until(
         lambda: "missingSecret" in "".join(rig.status().get("problems", ())), "the missing Secret to be named"
     )
-    assert not {"10.90.0.2", "fd90::2"} & rig.peers().keys()  # never a session without the password
+    # Never a session without the password.
+    assert {row["state"] for row in rig.peers().values()} == {"refused"}
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
