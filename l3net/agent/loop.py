@@ -74,6 +74,9 @@ RESYNC = 30.0
 LEARNED_GRACE = 120.0
 #: Seconds between writing down which routes are wanted.
 REMEMBER = 5.0
+#: Parts of the agent whose faults are of one object, or one peer, each: named after it, and gone with it.
+DECLARED = "declared state"
+ANNOUNCING = "announcements to "
 #: Seconds between looks whether somebody wants the node to leave, and for the last withdrawals to go out.
 DRAIN_LOOK = 0.5
 FLUSH_LIMIT = 20.0
@@ -211,7 +214,7 @@ class Agent:
                 self.kernel.read_routes()
                 self.kernel.keep_until_heard(read_routes(self._settings.run_dir))
                 parts = {
-                    "declared state": self._follow,
+                    DECLARED: self._follow,
                     "passes": self._loop,
                     "resync": self._resync,
                     "drain": self._watch_drain,
@@ -259,16 +262,25 @@ class Agent:
                 try:
                     self._absorb(event)
                 except Exception as err:  # of one object, which stays as it was
-                    self.faults.note(f"declared state: {_named(event)}", err, lasting=False)
+                    self.faults.note(f"{DECLARED}: {_named(event)}", err, lasting=False)
+                else:
+                    self._forget_faults(event)
                 if isinstance(event, Changed):
                     (self._known.discard if event.fact is None else self._known.add)((event.kind, event.name))
                     before.discard((event.kind, event.name))
                 elif isinstance(event, InSync):
                     for kind, name in before:
-                        self._absorb(Changed(kind, name, None))
+                        gone = Changed(kind, name, None)
+                        self._absorb(gone)
+                        self._forget_faults(gone)
                     before.clear()
         finally:
             self._known |= before
+
+    def _forget_faults(self, event: DatastoreEvent) -> None:
+        """Those of an object go with it."""
+        if isinstance(event, Changed) and event.fact is None:
+            self.faults.forget(f"{DECLARED}: {_named(event)}")
 
     def _absorb(self, event: DatastoreEvent) -> None:
         match event:
@@ -514,6 +526,7 @@ class Agent:
     def _decide_sessions(self) -> set[Prefix]:
         self._discovery.watch(unnumbered_interfaces(self.state, self._me))
         self._sessions = self._with_parting(self.sessions_of(self.state))
+        self.faults.only(ANNOUNCING, map(_announcing, self._sessions.by_address.values()))
         underlay = self._underlay
         protected = self.protected_of(self.state)
         self._import_judge = ImportJudge(protected, self.state.filters)
@@ -727,7 +740,7 @@ class Agent:
     @contextlib.contextmanager
     def _for_peer(self, session: Session) -> Iterator[None]:
         """What fails for one peer is tried again, and costs no other its announcements."""
-        part = f"announcements to {session.name}"
+        part = _announcing(session)
         try:
             yield
         except Exception as err:
@@ -750,6 +763,11 @@ class Agent:
 
     def blocks_announced(self) -> tuple[Prefix, ...]:
         return own_blocks(self.state, self._me)
+
+
+def _announcing(session: Session) -> str:
+    """The part of the agent that tells a peer; two sessions may have one name, one in each family."""
+    return f"{ANNOUNCING}{session.name} ({session.peer_address})"
 
 
 def _named(event: DatastoreEvent) -> str:

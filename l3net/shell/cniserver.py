@@ -287,30 +287,25 @@ class CniServer:
         ]
         now = look(leases, found)
         both, self._seen = agreed(self._seen, now), now
-        for key, sequence in both.leases:
-            log.warning("audit: releasing %s: its interface is gone", key)
-            with self.faults.contained("audit of leases"):
-                self.verbs.remove(self.leases, key, sequence=sequence, event="audit")
-        for name, _ in both.links:
-            log.warning("audit: deleting %s: it is of this store and has no lease", name)
-            with self.faults.contained("audit of interfaces"):
-                self._reaper.doom(netlink, name)
+        with self.faults.each("audit of leases") as contained:
+            for key, sequence in both.leases:
+                log.warning("audit: releasing %s: its interface is gone", key)
+                with contained():
+                    self.verbs.remove(self.leases, key, sequence=sequence, event="audit")
+        with self.faults.each("audit of interfaces") as contained:
+            for name, _ in both.links:
+                log.warning("audit: deleting %s: it is of this store and has no lease", name)
+                with contained():
+                    self._reaper.doom(netlink, name)
         return both
 
     def mend_rules(self) -> int:
         """Put the rules of attachments back where somebody took them away; of how many attachments."""
-        mended, failed = 0, False
-        for key, record in self.leases.records():
-            try:
-                extras = Extras.decode(record)
-                if cnirules.missing(extras):
-                    cnirules.put(extras)
-                    mended += 1
-            except Exception as err:  # of this pod: the rules of the others are looked at all the same
-                failed = True
-                self.faults.note(RULES_PART, CniError(failure.KERNEL_REFUSED, f"{key.container_id}: {err}"))
-        if not failed:
-            self.faults.over(RULES_PART)
+        mended = 0
+        with self.faults.each(RULES_PART) as contained:
+            for key, record in self.leases.records():
+                with contained():
+                    mended += _mended(key, record)
         return mended
 
     # --- threads -----------------------------------------------------------------------------------------
@@ -501,3 +496,14 @@ def receive(connection: socket.socket) -> tuple[bytes, int | None]:
     for descriptor in descriptors[1:]:
         os.close(descriptor)
     return b"".join(parts), descriptors[0] if descriptors else None
+
+
+def _mended(key: LeaseKey, record: str) -> bool:
+    """Whether rules of an attachment were missing; they are back then. Raises CniError."""
+    try:
+        extras = Extras.decode(record)
+        if missing := cnirules.missing(extras):
+            cnirules.put(extras)
+    except Exception as err:
+        raise CniError(failure.KERNEL_REFUSED, f"{key.container_id}: {err}") from err
+    return bool(missing)

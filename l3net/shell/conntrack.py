@@ -303,7 +303,9 @@ class ConntrackFlush:
                 taken, self._addresses = self._addresses, []
                 stopping = self._stopping
             if taken:
-                with self._faults.contained("forgetting connections"):
+                try:
                     self._visit(taken)
+                except Exception as err:  # of these addresses alone: the next visit is of others
+                    self._faults.note("forgetting connections", err, lasting=False)
             if stopping:
                 return

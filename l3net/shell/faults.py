@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,6 +59,40 @@ class Faults:
                 self._found[part] = Fault(part, before.count, before.last, lasting=False)
                 log.info("%s: works again", part)
 
+    def forget(self, part: str) -> None:
+        """What it concerned is gone."""
+        with self._lock:
+            self._found.pop(part, None)
+
+    def only(self, kind: str, parts: Iterable[str]) -> None:
+        """Of the parts whose names begin with `kind` there are these: faults of others are gone with what
+        they concerned."""
+        there = set(parts)
+        with self._lock:
+            for part in [each for each in self._found if each.startswith(kind) and each not in there]:
+                del self._found[part]
+
+    @contextmanager
+    def each(self, part: str) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+        """A part that does the same to many things: what is yielded contains the work on one of them.
+
+        It works again once a round meets no failure, and so also when what it failed at is gone.
+        """
+        failed = False
+
+        @contextmanager
+        def one() -> Iterator[None]:
+            nonlocal failed
+            try:
+                yield
+            except Exception as err:  # of one thing: the others are looked at all the same
+                failed = True
+                self.note(part, err)
+
+        yield one
+        if not failed:
+            self.over(part)
+
     @contextmanager
     def contained(self, part: str) -> Iterator[None]:
         """Whatever fails inside is noted and goes no further."""
@@ -75,7 +109,7 @@ class Faults:
             try:
                 work()
             except Exception as err:
-                self.note(part, err)
+                self.note(part, err, lasting=False)  # nothing tells when it does all its work again
                 if stopping.wait(RESTART):
                     return
             else:

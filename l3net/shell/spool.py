@@ -8,6 +8,7 @@ answered with success, so that nothing else would ever tell of the address it wa
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -45,6 +46,7 @@ class Spool:
         self._directory = state_dir / SPOOL
         self._quarantine = state_dir / QUARANTINE
         self._faults = faults
+        self._stuck: set[str] = set()  # names of files that could not be removed
 
     def calls(self, boot: str) -> Iterator[Spooled]:
         """The calls of this boot, oldest first. Raises OSError when the directory cannot be read."""
@@ -52,36 +54,41 @@ class Spool:
             with os.scandir(self._directory) as entries:
                 names = sorted(entry.name for entry in entries if entry.name.endswith(".del"))
         except FileNotFoundError:
-            return
-        for name in names:
-            path = self._directory / name
-            try:
-                frame = path.read_bytes()
-            except FileNotFoundError:
-                continue
-            except OSError as err:  # no descriptors, perhaps: it is read when there are
-                self._faults.note(f"reading {self._directory}", err)
-                continue
-            self._faults.over(f"reading {self._directory}")
-            named = _NAME.fullmatch(name)
-            if named is None or len(frame) < REQUEST_HEADER.size:
-                self.set_aside(path, "not what the CNI client writes")
-                continue
-            if named[1] != boot:
-                self.remove(path)
-                continue
-            try:
-                call = decode_call(frame)
-            except CniError as err:
-                self.set_aside(path, str(err))
-                continue
-            yield Spooled(path, call, int(named[2]) / 1e9)
+            names = []
+        self._stuck.intersection_update(names)
+        if not self._stuck:
+            self._faults.over(f"emptying {self._directory}")
+        with self._faults.each(f"reading {self._directory}") as contained:
+            for name in names:
+                frame = None
+                # no descriptors, perhaps: it is read when there are
+                with contained(), contextlib.suppress(FileNotFoundError):
+                    frame = (self._directory / name).read_bytes()
+                call = self._decoded(name, frame, boot) if frame is not None else None
+                if call is not None:
+                    yield call
+
+    def _decoded(self, name: str, frame: bytes, boot: str) -> Spooled | None:
+        """What is of this boot and can be read; the rest is put where it belongs."""
+        path, named = self._directory / name, _NAME.fullmatch(name)
+        if named is None or len(frame) < REQUEST_HEADER.size:
+            self.set_aside(path, "not what the CNI client writes")
+            return None
+        if named[1] != boot:
+            self.remove(path)
+            return None
+        try:
+            return Spooled(path, decode_call(frame), int(named[2]) / 1e9)
+        except CniError as err:
+            self.set_aside(path, str(err))
+            return None
 
     def remove(self, path: Path) -> None:
         """It was carried out."""
         try:
             path.unlink(missing_ok=True)
         except OSError as err:  # carried out again, then, which does no harm
+            self._stuck.add(path.name)
             self._faults.note(f"emptying {self._directory}", err)
 
     def set_aside(self, path: Path, why: str) -> None:
@@ -93,6 +100,7 @@ class Spool:
             for each in kept[:-MOST_SET_ASIDE]:
                 each.unlink(missing_ok=True)
         except OSError as err:
+            self._stuck.add(path.name)
             self._faults.note(f"emptying {self._directory}", err)
             return
         log.warning("%s: %s; kept in %s", path.name, why, self._quarantine)

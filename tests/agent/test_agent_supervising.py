@@ -169,7 +169,44 @@ def test_what_fails_for_one_peer_costs_no_other_its_announcements(
         agent._announce()
         return list(agent.speaking._wants), [fault.part for fault in agent.faults.found()]
 
-    assert asyncio.run(announce()) == ([good.peer_address], ["announcements to bad"])
+    assert asyncio.run(announce()) == ([good.peer_address], [f"announcements to bad ({bad.peer_address})"])
+
+
+def test_faults_of_an_object_go_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that is removed leaves no `announcements to`, nor does an object that was never taken."""
+    took = loop.take
+
+    def take(state: ClusterState, event: Changed) -> None:
+        if event.name.name == "bad" and event.fact is not None:
+            raise ZeroDivisionError
+        took(state, event)
+
+    monkeypatch.setattr(loop, "take", take)
+    monkeypatch.setattr(loop, "desired_adj_rib_out", lambda *_args, **_kw: 1 // 0)
+
+    class Store:
+        async def events(self) -> AsyncIterator[DatastoreEvent]:
+            yield node("bad")
+            yield node("worse")
+            yield Changed(Kind.NODE, ObjectName("", "bad"), None)
+            yield InSync()
+
+    async def told() -> list[set[str]]:
+        agent = Agent(AgentSettings("n1", Chosen(directory=tmp_path), tmp_path, tmp_path), Store())
+        one, other = session(name="tor"), session("fd00::3", name="tor")
+        found = []
+        for there in ((one, other), (one,), ()):
+            there_now = Sessions({each.peer_address: each for each in there}, ())
+            monkeypatch.setattr(agent, "sessions_of", lambda _state, now=there_now: now)
+            agent._decide_sessions()
+            agent._announce()
+            found.append({fault.part for fault in agent.faults.found()})
+            agent._parting = loop.Parting()
+        await agent._follow()
+        return [*found, {fault.part for fault in agent.faults.found()}]
+
+    first = "announcements to tor (10.0.0.1)"
+    assert asyncio.run(told()) == [{first, "announcements to tor (fd00::3)"}, {first}, set(), set()]
 
 
 def test_an_interface_with_a_zero_byte_is_refused_by_name() -> None:

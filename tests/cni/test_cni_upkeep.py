@@ -29,10 +29,11 @@ from l3net.errors import KernelError
 from l3net.ipam.lease import LeaseKey, Wanted
 from l3net.ipam.ranges import block_sets
 from l3net.shell import cnirules, links
+from l3net.shell.conntrack import ConntrackFlush
 from l3net.shell.faults import Faults
 from l3net.shell.leases import SqliteLeases
 from l3net.shell.netlink import Netlink
-from l3net.shell.spool import MOST_SET_ASIDE
+from l3net.shell.spool import MOST_SET_ASIDE, Spool
 
 if TYPE_CHECKING:
     from conftest import Host
@@ -457,7 +458,80 @@ def test_without_descriptors_no_deletion_is_lost(host: Host, monkeypatch: pytest
     assert any("Too many open files" in each for each in server.problems())
     out_of_descriptors.clear()
     until(lambda: host.leases() == 0)
-    assert not server.problems()
+    until(lambda: not server.problems())
+
+
+def test_a_faults_end_is_told_when_its_object_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the spool, one file cannot be read, one not removed: said once, until somebody took them away."""
+    directory, boot = tmp_path / "spool", "0" * 36
+    directory.mkdir()
+    for number in (1, 2, 3):
+        (directory / f"{boot}.{number}.1.del").write_bytes(encode_call(Call({"CNI_COMMAND": "DEL"}, b"{}")))
+    real_read, real_unlink = Path.read_bytes, Path.unlink
+
+    def read_bytes(self: Path) -> bytes:
+        if self.name.startswith(f"{boot}.1."):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real_read(self)
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        if self.name.startswith(f"{boot}.2."):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        real_unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    faults = Faults()
+    spool = Spool(tmp_path, faults)
+    parts = [f"emptying {directory}", f"reading {directory}"]
+    with caplog.at_level("INFO"):
+        for _ in range(3):
+            for each in spool.calls(boot):
+                spool.remove(each.path)
+    assert [fault.part for fault in faults.found() if fault.lasting] == parts
+    assert len(caplog.records) == 2  # nothing that worked again, and failed again
+    monkeypatch.undo()
+    for path in directory.iterdir():
+        path.unlink()
+    assert list(spool.calls(boot)) == []
+    assert not [fault for fault in faults.found() if fault.lasting]
+
+
+def test_one_of_many_that_fails_lasts_until_a_round_without(caplog: pytest.LogCaptureFixture) -> None:
+    faults = Faults()
+
+    def round_of(*divisors: int) -> list[bool]:
+        with faults.each("part") as contained:
+            for divisor in divisors:
+                with contained():
+                    1 // divisor
+        return [fault.lasting for fault in faults.found()]
+
+    with caplog.at_level("INFO"):
+        assert [round_of(1, 0, 1), round_of(0, 1), round_of()] == [[True], [True], [False]]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_faults_of_one_call_do_not_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is tried again that could tell of their end: a thread begun anew, a visit for other pods."""
+    faults, stopping, divisors = Faults(), threading.Event(), iter((0, 1))
+
+    def work() -> None:
+        1 // next(divisors)
+
+    monkeypatch.setattr("l3net.shell.faults.RESTART", 0)
+    faults.supervised("thread", work, stopping)
+    flush = ConntrackFlush(0, faults)
+    monkeypatch.setattr(flush, "_visit", lambda _: 1 // 0)
+    flush.start()
+    flush.add([ip_address("10.0.0.1")])
+    flush.stop()
+    assert [(each.part, each.lasting) for each in faults.found()] == [
+        ("forgetting connections", False),
+        ("thread", False),
+    ]
 
 
 @pytest.mark.netns
