@@ -55,7 +55,7 @@ from l3net.shell.monitor import RTM_NEWROUTE, KernelMonitor, Seen, interface_nam
 from l3net.shell.nft import NftTable
 from l3net.shell.routefile import read_routes, write_routes
 from l3net.shell.router_discovery import RouterDiscovery
-from l3net.shell.routes import KernelRoutes, decode_route
+from l3net.shell.routes import KernelRoutes, decode_route, rival
 from l3net.shell.underlay import KernelUnderlay, Link
 
 log = logging.getLogger("l3net.agent")
@@ -322,6 +322,10 @@ class Agent:
             case Seen.ROUTE:
                 if underlay_route(body):
                     self.mark(Dirty.UNDERLAY)
+                    if rival(body) in self.kernel.mirror:
+                        # Theirs may have taken the place of ours, which is told of no other way; what is not
+                        # known to be gone would be replaced, and theirs with it.
+                        self.mark(Dirty.ROUTES)
             case Seen.FIREWALL:
                 self.services.touched(number)
                 self.mark(Dirty.FIREWALL)

@@ -12,7 +12,7 @@ from typing import Final
 from l3net.delta import Delta
 from l3net.errors import KernelError
 from l3net.model import Address, NextHop, Prefix, Route, RouteKind
-from l3net.naming import RTPROT_L3NET
+from l3net.naming import METRIC_BGP, METRIC_BLACKHOLE, METRIC_SERVICES, RTPROT_L3NET
 from l3net.shell.netlink import (
     ATTRIBUTE,
     NLM_F_CREATE,
@@ -188,6 +188,20 @@ def _key(body: bytes) -> tuple[int, int, RouteKey]:
     return table, protocol, (network, metric)
 
 
+#: RTA_PRIORITY with each of our metrics.
+_OUR_METRICS: Final = tuple(
+    attribute(RTA_PRIORITY, _U32.pack(metric)) for metric in (METRIC_BGP, METRIC_SERVICES, METRIC_BLACKHOLE)
+)
+
+
+def rival(body: bytes) -> RouteKey | None:
+    """Prefix and metric of somebody else's route that stands where one of ours could; another's full table is
+    passed over quickly."""
+    if body[4] != RT_TABLE_MAIN or not any(each in body for each in _OUR_METRICS):
+        return None
+    return _key(body)[2]
+
+
 def _conflict(route: Route, protocol: int) -> KernelError:
     return KernelError(
         f"route {route.prefix} metric {route.metric} is somebody else's (protocol "
@@ -211,10 +225,14 @@ class KernelRoutes:
     def read(self) -> dict[RouteKey, Route]:
         names = {index: name for name, index in links().items()}
         found: dict[RouteKey, Route] = {}
+        others: set[RouteKey] = set()
         for family in (socket.AF_INET, socket.AF_INET6):
             header = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
             for _kind, body in self._netlink.dump(Request(RTM_GETROUTE, 0, header)):
                 if body[5] != RTPROT_L3NET:
+                    theirs = rival(body)
+                    if theirs is not None:
+                        others.add(theirs)
                     continue
                 decoded = decode_route(body, names)
                 if decoded is None or decoded[0] != RT_TABLE_MAIN:
@@ -227,7 +245,7 @@ class KernelRoutes:
                 ):  # IPv6 lists each next hop of a route added apart as a route of its own
                     route = Route(route.prefix, before.next_hops | route.next_hops, route.kind, route.metric)
                 found[key] = route
-        self._held = set(found)
+        self._held = set(found) - others  # IPv4 may list theirs before ours: theirs would be replaced
         return found
 
     def apply(self, delta: Delta[RouteKey, Route]) -> list[KernelError]:

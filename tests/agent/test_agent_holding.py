@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from bgp_facts import path, session
-from node_rig import CONFIGURATION, NODE, TOR4, TOR6, Rig
+from node_rig import CONFIGURATION, NODE, TOR4, TOR6, Rig, peer
 
 from l3net.agent.speaking import Speaking
 from l3net.bgp.loc_rib import LocRib
@@ -54,6 +54,45 @@ def test_routes_that_a_link_took_along_are_back_without_any_declared_state(rig: 
     flap()
     rig.until(lambda: learned(rig) == LEARNED, "the routes after another flap")
     assert "blackhole 10.244.1.0/24" in rig.kernel("route show proto 108")
+
+
+@pytest.mark.netns
+def test_a_route_that_takes_the_place_of_ours_is_named_and_stays(rig: Rig) -> None:
+    """Whatever the peers say meanwhile: the kernel tells of no loss of ours, and a change of ours would have
+    replaced theirs, for good."""
+    peers = [
+        peer(f"tor{number}", address, thirdPartyNextHops=True)
+        for number, address in enumerate(("10.90.0.2", "fd90::2"))
+    ]
+    rig.start_tor()
+    rig.declare("node.yaml", NODE, CONFIGURATION, *peers)
+    rig.start_speaker()
+    rig.start_agent()
+    rig.until(lambda: learned(rig) == LEARNED, "routes")
+    theirs = ("192.168.7.0/24 via 10.90.0.77", "fd77::/64 via fd90::77")
+    for route in theirs:
+        rig.kernel(f"route replace {route} dev up0 proto static metric {METRIC_BGP}")
+
+    def named() -> bool:
+        return "(protocol static) and stays; ours is not set" in str(rig.status()["problems"])
+
+    rig.until(named, "the conflict to be named", 15)
+    rig.vtysh(
+        *("configure", "route-map other permit 10"),
+        *("set ip next-hop 10.90.0.3", "set ipv6 next-hop global fd90::3", "exit", "router bgp 65002"),
+        *("address-family ipv4 unicast", "neighbor 10.90.0.1 route-map other out", "exit"),
+        *("address-family ipv6 unicast", "neighbor fd90::1 route-map other out"),
+    )
+    said = ("10.90.0.3", "fd90::3")
+    rig.until(
+        lambda: all(f"{each} dev" in str(rig.status()["routes"]) for each in said), "the other next hops"
+    )
+    shown = rig.kernel("-4 route show proto static") + rig.kernel("-6 route show proto static")
+    assert all(route in shown for route in theirs) and not learned(rig)
+    for route in theirs:
+        rig.kernel(f"route del {route} dev up0 proto static metric {METRIC_BGP}")
+    rig.until(lambda: learned(rig) == LEARNED, "ours to be set")
+    assert not rig.status()["problems"]
 
 
 WRONG: dict[str, object] = {**CONFIGURATION, "spec": {"asNumber": "65001x"}}

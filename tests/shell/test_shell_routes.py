@@ -12,6 +12,7 @@ import pytest
 
 from l3net.delta import Delta, diff
 from l3net.model import NextHop, Route, RouteKind
+from l3net.naming import METRIC_BGP
 from l3net.shell.links import (
     IFLA_IFNAME,
     IFLA_INFO_KIND,
@@ -142,6 +143,23 @@ def test_somebody_elses_route_is_not_taken_and_not_lost(
     changed = unicast(prefix, hop(gateway))
     assert KernelRoutes().apply(Delta(put={(route.prefix, 108): changed})) == []
     assert table.read() == {(route.prefix, 108): changed}
+
+
+def test_somebody_elses_route_before_ours_is_not_replaced(wired: Ip) -> None:
+    """IPv4 keeps both, and NLM_F_REPLACE takes the first. Ours stays as it was, and goes when it has to."""
+    table, key = KernelRoutes(), (ip_network("10.5.0.0/24"), METRIC_BGP)
+    ours, changed = (
+        Route(key[0], frozenset({hop(each)}), metric=METRIC_BGP) for each in ("10.0.0.2", "10.0.0.3")
+    )
+    assert table.apply(Delta(put={key: ours})) == []
+    wired(f"route prepend 10.5.0.0/24 via 10.0.0.9 dev up0 proto static metric {METRIC_BGP}")
+    assert table.read() == {key: ours}
+    (error,) = table.apply(Delta(put={key: changed}))
+    assert "static" in str(error)
+    shown = wired("route show 10.5.0.0/24")
+    assert "10.0.0.9" in shown and "10.0.0.2" in shown
+    assert table.apply(Delta(delete={key: ours})) == []
+    assert table.read() == {} and "10.0.0.9" in wired("route show 10.5.0.0/24")
 
 
 def test_more_routes_than_a_batch(wired: Ip) -> None:
