@@ -79,7 +79,7 @@ def interpret(path: str, content: bytes) -> Reading:
             if not isinstance(err, ManifestError):
                 log.debug("%s", named, exc_info=True)
                 err = ManifestError("", f"cannot be read ({type(err).__name__}); please report it")
-            nameless = key is None and document.content.get("kind") not in _NOT_CONFIGURATION
+            nameless = key is None and str(document.content.get("kind")) not in _NOT_CONFIGURATION
             rejected += (replace(each, unknown=nameless) for each in rejections(named, err, about=key))
             continue
         if found is None:

@@ -45,6 +45,13 @@ class Fabric:
         self.names = {role: f"st{tag}-{role}" for role in ("a", "b", "router", "client", "pod")}
         self.tables: dict[str, NftTable] = {}
         self.undo = ExitStack()
+        try:
+            self.build()
+        except BaseException:
+            self.undo.close()
+            raise
+
+    def build(self) -> None:
         for name in self.names.values():
             netns.create(name)
             self.undo.callback(netns.remove, name)
