@@ -107,6 +107,8 @@ def _down(peer: Peer, look: PeerLook | None, counters: Counters) -> tuple[str, s
             "link's state, "
             "VLAN and addresses on both sides",
         )
+    if peer.passive and plain.answer is not Answer.ACCEPTED:
+        return _not_connected(peer, look, counters)
     if plain.answer is Answer.REFUSED:
         return (
             f"it refuses TCP connections to port {peer.port}",
@@ -119,7 +121,24 @@ def _down(peer: Peer, look: PeerLook | None, counters: Counters) -> tuple[str, s
     return _accepted(peer, plain, counters, look.near)
 
 
-def _silent(peer: Peer, look: PeerLook, counters: Counters) -> tuple[str, str]:
+def _not_connected(peer: Peer, look: PeerLook, counters: Counters) -> tuple[str, str]:
+    """A peer that has to dial need not listen: that it refuses our connection, or is silent, is no fault."""
+    seen = _seen(peer, look, counters)
+    if seen is not None:
+        return seen
+    told = in_reason(peer.reason)
+    if told is not None and told.received:
+        return _told(peer, told)
+    return (
+        f"it has not connected to {peer.local_address} port {peer.listen_port}, where the node waits for it "
+        "(passive)",
+        f"let the router connect: see that it has {peer.local_address} as a neighbour, and that no firewall "
+        "is between; `--watch 130` sees what its attempts lack; or take `passive` off the BGPPeer",
+    )
+
+
+def _seen(peer: Peer, look: PeerLook, counters: Counters) -> tuple[str, str] | None:
+    """What is told by the TTL of what it answers, or by what the kernel has dropped."""
     if look.far is not None and look.far.answer is Answer.ACCEPTED:
         return (
             "it answers only packets with TTL 255: it demands GTSM (RFC 5082)",
@@ -140,6 +159,13 @@ def _silent(peer: Peer, look: PeerLook, counters: Counters) -> tuple[str, str]:
             "it signs its packets (TCP MD5), and we have no password for it",
             "name the Secret with the password in `password` of the BGPPeer, or take it off on the router",
         )
+    return None
+
+
+def _silent(peer: Peer, look: PeerLook, counters: Counters) -> tuple[str, str]:
+    seen = _seen(peer, look, counters)
+    if seen is not None:
+        return seen
     again = "look again with `--listen --watch 130`: when the router tries to connect, the kernel tells which"
     if peer.password:
         return (
@@ -224,10 +250,7 @@ def _accepted(peer: Peer, plain: Probe, counters: Counters, near: Probe | None) 
             "router's say more",
         )
     if peer.passive:
-        return (
-            "it has not connected, and the BGPPeer is passive",
-            "let the router connect, or take `passive` off",
-        )
+        return _not_connected(peer, PeerLook(plain), Counters())  # those of others accuse none that answers
     return (
         "it accepts TCP and says nothing",
         "the router may be waiting for us to speak first: look at the speaker's log and the router's",

@@ -17,6 +17,9 @@ UP = Peer("tor", "10.0.0.2", 65002, "10.0.0.1", 179, 179, True, "", False, False
 DOWN = dataclasses.replace(UP, established=False, reason="held")
 SIGNED = dataclasses.replace(DOWN, password=True)
 GTSM = dataclasses.replace(DOWN, gtsm=True)
+PASSIVE = dataclasses.replace(DOWN, passive=True)
+PASSIVE_SIGNED = dataclasses.replace(PASSIVE, password=True)
+WAITS = "has not connected to 10.0.0.1 port 179, where the node waits for it"
 SILENT = PeerLook(Probe(Answer.SILENT), Probe(Answer.SILENT))
 
 
@@ -61,7 +64,21 @@ SILENT = PeerLook(Probe(Answer.SILENT), Probe(Answer.SILENT))
             Counters(),
             "TTL below 255",
         ),
-        (dataclasses.replace(DOWN, passive=True), PeerLook(Probe(Answer.ACCEPTED)), Counters(), "passive"),
+        (PASSIVE, PeerLook(Probe(Answer.ACCEPTED)), Counters(), WAITS),
+        # It has to dial, and need not listen at all.
+        (PASSIVE, PeerLook(Probe(Answer.REFUSED)), Counters(), WAITS),
+        (PASSIVE, SILENT, Counters(), WAITS),
+        (PASSIVE, PeerLook(Probe(Answer.REFUSED)), Counters(md5_unexpected=1), "we have no password for it"),
+        (PASSIVE_SIGNED, PeerLook(Probe(Answer.REFUSED)), Counters(), WAITS),
+        (PASSIVE_SIGNED, SILENT, Counters(), WAITS),
+        (PASSIVE_SIGNED, PeerLook(Probe(Answer.REFUSED)), Counters(md5_missing=1), "does not sign"),
+        (
+            PASSIVE_SIGNED,
+            PeerLook(Probe(Answer.REFUSED)),
+            Counters(md5_wrong=1),
+            "passwords differ: it signs",
+        ),
+        (PASSIVE, PeerLook(Probe(Answer.UNREACHABLE, "No route to host")), Counters(), "No route to host"),
     ],
 )
 def test_each_cause_is_told_apart(peer: Peer, look: PeerLook, counters: Counters, says: str) -> None:

@@ -39,6 +39,16 @@ def drop_bgp(rig: Rig) -> None:
     rig.tor.run(["nft", "add rule inet wall in tcp sport 179 drop"])
 
 
+def refuse_connections(rig: Rig) -> None:
+    rules = "add table inet wall; add chain inet wall in { type filter hook input priority 0; };"
+    rig.tor.run(
+        [
+            "nft",
+            f"{rules} add rule inet wall in tcp dport 179 tcp flags & (syn|ack) == syn reject with tcp reset",
+        ]
+    )
+
+
 def stop_bgp(rig: Rig) -> None:
     rig.tor.run(["pkill", "-x", "bgpd"])  # in the host's own PID namespace
 
@@ -71,6 +81,13 @@ CASES: dict[str, tuple[tuple[dict[str, Any], ...], Callable[[Rig], object], str]
     ),
     "firewall": (tor_peers(), drop_bgp, "a firewall is between"),
     "nothing listens": (tor_peers(), stop_bgp, "refuses TCP connections"),
+    # It dials from a port of its own, and takes no connection: nothing of that is a fault.
+    "passive, no password there": (
+        (*tor_peers(**PASSWORD, passive=True), SECRET),
+        refuse_connections,
+        "does not sign its packets",
+    ),
+    "passive, it does not dial": (tor_peers(passive=True), stop_bgp, "where the node waits for it"),
     "its address gone": (
         tor_peers(),
         lambda rig: rig.tor.run(["ip", "address", "flush", "dev", "down0"]),

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import IPv6Address, ip_address
 
 import pytest
@@ -15,7 +16,7 @@ from far_sides import FarSession, Originated
 from node_rig import brought_up
 from stage import FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, Stage
 
-from l3net.bgp.commands import RELOAD
+from l3net.bgp.commands import RELOAD, SHOW_NEIGHBORS
 from l3net.bgp.messages import StateChanged
 from l3net.bgp.sessions import Session
 from l3net.model import Address
@@ -126,6 +127,34 @@ def test_a_password_is_demanded_of_who_dials_in(direct: Direct, kind: str, versi
         stage.until(lambda: spoke(stage, version), "its OPEN on the wire")
     for line in stage.node.read_log("wire").splitlines():
         assert "Flags" not in line or "md5" in line, f"unsigned (RFC 2385, option 19): {line}"
+
+
+@versions
+@pytest.mark.parametrize("password", [None, PASSWORD], ids=["plain", "MD5"])
+def test_anothers_password_comes_and_goes_unnoticed(
+    direct: Direct, version: int, password: bytes | None
+) -> None:
+    """Both are waited for at one socket, which has the keys of both."""
+    held = waited_for(version, password=password)
+    hold(direct, held, absent(version))
+    direct.messages.clear()
+    far(direct, "bird", version, **({"password": password.decode()} if password else {}))
+    direct.until(lambda: up(direct, FAR_ADDRESS[version]), "the session")
+    for other in (b"one", b"another", None):
+        hold(direct, held, replace(absent(version), password=other))
+        direct.until(lambda: ABSENT[version] in str(direct.ask(SHOW_NEIGHBORS)), "the other to be held anew")
+    peer = ip_address(FAR_ADDRESS[version])
+    assert StateChanged(peer, "down") not in [
+        replace(each, reason="") for each in direct.messages if isinstance(each, StateChanged)
+    ]
+    # Nor has the socket forgotten its key.
+    far_goes(direct)
+    direct.until(
+        lambda: any(isinstance(e, StateChanged) and e.state == "down" for e in direct.messages), "it"
+    )
+    direct.messages.clear()
+    far(direct, "bird", version, **({"password": password.decode()} if password else {}))
+    direct.until(lambda: up(direct, FAR_ADDRESS[version]), "the session again")
 
 
 @both
