@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds for which an agent in a cluster goes on after SIGTERM.
 LINGER = 1.0
+#: In RUN_DIR: held by the agent there is, and left by one that ends.
+LOCK = "agent.lock"
 
 
 @click.command(short_help="Run the node agent.")
@@ -135,7 +137,7 @@ def _only_one(run_dir: Path) -> Iterator[None]:
 
     claim(run_dir)
     try:
-        descriptor = os.open(run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(run_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as err:
         raise ConfigError(f"run directory {run_dir}: {err.strerror}; the agent needs root") from err
     try:
@@ -157,7 +159,10 @@ def _open(settings: AgentSettings) -> tuple[Datastore, KubeOwnNode | None]:
     if chosen.directory is not None:
         from l3net.shell.manifests import DirectoryDatastore  # noqa: PLC0415 - after --help
 
-        return DirectoryDatastore(chosen.directory), None
+        # Where an agent before us has worked, what it made is held until the directory is back: without an
+        # agent, what a link takes along is lost.
+        required = not (settings.run_dir / LOCK).exists()
+        return DirectoryDatastore(chosen.directory, required=required), None
     from l3net.shell.kubeapi import KubeApi  # noqa: PLC0415
 
     api = KubeApi(chosen.kubeconfig)

@@ -21,12 +21,19 @@ class DirectoryDatastore:
 
     A file or object that is wrong is reported once, and what it said last stays in force; so does everything
     while the directory itself is missing. `rescan` is the time in seconds after which everything is looked at
-    even if no change was heard of.
+    even if no change was heard of. One that is not `required` may be missing from the start; else it raises
+    ConfigError then.
     """
 
-    def __init__(self, path: Path | str, *, quiet: float = 0.02, rescan: float = 30.0) -> None:
+    def __init__(
+        self, path: Path | str, *, quiet: float = 0.02, rescan: float = 30.0, required: bool = True
+    ) -> None:
         self._path = Path(path)
         self._quiet, self._rescan = quiet, rescan
+        if required:
+            self._look_for_it()
+
+    def _look_for_it(self) -> None:
         try:
             is_dir = self._path.is_dir()
         except OSError as err:

@@ -32,7 +32,8 @@ def learned(rig: Rig) -> set[str]:
 
 
 @pytest.mark.netns
-def test_routes_that_a_link_took_along_are_back_without_any_declared_state(rig: Rig) -> None:
+@pytest.mark.parametrize("away", ["the Node's file", "the directory", "a file in its place"])
+def test_routes_that_a_link_took_along_are_back_without_any_declared_state(rig: Rig, away: str) -> None:
     """Before the agent's start as well as after it; nothing is taken away meanwhile."""
     rig.start()
     rig.until(lambda: learned(rig) == LEARNED, "routes")
@@ -48,12 +49,22 @@ def test_routes_that_a_link_took_along_are_back_without_any_declared_state(rig: 
         rig.node.run(["ip", "addr", "replace", "fd90::1/64", "dev", "up0", "nodad"])
 
     flap()
-    (rig.manifests / "node.yaml").rename(rig.directory / "node.yaml")
+    here = rig.manifests / "node.yaml" if away == "the Node's file" else rig.manifests
+    here.rename(rig.directory / "away")
+    if away == "a file in its place":
+        here.touch()
     rig.start_agent()
     rig.until(lambda: learned(rig) == LEARNED, "the routes of the last agent")
     flap()
     rig.until(lambda: learned(rig) == LEARNED, "the routes after another flap")
     assert "blackhole 10.244.1.0/24" in rig.kernel("route show proto 108")
+    if here == rig.manifests:
+        assert f"{here}: cannot be read" in str(rig.status()["problems"])
+    here.unlink(missing_ok=True)
+    (rig.directory / "away").rename(here)
+    rig.established("10.90.0.2", "fd90::2")
+    rig.until(lambda: not rig.status()["problems"], "all well")
+    assert learned(rig) == LEARNED
 
 
 @pytest.mark.netns
