@@ -184,9 +184,14 @@ def _routable(field: Field) -> Address:
     take away what its processes say to one another.
     """
     address = field.address()
-    broadcast = address.version == 4 and int(address) == 2**32 - 1
-    special = address.is_unspecified or address.is_loopback or address.is_link_local or address.is_multicast
-    if special or broadcast:
+    number = int(address)
+    if address.version == 4:  # in numbers: there are tens of thousands of them at a start
+        first = number >> 24
+        special = not number or first == 127 or 224 <= first < 240 or number >> 16 == 0xA9FE
+        special = special or number == 2**32 - 1
+    else:
+        special = number < 2 or number >> 120 == 0xFF or number >> 118 == 0xFE80 >> 6
+    if special:
         raise field.wrong(f"{address} is an address that nothing can be routed to")
     return address
 

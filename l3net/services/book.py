@@ -225,13 +225,15 @@ class ServiceBook:
             self._touched_servers.setdefault(key, self.servers.get(key))
             claimants = self._claimants.setdefault(key, set())
             (claimants.add if key in claims else claimants.discard)(name)
-            holder = min(claimants, key=self._ranks.__getitem__, default=None)
+            several = len(claimants) > 1
+            holder = min(claimants, key=self._ranks.__getitem__) if several else next(iter(claimants), None)
             if holder is None:
                 del self._claimants[key]
                 self.servers.pop(key, None)
             else:
                 self.servers[key] = self._claims[holder][key]
-            losing |= self._note_holder(key, holder if len(claimants) > 1 else None, claimants)
+            if several or key in self._holders:
+                losing |= self._note_holder(key, holder if several else None, claimants)
         return losing
 
     def _note_holder(

@@ -122,10 +122,14 @@ def serving(
             continue
         if node.holds(endpoint):
             local.add(backend)
+    if not waning:  # as good as always, and a set of addresses is slow to make
+        every = frozenset(ready)
+        return Serving(every, frozenset(local), bool(local), bool(ready), elsewhere, every)
+    local_ready = local & ready
     return Serving(
         cluster=frozenset(ready or waning),
-        local=frozenset(local & ready or local & waning),
-        local_ready=bool(local & ready),
+        local=frozenset(local_ready or local & waning),
+        local_ready=bool(local_ready),
         any_ready=bool(ready),
         elsewhere_ready=elsewhere,
         lasting=frozenset(ready | waning),

@@ -220,6 +220,8 @@ def _lost(
     owner = owners.get(address, service.name)
     if owner != service.name:
         return (f"it is the ClusterIP of {owner}",)
+    if not holders:
+        return ()
     return tuple(
         f"port {port.port}/{port.protocol} is answered for {holder}, which had it first"
         for port in service.ports
