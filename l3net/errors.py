@@ -6,6 +6,11 @@ A message says what failed, where, and what to do about it; it never holds a sec
 import errno
 
 
+def refusal(err: OSError, needs: str = "this needs root") -> str:
+    """Why something was refused, and what is needed, where it is a lack of rights."""
+    return f"{err.strerror}; {needs}" if isinstance(err, PermissionError) else f"{err.strerror}"
+
+
 class L3netError(Exception):
     """Something l3net can name. The CLI prints it as one line and exits with `exit_code`."""
 

@@ -18,7 +18,7 @@ import click
 from l3net.cli import options
 from l3net.cli.main import configure_logging
 from l3net.config import ERROR_RELAY_PORT, AgentSettings, datastore, listen_address
-from l3net.errors import ConfigError
+from l3net.errors import ConfigError, refusal
 from l3net.naming import AGENT_SOCKET, STATE_DIR
 from l3net.ports import Datastore
 
@@ -133,21 +133,26 @@ def agent(
 @contextlib.contextmanager
 def _only_one(run_dir: Path) -> Iterator[None]:
     """Hold RUN_DIR/agent.lock. Raises ConfigError naming the process that has it."""
-    from l3net.shell.rundir import claim  # noqa: PLC0415 - after --help
+    from l3net.shell.rundir import claim, sweep  # noqa: PLC0415 - after --help
 
     claim(run_dir)
     try:
         descriptor = os.open(run_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as err:
-        raise ConfigError(f"run directory {run_dir}: {err.strerror}; the agent needs root") from err
+        raise ConfigError(f"run directory {run_dir}: {refusal(err, 'the agent needs root')}") from err
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             raise ConfigError(f"an agent already runs with {run_dir}, pid {holder}") from None
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        own = f"{os.getpid()}\n".encode()
+        try:
+            os.pwrite(descriptor, own, 0)
+            os.truncate(descriptor, len(own))
+        except OSError:  # no space for what only helps people: a node whose /run is full has an agent
+            os.truncate(descriptor, 0)
+        sweep(run_dir)
         yield
     finally:
         os.close(descriptor)

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 from l3net.bfd.control import LONGEST_LINE, Command, ControlError, decode_command
-from l3net.errors import ConfigError
+from l3net.errors import ConfigError, refusal
 from l3net.shell.rundir import claim
 
 #: Events an agent may leave unread, in bytes, before it is dropped; it comes back and is told everything.
@@ -45,7 +45,7 @@ class AgentEnd:
                 os.umask(old)
             sock.listen(4)
         except OSError as err:
-            raise ConfigError(f"{path}: {err.strerror}; BFD needs root") from err
+            raise ConfigError(f"{path}: {refusal(err, 'BFD needs root')}") from err
         return sock
 
     def ready(self, descriptor: int, event: int) -> tuple[bool, list[Command], str]:

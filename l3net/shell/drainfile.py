@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from l3net.errors import L3netError
+from l3net.errors import L3netError, refusal
 
 LEAVE: Final = "leave"
 RECORD: Final = "drain.json"
@@ -62,7 +62,7 @@ def ask_to_leave(run_dir: Path, *, leave: bool) -> None:
         else:
             path.unlink(missing_ok=True)
     except OSError as err:
-        raise DrainFileError(f"{path}: {err.strerror}; this needs root") from err
+        raise DrainFileError(f"{path}: {refusal(err)}") from err
 
 
 def read_record(run_dir: Path) -> DrainRecord | None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
+from typing import Final
 
-from l3net.errors import ConfigError
+from l3net.errors import ConfigError, refusal
+
+#: Files of the agent that get their names once they are whole.
+PARTIAL: Final = (".drain-*", ".routes-*", ".exabgp-*.conf")
 
 
 def claim(run_dir: Path) -> None:
@@ -18,4 +23,12 @@ def claim(run_dir: Path) -> None:
             raise ConfigError(f"run directory {run_dir}: belongs to user {owner}; chown or remove it")
         run_dir.chmod(0o700)
     except OSError as err:
-        raise ConfigError(f"run directory {run_dir}: {err.strerror}; this needs root") from err
+        raise ConfigError(f"run directory {run_dir}: {refusal(err)}") from err
+
+
+def sweep(run_dir: Path) -> None:
+    """Remove what an agent that was killed had begun to write. For the only agent there is."""
+    for pattern in PARTIAL:
+        for path in run_dir.glob(pattern):
+            with contextlib.suppress(OSError):
+                path.unlink()

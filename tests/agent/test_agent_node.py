@@ -253,3 +253,31 @@ def test_help_costs_no_heavy_import() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.netns
+def test_a_full_run_directory_keeps_no_agent_from_starting(rig: Rig) -> None:
+    """Without space nothing new reaches ExaBGP, which is said, and mended once there is; what a killed agent
+    left half-written goes."""
+    rig.node.run(["mkdir", "-p", "-m", "700", "/run/l3net"])
+    rig.node.run(["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=20,mode=700", "tmpfs", "/run/l3net"])
+    left = [".routes-x1", ".exabgp-x2.conf", ".drain-x3"]
+    rig.node.run(["sh", "-c", "cd /run/l3net && touch $0 $1 $2 && cat /dev/zero > fill", *left], check=False)
+    rig.start_tor()
+    rig.declare("node.yaml", NODE, CONFIGURATION, TOR4, TOR6)
+    rig.start_speaker()
+    rig.start_agent()
+    rig.until(lambda: "exabgp.conf cannot be written (No space" in str(rig.status().get("problems")), "why")
+    assert not any(rig.inside_run(name).exists() for name in left)
+    rig.inside_run("fill").unlink()
+    rig.established("10.90.0.2", "fd90::2")
+    rig.node.kill("agent")
+    rig.until(lambda: not rig.node.alive("agent"), "the agent to end")
+    rig.node.run(
+        ["sh", "-c", "cd /run/l3net && for n in $(seq 20); do touch $n; done; rm agent.lock; touch x"]
+    )
+    rig.start_agent()
+    said = "run directory /run/l3net: No space left on device\n"  # which no root would help against
+    rig.until(
+        lambda: rig.node.read_log("agent").endswith(said), "an agent without as much as a lock to say why"
+    )
