@@ -6,12 +6,12 @@ are. Everything else in the table (blocks, pools, nodes, ports) changes seldom, 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from l3net.firewall import sticky
-from l3net.firewall.nat import LoadBalancer, ServiceMaps, Side, ends_of, with_spares
+from l3net.firewall.nat import LoadBalancer, ServiceMaps, Side, chains_of, ends_of, with_spares
 from l3net.firewall.plan import FirewallPlan
 from l3net.firewall.sticky import Sticky
 from l3net.model import VirtualServer
@@ -27,15 +27,19 @@ class TableContents:
 
     def __init__(self, plan: FirewallPlan) -> None:
         self._blocks, self._node_addresses = plan.blocks, plan.node_addresses
-        self._counts: Counter[Element] = Counter()
+        self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         chains: dict[int, set[LoadBalancer]] = {4: set(), 6: set()}
         self._guards: set[str] = set()
         self._remembered = set(sticky.remembered_of(plan.servers))
         for server in plan.servers:
-            maps = self._maps(server)
-            chains[maps.version] |= maps.chains
-            self._guards.update(maps.guards)
-            self._counts.update(self._members(server))
+            if server.affinity or server.sources is not None:
+                maps = self._maps(server)
+                chains[maps.version] |= maps.chains
+                self._guards.update(maps.guards)
+            else:
+                chains[server.address.version].update(chains_of(server))
+            for name, text in self._members(server):
+                self._counts[name][text] += 1
         self._chains = {version: with_spares(found) for version, found in chains.items()}
 
     def change(self, changes: Iterable[Change]) -> str | None:
@@ -67,15 +71,16 @@ class TableContents:
             ):
                 return None
         for element, difference in members.items():
-            had = self._counts[element]
-            self._counts[element] = had + difference
+            counts, text = self._counts[element[0]], element[1]
+            had = counts[text]
+            counts[text] = had + difference
             if had and not had + difference:
                 gone[element] = None
-                del self._counts[element]
+                del counts[text]
             elif not had and difference:
                 come[element] = None
             elif not had:
-                del self._counts[element]
+                del counts[text]
         # What goes makes room for what comes: the same key with another value is both.
         deleted, added = _statements("delete", gone), _statements("add", come)
         return "".join((*made, *deleted, *unmade, *added))

@@ -154,6 +154,17 @@ def with_spares(chains: Iterable[LoadBalancer]) -> set[LoadBalancer]:
     }
 
 
+def chains_of(server: VirtualServer) -> Iterator[LoadBalancer]:
+    """The chains that a server leads to whose clients are not remembered."""
+    by_address = server.affinity > 0
+    sides = [(Side.INTERNAL, server.internal), (Side.EXTERNAL, server.external)]
+    if server.internal == server.external:
+        sides = [(Side.BOTH, server.internal)]
+    for side, backends in sides:
+        if backends:
+            yield (side, len(backends), by_address)
+
+
 def key_of(server: VirtualServer) -> str:
     """What a server answers to, as maps have it."""
     return f"{server.address} . {PROTOCOL_NUMBERS[server.protocol]} . {server.port}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from l3net.addresses import parse_address, parse_prefix
 from l3net.errors import ManifestError
@@ -45,7 +44,19 @@ def type_name(value: object) -> str:
     return _TYPE_NAMES.get(type(value), type(value).__name__)
 
 
-@dataclass(frozen=True, slots=True)
+#: A path, or what is below one: a field's name or an element's number.
+Where: TypeAlias = "str | tuple[Where, str | int]"
+
+
+def _path(where: Where) -> str:
+    if isinstance(where, str):
+        return where
+    above, key = _path(where[0]), where[1]
+    if isinstance(key, int):
+        return f"{above}[{key}]"
+    return f"{above}.{key}" if above else key
+
+
 class Field:
     """A value inside a document and its path (`spec.ports[0].port`). Absent and null are the same: None.
 
@@ -53,20 +64,25 @@ class Field:
     out elements of a list that cannot be read, and notes them in `skipped`, where there is one.
     """
 
-    path: str
-    value: object
-    skipped: list[ManifestError] | None = field(default=None, compare=False, repr=False)
+    # Half a million are made of 10,000 services, and as good as none is ever asked for its path.
+    __slots__ = ("_where", "skipped", "value")
+
+    def __init__(self, where: Where, value: object, skipped: list[ManifestError] | None = None) -> None:
+        self._where = where
+        self.value = value
+        self.skipped = skipped
+
+    @property
+    def path(self) -> str:
+        return _path(self._where)
 
     def __getitem__(self, key: str) -> Field:
         """The named field of an object; an absent object has no fields."""
         if self.value is None:
-            return Field(self._below(key), None, self.skipped)
+            return Field((self._where, key), None, self.skipped)
         if type(self.value) is not dict and not isinstance(self.value, Mapping):  # the former is the fast way
             raise self.wrong(f"must be an object, not {type_name(self.value)}")
-        return Field(self._below(key), self.value.get(key), self.skipped)
-
-    def _below(self, key: str) -> str:
-        return f"{self.path}.{key}" if self.path else key
+        return Field((self._where, key), self.value.get(key), self.skipped)
 
     @property
     def present(self) -> bool:
@@ -82,7 +98,7 @@ class Field:
         if not isinstance(self.value, list | tuple):
             raise self.wrong(f"must be a list, not {type_name(self.value)}")
         for index, value in enumerate(self.value):
-            yield Field(f"{self.path}[{index}]", value, self.skipped)
+            yield Field((self._where, index), value, self.skipped)
 
     def each(self, read: Callable[[Field], _T]) -> tuple[_T, ...]:
         """What `read` makes of the elements; one that it refuses is left out and noted, the others stay.
@@ -147,7 +163,7 @@ class Field:
         for key, value in self.value.items():
             if not isinstance(key, str) or not isinstance(value, str):
                 hint = f'; quote it: "{shown(value)}"' if isinstance(value, int | float) else ""
-                raise Field(self._below(shown(key)), value).wrong(
+                raise Field((self._where, shown(key)), value).wrong(
                     f"must be a string, not {type_name(value)}{hint}"
                 )
         return dict(self.value)
