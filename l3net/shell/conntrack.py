@@ -28,11 +28,10 @@ from l3net.shell import sysctl
 from l3net.shell.faults import Faults
 from l3net.shell.links import NLA_F_NESTED
 from l3net.shell.namespaces import setns
-from l3net.shell.netlink import Netlink, Request, attribute, attributes
+from l3net.shell.netlink import NETLINK_NETFILTER, Netlink, Request, attribute, attributes
 
 log = logging.getLogger(__name__)
 
-NETLINK_NETFILTER: Final = 12
 CT_GET: Final = (1 << 8) | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
 CT_DELETE: Final = (1 << 8) | 2
 CTA_TUPLE_ORIG: Final = 1

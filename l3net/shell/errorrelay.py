@@ -18,11 +18,19 @@ from typing import Final
 from l3net.firewall.strays import LONGEST, about_service
 from l3net.model import Address
 from l3net.naming import ERROR_LOG_GROUP
-from l3net.shell.netlink import HEADER, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, attribute, attributes, messages
+from l3net.shell.netlink import (
+    HEADER,
+    NETLINK_NETFILTER,
+    NLM_F_ACK,
+    NLM_F_REQUEST,
+    NLMSG_ERROR,
+    attribute,
+    attributes,
+    messages,
+)
 
 log = logging.getLogger(__name__)
 
-NETLINK_NETFILTER: Final = 12
 # linux/netfilter/nfnetlink_log.h
 _PACKET: Final = (4 << 8) | 0
 _CONFIG: Final = (4 << 8) | 1

@@ -12,7 +12,7 @@ from typing import Final
 
 from l3net.errors import KernelError
 from l3net.naming import NFT_TABLE
-from l3net.shell.netlink import NETLINK_ADD_MEMBERSHIP, SOL_NETLINK, attributes, messages
+from l3net.shell.netlink import NETLINK_ADD_MEMBERSHIP, NETLINK_NETFILTER, SOL_NETLINK, attributes, messages
 from l3net.shell.socketfilter import Statement, attach_filter
 
 RTM_NEWLINK: Final = 16
@@ -27,7 +27,6 @@ RTNLGRP_IPV4_ROUTE: Final = 7
 RTNLGRP_IPV6_IFADDR: Final = 9
 RTNLGRP_IPV6_ROUTE: Final = 11
 
-NETLINK_NETFILTER: Final = 12
 NFNLGRP_NFTABLES: Final = 7
 NFT_MSG_NEWGEN: Final = (10 << 8) | 15  # NFNL_SUBSYS_NFTABLES
 NFNL_SUBSYS_NFTABLES: Final = 10

@@ -29,6 +29,8 @@ NLMSG_NOOP: Final = 1
 NLMSG_ERROR: Final = 2
 NLMSG_DONE: Final = 3
 
+#: The protocol of nftables, conntrack and nflog (linux/netlink.h).
+NETLINK_NETFILTER: Final = 12
 SOL_NETLINK: Final = 270
 NETLINK_ADD_MEMBERSHIP: Final = 1
 NETLINK_CAP_ACK: Final = 10

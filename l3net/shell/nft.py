@@ -19,6 +19,7 @@ from l3net.firewall.ruleset import deletion
 from l3net.firewall.sticky import CLIENTS
 from l3net.naming import NFT_TABLE
 from l3net.shell import nftsets
+from l3net.shell.netlink import NETLINK_NETFILTER
 
 #: Seconds after which nft is given up; ten thousand services take a few.
 _PATIENCE: Final = 120.0
@@ -37,7 +38,6 @@ _CODES: Final = {os.strerror(code): code for code in (errno.EPERM, errno.EBUSY, 
 #: linux/netfilter/nfnetlink.h and nf_tables.h: NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, NFTA_GEN_ID.
 _GETGEN: Final = (10 << 8) | 16
 _GEN_ID: Final = 1
-_NETLINK_NETFILTER: Final = 12
 
 
 def find_nft() -> str:
@@ -53,7 +53,7 @@ def generation() -> int:
     # struct nlmsghdr (length, type, NLM_F_REQUEST, sequence, port) and struct nfgenmsg (family, version, id).
     request = struct.pack("=IHHIIBBH", 20, _GETGEN, 1, 1, 0, 0, 0, 0)
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as netlink:
             netlink.send(request)
             answer = netlink.recv(8192)
     except OSError as err:

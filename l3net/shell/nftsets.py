@@ -11,9 +11,8 @@ from typing import Final
 from l3net.errors import KernelError
 from l3net.model import Address
 from l3net.naming import NFT_TABLE
-from l3net.shell.netlink import Netlink, Request, attribute, attributes
+from l3net.shell.netlink import NETLINK_NETFILTER, Netlink, Request, attribute, attributes
 
-NETLINK_NETFILTER: Final = 12
 # linux/netfilter/nf_tables.h
 _GETSETELEM: Final = (10 << 8) | 13
 _NFPROTO_INET: Final = 1
