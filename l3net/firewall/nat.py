@@ -57,24 +57,19 @@ class ServiceMaps:
         return "ip" if self.version == 4 else "ip6"
 
     def add(self, server: VirtualServer) -> None:
-        if server.internal == server.external:
-            self._add(server, Side.BOTH, server.internal)
-        else:
-            self._add(server, Side.INTERNAL, server.internal)
-            self._add(server, Side.EXTERNAL, server.external)
+        for side, backends in sides_of(server):
+            self._add(server, side, backends)
         if server.sources is not None:
             guard = self.guard_of(server.sources)
             self.guards[guard] = server.sources
             self.guarded.append(f"{key_of(server)} : goto {guard}")
 
     def _add(self, server: VirtualServer, side: Side, backends: tuple[Backend, ...]) -> None:
-        if not backends:
-            return  # no map has it, and the packet meets the refusal of service addresses
         key = key_of(server)
         if server.affinity and sticky.key_of(server) in self.remembered:
             self.servers[side].append(f"{key} : goto {self.sticky.add(server, side.value, backends)}")
             return
-        chain = (side, len(backends), server.affinity > 0)
+        chain = chain_of(server, side, backends)
         self.chains.add(chain)
         self.servers[side].append(f"{key} : goto {self.name_of(chain)}")
         self.slots[side].extend(
@@ -156,13 +151,21 @@ def with_spares(chains: Iterable[LoadBalancer]) -> set[LoadBalancer]:
 
 def chains_of(server: VirtualServer) -> Iterator[LoadBalancer]:
     """The chains that a server leads to whose clients are not remembered."""
-    by_address = server.affinity > 0
-    sides = [(Side.INTERNAL, server.internal), (Side.EXTERNAL, server.external)]
+    return (chain_of(server, side, backends) for side, backends in sides_of(server))
+
+
+def chain_of(server: VirtualServer, side: Side, backends: tuple[Backend, ...]) -> LoadBalancer:
+    """The chain that draws one of these backends."""
+    return (side, len(backends), server.affinity > 0)
+
+
+def sides_of(server: VirtualServer) -> list[tuple[Side, tuple[Backend, ...]]]:
+    """The sides that a server has backends for: a side without is in no map, and meets the refusal."""
     if server.internal == server.external:
         sides = [(Side.BOTH, server.internal)]
-    for side, backends in sides:
-        if backends:
-            yield (side, len(backends), by_address)
+    else:
+        sides = [(Side.INTERNAL, server.internal), (Side.EXTERNAL, server.external)]
+    return [(side, backends) for side, backends in sides if backends]
 
 
 def key_of(server: VirtualServer) -> str:
