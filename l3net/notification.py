@@ -55,6 +55,11 @@ SUBCODES: Final = {
     (6, 10): "BFD Down",
     (7, 1): "Invalid Message Length",
 }
+#: Subcodes of Cease that we send (RFC 4486, RFC 9384).
+ADMINISTRATIVE_SHUTDOWN: Final = 2
+ADMINISTRATIVE_RESET: Final = 4
+BFD_DOWN: Final = 10
+
 _TOLD = re.compile(r"notification (received|sent)\W+(\d+)\s*,\s*(\d+)", re.IGNORECASE)
 
 

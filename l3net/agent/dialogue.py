@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from l3net.bgp.announcer import Announcer
-from l3net.bgp.messages import Announced, Decoder, Done, Failed, LineBuffer, Message, Neighbors
+from l3net.bgp.messages import Announced, Decoder, Done, Failed, LineBuffer, Message, Neighbors, Queues
 from l3net.shell.unixlink import UnixLink
 
 log = logging.getLogger("l3net.bgp")
@@ -28,6 +28,7 @@ OnAnswer = Callable[[list[Message]], None]
 class _Question:
     command: str
     on_answer: OnAnswer
+    on_refusal: Callable[[], None]
     answers: list[Message] = field(default_factory=list)
 
 
@@ -68,10 +69,18 @@ class Dialogue:
         """Until cancelled."""
         await self.link.run()
 
-    def ask(self, command: str, on_answer: OnAnswer = lambda _answers: None) -> None:
-        """Ask, or command, when all before is answered. Without a connection nothing is asked."""
+    def ask(
+        self,
+        command: str,
+        on_answer: OnAnswer = lambda _answers: None,
+        on_refusal: Callable[[], None] | None = None,
+    ) -> None:
+        """Ask, or command, when all before is answered. Without a connection nothing is asked.
+
+        Where ExaBGP refuses, `on_refusal` is called, if given, in place of `on_answer`.
+        """
         if self.link.up:
-            self._questions.append(_Question(command, on_answer))
+            self._questions.append(_Question(command, on_answer, on_refusal or (lambda: on_answer([]))))
             self.pump()
 
     def interject(self, line: str) -> None:
@@ -95,7 +104,7 @@ class Dialogue:
         match message:
             case Done() | Failed():
                 self._answered(message)
-            case Neighbors() | Announced():
+            case Neighbors() | Announced() | Queues():
                 if self._asking is not None:
                     self._asking.answers.append(message)
             case _:
@@ -109,7 +118,10 @@ class Dialogue:
             self._announcer.answered(refused=isinstance(message, Failed))
             return
         asked, self._asking = self._asking, None
-        asked.on_answer(asked.answers)
+        if isinstance(message, Failed) and not asked.answers:
+            asked.on_refusal()
+        else:
+            asked.on_answer(asked.answers)
 
     def _forget(self) -> None:
         self._questions.clear()

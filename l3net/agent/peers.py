@@ -1,108 +1,226 @@
-"""What is known of each session: its state, and what the peer said of graceful restart."""
+"""Carries out what the peers' machines (`l3net.bgp.peering`) say, in the RIB, the announcer and ExaBGP."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping
 
-from l3net.bgp.messages import Opened
-from l3net.bgp.sessions import Session
-from l3net.model import Family
+from l3net.agent.dialogue import Dialogue
+from l3net.bgp import commands
+from l3net.bgp.adj_rib_out import AdjRibOut
+from l3net.bgp.announcer import Announcer
+from l3net.bgp.loc_rib import LocRib
+from l3net.bgp.messages import ReplayBegan, ReplayEnded
+from l3net.bgp.peer_actions import (
+    Action,
+    Announce,
+    AskReceived,
+    AskRefresh,
+    Drop,
+    Keep,
+    Look,
+    Reconfigure,
+    Say,
+    Silence,
+    Sweep,
+    TearDown,
+    Withdraw,
+)
+from l3net.bgp.peering import Peering
+from l3net.model import Address, Prefix
 
-#: Flaps within FLAP_WINDOW seconds after which a session is held down, first for FIRST_HOLD seconds.
-FLAPS = 5
-FLAP_WINDOW = 60.0
-#: Flaps within it after which a session is told its routes only when it has held for a moment.
-SHAKY_FLAPS = 2
-FIRST_HOLD = 10.0
-LONGEST_HOLD = 300.0
-#: A session that held this long, in seconds, has a clean slate.
-FORGIVEN_AFTER = 600.0
+log = logging.getLogger("l3net.bgp")
 
-
-@dataclass(slots=True)
-class Damping:
-    """DampPeerOscillations of RFC 4271 section 8.1.1: a session that flaps is left down, longer each time."""
-
-    flaps: list[float] = field(default_factory=list)
-    holds: int = 0
-    until: float = 0.0
-
-    def flapped(self, now: float, *, lasted: float) -> float:
-        """A session that had been up `lasted` seconds went down; the seconds to hold it down, 0 for none."""
-        if self.held(now):
-            return 0.0  # ExaBGP has not been told yet
-        if lasted >= FORGIVEN_AFTER:
-            self.flaps.clear()
-            self.holds = 0
-        self.flaps = [when for when in self.flaps if now - when < FLAP_WINDOW] + [now]
-        if len(self.flaps) < FLAPS and not (self.holds and lasted < FLAP_WINDOW):
-            return 0.0
-        hold = min(LONGEST_HOLD, FIRST_HOLD * float(1 << self.holds))
-        self.holds += 1
-        self.flaps.clear()
-        self.until = now + hold
-        return hold
-
-    def shaky(self, now: float) -> bool:
-        """Whether the session is on its way to be held down."""
-        return sum(now - when < FLAP_WINDOW for when in self.flaps) >= SHAKY_FLAPS or self.holds > 0
-
-    def held(self, now: float) -> bool:
-        return now < self.until
+Touched = Callable[[set[Prefix]], None]
 
 
-@dataclass(slots=True)
-class PeerState:
-    """One session as the agent sees it. Times are of the event loop's monotonic clock, in seconds."""
+class Peers(dict[Address, Peering]):
+    """By address. `touched` is called with what a timer touches; all else answers with it."""
 
-    session: Session
-    established: bool = False
-    since: float = 0.0  # of the last change of `established`
-    reason: str = ""  # why it is not established
-    opened: Opened | None = None
-    notified: bool = False  # a NOTIFICATION ended the session: its routes are not kept (RFC 4724 section 4)
-    told: str = ""  # by the peer's operator, with the NOTIFICATION that ended the session (RFC 9003)
-    awaiting: set[Family] = field(default_factory=set)  # End-of-RIB or refresh not heard yet
-    demarcated: set[Family] = field(default_factory=set)  # a refresh has begun, and its end will be said
-    over_limit: set[Family] = field(default_factory=set)  # has announced more than max_prefixes
-    last_update: float = 0.0
-    flaps: int = 0
-    restarting: bool = False  # gone with a promise to come back: its routes are kept (RFC 4724)
-    found_up: bool = False  # established before we came: stale is what it has not been asked for again yet
-    resetting: bool = False  # ExaBGP has been told to close it or open it anew: the peer has not restarted
-    unseen: bool = False  # has announced something while we did not know that its session was up
-    closing: bool = False  # being torn down by us, which ExaBGP has not confirmed yet
-    damping: Damping = field(default_factory=Damping)
-    epoch: int = 0  # counts changes of state, so that a timer of an older one does nothing
+    def __init__(
+        self,
+        rib: LocRib,
+        announcer: Announcer,
+        dialogue: Dialogue,
+        touched: Touched,
+        reconfigure: Callable[[], None],
+    ) -> None:
+        super().__init__()
+        self._rib = rib
+        self._announcer = announcer
+        self._dialogue = dialogue
+        self._touched = touched
+        self._reconfigure = reconfigure
+        self._wants: dict[Address, AdjRibOut] = {}
+        self._timers: dict[Address, asyncio.TimerHandle] = {}
+        self._asked: dict[Address, str] = {}  # tokens of what the speaker is to tell
+
+    # --- what they shall hear ----------------------------------------------------------------------------
+
+    def want(self, address: Address, wanted: AdjRibOut) -> None:
+        self._wants[address] = wanted
+        self._announcer.want(address, self._announceable(address, wanted))
 
     @property
-    def keeps_routes(self) -> bool:
-        """Whether the peer's routes stay while it restarts (RFC 4724 section 4.2)."""
-        return (
-            self.session.graceful_restart > 0
-            and not self.notified
-            and self.opened is not None
-            and bool(self.opened.graceful_restart)
-        )
+    def wants(self) -> Mapping[Address, AdjRibOut]:
+        """What each peer shall hear, as far as that is decided."""
+        return self._wants
 
-    @property
-    def takes_its_next_hops(self) -> bool:
-        """Whether the peer has offered what we need of it to announce IPv4 prefixes (RFC 8950 section 4)."""
-        offered = self.opened.extended_next_hops if self.opened is not None else None
-        return not self.session.extended_next_hop or offered is not False
+    def amend(self, address: Address, prefixes: Iterable[Prefix], paths: AdjRibOut) -> None:
+        """Of these prefixes the peer shall have `paths` and no other; the rest stays wanted as it is."""
+        wanted = self._wants.get(address)
+        if wanted is None:
+            return
+        changed = set(prefixes)
+        for prefix in changed:
+            if prefix in paths:
+                wanted[prefix] = paths[prefix]
+            else:
+                wanted.pop(prefix, None)
+        if self._announceable(address, wanted) is wanted:
+            self._announcer.amend(address, changed)
+        else:
+            self.want(address, wanted)
 
-    @property
-    def families_lost(self) -> frozenset[Family]:
-        """Families of which a peer that is back from a restart has not kept the forwarding state.
+    def compare(self) -> None:
+        """Look again whether all that is wanted has been said: what ExaBGP refused was not."""
+        for address, wanted in self._wants.items():
+            self._announcer.want(address, self._announceable(address, wanted))
 
-        Their stale paths go at once (RFC 4724 section 4.2). Empty where it is we who ended the session, by a
-        restart of our speaker or a change of its configuration: then the bits mean nothing.
-        """
-        if not self.restarting or self.resetting or self.opened is None:
-            return frozenset()
-        return frozenset(Family) - self.opened.forwarding
+    def _announceable(self, address: Address, wanted: AdjRibOut) -> AdjRibOut:
+        """Without families that the peer does not speak, and without prefixes whose next hop it could not
+        read: their UPDATE would end the session."""
+        peer = self.get(address)
+        if peer is None or not peer.established:
+            return wanted
+        spoken = {family.value for family in peer.negotiated}
+        if not peer.takes_its_next_hops:
+            return {
+                prefix: path
+                for prefix, path in wanted.items()
+                if prefix.version in spoken and prefix.version == path.next_hop.version
+            }
+        if len(spoken) == len(peer.families):
+            return wanted
+        return {prefix: path for prefix, path in wanted.items() if prefix.version in spoken}
 
-    @property
-    def restart_time(self) -> int:
-        """How long to keep them, in seconds."""
-        return self.opened.graceful_restart or 0 if self.opened is not None else 0
+    # --- actions -----------------------------------------------------------------------------------------
+
+    def forget(self, address: Address) -> None:
+        """It is no peer any more."""
+        del self[address]
+        self._wants.pop(address, None)
+        self._asked.pop(address, None)
+        if (timer := self._timers.pop(address, None)) is not None:
+            timer.cancel()
+
+    def do(self, address: Address, actions: Iterable[Action]) -> set[Prefix]:
+        """Carry a machine's actions out; the prefixes whose best paths may have changed."""
+        touched: set[Prefix] = set()
+        for action in actions:
+            touched |= self._do(address, action)
+        self._arm(address)
+        return touched
+
+    def _do(self, address: Address, action: Action) -> set[Prefix]:
+        match action:
+            case Keep(families):
+                for family in families:
+                    self._rib.mark_stale(address, family)
+            case Sweep(families, why):
+                return self._say_gone(
+                    address, why, set().union(*(self._rib.sweep(address, family) for family in families))
+                )
+            case Drop(families, why):
+                return self._say_gone(address, why, self._rib.drop(address, families))
+            case Announce(fresh):
+                self._announce(address, fresh=fresh)
+            case Silence():
+                self._announcer.down(address)
+            case AskReceived():
+                self.ask_received(address)
+            case AskRefresh(family):
+                self._dialogue.ask(commands.route_refresh(address, family))
+            case Look(family):
+                stale = self._rib.has_stale(address, family)
+                peer = self[address]
+                return self.do(address, peer.refresh_answered(_now(), family, stale=stale))
+            case Withdraw():
+                for line in self._announcer.leave(address):
+                    self._dialogue.ask(line)
+            case TearDown(subcode):
+                self._dialogue.ask(commands.teardown(address, subcode))
+            case Reconfigure(0.0):
+                self._reconfigure()
+            case Reconfigure(seconds):
+                asyncio.get_running_loop().call_later(seconds, self._reconfigure)
+            case Say(level, text):
+                log.log(level, "%s: %s", self._named(address), text)
+        return set()
+
+    def _named(self, address: Address) -> str:
+        return f"peer {address} ({self[address].session.name})"
+
+    def _say_gone(self, address: Address, why: str, gone: set[Prefix]) -> set[Prefix]:
+        if why and gone:
+            log.warning("%s: %s; removing %d stale paths", self._named(address), why, len(gone))
+        return gone
+
+    def _announce(self, address: Address, *, fresh: bool) -> None:
+        peer = self[address]
+        self._announcer.up(address, fresh=fresh, families=peer.negotiated)
+        if address in self._wants:
+            self._announcer.want(address, self._announceable(address, self._wants[address]))
+        self._dialogue.pump()
+
+    # --- what the speaker knows of what they have said -----------------------------------------------------
+
+    def ask_received(self, address: Address) -> None:
+        """Have the speaker tell all that the peer has announced."""
+        token = secrets.token_hex(4)
+        self._asked[address] = token
+
+        def refused() -> None:
+            peer = self.get(address)
+            if peer is not None and self._asked.get(address) == token:
+                self._touch(self.do(address, peer.replay_refused(_now())))
+
+        self._dialogue.ask(commands.received(token, address), on_refusal=refused)
+
+    def replayed(self, message: ReplayBegan | ReplayEnded) -> set[Prefix]:
+        """It begins, or has ended; that somebody else asked for concerns nobody."""
+        address = message.peer
+        peer = self.get(address)
+        if peer is None or self._asked.get(address) != message.token:
+            return set()
+        if isinstance(message, ReplayEnded):
+            del self._asked[address]
+            return self.do(address, peer.replay_ended(_now()))
+        return self.do(address, peer.replay_began(_now(), message.opened, message.lasted, message.heard))
+
+    # --- timers ------------------------------------------------------------------------------------------
+
+    def _arm(self, address: Address) -> None:
+        """One timer a peer, for the next thing that its machine has to do."""
+        timer = self._timers.pop(address, None)
+        if timer is not None:
+            timer.cancel()
+        peer = self.get(address)
+        deadline = peer.deadline if peer is not None else None
+        if deadline is not None:
+            self._timers[address] = asyncio.get_running_loop().call_at(deadline, self._tick, address)
+
+    def _tick(self, address: Address) -> None:
+        peer = self.get(address)
+        if peer is not None:
+            self._touch(self.do(address, peer.tick(_now())))
+
+    def _touch(self, prefixes: set[Prefix]) -> None:
+        if prefixes:
+            self._touched(prefixes)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -42,6 +42,7 @@ class Announcer:
     def __init__(self) -> None:
         self._peers: dict[Address, _Peer] = {}
         self._unanswered: deque[tuple[Address, tuple[Prefix, ...]]] = deque()
+        self.moved = False  # something was said since this was last made false
 
     def reset(self) -> None:
         """A new connection to ExaBGP: nothing is known of what it holds until `holds` and `up` tell."""
@@ -93,8 +94,9 @@ class Announcer:
             elif prefix not in peer.said or peer.said[prefix] != path:
                 peer.to_announce[prefix] = path
 
-    def up(self, address: Address, *, fresh: bool) -> None:
-        """The session is established. `fresh`: it came up now, so all is said again."""
+    def up(self, address: Address, *, fresh: bool, families: frozenset[Family] | None = None) -> None:
+        """The session is established. `fresh`: it came up now, so all is said again. `families`: those that
+        both sides speak."""
         peer = self._peers.get(address)
         if peer is None:
             return
@@ -102,7 +104,7 @@ class Announcer:
         if fresh:
             peer.said = dict.fromkeys(peer.said)
         # Due also when the session came up before we were there to see it: the peer may be waiting for it.
-        peer.end_of_rib = set(peer.session.families)
+        peer.end_of_rib = set(peer.session.families if families is None else families)
         self._compare(peer)
 
     def down(self, address: Address) -> None:
@@ -162,6 +164,11 @@ class Announcer:
         peer = self._peers.get(address)
         return len(peer.said) if peer is not None else 0
 
+    def waiting(self, address: Address) -> int:
+        """How many prefixes wait to be told."""
+        peer = self._peers.get(address)
+        return len(peer.to_announce) + len(peer.to_withdraw) if peer is not None else 0
+
     def next_lines(self) -> list[str]:
         """As many lines as the window allows."""
         lines: list[str] = []
@@ -171,6 +178,7 @@ class Announcer:
                 break
             line, address, prefixes = following
             lines.append(line)
+            self.moved = True
             self._unanswered.append((address, prefixes))
         return lines
 

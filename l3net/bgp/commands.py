@@ -16,17 +16,13 @@ from l3net.model import Address, Family, Prefix
 SHOW_NEIGHBORS = "show neighbor json"
 SHOW_ADJ_RIB_OUT = "show adj-rib out json"
 RELOAD = "reload"
+#: Of ours (l3net.shell.exabgp), which another ExaBGP refuses: what waits to be sent to each peer.
+SHOW_QUEUES = "l3net peers"
 #: For the relay, not for ExaBGP: end it, so that its supervisor starts it afresh.
 RESTART = "!restart"
 
 #: Prefixes in one line: the fastest of 1, 100 and 1000 with ExaBGP 5.0.15.
 PREFIXES_PER_LINE = 100
-
-
-#: Subcodes of Cease (RFC 4486, RFC 9384).
-ADMINISTRATIVE_SHUTDOWN = 2
-ADMINISTRATIVE_RESET = 4
-BFD_DOWN = 10
 
 
 def _selector(peers: Iterable[Address]) -> str:
@@ -105,13 +101,21 @@ def end_of_rib(peer: Address, family: Family) -> str:
     return f"{_selector([peer])} announce eor ipv{family.value} unicast"
 
 
-def teardown(peer: Address, subcode: int = BFD_DOWN) -> str:
+def teardown(peer: Address, subcode: int) -> str:
     """Close the session and dial again: Cease with this subcode.
 
     ExaBGP sends no NOTIFICATION when it has offered graceful restart: withdraw first. Ours does for
     ADMINISTRATIVE_SHUTDOWN (`l3net.shell.exabgp`).
     """
     return f"{_selector([peer])} teardown {subcode}"
+
+
+def received(token: str, peer: Address) -> str:
+    """Tell all that a peer has announced on its session, between a begin and an end with this token.
+
+    Of ours (l3net.shell.exabgp); another ExaBGP refuses it.
+    """
+    return f"l3net received {token} neighbor {peer}"
 
 
 def route_refresh(peer: Address, family: Family) -> str:

@@ -20,6 +20,7 @@ from l3net.community import LLGR_STALE
 from l3net.model import Address, Family, Prefix
 
 DEFAULT_LOCAL_PREFERENCE = 100
+ALL_FAMILIES = frozenset(Family)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +227,17 @@ class LocRib:
             del self._sources[peer][path_id]
         return touched
 
-    def drop(self, peer: Address) -> set[Prefix]:
-        """The peer and all its paths are gone."""
+    def drop(self, peer: Address, families: frozenset[Family] = ALL_FAMILIES) -> set[Prefix]:
+        """All paths of a peer are gone, or those of some families."""
         touched: set[Prefix] = set()
+        if families != ALL_FAMILIES:
+            versions = {family.value for family in families}
+            for path_id, source in list(self._sources.get(peer, {}).items()):
+                gone = [prefix for prefix in source.table if prefix.version in versions]
+                touched |= self.withdraw(peer, gone, path_id)
+            if peer in self._over:
+                self._over[peer].update(dict.fromkeys(versions, 0))
+            return touched
         for source in self._sources.pop(peer, {}).values():
             touched.update(source.table)
             self._forget(source.table, source)
@@ -236,11 +245,20 @@ class LocRib:
         self._over.pop(peer, None)
         return touched
 
-    def mark_stale(self, peer: Address) -> None:
-        """Keep the peer's paths until they are heard again or swept (RFC 4724 section 4.2)."""
+    def mark_stale(self, peer: Address, family: Family) -> None:
+        """Keep the peer's paths of a family until they are heard again or swept (RFC 4724 section 4.2)."""
         for source in self._sources.get(peer, {}).values():
             for prefix, entry in source.table.items():
-                source.table[prefix] = Received(entry.raw, entry.judgement, entry.path, stale=True)
+                if prefix.version == family.value and not entry.stale:
+                    source.table[prefix] = Received(entry.raw, entry.judgement, entry.path, stale=True)
+
+    def has_stale(self, peer: Address, family: Family) -> bool:
+        """Whether any path of a family is stale."""
+        return any(
+            entry.stale and prefix.version == family.value
+            for source in self._sources.get(peer, {}).values()
+            for prefix, entry in source.table.items()
+        )
 
     def sweep(self, peer: Address, family: Family) -> set[Prefix]:
         """Drop the peer's paths of a family that are still stale."""

@@ -51,9 +51,11 @@ class StateChanged:
 class Opened:
     """The peer's OPEN. `graceful_restart` is its restart time in seconds, None without the capability.
 
-    `restarting`: its restart state bit; `forwarding`: the families whose forwarding state it has kept (the
-    F bit, RFC 4724 section 3). `extended_next_hops`: whether it takes IPv6 next hops for IPv4 prefixes
-    (RFC 8950); None if that is not known.
+    `restarting`: its restart state bit; `preserved`: the families that its graceful restart capability lists,
+    `forwarding` those of them whose forwarding state it has kept (the F bit, RFC 4724 section 3).
+    `extended_next_hops`: whether it takes IPv6 next hops for IPv4 prefixes (RFC 8950). `families`: those it
+    speaks (RFC 4760; IPv4 alone without the capability). `refresh`: whether it takes ROUTE-REFRESH (RFC
+    2918). None of these three if that is not known. `capabilities`: what it has offered, in words.
     """
 
     peer: Address
@@ -64,6 +66,10 @@ class Opened:
     forwarding: frozenset[Family] = frozenset()
     extended_next_hops: bool | None = None
     as_number: int = 0  # 0: not known
+    families: frozenset[Family] | None = None
+    preserved: frozenset[Family] = frozenset()
+    refresh: bool | None = None
+    capabilities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,50 @@ class Notified:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempted:
+    """A connection that ended before its session was up; `outgoing`: we dialled. `error` is printable."""
+
+    peer: Address
+    outgoing: bool
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayBegan:
+    """What a peer has announced on its session follows, as UPDATEs. `lasted`: seconds that it has been up;
+    `heard`: the families whose End-of-RIB has come. `token` is that of the question."""
+
+    peer: Address
+    token: str
+    opened: Opened
+    lasted: float
+    heard: frozenset[Family]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayEnded:
+    """It has all been told."""
+
+    peer: Address
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What waits for one peer: prefixes not yet written to its socket, and how long that has been stuck."""
+
+    queued: int
+    stuck: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """Answer to `l3net peers`, by peer."""
+
+    peers: Mapping[Address, Queue]
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbors:
     """Answer to `show neighbor json`: whether each configured peer is established.
 
@@ -127,7 +177,20 @@ class Announced:
 
 
 Message: TypeAlias = (
-    Done | Failed | StateChanged | Opened | Updated | EndOfRib | Refresh | Notified | Neighbors | Announced
+    Done
+    | Failed
+    | StateChanged
+    | Opened
+    | Updated
+    | EndOfRib
+    | Refresh
+    | Notified
+    | Neighbors
+    | Announced
+    | Attempted
+    | ReplayBegan
+    | ReplayEnded
+    | Queues
 )
 
 
@@ -182,6 +245,13 @@ def _message(value: Any) -> Message | None:
             {address: _opened(address, entry["peer"]) for address, entry in known if entry["state"] == "up"},
         )
     if "type" not in value:
+        if "l3net-peers" in value:
+            return Queues(
+                {
+                    _address(row["peer"]): Queue(int(row["queued"]), float(row["unsent-seconds"]))
+                    for row in value["l3net-peers"]
+                }
+            )
         if "route" in value:
             return Announced(
                 _address(value["peer"]["address"]), parse_prefix(value["route"]["nlri"]["prefix"])
@@ -212,40 +282,78 @@ def _message(value: Any) -> Message | None:
             refresh = neighbor["route-refresh"]
             family = _family(refresh["afi"])
             return Refresh(peer, family, str(refresh["subtype"])) if family else None
+        case "attempt":
+            attempt = neighbor["attempt"]
+            return Attempted(peer, attempt["direction"] == "out", _printable(str(attempt["error"])))
+        case "replay":
+            return _replay(peer, neighbor["replay"])
         case _:
             return None
 
 
+def _replay(peer: Address, replay: Mapping[str, Any]) -> Message:
+    token = str(replay["token"])
+    if replay["state"] == "end":
+        return ReplayEnded(peer, token)
+    heard = (_family(str(name).partition(" ")[0]) for name in replay["eor"])
+    return ReplayBegan(
+        peer,
+        token,
+        _open(peer, replay["open"]),
+        float(replay["up-seconds"]),
+        frozenset(family for family in heard if family is not None),
+    )
+
+
 def _communication(message: str) -> str:
     """The text in ExaBGP's words about it; anybody may write anything there."""
-    told = message.partition('Shutdown Communication: "')[2].rpartition('"')[0][:LONGEST_TEXT]
-    return "".join(character if character.isprintable() else "?" for character in told)
+    return _printable(message.partition('Shutdown Communication: "')[2].rpartition('"')[0])
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text[:LONGEST_TEXT])
 
 
 def _opened(address: Address, peer: Mapping[str, Any]) -> Opened:
-    restart = UNKNOWN_RESTART_TIME if peer.get("capabilities", {}).get("graceful-restart") else None
-    return Opened(address, int(peer.get("hold") or 0), str(peer.get("id", "")), restart)
+    """What an ExaBGP that keeps no OPEN for us tells: not which families graceful restart lists, so none."""
+    capabilities = peer.get("capabilities", {})
+    restart = UNKNOWN_RESTART_TIME if capabilities.get("graceful-restart") else None
+    refresh = bool(capabilities["route-refresh"]) if "route-refresh" in capabilities else None
+    return Opened(address, int(peer.get("hold") or 0), str(peer.get("id", "")), restart, refresh=refresh)
 
 
 def _open(peer: Address, message: Mapping[str, Any]) -> Opened:
     restart: int | None = None
-    restarting = extended = False
+    restarting = extended = refresh = False
     forwarding: set[Family] = set()
+    preserved: set[Family] = set()
+    families: set[Family] | None = None
+    offered: list[str] = []
     as_number = int(message.get("asn", 0))
-    for capability in message.get("capabilities", {}).values():
-        if capability.get("name") == "graceful restart":
-            restart = int(capability["time"])
-            # ExaBGP 5.0.15 swaps the names of the flags: the restart bit is shown as `forwarding`, and the
-            # forwarding bit of a family as `restart`.
-            restarting = "forwarding" in capability.get("restart-flags", ())
-            for name, flags in capability.get("address-family-flags", {}).items():
-                family = _family(name.removesuffix("/unicast"))
-                if family is not None and "restart" in flags:
-                    forwarding.add(family)
-        elif capability.get("name") == "asn4":  # RFC 6793
-            as_number = int(capability["asn4"])
-        elif capability.get("name") == "nexthop":
-            extended = "ipv4/unicast/ipv6" in capability.get("conversion", ())
+    for number, capability in message.get("capabilities", {}).items():
+        name = str(capability.get("name", ""))
+        offered.append(_capability(number, name))
+        match name:
+            case "graceful restart":
+                restart = int(capability["time"])
+                # ExaBGP 5.0.15 swaps the names of the flags: the restart bit is shown as `forwarding`, and
+                # the forwarding bit of a family as `restart`.
+                restarting = "forwarding" in capability.get("restart-flags", ())
+                for text, flags in capability.get("address-family-flags", {}).items():
+                    family = _unicast(text)
+                    if family is not None:
+                        preserved.add(family)
+                        if "restart" in flags:
+                            forwarding.add(family)
+            case "asn4":  # RFC 6793
+                as_number = int(capability["asn4"])
+            case "nexthop":
+                extended = "ipv4/unicast/ipv6" in capability.get("conversion", ())
+            case "route-refresh":
+                refresh = True
+            case "multiprotocol":
+                found = (_unicast(text) for text in capability.get("families", ()))
+                families = (families or set()) | {family for family in found if family is not None}
     return Opened(
         peer,
         int(message["hold_time"]),
@@ -255,7 +363,21 @@ def _open(peer: Address, message: Mapping[str, Any]) -> Opened:
         frozenset(forwarding),
         extended,
         as_number,
+        frozenset({Family.IPV4} if families is None else families),
+        frozenset(preserved),
+        refresh,
+        tuple(offered),
     )
+
+
+def _capability(number: str, name: str) -> str:
+    return _printable(name.replace(" ", "-") if name and name != "unknown" else f"capability-{number}")
+
+
+def _unicast(text: str) -> Family | None:
+    """Of `ipv4/unicast`."""
+    afi, _, safi = text.partition("/")
+    return _family(afi) if safi == "unicast" else None
 
 
 def _update(peer: Address, message: Mapping[str, Any]) -> Message | None:

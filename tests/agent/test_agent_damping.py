@@ -6,7 +6,8 @@ import asyncio
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from l3net.agent.peers import (
+from l3net.agent.speaking import Speaking
+from l3net.bgp.damping import (
     FIRST_HOLD,
     FLAP_WINDOW,
     FLAPS,
@@ -15,7 +16,6 @@ from l3net.agent.peers import (
     SHAKY_FLAPS,
     Damping,
 )
-from l3net.agent.speaking import Speaking
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.messages import StateChanged
 from l3net.bgp.sessions import Session

@@ -167,7 +167,7 @@ def test_what_fails_for_one_peer_costs_no_other_its_announcements(
         agent = Agent(AgentSettings("n1", Chosen(directory=tmp_path), tmp_path, tmp_path), Fickle())
         agent._sessions = Sessions({each.peer_address: each for each in (bad, good)}, ())
         agent._announce()
-        return list(agent.speaking._wants), [fault.part for fault in agent.faults.found()]
+        return list(agent.speaking.peers.wants), [fault.part for fault in agent.faults.found()]
 
     assert asyncio.run(announce()) == ([good.peer_address], [f"announcements to bad ({bad.peer_address})"])
 

@@ -13,6 +13,7 @@ from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.messages import Neighbors, Opened, StateChanged, Updated
 from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import ACCEPTED
+from l3net.model import Family
 
 SESSION = session()
 PEER = SESSION.peer_address
@@ -37,7 +38,7 @@ def learned(directory: Path, *messages: object, session: Session = SESSION) -> l
 
 
 SAID = Updated(PEER, (LEARNED,), ())
-OPENED = Opened(PEER, 9, "10.0.0.1", 120)
+OPENED = Opened(PEER, 9, "10.0.0.1", 120, preserved=frozenset({Family.IPV4}))
 DOWN = StateChanged(PEER, "down", "lost TCP session")
 
 

@@ -40,7 +40,8 @@ class World:
         self.speaking._dialogue.link = self.link  # type: ignore[assignment]
         self.speaking.set_sessions({PEER: SESSION})
         self.drain()
-        self.handle(Opened(PEER, 9, "10.0.0.1", 120), StateChanged(PEER, "up"))
+        offered = Opened(PEER, 9, "10.0.0.1", 120, preserved=frozenset({Family.IPV4}))
+        self.handle(offered, StateChanged(PEER, "up"))
         self.handle(Updated(PEER, (LEARNED,), ()), EndOfRib(PEER, Family.IPV4))
         self.speaking.want(PEER, {OURS.prefix: OURS})
         self.speaking.flush()

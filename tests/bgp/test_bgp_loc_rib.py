@@ -81,12 +81,24 @@ def test_stale_paths_stay_until_swept_and_only_stale_ones_go() -> None:
     table = rib()
     other = "192.168.1.0/24"
     table.announce(A, [path(PREFIX), path(other), path("fd00:1::/64", "fd00::1")])
-    table.mark_stale(A)
+    table.mark_stale(A, Family.IPV4)
     assert peers(table.best(ip_network(PREFIX), always)) == ["10.0.0.1"]
     assert table.announce(A, [path(PREFIX)]) == set()
     assert table.sweep(A, Family.IPV4) == {ip_network(other)}
     assert table.counts(A) == (2, 2)
+    assert table.sweep(A, Family.IPV6) == set(), "only IPv4 was stale"
+    assert not table.has_stale(A, Family.IPV6)
+    table.mark_stale(A, Family.IPV6)
+    assert table.has_stale(A, Family.IPV6)
     assert table.sweep(A, Family.IPV6) == {ip_network("fd00:1::/64")}
+
+
+def test_one_family_of_a_peer_is_dropped_alone() -> None:
+    table = rib()
+    table.announce(A, [path(PREFIX), path("fd00:1::/64", "fd00::1")])
+    assert table.drop(A, frozenset({Family.IPV6})) == {ip_network("fd00:1::/64")}
+    assert table.counts(A) == (1, 1)
+    assert table.drop(A) == {ip_network(PREFIX)}
 
 
 def test_policy_is_asked_again_about_the_path_as_it_came() -> None:
@@ -160,7 +172,7 @@ def test_path_identifiers_that_are_gone_are_forgotten() -> None:
     assert sum(map(len, table._sources.values())) == 0
     for number in range(100):
         table.announce(A, [replace(path("192.168.0.0/24"), path_id=str(number))])
-    table.mark_stale(A)
+    table.mark_stale(A, Family.IPV4)
     assert table.sweep(A, Family.IPV4) == {ip_network("192.168.0.0/24")}
     assert sum(map(len, table._sources.values())) == 0
 

@@ -15,6 +15,7 @@ from mutations import mutated
 from l3net.bgp.exabgp_config import MARKER
 from l3net.bgp.messages import (
     Announced,
+    Attempted,
     Decoder,
     Done,
     EndOfRib,
@@ -23,7 +24,11 @@ from l3net.bgp.messages import (
     Neighbors,
     Notified,
     Opened,
+    Queue,
+    Queues,
     Refresh,
+    ReplayBegan,
+    ReplayEnded,
     StateChanged,
     Updated,
 )
@@ -31,6 +36,9 @@ from l3net.bgp.path import Origin
 from l3net.model import Family
 
 PEER = ip_address("10.90.0.2")
+
+
+UNICAST = ("ipv4/unicast", "ipv6/unicast")
 
 
 def event(kind: str, peer: str = "10.90.0.2", **neighbor: object) -> bytes:
@@ -184,7 +192,15 @@ def test_open_tells_of_graceful_restart_with_the_flags_unswapped() -> None:
                 "asn": 23456,
                 "hold_time": 9,
                 "router_id": "10.90.0.2",
-                "capabilities": {"64": capability, "65": {"name": "asn4", "asn4": 4_200_000_000}},
+                "capabilities": {
+                    "1": {
+                        "name": "multiprotocol",
+                        "families": ["ipv4/unicast", "ipv6/unicast", "l2vpn/evpn"],
+                    },
+                    "2": {"name": "route-refresh", "variant": "RFC"},
+                    "64": capability,
+                    "65": {"name": "asn4", "asn4": 4_200_000_000},
+                },
             },
         )
     )
@@ -197,7 +213,35 @@ def test_open_tells_of_graceful_restart_with_the_flags_unswapped() -> None:
         forwarding=frozenset({Family.IPV6}),
         extended_next_hops=False,
         as_number=4_200_000_000,
+        families=frozenset(Family),
+        preserved=frozenset(Family),
+        refresh=True,
+        capabilities=("multiprotocol", "route-refresh", "graceful-restart", "asn4"),
     )
+
+
+def test_a_peer_without_capabilities_speaks_ipv4_alone() -> None:
+    """RFC 4760 section 8; it has not said that it takes a ROUTE-REFRESH either (RFC 2918)."""
+    message = Decoder().decode(event("open", open={"asn": 65002, "hold_time": 9, "router_id": "10.90.0.2"}))
+    assert isinstance(message, Opened)
+    assert message.families == {Family.IPV4}
+    assert message.refresh is False
+    assert message.graceful_restart is None
+
+
+def test_what_our_exabgp_tells_of_a_session() -> None:
+    opened = {"asn": 65002, "hold_time": 9, "router_id": "10.90.0.2"}
+    begin = {"token": "ab12", "state": "begin", "up-seconds": 7.5, "open": opened, "eor": ["ipv6 unicast"]}
+    message = Decoder().decode(event("replay", replay=begin))
+    assert isinstance(message, ReplayBegan)
+    assert (message.token, message.lasted, message.heard) == ("ab12", 7.5, {Family.IPV6})
+    assert message.opened == Decoder().decode(event("open", open=opened))
+    end = Decoder().decode(event("replay", replay={"token": "ab12", "state": "end"}))
+    assert end == ReplayEnded(PEER, "ab12")
+    attempt = Decoder().decode(event("attempt", attempt={"direction": "in", "error": "no\nway"}))
+    assert attempt == Attempted(PEER, False, "no?way")
+    queues = Decoder().decode(b'{"l3net-peers": [{"peer": "10.90.0.2", "queued": 3, "unsent-seconds": 1.5}]}')
+    assert queues == Queues({PEER: Queue(3, 1.5)})
 
 
 def test_questions() -> None:

@@ -1,0 +1,491 @@
+"""One peer as a machine: (now, event) -> actions. No socket, no clock; the caller carries the actions out.
+
+States, and what becomes of the peer's paths. "Listed" are the families in the graceful restart capability of
+the peer's OPEN (RFC 4724 section 3), of those that the session carries. "Up" is SYNCING or SYNCED.
+
+    from        event                                  to          paths
+    any         the session comes up                   SYNCING     stale ones stay until they are said again;
+                                                                   of a peer that has restarted, those whose
+                                                                   forwarding state it has lost (F bit) go
+    any         the session is found up                SYNCING     all stale; the speaker is asked for them
+    SYNCING     End-of-RIB of each family, or the      SYNCED      stale ones go
+                speaker has told all, or the restart
+                time is over
+    up          TCP is lost                            RESTARTING  listed families stay, stale; others go
+    up          TCP is lost, no family is listed       IDLE        all go
+    up          NOTIFICATION, received or sent         IDLE        all go (RFC 4724 section 4)
+    up          we close it to open it anew            RESTARTING  all stay, stale: it is we who restart
+    up          BFD down                               CLOSING     all go (RFC 5882 section 4.2)
+    up          the speaker is lost                    ORPHANED    all stay, stale: it is we who restart
+    RESTARTING  BFD down, C bit set                    IDLE        all go (RFC 5882 section 4.3.1)
+    RESTARTING  BFD down, C bit clear                  RESTARTING  as they are (RFC 5882 section 4.3.2)
+    ORPHANED    BFD down                               IDLE        all go
+    RESTARTING, the restart time is over               IDLE        all go
+    ORPHANED
+    CLOSING     the session is down, or does not end   IDLE        none are left
+
+A NOTIFICATION ends the session without keeping, as RFC 8538 (which would keep) is not offered. A session of a
+peer that is held down (it flaps, or BFD's echo has failed), or that leaves, does not count as up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from l3net.bgp.damping import Damping
+from l3net.bgp.messages import Opened
+from l3net.bgp.peer_actions import (
+    Action,
+    Announce,
+    AskReceived,
+    AskRefresh,
+    Drop,
+    Keep,
+    Look,
+    Reconfigure,
+    Say,
+    Silence,
+    Sweep,
+    TearDown,
+    Withdraw,
+)
+from l3net.bgp.peer_reasons import LEFT, SPEAKER_LOST, Attempt, Reset
+from l3net.bgp.peer_states import OWNERS, State, Timer
+from l3net.bgp.sessions import Session
+from l3net.model import Family
+from l3net.notification import ADMINISTRATIVE_RESET, BFD_DOWN, Notification, in_reason
+
+#: FRR 8.4 may send End-of-RIB about a second before its routes (coalesce-time): sweep later than that.
+SWEEP_DELAY: Final = 5.0
+#: A refresh that the peer does not demarcate (RFC 7313) has been answered, or not, by then, in seconds.
+REFRESH_QUIET: Final = 15.0
+#: Seconds a session that flaps has to hold before anything is announced to it.
+STEADY: Final = 1.0
+#: Seconds from the withdrawals to the end of a session that we close: ExaBGP answers when a line is queued,
+#: not when it is sent.
+LAST_WORDS: Final = 0.2
+#: A session that we tear down is gone by then, in seconds.
+CLOSE_LIMIT: Final = 5.0
+#: The same failure of an attempt is told again after this many seconds.
+TELL_AGAIN: Final = 300.0
+ALL: Final = frozenset(Family)
+NONE: Final[frozenset[Family]] = frozenset()
+
+
+@dataclass(slots=True)
+class Peering:
+    """One peer. Times are of one monotonic clock, in seconds. `families` are those its session carries.
+
+    `deadline` is when `tick` has something to do.
+    """
+
+    session: Session
+    since: float = 0.0  # of the last change between established and not
+    reason: str = ""  # why it is not established
+    state: State = State.IDLE
+    opened: Opened | None = None
+    awaiting: set[Family] = field(default_factory=set)  # the peer has not said all it has of these
+    refreshing: set[Family] = field(default_factory=set)  # between BoRR and EoRR (RFC 7313)
+    unanswered: set[Family] = field(default_factory=set)  # a ROUTE-REFRESH of ours brought nothing
+    over_limit: set[Family] = field(default_factory=set)  # has announced more than max_prefixes
+    flaps: int = 0
+    damping: Damping = field(default_factory=Damping)
+    last_reset: Reset | None = None
+    last_attempt: Attempt | None = None
+    last_update: float = 0.0
+    parted: bool = False  # no session is held, whatever is wanted
+    echo_lost: bool = False  # BFD's echo has failed: a session would prove nothing
+    path_failed: bool = False  # BFD has lost the peer, and no session has come up since
+    resetting: bool = False  # it is we who close the session or open it anew: the peer has not restarted
+    notified: Notification | None = None  # that ended, or ends, this session
+    told: str = ""  # by the peer's operator with it (RFC 9003)
+    unseen: bool = False  # has announced something while we did not know that its session was up
+    found_up: bool = False  # its session was, and the peer has not said all again
+    replaying: bool = False  # the speaker is telling what the peer has said
+    heard: set[Family] = field(default_factory=set)  # End-of-RIB, as far as the speaker tells
+    asked: float = 0.0  # for a ROUTE-REFRESH
+    shown_attempt: tuple[str, float] = ("", 0.0)  # in the log, and when
+    shown_notification: tuple[str, float] = ("", 0.0)
+    timers: dict[tuple[Timer, Family | None], float] = field(default_factory=dict)
+    close_with: int = BFD_DOWN
+
+    # --- questions ---------------------------------------------------------------------------------------
+
+    @property
+    def established(self) -> bool:
+        return self.state in (State.SYNCING, State.SYNCED)
+
+    @property
+    def closing(self) -> bool:
+        return self.state is State.CLOSING
+
+    @property
+    def families(self) -> frozenset[Family]:
+        return frozenset(self.session.families)
+
+    @property
+    def deadline(self) -> float | None:
+        return min(self.timers.values(), default=None)
+
+    def held(self, now: float) -> bool:
+        """Whether it is held down: it flaps, or BFD's echo has failed."""
+        return self.echo_lost or self.damping.held(now)
+
+    @property
+    def takes_its_next_hops(self) -> bool:
+        """Whether the peer has offered what we need of it to announce IPv4 prefixes (RFC 8950 section 4)."""
+        offered = self.opened.extended_next_hops if self.opened is not None else None
+        return not self.session.extended_next_hop or offered is not False
+
+    @property
+    def negotiated(self) -> frozenset[Family]:
+        """The families that both sides speak (RFC 4760 section 8); without an OPEN, those configured."""
+        offered = self.opened.families if self.opened is not None else None
+        return self.families if offered is None else self.families & offered
+
+    @property
+    def restart_time(self) -> int:
+        """How long the peer asks to be waited for, in seconds (RFC 4724 section 3)."""
+        return self.opened.graceful_restart or 0 if self.opened is not None else 0
+
+    @property
+    def kept(self) -> frozenset[Family]:
+        """The families whose paths stay if the session ends now (RFC 4724 section 4.2)."""
+        opened = self.opened
+        if not self.session.graceful_restart or self.notified is not None or opened is None:
+            return NONE
+        if opened.graceful_restart is None:
+            return NONE
+        if self.resetting:  # we are the restarting speaker (section 4.1), and the peer forwards on
+            return self.families
+        return self.families & opened.preserved if opened.graceful_restart else NONE
+
+    # --- the session -------------------------------------------------------------------------------------
+
+    def came_up(self, now: float, *, fresh: bool) -> list[Action]:
+        """The session is established; `fresh`: since now, else it was found so."""
+        if self.parted or self.held(now):
+            return []  # on its way out: routes queued for it would make ExaBGP put off the reload
+        lost = self._not_preserved() if fresh else NONE
+        actions: list[Action] = [Say(logging.INFO, "established")]
+        self._enter(State.SYNCING)
+        self.since = self.last_update = now
+        self.reason, self.told, self.notified = "", "", None
+        self.unseen = self.resetting = self.replaying = False
+        self.last_attempt, self.shown_attempt = None, ("", now)
+        self.awaiting = set(self.families)
+        self.refreshing.clear()
+        self.unanswered.clear()
+        self.found_up = not fresh
+        if fresh:
+            self.path_failed = False
+            self.timers[Timer.END_OF_RIB, None] = now + self._time_to_say_all()
+        if fresh and self.damping.shaky(now):
+            self.timers[Timer.STEADY, None] = now + STEADY
+        else:
+            actions.append(Announce(fresh))
+        if not fresh:
+            actions += [Keep(ALL), AskReceived()]
+        if lost:
+            actions.append(Sweep(lost, "forwarding state not preserved"))
+        return actions
+
+    def _time_to_say_all(self) -> float:
+        return max(float(self.restart_time), SWEEP_DELAY + 1)
+
+    def _not_preserved(self) -> frozenset[Family]:
+        """Families of which a peer that is back has not kept the forwarding state (RFC 4724 section 4.2).
+
+        None where it is we who ended the session: then the bits mean nothing.
+        """
+        if self.state is not State.RESTARTING or self.resetting or self.opened is None:
+            return NONE
+        return ALL - self.opened.forwarding
+
+    def went_down(self, now: float, reason: str) -> list[Action]:
+        """The session, or an attempt at one, ended."""
+        was, state = self.established, self.state
+        self.notified = self.notified or in_reason(reason)
+        ended = Reset(now, reason, self.notified, self.told)
+        if not was:
+            if self.last_attempt is None:
+                self._show(now, str(ended))
+            if state is State.CLOSING:
+                self._enter(State.IDLE)
+            actions: list[Action] = [Silence()]
+            if self.unseen:
+                self.unseen = False
+                actions += self._keep_or_drop(now, swept=NONE)
+            self.notified, self.told = None, ""
+            return actions
+        swept = self.families - self.refreshing
+        if self.found_up or self.resetting:  # stale for a reason of ours
+            swept = NONE
+        actions = self._ended(now, ended) + self._keep_or_drop(now, swept)
+        self.notified, self.told = None, ""
+        return actions
+
+    def _ended(self, now: float, ended: Reset) -> list[Action]:
+        """An established session has ended."""
+        hold = 0.0 if self.parted else self.damping.flapped(now, lasted=now - self.since)
+        self.since, self.last_reset = now, ended
+        self.reason = LEFT if self.parted else str(ended)
+        self.flaps += not self.parted
+        actions: list[Action] = [Say(logging.WARNING, f"down: {ended}"), Silence()]
+        if hold:
+            actions.append(Say(logging.WARNING, f"flap-damped for {hold:.0f} s"))
+            self.reason = f"held down because it flaps ({ended})"
+            actions += [Reconfigure(), Reconfigure(hold + 0.1)]
+        return actions
+
+    def _keep_or_drop(self, now: float, swept: frozenset[Family]) -> list[Action]:
+        """What becomes of the paths of a session that has ended; of `swept`, what was stale already goes
+        (RFC 4724 section 4.2)."""
+        kept = self.kept
+        self._enter(State.RESTARTING if kept else State.IDLE)
+        self.refreshing.clear()
+        self.replaying = False
+        actions: list[Action] = []
+        if ALL - kept:
+            actions.append(Drop(ALL - kept))
+        if kept:
+            wait = self.session.graceful_restart if self.resetting else self.restart_time
+            self.timers[Timer.RESTART, None] = now + wait
+            actions += [Sweep(kept & swept), Keep(kept)]
+            names = ", ".join(f"IPv{family.value}" for family in sorted(kept, key=lambda one: one.value))
+            actions.append(Say(logging.INFO, f"{names} routes stay up to {wait} s while it restarts"))
+        return actions
+
+    def _forget(self) -> list[Action]:
+        self._enter(State.IDLE)
+        self.refreshing.clear()
+        self.replaying = False
+        return [Drop(ALL)]
+
+    def was_notified(self, now: float, notification: Notification, text: str = "") -> list[Action]:
+        """A NOTIFICATION came or went; the end of the connection follows."""
+        if notification.received:  # one of ours may have gone to a second connection, which was refused
+            self.notified = notification
+        self.told = text or self.told
+        side = "received" if notification.received else "sent"
+        said = f": {text}" if text else ""
+        shown = f"NOTIFICATION {side}: {notification}{said}"
+        if shown == self.shown_notification[0] and now - self.shown_notification[1] < TELL_AGAIN:
+            return []
+        self.shown_notification = shown, now
+        return [Say(logging.WARNING, shown)]
+
+    def attempted(self, now: float, error: str, *, outgoing: bool) -> list[Action]:
+        """A connection failed before the session was up. Repeats are told now and then."""
+        if self.established:
+            return []
+        self.last_attempt = Attempt(now, outgoing, error)
+        shown = str(self.last_attempt)
+        self._show(now, shown)
+        if shown == self.shown_attempt[0] and now - self.shown_attempt[1] < TELL_AGAIN:
+            return []
+        self.shown_attempt = shown, now
+        return [Say(logging.WARNING, f"attempt failed: {shown}")]
+
+    def _show(self, now: float, failure: str) -> None:
+        """Why there is no session: what the last attempt ended with hides nothing of how the session did."""
+        if not (self.closing or self.held(now) or self.parted):
+            self.reason = f"{failure}; last session: {self.last_reset}" if self.last_reset else failure
+
+    # --- what the peer says ------------------------------------------------------------------------------
+
+    def updated(self, now: float) -> None:
+        """An UPDATE came."""
+        self.last_update = now
+        if not self.established:
+            self.unseen = True
+
+    def end_of_rib(self, now: float, family: Family) -> list[Action]:
+        """RFC 4724 section 2; what is stale goes a little later, for peers that say it too early."""
+        if self.replaying:
+            self.heard.add(family)
+        elif self.established and family not in self.refreshing:
+            self.timers[Timer.SWEEP, family] = now + SWEEP_DELAY
+        return []
+
+    def refresh_began(self, family: Family) -> list[Action]:
+        """BoRR: what is not said again until EoRR goes (RFC 7313 section 4)."""
+        if not self.established:
+            return []
+        self.refreshing.add(family)
+        self.timers.pop((Timer.SWEEP, family), None)
+        self.timers.pop((Timer.QUIET, family), None)
+        self.unanswered.discard(family)
+        return [Keep(frozenset({family}))]
+
+    def refresh_ended(self, family: Family) -> list[Action]:
+        """EoRR. Without a BoRR before it, it is ignored (RFC 7313 section 4)."""
+        if not self.established or family not in self.refreshing:
+            return []
+        self.refreshing.discard(family)
+        return self._said_all({family})
+
+    def replay_began(
+        self, now: float, opened: Opened, lasted: float, heard: Iterable[Family]
+    ) -> list[Action]:
+        """The speaker begins to tell what the peer has said on its session, `lasted` seconds old; `heard` are
+        the families whose End-of-RIB has come."""
+        actions: list[Action] = []
+        if self.parted or self.held(now) or self.closing:
+            return actions
+        self.opened = opened
+        if not self.established:
+            actions = [action for action in self.came_up(now, fresh=False) if action != AskReceived()]
+        self.since = min(self.since, now - lasted)
+        self.heard = set(heard)
+        self.heard |= {family for timer, family in self.timers if timer is Timer.SWEEP and family is not None}
+        over = (Timer.SWEEP, Timer.QUIET, Timer.END_OF_RIB)
+        self.timers = {key: when for key, when in self.timers.items() if key[0] not in over}
+        self.unanswered.clear()
+        self.replaying = self.found_up = True
+        return [*actions, Keep(ALL)]
+
+    def replay_ended(self, now: float) -> list[Action]:
+        """It has told all."""
+        if not self.established or not self.replaying:
+            return []
+        self.replaying = False
+        actions: list[Action] = [Sweep(ALL - self.refreshing)]
+        patience = self._time_to_say_all() - (now - self.since)
+        if patience <= 0:
+            return actions + self._said_all(self.families)
+        self.timers[Timer.END_OF_RIB, None] = now + patience
+        return actions + self._said_all(self.heard)
+
+    def replay_refused(self, now: float) -> list[Action]:
+        """The speaker keeps nothing, as one older than we are: the peer has to say it again."""
+        if not self.established:
+            return []
+        if self.opened is not None and self.opened.refresh is False:
+            return self._reset(now, "its routes are not known, and it takes no ROUTE-REFRESH")
+        actions: list[Action] = []
+        self.asked = now
+        for family in sorted(self.families, key=lambda one: one.value):
+            self.unanswered.add(family)
+            self.timers[Timer.QUIET, family] = now + REFRESH_QUIET
+            actions.append(AskRefresh(family))
+        return actions
+
+    def refresh_answered(self, now: float, family: Family, *, stale: bool) -> list[Action]:
+        """The peer has been quiet after a ROUTE-REFRESH; `stale`: paths are left that it has not repeated.
+
+        Silence is no withdrawal: they go, if they go, by a session made anew.
+        """
+        if not self.established or family not in self.awaiting or family in self.refreshing:
+            return []
+        if stale or self.last_update <= self.asked:
+            return self._reset(now, f"it has not answered the ROUTE-REFRESH for IPv{family.value} in full")
+        self.unanswered.discard(family)
+        return self._said_all({family})
+
+    def _said_all(self, families: Iterable[Family]) -> list[Action]:
+        """The peer has said all it has of these."""
+        done = frozenset(families) - self.refreshing
+        self.awaiting -= done
+        if not self.awaiting and self.state is State.SYNCING:
+            self.state, self.found_up = State.SYNCED, False
+        return [Sweep(done)] if done else []
+
+    # --- what others say ---------------------------------------------------------------------------------
+
+    def failed(self, now: float, reason: str, *, shares_fate: bool) -> list[Action]:
+        """BFD is down. `shares_fate`: the peer's BFD dies with its BGP (C bit clear), so that its loss says
+        nothing of the path while that restarts (RFC 5882 section 4.3.2)."""
+        if self.state is State.RESTARTING and shares_fate:
+            return [Say(logging.INFO, f"{reason}, while it restarts; the routes it preserves stay")]
+        self.path_failed = True
+        if not self.established:
+            return [] if self.closing else self._forget()
+        return [*self._ended(now, Reset(now, reason)), *self._forget(), *self._close(now, BFD_DOWN)]
+
+    def _close(self, now: float, subcode: int) -> list[Action]:
+        """Withdraw, then tear down: ExaBGP closes without a NOTIFICATION under graceful restart, and the peer
+        would keep what we had announced."""
+        self._enter(State.CLOSING)
+        self.resetting, self.close_with = True, subcode
+        self.timers[Timer.TEARDOWN, None] = now + LAST_WORDS
+        self.timers[Timer.GIVE_UP, None] = now + CLOSE_LIMIT
+        return [Withdraw()]
+
+    def close(self, now: float, subcode: int) -> list[Action]:
+        """End a session that is up at ExaBGP, whether it counts here or not."""
+        return self._close(now, subcode)
+
+    def _reset(self, now: float, why: str) -> list[Action]:
+        """Open it anew, both sides keeping their routes meanwhile (RFC 4724)."""
+        self.resetting = True
+        return [Say(logging.WARNING, f"resetting the session: {why}"), TearDown(ADMINISTRATIVE_RESET)]
+
+    def speaker_lost(self, now: float) -> list[Action]:
+        """Nobody speaks to the peer, as far as is known: it is we who restart."""
+        if not (self.established or self.closing):
+            return []
+        closing = self.closing
+        self._enter(State.IDLE if closing else State.ORPHANED)
+        self.since, self.reason = now, SPEAKER_LOST
+        self.replaying = False
+        self.refreshing.clear()
+        if closing:
+            return []
+        self.timers[Timer.RESTART, None] = now + self.session.graceful_restart
+        return [Keep(ALL)]
+
+    def part(self, now: float, parted: bool) -> list[Action]:
+        """The node leaves, or comes back. What the peer announced is kept as when it is we who restart."""
+        self.parted = parted
+        actions: list[Action] = []
+        if parted:
+            if self.established:
+                self.resetting = True
+                actions = self.went_down(now, LEFT)
+            self.reason = LEFT
+        elif not self.established:
+            self.reason = ""
+        return actions
+
+    def tick(self, now: float) -> list[Action]:
+        """What is due at `now`."""
+        actions: list[Action] = []
+        while due := [key for key, when in self.timers.items() if when <= now]:
+            key = min(due, key=lambda one: self.timers[one])
+            del self.timers[key]
+            actions += self._fire(now, *key)
+        return actions
+
+    def _fire(self, now: float, timer: Timer, family: Family | None) -> list[Action]:
+        match timer:
+            case Timer.RESTART:
+                self._enter(State.IDLE)
+                return [Drop(ALL, "not back within its restart time")]
+            case Timer.END_OF_RIB:
+                return self._said_all(self.families)
+            case Timer.SWEEP if family is not None:
+                return self._said_all({family})
+            case Timer.QUIET if family is not None:
+                still = now - self.last_update
+                if still >= REFRESH_QUIET:
+                    return [Look(family)]
+                self.timers[Timer.QUIET, family] = now + REFRESH_QUIET - still
+                return []
+            case Timer.STEADY:
+                return [Announce(fresh=True)]
+            case Timer.TEARDOWN:
+                return [TearDown(self.close_with)]
+            case _:
+                self._enter(State.IDLE)
+                self.resetting = False
+                return []
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self.timers = {key: when for key, when in self.timers.items() if state in OWNERS[key[0]]}
+        if not self.established:
+            self.awaiting.clear()
