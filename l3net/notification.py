@@ -1,4 +1,4 @@
-"""NOTIFICATION codes by name, and out of the words in which ExaBGP tells of one."""
+"""NOTIFICATION codes by name, and out of the words in which one is told of."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ ADMINISTRATIVE_SHUTDOWN: Final = 2
 ADMINISTRATIVE_RESET: Final = 4
 BFD_DOWN: Final = 10
 
-_TOLD = re.compile(r"notification (received|sent)\W+(\d+)\s*,\s*(\d+)", re.IGNORECASE)
+#: As ExaBGP tells it, `notification sent (4,0)`, and l3net, `NOTIFICATION sent: Hold Timer Expired (4/0)`.
+_TOLD = re.compile(r"notification (received|sent)(?::[A-Za-z -]+)?\W+(\d+)\s*[,/]\s*(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,14 @@ class Notification:
     subcode: int
     received: bool
 
+    @property
+    def name(self) -> str:
+        """`Bad Peer AS`."""
+        return SUBCODES.get((self.code, self.subcode)) or CODES.get(self.code, "unknown error")
+
     def __str__(self) -> str:
         """As people read it: `Bad Peer AS (2/2)`."""
-        name = SUBCODES.get((self.code, self.subcode)) or CODES.get(self.code, "unknown error")
-        return f"{name} ({self.code}/{self.subcode})"
+        return f"{self.name} ({self.code}/{self.subcode})"
 
 
 def in_reason(reason: str) -> Notification | None:

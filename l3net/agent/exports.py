@@ -8,9 +8,9 @@ from typing import Any
 from l3net.agent.loop import Agent
 from l3net.bgp.adj_rib_out import export_verdict, own_blocks
 from l3net.bgp.loc_rib import prefix_order
-from l3net.bgp.sessions import Session
+from l3net.bgp.peering import Peering
 from l3net.bgp.verdict import Export
-from l3net.model import Prefix
+from l3net.model import Family, Prefix
 
 
 def exports(agent: Agent) -> dict[str, Any]:
@@ -37,14 +37,17 @@ def exports(agent: Agent) -> dict[str, Any]:
                     "kind": kind,
                     "service": of,
                     "communities": sorted(map(str, path.attributes.communities)) if path else [],
-                    "verdict": refused or _verdict(agent, peer.session, peer.established, prefix, bool(of)),
+                    "verdict": refused or _verdict(agent, peer, prefix, service=bool(of)),
                 }
             )
     return {"routes": rows}
 
 
-def _verdict(agent: Agent, session: Session, established: bool, prefix: Prefix, service: bool) -> str:
-    found, by = export_verdict(agent.state, session, prefix, agent.draining.stage, service=service)
-    if found is Export.ANNOUNCED and not established:
-        found = Export.SESSION_DOWN
+def _verdict(agent: Agent, peer: Peering, prefix: Prefix, *, service: bool) -> str:
+    found, by = export_verdict(agent.state, peer.session, prefix, agent.draining.stage, service=service)
+    if found is Export.ANNOUNCED:
+        if not peer.established:
+            found = Export.SESSION_DOWN
+        elif Family(prefix.version) not in peer.negotiated:
+            found = Export.FAMILY_NOT_NEGOTIATED
     return f"{found.value}:{by}" if by else found.value

@@ -125,6 +125,7 @@ def _sessions(agent: Agent) -> Iterator[str]:
     received: list[Sample] = []
     accepted: list[Sample] = []
     announced: list[Sample] = []
+    queued: list[Sample] = []
     for address, peer in agent.speaking.peers.items():
         labels = {"peer": peer.session.name, "address": address, "as": peer.session.peer_as}
         heard, taken = agent.rib.counts(address)
@@ -133,11 +134,13 @@ def _sessions(agent: Agent) -> Iterator[str]:
         received.append((labels, heard))
         accepted.append((labels, taken))
         announced.append((labels, agent.speaking.announced(address)))
+        queued.append((labels, agent.speaking.out_queue(address)))
     yield from gauge("l3net_bgp_session_up", "Whether the session is established.", up)
     yield from counter("l3net_bgp_session_flaps_total", "Times an established session ended.", flaps)
     yield from gauge("l3net_bgp_paths_received", "Paths the peer announces.", received)
     yield from gauge("l3net_bgp_paths_accepted", "Those of them that may be used.", accepted)
-    yield from gauge("l3net_bgp_prefixes_announced", "Prefixes announced to the peer.", announced)
+    yield from gauge("l3net_bgp_prefixes_announced", "Prefixes that have been sent to the peer.", announced)
+    yield from gauge("l3net_bgp_prefixes_queued", "Prefixes that wait to be sent to the peer.", queued)
 
 
 def _resident() -> int:

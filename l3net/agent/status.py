@@ -17,6 +17,7 @@ from l3net import __version__
 from l3net.agent.exports import exports
 from l3net.agent.health import unready
 from l3net.agent.loop import Agent
+from l3net.agent.neighbors import neighbor_detail
 from l3net.agent.planning import plan_for
 from l3net.bgp.loc_rib import prefix_order
 from l3net.bgp.sessions import UNKNOWN_AS, Refusal
@@ -31,6 +32,8 @@ LONGEST_QUESTION = 4096
 TIMEOUT = 30.0
 #: Routes put into words before the loop has its turn.
 AT_ONCE = 1000
+#: A peer that takes nothing for this long, in seconds, is a problem to tell.
+STUCK = 15.0
 #: Contradictions between declared objects that are told one by one.
 MOST_CONTRADICTIONS = 20
 REFUSED = "ExaBGP refuses its configuration"
@@ -124,6 +127,7 @@ def _peers(agent: Agent, tallies: Mapping[Address, Tally]) -> list[dict[str, Any
                 "overLimit": sorted(f"IPv{family.value}" for family in peer.over_limit),
                 "announced": agent.speaking.announced(address),
                 "bfd": agent.bfd.status(address, now),
+                **neighbor_detail(agent, peer, now),
             }
         )
     return rows + [_refused_peer(refusal, agent.state.peers) for refusal in _of_declared(agent)]
@@ -159,6 +163,9 @@ def _refused_peer(refusal: Refusal, declared: Mapping[str, BgpPeer]) -> dict[str
         "refused": {},
         "overLimit": [],
         "bfd": None,
+        **dict.fromkeys(("stale", "outQueue", "stuckSeconds"), 0),
+        **dict.fromkeys(("syncing", "unansweredRefresh"), ()),
+        **dict.fromkeys(("negotiated", "lastReset", "lastAttempt")),
     }
 
 
@@ -217,6 +224,17 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
         f"peer {peer.session.name}: over its limit of {peer.session.max_prefixes} IPv{family.value} prefixes"
         for peer in agent.speaking.peers.values()
         for family in peer.over_limit
+    ]
+    problems += [
+        f"peer {peer.session.name}: has taken nothing for {stuck:.0f} s of what waits for it "
+        f"({agent.speaking.out_queue(address)} prefixes)"
+        for address, peer in agent.speaking.peers.items()
+        if (stuck := agent.speaking.stuck(address)) > STUCK
+    ]
+    problems += [
+        f"peer {peer.session.name}: has not answered the ROUTE-REFRESH for IPv{family.value} yet"
+        for peer in agent.speaking.peers.values()
+        for family in peer.unanswered
     ]
     problems += [
         f"service {verdict.service}: {verdict.address}: {'; '.join(verdict.lost)}"

@@ -13,7 +13,7 @@ class Export(enum.Enum):
     SESSION_DOWN = "sessionDown"  # it is as soon as the session is up
     NODE_DRAINING = "nodeDraining"  # the node leaves
     MESH_PEER = "meshPeer"  # every node serves service addresses itself
-    FAMILY_NOT_NEGOTIATED = "familyNotNegotiated"  # BGPPeer.spec.families
+    FAMILY_NOT_NEGOTIATED = "familyNotNegotiated"  # BGPPeer.spec.families, or the peer does not speak it
     NO_NEXT_HOP = "noNextHop"  # the session's link has no address of the family
     FILTERED = "filteredBy"
 

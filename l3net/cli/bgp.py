@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from l3net.cli import options
-from l3net.cli.output import output_option, print_table, print_value
+from l3net.cli.output import duration, output_option, print_table, print_value
 from l3net.errors import ConfigError
 from l3net.naming import AGENT_SOCKET
 from l3net.shell.agentsocket import ask
@@ -53,6 +53,28 @@ def routes(peer: str | None, refused: bool, run_dir: Path, output: str) -> None:
             for row in found
         ],
     )
+
+
+@bgp.command()
+@click.argument("peer", metavar="[ADDRESS|NAME]", required=False)
+@_run_dir
+@output_option
+def neighbor(peer: str | None, run_dir: Path, output: str) -> None:
+    """Each peer in full: what both sides agreed on, what waits to be sent, and how its session last ended.
+
+    Exits with 1 if there is no such peer.
+    """
+    found = [
+        row
+        for row in ask(run_dir / AGENT_SOCKET, "status")["peers"]
+        if peer in (None, row["address"], row["name"])
+    ]
+    if peer is not None and not found:
+        raise ConfigError(f"no peer {peer} on this node; `l3net status` lists them")
+    if output != "table":
+        print_value(found, output)
+        return
+    click.echo("\n\n".join("\n".join(_neighbor_lines(row)) for row in found))
 
 
 @bgp.command()
@@ -130,3 +152,52 @@ def _routes(row: dict[str, Any]) -> str:
     return " ".join(
         [*(f"+{prefix}" for prefix in row["announce"]), *(f"-{prefix}" for prefix in row["withdraw"])]
     )
+
+
+def _neighbor_lines(row: dict[str, Any]) -> list[str]:
+    """One peer, for people."""
+    since = f" for {duration(row['sinceSeconds'])}" if row["state"] != "refused" else ""
+    why = f": {row['reason']}" if row["reason"] else ""
+    lines = [f"{row['name']} ({row['address']}): {row['state']}{since}{why}"]
+
+    def say(title: str, text: object) -> None:
+        lines.append(f"  {title + ':':<18} {text}")
+
+    if row["state"] == "refused":
+        return lines
+    say("session", f"{row['type']}, AS {row['asNumber'] or 'any'}, from {row['localAddress']}{_guards(row)}")
+    if agreed := row["negotiated"]:
+        say("router ID", agreed["routerID"])
+        say("families", ", ".join(agreed["families"]) or "none")
+        say("hold time", f"{agreed['holdTime']} s, a KEEPALIVE every {agreed['keepaliveTime']} s")
+        say("peer offers", ", ".join(agreed["capabilities"]) or "no capabilities")
+        say("graceful restart", _restart(agreed["gracefulRestart"]))
+    say("routes in", f"{row['received']} received, {row['accepted']} accepted, {row['stale']} stale")
+    stuck = f", nothing taken for {row['stuckSeconds']:.0f} s" if row["stuckSeconds"] >= 1 else ""
+    say("prefixes out", f"{row['announced']} sent, {row['outQueue']} queued{stuck}")
+    if row["syncing"]:
+        say("not all said yet", ", ".join(row["syncing"]))
+    if row["unansweredRefresh"]:
+        say("refresh", f"no answer to the ROUTE-REFRESH for {', '.join(row['unansweredRefresh'])}")
+    if reset := row["lastReset"]:
+        say("last reset", f"{duration(reset['sinceSeconds'])} ago, {reset['reason']}")
+    if attempt := row["lastAttempt"]:
+        side = "dialling" if attempt["direction"] == "out" else "the peer dialled in"
+        say("last attempt", f"{duration(attempt['sinceSeconds'])} ago, {side}: {attempt['error']}")
+    say("flaps", row["flaps"])
+    if row["bfd"]:
+        say("BFD", row["bfd"]["state"])
+    return lines
+
+
+def _guards(row: dict[str, Any]) -> str:
+    named = {"password": "TCP MD5", "gtsm": "GTSM", "passive": "passive"}
+    return "".join(f", {name}" for key, name in named.items() if row[key])
+
+
+def _restart(offered: dict[str, Any] | None) -> str:
+    if offered is None:
+        return "not offered: nothing is kept when the session ends"
+    if not offered["families"]:
+        return "offered as a helper alone: nothing is kept when the session ends"
+    return f"{', '.join(offered['kept']) or 'nothing'} kept for {offered['restartTime']} s"

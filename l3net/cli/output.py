@@ -49,3 +49,10 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         table.add_row(*(Text(str(cell)) for cell in row))  # as it is: a bracket in it is no markup
     console = Console() if sys.stdout.isatty() else Console(width=_WIDEST, no_color=True, highlight=False)
     console.print(table)
+
+
+def duration(seconds: float) -> str:
+    """`2h05m`, `1m07s`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"

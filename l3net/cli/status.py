@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from l3net.cli import options
-from l3net.cli.output import output_option, print_table, print_value
+from l3net.cli.output import duration, output_option, print_table, print_value
 from l3net.naming import AGENT_SOCKET
 from l3net.shell.agentsocket import ask
 
@@ -53,11 +53,11 @@ def status(run_dir: Path, ready: bool, alive: bool, output: str) -> None:
     click.echo(f"node {answer['node']}: {state}, {answer['memoryMiB']} MiB, l3net {answer['version']}")
     drain = answer["drain"]
     if "cause" in drain:
-        click.echo(f"drains ({drain['cause']}) since {_duration(drain['sinceSeconds'])}: {drain['stage']}")
+        click.echo(f"drains ({drain['cause']}) since {duration(drain['sinceSeconds'])}: {drain['stage']}")
     click.echo()
     print_table(
         "BGP peers",
-        ["PEER", "ADDRESS", "AS", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "ANNOUNCED", "REFUSED"],
+        ["PEER", "ADDRESS", "AS", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "SENT", "QUEUED", "REFUSED"],
         [_peer(peer) for peer in answer["peers"]],
     )
     click.echo()
@@ -101,8 +101,8 @@ def _views(views: list[dict[str, Any]]) -> str:
     lists = [row["listedSeconds"] for row in views if row["listedSeconds"] is not None]
     marks = [row["bookmarkSeconds"] for row in views if row["bookmarkSeconds"] is not None]
     text = f"{len(lists)} of {len(views)} kinds listed"
-    text += f", the longest ago {_duration(max(lists))}" if lists else ""
-    return text + (f"; last bookmark of a kind at most {_duration(max(marks))} ago" if marks else "")
+    text += f", the longest ago {duration(max(lists))}" if lists else ""
+    return text + (f"; last bookmark of a kind at most {duration(max(marks))} ago" if marks else "")
 
 
 def _notes(pods: dict[str, Any]) -> str:
@@ -119,7 +119,7 @@ def _notes(pods: dict[str, Any]) -> str:
 def _peer(peer: dict[str, Any]) -> tuple[object, ...]:
     refused = ", ".join(f"{count} {reason}" for reason, count in peer["refused"].items())
     state = peer["state"] if not peer["reason"] else f"{peer['state']} ({peer['reason']})"
-    since = _duration(peer["sinceSeconds"])
+    since = duration(peer["sinceSeconds"])
     return (
         peer["name"],
         peer["address"],
@@ -129,6 +129,7 @@ def _peer(peer: dict[str, Any]) -> tuple[object, ...]:
         peer["received"],
         peer["accepted"],
         peer["announced"],
+        peer.get("outQueue", ""),
         refused,
     )
 
@@ -140,7 +141,7 @@ def _bfd(peer: dict[str, Any], bfd: dict[str, Any]) -> tuple[object, ...]:
         peer["name"],
         peer["address"],
         bfd["state"],
-        _duration(bfd["sinceSeconds"]),
+        duration(bfd["sinceSeconds"]),
         f"{bfd['detectionTimeMs']:g} ms",
         bfd["echo"] or "none",
         "several" if bfd["multihop"] else "one",
@@ -148,9 +149,3 @@ def _bfd(peer: dict[str, Any], bfd: dict[str, Any]) -> tuple[object, ...]:
         bfd["remoteState"],
         bfd["flaps"],
     )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"

@@ -8,8 +8,8 @@ from l3net.doctor.findings import Answer, Counters, Finding, Peer, PeerLook, Pro
 from l3net.notification import Notification, in_reason
 
 CHECK = "peer"
-#: As the agent tells it: Hold Timer Expired, by us (RFC 4271 section 4.5).
-_HOLD_TIMER_EXPIRED = "(4,0)"
+#: Hold Timer Expired, by us (RFC 4271 section 4.5).
+_HOLD_TIMER_EXPIRED = Notification(4, 0, received=False)
 #: A router that sends the cluster's own routes back is no reason to worry (RFC 4271 section 9.1.2).
 _ECHO = "asPathLoop"
 _FLAPS = 3
@@ -236,7 +236,7 @@ def _accepted(peer: Peer, plain: Probe, counters: Counters, near: Probe | None) 
             f"configure {peer.local_address} as a neighbour on the router, and see that it is not "
             "shut down there",
         )
-    if _HOLD_TIMER_EXPIRED in peer.reason and not peer.gtsm:
+    if told == _HOLD_TIMER_EXPIRED and not peer.gtsm:
         return (
             "it comes up, then nothing arrives any more until the hold time is over: the peer "
             "demands GTSM (RFC 5082), or large packets are lost on the way (MTU)",

@@ -57,6 +57,7 @@ def agent(**changes: Any) -> Any:
             parted=False,
             undecodable=0,
             announced=lambda _: 7,
+            out_queue=lambda _: 2,
             settled=lambda _: False,
         ),
     }

@@ -10,7 +10,7 @@ import pytest
 from l3net.doctor.findings import Answer, Counters, NodeLook, Peer, PeerLook, PodLook, Probe, Severity
 from l3net.doctor.node import filtered_blocks, judge_agent, judge_data_path, judge_node, judge_views
 from l3net.doctor.peers import judge_peer
-from l3net.notification import in_reason
+from l3net.notification import Notification, in_reason
 from l3net.shell.examine import read_counters, read_message, risen
 
 UP = Peer("tor", "10.0.0.2", 65002, "10.0.0.1", 179, 179, True, "", False, False, False, 3, 2, 2, 0)
@@ -229,6 +229,11 @@ def test_counters_are_read_from_this_kernel() -> None:
 
 def test_what_was_received_and_what_was_sent_are_told_apart() -> None:
     assert str(in_reason("peer reset, message [notification received (2,2)]")) == "Bad Peer AS (2/2)"
+    told = 'connection refused; last session: NOTIFICATION received: Administrative Shutdown (6/2): "(4,0)"'
+    assert str(in_reason(told)) == "Administrative Shutdown (6/2)"
+    for known in (Notification(4, 0, received=False), Notification(2, 2, received=True)):
+        side = "received" if known.received else "sent"
+        assert in_reason(f"NOTIFICATION {side}: {known}") == known
     sent = in_reason("held: notification sent (4,0)")
     assert sent is not None and not sent.received
     assert str(sent) == "Hold Timer Expired (4/0)"
