@@ -22,12 +22,16 @@ from l3net.shell.speaker import SpeakerConfig, relay_argv
 
 log = logging.getLogger("l3net.bgp")
 
-#: Seconds after each reload until ExaBGP is asked whether it took it.
-CONFIRM_WAITS = (0.1, 0.3, 0.6, 1.0, 1.5, 2.0)
+#: Seconds after each reload until ExaBGP is asked whether it took it. After the last it is started anew, which
+#: every session feels: one that is busy is given time.
+CONFIRM_WAITS = (0.1, 0.3, 0.6, 1.0, 1.5, 2.0, 4.0, 8.0, 15.0)
+#: From here on the wait is told, in seconds.
+LONG_WAIT = 4.0
 ANSWER_LIMIT = 5.0
 #: Seconds until a configuration that could not be written is tried again, doubled from first to longest.
 FIRST_RETRY = 1.0
 LONGEST_RETRY = 60.0
+NOT_TAKEN = "ExaBGP has not taken the new configuration yet; new and changed sessions wait"
 
 Step = Callable[[], Awaitable[None]]
 
@@ -133,9 +137,13 @@ class Configuring:
         for wait in CONFIRM_WAITS:
             if not self._dialogue.up:
                 return  # it starts with the new file
+            if wait == LONG_WAIT:
+                self.problem = NOT_TAKEN
+                log.warning("%s", NOT_TAKEN)
             self._dialogue.ask(commands.RELOAD)
             await asyncio.sleep(wait)
             if await self._has_loaded(text):
+                self.problem = ""
                 return
         log.warning("ExaBGP did not take the new configuration; restarting it (graceful restart covers it)")
         self._dialogue.interject(commands.RESTART)
