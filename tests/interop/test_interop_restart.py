@@ -164,7 +164,7 @@ def test_without_the_forwarding_state_bit_the_routes_go_when_the_far_side_is_bac
     assert set(TAGGED.values()) <= stage.learned().keys(), stage.node.log_tail("agent")
     back = [replace(session, preserves=again) for session in sessions()]
     far.start(back, originated(ORIGINATED), again=again)
-    gone = "restarted without its forwarding state"
+    gone = "forwarding state not preserved; removing"
     stage.until(
         lambda: not (stage.learned().keys() & set(TAGGED.values())), "what is not said again to go", 60
     )

@@ -3,8 +3,9 @@
 FILE holds one hex-encoded BGP message a line; they are sent once the session is established, and again on
 every route refresh (RFC 2918). With a fourth argument, the first N of them go to the first session
 alone. With a fifth, graceful restart is offered for as many seconds (RFC 4724), with the F bits set; no
-End-of-RIB follows but one that FILE holds. Standard output tells what happened: `established`, `sent N`,
-`notification CODE SUBCODE`, `closed`.
+End-of-RIB follows but one that FILE holds. With `deaf` as the sixth, no route refresh is answered.
+Standard output tells what happened: `established`, `sent N`, `refresh asked`, `notification CODE SUBCODE`,
+`closed`.
 """
 
 from __future__ import annotations
@@ -63,7 +64,12 @@ def read(connection: socket.socket) -> tuple[int, bytes] | None:
 
 
 def serve(
-    connection: socket.socket, address: str, as_number: int, lines: list[bytes], restart_time: int
+    connection: socket.socket,
+    address: str,
+    as_number: int,
+    lines: list[bytes],
+    restart_time: int,
+    deaf: bool = False,
 ) -> None:
     connection.settimeout(1.0)
     connection.sendall(open_message(as_number, address, restart_time=restart_time))
@@ -82,7 +88,9 @@ def serve(
             elif kind == KEEPALIVE and not established:
                 established = True
                 say("established")
-            if (kind == KEEPALIVE and not sent) or kind == ROUTE_REFRESH:
+            if kind == ROUTE_REFRESH:
+                say("refresh asked")
+            if (kind == KEEPALIVE and not sent) or (kind == ROUTE_REFRESH and not deaf):
                 connection.sendall(b"".join(lines))
                 sent += len(lines)
                 say(f"sent {sent}")
@@ -102,10 +110,11 @@ def main() -> None:
     listener.listen()
     once = int(sys.argv[4]) if len(sys.argv) > 4 else 0
     restart_time = int(sys.argv[5]) if len(sys.argv) > 5 else 0
+    deaf = sys.argv[6:] == ["deaf"]
     while True:
         connection, _ = listener.accept()
         try:
-            serve(connection, address, as_number, lines, restart_time)
+            serve(connection, address, as_number, lines, restart_time, deaf)
         except OSError:  # reset, as what the other side has not read makes of a close
             say("closed")
         connection.close()
