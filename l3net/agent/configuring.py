@@ -22,8 +22,8 @@ from l3net.shell.speaker import SpeakerConfig, relay_argv
 
 log = logging.getLogger("l3net.bgp")
 
-#: Seconds after each reload until ExaBGP is asked whether it took it. After the last it is started anew, which
-#: every session feels: one that is busy is given time.
+#: Seconds after each reload until ExaBGP is asked whether it took it. After the last it is started anew,
+#: which every session feels: one that is busy is given time.
 CONFIRM_WAITS = (0.1, 0.3, 0.6, 1.0, 1.5, 2.0, 4.0, 8.0, 15.0)
 #: From here on the wait is told, in seconds.
 LONG_WAIT = 4.0
