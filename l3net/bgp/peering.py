@@ -421,6 +421,8 @@ class Peering:
 
     def _reset(self, now: float, why: str) -> list[Action]:
         """Open it anew, both sides keeping their routes meanwhile (RFC 4724)."""
+        if self.resetting:
+            return []
         self.resetting = True
         return [Say(logging.WARNING, f"resetting the session: {why}"), TearDown(ADMINISTRATIVE_RESET)]
 
