@@ -31,8 +31,6 @@ from typing import Any, Final
 RELEASE: Final = "5.0.15"
 #: Subcode of Cease (RFC 4486).
 ADMINISTRATIVE_SHUTDOWN: Final = 2
-#: Steps of queued commands in one turn: more than a window of lines holds.
-STEPS_A_TURN: Final = 1000
 
 
 def release_is_known() -> bool:
@@ -82,13 +80,14 @@ def guard() -> None:
 def quicken() -> bool:
     """Change this process's ExaBGP; False, and nothing done, if it is another release."""
     from exabgp import version  # noqa: PLC0415 - the agent imports this room, and needs no ExaBGP
-    from exabgp.reactor.asynchronous import ASYNC  # noqa: PLC0415
     from exabgp.reactor.peer import Peer  # noqa: PLC0415
     from exabgp.rib.change import Change  # noqa: PLC0415
     from exabgp.rib.outgoing import OutgoingRIB  # noqa: PLC0415
 
     if version.release != RELEASE:
         return False
+
+    from l3net.shell import exabgp_commands, exabgp_received  # noqa: PLC0415 - they are made for that release
 
     def copy_change(self: Any, _memo: dict[int, Any]) -> Any:
         # The action and the next hop of the copy are its own. Attributes are not changed once they are
@@ -104,22 +103,6 @@ def quicken() -> bool:
             by_family.get(older.nlri.family().afi_safi(), {}).pop(older.index(), None)
         return queue_change(self, change)
 
-    event_loop_run = ASYNC.run
-
-    def run(self: Any) -> Any:
-        if not self._async:
-            return False
-        if any(self._is_coroutine(callback) for _, callback in self._async):
-            return event_loop_run(self)
-        steps = self._run_async()  # awaits nothing as long as all are generators, as all commands are
-        try:
-            steps.send(None)
-        except StopIteration as end:
-            return end.value
-        finally:
-            steps.close()
-        return True
-
     tear_down = Peer.teardown
 
     def teardown(self: Any, code: int, restart: bool = True) -> None:
@@ -130,9 +113,9 @@ def quicken() -> bool:
     Peer.teardown = teardown
     Change.__deepcopy__ = copy_change
     OutgoingRIB._update_rib = queue_instead
-    ASYNC.run = run
-    ASYNC.LIMIT = STEPS_A_TURN
     guard()
+    exabgp_received.install()
+    exabgp_commands.install()
     return True
 
 
