@@ -74,6 +74,8 @@ def neighbor(peer: str | None, run_dir: Path, output: str) -> None:
     if output != "table":
         print_value(found, output)
         return
+    if any("negotiated" not in row for row in found):
+        raise ConfigError("the agent that runs is older than this command; `l3net status` shows what it tells")
     click.echo("\n\n".join("\n".join(_neighbor_lines(row)) for row in found))
 
 
