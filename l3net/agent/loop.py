@@ -26,13 +26,12 @@ from l3net.agent.supervising import Retry, kept_up
 from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out, own_blocks, passes_on
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import Candidate, LocRib
-from l3net.bgp.multipath import weighted
+from l3net.bgp.multipath import discards, weighted
 from l3net.bgp.path import Path as BgpPath
 from l3net.bgp.policy import ImportJudge, Protected
 from l3net.bgp.sessions import OnLink, Session, Sessions, guarded, sessions, unnumbered_interfaces
 from l3net.bgp.verdict import ACCEPTED, Judgement
 from l3net.cni.setup import NodeNetwork
-from l3net.community import BLACKHOLE
 from l3net.config import AgentSettings
 from l3net.errors import KernelError
 from l3net.fib.desired import blackholes, bridge, discarded, gateway, learned, service_routes
@@ -716,7 +715,7 @@ class Agent:
 
     def _learned(self, prefix: Prefix) -> Route | None:
         best = self._best(prefix)
-        if best and best[0].session.allow_blackhole and BLACKHOLE in best[0].path.attributes.communities:
+        if discards(best):
             return discarded(prefix)
         hops = [(candidate, self._resolver.resolve(candidate)) for candidate in best]
         return learned(prefix, weighted(hops)) if hops else None

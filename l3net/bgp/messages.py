@@ -442,16 +442,18 @@ def _paths(by_hop: Mapping[str, Any], attributes: Attributes, *, link_local: boo
 def _attributes(raw: Mapping[str, Any]) -> Attributes:
     as_path: list[int] = []
     length = 0
+    confederation = False
     segments = raw.get("as-path", {})
     for segment in segments.values():
         numbers = [int(number) for number in segment["value"]]
         as_path += numbers
-        if segment["element"] == "as-set":
-            length += 1
-        elif (
-            segment["element"] == "as-sequence"
-        ):  # confederation segments do not count (RFC 5065 section 5.3)
-            length += len(numbers)
+        match segment["element"]:
+            case "as-set":
+                length += 1
+            case "as-sequence":
+                length += len(numbers)
+            case _:  # those of a confederation do not count (RFC 5065 section 5.3)
+                confederation = True
     communities: frozenset[AnyCommunity] = frozenset(
         Community(tuple(int(part) for part in parts))
         for name in ("community", "large-community")
@@ -472,6 +474,7 @@ def _attributes(raw: Mapping[str, Any]) -> Attributes:
         communities=communities,
         originator=IPv4Address(raw["originator-id"]) if "originator-id" in raw else None,
         clusters=tuple(IPv4Address(cluster) for cluster in raw.get("cluster-list", ())),
+        confederation=confederation,
     )
 
 

@@ -6,10 +6,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from l3net.bgp.loc_rib import Candidate
+from l3net.community import BLACKHOLE
 from l3net.model import Address, NextHop
 
 #: The kernel's weights go from 1 to 256 (rtnetlink(7), rtnh_hops); the widest path gets this one.
 WIDEST = 128
+
+
+def discards(best: Sequence[Candidate]) -> bool:
+    """Whether a prefix is to be dropped: one of its best paths asks for it, of a peer that may (RFC 7999).
+
+    One is enough. Such a path has no way on of its own, so that its next hop counts among no others'; and
+    whichever of equal paths came with the lowest address has nothing to do with it.
+    """
+    return any(
+        candidate.session.allow_blackhole and BLACKHOLE in candidate.path.attributes.communities
+        for candidate in best
+    )
 
 
 def weighted(hops: Sequence[tuple[Candidate, frozenset[NextHop]]]) -> frozenset[NextHop]:

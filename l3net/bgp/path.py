@@ -24,7 +24,8 @@ class Attributes:
 
     `as_path` is flat, nearest AS first; `as_path_length` counts an AS_SET as one (RFC 4271
     section 9.1.2.2 a).
-    None means that the attribute is absent. `originator` and `clusters` are RFC 4456's.
+    None means that the attribute is absent. `originator` and `clusters` are RFC 4456's. `confederation`: the
+    AS_PATH holds a segment of RFC 5065, whose numbers are in `as_path` too.
     """
 
     origin: Origin = Origin.IGP
@@ -35,6 +36,7 @@ class Attributes:
     communities: frozenset[AnyCommunity] = frozenset()
     originator: IPv4Address | None = None
     clusters: tuple[IPv4Address, ...] = ()
+    confederation: bool = False
 
     def __post_init__(self) -> None:
         if self.as_path_length < 0:

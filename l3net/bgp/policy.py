@@ -29,11 +29,12 @@ from l3net.model import (
     PrefixOperator,
 )
 
-#: Where no prefix may begin; IPv4-mapped ones are for `ipaddress` to judge.
+#: No prefix equals one of these or lies inside it: no packet to there may be forwarded (RFC 1122 section
+#: 3.2.1.3, RFC 3927, RFC 4291). A prefix that only covers one is like any other, as the default route is.
 MARTIANS: tuple[Prefix, ...] = tuple(
     ip_network(text)
     for text in (
-        *("0.0.0.0/32", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4"),
+        *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32"),
         *("::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
     )
 )
@@ -220,7 +221,7 @@ class Protected:
         network = prefix.network_address
         alone = prefix.prefixlen == prefix.max_prefixlen
         if int(network) in self._delicate[prefix.version]:
-            if network.is_loopback or network.is_multicast or network.is_link_local or network.is_unspecified:
+            if any(contains(martian, prefix) for martian in MARTIANS):
                 return Verdict.MARTIAN
             if any(contains(block, prefix) for block in self.own_blocks):
                 return Verdict.OWN_BLOCK
@@ -289,6 +290,7 @@ class _Way:
     mesh: frozenset[Prefix] | None  # all that may be learned this way, if it is a node's
     hop_known: bool
     shutdown: bool
+    versions: frozenset[int]  # of the families that the session carries
 
 
 class ImportJudge:
@@ -332,6 +334,8 @@ class ImportJudge:
 
     def _refusal(self, way: _Way, prefix: Prefix) -> Verdict | None:
         protected = self._protected
+        if prefix.version not in way.versions:
+            return Verdict.FAMILY_NOT_NEGOTIATED
         if way.mesh is not None:
             mine = prefix in protected.own_blocks
             return None if prefix in way.mesh and not mine else Verdict.NOT_OF_NODE
@@ -380,9 +384,11 @@ def _unasked(policy: ImportPolicy, prefix: Prefix) -> Verdict | None:
 
 def _way(protected: Protected, session: Session, hop: Address, received: Attributes) -> _Way:
     attributes = received
-    if session.external and received.local_preference is not None:
-        # RFC 4271 section 5.1.5: from an eBGP peer LOCAL_PREF means nothing
-        attributes = replace(received, local_preference=None)
+    if session.external and (
+        received.local_preference is not None or received.originator is not None or received.clusters
+    ):
+        # From an eBGP peer these mean nothing (RFC 4271 section 5.1.5, RFC 7606 sections 7.9 and 7.10)
+        attributes = replace(received, local_preference=None, originator=None, clusters=())
     mesh: frozenset[Prefix] | None = None
     if session.mesh:
         # A node speaks for its own blocks, a route reflector also for others' with their own next hop.
@@ -393,10 +399,11 @@ def _way(protected: Protected, session: Session, hop: Address, received: Attribu
         hop,
         received,
         attributes,
-        _way_refusal(protected, session, hop, received),
+        _way_refusal(protected, session, hop, attributes),
         mesh,
         _known_next_hop(protected, session, hop),
         GRACEFUL_SHUTDOWN in attributes.communities,
+        frozenset(family.value for family in session.families),
     )
 
 
@@ -405,6 +412,15 @@ def _way_refusal(
 ) -> Verdict | None:
     if session.local_as in attributes.as_path:  # RFC 4271 section 9.1.2
         return Verdict.OWN_AS
+    if 0 in attributes.as_path:  # RFC 7607 section 2
+        return Verdict.AS_ZERO
+    if attributes.confederation:  # RFC 5065 section 5; we are in none
+        return Verdict.CONFEDERATION
+    if not session.external and (
+        attributes.originator == session.router_id
+        or (session.cluster_id is not None and session.cluster_id in attributes.clusters)
+    ):
+        return Verdict.REFLECTION_LOOP  # RFC 4456 section 8
     if hop in protected.own_addresses or hop == session.local_address:
         return Verdict.NEXT_HOP_SELF
     if (
@@ -415,8 +431,7 @@ def _way_refusal(
     ):
         return Verdict.NEXT_HOP_INVALID
     if session.mesh:
-        looped = attributes.originator == session.router_id or session.cluster_id in attributes.clusters
-        return Verdict.REFLECTION_LOOP if looped else None
+        return None
     return Verdict.BOGON_AS if bogon_as_path(protected.policy.bogons, attributes.as_path) else None
 
 

@@ -27,8 +27,11 @@ class Verdict(enum.Enum):
     SERVICE_CIDR = "serviceCIDR"
     NODE_SUBNET = "nodeSubnet"
     NOT_OF_NODE = "notOfNode"  # over the mesh a node may announce its own blocks only
+    FAMILY_NOT_NEGOTIATED = "familyNotNegotiated"  # the session does not carry it (BGPPeer.spec.families)
     MARTIAN = "martian"  # loopback, link-local, multicast and the like
     OWN_AS = "asPathLoop"  # RFC 4271 section 9.1.2: our AS is in the AS_PATH
+    AS_ZERO = "asZero"  # RFC 7607: AS 0 is in the AS_PATH
+    CONFEDERATION = "confederationSegment"  # RFC 5065 section 5: in the AS_PATH, and we are in none
     REFLECTION_LOOP = "reflectionLoop"  # RFC 4456 section 8: our router ID or cluster ID is on the path
     NEXT_HOP_SELF = "nextHopSelf"  # RFC 4271 section 5.1.3
     NEXT_HOP_INVALID = "nextHopInvalid"  # loopback, unspecified or multicast

@@ -75,7 +75,9 @@ def neighbor(peer: str | None, run_dir: Path, output: str) -> None:
         print_value(found, output)
         return
     if any("negotiated" not in row for row in found):
-        raise ConfigError("the agent that runs is older than this command; `l3net status` shows what it tells")
+        raise ConfigError(
+            "the agent that runs is older than this command; `l3net status` shows what it tells"
+        )
     click.echo("\n\n".join("\n".join(_neighbor_lines(row)) for row in found))
 
 

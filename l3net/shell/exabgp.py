@@ -12,6 +12,7 @@ process, and for the one release it was measured with (docs/bgp.md); any other r
   order in which those first came: the older word on a prefix could go out last, and stand.
 - `teardown 2` sends its NOTIFICATION (Cease, Administrative Shutdown) under graceful restart too, where
   ExaBGP closes without a word: a node that leaves lets no peer wait for its return (RFC 4724 section 4).
+- Segments of a confederation in an AS_PATH are told as what they are.
 - Who dials in has to have a session that waits for it, and the kernel holds it to its MD5 key and minimum
   TTL (`l3net.shell.listening`). Without this change nothing may listen: `release_is_known` tells the agent.
 """
@@ -80,6 +81,7 @@ def guard() -> None:
 def quicken() -> bool:
     """Change this process's ExaBGP; False, and nothing done, if it is another release."""
     from exabgp import version  # noqa: PLC0415 - the agent imports this room, and needs no ExaBGP
+    from exabgp.bgp.message.update.attribute.aspath import CONFED_SEQUENCE, CONFED_SET  # noqa: PLC0415
     from exabgp.reactor.peer import Peer  # noqa: PLC0415
     from exabgp.rib.change import Change  # noqa: PLC0415
     from exabgp.rib.outgoing import OutgoingRIB  # noqa: PLC0415
@@ -110,6 +112,8 @@ def quicken() -> bool:
             self.neighbor["capability"]["graceful-restart"] = 0
         tear_down(self, code, restart)
 
+    # It calls the segments of a confederation (RFC 5065) like the others, and is the only one to know.
+    CONFED_SEQUENCE.NAME, CONFED_SET.NAME = "as-confed-sequence", "as-confed-set"
     Peer.teardown = teardown
     Change.__deepcopy__ = copy_change
     OutgoingRIB._update_rib = queue_instead

@@ -229,6 +229,23 @@ def test_a_peer_without_capabilities_speaks_ipv4_alone() -> None:
     assert message.graceful_restart is None
 
 
+def test_segments_of_a_confederation_are_known_and_do_not_count() -> None:
+    """RFC 5065 section 5.3."""
+    segments = {
+        "0": {"element": "as-confed-sequence", "value": [65010, 65011]},
+        "1": {"element": "as-sequence", "value": [65002]},
+    }
+    line = update(
+        attribute={"origin": "igp", "as-path": segments},
+        announce={"ipv4 unicast": {"10.90.0.2": [{"nlri": "192.168.7.0/24"}]}},
+    )
+    message = Decoder().decode(line)
+    assert isinstance(message, Updated)
+    attributes = message.announced[0].attributes
+    assert attributes.confederation
+    assert (attributes.as_path, attributes.as_path_length) == ((65010, 65011, 65002), 1)
+
+
 def test_what_our_exabgp_tells_of_a_session() -> None:
     opened = {"asn": 65002, "hold_time": 9, "router_id": "10.90.0.2"}
     begin = {"token": "ab12", "state": "begin", "up-seconds": 7.5, "open": opened, "eor": ["ipv6 unicast"]}

@@ -9,7 +9,7 @@ from test_bgp_messages import update
 
 from l3net.bgp.loc_rib import Candidate, LocRib
 from l3net.bgp.messages import Decoder, Updated
-from l3net.bgp.multipath import WIDEST, weighted
+from l3net.bgp.multipath import WIDEST, discards, weighted
 from l3net.bgp.verdict import ACCEPTED
 from l3net.model import NextHop
 
@@ -24,6 +24,21 @@ def candidate(hop: str, bandwidth: float | None) -> tuple[Candidate, frozenset[N
 
 def weights(*given: tuple[str, float | None]) -> dict[str, int]:
     return {str(hop.gateway): hop.weight for hop in weighted([candidate(*each) for each in given])}
+
+
+def asks(hop: str, *, trusted: bool, marked: bool = True) -> Candidate:
+    carried = frozenset({community("blackhole")}) if marked else frozenset()
+    return Candidate(path(PREFIX, hop, communities=carried), session(hop, allow_blackhole=trusted))
+
+
+def test_one_trusted_blackhole_among_equal_paths_is_enough() -> None:
+    """Whatever the addresses: the order of equal paths says nothing."""
+    plain, asking = asks("10.0.0.1", trusted=False, marked=False), asks("10.0.0.3", trusted=True)
+    assert discards([plain, asking])
+    assert discards([asking, plain])
+    assert not discards([plain, asks("10.0.0.3", trusted=False)])
+    assert not discards([plain, asks("10.0.0.3", trusted=True, marked=False)])
+    assert not discards([])
 
 
 def test_without_bandwidths_all_are_equal() -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 
 import pytest
 from bgp_facts import community, path, session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3net.bgp.policy import ImportJudge, Protected, contains, run_filters
+from l3net.bgp.policy import MARTIANS, ImportJudge, Protected, contains, run_filters
 from l3net.bgp.verdict import Verdict
 from l3net.model import (
     Action,
@@ -18,6 +18,7 @@ from l3net.model import (
     BgpFilter,
     Bogons,
     ClusterState,
+    Family,
     FilterRule,
     ImportPolicy,
     IpPool,
@@ -31,6 +32,7 @@ from l3net.model import (
 )
 
 ME = "n1"
+ANYTHING = ImportPolicy(default_route=True, node_subnets=True, ebgp_requires_policy=False)
 
 
 def cluster(**configuration: object) -> ClusterState:
@@ -103,10 +105,72 @@ def judge(
         ("224.0.0.0/4", Verdict.MARTIAN),
         ("fe80::/10", Verdict.MARTIAN),
         ("ff02::/16", Verdict.MARTIAN),
+        ("0.1.0.0/16", Verdict.MARTIAN),
+        ("255.255.255.255/32", Verdict.MARTIAN),
+        ("::ffff:10.0.0.0/104", Verdict.MARTIAN),
     ],
 )
 def test_imports_that_could_take_traffic_are_refused(prefix: str, verdict: Verdict) -> None:
     assert judge(prefix, "10.0.0.1" if "." in prefix else "fd00::1") is verdict
+
+
+@given(data=st.data())
+def test_a_martian_is_what_lies_inside_one_and_nothing_else(data: st.DataObject) -> None:
+    martian = data.draw(st.sampled_from(MARTIANS))
+    length = data.draw(st.integers(1, martian.max_prefixlen))
+    first = int(martian.network_address)
+    number = data.draw(st.integers(first, int(martian.broadcast_address)))
+    prefix = type(martian)((number, length), strict=False)
+    hop = "10.0.0.1" if prefix.version == 4 else "fd00::1"
+    inside = any(contains(each, prefix) for each in MARTIANS)
+    assert (judge(str(prefix), hop, imports=ANYTHING) is Verdict.MARTIAN) is inside
+    assert inside is (length >= martian.prefixlen or any(contains(each, prefix) for each in MARTIANS))
+
+
+@pytest.mark.parametrize("prefix", ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"])
+def test_what_only_covers_a_martian_is_like_any_other(prefix: str) -> None:
+    hop = "10.0.0.1" if "." in prefix else "fd00::1"
+    assert judge(prefix, hop, imports=ANYTHING) is Verdict.ACCEPTED
+    assert judge(prefix, hop, imports=replace(ANYTHING, ebgp_requires_policy=True)) is not Verdict.MARTIAN
+
+
+def test_a_family_that_the_session_does_not_carry_is_refused() -> None:
+    """A peer may send it all the same; that of the peer's address is no exception."""
+    only6 = {"families": frozenset({Family.IPV6})}
+    assert judge("192.168.7.0/24", peer=only6) is Verdict.FAMILY_NOT_NEGOTIATED
+    assert judge("0.0.0.0/0", peer=only6, imports=ANYTHING) is Verdict.FAMILY_NOT_NEGOTIATED
+    both = {"families": frozenset(Family)}
+    assert judge("192.168.7.0/24", peer=both) is Verdict.ACCEPTED
+
+
+def test_as_zero_and_confederations_are_refused() -> None:
+    """RFC 7607, RFC 5065 section 5: of every peer."""
+    for peer in ({}, {"peer_as": 64512}):
+        assert judge("192.168.7.0/24", peer=peer, as_path=(65001, 0)) is Verdict.AS_ZERO
+        refused = judge("192.168.7.0/24", peer=peer, as_path=(65001, 65002), confederation=True)
+        assert refused is Verdict.CONFEDERATION
+        assert judge("192.168.7.0/24", peer=peer, as_path=(65001, 65002)) is Verdict.ACCEPTED
+
+
+OURS, CLUSTER = IPv4Address("10.0.0.2"), IPv4Address("10.9.9.9")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "verdict"),
+    [
+        ({"originator": OURS}, Verdict.REFLECTION_LOOP),
+        ({"clusters": (IPv4Address("10.1.1.1"), CLUSTER)}, Verdict.REFLECTION_LOOP),
+        ({"originator": IPv4Address("10.1.1.1"), "clusters": (OURS,)}, Verdict.ACCEPTED),
+    ],
+)
+def test_what_we_have_reflected_ourselves_is_a_loop(attributes: dict[str, object], verdict: Verdict) -> None:
+    """RFC 4456 section 8, of every peer inside the AS; from an eBGP peer both attributes mean nothing."""
+    inside = {"peer_as": 64512, "cluster_id": CLUSTER}
+    assert judge("192.168.7.0/24", peer=inside, **attributes) is verdict
+    assert judge("192.168.7.0/24", peer={"cluster_id": CLUSTER}, **attributes) is Verdict.ACCEPTED
+    protected = Protected.of(cluster(), ME, (), frozenset())
+    kept = ImportJudge(protected, {})(session(), path("192.168.7.0/24", **attributes))[1].attributes
+    assert (kept.originator, kept.clusters) == (None, ())
 
 
 def test_the_default_route_comes_in_when_asked_for() -> None:
@@ -349,7 +413,6 @@ PRIVATE = replace(OPEN, bogons=Bogons(private_prefixes=True))
 @pytest.mark.parametrize(
     ("prefix", "imports"),
     [
-        ("0.1.0.0/16", SPECIAL),
         ("192.0.2.0/24", SPECIAL),
         ("198.18.0.0/16", SPECIAL),
         ("203.0.113.7/32", SPECIAL),
@@ -385,7 +448,6 @@ def test_private_prefixes_of_the_cluster_are_no_bogons() -> None:
 @pytest.mark.parametrize(
     ("number", "private"),
     [
-        (0, False),
         (23456, False),
         (64496, False),
         (64511, False),
