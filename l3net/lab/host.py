@@ -26,9 +26,10 @@ from l3net.shell.agentsocket import ask
 MARK = "L3NET_LAB"
 HOST_MARK = "L3NET_LAB_HOST"
 
-#: PATH of commands inside a host: the l3net that runs the lab, and where Debian keeps daemons.
+#: PATH of commands inside a host: the l3net that runs the lab, and where Debian keeps daemons. FRR's come
+#: before /usr/sbin, where OpenBGPD has a `bgpd` too.
 _PATH = (
-    f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/frr"
+    f"{Path(sys.executable).parent}:/usr/lib/frr:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
 # PID 1 of a host. Its mounts are private; /run, /var/lib/l3net and /var/tmp are fresh, and the lab's own
@@ -39,7 +40,7 @@ hostname "$1"
 cd "$2/$1"  # gone if the lab is being removed: relative names from here on, so that nothing makes it anew
 mkdir run
 mount -t tmpfs -o mode=0755 l3net-lab run
-mkdir -p "run$3" run/netns run/lock run/frr run/bird /var/lib/l3net
+mkdir -p "run$3" run/netns run/lock run/frr run/bird run/openbgpd /var/lib/l3net
 mount --bind "$2" "run$3"
 mount --rbind run /run
 mount -t tmpfs -o mode=0700 l3net-lab /var/lib/l3net

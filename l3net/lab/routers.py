@@ -15,7 +15,7 @@ from l3net.lab.host import Host, python
 from l3net.lab.topology import RouterKind, Topology
 from l3net.lab.wait import until
 
-_SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/lib/frr"])
+_SEARCH = os.pathsep.join(["/usr/lib/frr", os.environ.get("PATH", ""), "/usr/sbin"])
 _NEEDS = {
     RouterKind.FRR: (("zebra", "bgpd", "vtysh"), "frr"),
     RouterKind.BIRD: (("bird", "birdc"), "bird2"),

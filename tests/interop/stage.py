@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from far_sides import FAR_SIDES, Bird, Frr, Gobgp
+from far_sides import FAR_SIDES, AnyFarSide
 from node_rig import CONFIGURATION, NODE, Rig, brought_up
 
 from l3net.errors import NotRunningError
@@ -37,7 +37,7 @@ def configuration(**spec: object) -> dict[str, Any]:
 class Stage(Rig):
     """`node`, `tor`, and `behind`: a network namespace that the tor routes to."""
 
-    far: Frr | Bird | Gobgp | None = None
+    far: AnyFarSide | None = None
 
     def up(self) -> None:
         super().up()
@@ -62,7 +62,7 @@ class Stage(Rig):
         self.start_agent()
         self.until(self.status, "the agent")
 
-    def far_side(self, kind: str, pod: str | None = None) -> Frr | Bird | Gobgp:
+    def far_side(self, kind: str, pod: str | None = None) -> AnyFarSide:
         self.far = FAR_SIDES[kind](self.tor, pod)
         return self.far
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from direct_exabgp import Direct, session
-from far_sides import Bird, FarSession, Frr, Gobgp, Originated
+from far_sides import AnyFarSide, FarSession, Originated
 from node_rig import NODE, brought_up, peer
 from stage import BLOCKS, FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, Stage, configuration
 
@@ -46,7 +46,7 @@ def far_session(**how: object) -> FarSession:
     return FarSession(FAR_ADDRESS[4], NODE_ADDRESS[4], **how)  # type: ignore[arg-type]
 
 
-def start_far(stage: Stage, kind: str = "bird", **how: object) -> Frr | Bird | Gobgp:
+def start_far(stage: Stage, kind: str = "bird", **how: object) -> AnyFarSide:
     far = stage.far_side(kind)
     far.start([far_session(**how)], [Originated(ORIGINATED[4])])
     return far

@@ -1,4 +1,4 @@
-"""Every way to peer against every far side: FRR, BIRD 2 and GoBGP 3, over IPv4 and IPv6.
+"""Every way to peer against every far side: FRR, BIRD 2, GoBGP 3 and OpenBGPD, over IPv4 and IPv6.
 
 Each test brings a session up, sees a prefix cross it each way, and looks at both RIBs. Where a setting keeps
 others out (MD5, GTSM, TTL), the control is a wrong setting first, and the kernel's own counter of what it
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from far_sides import Bird, FarSession, Frr, Gobgp, Originated, Seen
+from far_sides import AnyFarSide, FarSession, Originated, Seen
 from node_rig import NODE, peer
 from stage import (
     BEHIND,
@@ -28,7 +28,7 @@ from stage import (
 pytestmark = [
     pytest.mark.netns,
     pytest.mark.parametrize("version", [4, 6], ids=["IPv4", "IPv6"]),
-    pytest.mark.parametrize("kind", ["frr", "bird", "gobgp"]),
+    pytest.mark.parametrize("kind", ["frr", "bird", "gobgp", "openbgpd"]),
 ]
 
 SECRET = {
@@ -59,11 +59,11 @@ def far_session(version: int, **how: Any) -> FarSession:
 
 def start(
     stage: Stage, kind: str, session: FarSession, *, port: int = 179, pod: str | None = None
-) -> Frr | Bird | Gobgp:
+) -> AnyFarSide:
     """The far side, with one prefix of each family that the session carries."""
     far = stage.far_side(kind, pod)
     originated = [
-        # GoBGP does not find an address of the other family by itself.
+        # GoBGP does not find an address of the other family by itself, and OpenBGPD takes the loopback's.
         Originated(ORIGINATED[version], next_hop="" if version == session.version else FAR_ADDRESS[version])
         for version in session.carried
     ]
@@ -75,7 +75,7 @@ def declare(stage: Stage, version: int, *others: dict[str, Any], **spec: object)
     stage.declare("node.yaml", NODE, configuration(), peer("far", FAR_ADDRESS[version], **spec), *others)
 
 
-def crossed(stage: Stage, far: Frr | Bird | Gobgp, version: int, hop: str = "") -> Seen:
+def crossed(stage: Stage, far: AnyFarSide, version: int, hop: str = "") -> Seen:
     """Wait until a prefix of the family has crossed each way; the node's path as the far side has it."""
     stage.until(lambda: ORIGINATED[version] in stage.learned(), "the far side's prefix in the kernel")
     stage.until(lambda: far.seen(BLOCKS[version]), "the node's block at the far side")

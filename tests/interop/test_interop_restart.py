@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from far_sides import Bird, FarSession, Frr, Gobgp, Originated
+from far_sides import AnyFarSide, FarSession, Gobgp, Originated
 from node_rig import NODE, brought_up, peer
 from stage import (
     BEHIND_PREFIX,
@@ -48,7 +48,7 @@ def originated(*tables: dict[int, str]) -> list[Originated]:
     return [Originated(table[version]) for table in tables for version in (4, 6)]
 
 
-def together(stage: Stage, kind: str, *tables: dict[int, str], **spec: object) -> Frr | Bird | Gobgp:
+def together(stage: Stage, kind: str, *tables: dict[int, str], **spec: object) -> AnyFarSide:
     """Far side, speaker and agent, with `tables` announced and our blocks heard."""
     far = stage.far_side(kind)
     if isinstance(far, Gobgp):
