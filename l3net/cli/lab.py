@@ -284,7 +284,8 @@ def _what_to_try(there: Lab, name: str) -> str:
     topology = there.topology
     lines = ["The lab is up. Try:", f"  {command} status{option}"]
     commands = {RouterKind.FRR: "vtysh -c 'show bgp ipv4'", RouterKind.BIRD: "birdc show route",
-                RouterKind.GOBGP: "gobgp global rib", RouterKind.L3NET: "l3net status"}  # fmt: skip
+                RouterKind.GOBGP: "gobgp global rib",
+                RouterKind.OPENBGPD: "bgpctl show rib", RouterKind.L3NET: "l3net status"}  # fmt: skip
     if topology.routers:
         router = topology.routers[-1]
         lines.append(f"  {command} exec{option} {router.name} -- {commands[router.kind]}")

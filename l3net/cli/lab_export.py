@@ -24,8 +24,8 @@ from l3net.lab.state import read_source
 def export(topology: Path | None, directory: Path) -> None:
     """Write what virtual machines of TOPOLOGY need, as vagrant/ reads it.
 
-    For every host its interfaces, addresses, routes and sysctls; for routers the configuration of FRR, BIRD
-    and VyOS; for nodes manifests and kubeadm's configuration. Needs no root.
+    For every host its interfaces, addresses, routes and sysctls; for routers the configuration of FRR, BIRD,
+    OpenBGPD and VyOS; for nodes manifests and kubeadm's configuration. Needs no root.
     """
     files = machine_files(read_source(topology))
     try:

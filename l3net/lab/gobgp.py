@@ -1,8 +1,8 @@
 """GoBGP's configuration (3.x, TOML) for a router of a topology.
 
 GoBGP keeps no kernel routes of its own, and its Zebra client does not speak FRR 8.4's dialect (it dies on the
-first interface message), so `gobgp_fib` carries its best paths into the kernel. Graceful restart is off: as
-its helper GoBGP keeps the routes of a neighbour that fell silent for the whole restart time (120 s).
+first interface message), so `rib_follower` carries its best paths into the kernel. Graceful restart is off:
+as a helper GoBGP keeps the routes of a neighbour that fell silent for the whole restart time (120 s).
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from l3net.lab.errors import LabError
 from l3net.lab.frr import frr_config
 from l3net.lab.kubeadm import kubernetes_manifests, kubernetes_settings
 from l3net.lab.manifests import cluster_manifests, endpoint_slices, render
+from l3net.lab.openbgpd import openbgpd_config
 from l3net.lab.state import TopologySource
 from l3net.lab.topology import Topology
 from l3net.lab.vyos import vyos_commands, vyos_interfaces
@@ -87,6 +88,7 @@ def _host_files(topology: Topology, host: str) -> dict[str, str]:
     if topology.router(host) is not None:
         files["frr.conf"] = frr_config(topology, host)
         files["bird.conf"] = bird_config(topology, host)
+        files["bgpd.conf"] = openbgpd_config(topology, host)
         files["vyos.commands"] = vyos_commands(topology, host)
     node = topology.node(host)
     if node is not None:

@@ -13,8 +13,8 @@ from typing import Any
 from l3net.lab.bird import session_name
 from l3net.lab.errors import LabError
 from l3net.lab.expected import Rib, is_cluster_prefix
-from l3net.lab.gobgp_fib import best_paths
 from l3net.lab.machine import Machine
+from l3net.lab.rib_follower import gobgp_best_paths, openbgpd_best_paths
 from l3net.lab.topology import RouterKind, Topology
 from l3net.model import Address, Prefix
 from l3net.naming import RTPROT_L3NET
@@ -36,6 +36,7 @@ def read_rib(topology: Topology, host: Machine) -> Rib:
         RouterKind.FRR: _frr_rib,
         RouterKind.BIRD: _bird_rib,
         RouterKind.GOBGP: _gobgp_rib,
+        RouterKind.OPENBGPD: _openbgpd_rib,
         RouterKind.L3NET: _kernel_rib,
     }
     found: dict[Prefix, set[Address]] = defaultdict(set)
@@ -53,6 +54,7 @@ def read_sessions(topology: Topology, host: Machine) -> dict[Address, SessionSee
         RouterKind.FRR: _frr_sessions,
         RouterKind.BIRD: _bird_sessions,
         RouterKind.GOBGP: _gobgp_sessions,
+        RouterKind.OPENBGPD: _openbgpd_sessions,
         RouterKind.L3NET: _l3net_sessions,
     }
     return readers[router.kind](topology, host)
@@ -129,7 +131,7 @@ def _gobgp_rib(topology: Topology, host: Machine) -> Iterable[tuple[Prefix, Addr
         text = host.run(["gobgp", "global", "rib", "-a", f"ipv{version}", "-j"]).stdout
         rib = json.loads(text) if text.lstrip().startswith("{") else {}  # an empty table is told in words
         for prefix, paths in rib.items():
-            for path in best_paths(paths):
+            for path in gobgp_best_paths(paths):
                 if path.get("source-id") or path.get("neighbor-ip"):
                     neighbour = path.get("neighbor-ip", "")
                     if neighbour not in {"", "<nil>", "invalid IP"}:
@@ -145,6 +147,22 @@ def _gobgp_sessions(topology: Topology, host: Machine) -> dict[Address, SessionS
             state.get("session_state") == 6, str(uptime)
         )
     return seen
+
+
+def _openbgpd_rib(topology: Topology, host: Machine) -> Iterable[tuple[Prefix, Address]]:
+    """Equal paths together, as the follower has them: OpenBGPD itself selects one."""
+    for prefix, paths in openbgpd_best_paths(_json(host, ["bgpctl", "-j", "show", "rib"])["rib"]).items():
+        for path in paths:
+            yield ip_network(prefix), ip_address(path["neighbor"]["remote_addr"])
+
+
+def _openbgpd_sessions(topology: Topology, host: Machine) -> dict[Address, SessionSeen]:
+    return {
+        ip_address(peer["remote_addr"]): SessionSeen(
+            peer["state"] == "Established", f"{peer['stats']['message']['received']['open']}. OPEN received"
+        )
+        for peer in _json(host, ["bgpctl", "-j", "show", "neighbor"])["neighbors"]
+    }
 
 
 def _kernel_rib(topology: Topology, host: Machine) -> Iterable[tuple[Prefix, Address]]:

@@ -6,12 +6,13 @@ import os
 import shutil
 from pathlib import Path
 
-from l3net.lab import gobgp_fib
+from l3net.lab import rib_follower
 from l3net.lab.bird import bird_config
 from l3net.lab.errors import LabError
 from l3net.lab.frr import frr_config
 from l3net.lab.gobgp import connected_prefixes, gobgp_config
 from l3net.lab.host import Host, python
+from l3net.lab.openbgpd import openbgpd_config
 from l3net.lab.topology import RouterKind, Topology
 from l3net.lab.wait import until
 
@@ -20,6 +21,7 @@ _NEEDS = {
     RouterKind.FRR: (("zebra", "bgpd", "vtysh"), "frr"),
     RouterKind.BIRD: (("bird", "birdc"), "bird2"),
     RouterKind.GOBGP: (("gobgpd", "gobgp"), "gobgpd"),
+    RouterKind.OPENBGPD: (("bgpctl",), "openbgpd"),
     RouterKind.L3NET: ((), ""),
 }
 
@@ -37,7 +39,7 @@ def check_software(topology: Topology) -> None:
 
 
 def start_router(topology: Topology, host: Host) -> None:
-    """Start the daemons of a router of kind frr, bird or gobgp."""
+    """Start the daemons of a router of any kind but l3net."""
     router = topology.router(host.name)
     assert router is not None  # noqa: S101
     match router.kind:
@@ -57,9 +59,21 @@ def start_router(topology: Topology, host: Host) -> None:
             config = _write(host.directory / "gobgpd.toml", gobgp_config(topology, host.name))
             host.spawn("gobgpd", ["gobgpd", "-f", str(config), "--api-hosts", "127.0.0.1:50051"])
             prefixes = connected_prefixes(topology, host.name)
-            host.spawn("gobgp-fib", [*python(), str(Path(gobgp_fib.__file__)), *prefixes])
+            host.spawn("rib-follower", [*python(), str(Path(rib_follower.__file__)), "gobgp", *prefixes])
+        case RouterKind.OPENBGPD:
+            config = _write(host.directory / "bgpd.conf", openbgpd_config(topology, host.name))
+            config.chmod(0o600)
+            host.spawn("openbgpd", [openbgpd_program(), "-d", "-f", str(config)])
+            _wait_socket(host, "openbgpd", "/run/openbgpd/bgpd.sock.0")
+            host.spawn("rib-follower", [*python(), str(Path(rib_follower.__file__)), "openbgpd"])
         case RouterKind.L3NET:
             raise LabError(f"{host.name}: a router of kind l3net is started as a node is")
+
+
+def openbgpd_program() -> str:
+    """OpenBGPD's bgpd: FRR has a program of this name too, so that it is the one beside bgpctl."""
+    found = shutil.which("bgpctl", path=_SEARCH)
+    return str(Path(found or "/usr/sbin/bgpctl").with_name("bgpd"))
 
 
 def _write(path: Path, text: str) -> Path:

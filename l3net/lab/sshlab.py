@@ -33,6 +33,8 @@ _MANIFESTS = "/etc/l3net/manifests"
 #: Runs a command as root, whoever logs in.
 _AS_ROOT = 'if [ "$(id -u)" -eq 0 ]; then exec "$@"; else exec sudo -n -- "$@"; fi'
 _OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15")
+#: What is asked in other words than FRR's.
+_SOFTWARE = {"bird": RouterKind.BIRD, "openbgpd": RouterKind.OPENBGPD}
 #: What ssh itself ends with when it could not run the command.
 _SSH_FAILED = 255
 
@@ -241,19 +243,19 @@ def _look(topology: Topology, hosts: Mapping[str, SshMachine]) -> SshLab:
     kinds = {router.name: _router_kind(hosts[router.name]) for router in topology.routers}
     vyos = frozenset(name for name, kind in kinds.items() if kind == "vyos")
     routers = tuple(
-        replace(router, kind=RouterKind.BIRD if kinds[router.name] == "bird" else RouterKind.FRR)
-        for router in topology.routers
+        replace(router, kind=_SOFTWARE.get(kinds[router.name], RouterKind.FRR)) for router in topology.routers
     )
     kubernetes = bool(topology.nodes) and _mode(hosts[topology.nodes[0].name]) == "kubernetes"
     return SshLab(replace(topology, routers=routers), hosts, kubernetes, vyos)
 
 
 def _router_kind(machine: SshMachine) -> str:
-    script = "[ -d /opt/vyatta ] && echo vyos || command -v birdc || command -v vtysh"
+    script = "[ -d /opt/vyatta ] && echo vyos || command -v birdc || command -v bgpctl || command -v vtysh"
     said = machine.run(["sh", "-c", script], check=False).stdout
-    kind = next((kind for kind in ("vyos", "bird") if kind in said), "frr" if "vtysh" in said else "")
+    signs = {"vyos": "vyos", "birdc": "bird", "bgpctl": "openbgpd", "vtysh": "frr"}
+    kind = next((kind for sign, kind in signs.items() if sign in said), "")
     if not kind:
-        raise LabError(f"{machine.name} runs neither VyOS nor BIRD nor FRR: is it provisioned?")
+        raise LabError(f"{machine.name} runs none of VyOS, BIRD, OpenBGPD and FRR: is it provisioned?")
     return kind
 
 

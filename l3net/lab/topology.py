@@ -18,6 +18,7 @@ class RouterKind(enum.Enum):
     FRR = "frr"
     BIRD = "bird"
     GOBGP = "gobgp"
+    OPENBGPD = "openbgpd"
     L3NET = "l3net"
 
 

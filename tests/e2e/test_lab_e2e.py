@@ -35,6 +35,7 @@ _SOFTWARE = {
     RouterKind.FRR: "vtysh",
     RouterKind.BIRD: "bird",
     RouterKind.GOBGP: "gobgpd",
+    RouterKind.OPENBGPD: "bgpctl",
     RouterKind.L3NET: "sh",
 }
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from far_openbgpd import OpenBgpd
 from far_side import ROUTER_ID, FarSession, FarSide, Originated, Router, Seen
 
-from l3net.lab import gobgp_fib
+from l3net.lab import rib_follower
 from l3net.lab.host import Host, python
 
 __all__ = [
@@ -309,7 +309,7 @@ class Gobgp(FarSide):
             words += ["community", one.community] if one.community else []
             self.run(words)
         if self.fib:
-            self.spawn("gobgp-fib", [*python(), str(Path(gobgp_fib.__file__))])
+            self.spawn("rib-follower", [*python(), str(Path(rib_follower.__file__)), "gobgp"])
 
     def start_with(self, text: str, *options: str) -> None:
         """Run it with a configuration of the test's own."""

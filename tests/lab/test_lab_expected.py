@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 
 from l3net.lab.checks.disturb import _lost
 from l3net.lab.expected import announced, difference, expected_ribs, is_cluster_prefix
-from l3net.lab.gobgp_fib import best_next_hops
+from l3net.lab.rib_follower import gobgp_next_hops, kernel_routes, openbgpd_best_paths
 from l3net.lab.state import read_source
 
 TOPOLOGY = read_source(None).topology()
@@ -68,9 +68,58 @@ def path(hop: str, *asns: int) -> dict[str, object]:
 
 def test_gobgp_paths_of_the_shortest_as_path_share_the_traffic() -> None:
     paths = [path("10.0.2.1", 65001, 64512), path("10.0.3.1", 65002, 64512), path("10.0.9.1", 1, 2, 3)]
-    assert best_next_hops(paths) == {"10.0.2.1", "10.0.3.1"}
-    assert best_next_hops([path("0.0.0.0"), *paths]) == frozenset()
-    assert best_next_hops([]) == frozenset()
+    assert gobgp_next_hops(paths) == {"10.0.2.1", "10.0.3.1"}
+    assert gobgp_next_hops([path("0.0.0.0"), *paths]) == frozenset()
+    assert gobgp_next_hops([]) == frozenset()
+
+
+def openbgpd_path(prefix: str, hop: str, as_path: str, **more: object) -> dict[str, object]:
+    return {
+        "prefix": prefix,
+        "aspath": as_path,
+        "exit_nexthop": hop,
+        "neighbor": {"remote_addr": hop},
+        "valid": True,
+        "origin": "IGP",
+        "metric": 0,
+        "localpref": 100,
+        **more,
+    }
+
+
+def test_openbgpd_paths_that_are_as_good_as_the_selected_one_share_the_traffic() -> None:
+    there, ours = "10.244.1.0/24", "10.0.2.0/31"
+    rib = [
+        openbgpd_path(there, "10.0.2.1", "65001 64512", best=True),
+        openbgpd_path(there, "10.0.3.1", "65002 64512"),
+        openbgpd_path(there, "10.0.4.1", "65003 { 64512 64513 }"),  # an AS_SET counts once
+        openbgpd_path(there, "10.0.5.1", "1 2 3"),
+        openbgpd_path(there, "10.0.6.1", "65001 64512", metric=5),
+        openbgpd_path(there, "10.0.7.1", "65001 64512", origin="incomplete"),
+        openbgpd_path(there, "10.0.8.1", "65001", valid=False),
+        openbgpd_path(ours, "10.0.2.1", "65001"),
+        openbgpd_path(ours, "0.0.0.0", "", neighbor={"description": "LOCAL", "remote_addr": "???"}),
+    ]
+    best = openbgpd_best_paths(rib)
+    hops = {prefix: [path["exit_nexthop"] for path in paths] for prefix, paths in best.items()}
+    assert hops == {there: ["10.0.2.1", "10.0.3.1", "10.0.4.1"]}
+    assert openbgpd_best_paths([openbgpd_path(there, "10.0.5.1", "1", localpref=50), rib[0]]) == {
+        there: [rib[0]]
+    }
+
+
+def test_kernel_routes_are_told_as_prefixes() -> None:
+    shown = """[{"dst": "default", "gateway": "10.0.1.1", "dev": "up"},
+        {"dst": "10.96.0.10",
+         "nexthops": [{"gateway": "10.0.1.1"}, {"via": {"family": "inet6", "host": "fe80::1"}}]}]"""
+    assert kernel_routes(shown, 4) == {
+        "0.0.0.0/0": frozenset({"10.0.1.1"}),
+        "10.96.0.10/32": frozenset({"10.0.1.1", "fe80::1"}),
+    }
+    assert kernel_routes('[{"dst": "fd00::1", "gateway": "fe80::1"}]', 6) == {
+        "fd00::1/128": frozenset({"fe80::1"})
+    }
+    assert kernel_routes("", 6) == {}
 
 
 def test_packets_without_an_answer_are_counted_but_the_last_one_under_way() -> None:

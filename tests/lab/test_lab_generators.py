@@ -19,6 +19,8 @@ from l3net.lab.drawing import FORMATS
 from l3net.lab.frr import frr_config
 from l3net.lab.gobgp import gobgp_config
 from l3net.lab.manifests import cluster_manifests, endpoint_slices, render, router_manifests
+from l3net.lab.openbgpd import openbgpd_config
+from l3net.lab.routers import openbgpd_program
 from l3net.lab.state import read_source
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "lab"
@@ -33,6 +35,7 @@ TEXTS = {
     "tor1.frr.conf": lambda: frr_config(TOPOLOGY, "tor1"),
     "tor1.bird.conf": lambda: bird_config(TOPOLOGY, "tor1"),
     "tor1.gobgpd.toml": lambda: gobgp_config(TOPOLOGY, "tor1"),
+    "tor1.bgpd.conf": lambda: openbgpd_config(TOPOLOGY, "tor1"),
     "tor1.l3net.yaml": lambda: _manifests(router_manifests(TOPOLOGY, "tor1")),
     "cluster.yaml": lambda: _manifests(cluster_manifests(TOPOLOGY)),
     "slices.yaml": lambda: render(
@@ -61,6 +64,9 @@ def test_golden(name: str) -> None:
         pytest.param(frr_config, ["vtysh", "--dryrun", "--inputfile"], "router bpg 1\n", id="frr"),
         pytest.param(bird_config, ["bird", "-p", "-c"], "protocol bpg {}\n", id="bird"),
         pytest.param(gobgp_config, ["gobgpd", "--dry-run", "--config-file"], "[global.config\n", id="gobgp"),
+        pytest.param(
+            openbgpd_config, [openbgpd_program(), "-n", "-f"], "neighbour 10.0.0.1\n", id="openbgpd"
+        ),
     ],
 )
 def test_routers_accept_their_configuration(generate, argv, spoil, host: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -73,6 +79,7 @@ def test_routers_accept_their_configuration(generate, argv, spoil, host: str, tm
 
     text = generate(TOPOLOGY, host)
     file.write_text(text)
+    file.chmod(0o600)  # OpenBGPD's must be its owner's alone
     done = load()
     assert done.returncode == 0, done.stdout + done.stderr
     # The control: the same check refuses a mistake.
@@ -98,6 +105,7 @@ def test_every_session_has_a_peer_on_the_node_and_a_neighbour_on_the_router() ->
                 frr_config(TOPOLOGY, session.remote_host),
                 bird_config(TOPOLOGY, session.remote_host),
                 gobgp_config(TOPOLOGY, session.remote_host),
+                openbgpd_config(TOPOLOGY, session.remote_host),
             ):
                 assert str(session.local) in text
 

@@ -20,13 +20,13 @@ from pathlib import Path
 
 TREE = Path(__file__).parents[2]
 #: Raised with every change of what is below, so that an old root is not taken for a new one.
-_RECIPE = "1"
+_RECIPE = "2"
 _HOME = TREE / "build" / "machine-root"
 _TIMEOUT = 900
 #: There from the start, since every machine has them; the rest is installed by the provisioning under test.
 _COMMON = ["iproute2", "iputils-ping", "traceroute", "procps", "nftables", "curl", "ca-certificates",
            "diffutils", "python3", "python3-venv", "gcc", "libc6-dev", "conntrack", "kmod"]  # fmt: skip
-_LATER = ["frr", "bird2", "podman", "buildah", "runc", "containerd"]
+_LATER = ["frr", "bird2", "openbgpd", "podman", "buildah", "runc", "containerd"]
 
 # In namespaces of its own: the overlay becomes the root, and nothing of the old one stays visible.
 _ENTER = r"""

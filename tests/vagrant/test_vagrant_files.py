@@ -217,7 +217,7 @@ def test_vagrant_accepts_it_for_virtualbox_as_far_as_it_looks(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"VAGRANT_ROUTER": "quagga"}, "VAGRANT_ROUTER=quagga: it is one of frr, bird, vyos"),
+        ({"VAGRANT_ROUTER": "quagga"}, "VAGRANT_ROUTER=quagga: it is one of frr, bird, openbgpd, vyos"),
         ({"L3NET_MEMORY": "lots"}, "L3NET_MEMORY=lots: a number from"),
         ({"L3NET_K8S": "yes"}, "L3NET_K8S=yes"),
     ],

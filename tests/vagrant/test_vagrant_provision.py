@@ -99,25 +99,30 @@ def check_network(looked: str, host: str) -> None:
     assert lines[3] == ("1" if topology.router(host) else "0")
 
 
-@pytest.mark.parametrize("kind", ["frr", "bird"])
+@pytest.mark.parametrize("kind", ["frr", "bird", "openbgpd"])
 def test_router(machine: MachineRoot, kind: str) -> None:
     """The routing software loads what was put in its place, and the links are named and numbered."""
-    load = {"frr": "vtysh -C -f /etc/frr/frr.conf", "bird": "bird -p -c /etc/bird/bird.conf"}[kind]
+    load = {
+        "frr": "vtysh -C -f /etc/frr/frr.conf",
+        "bird": "bird -p -c /etc/bird/bird.conf",
+        "openbgpd": "bgpd -n -f /etc/bgpd.conf",
+    }[kind]
     _, looked = run_twice(machine, provision("tor1", kind), f"{NETWORK}; {load} 2>&1 && echo loaded")
     check_network(looked, "tor1")
     assert "loaded" in looked
-    path = {"frr": "etc/frr/frr.conf", "bird": "etc/bird/bird.conf"}[kind]
+    path = {"frr": "etc/frr/frr.conf", "bird": "etc/bird/bird.conf", "openbgpd": "etc/bgpd.conf"}[kind]
     installed = machine.upper / path
-    assert installed.read_text() == FILES[f"tor1/{kind}.conf"]
-    service = {"frr": "frr.service", "bird": "bird.service"}[kind]
-    for unit in (service, "l3net-lab-network.service"):
+    wanted = FILES[f"tor1/{Path(path).name}"]
+    assert installed.read_text() == wanted
+    units = {"openbgpd": ["openbgpd.service", "l3net-lab-rib.service"]}.get(kind, [f"{kind}.service"])
+    for unit in (*units, "l3net-lab-network.service"):
         link = machine.upper / "etc/systemd/system/multi-user.target.wants" / unit
         assert link.is_symlink(), unit
     # The control: what somebody changes is put right, and said.
     installed.write_text("nonsense\n")
     mended = machine.run(provision("tor1", kind))
     assert mended.code == 0 and f"wrote /{path}" in mended.output
-    assert installed.read_text() == FILES[f"tor1/{kind}.conf"]
+    assert installed.read_text() == wanted
 
 
 def test_client(machine: MachineRoot) -> None:
@@ -188,5 +193,5 @@ def test_wrong_use_is_said(machine: MachineRoot) -> None:
     ended = machine.run("/vagrant/vagrant/provision/machine.sh n9 frr 0")
     assert ended.code != 0 and "no host of this name" in ended.output and "vagrant-export" in ended.output
     ended = machine.run(provision("tor1", "quagga"))
-    assert ended.code != 0 and "frr or bird" in ended.output
+    assert ended.code != 0 and "frr, bird or openbgpd" in ended.output
     assert shutil.which("vtysh", path=str(machine.upper / "usr/bin")) is None

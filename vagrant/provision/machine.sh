@@ -4,7 +4,7 @@
 #   machine.sh HOST ROUTER KUBERNETES     e.g. tor1 frr 0, or n1 frr 1
 set -eu
 if [ $# -ne 3 ]; then
-    echo "usage: machine.sh HOST frr|bird 0|1" >&2
+    echo "usage: machine.sh HOST frr|bird|openbgpd 0|1" >&2
     exit 2
 fi
 HOST=$1 ROUTER=$2 KUBERNETES=$3

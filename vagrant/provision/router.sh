@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# A router: FRR or BIRD with the configuration the namespace lab has. Read by machine.sh. (VyOS: see vyos.sh.)
+# A router: FRR, BIRD or OpenBGPD with the configuration the namespace lab has. Read by machine.sh. (VyOS: see vyos.sh.)
 
 CHANGED=
 case $ROUTER in
@@ -30,5 +30,25 @@ EOT
         [ "$(stat -c %U /etc/bird/bird.conf)" = bird ] || chown bird:bird /etc/bird/bird.conf
         run_unit bird.service
         ;;
-    *) fail "no way to make a router of kind $ROUTER: frr or bird (vyos is a box of its own)" ;;
+    openbgpd)
+        packages openbgpd
+        put 0600 /etc/bgpd.conf <"$GENERATED/$HOST/bgpd.conf"
+        run_unit openbgpd.service
+        # Debian's keeps no kernel routes.
+        CHANGED=
+        put 0644 "$LIB/rib_follower.py" <"$TREE/l3net/lab/rib_follower.py"
+        put 0644 /etc/systemd/system/l3net-lab-rib.service <<EOT
+[Unit]
+Description=Routes of OpenBGPD into the kernel
+After=openbgpd.service
+[Service]
+ExecStart=python3 -ISE $LIB/rib_follower.py openbgpd
+Restart=always
+RestartSec=1
+[Install]
+WantedBy=multi-user.target
+EOT
+        run_unit l3net-lab-rib.service
+        ;;
+    *) fail "no way to make a router of kind $ROUTER: frr, bird or openbgpd (vyos is a box of its own)" ;;
 esac
