@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,15 +23,18 @@ from typing import Any
 
 from far_side import ROUTER_ID, FarSession, FarSide, Originated, Seen
 
-#: FRR has a bgpd too: OpenBGPD's is the one beside bgpctl.
-BGPD = str(
-    Path(shutil.which("bgpctl", path="/usr/local/sbin:/usr/sbin") or "/usr/sbin/bgpctl").with_name("bgpd")
-)
+from l3net.lab import rib_follower
+from l3net.lab.host import python
+from l3net.lab.routers import openbgpd_program
+
 SOCKET = "/run/openbgpd/bgpd.sock.0"
 
 
 class OpenBgpd(FarSide):
+    """With `fib`, the lab's follower carries its best paths into the kernel."""
+
     kind = "openbgpd"
+    fib = False
 
     def start(
         self,
@@ -43,19 +45,21 @@ class OpenBgpd(FarSide):
         again: bool = False,
     ) -> None:
         self.start_with(openbgpd_config(list(sessions), list(originated), port))
+        if self.fib:
+            self.spawn("rib-follower", [*python(), str(Path(rib_follower.__file__)), "openbgpd"])
 
     def start_with(self, text: str) -> None:
         """Run it with a configuration of the test's own."""
         config = self.write("bgpd.conf", text)
         Path(config).chmod(0o600)  # it refuses a file that others can read
         self.path(SOCKET).unlink(missing_ok=True)
-        self.spawn("openbgpd", [BGPD, "-d", "-v", "-f", config])
+        self.spawn("openbgpd", [openbgpd_program(), "-d", "-v", "-f", config])
         self.wait(lambda: self.control("show", "summary").startswith("Neighbor"), "OpenBGPD")
 
     def kill(self) -> None:
         """All its processes at once: the others say goodbye to the peers when the first is gone."""
-        pid = self.host.daemon_pid("openbgpd")
-        if pid is not None and self.daemons:
+        for name in self.daemons:
+            pid = self.host.daemon_pid(name)
             self.run(["kill", f"-{int(signal.SIGKILL)}", "--", f"-{pid}"], check=False)
         self._reap()
 
@@ -82,7 +86,7 @@ class OpenBgpd(FarSide):
             frozenset([*communities, *path.get("large_communities", ())]),
             path["metric"],
             path["localpref"],
-            frozenset(map(_extended, path.get("extended_communities", ()))),
+            frozenset(map(_extended, filter(_named, path.get("extended_communities", ())))),
         )
 
     def stale(self, prefix: str) -> bool:
@@ -97,6 +101,11 @@ _NAMES = {"GRACEFUL_SHUTDOWN": "65535:0", "BLACKHOLE": "65535:666", "NO_EXPORT":
 
 def _numbers(community: str) -> str:
     return _NAMES.get(community, community)
+
+
+def _named(told: str) -> bool:
+    """Kinds that it does not know, such as link bandwidth, it tells as a number, and their values wrongly."""
+    return not told.startswith("[")
 
 
 def _extended(told: str) -> str:
