@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from far_sides import AnyFarSide, FarSession, Gobgp, Originated
+from far_sides import AnyFarSide, FarSession, Gobgp, OpenBgpd, Originated
 from node_rig import NODE, brought_up, peer
 from stage import (
     BEHIND_PREFIX,
@@ -30,7 +30,7 @@ from test_interop_hostile import SPEAKER, announce
 
 pytestmark = pytest.mark.netns
 
-KINDS = ["frr", "bird", "gobgp"]
+KINDS = ["frr", "bird", "gobgp", "openbgpd"]
 PACKETS = 7000
 
 
@@ -51,7 +51,7 @@ def originated(*tables: dict[int, str]) -> list[Originated]:
 def together(stage: Stage, kind: str, *tables: dict[int, str], **spec: object) -> AnyFarSide:
     """Far side, speaker and agent, with `tables` announced and our blocks heard."""
     far = stage.far_side(kind)
-    if isinstance(far, Gobgp):
+    if isinstance(far, Gobgp | OpenBgpd):
         far.fib = True
     far.start(sessions(), originated(*tables))
     peers = [peer(f"far{version}", FAR_ADDRESS[version]) for version in (4, 6)]
@@ -82,9 +82,7 @@ def kill_exabgp(stage: Stage) -> None:
     stage.until(lambda: stage.exabgp_pid() not in (0, old), "a new ExaBGP")
 
 
-@pytest.mark.parametrize(
-    ("kind", "version"), [("frr", 4), ("frr", 6), ("bird", 4), ("bird", 6), ("gobgp", 4), ("gobgp", 6)]
-)
+@pytest.mark.parametrize(("kind", "version"), [(kind, version) for kind in KINDS for version in (4, 6)])
 def test_no_packet_is_lost_when_exabgp_is_killed(stage: Stage, kind: str, version: int) -> None:
     """GoBGP keeps no kernel routes itself: its RIB, stale paths included, is carried to the kernel by the
     lab's follower."""
@@ -126,7 +124,7 @@ def test_no_packet_is_lost_and_no_session_when_the_agent_is_killed(stage: Stage,
 # --- as helper -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["frr", "bird", "gobgp"])
 def test_a_far_side_that_restarts_finds_its_routes_kept_and_what_it_no_longer_says_swept(
     stage: Stage, kind: str
 ) -> None:
@@ -147,6 +145,16 @@ def test_a_far_side_that_restarts_finds_its_routes_kept_and_what_it_no_longer_sa
         assert not [line for line in changes if prefix in line and "Deleted" in line]
     for prefix in TAGGED.values():  # the control: the monitor does see what goes
         assert [line for line in changes if prefix in line and "Deleted" in line]
+
+
+def test_a_far_side_that_lists_no_family_takes_its_routes_along(stage: Stage) -> None:
+    """OpenBGPD offers the capability as a helper alone (RFC 4724 section 3)."""
+    far = together(stage, "openbgpd", ORIGINATED)
+    for row in stage.peers().values():
+        assert row["negotiated"]["gracefulRestart"]["families"] == []
+    far.kill()
+    stage.until(lambda: not stage.learned(), "the routes to go", seconds=10)
+    assert not stage.paths()
 
 
 @pytest.mark.parametrize("again", [True, False], ids=["F bit", "none"])
