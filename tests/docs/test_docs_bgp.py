@@ -1,4 +1,4 @@
-"""What docs/bgp.md tells people to paste: through FRR's and BIRD's own parsers, and ours."""
+"""What docs/bgp.md tells people to paste: through FRR's, BIRD's and OpenBGPD's own parsers, and ours."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml
 from l3net.agent.declared import take
 from l3net.bgp.plan import IMPACT, Impact
 from l3net.bgp.verdict import Verdict
+from l3net.lab.routers import openbgpd_program
 from l3net.model import ClusterState
 from l3net.ports import Changed, Rejected
 from l3net.shell.manifest_tree import ManifestTree
@@ -57,6 +58,17 @@ def bird_says(text: str, directory: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def openbgpd_says(text: str, directory: Path) -> tuple[int, str]:
+    program = openbgpd_program()
+    if not Path(program).exists():
+        pytest.skip("needs openbgpd")
+    file = directory / "bgpd.conf"
+    file.write_text(text)
+    file.chmod(0o600)  # it refuses a file that others can read
+    done = subprocess.run([program, "-n", "-f", str(file)], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
 @blocks("frr")
 def test_frr_takes_it(text: str, tmp_path: Path) -> None:
     code, words = frr_says(text, tmp_path)
@@ -79,6 +91,17 @@ def test_bird_takes_it(text: str, tmp_path: Path) -> None:
 def test_bird_would_say_so(tmp_path: Path) -> None:
     """The control."""
     assert bird_says("protocol bgp n1 { no such word; }\n", tmp_path)[0] != 0
+
+
+@blocks("openbgpd")
+def test_openbgpd_takes_it(text: str, tmp_path: Path) -> None:
+    code, words = openbgpd_says(text, tmp_path)
+    assert code == 0, words
+
+
+def test_openbgpd_would_say_so(tmp_path: Path) -> None:
+    """The control."""
+    assert openbgpd_says("AS 65001\nneighbor 10.0.1.2 { no-such-word }\n", tmp_path)[0] != 0
 
 
 def read(text: str, directory: Path) -> tuple[ClusterState, list[str]]:

@@ -89,6 +89,14 @@ class OpenBgpd(FarSide):
             frozenset(map(_extended, filter(_named, path.get("extended_communities", ())))),
         )
 
+    def refused(self, prefix: str) -> bool:
+        """Whether the node has announced a prefix that policy keeps out of the Loc-RIB."""
+        try:
+            rib = json.loads(self.control("-j", "show", "rib", "table", "Adj-RIB-In"))["rib"]
+        except (ValueError, KeyError):
+            return False
+        return any(each["prefix"] == prefix for each in rib) and self.path_to(prefix) is None
+
     def stale(self, prefix: str) -> bool:
         return bool((self.path_to(prefix) or {}).get("stale"))
 
