@@ -24,6 +24,7 @@ import importlib.metadata
 import json
 import socket
 import sys
+import time
 from copy import copy
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +51,7 @@ def guard() -> None:
     from exabgp.reactor.network.error import NetworkError  # noqa: PLC0415
     from exabgp.reactor.network.incoming import Incoming  # noqa: PLC0415
 
+    from l3net.shell.exabgp_sessions import refuse  # noqa: PLC0415
     from l3net.shell.listening import Listener  # noqa: PLC0415
 
     def listener(reactor: Any) -> Listener:
@@ -66,7 +68,10 @@ def guard() -> None:
             except NetworkError:  # it has gone again; Incoming has closed it
                 return
             set_accepted_ttl(connection, neighbor)
-            reactor.handle_connection(key, connection)
+            connection.l3net_began = time.monotonic()
+            refusal = reactor.handle_connection(key, connection)
+            if refusal is not None:
+                refuse(reactor._peers[key], connection, refusal)
 
         return Listener(reactor, take)
 
@@ -89,7 +94,12 @@ def quicken() -> bool:
     if version.release != RELEASE:
         return False
 
-    from l3net.shell import exabgp_commands, exabgp_received  # noqa: PLC0415 - they are made for that release
+    from l3net.shell import (  # noqa: PLC0415 - made for that release
+        exabgp_commands,
+        exabgp_dialling,
+        exabgp_received,
+        exabgp_sessions,
+    )
 
     def copy_change(self: Any, _memo: dict[int, Any]) -> Any:
         # The action and the next hop of the copy are its own. Attributes are not changed once they are
@@ -118,8 +128,8 @@ def quicken() -> bool:
     Change.__deepcopy__ = copy_change
     OutgoingRIB._update_rib = queue_instead
     guard()
-    exabgp_received.install()
-    exabgp_commands.install()
+    for part in (exabgp_received, exabgp_commands, exabgp_sessions, exabgp_dialling):
+        part.install()
     return True
 
 

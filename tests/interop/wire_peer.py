@@ -128,12 +128,17 @@ class Wire:
 class Listening:
     """The far side's port 179, which the node dials."""
 
-    def __init__(self, stage: Stage, version: int, backlog: int = 8) -> None:
+    def __init__(
+        self, stage: Stage, version: int, before: Callable[[socket.socket], None] = lambda _: None
+    ) -> None:
+        """`before` is done to the socket first."""
+
         def make() -> socket.socket:
             made = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind((FAR_ADDRESS[version], 179))
-            made.listen(backlog)
+            before(made)
+            made.listen(8)
             made.settimeout(LIMIT)
             return made
 
@@ -142,11 +147,14 @@ class Listening:
     def accept(self) -> Wire:
         return Wire(self.socket.accept()[0])
 
+    def close(self) -> None:
+        self.socket.close()
+
     def __enter__(self) -> Listening:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.socket.close()
+        self.close()
 
 
 def dial(stage: Stage, version: int, before: Callable[[socket.socket], None] = lambda _: None) -> Wire:
