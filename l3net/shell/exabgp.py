@@ -12,7 +12,8 @@ process, and for the one release it was measured with (docs/bgp.md); any other r
   order in which those first came: the older word on a prefix could go out last, and stand.
 - `teardown 2` sends its NOTIFICATION (Cease, Administrative Shutdown) under graceful restart too, where
   ExaBGP closes without a word: a node that leaves lets no peer wait for its return (RFC 4724 section 4).
-- Segments of a confederation in an AS_PATH are told as what they are.
+- Segments of a confederation in an AS_PATH are told as what they are; what OPENs agree on, and which of two
+  connections is a session's, is as in `l3net.shell.exabgp_negotiating`.
 - Who dials in has to have a session that waits for it, and the kernel holds it to its MD5 key and minimum
   TTL (`l3net.shell.listening`). Without this change nothing may listen: `release_is_known` tells the agent.
 """
@@ -97,6 +98,7 @@ def quicken() -> bool:
     from l3net.shell import (  # noqa: PLC0415 - made for that release
         exabgp_commands,
         exabgp_dialling,
+        exabgp_negotiating,
         exabgp_received,
         exabgp_sessions,
     )
@@ -128,7 +130,7 @@ def quicken() -> bool:
     Change.__deepcopy__ = copy_change
     OutgoingRIB._update_rib = queue_instead
     guard()
-    for part in (exabgp_received, exabgp_commands, exabgp_sessions, exabgp_dialling):
+    for part in (exabgp_received, exabgp_commands, exabgp_sessions, exabgp_dialling, exabgp_negotiating):
         part.install()
     return True
 

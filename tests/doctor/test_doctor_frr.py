@@ -102,11 +102,7 @@ def ask(rig: Rig) -> tuple[int, list[dict[str, str]]]:
     return done.code, json.loads(done.stdout)
 
 
-#: What ends before a session is up is an `attempt` event, to which the agent does not listen yet.
-AWAITED = {"wrong AS number there": pytest.mark.xfail(strict=True, reason="the agent is deaf to attempts")}
-
-
-@pytest.mark.parametrize("case", [pytest.param(case, marks=AWAITED.get(case, ())) for case in CASES])
+@pytest.mark.parametrize("case", CASES)
 def test_it_names_the_cause(rig: Rig, case: str) -> None:
     declared, breaks, says = CASES[case]
     rig.start_tor()

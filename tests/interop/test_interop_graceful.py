@@ -33,6 +33,8 @@ def start(rig: BfdRig, config: str) -> None:
     rig.start_speaker()
     rig.start_agent()
     rig.until(lambda: rig.learned() == LEARNED, "its routes")
+    # FRR resets a session or two while it reads its configuration.
+    rig.until(lambda: all(row["negotiated"] for row in rig.peers().values()), "both sessions")
 
 
 def end_bgpd(rig: BfdRig, signal: str) -> None:
