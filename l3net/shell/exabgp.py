@@ -98,6 +98,7 @@ def quicken() -> bool:
     from l3net.shell import (  # noqa: PLC0415 - made for that release
         exabgp_commands,
         exabgp_dialling,
+        exabgp_errors,
         exabgp_negotiating,
         exabgp_received,
         exabgp_sessions,
@@ -130,7 +131,14 @@ def quicken() -> bool:
     Change.__deepcopy__ = copy_change
     OutgoingRIB._update_rib = queue_instead
     guard()
-    for part in (exabgp_received, exabgp_commands, exabgp_sessions, exabgp_dialling, exabgp_negotiating):
+    for part in (
+        exabgp_received,
+        exabgp_commands,
+        exabgp_sessions,
+        exabgp_dialling,
+        exabgp_errors,
+        exabgp_negotiating,
+    ):
         part.install()
     return True
 

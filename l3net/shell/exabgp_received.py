@@ -278,6 +278,7 @@ def _demarcated(proto: Any, message: Any) -> None:
     held = of(proto.negotiated)
     if message.reserved == RouteRefresh.start:
         held.refresh_begins(message.afi, message.safi, restarts=restarts(proto.negotiated))
+    if message.reserved != RouteRefresh.end:
         return
     reactor, neighbor = proto.peer.reactor, proto.peer.neighbor
     lines = held.refresh_ends(message.afi, message.safi)

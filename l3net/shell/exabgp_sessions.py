@@ -100,13 +100,17 @@ def _of_network(error: NetworkError) -> str:
 
 def why_down(message: str, error: Any) -> str:
     """The reason of a session's end, of what ExaBGP has to say about it."""
-    return _of_network(error) if isinstance(error, NetworkError) else message
+    if isinstance(error, NetworkError):
+        return _of_network(error)
+    why = getattr(error, "l3net_why", "")
+    return f"{why}: {message}" if why else message
 
 
 def why_not_up(peer: Any, message: str, error: Any) -> str:
     """The error of an attempt, empty where there is none: the session is not wanted any more."""
     if isinstance(error, Notify):
-        return named(error, "sent")
+        why = getattr(error, "l3net_why", "")
+        return f"{why}: {named(error, 'sent')}" if why else named(error, "sent")
     if isinstance(error, Notification):
         return named(error, "received")
     if isinstance(error, NetworkError):
