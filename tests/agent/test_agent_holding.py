@@ -63,8 +63,8 @@ def test_routes_that_a_link_took_along_are_back_without_any_declared_state(rig: 
     here.unlink(missing_ok=True)
     (rig.directory / "away").rename(here)
     rig.established("10.90.0.2", "fd90::2")
-    # The router has reset its sessions when its link was down, and keeps no forwarding state: what it had said
-    # goes when it is back (RFC 4724 section 4.2), until it has said it again.
+    # The router has reset its sessions when its link was down, and keeps no forwarding state: what it had
+    # said goes when it is back (RFC 4724 section 4.2), until it has said it again.
     rig.until(lambda: not rig.status()["problems"] and learned(rig) == LEARNED, "all well")
 
 
