@@ -555,12 +555,16 @@ class NextHop:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One FIB entry of ours, wanted or seen; equality is all that `diff` looks at."""
+    """One FIB entry of ours, wanted or seen; equality is all that `diff` looks at.
+
+    `source`: the address that packets of this host leave from by it; None leaves that to the kernel.
+    """
 
     prefix: Prefix
     next_hops: frozenset[NextHop] = frozenset()
     kind: RouteKind = RouteKind.UNICAST
     metric: int = 0
+    source: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ METRIC_BGP: Final = 2048
 METRIC_SERVICES: Final = 3072
 #: Metric of the blackhole that backs a block: the last resort under the bridge's connected route.
 METRIC_BLACKHOLE: Final = 4096
+#: Metric of the blackhole that backs an announced aggregate. Another than that of blocks: which blocks a node
+#: has had is read from the kernel.
+METRIC_AGGREGATE: Final = 5120
 
 BRIDGE: Final = "l3net0"
 #: Host end of a pod's veth pair: prefix and eleven hex digits of the attachment's digest (IFNAMSIZ is 16).

@@ -34,7 +34,7 @@ from l3net.bgp.verdict import ACCEPTED, Judgement
 from l3net.cni.setup import NodeNetwork
 from l3net.config import AgentSettings
 from l3net.errors import KernelError
-from l3net.fib.desired import blackholes, bridge, discarded, gateway, learned, service_routes
+from l3net.fib.desired import bridge, discarded, gateway, learned, standing
 from l3net.fib.underlay import Underlay
 from l3net.firewall.plan import own_ports
 from l3net.ipam.reserved import ReservedPool, open_blocks, reserved_pools
@@ -163,6 +163,11 @@ class Agent:
     @property
     def sessions(self) -> Sessions:
         return self._sessions
+
+    @property
+    def underlay(self) -> Underlay:
+        """The routes that are not ours, as read last."""
+        return self._underlay
 
     @property
     def pods(self) -> CniServer:
@@ -494,7 +499,7 @@ class Agent:
         try:
             await self._dataplane(dirty, settled)
         finally:  # whatever becomes of pods and services, what the peers say is followed
-            await self._routes(dirty, touched)
+            await self._routes(dirty, touched, settled)
         if Dirty.STATE in dirty or (touched and self._passes_on()):
             self._announce()
         else:
@@ -683,14 +688,15 @@ class Agent:
         """Why routers cannot be looked for on a link."""
         return sorted(self._discovery.problems.values())
 
-    async def _routes(self, dirty: Dirty, touched: set[Prefix]) -> None:
+    async def _routes(self, dirty: Dirty, touched: set[Prefix], settled: Settled) -> None:
         kernel = self.kernel
         keys: set[RouteKey] = set(self._failed_keys)
         if Dirty.ROUTES in dirty:
             kernel.read_routes()
-        if Dirty.STATE in dirty:
-            ranges = self.state.configuration.service_cidrs
-            wanted = blackholes(self._blocks()) | service_routes(ranges, self._blocks(), self._underlay)
+        networks = self.state.configuration.advertise.networks
+        if Dirty.STATE in dirty or (networks and settled.served):
+            served = {address for address, _, _ in self.services.book.servers} if networks else set()
+            wanted = standing(self.state.configuration, self._blocks(), self._underlay, served)
             gone = {key for key in kernel.desired if key[1] != METRIC_BGP} - wanted.keys()
             for key in gone:
                 del kernel.desired[key]

@@ -19,6 +19,7 @@ from l3net.agent.health import unready
 from l3net.agent.loop import Agent
 from l3net.agent.neighbors import neighbor_detail
 from l3net.agent.planning import plan_for
+from l3net.agent.swallowed import swallowed_blocks
 from l3net.bgp.loc_rib import prefix_order
 from l3net.bgp.sessions import UNKNOWN_AS, Refusal
 from l3net.bgp.verdict import ACCEPTED, Verdict
@@ -250,6 +251,7 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
     problems += [agent.errors.problem] if agent.errors.problem else []
     problems += agent.pods.problems()
     problems += retained_problems(agent)
+    problems += swallowed_blocks(agent)
     if agent.in_sync and (why := agent.holding()):
         problems.append(why)
     problems += [

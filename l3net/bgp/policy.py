@@ -203,6 +203,7 @@ class Protected:
     mesh_prefixes: Mapping[Address, frozenset[Prefix]]  # what each node may announce over the mesh
     alone: bool = False  # other nodes are not known: without the mesh an agent watches its own alone
     cluster: ClusterPrefixes = ClusterPrefixes()
+    own_networks: frozenset[Prefix] = frozenset()  # what this node announces beside its blocks
     _node_numbers: Mapping[int, list[int]] = field(init=False, repr=False, compare=False)
     _delicate: Mapping[int, _Ranges] = field(init=False, repr=False, compare=False)
 
@@ -275,6 +276,9 @@ class Protected:
             mesh_prefixes={address: frozenset(prefixes) for address, prefixes in mesh.items()},
             alone=not others and not configuration.mesh,
             cluster=ClusterPrefixes.of(state, me),
+            # Whoever announces an aggregate too has the rest of it no more than we do: learned from one
+            # another, it would take packets in circles. A default route is asked for by name.
+            own_networks=frozenset(each for each in advertise.networks if each.prefixlen),
         )
 
 
@@ -336,6 +340,8 @@ class ImportJudge:
         protected = self._protected
         if prefix.version not in way.versions:
             return Verdict.FAMILY_NOT_NEGOTIATED
+        if protected.own_networks and prefix in protected.own_networks:
+            return Verdict.OWN_NETWORK
         if way.mesh is not None:
             mine = prefix in protected.own_blocks
             return None if prefix in way.mesh and not mine else Verdict.NOT_OF_NODE

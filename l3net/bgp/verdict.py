@@ -24,6 +24,7 @@ class Verdict(enum.Enum):
     ACCEPTED = "accepted"
     DEFAULT_ROUTE = "defaultRoute"  # refused unless BGPConfiguration.spec.import.defaultRoute
     OWN_BLOCK = "ownBlock"
+    OWN_NETWORK = "ownNetwork"  # one of BGPConfiguration.spec.advertise.networks: ours comes first
     SERVICE_CIDR = "serviceCIDR"
     NODE_SUBNET = "nodeSubnet"
     NOT_OF_NODE = "notOfNode"  # over the mesh a node may announce its own blocks only

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
+from l3net.fib.aggregates import aggregates, service_routes
 from l3net.fib.underlay import Underlay
-from l3net.model import Address, BridgePlan, NextHop, Prefix, Route, RouteKind
-from l3net.naming import BRIDGE, METRIC_BGP, METRIC_BLACKHOLE, METRIC_SERVICES
+from l3net.model import Address, BgpConfiguration, BridgePlan, NextHop, Prefix, Route, RouteKind
+from l3net.naming import BRIDGE, METRIC_BGP, METRIC_BLACKHOLE
 
 RouteKey = tuple[Prefix, int]
 
@@ -22,6 +23,21 @@ def blackholes(blocks: Iterable[Prefix]) -> dict[RouteKey, Route]:
     return {(block, METRIC_BLACKHOLE): blackhole(block) for block in blocks}
 
 
+def standing(
+    configuration: BgpConfiguration,
+    blocks: Collection[Prefix],
+    underlay: Underlay,
+    served: Iterable[Address],
+) -> dict[RouteKey, Route]:
+    """All that does not come from a peer. `served`: the addresses that are translated to endpoints."""
+    networks = configuration.advertise.networks
+    return (
+        blackholes(blocks)
+        | aggregates(networks)
+        | service_routes(configuration.service_cidrs, blocks, underlay, networks, served)
+    )
+
+
 def learned(prefix: Prefix, hops: frozenset[NextHop]) -> Route:
     """A route out of the Loc-RIB."""
     return Route(prefix, hops, metric=METRIC_BGP)
@@ -30,23 +46,6 @@ def learned(prefix: Prefix, hops: frozenset[NextHop]) -> Route:
 def discarded(prefix: Prefix) -> Route:
     """A destination a trusted peer asked to drop packets to (RFC 7999)."""
     return Route(prefix, kind=RouteKind.BLACKHOLE, metric=METRIC_BGP)
-
-
-def service_routes(
-    ranges: Iterable[Prefix], blocks: Iterable[Prefix], underlay: Underlay
-) -> dict[RouteKey, Route]:
-    """Routes to the service ranges for a host that has no way to them, not even a default route.
-
-    What a process of the host sends to a service is translated after it has been routed, and where there is
-    no route it is refused before. The bridge has an address to speak from; what is not translated does not
-    leave by it.
-    """
-    families = {block.version for block in blocks}
-    return {
-        (each, METRIC_SERVICES): Route(each, frozenset({NextHop(None, BRIDGE)}), metric=METRIC_SERVICES)
-        for each in ranges
-        if each.version in families and underlay.route_to(each.network_address) is None
-    }
 
 
 def gateway(block: Prefix) -> Address:

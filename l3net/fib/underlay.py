@@ -81,6 +81,20 @@ class Underlay:
                 return route
         return None
 
+    def route_over(self, prefix: Prefix) -> UnderlayRoute | None:
+        """The most specific route that leads to all of a prefix, None if there is none."""
+        route = self.route_to(prefix.network_address)
+        if route is None or route.prefix.prefixlen <= prefix.prefixlen:
+            return route
+        return next(
+            (
+                each
+                for each in self._ordered[prefix.version]
+                if each.prefix.prefixlen <= prefix.prefixlen and prefix.network_address in each.prefix
+            ),
+            None,
+        )
+
     def resolve(self, next_hop: Address, interface: str | None = None) -> frozenset[NextHop]:
         """Gateways and interfaces that lead to a BGP next hop; empty when it is unreachable.
 

@@ -42,6 +42,11 @@ class Settled:
     )
     addresses: bool = False
 
+    @property
+    def served(self) -> bool:
+        """Whether there is a virtual server that was not there before, or the other way round."""
+        return any(before is None or now is None for before, now in self.servers.values())
+
     def __bool__(self) -> bool:
         return bool(self.announce or self.withdraw or self.servers or self.addresses)
 

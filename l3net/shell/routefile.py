@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from l3net.errors import L3netError
-from l3net.model import NextHop, Prefix, Route, RouteKind
+from l3net.model import Address, NextHop, Prefix, Route, RouteKind
 from l3net.shell.drainfile import boot_id
 
 FILE: Final = "routes.json"
@@ -45,12 +45,18 @@ def read_routes(run_dir: Path) -> dict[RouteKey, Route]:
     return {(route.prefix, route.metric): route for route in routes}
 
 
-def _route(row: list[str | int | list[list[str | int]]]) -> Route:
-    prefix, kind, metric, hops = row
-    if not isinstance(hops, list):
-        raise TypeError
-    found = frozenset(NextHop(ip_address(str(hop[0])), str(hop[1]), int(hop[2])) for hop in hops)
-    return Route(ip_network(str(prefix)), found, RouteKind(kind), int(str(metric)))
+def _route(row: list[Any]) -> Route:
+    prefix, kind, metric, hops, *source = row
+    found = frozenset(NextHop(_address(hop[0]), str(hop[1]), int(hop[2])) for hop in hops)
+    return Route(ip_network(prefix), found, RouteKind(kind), int(metric), _address(*source or [None]))
+
+
+def _address(text: str | None) -> Address | None:
+    return None if text is None else ip_address(text)
+
+
+def _text(address: Address | None) -> str | None:
+    return None if address is None else str(address)
 
 
 def write_routes(run_dir: Path, routes: Mapping[RouteKey, Route]) -> None:
@@ -65,7 +71,8 @@ def write_routes(run_dir: Path, routes: Mapping[RouteKey, Route]) -> None:
                 str(route.prefix),
                 route.kind.value,
                 route.metric,
-                [[str(hop.gateway), hop.interface, hop.weight] for hop in route.next_hops],
+                [[_text(hop.gateway), hop.interface, hop.weight] for hop in route.next_hops],
+                *([_text(route.source)] if route.source is not None else []),
             ]
             for route in routes.values()
         ]

@@ -6,13 +6,14 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from l3net.delta import Delta
 from l3net.errors import KernelError
 from l3net.model import Address, NextHop, Prefix, Route, RouteKind
-from l3net.naming import METRIC_BGP, METRIC_BLACKHOLE, METRIC_SERVICES, RTPROT_L3NET
+from l3net.naming import METRIC_AGGREGATE, METRIC_BGP, METRIC_BLACKHOLE, METRIC_SERVICES, RTPROT_L3NET
 from l3net.shell.netlink import (
     ATTRIBUTE,
     NLM_F_CREATE,
@@ -75,14 +76,14 @@ def _gateway(prefix: Prefix, gateway: Address | None) -> bytes:
 
 #: What precedes and what follows the destination in an encoded route, by all else that a route says: most
 #: routes of a batch share it.
-Encoded = dict[tuple[int, int, RouteKind, int, frozenset[NextHop]], tuple[bytes, bytes]]
+Encoded = dict[tuple[int, int, RouteKind, int, frozenset[NextHop], Address | None], tuple[bytes, bytes]]
 
 
 def encode_route(route: Route, links: dict[str, int], known: Encoded | None = None) -> bytes:
     """The body of RTM_NEWROUTE or RTM_DELROUTE. Raises KernelError (ENODEV) for an unknown interface."""
     prefix = route.prefix
     known = known if known is not None else {}
-    shape = (prefix.version, prefix.prefixlen, route.kind, route.metric, route.next_hops)
+    shape = (prefix.version, prefix.prefixlen, route.kind, route.metric, route.next_hops, route.source)
     around = known.get(shape)
     if around is None:
         around = known[shape] = _around(route, links)
@@ -96,9 +97,12 @@ def _around(route: Route, links: dict[str, int]) -> tuple[bytes, bytes]:
         _family(prefix), prefix.prefixlen, 0, 0, RT_TABLE_MAIN, RTPROT_L3NET, 0, route.kind.value, 0
     )
     size = ATTRIBUTE.size + prefix.max_prefixlen // 8
+    source = attribute(RTA_PREFSRC, route.source.packed) if route.source is not None else b""
     return (
         head + ATTRIBUTE.pack(size, RTA_DST),
-        attribute(RTA_PRIORITY, _U32.pack(route.metric)) + _encode_hops(prefix, route.next_hops, links),
+        attribute(RTA_PRIORITY, _U32.pack(route.metric))
+        + source
+        + _encode_hops(prefix, route.next_hops, links),
     )
 
 
@@ -137,10 +141,13 @@ def decode_route(body: bytes, names: dict[int, str]) -> tuple[int, int, Route] |
     metric = 0
     interface = ""
     gateway: Address | None = None
+    source: Address | None = None
     hops: list[NextHop] = []
     for attr, value in attributes(memoryview(body)[_RTMSG.size :]):
         if attr == RTA_DST:
             destination = bytes(value)
+        elif attr == RTA_PREFSRC:
+            source = _address(value)
         elif attr == RTA_PRIORITY:
             metric = _U32.unpack(value)[0]
         elif attr == RTA_TABLE:
@@ -158,7 +165,7 @@ def decode_route(body: bytes, names: dict[int, str]) -> tuple[int, int, Route] |
     network = (IPv4Network if width == 4 else IPv6Network)((destination, length))
     if kind == RTN_BLACKHOLE:
         hops = []
-    return table, protocol, Route(network, frozenset(hops), RouteKind(kind), metric)
+    return table, protocol, Route(network, frozenset(hops), RouteKind(kind), metric, source)
 
 
 def _multipath(value: memoryview, names: dict[int, str]) -> Iterable[NextHop]:
@@ -190,7 +197,8 @@ def _key(body: bytes) -> tuple[int, int, RouteKey]:
 
 #: RTA_PRIORITY with each of our metrics.
 _OUR_METRICS: Final = tuple(
-    attribute(RTA_PRIORITY, _U32.pack(metric)) for metric in (METRIC_BGP, METRIC_SERVICES, METRIC_BLACKHOLE)
+    attribute(RTA_PRIORITY, _U32.pack(metric))
+    for metric in (METRIC_BGP, METRIC_SERVICES, METRIC_BLACKHOLE, METRIC_AGGREGATE)
 )
 
 
@@ -243,7 +251,7 @@ class KernelRoutes:
                 if (
                     before is not None
                 ):  # IPv6 lists each next hop of a route added apart as a route of its own
-                    route = Route(route.prefix, before.next_hops | route.next_hops, route.kind, route.metric)
+                    route = replace(route, next_hops=before.next_hops | route.next_hops)
                 found[key] = route
         self._held = set(found) - others  # IPv4 may list theirs before ours: theirs would be replaced
         return found

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterator
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ from l3net.agent.speaking import Speaking
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.verdict import ACCEPTED
 from l3net.model import Kind, NextHop, ObjectName, Route, RouteKind
-from l3net.naming import METRIC_BGP, METRIC_BLACKHOLE
+from l3net.naming import METRIC_BGP, METRIC_BLACKHOLE, METRIC_SERVICES
 from l3net.ports import Changed, Rejected
 from l3net.shell.manifest_tree import ManifestTree
 from l3net.shell.routefile import FILE, read_routes, write_routes
@@ -220,6 +220,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         Route(ip_network("192.168.7.0/24"), hops, metric=METRIC_BGP),
         Route(ip_network("fd77::/64"), hops, metric=METRIC_BGP),
         Route(ip_network("10.244.1.0/24"), kind=RouteKind.BLACKHOLE, metric=METRIC_BLACKHOLE),
+        Route(ip_network("10.96.0.0/16"), frozenset({NextHop(None, "l3net0")}), metric=METRIC_SERVICES),
+        Route(ip_network("fd96::/112"), frozenset({NextHop(None, "l3net0")}), source=ip_address("fd90::1")),
     ]
     known = {(route.prefix, route.metric): route for route in routes}
     assert read_routes(tmp_path) == {}

@@ -12,7 +12,7 @@ import pytest
 
 from l3net.delta import Delta, diff
 from l3net.model import NextHop, Route, RouteKind
-from l3net.naming import METRIC_BGP
+from l3net.naming import METRIC_AGGREGATE, METRIC_BGP
 from l3net.shell.links import (
     IFLA_IFNAME,
     IFLA_INFO_KIND,
@@ -65,6 +65,11 @@ ROUTES = [
     unicast("fd06::1/128", hop("fd00::2")),
     Route(ip_network("10.8.0.0/24"), kind=RouteKind.BLACKHOLE, metric=4096),
     Route(ip_network("fd08::/64"), kind=RouteKind.BLACKHOLE, metric=4096),
+    Route(ip_network("10.8.0.0/23"), kind=RouteKind.BLACKHOLE, metric=METRIC_AGGREGATE),
+    Route(
+        ip_network("10.8.0.0/23"), frozenset({NextHop(None, "up0")}), source=ip_address("10.0.0.1"), metric=9
+    ),
+    Route(ip_network("fd08::/63"), frozenset({NextHop(None, "up0")}), source=ip_address("fd00::1"), metric=9),
 ]
 WANTED = {(route.prefix, route.metric): route for route in ROUTES}
 
