@@ -24,8 +24,8 @@ NO_POD = {4: "10.244.77.7", 6: "fd00:10:244:77::7"}
 OTHER = {4: "10.244.9.0/24", 6: "fd00:10:244:9::/120"}
 EXTERNAL = {4: "192.0.2.10", 6: "2001:db8:2::10"}
 EXTERNALS = {4: "192.0.2.0/24", 6: "2001:db8:2::/64"}
-ROUTER = FRR.replace("network 192.168.7.0/24", f"network {OTHER[4]}\n  network {NETWORKS[4]}").replace(
-    "network fd77::/64", f"network {OTHER[6]}\n  network {NETWORKS[6]}"
+ROUTER = FRR.replace("network 192.168.7.0/24", f"network {OTHER[4]}\n  network {PODS[4]}").replace(
+    "network fd77::/64", f"network {OTHER[6]}\n  network {PODS[6]}"
 )
 NODE2 = {
     "apiVersion": "v1",
@@ -55,8 +55,7 @@ def configuration(networks: list[str], **spec: object) -> dict[str, Any]:
 def served() -> Iterator[Stage]:
     """A node with a default route to the router, which has routes to all that will be announced."""
     with brought_up(Stage()) as rig:
-        for version, address in TOR.items():
-            rig.kernel(f"-{version} route add default via {address}")
+        default(rig, "add")
         rig.node.run(["nft", "-f", "-"], text=COUNT)
         for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
             rig.node.run(["sh", "-c", f"echo 1 >/proc/sys/net/{name}"])
@@ -68,11 +67,18 @@ def served() -> Iterator[Stage]:
         # The control: without a blackhole a packet goes round until its hop limit is used up.
         looped = [crossings(rig, address) for address in (*UNUSED.values(), *NO_POD.values())]
         assert min(looped) > 20, looped
+        default(rig, "del")  # by which ExaBGP would ask a name server that is not there, at its start
         rig.declare("node.yaml", NODE, configuration([]), TOR4, TOR6)
         rig.start_speaker()
         rig.start_agent()
         rig.established("10.90.0.2", "fd90::2")
+        default(rig, "add")
         yield rig
+
+
+def default(rig: Stage, verb: str) -> None:
+    for version, address in TOR.items():
+        rig.kernel(f"-{version} route {verb} default via {address}")
 
 
 def seen(rig: Stage, version: int) -> int:
@@ -105,12 +111,12 @@ def test_a_packet_for_an_unused_address_does_not_come_back(served: Stage) -> Non
         rig.until(
             lambda p=prefix: "blackhole" in ours(rig, p, METRIC_AGGREGATE), f"the blackhole of {prefix}"
         )
-    rig.until(lambda: set(networks) <= rig.tor_routes(), "the router to hear of them")
+    rig.until(lambda: set(NETWORKS.values()) <= rig.tor_routes(), "the router to hear of them")
     assert [crossings(rig, address) for address in (*UNUSED.values(), *NO_POD.values())] == [1, 1, 1, 1]
     # What another one announces of the same does not take its place; another node's pods are reached.
     out = rig.node.run([sys.executable, "-m", "l3net.cli.main", "bgp", "routes", "-o", "json"]).stdout
     verdicts = {row["prefix"]: row["verdict"] for row in json.loads(out)}
-    assert {verdicts[each] for each in NETWORKS.values()} == {"ownNetwork"}
+    assert {verdicts[each] for each in PODS.values()} == {"ownNetwork"}
     for version, prefix in OTHER.items():
         shown = f"-{version} route show {prefix}"
         rig.until(lambda shown=shown: "via" in rig.kernel(shown), "the other's pods")
@@ -147,8 +153,11 @@ def test_the_hosts_own_processes_reach_services_with_the_same_address(served: St
     assert (
         "No route to host" in rig.node.run([sys.executable, "-c", ask, UNUSED[version]], check=False).stderr
     )
-    rig.declare("services.yaml", *SERVICES)
-    rig.until(lambda: not ours(rig, host, METRIC_SERVICES), "the route to go with its service")
+    for _ in range(2):  # a change of services alone has to do
+        rig.declare("services.yaml", *SERVICES)
+        rig.until(lambda: not ours(rig, host, METRIC_SERVICES), "the route to go with its service", 8)
+        rig.declare("services.yaml", *SERVICES, outside, slices)
+        rig.until(lambda: ours(rig, host, METRIC_SERVICES), "the route to come with its service", 8)
 
 
 def test_other_nodes_pods_that_are_cut_off_are_named(served: Stage) -> None:
@@ -183,6 +192,13 @@ def test_somebody_elses_route_stays(served: Stage, version: int, gateway: str) -
     rig.until(lambda: not rig.status()["problems"], "the problem to go with the network")
     assert "proto static" in rig.kernel(f"-{version} route show {prefix}")
     rig.kernel(f"-{version} route del {theirs}")
+    # Nor is one taken back that took the place of ours.
+    rig.declare("node.yaml", NODE, configuration([prefix]), TOR4, TOR6)
+    rig.until(lambda: ours(rig, prefix, METRIC_AGGREGATE), "ours")
+    rig.kernel(f"-{version} route replace {theirs}")
+    rig.until(lambda: said in str(rig.status()["problems"]), "the conflict to be named at once", 8)
+    rig.kernel(f"-{version} route del {theirs}")
+    rig.until(lambda: "blackhole" in ours(rig, prefix, METRIC_AGGREGATE), "ours again", 40)
 
 
 SERVICES = (service("echo"), ends("echo", 5353, 4), ends("echo", 5353, 6))
