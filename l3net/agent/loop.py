@@ -542,12 +542,17 @@ class Agent:
         if self.draining.stage is not Stage.WITHDRAWN:
             self.speaking.part(left)
         self.speaking.set_sessions(self._sessions.by_address)
+        touched = {
+            entry.raw.prefix
+            for peer in self._resolver.set_sessions(self._sessions.by_address)
+            for entry in self.rib.received(peer)
+        }
         self.bfd.set_sessions({} if left else self._sessions.by_address, underlay.adjacent)
         judged_by = (protected, dict(self.state.filters), dict(self._sessions.by_address))
         if judged_by == self._judged_by:
-            return set()
+            return touched
         self._judged_by = judged_by
-        return self.rib.rejudge(self._judge)
+        return touched | self.rib.rejudge(self._judge)
 
     def _with_parting(self, found: Sessions) -> Sessions:
         """Sessions of an older topology stay until the new ones have taken over."""

@@ -20,6 +20,7 @@ from l3net.agent.loop import Agent
 from l3net.agent.neighbors import neighbor_detail
 from l3net.agent.planning import plan_for
 from l3net.agent.swallowed import swallowed_blocks
+from l3net.agent.unresolved import peers_off_link
 from l3net.bgp.loc_rib import prefix_order
 from l3net.bgp.sessions import UNKNOWN_AS, Refusal
 from l3net.bgp.verdict import ACCEPTED, Verdict
@@ -252,6 +253,7 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
     problems += agent.pods.problems()
     problems += retained_problems(agent)
     problems += swallowed_blocks(agent)
+    problems += peers_off_link(agent)
     if agent.in_sync and (why := agent.holding()):
         problems.append(why)
     problems += [

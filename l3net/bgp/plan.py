@@ -52,6 +52,7 @@ IMPACT: Final[Mapping[str, Impact]] = {
     "client": Impact.SOFT,
     "reflector": Impact.SOFT,
     "cluster_id": Impact.SOFT,
+    "to_node": Impact.LIVE,
     "bfd": Impact.LIVE,
     "bfd_secret": Impact.LIVE,
 }

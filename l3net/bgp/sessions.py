@@ -58,6 +58,7 @@ class Session:
     client: bool = False  # we reflect for this peer (RFC 4456)
     reflector: bool = False  # this peer may speak for other nodes
     cluster_id: IPv4Address | None = None  # ours, on a node that reflects
+    to_node: bool = False  # the peer is a node of the cluster, which may be behind routers
     bfd: BfdSettings | None = None
     bfd_secret: bytes | None = field(default=None, repr=False)
 
@@ -65,6 +66,11 @@ class Session:
     def external(self) -> bool:
         """Whether the session is eBGP."""
         return self.peer_as != self.local_as
+
+    @property
+    def connected(self) -> bool:
+        """Whether the peer is a neighbour on a link, with no router between (RFC 4271 section 5.1.3, 2)."""
+        return self.external and not self.to_node and (self.multihop or 1) == 1
 
     @property
     def mesh(self) -> bool:
@@ -403,6 +409,7 @@ def _explicit(
         any_as=peer.interface is not None and peer.as_number is None,
         bfd=peer.bfd,
         bfd_secret=bfd_secret,
+        to_node=selected,
     )
 
 
@@ -441,6 +448,7 @@ def _mesh(
         client=node.name in chosen and other.name not in chosen,
         reflector=other.name in chosen,
         cluster_id=configuration.cluster_id if node.name in chosen else None,
+        to_node=True,
         bfd=configuration.bfd,
     )
 

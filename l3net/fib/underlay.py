@@ -112,6 +112,17 @@ class Underlay:
             for hop in route.hops
         )
 
+    def links_of(self, address: Address) -> frozenset[str]:
+        """The links that are up on which an address is, with no router between."""
+        route = self.route_to(address)
+        if route is None or route.discard:
+            return frozenset()
+        return frozenset(hop.interface for hop in route.hops if hop.gateway is None)
+
+    def on_link(self, next_hop: Address, links: Collection[str]) -> frozenset[NextHop]:
+        """`resolve` for a next hop that has to be on one of these links itself; empty when it is on none."""
+        return frozenset(NextHop(next_hop, each) for each in self.links_of(next_hop) if each in links)
+
     def source(
         self, address: Address, preferred: Collection[Address] = (), held: Address | None = None
     ) -> tuple[Address, tuple[Address, ...]] | None:

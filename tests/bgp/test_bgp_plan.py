@@ -45,6 +45,7 @@ OTHER: dict[str, object] = {
     "cluster_id": ip_address("10.0.0.1"),
     "bfd": BfdSettings(),
     "bfd_secret": b"p",
+    "to_node": True,
 }
 
 
