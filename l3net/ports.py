@@ -103,8 +103,8 @@ class RouteTable(Protocol):
         """Routes with our protocol number in the main table, by prefix and metric."""
         ...
 
-    def apply(self, delta: Delta[tuple[Prefix, int], Route]) -> list[KernelError]:
-        """Carry out what can be; return what failed."""
+    def apply(self, delta: Delta[tuple[Prefix, int], Route]) -> dict[tuple[Prefix, int], KernelError]:
+        """Carry out what can be, in the order given, puts first; return what failed."""
         ...
 
 

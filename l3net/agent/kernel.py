@@ -1,6 +1,7 @@
 """The agent's kernel side: routes and bridge brought to what is wanted, one part after another.
 
-What fails is remembered under the part's name and tried again; it never stops the other parts.
+What fails is remembered under the part's name and tried again, each route for itself; it never stops the
+others.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import logging
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
+from l3net.agent.refused import Refused
 from l3net.delta import Delta
 from l3net.errors import KernelError
+from l3net.fib.order import deletes_in_order, puts_in_order
 from l3net.model import BridgePlan, Prefix, Route
 from l3net.naming import METRIC_BGP
 from l3net.ports import Bridges, RouteTable
@@ -32,6 +35,7 @@ class KernelSide:
         self._unheard: set[RouteKey] = set()
         self.desired: dict[RouteKey, Route] = {}
         self.mirror: dict[RouteKey, Route] = {}
+        self.refused = Refused()
         self.problems: dict[str, str] = {}
         self.changes = 0  # batches carried out
 
@@ -51,10 +55,10 @@ class KernelSide:
         self.desired = {**known, **self.mirror}
         self._unheard = {key for key in self.desired if key[1] == METRIC_BGP}
 
-    async def hold(self) -> set[RouteKey]:
+    async def hold(self) -> None:
         """Put back what has gone, and take nothing away: nothing is known yet of what should be there."""
         self.read_routes()
-        return await self.apply_routes(list(self.desired))
+        await self.apply_routes(list(self.desired))
 
     def heard(self, prefixes: Iterable[Prefix]) -> None:
         """Of learned routes."""
@@ -71,38 +75,60 @@ class KernelSide:
     def all_keys(self) -> set[RouteKey]:
         return {*self.desired, *self.mirror}
 
-    async def apply_routes(self, keys: Iterable[RouteKey]) -> set[RouteKey]:
-        """Bring these to what is wanted; what failed is returned and stays dirty."""
-        pending = iter(keys)
-        dirty: set[RouteKey] = set()
-        while batch := list(islice(pending, ROUTES_AT_ONCE)):
-            dirty |= self._apply_batch(batch)
-            await asyncio.sleep(0)
-        if not dirty:
-            self.problems.pop("routes", None)
-        return dirty
-
-    def _apply_batch(self, keys: list[RouteKey]) -> set[RouteKey]:
-        put: dict[RouteKey, Route] = {}
-        delete: dict[RouteKey, Route] = {}
-        for key in keys:
+    async def apply_routes(self, keys: Iterable[RouteKey]) -> None:
+        """Bring these, and those that were refused and are due, to what is wanted. What the kernel refuses is
+        set aside: no other waits for it."""
+        now = asyncio.get_running_loop().time()
+        put: list[RouteKey] = []
+        delete: list[RouteKey] = []
+        for count, key in enumerate({*keys, *self.refused.due(now)}, 1):
             wanted, seen = self.desired.get(key), self.mirror.get(key)
-            if wanted is not None and wanted != seen:
-                put[key] = wanted
-            elif wanted is None and seen is not None and key not in self._unheard:
-                delete[key] = seen
-        if not put and not delete:
-            return set()
-        self.changes += 1
-        errors = self._routes.apply(Delta(put, delete))
-        if errors:
-            self._failed("routes", *errors)
-            self.read_routes()
-            return {key for key in (*put, *delete) if self.mirror.get(key) != self.desired.get(key)}
-        self.mirror.update(put)
-        for key in delete:
-            self.mirror.pop(key, None)
-        return set()
+            if wanted == seen or (wanted is None and key in self._unheard):
+                self.refused.forget(key)
+            elif not self.refused.waits(key, wanted, now):
+                (delete if wanted is None else put).append(key)
+            if not count % ROUTES_AT_ONCE:
+                await asyncio.sleep(0)
+        if put or delete:
+            self.changes += 1
+            await self._change(put, delete, now)
+        if self.refused:
+            self.problems["routes"] = self.refused.words()
+        else:
+            self.problems.pop("routes", None)
+
+    async def _change(self, put: list[RouteKey], delete: list[RouteKey], now: float) -> None:
+        failed: dict[RouteKey, KernelError] = {}
+        for ordered in (puts_in_order(put), deletes_in_order(delete)):
+            while batch := list(islice(ordered, ROUTES_AT_ONCE)):
+                failed |= self._apply_batch(batch)
+                await asyncio.sleep(0)
+        again = [key for key in failed if key in self.desired]
+        if again and delete:  # what has gone may have stood between a gateway and its link
+            failed = {key: err for key, err in failed.items() if key not in self.desired}
+            failed |= self._apply_batch(again)
+        new = [key for key, err in failed.items() if self.refused.note(key, self.desired.get(key), err, now)]
+        if new:
+            more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
+            log.error("%s%s; tried again, later each time", failed[new[0]], more)
+
+    def _apply_batch(self, keys: list[RouteKey]) -> dict[RouteKey, KernelError]:
+        """What the kernel has refused of a batch; what it has taken is in the mirror."""
+        put = {key: route for key in keys if (route := self.desired.get(key)) is not None}
+        delete = {key: self.mirror[key] for key in keys if key not in put}
+        failed = self._routes.apply(Delta(put, delete))
+        for key in delete.keys() - failed.keys():
+            del self.mirror[key]
+        self.mirror.update(put if not failed else {key: put[key] for key in put.keys() - failed.keys()})
+        for key in failed.keys() & put.keys():
+            # The kernel may have refused one of several next hops and keep the others (IPv6).
+            if key[0].version == 6 and len(put[key].next_hops) > 1:
+                self.mirror[key] = Route(key[0], metric=key[1])  # as no route that is wanted
+        if self.refused:
+            for key in keys:
+                if key not in failed:
+                    self.refused.forget(key)
+        return failed
 
     # --- bridge -----------------------------------------------------------------------------------------
 
@@ -121,11 +147,11 @@ class KernelSide:
         return True
 
     @property
-    def dirty(self) -> bool:
-        return bool(self.problems)
+    def failed_parts(self) -> set[str]:
+        """Parts that are to be tried again as a whole; routes are, one by one."""
+        return self.problems.keys() - {"routes"}
 
-    def _failed(self, part: str, *errors: KernelError) -> None:
-        err = f"{errors[0]}" + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
-        if self.problems.get(part) != err:
+    def _failed(self, part: str, err: KernelError) -> None:
+        if self.problems.get(part) != str(err):
             log.error("%s: %s", part, err)
-        self.problems[part] = err
+        self.problems[part] = str(err)

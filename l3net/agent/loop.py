@@ -50,7 +50,14 @@ from l3net.shell.cniserver import CniServer
 from l3net.shell.conntrack import Conntrack
 from l3net.shell.errorrelay import ErrorRelay
 from l3net.shell.exabgp import release_is_known
-from l3net.shell.monitor import RTM_NEWROUTE, KernelMonitor, Seen, interface_name, underlay_route
+from l3net.shell.monitor import (
+    RTM_DELROUTE,
+    RTM_NEWROUTE,
+    KernelMonitor,
+    Seen,
+    interface_name,
+    underlay_route,
+)
 from l3net.shell.nft import NftTable
 from l3net.shell.routefile import read_routes, write_routes
 from l3net.shell.router_discovery import RouterDiscovery
@@ -98,6 +105,16 @@ class Dirty(enum.Flag):
     DRIFT = SAID | UNDERLAY | ROUTES | BRIDGE | FIREWALL
 
 
+#: What to look at again for each part of the kernel that has failed.
+_PARTS = {
+    "underlay": Dirty.UNDERLAY,
+    "read routes": Dirty.ROUTES,
+    "bridge": Dirty.BRIDGE,
+    "firewall": Dirty.FIREWALL,
+    "connections": Dirty.FIREWALL,
+}
+
+
 class Agent:
     """One node. `run` ends when cancelled; everything it made in the kernel and at the peers stays."""
 
@@ -108,7 +125,7 @@ class Agent:
         self._wake = asyncio.Event()
         self._dirty = Dirty.ALL
         self._touched: set[Prefix] = set()
-        self._failed_keys: set[RouteKey] = set()
+        self._next_try: asyncio.TimerHandle | None = None  # of routes that the kernel has refused
         self._resolver = Resolver()
         self._import_judge: ImportJudge | None = None
         self._judged_by: object = None
@@ -143,7 +160,7 @@ class Agent:
         self.errors = ErrorRelay(settings.error_relay_port, self.services.book.has_address)
         self._last_pass = 0.0
         self._state_changed = 0.0
-        self._retry = Retry(lambda: self.mark(Dirty.DRIFT))
+        self._retry = Retry(lambda: self.mark(self._what_failed()))
         self._after_fault = Retry(lambda: self.mark(Dirty.ALL))
         self._known: set[tuple[Kind, ObjectName]] = set()  # declared objects in force
         self.faults = self._cni.faults
@@ -326,10 +343,13 @@ class Agent:
             case Seen.ROUTE:
                 if underlay_route(body):
                     self.mark(Dirty.UNDERLAY)
-                    if rival(body) in self.kernel.mirror:
+                    theirs = rival(body)
+                    if theirs in self.kernel.mirror:
                         # Theirs may have taken the place of ours, which is told of no other way; what is not
                         # known to be gone would be replaced, and theirs with it.
                         self.mark(Dirty.ROUTES)
+                    if theirs is not None and number == RTM_DELROUTE and self.kernel.refused.retry(theirs):
+                        self._wake.set()
             case Seen.FIREWALL:
                 self.services.touched(number)
                 self.mark(Dirty.FIREWALL)
@@ -411,20 +431,25 @@ class Agent:
             else:
                 self.faults.over("pass")
             self._last_pass = asyncio.get_running_loop().time()
-            if self._failed_keys or self.kernel.dirty:
+            if self.kernel.failed_parts:
                 self._retry.failed()
             else:
                 self._retry.succeeded()
 
+    def _what_failed(self) -> Dirty:
+        dirty = Dirty.NOTHING
+        for part in self.kernel.failed_parts:
+            dirty |= _PARTS.get(part, Dirty.DRIFT)
+        return dirty
+
     async def _hold(self) -> None:
         """Until it is known what is wanted: a link that came back has its routes again."""
-        if not self._dirty & (Dirty.ROUTES | Dirty.UNDERLAY):
+        now = asyncio.get_running_loop().time()
+        if not (self._dirty & (Dirty.ROUTES | Dirty.UNDERLAY) or self.kernel.refused.due(now)):
             return
         self._dirty &= ~Dirty.ROUTES
-        if await self.kernel.hold():
-            self._retry.failed()
-        else:
-            self._retry.succeeded()
+        await self.kernel.hold()
+        self._try_refused_later()
 
     async def _remember(self) -> None:
         """What is wanted in the kernel, for the next agent; now and then, and not while it changes."""
@@ -526,6 +551,7 @@ class Agent:
             return False
         self._underlay = underlay
         self._resolver.follow(underlay)
+        self.kernel.refused.retry_all()
         return True
 
     def _judge(self, session: Session, path: BgpPath) -> tuple[Judgement, BgpPath]:
@@ -695,7 +721,7 @@ class Agent:
 
     async def _routes(self, dirty: Dirty, touched: set[Prefix], settled: Settled) -> None:
         kernel = self.kernel
-        keys: set[RouteKey] = set(self._failed_keys)
+        keys: set[RouteKey] = set()
         if Dirty.ROUTES in dirty:
             kernel.read_routes()
         networks = self.state.configuration.advertise.networks
@@ -722,7 +748,17 @@ class Agent:
         # What came while this pass waited for something is for the next one, and is not unheard.
         if not self._touched and self.speaking.settled(LEARNED_GRACE):
             keys |= kernel.heard_all()
-        self._failed_keys = await kernel.apply_routes(keys)
+        await kernel.apply_routes(keys)
+        self._try_refused_later()
+
+    def _try_refused_later(self) -> None:
+        """Of the routes that the kernel has refused, those that are due first."""
+        if self._next_try is not None:
+            self._next_try.cancel()
+            self._next_try = None
+        due = self.kernel.refused.next_due()
+        if due is not None:
+            self._next_try = asyncio.get_running_loop().call_at(due, self._wake.set)
 
     def _learned(self, prefix: Prefix) -> Route | None:
         best = self._best(prefix)

@@ -80,6 +80,9 @@ def _lines(agent: Agent) -> Iterator[str]:
     kernel = agent.kernel
     yield from gauge("l3net_routes_wanted", "Kernel routes of ours as wanted.", [({}, len(kernel.desired))])
     yield from gauge("l3net_routes_held", "Kernel routes of ours as held.", [({}, len(kernel.mirror))])
+    yield from gauge(
+        "l3net_routes_refused", "Kernel routes of ours that the kernel refuses.", [({}, len(kernel.refused))]
+    )
     yield from gauge("l3net_kernel_problems", "Parts the kernel refused.", [({}, len(kernel.problems))])
     yield from counter(
         "l3net_undecodable_lines_total",

@@ -13,9 +13,15 @@ from l3net.model import Address, NextHop
 _Rule = tuple[bool, str | None]
 
 
+def of_one_link(address: Address) -> bool:
+    """Whether an address means something on one link alone (RFC 4291 section 2.5.6). Of IPv4's link-local
+    ones routes tell the link."""
+    return address.version == 6 and address.is_link_local
+
+
 def interface_to(underlay: Underlay, session: Session) -> str | None:
     """The link towards a peer; no route tells it for a link-local address."""
-    if session.peer_address.is_link_local:
+    if of_one_link(session.peer_address):
         return session.source_interface
     return underlay.interface_to(session.peer_address)
 
@@ -25,7 +31,7 @@ def off_link(underlay: Underlay, session: Session) -> bool:
     peer = session.peer_address
     return (
         session.connected
-        and not peer.is_link_local
+        and not of_one_link(peer)
         and not underlay.links_of(peer)
         and not any(entry.holds(peer) for entry in underlay.addresses)
     )
@@ -83,9 +89,9 @@ class Resolver:
         if not session.connected:
             return underlay.resolve(hop, interface_to(underlay, session))
         bound = session.source_interface
-        links = underlay.links_of(peer) if not peer.is_link_local else frozenset({bound} if bound else ())
+        links = underlay.links_of(peer) if not of_one_link(peer) else frozenset({bound} if bound else ())
         if bound is not None:
             links &= {bound}
-        if hop.is_link_local:
+        if of_one_link(hop):
             return frozenset().union(*(underlay.resolve(hop, link) for link in links))
         return underlay.on_link(hop, links)

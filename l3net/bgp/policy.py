@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 
 from l3net.bgp.bogons import bogon_as_path, bogon_prefix
+from l3net.bgp.next_hops import martian_next_hop
 from l3net.bgp.path import Attributes, Path
 from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import ACCEPTED, Judgement, Verdict
@@ -429,13 +430,8 @@ def _way_refusal(
         return Verdict.REFLECTION_LOOP  # RFC 4456 section 8
     if hop in protected.own_addresses or hop == session.local_address:
         return Verdict.NEXT_HOP_SELF
-    if (
-        hop.is_unspecified
-        or hop.is_loopback
-        or hop.is_multicast
-        or any(hop in block for block in protected.own_blocks)  # a pod is no router
-    ):
-        return Verdict.NEXT_HOP_INVALID
+    if martian_next_hop(hop, protected.connected) or any(hop in block for block in protected.own_blocks):
+        return Verdict.NEXT_HOP_INVALID  # a pod is no router either
     if session.mesh:
         return None
     return Verdict.BOGON_AS if bogon_as_path(protected.policy.bogons, attributes.as_path) else None
@@ -450,7 +446,9 @@ def _known_next_hop(protected: Protected, session: Session, hop: Address) -> boo
     """
     if not session.external or session.multihop is not None or session.third_party_next_hops:
         return True
-    if hop == session.peer_address or hop in protected.node_addresses or hop.is_link_local:
+    if hop == session.peer_address or hop in protected.node_addresses:
+        return True
+    if hop.version == 6 and hop.is_link_local:  # RFC 2545: on the session's link. IPv4's are like any other
         return True
     if hop.version != session.peer_address.version or protected.alone:
         return any(hop in subnet for subnet in protected.connected)

@@ -218,6 +218,17 @@ def _conflict(route: Route, protocol: int) -> KernelError:
     )
 
 
+def _refusal(route: Route, code: int, *, deleting: bool) -> KernelError:
+    doing = "delete" if deleting else "put"
+    hops = [
+        f"via {hop.gateway} dev {hop.interface}" if hop.gateway else f"dev {hop.interface}"
+        for hop in sorted(route.next_hops, key=_hop_order)
+    ]
+    more = f" (and {len(hops) - 1} more next hops)" if len(hops) > 1 else ""
+    where = f" {hops[0]}{more}" if hops and not deleting else ""
+    return KernelError(f"{doing} route {route.prefix} metric {route.metric}{where}", code)
+
+
 class KernelRoutes:
     """ports.RouteTable on the network namespace of the thread that made it."""
 
@@ -256,55 +267,57 @@ class KernelRoutes:
         self._held = set(found) - others  # IPv4 may list theirs before ours: theirs would be replaced
         return found
 
-    def apply(self, delta: Delta[RouteKey, Route]) -> list[KernelError]:
-        """Deletes first, then puts; a put replaces in place, so that no moment is without a route.
+    def apply(self, delta: Delta[RouteKey, Route]) -> dict[RouteKey, KernelError]:
+        """Puts first, in the order given, then deletes (fib.order says why); a put replaces in place, so that
+        no moment is without a route.
 
         Only a route of ours is replaced: NLM_F_REPLACE looks at prefix and metric alone, and would take
         somebody else's, who then loses it when ours goes.
         """
         known, encoded = links(), Encoded()
-        failed: list[KernelError] = []
-        wanted: list[tuple[Route, Request]] = []
-        for route in delta.delete.values():
-            bare = Route(route.prefix, kind=route.kind, metric=route.metric)
-            wanted.append((route, Request(RTM_DELROUTE, 0, encode_route(bare, known, encoded))))
+        failed: dict[RouteKey, KernelError] = {}
+        wanted: list[tuple[RouteKey, Route, Request]] = []
         for key, route in delta.put.items():
             try:
                 body = encode_route(route, known, encoded)
             except KernelError as err:
-                failed.append(err)
+                failed[key] = err
                 continue
             flag = NLM_F_REPLACE if key in self._held else NLM_F_EXCL
-            wanted.append((route, Request(RTM_NEWROUTE, NLM_F_CREATE | flag, body)))
+            wanted.append((key, route, Request(RTM_NEWROUTE, NLM_F_CREATE | flag, body)))
+        for key, route in delta.delete.items():
+            bare = Route(route.prefix, kind=route.kind, metric=route.metric)
+            wanted.append((key, route, Request(RTM_DELROUTE, 0, encode_route(bare, known, encoded))))
         taken = self._carry_out(wanted, failed)
         if taken:
-            holders = self._holders({(route.prefix, route.metric) for route, _ in taken})
-            again: list[tuple[Route, Request]] = []
-            for route, request in taken:
-                holder = holders.get((route.prefix, route.metric), RTPROT_L3NET)
+            holders = self._holders({key for key, _, _ in taken})
+            again: list[tuple[RouteKey, Route, Request]] = []
+            for key, route, request in taken:
+                holder = holders.get(key, RTPROT_L3NET)
                 if holder == RTPROT_L3NET:  # we did not know of it, or it has gone meanwhile
                     flags = NLM_F_CREATE | NLM_F_REPLACE
-                    again.append((route, Request(RTM_NEWROUTE, flags, request.body)))
+                    again.append((key, route, Request(RTM_NEWROUTE, flags, request.body)))
                 else:
-                    failed.append(_conflict(route, holder))
+                    failed[key] = _conflict(route, holder)
             self._carry_out(again, failed)
         return failed
 
     def _carry_out(
-        self, wanted: list[tuple[Route, Request]], failed: list[KernelError]
-    ) -> list[tuple[Route, Request]]:
+        self, wanted: list[tuple[RouteKey, Route, Request]], failed: dict[RouteKey, KernelError]
+    ) -> list[tuple[RouteKey, Route, Request]]:
         """Those whose prefix and metric a route has already that is not known as ours."""
         taken = []
-        codes = self._netlink.transact([request for _, request in wanted])
-        for (route, request), code in zip(wanted, codes, strict=True):
+        codes = self._netlink.transact([request for _, _, request in wanted])
+        for (key, route, request), code in zip(wanted, codes, strict=True):
             deleting = request.type == RTM_DELROUTE
             if not code or (deleting and code in (errno.ESRCH, errno.ENOENT)):
-                (self._held.discard if deleting else self._held.add)((route.prefix, route.metric))
+                (self._held.discard if deleting else self._held.add)(key)
             elif code == errno.EEXIST and request.flags & NLM_F_EXCL:
-                taken.append((route, request))
+                taken.append((key, route, request))
             else:
-                doing = "delete" if deleting else "put"
-                failed.append(KernelError(f"{doing} route {route.prefix} metric {route.metric}", code))
+                failed[key] = _refusal(route, code, deleting=deleting)
+                if not deleting and len(route.next_hops) > 1:  # the kernel may hold some of the next hops
+                    self._held.discard(key)
         return taken
 
     def _holders(self, keys: set[RouteKey]) -> dict[RouteKey, int]:

@@ -9,6 +9,8 @@ import pytest
 from node_rig import CONFIGURATION, NODE, TOR4, TOR6, brought_up, peer
 from stage import Stage
 
+from l3net.naming import METRIC_BGP
+
 pytestmark = pytest.mark.netns
 
 LEARNED = {"192.168.7.0/24", "fd77::/64"}
@@ -37,6 +39,19 @@ class Uplinks(Stage):
         """What the agent wants in the kernel, which takes away by itself what leads by a dead link."""
         return {row["prefix"] for row in self.status()["routes"]}
 
+    def say(self, four: str, six: str) -> None:
+        """The next hops that the router announces from now on."""
+        self.vtysh(
+            *("configure", "route-map other permit 10", f"set ip next-hop {four}"),
+            *(f"set ipv6 next-hop global {six}", "exit", "router bgp 65002"),
+            *("address-family ipv4 unicast", "neighbor 10.90.0.1 route-map other out", "exit"),
+            *("address-family ipv6 unicast", "neighbor fd90::1 route-map other out"),
+        )
+
+    def said(self) -> set[str]:
+        """The next hops that the node has heard of."""
+        return {row["nextHop"] for prefix, row in self.paths().items() if prefix in LEARNED}
+
     def all_learned(self, by: dict[int, str]) -> None:
         def so() -> bool:
             learned = self.learned()
@@ -49,6 +64,7 @@ class Uplinks(Stage):
 def uplinks() -> Iterator[Uplinks]:
     with brought_up(Uplinks()) as stage:
         stage.start_tor()
+        stage.vtysh("configure", "bgp route-map delay-timer 1")
         stage.declare("node.yaml", NODE, CONFIGURATION, TOR4, TOR6)
         stage.start_speaker()
         stage.start_agent()
@@ -122,24 +138,13 @@ def test_a_third_partys_next_hop_is_on_the_link_too(uplinks: Uplinks) -> None:
     stage.peers_are(thirdPartyNextHops=True)
     stage.established(*NEAR.values())
 
-    def say(four: str, six: str) -> None:
-        stage.vtysh(
-            *("configure", "route-map other permit 10", f"set ip next-hop {four}"),
-            *(f"set ipv6 next-hop global {six}", "exit", "router bgp 65002"),
-            *("address-family ipv4 unicast", "neighbor 10.90.0.1 route-map other out", "exit"),
-            *("address-family ipv6 unicast", "neighbor fd90::1 route-map other out"),
-        )
-
-    def hops() -> set[str]:
-        return {row["nextHop"] for prefix, row in stage.paths().items() if prefix in LEARNED}
-
-    say("10.90.0.77", "fd90::77")
+    stage.say("10.90.0.77", "fd90::77")
     stage.all_learned({4: "10.90.0.77", 6: "fd90::77"})
     for four, six in (("10.91.0.77", "fd91::77"), ("192.0.2.77", "2001:db8::77")):
-        say(four, six)
-        stage.until(lambda said={four, six}: hops() == said, "the other next hops to be heard")
+        stage.say(four, six)
+        stage.until(lambda said={four, six}: stage.said() == said, "the other next hops to be heard")
         stage.until(lambda: not stage.learned(), "routes to go")
-    say("10.90.0.77", "fd90::77")
+    stage.say("10.90.0.77", "fd90::77")
     stage.all_learned({4: "10.90.0.77", 6: "fd90::77"})
 
 
@@ -156,3 +161,38 @@ def test_a_peer_that_is_on_no_link_is_named(uplinks: Uplinks) -> None:
     several = [peer(f"far{version}", address, multihop=2) for version, address in far.items()]
     stage.declare("node.yaml", NODE, CONFIGURATION, TOR4, TOR6, *several)
     stage.until(lambda: not named(), "no problem")
+
+
+def test_what_the_kernel_refuses_is_named_and_set_aside(uplinks: Uplinks) -> None:
+    """A gateway that it knows more of than routes tell; IPv6 takes any, and refuses a place that is taken.
+    A martian is refused before, by name."""
+    stage = uplinks
+    stage.peers_are(thirdPartyNextHops=True)
+    stage.established(*NEAR.values())
+    stage.say("10.90.0.77", "fd90::77")
+    stage.all_learned({4: "10.90.0.77", 6: "fd90::77"})
+    obstacles = (
+        "-4 route {} broadcast 10.90.0.99 dev up0 table local",
+        f"-6 route {{}} fd77::/64 via fd90::55 dev up0 proto static metric {METRIC_BGP}",
+    )
+    for obstacle in obstacles:
+        stage.kernel(obstacle.format("replace"))
+    stage.say("10.90.0.99", "fd90::99")
+
+    def problem() -> str:
+        return next((each for each in stage.status()["problems"] if each.startswith("routes: ")), "")
+
+    stage.until(lambda: "(and 1 more)" in problem(), "both to be named")
+    rows = {row["prefix"]: row for row in stage.status()["routes"]}
+    assert [rows[each]["inKernel"] for each in LEARNED] == [False, False]
+    for obstacle in obstacles:
+        stage.kernel(obstacle.format("del"))
+    stage.all_learned({4: "10.90.0.99", 6: "fd90::99"})
+    assert problem() == ""
+    stage.say("10.90.0.255", "fd90::")
+    stage.until(lambda: stage.said() == {"10.90.0.255", "fd90::"}, "the martians to be heard")
+    assert {stage.paths()[each]["verdict"] for each in LEARNED} == {"nextHopInvalid"}
+    stage.until(lambda: not stage.learned(), "routes to go")
+    assert problem() == ""
+    stage.say("10.90.0.77", "fd90::77")
+    stage.all_learned({4: "10.90.0.77", 6: "fd90::77"})

@@ -93,6 +93,17 @@ def test_a_link_local_next_hop_is_on_the_link_of_its_session(version: int) -> No
     assert resolved(both_up, replace(bound, source_interface="up1"), "fe80::1") == on("up1", "fe80::1")
 
 
+def test_link_local_addresses_of_ipv4_are_like_any_other() -> None:
+    """A provider's link may have no others; routes tell where they are."""
+    link = UnderlayRoute(ip_network("169.254.7.0/30"), (UnderlayHop("up0"),))
+    under = Underlay([link], [InterfaceAddress("up0", ip_address("169.254.7.2"), 30)])
+    near = session("169.254.7.1")
+    assert resolved(under, near, "169.254.7.1") == on("up0", "169.254.7.1")
+    assert resolved(under, near, "169.254.8.1") == frozenset()
+    assert not off_link(under, near)
+    assert resolved(Underlay([], under.addresses), near, "169.254.7.1") == frozenset()
+
+
 @both
 def test_a_session_that_is_bound_to_a_link_is_on_no_other(version: int) -> None:
     under = underlay(version, "up0", "up1")

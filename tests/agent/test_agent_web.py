@@ -41,7 +41,7 @@ def agent(**changes: Any) -> Any:
         "verdicts": (),
         "draining": SimpleNamespace(stage=Stage.NONE),
         "rib": LocRib(lambda *_: None),  # type: ignore[arg-type,return-value]
-        "kernel": SimpleNamespace(desired={}, mirror={}, problems={}),
+        "kernel": SimpleNamespace(desired={}, mirror={}, problems={}, refused=()),
         "pods": SimpleNamespace(
             status=lambda: {
                 "leases": 5,

@@ -54,12 +54,12 @@ def test_our_own_routes_drown_nothing(own_netns: Ip, monkeypatch: pytest.MonkeyP
     wanted = blackholes([ip_network(block) for block in blocks(version)])
 
     def put() -> None:
-        assert table.apply(diff(wanted, {})) == []
+        assert table.apply(diff(wanted, {})) == {}
         own_netns("route add blackhole 192.0.2.0/24 proto 108 metric 7")
         own_netns("route add blackhole 198.51.100.0/24")
 
     def delete() -> None:
-        assert table.apply(diff({}, wanted)) == []
+        assert table.apply(diff({}, wanted)) == {}
 
     assert seen_meanwhile(table.port, put) == [Seen.OWN_ROUTE, Seen.ROUTE]
     assert seen_meanwhile(table.port, delete) == []

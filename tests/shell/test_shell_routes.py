@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import struct
+import threading
 import time
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
@@ -11,6 +14,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from l3net.delta import Delta, diff
+from l3net.errors import KernelError
 from l3net.model import NextHop, Route, RouteKind
 from l3net.naming import METRIC_AGGREGATE, METRIC_BGP
 from l3net.shell.links import (
@@ -24,7 +28,7 @@ from l3net.shell.links import (
 )
 from l3net.shell.monitor import underlay_route
 from l3net.shell.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink, Request, attribute
-from l3net.shell.routes import KernelRoutes, encode_route, links
+from l3net.shell.routes import RTA_DST, RTM_GETROUTE, KernelRoutes, encode_route, links
 from l3net.shell.underlay import KernelUnderlay
 
 pytestmark = pytest.mark.netns
@@ -76,10 +80,10 @@ WANTED = {(route.prefix, route.metric): route for route in ROUTES}
 
 def test_what_is_put_is_what_is_read(wired: Ip) -> None:
     table = KernelRoutes()
-    assert table.apply(diff(WANTED, table.read())) == []
+    assert table.apply(diff(WANTED, table.read())) == {}
     assert table.read() == WANTED
     assert not diff(WANTED, table.read())  # the second pass is quiet
-    assert table.apply(diff({}, table.read())) == []
+    assert table.apply(diff({}, table.read())) == {}
     assert table.read() == {}
 
 
@@ -87,7 +91,7 @@ def test_next_hops_change_in_place(wired: Ip) -> None:
     table = KernelRoutes()
     for hops in ([hop("fd00::2"), hop("fd00::3")], [hop("fd00::3")], [hop("fd00::2"), hop("fd00::4")]):
         wanted = {(ip_network("fd09::/64"), 108): unicast("fd09::/64", *hops)}
-        assert table.apply(diff(wanted, table.read())) == []
+        assert table.apply(diff(wanted, table.read())) == {}
         assert table.read() == wanted
 
 
@@ -109,14 +113,14 @@ def test_one_refusal_does_not_stop_the_rest(wired: Ip) -> None:
     unknown = unicast("10.67.0.0/24", NextHop(ip_address("10.0.0.2"), "nosuch0"))
     wanted = WANTED | {(bad.prefix, 108): bad, (unknown.prefix, 108): unknown}
     errors = table.apply(diff(wanted, table.read()))
-    assert {error.code for error in errors} == {errno.ENETUNREACH, errno.ENODEV}
-    assert all("10.66.0.0/24" in str(error) or "10.67.0.0/24" in str(error) for error in errors)
+    assert {error.code for error in errors.values()} == {errno.ENETUNREACH, errno.ENODEV}
+    assert all("10.66.0.0/24" in str(error) or "10.67.0.0/24" in str(error) for error in errors.values())
     assert table.read() == WANTED
 
 
 def test_already_gone_is_success(wired: Ip) -> None:
     table = KernelRoutes()
-    assert table.apply(Delta(delete=WANTED)) == []
+    assert table.apply(Delta(delete=WANTED)) == {}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +140,7 @@ def test_somebody_elses_route_is_not_taken_and_not_lost(
     version = "-6" if ":" in prefix else "-4"
     wired(f"{version} route add {theirs}")
     wanted = {(each.prefix, 108): each for each in (route, other)}
-    (error,) = table.apply(Delta(put=wanted))
+    (error,) = table.apply(Delta(put=wanted)).values()
     assert prefix in str(error) and "static" in str(error)
     assert table.read() == {(other.prefix, 108): other}
     assert len(table.apply(Delta(delete=wanted))) == 0
@@ -144,9 +148,9 @@ def test_somebody_elses_route_is_not_taken_and_not_lost(
     assert "proto static" in shown and gateway in shown
     # The control: with theirs gone ours is set, replaced in place, also by a successor that has not read it.
     wired(f"{version} route del {theirs}")
-    assert table.apply(Delta(put={(route.prefix, 108): route})) == []
+    assert table.apply(Delta(put={(route.prefix, 108): route})) == {}
     changed = unicast(prefix, hop(gateway))
-    assert KernelRoutes().apply(Delta(put={(route.prefix, 108): changed})) == []
+    assert KernelRoutes().apply(Delta(put={(route.prefix, 108): changed})) == {}
     assert table.read() == {(route.prefix, 108): changed}
 
 
@@ -156,14 +160,14 @@ def test_somebody_elses_route_before_ours_is_not_replaced(wired: Ip) -> None:
     ours, changed = (
         Route(key[0], frozenset({hop(each)}), metric=METRIC_BGP) for each in ("10.0.0.2", "10.0.0.3")
     )
-    assert table.apply(Delta(put={key: ours})) == []
+    assert table.apply(Delta(put={key: ours})) == {}
     wired(f"route prepend 10.5.0.0/24 via 10.0.0.9 dev up0 proto static metric {METRIC_BGP}")
     assert table.read() == {key: ours}
-    (error,) = table.apply(Delta(put={key: changed}))
+    (error,) = table.apply(Delta(put={key: changed})).values()
     assert "static" in str(error)
     shown = wired("route show 10.5.0.0/24")
     assert "10.0.0.9" in shown and "10.0.0.2" in shown
-    assert table.apply(Delta(delete={key: ours})) == []
+    assert table.apply(Delta(delete={key: ours})) == {}
     assert table.read() == {} and "10.0.0.9" in wired("route show 10.5.0.0/24")
 
 
@@ -173,7 +177,7 @@ def test_more_routes_than_a_batch(wired: Ip) -> None:
         (route.prefix, 108): route
         for route in (unicast(f"10.{100 + n // 256}.{n % 256}.0/24", hop("10.0.0.2")) for n in range(3000))
     }
-    assert table.apply(diff(wanted, {})) == []
+    assert table.apply(diff(wanted, {})) == {}
     assert table.read() == wanted
 
 
@@ -224,3 +228,55 @@ def test_which_foreign_routes_matter(wired: Ip) -> None:
     assert underlay_route(encode_route(unicast("10.3.0.0/24", hop("10.0.0.2")), known))
     assert not underlay_route(encode_route(unicast("fe80::/64", hop("fd00::2")), known))
     assert underlay_route(encode_route(unicast("fd03::/64", hop("fd00::2")), known))
+
+
+PARTS = {
+    4: ("10.128.0.0/24", "10.128.0.0/25", "10.128.0.128/25"),
+    6: ("fd28::/64", "fd28::/65", "fd28:0:0:0:8000::/65"),
+}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("whole", [True, False], ids=["in one delta", "the control: deletes before"])
+def test_a_swap_of_cover_and_specifics_leaves_no_moment_without_a_route(
+    wired: Ip, version: int, whole: bool
+) -> None:
+    """Asked of the kernel in a tight loop, by another thread."""
+    gateway = "10.0.0.2" if version == 4 else "fd00::2"
+    cover, *halves = (unicast(prefix, hop(gateway)) for prefix in PARTS[version])
+    tables = [{(each.prefix, each.metric): each for each in those} for those in ([cover], halves)]
+    destination = halves[1].prefix.network_address + 5
+    asked, lost, done = [0], [0], threading.Event()
+
+    def look() -> None:
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        head = struct.pack("=BBBBBBBBI", family, destination.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+        request = Request(RTM_GETROUTE, 0, head + attribute(RTA_DST, destination.packed))
+        with Netlink() as netlink:
+            while not done.is_set():
+                asked[0] += 1
+                try:
+                    netlink.get(request)
+                except KernelError:
+                    lost[0] += 1
+
+    table = KernelRoutes()
+    assert table.apply(diff(tables[1], {})) == {}
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        deadline = time.monotonic() + 20
+        swaps = 0
+        # The control is over with its first lost packet.
+        while (swaps < 4000 or asked[0] < 4000) if whole else not lost[0]:
+            assert time.monotonic() < deadline
+            delta = diff(tables[swaps % 2], tables[1 - swaps % 2])
+            if not whole:
+                assert table.apply(Delta(delete=delta.delete)) == {}
+                delta = Delta(delta.put)
+            assert table.apply(delta) == {}
+            swaps += 1
+    finally:
+        done.set()
+        looker.join()
+    assert bool(lost[0]) is not whole, (lost, asked)

@@ -1,0 +1,36 @@
+"""The order in which routes change, so that each address is led as before or as after, and never another way.
+
+All puts precede all deletes: while both an old and a new route lead to an address, it is led by one of them.
+Among puts the more preferred come first, by prefix length and then by metric: an address that a new specific
+route will lead is not led by what its cover becomes before. Among deletes the less preferred come first: an
+address is led by the most specific of the routes that go until that goes too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from l3net.model import Prefix
+
+RouteKey = tuple[Prefix, int]
+
+
+def puts_in_order(keys: Iterable[RouteKey]) -> Iterator[RouteKey]:
+    """The more preferred first."""
+    buckets = _by_preference(keys)
+    return (key for rank in sorted(buckets) for key in buckets[rank])
+
+
+def deletes_in_order(keys: Iterable[RouteKey]) -> Iterator[RouteKey]:
+    """The less preferred first."""
+    buckets = _by_preference(keys)
+    return (key for rank in sorted(buckets, reverse=True) for key in buckets[rank])
+
+
+def _by_preference(keys: Iterable[RouteKey]) -> dict[tuple[int, int], list[RouteKey]]:
+    """By what the kernel chooses by: the longest prefix, then the lowest metric. No sort: a table has 100,000
+    routes of few ranks."""
+    buckets: dict[tuple[int, int], list[RouteKey]] = {}
+    for key in keys:
+        buckets.setdefault((-key[0].prefixlen, key[1]), []).append(key)
+    return buckets
