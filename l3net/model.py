@@ -403,6 +403,7 @@ class BgpPeer:
     gtsm: bool = False  # RFC 5082
     next_hop: NextHopMode = NextHopMode.SELF
     hold_time: int | None = None
+    send_hold_time: int | None = None  # RFC 9687; 0: none
     graceful_restart: int | None = None
     filters: tuple[str, ...] = ()
     local_as: int | None = None  # speak as this AS to the peer instead of the node's

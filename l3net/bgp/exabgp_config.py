@@ -14,6 +14,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
 from typing import Final
 
@@ -75,6 +76,11 @@ def _marker(text: str) -> str:
     )
 
 
+def reset_by(before: Session, after: Session) -> bool:
+    """Whether ExaBGP closes the session and opens it again to bring it from one to the other."""
+    return neighbor(replace(before, send_hold_time=None)) != neighbor(replace(after, send_hold_time=None))
+
+
 def neighbor(session: Session) -> str:
     """The block of one neighbour."""
     lines = [
@@ -88,6 +94,8 @@ def neighbor(session: Session) -> str:
         "adj-rib-out true;",
         "group-updates true;",
     ]
+    if session.send_hold_time is not None:  # where l3net.shell.exabgp_sending looks: no change of it resets
+        lines.append(f'description "send-hold-time {session.send_hold_time}";')
     if session.passive:
         lines.append("passive true;")
     else:

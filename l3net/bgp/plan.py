@@ -20,8 +20,8 @@ class Impact(enum.IntEnum):
     RESET = 2  # the session is closed and opened again; graceful restart keeps the routes meanwhile
 
 
-#: Every field of a session. ExaBGP resets a neighbour when anything in its block changes, so RESET is exactly
-#: what stands in the block.
+#: Every field of a session. ExaBGP resets a neighbour when anything in its block changes but the description,
+#: so RESET is exactly what stands in the rest of the block.
 IMPACT: Final[Mapping[str, Impact]] = {
     "name": Impact.LIVE,
     "peer_address": Impact.RESET,
@@ -34,6 +34,7 @@ IMPACT: Final[Mapping[str, Impact]] = {
     "port": Impact.RESET,
     "listen_port": Impact.RESET,
     "hold_time": Impact.RESET,
+    "send_hold_time": Impact.LIVE,
     "graceful_restart": Impact.RESET,
     "passive": Impact.RESET,
     "listen": Impact.RESET,

@@ -40,6 +40,7 @@ class Session:
     port: int = 179
     listen_port: int = 179
     hold_time: int = 90
+    send_hold_time: int | None = None  # RFC 9687; None: the speaker's default, 0: none
     graceful_restart: int = 120
     passive: bool = False
     listen: bool = False
@@ -390,6 +391,7 @@ def _explicit(
         port=peer.port,
         listen_port=configuration.listen_port,
         hold_time=peer.hold_time if peer.hold_time is not None else configuration.hold_time,
+        send_hold_time=peer.send_hold_time,
         graceful_restart=(
             peer.graceful_restart if peer.graceful_restart is not None else configuration.graceful_restart
         ),

@@ -117,6 +117,13 @@ def _hold_time(field: Field, default: int) -> int:
     return seconds
 
 
+def _send_hold_time(field: Field, hold_time: Field) -> int | None:
+    seconds = field.optional_integer(0, 65535)
+    if seconds and hold_time.present and seconds <= hold_time.integer(0, 65535, default=0):
+        raise field.wrong(f"{seconds} is not greater than holdTime (RFC 9687 section 3)")
+    return seconds
+
+
 def _graceful_restart(field: Field) -> int:
     """Restart time in seconds, 0 when turned off. The capability has twelve bits for it (RFC 4724)."""
     seconds = field["restartTime"].integer(1, 4095, default=120)
@@ -182,6 +189,7 @@ def bgp_peer(document: Field, name: ObjectName) -> BgpPeer:
         gtsm=gtsm,
         next_hop=NextHopMode(spec["nextHopMode"].text(default="Self")),
         hold_time=_hold_time(spec["holdTime"], default=0) if spec["holdTime"].present else None,
+        send_hold_time=_send_hold_time(spec["sendHoldTime"], spec["holdTime"]),
         graceful_restart=_graceful_restart(spec["gracefulRestart"])
         if spec["gracefulRestart"].present
         else None,

@@ -12,6 +12,8 @@ process, and for the one release it was measured with (docs/bgp.md); any other r
   order in which those first came: the older word on a prefix could go out last, and stand.
 - `teardown 2` sends its NOTIFICATION (Cease, Administrative Shutdown) under graceful restart too, where
   ExaBGP closes without a word: a node that leaves lets no peer wait for its return (RFC 4724 section 4).
+- Messages go out in order, a reload waits for no peer, and one that reads nothing any more loses its session
+  (`l3net.shell.exabgp_sending`).
 - Segments of a confederation in an AS_PATH are told as what they are; what OPENs agree on, and which of two
   connections is a session's, is as in `l3net.shell.exabgp_negotiating`.
 - Who dials in has to have a session that waits for it, and the kernel holds it to its MD5 key and minimum
@@ -101,6 +103,7 @@ def quicken() -> bool:
         exabgp_errors,
         exabgp_negotiating,
         exabgp_received,
+        exabgp_sending,
         exabgp_sessions,
     )
 
@@ -131,14 +134,16 @@ def quicken() -> bool:
     Change.__deepcopy__ = copy_change
     OutgoingRIB._update_rib = queue_instead
     guard()
-    for part in (
+    parts = (
         exabgp_received,
         exabgp_commands,
         exabgp_sessions,
         exabgp_dialling,
-        exabgp_errors,
+        exabgp_sending,
         exabgp_negotiating,
-    ):
+        exabgp_errors,  # last: it guards what the others do
+    )
+    for part in parts:
         part.install()
     return True
 

@@ -28,7 +28,7 @@ from exabgp.reactor.api import API
 from exabgp.reactor.asynchronous import ASYNC
 from exabgp.reactor.loop import Reactor
 
-from l3net.shell import exabgp_received
+from l3net.shell import exabgp_received, exabgp_sending
 from l3net.shell.exabgp_telling import own_line, tell, tell_update
 
 #: Seconds that commands have in one turn.
@@ -90,12 +90,14 @@ def up_seconds(peer: Any) -> int:
 
 
 def _row(peer: Any) -> dict[str, Any]:
+    connection = peer.proto.connection if peer.proto is not None else None
+    unsent = exabgp_sending.unsent_seconds(connection) if connection is not None else 0.0
     row = {
         "peer": str(peer.neighbor["peer-address"]),
         "state": peer.fsm.name().lower(),
         "up-seconds": up_seconds(peer),
-        "queued": len(peer.neighbor.rib.outgoing._new_nlri),
-        "unsent-seconds": 0,
+        "queued": exabgp_sending.queued(peer),
+        "unsent-seconds": round(unsent, 1),
         "refresh": "absent",
         "families": [],
         "hold-time": 0,

@@ -163,7 +163,8 @@ def install() -> None:
         if self.connection is None or self.connection.io is None:
             return  # the connection is gone: nobody is told anything
         tell_notification(self.peer, notification)
-        deadline = time.monotonic() + PATIENCE
+        stuck = getattr(self.connection, "l3net_stuck", 0.0)
+        deadline = (stuck or time.monotonic()) + PATIENCE
         for sent in send(self, notification):
             yield sent
             if time.monotonic() > deadline:

@@ -41,6 +41,7 @@ def test_exabgp_accepts_every_kind_of_session(tmp_path: Path) -> None:
         session("10.0.0.5", multihop=3, port=1179, source_interface="eth0.100"),
         session("fd00::1", families=frozenset(Family), graceful_restart=0, hold_time=0),
         session("10.0.0.9", add_path=True, families=frozenset(Family)),
+        session("10.0.0.11", send_hold_time=600),
         session("10.0.0.7", peer_as=4200000000, local_as=4200000001),
     ]
     found = exabgp(render(all_kinds, RELAY), tmp_path)

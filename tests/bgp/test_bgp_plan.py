@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 from bgp_facts import path, session
 
-from l3net.bgp.exabgp_config import neighbor
+from l3net.bgp.exabgp_config import neighbor, reset_by
 from l3net.bgp.plan import IMPACT, Impact, impact_of, plan
 from l3net.bgp.sessions import Session
 from l3net.model import BfdSettings, Family, NextHopMode
@@ -25,6 +25,7 @@ OTHER: dict[str, object] = {
     "port": 1790,
     "listen_port": 1790,
     "hold_time": 9,
+    "send_hold_time": 600,
     "graceful_restart": 0,
     "passive": True,
     "listen": True,
@@ -57,7 +58,8 @@ def test_every_field_is_classed() -> None:
 def test_reset_is_what_exabgp_would_reset(name: str) -> None:
     before = session(listen=True) if name == "listen_port" else session()
     after = replace(before, **{name: OTHER[name]})  # type: ignore[arg-type]
-    assert (neighbor(before) != neighbor(after)) == (impact_of(before, after) is Impact.RESET)
+    assert reset_by(before, after) == (impact_of(before, after) is Impact.RESET)
+    assert (neighbor(before) != neighbor(after)) == (reset_by(before, after) or name == "send_hold_time")
 
 
 def test_what_is_not_used_does_not_count() -> None:

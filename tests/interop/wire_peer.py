@@ -129,14 +129,18 @@ class Listening:
     """The far side's port 179, which the node dials."""
 
     def __init__(
-        self, stage: Stage, version: int, before: Callable[[socket.socket], None] = lambda _: None
+        self,
+        stage: Stage,
+        version: int,
+        before: Callable[[socket.socket], None] = lambda _: None,
+        address: str = "",
     ) -> None:
-        """`before` is done to the socket first."""
+        """`before` is done to the socket first; `address` is another one of the far side's."""
 
         def make() -> socket.socket:
             made = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind((FAR_ADDRESS[version], 179))
+            made.bind((address or FAR_ADDRESS[version], 179))
             before(made)
             made.listen(8)
             made.settimeout(LIMIT)

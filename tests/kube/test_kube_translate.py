@@ -426,6 +426,7 @@ passive: true
 gtsm: true
 nextHopMode: Keep
 holdTime: 0
+sendHoldTime: 700
 gracefulRestart: {enabled: false}
 filters: [b, a]
 """,
@@ -451,6 +452,7 @@ filters: [b, a]
         gtsm=True,
         next_hop=NextHopMode.KEEP,
         hold_time=0,
+        send_hold_time=700,
         graceful_restart=0,
         filters=("b", "a"),
     )
@@ -615,6 +617,13 @@ WRONG = [
     ("BGPConfiguration", "{asNumber: 4294967296}", "spec.asNumber", "out of range"),
     ("BGPConfiguration", "{asNumber: '1'}", "spec.asNumber", "leave out the quotes"),
     ("BGPConfiguration", "{holdTime: 2}", "spec.holdTime", "3 to 65535"),
+    (
+        "BGPPeer",
+        "{address: 10.0.0.1, asNumber: 1, holdTime: 9, sendHoldTime: 9}",
+        "spec.sendHoldTime",
+        "greater",
+    ),
+    ("BGPPeer", "{address: 10.0.0.1, asNumber: 1, sendHoldTime: -1}", "spec.sendHoldTime", "0"),
     (
         "BGPConfiguration",
         "{gracefulRestart: {restartTime: 4096}}",
