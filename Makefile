@@ -16,7 +16,7 @@ KEEP ?=
 # tried once more; the summary lists each that was (R).
 PYTEST_ARGS ?= -n 3 --dist worksteal --reruns 1 -rR --durations=15
 
-.PHONY: help demo test test-vm check setup setup-test plugin plugin-arm64 bench docs format clean
+.PHONY: help demo test test-vm check setup setup-test plugin plugin-arm64 soak conformance bench docs format clean
 .PHONY: vagrant-check vagrant-break vagrant-mend vagrant-ssh vagrant-export
 
 help:  ## show this list
@@ -84,6 +84,12 @@ plugin: setup  ## build the CNI executables into build/cni/
 plugin-arm64: setup  ## build them for arm64 too (installs Debian's cross compiler, about 150 MB)
 	@tools/install-packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	@plugin/build.sh
+
+soak: setup-test plugin  ## the tests that wait for long timers; a quarter of an hour
+	$(BIN)/pytest -m soak -n 4
+
+conformance: setup-test plugin  ## write docs/bgp-conformance.md: l3net and other speakers against the RFCs
+	$(BIN)/python tests/interop/conformance/publish.py
 
 bench: setup-test plugin  ## side-by-side benchmarks with the reference plugins and other speakers
 	$(BIN)/python -m bench

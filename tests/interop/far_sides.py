@@ -315,7 +315,8 @@ class Gobgp(FarSide):
         """Run it with a configuration of the test's own."""
         config = self.write("gobgpd.toml", text)
         self.spawn("gobgpd", ["gobgpd", "-f", config, "--api-hosts", "127.0.0.1:50051", *options])
-        self.wait(lambda: "router" in self.run(["gobgp", "global"], check=False).lower(), "gobgpd")
+        # It answers for a moment before it has begun, with an AS number of 0.
+        self.wait(lambda: re.search(r"AS: +[1-9]", self.run(["gobgp", "global"], check=False)), "gobgpd")
 
     def _path(self, prefix: str) -> dict[str, Any] | None:
         version = 6 if ":" in prefix else 4
