@@ -186,6 +186,10 @@ class Agent:
         """The routes that are not ours, as read last."""
         return self._underlay
 
+    def reaches(self, session: Session, next_hop: Address) -> bool:
+        """Whether a next hop that a peer has announced leads anywhere now."""
+        return bool(self._resolver.way(session, next_hop))
+
     @property
     def pods(self) -> CniServer:
         """The pods' side of the node."""

@@ -12,6 +12,7 @@ from l3net import __version__
 from l3net.agent.health import unready
 from l3net.agent.histogram import BUCKETS, Histogram
 from l3net.agent.loop import Agent
+from l3net.agent.tally import Tally
 
 Labels: TypeAlias = Mapping[str, object]
 Sample: TypeAlias = tuple[Labels, float]
@@ -131,17 +132,21 @@ def _sessions(agent: Agent) -> Iterator[str]:
     queued: list[Sample] = []
     for address, peer in agent.speaking.peers.items():
         labels = {"peer": peer.session.name, "address": address, "as": peer.session.peer_as}
-        heard, taken = agent.rib.counts(address)
+        tally = Tally.of(agent, peer.session)
         up.append((labels, peer.established))
         flaps.append((labels, peer.flaps))
-        received.append((labels, heard))
-        accepted.append((labels, taken))
+        received.append((labels, tally.received))
+        accepted.append((labels, tally.accepted))
         announced.append((labels, agent.speaking.announced(address)))
         queued.append((labels, agent.speaking.out_queue(address)))
     yield from gauge("l3net_bgp_session_up", "Whether the session is established.", up)
     yield from counter("l3net_bgp_session_flaps_total", "Times an established session ended.", flaps)
     yield from gauge("l3net_bgp_paths_received", "Paths the peer announces.", received)
-    yield from gauge("l3net_bgp_paths_accepted", "Those of them that may be used.", accepted)
+    yield from gauge(
+        "l3net_bgp_paths_accepted",
+        "Those of them that are not refused and whose next hop leads somewhere.",
+        accepted,
+    )
     yield from gauge("l3net_bgp_prefixes_announced", "Prefixes that have been sent to the peer.", announced)
     yield from gauge("l3net_bgp_prefixes_queued", "Prefixes that wait to be sent to the peer.", queued)
 

@@ -71,12 +71,16 @@ class Resolver:
 
     def resolve(self, candidate: Candidate) -> frozenset[NextHop]:
         """Empty when the next hop is unreachable."""
-        peer, hop = candidate.session.peer_address, candidate.path.next_hop
+        return self.way(candidate.session, candidate.path.next_hop)
+
+    def way(self, session: Session, hop: Address) -> frozenset[NextHop]:
+        """Gateways and links that lead to a next hop of a peer's; empty when it is unreachable."""
+        peer = session.peer_address
         if hop is self._hop and peer is self._peer:  # as that of the path before, which spares two hashes
             return self._found
         found = self._known.get((peer, hop))
         if found is None:
-            found = self._resolve(candidate.session, hop)
+            found = self._resolve(session, hop)
             self._known[peer, hop] = found
         self._peer, self._hop, self._found = peer, hop, found
         return found

@@ -7,9 +7,7 @@ import contextlib
 import json
 import os
 import resource
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,11 @@ from l3net.agent.loop import Agent
 from l3net.agent.neighbors import neighbor_detail
 from l3net.agent.planning import plan_for
 from l3net.agent.swallowed import swallowed_blocks
+from l3net.agent.tally import Tally, standing
 from l3net.agent.unresolved import peers_off_link
 from l3net.bgp.loc_rib import prefix_order
 from l3net.bgp.sessions import UNKNOWN_AS, Refusal
-from l3net.bgp.verdict import ACCEPTED, Verdict
+from l3net.bgp.verdict import Verdict
 from l3net.firewall.sticky import MOST
 from l3net.ipam.crosscheck import crosscheck_state
 from l3net.ipam.findings import FindingReason
@@ -44,7 +43,7 @@ REFUSED = "ExaBGP refuses its configuration"
 def status(agent: Agent) -> dict[str, Any]:
     """The status but for its `routes`: node, peers, services, problems. No secret is ever part of it."""
     why = unready(agent)
-    tallies = {address: Tally.of(agent, address) for address in agent.speaking.peers}
+    tallies = {address: Tally.of(agent, peer.session) for address, peer in agent.speaking.peers.items()}
     return {
         "version": __version__,
         "node": agent.node_name,
@@ -78,27 +77,6 @@ def status(agent: Agent) -> dict[str, Any]:
         "views": views(agent),
         "problems": _problems(agent, tallies),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How many paths a peer has announced, how many are used, and why the others are not."""
-
-    received: int
-    accepted: int
-    refused: Mapping[str, int]
-
-    @classmethod
-    def of(cls, agent: Agent, peer: Address) -> Tally:
-        """One look at each path, of which there may be hundreds of thousands."""
-        entries = agent.rib.received(peer)
-        others = [entry.judgement for entry in entries if entry.judgement is not ACCEPTED]
-        told = Counter(others)
-        refused = Counter[str]()
-        for judgement, count in told.items():
-            if judgement.verdict is not Verdict.ACCEPTED:
-                refused[str(judgement)] += count
-        return cls(len(entries), len(entries) - refused.total(), dict(refused))
 
 
 def _peers(agent: Agent, tallies: Mapping[Address, Tally]) -> list[dict[str, Any]]:
@@ -329,7 +307,7 @@ def received(agent: Agent) -> dict[str, Any]:
                     "med": attributes.med,
                     "communities": sorted(map(str, attributes.communities)),
                     "stale": entry.stale,
-                    "verdict": str(entry.judgement),
+                    "verdict": str(standing(agent, peer.session, entry)),
                 }
             )
     return {"routes": rows}

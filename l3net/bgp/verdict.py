@@ -42,7 +42,7 @@ class Verdict(enum.Enum):
     NO_POLICY = "noImportPolicy"  # RFC 8212: nothing names it (import.ebgpRequiresPolicy)
     OUTSIDE_IMPORT_CIDRS = "outsideImportCIDRs"  # BGPConfiguration.spec.import.cidrs
     MAX_PREFIXES = "maxPrefixes"  # the peer has announced its limit (BGPPeer.spec.maxPrefixes)
-    NEXT_HOP_UNREACHABLE = "nextHopUnreachable"  # RFC 4271 section 9.1.2
+    UNRESOLVED = "unresolved"  # RFC 4271 section 9.1.2: accepted, and its next hop leads nowhere now
     FILTERED = "filteredBy"
 
 

@@ -109,6 +109,9 @@ def test_with_its_link_a_peers_routes_go_at_once_and_nowhere_else(
     stage.until(lambda: not stage.learned(), "all routes to go", HOLD / 2)
     assert time.monotonic() - began < HOLD / 2
     assert not [line for line in seen.read_text().splitlines() if "proto 108" in line and "up1" in line]
+    rows = [row for row in stage.peers().values() if row["state"] == "established"]
+    assert all(row["accepted"] == 0 for row in rows)
+    assert {stage.paths()[each]["verdict"] for each in LEARNED & stage.paths().keys()} <= {"unresolved"}
     switch(stage, True)
     stage.established(*NEAR.values())
     stage.all_learned(NEAR)
@@ -144,8 +147,14 @@ def test_a_third_partys_next_hop_is_on_the_link_too(uplinks: Uplinks) -> None:
         stage.say(four, six)
         stage.until(lambda said={four, six}: stage.said() == said, "the other next hops to be heard")
         stage.until(lambda: not stage.learned(), "routes to go")
+        assert {stage.paths()[each]["verdict"] for each in LEARNED} == {"unresolved"}
+        rows = stage.peers()
+        counts = [(rows[near]["accepted"], rows[near]["refused"].get("unresolved")) for near in NEAR.values()]
+        assert counts == [(0, 1), (0, 1)]
     stage.say("10.90.0.77", "fd90::77")
     stage.all_learned({4: "10.90.0.77", 6: "fd90::77"})
+    assert {stage.paths()[each]["verdict"] for each in LEARNED} == {"accepted"}
+    assert [stage.peers()[near]["accepted"] for near in NEAR.values()] == [1, 1]
 
 
 def test_a_peer_that_is_on_no_link_is_named(uplinks: Uplinks) -> None:

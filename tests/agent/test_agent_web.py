@@ -29,7 +29,7 @@ PEER = ip_address("192.0.2.1")
 def agent(**changes: Any) -> Any:
     """As much of an agent as is looked at."""
     state = ClusterState(nodes={"n1": Node("n1")})
-    session = SimpleNamespace(name='to"r', peer_as=65001)
+    session = SimpleNamespace(name='to"r', peer_as=65001, peer_address=PEER)
     peer = SimpleNamespace(session=session, established=True, flaps=0)
     fields: dict[str, Any] = {
         "in_sync": True,

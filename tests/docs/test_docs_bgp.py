@@ -144,7 +144,7 @@ def test_whom_the_multiplier_of_bfd_is_for(kind: str) -> None:
 
 
 def test_every_reason_a_route_is_refused_for_is_told_of() -> None:
-    elsewhere = {Verdict.ACCEPTED, Verdict.MAX_PREFIXES, Verdict.NEXT_HOP_UNREACHABLE}
+    elsewhere = {Verdict.ACCEPTED, Verdict.MAX_PREFIXES}
     for verdict in set(Verdict) - elsewhere:
         assert f"`{verdict.value}" in TEXT, verdict
 
