@@ -123,7 +123,7 @@ class Table:
         gone, self.older = list(self.older), {}
         return gone
 
-    def keys(self) -> list[int]:
+    def all_keys(self) -> list[int]:
         return [*self.older, *self.held]
 
 
@@ -195,7 +195,7 @@ class AdjRibIn:
         What has changed since the first step was told when it changed, and is left out.
         """
         for family, table in self.tables.items():
-            keys = table.keys()
+            keys = table.all_keys()
             for start in range(0, len(keys), WINDOW):
                 groups: dict[Said, list[int]] = {}
                 for number, key in enumerate(keys[start : start + WINDOW], 1):
