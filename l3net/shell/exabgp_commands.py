@@ -1,10 +1,10 @@
 """Commands of ours to ExaBGP's process, beside its own: what the peers have said, and how the sessions are.
 
-`l3net received TOKEN [neighbor ADDRESS]` tells all that is established anew: of each peer a `replay` event
-that begins, its whole Adj-RIB-In in `update` events, and one that ends; then a `replayed` line, and `done`.
-What happens meanwhile is told between, so that each line is true when it is written. TOKEN ([0-9a-z]+) comes
-back in each `replay`; it should hold a digit, as a plain ExaBGP, which answers `error`, finds its commands by
-their last word too.
+`l3net received TOKEN [neighbor ADDRESS]` is answered `done`, and then all that is established is told anew,
+beside whatever else is asked: of each peer a `replay` event that begins, its whole Adj-RIB-In in `update`
+events, and one that ends; last a `replayed` line. What happens meanwhile is told between, so that each line
+is true when it is written. TOKEN ([0-9a-z]+) comes back in each of these; it should hold a digit, as a plain
+ExaBGP, which answers `error`, finds its commands by their last word too.
 
 `l3net peers` answers one line of JSON about the sessions, and `done`.
 
@@ -18,6 +18,7 @@ import inspect
 import json
 import re
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -37,6 +38,8 @@ TURN: Final = 0.015
 STEPS_A_TURN: Final = 1000
 _RECEIVED: Final = re.compile(r"l3net received ([0-9a-z]+)(?: neighbor (\S+))?")
 PEERS: Final = "l3net peers"
+#: What is told beside the commands: of a million routes for many seconds, in which no command may wait.
+_ASIDE: Final[deque[Iterator[None]]] = deque()
 
 
 def _established(reactor: Any, service: str) -> list[Any]:
@@ -49,7 +52,12 @@ def _replay(reactor: Any, service: str, token: str, address: str | None) -> Iter
         if address is None or str(peer.neighbor["peer-address"]) == address:
             yield from _replay_peer(reactor, peer, token)
     reactor.processes.write(service, own_line(reactor, service, "replayed", f'"token": "{token}"'))
+
+
+def _received(reactor: Any, service: str, replay: Iterator[None]) -> Iterator[None]:
+    _ASIDE.append(replay)
     reactor.processes.answer_done(service)
+    yield
 
 
 def _replay_peer(reactor: Any, peer: Any, token: str) -> Iterator[None]:
@@ -123,7 +131,8 @@ def carried_out(reactor: Any, service: str, command: str) -> bool:
     if command == PEERS:
         reactor.asynchronous.schedule(service, command, _peers(reactor, service))
     elif asked := _RECEIVED.fullmatch(command):
-        reactor.asynchronous.schedule(service, command, _replay(reactor, service, asked[1], asked[2]))
+        replay = _replay(reactor, service, asked[1], asked[2])
+        reactor.asynchronous.schedule(service, command, _received(reactor, service, replay))
     elif command.startswith("l3net "):
         reactor.processes.answer_error(service)
     else:
@@ -154,6 +163,22 @@ def turn(queue: Any, limit: float = TURN) -> bool:
     return True
 
 
+def beside(limit: float = TURN) -> bool:
+    """Go on with what is told beside the commands, for so many seconds; whether something is left."""
+    deadline = time.monotonic() + limit
+    while _ASIDE:
+        try:
+            next(_ASIDE[0])
+        except StopIteration:
+            _ASIDE.popleft()
+        except Exception as err:  # of one replay: who asked misses its end, and nothing is swept
+            log.error(lambda err=err: f"replay | {type(err).__name__}: {err}", "reactor")
+            _ASIDE.popleft()
+        if time.monotonic() > deadline:
+            break
+    return bool(_ASIDE)
+
+
 def install() -> None:
     """Have this process's ExaBGP know these commands, and share its time."""
     respond, event_loop_run, wait = API.response, ASYNC.run, Reactor._wait_for_io
@@ -162,14 +187,15 @@ def install() -> None:
         return carried_out(reactor, service, command) or respond(self, reactor, service, command, use_json)
 
     def run(self: Any) -> Any:
-        if not self._async:
-            return False
-        if all(inspect.isgenerator(callback) for _, callback in self._async):
-            return turn(self)
-        return event_loop_run(self)
+        left = False
+        if self._async:
+            generators = all(inspect.isgenerator(callback) for _, callback in self._async)
+            left = turn(self) if generators else event_loop_run(self)
+        return beside() or left
 
     def wait_for_io(self: Any, milliseconds: int) -> Any:
-        return wait(self, milliseconds if self.asynchronous.ready() else 0)
+        idle = self.asynchronous.ready() and not _ASIDE
+        return wait(self, milliseconds if idle else 0)
 
     API.response = response
     ASYNC.run = run

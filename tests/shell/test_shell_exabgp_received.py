@@ -202,3 +202,22 @@ def test_commands_have_a_bounded_time_in_a_turn(monkeypatch: Any) -> None:
         assert now <= (turns + 1) * (exabgp_commands.TURN + 0.002)
     assert done == ["long", "next"]
     assert 5 <= turns <= 8
+
+
+def test_a_replay_that_fails_costs_no_other(monkeypatch: Any) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(exabgp_commands.log, "error", lambda line, _part: told.append(line()))
+
+    def fails() -> Iterator[None]:
+        yield
+        raise ZeroDivisionError
+
+    def tells() -> Iterator[None]:
+        yield
+        told.append("all of the other")
+
+    exabgp_commands._ASIDE.extend([fails(), tells()])
+    while exabgp_commands.beside():
+        pass
+    assert told == ["replay | ZeroDivisionError: ", "all of the other"]
+    assert not exabgp_commands.beside()
