@@ -26,7 +26,7 @@ from l3net.agent.supervising import Retry, kept_up
 from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out, own_blocks, passes_on
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import Candidate, LocRib
-from l3net.bgp.multipath import discards, weighted
+from l3net.bgp.multipath import discard, discards, weighted
 from l3net.bgp.path import Path as BgpPath
 from l3net.bgp.policy import ImportJudge, Protected
 from l3net.bgp.sessions import OnLink, Session, Sessions, guarded, sessions, unnumbered_interfaces
@@ -186,9 +186,9 @@ class Agent:
         """The routes that are not ours, as read last."""
         return self._underlay
 
-    def reaches(self, session: Session, next_hop: Address) -> bool:
-        """Whether a next hop that a peer has announced leads anywhere now."""
-        return bool(self._resolver.way(session, next_hop))
+    def usable(self, candidate: Candidate) -> bool:
+        """Whether the next hop of a path that policy accepts leads anywhere now, or need not."""
+        return bool(self._resolver.resolve(candidate)) or discard(candidate)
 
     @property
     def pods(self) -> CniServer:
@@ -772,7 +772,7 @@ class Agent:
         return learned(prefix, weighted(hops)) if hops else None
 
     def _best(self, prefix: Prefix) -> tuple[Candidate, ...]:
-        return self.rib.best(prefix, lambda candidate: bool(self._resolver.resolve(candidate)))
+        return self.rib.best(prefix, self.usable)
 
     # --- announcements -----------------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ from l3net.bgp.sessions import Session
 from l3net.fib.underlay import Underlay
 from l3net.model import Address, NextHop
 
-#: All of a session that a next hop is resolved by.
-_Rule = tuple[bool, str | None]
+#: All of a session that decides what becomes of a path that policy accepts.
+_Rule = tuple[bool, str | None, bool]
 
 
 def of_one_link(address: Address) -> bool:
@@ -38,7 +38,7 @@ def off_link(underlay: Underlay, session: Session) -> bool:
 
 
 def _rule(session: Session) -> _Rule:
-    return session.connected, session.source_interface
+    return session.connected, session.source_interface, session.allow_blackhole
 
 
 class Resolver:
@@ -57,7 +57,7 @@ class Resolver:
         self._forget()
 
     def set_sessions(self, sessions: Mapping[Address, Session]) -> set[Address]:
-        """Take over the sessions of now; the peers whose rule of resolving is another."""
+        """Take over the sessions of now; the peers of whose paths something else may become by that."""
         rules = {address: _rule(session) for address, session in sessions.items()}
         changed = {peer for peer, rule in rules.items() if self._rules.get(peer, rule) != rule}
         self._rules = rules
@@ -71,10 +71,7 @@ class Resolver:
 
     def resolve(self, candidate: Candidate) -> frozenset[NextHop]:
         """Empty when the next hop is unreachable."""
-        return self.way(candidate.session, candidate.path.next_hop)
-
-    def way(self, session: Session, hop: Address) -> frozenset[NextHop]:
-        """Gateways and links that lead to a next hop of a peer's; empty when it is unreachable."""
+        session, hop = candidate.session, candidate.path.next_hop
         peer = session.peer_address
         if hop is self._hop and peer is self._peer:  # as that of the path before, which spares two hashes
             return self._found

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from l3net.agent.loop import Agent
-from l3net.bgp.loc_rib import Received
+from l3net.bgp.loc_rib import Candidate, Received
+from l3net.bgp.path import Attributes
 from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import ACCEPTED, Judgement, Verdict
 from l3net.model import Address
@@ -18,7 +19,7 @@ UNRESOLVED = Judgement(Verdict.UNRESOLVED)
 def standing(agent: Agent, session: Session, entry: Received) -> Judgement:
     """What policy says of a path; of one that it accepts, also whether its next hop leads anywhere now."""
     accepted = entry.judgement.verdict is Verdict.ACCEPTED
-    return UNRESOLVED if accepted and not agent.reaches(session, entry.path.next_hop) else entry.judgement
+    return UNRESOLVED if accepted and not agent.usable(Candidate(entry.path, session)) else entry.judgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,15 @@ class Tally:
 
 
 def _unresolved(agent: Agent, session: Session, entries: list[Received]) -> int:
-    """Accepted paths whose next hop leads nowhere. Most paths have the next hop of the one before."""
-    count, last, leads = 0, None, True
+    """Accepted paths whose next hop leads nowhere. Most have next hop and attributes of the one before."""
+    count, leads = 0, True
+    last: tuple[Address | None, Attributes | None] = (None, None)
     for entry in entries:
         if entry.judgement is not ACCEPTED and entry.judgement.verdict is not Verdict.ACCEPTED:
             continue
-        hop: Address = entry.path.next_hop
-        if hop is not last:
-            last, leads = hop, agent.reaches(session, hop)
+        path = entry.path
+        if path.next_hop is not last[0] or path.attributes is not last[1]:
+            last = (path.next_hop, path.attributes)
+            leads = agent.usable(Candidate(path, session))
         count += not leads
     return count

@@ -13,16 +13,21 @@ from l3net.model import Address, NextHop
 WIDEST = 128
 
 
+def discard(candidate: Candidate) -> bool:
+    """Whether a path asks for packets to be dropped (RFC 7999), of a peer that may.
+
+    It needs no way on: its next hop may be one that leads nowhere, as in RFC 5635 section 4.
+    """
+    return candidate.session.allow_blackhole and BLACKHOLE in candidate.path.attributes.communities
+
+
 def discards(best: Sequence[Candidate]) -> bool:
-    """Whether a prefix is to be dropped: one of its best paths asks for it, of a peer that may (RFC 7999).
+    """Whether a prefix is to be dropped: one of its best paths asks for it.
 
     One is enough. Such a path has no way on of its own, so that its next hop counts among no others'; and
     whichever of equal paths came with the lowest address has nothing to do with it.
     """
-    return any(
-        candidate.session.allow_blackhole and BLACKHOLE in candidate.path.attributes.communities
-        for candidate in best
-    )
+    return any(map(discard, best))
 
 
 def weighted(hops: Sequence[tuple[Candidate, frozenset[NextHop]]]) -> frozenset[NextHop]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_network
+from ipaddress import IPv4Address, ip_network
 
 from l3net.bgp.bogons import bogon_as_path, bogon_prefix
 from l3net.bgp.next_hops import martian_next_hop
 from l3net.bgp.path import Attributes, Path
 from l3net.bgp.sessions import Session
+from l3net.bgp.topology import reflectors
 from l3net.bgp.verdict import ACCEPTED, Judgement, Verdict
 from l3net.community import GRACEFUL_SHUTDOWN, AnyCommunity, ExtendedCommunity
 from l3net.model import (
@@ -205,6 +206,7 @@ class Protected:
     alone: bool = False  # other nodes are not known: without the mesh an agent watches its own alone
     cluster: ClusterPrefixes = ClusterPrefixes()
     own_networks: frozenset[Prefix] = frozenset()  # what this node announces beside its blocks
+    cluster_id: IPv4Address | None = None  # of the node, if it is a route reflector
     _node_numbers: Mapping[int, list[int]] = field(init=False, repr=False, compare=False)
     _delicate: Mapping[int, _Ranges] = field(init=False, repr=False, compare=False)
 
@@ -280,6 +282,7 @@ class Protected:
             # Whoever announces an aggregate too has the rest of it no more than we do: learned from one
             # another, it would take packets in circles. A default route is asked for by name.
             own_networks=frozenset(each for each in advertise.networks if each.prefixlen),
+            cluster_id=configuration.cluster_id if me in reflectors(state) else None,
         )
 
 
@@ -423,9 +426,10 @@ def _way_refusal(
         return Verdict.AS_ZERO
     if attributes.confederation:  # RFC 5065 section 5; we are in none
         return Verdict.CONFEDERATION
+    own_cluster = session.cluster_id or protected.cluster_id  # on every session, whomever we reflect for
     if not session.external and (
         attributes.originator == session.router_id
-        or (session.cluster_id is not None and session.cluster_id in attributes.clusters)
+        or (own_cluster is not None and own_cluster in attributes.clusters)
     ):
         return Verdict.REFLECTION_LOOP  # RFC 4456 section 8
     if hop in protected.own_addresses or hop == session.local_address:

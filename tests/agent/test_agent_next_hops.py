@@ -157,6 +157,28 @@ def test_a_third_partys_next_hop_is_on_the_link_too(uplinks: Uplinks) -> None:
     assert [stage.peers()[near]["accepted"] for near in NEAR.values()] == [1, 1]
 
 
+def test_what_is_to_be_dropped_needs_no_way(uplinks: Uplinks) -> None:
+    """RFC 7999, with a next hop as RFC 5635 has it: one that leads nowhere."""
+    stage = uplinks
+    stage.peers_are(thirdPartyNextHops=True, allowBlackhole=True)
+    stage.established(*NEAR.values())
+    stage.vtysh("configure", "route-map other permit 10", "set community blackhole additive")
+    stage.say("192.0.2.77", "2001:db8::77")
+
+    def dropped() -> set[str]:
+        shown = stage.kernel("-4 route show proto 108") + stage.kernel("-6 route show proto 108")
+        return {each for each in LEARNED if f"blackhole {each}" in shown}
+
+    stage.until(lambda: dropped() == LEARNED, "both to be dropped")
+    assert {stage.paths()[each]["verdict"] for each in LEARNED} == {"accepted"}
+    stage.peers_are(thirdPartyNextHops=True)  # the control: of a peer that may not ask for it
+    stage.until(lambda: not dropped(), "neither to be dropped")
+    assert {stage.paths()[each]["verdict"] for each in LEARNED} == {"unresolved"}
+    stage.vtysh("configure", "route-map other permit 10", "no set community")
+    stage.say("10.90.0.77", "fd90::77")
+    stage.all_learned({4: "10.90.0.77", 6: "fd90::77"})
+
+
 def test_a_peer_that_is_on_no_link_is_named(uplinks: Uplinks) -> None:
     stage, far = uplinks, {4: "10.98.0.2", 6: "fd98::2"}
     several = [peer(f"far{version}", address) for version, address in far.items()]

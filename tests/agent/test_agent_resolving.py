@@ -122,6 +122,8 @@ def test_another_rule_is_told_of_and_forgets() -> None:
     far = replace(near, multihop=2)
     assert resolver.set_sessions({near.peer_address: replace(near, hold_time=3)}) == set()
     assert resolver.set_sessions({near.peer_address: far}) == {near.peer_address}
+    trusted = replace(far, allow_blackhole=True)
+    assert resolver.set_sessions({near.peer_address: trusted}) == {near.peer_address}
     assert resolver.resolve(Candidate(path("203.0.113.0/24", PEER[4]), far)) == on("up1", GATEWAY[4])
 
 

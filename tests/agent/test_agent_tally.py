@@ -11,7 +11,7 @@ from bgp_facts import path, session
 
 from l3net.agent.metrics import _sessions
 from l3net.agent.tally import Tally, standing
-from l3net.bgp.loc_rib import LocRib
+from l3net.bgp.loc_rib import Candidate, LocRib
 from l3net.bgp.path import Path
 from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import ACCEPTED, Judgement, Verdict
@@ -35,11 +35,11 @@ def agent(*paths: Path, reached: set[Address]) -> Any:
     rib.announce(PEER.peer_address, paths)
     asked: list[Address] = []
 
-    def reaches(_session: Session, hop: Address) -> bool:
-        asked.append(hop)
-        return hop in reached
+    def usable(candidate: Candidate) -> bool:
+        asked.append(candidate.path.next_hop)
+        return candidate.path.next_hop in reached
 
-    return SimpleNamespace(rib=rib, reaches=reaches, asked=asked)
+    return SimpleNamespace(rib=rib, usable=usable, asked=asked)
 
 
 def paths() -> list[Path]:
@@ -63,8 +63,8 @@ def test_the_control_with_a_way_to_each_all_are_accepted() -> None:
 
 
 def test_each_next_hop_is_asked_for_once_in_a_row() -> None:
-    hop = paths()[0].next_hop
-    many = [replace(each, next_hop=hop) for each in paths()]
+    first, *_ = paths()
+    many = [replace(each, next_hop=first.next_hop, attributes=first.attributes) for each in paths()]
     found = agent(*many, reached=set())
     assert Tally.of(found, PEER).refused["unresolved"] == 4
     assert len(found.asked) == 1

@@ -29,6 +29,7 @@ from l3net.model import (
     Prefix,
     PrefixOperator,
     Service,
+    Topology,
 )
 
 ME = "n1"
@@ -171,6 +172,16 @@ def test_what_we_have_reflected_ourselves_is_a_loop(attributes: dict[str, object
     protected = Protected.of(cluster(), ME, (), frozenset())
     kept = ImportJudge(protected, {})(session(), path("192.168.7.0/24", **attributes))[1].attributes
     assert (kept.originator, kept.clusters) == (None, ())
+
+
+@pytest.mark.parametrize("reflects", [True, False])
+def test_our_cluster_is_ours_on_every_session(reflects: bool) -> None:
+    """Of a peer that we do not reflect for too; a node that reflects for nobody has no cluster."""
+    state = cluster(topology=Topology.REFLECTORS if reflects else Topology.MESH, cluster_id=CLUSTER)
+    judge_ = ImportJudge(Protected.of(state, ME, (), frozenset()), {})
+    learned = path("192.168.7.0/24", clusters=(CLUSTER,))
+    verdict = judge_(session(peer_as=64512), learned)[0].verdict
+    assert verdict is (Verdict.REFLECTION_LOOP if reflects else Verdict.ACCEPTED)
 
 
 def test_the_default_route_comes_in_when_asked_for() -> None:
