@@ -48,5 +48,6 @@ WAITS: dict[str, str] = {
     "family-ipv4-not-offered": "a family that was configured and not negotiated is taken",
     "as4-path-malformed": "a malformed AS4_PATH ends the session (RFC 6793)",
     "as4-path-as-0": "AS 0 in AS4_PATH withdraws the route (RFC 6793)",
+    "send-hold": "nothing ends a session whose peer reads no more (RFC 9687)",
     "second-connection-graceful": "the new connection of a peer that has restarted is refused (RFC 4724)",
 }

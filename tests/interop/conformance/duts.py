@@ -81,6 +81,9 @@ class Dut(Protocol):
     def alive(self) -> bool:
         """Whether all its processes are those that it had at the start."""
 
+    def unsent(self, address: str) -> int:
+        """Octets that wait in the kernel for a peer which does not read them."""
+
     def end_session(self, address: str) -> None:
         """By configuration or command, as an operator would."""
 
@@ -151,6 +154,11 @@ class Place(Stage):
         self.tor.run(["ip", "-batch", "-"], text="\n".join(lines) + "\n")
 
 
+def send_queue(host: Host, address: str) -> int:
+    told = host.run(["ss", "-Htn", "dst", f"[{address}]" if ":" in address else address]).stdout
+    return sum(int(line.split()[2]) for line in told.splitlines())
+
+
 class L3net:
     kind = "l3net"
     as_number = AS_NUMBER
@@ -197,6 +205,9 @@ class L3net:
         }
         kernel = self.place.learned()
         return {prefix: as_path for prefix, as_path in accepted.items() if prefix in kernel}
+
+    def unsent(self, address: str) -> int:
+        return send_queue(self.place.node, address)
 
     def end_session(self, address: str) -> None:
         with self._writing:  # rows talk at the same time
@@ -254,6 +265,9 @@ class Other:
 
     def alive(self) -> bool:
         return all(self.side.host.alive(name) for name in self.side.daemons)
+
+    def unsent(self, address: str) -> int:
+        return send_queue(self.side.host, address)
 
     def end_session(self, address: str) -> None:
         self.side.notify(address)

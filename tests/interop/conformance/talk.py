@@ -6,13 +6,10 @@ talk at the same time, in one event loop in the speaker's network namespace.
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
-import fcntl
 import socket
 import struct
-import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,12 +116,6 @@ class Connection:
     def deaf(self) -> None:
         """Read no more."""
         self._tasks[0].cancel()
-
-    def unread(self) -> int:
-        """Octets that have come and were not read."""
-        octets = array.array("i", [0])
-        fcntl.ioctl(self.plug, termios.FIONREAD, octets)
-        return octets[0]
 
     def send(self, data: bytes) -> None:
         self._words.put_nowait(data)
