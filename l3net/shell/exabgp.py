@@ -14,6 +14,7 @@ process, and for the one release it was measured with (docs/bgp.md); any other r
   ExaBGP closes without a word: a node that leaves lets no peer wait for its return (RFC 4724 section 4).
 - Messages go out in order, a reload waits for no peer, and one that reads nothing any more loses its session
   (`l3net.shell.exabgp_sending`).
+- What of an UPDATE is wrong costs its route or its attribute (RFC 7606; `l3net.shell.exabgp_attributes`).
 - Segments of a confederation in an AS_PATH are told as what they are; what OPENs agree on, and which of two
   connections is a session's, is as in `l3net.shell.exabgp_negotiating`.
 - Who dials in has to have a session that waits for it, and the kernel holds it to its MD5 key and minimum
@@ -98,6 +99,7 @@ def quicken() -> bool:
         return False
 
     from l3net.shell import (  # noqa: PLC0415 - made for that release
+        exabgp_attributes,
         exabgp_commands,
         exabgp_dialling,
         exabgp_errors,
@@ -141,6 +143,7 @@ def quicken() -> bool:
         exabgp_dialling,
         exabgp_sending,
         exabgp_negotiating,
+        exabgp_attributes,
         exabgp_errors,  # last: it guards what the others do
     )
     for part in parts:

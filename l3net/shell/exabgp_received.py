@@ -169,7 +169,8 @@ class AdjRibIn:
             self.tables[family].announce_each({key: said(attributes, each) for key, each in hops.items()})
 
     def end_of_rib(self, afi: Any, safi: Any) -> None:
-        self.eor[f"{afi} {safi}"] = None
+        if safi == SAFI.unicast and afi in BITS:
+            self.eor[f"{afi} {safi}"] = None
 
     def refresh_begins(self, afi: Any, safi: Any, *, restarts: bool) -> None:
         """BoRR. Ignored while End-of-RIB is due from a peer with graceful restart (RFC 7313 section 4)."""
