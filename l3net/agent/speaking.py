@@ -38,6 +38,7 @@ from l3net.bgp.messages import (
     StateChanged,
     Updated,
 )
+from l3net.bgp.path import Path
 from l3net.bgp.peer_reasons import ECHO_LOST, LEFT
 from l3net.bgp.peering import Peering
 from l3net.bgp.sessions import Session
@@ -480,7 +481,7 @@ class Speaking:
         if peer is None:
             return touched
         if not peer.path_failed:  # else it was said before the path failed
-            touched |= self._rib.announce(address, update.announced)
+            touched |= self._rib.announce(address, _agreed_on(peer, update.announced))
             peer.updated(_now())
         self._note_limits(peer)
         if peer.over_limit and (update.withdrawn or update.withdrawn_paths):
@@ -555,6 +556,25 @@ class Speaking:
             told = self._announcer.holds_version(address, 4)
             peer.opened = replace(peer.opened, extended_next_hops=told)
         return True
+
+
+def _agreed_on(peer: Peering, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Without families that the session is to carry and the peer has not offered (RFC 4760 section 8)."""
+    missing = peer.families - peer.negotiated
+    if not missing:
+        return paths
+    versions = {family.value for family in missing}
+    kept = tuple(path for path in paths if path.prefix.version not in versions)
+    if len(kept) < len(paths) and not peer.unagreed:
+        peer.unagreed = True
+        names = ", ".join(sorted(f"IPv{version}" for version in versions))
+        log.warning(
+            "peer %s (%s): announces what it has not offered (%s); it is not used",
+            peer.session.peer_address,
+            peer.session.name,
+            names,
+        )
+    return kept
 
 
 def _now() -> float:

@@ -102,6 +102,7 @@ class Peering:
     resetting: bool = False  # it is we who close the session or open it anew: the peer has not restarted
     notified: Notification | None = None  # that ended, or ends, this session
     told: str = ""  # by the peer's operator with it (RFC 9003)
+    unagreed: bool = False  # has announced a family that it has not offered
     unseen: bool = False  # has announced something while we did not know that its session was up
     found_up: bool = False  # its session was, and the peer has not said all again
     replaying: bool = False  # the speaker is telling what the peer has said
@@ -174,7 +175,7 @@ class Peering:
         self._enter(State.SYNCING)
         self.since = self.last_update = now
         self.reason, self.told, self.notified = "", "", None
-        self.unseen = self.resetting = self.replaying = False
+        self.unseen = self.resetting = self.replaying = self.unagreed = False
         self.last_attempt, self.shown_attempt = None, ("", now)
         self.awaiting = set(self.families)
         self.refreshing.clear()

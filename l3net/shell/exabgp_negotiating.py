@@ -6,7 +6,8 @@
   session for a message type that it does not know.
 - AS4_PATH and AS4_AGGREGATOR are discarded on a session whose both ends have four-octet AS numbers (RFC 6793
   section 6), unread.
-- AS 0 is no peer's (RFC 7607 section 3).
+- AS 0 is no peer's (RFC 7607 section 3); a peer's number is that of its capability, where it has one (RFC
+  6793 section 4.1), whatever stands in the two octets.
 - A peer with graceful restart that dials in while its session is up has restarted: the new connection is
   taken and the old one closed without a NOTIFICATION (RFC 4724 section 5). Within a moment after the session
   came up it is a second connection of the same start, and refused as ever (RFC 4271 section 6.8).
@@ -73,6 +74,8 @@ def install() -> None:
 
     def negotiate_families(self: Any) -> None:
         negotiate(self)
+        if self.asn4:
+            self.peer_as = self.received_open.capabilities[Capability.CODE.FOUR_BYTES_ASN]
         _families(self)
 
     def validate_number(self: Any, neighbor: Any) -> Any:

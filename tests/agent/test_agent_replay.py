@@ -214,6 +214,20 @@ def test_families_that_the_peer_does_not_speak_are_not_announced(tmp_path: Path)
     running(scenario)
 
 
+def test_families_that_the_peer_has_not_offered_are_not_learned(tmp_path: Path) -> None:
+    """RFC 4760 section 8. The control is one that it has offered."""
+
+    def scenario() -> None:
+        world = World(tmp_path)
+        world.speaking.set_sessions({PEER: replace(SESSION, families=frozenset(Family))})
+        world.handle(StateChanged(PEER, "down", "closing connection"))
+        world.handle(replace(OPENED, families=frozenset({Family.IPV6})), StateChanged(PEER, "up"))
+        world.handle(told(FIRST, path("fd77::/64", "fd00::1")))
+        assert world.learned == {"fd77::/64": False}
+
+    running(scenario)
+
+
 def test_what_waits_in_exabgp_is_not_counted_as_sent(tmp_path: Path) -> None:
     def scenario() -> None:
         world = World(tmp_path)

@@ -6,10 +6,6 @@ from row import USED, WITHDRAWN
 
 #: Key of a row to (outcome, reason).
 DEVIATIONS: dict[str, tuple[str, str]] = {
-    "open-as-capability": (
-        "session established",
-        "ExaBGP compares the number of two octets with the configured one, not that of the capability",
-    ),
     "open-extended-first-length": (
         "NOTIFICATION 2/4",
         "ExaBGP knows the extended form by 255 in both places, which is what RFC 9072 has senders write",

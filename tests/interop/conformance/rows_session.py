@@ -191,13 +191,14 @@ def _state(connection: Connection) -> str:
     return "established" if connection.of(KEEPALIVE) else "open"
 
 
-def second(capabilities: bytes = b"") -> Script:
-    """Another connection while the session is established."""
+def second(capabilities: bytes = b"", age: float = 0.0) -> Script:
+    """Another connection while the session is established, for `age` seconds at least."""
 
     async def script(talk: Talk) -> str:
         said = talk.opening(talk.capabilities + capabilities)
         one = await talk.established(said)
         prefix = await talk.announced(one)
+        await asyncio.sleep(age)
         try:
             other = await talk.dial(once=True)
         except Refused:
@@ -311,7 +312,7 @@ ROWS = [
     Row(
         "second-connection-graceful", "RFC 4724 section 5",
         "The same by a peer with graceful restart, which has restarted: nobody has seen the old one end",
-        "The old one is closed without a NOTIFICATION, the new one goes on", second(BOTH_LISTED),
+        "The old one is closed without a NOTIFICATION, the new one goes on", second(BOTH_LISTED, age=4.0),
         (f"the new one is established, the old one: {CLOSED}",),
     ),
 ]  # fmt: skip
