@@ -188,9 +188,6 @@ def install() -> None:
         # An OPEN that does not come is the hold timer's affair (RFC 4271 section 8.2.2, OpenSent).
         return ReceiveTimer(session, holdtime, 4, 0, message if code == 4 else "")
 
-    def check_keepalive(self: Any, *message: Any) -> None:
-        self.check_ka_timer(*message)  # without a hold time a KEEPALIVE is no error (section 4.4)
-
     def read_ka(self: Any) -> Iterator[Any]:
         for _ in read_keepalive(self):
             yield ACTION.LATER  # ExaBGP asks again at once, as fast as it can
@@ -200,7 +197,7 @@ def install() -> None:
     Message.unpack = classmethod(unpack_any)
     Open.unpack_message = classmethod(unpack_open_message)
     RouteRefresh.unpack_message = classmethod(unpack_route_refresh)
-    ReceiveTimer.check_ka = check_keepalive
+    ReceiveTimer.check_ka = ReceiveTimer.check_ka_timer  # without a hold time a KEEPALIVE is no error (4.4)
     peer_module.ReceiveTimer = timer
     Peer._read_ka = read_ka
     Peer._establish = _guarded(Peer._establish)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final
 
-from exabgp.bgp.message import Action, Update
+from exabgp.bgp.message import _NOP, Action, Update
 from exabgp.bgp.message.direction import Direction
 from exabgp.bgp.message.open.capability import Capability
 from exabgp.bgp.message.refresh import RouteRefresh
@@ -260,6 +260,9 @@ def install() -> None:
 
     def read_message(self: Any) -> Iterator[Any]:
         for message in read(self):
+            if message is _NOP:
+                yield message
+                continue
             kind = type(message)
             if kind is EOR:
                 for nlri in message.nlris:
