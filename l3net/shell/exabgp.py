@@ -12,6 +12,9 @@ process, and for the one release it was measured with (docs/bgp.md); any other r
   order in which those first came: the older word on a prefix could go out last, and stand.
 - `teardown 2` sends its NOTIFICATION (Cease, Administrative Shutdown) under graceful restart too, where
   ExaBGP closes without a word: a node that leaves lets no peer wait for its return (RFC 4724 section 4).
+- What the peers have said is held and told again (`l3net.shell.exabgp_received`, `exabgp_commands`).
+- NOTIFICATIONs that are sent, attempts that fail and why a session ends are told (`exabgp_sessions`,
+  `exabgp_dialling`); errors have the NOTIFICATION that their RFC asks for (`exabgp_errors`).
 - Messages go out in order, a reload waits for no peer, and one that reads nothing any more loses its session
   (`l3net.shell.exabgp_sending`).
 - What of an UPDATE is wrong costs its route or its attribute (RFC 7606; `l3net.shell.exabgp_attributes`).
