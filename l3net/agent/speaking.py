@@ -20,7 +20,7 @@ from l3net.agent.supervising import kept_up
 from l3net.bgp import commands
 from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.announcer import Announcer
-from l3net.bgp.exabgp_config import neighbor
+from l3net.bgp.exabgp_config import reset_by
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.messages import (
     Announced,
@@ -150,7 +150,7 @@ class Speaking:
         for address, session in sessions.items():
             if address in self.peers:
                 peer = self.peers[address]
-                peer.resetting = peer.resetting or neighbor(session) != neighbor(peer.session)
+                peer.resetting = peer.resetting or reset_by(peer.session, session)
                 raised = session.max_prefixes > peer.session.max_prefixes
                 peer.session = session
                 if raised and peer.over_limit:

@@ -31,8 +31,6 @@ from exabgp.protocol.family import AFI, SAFI
 from exabgp.reactor.peer import Peer
 from exabgp.reactor.protocol import Protocol
 
-from l3net.shell.exabgp_received import restarts
-
 #: A session younger than this, in seconds, is not replaced: both ends may have dialled at once.
 YOUNG: Final = 3.0
 #: The reason of a session's end.
@@ -59,12 +57,18 @@ def _discarded_where_not_needed(kind: Any) -> None:
     kind.unpack = classmethod(unpack_or_discard)
 
 
+def _lists_families(negotiated: Any) -> bool:
+    """Whether the peer keeps its forwarding state over a restart, of one family at least."""
+    opened, code = negotiated.received_open, Capability.CODE.GRACEFUL_RESTART
+    return opened is not None and opened.capabilities.announced(code) and bool(opened.capabilities[code])
+
+
 def _has_restarted(peer: Any) -> bool:
     """Whether a connection that a peer makes now tells that its session has ended at its side."""
     if peer.fsm != FSM.ESTABLISHED or peer.stopping() or peer.proto is None:
         return False
     age = time.time() - peer.stats["complete"]
-    return age >= YOUNG and restarts(peer.proto.negotiated)
+    return age >= YOUNG and _lists_families(peer.proto.negotiated)
 
 
 def install() -> None:

@@ -152,11 +152,16 @@ def aged(direct: Direct, version: int) -> None:
 
 
 @versions
-@pytest.mark.parametrize("graceful", [True, False], ids=["graceful restart", "without"])
-def test_a_peer_that_connects_again(direct: Direct, version: int, graceful: bool) -> None:
+@pytest.mark.parametrize(
+    ("offers", "graceful"),
+    [((graceful_restart(4, 6),), True), ((graceful_restart(),), False), ((), False)],
+    ids=["graceful restart", "helper", "without"],
+)
+def test_a_peer_that_connects_again(direct: Direct, version: int, offers: Any, graceful: bool) -> None:
     """Its end of the old session is gone without a word, and the hold time is 90 s: RFC 4724 section 5.
-    Without graceful restart, the control, it is refused with Connection Collision Resolution."""
-    capabilities = (*USUAL, graceful_restart(4, 6)) if graceful else USUAL
+    Without a family in its graceful restart capability, the control, it is refused with Connection Collision
+    Resolution."""
+    capabilities = (*USUAL, *offers)
     hold(direct, version, **PASSIVE)
     stage = direct.stage
     stage.until(lambda: ":179" in stage.node.run(["ss", "-Hltn"]).stdout, "the node to listen")
