@@ -79,13 +79,17 @@ class KernelSide:
         """Bring these, and those that were refused and are due, to what is wanted. What the kernel refuses is
         set aside: no other waits for it."""
         now = asyncio.get_running_loop().time()
-        put: list[RouteKey] = []
+        due = self.refused.due(now)
+        put: list[RouteKey] = []  # no pairs with the routes: the garbage collector would look at all of them
         delete: list[RouteKey] = []
-        for count, key in enumerate({*keys, *self.refused.due(now)}, 1):
-            wanted, seen = self.desired.get(key), self.mirror.get(key)
-            if wanted == seen or (wanted is None and key in self._unheard):
+        desired, mirror, unheard, some_refused = self.desired, self.mirror, self._unheard, bool(self.refused)
+        for count, key in enumerate({*keys, *due} if due else keys, 1):  # each look-up hashes a prefix
+            wanted, seen = desired.get(key), mirror.get(key)
+            if wanted == seen or (wanted is None and key in unheard):
                 self.refused.forget(key)
-            elif not self.refused.waits(key, wanted, now):
+            elif some_refused and self.refused.waits(key, wanted, now):
+                pass
+            else:
                 (delete if wanted is None else put).append(key)
             if not count % ROUTES_AT_ONCE:
                 await asyncio.sleep(0)
@@ -99,35 +103,41 @@ class KernelSide:
 
     async def _change(self, put: list[RouteKey], delete: list[RouteKey], now: float) -> None:
         failed: dict[RouteKey, KernelError] = {}
-        for ordered in (puts_in_order(put), deletes_in_order(delete)):
-            while batch := list(islice(ordered, ROUTES_AT_ONCE)):
-                failed |= self._apply_batch(batch)
-                await asyncio.sleep(0)
-        again = [key for key in failed if key in self.desired]
-        if again and delete:  # what has gone may have stood between a gateway and its link
-            failed = {key: err for key, err in failed.items() if key not in self.desired}
-            failed |= self._apply_batch(again)
+        puts, deletes = puts_in_order(put), deletes_in_order(delete)
+        while batch := {key: self.desired[key] for key in islice(puts, ROUTES_AT_ONCE)}:
+            failed |= self._apply(Delta(put=batch))
+            await asyncio.sleep(0)
+        again = {key: self.desired[key] for key in failed} if delete else {}
+        while batch := {key: self.mirror[key] for key in islice(deletes, ROUTES_AT_ONCE)}:
+            failed |= self._apply(Delta(delete=batch))
+            await asyncio.sleep(0)
+        if again:  # what has gone may have stood between a gateway and its link
+            failed = {key: err for key, err in failed.items() if key not in again}
+            failed |= self._apply(Delta(put=again))
         new = [key for key, err in failed.items() if self.refused.note(key, self.desired.get(key), err, now)]
         if new:
             more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
             log.error("%s%s; tried again, later each time", failed[new[0]], more)
 
-    def _apply_batch(self, keys: list[RouteKey]) -> dict[RouteKey, KernelError]:
-        """What the kernel has refused of a batch; what it has taken is in the mirror."""
-        put = {key: route for key in keys if (route := self.desired.get(key)) is not None}
-        delete = {key: self.mirror[key] for key in keys if key not in put}
-        failed = self._routes.apply(Delta(put, delete))
-        for key in delete.keys() - failed.keys():
-            del self.mirror[key]
-        self.mirror.update(put if not failed else {key: put[key] for key in put.keys() - failed.keys()})
-        for key in failed.keys() & put.keys():
+    def _apply(self, delta: Delta[RouteKey, Route]) -> dict[RouteKey, KernelError]:
+        """What the kernel has refused; what it has taken is in the mirror."""
+        failed = self._routes.apply(delta)
+        taken = delta
+        if failed:
+            taken = Delta(
+                {key: route for key, route in delta.put.items() if key not in failed},
+                {key: route for key, route in delta.delete.items() if key not in failed},
+            )
+        self.mirror.update(taken.put)
+        for key in taken.delete:
+            self.mirror.pop(key, None)
+        for key in failed.keys() & delta.put.keys():
             # The kernel may have refused one of several next hops and keep the others (IPv6).
-            if key[0].version == 6 and len(put[key].next_hops) > 1:
+            if key[0].version == 6 and len(delta.put[key].next_hops) > 1:
                 self.mirror[key] = Route(key[0], metric=key[1])  # as no route that is wanted
         if self.refused:
-            for key in keys:
-                if key not in failed:
-                    self.refused.forget(key)
+            for key in (*taken.put, *taken.delete):
+                self.refused.forget(key)
         return failed
 
     # --- bridge -----------------------------------------------------------------------------------------

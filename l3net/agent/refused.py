@@ -47,7 +47,8 @@ class Refused:
 
     def forget(self, key: RouteKey) -> None:
         """It is as it should be, or nobody wants it any more."""
-        self._found.pop(key, None)
+        if self._found:
+            self._found.pop(key, None)
 
     def waits(self, key: RouteKey, wanted: Route | None, now: float) -> bool:
         """Whether it is not yet time to try the same again."""

@@ -209,7 +209,7 @@ def test_a_put_that_a_delete_makes_possible_is_tried_again_at_once() -> None:
         table.apply = shadowed  # type: ignore[method-assign]
         await kernel.apply_routes(want(kernel, BAD))
         assert table.held == {key(BAD): BAD} and not kernel.refused
-        assert tries == [[key(BAD)], [], [key(BAD)]]
+        assert tries == [[key(BAD)], [], [key(BAD)]], "a put, a delete, the put again"
 
     within(work)
 
