@@ -28,9 +28,11 @@ def answered(enhanced: bool) -> Script:
         connection = await talk.established(None if enhanced else plain(talk))
         if enhanced and ENHANCED not in connection.offered():
             return NOT_OFFERED
+        routes = nlri(talk.dut.own[talk.version])
+        # On a busy machine its first routes may come late.
+        await connection.until(lambda: any(routes in heard.body for heard in connection.of(UPDATE)))
         already = len(connection.heard)
         connection.send(route_refresh(afi(talk)))
-        routes = nlri(talk.dut.own[talk.version])
 
         def said() -> list[str]:
             found = []
