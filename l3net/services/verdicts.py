@@ -6,7 +6,7 @@ import enum
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from l3net.model import (
     Address,
@@ -200,14 +200,18 @@ def service_verdicts(
     slices = tuple(slices)
     found = []
     for kind, address in addresses(service):
-        lost = _lost(service, address, owners, holders)
         reason = _refused(service, kind, address, policy, owners)
+        lost = _lost(service, address, owners, holders) if reason in _CLAIMS else ()
         if reason is None and len(lost) == len(service.ports) > 0:
             reason = Reason.CONFLICTING_PORT
         reason = reason or _not_here(kind, node)
         reason = reason or _by_endpoints(service, kind, slices, address.version, node)
         found.append(ServiceVerdict(service.name, address, kind, reason, lost))
     return tuple(found)
+
+
+#: What is refused for another reason is claimed by nobody, and so nothing of it is lost to another service.
+_CLAIMS: Final = (None, Reason.CONFLICTING_OWNER)
 
 
 def _lost(
@@ -281,7 +285,7 @@ def nowhere_advertised(
             continue
         given = ours and kind is ServiceAddressKind.LOAD_BALANCER_IP
         reason = _refused(service, kind, address, policy, owners)
-        lost = _lost(service, address, owners, holders)
+        lost = _lost(service, address, owners, holders) if reason in _CLAIMS else ()
         if reason is None and lost:
             reason = Reason.CONFLICTING_PORT
         if (

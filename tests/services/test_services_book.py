@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -27,7 +28,7 @@ from l3net.naming import LABEL_HEADLESS
 from l3net.services.book import ServiceBook, Settled
 from l3net.services.endpoints import LABEL_EXCLUDED, here
 from l3net.services.servers import virtual_servers
-from l3net.services.verdicts import ServerKey, advertised, announced
+from l3net.services.verdicts import Reason, ServerKey, advertised, announced
 
 ME = "n1"
 HTTP, DNS = ServicePort("http", "TCP", 80), ServicePort("dns", "UDP", 53)
@@ -240,3 +241,23 @@ def test_an_owner_that_comes_and_goes_decides_those_who_claim_its_address() -> N
     mirror.hear(book.settle())
     same_as_afresh(book, state, mirror)
     assert ip_network("10.96.0.1/32") in book.announced
+
+
+def test_what_a_policy_refuses_is_lost_to_nobody() -> None:
+    """An address outside the allow-list that another service answers to: the same, however it was decided."""
+    first = Service(
+        ObjectName("a", "one"), cluster_ips=(ip_address("10.96.0.1"),), external_ips=(ip_address("fd00::1"),),
+        ports=(HTTP,),
+    )  # fmt: skip
+    second = replace(
+        first, name=ObjectName("a", "two"), external_ips=(), load_balancer_ips=(ip_address("fd00::1"),)
+    )
+    book, state, mirror = ServiceBook(), ClusterState(), Mirror()
+    change(book, state, "nodes", None, NODES[1])
+    change(book, state, "policy", None, POLICIES[2])
+    for service in (first, second):
+        change(book, state, "service", service.name, service)
+    mirror.hear(book.settle())
+    same_as_afresh(book, state, mirror)
+    refused = [each for each in book.verdicts() if each.service == second.name and each.address.version == 6]
+    assert [(each.reason, each.lost) for each in refused] == [(Reason.OUTSIDE_ALLOW_LIST, ())]
