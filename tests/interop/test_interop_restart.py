@@ -82,7 +82,13 @@ def kill_exabgp(stage: Stage) -> None:
     stage.until(lambda: stage.exabgp_pid() not in (0, old), "a new ExaBGP")
 
 
-@pytest.mark.parametrize(("kind", "version"), [(kind, version) for kind in KINDS for version in (4, 6)])
+#: OpenBGPD 7.7 is without the routes for a moment after some restarts: docs/bgp.md.
+LOSE_NOTHING = [kind for kind in KINDS if kind != "openbgpd"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "version"), [(kind, version) for kind in LOSE_NOTHING for version in (4, 6)]
+)
 def test_no_packet_is_lost_when_exabgp_is_killed(stage: Stage, kind: str, version: int) -> None:
     """GoBGP keeps no kernel routes itself: its RIB, stale paths included, is carried to the kernel by the
     lab's follower."""
