@@ -65,6 +65,11 @@ class KernelSide:
         if self._unheard:
             self._unheard.difference_update((prefix, METRIC_BGP) for prefix in prefixes)
 
+    @property
+    def unheard(self) -> int:
+        """How many learned routes are kept that nobody has spoken of since our start."""
+        return len(self._unheard)
+
     def heard_all(self) -> set[RouteKey]:
         """All peers have said what they have: the routes nobody spoke of, which may go now."""
         left, self._unheard = self._unheard, set()

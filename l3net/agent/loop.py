@@ -230,6 +230,7 @@ class Agent:
         """Raises KernelError or LeaseStoreError when the node cannot be served at all."""
         asyncio.get_running_loop().set_exception_handler(self._unforeseen)
         asyncio.get_running_loop().call_later(FOUND_BY, self.mark, Dirty.STATE)
+        asyncio.get_running_loop().call_later(LEARNED_GRACE + FOUND_BY, self.mark, Dirty.ROUTES)
         monitor = KernelMonitor(self._on_kernel, RTPROT_L3NET, self._own_port)
         monitor.start()
         try:

@@ -438,6 +438,8 @@ class Speaking:
         match message:
             case StateChanged(state="up"):
                 return self._up(address, peer, fresh=True)
+            case StateChanged(state="connected"):
+                return self.peers.do(address, peer.connected(now))
             case StateChanged(state="down", reason=reason):
                 return self.peers.do(address, peer.went_down(now, reason))
             case Opened():

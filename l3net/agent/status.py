@@ -239,6 +239,12 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
         for address, peer in agent.speaking.peers.items()
         if address in agent.speaking.refused
     ]
+    down = [peer.session.name for peer in agent.speaking.peers.values() if not peer.established]
+    if agent.kernel.unheard and down and agent.in_sync:
+        problems.append(
+            f"{agent.kernel.unheard} learned routes of an agent before this one are kept until every session "
+            f"has said all, for two minutes at most: {', '.join(sorted(down)[:5])} is down"
+        )
     if agent.speaking.unguarded:
         problems.append(
             "the speaker that runs is older than the agent: whoever dials in to this node is taken without "

@@ -366,11 +366,17 @@ def _open(peer: Address, message: Mapping[str, Any]) -> Opened:
         frozenset({Family.IPV4} if families is None else families),
         frozenset(preserved),
         refresh,
-        tuple(offered),
+        tuple(dict.fromkeys(offered)),
     )
 
 
+#: Capabilities that ExaBGP has no name for (IANA's registry).
+_NAMES = {"9": "bgp-role", "71": "long-lived-graceful-restart", "73": "fqdn"}
+
+
 def _capability(number: str, name: str) -> str:
+    if number in _NAMES:
+        return _NAMES[number]
     return _printable(name.replace(" ", "-") if name and name != "unknown" else f"capability-{number}")
 
 

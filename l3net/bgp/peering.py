@@ -266,6 +266,12 @@ class Peering:
         self.replaying = False
         return [Drop(ALL)]
 
+    def connected(self, now: float) -> list[Action]:
+        """TCP is up, and the peer's OPEN has not come."""
+        if not self.established and self.last_attempt is None:
+            self._show(now, "connected, waiting for its OPEN")
+        return []
+
     def was_notified(self, now: float, notification: Notification, text: str = "") -> list[Action]:
         """A NOTIFICATION came or went; the end of the connection follows."""
         if notification.received:  # one of ours may have gone to a second connection, which was refused

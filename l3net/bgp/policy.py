@@ -347,8 +347,11 @@ class ImportJudge:
         if protected.own_networks and prefix in protected.own_networks:
             return Verdict.OWN_NETWORK
         if way.mesh is not None:
-            mine = prefix in protected.own_blocks
-            return None if prefix in way.mesh and not mine else Verdict.NOT_OF_NODE
+            if prefix not in way.mesh or prefix in protected.own_blocks:
+                return Verdict.NOT_OF_NODE
+            if prefix.prefixlen == 0 and not protected.policy.default_route:
+                return Verdict.DEFAULT_ROUTE  # two nodes that announce one would send to one another
+            return None
         policy = protected.policy
         if prefix.prefixlen == 0:
             if not policy.default_route:
@@ -432,7 +435,7 @@ def _way_refusal(
         or (own_cluster is not None and own_cluster in attributes.clusters)
     ):
         return Verdict.REFLECTION_LOOP  # RFC 4456 section 8
-    if hop in protected.own_addresses or hop == session.local_address:
+    if not hop.is_loopback and (hop in protected.own_addresses or hop == session.local_address):
         return Verdict.NEXT_HOP_SELF
     if martian_next_hop(hop, protected.connected) or any(hop in block for block in protected.own_blocks):
         return Verdict.NEXT_HOP_INVALID  # a pod is no router either

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def routes(peer: str | None, refused: bool, run_dir: Path, output: str) -> None:
     found = [
         row
         for row in ask(run_dir / AGENT_SOCKET, "routes")["routes"]
-        if peer in (None, row["peer"], row["name"]) and not (refused and row["verdict"] == "accepted")
+        if _meant(peer, row["peer"], row["name"]) and not (refused and row["verdict"] == "accepted")
     ]
     if output != "table":
         print_value(found, output)
@@ -62,12 +63,12 @@ def routes(peer: str | None, refused: bool, run_dir: Path, output: str) -> None:
 def neighbor(peer: str | None, run_dir: Path, output: str) -> None:
     """Each peer in full: what both sides agreed on, what waits to be sent, and how its session last ended.
 
-    Exits with 1 if there is no such peer.
+    Exits with 2 if there is no such peer.
     """
     found = [
         row
         for row in ask(run_dir / AGENT_SOCKET, "status")["peers"]
-        if peer in (None, row["address"], row["name"])
+        if _meant(peer, row["address"], row["name"])
     ]
     if peer is not None and not found:
         raise ConfigError(f"no peer {peer} on this node; `l3net status` lists them")
@@ -95,7 +96,7 @@ def announced(peer: str | None, prefix: str | None, refused: bool, run_dir: Path
     found = [
         row
         for row in ask(run_dir / AGENT_SOCKET, "exports")["routes"]
-        if peer in (None, row["peer"], row["name"])
+        if _meant(peer, row["peer"], row["name"])
         and prefix in (None, row["prefix"], row["prefix"].rpartition("/")[0])
         and not (refused and row["verdict"] == "announced")
     ]
@@ -156,6 +157,16 @@ def _routes(row: dict[str, Any]) -> str:
     return " ".join(
         [*(f"+{prefix}" for prefix in row["announce"]), *(f"-{prefix}" for prefix in row["withdraw"])]
     )
+
+
+def _meant(peer: str | None, address: str, name: str) -> bool:
+    """Whether a peer is the one that was asked for: by name, or by its address in any spelling."""
+    if peer in (None, address, name):
+        return True
+    try:
+        return str(ip_address(peer or "")) == address
+    except ValueError:
+        return False
 
 
 def _neighbor_lines(row: dict[str, Any]) -> list[str]:

@@ -123,7 +123,7 @@ def _peer(peer: dict[str, Any]) -> tuple[object, ...]:
     return (
         peer["name"],
         peer["address"],
-        peer["asNumber"],
+        "" if peer["asNumber"] is None else peer["asNumber"],
         state,
         since,
         peer["received"],

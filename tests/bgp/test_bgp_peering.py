@@ -353,6 +353,15 @@ def test_the_reason_of_the_end_outlives_failed_attempts() -> None:
     assert world.peer.last_attempt.error == "connection refused"
 
 
+def test_a_peer_that_accepts_and_says_nothing_has_a_reason() -> None:
+    world = World()
+    world.do(world.peer.connected(world.now))
+    assert world.peer.reason == "connected, waiting for its OPEN"
+    world.do(world.peer.attempted(world.now, "connection refused", outgoing=True))
+    world.do(world.peer.connected(world.now))
+    assert world.peer.reason == "connection refused", "what the last attempt ended with says more"
+
+
 def test_repeats_are_logged_now_and_then() -> None:
     world = World()
     lines = []

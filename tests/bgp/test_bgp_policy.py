@@ -14,6 +14,7 @@ from l3net.bgp.policy import MARTIANS, ImportJudge, Protected, contains, run_fil
 from l3net.bgp.verdict import Verdict
 from l3net.model import (
     Action,
+    AdvertisePolicy,
     BgpConfiguration,
     BgpFilter,
     Bogons,
@@ -260,6 +261,19 @@ def test_graceful_shutdown_lowers_local_preference() -> None:
 def test_our_own_as_in_the_path_is_a_loop() -> None:
     assert judge("192.168.7.0/24", as_path=(65001, 64512)) is Verdict.OWN_AS
     assert judge("192.168.7.0/24", as_path=(65001, 64513)) is Verdict.ACCEPTED
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_default_route_over_the_mesh_is_asked_for_too(wanted: bool) -> None:
+    """Each node announces `advertise.networks`: two without another default would send to one another."""
+    networks = (ip_network("0.0.0.0/0"), ip_network("::/0"), ip_network("10.200.0.0/16"))
+    state = cluster(advertise=AdvertisePolicy(networks=networks), imports=ImportPolicy(default_route=wanted))
+    protected = replace(Protected.of(state, ME, (), frozenset()), own_networks=frozenset())
+    peer = session("10.2.0.2", name="mesh:n2", peer_as=64512, families=frozenset(Family))
+    for prefix, hop in (("0.0.0.0/0", "10.2.0.2"), ("::/0", "fd02::2")):
+        verdict = ImportJudge(protected, {})(peer, path(prefix, hop))[0].verdict
+        assert verdict is (Verdict.ACCEPTED if wanted else Verdict.DEFAULT_ROUTE)
+    assert ImportJudge(protected, {})(peer, path("10.200.0.0/16", "10.2.0.2"))[0].verdict is Verdict.ACCEPTED
 
 
 def test_over_the_mesh_a_node_speaks_for_its_own_blocks_only() -> None:

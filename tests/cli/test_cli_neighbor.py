@@ -89,6 +89,8 @@ def test_what_a_restart_would_keep(
 
 
 def test_a_peer_that_is_not_there_and_an_older_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    for spelt in ("FD90:0::61", "fd90::61"):
+        assert shown(monkeypatch, [{**ROW, "address": "fd90::61"}], spelt).exit_code == 0
     result = shown(monkeypatch, [ROW], "tor2")
     assert result.exit_code == 1
     assert "no peer tor2 on this node" in str(result.exception)
