@@ -145,7 +145,7 @@ def measure_detection(runs: int) -> list[Row]:
             start_probes(rig.node)
             far = processes_in(rig.tor, "bfdd", "bgpd", "zebra")
             ours.append(detection(rig, rig.node, far, "192.168.7.0/24"))
-            far = processes_in(rig.node, "l3net.shell.bfdd", "l3net.cli.main", "exabgp")
+            far = processes_in(rig.node, "l3net.bfdd.daemon", "l3net.cli.main", "exabgp")
             theirs.append(detection(rig, rig.tor, far, "10.244.1.0/24"))
         finally:
             rig.down()
@@ -289,7 +289,7 @@ def soak(minutes: float, *, real_time: bool, harsh: bool = False) -> Soaked:
                 rig.node.spawn(f"spin{number}", SPIN)
         start_probes(rig.node)
         stolen_before = stolen()
-        pid = processes_in(rig.node, "l3net.shell.bfdd")[0]
+        pid = processes_in(rig.node, "l3net.bfdd.daemon")[0]
         used, began = cpu_seconds(pid), time.monotonic()
         while time.monotonic() - began < 60 * minutes:
             for end in ends:

@@ -24,18 +24,18 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from l3net.attach.reaper import DOOMED_GROUP
+from l3net.attach.server import CniServer
 from l3net.cni.plan import BridgePort, SandboxPlan, host_ifname, host_routes, interface_address
 from l3net.cni.setup import NodeNetwork
 from l3net.ipam.lease import LeasedAddress, LeaseKey
 from l3net.ipam.ranges import first_address
 from l3net.model import BridgePlan
-from l3net.shell import links
-from l3net.shell.bridge import KernelBridge
-from l3net.shell.cniserver import CniServer
-from l3net.shell.namespaces import open_own, setns
-from l3net.shell.netlink import Netlink
-from l3net.shell.reaper import DOOMED_GROUP
-from l3net.shell.sandbox import Sandboxes
+from l3net.shell.kernel import links
+from l3net.shell.kernel.bridge import KernelBridge
+from l3net.shell.kernel.namespaces import open_own, setns
+from l3net.shell.kernel.netlink import Netlink
+from l3net.shell.kernel.sandbox import Sandboxes
 
 BLOCKS = tuple(map(ip_network, ("10.244.0.0/18", "fd00:10:244:1::/114")))
 REFERENCE = Path("/usr/lib/cni")

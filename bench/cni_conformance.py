@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from l3net.shell.cniinstall import STANDALONE, standalone_script
-from l3net.shell.conformance.run import default_conf, run_suite
-from l3net.shell.conformance.verdict import FAILED, PASSED, Verdict, score
+from l3net.conformance.run import default_conf, run_suite
+from l3net.conformance.verdict import FAILED, PASSED, Verdict, score
+from l3net.shell.files.cniinstall import STANDALONE, standalone_script
 
 REFERENCE = Path("/usr/lib/cni/bridge")
 MARKS = {PASSED: "yes", FAILED: "**no**"}

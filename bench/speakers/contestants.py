@@ -21,7 +21,11 @@ class Ours:
 
     name = "l3net"
     base = 2  # its block, and the single prefix
-    words: ClassVar[dict[str, str]] = {"agent": "agent", "exabgp": "l3net.shell.exabgp", "relay": "relay.py"}
+    words: ClassVar[dict[str, str]] = {
+        "agent": "agent",
+        "exabgp": "l3net.shell.speaker.exabgp",
+        "relay": "relay.py",
+    }
 
     def __init__(self, place: Place) -> None:
         self.place = place

@@ -21,7 +21,7 @@ from l3net.ipam.blocks import wanted_blocks as asked_blocks
 from l3net.ipam.ranges import RangeSet, block_sets
 from l3net.ipam.reserved import open_blocks
 from l3net.ipam.reserved import wanted_pools as asked_pools
-from l3net.shell.cniinstall import CONFLIST, conflist, put_file
+from l3net.shell.files.cniinstall import CONFLIST, conflist, put_file
 
 log = logging.getLogger(__name__)
 

@@ -24,11 +24,11 @@ from l3net.bfd.control import (
     encode_forgive,
     encode_wanted,
 )
-from l3net.bgp.messages import LineBuffer
+from l3net.bgp.exabgp.messages import LineBuffer
 from l3net.bgp.sessions import Session
 from l3net.model import Address
 from l3net.naming import BFD_SOCKET
-from l3net.shell.unixlink import UnixLink
+from l3net.shell.sockets.unixlink import UnixLink
 
 log = logging.getLogger("l3net.bfd")
 

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path as FilePath
 
 from l3net.agent.dialogue import Dialogue
-from l3net.bgp import commands
-from l3net.bgp.exabgp_config import as_numbers, fingerprint, head, local_addresses, neighbor, render
-from l3net.bgp.messages import Message, Neighbors
+from l3net.bgp.exabgp import commands
+from l3net.bgp.exabgp.configuration import as_numbers, fingerprint, head, local_addresses, neighbor, render
+from l3net.bgp.exabgp.messages import Message, Neighbors
 from l3net.bgp.sessions import Session
 from l3net.errors import L3netError
 from l3net.model import Address
-from l3net.shell.speaker import SpeakerConfig, relay_argv
+from l3net.shell.speaker.config import SpeakerConfig, relay_argv
 
 log = logging.getLogger("l3net.bgp")
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from l3net.bgp.announcer import Announcer
-from l3net.bgp.messages import Announced, Decoder, Done, Failed, LineBuffer, Message, Neighbors, Queues
-from l3net.shell.unixlink import UnixLink
+from l3net.bgp.exabgp.announcer import Announcer
+from l3net.bgp.exabgp.messages import Announced, Decoder, Done, Failed, LineBuffer, Message, Neighbors, Queues
+from l3net.shell.sockets.unixlink import UnixLink
 
 log = logging.getLogger("l3net.bgp")
 

@@ -10,7 +10,7 @@ from typing import Any
 from l3net.bgp.drain import Stage, stage
 from l3net.errors import L3netError
 from l3net.model import DrainCause, DrainPolicy, Node
-from l3net.shell.drainfile import DrainRecord, asked_to_leave, now, read_record, write_record
+from l3net.shell.files.drainfile import DrainRecord, asked_to_leave, now, read_record, write_record
 
 log = logging.getLogger("l3net.agent")
 

@@ -23,6 +23,7 @@ from l3net.agent.resolving import Resolver, interface_to
 from l3net.agent.servicing import Servicing
 from l3net.agent.speaking import FOUND_BY, Speaking
 from l3net.agent.supervising import Retry, kept_up
+from l3net.attach.server import CniServer
 from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out, own_blocks, passes_on
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import Candidate, LocRib
@@ -44,13 +45,12 @@ from l3net.naming import BRIDGE, CNI_SOCKET, METRIC_BGP, METRIC_BLACKHOLE, RTPRO
 from l3net.ports import Changed, Datastore, DatastoreEvent, InSync, Mended, Rejected, View
 from l3net.services.book import Settled
 from l3net.services.verdicts import ServiceVerdict
-from l3net.shell import sysctl
-from l3net.shell.bridge import KernelBridge
-from l3net.shell.cniserver import CniServer
-from l3net.shell.conntrack import Conntrack
-from l3net.shell.errorrelay import ErrorRelay
-from l3net.shell.exabgp import release_is_known
-from l3net.shell.monitor import (
+from l3net.shell.files.routefile import read_routes, write_routes
+from l3net.shell.kernel import sysctl
+from l3net.shell.kernel.bridge import KernelBridge
+from l3net.shell.kernel.conntrack import Conntrack
+from l3net.shell.kernel.errorrelay import ErrorRelay
+from l3net.shell.kernel.monitor import (
     RTM_DELROUTE,
     RTM_NEWROUTE,
     KernelMonitor,
@@ -58,11 +58,11 @@ from l3net.shell.monitor import (
     interface_name,
     underlay_route,
 )
-from l3net.shell.nft import NftTable
-from l3net.shell.routefile import read_routes, write_routes
-from l3net.shell.router_discovery import RouterDiscovery
-from l3net.shell.routes import KernelRoutes, decode_route, rival
-from l3net.shell.underlay import KernelUnderlay, Link
+from l3net.shell.kernel.nft import NftTable
+from l3net.shell.kernel.router_discovery import RouterDiscovery
+from l3net.shell.kernel.routes import KernelRoutes, decode_route, rival
+from l3net.shell.kernel.underlay import KernelUnderlay, Link
+from l3net.shell.speaker.exabgp import release_is_known
 
 log = logging.getLogger("l3net.agent")
 

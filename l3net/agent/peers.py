@@ -8,11 +8,11 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 
 from l3net.agent.dialogue import Dialogue
-from l3net.bgp import commands
 from l3net.bgp.adj_rib_out import AdjRibOut
-from l3net.bgp.announcer import Announcer
+from l3net.bgp.exabgp import commands
+from l3net.bgp.exabgp.announcer import Announcer
+from l3net.bgp.exabgp.messages import ReplayBegan, ReplayEnded
 from l3net.bgp.loc_rib import LocRib
-from l3net.bgp.messages import ReplayBegan, ReplayEnded
 from l3net.bgp.peer_actions import (
     Action,
     Announce,

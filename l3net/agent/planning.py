@@ -16,7 +16,7 @@ from l3net.bgp.sessions import Session, Sessions
 from l3net.model import Address, ClusterState
 from l3net.ports import Changed, Rejected
 from l3net.services.verdicts import advertised, announced
-from l3net.shell.manifest_tree import ManifestTree
+from l3net.shell.manifests.tree import ManifestTree
 
 
 def plan_for(agent: Agent, directory: Path) -> dict[str, Any]:

@@ -17,12 +17,11 @@ from l3net.agent.configuring import Configuring
 from l3net.agent.dialogue import Dialogue
 from l3net.agent.peers import Peers, Touched
 from l3net.agent.supervising import kept_up
-from l3net.bgp import commands
 from l3net.bgp.adj_rib_out import AdjRibOut
-from l3net.bgp.announcer import Announcer
-from l3net.bgp.exabgp_config import reset_by
-from l3net.bgp.loc_rib import LocRib
-from l3net.bgp.messages import (
+from l3net.bgp.exabgp import commands
+from l3net.bgp.exabgp.announcer import Announcer
+from l3net.bgp.exabgp.configuration import reset_by
+from l3net.bgp.exabgp.messages import (
     Announced,
     Attempted,
     EndOfRib,
@@ -38,14 +37,15 @@ from l3net.bgp.messages import (
     StateChanged,
     Updated,
 )
+from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.path import Path
 from l3net.bgp.peer_reasons import ECHO_LOST, LEFT
 from l3net.bgp.peering import Peering
 from l3net.bgp.sessions import Session
+from l3net.faults import Faults
 from l3net.model import Address, Family, Prefix
 from l3net.naming import SPEAKER_SOCKET
 from l3net.notification import ADMINISTRATIVE_RESET, ADMINISTRATIVE_SHUTDOWN, BFD_DOWN, Notification
-from l3net.shell.faults import Faults
 from l3net.shell.relay import ALIVE_SUFFIX
 
 log = logging.getLogger("l3net.bgp")

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from l3net.errors import ConfigError
-from l3net.shell.faults import Faults
+from l3net.faults import Faults
 
 #: Seconds until what failed is tried again, doubled from the first to the longest.
 FIRST: Final = 1.0

@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from l3net.bgp.damping import Damping
-from l3net.bgp.messages import Opened
+from l3net.bgp.exabgp.messages import Opened
 from l3net.bgp.peer_actions import (
     Action,
     Announce,

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from l3net.naming import AGENT_SOCKET, STATE_DIR
 from l3net.ports import Datastore
 
 if TYPE_CHECKING:
-    from l3net.shell.kubewriter import KubeOwnNode
+    from l3net.shell.kubernetes.writer import KubeOwnNode
 
 
 #: Seconds for which an agent in a cluster goes on after SIGTERM.
@@ -123,7 +124,7 @@ def agent(
     chosen = datastore(where, kubeconfig, in_cluster=bool(os.environ.get("KUBERNETES_SERVICE_HOST")))
     settings = AgentSettings(node_name, chosen, run_dir, state_dir, mtu, error_relay_port)
     metrics = listen_address(metrics_address) if metrics_address is not None else None
-    from l3net.shell.onlyagent import only_agent  # noqa: PLC0415 - after --help
+    from l3net.shell.sockets.onlyagent import only_agent  # noqa: PLC0415 - after --help
 
     opened = _open(settings)  # all that can be wrong with the options is told before anything is made
     with only_agent(), _only_one(run_dir):
@@ -133,7 +134,7 @@ def agent(
 @contextlib.contextmanager
 def _only_one(run_dir: Path) -> Iterator[None]:
     """Hold RUN_DIR/agent.lock. Raises ConfigError naming the process that has it."""
-    from l3net.shell.rundir import claim, sweep  # noqa: PLC0415 - after --help
+    from l3net.shell.files.rundir import claim, sweep  # noqa: PLC0415 - after --help
 
     claim(run_dir)
     try:
@@ -162,17 +163,17 @@ def _open(settings: AgentSettings) -> tuple[Datastore, KubeOwnNode | None]:
     """The declared state, and the Node to write to, if there is an API. Raises ConfigError."""
     chosen = settings.datastore
     if chosen.directory is not None:
-        from l3net.shell.manifests import DirectoryDatastore  # noqa: PLC0415 - after --help
+        from l3net.shell.manifests.store import DirectoryDatastore  # noqa: PLC0415 - after --help
 
         # Where an agent before us has worked, what it made is held until the directory is back: without an
         # agent, what a link takes along is lost.
         required = not (settings.run_dir / LOCK).exists()
         return DirectoryDatastore(chosen.directory, required=required), None
-    from l3net.shell.kubeapi import KubeApi  # noqa: PLC0415
+    from l3net.shell.kubernetes.api import KubeApi  # noqa: PLC0415
 
     api = KubeApi(chosen.kubeconfig)
-    from l3net.shell.kubestore import KubernetesDatastore  # noqa: PLC0415 - needs what KubeApi looks for
-    from l3net.shell.kubewriter import KubeOwnNode  # noqa: PLC0415
+    from l3net.shell.kubernetes.store import KubernetesDatastore  # noqa: PLC0415 - needs what KubeApi looks for
+    from l3net.shell.kubernetes.writer import KubeOwnNode  # noqa: PLC0415
 
     return KubernetesDatastore(api, settings.node_name), KubeOwnNode(api, settings.node_name)
 
@@ -204,9 +205,11 @@ async def _main(
 
         parts["status of BGPPeers"] = Reporting(node, own).run
     if metrics is not None:
-        from l3net.agent.web import WebServer  # noqa: PLC0415
+        from l3net.agent.health import unready  # noqa: PLC0415
+        from l3net.agent.metrics import metrics as exposition  # noqa: PLC0415
+        from l3net.shell.sockets.web import WebServer  # noqa: PLC0415
 
-        parts["metrics"] = WebServer(metrics, node).run
+        parts["metrics"] = WebServer(metrics, partial(exposition, node), partial(unready, node)).run
     others = [asyncio.create_task(kept_up(part, run, node.faults)) for part, run in parts.items()]
     running = asyncio.create_task(run_agent(node, *others))
     loop = asyncio.get_running_loop()

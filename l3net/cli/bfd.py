@@ -21,6 +21,6 @@ def bfd(run_dir: Path) -> None:
     Stopped by SIGTERM it tells the peers, to which that is no failure; killed, it is one.
     """
     # Afresh, without the command line's libraries: what is locked in memory stays small.
-    argv = [sys.executable, "-P", "-m", "l3net.shell.bfdd", str(run_dir)]
+    argv = [sys.executable, "-P", "-m", "l3net.bfdd.daemon", str(run_dir)]
     sys.stderr.flush()
     os.execv(sys.executable, argv)  # noqa: S606 - fixed argv, this interpreter

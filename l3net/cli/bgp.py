@@ -12,7 +12,7 @@ from l3net.cli import options
 from l3net.cli.output import duration, output_option, print_table, print_value
 from l3net.errors import ConfigError
 from l3net.naming import AGENT_SOCKET
-from l3net.shell.agentsocket import ask
+from l3net.shell.sockets.agentsocket import ask
 
 _run_dir = options.run_dir()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from l3net.naming import CNI_SOCKET, RUN_DIR
-from l3net.shell import cniinstall
+from l3net.shell.files import cniinstall
 
 #: Where `make plugin` leaves the executables.
 BUILT = Path(__file__).parents[2] / "build" / "cni"

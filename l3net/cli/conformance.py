@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
+from l3net.conformance.run import default_conf, run_suite
+from l3net.conformance.verdict import FAILED, PASSED, Verdict, score
 from l3net.errors import ConfigError
-from l3net.shell.conformance.run import default_conf, run_suite
-from l3net.shell.conformance.verdict import FAILED, PASSED, Verdict, score
 
 _COLOURS = {PASSED: "green", FAILED: "red"}
 

@@ -119,9 +119,9 @@ async def _main(
     from l3net.controller.pulse import Pulse  # noqa: PLC0415
     from l3net.controller.verdicts import Verdicts  # noqa: PLC0415
     from l3net.kube.schema import OWN_KINDS  # noqa: PLC0415
-    from l3net.shell.kubeapi import KubeApi  # noqa: PLC0415
-    from l3net.shell.kubestore import KubernetesDatastore  # noqa: PLC0415
-    from l3net.shell.kubewriter import KubeLease, KubeWriter  # noqa: PLC0415
+    from l3net.shell.kubernetes.api import KubeApi  # noqa: PLC0415
+    from l3net.shell.kubernetes.store import KubernetesDatastore  # noqa: PLC0415
+    from l3net.shell.kubernetes.writer import KubeLease, KubeWriter  # noqa: PLC0415
 
     api = KubeApi(kubeconfig)
     identity = f"{socket.gethostname()}_{uuid.uuid4()}"

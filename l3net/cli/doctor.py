@@ -18,9 +18,9 @@ from l3net.doctor.node import cut_off, filtered_blocks, judge_agent, judge_data_
 from l3net.doctor.peers import judge_peer
 from l3net.errors import NotRunningError
 from l3net.naming import AGENT_SOCKET, CNI_SOCKET, STATE_DIR
-from l3net.shell.agentsocket import ask
-from l3net.shell.examine import look_at_node, look_at_peers
-from l3net.shell.podprobe import look_at_pods
+from l3net.shell.probes.node import look_at_node, look_at_peers
+from l3net.shell.probes.pods import look_at_pods
+from l3net.shell.sockets.agentsocket import ask
 
 _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: "red"}
 

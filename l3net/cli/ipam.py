@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from l3net.addresses import parse_address
+from l3net.attach import rules as cnirules
 from l3net.cli import options
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cni.adoption import of_store, unknown_attachments
@@ -23,10 +24,10 @@ from l3net.ipam.import_host_local import leases_of, parse_reservation
 from l3net.ipam.lease import Lease, LeaseKey
 from l3net.model import Address
 from l3net.naming import AGENT_SOCKET, LEASE_DB, STATE_DIR, VETH_PREFIX
-from l3net.shell import cnirules, links
-from l3net.shell.agentsocket import ask
-from l3net.shell.leases import SqliteLeases
-from l3net.shell.netlink import Netlink
+from l3net.shell.files.leases import SqliteLeases
+from l3net.shell.kernel import links
+from l3net.shell.kernel.netlink import Netlink
+from l3net.shell.sockets.agentsocket import ask
 
 
 def _time(seconds: float) -> str:

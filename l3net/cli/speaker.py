@@ -33,12 +33,12 @@ def speaker(run_dir: Path, probe: str | None, log_level: str) -> None:
     cluster) it first waits for the agent to withdraw them.
     """
     if probe is not None:
-        from l3net.shell.speaker import unserved  # noqa: PLC0415
+        from l3net.shell.speaker.config import unserved  # noqa: PLC0415
 
         why = unserved(run_dir)
         click.echo(f"not ready: {why}" if why else "ready")
         raise SystemExit(1 if why else 0)
-    from l3net.shell.supervisor import Supervisor  # noqa: PLC0415 - after --help
+    from l3net.shell.speaker.supervisor import Supervisor  # noqa: PLC0415 - after --help
 
     configure_logging(log_level)
     in_cluster = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))

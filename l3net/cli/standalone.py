@@ -10,6 +10,8 @@ import sys
 import syslog
 from pathlib import Path
 
+from l3net.attach.ipam_verbs import IpamVerbs
+from l3net.attach.verbs import Verbs
 from l3net.cni import failure
 from l3net.cni.bridgeconf import ipam_setup, own_setup
 from l3net.cni.failure import CniError, error_object
@@ -17,12 +19,10 @@ from l3net.cni.frame import IPAM_PLUGIN, PLUGIN_NAME, Answer, Call
 from l3net.cni.request import MAX_STDIN
 from l3net.cni.setup import Setup
 from l3net.naming import LEASE_DB, STATE_DIR
-from l3net.shell.cniverbs import Verbs
-from l3net.shell.ipamverbs import IpamVerbs
-from l3net.shell.leases import SqliteLeases
-from l3net.shell.namespaces import open_own
-from l3net.shell.netlink import Netlink
-from l3net.shell.sandbox import Sandboxes
+from l3net.shell.files.leases import SqliteLeases
+from l3net.shell.kernel.namespaces import open_own
+from l3net.shell.kernel.netlink import Netlink
+from l3net.shell.kernel.sandbox import Sandboxes
 
 
 class _Syslog(logging.Handler):

@@ -15,8 +15,8 @@ from l3net.ipam.findings import FindingReason
 from l3net.model import ClusterState, Kind
 from l3net.ports import Changed, Rejected
 from l3net.services.verdicts import advertised
-from l3net.shell.documents import MAX_BYTES, DocumentError, is_manifest, read_bytes
-from l3net.shell.manifest_tree import Claim, Key, Reading, duplicate, interpret, printable
+from l3net.shell.manifests.documents import MAX_BYTES, DocumentError, is_manifest, read_bytes
+from l3net.shell.manifests.tree import Claim, Key, Reading, duplicate, interpret, printable
 
 
 @click.command(short_help="Check manifests without applying them.")

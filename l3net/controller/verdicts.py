@@ -16,7 +16,7 @@ from l3net.errors import GoneError, L3netError, ManifestError
 from l3net.kube.schema import OWN_KINDS
 from l3net.model import Kind, ObjectName
 from l3net.ports import ClusterWriter, Condition
-from l3net.shell.kubekinds import KubeKind
+from l3net.shell.kubernetes.kinds import KubeKind
 
 log = logging.getLogger("l3net.controller")
 

@@ -21,7 +21,7 @@ from typing import IO, Any
 from l3net.lab.errors import LabError
 from l3net.lab.machine import Output
 from l3net.naming import AGENT_SOCKET, RUN_DIR
-from l3net.shell.agentsocket import ask
+from l3net.shell.sockets.agentsocket import ask
 
 MARK = "L3NET_LAB"
 HOST_MARK = "L3NET_LAB_HOST"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from l3net.shell.onlyagent import NAME
+from l3net.shell.sockets.onlyagent import NAME
 
 pytestmark = pytest.mark.netns
 

@@ -10,8 +10,8 @@ import pytest
 from l3net.agent.draining import Draining
 from l3net.bgp.drain import Stage
 from l3net.model import DrainCause, DrainPolicy, Node
-from l3net.shell import drainfile
-from l3net.shell.drainfile import RECORD, ask_to_leave, leaving, read_record
+from l3net.shell.files import drainfile
+from l3net.shell.files.drainfile import RECORD, ask_to_leave, leaving, read_record
 
 STAYS = Node("n1")
 CORDONED = Node("n1", unschedulable=True)

@@ -20,8 +20,8 @@ from l3net.bgp.verdict import ACCEPTED
 from l3net.model import Kind, NextHop, ObjectName, Route, RouteKind
 from l3net.naming import METRIC_BGP, METRIC_BLACKHOLE, METRIC_SERVICES
 from l3net.ports import Changed, Rejected
-from l3net.shell.manifest_tree import ManifestTree
-from l3net.shell.routefile import FILE, read_routes, write_routes
+from l3net.shell.files.routefile import FILE, read_routes, write_routes
+from l3net.shell.manifests.tree import ManifestTree
 
 LEARNED = {"192.168.7.0/24", "fd77::/64"}
 
@@ -240,7 +240,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_with_too_many_there_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("l3net.shell.routefile.MOST", 1)
+    monkeypatch.setattr("l3net.shell.files.routefile.MOST", 1)
     one, two = (Route(ip_network(f"10.{n}.0.0/16"), metric=METRIC_BGP) for n in (1, 2))
     write_routes(tmp_path, {(one.prefix, one.metric): one})
     write_routes(tmp_path, {(each.prefix, each.metric): each for each in (one, two)})

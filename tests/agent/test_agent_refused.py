@@ -23,8 +23,8 @@ from l3net.errors import KernelError
 from l3net.model import BridgePlan, NextHop, Route
 from l3net.naming import METRIC_BGP
 from l3net.ports import DatastoreEvent
-from l3net.shell.monitor import RTM_DELROUTE, RTM_NEWROUTE, RTPROT_OFFSET, Seen
-from l3net.shell.routes import encode_route
+from l3net.shell.kernel.monitor import RTM_DELROUTE, RTM_NEWROUTE, RTPROT_OFFSET, Seen
+from l3net.shell.kernel.routes import encode_route
 
 T = TypeVar("T")
 

@@ -14,8 +14,7 @@ import pytest
 from bgp_facts import path, session
 
 from l3net.agent.speaking import Speaking
-from l3net.bgp.loc_rib import LocRib
-from l3net.bgp.messages import (
+from l3net.bgp.exabgp.messages import (
     Attempted,
     Done,
     Failed,
@@ -29,6 +28,7 @@ from l3net.bgp.messages import (
     StateChanged,
     Updated,
 )
+from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.verdict import ACCEPTED
 from l3net.model import Family
 

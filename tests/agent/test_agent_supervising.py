@@ -15,16 +15,16 @@ from l3net.agent import loop, supervising
 from l3net.agent.loop import Agent
 from l3net.agent.speaking import Speaking
 from l3net.agent.supervising import Retry, kept_up
+from l3net.bgp.exabgp.messages import Updated
 from l3net.bgp.loc_rib import LocRib
-from l3net.bgp.messages import Updated
 from l3net.bgp.sessions import Session, Sessions, Unusable, sessions, unnumbered_interfaces
 from l3net.bgp.verdict import ACCEPTED
 from l3net.config import AgentSettings
 from l3net.config import Datastore as Chosen
 from l3net.errors import ConfigError
+from l3net.faults import Faults
 from l3net.model import BgpPeer, ClusterState, Kind, Node, ObjectName
 from l3net.ports import Changed, DatastoreEvent, InSync
-from l3net.shell.faults import Faults
 
 
 @pytest.fixture

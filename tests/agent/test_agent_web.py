@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import pytest
 
 from l3net.agent.health import unready
 from l3net.agent.histogram import Histogram
-from l3net.agent.web import WebServer
+from l3net.agent.metrics import metrics
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import LocRib
 from l3net.config import listen_address
@@ -22,8 +23,13 @@ from l3net.errors import ConfigError
 from l3net.model import ClusterState, Kind, Node
 from l3net.ports import View
 from l3net.services.book import ServiceBook
+from l3net.shell.sockets.web import WebServer
 
 PEER = ip_address("192.0.2.1")
+
+
+def web(port: int, found: Any) -> WebServer:
+    return WebServer(("127.0.0.1", port), partial(metrics, found), partial(unready, found))
 
 
 def agent(**changes: Any) -> Any:
@@ -135,7 +141,7 @@ def ask(port: int, found: Any, *requests: bytes) -> list[bytes]:
     """The answers of a server that runs for as long as this takes."""
 
     async def main() -> list[bytes]:
-        server = asyncio.create_task(WebServer(("127.0.0.1", port), found).run())
+        server = asyncio.create_task(web(port, found).run())
         answers = []
         try:
             for request in requests:
@@ -229,7 +235,7 @@ def test_an_address_in_use_is_said(port: int, tmp_path: Path) -> None:
     async def main() -> None:
         first = await asyncio.start_server(lambda *_: None, "127.0.0.1", port)
         async with first:
-            await WebServer(("127.0.0.1", port), agent()).run()
+            await web(port, agent()).run()
 
     with pytest.raises(ConfigError, match="in use"):
         asyncio.run(main())

@@ -9,8 +9,8 @@ import pytest
 from bgp_facts import path, session
 
 from l3net.agent.speaking import Speaking
+from l3net.bgp.exabgp.messages import Done, EndOfRib, Neighbors, Opened, StateChanged, Updated
 from l3net.bgp.loc_rib import LocRib
-from l3net.bgp.messages import Done, EndOfRib, Neighbors, Opened, StateChanged, Updated
 from l3net.bgp.verdict import ACCEPTED
 from l3net.model import Family
 

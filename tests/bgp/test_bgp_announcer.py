@@ -9,7 +9,7 @@ from bgp_facts import community, path, session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3net.bgp.announcer import WINDOW, Announcer
+from l3net.bgp.exabgp.announcer import WINDOW, Announcer
 from l3net.bgp.path import Path
 from l3net.bgp.sessions import Session
 from l3net.model import Family, Prefix

@@ -9,7 +9,7 @@ from bgp_facts import session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3net.bgp.announcer import Announcer
+from l3net.bgp.exabgp.announcer import Announcer
 from l3net.bgp.path import Attributes, Path
 
 SESSION = session()

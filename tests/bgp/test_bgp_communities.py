@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from test_bgp_messages import update
 
 from l3net.bgp.adj_rib_out import desired_adj_rib_out
-from l3net.bgp.commands import announce
+from l3net.bgp.exabgp.commands import announce
+from l3net.bgp.exabgp.messages import Decoder, Updated
 from l3net.bgp.loc_rib import Candidate, best_paths
-from l3net.bgp.messages import Decoder, Updated
 from l3net.bgp.path import Attributes
 from l3net.bgp.plan import plan
 from l3net.bgp.policy import apply_operations, rule_matches

@@ -9,8 +9,8 @@ import pytest
 from bgp_facts import session
 
 from l3net.bgp.adj_rib_out import desired_adj_rib_out
-from l3net.bgp.commands import announce
 from l3net.bgp.drain import Stage, last_choice, stage
+from l3net.bgp.exabgp.commands import announce
 from l3net.bgp.path import Attributes
 from l3net.community import GRACEFUL_SHUTDOWN, Community
 from l3net.model import (

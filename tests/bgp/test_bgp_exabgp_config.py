@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from bgp_facts import community, path, session
 
-from l3net.bgp import commands
-from l3net.bgp.exabgp_config import as_numbers, neighbor, render
+from l3net.bgp.exabgp import commands
+from l3net.bgp.exabgp.configuration import as_numbers, neighbor, render
 from l3net.bgp.path import Attributes
 from l3net.bgp.sessions import UNKNOWN_AS
 from l3net.model import Family
-from l3net.shell.supervisor import EXABGP_ENVIRONMENT
+from l3net.shell.speaker.supervisor import EXABGP_ENVIRONMENT
 
 RELAY = ["/usr/bin/python3", "-I", "/opt/l3net/relay.py", "/run/l3net/speaker.sock", "5"]
 AWKWARD = 'quo"te; } neighbor 10.9.9.9 { \\ #äé$(x) `y`'.encode()

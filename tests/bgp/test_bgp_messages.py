@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import mutated
 
-from l3net.bgp.exabgp_config import MARKER
-from l3net.bgp.messages import (
+from l3net.bgp.exabgp.configuration import MARKER
+from l3net.bgp.exabgp.messages import (
     Announced,
     Attempted,
     Decoder,

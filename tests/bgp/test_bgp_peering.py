@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from l3net.bgp.exabgp.messages import Opened
 from l3net.bgp.loc_rib import LocRib
-from l3net.bgp.messages import Opened
 from l3net.bgp.peer_actions import (
     Action,
     Announce,

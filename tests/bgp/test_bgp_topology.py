@@ -10,7 +10,7 @@ from bgp_facts import path
 from test_bgp_sessions import RACK_A, cluster, node, source
 
 from l3net.bgp.adj_rib_out import desired_adj_rib_out, passes_on
-from l3net.bgp.commands import announce
+from l3net.bgp.exabgp.commands import announce
 from l3net.bgp.loc_rib import Candidate
 from l3net.bgp.policy import ImportJudge, Protected
 from l3net.bgp.sessions import Session, sessions

@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 
 import pytest
 
+from l3net.attach.server import CniServer
 from l3net.cni.setup import NodeNetwork
 from l3net.ipam.ranges import first_address
 from l3net.model import BridgePlan
-from l3net.shell.bridge import KernelBridge
-from l3net.shell.cniinstall import standalone_script
-from l3net.shell.cniserver import CniServer
-from l3net.shell.namespaces import setns
+from l3net.shell.files.cniinstall import standalone_script
+from l3net.shell.kernel.bridge import KernelBridge
+from l3net.shell.kernel.namespaces import setns
 
 T = TypeVar("T")
 PLUGIN_SOURCE = Path(__file__).parents[2] / "plugin"

@@ -9,8 +9,8 @@ from pathlib import Path
 from l3net.cni.setup import NodeNetwork
 from l3net.ipam.ranges import first_address
 from l3net.model import BridgePlan
-from l3net.shell.bridge import KernelBridge
-from l3net.shell.cniserver import CniServer
+from l3net.shell.kernel.bridge import KernelBridge
+from l3net.attach.server import CniServer
 base, blocks = Path(sys.argv[1]), [ip_network(each) for each in ("10.244.0.0/20", "fd00:10:244:1::/116")]
 server = CniServer(base / "run" / "cni.sock", base / "state")
 server.start()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from l3net.shell.conformance.run import default_conf, run_suite
-from l3net.shell.conformance.verdict import FAILED, PASSED, Verdict, score
+from l3net.conformance.run import default_conf, run_suite
+from l3net.conformance.verdict import FAILED, PASSED, Verdict, score
 
 pytestmark = pytest.mark.netns
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from served import AGENT
 
-from l3net.shell.leases import SqliteLeases
+from l3net.shell.files.leases import SqliteLeases
 
 if TYPE_CHECKING:
     from conftest import Host

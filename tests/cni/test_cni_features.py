@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from l3net.attach.server import WORKERS
 from l3net.cni.frame import Call, encode_call
 from l3net.errors import NotRunningError
 from l3net.ipam.lease import LeaseStoreError
-from l3net.shell.cniserver import WORKERS
-from l3net.shell.conntrack import forget
-from l3net.shell.leases import SqliteLeases
+from l3net.shell.files.leases import SqliteLeases
+from l3net.shell.kernel.conntrack import forget
 
 if TYPE_CHECKING:
     from conftest import Host

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from l3net.attach.answer import printed
+from l3net.attach.spool import Spool
 from l3net.cni.attach import attachment
 from l3net.cni.bridgeconf import ipam_setup, own_setup
 from l3net.cni.failure import CniError
@@ -20,10 +22,8 @@ from l3net.cni.plan import lease_of_alias, mac_of_alias
 from l3net.cni.request import Request, parse_request
 from l3net.cni.setup import NodeNetwork, asked_addresses, asked_mac, node_ipam_setup, node_setup, pod_of
 from l3net.errors import L3netError
+from l3net.faults import Faults
 from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey
-from l3net.shell.cnianswer import printed
-from l3net.shell.faults import Faults
-from l3net.shell.spool import Spool
 
 #: Text as an environment may hold it: bytes that are no UTF-8 come as lone surrogates (PEP 383).
 TEXT = st.text(st.characters(max_codepoint=0x10FFFF), max_size=20) | st.text(

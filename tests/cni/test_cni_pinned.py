@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from l3net.model import BridgePlan
-from l3net.shell import links
-from l3net.shell.bridge import KernelBridge
-from l3net.shell.links import mac_bytes
-from l3net.shell.netlink import Netlink
+from l3net.shell.kernel import links
+from l3net.shell.kernel.bridge import KernelBridge
+from l3net.shell.kernel.links import mac_bytes
+from l3net.shell.kernel.netlink import Netlink
 
 if TYPE_CHECKING:
     from conftest import Host

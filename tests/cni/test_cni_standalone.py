@@ -242,7 +242,7 @@ def test_another_boot_frees_the_leases(bare_host: Host) -> None:
     """Standalone has no agent to do it at start: the first call after a boot does."""
     from l3net.ipam.lease import LeaseKey, Wanted
     from l3net.ipam.ranges import block_sets
-    from l3net.shell.leases import SqliteLeases
+    from l3net.shell.files.leases import SqliteLeases
 
     path = bare_host.base / "data" / "leases.db"
     before = SqliteLeases(path, boot="an earlier boot")

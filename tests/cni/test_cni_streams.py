@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from l3net.model import Stale
-from l3net.shell import conntrack
-from l3net.shell.conntrack import forget_stale
+from l3net.shell.kernel import conntrack
+from l3net.shell.kernel.conntrack import forget_stale
 
 if TYPE_CHECKING:
     from conftest import Host
@@ -105,7 +105,7 @@ def test_a_stream_from_before_add_and_across_delete(host: Host, address: str) ->
 
 def test_without_forgetting_the_stream_is_lost(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: what the table says does not reach a connection that is there."""
-    monkeypatch.setattr("l3net.shell.cnirules.forget_stale", lambda stale: 0)
+    monkeypatch.setattr("l3net.attach.rules.forget_stale", lambda stale: 0)
     with ExitStack() as undo:
         client, first = host.pod(), host.pod()
         host.add("client", client, conf=publishing(host, 1))  # so that there is a table that could translate

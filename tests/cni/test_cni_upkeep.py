@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
+from l3net.attach import rules as cnirules
+from l3net.attach.spool import MOST_SET_ASIDE, Spool
 from l3net.cli.main import cli
 from l3net.cni.extras import Extras
 from l3net.cni.failure import CniError
@@ -26,19 +28,18 @@ from l3net.cni.plan import host_ifname
 from l3net.cni.request import parse_request
 from l3net.cni.setup import NodeNetwork
 from l3net.errors import KernelError
+from l3net.faults import Faults
 from l3net.ipam.lease import LeaseKey, Wanted
 from l3net.ipam.ranges import block_sets
-from l3net.shell import cnirules, links
-from l3net.shell.conntrack import ConntrackFlush
-from l3net.shell.faults import Faults
-from l3net.shell.leases import SqliteLeases
-from l3net.shell.netlink import Netlink
-from l3net.shell.spool import MOST_SET_ASIDE, Spool
+from l3net.shell.files.leases import SqliteLeases
+from l3net.shell.kernel import links
+from l3net.shell.kernel.conntrack import ConntrackFlush
+from l3net.shell.kernel.netlink import Netlink
 
 if TYPE_CHECKING:
     from conftest import Host
 
-    from l3net.shell.cniserver import CniServer
+    from l3net.attach.server import CniServer
 
 OWN_RANGES = {
     "cniVersion": "1.0.0",
@@ -521,7 +522,7 @@ def test_faults_of_one_call_do_not_last(monkeypatch: pytest.MonkeyPatch) -> None
     def work() -> None:
         1 // next(divisors)
 
-    monkeypatch.setattr("l3net.shell.faults.RESTART", 0)
+    monkeypatch.setattr("l3net.faults.RESTART", 0)
     faults.supervised("thread", work, stopping)
     flush = ConntrackFlush(0, faults)
     monkeypatch.setattr(flush, "_visit", lambda _: 1 // 0)

@@ -21,9 +21,9 @@ from l3net.controller.election import Election
 from l3net.controller.loop import Controller
 from l3net.controller.verdicts import Verdicts
 from l3net.model import Kind
-from l3net.shell.kubeapi import KubeApi
-from l3net.shell.kubestore import KubernetesDatastore
-from l3net.shell.kubewriter import KubeLease, KubeWriter
+from l3net.shell.kubernetes.api import KubeApi
+from l3net.shell.kubernetes.store import KubernetesDatastore
+from l3net.shell.kubernetes.writer import KubeLease, KubeWriter
 
 NAMESPACE = "kube-system"
 #: For a test that runs on the fake API server, and on a real one where KUBEBUILDER_ASSETS names its programs.

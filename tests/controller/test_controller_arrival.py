@@ -19,9 +19,9 @@ from l3net.ipam.lease import Usage
 from l3net.ipam.ranges import block_sets
 from l3net.ipam.reserved import ReservedPool
 from l3net.model import Node, Prefix
-from l3net.shell.cniinstall import CONFLIST
-from l3net.shell.kubeapi import KubeApi
-from l3net.shell.kubewriter import KubeOwnNode
+from l3net.shell.files.cniinstall import CONFLIST
+from l3net.shell.kubernetes.api import KubeApi
+from l3net.shell.kubernetes.writer import KubeOwnNode
 
 
 class Own:

@@ -14,8 +14,8 @@ from controller_rig import Running, node, until, with_sessions
 
 from l3net.agent.reporting import Reporting, SessionSeen
 from l3net.errors import L3netError
-from l3net.shell.kubeapi import KubeApi
-from l3net.shell.kubewriter import MOST_SESSIONS, KubeOwnNode
+from l3net.shell.kubernetes.api import KubeApi
+from l3net.shell.kubernetes.writer import MOST_SESSIONS, KubeOwnNode
 
 UP: SessionSeen = ("10.0.0.9", True, "")
 

@@ -15,7 +15,7 @@ from l3net.controller.decide import Settings
 from l3net.controller.verdicts import Verdicts
 from l3net.errors import ConflictError, GoneError, L3netError, ManifestError
 from l3net.model import Kind, ObjectName
-from l3net.shell.kubekinds import KINDS
+from l3net.shell.kubernetes.kinds import KINDS
 
 STATUS = Call("patch", "l3net.io", "bgppeers", "status")
 WRONG = ManifestError("spec.gtsm", "excludes multihop")

@@ -14,9 +14,9 @@ from deploy_chart import documents
 from kube_follower import BACKOFF, Follower, configuration, own, peer, secret
 
 from l3net.controller.decide import Settings
-from l3net.shell.kubeapi import KubeApi
-from l3net.shell.kubestore import KubernetesDatastore
-from l3net.shell.kubewriter import KubeOwnNode
+from l3net.shell.kubernetes.api import KubeApi
+from l3net.shell.kubernetes.store import KubernetesDatastore
+from l3net.shell.kubernetes.writer import KubeOwnNode
 
 Grant = tuple[str, str, str, str, str]  # verb, group, resource, subresource, name or ""
 

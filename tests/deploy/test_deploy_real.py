@@ -19,9 +19,9 @@ from realapi import RealApiServer
 from l3net.controller.decide import Settings
 from l3net.kube.reference import example
 from l3net.kube.schema import OWN_KINDS
-from l3net.shell.kubeapi import ApiError, KubeApi
-from l3net.shell.kubestore import KubernetesDatastore
-from l3net.shell.kubewriter import KubeOwnNode
+from l3net.shell.kubernetes.api import ApiError, KubeApi
+from l3net.shell.kubernetes.store import KubernetesDatastore
+from l3net.shell.kubernetes.writer import KubeOwnNode
 
 STRICT = "fieldValidation=Strict&dryRun=All"
 #: Where each kind of the chart lives.

@@ -16,7 +16,7 @@ from l3net.bgp.verdict import Verdict
 from l3net.lab.routers import openbgpd_program
 from l3net.model import ClusterState
 from l3net.ports import Changed, Rejected
-from l3net.shell.manifest_tree import ManifestTree
+from l3net.shell.manifests.tree import ManifestTree
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "bgp.md"
 SCHEMAS = DOCUMENT.parents[1] / "l3net" / "kube" / "schemas"

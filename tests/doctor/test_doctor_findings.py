@@ -11,7 +11,7 @@ from l3net.doctor.findings import Answer, Counters, NodeLook, Peer, PeerLook, Po
 from l3net.doctor.node import filtered_blocks, judge_agent, judge_data_path, judge_node, judge_views
 from l3net.doctor.peers import judge_peer
 from l3net.notification import Notification, in_reason
-from l3net.shell.examine import read_counters, read_message, risen
+from l3net.shell.probes.node import read_counters, read_message, risen
 
 UP = Peer("tor", "10.0.0.2", 65002, "10.0.0.1", 179, 179, True, "", False, False, False, 3, 2, 2, 0)
 DOWN = dataclasses.replace(UP, established=False, reason="held")

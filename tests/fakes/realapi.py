@@ -16,7 +16,7 @@ import yaml
 from apiserver import RESOURCES
 
 from l3net.kube.schema import OWN_KINDS, definition_text
-from l3net.shell.kubeapi import ApiError, KubeApi
+from l3net.shell.kubernetes.api import ApiError, KubeApi
 
 #: Kinds of which nothing is left by `wipe`.
 WIPED = ("Node", "Service", "EndpointSlice", "Event", "BGPPeer", "BGPFilter", "BGPConfiguration", "IPPool")

@@ -18,8 +18,8 @@ from pyroute2 import netns
 
 from l3net.firewall.plan import FirewallPlan
 from l3net.firewall.ruleset import ruleset
-from l3net.shell import namespaces
-from l3net.shell.nft import NftTable
+from l3net.shell.kernel import namespaces
+from l3net.shell.kernel.nft import NftTable
 
 PATIENCE = 10.0  # seconds before a connection that should work is given up
 IMPATIENCE = 0.5  # seconds after which one that must not work is taken to hang

@@ -20,8 +20,8 @@ from l3net.firewall.changes import Change, TableContents
 from l3net.firewall.plan import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.model import Backend, VirtualServer
-from l3net.shell import nft
-from l3net.shell.nft import NftTable
+from l3net.shell.kernel import nft
+from l3net.shell.kernel.nft import NftTable
 
 ADDRESSES = [ip_address(text) for text in ("10.96.0.1", "10.96.0.2", "10.0.0.1", "fd00:96::1")]
 BACKENDS = {

@@ -22,9 +22,9 @@ from l3net.firewall.plan import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.firewall.strays import about_service
 from l3net.model import Backend, VirtualServer
-from l3net.shell import errorrelay
-from l3net.shell.errorrelay import ErrorRelay
-from l3net.shell.nft import NftTable
+from l3net.shell.kernel import errorrelay
+from l3net.shell.kernel.errorrelay import ErrorRelay
+from l3net.shell.kernel.nft import NftTable
 
 both = pytest.mark.parametrize("version", [4, 6])
 VIP = {4: "10.96.0.10", 6: "fd00:10:96::a"}

@@ -23,8 +23,8 @@ from l3net.model import (
     PoolUse,
     VirtualServer,
 )
-from l3net.shell import nft
-from l3net.shell.nft import NftTable
+from l3net.shell.kernel import nft
+from l3net.shell.kernel.nft import NftTable
 
 BACKENDS = tuple(Backend(ip_address(f"10.1.1.{n}"), 8080) for n in (2, 3))
 SERVERS = frozenset(

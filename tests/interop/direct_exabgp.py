@@ -13,12 +13,12 @@ from pathlib import Path
 
 from stage import FAR_ADDRESS, NODE_ADDRESS, Stage
 
-from l3net.bgp.commands import RELOAD
-from l3net.bgp.exabgp_config import render
-from l3net.bgp.messages import Decoder, Done, Failed, LineBuffer, Message
+from l3net.bgp.exabgp.commands import RELOAD
+from l3net.bgp.exabgp.configuration import render
+from l3net.bgp.exabgp.messages import Decoder, Done, Failed, LineBuffer, Message
 from l3net.bgp.sessions import Session
 from l3net.model import Family
-from l3net.shell.speaker import relay_argv
+from l3net.shell.speaker.config import relay_argv
 
 RUN_DIR = Path("/run/l3net")
 

@@ -16,7 +16,7 @@ from node_rig import CONFIGURATION, NODE, Rig, brought_up
 
 from l3net.errors import NotRunningError
 from l3net.lab.host import Host
-from l3net.shell.agentsocket import ask
+from l3net.shell.sockets.agentsocket import ask
 
 STREAM = Path(__file__).with_name("udp_stream.py")
 BLOCKS = {4: "10.244.1.0/24", 6: "fd00:10:244:1::/120"}

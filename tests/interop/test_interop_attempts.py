@@ -17,10 +17,10 @@ from node_rig import brought_up
 from stage import FAR_ADDRESS, NODE_ADDRESS, Stage
 from wire_peer import KEEPALIVE, NOTIFICATION, OPEN, Listening, dial, message, open_with
 
-from l3net.bgp.commands import RELOAD, SHOW_NEIGHBORS
-from l3net.bgp.messages import StateChanged
+from l3net.bgp.exabgp.commands import RELOAD, SHOW_NEIGHBORS
+from l3net.bgp.exabgp.messages import StateChanged
 from l3net.bgp.sessions import Session
-from l3net.shell.listening import set_key
+from l3net.shell.speaker.listening import set_key
 
 versions = pytest.mark.parametrize("version", [4, 6], ids=["IPv4", "IPv6"])
 netns = pytest.mark.netns
@@ -227,7 +227,7 @@ def test_a_second_connection_is_refused_with_a_word_and_says_nothing_of_the_sess
 
 
 def test_attempts_are_told_at_a_bounded_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    from l3net.shell import exabgp_sessions
+    from l3net.shell.speaker.config import exabgp_sessions
 
     now, error = 0.0, ""
     said: list[tuple[float, str]] = []

@@ -22,7 +22,7 @@ from node_rig import brought_up
 
 from l3net.errors import NotRunningError
 from l3net.lab.host import Host, find_hosts, kill_holders, python, start_holder, wait_ready
-from l3net.shell.agentsocket import ask
+from l3net.shell.sockets.agentsocket import ask
 
 pytestmark = pytest.mark.netns
 

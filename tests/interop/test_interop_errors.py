@@ -33,7 +33,7 @@ from wire_peer import (
     route_refresh,
 )
 
-from l3net.bgp.commands import SHOW_NEIGHBORS
+from l3net.bgp.exabgp.commands import SHOW_NEIGHBORS
 
 netns = pytest.mark.netns
 #: The wording of RFC 4271: OpenSent, OpenConfirm, Established.
@@ -244,11 +244,11 @@ from exabgp.bgp.message.direction import Direction
 from exabgp.environment import getenv
 from exabgp.logger import log
 from exabgp.reactor import peer
-from l3net.shell import exabgp_errors
-from l3net.shell.exabgp import quicken
-from l3net.shell.exabgp_sessions import why_down
+from l3net.shell.speaker.config import exabgp_errors
+from l3net.shell.speaker.exabgp import apply_patches
+from l3net.shell.speaker.exabgp_sessions import why_down
 
-assert quicken()
+assert apply_patches()
 log.init(getenv())
 
 def outcome(does):

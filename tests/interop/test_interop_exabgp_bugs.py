@@ -21,15 +21,15 @@ from far_sides import AnyFarSide, FarSession, Originated
 from node_rig import NODE, brought_up, peer
 from stage import BLOCKS, FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, Stage, configuration
 
-from l3net.bgp import commands
-from l3net.bgp.exabgp_config import MARKER, fingerprint, head, neighbor, render
+from l3net.bgp.exabgp import commands
+from l3net.bgp.exabgp.configuration import MARKER, fingerprint, head, neighbor, render
+from l3net.bgp.exabgp.messages import Done, Failed, Neighbors, Opened, StateChanged
 from l3net.bgp.loc_rib import LocRib
-from l3net.bgp.messages import Done, Failed, Neighbors, Opened, StateChanged
 from l3net.bgp.path import Attributes
 from l3net.bgp.verdict import ACCEPTED
 from l3net.model import Family
-from l3net.shell.speaker import SpeakerConfig, SpeakerError, relay_argv
-from l3net.shell.unixlink import UnixLink
+from l3net.shell.sockets.unixlink import UnixLink
+from l3net.shell.speaker.config import SpeakerConfig, SpeakerError, relay_argv
 
 netns = pytest.mark.netns
 FAR4 = ip_address(FAR_ADDRESS[4])

@@ -18,13 +18,13 @@ from exabgp.environment import getenv
 from exabgp.logger import log
 from exabgp.reactor.api import API
 from exabgp.reactor.asynchronous import ASYNC
-from l3net.shell.exabgp import quicken
+from l3net.shell.speaker.exabgp import apply_patches
 
 mode, release = sys.argv[1], sys.argv[2]
 if mode == "quick":
     from exabgp import version
     version.release = release or version.release
-    print(json.dumps(quicken()))
+    print(json.dumps(apply_patches()))
 log.init(getenv())
 text = "".join(
     f"neighbor 10.0.0.{n} {{ local-address 10.0.0.1; local-as 65001; peer-as {65000 + n}; router-id 10.0.0.1;"

@@ -16,8 +16,8 @@ from direct_exabgp import Direct, session
 from node_rig import brought_up
 from stage import FAR_ADDRESS, NODE_ADDRESS, Stage
 
+from l3net.bgp.exabgp.messages import Decoder, LineBuffer, Updated
 from l3net.bgp.loc_rib import LocRib
-from l3net.bgp.messages import Decoder, LineBuffer, Updated
 from l3net.bgp.policy import ImportJudge, Protected
 from l3net.model import ClusterState, Family
 

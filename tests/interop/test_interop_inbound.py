@@ -16,8 +16,8 @@ from far_sides import FarSession, Originated
 from node_rig import brought_up
 from stage import FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, Stage
 
-from l3net.bgp.commands import RELOAD, SHOW_NEIGHBORS
-from l3net.bgp.messages import StateChanged
+from l3net.bgp.exabgp.commands import RELOAD, SHOW_NEIGHBORS
+from l3net.bgp.exabgp.messages import StateChanged
 from l3net.bgp.sessions import Session
 from l3net.model import Address
 
@@ -247,7 +247,7 @@ def test_each_is_held_to_its_own_ttl(direct: Direct, version: int) -> None:
 CALL = """
 import socket, sys
 from ipaddress import ip_address
-from l3net.shell.listening import set_key
+from l3net.shell.speaker.listening import set_key
 target, link, password = sys.argv[1:]
 sock = socket.socket(socket.AF_INET6)
 if password:

@@ -15,7 +15,7 @@ import pytest
 from bgp_facts import session
 from node_rig import CONFIGURATION, NODE, TOR4, Rig
 
-from l3net.bgp.commands import announce, withdraw
+from l3net.bgp.exabgp.commands import announce, withdraw
 from l3net.bgp.path import Attributes
 from l3net.model import Prefix
 

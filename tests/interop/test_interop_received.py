@@ -28,8 +28,8 @@ from wire_peer import (
     route_refresh,
 )
 
-from l3net.bgp.commands import RELOAD
-from l3net.bgp.messages import Decoder, Done, EndOfRib, Failed, Refresh, StateChanged, Updated
+from l3net.bgp.exabgp.commands import RELOAD
+from l3net.bgp.exabgp.messages import Decoder, Done, EndOfRib, Failed, Refresh, StateChanged, Updated
 from l3net.bgp.path import Path
 from l3net.model import Address, Family, Prefix
 

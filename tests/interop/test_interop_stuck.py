@@ -30,8 +30,8 @@ from wire_peer import (
     route_refresh,
 )
 
-from l3net.bgp.commands import SHOW_NEIGHBORS
-from l3net.bgp.exabgp_config import fingerprint
+from l3net.bgp.exabgp.commands import SHOW_NEIGHBORS
+from l3net.bgp.exabgp.configuration import fingerprint
 from l3net.bgp.sessions import Session
 
 pytestmark = pytest.mark.netns

@@ -46,8 +46,8 @@ TOPOLOGY = {
     + [{"between": [name, "n2"]} for name in UPLINKS],
     "services": [{"name": "web", "clusterIPs": ["10.96.0.10", "fd00:10:96::a"], "pods": ["far", "near"]}],
 }
-#: Of what the test sends: neighbour discovery and BGP go their own ways while sessions come up. BGP is told by
-#: rules of its own: nft 1.0.6 makes `sport != 179 dport != 179` of one rule into "not both 179".
+#: Of what the test sends: neighbour discovery and BGP go their own ways while sessions come up. BGP is told
+#: by rules of its own: nft 1.0.6 makes `sport != 179 dport != 179` of one rule into "not both 179".
 STRICT = (
     "table inet urpf { "
     "set dropped { type ipv6_addr . ipv6_addr . inet_proto . inet_service . inet_service; flags dynamic; "

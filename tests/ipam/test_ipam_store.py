@@ -28,9 +28,9 @@ from l3net.ipam.lease import (
     Wanted,
 )
 from l3net.ipam.ranges import RangeSet, block_sets
-from l3net.shell import leases
-from l3net.shell.leases import SqliteLeases
-from l3net.shell.sqlitestore import LOG_LIMIT
+from l3net.shell.files import leases
+from l3net.shell.files.leases import SqliteLeases
+from l3net.shell.files.sqlitestore import LOG_LIMIT
 
 SETS = block_sets([ip_network("10.1.0.0/28"), ip_network("fd00:1::/124")])
 
@@ -277,9 +277,9 @@ from ipaddress import ip_network
 from pathlib import Path
 from l3net.ipam.lease import LeaseKey, Wanted
 from l3net.ipam.ranges import RangeSet, block_sets
-from l3net.shell import leases
-from l3net.shell.leases import SqliteLeases
-from l3net.shell.sqlitestore import LOG_LIMIT
+from l3net.shell.files import leases
+from l3net.shell.files.leases import SqliteLeases
+from l3net.shell.files.sqlitestore import LOG_LIMIT
 store = SqliteLeases(Path(sys.argv[1]))
 sets = block_sets([ip_network("10.4.0.0/16")])
 for number in range(100000):

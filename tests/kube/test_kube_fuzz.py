@@ -20,8 +20,8 @@ from l3net.ipam.ledger import Ledger, decode
 from l3net.kube.translate import identify, translate
 from l3net.model import Kind
 from l3net.ports import Changed
-from l3net.shell.kubekinds import KINDS, UNREADABLE
-from l3net.shell.manifest_tree import interpret
+from l3net.shell.kubernetes.kinds import KINDS, UNREADABLE
+from l3net.shell.manifests.tree import interpret
 
 #: The same examples each time: a test that fails, fails for everybody.
 FUZZ = settings(

@@ -10,8 +10,8 @@ import pytest
 from apiserver import FakeApiServer
 from kube_follower import BACKOFF, Follower, configuration, node
 
-from l3net.shell.kubeapi import KubeApi
-from l3net.shell.kubestore import KubernetesDatastore
+from l3net.shell.kubernetes.api import KubeApi
+from l3net.shell.kubernetes.store import KubernetesDatastore
 
 
 @pytest.fixture

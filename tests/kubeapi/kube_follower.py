@@ -10,7 +10,7 @@ from typing import Any
 
 from l3net.model import Fact, Kind, ObjectName
 from l3net.ports import Changed, DatastoreEvent, InSync, Mended, Rejected
-from l3net.shell.kubestore import KubernetesDatastore
+from l3net.shell.kubernetes.store import KubernetesDatastore
 
 #: First and longest wait between attempts: short, so that tests are.
 BACKOFF = (0.02, 0.1)

@@ -12,8 +12,8 @@ from kube_follower import BACKOFF, Follower, configuration, endpoints, node, pee
 from realapi import RealApiServer, real_api_server
 
 from l3net.model import Kind, ObjectName, Secret
-from l3net.shell.kubeapi import KubeApi
-from l3net.shell.kubestore import KubernetesDatastore
+from l3net.shell.kubernetes.api import KubeApi
+from l3net.shell.kubernetes.store import KubernetesDatastore
 
 Server: TypeAlias = FakeApiServer | RealApiServer
 PASSWORD = {"secretKeyRef": {"name": "bgp", "key": "password"}}
@@ -55,7 +55,7 @@ def test_a_list_of_several_pages(server: Server, tmp_path: Path) -> None:
     server.put(*(endpoints(name, "10.244.1.5") for name in names))
     client = KubeApi(server.kubeconfig(tmp_path / "kubeconfig"))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("l3net.shell.reflector.PAGE", 7)
+        patched.setattr("l3net.shell.kubernetes.reflector.PAGE", 7)
         with Follower(KubernetesDatastore(client, "n1", backoff=BACKOFF)) as found:
             found.synced()
             assert {f"{name}-abc" for name in names} <= found.names(Kind.ENDPOINT_SLICE)

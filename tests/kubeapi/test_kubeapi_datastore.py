@@ -13,7 +13,7 @@ from kube_follower import Follower, configuration, endpoints, node, own, peer, s
 from l3net.errors import ConfigError
 from l3net.model import Kind, ObjectName, Secret
 from l3net.ports import Changed, InSync, Mended, Rejected
-from l3net.shell.kubeapi import KubeApi
+from l3net.shell.kubernetes.api import KubeApi
 
 Connect = Callable[..., Follower]
 SERVICE_A = ObjectName("default", "a")
@@ -172,7 +172,7 @@ def test_retry_after_is_heeded(api: FakeApiServer, connect: Connect) -> None:
 def test_silent_host_is_noticed(
     api: FakeApiServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("l3net.shell.kubeapi.WATCH_TIMEOUT", 0.3)
+    monkeypatch.setattr("l3net.shell.kubernetes.api.WATCH_TIMEOUT", 0.3)
     follower = connect().synced()
     api.freeze()
     follower.until(lambda: api.watching, "watches")
@@ -336,7 +336,7 @@ def test_one_monster_does_not_stop_the_rest(api: FakeApiServer, connect: Connect
 
 
 def test_token_rotation(api: FakeApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("l3net.shell.kubeapi.RELOAD_EVERY", 0.0)
+    monkeypatch.setattr("l3net.shell.kubernetes.api.RELOAD_EVERY", 0.0)
     api.tokens = {"first"}
     token = tmp_path / "token"
     token.write_text("first")

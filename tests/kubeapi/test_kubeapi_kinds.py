@@ -9,7 +9,7 @@ import pytest
 
 from l3net.kube.translate import translate
 from l3net.model import Kind
-from l3net.shell.kubekinds import KINDS, status_of, version_of, watch_event
+from l3net.shell.kubernetes.kinds import KINDS, status_of, version_of, watch_event
 
 META = {
     "name": "x",

@@ -13,11 +13,11 @@ from kube_follower import Follower, configuration, endpoints, node, peer, servic
 
 from l3net.model import Kind, ObjectName
 from l3net.ports import Changed, Mended, Rejected
-from l3net.shell.kubeapi import KubeApi
-from l3net.shell.kubekinds import KINDS
-from l3net.shell.kubeversions import behind
-from l3net.shell.kubewriter import KubeLease, KubeOwnNode
-from l3net.shell.reflector import Reflector
+from l3net.shell.kubernetes.api import KubeApi
+from l3net.shell.kubernetes.kinds import KINDS
+from l3net.shell.kubernetes.reflector import Reflector
+from l3net.shell.kubernetes.versions import behind
+from l3net.shell.kubernetes.writer import KubeLease, KubeOwnNode
 
 Connect = Callable[..., Follower]
 SERVICES = Call("list", "", "services")
@@ -111,7 +111,7 @@ def test_a_bookmark_from_behind_has_everything_listed(api: FakeApiServer, connec
 def test_a_silent_watch_is_not_believed(
     api: FakeApiServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("l3net.shell.kubeapi.WATCH_TIMEOUT", 1.0)
+    monkeypatch.setattr("l3net.shell.kubernetes.api.WATCH_TIMEOUT", 1.0)
     past_is_present(past_and_present(api, connect))
 
 

@@ -12,8 +12,8 @@ from exabgp.bgp.fsm import FSM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l3net.shell import exabgp_commands, exabgp_received
-from l3net.shell.exabgp_received import AdjRibIn, nlri_of, said
+from l3net.shell.speaker.config import exabgp_commands, exabgp_received
+from l3net.shell.speaker.exabgp_received import AdjRibIn, nlri_of, said
 
 FAMILIES = (1, 2)
 #: Prefixes by number, so many that a replay takes several lines and steps.

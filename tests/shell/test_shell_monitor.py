@@ -14,10 +14,10 @@ from l3net.fib.desired import blackholes
 from l3net.firewall.plan import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.naming import RTPROT_L3NET
-from l3net.shell import monitor
-from l3net.shell.monitor import KernelMonitor, Seen
-from l3net.shell.nft import NftTable
-from l3net.shell.routes import KernelRoutes
+from l3net.shell.kernel import monitor
+from l3net.shell.kernel.monitor import KernelMonitor, Seen
+from l3net.shell.kernel.nft import NftTable
+from l3net.shell.kernel.routes import KernelRoutes
 
 pytestmark = pytest.mark.netns
 Ip = Callable[[str], str]

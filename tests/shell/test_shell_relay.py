@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from l3net.shell.speaker import unserved
+from l3net.shell.speaker.config import unserved
 
 RELAY = Path(__file__).parents[2] / "l3net" / "shell" / "relay.py"
 EVENT = b'{ "exabgp": "5.0.0", "type": "state" }\n'

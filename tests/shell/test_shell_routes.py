@@ -17,7 +17,7 @@ from l3net.delta import Delta, diff
 from l3net.errors import KernelError
 from l3net.model import NextHop, Route, RouteKind
 from l3net.naming import METRIC_AGGREGATE, METRIC_BGP
-from l3net.shell.links import (
+from l3net.shell.kernel.links import (
     IFLA_IFNAME,
     IFLA_INFO_KIND,
     IFLA_LINKINFO,
@@ -26,10 +26,10 @@ from l3net.shell.links import (
     nested,
     text,
 )
-from l3net.shell.monitor import underlay_route
-from l3net.shell.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink, Request, attribute
-from l3net.shell.routes import RTA_DST, RTM_GETROUTE, KernelRoutes, encode_route, links
-from l3net.shell.underlay import KernelUnderlay
+from l3net.shell.kernel.monitor import underlay_route
+from l3net.shell.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink, Request, attribute
+from l3net.shell.kernel.routes import RTA_DST, RTM_GETROUTE, KernelRoutes, encode_route, links
+from l3net.shell.kernel.underlay import KernelUnderlay
 
 pytestmark = pytest.mark.netns
 

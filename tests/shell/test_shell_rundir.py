@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from l3net.errors import ConfigError
-from l3net.shell.rundir import claim
-from l3net.shell.supervisor import Supervisor
+from l3net.shell.files.rundir import claim
+from l3net.shell.speaker.supervisor import Supervisor
 
 
 def test_it_is_made_ours_alone(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from l3net.shell.underlay import KernelUnderlay
+from l3net.shell.kernel.underlay import KernelUnderlay
 
 pytestmark = pytest.mark.netns
 Ip = Callable[[str], str]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from l3net.shell import supervisor
-from l3net.shell.supervisor import Supervisor
+from l3net.shell.speaker.config import supervisor
+from l3net.shell.speaker.supervisor import Supervisor
 
 
 def test_a_stop_while_exabgp_is_being_started_ends_it(

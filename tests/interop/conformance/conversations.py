@@ -12,7 +12,7 @@ from duts import Dut, Place, Ribs, Wanted, started
 from row import Row
 from talk import Refused, Talk
 
-from l3net.shell.namespaces import setns
+from l3net.shell.kernel.namespaces import setns
 
 #: Rows that talk at the same time; what one asks of the machine must not be another's delay.
 AT_ONCE = 40

@@ -1,0 +1,105 @@
+"""Puts and deletes the nftables elements of attachments (table `l3net_cni`), by the nft command."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import subprocess
+from typing import Any, Final
+
+from l3net.cni import failure
+from l3net.cni.extras import TABLE, Extras, delete_commands, put_script, stale_connections
+from l3net.cni.failure import CniError
+from l3net.errors import KernelError
+from l3net.shell.kernel import links, sysctl
+from l3net.shell.kernel.conntrack import forget_stale
+from l3net.shell.kernel.netlink import Netlink
+from l3net.shell.kernel.nft import find_nft
+
+log = logging.getLogger(__name__)
+
+PATIENCE: Final = 20.0
+
+
+def _nft(script: str) -> str:
+    """Run a script as one transaction in the calling thread's namespace; nft's complaint, '' if none."""
+    try:
+        done = subprocess.run(
+            [find_nft(), "-f", "-"],
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            env={"PATH": os.defpath},
+        )
+    except (OSError, subprocess.TimeoutExpired) as err:
+        return f"nft: {err}"
+    return done.stderr.strip() if done.returncode else ""
+
+
+def put(extras: Extras) -> None:
+    """Publish ports, masquerade, pin. All of it or nothing. Raises CniError."""
+    if complaint := _nft(put_script(extras)):
+        if "File exists" in complaint and extras.ports:
+            ports = ", ".join(f"{each.host_port}/{each.protocol}" for each in extras.ports)
+            raise CniError(failure.INVALID_CONFIG, f"a host port of {ports} is published by another pod")
+        raise CniError(failure.KERNEL_REFUSED, "nftables refused the rules", complaint.splitlines()[0])
+    if extras.ports:  # so that 127.0.0.1:port of the host works too
+        sysctl.write(f"net/ipv4/conf/{extras.bridge}/route_localnet", "1")
+    _forget_stale(extras, published=True)
+
+
+def delete(extras: Extras) -> None:
+    """Take an attachment's elements away; what is gone already is success. Raises KernelError."""
+    commands = delete_commands(extras)
+    if commands and _nft("\n".join(commands) + "\n"):
+        for command in commands:
+            complaint = _nft(command + "\n")
+            if complaint and "No such file" not in complaint and "not found" not in complaint:
+                raise KernelError(f"nft {command}: {complaint.splitlines()[0]}", 5)
+    _forget_stale(extras, published=False)
+
+
+def _forget_stale(extras: Extras, *, published: bool) -> None:
+    """After the table changed, so that the next packet of a stream meets what is in force now."""
+    if all(each.protocol == "tcp" for each in extras.ports):
+        return
+    try:
+        with Netlink() as netlink:
+            local = links.local_addresses(netlink)
+        forget_stale(stale_connections(extras, local, published=published))
+    except KernelError as err:  # the ports are as they should be; streams that were there before are not
+        log.warning("forget connections to the host ports of %s: %s", extras.port, err)
+
+
+def missing(extras: Extras) -> list[str]:
+    """The elements of an attachment that are not there, for CHECK."""
+    commands = [command.replace("delete element", "get element", 1) for command in delete_commands(extras)]
+    if not commands or not _nft("\n".join(commands) + "\n"):
+        return []
+    return [command.removeprefix("get element ") for command in commands if _nft(command + "\n")]
+
+
+def listed() -> list[dict[str, Any]]:
+    """What the tables hold, as nft tells in JSON; nothing where there are none. Raises KernelError."""
+    found: list[dict[str, Any]] = []
+    for family in ("inet", "bridge"):
+        argv = [find_nft(), "-j", "list", "table", family, TABLE]
+        try:
+            done = subprocess.run(
+                argv, capture_output=True, timeout=PATIENCE, check=False, env={"PATH": os.defpath}
+            )
+            if done.returncode == 0:
+                found += json.loads(done.stdout)["nftables"]
+        except (OSError, subprocess.TimeoutExpired, ValueError, KeyError) as err:
+            raise KernelError(f"nft list table {family} {TABLE}: {err}", errno.EIO) from err
+    return found
+
+
+def remove_tables() -> None:
+    """Take the tables away as a whole, for uninstall."""
+    for family in ("inet", "bridge"):
+        _nft(f"delete table {family} {TABLE}\n")

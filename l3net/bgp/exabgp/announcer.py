@@ -1,0 +1,255 @@
+"""Turns the wanted Adj-RIB-Out of each peer into lines for ExaBGP, a few at a time.
+
+Withdrawals overtake announcements, a line carries up to a hundred prefixes of one next hop and set of
+attributes, and only a small window of lines is ever unanswered: a change waits behind a few lines, not behind
+a burst. Nothing is announced to a session that is not established (ExaBGP drops reloads when it holds routes
+for one). The End-of-RIB of a family follows when all of the family has been said (RFC 4724 section 4.1).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from l3net.bgp.exabgp.commands import PREFIXES_PER_LINE, announce, end_of_rib, withdraw
+from l3net.bgp.path import Path
+from l3net.bgp.sessions import Session
+from l3net.model import Address, Family, Prefix
+
+#: Lines sent and not answered yet. Two keep ExaBGP busy and let a single change wait some 20 ms in a burst.
+WINDOW = 2
+
+#: A command, the peer it is for, and the prefixes it announces.
+_Line: TypeAlias = tuple[str, Address, tuple[Prefix, ...]]
+
+
+@dataclass(slots=True)
+class _Peer:
+    session: Session
+    wanted: Mapping[Prefix, Path] | None = None  # None: not decided yet; nothing is said nor withdrawn
+    said: dict[Prefix, Path | None] = field(default_factory=dict)  # None: ExaBGP holds it, attributes unknown
+    to_withdraw: dict[Prefix, None] = field(default_factory=dict)
+    to_announce: dict[Prefix, Path] = field(default_factory=dict)
+    end_of_rib: set[Family] = field(default_factory=set)
+    established: bool = False
+
+
+class Announcer:
+    """One for all peers. The caller sends `next_lines()` and reports `answered()`."""
+
+    def __init__(self) -> None:
+        self._peers: dict[Address, _Peer] = {}
+        self._unanswered: deque[tuple[Address, tuple[Prefix, ...]]] = deque()
+        self.moved = False  # something was said since this was last made false
+
+    def reset(self) -> None:
+        """A new connection to ExaBGP: nothing is known of what it holds until `holds` and `up` tell."""
+        self._unanswered.clear()
+        for peer in self._peers.values():
+            peer.established = False
+            peer.said.clear()
+            peer.to_withdraw.clear()
+            peer.to_announce.clear()
+            peer.end_of_rib.clear()
+
+    def set_sessions(self, sessions: Mapping[Address, Session]) -> None:
+        for address in [gone for gone in self._peers if gone not in sessions]:
+            del self._peers[address]
+        for address, session in sessions.items():
+            if address in self._peers:
+                self._peers[address].session = session
+            else:
+                self._peers[address] = _Peer(session)
+
+    def holds(self, address: Address, prefixes: Iterable[Prefix]) -> None:
+        """What ExaBGP says it already announces to a peer."""
+        peer = self._peers.get(address)
+        if peer is not None:
+            for prefix in prefixes:
+                peer.said.setdefault(prefix, None)
+
+    def want(self, address: Address, wanted: Mapping[Prefix, Path]) -> None:
+        """The Adj-RIB-Out the peer shall have."""
+        peer = self._peers.get(address)
+        if peer is None:
+            return
+        peer.wanted = wanted
+        if peer.established:
+            self._compare(peer)
+
+    def amend(self, address: Address, prefixes: Iterable[Prefix]) -> None:
+        """What was given to `want` has changed in place, at these prefixes: the work of `want` for them."""
+        peer = self._peers.get(address)
+        if peer is None or not peer.established or peer.wanted is None:
+            return
+        for prefix in prefixes:
+            peer.to_withdraw.pop(prefix, None)
+            peer.to_announce.pop(prefix, None)
+            path = peer.wanted.get(prefix)
+            if path is None:
+                if prefix in peer.said:
+                    peer.to_withdraw[prefix] = None
+            elif prefix not in peer.said or peer.said[prefix] != path:
+                peer.to_announce[prefix] = path
+
+    def up(self, address: Address, *, fresh: bool, families: frozenset[Family] | None = None) -> None:
+        """The session is established. `fresh`: it came up now, so all is said again. `families`: those that
+        both sides speak."""
+        peer = self._peers.get(address)
+        if peer is None:
+            return
+        peer.established = True
+        if fresh:
+            peer.said = dict.fromkeys(peer.said)
+        # Due also when the session came up before we were there to see it: the peer may be waiting for it.
+        peer.end_of_rib = set(peer.session.families if families is None else families)
+        self._compare(peer)
+
+    def down(self, address: Address) -> None:
+        """The session ended. ExaBGP keeps what it was told and says it again when the session is back."""
+        peer = self._peers.get(address)
+        if peer is not None:
+            peer.established = False
+            peer.to_announce.clear()
+            peer.to_withdraw.clear()
+            peer.end_of_rib.clear()
+
+    def leave(self, address: Address) -> list[str]:
+        """The session is about to be closed by us: the lines that withdraw everything, outside the window."""
+        peer = self._peers.get(address)
+        if peer is None:
+            return []
+        self.down(address)
+        peer.to_withdraw = dict.fromkeys(peer.said)
+        lines = []
+        while peer.to_withdraw:
+            lines.append(_withdraw(peer)[0])
+        return lines
+
+    def established(self, address: Address) -> bool:
+        peer = self._peers.get(address)
+        return peer is not None and peer.established
+
+    def answered(self, *, refused: bool = False) -> None:
+        """ExaBGP answered our oldest line. What it refused counts as never said; `want` says it again."""
+        if not self._unanswered:
+            return
+        address, prefixes = self._unanswered.popleft()
+        peer = self._peers.get(address)
+        if refused and peer is not None:
+            for prefix in prefixes:
+                peer.said.pop(prefix, None)
+
+    @property
+    def unanswered(self) -> int:
+        """Lines sent and not answered yet."""
+        return len(self._unanswered)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits to be said and nothing is unanswered."""
+        return not self._unanswered and not any(
+            peer.to_announce or peer.to_withdraw or peer.end_of_rib for peer in self._peers.values()
+        )
+
+    def holds_version(self, address: Address, version: int) -> bool:
+        """Whether the peer has been told any prefix of an IP version."""
+        peer = self._peers.get(address)
+        return peer is not None and any(prefix.version == version for prefix in peer.said)
+
+    def announced(self, address: Address) -> int:
+        """How many prefixes the peer has been told."""
+        peer = self._peers.get(address)
+        return len(peer.said) if peer is not None else 0
+
+    def waiting(self, address: Address) -> int:
+        """How many prefixes wait to be told."""
+        peer = self._peers.get(address)
+        return len(peer.to_announce) + len(peer.to_withdraw) if peer is not None else 0
+
+    def next_lines(self) -> list[str]:
+        """As many lines as the window allows."""
+        lines: list[str] = []
+        while len(self._unanswered) < WINDOW:
+            following = self._next()
+            if following is None:
+                break
+            line, address, prefixes = following
+            lines.append(line)
+            self.moved = True
+            self._unanswered.append((address, prefixes))
+        return lines
+
+    def _compare(self, peer: _Peer) -> None:
+        if peer.wanted is None:
+            return
+        peer.to_withdraw = {prefix: None for prefix in peer.said if prefix not in peer.wanted}
+        peer.to_announce = {
+            prefix: path
+            for prefix, path in peer.wanted.items()
+            if prefix not in peer.said or peer.said[prefix] != path
+        }
+
+    def _next(self) -> _Line | None:
+        """Any peer's withdrawals first, then the smallest backlog of announcements, then End-of-RIB."""
+        ready = [peer for peer in self._peers.values() if peer.established]
+        for peer in ready:
+            if peer.to_withdraw:
+                return _withdraw(peer)
+        waiting = [peer for peer in ready if peer.to_announce]
+        if waiting:
+            return _announce(min(waiting, key=lambda peer: len(peer.to_announce)))
+        for peer in ready:
+            if peer.end_of_rib and peer.wanted is not None:
+                address = peer.session.peer_address
+                return end_of_rib(address, peer.end_of_rib.pop()), address, ()
+        return None
+
+
+def _withdraw(peer: _Peer) -> _Line:
+    """The first prefix and those that were announced like it: see `commands.withdraw`."""
+    first = next(iter(peer.to_withdraw))
+    told = peer.said.get(first)
+    batch: list[Prefix] = []
+    for prefix in peer.to_withdraw:
+        if prefix.version == first.version and _alike(told, peer.said.get(prefix)):
+            batch.append(prefix)
+            if len(batch) == PREFIXES_PER_LINE:
+                break
+    for prefix in batch:
+        del peer.to_withdraw[prefix]
+        peer.said.pop(prefix, None)
+    line = (
+        withdraw(peer.session, batch)
+        if told is None
+        else withdraw(peer.session, batch, told.next_hop, told.attributes)
+    )
+    return line, peer.session.peer_address, ()
+
+
+def _alike(one: Path | None, other: Path | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.next_hop == other.next_hop and one.attributes == other.attributes
+
+
+def _announce(peer: _Peer) -> _Line:
+    first = next(iter(peer.to_announce.values()))
+    batch: list[Path] = []
+    for path in peer.to_announce.values():
+        if (
+            path.next_hop == first.next_hop
+            and path.prefix.version == first.prefix.version
+            and path.attributes == first.attributes
+        ):
+            batch.append(path)
+            if len(batch) == PREFIXES_PER_LINE:
+                break
+    for path in batch:
+        del peer.to_announce[path.prefix]
+        peer.said[path.prefix] = path
+    prefixes = tuple(path.prefix for path in batch)
+    line = announce(peer.session, first.next_hop, first.attributes, prefixes)
+    return line, peer.session.peer_address, prefixes

@@ -1,0 +1,1 @@
+"""The kernel: netlink, nft, namespaces, sysctls, raw sockets. Errors are translated here, once."""

@@ -1,0 +1,310 @@
+"""Forgets connections: of released addresses, and those that a changed translation left as they were.
+
+A connection is a pod's if the pod is its original source or its reply's source (also where a service address
+was translated); a new pod must not inherit it. And a connection keeps the translation, or the want of one,
+that its first packet met: a UDP stream goes on to an endpoint that is gone until its entry is gone too
+(`forget_stale`).
+
+The kernel compares protocol, ports and IPv4 addresses while it walks its table (CTA_FILTER, Linux 5.8), so
+that only what may be meant is read; an older kernel tells everything. Each connection is then judged here and
+deleted by its own tuple and id. IPv6 addresses are left to that: ctnetlink_filter_match_tuple compares them
+the wrong way round.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import struct
+import threading
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from l3net.errors import KernelError
+from l3net.faults import Faults
+from l3net.model import Address, Stale
+from l3net.shell.kernel import sysctl
+from l3net.shell.kernel.links import NLA_F_NESTED
+from l3net.shell.kernel.namespaces import setns
+from l3net.shell.kernel.netlink import NETLINK_NETFILTER, Netlink, Request, attribute, attributes
+
+log = logging.getLogger(__name__)
+
+CT_GET: Final = (1 << 8) | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
+CT_DELETE: Final = (1 << 8) | 2
+CTA_TUPLE_ORIG: Final = 1
+CTA_TUPLE_REPLY: Final = 2
+CTA_STATUS: Final = 3
+CTA_ID: Final = 12
+CTA_ZONE: Final = 18
+CTA_FILTER: Final = 25
+CTA_STATUS_MASK: Final = 26
+CTA_FILTER_ORIG_FLAGS: Final = 1
+CTA_FILTER_REPLY_FLAGS: Final = 2
+# Bits of those flags: what of the tuple is compared (enum in net/netfilter/nf_internals.h).
+FILTER_IP_SRC: Final = 1 << 0
+FILTER_IP_DST: Final = 1 << 1
+FILTER_PROTO_NUM: Final = 1 << 3
+FILTER_SRC_PORT: Final = 1 << 4
+FILTER_DST_PORT: Final = 1 << 5
+CTA_TUPLE_IP: Final = 1
+CTA_TUPLE_PROTO: Final = 2
+CTA_IP_V4_SRC: Final = 1
+CTA_IP_V4_DST: Final = 2
+CTA_IP_V6_SRC: Final = 3
+CTA_IP_V6_DST: Final = 4
+CTA_PROTO_NUM: Final = 1
+CTA_PROTO_SRC_PORT: Final = 2
+CTA_PROTO_DST_PORT: Final = 3
+# linux/netfilter/nf_conntrack_common.h: an answer was seen; the destination is translated.
+IPS_SEEN_REPLY: Final = 1 << 1
+IPS_DST_NAT: Final = 1 << 5
+_TOUCHED: Final = IPS_SEEN_REPLY | IPS_DST_NAT
+_NFGENMSG: Final = struct.Struct("=BBH")
+_PORT: Final = struct.Struct("!H")
+
+#: More kinds of stale connections than this are looked for in one reading of all of their protocol.
+_ASKED_ALONE: Final = 32
+
+#: Seconds released addresses are collected before one visit; far below any cool-down.
+COLLECT: Final = 0.5
+
+
+def _source(tuple_: memoryview) -> bytes:
+    for kind, ip in attributes(tuple_):
+        if kind == CTA_TUPLE_IP:
+            for which, value in attributes(ip):
+                if which in (CTA_IP_V4_SRC, CTA_IP_V6_SRC):
+                    return bytes(value)
+    return b""
+
+
+def deletion(body: bytes, sources: frozenset[bytes]) -> Request | None:
+    """The request that deletes a connection as dumped, None if none of the sources has part in it."""
+    if not any(source in body for source in sources):  # most are nobody's: a quick look first
+        return None
+    found = dict(attributes(memoryview(body)[_NFGENMSG.size :]))
+    if not any(
+        _source(found[side]) in sources for side in (CTA_TUPLE_ORIG, CTA_TUPLE_REPLY) if side in found
+    ):
+        return None
+    return _deleting(body, found)
+
+
+def _deleting(body: bytes, found: Mapping[int, memoryview]) -> Request:
+    """Deletes the one connection that was dumped as `body`, and no later one with the same tuple."""
+    kept = [attribute(CTA_TUPLE_ORIG | NLA_F_NESTED, bytes(found[CTA_TUPLE_ORIG]))]
+    kept += [attribute(kind, bytes(found[kind])) for kind in (CTA_ID, CTA_ZONE) if kind in found]
+    return Request(CT_DELETE, 0, body[: _NFGENMSG.size] + b"".join(kept))
+
+
+def forget(addresses: Iterable[Address]) -> list[int]:
+    """Delete connections in the calling thread's namespace; the kernel's answers. Raises KernelError."""
+    if sysctl.read("net/netfilter/nf_conntrack_count") in (None, "0"):
+        return []
+    wanted = list(addresses)
+    codes = []
+    with Netlink(NETLINK_NETFILTER) as netlink:
+        for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
+            sources = frozenset(address.packed for address in wanted if address.version == version)
+            if sources:
+                dumped = netlink.dump(Request(CT_GET, 0, _NFGENMSG.pack(family, 0, 0)))
+                requests = [found for _, body in dumped if (found := deletion(body, sources))]
+                codes += netlink.transact(requests)
+    return codes
+
+
+@dataclass(frozen=True, slots=True)
+class _Tuple:
+    """One direction of a connection as the kernel tells it."""
+
+    protocol: int
+    source: bytes
+    destination: bytes
+    source_port: int
+    destination_port: int
+
+
+def _tuple(packed: memoryview) -> _Tuple:
+    source = destination = b""
+    protocol = source_port = destination_port = 0
+    for kind, value in attributes(packed):
+        if kind == CTA_TUPLE_IP:
+            for which, address in attributes(value):
+                if which in (CTA_IP_V4_SRC, CTA_IP_V6_SRC):
+                    source = bytes(address)
+                elif which in (CTA_IP_V4_DST, CTA_IP_V6_DST):
+                    destination = bytes(address)
+        elif kind == CTA_TUPLE_PROTO:
+            for which, field in attributes(value):
+                if which == CTA_PROTO_NUM:
+                    protocol = field[0]
+                elif which == CTA_PROTO_SRC_PORT:
+                    source_port = _PORT.unpack(field)[0]
+                elif which == CTA_PROTO_DST_PORT:
+                    destination_port = _PORT.unpack(field)[0]
+    return _Tuple(protocol, source, destination, source_port, destination_port)
+
+
+def is_stale(stale: Stale, original: _Tuple, reply: _Tuple, status: int = 0) -> bool:
+    """Whether a connection, by the tuples of its two directions and its status, is one of those meant."""
+    return (
+        original.protocol == stale.protocol
+        and not (stale.untouched and status & _TOUCHED)
+        and (not stale.port or original.destination_port == stale.port)
+        and (
+            not stale.destinations
+            or any(original.destination == address.packed for address in stale.destinations)
+        )
+        and (stale.answered_by is None or reply.source == stale.answered_by.packed)
+        and not any(
+            reply.source == address.packed and port in (0, reply.source_port) for address, port in stale.kept
+        )
+    )
+
+
+def _asking(stale: Stale, version: int) -> bytes:
+    """The filter of a dump: as much of it as this family's comparison can be trusted with."""
+    original = reply = FILTER_PROTO_NUM
+    protocol = attribute(CTA_PROTO_NUM, bytes([stale.protocol]))
+    forth, back = [], []
+    ports = protocol
+    if stale.port:
+        original |= FILTER_DST_PORT
+        ports += attribute(CTA_PROTO_DST_PORT, _PORT.pack(stale.port))
+    if version == 4 and len(stale.destinations) == 1:
+        original |= FILTER_IP_DST
+        (only,) = stale.destinations
+        forth.append(_nested(CTA_TUPLE_IP, attribute(CTA_IP_V4_DST, only.packed)))
+    if version == 4 and stale.answered_by is not None:
+        reply |= FILTER_IP_SRC
+        back.append(_nested(CTA_TUPLE_IP, attribute(CTA_IP_V4_SRC, stale.answered_by.packed)))
+    forth.append(_nested(CTA_TUPLE_PROTO, ports))
+    back.append(_nested(CTA_TUPLE_PROTO, protocol))
+    flags = attribute(CTA_FILTER_ORIG_FLAGS, _FLAGS.pack(original))
+    flags += attribute(CTA_FILTER_REPLY_FLAGS, _FLAGS.pack(reply))
+    status = b""
+    if stale.untouched:
+        status = attribute(CTA_STATUS, _STATUS.pack(0)) + attribute(CTA_STATUS_MASK, _STATUS.pack(_TOUCHED))
+    return b"".join(
+        (_nested(CTA_TUPLE_ORIG, *forth), _nested(CTA_TUPLE_REPLY, *back), _nested(CTA_FILTER, flags), status)
+    )
+
+
+_FLAGS: Final = struct.Struct("=I")
+_STATUS: Final = struct.Struct("!I")
+
+
+def _nested(kind: int, *parts: bytes) -> bytes:
+    return attribute(kind | NLA_F_NESTED, b"".join(parts))
+
+
+def _concerns(stale: Stale, version: int) -> bool:
+    if stale.answered_by is not None and stale.answered_by.version != version:
+        return False
+    return not stale.destinations or any(address.version == version for address in stale.destinations)
+
+
+def forget_stale(stale: Iterable[Stale]) -> int:
+    """Delete connections in the calling thread's namespace, after the table that translates has changed.
+
+    How many there were. Raises KernelError. A few kinds cost the kernel a walk through its table each and
+    nothing for the connections of others; many share the reading of all connections of their protocols.
+    """
+    wanted = list(dict.fromkeys(stale))
+    if not wanted or sysctl.read("net/netfilter/nf_conntrack_count") in (None, "0"):
+        return 0
+    count = 0
+    with Netlink(NETLINK_NETFILTER) as netlink:
+        for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
+            meant = [each for each in wanted if _concerns(each, version)]
+            if len(meant) <= _ASKED_ALONE:
+                asked = {_asking(each, version): [each] for each in meant}
+            else:
+                asked = {}
+                for each in meant:
+                    alike = Stale(each.protocol, untouched=each.untouched)
+                    asked.setdefault(_asking(alike, version), []).append(each)
+            for asking, kinds in asked.items():
+                count += _forget_kinds(netlink, _NFGENMSG.pack(family, 0, 0) + asking, kinds)
+    return count
+
+
+def _forget_kinds(netlink: Netlink, body: bytes, kinds: Sequence[Stale]) -> int:
+    by_port: dict[int, list[Stale]] = {}
+    for each in kinds:
+        by_port.setdefault(each.port, []).append(each)
+    requests = []
+    for _, dumped in netlink.dump(Request(CT_GET, 0, body)):
+        found = dict(attributes(memoryview(dumped)[_NFGENMSG.size :]))
+        if CTA_TUPLE_ORIG not in found or CTA_TUPLE_REPLY not in found:
+            continue
+        original, reply = _tuple(found[CTA_TUPLE_ORIG]), _tuple(found[CTA_TUPLE_REPLY])
+        status = int.from_bytes(found.get(CTA_STATUS, b""), "big")
+        candidates = (*by_port.get(original.destination_port, ()), *by_port.get(0, ()))
+        if any(is_stale(each, original, reply, status) for each in candidates):
+            requests.append(_deleting(dumped, found))
+    codes = netlink.transact(requests)
+    if bad := {code for code in codes if code not in (0, errno.ENOENT)}:
+        raise KernelError("forget connections", min(bad))
+    return sum(1 for code in codes if code == 0)
+
+
+class Conntrack:
+    """A ports.Connections over the table of the process's namespace."""
+
+    def forget(self, stale: Collection[Stale]) -> None:
+        """Raises KernelError."""
+        if count := forget_stale(stale):
+            log.info("%d tracked connections deleted whose translation has changed", count)
+
+
+class ConntrackFlush:
+    """Collects released addresses and visits the connection table for all of them together."""
+
+    def __init__(self, home: int, faults: Faults | None = None) -> None:
+        self._home = home
+        self._faults = faults or Faults()
+        self._wanted = threading.Condition()
+        self._addresses: list[Address] = []
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="conntrack-flush", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        with self._wanted:
+            self._stopping = True
+            self._wanted.notify_all()
+        self._thread.join(timeout=5)
+
+    def add(self, addresses: Iterable[Address]) -> None:
+        with self._wanted:
+            idle = not self._addresses
+            self._addresses += addresses
+            if idle:  # otherwise it is collecting already
+                self._wanted.notify_all()
+
+    def _visit(self, addresses: list[Address]) -> None:
+        setns(self._home)
+        bad = {code for code in forget(addresses) if code not in (0, errno.ENOENT)}
+        if bad:
+            raise KernelError("forget connections", min(bad))
+
+    def _run(self) -> None:
+        while True:
+            with self._wanted:
+                self._wanted.wait_for(lambda: bool(self._addresses) or self._stopping)
+                self._wanted.wait_for(lambda: self._stopping, COLLECT)
+                taken, self._addresses = self._addresses, []
+                stopping = self._stopping
+            if taken:
+                try:
+                    self._visit(taken)
+                except Exception as err:  # of these addresses alone: the next visit is of others
+                    self._faults.note("forgetting connections", err, lasting=False)
+            if stopping:
+                return

@@ -1,0 +1,200 @@
+"""Kernel notifications: what of ours was changed by someone else, at once."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import errno
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from l3net.errors import KernelError
+from l3net.naming import NFT_TABLE
+from l3net.shell.kernel.netlink import (
+    NETLINK_ADD_MEMBERSHIP,
+    NETLINK_NETFILTER,
+    SOL_NETLINK,
+    attributes,
+    messages,
+)
+from l3net.shell.kernel.socketfilter import Statement, attach_filter
+
+RTM_NEWLINK: Final = 16
+RTM_DELLINK: Final = 17
+RTM_NEWADDR: Final = 20
+RTM_DELADDR: Final = 21
+RTM_NEWROUTE: Final = 24
+RTM_DELROUTE: Final = 25
+RTNLGRP_LINK: Final = 1
+RTNLGRP_IPV4_IFADDR: Final = 5
+RTNLGRP_IPV4_ROUTE: Final = 7
+RTNLGRP_IPV6_IFADDR: Final = 9
+RTNLGRP_IPV6_ROUTE: Final = 11
+
+NFNLGRP_NFTABLES: Final = 7
+NFT_MSG_NEWGEN: Final = (10 << 8) | 15  # NFNL_SUBSYS_NFTABLES
+NFNL_SUBSYS_NFTABLES: Final = 10
+NFPROTO_INET: Final = 1
+NFTA_GEN_ID: Final = 1
+#: The attribute that names the table, in messages of every kind (linux/netfilter/nf_tables.h).
+NFTA_TABLE: Final = 1
+
+SO_RCVBUFFORCE: Final = 33
+RECEIVE_BUFFER: Final = 16 << 20
+RTPROT_OFFSET: Final = 5
+
+
+class Seen(enum.Enum):
+    """What kind of thing changed."""
+
+    LINK = enum.auto()
+    ADDRESS = enum.auto()
+    ROUTE = enum.auto()  # not ours
+    OWN_ROUTE = enum.auto()
+    FIREWALL = enum.auto()  # a transaction that changed our nftables table; others' tables are not told of
+    LOST = enum.auto()  # notifications were lost: read everything again
+
+
+#: Called with what was seen; for OWN_ROUTE also the message type and body, for FIREWALL the generation that
+#: the transaction made.
+Callback = Callable[[Seen, int, bytes], None]
+
+
+class KernelMonitor:
+    """Two subscribed sockets on the running event loop, in this thread's network namespace.
+
+    Of routes of `own_protocol` that were changed through the netlink socket with `own_port` nothing is told:
+    who changed them knows. The kernel leaves them out, or 100,000 of them would drown what others do.
+    """
+
+    def __init__(self, callback: Callback, own_protocol: int, own_port: int) -> None:
+        self._callback = callback
+        self._own = own_protocol
+        self._own_port = own_port
+        self._sockets: list[socket.socket] = []
+        self._table = NFT_TABLE.encode() + b"\0"
+        self._touched = False  # our table, by the transaction that is being told of
+
+    def start(self) -> None:
+        """Raises KernelError when the kernel refuses the subscription."""
+        loop = asyncio.get_running_loop()
+        route = self._subscribe(
+            socket.NETLINK_ROUTE,
+            RTNLGRP_LINK,
+            RTNLGRP_IPV4_IFADDR,
+            RTNLGRP_IPV6_IFADDR,
+            RTNLGRP_IPV4_ROUTE,
+            RTNLGRP_IPV6_ROUTE,
+            leave_out=_without(self._own, self._own_port),
+        )
+        nft = self._subscribe(NETLINK_NETFILTER, NFNLGRP_NFTABLES)
+        loop.add_reader(route, self._read, route, self._on_route)
+        loop.add_reader(nft, self._read, nft, self._on_nft)
+
+    def stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            loop.remove_reader(sock)
+            sock.close()
+        self._sockets.clear()
+
+    def _subscribe(self, protocol: int, *groups: int, leave_out: Sequence[Statement] = ()) -> socket.socket:
+        try:
+            sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+            if leave_out:
+                attach_filter(sock, *leave_out)
+            sock.bind((0, 0))
+            sock.setblocking(False)
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+            except PermissionError:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            for group in groups:
+                sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+        except OSError as err:
+            raise KernelError("subscribe to kernel notifications", err.errno or errno.EIO) from err
+        self._sockets.append(sock)
+        return sock
+
+    def _read(self, sock: socket.socket, handle: Callable[[int, bytes], None]) -> None:
+        for _ in range(64):  # bounded, so that a storm cannot starve the loop
+            try:
+                data = sock.recv(1 << 16)
+            except BlockingIOError:
+                return
+            except OSError as err:
+                if err.errno == errno.ENOBUFS:
+                    self._callback(Seen.LOST, 0, b"")
+                    continue
+                raise
+            for kind, _flags, _sequence, _port, body in messages(data):
+                handle(kind, bytes(body))
+
+    def _on_route(self, kind: int, body: bytes) -> None:
+        if kind in (RTM_NEWROUTE, RTM_DELROUTE):
+            own = len(body) > RTPROT_OFFSET and body[RTPROT_OFFSET] == self._own
+            self._callback(Seen.OWN_ROUTE if own else Seen.ROUTE, kind, body)
+        elif kind in (RTM_NEWADDR, RTM_DELADDR):
+            self._callback(Seen.ADDRESS, kind, body)
+        elif kind in (RTM_NEWLINK, RTM_DELLINK):
+            self._callback(Seen.LINK, kind, body)
+
+    def _on_nft(self, kind: int, body: bytes) -> None:
+        """Each object that a transaction changed, then the generation that it made (nf_tables_commit)."""
+        if kind != NFT_MSG_NEWGEN:
+            if not self._touched and kind >> 8 == NFNL_SUBSYS_NFTABLES and body[0] == NFPROTO_INET:
+                names = (value for attr, value in attributes(memoryview(body)[4:]) if attr == NFTA_TABLE)
+                self._touched = bytes(next(names, b"")) == self._table
+            return
+        touched, self._touched = self._touched, False
+        if not touched:
+            return
+        for attr, value in attributes(memoryview(body)[4:]):
+            if attr == NFTA_GEN_ID:
+                self._callback(Seen.FIREWALL, int(struct.unpack("!I", value)[0]), b"")
+
+
+def _without(protocol: int, port: int) -> Sequence[Statement]:
+    """A socket filter (classic BPF) for all but route messages of a protocol from a port.
+
+    A notification is a datagram of one message: struct nlmsghdr, then struct rtmsg. BPF reads big-endian.
+    """
+    accept, drop = 7, 8
+    return (
+        (0x28, 0, 0, 4),  # ldh [nlmsg_type]
+        (0x15, 1, 0, socket.htons(RTM_NEWROUTE)),  # jeq: to the port
+        (0x15, 0, accept - 3, socket.htons(RTM_DELROUTE)),
+        (0x20, 0, 0, 12),  # ld [nlmsg_pid]
+        (0x15, 0, accept - 5, socket.htonl(port)),
+        (0x30, 0, 0, 16 + RTPROT_OFFSET),  # ldb [rtm_protocol]
+        (0x15, drop - 7, 0, protocol),
+        (0x06, 0, 0, 0xFFFFFFFF),  # ret: all of it
+        (0x06, 0, 0, 0),  # ret: nothing
+    )
+
+
+def interface_name(kind: int, body: bytes) -> str | None:
+    """The interface a link or address message is about; None when it is not known any more."""
+    if kind in (RTM_NEWLINK, RTM_DELLINK):
+        for attr, value in attributes(memoryview(body)[16:]):  # struct ifinfomsg
+            if attr == 3:  # IFLA_IFNAME
+                return bytes(value).rstrip(b"\0").decode(errors="replace")
+        return None
+    index = struct.unpack_from("=I", body, 4)[0]  # struct ifaddrmsg
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return None
+
+
+def underlay_route(body: bytes) -> bool:
+    """Whether a route that is not ours can matter to next hops: in the main table and not link-local."""
+    if body[4] != 254:  # RT_TABLE_MAIN; the local table holds addresses, of which ADDRESS tells
+        return False
+    if body[0] == socket.AF_INET6:
+        for attr, value in attributes(memoryview(body)[12:]):  # struct rtmsg
+            if attr == 1:  # RTA_DST
+                return bytes(value[:1]) != b"\xff" and bytes(value[:2]) != b"\xfe\x80"
+    return True

@@ -1,0 +1,1 @@
+"""The Kubernetes API: HTTP, lists and watches, writes. Facts come out of `l3net.kube`."""

@@ -1,0 +1,1 @@
+"""Looks at a node from outside the agent, for `l3net doctor`."""
