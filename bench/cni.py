@@ -26,7 +26,8 @@ from typing import Any
 
 from l3net.attach.reaper import DOOMED_GROUP
 from l3net.attach.server import CniServer
-from l3net.cni.plan import BridgePort, SandboxPlan, host_ifname, host_routes, interface_address
+from l3net.cni.host_end import host_ifname, host_routes, interface_address
+from l3net.cni.parts import BridgePort, Sandbox
 from l3net.cni.setup import NodeNetwork
 from l3net.ipam.lease import LeasedAddress, LeaseKey
 from l3net.ipam.ranges import first_address
@@ -136,7 +137,7 @@ def floor(pods: list[str], rounds: int) -> Row:
                 for block in BLOCKS
             ]
             key = LeaseKey("floor", pod, "eth0")
-            plan = SandboxPlan(
+            plan = Sandbox(
                 key,
                 host_ifname(key),
                 "",

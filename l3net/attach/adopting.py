@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from l3net.attach import rules as cnirules
-from l3net.attach.reaper import DOOMED_GROUP
-from l3net.cni.adoption import unknown_attachments
+from l3net.attach.there import host_ends
 from l3net.cni.extras import extras_in
-from l3net.ipam.lease import Lease, LeaseStoreError
+from l3net.cni.present import Present
+from l3net.ipam.lease import Lease, LeaseStore, LeaseStoreError
 from l3net.model import Prefix
-from l3net.naming import VETH_PREFIX
 from l3net.shell.files.leases import SqliteLeases
-from l3net.shell.kernel import links
 from l3net.shell.kernel.netlink import Netlink
 
 log = logging.getLogger(__name__)
@@ -35,13 +33,8 @@ class Adoption:
 
         A store that takes nothing now is a `problem`, tried again by the next call.
         """
-        found = [
-            (link.name, link.alias)
-            for link in links.all_links(netlink)
-            if link.name.startswith(VETH_PREFIX) and link.alias and link.group != DOOMED_GROUP
-        ]
-        known = {lease.key for lease in self._store.leases()} if found else set()
-        unknown = unknown_attachments(found, known, blocks)
+        ends = host_ends(netlink)
+        unknown = Present(ends, tuple(self._store.leases()) if ends else ()).unknown(blocks)
         self._rules = None
         try:
             self._record(unknown)
@@ -53,21 +46,15 @@ class Adoption:
             return
         self.problem = ""
 
-    def _record_extras(self, lease: Lease) -> None:
-        """What DEL has to undo beside the interface: without a record, a published port stays taken."""
-        if self._rules is None:
-            self._rules = cnirules.listed()
-        addresses = [str(leased.address) for leased in lease.addresses]
-        if extras := extras_in(self._rules, lease.host_ifname, addresses):
-            self._store.keep_record(lease.key, extras.encode())
-
     def _record(self, unknown: Sequence[Lease]) -> None:
         conflicts, adopted = [], 0
         for lease in unknown:
             full = all(each.prefix_length == each.address.max_prefixlen for each in lease.addresses)
             if self._store.adopt(lease, event="adopt", exclusive=full):  # the node's, not a network's own
                 adopted += 1
-                self._record_extras(lease)
+                if self._rules is None:
+                    self._rules = cnirules.listed()
+                record_extras(self._store, self._rules, lease)
                 continue
             holders = {
                 f"{holder.key.container_id} {holder.key.ifname}"
@@ -89,3 +76,10 @@ class Adoption:
                 "of before?",
                 adopted,
             )
+
+
+def record_extras(store: LeaseStore, ruleset: Sequence[Mapping[str, Any]], lease: Lease) -> None:
+    """Record what the tables hold for an attachment: without, DEL would leave a published port taken."""
+    addresses = [str(leased.address) for leased in lease.addresses]
+    if extras := extras_in(ruleset, lease.host_ifname, addresses):
+        store.keep_record(lease.key, extras.encode())

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from l3net.attach.appliers import ElementsApplier
+from l3net.attach.applying import Applier
 from l3net.attach.verbs import Verbs
 from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.cni.frame import Call
-from l3net.cni.plan import assigned
+from l3net.cni.host_end import assigned
+from l3net.cni.present import HostEnd
 from l3net.cni.request import Request
 from l3net.cni.result import Result, decode_result
-from l3net.cni.setup import asked_addresses, pod_of, sticky_owner
-from l3net.ipam.lease import LeaseKey, Wanted
+from l3net.cni.setup import wanted_addresses
+from l3net.ipam.lease import LeaseKey
 
 
 class IpamVerbs(Verbs):
@@ -24,19 +29,7 @@ class IpamVerbs(Verbs):
         """An IPAM result: no interfaces, no index. Raises L3netError."""
         del netns
         setup = self._with_dns(self._setup(request))
-        pod = pod_of(request)
-        lease = self._store(setup).assign(
-            Wanted(
-                key=key,
-                sets=setup.sets,
-                asked=asked_addresses(request),
-                pod=pod,
-                netns=request.netns,
-                cool_down=setup.cool_down,
-                sticky_owner=sticky_owner(pod) if setup.sticky else "",
-                exclusive=setup.exclusive,
-            )
-        )
+        lease = self._store(setup).assign(wanted_addresses(request, setup, key))
         return Result((), assigned(lease, None), setup.routes, setup.dns), (lease.sequence, 0)
 
     def check(self, request: Request, key: LeaseKey, netns: int) -> None:
@@ -58,9 +51,9 @@ class IpamVerbs(Verbs):
         setup = self._available(request)
         self._has_room(request, setup)
 
-    def _unwire(self, name: str) -> None:
+    def appliers(self) -> Sequence[Applier]:
         """The link is the main plugin's."""
+        return (ElementsApplier(),)
 
-    def _attached(self, network: str) -> set[LeaseKey]:
-        del network
-        return set()
+    def _host_ends(self) -> tuple[HostEnd, ...]:
+        return ()

@@ -41,7 +41,10 @@ def _nft(script: str) -> str:
 
 
 def put(extras: Extras) -> None:
-    """Publish ports, masquerade, pin. All of it or nothing. Raises CniError."""
+    """Publish ports, masquerade, pin: all elements or none.
+
+    Raises CniError, and KernelError where the elements are there and a setting was refused.
+    """
     if complaint := _nft(put_script(extras)):
         if "File exists" in complaint and extras.ports:
             ports = ", ".join(f"{each.host_port}/{each.protocol}" for each in extras.ports)
@@ -97,9 +100,3 @@ def listed() -> list[dict[str, Any]]:
         except (OSError, subprocess.TimeoutExpired, ValueError, KeyError) as err:
             raise KernelError(f"nft list table {family} {TABLE}: {err}", errno.EIO) from err
     return found
-
-
-def remove_tables() -> None:
-    """Take the tables away as a whole, for uninstall."""
-    for family in ("inet", "bridge"):
-        _nft(f"delete table {family} {TABLE}\n")

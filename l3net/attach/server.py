@@ -18,11 +18,11 @@ from typing import Any, Final
 from l3net.attach import rules as cnirules
 from l3net.attach.adopting import Adoption
 from l3net.attach.ipam_verbs import IpamVerbs
-from l3net.attach.reaper import DOOMED_GROUP, Reaper
+from l3net.attach.reaper import Reaper
 from l3net.attach.spool import Spool
+from l3net.attach.there import host_ends, present
 from l3net.attach.verbs import Verbs
 from l3net.cni import failure
-from l3net.cni.adoption import of_store
 from l3net.cni.bridgeconf import has_ranges, ipam_setup, own_setup
 from l3net.cni.extras import Extras
 from l3net.cni.failure import CniError
@@ -38,14 +38,13 @@ from l3net.cni.request import Request, parse_request
 from l3net.cni.setup import NodeNetwork, Setup, node_ipam_setup, node_setup
 from l3net.errors import L3netError, NotRunningError
 from l3net.faults import Faults
-from l3net.ipam.audit import Look, agreed, look
+from l3net.ipam.audit import Look, agreed
 from l3net.ipam.lease import LeaseKey
 from l3net.ipam.ranges import block_sets
 from l3net.ipam.reserved import PoolMissingError
 from l3net.model import Prefix
-from l3net.naming import LEASE_DB, VETH_PREFIX
+from l3net.naming import LEASE_DB
 from l3net.shell.files.leases import SqliteLeases, boot_id
-from l3net.shell.kernel import links
 from l3net.shell.kernel.bridge import KernelBridge
 from l3net.shell.kernel.conntrack import ConntrackFlush
 from l3net.shell.kernel.namespaces import open_own, setns
@@ -263,8 +262,7 @@ class CniServer:
             except CniError as err:
                 self._spool.set_aside(each.path, f"{err}")
                 continue
-            key = LeaseKey(request.network, request.container_id, request.ifname)
-            lease = self.leases.find(key)
+            lease = self.leases.find(request.key)
             if lease is None or lease.assigned_clock <= each.at:
                 verbs = self.ipam if each.call.for_ipam else self.verbs
                 answer = verbs.answer(each.call, None)
@@ -280,13 +278,7 @@ class CniServer:
         Of the links without a lease only those are looked at that say they are this store's.
         """
         netlink = self._sandboxes().host
-        leases = self.leases.leases()
-        found = [
-            (link.name, link.index, of_store(link.alias, self.leases.identity))
-            for link in links.all_links(netlink)
-            if link.name.startswith(VETH_PREFIX) and link.group != DOOMED_GROUP
-        ]
-        now = look(leases, found)
+        now = present(host_ends(netlink), self.leases).apart(self.leases.identity)
         both, self._seen = agreed(self._seen, now), now
         with self.faults.each("audit of leases") as contained:
             for key, sequence in both.leases:

@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from l3net.attach import delegate
-from l3net.attach import rules as cnirules
+from l3net.attach.addressing import delegated, delegated_before, leased
 from l3net.attach.answer import error_version, printed, shape_version, translated
+from l3net.attach.appliers import appliers
+from l3net.attach.applying import Applier, Appliers, Place
 from l3net.attach.keylocks import KeyLocks
 from l3net.attach.reaper import Reaper
+from l3net.attach.there import host_ends, present
+from l3net.attach.undoing import Undoing
 from l3net.cni import failure
-from l3net.cni.attach import Attachment, attachment, result_of
 from l3net.cni.bridgeconf import parse_resolv_conf
-from l3net.cni.check import problems
-from l3net.cni.extras import Extras
 from l3net.cni.failure import CniError, error_object
 from l3net.cni.frame import Answer, Call
-from l3net.cni.plan import ALIAS_PREFIX, host_ifname, lease_of_alias
-from l3net.cni.request import Request, parse_request
-from l3net.cni.result import Result, decode_result, encode_result
-from l3net.cni.setup import Setup, asked_addresses, asked_mac, pod_of, sticky_owner
+from l3net.cni.host_end import host_ifname
+from l3net.cni.parts import Held, facts_of
+from l3net.cni.plan import plan, result_of
+from l3net.cni.present import HostEnd
+from l3net.cni.request import Request, parse_request, valid_attachments
+from l3net.cni.result import Result, decode_result, encode_result, merged
+from l3net.cni.setup import Setup, asked_mac
 from l3net.cni.versions import version_object
 from l3net.errors import KernelError, L3netError
 from l3net.faults import Faults
-from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey, LeaseStore, LeaseStoreError, Wanted
-from l3net.model import BridgePlan
-from l3net.naming import BRIDGE, VETH_PREFIX
+from l3net.ipam.lease import Lease, LeaseKey, LeaseStore, LeaseStoreError
 from l3net.shell.kernel import links
-from l3net.shell.kernel.bridge import KernelBridge
 from l3net.shell.kernel.conntrack import ConntrackFlush, forget
 from l3net.shell.kernel.namespaces import check_sandbox
-from l3net.shell.kernel.sandbox import Sandboxes, Wired
+from l3net.shell.kernel.sandbox import Sandboxes
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,11 @@ class Verbs:
         self._flush = flush
         self._faults = faults or Faults()
         self._keys = KeyLocks()
+        self._appliers = Appliers(self.appliers())
+
+    def appliers(self) -> Sequence[Applier]:
+        """Of the parts that these verbs make, in order."""
+        return appliers(self._reaper)
 
     def answer(self, call: Call, netns: int | None, awaited: Callable[[], bool] = lambda: True) -> Answer:
         """Carry out a call. Never raises: a failure is an answer too. `netns` is CNI_NETNS, open.
@@ -92,14 +97,16 @@ class Verbs:
     def _carry_out(
         self, request: Request, call: Call, netns: int | None, awaited: Callable[[], bool]
     ) -> Answer:
-        key = key_of(request)
+        key = request.key
         match request.command:
             case "ADD":
                 with self._keys.hold(key):
                     if not awaited():
                         raise CniError(failure.TRY_AGAIN_LATER, "the caller is gone")
                     result, made = self.add(request, key, self._sandbox(request, call, netns))
-                return Answer(0, printed(encode_result(merged(request, result), request.version)), made)
+                return Answer(
+                    0, printed(encode_result(merged(request.previous, result), request.version)), made
+                )
             case "DEL":
                 with self._keys.hold(key):
                     self.delete(request, key)
@@ -126,100 +133,32 @@ class Verbs:
     # --- ADD ---------------------------------------------------------------------------------------------
 
     def add(self, request: Request, key: LeaseKey, netns: int) -> tuple[Result, tuple[int, int]]:
-        """Lease, wire, publish; what was done is undone if a later step fails. Raises L3netError.
+        """Lease, decide the rest, make it; what was done is undone if a later step fails. Raises L3netError.
 
         Beside the result, what `abandon` knows the attachment by.
         """
         setup = self._with_dns(self._setup(request))
-        store, sandboxes, mac = self._store(setup), self._sandboxes(), asked_mac(request)
-        with ExitStack() as undo:
-            lease, routes = self._addresses(request, setup, store, key, undo)
-            wanted = attachment(setup, request, lease, mac, routes)
-            if setup.manage_bridge:
-                self._make_bridge(setup, lease)
-            if wanted.plan.port.pinned:
-                addresses = [each.ip for each in wanted.plan.addresses]
-                undo.callback(sandboxes.unpin, setup.bridge, addresses)
-            wired = self._wire(sandboxes, wanted, netns)
-            undo.callback(sandboxes.unwire, wanted.plan.host_ifname)
-            if wanted.extras:
-                self._put_extras(store, key, wanted.extras, undo)
-            result = result_of(
-                wanted,
-                request.netns,
-                *((link.name, link.mac, link.mtu) for link in self._ends(sandboxes, setup, wired)),
-            )
-            undo.pop_all()
-        return result, (lease.sequence, wired.host.index)
+        place, mac = Place(key, self._store(setup), self._sandboxes, netns), asked_mac(request)
+        with Undoing() as undoing:
+            lease, given = self._addresses(request, setup, place, undoing)
+            wanted = plan(self._appliers.kinds, facts_of(setup, request, lease, mac, given))
+            self._appliers.apply(wanted.parts, place, undoing)
+            bridge, host, pod = place.ends(setup.bridge)
+            result = result_of(wanted, request.netns, _shown(bridge), _shown(host), _shown(pod))
+        return result, (lease.sequence, host.index)
 
     def _addresses(
-        self, request: Request, setup: Setup, store: LeaseStore, key: LeaseKey, undo: ExitStack
+        self, request: Request, setup: Setup, place: Place, undoing: Undoing
     ) -> tuple[Lease, Result | None]:
         """The lease, durable before anything is wired, or what the delegate gave."""
-        pod = pod_of(request)
-        if setup.delegate:
-            if self._reaper is not None:
-                self._reaper.flush()
-            if self._sandboxes().look_port(host_ifname(key)) is not None:
-                raise CniError(
-                    failure.ALREADY_ATTACHED, f"{key.container_id} {key.ifname} is attached already"
-                )
-            given = delegate.delegated_addresses(setup.delegate, request)
-            undo.callback(delegate.release, setup.delegate, request)
-            addresses = tuple(
-                LeasedAddress(entry.address.ip, entry.address.network.prefixlen, entry.gateway)
-                for entry in given.addresses
-            )
-            return Lease(key, 0, addresses, pod, request.netns, host_ifname(key)), given
-        if not setup.sets:
-            return Lease(key, 0, (), pod, request.netns, host_ifname(key)), None
-        wanted = Wanted(
-            key=key,
-            sets=setup.sets,
-            asked=asked_addresses(request),
-            pod=pod,
-            netns=request.netns,
-            host_ifname=host_ifname(key),
-            cool_down=setup.cool_down,
-            sticky_owner=sticky_owner(pod) if setup.sticky else "",
-            exclusive=setup.exclusive,
-        )
-        lease = store.assign(wanted)
-        undo.callback(store.release, key, sequence=lease.sequence, event="undo", used=False)
-        return lease, None
-
-    def _wire(self, sandboxes: Sandboxes, wanted: Attachment, netns: int) -> Wired:
-        try:
-            return sandboxes.wire(wanted.plan, netns)
-        except CniError as err:
-            # the name may belong to an attachment just deleted, whose link waits for its batch
-            if err.code != failure.ALREADY_ATTACHED or self._reaper is None:
-                raise
+        key = place.key
+        if not setup.delegate:
+            return leased(request, setup, place.store, key, undoing), None
+        if self._reaper is not None:
             self._reaper.flush()
-            return sandboxes.wire(wanted.plan, netns)
-
-    @staticmethod
-    def _put_extras(store: LeaseStore, key: LeaseKey, extras: Extras, undo: ExitStack) -> None:
-        store.keep_record(key, extras.encode())
-        undo.callback(store.drop_record, key)
-        cnirules.put(extras)
-        undo.callback(cnirules.delete, extras)
-
-    @staticmethod
-    def _make_bridge(setup: Setup, lease: Lease) -> None:
-        gateways = frozenset(
-            (leased.gateway, leased.prefix_length) for leased in lease.addresses if leased.gateway is not None
-        )
-        plan = BridgePlan(setup.bridge, "", setup.mtu, gateways if setup.is_gateway else frozenset())
-        bridge = KernelBridge()
-        try:
-            bridge.ensure(plan, force_address=setup.force_address, promiscuous=setup.promiscuous)
-        finally:
-            bridge.close()
-
-    @staticmethod
-    def _ends(sandboxes: Sandboxes, setup: Setup, wired: Wired) -> tuple[links.Link, links.Link, links.Link]:
-        return sandboxes.bridge_link(setup.bridge), wired.host, wired.pod
+        if place.sandboxes().look_port(host_ifname(key)) is not None:
+            raise CniError(failure.ALREADY_ATTACHED, f"{key.container_id} {key.ifname} is attached already")
+        return delegated(request, setup, key, undoing)
 
     @staticmethod
     def _with_dns(setup: Setup) -> Setup:
@@ -258,12 +197,8 @@ class Verbs:
         current = store.find(key)
         if sequence is not None and (current is None or current.sequence != sequence):
             return None  # a newer attachment's by now
-        self._unwire(host_ifname(key))
-        if current is not None:
-            self._unpin(current)
-        if record := store.find_record(key):
-            cnirules.delete(Extras.decode(record))
-            store.drop_record(key)
+        place = Place(key, store, self._sandboxes, later=True)
+        self._appliers.remove(Held(key, current, store.find_record(key)), place)
         lease = store.release(key, sequence=sequence, event=event)
         if lease is not None:
             addresses = [leased.address for leased in lease.addresses]
@@ -280,19 +215,6 @@ class Verbs:
         except KernelError as err:  # no conntrack in this kernel: nothing to forget
             log.debug("%s", err)
 
-    def _unwire(self, name: str) -> None:
-        sandboxes = self._sandboxes()
-        if self._reaper is not None:
-            self._reaper.doom(sandboxes.host, name)
-        else:
-            sandboxes.unwire(name)
-
-    def _unpin(self, lease: Lease) -> None:
-        """Before the addresses are free for others, whose entries would be taken away."""
-        full = [each.address for each in lease.addresses if each.prefix_length == each.address.max_prefixlen]
-        if full and lease.host_ifname and lease.store:  # of the node's bridge
-            self._sandboxes().unpin(BRIDGE, full)
-
     # --- CHECK -------------------------------------------------------------------------------------------
 
     def check(self, request: Request, key: LeaseKey, netns: int) -> None:
@@ -303,26 +225,19 @@ class Verbs:
             )
         previous = decode_result(request.previous)
         setup = self._setup(request)
-        store, sandboxes = self._store(setup), self._sandboxes()
+        place = Place(key, self._store(setup), self._sandboxes, netns)
         given: Result | None = None
+        lease: Lease | None = Lease(key, 0, ())
         if setup.delegate:
             delegate.execute(setup.delegate, request)
-            given = previous
-            addresses = tuple(
-                LeasedAddress(entry.address.ip, entry.address.network.prefixlen, entry.gateway)
-                for entry in previous.addresses
-                if entry.interface is None or previous.interfaces[entry.interface].name == key.ifname
-            )
-            lease: Lease | None = Lease(key, 0, addresses)
-        else:
-            lease = store.find(key) if setup.sets else Lease(key, 0, ())
+            given, lease = previous, delegated_before(previous, key)
+        elif setup.sets:
+            lease = place.store.find(key)
         if lease is None:
             raise CniError(failure.UNKNOWN_CONTAINER, f"no lease for {key.container_id} {key.ifname}")
-        wanted = attachment(setup, request, lease, "", given)
-        name = wanted.plan.host_ifname
-        found = problems(wanted.plan, previous, sandboxes.look_port(name), sandboxes.look(netns, key.ifname))
-        if record := store.find_record(key):
-            found += [f"rule {rule} is missing" for rule in cnirules.missing(Extras.decode(record))]
+        record = place.store.find_record(key) or ""
+        facts = facts_of(setup, request, lease, given=given, record=record)
+        found = self._appliers.missing(plan(self._appliers.kinds, facts).parts, place, previous)
         if found:
             raise CniError(failure.NOT_AS_ADDED, "; ".join(found))
 
@@ -381,11 +296,10 @@ class Verbs:
             return
         setup = self._lenient_setup(request)
         store = self._store(setup)
-        leases = {lease.key: lease.sequence for lease in store.leases(request.network)}
-        doomed = set(leases) | {key for key, _ in store.records(request.network)}
-        doomed |= self._attached(request.network)
+        there = present(self._host_ends(), store, request.network)
+        leases = {lease.key: lease.sequence for lease in there.leases}
         failed: list[Exception] = []
-        for key in sorted(doomed):
+        for key in sorted(there.attachments(request.network)):
             if (key.container_id, key.ifname) in valid:
                 continue
             try:
@@ -402,15 +316,9 @@ class Verbs:
         if failed:
             raise failed[0]
 
-    def _attached(self, network: str) -> set[LeaseKey]:
-        """Attachments of a network as the host ends' aliases tell: also those whose lease is gone."""
-        found = set()
-        for link in links.all_links(self._sandboxes().host):
-            if link.name.startswith(VETH_PREFIX) and link.alias.startswith(ALIAS_PREFIX):
-                lease = lease_of_alias(link.alias, link.name)
-                if lease is not None and lease.key.network == network:
-                    found.add(lease.key)
-        return found
+    def _host_ends(self) -> tuple[HostEnd, ...]:
+        """Those whose aliases may tell of attachments whose lease is gone."""
+        return host_ends(self._sandboxes().host)
 
     def abandon(self, call: Call, answer: Answer) -> None:
         """Undo an ADD whose answer nobody took, unless another has taken its place. Never raises."""
@@ -418,7 +326,7 @@ class Verbs:
             request = parse_request(call.environment, call.stdin)
             if request.command != "ADD":
                 return
-            key = key_of(request)
+            key = request.key
             with self._keys.hold(key):
                 if self._still(request, key, answer.made):
                     self.delete(request, key)
@@ -435,42 +343,5 @@ class Verbs:
         return link is not None and link.index == index
 
 
-def key_of(request: Request) -> LeaseKey:
-    return LeaseKey(request.network, request.container_id, request.ifname)
-
-
-def valid_attachments(conf: Mapping[str, Any]) -> frozenset[tuple[str, str]] | None:
-    """The attachments GC must keep; None if absent. libcni sends them under two names. Raises CniError 7."""
-    found = conf.get("cni.dev/valid-attachments", conf.get("cni.dev/attachments"))
-    if found is None:
-        return None
-    if not isinstance(found, list) or not all(isinstance(each, Mapping) for each in found):
-        raise CniError(failure.INVALID_CONFIG, "cni.dev/valid-attachments is not a list of objects")
-    kept = set()
-    for each in found:
-        container, ifname = each.get("containerID"), each.get("ifname")
-        if not isinstance(container, str) or not isinstance(ifname, str) or not container or not ifname:
-            # one that cannot be read might be any: better to free nothing than a live address
-            raise CniError(
-                failure.INVALID_CONFIG, "cni.dev/valid-attachments: containerID or ifname is missing"
-            )
-        kept.add((container, ifname))
-    return frozenset(kept)
-
-
-def merged(request: Request, result: Result) -> Result:
-    """Our result on top of an earlier plugin's in the chain, indices shifted."""
-    if request.previous is None:
-        return result
-    earlier = decode_result(request.previous)
-    shift = len(earlier.interfaces)
-    ours = tuple(
-        replace(entry, interface=entry.interface + shift if entry.interface is not None else None)
-        for entry in result.addresses
-    )
-    return Result(
-        earlier.interfaces + result.interfaces,
-        earlier.addresses + ours,
-        earlier.routes + result.routes,
-        result.dns or earlier.dns,
-    )
+def _shown(link: links.Link) -> tuple[str, str, int]:
+    return link.name, link.mac, link.mtu

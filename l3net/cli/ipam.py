@@ -13,19 +13,17 @@ import click
 
 from l3net.addresses import parse_address
 from l3net.attach import rules as cnirules
+from l3net.attach.adopting import record_extras
+from l3net.attach.there import host_ends, present
 from l3net.cli import options
 from l3net.cli.output import output_option, print_table, print_value
-from l3net.cni.adoption import of_store, unknown_attachments
-from l3net.cni.extras import extras_in
-from l3net.cni.plan import ALIAS_PREFIX, host_ifname, lease_of_alias
+from l3net.cni.host_end import host_ifname
 from l3net.errors import ConfigError, L3netError, NotRunningError
-from l3net.ipam.audit import look
 from l3net.ipam.import_host_local import leases_of, parse_reservation
 from l3net.ipam.lease import Lease, LeaseKey
 from l3net.model import Address
-from l3net.naming import AGENT_SOCKET, LEASE_DB, STATE_DIR, VETH_PREFIX
+from l3net.naming import AGENT_SOCKET, LEASE_DB, STATE_DIR
 from l3net.shell.files.leases import SqliteLeases
-from l3net.shell.kernel import links
 from l3net.shell.kernel.netlink import Netlink
 from l3net.shell.sockets.agentsocket import ask
 
@@ -142,16 +140,10 @@ def check(path: Path, run_dir: Path, output: str) -> None:
     Interfaces that say they are another store's, or no agent's at all, are left to whoever made them.
     """
     store = _open(path)
-    leases = list(store.leases())
     with Netlink() as netlink:
-        found = [link for link in links.all_links(netlink) if link.name.startswith(VETH_PREFIX)]
-    marked = [(link.name, link.index, of_store(link.alias, store.identity)) for link in found]
-    seen = look(leases, marked)
-    strangers = unknown_attachments(
-        [(link.name, link.alias) for link, (_, _, ours) in zip(found, marked, strict=True) if not ours],
-        {lease.key for lease in leases},
-        (),
-    )
+        there = present(host_ends(netlink), store)
+    seen = there.apart(store.identity)
+    strangers = [lease for lease in there.unknown() if lease.store != store.identity]
     rows = [
         {"what": "lease without interface", "of": f"{key.network} {key.container_id} {key.ifname}"}
         for key, _ in sorted(seen.leases)
@@ -167,7 +159,7 @@ def check(path: Path, run_dir: Path, output: str) -> None:
     ]
     if not rows and output == "table":
         click.echo(
-            f"well: each of the {len(leases)} leases has its interface, and no interface is without one"
+            f"well: each of the {len(there.leases)} leases has its interface, and no interface is without one"
         )
         return
     _show(rows, ["what", "of"], output)
@@ -241,14 +233,10 @@ def rebuild(path: Path) -> None:
     store = _open(path, create=True)
     count, rules = 0, cnirules.listed()
     with Netlink() as netlink:
-        for link in links.all_links(netlink):
-            if link.name.startswith(VETH_PREFIX) and link.alias.startswith(ALIAS_PREFIX):
-                lease = lease_of_alias(link.alias, link.name)
-                if lease is not None and store.adopt(checked := _checked(lease)):
-                    count += 1
-                    addresses = [str(leased.address) for leased in lease.addresses]
-                    if extras := extras_in(rules, link.name, addresses):
-                        store.keep_record(checked.key, extras.encode())
+        for end in host_ends(netlink):
+            if end.lease is not None and store.adopt(checked := _checked(end.lease)):
+                count += 1
+                record_extras(store, rules, replace(checked, host_ifname=end.name))
     click.echo(f"rebuilt {path} with {count} attachments")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from l3net.cni.plan import SandboxPlan
+from l3net.cni.parts import Sandbox
 from l3net.cni.result import PodRoute, Result
 
 
@@ -31,33 +31,33 @@ class SeenPod:
     routes: frozenset[tuple[str, str]]
 
 
-def problems(plan: SandboxPlan, previous: Result, port: SeenPort | None, pod: SeenPod | None) -> list[str]:
+def problems(wanted: Sandbox, previous: Result, port: SeenPort | None, pod: SeenPod | None) -> list[str]:
     """What is not as ADD left it; empty if all is well."""
     found = []
     if port is None:
-        found.append(f"host interface {plan.host_ifname} is missing")
+        found.append(f"host interface {wanted.host_ifname} is missing")
     else:
-        if port.bridge != plan.port.bridge:
-            found.append(f"{plan.host_ifname} is not a port of bridge {plan.port.bridge}")
+        if port.bridge != wanted.port.bridge:
+            found.append(f"{wanted.host_ifname} is not a port of bridge {wanted.port.bridge}")
         if not port.up:
-            found.append(f"{plan.host_ifname} is down")
-        if port.isolated != plan.port.isolated or port.hairpin != plan.port.hairpin:
-            found.append(f"{plan.host_ifname} has lost its isolation or hairpin setting")
+            found.append(f"{wanted.host_ifname} is down")
+        if port.isolated != wanted.port.isolated or port.hairpin != wanted.port.hairpin:
+            found.append(f"{wanted.host_ifname} has lost its isolation or hairpin setting")
     if pod is None:
-        return [*found, f"interface {plan.key.ifname} is missing"]
-    if plan.enabled and not pod.up:
-        found.append(f"interface {plan.key.ifname} is down")
+        return [*found, f"interface {wanted.key.ifname} is missing"]
+    if wanted.enabled and not pod.up:
+        found.append(f"interface {wanted.key.ifname} is down")
     listed = {str(entry.address) for entry in previous.addresses}
     found += [
         f"address {address} is missing"
-        for address in map(str, plan.addresses)
+        for address in map(str, wanted.addresses)
         if address in listed and address not in pod.addresses
     ]
     known = {_key(route) for route in previous.routes}
     found += [
         f"route {route.prefix}{f' through {route.gateway}' if route.gateway else ''} is missing"
-        for route in plan.routes
-        if plan.enabled and _key(route) in known and _key(route) not in pod.routes
+        for route in wanted.routes
+        if wanted.enabled and _key(route) in known and _key(route) not in pod.routes
     ]
     return found
 

@@ -6,7 +6,7 @@ Recorded in the store before it is carried out, so that DEL and GC find it whate
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
@@ -15,6 +15,7 @@ from l3net.addresses import parse_address
 from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.cni.request import Request
+from l3net.cni.result import shown
 from l3net.model import Address, Stale
 from l3net.naming import PROTOCOL_NUMBERS
 
@@ -92,6 +93,16 @@ def published_ports(request: Request) -> tuple[PublishedPort, ...]:
         address = _host_address(entry.get("hostIP"))
         ports.append(PublishedPort(protocol, int(host or 0), int(pod or 0), address))
     return tuple(dict.fromkeys(ports))
+
+
+def extras_of(
+    request: Request, bridge: str, port: str, addresses: Sequence[Address], *, masquerade: bool, mac: str
+) -> Extras | None:
+    """What a request and its setup want of the firewall; None if that is nothing. Raises CniError 7."""
+    ports = published_ports(request)
+    if not (ports or masquerade or mac):
+        return None
+    return Extras(bridge, port, tuple(map(shown, addresses)), ports, masquerade, mac)
 
 
 def _host_address(value: object) -> str:

@@ -1,131 +1,60 @@
-"""The plan of a sandbox: what a pod's interface will be, decided before anything is touched."""
+"""The plan of an attachment: its parts in the order they are made, and the order they are taken away in."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
-from typing import Final
+from typing import Any
 
-from l3net.cni.extras import UNLIMITED, Bandwidth
-from l3net.cni.result import AssignedAddress, InterfaceAddress, PodRoute, shown
-from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey
-from l3net.model import Address
-from l3net.naming import VETH_PREFIX
-
-#: Locally administered prefix of pod MACs; the rest is the IPv4 address, so a reused address keeps its MAC
-#: and no neighbour cache is left wrong.
-MAC_PREFIX: Final = "0a:58"
-RT_SCOPE_LINK: Final = 253
-ALIAS_PREFIX: Final = "l3net/1"
-_ALIAS_LIMIT = 255  # IFALIASZ - 1
+from l3net.cni.host_end import assigned
+from l3net.cni.parts import Facts, Part, Sandbox
+from l3net.cni.result import Interface, Result
+from l3net.ipam.lease import Lease
 
 
 @dataclass(frozen=True, slots=True)
-class BridgePort:
-    """How the host end sits on its bridge."""
+class Plan:
+    """All that ADD does for one interface once it has its addresses, in order."""
 
-    bridge: str
-    isolated: bool = True
-    hairpin: bool = False
-    pinned: bool = False  # the node knows by the plan which MAC is where, and believes no packet about it
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxPlan:
-    """One attachment. `mtu` 0 takes the kernel's default."""
-
-    key: LeaseKey
-    host_ifname: str
-    mac: str
-    mtu: int
-    addresses: tuple[InterfaceAddress, ...]
-    routes: tuple[PodRoute, ...]
-    port: BridgePort
-    alias: str = ""
-    enabled: bool = True  # disableContainerInterface leaves the pod's end down
-    bandwidth: Bandwidth = UNLIMITED
+    lease: Lease
+    parts: tuple[Part, ...]
+    dns: Mapping[str, Any] | None = None
 
 
-def host_ifname(key: LeaseKey) -> str:
-    """The host end's name: the same attachment, the same name, so that DEL finds it without any record."""
-    digest = hashlib.sha256(f"{key.network}\0{key.container_id}\0{key.ifname}".encode()).hexdigest()
-    return VETH_PREFIX + digest[:11]
+def plan(kinds: Iterable[type[Part]], facts: Facts) -> Plan:
+    """The parts of these kinds that an attachment has. Raises CniError 7."""
+    parts = tuple([part for kind in kinds if (part := kind.wanted(facts)) is not None])
+    return Plan(facts.lease, parts, facts.setup.dns or (facts.given.dns if facts.given else None))
 
 
-def mac_for(addresses: Iterable[Address]) -> str:
-    """The MAC that goes with a pod's addresses."""
-    found = list(addresses)
-    chosen = next((address for address in found if address.version == 4), found[0] if found else None)
-    if chosen is None:
-        return ""
-    tail = chosen.packed if chosen.version == 4 else hashlib.sha256(chosen.packed).digest()[:4]
-    return ":".join([MAC_PREFIX, *(f"{byte:02x}" for byte in tail)])
+def order_of_removal(kinds: Sequence[type[Part]]) -> tuple[type[Part], ...]:
+    """What stops the traffic first, or a pod that goes could send what a part forbids; the rest in reverse.
 
-
-def host_routes(addresses: Iterable[LeasedAddress]) -> tuple[PodRoute, ...]:
-    """A pod with a full-length prefix: its gateway on-link, everything else through it."""
-    gateways = [leased.gateway for leased in addresses if leased.gateway is not None]
-    return tuple(route for gateway in gateways for route in _through(gateway))
-
-
-@lru_cache(maxsize=256)
-def _through(gateway: Address) -> tuple[PodRoute, PodRoute]:
-    everything = ip_network("0.0.0.0/0" if gateway.version == 4 else "::/0")
-    return PodRoute(ip_network(gateway), scope=RT_SCOPE_LINK), PodRoute(everything, gateway)
-
-
-@lru_cache(maxsize=4096)
-def interface_address(leased: LeasedAddress) -> InterfaceAddress:
-    kind = IPv4Interface if leased.address.version == 4 else IPv6Interface
-    return kind((int(leased.address), leased.prefix_length))  # from the number: no text to write and read
-
-
-def assigned(lease: Lease, interface: int | None) -> tuple[AssignedAddress, ...]:
-    """A lease as the result's `ips`."""
-    return tuple(
-        AssignedAddress(interface_address(leased), leased.gateway, interface) for leased in lease.addresses
+    ADD undoes in reverse alone: no pod runs yet.
+    """
+    backwards = [*reversed(kinds)]
+    return (
+        *(kind for kind in backwards if kind.stops_traffic),
+        *(kind for kind in backwards if not kind.stops_traffic),
     )
 
 
-def alias_of(lease: Lease, mac: str = "") -> str:
-    """What the host end's alias says, so that the store can be rebuilt from the kernel; empty if too long.
-
-    After the addresses comes the identity of the store that answers for the lease, the proof that the link is
-    its own, and then the pod's MAC if it is another than its addresses give it.
-    """
-    addresses = ",".join(shown(interface_address(leased)) for leased in lease.addresses)
-    key = lease.key
-    found = f"{ALIAS_PREFIX} {key.network} {key.container_id} {key.ifname} {addresses}"
-    if lease.store:
-        found += f" {lease.store}"
-        if mac and mac != mac_for(leased.address for leased in lease.addresses):
-            found += f" {mac}"
-    return found if len(found) <= _ALIAS_LIMIT else ""
-
-
-def lease_of_alias(alias: str, link: str) -> Lease | None:
-    """The lease an alias speaks of, None if it is not ours."""
-    parts = alias.split(" ")
-    if not 5 <= len(parts) <= 7 or parts[0] != ALIAS_PREFIX:
-        return None
-    try:
-        addresses = tuple(
-            LeasedAddress(entry.ip, entry.network.prefixlen)
-            for entry in map(ip_interface, parts[4].split(","))
-        )
-    except ValueError:
-        return None
-    store = parts[5] if len(parts) > 5 else ""
-    return Lease(LeaseKey(*parts[1:4]), 0, addresses, host_ifname=link, store=store)
-
-
-def mac_of_alias(alias: str) -> str:
-    """The MAC of the pod's end, as its link's alias tells; empty if it does not (an older release's)."""
-    lease = lease_of_alias(alias, "")
-    if lease is None or not lease.store:
-        return ""
-    parts = alias.split(" ")
-    return parts[6] if len(parts) == 7 else mac_for(leased.address for leased in lease.addresses)
+def result_of(
+    wanted: Plan,
+    netns: str,
+    bridge: tuple[str, str, int],
+    host: tuple[str, str, int],
+    pod: tuple[str, str, int],
+) -> Result:
+    """The result of ADD; each link is given as (name, MAC, MTU) the kernel shows."""
+    routes = next((part.routes for part in wanted.parts if isinstance(part, Sandbox)), ())
+    return Result(
+        interfaces=(
+            Interface(bridge[0], bridge[1], mtu=bridge[2]),
+            Interface(host[0], host[1], mtu=host[2]),
+            Interface(pod[0], pod[1], netns, pod[2]),
+        ),
+        addresses=assigned(wanted.lease, 2),
+        routes=routes,
+        dns=wanted.dns,
+    )

@@ -12,6 +12,7 @@ from typing import Any, Final
 from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.cni.versions import SUPPORTED, WHEN_ABSENT, has_verb
+from l3net.ipam.lease import LeaseKey
 
 COMMANDS: Final = ("ADD", "DEL", "CHECK", "STATUS", "GC", "VERSION")
 
@@ -63,6 +64,11 @@ class Request:
     def previous(self) -> Mapping[str, Any] | None:
         found = self.conf.get("prevResult")
         return found if isinstance(found, Mapping) else None
+
+    @property
+    def key(self) -> LeaseKey:
+        """The attachment that is meant."""
+        return LeaseKey(self.network, self.container_id, self.ifname)
 
     @property
     def brings_addresses(self) -> bool:
@@ -194,3 +200,22 @@ def parse_request(environment: Mapping[str, str], stdin: bytes) -> Request:
         args=args,
         environment=dict(environment),
     )
+
+
+def valid_attachments(conf: Mapping[str, Any]) -> frozenset[tuple[str, str]] | None:
+    """The attachments GC must keep; None if absent. libcni sends them under two names. Raises CniError 7."""
+    found = conf.get("cni.dev/valid-attachments", conf.get("cni.dev/attachments"))
+    if found is None:
+        return None
+    if not isinstance(found, list) or not all(isinstance(each, Mapping) for each in found):
+        raise CniError(failure.INVALID_CONFIG, "cni.dev/valid-attachments is not a list of objects")
+    kept = set()
+    for each in found:
+        container, ifname = each.get("containerID"), each.get("ifname")
+        if not isinstance(container, str) or not isinstance(ifname, str) or not container or not ifname:
+            # one that cannot be read might be any: better to free nothing than a live address
+            raise CniError(
+                failure.INVALID_CONFIG, "cni.dev/valid-attachments: containerID or ifname is missing"
+            )
+        kept.add((container, ifname))
+    return frozenset(kept)

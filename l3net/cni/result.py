@@ -6,7 +6,7 @@ Shapes: CNI 0.2.0 (ip4, ip6), 0.3.0 to 0.4.0 (ips with `version`), 1.0.0, 1.1.0 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any, TypeAlias
@@ -212,4 +212,22 @@ def _decode(found: Mapping[str, Any]) -> Result:
     dns = found.get("dns")
     return Result(
         interfaces, tuple(addresses), tuple(routes), dns if isinstance(dns, Mapping) and dns else None
+    )
+
+
+def merged(previous: Mapping[str, Any] | None, result: Result) -> Result:
+    """Our result on top of an earlier plugin's in the chain, indices shifted."""
+    if previous is None:
+        return result
+    earlier = decode_result(previous)
+    shift = len(earlier.interfaces)
+    ours = tuple(
+        replace(entry, interface=entry.interface + shift if entry.interface is not None else None)
+        for entry in result.addresses
+    )
+    return Result(
+        earlier.interfaces + result.interfaces,
+        earlier.addresses + ours,
+        earlier.routes + result.routes,
+        result.dns or earlier.dns,
     )

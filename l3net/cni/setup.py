@@ -12,7 +12,7 @@ from l3net.cni.extras import published_ports
 from l3net.cni.failure import CniError
 from l3net.cni.request import Request
 from l3net.cni.result import PodRoute, decode_routes
-from l3net.ipam.lease import Pod
+from l3net.ipam.lease import LeaseKey, Pod, Wanted
 from l3net.ipam.ranges import RangeSet, block_sets
 from l3net.ipam.reserved import NamespaceUnknownError, ReservedPool, blocks_for
 from l3net.model import Address, Prefix
@@ -126,6 +126,22 @@ def sticky_owner(pod: Pod) -> str:
     """The lasting identity of a StatefulSet's pod (`name-0`), empty for any other pod."""
     _, sign, ordinal = pod.name.rpartition("-")
     return str(pod) if sign and ordinal.isdigit() else ""
+
+
+def wanted_addresses(request: Request, setup: Setup, key: LeaseKey, host_ifname: str = "") -> Wanted:
+    """What is asked of the lease store; without `host_ifname` for another plugin's interface. CniError 7."""
+    pod = pod_of(request)
+    return Wanted(
+        key=key,
+        sets=setup.sets,
+        asked=asked_addresses(request),
+        pod=pod,
+        netns=request.netns,
+        host_ifname=host_ifname,
+        cool_down=setup.cool_down,
+        sticky_owner=sticky_owner(pod) if setup.sticky else "",
+        exclusive=setup.exclusive,
+    )
 
 
 def number_key(conf: Mapping[str, Any], key: str, default: float = 0, *, most: float = 1 << 31) -> float:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3net.cni.attach import attachment
 from l3net.cni.check import SeenPod, SeenPort, problems
 from l3net.cni.extras import (
     Bandwidth,
@@ -34,7 +33,8 @@ from l3net.cni.frame import (
     encode_answer,
     encode_call,
 )
-from l3net.cni.plan import alias_of, host_ifname, lease_of_alias, mac_for
+from l3net.cni.host_end import alias_of, host_ifname, lease_of_alias, mac_for
+from l3net.cni.parts import Sandbox, facts_of
 from l3net.cni.request import MAX_STDIN, Request, parse_args, parse_request
 from l3net.cni.result import AssignedAddress, Interface, PodRoute, Result, decode_result, encode_result
 from l3net.cni.setup import NodeNetwork, asked_mac, node_setup, sticky_owner
@@ -209,7 +209,7 @@ def test_check_tolerates_only_what_prev_result_dropped() -> None:
         1,
         (LeasedAddress(ip_address("10.244.1.2"), 32, ip_address("10.244.1.1")),),
     )
-    plan = attachment(setup, request(), lease, "", None).plan
+    plan = Sandbox.wanted(facts_of(setup, request(), lease))
     port = SeenPort(True, "l3net0", True, False)
     pod = SeenPod(True, frozenset({"10.244.1.2/32"}), frozenset({("10.244.1.1/32", "")}))
     default = PodRoute(ip_network("0.0.0.0/0"), ip_address("10.244.1.1"))

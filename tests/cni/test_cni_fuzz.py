@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from l3net.attach.answer import printed
 from l3net.attach.spool import Spool
-from l3net.cni.attach import attachment
 from l3net.cni.bridgeconf import ipam_setup, own_setup
 from l3net.cni.failure import CniError
 from l3net.cni.frame import Call, encode_call
-from l3net.cni.plan import lease_of_alias, mac_of_alias
+from l3net.cni.host_end import lease_of_alias, mac_of_alias
+from l3net.cni.parts import Elements, Sandbox, facts_of
 from l3net.cni.request import Request, parse_request
 from l3net.cni.setup import NodeNetwork, asked_addresses, asked_mac, node_ipam_setup, node_setup, pod_of
 from l3net.errors import L3netError
@@ -107,9 +107,10 @@ def test_a_configuration_comes_to_something_or_is_refused(conf: dict[str, Any], 
         try:
             found = setup(request)
             asked_addresses(request), pod_of(request)
-            wanted = attachment(found, request, LEASE, asked_mac(request), None)
-            wanted.extras.encode().encode()
-            wanted.plan.alias.encode()
+            facts = facts_of(found, request, LEASE, asked_mac(request))
+            if elements := Elements.wanted(facts):
+                elements.extras.encode().encode()
+            Sandbox.wanted(facts).alias.encode()
         except L3netError as err:
             str(err).encode(errors="backslashreplace")
 

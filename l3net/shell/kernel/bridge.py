@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_interface
 from typing import Final
 
-from l3net.cni.plan import mac_for, mac_of_alias
+from l3net.cni.host_end import mac_for, mac_of_alias
 from l3net.cni.result import InterfaceAddress
 from l3net.errors import KernelError
 from l3net.ipam.lease import Lease

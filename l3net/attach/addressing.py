@@ -1,0 +1,42 @@
+"""Addresses for an attachment: leased of a store, or asked of another plugin."""
+
+from __future__ import annotations
+
+from l3net.attach import delegate
+from l3net.attach.undoing import Undoing
+from l3net.cni.host_end import host_ifname
+from l3net.cni.request import Request
+from l3net.cni.result import Result
+from l3net.cni.setup import Setup, pod_of, wanted_addresses
+from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey, LeaseStore
+
+
+def leased(request: Request, setup: Setup, store: LeaseStore, key: LeaseKey, undoing: Undoing) -> Lease:
+    """A lease, on the disk when this returns; without ranges, one that holds nothing. Raises L3netError."""
+    name = host_ifname(key)
+    if not setup.sets:
+        return Lease(key, 0, (), pod_of(request), request.netns, name)
+    lease = store.assign(wanted_addresses(request, setup, key, name))
+    undoing.did("lease", lambda: store.release(key, sequence=lease.sequence, event="undo", used=False))
+    return lease
+
+
+def delegated(request: Request, setup: Setup, key: LeaseKey, undoing: Undoing) -> tuple[Lease, Result]:
+    """What the plugin named in the configuration gives, as a lease and as it said it. Raises CniError."""
+    given = delegate.delegated_addresses(setup.delegate, request)
+    undoing.did(f"ADD of {setup.delegate}", lambda: delegate.release(setup.delegate, request))
+    return Lease(key, 0, _of(given), pod_of(request), request.netns, host_ifname(key)), given
+
+
+def delegated_before(previous: Result, key: LeaseKey) -> Lease:
+    """What a plugin gave, as the result of ADD tells: for CHECK."""
+    return Lease(key, 0, _of(previous, key.ifname))
+
+
+def _of(result: Result, ifname: str = "") -> tuple[LeasedAddress, ...]:
+    """The addresses of a result: all, or those of one interface and of none."""
+    return tuple(
+        LeasedAddress(entry.address.ip, entry.address.network.prefixlen, entry.gateway)
+        for entry in result.addresses
+        if not ifname or entry.interface is None or result.interfaces[entry.interface].name == ifname
+    )

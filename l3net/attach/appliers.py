@@ -1,0 +1,125 @@
+"""Carries out the parts of an attachment: one applier a kind, and the list that orders them."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import ClassVar
+
+from l3net.attach import rules as cnirules
+from l3net.attach.applying import Applier, Place
+from l3net.attach.reaper import Reaper
+from l3net.attach.undoing import Undoing
+from l3net.cni import failure
+from l3net.cni.check import problems
+from l3net.cni.failure import CniError
+from l3net.cni.parts import Bridge, Elements, Pins, Sandbox, Unpin, Unwire
+from l3net.cni.result import Result
+from l3net.errors import KernelError
+from l3net.shell.kernel.bridge import KernelBridge
+
+
+def appliers(reaper: Reaper | None) -> Sequence[Applier]:
+    """Of an attachment's parts, in the order in which they are made."""
+    return (BridgeApplier(), SandboxApplier(reaper), PinsApplier(), ElementsApplier())
+
+
+class BridgeApplier:
+    """Makes the bridge of a network without an agent."""
+
+    of: ClassVar = Bridge
+
+    def apply(self, part: Bridge, place: Place) -> None:
+        del place
+        bridge = KernelBridge()
+        try:
+            bridge.ensure(part.plan, force_address=part.force_address, promiscuous=part.promiscuous)
+        finally:
+            bridge.close()
+
+    def undo(self, undo: object, place: Place) -> None:
+        """It stays."""
+
+    def missing(self, part: Bridge, place: Place, previous: Result) -> list[str]:
+        """A bridge that is gone is told by its port."""
+        del part, place, previous
+        return []
+
+
+class SandboxApplier:
+    """Wires pods. With a reaper, links are deleted in batches where that may be; without, at once."""
+
+    of: ClassVar = Sandbox
+
+    def __init__(self, reaper: Reaper | None) -> None:
+        self._reaper = reaper
+
+    def apply(self, part: Sandbox, place: Place) -> None:
+        sandboxes = place.sandboxes()
+        try:
+            place.wired = sandboxes.wire(part, place.netns)
+        except CniError as err:
+            # the name may belong to an attachment just deleted, whose link waits for its batch
+            if err.code != failure.ALREADY_ATTACHED or self._reaper is None:
+                raise
+            self._reaper.flush()
+            place.wired = sandboxes.wire(part, place.netns)
+
+    def undo(self, undo: Unwire, place: Place) -> None:
+        sandboxes = place.sandboxes()
+        if place.later and self._reaper is not None:
+            self._reaper.doom(sandboxes.host, undo.host_ifname)
+        else:
+            sandboxes.unwire(undo.host_ifname)
+
+    def missing(self, part: Sandbox, place: Place, previous: Result) -> list[str]:
+        sandboxes = place.sandboxes()
+        port, pod = sandboxes.look_port(part.host_ifname), sandboxes.look(place.netns, part.key.ifname)
+        return problems(part, previous, port, pod)
+
+
+class PinsApplier:
+    """Pins a wired pod's MAC and addresses."""
+
+    of: ClassVar = Pins
+
+    def apply(self, part: Pins, place: Place) -> None:
+        if place.wired is None:
+            raise KernelError(f"pin {part.mac}", errno.ENODEV)
+        try:
+            place.sandboxes().pin(part, place.wired.host)
+        except KernelError as err:
+            self.undo(part.undo, place)
+            raise CniError(failure.KERNEL_REFUSED, f"cannot set up {place.key.ifname}", str(err)) from err
+
+    def undo(self, undo: Unpin, place: Place) -> None:
+        place.sandboxes().unpin(undo.bridge, undo.addresses)
+
+    def missing(self, part: Pins, place: Place, previous: Result) -> list[str]:
+        """Nothing to complain about: a pod of an older release has none, and the agent puts them back."""
+        del part, place, previous
+        return []
+
+
+class ElementsApplier:
+    """Records what the firewall must know of an attachment, then puts it."""
+
+    of: ClassVar = Elements
+
+    def apply(self, part: Elements, place: Place) -> None:
+        with Undoing() as undoing:
+            place.store.keep_record(place.key, part.extras.encode())
+            undoing.did("record", lambda: place.store.drop_record(place.key))
+            try:
+                cnirules.put(part.extras)
+            except KernelError:  # the elements are there, what goes with them is not
+                cnirules.delete(part.extras)
+                raise
+
+    def undo(self, undo: Elements, place: Place) -> None:
+        cnirules.delete(undo.extras)
+        place.store.drop_record(place.key)
+
+    def missing(self, part: Elements, place: Place, previous: Result) -> list[str]:
+        del place, previous
+        return [f"rule {rule} is missing" for rule in cnirules.missing(part.extras)]

@@ -1,0 +1,37 @@
+"""Undoing what was done, in reverse order, when a later step fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from types import TracebackType
+
+log = logging.getLogger(__name__)
+
+
+class Undoing:
+    """A block that leaves nothing behind if it fails. What fails to be undone is logged, and not raised."""
+
+    __slots__ = ("_done",)
+
+    def __init__(self) -> None:
+        self._done: list[tuple[str, Callable[[], object]]] = []
+
+    def did(self, what: str, undo: Callable[[], object]) -> None:
+        """Something is done now; `what` names it for the log."""
+        self._done.append((what, undo))
+
+    def __enter__(self) -> Undoing:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del error, trace
+        if kind is None:
+            return
+        for what, undo in reversed(self._done):
+            try:
+                undo()
+            except Exception as err:  # the rest is undone all the same
+                log.warning("undo of %s: %s", what, err)
