@@ -10,9 +10,8 @@ from l3net.attach import rules as cnirules
 from l3net.attach.there import host_ends
 from l3net.cni.extras import extras_in
 from l3net.cni.present import Present
-from l3net.ipam.lease import Lease, LeaseStore, LeaseStoreError
+from l3net.ipam.lease import Lease, LeaseStore, LeaseStoreError, NodeLeases
 from l3net.model import Prefix
-from l3net.shell.files.leases import SqliteLeases
 from l3net.shell.kernel.netlink import Netlink
 
 log = logging.getLogger(__name__)
@@ -21,7 +20,7 @@ log = logging.getLogger(__name__)
 class Adoption:
     """Of one store. `problem` says why running pods' addresses are not safe yet; empty when they are."""
 
-    def __init__(self, store: SqliteLeases) -> None:
+    def __init__(self, store: NodeLeases) -> None:
         self._store = store
         self.problem = ""
         self._rules: list[dict[str, Any]] | None = None

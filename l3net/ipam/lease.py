@@ -8,7 +8,7 @@ from typing import Protocol
 
 from l3net.errors import L3netError
 from l3net.ipam.ranges import RangeSet
-from l3net.model import Address
+from l3net.model import Address, Prefix
 
 
 class LeaseStoreError(L3netError):
@@ -162,3 +162,36 @@ class LeaseStore(Protocol):
     def probe(self) -> None:
         """Raises LeaseStoreError if nothing could be written now (a read-only disk). Writes nothing."""
         ...
+
+
+class NodeLeases(LeaseStore, Protocol):
+    """The lease store of a node's agent: it outlives reboots, and takes in what runs without a lease."""
+
+    @property
+    def identity(self) -> str:
+        """What its leases are known by as this store's; empty if it has no name."""
+        ...
+
+    def adopt(
+        self, lease: Lease, *, cool_down: float = 60.0, event: str = "import", exclusive: bool = False
+    ) -> bool:
+        """Record a lease found elsewhere. False if an address is taken, in any network if `exclusive`."""
+        ...
+
+    def holder(self, address: Address) -> Sequence[Lease]:
+        """The leases that hold an address, in any network."""
+        ...
+
+    def count(self, block: Prefix | None = None) -> int:
+        """Attachments that have leases, in all or in a block."""
+        ...
+
+    def any_in(self, block: Prefix) -> bool:
+        """Whether any address of a block is leased."""
+        ...
+
+    def release_other_boots(self) -> list[Lease]:
+        """Free what a reboot ended, and return it."""
+        ...
+
+    def close(self) -> None: ...

@@ -180,7 +180,7 @@ class Host:
     def settle(self) -> None:
         """Wait until released links are gone."""
         assert self.server is not None
-        assert self.server._reaper.flush()
+        assert self.server.settle()
 
 
 @pytest.fixture

@@ -175,8 +175,7 @@ def test_entries_come_and_go_with_the_lease(host: Host, run: Any, ping: Any) -> 
     host.inside(server.reattach_ports)
     assert permanent(host) == second
     run("ip", "-n", host.name, "link", "del", "l3net0")
-    network = server._network
-    assert network
+    assert server.network
     host.inside(lambda: remake(host))
     assert host.inside(server.reattach_ports) == host.veths()
     assert permanent(host) == second
