@@ -28,7 +28,7 @@ from l3net.ipam.lease import (
     Wanted,
 )
 from l3net.ipam.ranges import RangeSet, block_sets
-from l3net.shell.files import leases
+from l3net.shell.files import addresschoice, leasehistory
 from l3net.shell.files.leases import SqliteLeases
 from l3net.shell.files.sqlitestore import LOG_LIMIT
 
@@ -369,7 +369,7 @@ def rows(store: SqliteLeases, table: str) -> int:
 
 def test_history_is_bounded_whatever_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ADD, DEL, ADD, DEL for ever: sequence numbers of assignments are all odd then."""
-    monkeypatch.setattr(leases, "HISTORY_LIMIT", 100)
+    monkeypatch.setattr(leasehistory, "HISTORY_LIMIT", 100)
     store = SqliteLeases(tmp_path / "leases.db")
     short_pods(store, block_sets((ip_network("10.1.0.0/24"), ip_network("fd00::/120"))), 200)
     assert 100 <= rows(store, "history") <= 100 + 128 + 2
@@ -386,12 +386,12 @@ def test_a_history_that_grew_is_cut_in_steps(tmp_path: Path, monkeypatch: pytest
         "(SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 9000) SELECT i, 'assign' FROM n"
     )
     store.transact(lambda db: db.execute(fill).close())
-    monkeypatch.setattr(leases, "HISTORY_LIMIT", 100)
+    monkeypatch.setattr(leasehistory, "HISTORY_LIMIT", 100)
     seen = []
     for step in range(10):
         short_pods(store, sets, 64, 1 + 64 * step)
         seen.append(rows(store, "history"))
-    assert all(before - after <= leases._TRIM_MOST for before, after in pairwise(seen))
+    assert all(before - after <= leasehistory._TRIM_MOST for before, after in pairwise(seen))
     assert seen[-1] <= 100 + 128 + 1
     store.close()
 
@@ -400,7 +400,7 @@ def test_idle_addresses_of_an_endless_range_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A /64 has always a new address; each pod would leave one behind for ever."""
-    monkeypatch.setattr(leases, "IDLE_LIMIT", 100)
+    monkeypatch.setattr(addresschoice, "IDLE_LIMIT", 100)
     store = SqliteLeases(tmp_path / "leases.db")
     sets = block_sets((ip_network("fd00::/64"),))
     short_pods(store, sets, 400)
