@@ -13,8 +13,9 @@ from l3net.cni import failure
 from l3net.cni.extras import TABLE, Extras, delete_commands, put_script, stale_connections
 from l3net.cni.failure import CniError
 from l3net.errors import KernelError
-from l3net.shell.kernel import links, sysctl
+from l3net.shell.kernel import sysctl
 from l3net.shell.kernel.conntrack import forget_stale
+from l3net.shell.kernel.linkaddresses import local_addresses
 from l3net.shell.kernel.netlink import Netlink
 from l3net.shell.kernel.nft import find_nft
 
@@ -72,7 +73,7 @@ def _forget_stale(extras: Extras, *, published: bool) -> None:
         return
     try:
         with Netlink() as netlink:
-            local = links.local_addresses(netlink)
+            local = local_addresses(netlink)
         forget_stale(stale_connections(extras, local, published=published))
     except KernelError as err:  # the ports are as they should be; streams that were there before are not
         log.warning("forget connections to the host ports of %s: %s", extras.port, err)

@@ -14,6 +14,7 @@ from l3net.model import BridgePlan
 from l3net.shell.kernel import links
 from l3net.shell.kernel.bridge import KernelBridge
 from l3net.shell.kernel.links import mac_bytes
+from l3net.shell.kernel.neighbours import delete_neighbour
 from l3net.shell.kernel.netlink import Netlink
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def test_a_forged_claim_moves_nothing(host: Host, version: int, ping: Any) -> No
     assert ping(host.name, address)
     # the control: without the entry the same packets move the address to the attacker
     bridge = index_of(host, "l3net0")
-    assert transact(host, links.delete_neighbour(bridge, ip_address(address))) == [0]
+    assert transact(host, delete_neighbour(bridge, ip_address(address))) == [0]
     assert ping(host.name, address)
     assert neighbour(host, address)["lladdr"] == theirs
 

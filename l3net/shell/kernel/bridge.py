@@ -15,6 +15,8 @@ from l3net.ipam.lease import Lease
 from l3net.model import Address, BridgePlan
 from l3net.naming import VETH_PREFIX
 from l3net.shell.kernel import links, sysctl
+from l3net.shell.kernel.linkaddresses import addresses_of, delete_address, put_address
+from l3net.shell.kernel.neighbours import delete_neighbour, neighbours_of, put_forwarding, put_neighbour
 from l3net.shell.kernel.netlink import Netlink, Request, attribute
 
 #: Sysctls of the node that its pods' traffic needs. send_redirects is the OR of `all` and the link's.
@@ -54,7 +56,7 @@ class KernelBridge:
         if any(sysctl.read(path) not in (value, None) for path, value in _sysctls(name)):
             return None  # not as it should be: apply() puts it right
         gateways = frozenset(
-            (each.ip, each.network.prefixlen) for each in links.addresses_of(self._netlink, link.index)
+            (each.ip, each.network.prefixlen) for each in addresses_of(self._netlink, link.index)
         )
         return BridgePlan(name, link.mac, link.mtu, gateways)
 
@@ -73,10 +75,10 @@ class KernelBridge:
         for path, value in _sysctls(plan.name):
             sysctl.ensure(path, value)
         wanted = {ip_interface(f"{address}/{length}") for address, length in plan.gateways}
-        seen = set(links.addresses_of(self._netlink, link.index))
+        seen = set(addresses_of(self._netlink, link.index))
         requests = [("set up", links.set_link(link.index, *_settings(plan, link), up=True))]
-        requests += [(f"delete {each}", links.delete_address(link.index, each)) for each in seen - wanted]
-        requests += [(f"add {each}", links.put_address(link.index, each)) for each in wanted - seen]
+        requests += [(f"delete {each}", delete_address(link.index, each)) for each in seen - wanted]
+        requests += [(f"add {each}", put_address(link.index, each)) for each in wanted - seen]
         codes = self._netlink.transact([request for _, request in requests])
         for (what, _), code in zip(requests, codes, strict=True):
             if code not in (0, errno.EEXIST, errno.EADDRNOTAVAIL):
@@ -100,14 +102,14 @@ class KernelBridge:
         wanted = {ip_interface(f"{address}/{length}") for address, length in plan.gateways}
         if wanted or not link.up or promiscuous:
             self._ready(plan.name, link, wanted, promiscuous=promiscuous)
-        seen = set(links.addresses_of(self._netlink, link.index)) if wanted else set()
+        seen = set(addresses_of(self._netlink, link.index)) if wanted else set()
         for each in sorted(wanted - seen, key=str):
             for other in seen:
                 if other.version == each.version and other.network.overlaps(each.network):
                     if not force_address:
                         raise KernelError(f"{plan.name} has {other} already, wanted {each}", errno.EEXIST)
-                    self._netlink.transact([links.delete_address(link.index, other)])
-            code = self._netlink.transact([links.put_address(link.index, each)])[0]
+                    self._netlink.transact([delete_address(link.index, other)])
+            code = self._netlink.transact([put_address(link.index, each)])[0]
             if code not in (0, errno.EEXIST):
                 raise KernelError(f"{plan.name}: add {each}", code)
 
@@ -136,7 +138,7 @@ class KernelBridge:
         if bridge is None:
             return []
         found = {link.name: link for link in links.all_links(self._netlink)}
-        known = links.neighbours_of(self._netlink, bridge.index)
+        known = neighbours_of(self._netlink, bridge.index)
         changed: list[str] = []
         pins: list[Request] = []
         held: set[Address] = set()
@@ -156,14 +158,14 @@ class KernelBridge:
             if mac:
                 if link.learning or link.name in changed:  # each setting is told to all who listen
                     pins.append(links.set_port(link.index, learning=False))
-                pins.append(links.put_forwarding(link.index, mac))
+                pins.append(put_forwarding(link.index, mac))
                 pins += [
-                    links.put_neighbour(bridge.index, address, mac)
+                    put_neighbour(bridge.index, address, mac)
                     for address in addresses
                     if known.get(address) != (mac, True)
                 ]
         pins += [
-            links.delete_neighbour(bridge.index, address)
+            delete_neighbour(bridge.index, address)
             for address, (_, permanent) in known.items()
             if permanent and address not in held
         ]

@@ -1,24 +1,18 @@
-"""Netlink requests for links, addresses and queues, and what is read back (rtnetlink(7), linux/if_link.h)."""
+"""Netlink requests for links, and what is read back (rtnetlink(7), linux/if_link.h)."""
 
 from __future__ import annotations
 
 import errno
 import socket
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Final
 
-from l3net.cni.result import InterfaceAddress, PodRoute
 from l3net.errors import KernelError
-from l3net.model import Address
 from l3net.shell.kernel.netlink import (
     ATTRIBUTE,
     NLM_F_CREATE,
     NLM_F_EXCL,
-    NLM_F_REPLACE,
     Netlink,
     Request,
     attribute,
@@ -28,15 +22,6 @@ from l3net.shell.kernel.netlink import (
 RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
 RTM_GETLINK: Final = 18
-RTM_NEWADDR: Final = 20
-RTM_DELADDR: Final = 21
-RTM_GETADDR: Final = 22
-RTM_NEWROUTE: Final = 24
-RTM_GETROUTE: Final = 26
-RTM_NEWNEIGH: Final = 28
-RTM_DELNEIGH: Final = 29
-RTM_GETNEIGH: Final = 30
-RTM_NEWQDISC: Final = 36
 
 IFLA_ADDRESS: Final = 1
 IFLA_IFNAME: Final = 3
@@ -67,32 +52,6 @@ IFLA_BRPORT_ISOLATED: Final = 33
 BR_STATE_DISABLED: Final = 0
 BR_STATE_FORWARDING: Final = 3
 
-IFA_ADDRESS: Final = 1
-IFA_LOCAL: Final = 2
-IFA_BROADCAST: Final = 4
-IFA_FLAGS: Final = 8
-IFA_F_NODAD: Final = 0x02
-IFA_F_PERMANENT: Final = 0x80
-
-NDA_DST: Final = 1
-NDA_LLADDR: Final = 2
-NUD_NOARP: Final = 0x40  # of a bridge's forwarding entry: static
-NUD_PERMANENT: Final = 0x80
-NTF_MASTER: Final = 0x04
-
-RTA_DST: Final = 1
-RTA_OIF: Final = 4
-RTA_GATEWAY: Final = 5
-RTA_PRIORITY: Final = 6
-RTA_METRICS: Final = 8
-RTA_TABLE: Final = 15
-RTAX_MTU: Final = 2
-RTAX_ADVMSS: Final = 8
-RT_SCOPE_UNIVERSE: Final = 0
-RT_SCOPE_LINK: Final = 253
-RTPROT_STATIC: Final = 4
-RT_TABLE_MAIN: Final = 254
-
 IFF_UP: Final = 0x1
 IFF_LOWER_UP: Final = 0x10000
 IFF_PROMISC: Final = 0x100
@@ -100,14 +59,8 @@ NLA_F_NESTED: Final = 0x8000
 RTEXT_FILTER_SKIP_STATS: Final = 1 << 3
 
 _IFINFO: Final = struct.Struct("=BxHiII")
-_IFADDR: Final = struct.Struct("=BBBBi")
-_RTMSG: Final = struct.Struct("=BBBBBBBBI")
-_NDMSG: Final = struct.Struct("=BxHiHBB")
-_TCMSG: Final = struct.Struct("=BxxxiIII")
 _U8: Final = struct.Struct("=B")
-_U16: Final = struct.Struct("=H")
 _U32: Final = struct.Struct("=I")
-_I32: Final = struct.Struct("=i")
 
 
 def nested(kind: int, *parts: bytes) -> bytes:
@@ -317,163 +270,3 @@ def set_port(
         mode = attribute(IFLA_INET6_ADDR_GEN_MODE, b"\x01")  # IN6_ADDR_GEN_MODE_NONE
         extra.append(nested(IFLA_AF_SPEC, nested(socket.AF_INET6, mode)))
     return set_link(index, *extra, info, name=name)
-
-
-def put_address(index: int, address: InterfaceAddress, *, create: bool = True) -> Request:
-    """Add an address with its prefix length; IPv6 without duplicate-address detection (no wait)."""
-    packed = address.ip.packed
-    body = _IFADDR.pack(_family(address), address.network.prefixlen, IFA_F_NODAD, 0, index)
-    body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
-    if address.version == 4 and address.network.prefixlen < 31:
-        body += attribute(IFA_BROADCAST, address.network.broadcast_address.packed)
-    if address.version == 6:
-        body += u32(IFA_FLAGS, IFA_F_NODAD | IFA_F_PERMANENT)
-    return Request(RTM_NEWADDR, NLM_F_CREATE | (NLM_F_EXCL if create else NLM_F_REPLACE), body)
-
-
-def delete_address(index: int, address: InterfaceAddress) -> Request:
-    body = _IFADDR.pack(_family(address), address.network.prefixlen, 0, 0, index)
-    return Request(RTM_DELADDR, 0, body + attribute(IFA_LOCAL, address.ip.packed))
-
-
-def addresses_of(netlink: Netlink, index: int) -> list[InterfaceAddress]:
-    """The addresses of a link, without IPv6 link-local ones."""
-    return [
-        ip_interface(f"{address}/{length}")
-        for at, length, address in _addresses(netlink)
-        if at == index and not (address.version == 6 and address.is_link_local)
-    ]
-
-
-def local_addresses(netlink: Netlink) -> frozenset[Address]:
-    """Every address of every link."""
-    return frozenset(address for _, _, address in _addresses(netlink))
-
-
-def _addresses(netlink: Netlink) -> Iterator[tuple[int, int, Address]]:
-    """Index of the link, prefix length, address."""
-    for _, body in netlink.dump(Request(RTM_GETADDR, 0, _IFADDR.pack(0, 0, 0, 0, 0))):
-        _, length, _, _, index = _IFADDR.unpack_from(body)
-        fields = dict(attributes(memoryview(body)[_IFADDR.size :]))
-        packed = bytes(fields.get(IFA_LOCAL, fields.get(IFA_ADDRESS, b"")))
-        if len(packed) in (4, 16):  # a link of another family may have addresses too
-            yield index, length, IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
-
-
-@lru_cache(maxsize=1024)  # pods of a node share their gateway, and mostly the index of eth0
-def put_route(index: int, route: PodRoute) -> Request:
-    """A route in a pod, through its interface; on-link without gateway."""
-    scope = route.scope
-    if scope is None:
-        scope = RT_SCOPE_UNIVERSE if route.gateway or route.prefix.version == 6 else RT_SCOPE_LINK
-    table = route.table or RT_TABLE_MAIN
-    family = socket.AF_INET if route.prefix.version == 4 else socket.AF_INET6
-    header = _RTMSG.pack(
-        family, route.prefix.prefixlen, 0, 0, table if table < 256 else 0, RTPROT_STATIC, scope, 1, 0
-    )
-    body = header + u32(RTA_OIF, index) + u32(RTA_TABLE, table)
-    if route.prefix.prefixlen:
-        body += attribute(RTA_DST, route.prefix.network_address.packed)
-    if route.gateway:
-        body += attribute(RTA_GATEWAY, route.gateway.packed)
-    if route.priority is not None:
-        body += u32(RTA_PRIORITY, route.priority)
-    metrics = [(RTAX_MTU, route.mtu), (RTAX_ADVMSS, route.advmss)]
-    if wanted := [u32(kind, value) for kind, value in metrics if value]:
-        body += nested(RTA_METRICS, *wanted)
-    return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
-
-
-def routes_of(netlink: Netlink, index: int) -> set[tuple[str, str]]:
-    """The unicast routes through a link in any table, as (prefix, gateway or '')."""
-    found = set()
-    for family in (socket.AF_INET, socket.AF_INET6):
-        header = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-        for _, body in netlink.dump(Request(RTM_GETROUTE, 0, header)):
-            _, length, _, _, _, _, _, kind, _ = _RTMSG.unpack_from(body)
-            fields = dict(attributes(memoryview(body)[_RTMSG.size :]))
-            if kind != 1 or RTA_OIF not in fields or _I32.unpack(fields[RTA_OIF])[0] != index:
-                continue
-            gateway = fields.get(RTA_GATEWAY)
-            found.add(
-                (
-                    f"{_shown(fields.get(RTA_DST), family)}/{length}",
-                    _shown(gateway, family) if gateway else "",
-                )
-            )
-    return found
-
-
-def _shown(packed: memoryview | None, family: int) -> str:
-    if packed is None:
-        return "0.0.0.0" if family == socket.AF_INET else "::"  # noqa: S104 - a prefix
-    return str(IPv4Address(bytes(packed)) if len(packed) == 4 else IPv6Address(bytes(packed)))
-
-
-def _family(address: InterfaceAddress) -> int:
-    return socket.AF_INET if address.version == 4 else socket.AF_INET6
-
-
-# --- neighbours ------------------------------------------------------------------------------------------
-
-
-def put_neighbour(index: int, address: Address, mac: str) -> Request:
-    """A permanent neighbour entry: no packet changes it (neigh_update), nor is it ever collected."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    body = _NDMSG.pack(family, 0, index, NUD_PERMANENT, 0, 0)
-    body += attribute(NDA_DST, address.packed) + attribute(NDA_LLADDR, mac_bytes(mac))
-    return Request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body)
-
-
-def delete_neighbour(index: int, address: Address) -> Request:
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    body = _NDMSG.pack(family, 0, index, 0, 0, 0) + attribute(NDA_DST, address.packed)
-    return Request(RTM_DELNEIGH, 0, body)
-
-
-def put_forwarding(port: int, mac: str) -> Request:
-    """A static entry of the bridge's forwarding table: this MAC is behind this port, whoever sends."""
-    body = _NDMSG.pack(socket.AF_BRIDGE, 0, port, NUD_NOARP, NTF_MASTER, 0)
-    return Request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body + attribute(NDA_LLADDR, mac_bytes(mac)))
-
-
-def neighbours_of(netlink: Netlink, index: int) -> dict[Address, tuple[str, bool]]:
-    """The neighbour entries of a link: MAC, and whether it is permanent."""
-    found: dict[Address, tuple[str, bool]] = {}
-    for family in (socket.AF_INET, socket.AF_INET6):
-        for _, body in netlink.dump(Request(RTM_GETNEIGH, 0, _NDMSG.pack(family, 0, 0, 0, 0, 0))):
-            _, _, at, state, _, _ = _NDMSG.unpack_from(body)
-            fields = dict(attributes(memoryview(body)[_NDMSG.size :]))
-            if at == index and NDA_DST in fields:
-                packed = bytes(fields[NDA_DST])
-                address = IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
-                mac = mac_text(fields.get(NDA_LLADDR, b""))
-                found[address] = (mac, bool(state & NUD_PERMANENT))
-    return found
-
-
-TC_H_ROOT: Final = 0xFFFFFFFF
-TCA_KIND: Final = 1
-TCA_OPTIONS: Final = 2
-TCA_TBF_PARMS: Final = 1
-TCA_TBF_RATE64: Final = 4
-TCA_TBF_BURST: Final = 6
-_NSEC_PER_TICK: Final = 64  # PSCHED_SHIFT is 6
-_LATENCY: Final = 0.025  # seconds a packet may wait, as the reference bandwidth plugin has it
-
-
-def limit_rate(index: int, rate: int, burst: int) -> Request:
-    """A token bucket (tc-tbf(8)) at the root of a link. `rate` in bits a second, `burst` in bits."""
-    rate_bytes = max(1, rate // 8)
-    burst_bytes = min(burst // 8 or max(rate_bytes // 10, 16384), 0xFFFFFFFF)
-    ticks = min(int(burst_bytes * 1_000_000_000 / rate_bytes / _NSEC_PER_TICK), 0xFFFFFFFF)
-    limit = min(int(rate_bytes * _LATENCY) + burst_bytes, 0xFFFFFFFF)
-    # struct tc_ratespec (linklayer 1: ethernet, so that no rate table is needed), twice, limit, buffer, mtu
-    ratespec = struct.pack("=BBHhHI", 0, 1, 0, -1, 0, min(rate_bytes, 0xFFFFFFFF))
-    parms = ratespec + struct.pack("=BBHhHI", 0, 0, 0, 0, 0, 0) + struct.pack("=III", limit, ticks, 0)
-    options = attribute(TCA_TBF_PARMS, parms) + u32(TCA_TBF_BURST, burst_bytes)
-    if rate_bytes > 0xFFFFFFFF:
-        options += attribute(TCA_TBF_RATE64, struct.pack("=Q", rate_bytes))
-    body = _TCMSG.pack(0, index, 0, TC_H_ROOT, 0)
-    body += text(TCA_KIND, "tbf") + nested(TCA_OPTIONS, options)
-    return Request(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body)

@@ -14,8 +14,12 @@ from l3net.cni.parts import Pins, Sandbox
 from l3net.errors import KernelError
 from l3net.model import Address
 from l3net.shell.kernel import links, sysctl
+from l3net.shell.kernel.linkaddresses import addresses_of, put_address
 from l3net.shell.kernel.namespaces import inside
+from l3net.shell.kernel.neighbours import delete_neighbour, put_forwarding, put_neighbour
 from l3net.shell.kernel.netlink import Netlink, Request
+from l3net.shell.kernel.podroutes import put_route, routes_of
+from l3net.shell.kernel.ratelimit import limit_rate
 
 LOOPBACK: Final = 1  # the loopback's index in every namespace (net/core/dev.c)
 
@@ -52,9 +56,7 @@ class Sandboxes:
             if outer is None:
                 raise KernelError(f"{part.host_ifname} vanished", errno.ENODEV)
             if part.bandwidth.ingress_rate:
-                limit = links.limit_rate(
-                    outer.index, part.bandwidth.ingress_rate, part.bandwidth.ingress_burst
-                )
+                limit = limit_rate(outer.index, part.bandwidth.ingress_rate, part.bandwidth.ingress_burst)
                 self.host.request(limit, f"limit the rate of {part.host_ifname}")
             return Wired(outer, inner)
         except BaseException as err:
@@ -66,8 +68,8 @@ class Sandboxes:
     def pin(self, pins: Pins, port: links.Link) -> None:
         """Put a wired pod's entries. Raises KernelError."""
         bridge = self.bridge_link(pins.bridge).index
-        requests = [links.put_forwarding(port.index, pins.mac)]
-        requests += [links.put_neighbour(bridge, address, pins.mac) for address in pins.addresses]
+        requests = [put_forwarding(port.index, pins.mac)]
+        requests += [put_neighbour(bridge, address, pins.mac) for address in pins.addresses]
         if code := next(filter(None, self.host.transact(requests)), 0):
             raise KernelError(f"pin {pins.mac} to {port.name}", code)
 
@@ -77,7 +79,7 @@ class Sandboxes:
             index = self.bridge_link(bridge).index
         except CniError:  # no bridge, no entries
             return
-        self.host.transact([links.delete_neighbour(index, address) for address in addresses])
+        self.host.transact([delete_neighbour(index, address) for address in addresses])
 
     def unwire(self, host_ifname: str) -> bool:
         """Delete a veth pair now (24 ms or so: DEL leaves it to the reaper). False if there was none."""
@@ -99,8 +101,8 @@ class Sandboxes:
                 return None
             return SeenPod(
                 link.up,
-                frozenset(map(str, links.addresses_of(pod, link.index))),
-                frozenset(links.routes_of(pod, link.index)),
+                frozenset(map(str, addresses_of(pod, link.index))),
+                frozenset(routes_of(pod, link.index)),
             )
 
     def look_port(self, host_ifname: str) -> SeenPort | None:
@@ -175,13 +177,11 @@ class Sandboxes:
         batch: list[tuple[str, Request]] = [("set lo up", links.set_link(LOOPBACK, up=True))]
         if part.enabled:
             batch.append((f"set {part.key.ifname} up", links.set_link(found.index, up=True)))
-        batch += [(f"add address {each}", links.put_address(found.index, each)) for each in part.addresses]
+        batch += [(f"add address {each}", put_address(found.index, each)) for each in part.addresses]
         if part.enabled:
-            batch += [
-                (f"add route {each.prefix}", links.put_route(found.index, each)) for each in part.routes
-            ]
+            batch += [(f"add route {each.prefix}", put_route(found.index, each)) for each in part.routes]
         if part.bandwidth.egress_rate:
-            limit = links.limit_rate(found.index, part.bandwidth.egress_rate, part.bandwidth.egress_burst)
+            limit = limit_rate(found.index, part.bandwidth.egress_rate, part.bandwidth.egress_burst)
             batch.append((f"limit the rate of {part.key.ifname}", limit))
         codes = pod.transact([request for _, request in batch])
         if any(codes) and any(address.version == 6 for address in part.addresses):

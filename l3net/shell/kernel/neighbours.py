@@ -1,0 +1,58 @@
+"""Netlink requests for neighbour and forwarding entries, and what is read back (linux/neighbour.h)."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from l3net.model import Address
+from l3net.shell.kernel.links import mac_bytes, mac_text
+from l3net.shell.kernel.netlink import NLM_F_CREATE, NLM_F_REPLACE, Netlink, Request, attribute, attributes
+
+RTM_NEWNEIGH: Final = 28
+RTM_DELNEIGH: Final = 29
+RTM_GETNEIGH: Final = 30
+NDA_DST: Final = 1
+NDA_LLADDR: Final = 2
+NUD_NOARP: Final = 0x40  # of a bridge's forwarding entry: static
+NUD_PERMANENT: Final = 0x80
+NTF_MASTER: Final = 0x04
+
+_NDMSG: Final = struct.Struct("=BxHiHBB")
+
+
+def put_neighbour(index: int, address: Address, mac: str) -> Request:
+    """A permanent neighbour entry: no packet changes it (neigh_update), nor is it ever collected."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    body = _NDMSG.pack(family, 0, index, NUD_PERMANENT, 0, 0)
+    body += attribute(NDA_DST, address.packed) + attribute(NDA_LLADDR, mac_bytes(mac))
+    return Request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body)
+
+
+def delete_neighbour(index: int, address: Address) -> Request:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    body = _NDMSG.pack(family, 0, index, 0, 0, 0) + attribute(NDA_DST, address.packed)
+    return Request(RTM_DELNEIGH, 0, body)
+
+
+def put_forwarding(port: int, mac: str) -> Request:
+    """A static entry of the bridge's forwarding table: this MAC is behind this port, whoever sends."""
+    body = _NDMSG.pack(socket.AF_BRIDGE, 0, port, NUD_NOARP, NTF_MASTER, 0)
+    return Request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body + attribute(NDA_LLADDR, mac_bytes(mac)))
+
+
+def neighbours_of(netlink: Netlink, index: int) -> dict[Address, tuple[str, bool]]:
+    """The neighbour entries of a link: MAC, and whether it is permanent."""
+    found: dict[Address, tuple[str, bool]] = {}
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for _, body in netlink.dump(Request(RTM_GETNEIGH, 0, _NDMSG.pack(family, 0, 0, 0, 0, 0))):
+            _, _, at, state, _, _ = _NDMSG.unpack_from(body)
+            fields = dict(attributes(memoryview(body)[_NDMSG.size :]))
+            if at == index and NDA_DST in fields:
+                packed = bytes(fields[NDA_DST])
+                address = IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+                mac = mac_text(fields.get(NDA_LLADDR, b""))
+                found[address] = (mac, bool(state & NUD_PERMANENT))
+    return found
