@@ -1,14 +1,21 @@
-"""Addresses for an attachment: leased of a store, or asked of another plugin."""
+"""Addresses for an attachment: leased of a store, or asked of another plugin; and whether there are any."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 from l3net.attach import delegate
 from l3net.attach.undoing import Undoing
+from l3net.cni import failure
+from l3net.cni.bridgeconf import parse_resolv_conf
+from l3net.cni.failure import CniError
 from l3net.cni.host_end import host_ifname
 from l3net.cni.request import Request
 from l3net.cni.result import Result
 from l3net.cni.setup import Setup, pod_of, wanted_addresses
-from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey, LeaseStore
+from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey, LeaseStore, LeaseStoreError
 
 
 def leased(request: Request, setup: Setup, store: LeaseStore, key: LeaseKey, undoing: Undoing) -> Lease:
@@ -40,3 +47,32 @@ def _of(result: Result, ifname: str = "") -> tuple[LeasedAddress, ...]:
         for entry in result.addresses
         if not ifname or entry.interface is None or result.interfaces[entry.interface].name == ifname
     )
+
+
+def with_dns(setup: Setup) -> Setup:
+    """With the dns of the file that `ipam.resolvConf` names. Raises CniError 7."""
+    if not setup.resolv_conf:
+        return setup
+    try:
+        found = parse_resolv_conf(Path(setup.resolv_conf).read_text())
+    except OSError as err:
+        raise CniError(failure.INVALID_CONFIG, f"ipam.resolvConf: {setup.resolv_conf}: {err}") from None
+    return replace(setup, dns=found or setup.dns)
+
+
+def ensure_room(request: Request, setup: Setup, store_of: Callable[[Setup], LeaseStore]) -> None:
+    """Raises CniError 50 where the store takes nothing, or (of ranges that are not the node's) is full."""
+    if not setup.sets:
+        return
+    store = store_of(setup)
+    try:
+        store.probe()
+    except LeaseStoreError as err:
+        raise CniError(failure.NOT_AVAILABLE, str(err)) from None
+    for each in () if setup.exclusive else setup.sets:
+        usage = store.usage(request.network, (each,))
+        if usage.leased + usage.cooling >= each.size:
+            raise CniError(
+                failure.NOT_AVAILABLE,
+                f"no address free in {each}: {usage.leased} leased, {usage.cooling} in cool-down",
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from l3net.attach.addressing import ensure_room, with_dns
 from l3net.attach.appliers import ElementsApplier
 from l3net.attach.applying import Applier
 from l3net.attach.verbs import Verbs
@@ -28,7 +29,7 @@ class IpamVerbs(Verbs):
     def add(self, request: Request, key: LeaseKey, netns: int) -> tuple[Result, tuple[int, int]]:
         """An IPAM result: no interfaces, no index. Raises L3netError."""
         del netns
-        setup = self._with_dns(self._setup(request))
+        setup = with_dns(self._setup(request))
         lease = self._store(setup).assign(wanted_addresses(request, setup, key))
         return Result((), assigned(lease, None), setup.routes, setup.dns), (lease.sequence, 0)
 
@@ -49,7 +50,7 @@ class IpamVerbs(Verbs):
     def status(self, request: Request) -> None:
         """Whether an address is free. Raises CniError 50."""
         setup = self._available(request)
-        self._has_room(request, setup)
+        ensure_room(request, setup, self._store)
 
     def appliers(self) -> Sequence[Applier]:
         """The link is the main plugin's."""

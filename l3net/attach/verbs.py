@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 from l3net.attach import delegate
-from l3net.attach.addressing import delegated, delegated_before, leased
+from l3net.attach.addressing import delegated, delegated_before, ensure_room, leased, with_dns
 from l3net.attach.answer import error_version, printed, shape_version, translated
 from l3net.attach.appliers import appliers
 from l3net.attach.applying import Applier, Appliers, Place
@@ -18,7 +15,6 @@ from l3net.attach.reaper import Reaper
 from l3net.attach.there import host_ends, present
 from l3net.attach.undoing import Undoing
 from l3net.cni import failure
-from l3net.cni.bridgeconf import parse_resolv_conf
 from l3net.cni.failure import CniError, error_object
 from l3net.cni.frame import Answer, Call
 from l3net.cni.host_end import host_ifname
@@ -31,7 +27,8 @@ from l3net.cni.setup import Setup, asked_mac
 from l3net.cni.versions import version_object
 from l3net.errors import KernelError, L3netError
 from l3net.faults import Faults
-from l3net.ipam.lease import Lease, LeaseKey, LeaseStore, LeaseStoreError
+from l3net.ipam.lease import Lease, LeaseKey, LeaseStore
+from l3net.model import Address
 from l3net.shell.kernel import links
 from l3net.shell.kernel.conntrack import ConntrackFlush, forget
 from l3net.shell.kernel.namespaces import check_sandbox
@@ -137,7 +134,7 @@ class Verbs:
 
         Beside the result, what `abandon` knows the attachment by.
         """
-        setup = self._with_dns(self._setup(request))
+        setup = with_dns(self._setup(request))
         place, mac = Place(key, self._store(setup), self._sandboxes, netns), asked_mac(request)
         with Undoing() as undoing:
             lease, given = self._addresses(request, setup, place, undoing)
@@ -159,16 +156,6 @@ class Verbs:
         if place.sandboxes().look_port(host_ifname(key)) is not None:
             raise CniError(failure.ALREADY_ATTACHED, f"{key.container_id} {key.ifname} is attached already")
         return delegated(request, setup, key, undoing)
-
-    @staticmethod
-    def _with_dns(setup: Setup) -> Setup:
-        if not setup.resolv_conf:
-            return setup
-        try:
-            found = parse_resolv_conf(Path(setup.resolv_conf).read_text())
-        except OSError as err:
-            raise CniError(failure.INVALID_CONFIG, f"ipam.resolvConf: {setup.resolv_conf}: {err}") from None
-        return replace(setup, dns=found or setup.dns)
 
     # --- DEL ---------------------------------------------------------------------------------------------
 
@@ -205,15 +192,8 @@ class Verbs:
             if self._flush is not None:
                 self._flush.add(addresses)
             else:
-                self._forget_now(addresses)
+                _forget_now(addresses)
         return lease
-
-    @staticmethod
-    def _forget_now(addresses: list[Any]) -> None:
-        try:
-            forget(addresses)
-        except KernelError as err:  # no conntrack in this kernel: nothing to forget
-            log.debug("%s", err)
 
     # --- CHECK -------------------------------------------------------------------------------------------
 
@@ -261,7 +241,7 @@ class Verbs:
                     f"bridge {setup.bridge} is missing or down",
                     "the agent mends it",
                 )
-        self._has_room(request, setup)
+        ensure_room(request, setup, self._store)
 
     def _available(self, request: Request) -> Setup:
         try:
@@ -270,22 +250,6 @@ class Verbs:
             if err.code == failure.TRY_AGAIN_LATER:
                 raise CniError(failure.NOT_AVAILABLE, err.message, err.details) from None
             raise
-
-    def _has_room(self, request: Request, setup: Setup) -> None:
-        if not setup.sets:
-            return
-        store = self._store(setup)
-        try:
-            store.probe()
-        except LeaseStoreError as err:
-            raise CniError(failure.NOT_AVAILABLE, str(err)) from None
-        for each in () if setup.exclusive else setup.sets:
-            usage = store.usage(request.network, (each,))
-            if usage.leased + usage.cooling >= each.size:
-                raise CniError(
-                    failure.NOT_AVAILABLE,
-                    f"no address free in {each}: {usage.leased} leased, {usage.cooling} in cool-down",
-                )
 
     # --- GC ----------------------------------------------------------------------------------------------
 
@@ -345,3 +309,10 @@ class Verbs:
 
 def _shown(link: links.Link) -> tuple[str, str, int]:
     return link.name, link.mac, link.mtu
+
+
+def _forget_now(addresses: list[Address]) -> None:
+    try:
+        forget(addresses)
+    except KernelError as err:  # no conntrack in this kernel: nothing to forget
+        log.debug("%s", err)

@@ -62,16 +62,6 @@ def identity(descriptor: int) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def open_netns(path: str) -> int:
-    """Open CNI_NETNS. Raises CniError 8."""
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as err:
-        raise CniError(
-            failure.INVALID_NETNS, f"cannot open network namespace {path!r}", os.strerror(err.errno or 0)
-        ) from None
-
-
 def check_sandbox(descriptor: int, path: str, home: int, *, own_allowed: bool) -> None:
     """Refuse what is no netns, and the plugin's own (CNI_NETNS_OVERRIDE allows it). CniError 8."""
     if not is_network_namespace(descriptor):
