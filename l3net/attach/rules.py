@@ -17,7 +17,7 @@ from l3net.shell.kernel import sysctl
 from l3net.shell.kernel.conntrack import forget_stale
 from l3net.shell.kernel.linkaddresses import local_addresses
 from l3net.shell.kernel.netlink import Netlink
-from l3net.shell.kernel.nft import find_nft
+from l3net.shell.kernel.nftcommand import find_nft
 
 log = logging.getLogger(__name__)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from l3net.attach.shells import KERNEL
 from l3net.cni.frame import Answer, Call
 from l3net.cni.setup import NodeNetwork
+from l3net.ipam.lease import Lease
 
 if TYPE_CHECKING:
     from conftest import Host
@@ -244,3 +248,26 @@ def test_an_abandoned_add_undoes_itself_alone(host: Host, conf: dict[str, Any], 
     host.inside(lambda: server.verbs.abandon(calls[2], first[2]))  # the control: its own it does undo
     host.settle()
     assert host.veths() == [] and host.leases() == 0
+
+
+class FakeBridge:
+    """Has lost the port of every lease."""
+
+    closed = False
+
+    def attach_ports(self, name: str, leases: Callable[[], Iterable[Lease]]) -> list[str]:
+        assert name == "l3net0"
+        return [lease.host_ifname for lease in leases()]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_the_server_is_given_its_shells(bare_host: Host) -> None:
+    bridge = FakeBridge()
+    server = bare_host.start(shells=replace(KERNEL, bridge=lambda: bridge))
+    bare_host.add("c1")
+    for _ in range(2):
+        assert bare_host.inside(server.reattach_ports) == bare_host.veths()
+    bare_host.stop()
+    assert bridge.closed

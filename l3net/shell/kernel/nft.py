@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import re
-import shutil
 import socket
 import struct
 import subprocess
@@ -14,12 +13,13 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from l3net.errors import ConfigError, KernelError
+from l3net.errors import KernelError
 from l3net.firewall.ruleset import deletion
 from l3net.firewall.sticky import CLIENTS
 from l3net.naming import NFT_TABLE
 from l3net.shell.kernel import nftsets
 from l3net.shell.kernel.netlink import NETLINK_NETFILTER
+from l3net.shell.kernel.nftcommand import find_nft
 
 #: Seconds after which nft is given up; ten thousand services take a few.
 _PATIENCE: Final = 120.0
@@ -38,14 +38,6 @@ _CODES: Final = {os.strerror(code): code for code in (errno.EPERM, errno.EBUSY, 
 #: linux/netfilter/nfnetlink.h and nf_tables.h: NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, NFTA_GEN_ID.
 _GETGEN: Final = (10 << 8) | 16
 _GEN_ID: Final = 1
-
-
-def find_nft() -> str:
-    """The path of nft. Raises ConfigError where there is none."""
-    path = shutil.which("nft", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-    if path is None:
-        raise ConfigError("nft is not installed: install the package nftables (1.0.6 or later)")
-    return path
 
 
 def generation() -> int:

@@ -26,7 +26,7 @@ from l3net.naming import CNI_PLUGIN, QUARANTINE
 from l3net.shell.kernel import sysctl
 from l3net.shell.kernel.links import all_links
 from l3net.shell.kernel.netlink import Netlink
-from l3net.shell.kernel.nft import find_nft
+from l3net.shell.kernel.nftcommand import find_nft
 from l3net.shell.kernel.underlay import KernelUnderlay
 
 _COUNTER_NAMES: Final = {
