@@ -90,9 +90,9 @@ class Appliers:
         return [problem for part in parts for problem in self._of[type(part)].missing(part, place, previous)]
 
     def remove(self, held: Held, place: Place) -> None:
-        """Undo whatever is there of an attachment; what cannot be undone keeps the rest from nothing.
+        """Undo whatever is there of an attachment. Raises the first error, when all was tried.
 
-        Only while its traffic cannot be stopped everything else stays. Raises the first error.
+        Only while its traffic cannot be stopped everything else stays as it is.
         """
         first: Exception | None = None
         for kind in self._removal:

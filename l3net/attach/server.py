@@ -24,7 +24,8 @@ from l3net.cni.setup import NodeNetwork
 from l3net.errors import L3netError
 from l3net.faults import Faults
 from l3net.ipam.audit import Look
-from l3net.ipam.ranges import block_sets
+from l3net.ipam.lease import Usage
+from l3net.ipam.ranges import RangeSet, block_sets
 from l3net.model import Prefix
 from l3net.naming import LEASE_DB
 from l3net.shell.files.leases import boot_id
@@ -181,7 +182,7 @@ class CniServer:
         ]
         for whose, sets in [("", open_sets), *pools]:
             for each in sets:
-                usage = self.leases.usage(None, (each,))
+                usage = self.usage(each)
                 if usage.leased + usage.cooling >= each.size:
                     found.append(
                         f"leases: no address free in {each}{whose}: {usage.leased} leased, {usage.cooling} "
@@ -224,6 +225,10 @@ class CniServer:
         with self.faults.contained("asking the lease store"):
             return self.leases.count(block)
         return 0
+
+    def usage(self, sets: RangeSet) -> Usage:
+        """Leased and cooling addresses of a set, of all networks. Raises LeaseStoreError."""
+        return self.leases.usage(None, (sets,))
 
     def settle(self) -> bool:
         """Wait until the links of all released attachments are gone."""

@@ -204,7 +204,7 @@ def fake_ipam(bench: Bench, add: str) -> tuple[dict[str, Any], Path]:
     """A configuration whose IPAM is a script that logs its calls."""
     if bench.agent:
         raise NotApplicable("addresses are the agent's; the configuration has no ipam")
-    directory = Path(bench.base / f"fake{next(bench._numbers)}")
+    directory = bench.base / bench.name("fake")
     directory.mkdir()
     log = directory / "log"
     log.touch()
