@@ -9,8 +9,10 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from added_part import ChainApplier
 
 from l3net.attach.shells import KERNEL
+from l3net.attach.verbs import Verbs
 from l3net.cni.frame import Answer, Call
 from l3net.cni.setup import NodeNetwork
 from l3net.ipam.lease import Lease
@@ -271,3 +273,44 @@ def test_the_server_is_given_its_shells(bare_host: Host) -> None:
         assert bare_host.inside(server.reattach_ports) == bare_host.veths()
     bare_host.stop()
     assert bridge.closed
+
+
+PORTS = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_a_part_that_is_added_and_the_kernel(bare_host: Host, run: Any, monkeypatch: Any, place: int) -> None:
+    """In each place among the others: when it fails nothing of them is left; it is made, checked, deleted."""
+    chain, real = ChainApplier(refuses=True), Verbs.appliers
+
+    def rows(verbs: Verbs) -> list[Any]:
+        found = [*real(verbs)]
+        found.insert(place, chain)
+        return found
+
+    def left() -> tuple[bool, int, int, int, set[str]]:
+        ruleset = run("ip", "netns", "exec", bare_host.name, "nft", "list", "ruleset")
+        neighbours = [
+            each for each in bare_host.ip("neigh", "show", "dev", "l3net0") if "PERMANENT" in each["state"]
+        ]
+        records = len(server.leases.records())
+        return "8080" in ruleset, len(neighbours), records, bare_host.leases(), chain.chains
+
+    monkeypatch.setattr(Verbs, "appliers", rows)
+    server, pod = bare_host.start(), bare_host.pod()
+    conf = {**bare_host.conf, "runtimeConfig": PORTS}
+    outcome = bare_host.cni("ADD", "c1", pod, conf=conf)
+    assert outcome.code == 1 and outcome.json["msg"] == "no chain"
+    assert left() == (False, 0, 0, 0, set()) and bare_host.veths() == []
+    chain.refuses = False
+    result = bare_host.add("c1", pod, conf=conf)
+    (veth,) = bare_host.veths()
+    assert left() == (True, 2, 1, 1, {veth})
+    checked = {**conf, "prevResult": result}
+    assert bare_host.cni("CHECK", "c1", pod, conf=checked).code == 0
+    chain.chains.clear()
+    assert f"chain of {veth} is missing" in bare_host.cni("CHECK", "c1", pod, conf=checked).json["msg"]
+    chain.chains.add(veth)
+    assert bare_host.cni("DEL", "c1", pod, conf=conf).code == 0
+    bare_host.settle()
+    assert left() == (False, 0, 0, 0, set()) and bare_host.veths() == []

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import pytest
+from added_part import PolicyChain
 
 from l3net.attach.appliers import appliers
 from l3net.attach.applying import Applier, Place
@@ -18,7 +19,7 @@ from l3net.cni.bridgeconf import own_setup
 from l3net.cni.extras import Extras, PublishedPort
 from l3net.cni.failure import CniError
 from l3net.cni.host_end import alias_of, host_ifname
-from l3net.cni.parts import Bridge, Elements, Facts, Held, Part, Pins, Sandbox, Unpin, Unwire, facts_of
+from l3net.cni.parts import Bridge, Elements, Held, Part, Pins, Sandbox, Unpin, Unwire, facts_of
 from l3net.cni.plan import order_of_removal, plan
 from l3net.cni.present import HostEnd, Present, host_end
 from l3net.cni.request import Request
@@ -144,27 +145,6 @@ def test_del_needs_only_what_is_left() -> None:
 
 
 # --- applying, without a kernel --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyChain:
-    """A part that is added: one value, one applier, one row."""
-
-    port: str
-
-    stops_traffic: ClassVar[bool] = False
-
-    @classmethod
-    def wanted(cls, facts: Facts) -> PolicyChain:
-        return cls(host_ifname(facts.lease.key))
-
-    @classmethod
-    def left(cls, held: Held) -> PolicyChain:
-        return cls(host_ifname(held.key))
-
-    @property
-    def undo(self) -> PolicyChain:
-        return self
 
 
 class RefusedError(CniError):
