@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import TypeAlias
@@ -45,9 +43,11 @@ def _lines(agent: Agent) -> Iterator[str]:
         [({"kind": kind}, len(found)) for kind, found in declared.items()],
     )
     yield from gauge(
-        "l3net_rejected_objects", "What was declared and cannot be used.", [({}, len(agent.rejected))]
+        "l3net_rejected_objects",
+        "What was declared and cannot be used.",
+        [({}, len(agent.declared.rejected))],
     )
-    views = {kind.value: view for kind, view in agent.views().items()}
+    views = {kind.value: view for kind, view in agent.views.items()}
     yield from gauge(
         "l3net_view_list_age_seconds",
         "Time since all objects of a kind were listed.",
@@ -68,6 +68,10 @@ def _lines(agent: Agent) -> Iterator[str]:
         [({}, agent.draining.stage)],
     )
     yield from counter("l3net_passes_total", "Passes of the loop.", [({}, agent.passes)])
+    yield from counter(
+        "l3net_passes_failed_total", "Passes that met what nobody foresaw.", [({}, agent.failed_passes)]
+    )
+    yield from histogram("l3net_pass_seconds", "How long a pass of the loop took.", agent.pass_seconds)
     yield from _sessions(agent)
     verdicts = Counter((verdict.kind.value, verdict.reason.value) for verdict in agent.verdicts)
     yield from gauge(
@@ -96,13 +100,10 @@ def _lines(agent: Agent) -> Iterator[str]:
         agent.services.latency,
     )
     yield from _pods(agent)
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    yield from counter("process_cpu_seconds_total", "CPU time used.", [({}, usage.ru_utime + usage.ru_stime)])
-    yield from gauge("process_resident_memory_bytes", "Memory resident.", [({}, _resident())])
-    yield from gauge("process_uptime_seconds", "Time since the start.", [({}, time.monotonic() - _STARTED)])
-
-
-_STARTED = time.monotonic()
+    process = agent.shells.process
+    yield from counter("process_cpu_seconds_total", "CPU time used.", [({}, process.cpu_seconds())])
+    yield from gauge("process_resident_memory_bytes", "Memory resident.", [({}, process.resident())])
+    yield from gauge("process_uptime_seconds", "Time since the start.", [({}, process.uptime())])
 
 
 def _pods(agent: Agent) -> Iterator[str]:
@@ -149,11 +150,6 @@ def _sessions(agent: Agent) -> Iterator[str]:
     )
     yield from gauge("l3net_bgp_prefixes_announced", "Prefixes that have been sent to the peer.", announced)
     yield from gauge("l3net_bgp_prefixes_queued", "Prefixes that wait to be sent to the peer.", queued)
-
-
-def _resident() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - read often
-        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 # --- text ------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 
 from l3net.agent.dialogue import Dialogue
@@ -46,6 +45,7 @@ class Peers(dict[Address, Peering]):
         dialogue: Dialogue,
         touched: Touched,
         reconfigure: Callable[[], None],
+        token: Callable[[], str],
     ) -> None:
         super().__init__()
         self._rib = rib
@@ -53,6 +53,7 @@ class Peers(dict[Address, Peering]):
         self._dialogue = dialogue
         self._touched = touched
         self._reconfigure = reconfigure
+        self._token = token
         self._wants: dict[Address, AdjRibOut] = {}
         self._timers: dict[Address, asyncio.TimerHandle] = {}
         self._asked: dict[Address, str] = {}  # tokens of what the speaker is to tell
@@ -179,7 +180,7 @@ class Peers(dict[Address, Peering]):
 
     def ask_received(self, address: Address) -> None:
         """Have the speaker tell all that the peer has announced."""
-        token = secrets.token_hex(4)
+        token = self._token()
         self._asked[address] = token
 
         def refused() -> None:

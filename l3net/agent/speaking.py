@@ -11,11 +11,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path as FilePath
 
 from l3net.agent.configuring import Configuring
 from l3net.agent.dialogue import Dialogue
 from l3net.agent.peers import Peers, Touched
+from l3net.agent.shells import Speaker
 from l3net.agent.supervising import kept_up
 from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.exabgp import commands
@@ -44,9 +44,7 @@ from l3net.bgp.peering import Peering
 from l3net.bgp.sessions import Session
 from l3net.faults import Faults
 from l3net.model import Address, Family, Prefix
-from l3net.naming import SPEAKER_SOCKET
 from l3net.notification import ADMINISTRATIVE_RESET, ADMINISTRATIVE_SHUTDOWN, BFD_DOWN, Notification
-from l3net.shell.relay import ALIVE_SUFFIX
 
 log = logging.getLogger("l3net.bgp")
 
@@ -71,30 +69,32 @@ class Speaking:
     """`touched` is called with the prefixes whose best paths may have changed."""
 
     def __init__(
-        self, run_dir: FilePath, rib: LocRib, touched: Touched, faults: Faults | None = None
+        self,
+        speaker: Speaker,
+        rib: LocRib,
+        touched: Touched,
+        faults: Faults | None = None,
     ) -> None:
         self._faults = faults or Faults()
         self._rib = rib
         self._touched = touched
         self._announcer = Announcer()
-        self._dialogue = Dialogue(
-            run_dir / SPEAKER_SOCKET, self._announcer, self._connected, self._heard, self._lost
-        )
+        self._dialogue = Dialogue(speaker.connect, self._announcer, self._connected, self._heard, self._lost)
         self._sessions: dict[Address, Session] = {}
         self._configuring = Configuring(
-            run_dir,
+            speaker.files,
             self._dialogue,
             lambda: self._wanted_sessions().values(),
             self._drain_leaving,
             self._say_farewell,
         )
-        self.peers = Peers(rib, self._announcer, self._dialogue, touched, self._reconfigure)
+        self.peers = Peers(rib, self._announcer, self._dialogue, touched, self._reconfigure, speaker.token)
         self._queues: Mapping[Address, Queue] = {}
         self._tells_queues = True  # until a speaker older than we are refuses to
         self._leaving: dict[Address, Session] = {}  # being withdrawn from, then removed
         self._decided = False  # until the sessions are known, ExaBGP's configuration is not touched
         self._started = _now()
-        self._alive = run_dir / f"{SPEAKER_SOCKET}{ALIVE_SUFFIX}"
+        self._files = speaker.files
         self._heard_since: float | None = None  # the peers can speak: sessions known, speaker there
         self.parted = False  # no session is held, whatever is wanted
         self._farewells: dict[Address, Session] = {}
@@ -128,7 +128,7 @@ class Speaking:
         since = self._heard_since
         if since is None or _now() - since < SIGN_OF_LIFE:
             return False
-        return any(session.listen for session in self._sessions.values()) and not self._alive.exists()
+        return any(session.listen for session in self._sessions.values()) and not self._files.alive()
 
     @property
     def undecodable(self) -> int:

@@ -39,8 +39,8 @@ from l3net.cni.setup import NodeNetwork, Setup, node_ipam_setup, node_setup
 from l3net.errors import L3netError, NotRunningError
 from l3net.faults import Faults
 from l3net.ipam.audit import Look, agreed, look
-from l3net.ipam.lease import LeaseKey
-from l3net.ipam.ranges import block_sets
+from l3net.ipam.lease import LeaseKey, Usage
+from l3net.ipam.ranges import RangeSet, block_sets
 from l3net.ipam.reserved import PoolMissingError
 from l3net.model import Prefix
 from l3net.naming import LEASE_DB, VETH_PREFIX
@@ -246,6 +246,10 @@ class CniServer:
         with self.faults.contained("asking the lease store"):
             return self.leases.count(block)
         return 0
+
+    def usage(self, sets: RangeSet) -> Usage:
+        """Leased and cooling addresses of a set, of all networks. Raises LeaseStoreError."""
+        return self.leases.usage(None, (sets,))
 
     def settle(self) -> bool:
         """Wait until the links of all released attachments are gone."""

@@ -6,6 +6,8 @@ import asyncio
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from agent_shells import speaker
+
 from l3net.agent.speaking import Speaking
 from l3net.bgp.damping import (
     FIRST_HOLD,
@@ -74,7 +76,8 @@ def test_nothing_is_queued_for_a_session_that_flaps_until_it_holds(tmp_path: Pat
     far = session().peer_address
 
     async def told() -> list[bool]:
-        speaking = Speaking(tmp_path, LocRib(lambda _session, path: (ACCEPTED, path)), lambda _prefixes: None)
+        rib = LocRib(lambda _session, path: (ACCEPTED, path))
+        speaking = Speaking(speaker(tmp_path), rib, lambda _prefixes: None)
         speaking.set_sessions({far: session()})
         seen = []
         for _ in range(SHAKY_FLAPS + 1):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from agent_shells import speaker
 from bgp_facts import path, session
 
 from l3net.agent.speaking import Speaking
@@ -55,7 +56,7 @@ class World:
 
     def __init__(self, directory: Path, *, knows: bool = True, opened: Opened = OPENED) -> None:
         self.rib = LocRib(lambda _session, raw: (ACCEPTED, raw))
-        self.speaking = Speaking(directory, self.rib, lambda _prefixes: None)
+        self.speaking = Speaking(speaker(directory), self.rib, lambda _prefixes: None)
         self.link = Link()
         self.speaking._dialogue.link = self.link  # type: ignore[assignment]
         self.knows = knows

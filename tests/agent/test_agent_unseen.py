@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+from agent_shells import speaker
 from bgp_facts import path, session
 
 from l3net.agent.speaking import Speaking
@@ -25,7 +26,7 @@ def learned(directory: Path, *messages: object, session: Session = SESSION) -> l
 
     async def told() -> list[bool]:
         rib = LocRib(lambda _session, raw: (ACCEPTED, raw))
-        speaking = Speaking(directory, rib, lambda _prefixes: None)
+        speaking = Speaking(speaker(directory), rib, lambda _prefixes: None)
         speaking.set_sessions({PEER: session})
         for message in messages:
             if isinstance(message, Neighbors):

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from agent_shells import speaker
 from bgp_facts import path, session
 
 from l3net.agent.speaking import Speaking
@@ -35,7 +36,7 @@ class Link:
 class World:
     def __init__(self, directory: Path) -> None:
         self.rib = LocRib(lambda _session, raw: (ACCEPTED, raw))
-        self.speaking = Speaking(directory, self.rib, lambda _prefixes: None)
+        self.speaking = Speaking(speaker(directory), self.rib, lambda _prefixes: None)
         self.link = Link()
         self.speaking._dialogue.link = self.link  # type: ignore[assignment]
         self.speaking.set_sessions({PEER: SESSION})

@@ -16,6 +16,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+from agent_shells import speaker
 from direct_exabgp import Direct, session
 from far_sides import AnyFarSide, FarSession, Originated
 from node_rig import NODE, brought_up, peer
@@ -307,7 +308,8 @@ def test_7_a_session_said_to_be_down_by_a_question_stays_up(tmp_path: Path) -> N
     from l3net.agent.speaking import Speaking
 
     async def ask() -> bool:
-        speaking = Speaking(tmp_path, LocRib(lambda _session, path: (ACCEPTED, path)), lambda _prefixes: None)
+        rib = LocRib(lambda _session, path: (ACCEPTED, path))
+        speaking = Speaking(speaker(tmp_path), rib, lambda _prefixes: None)
         speaking.set_sessions({FAR4: session()})
         speaking._handle(StateChanged(FAR4, "up"))
         speaking._learn_neighbours([Neighbors({FAR4: False})])
