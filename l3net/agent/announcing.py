@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 
 from l3net.agent.routing import Routing
-from l3net.agent.speaking import Speaking
+from l3net.agent.speaker.speaking import Speaking
 from l3net.agent.supervising import Retry
 from l3net.announce.source import View
 from l3net.announce.sources import desired

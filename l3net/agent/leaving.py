@@ -8,7 +8,7 @@ from typing import Final
 
 from l3net.agent.dirty import Dirty, Marks
 from l3net.agent.draining import Draining
-from l3net.agent.speaking import Speaking
+from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.drain import Stage
 from l3net.model import ClusterState
 

@@ -17,7 +17,6 @@ from l3net.agent.bfd import Liveness
 from l3net.agent.dirty import Dirty, Marks, of_parts
 from l3net.agent.draining import Draining
 from l3net.agent.following import DECLARED, Following
-from l3net.agent.held_sessions import HeldSessions
 from l3net.agent.histogram import Histogram
 from l3net.agent.kernel import KernelSide
 from l3net.agent.leaving import Leaving
@@ -26,7 +25,8 @@ from l3net.agent.podnet import PodNet, uplinks
 from l3net.agent.routing import Routing
 from l3net.agent.servicing import Servicing
 from l3net.agent.shells import Shells
-from l3net.agent.speaking import FOUND_BY, Speaking
+from l3net.agent.speaker.held_sessions import HeldSessions
+from l3net.agent.speaker.speaking import FOUND_BY, Speaking
 from l3net.agent.supervising import Retry, kept_up
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import LocRib
@@ -79,8 +79,8 @@ class Agent:
         self.errors.is_service = self.services.book.has_address
         self.speaking = speaking = Speaking(shells.speaker, self.rib, marks.touch, self.faults)
         self.bfd = Liveness(shells.bfd, speaking.path_failed, speaking.path_recovered, speaking.path_held)
-        speaking.on_established = self.bfd.established
-        speaking.on_as_number = kernel.discovery.changed = marks.look_again
+        speaking.hearing.on_established = self.bfd.established
+        speaking.hearing.on_as_number = kernel.discovery.changed = marks.look_again
         self.held = HeldSessions(
             me, speaking, self.routing, kernel.discovery, marks.look_again, guarded=shells.speaker.guarded
         )

@@ -99,7 +99,7 @@ def _peers(agent: Agent, tallies: Mapping[Address, Tally]) -> list[dict[str, Any
                 "accepted": tally.accepted,
                 "refused": tally.refused,
                 "overLimit": sorted(f"IPv{family.value}" for family in peer.over_limit),
-                "announced": agent.speaking.announced(address),
+                "announced": agent.speaking.queues.announced(address),
                 "bfd": agent.bfd.status(address, now),
                 **neighbor_detail(agent, peer, now),
             }
@@ -201,9 +201,9 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
     ]
     problems += [
         f"peer {peer.session.name}: has taken nothing for {stuck:.0f} s of what waits for it "
-        f"({agent.speaking.out_queue(address)} prefixes)"
+        f"({agent.speaking.queues.out_queue(address)} prefixes)"
         for address, peer in agent.speaking.peers.items()
-        if (stuck := agent.speaking.stuck(address)) > STUCK
+        if (stuck := agent.speaking.queues.stuck(address)) > STUCK
     ]
     problems += [
         f"peer {peer.session.name}: has not answered the ROUTE-REFRESH for IPv{family.value} yet"

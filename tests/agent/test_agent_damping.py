@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent_shells import speaker
 
-from l3net.agent.speaking import Speaking
+from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.damping import (
     FIRST_HOLD,
     FLAP_WINDOW,
@@ -81,10 +81,10 @@ def test_nothing_is_queued_for_a_session_that_flaps_until_it_holds(tmp_path: Pat
         speaking.set_sessions({far: session()})
         seen = []
         for _ in range(SHAKY_FLAPS + 1):
-            speaking._handle(StateChanged(far, "up"))
+            speaking.hearing.handle(StateChanged(far, "up"))
             seen.append(speaking._announcer.established(far))
-            speaking._handle(StateChanged(far, "down", "closed"))
-        speaking._handle(StateChanged(far, "up"))
+            speaking.hearing.handle(StateChanged(far, "down", "closed"))
+        speaking.hearing.handle(StateChanged(far, "up"))
         for _ in range(600):
             if speaking._announcer.established(far):
                 break

@@ -15,7 +15,7 @@ from agent_shells import speaker
 from bgp_facts import path, session
 from node_rig import CONFIGURATION, NODE, TOR4, TOR6, Rig, peer
 
-from l3net.agent.speaking import Speaking
+from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.verdict import ACCEPTED
 from l3net.model import Kind, NextHop, ObjectName, Route, RouteKind

@@ -14,7 +14,7 @@ from agent_shells import speaker
 from bgp_facts import path, session
 
 from l3net.agent import announcing, following, supervising
-from l3net.agent.speaking import Speaking
+from l3net.agent.speaker.speaking import Speaking
 from l3net.agent.supervising import Retry, kept_up
 from l3net.bgp.exabgp.messages import Updated
 from l3net.bgp.loc_rib import LocRib
@@ -95,7 +95,7 @@ def test_one_message_that_nobody_can_handle_costs_no_other(tmp_path: Path) -> No
         speaking.set_sessions({one.peer_address: one})
         bad: Any = Updated(one.peer_address, None, ())  # type: ignore[arg-type]
         good = Updated(one.peer_address, (path("192.168.7.0/24"),), ())
-        speaking._heard([bad, good])
+        speaking.hearing.heard([bad, good])
         return len(rib.received(one.peer_address)), [fault.part for fault in faults.found()]
 
     assert asyncio.run(told()) == (1, ["speaker: Updated"])

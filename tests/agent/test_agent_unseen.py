@@ -9,7 +9,7 @@ from pathlib import Path
 from agent_shells import speaker
 from bgp_facts import path, session
 
-from l3net.agent.speaking import Speaking
+from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.exabgp.messages import Neighbors, Opened, StateChanged, Updated
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.sessions import Session
@@ -30,9 +30,9 @@ def learned(directory: Path, *messages: object, session: Session = SESSION) -> l
         speaking.set_sessions({PEER: session})
         for message in messages:
             if isinstance(message, Neighbors):
-                speaking._learn_neighbours([message])
+                speaking.learn_neighbours([message])
             else:
-                speaking._handle(message)  # type: ignore[arg-type]
+                speaking.hearing.handle(message)  # type: ignore[arg-type]
         return [entry.stale for entry in rib.received(PEER)]
 
     return asyncio.run(told())

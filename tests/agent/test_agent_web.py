@@ -65,8 +65,7 @@ def agent(**changes: Any) -> Any:
             connected=True,
             parted=False,
             undecodable=0,
-            announced=lambda _: 7,
-            out_queue=lambda _: 2,
+            queues=SimpleNamespace(announced=lambda _: 7, out_queue=lambda _: 2),
             settled=lambda _: False,
         ),
     }

@@ -9,7 +9,7 @@ import pytest
 from agent_shells import speaker
 from bgp_facts import path, session
 
-from l3net.agent.speaking import Speaking
+from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.exabgp.messages import Done, EndOfRib, Neighbors, Opened, StateChanged, Updated
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.verdict import ACCEPTED
@@ -51,7 +51,7 @@ class World:
 
     def handle(self, *messages: object) -> None:
         for message in messages:
-            self.speaking._handle(message)  # type: ignore[arg-type]
+            self.speaking.hearing.handle(message)  # type: ignore[arg-type]
 
     def drain(self) -> None:
         """ExaBGP answers all that was sent."""
@@ -143,7 +143,7 @@ def test_a_session_found_over_a_failed_path_is_closed(tmp_path: Path) -> None:
         world.speaking._dialogue._lost()
         world.speaking.path_failed(PEER, "BFD down", False)
         world.link.lines.clear()
-        world.speaking._learn_neighbours([Neighbors({PEER: True})])
+        world.speaking.learn_neighbours([Neighbors({PEER: True})])
         world.speaking.flush()
         world.drain()
         await asyncio.sleep(0.4)

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from l3net.agent.parting import Parting
 from l3net.agent.routing import Routing
-from l3net.agent.speaking import Speaking
+from l3net.agent.speaker.parting import Parting
+from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.policy import ImportJudge, Protected
 from l3net.bgp.sessions import OnLink, Sessions, guarded, sessions, unnumbered_interfaces
 from l3net.model import Address, ClusterState
@@ -48,8 +48,9 @@ class HeldSessions:
         interfaces = unnumbered_interfaces(state, self._me) | {
             peer.source_interface for peer in state.peers.values() if peer.source_interface is not None
         }
+        learned = self._speaking.hearing.as_numbers
         links = {
-            name: OnLink(underlay.link_local(name), self._discovery.routers(name), self._speaking.as_numbers)
+            name: OnLink(underlay.link_local(name), self._discovery.routers(name), learned)
             for name in interfaces
         }
         own = underlay.own_addresses() or None  # none at all: they have not been read yet

@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 
-from l3net.agent.dialogue import Dialogue
+from l3net.agent.speaker.dialogue import Dialogue
 from l3net.bgp.exabgp import commands
 from l3net.bgp.exabgp.configuration import as_numbers, fingerprint, head, local_addresses, neighbor, render
 from l3net.bgp.exabgp.messages import Message, Neighbors

@@ -9,42 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 
-from l3net.agent.configuring import Configuring
-from l3net.agent.dialogue import Dialogue
-from l3net.agent.peers import Peers, Touched
 from l3net.agent.shells import Speaker
+from l3net.agent.speaker.configuring import Configuring
+from l3net.agent.speaker.dialogue import Dialogue
+from l3net.agent.speaker.hearing import Hearing
+from l3net.agent.speaker.out_queues import OutQueues
+from l3net.agent.speaker.peers import Peers, Touched
 from l3net.agent.supervising import kept_up
 from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.exabgp import commands
 from l3net.bgp.exabgp.announcer import Announcer
 from l3net.bgp.exabgp.configuration import reset_by
 from l3net.bgp.exabgp.messages import (
-    Announced,
-    Attempted,
-    EndOfRib,
     Message,
     Neighbors,
-    Notified,
-    Opened,
-    Queue,
-    Queues,
-    Refresh,
-    ReplayBegan,
-    ReplayEnded,
-    StateChanged,
-    Updated,
 )
 from l3net.bgp.loc_rib import LocRib
-from l3net.bgp.path import Path
 from l3net.bgp.peer_reasons import ECHO_LOST, LEFT
 from l3net.bgp.peering import Peering
 from l3net.bgp.sessions import Session
 from l3net.faults import Faults
-from l3net.model import Address, Family, Prefix
-from l3net.notification import ADMINISTRATIVE_RESET, ADMINISTRATIVE_SHUTDOWN, BFD_DOWN, Notification
+from l3net.model import Address, Prefix
+from l3net.notification import ADMINISTRATIVE_SHUTDOWN
 
 log = logging.getLogger("l3net.bgp")
 
@@ -79,7 +67,7 @@ class Speaking:
         self._rib = rib
         self._touched = touched
         self._announcer = Announcer()
-        self._dialogue = Dialogue(speaker.connect, self._announcer, self._connected, self._heard, self._lost)
+        self._dialogue = Dialogue(speaker.connect, self._announcer, self._connected, self._hear, self._lost)
         self._sessions: dict[Address, Session] = {}
         self._configuring = Configuring(
             speaker.files,
@@ -89,8 +77,7 @@ class Speaking:
             self._say_farewell,
         )
         self.peers = Peers(rib, self._announcer, self._dialogue, touched, self._reconfigure, speaker.token)
-        self._queues: Mapping[Address, Queue] = {}
-        self._tells_queues = True  # until a speaker older than we are refuses to
+        self.queues = OutQueues(self._announcer, self._dialogue)
         self._leaving: dict[Address, Session] = {}  # being withdrawn from, then removed
         self._decided = False  # until the sessions are known, ExaBGP's configuration is not touched
         self._started = _now()
@@ -98,12 +85,16 @@ class Speaking:
         self._heard_since: float | None = None  # the peers can speak: sessions known, speaker there
         self.parted = False  # no session is held, whatever is wanted
         self._farewells: dict[Address, Session] = {}
-        #: Of peers at link-local addresses, by their OPENs; also those that an agent before us has learned.
-        self.as_numbers = self._configuring.known_as_numbers()
         self._found_local = self._configuring.known_local_addresses()
-        self.on_as_number: Callable[[], None] = lambda: None
-        #: Called with each peer whose session is up, and whether it came up now.
-        self.on_established: Callable[[Address, bool], None] = lambda _address, _fresh: None
+        self.hearing = Hearing(
+            self.peers,
+            rib,
+            self._announcer,
+            self._dialogue,
+            touched,
+            self._faults,
+            self._configuring.known_as_numbers(),
+        )
 
     # --- what the loop asks for --------------------------------------------------------------------------
 
@@ -154,18 +145,18 @@ class Speaking:
                 raised = session.max_prefixes > peer.session.max_prefixes
                 peer.session = session
                 if raised and peer.over_limit:
-                    self._import_again(address, peer.over_limit)
+                    self.hearing.import_again(address, peer.over_limit)
             else:
                 reason = LEFT if self.parted else ""
                 self.peers[address] = Peering(session, since=now, reason=reason, parted=self.parted)
         touched = self._rib.set_sessions(sessions)
         for peer in self.peers.values():
-            self._note_limits(peer)
+            self.hearing.note_limits(peer)
         self._announcer.set_sessions({**self._leaving, **sessions})
         self._sessions = dict(sessions)
         self._configuring.mark()
         if any(not peer.established for peer in self.peers.values()):
-            self._dialogue.ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
+            self._dialogue.ask(commands.SHOW_NEIGHBORS, self.learn_neighbours)
         if touched:
             self._touched(touched)
 
@@ -192,25 +183,6 @@ class Speaking:
     def compare(self) -> None:
         """Look again whether all that is wanted has been said: what ExaBGP refused was not."""
         self.peers.compare()
-
-    def announced(self, address: Address) -> int:
-        """Prefixes that have been sent to the peer, as far as ExaBGP tells."""
-        if not self._announcer.established(address):
-            return 0
-        return max(0, self._announcer.announced(address) - self._queued(address))
-
-    def out_queue(self, address: Address) -> int:
-        """Prefixes that wait to be sent to the peer, here or in ExaBGP."""
-        return self._announcer.waiting(address) + self._queued(address)
-
-    def stuck(self, address: Address) -> float:
-        """For how many seconds the peer has taken nothing of what waits for it."""
-        queue = self._queues.get(address)
-        return queue.stuck if queue is not None and self._announcer.established(address) else 0.0
-
-    def _queued(self, address: Address) -> int:
-        queue = self._queues.get(address)
-        return queue.queued if queue is not None else 0
 
     def flush(self) -> None:
         """Send what the window allows."""
@@ -318,6 +290,13 @@ class Speaking:
 
     # --- configuration -----------------------------------------------------------------------------------
 
+    def _hear(self, messages: list[Message]) -> None:
+        self.hearing.heard(messages)
+
+    def _touch(self, touched: set[Prefix]) -> None:
+        if touched:
+            self._touched(touched)
+
     def _reconfigure(self) -> None:
         if self._decided:
             self._configuring.mark()
@@ -349,24 +328,33 @@ class Speaking:
             if address not in self.peers or not self.peers[address].held(now)
         }
 
+    def learn_neighbours(self, answers: list[Message]) -> None:
+        """Which configuration ExaBGP has loaded, and which sessions are up."""
+        for answer in answers:
+            if isinstance(answer, Neighbors):
+                if self._decided and not self._leaving:
+                    self._configuring.compare(answer.loaded)
+                if not self.parted:
+                    self.hearing.found(answer)
+
     # --- the connection ----------------------------------------------------------------------------------
 
     def _connected(self) -> None:
         log.info("connected to the speaker")
-        self._tells_queues = True
+        self.queues.anew()
         self._look_at_clock()
-        self._dialogue.ask(commands.SHOW_ADJ_RIB_OUT, self._learn_announced)
-        self._dialogue.ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
+        self._dialogue.ask(commands.SHOW_ADJ_RIB_OUT, self.hearing.learn_announced)
+        self._dialogue.ask(commands.SHOW_NEIGHBORS, self.learn_neighbours)
         asyncio.get_running_loop().call_later(ASK_AGAIN, self._ask_neighbours)
         self._reconfigure()
 
     def _ask_neighbours(self) -> None:
-        self._dialogue.ask(commands.SHOW_NEIGHBORS, self._learn_neighbours)
+        self._dialogue.ask(commands.SHOW_NEIGHBORS, self.learn_neighbours)
 
     def _lost(self) -> None:
         log.warning("lost the speaker; learned routes stay while it restarts")
         self._heard_since = None
-        self._queues = {}
+        self.queues.anew()
         for address, peer in self.peers.items():
             self._touch(self.peers.do(address, peer.speaker_lost(_now())))
 
@@ -380,203 +368,7 @@ class Speaking:
             if due:
                 asked = _now()
                 self._ask_neighbours()
-            if self._tells_queues and (due or self._announcer.moved or self._waits):
-                self._announcer.moved = False
-                self._dialogue.ask(commands.SHOW_QUEUES, self._learn_queues, self._learn_no_queues)
-
-    @property
-    def _waits(self) -> bool:
-        return any(queue.queued or queue.stuck for queue in self._queues.values())
-
-    def _learn_queues(self, answers: list[Message]) -> None:
-        for answer in answers:
-            if isinstance(answer, Queues):
-                self._queues = answer.peers
-
-    def _learn_no_queues(self) -> None:
-        self._tells_queues = False
-
-    def _heard(self, messages: list[Message]) -> None:
-        touched: set[Prefix] = set()
-        for message in messages:
-            try:
-                touched |= self._handle(message)
-            except Exception as err:  # of one message: the others are heard
-                self._faults.note(f"speaker: {type(message).__name__}", err, lasting=False)
-        self._touch(touched)
-
-    def _touch(self, touched: set[Prefix]) -> None:
-        if touched:
-            self._touched(touched)
-
-    # --- messages ----------------------------------------------------------------------------------------
-
-    def _handle(self, message: Message) -> set[Prefix]:
-        if self._dialogue.took(message):
-            return set()
-        match message:
-            case ReplayBegan() | ReplayEnded():
-                if isinstance(message, ReplayBegan) and message.peer in self.peers:
-                    self._learn_as_number(message.opened)
-                return self.peers.replayed(message)
-            case Updated(peer=address):
-                return self._learn(message, self.peers.get(address))
-            case (
-                StateChanged(peer=address)
-                | Opened(peer=address)
-                | Notified(peer=address)
-                | Attempted(peer=address)
-                | EndOfRib(peer=address)
-                | Refresh(peer=address)
-            ) if address in self.peers:
-                return self._of_peer(self.peers[address], message)
-            case _:
-                return set()
-
-    def _of_peer(self, peer: Peering, message: Message) -> set[Prefix]:
-        address, now = peer.session.peer_address, _now()
-        match message:
-            case StateChanged(state="up"):
-                return self._up(address, peer, fresh=True)
-            case StateChanged(state="connected"):
-                return self.peers.do(address, peer.connected(now))
-            case StateChanged(state="down", reason=reason):
-                return self.peers.do(address, peer.went_down(now, reason))
-            case Opened():
-                peer.opened = message
-                self._learn_as_number(message)
-            case Notified(code=code, subcode=subcode, received=received, text=text):
-                notification = Notification(code, subcode, received)
-                return self.peers.do(address, peer.was_notified(now, notification, text))
-            case Attempted(outgoing=outgoing, error=error):
-                return self.peers.do(address, peer.attempted(now, error, outgoing=outgoing))
-            case EndOfRib(family=family):
-                return self.peers.do(address, peer.end_of_rib(now, family))
-            case Refresh(family=family, subtype="begin"):
-                return self.peers.do(address, peer.refresh_began(family))
-            case Refresh(family=family, subtype="end"):
-                return self.peers.do(address, peer.refresh_ended(family))
-            case _:
-                pass
-        return set()
-
-    def _up(self, address: Address, peer: Peering, *, fresh: bool) -> set[Prefix]:
-        touched = self.peers.do(address, peer.came_up(_now(), fresh=fresh))
-        if peer.established:
-            self.on_established(address, fresh)
-        return touched
-
-    def _learn_as_number(self, opened: Opened) -> None:
-        """Of a peer of whatever AS: it is expected to be of this one from now on."""
-        session = self.peers[opened.peer].session
-        known = (0, session.peer_as, self.as_numbers.get(opened.peer))
-        if session.any_as and opened.as_number not in known:
-            log.info("peer %s (%s): learned AS %d from OPEN", opened.peer, session.name, opened.as_number)
-            self.as_numbers[opened.peer] = opened.as_number
-            self.on_as_number()
-
-    def _learn(self, update: Updated, peer: Peering | None) -> set[Prefix]:
-        address = update.peer
-        touched = self._rib.withdraw(address, update.withdrawn)
-        for prefix, path_id in update.withdrawn_paths:
-            touched |= self._rib.withdraw(address, [prefix], path_id)
-        if peer is None:
-            return touched
-        if not peer.path_failed:  # else it was said before the path failed
-            touched |= self._rib.announce(address, _agreed_on(peer, update.announced))
-            peer.updated(_now())
-        self._note_limits(peer)
-        if peer.over_limit and (update.withdrawn or update.withdrawn_paths):
-            self._import_again(address, self._rib.has_room_again(address))
-        return touched
-
-    def _note_limits(self, peer: Peering) -> None:
-        """Which families are over the limit on prefixes."""
-        address = peer.session.peer_address
-        for family in Family:
-            if self._rib.over_limit(address, family) and family not in peer.over_limit:
-                peer.over_limit.add(family)
-                log.error(
-                    "peer %s (%s): more than %d IPv%d prefixes; nothing more is imported from it",
-                    address,
-                    peer.session.name,
-                    peer.session.max_prefixes,
-                    family.value,
-                )
-
-    def _import_again(self, address: Address, families: Iterable[Family]) -> None:
-        """There is room under the prefix limit again: have what was turned away told again."""
-        peer, again = self.peers[address], list(families)
-        for family in again:
-            log.info("peer %s: taking IPv%d routes again", address, family.value)
-            peer.over_limit.discard(family)
-        if again and peer.established:
-            self.peers.ask_received(address)
-
-    def _learn_announced(self, answers: list[Message]) -> None:
-        for answer in answers:
-            if isinstance(answer, Announced):
-                self._announcer.holds(answer.peer, [answer.prefix])
-
-    def _learn_neighbours(self, answers: list[Message]) -> None:
-        for answer in answers:
-            if not isinstance(answer, Neighbors):
-                continue
-            if self._decided and not self._leaving:
-                self._configuring.compare(answer.loaded)
-            for address, established in answer.established.items():
-                peer = self.peers.get(address)
-                if peer is not None and established and not self.parted:
-                    self._found_up(address, peer, answer.opened.get(address, peer.opened))
-
-    def _found_up(self, address: Address, peer: Peering, opened: Opened | None) -> None:
-        """A session of which we may not know: established before we came. The speaker tells what its peer has
-        offered and said; one older than we are does not."""
-        if peer.established or peer.closing:
-            return
-        if peer.path_failed:  # the failure came before we knew of the session
-            self._touch(self.peers.do(address, peer.close(_now(), BFD_DOWN)))
-            return
-        peer.opened = opened
-        if not self._knows_next_hops(peer):
-            self._touch(self.peers.do(address, peer.close(_now(), ADMINISTRATIVE_RESET)))
-            return
-        self._touch(self._up(address, peer, fresh=False))
-
-    def _knows_next_hops(self, peer: Peering) -> bool:
-        """Whether it is known if a peer whose OPEN we have missed takes IPv6 next hops for IPv4 prefixes.
-
-        What an agent before us has announced, the peer could read. If nothing was announced at all, only
-        a new session tells.
-        """
-        if not peer.session.extended_next_hop or peer.opened is None:
-            return True
-        if peer.opened.extended_next_hops is None:
-            address = peer.session.peer_address
-            if not any(self._announcer.holds_version(address, version) for version in (4, 6)):
-                return False
-            told = self._announcer.holds_version(address, 4)
-            peer.opened = replace(peer.opened, extended_next_hops=told)
-        return True
-
-
-def _agreed_on(peer: Peering, paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Without families that the session is to carry and the peer has not offered (RFC 4760 section 8)."""
-    missing = peer.families - peer.negotiated
-    if not missing:
-        return paths
-    versions = {family.value for family in missing}
-    kept = tuple(path for path in paths if path.prefix.version not in versions)
-    if len(kept) < len(paths) and not peer.unagreed:
-        peer.unagreed = True
-        names = ", ".join(sorted(f"IPv{version}" for version in versions))
-        log.warning(
-            "peer %s (%s): announces what it has not offered (%s); it is not used",
-            peer.session.peer_address,
-            peer.session.name,
-            names,
-        )
-    return kept
+            self.queues.ask(due=due)
 
 
 def _now() -> float:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from l3net.agent.dialogue import Dialogue
+from l3net.agent.speaker.dialogue import Dialogue
 from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.exabgp import commands
 from l3net.bgp.exabgp.announcer import Announcer
