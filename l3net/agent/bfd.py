@@ -2,7 +2,7 @@
 
 A failure counts until BFD is up again or the peer's BGP session is established afresh, which proves the path
 as well (RFC 5882 section 4.2: BGP does not wait for a BFD session that was never up). Unless it was echo that
-failed: BGP says nothing of the far side's forwarding, and is held down until echo works or BFD is heard no
+failed: BGP says nothing of the peer's forwarding, and is held down until echo works or BFD is heard no
 more. While the BFD process is away nothing counts as failed that was not before, and nothing is held down.
 """
 
@@ -31,7 +31,7 @@ from l3net.ports import Connect
 log = logging.getLogger("l3net.bfd")
 
 #: How long BFD waits for BGP to be up first, in seconds: FRR makes its BFD session anew when BGP comes up,
-#: and one that was up by then would flap. A far side that holds BGP back until BFD is up is served too.
+#: and one that was up by then would flap. A peer that holds BGP back until BFD is up is served too.
 BGP_FIRST = 10.0
 
 Adjacent = Callable[[Address], bool]

@@ -64,10 +64,10 @@ class Draining:
         if before == (self.cause, self.stage):
             return False
         if self.cause is None:
-            log.info("drain: over")
+            log.info("draining: over")
             record = None
         else:
-            log.info("drain (%s): %s", self.cause.value, _name(self.stage))
+            log.info("draining (%s): %s", self.cause.value, _name(self.stage))
             record = DrainRecord(self.cause.value, self._since, _name(self.stage))
         try:
             self._memory.write(record)

@@ -79,6 +79,7 @@ class Following:
                 log.error("%s", event)
                 self.rejected.add(event)
             case Mended(rejected=rejected):
+                log.info("resolved: %s", rejected)
                 self.rejected.discard(rejected)
                 if self._held_for:  # by that, maybe
                     self._told()

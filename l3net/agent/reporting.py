@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 #: Seconds between ticks; each is drawn from the upper half.
 TICK: Final = 30.0
 
-#: Far side, whether it is established, why not.
+#: peer, whether it is established, why not.
 SessionSeen: TypeAlias = tuple[str, bool, str]
 
 

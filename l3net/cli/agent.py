@@ -113,7 +113,7 @@ def agent(
 
     Runs in the foreground until SIGTERM, beside `l3net speaker`. Stopping or killing it changes nothing in
     the kernel and at the peers; started again, it finds everything as it is and goes on. Only on a node that
-    shuts down, or was told to leave (`l3net node leave`), it sees that through first; a second SIGTERM ends
+    shuts down, or was told to leave (`l3net node drain`), it sees that through first; a second SIGTERM ends
     it at once.
 
     Examples: l3net agent --datastore dir:/etc/l3net/manifests --node-name n1

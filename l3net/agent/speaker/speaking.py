@@ -237,7 +237,7 @@ class Speaking:
         told = max((self._announcer.announced(address) for address in self.peers), default=0)
         while not (self._dialogue.up and self._announcer.idle and not self._dialogue.curious):
             if _now() > deadline:
-                log.warning("the last withdrawals may not have gone out")
+                log.warning("timed out sending final withdrawals")
                 return
             told = max(told, *(self._announcer.announced(address) for address in self.peers), 0)
             self._dialogue.pump()
@@ -304,7 +304,7 @@ class Speaking:
     async def _drain_leaving(self) -> None:
         """Withdraw before a neighbour is removed.
 
-        ExaBGP sends no NOTIFICATION then, so that graceful restart would keep the routes at the far side.
+        ExaBGP sends no NOTIFICATION then, so that graceful restart would keep the routes at the peer.
         """
         deadline = _now() + DRAIN_SECONDS
         while self._leaving and self._dialogue.up and _now() < deadline:

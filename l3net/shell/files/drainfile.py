@@ -1,6 +1,6 @@
 """RUN_DIR's two files about the end of a node: who wants it to leave, and how far it has come.
 
-`leave` is made by whoever wants the node to leave (`l3net node leave`, or `touch` in a host's unit) and
+`leave` is made by whoever wants the node to leave (`l3net node drain`, or `touch` in a host's unit) and
 removed when it may return. `drain.json` is the agent's: it outlives the agent, so that a new one goes on
 where the last one was, and tells the speaker whether to wait. Both lie in a tmpfs and a reboot ends them.
 """
