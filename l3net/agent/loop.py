@@ -78,7 +78,8 @@ class Agent:
         self.services = Servicing(me, kernel.firewall, kernel.connections, self.kernel.problems)
         self.errors.is_service = self.services.book.has_address
         self.speaking = speaking = Speaking(shells.speaker, self.rib, marks.touch, self.faults)
-        self.bfd = Liveness(shells.bfd, speaking.path_failed, speaking.path_recovered, speaking.path_held)
+        peers = speaking.peers
+        self.bfd = Liveness(shells.bfd, peers.path_failed, peers.path_recovered, peers.path_held)
         speaking.hearing.on_established = self.bfd.established
         speaking.hearing.on_as_number = kernel.discovery.changed = marks.look_again
         self.held = HeldSessions(

@@ -22,7 +22,7 @@ def metrics(agent: Agent) -> str:
 
 
 def _lines(agent: Agent) -> Iterator[str]:
-    state, book = agent.state, agent.services.book
+    state = agent.state
     yield from gauge("l3net_build_info", "The version that runs.", [({"version": __version__}, 1)])
     yield from gauge("l3net_in_sync", "Whether the declared state is complete.", [({}, agent.in_sync)])
     yield from gauge("l3net_ready", "Whether the agent is ready.", [({}, not unready(agent))])
@@ -73,15 +73,37 @@ def _lines(agent: Agent) -> Iterator[str]:
     )
     yield from histogram("l3net_pass_seconds", "How long a pass of the loop took.", agent.pass_seconds)
     yield from _sessions(agent)
+    yield from _services(agent)
+    yield from _kernel(agent)
+    yield from counter(
+        "l3net_undecodable_lines_total",
+        "Lines from ExaBGP that could not be read.",
+        [({}, agent.speaking.undecodable)],
+    )
+    yield from _pods(agent)
+    process = agent.shells.process
+    yield from counter("process_cpu_seconds_total", "CPU time used.", [({}, process.cpu_seconds())])
+    yield from gauge("process_resident_memory_bytes", "Memory resident.", [({}, process.resident())])
+    yield from gauge("process_uptime_seconds", "Time since the start.", [({}, process.uptime())])
+
+
+def _services(agent: Agent) -> Iterator[str]:
     verdicts = Counter((verdict.kind.value, verdict.reason.value) for verdict in agent.verdicts)
     yield from gauge(
         "l3net_service_addresses",
         "Service addresses by kind and verdict.",
         [({"kind": kind, "verdict": reason}, count) for (kind, reason), count in sorted(verdicts.items())],
     )
-    yield from gauge(
-        "l3net_virtual_servers", "Service addresses and ports served.", [({}, len(book.servers))]
+    servers = len(agent.services.book.servers)
+    yield from gauge("l3net_virtual_servers", "Service addresses and ports served.", [({}, servers)])
+    yield from histogram(
+        "l3net_service_change_seconds",
+        "From hearing of a changed service or slice until its routes were handed to ExaBGP.",
+        agent.services.latency,
     )
+
+
+def _kernel(agent: Agent) -> Iterator[str]:
     kernel = agent.kernel
     yield from gauge("l3net_routes_wanted", "Kernel routes of ours as wanted.", [({}, len(kernel.desired))])
     yield from gauge("l3net_routes_held", "Kernel routes of ours as held.", [({}, len(kernel.mirror))])
@@ -89,21 +111,6 @@ def _lines(agent: Agent) -> Iterator[str]:
         "l3net_routes_refused", "Kernel routes of ours that the kernel refuses.", [({}, len(kernel.refused))]
     )
     yield from gauge("l3net_kernel_problems", "Parts the kernel refused.", [({}, len(kernel.problems))])
-    yield from counter(
-        "l3net_undecodable_lines_total",
-        "Lines from ExaBGP that could not be read.",
-        [({}, agent.speaking.undecodable)],
-    )
-    yield from histogram(
-        "l3net_service_change_seconds",
-        "From hearing of a changed service or slice until its routes were handed to ExaBGP.",
-        agent.services.latency,
-    )
-    yield from _pods(agent)
-    process = agent.shells.process
-    yield from counter("process_cpu_seconds_total", "CPU time used.", [({}, process.cpu_seconds())])
-    yield from gauge("process_resident_memory_bytes", "Memory resident.", [({}, process.resident())])
-    yield from gauge("process_uptime_seconds", "Time since the start.", [({}, process.uptime())])
 
 
 def _pods(agent: Agent) -> Iterator[str]:

@@ -88,9 +88,8 @@ def test_in_place_under_a_running_speaker(rig: Rig, tree: Path, monkeypatch: pyt
     rig.start_agent()
     rig.established("10.90.0.2", "fd90::2")
     rig.until(lambda: rig.status().get("ready"), "the new agent")
-    assert "l3net.shell.speaker" not in str(rig.node.run(["ps", "-eo", "args"]).stdout), (
-        "the old speaker runs"
-    )
+    running = rig.node.run(["ps", "-o", "args=", "-p", str(rig.exabgp_pid())]).stdout
+    assert "-m l3net.shell.exabgp server" in running, "it is the old speaker's"
     assert (rig.tor_sessions(), rig.kernel("route show proto 108")) == (before, kernel)
     assert (rig.tor_routes(), learned(rig)) == (BLOCKS, LEARNED)
     assert rig.status()["problems"] == []

@@ -27,7 +27,7 @@ from l3net.bgp.exabgp.messages import (
     Neighbors,
 )
 from l3net.bgp.loc_rib import LocRib
-from l3net.bgp.peer_reasons import ECHO_LOST, LEFT
+from l3net.bgp.peer_reasons import LEFT
 from l3net.bgp.peering import Peering
 from l3net.bgp.sessions import Session
 from l3net.faults import Faults
@@ -205,31 +205,6 @@ class Speaking:
             self._heard_since = None
         elif self._heard_since is None:
             self._heard_since = _now()
-
-    def path_failed(self, address: Address, reason: str, shares_fate: bool) -> None:
-        """BFD has lost the peer: its paths go at once, and then the session (RFC 5882 section 4.2).
-
-        `shares_fate`: the peer's BFD dies with its BGP, so that its loss says nothing of the path while that
-        restarts (section 4.3).
-        """
-        peer = self.peers.get(address)
-        if peer is not None:
-            self._touch(self.peers.do(address, peer.failed(_now(), reason, shares_fate=shares_fate)))
-
-    def path_recovered(self, address: Address) -> None:
-        """BFD has the peer back, or watches it no longer."""
-        peer = self.peers.get(address)
-        if peer is not None:
-            peer.path_failed = False
-
-    def path_held(self, address: Address, held: bool) -> None:
-        """BFD's echo has failed, and a session would prove nothing: there is none until that is over."""
-        peer = self.peers.get(address)
-        if peer is not None:
-            peer.echo_lost = held
-            if held and peer.path_failed:
-                peer.reason = ECHO_LOST
-        self._reconfigure()
 
     async def flushed(self, limit: float) -> None:
         """Until what is wanted has been told to ExaBGP and had time to go out, at most `limit` seconds."""
