@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from ipaddress import ip_network
 
 import pytest
 from scene import BLOCKS, CONFIGURATION, FOUR, LEARNED, NODE, SIX, TOR4, TOR6, Scene
 from sim_node import configuration, endpoints, node, peer, service
 from simloop import simulate
 
+from l3net.errors import KernelError
 from l3net.model import Kind, ObjectName
 from l3net.ports import Rejected
 
@@ -178,63 +180,151 @@ def test_a_stop_changes_nothing_unless_the_node_goes(leaving: bool) -> None:
     simulate(scenario())
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_whatever_happens_it_ends_as_declared(seed: int) -> None:
-    """Worlds are lost and return in any order; a while after the last of it all is as it should be."""
+class Fate:
+    """Draws what happens to a scene, out of a seed."""
 
+    def __init__(self, scene: Scene, seed: int) -> None:
+        self.scene = scene
+        self.drawn = random.Random(seed)
+
+    def pause(self, *seconds: float) -> float:
+        return self.drawn.choice(seconds)
+
+    async def restart(self) -> None:
+        scene = self.scene
+        await (scene.kill() if self.drawn.random() < 0.7 else scene.terminate())
+        await asyncio.sleep(self.pause(0, 0.2, 5, 140))
+        scene.start()
+
+    async def link(self) -> None:
+        self.scene.kernel.set_link("up0", up=False)
+        await asyncio.sleep(self.pause(0.01, 1, 100))
+        self.scene.kernel.set_link("up0", up=True)
+
+    async def router(self) -> None:
+        one = self.drawn.choice(self.scene.routers)
+        self.scene.speaker.drop(one, back=False)
+        await asyncio.sleep(self.pause(0.1, 5, 130))
+        one.there = True
+        self.scene.speaker.dial(one.address)
+
+    async def router_changes_its_mind(self) -> None:
+        """Withdraws and announces again, while the node may not hear."""
+        one, prefix = self.scene.tor4, ip_network("203.0.113.0/24")
+        one.route(str(prefix))
+        self.scene.speaker.say(one, prefix)
+        await asyncio.sleep(self.pause(0, 0.01, 1))
+        self.scene.speaker.withdraw(one, str(prefix))
+
+    async def notification(self) -> None:
+        one = self.drawn.choice(self.scene.routers)
+        self.scene.speaker.notify(one, 6, 4, received=self.drawn.random() < 0.5)
+
+    async def bfd(self) -> None:
+        address = self.scene.tor4.address
+        if address in self.scene.bfd.wanted and self.scene.bfd.up:
+            self.scene.bfd.say(address, "Up")
+            self.scene.bfd.say(address, "Down", failed=True, shares_fate=self.drawn.random() < 0.5)
+            await asyncio.sleep(self.pause(0.1, 5))
+            if self.scene.bfd.up:
+                self.scene.bfd.say(address, "Up")
+
+    async def speaker(self) -> None:
+        self.scene.speaker.kill()
+
+    async def speaker_hangs(self) -> None:
+        self.scene.speaker.deaf = True
+        await asyncio.sleep(self.pause(1, 5))
+        self.scene.speaker.deaf = False
+        self.scene.speaker.kill()  # as its relay does
+
+    async def api(self) -> None:
+        self.scene.datastore.fail()
+
+    async def peer_changes(self) -> None:
+        changed = peer("tor4", "10.0.0.1", holdTime=self.pause(9, 12, 90), bfd={"enabled": True})
+        self.scene.datastore.apply(changed)
+
+    async def peer_goes(self) -> None:
+        self.scene.datastore.delete(TOR6)
+        await asyncio.sleep(self.pause(0.01, 1, 20))
+        self.scene.datastore.apply(TOR6)
+
+    async def table(self) -> None:
+        self.scene.firewall.flush()
+
+    async def kernel_fails(self) -> None:
+        part = self.drawn.choice(("read", "bridge", "underlay"))
+        self.scene.kernel.failing[part] = KernelError(f"{part} is broken", 5)
+        self.scene.firewall.failing = KernelError("nft cannot change table inet l3net (x)", 105)
+        self.scene.kernel.refuses = lambda route: KernelError(f"put route {route.prefix}", 22)
+        self.scene.lose_notices()
+        await asyncio.sleep(self.pause(0.1, 3, 70))
+        self.scene.kernel.failing.clear()
+        self.scene.firewall.failing = None
+        self.scene.kernel.refuses = lambda _route: None
+
+    async def routes(self) -> None:
+        if self.scene.kernel.ours:
+            self.scene.kernel.delete_ours(*self.drawn.sample(sorted(self.scene.kernel.ours, key=str), 1))
+
+    async def node_changes(self) -> None:
+        blocks = self.drawn.choice((BLOCKS, BLOCKS[:1], (*BLOCKS, "10.244.9.0/24")))
+        self.scene.datastore.apply(node("n1", *blocks, unschedulable=self.drawn.random() < 0.3))
+
+    async def leaves(self) -> None:
+        self.scene.memory.leave = True
+        await asyncio.sleep(self.pause(0.2, 8, 60))
+        self.scene.memory.leave = False
+
+    async def service_changes(self) -> None:
+        self.scene.datastore.delete(WEB[self.drawn.randrange(2)])
+        await asyncio.sleep(self.pause(0.001, 0.1, 5))
+        self.scene.datastore.apply(*WEB)
+
+    async def happens(self) -> None:
+        """One thing, and a pause."""
+        names = sorted(
+            name for name in vars(Fate) if not name.startswith("_") and name not in ("pause", "happens")
+        )
+        await getattr(self, self.drawn.choice(names))()
+        await asyncio.sleep(self.pause(0.0, 0.01, 0.5, 20, 200))
+
+
+def as_declared(seed: int) -> None:
     async def scenario() -> None:
-        drawn = random.Random(seed)
         scene = Scene()
         await scene.ready(*WEB)
-
-        async def restart() -> None:
-            await (scene.kill() if drawn.random() < 0.7 else scene.terminate())
-            await asyncio.sleep(drawn.choice((0, 0.2, 5, 140)))
-            scene.start()
-
-        async def link() -> None:
-            scene.kernel.set_link("up0", up=False)
-            await asyncio.sleep(drawn.choice((0.01, 1, 100)))
-            scene.kernel.set_link("up0", up=True)
-
-        async def router() -> None:
-            one = drawn.choice(scene.routers)
-            scene.speaker.drop(one, back=False)
-            await asyncio.sleep(drawn.choice((0.1, 5, 130)))
-            one.there = True
-            scene.speaker.dial(one.address)
-
-        async def speaker() -> None:
-            scene.speaker.kill()
-
-        async def api() -> None:
-            scene.datastore.fail()
-
-        async def changed() -> None:
-            scene.datastore.apply(peer("tor4", "10.0.0.1", holdTime=drawn.choice((9, 12, 90))))
-
-        async def table() -> None:
-            scene.firewall.flush()
-
-        async def routes() -> None:
-            scene.kernel.delete_ours(*drawn.sample(sorted(scene.kernel.ours, key=str), 1))
-
-        async def node_changes() -> None:
-            scene.datastore.apply(node("n1", *drawn.choice((BLOCKS, BLOCKS[:1], (*BLOCKS, "10.244.9.0/24")))))
-
-        events = (restart, link, router, speaker, api, changed, table, routes, node_changes)
+        fate = Fate(scene, seed)
         for _ in range(8):
-            await drawn.choice(events)()
-            await asyncio.sleep(drawn.choice((0.0, 0.01, 0.5, 20, 200)))
-        scene.datastore.apply(NODE, CONFIGURATION, TOR4, TOR6)
+            await fate.happens()
+        scene.datastore.apply(NODE, CONFIGURATION, TOR4, TOR6, *WEB)
         await asyncio.sleep(400)
         assert scene.learned() == LEARNED
         assert scene.heard(scene.tor4) == set(DRAINING) and scene.heard(scene.tor6) == {BLOCKS[1]}
+        assert not [line for line in scene.tor4.heard.values() if "65535:0" in line]
         assert not scene.problems()
         assert not scene.firewall.broken and "10.96.0.10" in scene.firewall.text
         assert scene.pods.network is not None and len(scene.pods.network.blocks) == 2
+        assert scene.kernel.bridge is not None and len(scene.kernel.bridge.gateways) == 2
 
     simulate(scenario())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happens_it_ends_as_declared(seed: int) -> None:
+    """Worlds are lost and return in any order; a while after the last of it all is as it should be."""
+    as_declared(seed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("hundred", range(40, 80))
+def test_whatever_happens_for_longer(hundred: int) -> None:
+    for seed in range(100 * hundred, 100 * hundred + 100):
+        try:
+            as_declared(seed)
+        except AssertionError as err:
+            raise AssertionError(f"seed {seed}") from err
 
 
 def test_the_agent_of_a_node_without_peers_is_quiet() -> None:
