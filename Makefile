@@ -17,7 +17,7 @@ KEEP ?=
 PYTEST_ARGS ?= -n 3 --dist worksteal --reruns 1 -rR --durations=15
 
 .PHONY: help demo test test-vm check setup setup-test plugin plugin-arm64 soak conformance bench docs format clean
-.PHONY: vagrant-check vagrant-break vagrant-mend vagrant-ssh vagrant-export
+.PHONY: vagrant-check vagrant-break vagrant-repair vagrant-ssh vagrant-export
 
 help:  ## show this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -33,15 +33,15 @@ test-vm: setup-test plugin  ## boot a real machine (qemu, software emulation) as
 	$(BIN)/pytest -m vm -s tests/vagrant/test_vm.py
 
 VAGRANT_LAB = --ssh-config vagrant/.ssh-config --topology vagrant/generated/topology.yaml
-vagrant-check: $(VENV)/.ready vagrant-ssh  ## the checks of the lab, on the machines of vagrant/ (CHECK_ARGS=--gently)
+vagrant-check: $(VENV)/.ready vagrant-ssh  ## the checks of the lab, on the machines of vagrant/ (CHECK_ARGS=--non-disruptive)
 	@$(BIN)/l3net lab check $(VAGRANT_LAB) $(CHECK_ARGS)
 
 vagrant-break: $(VENV)/.ready vagrant-ssh  ## pull cables: LINK=n1,tor1 or NODE=n3 or ROUTER=tor1
 	@$(BIN)/l3net lab break $(VAGRANT_LAB) $(if $(LINK),--link $(LINK)) $(if $(NODE),--node $(NODE)) \
 		$(if $(ROUTER),--router $(ROUTER))
 
-vagrant-mend: $(VENV)/.ready vagrant-ssh  ## put them back
-	@$(BIN)/l3net lab mend $(VAGRANT_LAB)
+vagrant-repair: $(VENV)/.ready vagrant-ssh  ## put them back
+	@$(BIN)/l3net lab repair $(VAGRANT_LAB)
 
 vagrant-ssh:
 	@cd vagrant && vagrant ssh-config >.ssh-config

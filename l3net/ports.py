@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import Final, Protocol, TypeAlias
 
+from l3net.bgp.drain import DrainRecord
 from l3net.delta import Delta
 from l3net.errors import KernelError, ManifestError
+from l3net.fib.underlay import HostLink, Underlay
 from l3net.model import Address, BridgePlan, Fact, Kind, ObjectName, Prefix, Route, Stale
+
+RouteKey: TypeAlias = tuple[Prefix, int]  # prefix and metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,63 @@ class Datastore(Protocol):
     def events(self) -> AsyncIterator[DatastoreEvent]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class LinkSeen:
+    """A link, or an address on it, has changed; its name, None when it is not known any more."""
+
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRouteSeen:
+    """Somebody else put or deleted a route of our protocol."""
+
+    route: Route
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSeen:
+    """A route that is not ours and can matter to next hops has changed; `rival`: it stands where one of ours
+    could, by prefix and metric."""
+
+    rival: RouteKey | None
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TableSeen:
+    """A transaction has changed our nftables table: the generation it made."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoticesLost:
+    """Notifications were lost: everything is to be read again."""
+
+
+KernelNotice: TypeAlias = LinkSeen | OwnRouteSeen | RouteSeen | TableSeen | NoticesLost
+
+
+class KernelNotices(Protocol):
+    """What of the kernel's was changed by somebody else, as it happens."""
+
+    def start(self, heard: Callable[[KernelNotice], None]) -> None:
+        """Raises KernelError."""
+        ...
+
+    def stop(self) -> None: ...
+
+
+class UnderlayReader(Protocol):
+    """Links, addresses and routes that are not ours."""
+
+    def read(self) -> tuple[Underlay, Mapping[int, HostLink]]:
+        """All of it, as one picture. Raises KernelError."""
+        ...
+
+
 class RouteTable(Protocol):
     """The kernel's routes of ours, and only those."""
 
@@ -152,6 +214,154 @@ class Connections(Protocol):
 
     def forget(self, stale: Collection[Stale]) -> None:
         """Delete those of a translation that has changed. Raises KernelError."""
+        ...
+
+
+class Stream(Protocol):
+    """A connection to another process of this node, made again whenever it ends."""
+
+    @property
+    def up(self) -> bool: ...
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes; dropped without a connection: `connected` says all anew."""
+        ...
+
+    def send_line(self, line: str) -> None:
+        """Queue a line of ASCII."""
+        ...
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        ...
+
+
+class Connect(Protocol):
+    """Makes a Stream: `connected` is called with each new connection, `received` with bytes, `lost` when it
+    ends."""
+
+    def __call__(
+        self, connected: Callable[[], None], received: Callable[[bytes], None], lost: Callable[[], None]
+    ) -> Stream: ...
+
+
+class SpeakerFiles(Protocol):
+    """ExaBGP's configuration on disk, and its sign of life."""
+
+    @property
+    def relay(self) -> Sequence[str]:
+        """The relay as ExaBGP runs it."""
+        ...
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether the file was replaced and ExaBGP has not been seen to take it."""
+        ...
+
+    def confirm(self) -> None: ...
+
+    def alive(self) -> bool:
+        """Whether a speaker of this release has ever answered."""
+        ...
+
+    def current(self) -> str | None:
+        """Raises ConfigError."""
+        ...
+
+    async def refused(self, head: str, blocks: Sequence[str]) -> frozenset[str]:
+        """Which blocks ExaBGP itself refuses to read. Raises SpeakerError."""
+        ...
+
+    async def replace(self, text: str) -> None:
+        """Whole or not at all. Raises SpeakerError."""
+        ...
+
+
+class DrainMemory(Protocol):
+    """Who wants the node to leave, and how far it has come: kept over an agent's restart."""
+
+    def now(self) -> float:
+        """Seconds since boot, time asleep included."""
+        ...
+
+    def asked(self) -> bool:
+        """Whether somebody wants the node to leave."""
+        ...
+
+    def read(self) -> DrainRecord | None: ...
+
+    def write(self, record: DrainRecord | None) -> None:
+        """Raises L3netError."""
+        ...
+
+
+class RouteMemory(Protocol):
+    """The routes that the last agent of this boot wanted in the kernel."""
+
+    def read(self) -> Mapping[RouteKey, Route]: ...
+
+    def write(self, routes: Mapping[RouteKey, Route]) -> None:
+        """Raises L3netError."""
+        ...
+
+
+class Discovery(Protocol):
+    """The routers on links without addresses (RFC 4861). `changed` is called when one has come or gone."""
+
+    changed: Callable[[], None]
+    problems: dict[str, str]
+
+    def watch(self, interfaces: Collection[str]) -> None: ...
+
+    def routers(self, interface: str) -> tuple[IPv6Address, ...]: ...
+
+    def close(self) -> None: ...
+
+
+class ErrorHandOn(Protocol):
+    """Hands ICMP errors about services on to the other nodes, and takes theirs. `is_service` tells whether an
+    address is a service's."""
+
+    is_service: Callable[[Address], bool]
+    problem: str
+
+    @property
+    def port(self) -> int:
+        """UDP; 0 while it does not run."""
+        ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def update(self, nodes: Collection[Sequence[Address]], own: Sequence[Address]) -> None:
+        """The addresses of every node, and this node's."""
+        ...
+
+
+class Process(Protocol):
+    """What the kernel says of this process: bytes and seconds."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def peak_memory(self) -> int: ...
+
+    def resident(self) -> int: ...
+
+    def cpu_seconds(self) -> float: ...
+
+    def uptime(self) -> float: ...
+
+
+class Manifests(Protocol):
+    """A directory of manifests, looked at once."""
+
+    def look(self) -> Iterable[DatastoreEvent]: ...
+
+    @property
+    def broken(self) -> Collection[tuple[Kind, ObjectName] | None]:
+        """Objects that cannot be used; None: those of a file that cannot be read."""
         ...
 
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from l3net.agent.loop import Agent
@@ -21,7 +19,6 @@ from l3net.ipam.blocks import wanted_blocks as asked_blocks
 from l3net.ipam.ranges import RangeSet, block_sets
 from l3net.ipam.reserved import open_blocks
 from l3net.ipam.reserved import wanted_pools as asked_pools
-from l3net.shell.files.cniinstall import CONFLIST, conflist, put_file
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +59,11 @@ def wanted_blocks(sets: tuple[RangeSet, ...], used: tuple[int, ...]) -> dict[int
 
 
 class Arrival:
-    """`conf_dir`: where the runtime looks, None to leave it alone. `own`: the Node, None without an API."""
+    """`install` puts the configuration where the runtime looks, and answers with where if it was not there;
+    None to leave that alone. `own`: the Node, None without an API."""
 
-    def __init__(self, agent: Agent, conf_dir: Path | None, own: OwnNode | None) -> None:
-        self._agent, self._conf_dir, self._own = agent, conf_dir, own
+    def __init__(self, agent: Agent, install: Callable[[], str] | None, own: OwnNode | None) -> None:
+        self._agent, self._install, self._own = agent, install, own
         self._said = ""
         self._available = False
         self._warned: set[str] = set()  # blocks an Event tells of
@@ -85,11 +83,11 @@ class Arrival:
                 self._said = str(err)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(INTERVAL):
-                    await self._agent.pool_missing.wait()
-            self._agent.pool_missing.clear()
+                    await self._agent.podnet.pool_missing.wait()
+            self._agent.podnet.pool_missing.clear()
 
     def _used(self, each: RangeSet) -> int:
-        usage = self._agent.pods.leases.usage(None, (each,))
+        usage = self._agent.pods.usage(each)
         return usage.leased + usage.cooling
 
     def _up(self) -> bool:
@@ -97,10 +95,8 @@ class Arrival:
         return self._agent.in_sync and self._agent.passes > 0 and node is not None and bool(node.blocks)
 
     def _tell(self) -> None:
-        if self._conf_dir is not None:
-            content = json.dumps(conflist(), indent=2).encode() + b"\n"
-            if put_file(self._conf_dir / CONFLIST, content, 0o644):
-                log.info("wrote %s: the node's pod network is up", self._conf_dir / CONFLIST)
+        if self._install is not None and (where := self._install()):
+            log.info("wrote %s: the node's pod network is up", where)
         if self._own is None:
             return
         if not self._available:
@@ -129,12 +125,12 @@ class Arrival:
     def _wanted_pools(self) -> dict[str, int]:
         """The first block of a pool that a pod waits for, and one more of each that is nearly full."""
         wanted: dict[str, int] = {}
-        for pool in self._agent.reserved_pools():
+        for pool in self._agent.podnet.reserved_pools(self._agent.state):
             if not pool.blocks:
-                if pool.name in self._agent.missing_pools:
+                if pool.name in self._agent.podnet.missing_pools:
                     wanted[pool.name] = 1
                 continue
-            self._agent.missing_pools.discard(pool.name)
+            self._agent.podnet.missing_pools.discard(pool.name)
             sets = block_sets(pool.blocks)
             more = wanted_blocks(sets, tuple(self._used(each) for each in sets))
             if more:

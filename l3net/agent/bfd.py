@@ -2,7 +2,7 @@
 
 A failure counts until BFD is up again or the peer's BGP session is established afresh, which proves the path
 as well (RFC 5882 section 4.2: BGP does not wait for a BFD session that was never up). Unless it was echo that
-failed: BGP says nothing of the far side's forwarding, and is held down until echo works or BFD is heard no
+failed: BGP says nothing of the peer's forwarding, and is held down until echo works or BFD is heard no
 more. While the BFD process is away nothing counts as failed that was not before, and nothing is held down.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from l3net.bfd.authentication import Key
@@ -27,16 +26,13 @@ from l3net.bfd.control import (
 from l3net.bgp.exabgp.messages import LineBuffer
 from l3net.bgp.sessions import Session
 from l3net.model import Address
-from l3net.naming import BFD_SOCKET
-from l3net.shell.sockets.unixlink import UnixLink
+from l3net.ports import Connect
 
 log = logging.getLogger("l3net.bfd")
 
 #: How long BFD waits for BGP to be up first, in seconds: FRR makes its BFD session anew when BGP comes up,
-#: and one that was up by then would flap. A far side that holds BGP back until BFD is up is served too.
+#: and one that was up by then would flap. A peer that holds BGP back until BFD is up is served too.
 BGP_FIRST = 10.0
-#: Seconds between attempts to reach the BFD process.
-LONGEST_RETRY = 1.0
 
 Adjacent = Callable[[Address], bool]
 #: Called with the peer, why, and whether its BFD shares fate with its control plane (RFC 5882 section 4.3).
@@ -78,10 +74,8 @@ def wanted_session(session: Session, adjacent: Adjacent, *, begin: bool = True) 
 class Liveness:
     """One for all peers. `failed`, `recovered` and `held` are called as things happen."""
 
-    def __init__(self, run_dir: Path, failed: Failed, recovered: Recovered, held: Held) -> None:
-        self._link = UnixLink(
-            run_dir / BFD_SOCKET, self._connected, self._received, self._lost, longest_retry=LONGEST_RETRY
-        )
+    def __init__(self, connect: Connect, failed: Failed, recovered: Recovered, held: Held) -> None:
+        self._link = connect(self._connected, self._received, self._lost)
         self._buffer = LineBuffer()
         self._on_failed = failed
         self._on_recovered = recovered

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from pathlib import Path
 from typing import Any
 
-from l3net.bgp.drain import Stage, stage
+from l3net.bgp.drain import DrainRecord, Stage, stage
 from l3net.errors import L3netError
 from l3net.model import DrainCause, DrainPolicy, Node
-from l3net.shell.files.drainfile import DrainRecord, asked_to_leave, now, read_record, write_record
+from l3net.ports import DrainMemory
 
 log = logging.getLogger("l3net.agent")
 
@@ -18,8 +17,8 @@ log = logging.getLogger("l3net.agent")
 class Draining:
     """`look` again whenever something may have changed; `due` says when that is the case by itself."""
 
-    def __init__(self, run_dir: Path) -> None:
-        self._run_dir = run_dir
+    def __init__(self, memory: DrainMemory) -> None:
+        self._memory = memory
         self._since = 0.0
         self._wait = 0.0
         self._asked = False
@@ -27,14 +26,14 @@ class Draining:
         self.stage = Stage.NONE
         self.ending = False  # the agent was told to stop, and the node goes
         self.problem = ""
-        record = read_record(run_dir)
+        record = memory.read()
         if record is not None and record.cause in {each.value for each in DrainCause}:
             self._since, self.cause = record.since, DrainCause(record.cause)
             self.stage = next((each for each in Stage if _name(each) == record.stage), Stage.NONE)
 
     def overtaken(self) -> bool:
         """Whether the node was told to leave, or to return, since the last look."""
-        return asked_to_leave(self._run_dir) is not self._asked
+        return self._memory.asked() is not self._asked
 
     @property
     def final(self) -> bool:
@@ -43,13 +42,13 @@ class Draining:
 
     def look(self, node: Node, policy: DrainPolicy) -> bool:
         """Find the stage of now; whether it is another than before."""
-        self._asked = asked_to_leave(self._run_dir)
+        self._asked = self._memory.asked()
         cause = DrainCause.LEAVE if self._asked else policy.cause(node)
         if cause is not None and self.cause is None:
-            self._since = now()
+            self._since = self._memory.now()
         before, self.cause, self._wait = (self.cause, self.stage), cause, policy.wait
         # What is withdrawn is not announced again because the wait was made longer.
-        elapsed = math.inf if self.stage > Stage.TAGGED else now() - self._since
+        elapsed = math.inf if self.stage > Stage.TAGGED else self._memory.now() - self._since
         found = stage(cause, elapsed, self._wait, ending=self.ending)
         # A node that has left is not back until it shall be.
         if not (found is Stage.WITHDRAWN and self.stage is Stage.LEFT):
@@ -65,13 +64,13 @@ class Draining:
         if before == (self.cause, self.stage):
             return False
         if self.cause is None:
-            log.info("drain: over")
+            log.info("draining: over")
             record = None
         else:
-            log.info("drain (%s): %s", self.cause.value, _name(self.stage))
+            log.info("draining (%s): %s", self.cause.value, _name(self.stage))
             record = DrainRecord(self.cause.value, self._since, _name(self.stage))
         try:
-            write_record(self._run_dir, record)
+            self._memory.write(record)
             self.problem = ""
         except L3netError as err:
             self.problem = str(err)
@@ -82,7 +81,7 @@ class Draining:
         """Seconds until the next stage, None if time alone brings none."""
         if self.stage is not Stage.TAGGED:
             return None
-        return max(0.0, self._since + self._wait - now())
+        return max(0.0, self._since + self._wait - self._memory.now())
 
     def status(self) -> dict[str, Any]:
         """What is shown of it."""
@@ -91,7 +90,7 @@ class Draining:
         return {
             "stage": _name(self.stage),
             "cause": self.cause.value,
-            "sinceSeconds": round(now() - self._since, 1),
+            "sinceSeconds": round(self._memory.now() - self._since, 1),
         }
 
 

@@ -16,7 +16,7 @@ def unready(agent: Agent) -> str:
     """
     if not agent.in_sync:
         return "the declared state is not complete yet"
-    if why := agent.holding():
+    if why := agent.declared.holding():
         return why
     if not agent.passes:
         return "the first pass is not done yet"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import TypeAlias
@@ -24,7 +22,7 @@ def metrics(agent: Agent) -> str:
 
 
 def _lines(agent: Agent) -> Iterator[str]:
-    state, book = agent.state, agent.services.book
+    state = agent.state
     yield from gauge("l3net_build_info", "The version that runs.", [({"version": __version__}, 1)])
     yield from gauge("l3net_in_sync", "Whether the declared state is complete.", [({}, agent.in_sync)])
     yield from gauge("l3net_ready", "Whether the agent is ready.", [({}, not unready(agent))])
@@ -45,9 +43,11 @@ def _lines(agent: Agent) -> Iterator[str]:
         [({"kind": kind}, len(found)) for kind, found in declared.items()],
     )
     yield from gauge(
-        "l3net_rejected_objects", "What was declared and cannot be used.", [({}, len(agent.rejected))]
+        "l3net_rejected_objects",
+        "What was declared and cannot be used.",
+        [({}, len(agent.declared.rejected))],
     )
-    views = {kind.value: view for kind, view in agent.views().items()}
+    views = {kind.value: view for kind, view in agent.views.items()}
     yield from gauge(
         "l3net_view_list_age_seconds",
         "Time since all objects of a kind were listed.",
@@ -68,16 +68,42 @@ def _lines(agent: Agent) -> Iterator[str]:
         [({}, agent.draining.stage)],
     )
     yield from counter("l3net_passes_total", "Passes of the loop.", [({}, agent.passes)])
+    yield from counter(
+        "l3net_passes_failed_total", "Passes that met what nobody foresaw.", [({}, agent.failed_passes)]
+    )
+    yield from histogram("l3net_pass_seconds", "How long a pass of the loop took.", agent.pass_seconds)
     yield from _sessions(agent)
+    yield from _services(agent)
+    yield from _kernel(agent)
+    yield from counter(
+        "l3net_undecodable_lines_total",
+        "Lines from ExaBGP that could not be read.",
+        [({}, agent.speaking.undecodable)],
+    )
+    yield from _pods(agent)
+    process = agent.shells.process
+    yield from counter("process_cpu_seconds_total", "CPU time used.", [({}, process.cpu_seconds())])
+    yield from gauge("process_resident_memory_bytes", "Memory resident.", [({}, process.resident())])
+    yield from gauge("process_uptime_seconds", "Time since the start.", [({}, process.uptime())])
+
+
+def _services(agent: Agent) -> Iterator[str]:
     verdicts = Counter((verdict.kind.value, verdict.reason.value) for verdict in agent.verdicts)
     yield from gauge(
         "l3net_service_addresses",
         "Service addresses by kind and verdict.",
         [({"kind": kind, "verdict": reason}, count) for (kind, reason), count in sorted(verdicts.items())],
     )
-    yield from gauge(
-        "l3net_virtual_servers", "Service addresses and ports served.", [({}, len(book.servers))]
+    servers = len(agent.services.book.servers)
+    yield from gauge("l3net_virtual_servers", "Service addresses and ports served.", [({}, servers)])
+    yield from histogram(
+        "l3net_service_change_seconds",
+        "From hearing of a changed service or slice until its routes were handed to ExaBGP.",
+        agent.services.latency,
     )
+
+
+def _kernel(agent: Agent) -> Iterator[str]:
     kernel = agent.kernel
     yield from gauge("l3net_routes_wanted", "Kernel routes of ours as wanted.", [({}, len(kernel.desired))])
     yield from gauge("l3net_routes_held", "Kernel routes of ours as held.", [({}, len(kernel.mirror))])
@@ -85,24 +111,6 @@ def _lines(agent: Agent) -> Iterator[str]:
         "l3net_routes_refused", "Kernel routes of ours that the kernel refuses.", [({}, len(kernel.refused))]
     )
     yield from gauge("l3net_kernel_problems", "Parts the kernel refused.", [({}, len(kernel.problems))])
-    yield from counter(
-        "l3net_undecodable_lines_total",
-        "Lines from ExaBGP that could not be read.",
-        [({}, agent.speaking.undecodable)],
-    )
-    yield from histogram(
-        "l3net_service_change_seconds",
-        "From hearing of a changed service or slice until its routes were handed to ExaBGP.",
-        agent.services.latency,
-    )
-    yield from _pods(agent)
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    yield from counter("process_cpu_seconds_total", "CPU time used.", [({}, usage.ru_utime + usage.ru_stime)])
-    yield from gauge("process_resident_memory_bytes", "Memory resident.", [({}, _resident())])
-    yield from gauge("process_uptime_seconds", "Time since the start.", [({}, time.monotonic() - _STARTED)])
-
-
-_STARTED = time.monotonic()
 
 
 def _pods(agent: Agent) -> Iterator[str]:
@@ -137,8 +145,8 @@ def _sessions(agent: Agent) -> Iterator[str]:
         flaps.append((labels, peer.flaps))
         received.append((labels, tally.received))
         accepted.append((labels, tally.accepted))
-        announced.append((labels, agent.speaking.announced(address)))
-        queued.append((labels, agent.speaking.out_queue(address)))
+        announced.append((labels, agent.speaking.queues.announced(address)))
+        queued.append((labels, agent.speaking.queues.out_queue(address)))
     yield from gauge("l3net_bgp_session_up", "Whether the session is established.", up)
     yield from counter("l3net_bgp_session_flaps_total", "Times an established session ended.", flaps)
     yield from gauge("l3net_bgp_paths_received", "Paths the peer announces.", received)
@@ -149,11 +157,6 @@ def _sessions(agent: Agent) -> Iterator[str]:
     )
     yield from gauge("l3net_bgp_prefixes_announced", "Prefixes that have been sent to the peer.", announced)
     yield from gauge("l3net_bgp_prefixes_queued", "Prefixes that wait to be sent to the peer.", queued)
-
-
-def _resident() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - read often
-        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 # --- text ------------------------------------------------------------------------------------------------

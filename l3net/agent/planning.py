@@ -7,29 +7,33 @@ from typing import Any
 
 from l3net.agent.declared import objects, take
 from l3net.agent.loop import Agent
-from l3net.bgp.adj_rib_out import AdjRibOut, desired_adj_rib_out
+from l3net.announce.source import View
+from l3net.announce.sources import desired
+from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import prefix_order
 from l3net.bgp.plan import SessionPlan, plan
 from l3net.bgp.policy import ImportJudge
 from l3net.bgp.sessions import Session, Sessions
+from l3net.errors import ConfigError
 from l3net.model import Address, ClusterState
-from l3net.ports import Changed, Rejected
+from l3net.ports import Changed, Manifests, Rejected
 from l3net.services.verdicts import advertised, announced
-from l3net.shell.manifests.tree import ManifestTree
 
 
 def plan_for(agent: Agent, directory: Path) -> dict[str, Any]:
     """Sessions, announcements and verdicts now against those the manifests in `directory` would give."""
-    if not directory.is_dir():
-        return {"error": f"{directory} is no directory of manifests"}
-    state, problems = _read(directory, agent.state)
+    try:
+        tree = agent.shells.manifests(directory)
+    except ConfigError as err:
+        return {"error": str(err)}
+    state, problems = _read(tree, agent.state)
     if agent.node_name not in state.nodes:
         return {
             "error": f"{directory} declares no Node named {agent.node_name}; the agent would hold everything"
         }
-    agent.with_retained(state)
-    after = agent.sessions_of(state)
+    agent.podnet.with_retained(state)
+    after = agent.held.of(state)
     steps = plan(_with_ribs(agent, agent.state, agent.sessions), _with_ribs(agent, state, after))
     return {
         "node": agent.node_name,
@@ -40,11 +44,10 @@ def plan_for(agent: Agent, directory: Path) -> dict[str, Any]:
     }
 
 
-def _read(directory: Path, now: ClusterState) -> tuple[ClusterState, list[str]]:
+def _read(tree: Manifests, now: ClusterState) -> tuple[ClusterState, list[str]]:
     """What would be in force, and what is wrong. As when it is followed, of what cannot be used the last good
     version stays: that of now."""
     state, problems = ClusterState(), []
-    tree = ManifestTree(directory)
     stated = set()
     for event in tree.look():
         if isinstance(event, Changed):
@@ -71,8 +74,9 @@ def _with_ribs(
     stage = agent.draining.stage
     draining = stage >= Stage.SERVICES_WITHDRAWN
     prefixes = announced(advertised(state, agent.node_name, draining=draining))
+    view = View(state, agent.node_name, prefixes)
     return {
-        address: (session, desired_adj_rib_out(state, agent.node_name, session, prefixes, drain=stage))
+        address: (session, desired(view, session, drain=stage))
         for address, session in found.by_address.items()
     }
 
@@ -84,7 +88,7 @@ def _judged_otherwise(
     session = after.by_address.get(step.peer)
     if session is None:
         return []
-    judge = ImportJudge(agent.protected_of(state), state.filters)
+    judge = ImportJudge(agent.held.protected(state), state.filters)
     changed = []
     for entry in sorted(agent.rib.received(step.peer), key=lambda entry: prefix_order(entry.raw.prefix)):
         judgement, _ = judge(session, entry.raw)

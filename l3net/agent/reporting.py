@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Sequence
 from typing import Final, Protocol, TypeAlias
 
@@ -21,7 +20,7 @@ log = logging.getLogger(__name__)
 #: Seconds between ticks; each is drawn from the upper half.
 TICK: Final = 30.0
 
-#: Far side, whether it is established, why not.
+#: peer, whether it is established, why not.
 SessionSeen: TypeAlias = tuple[str, bool, str]
 
 
@@ -43,8 +42,7 @@ class Reporting:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            # S311: spreads agents, guards nothing
-            await asyncio.sleep(self._tick * (0.5 + random.random() / 2))  # noqa: S311
+            await asyncio.sleep(self._tick * (0.5 + self._agent.shells.random.random() / 2))
             if self._agent.in_sync and self._agent.passes:
                 await asyncio.to_thread(self.tell, self.seen())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -66,7 +65,7 @@ class Servicing:
     def note(self, kind: Kind, name: ObjectName, fact: Fact | None) -> None:
         """A Service or EndpointSlice as it is now."""
         if self._heard is None:
-            self._heard = time.monotonic()
+            self._heard = asyncio.get_running_loop().time()
         if kind is Kind.SERVICE:
             self.book.put_service(name, fact if isinstance(fact, Service) else None)
         elif kind is Kind.ENDPOINT_SLICE:
@@ -81,7 +80,7 @@ class Servicing:
     def done(self) -> None:
         """What was settled is in the kernel and on its way to the peers."""
         if self._heard is not None:
-            self.latency.observe(time.monotonic() - self._heard)
+            self.latency.observe(asyncio.get_running_loop().time() - self._heard)
             self._heard = None
 
     def doubt(self) -> None:

@@ -1,12 +1,8 @@
-"""What the agent says of itself, as plain values, and the socket that serves it."""
+"""What the agent says of itself, as plain values."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
-import resource
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +16,7 @@ from l3net.agent.planning import plan_for
 from l3net.agent.swallowed import swallowed_blocks
 from l3net.agent.tally import Tally, standing
 from l3net.agent.unresolved import peers_off_link
+from l3net.announce.blocks import own_blocks
 from l3net.bgp.loc_rib import prefix_order
 from l3net.bgp.sessions import UNKNOWN_AS, Refusal
 from l3net.bgp.verdict import Verdict
@@ -28,9 +25,6 @@ from l3net.ipam.crosscheck import crosscheck_state
 from l3net.ipam.findings import FindingReason
 from l3net.model import Address, BgpPeer, NextHop
 
-LONGEST_QUESTION = 4096
-#: Seconds for one answer; that of 200,000 routes takes two.
-TIMEOUT = 30.0
 #: Routes put into words before the loop has its turn.
 AT_ONCE = 1000
 #: A peer that takes nothing for this long, in seconds, is a problem to tell.
@@ -47,15 +41,15 @@ def status(agent: Agent) -> dict[str, Any]:
     return {
         "version": __version__,
         "node": agent.node_name,
-        "pid": os.getpid(),
+        "pid": agent.shells.process.pid,
         "inSync": agent.in_sync,
         "ready": not why,
         "unready": why,  # why not
         "reconciled": agent.in_sync and agent.passes > 0,  # the node is as declared, whatever its peers do
         "speakerConnected": agent.speaking.connected,
         "drain": agent.draining.status(),
-        "memoryMiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "blocks": [str(block) for block in agent.blocks_announced()],
+        "memoryMiB": round(agent.shells.process.peak_memory() / (1 << 20), 1),
+        "blocks": [str(block) for block in own_blocks(agent.state, agent.node_name)],
         "peers": _peers(agent, tallies),
         "services": [
             {
@@ -71,7 +65,7 @@ def status(agent: Agent) -> dict[str, Any]:
             **agent.pods.status(),
             "retained": [
                 {"block": str(block), "attachments": count, "claimedBy": other}
-                for block, count, other in agent.retained_blocks()
+                for block, count, other in agent.podnet.retained_blocks(agent.state)
             ],
         },
         "views": views(agent),
@@ -105,7 +99,7 @@ def _peers(agent: Agent, tallies: Mapping[Address, Tally]) -> list[dict[str, Any
                 "accepted": tally.accepted,
                 "refused": tally.refused,
                 "overLimit": sorted(f"IPv{family.value}" for family in peer.over_limit),
-                "announced": agent.speaking.announced(address),
+                "announced": agent.speaking.queues.announced(address),
                 "bfd": agent.bfd.status(address, now),
                 **neighbor_detail(agent, peer, now),
             }
@@ -161,7 +155,7 @@ def views(agent: Agent) -> list[dict[str, Any]]:
             "listedSeconds": rounded(view.list_age),
             "bookmarkSeconds": rounded(view.bookmark_age),
         }
-        for kind, view in sorted(agent.views().items(), key=lambda item: item[0].value)
+        for kind, view in sorted(agent.views.items(), key=lambda item: item[0].value)
     ]
 
 
@@ -191,7 +185,7 @@ def _hop(hop: NextHop) -> str:
 
 
 def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
-    problems = sorted(str(rejected) for rejected in agent.rejected)
+    problems = sorted(str(rejected) for rejected in agent.declared.rejected)
     problems += [str(refusal) for refusal in agent.sessions.refusals]
     problems += contradictions(agent)
     problems += [
@@ -207,9 +201,9 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
     ]
     problems += [
         f"peer {peer.session.name}: has taken nothing for {stuck:.0f} s of what waits for it "
-        f"({agent.speaking.out_queue(address)} prefixes)"
+        f"({agent.speaking.queues.out_queue(address)} prefixes)"
         for address, peer in agent.speaking.peers.items()
-        if (stuck := agent.speaking.stuck(address)) > STUCK
+        if (stuck := agent.speaking.queues.stuck(address)) > STUCK
     ]
     problems += [
         f"peer {peer.session.name}: has not answered the ROUTE-REFRESH for IPv{family.value} yet"
@@ -232,7 +226,7 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
     problems += retained_problems(agent)
     problems += swallowed_blocks(agent)
     problems += peers_off_link(agent)
-    if agent.in_sync and (why := agent.holding()):
+    if agent.in_sync and (why := agent.declared.holding()):
         problems.append(why)
     problems += [
         f"peer {peer.session.name}: {REFUSED}, and it is left out; the other sessions are not touched"
@@ -254,7 +248,7 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
         problems.append(agent.speaking.problem)
     if not agent.speaking.connected:
         problems.append("the speaker cannot be reached; is `l3net speaker` running?")
-    problems += agent.discovery_problems
+    problems += sorted(agent.shells.kernel.discovery.problems.values())
     problems += [
         f"peer {peer.session.name}: takes no IPv6 next hops for IPv4 prefixes (RFC 8950), so that "
         "it hears none of them"
@@ -279,7 +273,7 @@ def retained_problems(agent: Agent) -> list[str]:
             else "keeps its gateway and its announcement until they are gone; "
         )
         + "delete these pods (`l3net ipam show`), or give the node its block back"
-        for block, count, other in agent.retained_blocks()
+        for block, count, other in agent.podnet.retained_blocks(agent.state)
     ]
 
 
@@ -319,73 +313,22 @@ def received(agent: Agent) -> dict[str, Any]:
     return {"routes": rows}
 
 
-class StatusServer:
-    """Answers `alive`, `status`, `ready`, `drain`, `routes`, `exports`, `plan DIRECTORY` on its socket."""
-
-    def __init__(self, path: Path, agent: Agent) -> None:
-        self._path = path
-        self._agent = agent
-
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        self._path.unlink(missing_ok=True)
-        old = os.umask(0o177)
-        try:
-            server = await asyncio.start_unix_server(self._serve, str(self._path))
-        finally:
-            os.umask(old)
-        async with server:
-            await server.serve_forever()
-
-    def _answer(self, question: str) -> dict[str, Any]:
-        word, _, rest = question.partition(" ")
-        match word:
-            case "alive":
-                return {"alive": True}
-            case "ready":
-                why = unready(self._agent)
-                return {"ready": not why, "why": why}
-            case "drain":
-                return {**self._agent.draining.status(), "ready": not unready(self._agent)}
-            case "plan":
-                return plan_for(self._agent, Path(rest))
-            case "routes":
-                return received(self._agent)
-            case "exports":
-                return exports(self._agent)
-            case _:
-                return {"error": "ask for: alive, status, ready, drain, routes, exports, plan DIRECTORY"}
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await self._answer_one(reader, writer)
-        finally:
-            writer.close()
-
-    async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.TimeoutError, asyncio.LimitOverrunError, ValueError):
-            async with asyncio.timeout(TIMEOUT):
-                question = (await reader.readline())[:LONGEST_QUESTION].strip()
-                try:
-                    if question == b"status":
-                        await self._tell_status(writer)
-                        return
-                    answer = self._answer(question.decode(errors="replace"))
-                except ConnectionError:  # who asked is gone
-                    return
-                except Exception as err:  # of one question: the next is answered
-                    self._agent.faults.note("agent socket", err, lasting=False)
-                    answer = {"error": f"the agent failed to answer ({type(err).__name__}); see its log"}
-                writer.write(json.dumps(answer).encode() + b"\n")
-                await writer.drain()
-
-    async def _tell_status(self, writer: asyncio.StreamWriter) -> None:
-        """As one line; the routes as they are put into words."""
-        writer.write(json.dumps(status(self._agent))[:-1].encode() + b', "routes": [')
-        first = True
-        async for rows in routes(self._agent):
-            writer.write((b"" if first else b", ") + json.dumps(rows)[1:-1].encode())
-            await writer.drain()
-            first = False
-        writer.write(b"]}\n")
-        await writer.drain()
+def answer(agent: Agent, question: str) -> dict[str, Any]:
+    """What the agent's socket answers, but for `status`, which is told in parts."""
+    word, _, rest = question.partition(" ")
+    match word:
+        case "alive":
+            return {"alive": True}
+        case "ready":
+            why = unready(agent)
+            return {"ready": not why, "why": why}
+        case "drain":
+            return {**agent.draining.status(), "ready": not unready(agent)}
+        case "plan":
+            return plan_for(agent, Path(rest))
+        case "routes":
+            return received(agent)
+        case "exports":
+            return exports(agent)
+        case _:
+            return {"error": "ask for: alive, status, ready, drain, routes, exports, plan DIRECTORY"}

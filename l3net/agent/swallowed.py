@@ -17,7 +17,7 @@ def swallowed_blocks(agent: Agent) -> list[str]:
         if node.name != agent.node_name and node.ready
         for block in node.blocks
     }
-    lost = without_a_way(owners, networks, agent.kernel.desired.keys(), agent.underlay)
+    lost = without_a_way(owners, networks, agent.kernel.desired.keys(), agent.routing.underlay)
     if not lost:
         return []
     return [

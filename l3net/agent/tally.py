@@ -19,7 +19,11 @@ UNRESOLVED = Judgement(Verdict.UNRESOLVED)
 def standing(agent: Agent, session: Session, entry: Received) -> Judgement:
     """What policy says of a path; of one that it accepts, also whether its next hop leads anywhere now."""
     accepted = entry.judgement.verdict is Verdict.ACCEPTED
-    return UNRESOLVED if accepted and not agent.usable(Candidate(entry.path, session)) else entry.judgement
+    return (
+        UNRESOLVED
+        if accepted and not agent.routing.usable(Candidate(entry.path, session))
+        else entry.judgement
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,6 @@ def _unresolved(agent: Agent, session: Session, entries: list[Received]) -> int:
         path = entry.path
         if path.next_hop is not last[0] or path.attributes is not last[1]:
             last = (path.next_hop, path.attributes)
-            leads = agent.usable(Candidate(path, session))
+            leads = agent.routing.usable(Candidate(path, session))
         count += not leads
     return count

@@ -12,5 +12,5 @@ def peers_off_link(agent: Agent) -> list[str]:
         f"peer {session.name}: {address} is on no link of this node, so that none of its routes is used; "
         "if it is several hops away, give it `multihop`"
         for address, session in agent.sessions.by_address.items()
-        if off_link(agent.underlay, session)
+        if off_link(agent.routing.underlay, session)
     ]

@@ -212,7 +212,7 @@ class BfdProcess:
         wait = LONGEST_WAIT if due is None else min(LONGEST_WAIT, max(0.0, due - now))
         self._epoll.poll(wait)
         # What came before `now` is handled before what is due then, however long this process was held up,
-        # and counts from when it came: a far side that fell silent meanwhile is not heard later than it was.
+        # and counts from when it came: a peer that fell silent meanwhile is not heard later than it was.
         now = time.monotonic()
         ready = self._epoll.poll(0)
         for descriptor, _ in ready:

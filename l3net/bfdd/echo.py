@@ -2,7 +2,7 @@
 
 An Echo packet bears the node's own address as source and destination, so that no ordinary socket sends it,
 and no kernel takes it in again: raw sockets send, packet sockets with a filter see what returns. Over IPv6
-those of FRR go to the far side's BFD instead, which is to return them, and so do ours between link-local
+those of FRR go to the peer's BFD instead, which is to return them, and so do ours between link-local
 addresses, since nobody forwards these. That is what `EchoPorts` gives back.
 """
 
@@ -120,7 +120,7 @@ def _watch(protocol: int) -> socket.socket:
 class EchoPorts:
     """Where Echo packets come in, for all sessions; open while one wants any. Registers with `epoll`.
 
-    `takes` says whether a packet of a far side's is to be given back.
+    `takes` says whether a packet of a peer's is to be given back.
     """
 
     def __init__(self, epoll: select.epoll, takes: Callable[[Datagram], bool], at_once: int) -> None:
@@ -170,7 +170,7 @@ class EchoPorts:
         sock.close()
 
     def handed_over(self) -> int | None:
-        """The descriptor of the socket that far sides send to, inheritable; None if there is none."""
+        """The descriptor of the socket that peers send to, inheritable; None if there is none."""
         if self._given is None:
             return None
         self._given.set_inheritable(True)

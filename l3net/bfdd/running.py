@@ -80,7 +80,7 @@ class Running:
             self.echo_sender.close()
 
     def takes_echo(self, datagram: Datagram) -> bool:
-        """Whether an Echo packet is the far side's, and to be given back (RFC 5880 section 6.8.8)."""
+        """Whether an Echo packet is the peer's, and to be given back (RFC 5880 section 6.8.8)."""
         up = self.machine.state is State.UP and self.wanted.echo_receive > 0
         return up and self._came_its_way(datagram, multihop=False)
 
@@ -116,7 +116,7 @@ class Running:
         return lines
 
     def untold(self) -> bool:
-        """Whether timers or the far side's state are others than the agent was told, which it now will be."""
+        """Whether timers or the peer's state are others than the agent was told, which it now will be."""
         machine = self.machine
         times = self._detection_time, machine.transmit_interval
         shown = (machine.remote_state, *times, self._echo, machine.echo_lost)

@@ -8,62 +8,35 @@ from dataclasses import replace
 from l3net.bgp.drain import Stage, last_choice
 from l3net.bgp.loc_rib import Candidate
 from l3net.bgp.path import Attributes, Path
-from l3net.bgp.policy import contains, run_filters
+from l3net.bgp.policy import run_filters
 from l3net.bgp.sessions import Session, family_of, router_id
 from l3net.bgp.verdict import Export, Verdict
 from l3net.community import LLGR_STALE, NO_ADVERTISE, NO_EXPORT, AnyCommunity, ExtendedCommunity
-from l3net.ipam.retained import claimant
-from l3net.model import Address, ClusterState, IpPool, NextHopMode, Prefix
+from l3net.model import Address, ClusterState, NextHopMode, Prefix
 
 AdjRibOut = dict[Prefix, Path]
 
 
-def own_blocks(state: ClusterState, me: str) -> tuple[Prefix, ...]:
-    """The node's blocks that may be announced: not those of a pool with `advertise: false`.
-
-    One that is no longer the node's is announced for the pods it has left, unless another node has it by now:
-    that node's pods would lose their traffic to this one.
-    """
-    node = state.nodes.get(me)
-    if node is None or not state.configuration.advertise.pod_blocks:
-        return ()
-    silent = [pool for pool in state.pools.values() if not pool.advertise]
-    return tuple(
-        block
-        for block in node.blocks
-        if not _in_any(silent, block)
-        and not (block in node.retained and claimant(block, state.nodes.values(), me))
-    )
-
-
-def _in_any(pools: list[IpPool], block: Prefix) -> bool:
-    return any(contains(pool.cidr, block) for pool in pools)
-
-
-def desired_adj_rib_out(
+def adj_rib_out(
     state: ClusterState,
-    me: str,
     session: Session,
-    service_prefixes: Iterable[Prefix],
+    prefixes: Iterable[Prefix],
     learned: Mapping[Prefix, Candidate] | None = None,
     drain: Stage = Stage.NONE,
 ) -> AdjRibOut:
-    """The paths for one peer, after export filters.
+    """The paths for one peer, after export filters: of `prefixes`, this node's own (l3net.announce), and of
+    what it passes on.
 
     While the node drains all that leads through it is the last choice, whatever a filter says of preference;
     what it reflects leads elsewhere and stays as it is.
 
-    The mesh hears blocks and networks; service addresses go to explicit peers only, since every node serves
-    them itself. `learned` are the best paths, for a router with `transit: true` and for a node that reflects;
+    `learned` are the best paths, for a router with `transit: true` and for a node that reflects;
     any other node never passes on what it learned (projectcalico/calico#3810).
     """
     if drain >= Stage.WITHDRAWN:
         return {}
     configuration = state.configuration
     attributes = Attributes(communities=configuration.advertise.communities)
-    prefixes: set[Prefix] = {*own_blocks(state, me), *configuration.advertise.networks}
-    if not session.mesh:
-        prefixes.update(service_prefixes)
     wanted: AdjRibOut = {}
     for prefix in prefixes:
         found = _own_path(state, session, prefix, attributes)
@@ -89,13 +62,13 @@ def desired_adj_rib_out(
 
 
 def export_verdict(
-    state: ClusterState, session: Session, prefix: Prefix, drain: Stage, *, service: bool
+    state: ClusterState, session: Session, prefix: Prefix, drain: Stage, *, mesh: bool
 ) -> tuple[Export, str]:
-    """Whether `desired_adj_rib_out` has an own prefix for a peer, why not, and the name of the filter if one
-    says so."""
+    """Whether `adj_rib_out` has an own prefix for a peer, why not, and the name of the filter if one says so.
+    `mesh`: peers of the mesh hear such a prefix too."""
     if drain >= Stage.WITHDRAWN:
         return Export.NODE_DRAINING, ""
-    if service and session.mesh:
+    if session.mesh and not mesh:
         return Export.MESH_PEER, ""
     attributes = Attributes(communities=state.configuration.advertise.communities)
     found = _own_path(state, session, prefix, attributes)

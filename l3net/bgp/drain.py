@@ -7,7 +7,7 @@ still forwards it; after a wait it withdraws them.
 from __future__ import annotations
 
 import enum
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from l3net.bgp.path import Attributes
 from l3net.bgp.sessions import Session
@@ -23,6 +23,15 @@ class Stage(enum.IntEnum):
     SERVICES_WITHDRAWN = 2  # so are blocks still; service addresses that others serve are withdrawn
     WITHDRAWN = 3  # nothing is announced
     LEFT = 4  # and no session is held
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRecord:
+    """What outlives an agent: `since` in seconds since boot; `stage` and `cause` as users see them."""
+
+    cause: str
+    since: float
+    stage: str
 
 
 def stage(cause: DrainCause | None, elapsed: float, wait: float, *, ending: bool) -> Stage:

@@ -8,7 +8,7 @@ from typing import Final
 from l3net.notification import Notification
 
 #: What the operator reads of a peer that has ended, or not begun, for a reason of ours.
-LEFT: Final = "the node has left (l3net node return)"
+LEFT: Final = "the node has left (l3net node undrain)"
 ECHO_LOST: Final = "BFD down: held down until echo works"
 SPEAKER_LOST: Final = "speaker restarting"
 

@@ -9,8 +9,8 @@ the peer's OPEN (RFC 4724 section 3), of those that the session carries. "Up" is
                                                                    forwarding state it has lost (F bit) go
     any         the session is found up                SYNCING     all stale; the speaker is asked for them
     SYNCING     End-of-RIB of each family, or the      SYNCED      stale ones go
-                speaker has told all, or the restart
-                time is over
+                restart time is over; the speaker
+                tells which of these it has seen
     up          TCP is lost                            RESTARTING  listed families stay, stale; others go
     up          TCP is lost, no family is listed       IDLE        all go
     up          NOTIFICATION, received or sent         IDLE        all go (RFC 4724 section 4)
@@ -87,6 +87,7 @@ class Peering:
     reason: str = ""  # why it is not established
     state: State = State.IDLE
     opened: Opened | None = None
+    passed: Opened | None = None  # known when the speaker was lost: not the OPEN of a session after that
     awaiting: set[Family] = field(default_factory=set)  # the peer has not said all it has of these
     refreshing: set[Family] = field(default_factory=set)  # between BoRR and EoRR (RFC 7313)
     unanswered: set[Family] = field(default_factory=set)  # a ROUTE-REFRESH of ours brought nothing
@@ -167,10 +168,14 @@ class Peering:
     # --- the session -------------------------------------------------------------------------------------
 
     def came_up(self, now: float, *, fresh: bool) -> list[Action]:
-        """The session is established; `fresh`: since now, else it was found so."""
+        """The session is established; `fresh`: since now, else it was found so.
+
+        Its OPEN may have come just before we were there to hear it: the speaker tells it too.
+        """
         if self.parted or self.held(now):
             return []  # on its way out: routes queued for it would make ExaBGP put off the reload
-        lost = self._not_preserved() if fresh else NONE
+        missed = fresh and self.opened is self.passed
+        lost = self._not_preserved() if fresh and not missed else NONE
         actions: list[Action] = [Say(logging.INFO, "established")]
         self._enter(State.SYNCING)
         self.since = self.last_update = now
@@ -189,7 +194,9 @@ class Peering:
         else:
             actions.append(Announce(fresh))
         if not fresh:
-            actions += [Keep(ALL), AskReceived()]
+            actions.append(Keep(ALL))
+        if missed or not fresh:
+            actions.append(AskReceived())
         if lost:
             actions.append(Sweep(lost, "forwarding state not preserved"))
         return actions
@@ -360,12 +367,11 @@ class Peering:
         if not self.established or not self.replaying:
             return []
         self.replaying = False
-        actions: list[Action] = [Sweep(ALL - self.refreshing)]
         patience = self._time_to_say_all() - (now - self.since)
         if patience <= 0:
-            return actions + self._said_all(self.families)
+            return [Sweep(ALL - self.refreshing), *self._said_all(self.families)]
         self.timers[Timer.END_OF_RIB, None] = now + patience
-        return actions + self._said_all(self.heard)
+        return self._said_all(self.heard)
 
     def replay_refused(self, now: float) -> list[Action]:
         """The speaker keeps nothing, as one older than we are: the peer has to say it again."""
@@ -435,6 +441,7 @@ class Peering:
 
     def speaker_lost(self, now: float) -> list[Action]:
         """Nobody speaks to the peer, as far as is known: it is we who restart."""
+        self.passed = self.opened
         if not (self.established or self.closing):
             return []
         closing = self.closing

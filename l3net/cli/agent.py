@@ -113,7 +113,7 @@ def agent(
 
     Runs in the foreground until SIGTERM, beside `l3net speaker`. Stopping or killing it changes nothing in
     the kernel and at the peers; started again, it finds everything as it is and goes on. Only on a node that
-    shuts down, or was told to leave (`l3net node leave`), it sees that through first; a second SIGTERM ends
+    shuts down, or was told to leave (`l3net node drain`), it sees that through first; a second SIGTERM ends
     it at once.
 
     Examples: l3net agent --datastore dir:/etc/l3net/manifests --node-name n1
@@ -186,16 +186,20 @@ async def _main(
 ) -> None:
     from l3net.agent.arrival import Arrival  # noqa: PLC0415
     from l3net.agent.loop import Agent, run_agent  # noqa: PLC0415 - after --help
-    from l3net.agent.status import StatusServer  # noqa: PLC0415
+    from l3net.agent.status import answer, routes, status  # noqa: PLC0415
     from l3net.agent.supervising import kept_up  # noqa: PLC0415
+    from l3net.cli.agent_shells import node_shells  # noqa: PLC0415
+    from l3net.shell.files.cniinstall import put_conflist  # noqa: PLC0415
+    from l3net.shell.sockets.agentserver import AgentServer  # noqa: PLC0415
 
     # Facts hold no cycles: looking for some while tens of thousands arrive would take a third of the time.
     gc.set_threshold(100_000, 20, 100)
     datastore, own = opened
-    node = Agent(settings, datastore)
-    node.views = getattr(datastore, "views", node.views)  # a directory has none
-    server = StatusServer(settings.run_dir / AGENT_SOCKET, node)
-    arrival = Arrival(node, cni_conf_dir, own)
+    node = Agent(settings, node_shells(settings, datastore))
+    told = partial(answer, node), partial(status, node), partial(routes, node)
+    server = AgentServer(settings.run_dir / AGENT_SOCKET, *told, node.faults)
+    install = partial(put_conflist, cni_conf_dir) if cni_conf_dir is not None else None
+    arrival = Arrival(node, install, own)
     parts: dict[str, Callable[[], Awaitable[None]]] = {
         "agent socket": server.run,
         "arrival": arrival.run,

@@ -14,8 +14,9 @@ import click
 
 from l3net.cli.lab_export import export
 from l3net.cli.lab_findings import print_findings
-from l3net.cli.lab_machines import break_, mend_, need_root, opened, which_lab
+from l3net.cli.lab_machines import break_, need_root, opened, repair_, which_lab
 from l3net.cli.output import output_option, print_table, print_value
+from l3net.cli.renamed import alias, old_flag
 from l3net.lab import state
 from l3net.lab.checks import CHECKS, Check, run_checks
 from l3net.lab.checks.catalogue import SILENT
@@ -51,8 +52,9 @@ def lab() -> None:
     """
 
 
-for command in (export, break_, mend_):
+for command in (export, break_, repair_):
     lab.add_command(command)
+alias(lab, "mend", "repair")
 
 
 def _progress() -> Progress:
@@ -154,10 +156,14 @@ def _option(name: str) -> str:
 @output_option
 @click.option("--only", multiple=True, metavar="CHECK", help="Run this check; may be given several times.")
 @click.option("--skip", multiple=True, metavar="CHECK", help="Leave this check out.")
-@click.option("--gently", is_flag=True, help="Leave out the checks that break something and mend it.")
 @click.option(
-    "--silent", is_flag=True, help="Also let a node fall silent; routers notice by their hold time."
+    "--non-disruptive", is_flag=True, help="Leave out the checks that break something and repair it."
 )
+@click.option(
+    "--silent-failure", is_flag=True, help="Also let a node fall silent; routers notice by their hold time."
+)
+@old_flag("--gently", "--non-disruptive")
+@old_flag("--silent", "--silent-failure")
 def check(
     name: str,
     ssh_config: Path | None,
@@ -165,29 +171,31 @@ def check(
     output: str,
     only: tuple[str, ...],
     skip: tuple[str, ...],
-    gently: bool,
-    silent: bool,
+    non_disruptive: bool,
+    silent_failure: bool,
 ) -> None:
     """Show that pods and services answer from outside, that routers hold what they should, and what happens
     when something breaks.
 
     Exits with 1 if any check fails.
     """
-    chosen = _chosen(only, skip, gently, silent)
+    chosen = _chosen(only, skip, non_disruptive, silent_failure)
     with opened(name, ssh_config, topology) as there:
         ok = _check(there, chosen, output, _progress())
     if not ok:
         raise SystemExit(1)
 
 
-def _chosen(only: tuple[str, ...], skip: tuple[str, ...], gently: bool, silent: bool) -> list[Check]:
+def _chosen(
+    only: tuple[str, ...], skip: tuple[str, ...], non_disruptive: bool, silent_failure: bool
+) -> list[Check]:
     """The checks to run; an unknown name is a usage error."""
     known = {check.name: check for check in (*CHECKS, SILENT)}
     for given in (*only, *skip):
         if given not in known:
             raise click.BadParameter(f"{given!r} is none of {', '.join(known)}")
-    checks = [known[given] for given in only] or [*CHECKS, *([SILENT] if silent else [])]
-    return [check for check in checks if check.name not in skip and not (gently and check.disturbs)]
+    checks = [known[given] for given in only] or [*CHECKS, *([SILENT] if silent_failure else [])]
+    return [check for check in checks if check.name not in skip and not (non_disruptive and check.disturbs)]
 
 
 def _check(there: CheckedLab, checks: list[Check], output: str, say: Progress) -> bool:
@@ -297,6 +305,6 @@ def _what_to_try(there: Lab, name: str) -> str:
         node = topology.nodes[-1].name
         lines.append(f"  {command} exec{option} {node} -- ip route")
         lines.append(f"  edit {there.manifests}/*.yaml and watch {there.directory}/{node}/agent.log")
-    lines.append(f"  {command} check{option} --silent")
+    lines.append(f"  {command} check{option} --silent-failure")
     lines.append(f"  {command} down{option}")
     return "\n".join(lines)

@@ -85,7 +85,7 @@ def break_(
     nodes: tuple[str, ...],
     routers: tuple[str, ...],
 ) -> None:
-    """Pull cables: both ends of the links go down, until `l3net lab mend`."""
+    """Pull cables: both ends of the links go down, until `l3net lab repair`."""
     if not (links or nodes or routers):
         raise click.UsageError("say what to break: --link n1,tor1, --node n1 or --router tor1")
     pairs = [_pair(text) for text in links]
@@ -102,10 +102,10 @@ def break_(
         click.echo(f"cut: {link.ends[0].host} - {link.ends[1].host}")
 
 
-@click.command(name="mend")
+@click.command(name="repair")
 @which_lab
-def mend_(name: str, ssh_config: Path | None, topology: Path | None) -> None:
+def repair_(name: str, ssh_config: Path | None, topology: Path | None) -> None:
     """Put every cable back: links up, addresses and routes as they were made."""
     with opened(name, ssh_config, topology) as lab:
         mend(lab)
-        click.echo(f"mended: the links of {len(lab.topology.hosts)} hosts")
+        click.echo(f"repaired: the links of {len(lab.topology.hosts)} hosts")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from l3net.cli import options
+from l3net.cli.renamed import alias
 from l3net.errors import L3netError
 from l3net.naming import AGENT_SOCKET
 from l3net.shell.files.drainfile import ask_to_leave
@@ -37,14 +38,14 @@ _timeout = click.option(
 )
 
 
-@node.command(short_help="Tag all routes, withdraw them, close the sessions.")
+@node.command("drain", short_help="Tag all routes, withdraw them, close the sessions.")
 @_wait
 @_timeout
 @options.run_dir()
-def leave(wait: bool, timeout: float, run_dir: Path) -> None:
+def drain(wait: bool, timeout: float, run_dir: Path) -> None:
     """Tag all routes GRACEFUL_SHUTDOWN (RFC 8326), withdraw them after spec.drain.wait, close the sessions.
 
-    It holds until `l3net node return` or the next boot, also for an agent that is started again. Pods run on
+    It holds until `l3net node undrain` or the next boot, also for an agent that is started again. Pods run on
     and reach one another on the node. Without an agent (exit code 3) the wish is kept for the next one.
     """
     ask_to_leave(run_dir, leave=True)
@@ -52,15 +53,19 @@ def leave(wait: bool, timeout: float, run_dir: Path) -> None:
         _until("left", timeout, run_dir)
 
 
-@node.command("return", short_help="Open the sessions and announce everything again.")
+@node.command("undrain", short_help="Open the sessions and announce everything again.")
 @_wait
 @_timeout
 @options.run_dir()
-def return_(wait: bool, timeout: float, run_dir: Path) -> None:
-    """Undo `l3net node leave`. Waits until the sessions are up as far as the agent's readiness wants."""
+def undrain(wait: bool, timeout: float, run_dir: Path) -> None:
+    """Undo `l3net node drain`. Waits until the sessions are up as far as the agent's readiness wants."""
     ask_to_leave(run_dir, leave=False)
     if wait:
         _until("", timeout, run_dir)
+
+
+alias(node, "leave", "drain")
+alias(node, "return", "undrain")
 
 
 def _until(stage: str, timeout: float, run_dir: Path) -> None:

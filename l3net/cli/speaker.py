@@ -29,7 +29,7 @@ def speaker(run_dir: Path, probe: str | None, log_level: str) -> None:
     Runs in the foreground until SIGTERM. It is a process apart from the agent on purpose: the agent can be
     stopped, upgraded or killed while every BGP session stays up. It waits for the agent to write ExaBGP's
     configuration. Stopped by SIGTERM, it closes the sessions without a NOTIFICATION, so that peers with
-    graceful restart keep the routes. On a node that is leaving (`l3net node leave`, or its shutdown in a
+    graceful restart keep the routes. On a node that is leaving (`l3net node drain`, or its shutdown in a
     cluster) it first waits for the agent to withdraw them.
     """
     if probe is not None:

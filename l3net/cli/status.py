@@ -22,7 +22,7 @@ _BFD_COLUMNS = [
     "ECHO",
     "HOPS",
     "DIAGNOSTIC",
-    "FAR SIDE",
+    "PEER SAYS",
     "FLAPS",
 ]
 

@@ -14,6 +14,18 @@ from l3net.model import Address, NextHop, Prefix
 
 
 @dataclass(frozen=True, slots=True)
+class HostLink:
+    """A network interface: name, index, MTU in bytes, whether it is up, and the index of its master or 0."""
+
+    name: str
+    index: int
+    mtu: int
+    up: bool
+    loopback: bool
+    master: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class UnderlayHop:
     """One next hop of a route that is not ours; `gateway` None means on-link."""
 

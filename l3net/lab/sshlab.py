@@ -61,7 +61,7 @@ class SshMachine:
         check: bool = True,
     ) -> Output:
         inside = [*argv] if pod is None else [_MACHINE, "pod-exec", pod, *argv]
-        # ssh hands one string to the far side's shell.
+        # ssh hands one string to the peer's shell.
         remote = shlex.join(["sh", "-c", _AS_ROOT, "sh", *inside])
         options = [*_OPTIONS, *self._path()]
         told = " ".join(argv)

@@ -15,7 +15,7 @@ from l3net.ports import View
 
 
 def agent(state: ClusterState, *refusals: Refusal, seen: dict[Kind, View] | None = None) -> Any:
-    return SimpleNamespace(state=state, sessions=Sessions({}, refusals), views=lambda: seen or {})
+    return SimpleNamespace(state=state, sessions=Sessions({}, refusals), views=seen or {})
 
 
 def test_a_peer_that_is_refused_keeps_its_row() -> None:

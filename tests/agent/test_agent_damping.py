@@ -6,7 +6,9 @@ import asyncio
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from l3net.agent.speaking import Speaking
+from agent_shells import speaker
+
+from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.damping import (
     FIRST_HOLD,
     FLAP_WINDOW,
@@ -74,14 +76,15 @@ def test_nothing_is_queued_for_a_session_that_flaps_until_it_holds(tmp_path: Pat
     far = session().peer_address
 
     async def told() -> list[bool]:
-        speaking = Speaking(tmp_path, LocRib(lambda _session, path: (ACCEPTED, path)), lambda _prefixes: None)
+        rib = LocRib(lambda _session, path: (ACCEPTED, path))
+        speaking = Speaking(speaker(tmp_path), rib, lambda _prefixes: None)
         speaking.set_sessions({far: session()})
         seen = []
         for _ in range(SHAKY_FLAPS + 1):
-            speaking._handle(StateChanged(far, "up"))
+            speaking.hearing.handle(StateChanged(far, "up"))
             seen.append(speaking._announcer.established(far))
-            speaking._handle(StateChanged(far, "down", "closed"))
-        speaking._handle(StateChanged(far, "up"))
+            speaking.hearing.handle(StateChanged(far, "down", "closed"))
+        speaking.hearing.handle(StateChanged(far, "up"))
         for _ in range(600):
             if speaking._announcer.established(far):
                 break

@@ -11,10 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from agent_shells import speaker
 from bgp_facts import path, session
 from node_rig import CONFIGURATION, NODE, TOR4, TOR6, Rig, peer
 
-from l3net.agent.speaking import Speaking
+from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.verdict import ACCEPTED
 from l3net.model import Kind, NextHop, ObjectName, Route, RouteKind
@@ -189,7 +190,7 @@ def test_the_time_to_speak_begins_when_it_can_be_spoken(
 
     async def told() -> list[bool]:
         rib = LocRib(lambda _session, raw: (ACCEPTED, raw))
-        speaking = Speaking(tmp_path, rib, lambda _prefixes: None)
+        speaking = Speaking(speaker(tmp_path), rib, lambda _prefixes: None)
         settled = []
         speaking._dialogue.link._writer = SimpleNamespace(write=lambda _data: None)  # type: ignore[assignment]
         speaking._connected()

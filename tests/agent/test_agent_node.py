@@ -90,6 +90,19 @@ def test_an_agent_killed_and_restarted_changes_nothing(rig: Rig) -> None:
     rig.until(lambda: "244" in (rig.tor.directory / "monitor.log").read_text(), "the control to show")
 
 
+def test_what_went_while_there_was_no_agent_is_withdrawn(rig: Rig) -> None:
+    """ExaBGP holds it, and says so before the new agent knows of any session."""
+    rig.start()
+    rig.until(lambda: ready(rig), "routes both ways")
+    before = rig.tor_sessions()
+    rig.node.kill("agent")
+    rig.until(lambda: not rig.node.alive("agent"), "the agent to die")
+    rig.declare("node.yaml", {**NODE, "spec": {"podCIDRs": ["10.244.3.0/24"]}}, CONFIGURATION, TOR4, TOR6)
+    rig.start_agent()
+    rig.until(lambda: rig.tor_routes() == {"10.244.3.0/24"}, "the old blocks to go", seconds=15)
+    assert rig.tor_sessions() == before
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_an_exabgp_that_dies_or_hangs_is_replaced_and_told_everything_again(rig: Rig, number: int) -> None:
     rig.start()

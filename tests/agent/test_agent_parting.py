@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
 
-from l3net.agent.parting import LINGER, PATIENCE, REFLECT_ON, Parting
+from l3net.agent.speaker.parting import LINGER, PATIENCE, REFLECT_ON, Parting
 from l3net.bgp.sessions import Session
 from l3net.model import Address, Family
 

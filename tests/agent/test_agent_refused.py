@@ -5,26 +5,21 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from agent_shells import agent as agent_of
 
 from l3net.agent.kernel import KernelSide, RouteKey
-from l3net.agent.loop import Agent
 from l3net.agent.refused import FIRST, LONGEST, Refused
-from l3net.config import AgentSettings
-from l3net.config import Datastore as Chosen
 from l3net.delta import Delta
 from l3net.errors import KernelError
 from l3net.model import BridgePlan, NextHop, Route
 from l3net.naming import METRIC_BGP
-from l3net.ports import DatastoreEvent
-from l3net.shell.kernel.monitor import RTM_DELROUTE, RTM_NEWROUTE, RTPROT_OFFSET, Seen
-from l3net.shell.kernel.routes import encode_route
+from l3net.ports import DatastoreEvent, RouteSeen
 
 T = TypeVar("T")
 
@@ -239,19 +234,17 @@ def test_what_wakes_the_agent(tmp_path: Path, event: str, monkeypatch: pytest.Mo
     monkeypatch.setattr("l3net.agent.refused.FIRST", 0.05 if event == "time" else FIRST)
 
     async def woken() -> bool:
-        agent = Agent(AgentSettings("n1", Chosen(directory=tmp_path), tmp_path, tmp_path), Nothing())
+        agent = agent_of(tmp_path, Nothing())
         now = asyncio.get_running_loop().time()
         agent.kernel.refused.note(key(BAD), BAD, KernelError("x", errno.EEXIST), now)
-        agent._try_refused_later()
+        agent.routing.try_refused_later()
         if event == "time":
-            await asyncio.wait_for(agent._wake.wait(), 10)
+            agent._marks.take()
+            await asyncio.wait_for(agent._marks.gathered(), 10)
             assert agent.kernel.refused.due(asyncio.get_running_loop().time())
             return True
         about = GOOD if event.startswith("another") else BAD
-        number = RTM_NEWROUTE if event.endswith("comes") else RTM_DELROUTE
-        body = bytearray(encode_route(replace(about, next_hops=frozenset()), {}))
-        body[RTPROT_OFFSET] = 4
-        agent._on_kernel(Seen.ROUTE, number, bytes(body))
+        agent._noticing.heard(RouteSeen(key(about), not event.endswith("comes")))
         return bool(agent.kernel.refused.due(now))
 
     assert asyncio.run(woken()) is (event in ("theirs goes", "time"))

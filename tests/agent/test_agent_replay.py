@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from agent_shells import speaker
 from bgp_facts import path, session
 
-from l3net.agent.speaking import Speaking
+from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.exabgp.messages import (
     Attempted,
     Done,
@@ -55,19 +56,19 @@ class World:
 
     def __init__(self, directory: Path, *, knows: bool = True, opened: Opened = OPENED) -> None:
         self.rib = LocRib(lambda _session, raw: (ACCEPTED, raw))
-        self.speaking = Speaking(directory, self.rib, lambda _prefixes: None)
+        self.speaking = Speaking(speaker(directory), self.rib, lambda _prefixes: None)
         self.link = Link()
         self.speaking._dialogue.link = self.link  # type: ignore[assignment]
         self.knows = knows
         self.answered = 0
         self.speaking.set_sessions({PEER: SESSION})
         self.drain()
-        self.speaking._learn_neighbours([Neighbors({PEER: True}, opened={PEER: opened})])
+        self.speaking.learn_neighbours([Neighbors({PEER: True}, opened={PEER: opened})])
         self.drain()
 
     def handle(self, *messages: object) -> None:
         for message in messages:
-            self.speaking._handle(message)  # type: ignore[arg-type]
+            self.speaking.hearing.handle(message)  # type: ignore[arg-type]
 
     def drain(self) -> None:
         self.speaking.flush()
@@ -122,7 +123,7 @@ def test_what_is_not_told_any_more_goes_and_only_at_the_end(tmp_path: Path) -> N
         world.replay(told(FIRST, SECOND))
         world.speaking._dialogue._lost()
         assert world.learned == {"192.168.7.0/24": True, "192.168.8.0/24": True}
-        world.speaking._learn_neighbours([Neighbors({PEER: True}, opened={PEER: OPENED})])
+        world.speaking.learn_neighbours([Neighbors({PEER: True}, opened={PEER: OPENED})])
         world.drain()
         token = world.tokens()[-1]
         world.handle(ReplayBegan(PEER, token, OPENED, 500.0, frozenset()), told(FIRST))
@@ -209,7 +210,7 @@ def test_families_that_the_peer_does_not_speak_are_not_announced(tmp_path: Path)
         said = [line for line in world.link.lines if "announce" in line]
         assert [line for line in said if "10.244.1.0/24" in line]
         assert not [line for line in said if "fd00:10:244:1::" in line or "eor ipv6" in line]
-        assert world.speaking.announced(PEER) == 1
+        assert world.speaking.queues.announced(PEER) == 1
 
     running(scenario)
 
@@ -233,14 +234,14 @@ def test_what_waits_in_exabgp_is_not_counted_as_sent(tmp_path: Path) -> None:
         world = World(tmp_path)
         world.replay()
         world.speaking.want(PEER, {OURS.prefix: OURS})
-        assert (world.speaking.announced(PEER), world.speaking.out_queue(PEER)) == (0, 1)
+        assert (world.speaking.queues.announced(PEER), world.speaking.queues.out_queue(PEER)) == (0, 1)
         world.drain()
-        assert (world.speaking.announced(PEER), world.speaking.out_queue(PEER)) == (1, 0)
-        world.speaking._learn_queues([Queues({PEER: Queue(1, 17.0)})])
-        assert (world.speaking.announced(PEER), world.speaking.out_queue(PEER)) == (0, 1)
-        assert world.speaking.stuck(PEER) == 17.0
+        assert (world.speaking.queues.announced(PEER), world.speaking.queues.out_queue(PEER)) == (1, 0)
+        world.speaking.queues.learn([Queues({PEER: Queue(1, 17.0)})])
+        assert (world.speaking.queues.announced(PEER), world.speaking.queues.out_queue(PEER)) == (0, 1)
+        assert world.speaking.queues.stuck(PEER) == 17.0
         world.handle(StateChanged(PEER, "down", "closing connection"))
-        assert world.speaking.stuck(PEER) == 0.0
+        assert world.speaking.queues.stuck(PEER) == 0.0
 
     running(scenario)
 

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agent_shells import agent as agent_of
+from agent_shells import speaker
 from bgp_facts import path, session
 
-from l3net.agent import loop, supervising
-from l3net.agent.loop import Agent
-from l3net.agent.speaking import Speaking
+from l3net.agent import announcing, following, supervising
+from l3net.agent.speaker.speaking import Speaking
 from l3net.agent.supervising import Retry, kept_up
 from l3net.bgp.exabgp.messages import Updated
 from l3net.bgp.loc_rib import LocRib
-from l3net.bgp.sessions import Session, Sessions, Unusable, sessions, unnumbered_interfaces
+from l3net.bgp.sessions import Session, Unusable, sessions, unnumbered_interfaces
 from l3net.bgp.verdict import ACCEPTED
-from l3net.config import AgentSettings
-from l3net.config import Datastore as Chosen
 from l3net.errors import ConfigError
 from l3net.faults import Faults
 from l3net.model import BgpPeer, ClusterState, Kind, Node, ObjectName
@@ -92,11 +91,11 @@ def test_one_message_that_nobody_can_handle_costs_no_other(tmp_path: Path) -> No
         faults = Faults()
         one = session()
         rib = LocRib(lambda _session, raw: (ACCEPTED, raw))
-        speaking = Speaking(tmp_path, rib, lambda _prefixes: None, faults)
+        speaking = Speaking(speaker(tmp_path), rib, lambda _prefixes: None, faults)
         speaking.set_sessions({one.peer_address: one})
         bad: Any = Updated(one.peer_address, None, ())  # type: ignore[arg-type]
         good = Updated(one.peer_address, (path("192.168.7.0/24"),), ())
-        speaking._heard([bad, good])
+        speaking.hearing.heard([bad, good])
         return len(rib.received(one.peer_address)), [fault.part for fault in faults.found()]
 
     assert asyncio.run(told()) == (1, ["speaker: Updated"])
@@ -131,19 +130,19 @@ class Fickle:
 def test_a_datastore_that_fails_is_opened_again_and_what_went_meanwhile_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    took = loop.take
+    took = following.take
 
     def take(state: ClusterState, event: Changed) -> None:
         if event.name.name == "bad":
             raise ZeroDivisionError
         took(state, event)
 
-    monkeypatch.setattr(loop, "take", take)
+    monkeypatch.setattr(following, "take", take)
 
     async def follow() -> tuple[set[str], set[str]]:
         store = Fickle()
-        agent = Agent(AgentSettings("n1", Chosen(directory=tmp_path), tmp_path, tmp_path), store)
-        running = asyncio.create_task(kept_up("declared state", agent._follow, agent.faults))
+        agent = agent_of(tmp_path, store)
+        running = asyncio.create_task(kept_up("declared state", agent.declared.run, agent.faults))
         await asyncio.wait_for(store.settled.wait(), 10)
         running.cancel()
         return set(agent.state.nodes), {fault.part for fault in agent.faults.found()}
@@ -156,17 +155,17 @@ def test_what_fails_for_one_peer_costs_no_other_its_announcements(
 ) -> None:
     bad, good = session(name="bad"), session("10.0.0.3", name="good")
 
-    def desired(_state: object, _me: str, one: Session, *_rest: object) -> dict[object, object]:
+    def desired(_view: object, one: Session, *_rest: object) -> dict[object, object]:
         if one.name == "bad":
             raise ZeroDivisionError
         return {}
 
-    monkeypatch.setattr(loop, "desired_adj_rib_out", desired)
+    monkeypatch.setattr(announcing, "desired", desired)
 
     async def announce() -> tuple[list[object], list[str]]:
-        agent = Agent(AgentSettings("n1", Chosen(directory=tmp_path), tmp_path, tmp_path), Fickle())
-        agent._sessions = Sessions({each.peer_address: each for each in (bad, good)}, ())
-        agent._announce()
+        agent = agent_of(tmp_path, Fickle())
+        agent.announcing.follow({each.peer_address: each for each in (bad, good)})
+        agent.announcing.announce(agent.state)
         return list(agent.speaking.peers.wants), [fault.part for fault in agent.faults.found()]
 
     assert asyncio.run(announce()) == ([good.peer_address], [f"announcements to bad ({bad.peer_address})"])
@@ -174,15 +173,15 @@ def test_what_fails_for_one_peer_costs_no_other_its_announcements(
 
 def test_faults_of_an_object_go_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that is removed leaves no `announcements to`, nor does an object that was never taken."""
-    took = loop.take
+    took = following.take
 
     def take(state: ClusterState, event: Changed) -> None:
         if event.name.name == "bad" and event.fact is not None:
             raise ZeroDivisionError
         took(state, event)
 
-    monkeypatch.setattr(loop, "take", take)
-    monkeypatch.setattr(loop, "desired_adj_rib_out", lambda *_args, **_kw: 1 // 0)
+    monkeypatch.setattr(following, "take", take)
+    monkeypatch.setattr(announcing, "desired", lambda *_args, **_kw: 1 // 0)
 
     class Store:
         async def events(self) -> AsyncIterator[DatastoreEvent]:
@@ -192,17 +191,14 @@ def test_faults_of_an_object_go_with_it(tmp_path: Path, monkeypatch: pytest.Monk
             yield InSync()
 
     async def told() -> list[set[str]]:
-        agent = Agent(AgentSettings("n1", Chosen(directory=tmp_path), tmp_path, tmp_path), Store())
+        agent = agent_of(tmp_path, Store())
         one, other = session(name="tor"), session("fd00::3", name="tor")
         found = []
         for there in ((one, other), (one,), ()):
-            there_now = Sessions({each.peer_address: each for each in there}, ())
-            monkeypatch.setattr(agent, "sessions_of", lambda _state, now=there_now: now)
-            agent._decide_sessions()
-            agent._announce()
+            agent.announcing.follow({each.peer_address: each for each in there})
+            agent.announcing.announce(agent.state)
             found.append({fault.part for fault in agent.faults.found()})
-            agent._parting = loop.Parting()
-        await agent._follow()
+        await agent.declared.run()
         return [*found, {fault.part for fault in agent.faults.found()}]
 
     first = "announcements to tor (10.0.0.1)"

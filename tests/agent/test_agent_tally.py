@@ -39,7 +39,7 @@ def agent(*paths: Path, reached: set[Address]) -> Any:
         asked.append(candidate.path.next_hop)
         return candidate.path.next_hop in reached
 
-    return SimpleNamespace(rib=rib, usable=usable, asked=asked)
+    return SimpleNamespace(rib=rib, routing=SimpleNamespace(usable=usable), asked=asked)
 
 
 def paths() -> list[Path]:

@@ -6,9 +6,10 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+from agent_shells import speaker
 from bgp_facts import path, session
 
-from l3net.agent.speaking import Speaking
+from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.exabgp.messages import Neighbors, Opened, StateChanged, Updated
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.sessions import Session
@@ -25,13 +26,13 @@ def learned(directory: Path, *messages: object, session: Session = SESSION) -> l
 
     async def told() -> list[bool]:
         rib = LocRib(lambda _session, raw: (ACCEPTED, raw))
-        speaking = Speaking(directory, rib, lambda _prefixes: None)
+        speaking = Speaking(speaker(directory), rib, lambda _prefixes: None)
         speaking.set_sessions({PEER: session})
         for message in messages:
             if isinstance(message, Neighbors):
-                speaking._learn_neighbours([message])
+                speaking.learn_neighbours([message])
             else:
-                speaking._handle(message)  # type: ignore[arg-type]
+                speaking.hearing.handle(message)  # type: ignore[arg-type]
         return [entry.stale for entry in rib.received(PEER)]
 
     return asyncio.run(told())

@@ -23,6 +23,7 @@ from l3net.errors import ConfigError
 from l3net.model import ClusterState, Kind, Node
 from l3net.ports import View
 from l3net.services.book import ServiceBook
+from l3net.shell.kernel.process import OwnProcess
 from l3net.shell.sockets.web import WebServer
 
 PEER = ip_address("192.0.2.1")
@@ -42,8 +43,10 @@ def agent(**changes: Any) -> Any:
         "node_name": "n1",
         "state": state,
         "passes": 3,
-        "rejected": set(),
-        "views": lambda: {Kind.NODE: View(5.0, None)},
+        "failed_passes": 1,
+        "pass_seconds": Histogram(),
+        "shells": SimpleNamespace(process=OwnProcess()),
+        "views": {Kind.NODE: View(5.0, None)},
         "verdicts": (),
         "draining": SimpleNamespace(stage=Stage.NONE),
         "rib": LocRib(lambda *_: None),  # type: ignore[arg-type,return-value]
@@ -62,13 +65,14 @@ def agent(**changes: Any) -> Any:
             connected=True,
             parted=False,
             undecodable=0,
-            announced=lambda _: 7,
-            out_queue=lambda _: 2,
+            queues=SimpleNamespace(announced=lambda _: 7, out_queue=lambda _: 2),
             settled=lambda _: False,
         ),
     }
     found = SimpleNamespace(**(fields | changes))
-    found.holding = lambda: "" if found.state.nodes else "no Node named n1"
+    found.declared = SimpleNamespace(
+        rejected=set(), holding=lambda: "" if found.state.nodes else "no Node named n1"
+    )
     return found
 
 

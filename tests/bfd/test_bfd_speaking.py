@@ -6,9 +6,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from agent_shells import speaker
 from bgp_facts import path, session
 
-from l3net.agent.speaking import Speaking
+from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.exabgp.messages import Done, EndOfRib, Neighbors, Opened, StateChanged, Updated
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.verdict import ACCEPTED
@@ -35,7 +36,7 @@ class Link:
 class World:
     def __init__(self, directory: Path) -> None:
         self.rib = LocRib(lambda _session, raw: (ACCEPTED, raw))
-        self.speaking = Speaking(directory, self.rib, lambda _prefixes: None)
+        self.speaking = Speaking(speaker(directory), self.rib, lambda _prefixes: None)
         self.link = Link()
         self.speaking._dialogue.link = self.link  # type: ignore[assignment]
         self.speaking.set_sessions({PEER: SESSION})
@@ -50,7 +51,7 @@ class World:
 
     def handle(self, *messages: object) -> None:
         for message in messages:
-            self.speaking._handle(message)  # type: ignore[arg-type]
+            self.speaking.hearing.handle(message)  # type: ignore[arg-type]
 
     def drain(self) -> None:
         """ExaBGP answers all that was sent."""
@@ -72,7 +73,7 @@ def test_a_failure_takes_the_paths_withdraws_ours_and_closes_the_session(
     async def scenario() -> None:
         world = World(tmp_path)
         world.link.lines.clear()
-        world.speaking.path_failed(PEER, "BFD down", shares_fate)
+        world.speaking.peers.path_failed(PEER, "BFD down", shares_fate)
         assert not world.learned
         assert world.speaking.peers[PEER].reason == "BFD down"
         world.drain()
@@ -93,16 +94,16 @@ def test_a_failure_takes_the_paths_withdraws_ours_and_closes_the_session(
 def test_a_lost_echo_is_not_disproved_by_bgp(tmp_path: Path) -> None:
     async def scenario() -> None:
         world = World(tmp_path)
-        world.speaking.path_failed(PEER, "BFD down: echoFailed", False)
-        world.speaking.path_held(PEER, True)
+        world.speaking.peers.path_failed(PEER, "BFD down: echoFailed", False)
+        world.speaking.peers.path_held(PEER, True)
         assert world.speaking._wanted_sessions() == {}
         world.handle(StateChanged(PEER, "down", "closing"), StateChanged(PEER, "up"))
         world.handle(Updated(PEER, (LEARNED,), ()))
         assert not world.learned
         assert not world.speaking.peers[PEER].established
         assert world.speaking.peers[PEER].reason == "BFD down: held down until echo works"
-        world.speaking.path_recovered(PEER)
-        world.speaking.path_held(PEER, False)
+        world.speaking.peers.path_recovered(PEER)
+        world.speaking.peers.path_held(PEER, False)
         assert world.speaking._wanted_sessions() == {PEER: SESSION}
         world.handle(StateChanged(PEER, "down", "closing"), StateChanged(PEER, "up"))
         world.handle(Updated(PEER, (LEARNED,), ()))
@@ -117,7 +118,7 @@ def test_while_the_peer_restarts_only_a_bfd_of_its_own_fate_counts(tmp_path: Pat
         world = World(tmp_path)
         world.handle(StateChanged(PEER, "down", "peer went away"))
         assert world.learned, "kept for the restart (RFC 4724)"
-        world.speaking.path_failed(PEER, "BFD down", shares_fate)
+        world.speaking.peers.path_failed(PEER, "BFD down", shares_fate)
         assert world.learned is shares_fate
 
     asyncio.run(scenario())
@@ -128,7 +129,7 @@ def test_while_our_speaker_restarts_every_failure_counts(tmp_path: Path) -> None
         world = World(tmp_path)
         world.speaking._dialogue._lost()
         assert world.learned
-        world.speaking.path_failed(PEER, "BFD down", True)
+        world.speaking.peers.path_failed(PEER, "BFD down", True)
         assert not world.learned
 
     asyncio.run(scenario())
@@ -140,9 +141,9 @@ def test_a_session_found_over_a_failed_path_is_closed(tmp_path: Path) -> None:
     async def scenario() -> None:
         world = World(tmp_path)
         world.speaking._dialogue._lost()
-        world.speaking.path_failed(PEER, "BFD down", False)
+        world.speaking.peers.path_failed(PEER, "BFD down", False)
         world.link.lines.clear()
-        world.speaking._learn_neighbours([Neighbors({PEER: True})])
+        world.speaking.learn_neighbours([Neighbors({PEER: True})])
         world.speaking.flush()
         world.drain()
         await asyncio.sleep(0.4)

@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_bgp_messages import update
 
-from l3net.bgp.adj_rib_out import desired_adj_rib_out
+from l3net.announce.source import View
+from l3net.announce.sources import desired
 from l3net.bgp.exabgp.commands import announce
 from l3net.bgp.exabgp.messages import Decoder, Updated
 from l3net.bgp.loc_rib import Candidate, best_paths
@@ -178,7 +179,7 @@ def passed_on(peer_as: int, *texts: str) -> frozenset[AnyCommunity] | None:
     to = session("10.0.0.9", peer_as=peer_as)
     prefix = ip_network(PREFIX)
     learned = {prefix: Candidate(path(PREFIX, communities=octets(*texts)), session())}
-    found = desired_adj_rib_out(state, "n1", to, (), learned).get(prefix)
+    found = desired(View(state, "n1"), to, learned).get(prefix)
     return found.attributes.communities if found is not None else None
 
 

@@ -8,7 +8,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 from bgp_facts import session
 
-from l3net.bgp.adj_rib_out import desired_adj_rib_out, export_verdict, own_blocks
+from l3net.announce.source import View
+from l3net.announce.sources import SOURCES, desired, verdict
 from l3net.bgp.drain import Stage
 from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import Export
@@ -43,16 +44,19 @@ SESSIONS = {
 
 
 def verdicts(one: Session, stage: Stage = Stage.NONE) -> dict[Prefix, tuple[Export, str]]:
-    ours = (*own_blocks(STATE, "n1"), *STATE.configuration.advertise.networks)
-    found = {prefix: export_verdict(STATE, one, prefix, stage, service=False) for prefix in ours}
-    return found | {prefix: export_verdict(STATE, one, prefix, stage, service=True) for prefix in VIPS}
+    view = View(STATE, "n1", VIPS)
+    return {
+        prefix: verdict(view, one, source, prefix, stage)
+        for source in SOURCES
+        for prefix in source.prefixes(view)
+    }
 
 
 @pytest.mark.parametrize("stage", Stage)
 @pytest.mark.parametrize("name", SESSIONS)
 def test_announced_is_what_is_announced(name: str, stage: Stage) -> None:
     one = SESSIONS[name]
-    wanted = desired_adj_rib_out(STATE, "n1", one, VIPS, drain=stage)
+    wanted = desired(View(STATE, "n1", VIPS), one, drain=stage)
     found = verdicts(one, stage)
     assert {prefix for prefix, (export, _) in found.items() if export is Export.ANNOUNCED} == wanted.keys()
 

@@ -85,9 +85,9 @@ class World:
         self.done += actions
         return actions
 
-    def up(self, offered: Opened) -> None:
+    def up(self, offered: Opened) -> list[Action]:
         self.peer.opened = offered
-        self.do(self.peer.came_up(self.now, fresh=True))
+        return self.do(self.peer.came_up(self.now, fresh=True))
 
     def said(self, family: Family) -> None:
         self.rib.announce(PEER, [PATHS[family]])
@@ -277,6 +277,34 @@ def test_a_replay_of_a_session_whose_peer_has_not_said_all_yet() -> None:
     world.do(world.peer.end_of_rib(world.now, Family.IPV6))
     world.pass_time(SWEEP_DELAY)
     assert world.peer.state is State.SYNCED
+
+
+def test_an_open_that_came_before_we_did_is_told_by_the_speaker() -> None:
+    world = World()
+    assert AskReceived() in world.do(world.peer.came_up(world.now, fresh=True))
+    world.do(world.peer.replay_began(world.now, opened(), 0.0, NEITHER))
+    world.do(world.peer.replay_ended(world.now))
+    for family in Family:
+        world.said(family)
+    world.down()
+    assert world.keeps == BOTH
+    assert AskReceived() not in world.up(opened()), "it is known"
+
+
+def test_an_open_of_the_last_session_says_nothing_of_one_that_came_up_meanwhile() -> None:
+    """Its F bits least of all. What is stale is not gone because the peer has not said it yet."""
+    world = World(opened(forwarding=NEITHER))
+    world.down()
+    lost_speaker(world)
+    actions = world.do(world.peer.came_up(world.now, fresh=True))
+    assert AskReceived() in actions
+    world.do(world.peer.replay_began(world.now, opened(time=60), 0.0, NEITHER))
+    world.said(Family.IPV4)
+    world.do(world.peer.replay_ended(world.now))
+    assert (world.has, world.keeps) == (IPV4, IPV6)
+    world.do(world.peer.end_of_rib(world.now, Family.IPV6))
+    world.pass_time(SWEEP_DELAY)
+    assert (world.has, world.keeps) == (IPV4, NEITHER)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from l3net.ipam.lease import Usage
 from l3net.ipam.ranges import block_sets
 from l3net.ipam.reserved import ReservedPool
 from l3net.model import Node, Prefix
-from l3net.shell.files.cniinstall import CONFLIST
+from l3net.shell.files.cniinstall import CONFLIST, put_conflist
 from l3net.shell.kubernetes.api import KubeApi
 from l3net.shell.kubernetes.writer import KubeOwnNode
 
@@ -57,17 +58,18 @@ def agent(
     pools: tuple[ReservedPool, ...] = (),
     lost: Sequence[tuple[Prefix, int, str]] = (),
 ) -> Any:
-    leases = SimpleNamespace(usage=lambda _network, _sets: Usage(leased, 0))
     return SimpleNamespace(
         node_name="n1",
         in_sync=in_sync,
         passes=1,
         state=SimpleNamespace(nodes={"n1": found} if found else {}, pools={}),
-        reserved_pools=lambda: pools,
-        missing_pools={"tenant"},
-        pool_missing=asyncio.Event(),
-        pods=SimpleNamespace(leases=leases),
-        retained_blocks=lambda: lost,
+        podnet=SimpleNamespace(
+            reserved_pools=lambda _state: pools,
+            missing_pools={"tenant"},
+            pool_missing=asyncio.Event(),
+            retained_blocks=lambda _state: lost,
+        ),
+        pods=SimpleNamespace(usage=lambda _sets: Usage(leased, 0)),
     )
 
 
@@ -88,7 +90,7 @@ N1 = Node("n1", blocks=(ip_network("10.244.1.0/24"),))
 
 def test_configuration_and_condition_when_up(tmp_path: Path) -> None:
     own = Own()
-    run_for(Arrival(agent(N1), tmp_path, own), lambda: bool(own.available))
+    run_for(Arrival(agent(N1), partial(put_conflist, tmp_path), own), lambda: bool(own.available))
     assert json.loads((tmp_path / CONFLIST).read_text())["name"] == "l3net"
     assert own.available == 1 and own.wanted == []
 
@@ -97,7 +99,7 @@ def test_nothing_before(tmp_path: Path) -> None:
     """Not in sync, no Node, no block: a runtime must not call the node ready."""
     for not_up in (agent(N1, in_sync=False), agent(None), agent(Node("n1"))):
         own = Own()
-        arrival = Arrival(not_up, tmp_path, own)
+        arrival = Arrival(not_up, partial(put_conflist, tmp_path), own)
 
         async def main(arrival: Arrival = arrival) -> None:
             task = asyncio.create_task(arrival.run())
@@ -112,7 +114,7 @@ def test_nothing_before(tmp_path: Path) -> None:
 def test_without_api_the_configuration_is_written_all_the_same(tmp_path: Path) -> None:
     own = Own()
     own.away = True
-    run_for(Arrival(agent(N1), tmp_path, own), (tmp_path / CONFLIST).exists)
+    run_for(Arrival(agent(N1), partial(put_conflist, tmp_path), own), (tmp_path / CONFLIST).exists)
     assert (tmp_path / CONFLIST).exists()
 
 
@@ -155,15 +157,15 @@ def test_a_wish_wakes_it(tmp_path: Path) -> None:
 
     async def main() -> None:
         found = agent(N1, pools=pools)
-        found.missing_pools.clear()
-        task = asyncio.create_task(Arrival(found, tmp_path, own).run())
+        found.podnet.missing_pools.clear()
+        task = asyncio.create_task(Arrival(found, partial(put_conflist, tmp_path), own).run())
         for _ in range(500):
             await asyncio.sleep(0.01)
             if own.available:
                 break
         assert own.available and own.pools == []
-        found.missing_pools.add("tenant")
-        found.pool_missing.set()
+        found.podnet.missing_pools.add("tenant")
+        found.podnet.pool_missing.set()
         for _ in range(300):
             await asyncio.sleep(0.01)
             if own.pools:

@@ -121,7 +121,7 @@ def test_a_break_is_seen_and_mended(lab: Lab, ssh_config: Path, over_ssh: SshLab
         assert checked.exit_code == 1
         assert "n1 (10.0.4.1)" in checked.output
     finally:
-        assert run("mend").exit_code == 0
+        assert run("repair").exit_code == 0
     wait_converged(over_ssh)
     assert not unconverged(lab)
     checked = run("check", "--only", "sessions", "--only", "client-to-pods")
@@ -142,7 +142,7 @@ def test_break_and_mend_without_ssh(lab: Lab) -> None:
         shown = lab.host("tor2").run(["ip", "-o", "link", "show", "dev", "spine"]).stdout
         assert "state DOWN" in shown
     finally:
-        assert CliRunner().invoke(command, ["mend", *name]).exit_code == 0
+        assert CliRunner().invoke(command, ["repair", *name]).exit_code == 0
     wait_converged(lab)
     for argv in (["--link", "n1,tor2"], ["--node", "tor1"], ["--router", "n1"], ["--node", "n9"]):
         refused = CliRunner().invoke(command, ["break", *name, *argv])

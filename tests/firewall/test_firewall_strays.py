@@ -120,7 +120,8 @@ class Fabric:
     @contextmanager
     def relay(self, role: str) -> Iterator[ErrorRelay]:
         """A node's relay, in a thread of its namespace."""
-        made = ErrorRelay(ERROR_RELAY_PORT, lambda address: str(address) in VIP.values())
+        made = ErrorRelay(ERROR_RELAY_PORT)
+        made.is_service = lambda address: str(address) in VIP.values()
         nodes = {name: [ip_address(each) for each in found.values()] for name, found in NODES.items()}
         made.update(list(nodes.values()), nodes[role])
         ready, done = threading.Event(), asyncio.Event()

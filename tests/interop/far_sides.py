@@ -354,7 +354,10 @@ class Gobgp(FarSide):
         return bool((self._path(prefix) or {}).get("stale"))
 
     def notify(self, remote: str) -> None:
-        self.run(["gobgp", "neighbor", remote, "reset"])
+        """Not by `reset`, after which it stays idle for 30 s, whatever its configuration says."""
+        self.run(["gobgp", "neighbor", remote, "disable"])
+        enable = ["gobgp", "neighbor", remote, "enable"]  # refused until the other has been done
+        self.wait(lambda: self.host.run(enable, pod=self.pod, check=False).code == 0, "GoBGP to dial again")
 
 
 def _gobgp_extended(told: dict[str, Any]) -> str:

@@ -227,7 +227,7 @@ def test_a_second_connection_is_refused_with_a_word_and_says_nothing_of_the_sess
 
 
 def test_attempts_are_told_at_a_bounded_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    from l3net.shell.speaker.config import exabgp_sessions
+    from l3net.shell.speaker import exabgp_sessions
 
     now, error = 0.0, ""
     said: list[tuple[float, str]] = []

@@ -207,12 +207,12 @@ def test_an_agent_that_only_restarts_changes_nothing(stage: Stage) -> None:
 @pytest.mark.parametrize("restart", [True, False], ids=["graceful", "plain"])
 def test_a_node_leaves_and_returns(stage: Stage, restart: bool) -> None:
     together(stage, "frr", restart=restart)
-    assert node_command(stage, "leave", "--no-wait") == 0
+    assert node_command(stage, "drain", "--no-wait") == 0
     stage.until(lambda: tagged(stage, SERVICE) and tagged(stage, BLOCKS), "everything, tagged")
-    assert node_command(stage, "leave", "--timeout", "0") == 1, "it has not left yet, and says so"
+    assert node_command(stage, "drain", "--timeout", "0") == 1, "it has not left yet, and says so"
 
     declare(stage, wait=0, restart=restart)
-    assert node_command(stage, "leave") == 0
+    assert node_command(stage, "drain") == 0
     assert drain(stage) == "left"
     assert gone(stage, SERVICE) and gone(stage, BLOCKS), "nor is anything kept for a graceful restart"
     assert {row["state"] for row in stage.peers().values()} == {"down"}
@@ -229,7 +229,7 @@ def test_a_node_leaves_and_returns(stage: Stage, restart: bool) -> None:
     assert not stage.tor_sessions()
 
     declare(stage, restart=restart)
-    assert node_command(stage, "return") == 0
+    assert node_command(stage, "undrain") == 0
     stage.until(lambda: plain(stage, SERVICE) and plain(stage, BLOCKS), "everything as it was")
 
 

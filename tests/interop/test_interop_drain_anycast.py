@@ -258,7 +258,7 @@ def test_no_request_is_lost_over_a_drain_and_back(pair: Pair) -> None:
 
 def test_no_request_is_lost_when_a_node_leaves_and_dies(pair: Pair) -> None:
     pair.begin()
-    left = pair.hosts["n1"].run([sys.executable, "-m", "l3net.cli.main", "node", "leave"], timeout=120)
+    left = pair.hosts["n1"].run([sys.executable, "-m", "l3net.cli.main", "node", "drain"], timeout=120)
     assert left.code == 0
     assert pair.hops(4) == pair.hops(6) == {"n2"}
     pair.net(

@@ -244,7 +244,7 @@ from exabgp.bgp.message.direction import Direction
 from exabgp.environment import getenv
 from exabgp.logger import log
 from exabgp.reactor import peer
-from l3net.shell.speaker.config import exabgp_errors
+from l3net.shell.speaker import exabgp_errors
 from l3net.shell.speaker.exabgp import apply_patches
 from l3net.shell.speaker.exabgp_sessions import why_down
 

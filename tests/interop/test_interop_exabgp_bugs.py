@@ -16,6 +16,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+from agent_shells import speaker
 from direct_exabgp import Direct, session
 from far_sides import AnyFarSide, FarSession, Originated
 from node_rig import NODE, brought_up, peer
@@ -304,15 +305,16 @@ def test_6_the_control_a_neighbour_just_removed_leaves_stale_routes(stage: Stage
 
 def test_7_a_session_said_to_be_down_by_a_question_stays_up(tmp_path: Path) -> None:
     """In its first second an established session is `down` in the answer; only its event ends one."""
-    from l3net.agent.speaking import Speaking
+    from l3net.agent.speaker.speaking import Speaking
 
     async def ask() -> bool:
-        speaking = Speaking(tmp_path, LocRib(lambda _session, path: (ACCEPTED, path)), lambda _prefixes: None)
+        rib = LocRib(lambda _session, path: (ACCEPTED, path))
+        speaking = Speaking(speaker(tmp_path), rib, lambda _prefixes: None)
         speaking.set_sessions({FAR4: session()})
-        speaking._handle(StateChanged(FAR4, "up"))
-        speaking._learn_neighbours([Neighbors({FAR4: False})])
+        speaking.hearing.handle(StateChanged(FAR4, "up"))
+        speaking.learn_neighbours([Neighbors({FAR4: False})])
         up = speaking.peers[FAR4].established
-        speaking._handle(StateChanged(FAR4, "down", "the control"))
+        speaking.hearing.handle(StateChanged(FAR4, "down", "the control"))
         assert not speaking.peers[FAR4].established
         return up
 

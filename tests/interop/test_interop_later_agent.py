@@ -14,7 +14,7 @@ from node_rig import NODE, brought_up, peer
 from stage import FAR_ADDRESS, ORIGINATED, TAGGED, Stage, configuration
 from test_interop_hostile import SPEAKER, announce
 from test_interop_hostile import update as updated
-from wire_speaker import UPDATE, message
+from wire_peer import KEEPALIVE, OPEN, UPDATE, USUAL, Listening, graceful_restart, message, open_with
 
 pytestmark = pytest.mark.netns
 
@@ -50,6 +50,18 @@ def start(stage: Stage, version: int) -> None:
 def end_agent(stage: Stage) -> None:
     stage.node.kill("agent", signal.SIGKILL)
     stage.until(lambda: not stage.node.alive("agent"), "the agent to die")
+
+
+def connections(stage: Stage) -> int:
+    """How often an agent has come to the speaker."""
+    return stage.node.read_log("agent").count("connected to the speaker")
+
+
+def listed(stage: Stage) -> tuple[int, list[str]] | None:
+    """Restart time and families of the peer's graceful restart capability, as far as the agent knows."""
+    (row,) = stage.peers().values()
+    offered = (row["negotiated"] or {}).get("gracefulRestart")
+    return (offered["restartTime"], offered["families"]) if offered else None
 
 
 def heard_anew(stage: Stage) -> bool:
@@ -95,3 +107,26 @@ def test_what_is_said_before_any_agent_is_there(stage: Stage, version: int) -> N
     stage.until(lambda: stage.learned().keys() >= SAID, "all prefixes in the kernel", seconds=5)
     (row,) = stage.peers().values()
     assert row["negotiated"]["gracefulRestart"]["restartTime"] == RESTART_TIME, "not what most offer"
+
+
+@pytest.mark.parametrize("version", [4, 6], ids=["IPv4", "IPv6"])
+def test_an_agent_that_comes_between_the_open_and_the_session(stage: Stage, version: int) -> None:
+    """It hears that the session is up, and has missed what the peer has offered. That counts when it ends."""
+    spec = peer("far", FAR_ADDRESS[version], families=["IPv4", "IPv6"])
+    stage.declare("node.yaml", NODE, configuration(holdTime=90), spec)  # it waits so long for the KEEPALIVE
+    with Listening(stage, version) as listening:
+        stage.start_speaker()
+        stage.start_agent()
+        with listening.accept() as wire:
+            wire.send(open_with([*USUAL, graceful_restart(4, 6, seconds=RESTART_TIME)]))
+            wire.expect(OPEN)
+            end_agent(stage)
+            before = connections(stage)
+            stage.start_agent()
+            stage.until(lambda: connections(stage) > before and stage.peers(), "the new agent to be there")
+            wire.send(message(KEEPALIVE), *map(announce, SAID))
+            stage.until(lambda: stage.learned().keys() >= SAID, "all prefixes in the kernel")
+            stage.until(lambda: listed(stage) == (RESTART_TIME, ["IPv4", "IPv6"]), "what it has offered")
+    stage.until(lambda: {row["state"] for row in stage.peers().values()} == {"down"}, "the session to end")
+    assert {prefix for prefix, row in stage.paths().items() if row["stale"]} == SAID
+    assert stage.learned().keys() >= SAID

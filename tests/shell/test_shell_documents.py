@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from l3net.shell.manifests import documents
 from l3net.shell.manifests.documents import DocumentError, is_manifest, parse, read_bytes
-from l3net.shell.manifests.store import documents
 
 
 def contents(text: str) -> list[object]:

@@ -12,7 +12,7 @@ from exabgp.bgp.fsm import FSM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l3net.shell.speaker.config import exabgp_commands, exabgp_received
+from l3net.shell.speaker import exabgp_commands, exabgp_received
 from l3net.shell.speaker.exabgp_received import AdjRibIn, nlri_of, said
 
 FAMILIES = (1, 2)

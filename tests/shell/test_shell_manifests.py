@@ -14,9 +14,9 @@ import pytest
 from l3net.errors import ConfigError
 from l3net.model import IpPool, Kind, Namespace, ObjectName
 from l3net.ports import Changed, DatastoreEvent, InSync, Mended, Rejected
+from l3net.shell.manifests import watch as directory_watch
 from l3net.shell.manifests.documents import is_manifest
 from l3net.shell.manifests.store import DirectoryDatastore
-from l3net.shell.manifests.store import watch as directory_watch
 from l3net.shell.manifests.watch import DirectoryWatch, Look
 
 PATIENCE = 20.0  # seconds before a test gives up; nothing is decided by it

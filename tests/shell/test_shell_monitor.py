@@ -14,8 +14,9 @@ from l3net.fib.desired import blackholes
 from l3net.firewall.plan import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.naming import RTPROT_L3NET
+from l3net.ports import LinkSeen, NoticesLost, OwnRouteSeen, RouteSeen, TableSeen
 from l3net.shell.kernel import monitor
-from l3net.shell.kernel.monitor import KernelMonitor, Seen
+from l3net.shell.kernel.monitor import KernelMonitor
 from l3net.shell.kernel.nft import NftTable
 from l3net.shell.kernel.routes import KernelRoutes
 
@@ -24,13 +25,13 @@ Ip = Callable[[str], str]
 MANY = 3000
 
 
-def seen_meanwhile(own_port: int, act: Callable[[], object]) -> list[Seen]:
+def seen_meanwhile(own_port: int, act: Callable[[], object]) -> list[type]:
     """What a monitor tells of what happens in `act`."""
-    found: list[Seen] = []
+    found: list[type] = []
 
     async def watch() -> None:
-        watching = KernelMonitor(lambda seen, _kind, _body: found.append(seen), RTPROT_L3NET, own_port)
-        watching.start()
+        watching = KernelMonitor(RTPROT_L3NET, own_port, dict)
+        watching.start(lambda notice: found.append(type(notice)))
         try:
             act()
             await asyncio.sleep(0.2)
@@ -61,7 +62,7 @@ def test_our_own_routes_drown_nothing(own_netns: Ip, monkeypatch: pytest.MonkeyP
     def delete() -> None:
         assert table.apply(diff({}, wanted)) == {}
 
-    assert seen_meanwhile(table.port, put) == [Seen.OWN_ROUTE, Seen.ROUTE]
+    assert seen_meanwhile(table.port, put) == [OwnRouteSeen, RouteSeen]
     assert seen_meanwhile(table.port, delete) == []
 
 
@@ -71,8 +72,8 @@ def test_those_of_another_process_are_told(own_netns: Ip, monkeypatch: pytest.Mo
     table = KernelRoutes()
     wanted = blackholes([ip_network(block) for block in blocks(4)])
     found = seen_meanwhile(table.port + 1, lambda: table.apply(diff(wanted, {})))
-    assert Seen.LOST in found
-    assert Seen.OWN_ROUTE in found
+    assert NoticesLost in found
+    assert OwnRouteSeen in found
 
 
 def test_addresses_and_links_are_told(own_netns: Ip) -> None:
@@ -82,7 +83,7 @@ def test_addresses_and_links_are_told(own_netns: Ip) -> None:
         own_netns("link del up0")
 
     found = set(seen_meanwhile(KernelRoutes().port, change))
-    assert {Seen.LINK, Seen.ADDRESS} <= found
+    assert LinkSeen in found
 
 
 def nft(text: str) -> None:
@@ -104,7 +105,7 @@ def test_only_transactions_on_our_table_are_told(own_netns: Ip) -> None:
         "add chain inet l3net d",
         "delete table inet l3net",
     ):
-        assert seen_meanwhile(0, lambda text=change: nft(f"{text}\n")) == [Seen.FIREWALL], change
+        assert seen_meanwhile(0, lambda text=change: nft(f"{text}\n")) == [TableSeen], change
 
 
 def test_a_followed_table_is_doubtful_where_others_touched_it_alone(own_netns: Ip) -> None:
@@ -112,10 +113,10 @@ def test_a_followed_table_is_doubtful_where_others_touched_it_alone(own_netns: I
 
     async def watch() -> None:
         table = NftTable(followed=True)
-        watching = KernelMonitor(
-            lambda seen, number, _: table.touched(number if seen is Seen.FIREWALL else None), RTPROT_L3NET, 0
+        watching = KernelMonitor(RTPROT_L3NET, 0, dict)
+        watching.start(
+            lambda notice: table.touched(notice.generation if isinstance(notice, TableSeen) else None)
         )
-        watching.start()
         try:
             table.apply(ruleset(FirewallPlan()))
             for heard in (False, True):

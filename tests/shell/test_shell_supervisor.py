@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from l3net.shell.speaker.config import supervisor
+from l3net.shell.speaker import supervisor
 from l3net.shell.speaker.supervisor import Supervisor
 
 

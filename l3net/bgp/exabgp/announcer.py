@@ -41,12 +41,15 @@ class Announcer:
 
     def __init__(self) -> None:
         self._peers: dict[Address, _Peer] = {}
+        # What ExaBGP said it holds for peers whose sessions were not known yet.
+        self._unclaimed: dict[Address, dict[Prefix, Path | None]] = {}
         self._unanswered: deque[tuple[Address, tuple[Prefix, ...]]] = deque()
         self.moved = False  # something was said since this was last made false
 
     def reset(self) -> None:
         """A new connection to ExaBGP: nothing is known of what it holds until `holds` and `up` tell."""
         self._unanswered.clear()
+        self._unclaimed.clear()
         for peer in self._peers.values():
             peer.established = False
             peer.said.clear()
@@ -61,14 +64,14 @@ class Announcer:
             if address in self._peers:
                 self._peers[address].session = session
             else:
-                self._peers[address] = _Peer(session)
+                self._peers[address] = _Peer(session, said=self._unclaimed.pop(address, {}))
 
     def holds(self, address: Address, prefixes: Iterable[Prefix]) -> None:
-        """What ExaBGP says it already announces to a peer."""
+        """What ExaBGP says it already announces to a peer, of which nobody may have spoken yet."""
         peer = self._peers.get(address)
-        if peer is not None:
-            for prefix in prefixes:
-                peer.said.setdefault(prefix, None)
+        said = self._unclaimed.setdefault(address, {}) if peer is None else peer.said
+        for prefix in prefixes:
+            said.setdefault(prefix, None)
 
     def want(self, address: Address, wanted: Mapping[Prefix, Path]) -> None:
         """The Adj-RIB-Out the peer shall have."""

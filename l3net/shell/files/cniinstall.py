@@ -80,6 +80,14 @@ def put_file(path: Path, content: bytes, mode: int) -> bool:
     return True
 
 
+def put_conflist(conf_dir: Path) -> str:
+    """Keep the network configuration there; its path if it was missing or another, else empty. Raises
+    L3netError."""
+    path = conf_dir / CONFLIST
+    content = json.dumps(conflist(), indent=2).encode() + b"\n"
+    return str(path) if put_file(path, content, 0o644) else ""
+
+
 def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

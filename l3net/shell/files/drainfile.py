@@ -1,6 +1,6 @@
 """RUN_DIR's two files about the end of a node: who wants it to leave, and how far it has come.
 
-`leave` is made by whoever wants the node to leave (`l3net node leave`, or `touch` in a host's unit) and
+`leave` is made by whoever wants the node to leave (`l3net node drain`, or `touch` in a host's unit) and
 removed when it may return. `drain.json` is the agent's: it outlives the agent, so that a new one goes on
 where the last one was, and tells the speaker whether to wait. Both lie in a tmpfs and a reboot ends them.
 """
@@ -11,10 +11,11 @@ import json
 import os
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from l3net.bgp.drain import DrainRecord
 from l3net.errors import L3netError, refusal
 
 LEAVE: Final = "leave"
@@ -26,15 +27,6 @@ FINAL: Final = frozenset({"shutdown", "leave"})
 
 class DrainFileError(L3netError):
     """A file of the run directory cannot be written."""
-
-
-@dataclass(frozen=True, slots=True)
-class DrainRecord:
-    """`since` in seconds of CLOCK_BOOTTIME; `stage` and `cause` as users see them."""
-
-    cause: str
-    since: float
-    stage: str
 
 
 def now() -> float:
@@ -89,6 +81,29 @@ def write_record(run_dir: Path, record: DrainRecord | None) -> None:
         Path(name).rename(path)
     except OSError as err:
         raise DrainFileError(f"{path}: {err.strerror}") from err
+
+
+class DrainFile:
+    """ports.DrainMemory over a run directory."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+
+    def now(self) -> float:
+        """Seconds since boot."""
+        return now()
+
+    def asked(self) -> bool:
+        """Whether somebody wants the node to leave."""
+        return asked_to_leave(self._run_dir)
+
+    def read(self) -> DrainRecord | None:
+        """What was written during this boot."""
+        return read_record(self._run_dir)
+
+    def write(self, record: DrainRecord | None) -> None:
+        """Replace it whole. Raises DrainFileError."""
+        write_record(self._run_dir, record)
 
 
 def leaving(run_dir: Path) -> bool:

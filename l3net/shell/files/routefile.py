@@ -85,3 +85,18 @@ def write_routes(run_dir: Path, routes: Mapping[RouteKey, Route]) -> None:
             Path(name).unlink(missing_ok=True)
     except OSError as err:
         raise RouteFileError(f"{path}: {err.strerror}") from err
+
+
+class RouteFile:
+    """ports.RouteMemory over a run directory."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+
+    def read(self) -> dict[RouteKey, Route]:
+        """What was written during this boot."""
+        return read_routes(self._run_dir)
+
+    def write(self, routes: Mapping[RouteKey, Route]) -> None:
+        """Replace it whole. Raises RouteFileError."""
+        write_routes(self._run_dir, routes)

@@ -50,9 +50,9 @@ _AT_ONCE: Final = 64
 class ErrorRelay:
     """`update` says who the nodes are; `handed` and `taken` count errors. For one event loop."""
 
-    def __init__(self, port: int, is_service: Callable[[Address], bool]) -> None:
+    def __init__(self, port: int) -> None:
         self._port = port
-        self._is_service = is_service
+        self.is_service: Callable[[Address], bool] = lambda _address: False
         self._nodes: frozenset[str] = frozenset()
         self._second, self._left = 0.0, TAKEN
         self._own: dict[int, Address] = {}
@@ -156,7 +156,7 @@ class ErrorRelay:
                         self._hand_on(bytes(found[_PAYLOAD]))
 
     def _hand_on(self, packet: bytes) -> None:
-        if about_service(packet, self._is_service) is None:
+        if about_service(packet, self.is_service) is None:
             return
         self.handed += 1
         for node in self._others:
@@ -186,7 +186,7 @@ class ErrorRelay:
                 continue
             if sender[0] not in self._nodes or not self._may_take():
                 continue
-            service = about_service(packet, self._is_service)
+            service = about_service(packet, self.is_service)
             if service is None or service.version not in self._raw:
                 continue
             self.taken += 1

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import errno
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from l3net.errors import KernelError
 from l3net.naming import NFT_TABLE
+from l3net.ports import KernelNotice, LinkSeen, NoticesLost, OwnRouteSeen, RouteSeen, TableSeen
 from l3net.shell.kernel.netlink import (
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_NETFILTER,
@@ -19,6 +19,7 @@ from l3net.shell.kernel.netlink import (
     attributes,
     messages,
 )
+from l3net.shell.kernel.routes import decode_route, rival
 from l3net.shell.kernel.socketfilter import Statement, attach_filter
 
 RTM_NEWLINK: Final = 16
@@ -46,22 +47,6 @@ RECEIVE_BUFFER: Final = 16 << 20
 RTPROT_OFFSET: Final = 5
 
 
-class Seen(enum.Enum):
-    """What kind of thing changed."""
-
-    LINK = enum.auto()
-    ADDRESS = enum.auto()
-    ROUTE = enum.auto()  # not ours
-    OWN_ROUTE = enum.auto()
-    FIREWALL = enum.auto()  # a transaction that changed our nftables table; others' tables are not told of
-    LOST = enum.auto()  # notifications were lost: read everything again
-
-
-#: Called with what was seen; for OWN_ROUTE also the message type and body, for FIREWALL the generation that
-#: the transaction made.
-Callback = Callable[[Seen, int, bytes], None]
-
-
 class KernelMonitor:
     """Two subscribed sockets on the running event loop, in this thread's network namespace.
 
@@ -69,16 +54,19 @@ class KernelMonitor:
     who changed them knows. The kernel leaves them out, or 100,000 of them would drown what others do.
     """
 
-    def __init__(self, callback: Callback, own_protocol: int, own_port: int) -> None:
-        self._callback = callback
+    def __init__(self, own_protocol: int, own_port: int, names: Callable[[], Mapping[int, str]]) -> None:
+        """`names` tells the links' names by index, as read last."""
+        self._heard: Callable[[KernelNotice], None] = lambda _notice: None
+        self._names = names
         self._own = own_protocol
         self._own_port = own_port
         self._sockets: list[socket.socket] = []
         self._table = NFT_TABLE.encode() + b"\0"
         self._touched = False  # our table, by the transaction that is being told of
 
-    def start(self) -> None:
+    def start(self, heard: Callable[[KernelNotice], None]) -> None:
         """Raises KernelError when the kernel refuses the subscription."""
+        self._heard = heard
         loop = asyncio.get_running_loop()
         route = self._subscribe(
             socket.NETLINK_ROUTE,
@@ -126,7 +114,7 @@ class KernelMonitor:
                 return
             except OSError as err:
                 if err.errno == errno.ENOBUFS:
-                    self._callback(Seen.LOST, 0, b"")
+                    self._heard(NoticesLost())
                     continue
                 raise
             for kind, _flags, _sequence, _port, body in messages(data):
@@ -134,12 +122,14 @@ class KernelMonitor:
 
     def _on_route(self, kind: int, body: bytes) -> None:
         if kind in (RTM_NEWROUTE, RTM_DELROUTE):
-            own = len(body) > RTPROT_OFFSET and body[RTPROT_OFFSET] == self._own
-            self._callback(Seen.OWN_ROUTE if own else Seen.ROUTE, kind, body)
-        elif kind in (RTM_NEWADDR, RTM_DELADDR):
-            self._callback(Seen.ADDRESS, kind, body)
-        elif kind in (RTM_NEWLINK, RTM_DELLINK):
-            self._callback(Seen.LINK, kind, body)
+            gone = kind == RTM_DELROUTE
+            if len(body) > RTPROT_OFFSET and body[RTPROT_OFFSET] == self._own:
+                if (decoded := decode_route(body, self._names())) is not None:
+                    self._heard(OwnRouteSeen(decoded[2], gone))
+            elif underlay_route(body):
+                self._heard(RouteSeen(rival(body), gone))
+        elif kind in (RTM_NEWADDR, RTM_DELADDR, RTM_NEWLINK, RTM_DELLINK):
+            self._heard(LinkSeen(interface_name(kind, body)))
 
     def _on_nft(self, kind: int, body: bytes) -> None:
         """Each object that a transaction changed, then the generation that it made (nf_tables_commit)."""
@@ -153,7 +143,7 @@ class KernelMonitor:
             return
         for attr, value in attributes(memoryview(body)[4:]):
             if attr == NFTA_GEN_ID:
-                self._callback(Seen.FIREWALL, int(struct.unpack("!I", value)[0]), b"")
+                self._heard(TableSeen(int(struct.unpack("!I", value)[0])))
 
 
 def _without(protocol: int, port: int) -> Sequence[Statement]:

@@ -65,8 +65,8 @@ class _Watched:
 class RouterDiscovery:
     """In the network namespace of the thread that made it. `changed`: a router has come or gone."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self._changed = changed
+    def __init__(self) -> None:
+        self.changed: Callable[[], None] = lambda: None
         self._links: dict[str, _Watched] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.problems: dict[str, str] = {}
@@ -154,7 +154,7 @@ class RouterDiscovery:
             return
         watched.heard[router] = asyncio.get_running_loop().time()
         if not known:
-            self._changed()
+            self.changed()
 
     # --- time --------------------------------------------------------------------------------------------
 
@@ -169,7 +169,7 @@ class RouterDiscovery:
         for name, watched in self._links.items():
             for router in [r for r, heard in watched.heard.items() if now - heard > FORGOTTEN_AFTER]:
                 del watched.heard[router]
-                self._changed()
+                self.changed()
             if watched.socket is not None:
                 self._send(name, watched, advertisement(_link_layer(name)), _ALL_NODES)
                 watched.sent += 1

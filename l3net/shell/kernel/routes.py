@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
@@ -131,7 +131,7 @@ def _address(packed: bytes | memoryview) -> Address:
     return IPv4Address(bytes(packed)) if len(packed) == 4 else IPv6Address(bytes(packed))
 
 
-def decode_route(body: bytes, names: dict[int, str]) -> tuple[int, int, Route] | None:
+def decode_route(body: bytes, names: Mapping[int, str]) -> tuple[int, int, Route] | None:
     """(table, protocol, route) of an RTM_NEWROUTE body; None for a kind of route we never make."""
     family, length, _src, _tos, table, protocol, _scope, kind, _flags = _RTMSG.unpack_from(body)
     if kind not in (RTN_UNICAST, RTN_BLACKHOLE) or family not in (socket.AF_INET, socket.AF_INET6):
@@ -168,7 +168,7 @@ def decode_route(body: bytes, names: dict[int, str]) -> tuple[int, int, Route] |
     return table, protocol, Route(network, frozenset(hops), RouteKind(kind), metric, source)
 
 
-def _multipath(value: memoryview, names: dict[int, str]) -> Iterable[NextHop]:
+def _multipath(value: memoryview, names: Mapping[int, str]) -> Iterable[NextHop]:
     while len(value) >= _RTNEXTHOP.size:
         length, _flags, weight, index = _RTNEXTHOP.unpack_from(value)
         for attr, part in attributes(value[_RTNEXTHOP.size : length]):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
-from l3net.fib.underlay import InterfaceAddress, Underlay, UnderlayHop, UnderlayRoute
+from l3net.fib.underlay import HostLink, InterfaceAddress, Underlay, UnderlayHop, UnderlayRoute
 from l3net.model import Address
 from l3net.naming import RTPROT_L3NET
 from l3net.shell.kernel.netlink import Netlink, Request, attributes
@@ -54,18 +53,6 @@ _IFADDR = struct.Struct("=BBBBI")
 _U32 = struct.Struct("=I")
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A network interface: name, index, MTU in bytes, whether it is up, and the index of its master or 0."""
-
-    name: str
-    index: int
-    mtu: int
-    up: bool
-    loopback: bool
-    master: int = 0
-
-
 def _address(packed: memoryview | bytes) -> Address:
     return IPv4Address(bytes(packed)) if len(packed) == 4 else IPv6Address(bytes(packed))
 
@@ -75,9 +62,10 @@ class KernelUnderlay:
 
     def __init__(self) -> None:
         self._netlink = Netlink()
+        self.names: dict[int, str] = {}  # of the links, by index, as read last
 
-    def links(self) -> dict[int, Link]:
-        found: dict[int, Link] = {}
+    def links(self) -> dict[int, HostLink]:
+        found: dict[int, HostLink] = {}
         for _kind, body in self._netlink.dump(Request(RTM_GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0))):
             _family, _type, index, flags, _change = _IFINFO.unpack_from(body)
             name, mtu, master = "", 1500, 0
@@ -90,10 +78,12 @@ class KernelUnderlay:
                     mtu = _U32.unpack(value)[0]
                 elif attr == IFLA_MASTER:
                     master = _U32.unpack(value)[0]
-            found[index] = Link(name, index, mtu, bool(flags & IFF_UP), bool(flags & IFF_LOOPBACK), master)
+            found[index] = HostLink(
+                name, index, mtu, bool(flags & IFF_UP), bool(flags & IFF_LOOPBACK), master
+            )
         return found
 
-    def addresses(self, links: dict[int, Link]) -> list[InterfaceAddress]:
+    def addresses(self, links: dict[int, HostLink]) -> list[InterfaceAddress]:
         found = []
         for _kind, body in self._netlink.dump(Request(RTM_GETADDR, 0, _IFADDR.pack(0, 0, 0, 0, 0))):
             _family, length, flags, _scope, index = _IFADDR.unpack_from(body)
@@ -118,9 +108,10 @@ class KernelUnderlay:
         # Those of a link in the kernel's order, by which it chooses among them.
         return sorted(found, key=lambda entry: (entry.interface, entry.address.version))
 
-    def read(self) -> tuple[Underlay, dict[int, Link]]:
+    def read(self) -> tuple[Underlay, dict[int, HostLink]]:
         """All of it, as one picture."""
         links = self.links()
+        self.names = {index: link.name for index, link in links.items()}
         routes: list[UnderlayRoute] = []
         for family in (socket.AF_INET, socket.AF_INET6):
             header = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -134,7 +125,7 @@ class KernelUnderlay:
         self._netlink.close()
 
 
-def _route(body: bytes, links: dict[int, Link]) -> UnderlayRoute | None:
+def _route(body: bytes, links: dict[int, HostLink]) -> UnderlayRoute | None:
     family, length, _src, _tos, table, protocol, _scope, kind, flags = _RTMSG.unpack_from(body)
     if protocol == RTPROT_L3NET or (kind != RTN_UNICAST and kind not in RTN_DISCARD):
         return None
@@ -173,7 +164,7 @@ def _route(body: bytes, links: dict[int, Link]) -> UnderlayRoute | None:
     return UnderlayRoute(prefix, tuple(hops), metric, discard, source)
 
 
-def _multipath(value: memoryview, links: dict[int, Link]) -> list[UnderlayHop]:
+def _multipath(value: memoryview, links: dict[int, HostLink]) -> list[UnderlayHop]:
     hops = []
     while len(value) >= _RTNEXTHOP.size:
         length, flags, weight, index = _RTNEXTHOP.unpack_from(value)

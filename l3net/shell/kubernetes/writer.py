@@ -306,7 +306,7 @@ class KubeOwnNode:
         self._writer.change(self._path, change)
 
     def report_sessions(self, peer: str, sessions: Sequence[tuple[str, bool, str]]) -> None:
-        """Replace this node's entries: far side, whether established, why not."""
+        """Replace this node's entries: peer, whether established, why not."""
 
         def change(found: dict[str, Any]) -> dict[str, Any]:
             status = found.get("status") or {}

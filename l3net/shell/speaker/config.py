@@ -52,10 +52,16 @@ class SpeakerConfig:
     """RUN_DIR/exabgp.conf: mode 0600, since it holds passwords; replaced whole or not at all."""
 
     def __init__(self, run_dir: Path) -> None:
+        self.relay = relay_argv(run_dir)
+        self._alive = run_dir / f"{SPEAKER_SOCKET}{ALIVE_SUFFIX}"
         self._path = run_dir / EXABGP_CONFIG
         self._pending = run_dir / f"{EXABGP_CONFIG}.pending"
         self._read: set[bytes] = set()  # blocks that ExaBGP has been asked about, by digest
         self._bad: set[bytes] = set()  # those of them that it refuses
+
+    def alive(self) -> bool:
+        """Whether a speaker of this release has ever answered."""
+        return self._alive.exists()
 
     @property
     def unconfirmed(self) -> bool:

@@ -63,7 +63,7 @@ def guard() -> None:
 
     def listener(reactor: Any) -> Listener:
         def take(key: str, io: socket.socket) -> None:
-            """As ExaBGP's own listener does it; what it calls `local` is the far side."""
+            """As ExaBGP's own listener does it; what it calls `local` is the peer."""
             neighbor = reactor.configuration.neighbors.get(key)
             if neighbor is None or key not in reactor.peers():
                 io.close()

@@ -339,6 +339,9 @@ class GobgpDut(Other):
     def listening(self) -> int:
         return self.side.run(["gobgp", "neighbor"], check=False).count("Active")
 
+    def end_session(self, address: str) -> None:
+        self.side.run(["gobgp", "neighbor", address, "reset"])
+
     def rib(self) -> Rib:
         found = {}
         for version in (4, 6):

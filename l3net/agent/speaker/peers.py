@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 
-from l3net.agent.dialogue import Dialogue
+from l3net.agent.speaker.dialogue import Dialogue
 from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.exabgp import commands
 from l3net.bgp.exabgp.announcer import Announcer
@@ -28,6 +27,7 @@ from l3net.bgp.peer_actions import (
     TearDown,
     Withdraw,
 )
+from l3net.bgp.peer_reasons import ECHO_LOST
 from l3net.bgp.peering import Peering
 from l3net.model import Address, Prefix
 
@@ -46,6 +46,7 @@ class Peers(dict[Address, Peering]):
         dialogue: Dialogue,
         touched: Touched,
         reconfigure: Callable[[], None],
+        token: Callable[[], str],
     ) -> None:
         super().__init__()
         self._rib = rib
@@ -53,6 +54,7 @@ class Peers(dict[Address, Peering]):
         self._dialogue = dialogue
         self._touched = touched
         self._reconfigure = reconfigure
+        self._token = token
         self._wants: dict[Address, AdjRibOut] = {}
         self._timers: dict[Address, asyncio.TimerHandle] = {}
         self._asked: dict[Address, str] = {}  # tokens of what the speaker is to tell
@@ -179,7 +181,7 @@ class Peers(dict[Address, Peering]):
 
     def ask_received(self, address: Address) -> None:
         """Have the speaker tell all that the peer has announced."""
-        token = secrets.token_hex(4)
+        token = self._token()
         self._asked[address] = token
 
         def refused() -> None:
@@ -199,6 +201,33 @@ class Peers(dict[Address, Peering]):
             del self._asked[address]
             return self.do(address, peer.replay_ended(_now()))
         return self.do(address, peer.replay_began(_now(), message.opened, message.lasted, message.heard))
+
+    # --- BFD ---------------------------------------------------------------------------------------------
+
+    def path_failed(self, address: Address, reason: str, shares_fate: bool) -> None:
+        """BFD has lost the peer: its paths go at once, and then the session (RFC 5882 section 4.2).
+
+        `shares_fate`: the peer's BFD dies with its BGP, so that its loss says nothing of the path while that
+        restarts (section 4.3).
+        """
+        peer = self.get(address)
+        if peer is not None:
+            self._touch(self.do(address, peer.failed(_now(), reason, shares_fate=shares_fate)))
+
+    def path_recovered(self, address: Address) -> None:
+        """BFD has the peer back, or watches it no longer."""
+        peer = self.get(address)
+        if peer is not None:
+            peer.path_failed = False
+
+    def path_held(self, address: Address, held: bool) -> None:
+        """BFD's echo has failed, and a session would prove nothing: there is none until that is over."""
+        peer = self.get(address)
+        if peer is not None:
+            peer.echo_lost = held
+            if held and peer.path_failed:
+                peer.reason = ECHO_LOST
+        self._reconfigure()
 
     # --- timers ------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from l3net.bgp.sessions import Session
 from l3net.model import Address
 
-#: Seconds for which old sessions stay after the new ones have said all: the far side may be a little later.
+#: Seconds for which old sessions stay after the new ones have said all: the peer may be a little later.
 LINGER = 10.0
 #: Seconds after which they go in any case.
 PATIENCE = 120.0

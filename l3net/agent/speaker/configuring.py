@@ -9,16 +9,15 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from pathlib import Path as FilePath
 
-from l3net.agent.dialogue import Dialogue
+from l3net.agent.speaker.dialogue import Dialogue
 from l3net.bgp.exabgp import commands
 from l3net.bgp.exabgp.configuration import as_numbers, fingerprint, head, local_addresses, neighbor, render
 from l3net.bgp.exabgp.messages import Message, Neighbors
 from l3net.bgp.sessions import Session
 from l3net.errors import L3netError
 from l3net.model import Address
-from l3net.shell.speaker.config import SpeakerConfig, relay_argv
+from l3net.ports import SpeakerFiles
 
 log = logging.getLogger("l3net.bgp")
 
@@ -43,16 +42,15 @@ class Configuring:
 
     def __init__(
         self,
-        run_dir: FilePath,
+        files: SpeakerFiles,
         dialogue: Dialogue,
         wanted: Callable[[], Iterable[Session]],
         prepare: Step,
         say_farewell: Step,
     ) -> None:
-        self._run_dir = run_dir
         self._dialogue = dialogue
         self._wanted, self._prepare, self._say_farewell = wanted, prepare, say_farewell
-        self._config = SpeakerConfig(run_dir)
+        self._config = files
         self._marked = asyncio.Event()
         self._in_force = asyncio.Event()
         self._reload_due = False
@@ -122,7 +120,7 @@ class Configuring:
         """What ExaBGP would refuse: a file that it cannot read would make it refuse every later reload too,
         and its next start. Raises SpeakerError."""
         sessions = {neighbor(session): session for session in self._wanted()}
-        refused = await self._config.refused(head(relay_argv(self._run_dir)), list(sessions))
+        refused = await self._config.refused(head(self._config.relay), list(sessions))
         for block in refused - self._refused:
             if block in sessions:
                 log.error("peer %s: ExaBGP refuses its configuration", sessions[block].name)
@@ -131,7 +129,7 @@ class Configuring:
 
     def _text(self) -> str:
         sessions = (each for each in self._wanted() if neighbor(each) not in self._refused)
-        return render(sessions, relay_argv(self._run_dir))
+        return render(sessions, self._config.relay)
 
     async def _reload(self, text: str) -> None:
         for wait in CONFIRM_WAITS:

@@ -10,16 +10,12 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from l3net.bgp.exabgp.announcer import Announcer
 from l3net.bgp.exabgp.messages import Announced, Decoder, Done, Failed, LineBuffer, Message, Neighbors, Queues
-from l3net.shell.sockets.unixlink import UnixLink
+from l3net.ports import Connect
 
 log = logging.getLogger("l3net.bgp")
-
-#: Seconds between attempts to reach the speaker.
-LONGEST_RETRY = 0.25
 
 OnAnswer = Callable[[list[Message]], None]
 
@@ -37,7 +33,7 @@ class Dialogue:
 
     def __init__(
         self,
-        socket: Path,
+        connect: Connect,
         announcer: Announcer,
         connected: Callable[[], None],
         heard: Callable[[list[Message]], None],
@@ -45,7 +41,7 @@ class Dialogue:
     ) -> None:
         self._announcer = announcer
         self._on_connected, self._heard, self._on_lost = connected, heard, lost
-        self.link = UnixLink(socket, self._connected, self._received, self._lost, longest_retry=LONGEST_RETRY)
+        self.link = connect(self._connected, self._received, self._lost)
         self._buffer = LineBuffer()
         self._decoder = Decoder()
         self._questions: deque[_Question] = deque()

@@ -1,0 +1,110 @@
+"""Tells each peer what the list of announcement sources has for it (l3net.announce), and no peer pays for
+another."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+
+from l3net.agent.routing import Routing
+from l3net.agent.speaker.speaking import Speaking
+from l3net.agent.supervising import Retry
+from l3net.announce.source import View
+from l3net.announce.sources import desired
+from l3net.bgp.adj_rib_out import passes_on
+from l3net.bgp.drain import Stage
+from l3net.bgp.loc_rib import Candidate, LocRib
+from l3net.bgp.sessions import Session
+from l3net.faults import Faults
+from l3net.model import Address, ClusterState, Prefix
+from l3net.services.book import ServiceBook
+
+log = logging.getLogger("l3net.agent")
+
+#: The part of the agent that tells one peer.
+ANNOUNCING = "announcements to "
+
+
+class Announcing:
+    """`retry` has a pass tell again what has failed."""
+
+    def __init__(
+        self,
+        me: str,
+        speaking: Speaking,
+        routing: Routing,
+        rib: LocRib,
+        book: ServiceBook,
+        faults: Faults,
+        retry: Retry,
+    ) -> None:
+        self._me = me
+        self._speaking = speaking
+        self._routing = routing
+        self._rib = rib
+        self._book = book
+        self._faults = faults
+        self._retry = retry
+        self.sessions: Mapping[Address, Session] = {}
+        self.stage: Callable[[], Stage] = lambda: Stage.NONE
+
+    def follow(self, sessions: Mapping[Address, Session]) -> None:
+        """Take over the sessions of now."""
+        self.sessions = sessions
+        self._faults.only(ANNOUNCING, map(_part, sessions.values()))
+
+    def view(self, state: ClusterState) -> View:
+        """What the sources see of this node now."""
+        return View(state, self._me, self._book.announced, self._book.verdicts)
+
+    def passes_on(self, state: ClusterState) -> bool:
+        """Whether this node announces what it learned."""
+        return passes_on(state, self.sessions.values())
+
+    def announce(self, state: ClusterState) -> None:
+        """To each peer, all of it."""
+        learned: dict[Prefix, Candidate] = {}
+        if self.passes_on(state):
+            for prefix in self._rib.prefixes():
+                best = self._routing.best(prefix)
+                if best:
+                    learned[prefix] = best[0]
+        view = self.view(state)
+        for address, session in self.sessions.items():
+            with self._for_peer(session):
+                self._speaking.want(address, desired(view, session, learned, self.stage()))
+
+    def announce_changes(
+        self,
+        state: ClusterState,
+        changed: frozenset[Prefix],
+        wanted: frozenset[Prefix] = frozenset(),
+    ) -> None:
+        """Services alone have changed: of each peer's Adj-RIB-Out, only their prefixes."""
+        if not changed:
+            return
+        if self.passes_on(state):  # another's path may take the place of ours
+            self.announce(state)
+            return
+        view = View(state, self._me, wanted)
+        for address, session in self.sessions.items():
+            with self._for_peer(session):
+                self._speaking.amend(address, changed, desired(view, session, drain=self.stage()))
+
+    @contextlib.contextmanager
+    def _for_peer(self, session: Session) -> Iterator[None]:
+        """What fails for one peer is tried again, and costs no other its announcements."""
+        part = _part(session)
+        try:
+            yield
+        except Exception as err:
+            self._faults.note(part, err)
+            self._retry.failed()
+        else:
+            self._faults.over(part)
+
+
+def _part(session: Session) -> str:
+    """Two sessions may have one name, one in each family."""
+    return f"{ANNOUNCING}{session.name} ({session.peer_address})"

@@ -1,0 +1,116 @@
+"""All that an agent does to the world and hears of it, made by the composition root (`l3net.cli.agent`) or by
+a test. The clock is that of the event loop; who runs the agent chooses the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol
+
+from l3net.cni.setup import NodeNetwork
+from l3net.errors import KernelError
+from l3net.faults import Faults
+from l3net.ipam.lease import Usage
+from l3net.ipam.ranges import RangeSet
+from l3net.model import Kind, Prefix
+from l3net.ports import (
+    Bridges,
+    Connect,
+    Connections,
+    Datastore,
+    Discovery,
+    DrainMemory,
+    ErrorHandOn,
+    Firewall,
+    KernelNotices,
+    Manifests,
+    Process,
+    RouteMemory,
+    RouteTable,
+    SpeakerFiles,
+    UnderlayReader,
+    View,
+)
+
+
+class Pods(Protocol):
+    """The CNI server: what runtimes have attached to this node."""
+
+    faults: Faults
+    #: Called, from any thread, with the name of a pool that a pod needs and the node has no block of.
+    on_missing: Callable[[str], None]
+
+    def start(self) -> None:
+        """Raises LeaseStoreError, KernelError."""
+        ...
+
+    def stop(self) -> None: ...
+
+    def update(self, network: NodeNetwork) -> None:
+        """Exchange what is known of the node, as a whole."""
+        ...
+
+    def problems(self) -> Collection[str]: ...
+
+    def status(self) -> Mapping[str, Any]: ...
+
+    def reattach_ports(self) -> Collection[str]:
+        """Put the host ends of all leases back on the bridge, after that was applied."""
+        ...
+
+    def holds(self, block: Prefix) -> bool:
+        """Whether an address of a block is leased; where that cannot be told, it is taken to be."""
+        ...
+
+    def attachments(self, block: Prefix | None = None) -> int: ...
+
+    def usage(self, sets: RangeSet) -> Usage:
+        """Leased and cooling addresses of a set, of all networks. Raises LeaseStoreError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """The node's network namespace. `enable_forwarding` answers with what could not be enabled."""
+
+    routes: RouteTable
+    bridges: Bridges
+    underlay: UnderlayReader
+    notices: KernelNotices
+    firewall: Firewall
+    connections: Connections
+    discovery: Discovery
+    errors: ErrorHandOn
+    enable_forwarding: Callable[[], list[KernelError]]
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """ExaBGP behind its relay. `token` makes a word that no other question of any agent bears; `guarded`: our
+    ExaBGP holds who dials in to MD5 and GTSM."""
+
+    connect: Connect
+    files: SpeakerFiles
+    token: Callable[[], str]
+    guarded: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Shells:
+    """`views` tells how old what is known of each kind is, where the datastore can; `bfd` reaches the BFD
+    process; `manifests` reads a directory for a plan; `random` spreads what many agents do."""
+
+    datastore: Datastore
+    kernel: Kernel
+    speaker: Speaker
+    bfd: Connect
+    pods: Pods
+    drain: DrainMemory
+    memory: RouteMemory
+    process: Process
+    manifests: Callable[[Path], Manifests]
+    random: Random
+    views: Callable[[], Mapping[Kind, View]] = dict

@@ -1,0 +1,60 @@
+"""What waits to be sent to each peer, here and in ExaBGP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from l3net.agent.speaker.dialogue import Dialogue
+from l3net.bgp.exabgp import commands
+from l3net.bgp.exabgp.announcer import Announcer
+from l3net.bgp.exabgp.messages import Message, Queue, Queues
+from l3net.model import Address
+
+
+class OutQueues:
+    """Asked of our ExaBGP; a speaker older than we are refuses to tell."""
+
+    def __init__(self, announcer: Announcer, dialogue: Dialogue) -> None:
+        self._announcer = announcer
+        self._dialogue = dialogue
+        self._queues: Mapping[Address, Queue] = {}
+        self._told = True
+
+    def anew(self) -> None:
+        """The connection is another, or gone."""
+        self._queues, self._told = {}, True
+
+    def ask(self, *, due: bool) -> None:
+        """While something waits or has moved, and now and then."""
+        waits = any(queue.queued or queue.stuck for queue in self._queues.values())
+        if self._told and (due or self._announcer.moved or waits):
+            self._announcer.moved = False
+            self._dialogue.ask(commands.SHOW_QUEUES, self.learn, self._refused)
+
+    def learn(self, answers: list[Message]) -> None:
+        """The answer."""
+        for answer in answers:
+            if isinstance(answer, Queues):
+                self._queues = answer.peers
+
+    def _refused(self) -> None:
+        self._told = False
+
+    def _queued(self, address: Address) -> int:
+        queue = self._queues.get(address)
+        return queue.queued if queue is not None else 0
+
+    def announced(self, address: Address) -> int:
+        """Prefixes that have been sent to the peer, as far as ExaBGP tells."""
+        if not self._announcer.established(address):
+            return 0
+        return max(0, self._announcer.announced(address) - self._queued(address))
+
+    def out_queue(self, address: Address) -> int:
+        """Prefixes that wait to be sent to the peer, here or in ExaBGP."""
+        return self._announcer.waiting(address) + self._queued(address)
+
+    def stuck(self, address: Address) -> float:
+        """For how many seconds the peer has taken nothing of what waits for it."""
+        queue = self._queues.get(address)
+        return queue.stuck if queue is not None and self._announcer.established(address) else 0.0

@@ -1,0 +1,42 @@
+"""What a source of announcements sees, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from l3net.model import ClusterState, Prefix
+from l3net.services.verdicts import ServiceVerdict
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The declared state as a node sees it. `service_prefixes` are the host routes of the service addresses
+    that it announces, `verdicts` tells that on every address of every service."""
+
+    state: ClusterState
+    me: str
+    service_prefixes: Collection[Prefix] = ()
+    verdicts: Callable[[], Iterable[ServiceVerdict]] = tuple
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A prefix of this node's, what it is, of which object (empty: of the node), and why the node does not
+    announce it (empty: it does)."""
+
+    prefix: Prefix
+    kind: str
+    of: str = ""
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One kind of prefix. `prefixes` are those to announce; `reasons` all that could be, each with what
+    stands against it. `mesh`: nodes of the mesh hear them too."""
+
+    name: str
+    prefixes: Callable[[View], Iterable[Prefix]]
+    reasons: Callable[[View], Iterable[Announcement]]
+    mesh: bool = True

@@ -1,0 +1,47 @@
+"""The list of sources, and what each peer hears of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from l3net.announce.blocks import BLOCKS
+from l3net.announce.networks import NETWORKS
+from l3net.announce.services import SERVICES
+from l3net.announce.source import Announcement, Source, View
+from l3net.bgp.adj_rib_out import AdjRibOut, adj_rib_out, export_verdict
+from l3net.bgp.drain import Stage
+from l3net.bgp.loc_rib import Candidate
+from l3net.bgp.sessions import Session
+from l3net.bgp.verdict import Export
+from l3net.model import Prefix
+
+#: Adding a kind of announcement is a module and a row.
+SOURCES: Final[tuple[Source, ...]] = (BLOCKS, NETWORKS, SERVICES)
+
+
+def prefixes_for(session: Session, view: View) -> set[Prefix]:
+    """What this node announces of its own to a peer, before export filters."""
+    heard = (source for source in SOURCES if source.mesh or not session.mesh)
+    return {prefix for source in heard for prefix in source.prefixes(view)}
+
+
+def desired(
+    view: View,
+    session: Session,
+    learned: Mapping[Prefix, Candidate] | None = None,
+    drain: Stage = Stage.NONE,
+) -> AdjRibOut:
+    """The paths for one peer: see `adj_rib_out`."""
+    return adj_rib_out(view.state, session, prefixes_for(session, view), learned, drain)
+
+
+def reasons(view: View) -> Iterator[tuple[Source, Announcement]]:
+    """Everything that could be announced."""
+    return ((source, each) for source in SOURCES for each in source.reasons(view))
+
+
+def verdict(view: View, session: Session, source: Source, prefix: Prefix, drain: Stage) -> tuple[Export, str]:
+    """Whether `desired` has a prefix of a source for a peer, why not, and the name of the filter if one says
+    so."""
+    return export_verdict(view.state, session, prefix, drain, mesh=source.mesh)

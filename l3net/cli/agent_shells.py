@@ -1,0 +1,89 @@
+"""The shells of an agent on a real node (l3net.agent.shells)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from random import Random
+from secrets import token_hex
+
+from l3net.agent.shells import Kernel, Shells, Speaker
+from l3net.attach.server import CniServer
+from l3net.config import AgentSettings
+from l3net.errors import ConfigError
+from l3net.naming import BFD_SOCKET, CNI_SOCKET, RTPROT_L3NET, SPEAKER_SOCKET
+from l3net.ports import Connect, Datastore, Stream
+from l3net.shell.files.drainfile import DrainFile
+from l3net.shell.files.routefile import RouteFile
+from l3net.shell.kernel.bridge import KernelBridge
+from l3net.shell.kernel.conntrack import Conntrack
+from l3net.shell.kernel.errorrelay import ErrorRelay
+from l3net.shell.kernel.monitor import KernelMonitor
+from l3net.shell.kernel.nft import NftTable
+from l3net.shell.kernel.process import OwnProcess
+from l3net.shell.kernel.router_discovery import RouterDiscovery
+from l3net.shell.kernel.routes import KernelRoutes
+from l3net.shell.kernel.sysctl import enable_forwarding
+from l3net.shell.kernel.underlay import KernelUnderlay
+from l3net.shell.manifests.tree import ManifestTree
+from l3net.shell.sockets.unixlink import UnixLink
+from l3net.shell.speaker.config import SpeakerConfig
+from l3net.shell.speaker.exabgp import release_is_known
+
+#: Seconds between attempts to reach the speaker, and the BFD process.
+SPEAKER_RETRY = 0.25
+BFD_RETRY = 1.0
+
+
+def node_shells(settings: AgentSettings, datastore: Datastore) -> Shells:
+    """In the network namespace of this process. Raises KernelError."""
+    return Shells(
+        datastore=datastore,
+        kernel=_kernel(settings.error_relay_port),
+        speaker=Speaker(
+            connect=_connect(settings.run_dir / SPEAKER_SOCKET, SPEAKER_RETRY),
+            files=SpeakerConfig(settings.run_dir),
+            token=partial(token_hex, 4),
+            guarded=release_is_known(),
+        ),
+        bfd=_connect(settings.run_dir / BFD_SOCKET, BFD_RETRY),
+        pods=CniServer(settings.run_dir / CNI_SOCKET, settings.state_dir),
+        drain=DrainFile(settings.run_dir),
+        memory=RouteFile(settings.run_dir),
+        process=OwnProcess(),
+        manifests=manifests,
+        random=Random(),  # noqa: S311 - spreads agents, guards nothing
+        views=getattr(datastore, "views", dict),  # a directory has none
+    )
+
+
+def _kernel(error_port: int) -> Kernel:
+    routes, underlay = KernelRoutes(), KernelUnderlay()
+    return Kernel(
+        routes=routes,
+        bridges=KernelBridge(),
+        underlay=underlay,
+        notices=KernelMonitor(RTPROT_L3NET, routes.port, lambda: underlay.names),
+        firewall=NftTable(followed=True),
+        connections=Conntrack(),
+        discovery=RouterDiscovery(),
+        errors=ErrorRelay(error_port),
+        enable_forwarding=enable_forwarding,
+    )
+
+
+def _connect(path: Path, longest_retry: float) -> Connect:
+    def connect(
+        connected: Callable[[], None], received: Callable[[bytes], None], lost: Callable[[], None]
+    ) -> Stream:
+        return UnixLink(path, connected, received, lost, longest_retry=longest_retry)
+
+    return connect
+
+
+def manifests(directory: Path) -> ManifestTree:
+    """Raises ConfigError for what is no directory."""
+    if not directory.is_dir():
+        raise ConfigError(f"{directory} is no directory of manifests")
+    return ManifestTree(directory)

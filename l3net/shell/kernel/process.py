@@ -1,0 +1,37 @@
+"""What the kernel says of this process: memory and time."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+
+
+class OwnProcess:
+    """ports.Process. The uptime counts from when this is made."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        """Of this process."""
+        return os.getpid()
+
+    def peak_memory(self) -> int:
+        """The most that was resident at once, in bytes (getrusage(2))."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def resident(self) -> int:
+        """Resident now, in bytes (proc_pid_statm(5))."""
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - read often
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    def cpu_seconds(self) -> float:
+        """Used by all threads, in user and kernel mode."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return usage.ru_utime + usage.ru_stime
+
+    def uptime(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
