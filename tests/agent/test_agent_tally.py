@@ -74,7 +74,8 @@ def test_the_metric_says_the_same() -> None:
     found = agent(*paths(), reached={REACHED})
     peer = SimpleNamespace(session=PEER, established=True, flaps=0)
     found.speaking = SimpleNamespace(
-        peers={PEER.peer_address: peer}, announced=lambda _: 0, out_queue=lambda _: 0
+        peers={PEER.peer_address: peer},
+        queues=SimpleNamespace(announced=lambda _: 0, out_queue=lambda _: 0),
     )
     text = "".join(_sessions(found))
     labels = 'peer="tor",address="10.0.0.1",as="65001"'
