@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from l3net.errors import ConfigError, KernelError
+from l3net.errors import ConfigError, KernelError, RefusedError
 from l3net.firewall.ruleset import deletion
 from l3net.firewall.sticky import CLIENTS
 from l3net.naming import NFT_TABLE
@@ -185,12 +185,14 @@ class NftTable:
             return hashlib.sha256(_FILLED.sub(b"", done.stdout)).digest()
         if os.strerror(errno.ENOENT).encode() in done.stderr:
             return None
-        raise _failure("list", done.stderr)
+        raise KernelError(*_failure("list", done.stderr))
 
     def _run(self, text: str, doing: str = "replace") -> None:
         done = self._call(["-f", "-"], text.encode())
-        if done.returncode != 0:
-            raise _failure(doing, done.stderr)
+        if done.returncode > 0:
+            raise RefusedError(*_failure(doing, done.stderr))
+        if done.returncode < 0:  # ended by a signal, before or after the kernel took it
+            raise KernelError(*_failure(doing, done.stderr))
 
     def _call(self, arguments: list[str], text: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         try:
@@ -208,9 +210,10 @@ class NftTable:
             raise KernelError(f"{self._nft} cannot be run", err.errno or 0) from err
 
 
-def _failure(doing: str, stderr: bytes) -> KernelError:
+def _failure(doing: str, stderr: bytes) -> tuple[str, int]:
+    """What nft could not do and why, and the errno of it."""
     text = stderr.decode(errors="replace")
     found = _MESSAGE.search(text)
     why = found[1] if found else text.strip().partition("\n")[0]
     code = next((code for words, code in _CODES.items() if words in text), errno.EINVAL)
-    return KernelError(f"nft cannot {doing} table inet {NFT_TABLE} ({why})", code)
+    return f"nft cannot {doing} table inet {NFT_TABLE} ({why})", code
