@@ -174,7 +174,8 @@ class Table:
     async def _serve(self, held: dict[str, Held], servers: Servers) -> None:
         """Servers by halves; those that are refused by themselves wait aside."""
         name = SERVICES.name
-        parts = [dict(servers)] if servers else []
+        servers = dict(servers)
+        parts = [servers] if servers else []
         refused: dict[ServerKey, VirtualServer | None] = {}
         tries = TRIES
         why: RefusedError | None = None
