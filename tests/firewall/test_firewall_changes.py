@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
 
 import pytest
 from firewall_net import inside
 from pyroute2 import netns
 from table_side import InForce, listed, same
 
-from l3net.errors import KernelError
+from l3net.agent.table import Table
+from l3net.errors import KernelError, RefusedError
 from l3net.firewall.plan import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.model import Backend, VirtualServer
@@ -145,3 +149,47 @@ def test_all_or_nothing(node: str) -> None:
                 "add element inet l3net vips4 { 192.0.2.1 }\ndelete element inet l3net vips4 { 192.0.2.9 }\n"
             )
         assert table._listing() == before
+
+
+@pytest.mark.netns
+def test_a_refusal_is_told_from_an_unknown_outcome(node: str, tmp_path: Path) -> None:
+    """nft that is killed may have done its work before."""
+    with inside(node):
+        NftTable().apply(ruleset(PLAN))
+        with pytest.raises(RefusedError):
+            NftTable().amend("delete element inet l3net vips4 { 192.0.2.9 }\n")
+        killed = tmp_path / "nft"
+        killed.write_text("#!/bin/sh\ncat >/dev/null\nkill -KILL $$\n")
+        killed.chmod(0o755)
+        with pytest.raises(KernelError) as caught:
+            NftTable(str(killed)).amend("add element inet l3net vips4 { 192.0.2.9 }\n")
+        assert not isinstance(caught.value, RefusedError)
+
+
+@pytest.mark.netns
+def test_the_owner_over_the_kernel(node: str) -> None:
+    """A server that nft refuses, among others; its table ends as it would without it, and with it mended."""
+
+    async def in_thread(call: Any, *args: Any) -> Any:
+        return call(*args)
+
+    def follow(*changed: VirtualServer) -> None:
+        servers.update({each.key: each for each in changed})
+        changes = {each.key: each for each in changed}
+        asyncio.run(table.follow(PLAN, servers, changes, check=True))
+
+    with inside(node):
+        problems: dict[str, str] = {}
+        servers: dict[Any, VirtualServer] = {}
+        table = Table(NftTable(), problems, in_thread, lambda: 0.0)
+        ends = tuple(BACKENDS[4])
+        good = [VirtualServer(ADDRESSES[0], "tcp", port, ends, ends) for port in range(1, 20)]
+        bad = replace(good[7], port=70000)  # no port
+        follow(*good[:3])
+        assert problems == {}
+        follow(*good, bad)
+        assert problems["firewall"].startswith("services: nft cannot change table inet l3net (")
+        assert table.waits(bad.key)
+        stepwise = listed()
+        NftTable().apply(ruleset(replace(PLAN, servers=frozenset(good))))
+        assert same(stepwise, listed())
