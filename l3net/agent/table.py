@@ -17,7 +17,7 @@ from typing import Any, Final
 from l3net.errors import KernelError, RefusedError
 from l3net.firewall.plan import FirewallPlan
 from l3net.firewall.ruleset import table
-from l3net.firewall.section import Held, Made, Servers, Step
+from l3net.firewall.section import Held, Servers, Step
 from l3net.firewall.sections import SECTIONS
 from l3net.firewall.services import SERVICES
 from l3net.model import ServerKey, VirtualServer
@@ -250,20 +250,22 @@ class Table:
     async def _make(self, plan: FirewallPlan, bare: Collection[str]) -> None:
         self.doubt()
 
-        def make() -> dict[str, Made]:
+        def make() -> dict[str, Held]:
             made = {
                 section.name: section.bare(plan) if section.name in bare else section.made(plan)
                 for section in SECTIONS
             }
             filled = {name for each in made.values() for name in each.filled}
-            clients = self._firewall.clients(filled) if filled else {}
-            self._firewall.apply(table(made.values(), clients))
-            return made
+            held = {name: each.held for name, each in made.items()}
+            text = table(made.values(), self._firewall.clients(filled) if filled else {})
+            del made  # some megabytes of lines
+            self._firewall.apply(text)
+            return held
 
-        made: dict[str, Made] = await self._in_thread(make)
+        held: dict[str, Held] = await self._in_thread(make)
         rest = plan.serving(())
-        self._plans = {name: FirewallPlan(bridge=plan.bridge) if name in bare else rest for name in made}
-        self._held = {name: each.held for name, each in made.items()}
+        self._plans = {name: FirewallPlan(bridge=plan.bridge) if name in bare else rest for name in held}
+        self._held = held
 
     # --- what is refused ---------------------------------------------------------------------------------
 

@@ -48,53 +48,53 @@ class ServiceMaps:
 
     version: int
     remembered: Collection[ServerKey] = frozenset()  # those whose clients are, see `sticky`
-    servers: dict[Side, list[str]] = field(default_factory=lambda: {side: [] for side in Side})
-    slots: dict[Side, list[str]] = field(default_factory=lambda: {side: [] for side in Side})
+    maps: dict[str, list[str]] = field(default_factory=dict)  # elements, by the map's name
     chains: set[LoadBalancer] = field(default_factory=set)
     sticky: Sticky = field(default_factory=Sticky)
-    guarded: list[str] = field(default_factory=list)
     guards: dict[str, tuple[Prefix, ...]] = field(default_factory=dict)
 
     def add(self, server: VirtualServer) -> None:
-        key = key_of(server)
+        key, version = key_of(server), self.version
         for side, backends in sides_of(server):
             if server.affinity and server.key in self.remembered:
-                self.servers[side].append(f"{key} : goto {self.sticky.add(server, side.value, backends)}")
-                continue
-            chain = chain_of(server, side, backends)
-            self.chains.add(chain)
-            self.servers[side].append(f"{key} : goto {chain_name(self.version, chain)}")
-            self.slots[side].extend(_slots(key, backends))
+                to = self.sticky.add(server, side.value, backends)
+            else:
+                chain = chain_of(server, side, backends)
+                self.chains.add(chain)
+                to = chain_name(version, chain)
+                self._elements(f"backends{version}{side.value}").extend(_slots(key, backends))
+            self._elements(f"services{version}{side.value}").append(f"{key} : goto {to}")
         if server.sources is not None:
-            guard = guard_of(self.version, server.sources)
+            guard = guard_of(version, server.sources)
             self.guards[guard] = server.sources
-            self.guarded.append(f"{key} : goto {guard}")
+            self._elements(f"guarded{version}").append(f"{key} : goto {guard}")
+
+    def _elements(self, name: str) -> list[str]:
+        return self.maps.setdefault(name, [])
 
     def guarding(self) -> Counter[str]:
         """How many of the servers each guard is for."""
-        return Counter(verdict.rpartition(" ")[2] for verdict in self.guarded)
+        guarded = self.maps.get(f"guarded{self.version}", ())
+        return Counter(verdict.rpartition(" ")[2] for verdict in guarded)
 
     def elements(self) -> Iterator[Element]:
         """All of them, each with the map it stands in."""
-        for side in Side:
-            for slot in self.slots[side]:
-                yield f"backends{self.version}{side.value}", slot
-            for verdict in self.servers[side]:
-                yield f"services{self.version}{side.value}", verdict
-        for guard in self.guarded:
-            yield f"guarded{self.version}", guard
+        return ((name, element) for name, found in self.maps.items() for element in found)
 
     def definitions(self) -> Iterator[str]:
         """The maps and the chains that they lead to."""
         for side in Side:
-            yield from map_block(*backends_map(self.version, side), self.slots[side])
+            name, of = backends_map(self.version, side)
+            yield from map_block(name, of, self.maps.get(name, ()))
         yield from chain_blocks(drawing(self.version, with_spares(self.chains)))
         yield from self.sticky.blocks()
         verdict = f"{IP[self.version]} daddr . {KEY} : verdict"
         for side in Side:
-            yield from map_block(f"services{self.version}{side.value}", verdict, self.servers[side])
+            name = f"services{self.version}{side.value}"
+            yield from map_block(name, verdict, self.maps.get(name, ()))
         yield from chain_blocks(guarding(self.version, self.guards))
-        yield from map_block(f"guarded{self.version}", verdict, self.guarded)
+        name = f"guarded{self.version}"
+        yield from map_block(name, verdict, self.maps.get(name, ()))
 
 
 def backends_map(version: int, side: Side) -> tuple[str, str]:

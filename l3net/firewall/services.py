@@ -69,23 +69,28 @@ class Services:
             plan.servers, key=lambda each: (each.address.version, int(each.address), each.protocol, each.port)
         )
         remembered = sticky.remembered_of(by_key)
-        servers = {server.key: server for server in by_key}
-        held = ServicesHeld(plan.serving(()), servers, set(remembered))
-        lines: list[str] = []
+        held = ServicesHeld(
+            _without_servers(plan), {server.key: server for server in by_key}, set(remembered)
+        )
         filled: set[str] = set()
+        lines: list[str] = []
         for version in IP:
             maps = ServiceMaps(version, remembered)
-            held.members |= {f"{name}{version}": Counter() for name in ("vips", "ends", "hairpin")}
             for server in by_key:
                 if server.address.version == version:
                     maps.add(server)
-                    for name, text in _members(server, plan.blocks):
-                        held.members[name][text] += 1
             held.drawing[version] = with_spares(maps.chains)
             held.guards[version] = maps.guarding()
-            lines += _sets(version, held.members, plan.node_addresses)
-            lines += maps.definitions()
             filled |= maps.sticky.sets.keys()
+            lines += maps.definitions()
+        del maps  # some megabytes at ten thousand services, and the members are about as much
+        for version in IP:
+            held.members |= {f"{name}{version}": Counter() for name in ("vips", "ends", "hairpin")}
+        for server in by_key:
+            for name, text in _members(server, plan.blocks):
+                held.members[name][text] += 1
+        for version in IP:
+            lines += _sets(version, held.members, plan.node_addresses)
         lines += chain_blocks(translation.chains(plan, _guarded(held.guards)))
         return Made(tuple(lines), held, frozenset(filled))
 
@@ -125,7 +130,8 @@ class _Changing:
         statements = self._statements
         statements.deleted.update((each, None) for each in gone if each not in come)
         statements.added.update((each, None) for each in come if each not in gone)
-        sticky.change(statements, old.sticky if old else Sticky(), new.sticky if new else Sticky())
+        if (old and old.sticky.chains) or (new and new.sticky.chains):
+            sticky.change(statements, old.sticky if old else Sticky(), new.sticky if new else Sticky())
         blocks = self._held.plan.blocks
         if before and old:
             self._servers[before.key] = None
@@ -259,7 +265,7 @@ class _Changing:
         """The kernel has taken it."""
         held = self._held
         held.guards = self._guards_now()
-        held.plan, held.remembered = self._plan.serving(()), self._remembered
+        held.plan, held.remembered = _without_servers(self._plan), self._remembered
         for key, server in self._servers.items():
             if server is None:
                 held.servers.pop(key, None)
@@ -273,6 +279,10 @@ class _Changing:
         held.members |= self._hairpins
         for version, chains in self._new_chains.items():
             held.drawing[version] |= chains
+
+
+def _without_servers(plan: FirewallPlan) -> FirewallPlan:
+    return plan.serving(()) if plan.servers else plan
 
 
 def _concern(plan: FirewallPlan) -> object:
@@ -301,8 +311,8 @@ def _members(server: VirtualServer, blocks: Iterable[Prefix], *, hairpins: bool 
 def _hairpins(server: VirtualServer, blocks: Iterable[Prefix]) -> Iterator[Element]:
     """A server's backends that are pods of this node: one may call the service, and meet itself."""
     version = server.address.version
-    backends = {*server.internal, *server.external}
-    for address in {backend.address for backend in backends}:
+    sides = (server.internal,) if server.internal == server.external else (server.internal, server.external)
+    for address in {backend.address for backends in sides for backend in backends}:
         if address.version == version and any(address in block for block in blocks):
             yield f"hairpin{version}", f"{address} . {address}"
 
