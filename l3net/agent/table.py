@@ -17,7 +17,7 @@ from typing import Any, Final
 from l3net.errors import KernelError, RefusedError
 from l3net.firewall.plan import FirewallPlan
 from l3net.firewall.ruleset import table
-from l3net.firewall.section import Held, Servers, Step
+from l3net.firewall.section import Held, Made, Servers, Step
 from l3net.firewall.sections import SECTIONS
 from l3net.firewall.services import SERVICES
 from l3net.model import ServerKey, VirtualServer
@@ -216,7 +216,7 @@ class Table:
         """Whether a refusal may come of a table that is not what we take it for."""
         if not await self._in_thread(self._firewall.intact):
             return True
-        if refusal.code != errno.ENOENT or self._now() < self._looked + LONGEST:
+        if refusal.code not in (errno.ENOENT, errno.EEXIST) or self._now() < self._looked + LONGEST:
             return False
         self._looked = self._now()
         return True
@@ -227,45 +227,50 @@ class Table:
         """All sections as the plan wants them; where that is refused, all but the one that it is for."""
         names = tuple(section.name for section in SECTIONS)
         first: RefusedError | None = None
-        bare: tuple[str, ...] = ()
-        for bare in ((), *((name,) for name in names), names):
+        held_back: tuple[str, ...] = ()
+        for held_back in ((), *((name,) for name in names), names):
             try:
-                await self._make(plan, bare)
+                held = await self._make(plan, held_back)
             except RefusedError as err:
                 first = first or err
-                if bare == names:
+                if held_back == names:
                     raise first from None
             else:
                 break
+        self._held = held
         self._refused.clear()
         self._fresh, self._aside = {}, {}
-        if self._held is None or not bare:
-            return
         rest = plan.serving(())
-        for name in bare:
-            await self._alone(self._held, name, rest)
+        self._plans |= {name: rest for name in names if name not in held_back}
+        self._plans.setdefault(SERVICES.name, FirewallPlan(bridge=plan.bridge))  # bare
+        for name in held_back:
+            await self._alone(held, name, rest)
             if name == SERVICES.name:
-                await self._serve(self._held, {server.key: server for server in plan.servers})
+                await self._serve(held, {server.key: server for server in plan.servers})
 
-    async def _make(self, plan: FirewallPlan, bare: Collection[str]) -> None:
+    async def _make(self, plan: FirewallPlan, held_back: Collection[str]) -> dict[str, Held]:
+        """The table as planned, but for what is held back: that is as it was taken last, less its servers, or
+        bare where it never was."""
         self.doubt()
 
         def make() -> dict[str, Held]:
-            made = {
-                section.name: section.bare(plan) if section.name in bare else section.made(plan)
-                for section in SECTIONS
-            }
+            made: dict[str, Made] = {}
+            for section in SECTIONS:
+                if section.name not in held_back:
+                    made[section.name] = section.made(plan)
+                elif section.name in self._plans:
+                    made[section.name] = section.made(self._plans[section.name])
+                else:
+                    made[section.name] = section.bare(plan)
             filled = {name for each in made.values() for name in each.filled}
             held = {name: each.held for name, each in made.items()}
             text = table(made.values(), self._firewall.clients(filled) if filled else {})
-            del made  # some megabytes of lines
+            made.clear()  # some megabytes of lines
             self._firewall.apply(text)
             return held
 
         held: dict[str, Held] = await self._in_thread(make)
-        rest = plan.serving(())
-        self._plans = {name: FirewallPlan(bridge=plan.bridge) if name in bare else rest for name in held}
-        self._held = held
+        return held
 
     # --- what is refused ---------------------------------------------------------------------------------
 

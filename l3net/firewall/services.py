@@ -136,13 +136,15 @@ class _Changing:
         if before and old:
             self._servers[before.key] = None
             self._members.subtract(_members(before, blocks, hairpins=not self._blocks_differ))
-            self._guards[old.version].subtract(old.guarding())
+            if old.guards:
+                self._guards[old.version].subtract(old.guarding())
         if now and new:
             self._servers[now.key] = now
             self._members.update(_members(now, blocks, hairpins=not self._blocks_differ))
-            self._guards[new.version].update(new.guarding())
             self._wanted_chains[new.version] |= new.chains
-            self._sources |= new.guards
+            if new.guards:
+                self._guards[new.version].update(new.guarding())
+                self._sources |= new.guards
 
     def _maps(self, server: VirtualServer) -> ServiceMaps:
         maps = ServiceMaps(server.address.version, self._remembered)
@@ -171,10 +173,9 @@ class _Changing:
         for version in IP:
             self._guard(version)
             self._draw(version)
-        before, now = self._held.guards, self._guards_now()
-        if _guarded(before) != _guarded(now) or _concern(self._plan) != _concern(self._held.plan):
-            old = translation.chains(self._held.plan, _guarded(before))
-            self._statements.chains(old, translation.chains(self._plan, _guarded(now)))
+        if self._guards[4] or self._guards[6] or _concern(self._plan) != _concern(self._held.plan):
+            old = translation.chains(self._held.plan, _guarded(self._held.guards))
+            self._statements.chains(old, translation.chains(self._plan, _guarded(self._guards_now())))
         return self._statements.text()
 
     def _count(self) -> None:

@@ -223,12 +223,12 @@ def test_the_chains_of_services_that_are_refused_do_not_keep_servers() -> None:
 @pytest.mark.parametrize("word", ["1179", "198.51.100.0/24", "10.96.0.1 . 17"])
 def test_a_table_that_is_refused_is_made_without_the_section_that_is(word: str) -> None:
     owner = Owner(server(1), server(2), refuses=about(word))
-    owner.firewall.refuses = about()
-    owner.plan = replace(PORT, inside=INSIDE.inside)
     owner.table.doubt()
-    owner.firewall.refuses = about(word)
-    assert owner.follow()
+    assert owner.follow(plan=replace(PORT, inside=INSIDE.inside))
     known = "".join((owner.firewall.whole[-1], *owner.taken()))
+    if "17" not in word.split():  # none was taken of the services at the start
+        assert "tcp dport { 179" in known
+        assert "ip daddr 10.244.0.0/16 return" in known, "as it was taken last"
     expected = {"1179", "198.51.100.0/24", "10.96.0.1 . 17"}
     assert {each for each in expected if each in known} == expected - {word}
     assert "10.96.0.2 . 17" in known, "a bad server keeps no other from following"
@@ -237,6 +237,20 @@ def test_a_table_that_is_refused_is_made_without_the_section_that_is(word: str) 
     owner.time = 10
     owner.follow()
     assert word in "".join(owner.taken())
+    assert owner.problems == {}
+
+
+def test_a_section_that_was_never_taken_is_bare_meanwhile() -> None:
+    owner = Owner(server(1), refuses=about("nd-router-advert"))
+    (whole,) = owner.firewall.whole
+    assert "chain prerouting-spoof {\ntype filter hook prerouting priority -300; policy accept;\n}" in whole
+    assert "10.96.0.1 . 17" in whole
+    assert owner.problems["firewall"].startswith("protection: ")
+    owner.firewall.refuses = about()
+    owner.time = FIRST
+    owner.follow()
+    (text,) = owner.taken()
+    assert "nd-router-advert" in text
     assert owner.problems == {}
 
 

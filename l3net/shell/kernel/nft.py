@@ -33,7 +33,9 @@ _REMEMBERED: Final = 64
 #: Sets that packets fill are no part of what is compared.
 _FILLED: Final = re.compile(rb"\tset %s[46]-.*?\n\t}\n" % CLIENTS.encode(), re.DOTALL)
 _MESSAGE = re.compile(r"Error: (.*)")
-_CODES: Final = {os.strerror(code): code for code in (errno.EPERM, errno.EBUSY, errno.ENOMEM, errno.ENOENT)}
+_CODES: Final = {
+    os.strerror(code): code for code in (errno.EPERM, errno.EBUSY, errno.ENOMEM, errno.ENOENT, errno.EEXIST)
+}
 
 #: linux/netfilter/nfnetlink.h and nf_tables.h: NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, NFTA_GEN_ID.
 _GETGEN: Final = (10 << 8) | 16
