@@ -56,3 +56,7 @@ class KernelError(L3netError):
     def __init__(self, what: str, code: int) -> None:
         super().__init__(f"{what}: {errno.errorcode.get(code, code)}")
         self.code = code
+
+
+class RefusedError(KernelError):
+    """A change that is made as a whole or not at all was refused: nothing has changed."""

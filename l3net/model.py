@@ -514,6 +514,10 @@ class Backend:
     port: int
 
 
+#: What a virtual server answers to: address, protocol in lower case, port.
+ServerKey: TypeAlias = tuple[Address, str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class VirtualServer:
     """One service address and port, and the backends new connections go to on this node.
@@ -532,6 +536,10 @@ class VirtualServer:
     affinity: int = 0
     sources: tuple[Prefix, ...] | None = None
     lasting: tuple[Backend, ...] = ()
+
+    @property
+    def key(self) -> ServerKey:
+        return (self.address, self.protocol, self.port)
 
 
 # --- kernel objects --------------------------------------------------------------------------------------

@@ -189,11 +189,12 @@ class Firewall(Protocol):
     """Our nftables table."""
 
     def apply(self, ruleset: str) -> None:
-        """Replace the whole table in one transaction. Raises KernelError."""
+        """Replace the whole table in one transaction. Raises RefusedError; a KernelError that is none leaves
+        it open what is in force."""
         ...
 
     def amend(self, transaction: str) -> None:
-        """Change elements of the table that is in force, all or nothing. Raises KernelError."""
+        """Change the table that is in force, all or nothing. Raises as `apply` does."""
         ...
 
     def intact(self) -> bool:

@@ -1,24 +1,23 @@
-"""The agent's services: decided where something changed, and the firewall brought along by elements."""
+"""The agent's services: decided where something changed, and the flows that a change leaves behind."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 
 from l3net.agent.histogram import Histogram
+from l3net.agent.table import Table
 from l3net.errors import KernelError
-from l3net.firewall.changes import Change, TableContents
 from l3net.firewall.plan import FirewallPlan, plan
-from l3net.firewall.ruleset import ruleset
-from l3net.firewall.sticky import MOST, remembering
+from l3net.firewall.sticky import MOST
 from l3net.model import (
     ClusterState,
     EndpointSlice,
     Fact,
     Kind,
     ObjectName,
+    ServerKey,
     Service,
     Stale,
     VirtualServer,
@@ -27,12 +26,9 @@ from l3net.naming import PROTOCOL_NUMBERS
 from l3net.ports import Connections, Firewall
 from l3net.services.book import ServiceBook, Settled
 from l3net.services.endpoints import here
-from l3net.services.verdicts import ServerKey
 
 log = logging.getLogger("l3net.services")
 
-#: More changed servers than this, and more than a tenth of all, replace the table.
-ELEMENTS_AT_ONCE = 1000
 UDP = "udp"
 
 
@@ -43,12 +39,13 @@ class Servicing:
         self, me: str, firewall: Firewall, connections: Connections, problems: dict[str, str]
     ) -> None:
         self._me = me
-        self._firewall = firewall
+        self._now = asyncio.get_running_loop().time
+        self._in_thread = asyncio.to_thread
+        self._table = Table(firewall, problems, self._in_thread, self._now)
         self._connections = connections
         self._stale: dict[ServerKey, Stale] = {}  # whose connections are to be forgotten
         self._problems = problems
-        self._contents: TableContents | None = None  # None: what is in force is not known
-        self._rest: FirewallPlan | None = None  # the plan in force but for its servers
+        self._rest: FirewallPlan | None = None  # the plan wanted last but for its servers
         self._heard: float | None = None  # when the first change was that is not dealt with
         self.error_port = 0  # by which ICMP errors are handed on, 0: they are not
         self.latency = Histogram()
@@ -65,7 +62,7 @@ class Servicing:
     def note(self, kind: Kind, name: ObjectName, fact: Fact | None) -> None:
         """A Service or EndpointSlice as it is now."""
         if self._heard is None:
-            self._heard = asyncio.get_running_loop().time()
+            self._heard = self._now()
         if kind is Kind.SERVICE:
             self.book.put_service(name, fact if isinstance(fact, Service) else None)
         elif kind is Kind.ENDPOINT_SLICE:
@@ -80,95 +77,63 @@ class Servicing:
     def done(self) -> None:
         """What was settled is in the kernel and on its way to the peers."""
         if self._heard is not None:
-            self.latency.observe(asyncio.get_running_loop().time() - self._heard)
+            self.latency.observe(self._now() - self._heard)
             self._heard = None
 
     def doubt(self) -> None:
         """What is in force is not known any more: the table is replaced as a whole."""
-        self._contents = None
+        self._table.doubt()
 
     # --- kernel ------------------------------------------------------------------------------------------
 
     def touched(self, generation: int | None) -> None:
         """The table was changed, by whomever: see ports.Firewall."""
-        self._firewall.touched(generation)
+        self._table.touched(generation)
 
     async def apply(self, state: ClusterState, settled: Settled, *, rest: bool, check: bool) -> None:
-        """Bring the table to what is wanted: by elements where that does.
+        """Bring the table to what is wanted, and have flows follow it.
 
         `rest`: more than services may have changed. `check`: see whether someone else changed the table.
         """
         wanted = self._rest
         if rest or wanted is None:
-            wanted = plan(state, self._me, (), error_port=self.error_port)
-        self._outdate(settled.servers)
-        try:
-            transaction = self._transaction(settled.servers, wanted)
-            if transaction is None:
-                await self._replace(wanted)
-            elif transaction:
-                await asyncio.to_thread(self._firewall.amend, transaction)
-            if check and transaction is not None and not await asyncio.to_thread(self._firewall.intact):
-                log.warning("the nftables table is not as it was left; it is put back")
-                self._contents = None
-                self._outdate({})
-                await self._replace(wanted)
-        except KernelError as err:
-            self._contents = None
-            if self._problems.get("firewall") != str(err):
-                log.error("firewall: %s", err)
-            self._problems["firewall"] = str(err)
-            return
-        self._problems.pop("firewall", None)
-        await self._forget()
+            self._rest = wanted = plan(state, self._me, (), error_port=self.error_port)
+        for key, (before, now) in settled.servers.items():
+            self._outdate(key, before, now)
+        changed = {key: now for key, (_, now) in settled.servers.items()}
+        anew = await self._table.follow(wanted, self.book.servers, changed, check=check)
+        if anew:  # what was in force was not known
+            for key, server in self.book.servers.items():
+                if key not in changed:
+                    self._outdate(key, None, server)
+        if self._table.known:
+            await self._forget()
 
-    def _outdate(self, changed: Mapping[ServerKey, Change]) -> None:
+    def _outdate(self, key: ServerKey, before: VirtualServer | None, now: VirtualServer | None) -> None:
         """Note whose flows go on as they began, though the translation is another. Like kube-proxy, of UDP
         alone: a TCP connection ends with its endpoint, and a new one is translated anew. But one that began
         while nothing translated it, before there was a server or while the table was gone, would knock in
         vain until its client gives up."""
-        if self._contents is None:  # what was in force is not known
-            changed = {key: (None, server) for key, server in self.book.servers.items()} | dict(changed)
-        for key, (before, now) in changed.items():
-            if key[1] == UDP:
-                self._stale[key] = _stale(key, now)
-            elif before is None and now is not None and (now.internal or now.external):
-                self._stale[key] = replace(_stale(key, None), untouched=True)
+        if key[1] == UDP:
+            self._stale[key] = _stale(key, now)
+        elif before is None and now is not None and (now.internal or now.external):
+            self._stale[key] = replace(_stale(key, None), untouched=True)
 
     async def _forget(self) -> None:
         """After the table: a flow that begins meanwhile is translated as it should be."""
-        if not self._stale:
+        due = {key: stale for key, stale in self._stale.items() if not self._table.waits(key)}
+        if not due:
             return
         try:
-            await asyncio.to_thread(self._connections.forget, tuple(self._stale.values()))
+            await self._in_thread(self._connections.forget, tuple(due.values()))
         except KernelError as err:  # they are tried again with the next change, or the next look for drift
             if self._problems.get("connections") != str(err):
                 log.error("connections of changed services: %s", err)
             self._problems["connections"] = str(err)
             return
-        self._stale.clear()
+        for key in due:
+            del self._stale[key]
         self._problems.pop("connections", None)
-
-    def _transaction(self, changed: Mapping[ServerKey, Change], wanted: FirewallPlan) -> str | None:
-        """What to change in the table in force; None: replace it."""
-        if self._contents is None or wanted != self._rest:
-            return None
-        if len(changed) > max(ELEMENTS_AT_ONCE, len(self.book.servers) // 10):
-            return None
-        return self._contents.change(changed.values())
-
-    async def _replace(self, rest: FirewallPlan) -> None:
-        self._contents = None
-        whole = rest.serving(self.book.servers.values())
-
-        def replace() -> TableContents:
-            names = remembering(whole.servers)
-            clients = self._firewall.clients(names) if names else {}
-            self._firewall.apply(ruleset(whole, clients))
-            return TableContents(whole)
-
-        self._contents = await asyncio.to_thread(replace)
-        self._rest = rest
 
 
 def _stale(key: ServerKey, server: VirtualServer | None) -> Stale:

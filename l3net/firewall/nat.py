@@ -12,19 +12,22 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from l3net.firewall import sticky
-from l3net.firewall.sticky import SEED, ServerKey, Sticky, remembered_of
-from l3net.model import Backend, Prefix, VirtualServer
+from l3net.firewall.contents import Element, Rules, chain_blocks, map_block
+from l3net.firewall.plan import IP
+from l3net.firewall.sticky import SEED, Sticky
+from l3net.model import Backend, Prefix, ServerKey, VirtualServer
 from l3net.naming import PROTOCOL_NUMBERS
 
 #: Chains are made for at least this many backends.
 SPARE_CHAINS = 16
 
-_KEY = "meta l4proto . th dport"
+#: The rest of what a server answers to, after its address.
+KEY = "meta l4proto . th dport"
 
 
 class Side(enum.Enum):
@@ -45,99 +48,113 @@ class ServiceMaps:
 
     version: int
     remembered: Collection[ServerKey] = frozenset()  # those whose clients are, see `sticky`
-    servers: dict[Side, list[str]] = field(default_factory=lambda: {side: [] for side in Side})
-    slots: dict[Side, list[str]] = field(default_factory=lambda: {side: [] for side in Side})
+    maps: dict[str, list[str]] = field(default_factory=dict)  # elements, by the map's name
     chains: set[LoadBalancer] = field(default_factory=set)
     sticky: Sticky = field(default_factory=Sticky)
-    guarded: list[str] = field(default_factory=list)
     guards: dict[str, tuple[Prefix, ...]] = field(default_factory=dict)
 
-    @property
-    def ip(self) -> str:
-        return "ip" if self.version == 4 else "ip6"
-
     def add(self, server: VirtualServer) -> None:
+        key, version = key_of(server), self.version
         for side, backends in sides_of(server):
-            self._add(server, side, backends)
+            if server.affinity and server.key in self.remembered:
+                to = self.sticky.add(server, side.value, backends)
+            else:
+                chain = chain_of(server, side, backends)
+                self.chains.add(chain)
+                to = chain_name(version, chain)
+                self._elements(f"backends{version}{side.value}").extend(_slots(key, backends))
+            self._elements(f"services{version}{side.value}").append(f"{key} : goto {to}")
         if server.sources is not None:
-            guard = self.guard_of(server.sources)
+            guard = guard_of(version, server.sources)
             self.guards[guard] = server.sources
-            self.guarded.append(f"{key_of(server)} : goto {guard}")
+            self._elements(f"guarded{version}").append(f"{key} : goto {guard}")
 
-    def _add(self, server: VirtualServer, side: Side, backends: tuple[Backend, ...]) -> None:
-        key = key_of(server)
-        if server.affinity and sticky.key_of(server) in self.remembered:
-            self.servers[side].append(f"{key} : goto {self.sticky.add(server, side.value, backends)}")
-            return
-        chain = chain_of(server, side, backends)
-        self.chains.add(chain)
-        self.servers[side].append(f"{key} : goto {self.name_of(chain)}")
-        self.slots[side].extend(
-            f"{key} . {slot} : {backend.address} . {backend.port}" for slot, backend in enumerate(backends)
-        )
+    def _elements(self, name: str) -> list[str]:
+        return self.maps.setdefault(name, [])
 
-    def name_of(self, chain: LoadBalancer) -> str:
-        side, count, by_address = chain
-        return f"lb{self.version}-{count}{'-sticky' if by_address else ''}{side.value}"
+    def guarding(self) -> Counter[str]:
+        """How many of the servers each guard is for."""
+        guarded = self.maps.get(f"guarded{self.version}", ())
+        return Counter(verdict.rpartition(" ")[2] for verdict in guarded)
 
-    def guard_of(self, sources: tuple[Prefix, ...]) -> str:
-        """The chain that lets these sources through."""
-        digest = hashlib.sha256(" ".join(map(str, sources)).encode()).hexdigest()
-        return f"sources{self.version}-{digest[:16]}"
+    def elements(self) -> Iterator[Element]:
+        """All of them, each with the map it stands in."""
+        return ((name, element) for name, found in self.maps.items() for element in found)
 
     def definitions(self) -> Iterator[str]:
-        """The maps and the chains. Chains come before the maps that lead to them."""
+        """The maps and the chains that they lead to."""
         for side in Side:
-            yield from named_map(
-                f"backends{self.version}{side.value}",
-                f"{self.ip} daddr . {_KEY} . numgen random mod 2 : {self.ip} daddr . th dport",
-                self.slots[side],
-            )
-        for chain in sorted(with_spares(self.chains), key=self.name_of):
-            yield from self.chain(chain)
+            name, of = backends_map(self.version, side)
+            yield from map_block(name, of, self.maps.get(name, ()))
+        yield from chain_blocks(drawing(self.version, with_spares(self.chains)))
         yield from self.sticky.blocks()
+        verdict = f"{IP[self.version]} daddr . {KEY} : verdict"
         for side in Side:
-            yield from named_map(
-                f"services{self.version}{side.value}",
-                f"{self.ip} daddr . {_KEY} : verdict",
-                self.servers[side],
-            )
+            name = f"services{self.version}{side.value}"
+            yield from map_block(name, verdict, self.maps.get(name, ()))
+        yield from chain_blocks(guarding(self.version, self.guards))
+        name = f"guarded{self.version}"
+        yield from map_block(name, verdict, self.maps.get(name, ()))
 
-        yield from self._guards()
 
-    def chain(self, chain: LoadBalancer) -> Iterator[str]:
-        """The chain that draws one of so many backends."""
+def backends_map(version: int, side: Side) -> tuple[str, str]:
+    """The name of a map of slots, and the type of its elements."""
+    ip = IP[version]
+    return (
+        f"backends{version}{side.value}",
+        f"{ip} daddr . {KEY} . numgen random mod 2 : {ip} daddr . th dport",
+    )
+
+
+def slots_of(servers: Iterable[VirtualServer], side: Side) -> Iterator[str]:
+    """The elements of a map of slots, of servers none of whose clients are remembered."""
+    for server in servers:
+        for its, backends in sides_of(server):
+            if its is side:
+                yield from _slots(key_of(server), backends)
+
+
+def _slots(key: str, backends: tuple[Backend, ...]) -> Iterator[str]:
+    return (f"{key} . {slot} : {each.address} . {each.port}" for slot, each in enumerate(backends))
+
+
+def chain_name(version: int, chain: LoadBalancer) -> str:
+    side, count, by_address = chain
+    return f"lb{version}-{count}{'-sticky' if by_address else ''}{side.value}"
+
+
+def drawing(version: int, chains: Iterable[LoadBalancer]) -> dict[str, Rules]:
+    """The chains that draw one of so many backends."""
+    ip, found = IP[version], {}
+    for chain in chains:
         side, count, by_address = chain
-        hashed = f"jhash {self.ip} saddr mod {count} seed {SEED}"
+        hashed = f"jhash {ip} saddr mod {count} seed {SEED}"
         draw = hashed if by_address and count > 1 else f"numgen random mod {count}"
-        yield f"chain {self.name_of(chain)} {{"
-        yield f"dnat {self.ip} to {self.ip} daddr . {_KEY} . {draw} map @backends{self.version}{side.value}"
-        yield "}"
+        slots = f"@backends{version}{side.value}"
+        found[chain_name(version, chain)] = (f"dnat {ip} to {ip} daddr . {KEY} . {draw} map {slots}",)
+    return dict(sorted(found.items()))
 
-    def _guards(self) -> Iterator[str]:
-        """Whom services are for, compared in rules: a set of ranges may be empty for a moment (see
-        ruleset)."""
-        for name, sources in sorted(self.guards.items()):
-            yield f"chain {name} {{"
-            yield from (f"{self.ip} saddr {source} return" for source in sources)
-            yield "drop"
-            yield "}"
-        yield from named_map(f"guarded{self.version}", f"{self.ip} daddr . {_KEY} : verdict", self.guarded)
 
-    def restrictions(self) -> Iterator[str]:
-        """The rule that drops new connections of those whom a service is not for."""
-        if self.guarded:
-            yield f"ct state new {self.ip} daddr . {_KEY} vmap @guarded{self.version}"
+def guard_of(version: int, sources: tuple[Prefix, ...]) -> str:
+    """The chain that lets these sources through."""
+    digest = hashlib.sha256(" ".join(map(str, sources)).encode()).hexdigest()
+    return f"sources{version}-{digest[:16]}"
 
-    def lookup(self, side: Side) -> str:
-        return f"{self.ip} daddr . {_KEY} vmap @services{self.version}{side.value}"
+
+def guarding(version: int, guards: Mapping[str, tuple[Prefix, ...]]) -> dict[str, Rules]:
+    """The chains of whom services are for, compared in rules: a set of ranges may be empty for a moment (see
+    ruleset)."""
+    return {
+        name: (*(f"{IP[version]} saddr {source} return" for source in sources), "drop")
+        for name, sources in sorted(guards.items())
+    }
 
 
 def with_spares(chains: Iterable[LoadBalancer]) -> set[LoadBalancer]:
     """These chains, and those for other numbers of backends that may be wanted next.
 
-    nft 1.0.6 cannot add a chain that refers to a map in force, so that a number of backends without a chain
-    has the table replaced.
+    nft 1.0.6 cannot add a chain that refers to a map of slots in force, so that a number of backends without
+    a chain has the map made anew.
     """
     most = {(Side.BOTH, False): 0}
     for side, count, by_address in chains:
@@ -147,11 +164,6 @@ def with_spares(chains: Iterable[LoadBalancer]) -> set[LoadBalancer]:
         for (side, by_address), longest in most.items()
         for count in range(1, max(SPARE_CHAINS, longest + longest // 4) + 1)
     }
-
-
-def chains_of(server: VirtualServer) -> Iterator[LoadBalancer]:
-    """The chains that a server leads to whose clients are not remembered."""
-    return (chain_of(server, side, backends) for side, backends in sides_of(server))
 
 
 def chain_of(server: VirtualServer, side: Side, backends: tuple[Backend, ...]) -> LoadBalancer:
@@ -180,36 +192,3 @@ def ends_of(server: VirtualServer) -> set[str]:
         return set()
     number = PROTOCOL_NUMBERS["tcp"]
     return {f"{each.address} . {number} . {each.port}" for each in (*server.internal, *server.external)}
-
-
-def named_map(name: str, type_of: str, elements: Iterable[str]) -> Iterator[str]:
-    yield f"map {name} {{"
-    yield f"typeof {type_of}"
-    yield from _elements(elements)
-    yield "}"
-
-
-def named_set(name: str, of: str, elements: Iterable[str], *, ranges: bool = False) -> Iterator[str]:
-    """A set; `of` is `type ...` or `typeof ...`; with `ranges` its elements are prefixes."""
-    yield f"set {name} {{"
-    yield of
-    if ranges:
-        yield "flags interval"
-    yield from _elements(elements)
-    yield "}"
-
-
-def _elements(elements: Iterable[str]) -> Iterator[str]:
-    listed = ",\n".join(elements)
-    if listed:
-        yield f"elements = {{\n{listed}\n}}"
-
-
-def service_maps(servers: Iterable[VirtualServer], version: int) -> ServiceMaps:
-    """The maps of one family, in an order that depends on nothing but the servers."""
-    servers = tuple(servers)
-    maps = ServiceMaps(version, remembered_of(servers))
-    mine = (server for server in servers if server.address.version == version)
-    for server in sorted(mine, key=lambda server: (server.address, server.protocol, server.port)):
-        maps.add(server)
-    return maps

@@ -10,6 +10,8 @@ from typing import cast
 from l3net.model import Address, ClusterState, PoolUse, Prefix, VirtualServer
 from l3net.naming import BRIDGE
 
+#: The families' names in rules.
+IP = {4: "ip", 6: "ip6"}
 BGP_PORT = 179
 #: BFD: single hop control and echo (RFC 5881), multihop (RFC 5883).
 BFD_PORTS = (3784, 3785, 4784)
@@ -91,3 +93,9 @@ def collapsed(prefixes: Iterable[Prefix]) -> frozenset[Prefix]:
         for family in (v4, v6)
         for prefix in ipaddress.collapse_addresses(family)  # type: ignore[type-var]
     )
+
+
+def widest_first(version: int, prefixes: Iterable[Prefix]) -> list[Prefix]:
+    """The prefixes of a family, in as few as hold them."""
+    mine = collapsed(prefix for prefix in prefixes if prefix.version == version)
+    return sorted(mine, key=lambda prefix: (prefix.prefixlen, prefix))

@@ -16,14 +16,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from l3net.firewall import consistent
-from l3net.model import Address, Backend, VirtualServer
+from l3net.firewall.contents import Statements, chain_blocks
+from l3net.model import Backend, ServerKey, VirtualServer
 from l3net.naming import NFT_TABLE, PROTOCOL_NUMBERS
 
-#: What a server answers to.
-ServerKey: TypeAlias = tuple[Address, str, int]
 #: Seed of the hash of a client's address: the same on every node, so that ECMP may move a client.
 SEED = "0x6c336e74"
 #: Clients remembered for one backend; of the next ones the hash alone decides.
@@ -45,8 +43,7 @@ class Sticky:
         """All of it as it stands in a table's block."""
         for name, of in self.sets.items():
             yield from (f"set {name} {{", f"type {of}", "flags dynamic,timeout", f"size {REMEMBERED}", "}")
-        for name, rules in self.chains.items():
-            yield from (f"chain {name} {{", *rules, "}")
+        yield from chain_blocks(self.chains)
 
     def add(self, server: VirtualServer, suffix: str, backends: tuple[Backend, ...]) -> str:
         """The chain for one side of a server, which has at least one backend."""
@@ -71,31 +68,16 @@ class Sticky:
         return name
 
 
-def before(old: Sticky, new: Sticky) -> Iterator[str]:
-    """Statements that make room for what leads here: sets and chains that come; what goes is emptied."""
+def change(statements: Statements, old: Sticky, new: Sticky) -> None:
+    """From what one server has to what it has now. The sets of backends that stay keep their clients."""
     for name, of in new.sets.items():
         if name not in old.sets:
             kind = f"type {of}; flags dynamic,timeout; size {REMEMBERED};"
-            yield f"add set inet {NFT_TABLE} {name} {{ {kind} }}\n"
-    for name in new.chains:
-        if name not in old.chains:
-            yield f"add chain inet {NFT_TABLE} {name}\n"
-    for name, rules in old.chains.items():
-        if new.chains.get(name) != rules:
-            yield f"flush chain inet {NFT_TABLE} {name}\n"
-
-
-def after(old: Sticky, new: Sticky) -> Iterator[str]:
-    """Statements for when nothing leads to what goes any more."""
-    for name in old.chains:
-        if name not in new.chains:
-            yield f"delete chain inet {NFT_TABLE} {name}\n"
-    for name in old.sets:
-        if name not in new.sets:
-            yield f"delete set inet {NFT_TABLE} {name}\n"
-    for name, rules in new.chains.items():
-        if old.chains.get(name) != rules:
-            yield from (f"add rule inet {NFT_TABLE} {name} {rule}\n" for rule in rules)
+            statements.declared.append(f"add set inet {NFT_TABLE} {name} {{ {kind} }}\n")
+    statements.chains(old.chains, new.chains)
+    statements.removed += (
+        f"delete set inet {NFT_TABLE} {name}\n" for name in old.sets if name not in new.sets
+    )
 
 
 def remembered_of(servers: Iterable[VirtualServer]) -> frozenset[ServerKey]:
@@ -103,22 +85,7 @@ def remembered_of(servers: Iterable[VirtualServer]) -> frozenset[ServerKey]:
     wanted = [server for server in servers if server.affinity]
     if len(wanted) > MOST:
         wanted.sort(key=lambda each: (each.address.version, each.address, each.protocol, each.port))
-    return frozenset(map(key_of, wanted[:MOST]))
-
-
-def remembering(servers: Iterable[VirtualServer]) -> frozenset[str]:
-    """The names of the sets of clients in a table made anew of these servers."""
-    servers = tuple(servers)
-    found, keys = Sticky(), remembered_of(servers)
-    for server in servers:
-        if server.affinity and key_of(server) in keys:
-            for backends in {server.internal, server.external} - {()}:
-                found.add(server, "", backends)
-    return frozenset(found.sets)
-
-
-def key_of(server: VirtualServer) -> ServerKey:
-    return (server.address, server.protocol, server.port)
+    return frozenset(server.key for server in wanted[:MOST])
 
 
 def _digest(text: str) -> str:

@@ -18,12 +18,13 @@ from l3net.model import (
     EndpointSlice,
     ObjectName,
     Prefix,
+    ServerKey,
     Service,
     VirtualServer,
 )
 from l3net.services.endpoints import Here
 from l3net.services.servers import service_virtual_servers
-from l3net.services.verdicts import Rank, ServerKey, ServiceVerdict, seniority, service_verdicts
+from l3net.services.verdicts import Rank, ServiceVerdict, seniority, service_verdicts
 
 _NONE: tuple[EndpointSlice, ...] = ()
 
@@ -185,7 +186,7 @@ class ServiceBook:
         if service is not None:
             slices = self._slices_for(name)
             for server in service_virtual_servers(service, slices, self._node, self._policy, self._owners):
-                claims.setdefault((server.address, server.protocol, server.port), server)
+                claims.setdefault(server.key, server)
             self._ranks[name] = seniority(service)
         losing = self._take_claims(name, claims)
         if not claims:

@@ -12,12 +12,12 @@ from l3net.model import (
     EndpointSlice,
     ObjectName,
     Prefix,
+    ServerKey,
     Service,
     VirtualServer,
 )
 from l3net.services.endpoints import Here, by_service, here, serving
 from l3net.services.verdicts import (
-    ServerKey,
     ServiceAddressKind,
     claims,
     cluster_ip_owners,
@@ -44,7 +44,7 @@ def merge(by_service: Iterable[Iterable[VirtualServer]]) -> frozenset[VirtualSer
     found: dict[ServerKey, VirtualServer] = {}
     for servers in by_service:
         for server in servers:
-            found.setdefault((server.address, server.protocol, server.port), server)
+            found.setdefault(server.key, server)
     return frozenset(found.values())
 
 

@@ -16,14 +16,13 @@ from l3net.model import (
     EndpointSlice,
     ObjectName,
     Prefix,
+    ServerKey,
     Service,
     ServicePort,
 )
 from l3net.naming import ANNOTATION_ADVERTISE, API_GROUP, LABEL_HEADLESS
 from l3net.services.endpoints import Here, by_service, here, serving
 
-#: What a service answers to: address, protocol in lower case, port.
-ServerKey: TypeAlias = tuple[Address, str, int]
 #: Sorts services by who keeps what several claim.
 Rank: TypeAlias = tuple[bool, str, ObjectName]
 #: A service with this label is another proxy's (kube-proxy leaves it alone too).

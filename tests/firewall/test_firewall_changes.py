@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import random
-import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
 from firewall_net import inside
 from pyroute2 import netns
+from table_side import InForce, listed, same
 
-from l3net.errors import KernelError
-from l3net.firewall.changes import Change, TableContents
+from l3net.agent.table import Table
+from l3net.errors import KernelError, RefusedError
 from l3net.firewall.plan import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.model import Backend, VirtualServer
@@ -60,63 +61,29 @@ def some_servers(chance: random.Random) -> Servers:
     return found
 
 
-def differences(before: Servers, now: Servers) -> list[Change]:
-    keys = before.keys() | now.keys()
-    return [
-        (before.get(key), now.get(key)) for key in sorted(keys, key=str) if before.get(key) != now.get(key)
-    ]
-
-
-def listed() -> dict[str, Any]:
-    """Elements of each set and map, and the rules of each chain that a map leads to."""
-    out = subprocess.run(["nft", "-j", "list", "table", "inet", "l3net"], capture_output=True, check=True)
-    found: dict[str, Any] = {}
-    for entry in json.loads(out.stdout)["nftables"]:
-        for kind in ("set", "map"):
-            if kind in entry:
-                elements = entry[kind].get("elem", [])
-                found[entry[kind]["name"]] = {json.dumps(element, sort_keys=True) for element in elements}
-        if "rule" in entry:
-            expression = json.dumps(entry["rule"]["expr"], sort_keys=True)
-            found.setdefault(f"chain {entry['rule']['chain']}", []).append(expression)
-    return found
-
-
 @pytest.mark.netns
 @pytest.mark.parametrize("seed", range(6))
 def test_elements_end_as_a_replacement_would(node: str, seed: int) -> None:
     chance = random.Random(seed)
     with inside(node):
         servers = some_servers(chance)
-        plan = replace(PLAN, servers=frozenset(servers.values()))
         amended, whole = NftTable(), NftTable()
-        amended.apply(ruleset(plan))
-        contents = TableContents(plan)
+        contents = InForce(replace(PLAN, servers=frozenset(servers.values())))
+        amended.apply(contents.text)
         for _ in range(6):
-            following = some_servers(chance)
-            transaction = contents.change(differences(servers, following))
-            servers = following
-            if transaction is None:
-                plan = replace(PLAN, servers=frozenset(servers.values()))
-                amended.apply(ruleset(plan))
-                contents = TableContents(plan)
-            elif transaction:
+            servers = some_servers(chance)
+            transaction = contents.follow(replace(PLAN, servers=frozenset(servers.values())))
+            if transaction:
                 amended.amend(transaction)
                 assert amended.intact()
         by_elements = listed()
         whole.apply(ruleset(replace(PLAN, servers=frozenset(servers.values()))))
-        afresh = listed()
-        # Spare chains are those that were made last time the table was replaced.
-        differing = by_elements.keys() ^ afresh.keys()
-        assert all(name.startswith("chain lb") for name in differing)
-        assert {name: by_elements[name] for name in afresh.keys() - differing} == {
-            name: afresh[name] for name in afresh.keys() - differing
-        }
+        assert same(by_elements, listed())
 
 
 def test_no_difference_is_no_transaction() -> None:
     servers = some_servers(random.Random(1))
-    contents = TableContents(replace(PLAN, servers=frozenset(servers.values())))
+    contents = InForce(replace(PLAN, servers=frozenset(servers.values())))
     assert contents.change([]) == ""
     assert contents.change([(server, server) for server in servers.values()]) == ""
 
@@ -124,20 +91,23 @@ def test_no_difference_is_no_transaction() -> None:
 def test_a_shared_address_stays_while_one_has_it() -> None:
     first = VirtualServer(ADDRESSES[0], "tcp", 80)
     second = VirtualServer(ADDRESSES[0], "udp", 53)
-    contents = TableContents(replace(PLAN, servers=frozenset({first, second})))
+    contents = InForce(replace(PLAN, servers=frozenset({first, second})))
     assert contents.change([(first, None)]) == ""
-    last = contents.change([(second, None)]) or ""
+    last = contents.change([(second, None)])
     assert "delete element inet l3net vips4 { 10.96.0.1 }" in last
 
 
-def test_a_number_of_backends_without_a_chain_replaces_the_table() -> None:
+def test_a_number_of_backends_without_a_chain_makes_the_map_of_slots_anew() -> None:
     many = tuple(Backend(ip_address("10.244.2.0") + number, 8080) for number in range(17))
     server = VirtualServer(ADDRESSES[0], "tcp", 80, many[:16], many[:16])
-    contents = TableContents(replace(PLAN, servers=frozenset({server})))
+    contents = InForce(replace(PLAN, servers=frozenset({server})))
     assert contents.change([(server, replace(server, internal=many[:3], external=many[:3]))])
     assert contents.change([(server, replace(server, internal=many, external=many))])
     more = many * 2
-    assert contents.change([(server, replace(server, internal=more, external=more))]) is None
+    anew = contents.change([(server, replace(server, internal=more, external=more))])
+    assert "delete map inet l3net backends4\n" in anew
+    assert "add chain inet l3net lb4-34\n" in anew
+    assert "delete table" not in anew
     assert contents.change([(server, replace(server, affinity=10800))])  # these chains can be added
 
 
@@ -179,3 +149,47 @@ def test_all_or_nothing(node: str) -> None:
                 "add element inet l3net vips4 { 192.0.2.1 }\ndelete element inet l3net vips4 { 192.0.2.9 }\n"
             )
         assert table._listing() == before
+
+
+@pytest.mark.netns
+def test_a_refusal_is_told_from_an_unknown_outcome(node: str, tmp_path: Path) -> None:
+    """nft that is killed may have done its work before."""
+    with inside(node):
+        NftTable().apply(ruleset(PLAN))
+        with pytest.raises(RefusedError):
+            NftTable().amend("delete element inet l3net vips4 { 192.0.2.9 }\n")
+        killed = tmp_path / "nft"
+        killed.write_text("#!/bin/sh\ncat >/dev/null\nkill -KILL $$\n")
+        killed.chmod(0o755)
+        with pytest.raises(KernelError) as caught:
+            NftTable(str(killed)).amend("add element inet l3net vips4 { 192.0.2.9 }\n")
+        assert not isinstance(caught.value, RefusedError)
+
+
+@pytest.mark.netns
+def test_the_owner_over_the_kernel(node: str) -> None:
+    """A server that nft refuses, among others; its table ends as it would without it, and with it mended."""
+
+    async def in_thread(call: Any, *args: Any) -> Any:
+        return call(*args)
+
+    def follow(*changed: VirtualServer) -> None:
+        servers.update({each.key: each for each in changed})
+        changes = {each.key: each for each in changed}
+        asyncio.run(table.follow(PLAN, servers, changes, check=True))
+
+    with inside(node):
+        problems: dict[str, str] = {}
+        servers: dict[Any, VirtualServer] = {}
+        table = Table(NftTable(), problems, in_thread, lambda: 0.0)
+        ends = tuple(BACKENDS[4])
+        good = [VirtualServer(ADDRESSES[0], "tcp", port, ends, ends) for port in range(1, 20)]
+        bad = replace(good[7], port=70000)  # no port
+        follow(*good[:3])
+        assert problems == {}
+        follow(*good, bad)
+        assert problems["firewall"].startswith("services: nft cannot change table inet l3net (")
+        assert table.waits(bad.key)
+        stepwise = listed()
+        NftTable().apply(ruleset(replace(PLAN, servers=frozenset(good))))
+        assert same(stepwise, listed())

@@ -13,13 +13,12 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 from firewall_net import CLIENT, IMPATIENCE, POD, PODS, REMOTE, Net, inside, talk, tcp, udp
+from table_side import InForce
 from test_firewall_traffic import VIP, backend, both, plan, server
 
 from l3net.firewall import sticky
-from l3net.firewall.changes import TableContents
 from l3net.firewall.plan import FirewallPlan
 from l3net.firewall.ruleset import ruleset
-from l3net.firewall.sticky import remembering
 from l3net.model import Prefix, VirtualServer
 
 pytestmark = pytest.mark.netns
@@ -291,7 +290,7 @@ class Table:
     def __init__(self, net: Net, made: FirewallPlan) -> None:
         self._net, self._plan = net, made
         net.apply(made)
-        self._contents = TableContents(made)
+        self._contents = InForce(made)
 
     def change(self, before: VirtualServer, now: VirtualServer) -> None:
         transaction = self._contents.change([(before, now)])
@@ -301,7 +300,7 @@ class Table:
 
     def replace(self, made: FirewallPlan) -> None:
         with inside(self._net.names["node"]):
-            kept = self._net.table.clients(remembering(made.servers))
+            kept = self._net.table.clients(InForce(made).filled)
             self._net.table.apply(ruleset(made, kept))
 
 
@@ -338,7 +337,7 @@ def table_of(net: Net, made: VirtualServer) -> Table:
     """The table in force, which holds one server, without touching it."""
     table = object.__new__(Table)
     table._net, table._plan = net, plan(made)
-    table._contents = TableContents(table._plan)
+    table._contents = InForce(table._plan)
     return table
 
 

@@ -20,6 +20,7 @@ from l3net.model import (
     Node,
     ObjectName,
     Prefix,
+    ServerKey,
     Service,
     ServicePort,
     VirtualServer,
@@ -28,7 +29,7 @@ from l3net.naming import LABEL_HEADLESS
 from l3net.services.book import ServiceBook, Settled
 from l3net.services.endpoints import LABEL_EXCLUDED, here
 from l3net.services.servers import virtual_servers
-from l3net.services.verdicts import Reason, ServerKey, advertised, announced
+from l3net.services.verdicts import Reason, advertised, announced
 
 ME = "n1"
 HTTP, DNS = ServicePort("http", "TCP", 80), ServicePort("dns", "UDP", 53)

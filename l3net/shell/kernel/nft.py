@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from l3net.errors import KernelError
+from l3net.errors import KernelError, RefusedError
 from l3net.firewall.ruleset import deletion
 from l3net.firewall.sticky import CLIENTS
 from l3net.naming import NFT_TABLE
@@ -33,7 +33,9 @@ _REMEMBERED: Final = 64
 #: Sets that packets fill are no part of what is compared.
 _FILLED: Final = re.compile(rb"\tset %s[46]-.*?\n\t}\n" % CLIENTS.encode(), re.DOTALL)
 _MESSAGE = re.compile(r"Error: (.*)")
-_CODES: Final = {os.strerror(code): code for code in (errno.EPERM, errno.EBUSY, errno.ENOMEM, errno.ENOENT)}
+_CODES: Final = {
+    os.strerror(code): code for code in (errno.EPERM, errno.EBUSY, errno.ENOMEM, errno.ENOENT, errno.EEXIST)
+}
 
 #: linux/netfilter/nfnetlink.h and nf_tables.h: NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, NFTA_GEN_ID.
 _GETGEN: Final = (10 << 8) | 16
@@ -177,12 +179,14 @@ class NftTable:
             return hashlib.sha256(_FILLED.sub(b"", done.stdout)).digest()
         if os.strerror(errno.ENOENT).encode() in done.stderr:
             return None
-        raise _failure("list", done.stderr)
+        raise KernelError(*_failure("list", done.stderr))
 
     def _run(self, text: str, doing: str = "replace") -> None:
         done = self._call(["-f", "-"], text.encode())
-        if done.returncode != 0:
-            raise _failure(doing, done.stderr)
+        if done.returncode > 0:
+            raise RefusedError(*_failure(doing, done.stderr))
+        if done.returncode < 0:  # ended by a signal, before or after the kernel took it
+            raise KernelError(*_failure(doing, done.stderr))
 
     def _call(self, arguments: list[str], text: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         try:
@@ -200,9 +204,10 @@ class NftTable:
             raise KernelError(f"{self._nft} cannot be run", err.errno or 0) from err
 
 
-def _failure(doing: str, stderr: bytes) -> KernelError:
+def _failure(doing: str, stderr: bytes) -> tuple[str, int]:
+    """What nft could not do and why, and the errno of it."""
     text = stderr.decode(errors="replace")
     found = _MESSAGE.search(text)
     why = found[1] if found else text.strip().partition("\n")[0]
     code = next((code for words, code in _CODES.items() if words in text), errno.EINVAL)
-    return KernelError(f"nft cannot {doing} table inet {NFT_TABLE} ({why})", code)
+    return f"nft cannot {doing} table inet {NFT_TABLE} ({why})", code

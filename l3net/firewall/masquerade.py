@@ -1,0 +1,53 @@
+"""The section `masquerade`: whose packets leave with an address of this node, so that answers come back."""
+
+from __future__ import annotations
+
+import re
+
+from l3net.firewall.contents import Contents, NamedSet, Rules, hook
+from l3net.firewall.plan import IP, FirewallPlan, widest_first
+from l3net.firewall.section import SmallSection
+
+#: So many of the widest prefixes inside the cluster are compared; pools and service ranges are among them.
+COMPARED = 32
+
+
+def _concern(plan: FirewallPlan) -> object:
+    return plan.bridge, plan.blocks, plan.nat_sources, plan.inside
+
+
+def _contents(plan: FirewallPlan) -> Contents:
+    chains: dict[str, Rules] = {}
+    sets: dict[str, NamedSet] = {}
+    rules = [hook("nat", "postrouting", 100)]
+    for version, ip in IP.items():
+        inside = widest_first(version, plan.inside)
+        beyond = frozenset(map(str, inside[COMPARED:]))
+        sets[f"inside{version}"] = NamedSet(f"type ipv{version}_addr", beyond, ranges=True)
+        own = [f"{ip} daddr {block} return" for block in widest_first(version, plan.blocks)]
+        chains[f"elsewhere{version}"] = (*own, "masquerade")
+        compared = [f"{ip} daddr {prefix} return" for prefix in inside[:COMPARED]]
+        chains[f"outside{version}"] = (*compared, f"{ip} daddr @inside{version} return", "masquerade")
+        rules += [
+            # A pod that calls its own service: the answer must come back through us.
+            f"ct status dnat {ip} saddr . {ip} daddr @hairpin{version} masquerade",
+            # From outside to an endpoint elsewhere: the answer must come back through us, too. What others
+            # translate (published ports of a container engine) is not ours to masquerade.
+            f'iifname != "{plan.bridge}" ct status dnat ct original {ip} daddr @vips{version}'
+            f" jump elsewhere{version}",
+            *(
+                f"{ip} saddr {source} jump outside{version}"
+                for source in widest_first(version, plan.nat_sources)
+            ),
+        ]
+    chains["postrouting-nat"] = tuple(rules)
+    return Contents(chains, sets)
+
+
+MASQUERADE = SmallSection(
+    "masquerade",
+    own=re.compile(r"inside[46]|(elsewhere|outside)[46]|postrouting-nat"),
+    reads=re.compile(r"(hairpin|vips)[46]"),  # of services
+    concern=_concern,
+    contents=_contents,
+)

@@ -1,0 +1,108 @@
+"""The chains of the section `services` that stand whatever the services are: hooks into the maps before
+translation, and what becomes of a packet that none translated."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from l3net.firewall.contents import Rules, hook
+from l3net.firewall.nat import KEY, Side
+from l3net.firewall.plan import IP, FirewallPlan, widest_first
+from l3net.firewall.strays import LONGEST, TYPES
+from l3net.naming import ERROR_LOG_GROUP, PROTOCOL_NUMBERS
+
+#: ICMP errors handed on in a second: each goes to every other node.
+STRAYS = 20
+_ICMP = {4: "icmp", 6: "icmpv6"}
+
+
+def chains(plan: FirewallPlan, guarded: Collection[int]) -> dict[str, Rules]:
+    """The chains by name; `guarded` are the families in which a service is for some clients only."""
+    found: dict[str, Rules] = {}
+    for version in IP:
+        found[f"untranslated{version}"] = _untranslated(plan, version)
+    for version in IP:
+        found[f"refuse{version}"] = _refuse(version)
+    found["internal"] = tuple(_lookup(version, side) for version in IP for side in (Side.BOTH, Side.INTERNAL))
+    found["external"] = tuple(_lookup(version, side) for version in IP for side in (Side.BOTH, Side.EXTERNAL))
+    found["prerouting-nat"] = (
+        hook("nat", "prerouting", -100),
+        f'iifname "{plan.bridge}" goto internal',
+        "goto external",
+    )
+    found["output-nat"] = (hook("nat", "output", -100), "goto internal")
+    # Before translation: whom a service is for.
+    restrictions = [
+        f"ct state new {ip} daddr . {KEY} vmap @guarded{version}"
+        for version, ip in IP.items()
+        if version in guarded
+    ]
+    if restrictions:
+        for where in ("prerouting", "output"):
+            found[f"{where}-sources"] = (hook("filter", where, -110), *restrictions)
+    found |= _after(plan)
+    return found
+
+
+def _after(plan: FirewallPlan) -> Iterator[tuple[str, Rules]]:
+    """The chains after translation."""
+    after = [
+        line
+        for version, ip in IP.items()
+        for line in (
+            f"ct state invalid {ip} saddr . meta l4proto . th sport @ends{version} "
+            f"jump untranslated{version}",
+            f"{ip} daddr @vips{version} jump refuse{version}",
+        )
+    ]
+    strays = [_strays(version) for version in IP] if plan.error_port else []
+    yield "prerouting-refuse", (hook("filter", "prerouting", -99), *strays, *after)
+    # Where nothing else leads to a service range the bridge does (fib.desired): no pod is to get that.
+    unknown = [
+        f'oifname "{plan.bridge}" {IP[each.version]} daddr {each} reject with icmpx host-unreachable'
+        for each in sorted(plan.service_cidrs, key=str)
+    ]
+    yield "output-refuse", (hook("filter", "output", 0), *after, *unknown)
+    if unknown:
+        yield "forward-refuse", (hook("filter", "forward", 0), *unknown)
+
+
+def _lookup(version: int, side: Side) -> str:
+    return f"{IP[version]} daddr . {KEY} vmap @services{version}{side.value}"
+
+
+def _refuse(version: int) -> Rules:
+    """What still bears a service's address after translation, in one look-up a packet.
+
+    It has no backend, or its port or protocol is not served: routed on, it would come back from the peer
+    that we told of the address. An address on a link of the host is the host's to answer: a cache of names
+    on the cluster's DNS address, a floating one of its API server; one of another node is that node's. What
+    connection tracking calls invalid was not translated, and would be answered by a reset, which ends the
+    connection.
+    """
+    tcp = PROTOCOL_NUMBERS["tcp"]
+    return (
+        f"meta l4proto {tcp} ct state invalid drop",
+        f"{IP[version]} daddr @spared{version} return",
+        "fib daddr type local return",
+        f"meta l4proto {tcp} reject with tcp reset",
+        "reject with icmpx port-unreachable",
+    )
+
+
+def _strays(version: int) -> str:
+    """ICMP errors about a connection that another node translates, if any does: the agent hands them on."""
+    types = ", ".join(map(str, TYPES[version]))
+    ours = f"{_ICMP[version]} type {{ {types} }} {IP[version]} daddr @vips{version} fib daddr type != local"
+    return f"{ours} limit rate {STRAYS}/second log group {ERROR_LOG_GROUP} snaplen {LONGEST}"
+
+
+def _untranslated(plan: FirewallPlan, version: int) -> Rules:
+    """Invalid answers of an endpoint: dropped where they come from or go to a pod of this node or the node
+    itself, which saw both directions. What only passes may have gone another way in the other one, and goes
+    on."""
+    return (
+        f'iifname "{plan.bridge}" drop',
+        "fib daddr type local drop",
+        *(f"{IP[version]} daddr {block} drop" for block in widest_first(version, plan.blocks)),
+    )
