@@ -17,6 +17,7 @@ from l3net.model import (
     Service,
     ServicePort,
 )
+from l3net.naming import LABEL_EXCLUDED
 
 
 def by_service(slices: Iterable[EndpointSlice]) -> dict[ObjectName, tuple[EndpointSlice, ...]]:
@@ -48,7 +49,6 @@ class Here:
 
 
 DEFAULT_DRAIN = DrainPolicy()
-LABEL_EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
 
 
 def here(

@@ -19,7 +19,7 @@ from l3net.model import (
     Service,
     ServicePort,
 )
-from l3net.naming import ANNOTATION_ADVERTISE, API_GROUP, LABEL_HEADLESS
+from l3net.naming import ANNOTATION_ADVERTISE, LABEL_HEADLESS, LOAD_BALANCER_CLASS
 from l3net.services.endpoints import Here, by_service, here, serving
 
 #: What a service answers to: address, protocol in lower case, port.
@@ -28,8 +28,6 @@ ServerKey: TypeAlias = tuple[Address, str, int]
 Rank: TypeAlias = tuple[bool, str, ObjectName]
 #: A service with this label is another proxy's (kube-proxy leaves it alone too).
 LABEL_PROXY = "service.kubernetes.io/service-proxy-name"
-#: The load-balancer class of ours; a service without a class is anyone's.
-LOAD_BALANCER_CLASS = f"{API_GROUP}/bgp"
 
 
 class ServiceAddressKind(enum.Enum):

@@ -27,8 +27,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from l3net.errors import ManifestError
+from l3net.kube.registry import KINDS as DECLARED
 from l3net.kube.translate import translate
-from l3net.model import Fact, Kind, ObjectName
+from l3net.model import Fact, ObjectName
 from l3net.ports import Changed, DatastoreEvent, Mended, Rejected, View, rejections
 from l3net.shell.kubernetes.api import ApiError, KubeApi, WatchLines
 from l3net.shell.kubernetes.kinds import UNREADABLE, Document, KubeKind, status_of, version_of, watch_event
@@ -542,12 +543,7 @@ def _version(document: Document) -> str:
 
 def _explained(err: ApiError, kind: KubeKind) -> str:
     """What to do about it."""
-    if err.code == 404 and kind.kind in (
-        Kind.BGP_CONFIGURATION,
-        Kind.BGP_PEER,
-        Kind.BGP_FILTER,
-        Kind.IP_POOL,
-    ):
+    if err.code == 404 and DECLARED[kind.kind].ours:
         return f"{err}; {kind.plural} are not known to the API server: apply l3net's CRDs"
     if err.code == 403:
         return f"{err}; grant get, list and watch on {kind.plural} to l3net's service account"
