@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_network
 
+from l3net.addresses import contains
 from l3net.bgp.bogons import bogon_as_path, bogon_prefix
 from l3net.bgp.next_hops import martian_next_hop
 from l3net.bgp.path import Attributes, Path
@@ -40,17 +41,6 @@ MARTIANS: tuple[Prefix, ...] = tuple(
         *("::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
     )
 )
-
-
-def contains(outer: Prefix, inner: Prefix) -> bool:
-    """Whether `inner` equals `outer` or lies inside it; False across families."""
-    # In integers: every learned path is held against every range, and `in` costs three times this.
-    shift = outer.max_prefixlen - outer.prefixlen
-    return (
-        outer.version == inner.version
-        and outer.prefixlen <= inner.prefixlen
-        and int(inner.network_address) >> shift == int(outer.network_address) >> shift
-    )
 
 
 def rule_matches(rule: FilterRule, path: Path, *, external: bool) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from l3net.addresses import host_prefix
 from l3net.model import (
     Address,
     AddressKind,
@@ -95,7 +95,7 @@ def advertised(state: ClusterState, me: str, *, draining: bool = False) -> tuple
 
 def announced(verdicts: Iterable[ServiceVerdict]) -> frozenset[Prefix]:
     """The host prefixes to announce: a shared address as long as one service wants it."""
-    return frozenset(ipaddress.ip_network(verdict.address) for verdict in verdicts if verdict.advertised)
+    return frozenset(host_prefix(verdict.address) for verdict in verdicts if verdict.advertised)
 
 
 def cluster_ip_owners(services: Iterable[Service]) -> dict[Address, ObjectName]:
