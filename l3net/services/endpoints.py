@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from l3net.model import (
+    DEFAULT_DRAIN,
     Address,
     Backend,
     DrainPolicy,
@@ -46,9 +47,6 @@ class Here:
         if endpoint.node is not None:
             return endpoint.node == self.name
         return any(endpoint.address in block for block in self.blocks)
-
-
-DEFAULT_DRAIN = DrainPolicy()
 
 
 def here(
