@@ -49,6 +49,8 @@ ANNOTATION_SHARING_KEY: Final = "l3net.io/sharing-key"
 #: spec.loadBalancerClass of the services whose addresses are l3net's to give.
 LOAD_BALANCER_CLASS: Final = "l3net.io/bgp"
 
+#: Of a Node that takes no part in announcing addresses from outside (KEP-1143).
+LABEL_EXCLUDED: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 #: Of a Service or EndpointSlice that no proxy is to serve, whatever its ClusterIP (kube-proxy does not
 #: either).
 LABEL_HEADLESS: Final = "service.kubernetes.io/headless"

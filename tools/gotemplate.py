@@ -305,8 +305,12 @@ def render_chart(
     *,
     release: str = "l3net",
     namespace: str = "kube-system",
+    texts: dict[str, str] | None = None,
 ) -> dict[str, str]:
-    """`helm template`: what each template gives, by file name. Values are merged over the chart's own."""
+    """`helm template`: what each template gives, by file name. Values are merged over the chart's own.
+
+    `texts` stand in place of the templates of that name.
+    """
     merged = _merged(yaml.safe_load((chart / "values.yaml").read_text()), values or {})
     about = yaml.safe_load((chart / "Chart.yaml").read_text())
     root = {
@@ -315,9 +319,8 @@ def render_chart(
         "Release": {"Name": release, "Namespace": namespace, "Service": "Helm"},
     }
     templates = Templates()
-    parsed = {
-        path.name: templates.parse(path.read_text()) for path in sorted((chart / "templates").iterdir())
-    }
+    found = {path.name: path.read_text() for path in sorted((chart / "templates").iterdir())} | (texts or {})
+    parsed = {name: templates.parse(text) for name, text in found.items()}
     return {name: templates.render(nodes, root) for name, nodes in parsed.items() if not name.startswith("_")}
 
 

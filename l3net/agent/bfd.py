@@ -23,7 +23,7 @@ from l3net.bfd.control import (
     encode_forgive,
     encode_wanted,
 )
-from l3net.bgp.exabgp.messages import LineBuffer
+from l3net.bgp.exabgp.decoder import LineBuffer
 from l3net.bgp.sessions import Session
 from l3net.model import Address
 from l3net.ports import Connect

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from l3net.addresses import prefix_order
 from l3net.agent.loop import Agent
 from l3net.announce.source import Source, View
 from l3net.announce.sources import reasons, verdict
-from l3net.bgp.loc_rib import prefix_order
 from l3net.bgp.peering import Peering
 from l3net.bgp.verdict import Export
 from l3net.model import Family, Prefix

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from l3net import __version__
@@ -11,6 +11,7 @@ from l3net.agent.health import unready
 from l3net.agent.histogram import BUCKETS, Histogram
 from l3net.agent.loop import Agent
 from l3net.agent.tally import Tally
+from l3net.kube.registry import KINDS
 
 Labels: TypeAlias = Mapping[str, object]
 Sample: TypeAlias = tuple[Labels, float]
@@ -29,18 +30,10 @@ def _lines(agent: Agent) -> Iterator[str]:
     yield from gauge(
         "l3net_speaker_connected", "Whether the speaker is there.", [({}, agent.speaking.connected)]
     )
-    declared: dict[str, Sized] = {
-        "Node": state.nodes,
-        "Service": state.services,
-        "EndpointSlice": state.slices,
-        "BGPPeer": state.peers,
-        "BGPFilter": state.filters,
-        "IPPool": state.pools,
-    }
     yield from gauge(
         "l3net_declared_objects",
         "Declared objects in force.",
-        [({"kind": kind}, len(found)) for kind, found in declared.items()],
+        [({"kind": kind.value}, row.count(state)) for kind, row in KINDS.items() if row.absent is None],
     )
     yield from gauge(
         "l3net_rejected_objects",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from l3net.addresses import prefix_order
 from l3net.agent.declared import objects, take
 from l3net.agent.loop import Agent
 from l3net.announce.source import View
 from l3net.announce.sources import desired
 from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.drain import Stage
-from l3net.bgp.loc_rib import prefix_order
 from l3net.bgp.plan import SessionPlan, plan
 from l3net.bgp.policy import ImportJudge
 from l3net.bgp.sessions import Session, Sessions

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from l3net import __version__
+from l3net.addresses import prefix_order
 from l3net.agent.exports import exports
 from l3net.agent.health import unready
 from l3net.agent.loop import Agent
@@ -17,7 +18,6 @@ from l3net.agent.swallowed import swallowed_blocks
 from l3net.agent.tally import Tally, standing
 from l3net.agent.unresolved import peers_off_link
 from l3net.announce.blocks import own_blocks
-from l3net.bgp.loc_rib import prefix_order
 from l3net.bgp.sessions import UNKNOWN_AS, Refusal
 from l3net.bgp.verdict import Verdict
 from l3net.firewall.sticky import MOST

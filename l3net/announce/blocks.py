@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from l3net.addresses import contains
 from l3net.announce.source import Announcement, Source, View
-from l3net.bgp.policy import contains
 from l3net.ipam.retained import claimant
 from l3net.model import ClusterState, Prefix
 

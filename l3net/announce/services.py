@@ -6,8 +6,8 @@ Not over the mesh: every node serves them itself.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from ipaddress import ip_network
 
+from l3net.addresses import host_prefix
 from l3net.announce.source import Announcement, Source, View
 from l3net.model import Prefix
 
@@ -19,7 +19,7 @@ def _prefixes(view: View) -> Collection[Prefix]:
 def _reasons(view: View) -> Iterator[Announcement]:
     for verdict in view.verdicts():
         refusal = "" if verdict.advertised else verdict.reason.value
-        yield Announcement(ip_network(verdict.address), verdict.kind.value, str(verdict.service), refusal)
+        yield Announcement(host_prefix(verdict.address), verdict.kind.value, str(verdict.service), refusal)
 
 
 SERVICES = Source("services", _prefixes, _reasons, mesh=False)

@@ -13,10 +13,9 @@ from typing import Any, Final
 
 from l3net.bfd.authentication import Key, Verifier, sign
 from l3net.bfd.echo import Echo
+from l3net.bfd.intervals import SLOW, Intervals, Timing
 from l3net.bfd.packet import Diagnostic, Packet, PacketError, State, decode
 
-#: A session that is not up sends at most once a second (section 6.8.3), in microseconds.
-SLOW: Final = 1_000_000
 SECOND: Final = 1_000_000
 #: Seconds that a session stays down whose echo failed, ours or the far side's: at first, and at the most.
 #: Control packets may still pass, and have it up at once, only to fail again. The longest is less than the
@@ -27,22 +26,6 @@ LONGEST_HOLD: Final = 30.0
 FAREWELLS: Final = 3
 
 Random = Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """What is configured. Intervals in microseconds; `multiplier` of 1 to 255.
-
-    `echo_tx`: between Echo packets of ours, 0 for none; `echo_rx`: how fast the far side may send its own, 0
-    for not at all. Both are for single hop alone (RFC 5883 section 3).
-    """
-
-    desired_min_tx: int
-    required_min_rx: int
-    multiplier: int
-    passive: bool = False
-    echo_tx: int = 0
-    echo_rx: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +44,16 @@ class Change:
         return (
             self.before is State.UP and self.after is State.DOWN and self.remote_state is not State.ADMIN_DOWN
         )
+
+
+def _next_hold(last: float, *, lasted: float) -> float:
+    """Twice as long as the last time, unless the session lasted; in seconds."""
+    return FIRST_HOLD if lasted > LONGEST_HOLD else min(max(FIRST_HOLD, 2 * last), LONGEST_HOLD)
+
+
+def _silent(remote: Packet | None, *, passive: bool) -> bool:
+    """Whether nothing may be sent: passive and nothing heard, or the far side wants none (section 6.8.7)."""
+    return passive if remote is None else remote.required_min_rx == 0
 
 
 class BfdSession:
@@ -88,15 +81,11 @@ class BfdSession:
         self._last_sent = float("-inf")
         self._heard = now
         self._expected_within = float("inf")  # the detection time when it was heard
-        self._polling = self._poll_again = False
-        self._told_rx = timing.required_min_rx  # as our packets say it
-        # In force, which differs from what is wanted until a poll sequence has ended (section 6.8.3).
-        self._tx = max(timing.desired_min_tx, SLOW)
-        self._rx = timing.required_min_rx
+        self._intervals = Intervals(timing)
         self._outbox: list[bytes] = []
         self._farewells: int | None = None
         self._next_send: float | None = None
-        self._schedule(now - self._interval() / SECOND)
+        self._schedule(now - self.transmit_interval)
 
     # --- what is in force --------------------------------------------------------------------------------
 
@@ -111,16 +100,12 @@ class BfdSession:
     @property
     def detection_time(self) -> float:
         """Seconds without a packet after which the session goes down (section 6.8.4)."""
-        if self.remote is None:
+        remote = self.remote
+        if remote is None:
             return self._timing.multiplier * SLOW / SECOND
         # When we leave Up the far side, which may be asked for one packet a second, does not know yet.
         slow = SLOW if self.state is State.DOWN else 0
-        return self.remote.detect_multiplier * max(self._rx, self.remote.desired_min_tx, slow) / SECOND
-
-    @property
-    def transmit_interval(self) -> float:
-        """Seconds between two packets before jitter (section 6.8.7)."""
-        return self._interval() / SECOND
+        return remote.detect_multiplier * max(self._intervals.rx, remote.desired_min_tx, slow) / SECOND
 
     @property
     def deadline(self) -> float | None:
@@ -129,8 +114,11 @@ class BfdSession:
         times = [when for when in due if when is not None]
         return min(times, default=None)
 
-    def _interval(self) -> int:
-        return max(self._tx, self.remote.required_min_rx if self.remote is not None else 1)
+    @property
+    def transmit_interval(self) -> float:
+        """Seconds between two packets before jitter (section 6.8.7)."""
+        slowest = self.remote.required_min_rx if self.remote is not None else 1
+        return max(self._intervals.tx, slowest) / SECOND
 
     def _detection_due(self) -> float | None:
         if self.remote is None or self._farewells is not None:
@@ -142,51 +130,32 @@ class BfdSession:
     def set_timing(self, timing: Timing, now: float) -> None:
         """Take over other timers; the session stays as it is (section 6.8.3)."""
         before, self._timing = self._timing, timing
-        if self.state is not State.UP:
-            self._tx = max(timing.desired_min_tx, SLOW)
-        elif before.desired_min_tx != timing.desired_min_tx:
-            self._tx = min(self._tx, timing.desired_min_tx)  # slower waits until the far side knows
-            self._poll()
+        self._intervals.configure(timing, up=self.state is State.UP)
         self._follow_echo(now)
         if before.echo_tx and not timing.echo_tx:
             self.echo_lost, self._held_until = False, now
         if before != timing:
             self._schedule(min(self._last_sent, now))
 
-    def _poll(self) -> None:
-        """Begin a poll sequence; after the one under way, whose end says nothing of what is new (6.5)."""
-        self._poll_again = self._polling
-        self._polling = True
-
     def _follow_echo(self, now: float) -> None:
         """Send Echo packets while up and as fast as the far side takes them (section 6.8.9)."""
         timing, remote = self._timing, self.remote
         if self.state is not State.UP or remote is None:
             self.echo.pause()
-        elif timing.echo_tx and remote.required_min_echo_rx:
-            self.echo.run(max(timing.echo_tx, remote.required_min_echo_rx), timing.multiplier, now)
         else:
-            self.echo.run(0, timing.multiplier, now)
+            theirs = remote.required_min_echo_rx
+            both = max(timing.echo_tx, theirs) if timing.echo_tx and theirs else 0
+            self.echo.run(both, timing.multiplier, now)
         if self.state is State.UP and not self.echo.works:
             self.echo_lost = False
-        self._negotiate()
-
-    def _negotiate(self) -> None:
-        """How fast Control packets may come: once a second is enough while echo works (section 6.8.3)."""
-        wanted = max(self._timing.required_min_rx, SLOW if self.echo.works else 0)
-        if self.state is not State.UP:
-            self._told_rx = self._rx = wanted
-        elif wanted != self._told_rx:
-            self._told_rx = wanted
-            self._rx = max(self._rx, wanted)  # faster waits until the far side knows
-            self._poll()
+        self._intervals.negotiate(up=self.state is State.UP, echo_works=self.echo.works)
 
     def echo_returned(self, payload: bytes, now: float) -> bool:
         """An Echo packet came back; whether it is one of ours that was out."""
         known = self.echo.returned(payload, now)
         if known:
             self.echo_lost = False
-            self._negotiate()
+            self._intervals.negotiate(up=self.state is State.UP, echo_works=self.echo.works)
             if self._next_send is None:
                 self._schedule(self._last_sent)
         return known
@@ -200,11 +169,7 @@ class BfdSession:
         """Go to AdminDown and tell the far side, to which that is no failure (section 6.8.16)."""
         self._farewells = FAREWELLS
         self._change(State.ADMIN_DOWN, Diagnostic.ADMINISTRATIVELY_DOWN, now)
-        if self._next_send is None:
-            self._finish()
-
-    def _finish(self) -> None:
-        self.finished, self._next_send = True, None
+        self.finished = self._next_send is None
 
     # --- handing over ------------------------------------------------------------------------------------
 
@@ -219,7 +184,7 @@ class BfdSession:
             "remote": replace(remote, authentication=None).encode().hex() if remote is not None else None,
             "heard": self._heard,
             "sequence": self._sequence,
-            "polling": self._polling,
+            "polling": self._intervals.polling,
             "echo": self.echo.proven,
             "echoLost": self.echo_lost,
         }
@@ -236,16 +201,14 @@ class BfdSession:
         if snapshot["remote"] is not None:
             session.remote = decode(bytes.fromhex(snapshot["remote"]))
         session._sequence = int(snapshot["sequence"])
-        session._polling = bool(snapshot["polling"])
-        if session.state is State.UP:
-            session._tx = timing.desired_min_tx
+        session._intervals.resume(up=session.state is State.UP, polling=bool(snapshot["polling"]))
         session.echo.proven = bool(snapshot.get("echo"))
         session.echo_lost = bool(snapshot.get("echoLost"))
         session._follow_echo(now)
         # What came meanwhile waits in the socket, and is handed in before any timer.
         session._heard = float(snapshot["heard"])
         session._expected_within = session.detection_time
-        session._schedule(now - session._interval() / SECOND)
+        session._schedule(now - session.transmit_interval)
         return session
 
     # --- packets in --------------------------------------------------------------------------------------
@@ -264,17 +227,17 @@ class BfdSession:
             raise PacketError("authentication failed")
         if self.state is State.ADMIN_DOWN:
             raise PacketError("session is administratively down")
-        before = self._interval()
+        before = self.transmit_interval
         self.remote, self._heard = packet, now
-        if packet.final and self._polling:
-            self._end_poll()
+        if packet.final and self._intervals.polling:
+            self._intervals.poll_ended(up=self.state is State.UP)
         self._expected_within = self.detection_time
         was = self.state
         self._step(packet, now)
         self._follow_echo(now)
         if packet.poll:
             self._send(now, final=True)
-        if self._next_send is None or before != self._interval() or was is not self.state:
+        if self._next_send is None or before != self.transmit_interval or was is not self.state:
             self._schedule(self._last_sent)
         if self._ceases():
             self._next_send = None
@@ -297,19 +260,9 @@ class BfdSession:
                 self._change(State.DOWN, Diagnostic.NEIGHBOR_SIGNALED_DOWN, now)
 
     def _hold_down(self, now: float) -> None:
-        """For twice as long as the last time, unless the session lasted."""
-        lasted = now - self.since > LONGEST_HOLD
-        self._hold = FIRST_HOLD if lasted else min(max(FIRST_HOLD, 2 * self._hold), LONGEST_HOLD)
+        self._hold = _next_hold(self._hold, lasted=now - self.since)
         self._held_until = now + self._hold
         self.echo_lost = True
-
-    def _end_poll(self) -> None:
-        if self._poll_again:
-            self._poll_again = False
-            return
-        self._polling = False
-        self._tx = self._timing.desired_min_tx if self.state is State.UP else self._tx
-        self._rx = self._told_rx
 
     def _change(self, after: State, diagnostic: Diagnostic, now: float) -> None:
         before = self.state
@@ -318,15 +271,9 @@ class BfdSession:
             return
         self.changes.append(Change(before, after, diagnostic, self.remote_state, now))
         self.since = now
-        timing = self._timing
-        self._poll_again = False
-        if after is State.UP:
-            # From one packet a second to what is configured, which a poll sequence announces.
-            self._tx, self._polling = timing.desired_min_tx, timing.desired_min_tx < SLOW
-        else:
-            self._tx, self._polling = max(timing.desired_min_tx, SLOW), False
+        self._intervals.changed(up=after is State.UP)
         self._follow_echo(now)
-        if not self._silent():
+        if not _silent(self.remote, passive=self._timing.passive):
             self._send(now)  # at once, so that the far side knows (section 6.8.7)
         self._schedule(now)
 
@@ -345,7 +292,7 @@ class BfdSession:
             if self._farewells is not None:
                 self._farewells -= 1
             if self._farewells == 0:
-                self._finish()
+                self.finished, self._next_send = True, None
             else:
                 self._schedule(now)
 
@@ -356,24 +303,13 @@ class BfdSession:
         self.remote, self.echo_lost = None, False
         self._schedule(self._last_sent)
 
-    def _silent(self) -> bool:
-        """Whether nothing may be sent: passive and nothing heard, or the far side wants none (6.8.7)."""
-        if self.remote is None:
-            return self._timing.passive
-        return self.remote.required_min_rx == 0
-
     def _ceases(self) -> bool:
-        """Whether periodic packets stop: the far side is in demand mode (section 6.8.7)."""
-        if self._silent():
-            return True
+        """Whether periodic packets stop: none may be sent, or the far side is in demand mode (6.8.7)."""
         remote = self.remote
-        return (
-            remote is not None
-            and remote.demand
-            and self.state is State.UP
-            and remote.state is State.UP
-            and not self._polling
-        )
+        if _silent(remote, passive=self._timing.passive):
+            return True
+        both_up = self.state is State.UP and remote is not None and remote.state is State.UP
+        return both_up and remote is not None and remote.demand and not self._intervals.polling
 
     def _schedule(self, after: float) -> None:
         """The next periodic packet: early by up to a quarter, and by a tenth at least with multiplier 1."""
@@ -381,24 +317,24 @@ class BfdSession:
             self._next_send = None
             return
         low, high = (0.75, 0.90) if self._timing.multiplier == 1 else (0.75, 1.0)
-        self._next_send = after + self._interval() / SECOND * (low + self._random() * (high - low))
+        self._next_send = after + self.transmit_interval * (low + self._random() * (high - low))
 
     # --- packets out -------------------------------------------------------------------------------------
 
     def _send(self, now: float, *, final: bool = False) -> None:
         timing = self._timing
-        slow = self.state is not State.UP
+        desired = timing.desired_min_tx
         packet = Packet(
             state=self.state,
             my_discriminator=self.discriminator,
             your_discriminator=self.remote_discriminator,
             diagnostic=self.diagnostic,
-            poll=self._polling and not final,
+            poll=self._intervals.polling and not final,
             final=final,
             control_plane_independent=True,
             detect_multiplier=timing.multiplier,
-            desired_min_tx=max(timing.desired_min_tx, SLOW) if slow else timing.desired_min_tx,
-            required_min_rx=self._told_rx,
+            desired_min_tx=desired if self.state is State.UP else max(desired, SLOW),
+            required_min_rx=self._intervals.told_rx,
             required_min_echo_rx=timing.echo_rx,
         )
         if self._key is not None:

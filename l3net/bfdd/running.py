@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from l3net.bfd.control import SessionState, WantedSession, decode_command, encode_wanted
+from l3net.bfd.intervals import Timing
 from l3net.bfd.packet import Packet, PacketError, State, diagnostic_text
-from l3net.bfd.session import BfdSession, Random, Timing
+from l3net.bfd.session import BfdSession, Random
 from l3net.bfdd.echo import EchoSender
 from l3net.bfdd.sockets import MAX_TTL, Datagram, Sender
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from l3net.bgp.drain import Stage, last_choice
+from l3net.bgp.filters import run_filters
 from l3net.bgp.loc_rib import Candidate
 from l3net.bgp.path import Attributes, Path
-from l3net.bgp.policy import run_filters
 from l3net.bgp.sessions import Session, family_of, router_id
 from l3net.bgp.verdict import Export, Verdict
 from l3net.community import LLGR_STALE, NO_ADVERTISE, NO_EXPORT, AnyCommunity, ExtendedCommunity

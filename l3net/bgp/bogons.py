@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import Final
 
+from l3net.addresses import contains
 from l3net.model import Bogons, Prefix
 
 
@@ -86,8 +87,4 @@ def bogon_as_path(bogons: Bogons, as_path: Iterable[int]) -> bool:
 
 
 def _inside(blocks: dict[int, tuple[Prefix, ...]], prefix: Prefix) -> bool:
-    number, length = int(prefix.network_address), prefix.prefixlen
-    return any(
-        length >= block.prefixlen and int(block.network_address) <= number <= int(block.broadcast_address)
-        for block in blocks[prefix.version]
-    )
+    return any(contains(block, prefix) for block in blocks[prefix.version])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from itertools import islice
 from typing import TypeAlias
 
@@ -302,9 +301,3 @@ class LocRib:
             else:
                 left = tuple(each for each in row if each is not source)
                 self._rows[prefix] = left if len(left) > 1 else left[0].alone
-
-
-def prefix_order(prefix: Prefix) -> tuple[int, int, int]:
-    """IPv4 before IPv6, then by address and length."""
-    version = 4 if isinstance(prefix, IPv4Network) else 6
-    return version, int(prefix.network_address), prefix.prefixlen

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final
 
+from l3net.addresses import address_order, prefix_order
 from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.sessions import Session
 from l3net.model import Address, Prefix
@@ -97,7 +98,7 @@ def plan(
     before: Mapping[Address, tuple[Session, AdjRibOut]], after: Mapping[Address, tuple[Session, AdjRibOut]]
 ) -> tuple[SessionPlan, ...]:
     """One entry for each peer before or after, in order of address."""
-    peers = sorted({*before, *after}, key=lambda address: (address.version, int(address)))
+    peers = sorted({*before, *after}, key=address_order)
     return tuple(_of(peer, before.get(peer), after.get(peer)) for peer in peers)
 
 
@@ -105,8 +106,10 @@ def _of(
     peer: Address, before: tuple[Session, AdjRibOut] | None, after: tuple[Session, AdjRibOut] | None
 ) -> SessionPlan:
     old, new = (before[1] if before else {}), (after[1] if after else {})
-    announce = tuple(sorted((prefix for prefix, path in new.items() if old.get(prefix) != path), key=_order))
-    withdraw = tuple(sorted((prefix for prefix in old if prefix not in new), key=_order))
+    announce = tuple(
+        sorted((prefix for prefix, path in new.items() if old.get(prefix) != path), key=prefix_order)
+    )
+    withdraw = tuple(sorted((prefix for prefix in old if prefix not in new), key=prefix_order))
     if before is None and after is not None:
         return SessionPlan(peer, after[0].name, "added", (), announce, withdraw)
     if after is None and before is not None:
@@ -120,7 +123,3 @@ def _of(
         if impact is Impact.LIVE and (announce or withdraw):
             action = "soft"
     return SessionPlan(peer, after[0].name, action, changed_fields(before[0], after[0]), announce, withdraw)
-
-
-def _order(prefix: Prefix) -> tuple[int, int, int]:
-    return prefix.version, int(prefix.network_address), prefix.prefixlen

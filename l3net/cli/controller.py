@@ -113,12 +113,11 @@ async def _main(
     kubeconfig: Path | None, namespace: str, run_dir: Path, blocks: bool, every_class: bool, grace: float
 ) -> None:
     from l3net.controller.decide import Settings  # noqa: PLC0415 - after --help
-    from l3net.controller.declared import KINDS  # noqa: PLC0415
     from l3net.controller.election import Election  # noqa: PLC0415
     from l3net.controller.loop import Controller  # noqa: PLC0415
     from l3net.controller.pulse import Pulse  # noqa: PLC0415
     from l3net.controller.verdicts import Verdicts  # noqa: PLC0415
-    from l3net.kube.schema import OWN_KINDS  # noqa: PLC0415
+    from l3net.kube.registry import KINDS  # noqa: PLC0415
     from l3net.shell.kubernetes.api import KubeApi  # noqa: PLC0415
     from l3net.shell.kubernetes.store import KubernetesDatastore  # noqa: PLC0415
     from l3net.shell.kubernetes.writer import KubeLease, KubeWriter  # noqa: PLC0415
@@ -127,7 +126,7 @@ async def _main(
     identity = f"{socket.gethostname()}_{uuid.uuid4()}"
     writer = KubeWriter(api, namespace)
     verdicts = Verdicts(writer, lambda: cluster.leading)
-    kinds = (*KINDS, *(kind for kind in OWN_KINDS if kind not in KINDS))  # the rest to be judged alone
+    kinds = KINDS.watched("controller")
     datastore = KubernetesDatastore(api, "", nodes="all", secrets=False, kinds=kinds, judge=verdicts.judge)
     cluster = Controller(
         datastore,

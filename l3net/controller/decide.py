@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from l3net.addresses import host_prefix
 from l3net.controller.declared import Declared
 from l3net.ipam.balancers import AddressPlan, address_usage, plan_addresses
 from l3net.ipam.blocks import PoolUsage, plan_blocks, pool_usage
 from l3net.ipam.crosscheck import crosscheck, missing_filters
 from l3net.ipam.findings import Finding, FindingReason
 from l3net.ipam.ledger import Ledger
-from l3net.ipam.spans import host_prefix
 from l3net.model import Address, BgpPeer, Kind, ObjectName, PoolUse, Prefix
 from l3net.ports import Condition
 from l3net.services.verdicts import (

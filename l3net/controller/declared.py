@@ -16,17 +16,6 @@ from l3net.model import (
 )
 from l3net.ports import Changed
 
-#: What the controller listens to.
-KINDS = (
-    Kind.NODE,
-    Kind.SERVICE,
-    Kind.NAMESPACE,
-    Kind.IP_POOL,
-    Kind.BGP_CONFIGURATION,
-    Kind.BGP_PEER,
-    Kind.BGP_FILTER,
-)
-
 
 @dataclass(slots=True)
 class Declared:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 from l3net.errors import GoneError, L3netError, ManifestError
-from l3net.kube.schema import OWN_KINDS
+from l3net.kube.registry import KINDS
 from l3net.model import Kind, ObjectName
 from l3net.ports import ClusterWriter, Condition
 from l3net.shell.kubernetes.kinds import KubeKind
@@ -41,7 +41,7 @@ class Verdicts:
         self, kind: KubeKind, name: ObjectName, document: Mapping[str, Any], error: ManifestError | None
     ) -> None:
         """An object has been read, and is wrong or not."""
-        if kind.kind not in OWN_KINDS:
+        if not KINDS[kind.kind].ours:
             return
         standing = _standing(document)
         wanted = Condition(ACCEPTED, True, "Valid")

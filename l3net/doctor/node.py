@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from l3net.doctor.findings import Finding, NodeLook, Peer, PodLook, Severity
@@ -166,101 +166,95 @@ def judge_agent(status: Mapping[str, Any]) -> list[Finding]:
 
 def judge_node(look: NodeLook, ecmp: bool) -> list[Finding]:
     """The host. `ecmp`: whether a route of ours has several next hops."""
-    found = []
+    kernel = [*_forwarding(look), *_service_routes(look), *_answers(look, ecmp), *_conntrack(look)]
+    found = [*kernel, *_store(look), *_runtime(look)]
+    if any(each.check == "kernel" for each in found):
+        return found
+    return [Finding("kernel", "host", Severity.OK, "forwarding and connection tracking are in order"), *found]
+
+
+def _forwarding(look: NodeLook) -> Iterator[Finding]:
     for version, on in sorted(look.forwarding.items()):
         if on is False:
             name = "net.ipv4.ip_forward" if version == 4 else "net.ipv6.conf.all.forwarding"
-            found.append(
-                Finding(
-                    "kernel",
-                    f"IPv{version}",
-                    Severity.PROBLEM,
-                    f"{name} is 0: nothing is forwarded to pods",
-                    "the agent turns it on at its start; find what turns it off again (sysctl.d, "
-                    "another agent)",
-                )
+            yield Finding(
+                "kernel",
+                f"IPv{version}",
+                Severity.PROBLEM,
+                f"{name} is 0: nothing is forwarded to pods",
+                "the agent turns it on at its start; find what turns it off again (sysctl.d, another agent)",
             )
     if look.not_forwarding:
-        names = ", ".join(look.not_forwarding)
-        found.append(
-            Finding(
-                "kernel",
-                names,
-                Severity.PROBLEM,
-                "net.ipv4.conf.*.forwarding of these interfaces is 0: what comes in by them goes to no pod",
-                f"find what turns it off (sysctl.d, a network manager); `sysctl net.ipv4.conf."
-                f"{look.not_forwarding[0]}.forwarding=1` turns it on",
-            )
+        yield Finding(
+            "kernel",
+            ", ".join(look.not_forwarding),
+            Severity.PROBLEM,
+            "net.ipv4.conf.*.forwarding of these interfaces is 0: what comes in by them goes to no pod",
+            f"find what turns it off (sysctl.d, a network manager); `sysctl net.ipv4.conf."
+            f"{look.not_forwarding[0]}.forwarding=1` turns it on",
         )
+
+
+def _service_routes(look: NodeLook) -> Iterator[Finding]:
     if look.unroutable:
         listed = ", ".join(look.unroutable)
-        found.append(
-            Finding(
-                "routes",
-                "services",
-                Severity.PROBLEM,
-                f"the host's own processes have no route to services ({listed}): they cannot reach them",
-                "name the serviceCIDRs in the BGPConfiguration: l3net routes them where nothing else does",
-            )
+        yield Finding(
+            "routes",
+            "services",
+            Severity.PROBLEM,
+            f"the host's own processes have no route to services ({listed}): they cannot reach them",
+            "name the serviceCIDRs in the BGPConfiguration: l3net routes them where nothing else does",
         )
+
+
+def _answers(look: NodeLook, ecmp: bool) -> Iterator[Finding]:
+    """Whether answers are taken by any of several ways."""
     if ecmp and look.strict_rp_filter:
-        names = ", ".join(look.strict_rp_filter)
-        found.append(
-            Finding(
-                "kernel",
-                names,
-                Severity.WARNING,
-                "rp_filter is 1 (strict) and routes have several next hops: answers that come in by "
-                "another link than "
-                "the kernel would send by are dropped",
-                "set net.ipv4.conf.all.rp_filter and those of the interfaces to 2 (loose) or 0",
-            )
+        yield Finding(
+            "kernel",
+            ", ".join(look.strict_rp_filter),
+            Severity.WARNING,
+            "rp_filter is 1 (strict) and routes have several next hops: answers that come in by another link "
+            "than the kernel would send by are dropped",
+            "set net.ipv4.conf.all.rp_filter and those of the interfaces to 2 (loose) or 0",
         )
-    if look.conntrack is not None:
-        entries, limit = look.conntrack
-        if limit and entries >= _NEARLY_FULL * limit:
-            found.append(
-                Finding(
-                    "kernel",
-                    "conntrack",
-                    Severity.PROBLEM,
-                    f"{entries} of {limit} connections are tracked: new ones are about to be dropped",
-                    "raise net.netfilter.nf_conntrack_max",
-                )
-            )
+
+
+def _conntrack(look: NodeLook) -> Iterator[Finding]:
+    if look.conntrack is None:
+        return
+    entries, limit = look.conntrack
+    if limit and entries >= _NEARLY_FULL * limit:
+        yield Finding(
+            "kernel",
+            "conntrack",
+            Severity.PROBLEM,
+            f"{entries} of {limit} connections are tracked: new ones are about to be dropped",
+            "raise net.netfilter.nf_conntrack_max",
+        )
+
+
+def _store(look: NodeLook) -> Iterator[Finding]:
+    """Where leases are kept."""
     if look.state_free is not None and look.state_free < _LITTLE_SPACE:
-        found.append(
-            Finding(
-                "leases",
-                "disk",
-                Severity.PROBLEM,
-                f"{look.state_free:.1%} of the lease store's file system is free: pods cannot be "
-                "added when it is full",
-                "make room, or put --state-dir on another file system",
-            )
+        yield Finding(
+            "leases",
+            "disk",
+            Severity.PROBLEM,
+            f"{look.state_free:.1%} of the lease store's file system is free: pods cannot be "
+            "added when it is full",
+            "make room, or put --state-dir on another file system",
         )
     if look.quarantine is not None:
         directory, count = look.quarantine
-        found.append(
-            Finding(
-                "leases",
-                directory,
-                Severity.WARNING,
-                f"{count} deletions of pods that came while no agent served could not be read: the addresses "
-                "they were to free are freed when the pod's interface is gone",
-                "look at `l3net ipam check`, then remove the files",
-            )
+        yield Finding(
+            "leases",
+            directory,
+            Severity.WARNING,
+            f"{count} deletions of pods that came while no agent served could not be read: the addresses "
+            "they were to free are freed when the pod's interface is gone",
+            "look at `l3net ipam check`, then remove the files",
         )
-    found += _runtime(look)
-    bad = any(each.check == "kernel" for each in found)
-    return (
-        found
-        if bad
-        else [
-            Finding("kernel", "host", Severity.OK, "forwarding and connection tracking are in order"),
-            *found,
-        ]
-    )
 
 
 def judge_data_path(look: PodLook, dropping: Sequence[str]) -> list[Finding]:

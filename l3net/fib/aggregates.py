@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
+from l3net.addresses import contains, host_prefix
 from l3net.fib.underlay import Underlay, UnderlayRoute
-from l3net.ipam.spans import host_prefix
 from l3net.model import Address, NextHop, Prefix, Route, RouteKind
 from l3net.naming import BRIDGE, METRIC_AGGREGATE, METRIC_BGP, METRIC_SERVICES
 
@@ -120,17 +120,7 @@ def _inside(prefix: Prefix, outer: Iterable[Prefix]) -> bool:
 
 def _longest(prefix: Prefix, outer: Iterable[Prefix]) -> int:
     """The length of the most specific of some prefixes that holds another; -1 if none does."""
-    first = int(prefix.network_address)
-    return max(
-        (
-            each.prefixlen
-            for each in outer
-            if each.version == prefix.version
-            and each.prefixlen <= prefix.prefixlen
-            and (first ^ int(each.network_address)) >> (each.max_prefixlen - each.prefixlen) == 0
-        ),
-        default=-1,
-    )
+    return max((each.prefixlen for each in outer if contains(each, prefix)), default=-1)
 
 
 def _swallowed(prefix: Prefix, networks: Iterable[Prefix], underlay: Underlay) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_network
 
+from l3net.addresses import address_order, contains, prefix_order
 from l3net.model import Address, NextHop, Prefix
 
 
@@ -99,11 +100,7 @@ class Underlay:
         if route is None or route.prefix.prefixlen <= prefix.prefixlen:
             return route
         return next(
-            (
-                each
-                for each in self._ordered[prefix.version]
-                if each.prefix.prefixlen <= prefix.prefixlen and prefix.network_address in each.prefix
-            ),
+            (each for each in self._ordered[prefix.version] if contains(each.prefix, prefix)),
             None,
         )
 
@@ -208,7 +205,7 @@ class Underlay:
             for route in table.values():
                 if route.prefix.prefixlen == 0:
                     found += [hop.gateway for hop in route.hops if hop.gateway is not None]
-        return tuple(sorted(set(found), key=lambda address: (address.version, int(address))))
+        return tuple(sorted(set(found), key=address_order))
 
     def connected(self, except_interface: str) -> tuple[Prefix, ...]:
         """Subnets of this node's links, host addresses included."""
@@ -219,7 +216,7 @@ class Underlay:
                     for entry in self.addresses
                     if entry.interface not in (except_interface, "lo") and not entry.address.is_link_local
                 },
-                key=lambda prefix: (prefix.version, int(prefix.network_address), prefix.prefixlen),
+                key=prefix_order,
             )
         )
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from l3net.addresses import parse_address
+from l3net.addresses import contains, host_prefix, parse_address
 from l3net.ipam.blocks import PoolUsage
 from l3net.ipam.findings import Finding, FindingReason
-from l3net.ipam.spans import Search, Spans, address_of, host_prefix
+from l3net.ipam.spans import Search, Spans, address_of
 from l3net.model import Address, IpPool, Kind, Namespace, ObjectName, PoolUse, Prefix, Service
 from l3net.naming import ANNOTATION_LOAD_BALANCER_IPS, ANNOTATION_SHARING_KEY, LOAD_BALANCER_CLASS
 
@@ -107,11 +107,7 @@ def requested(service: Service) -> tuple[Address, ...]:
 def address_usage(pool: IpPool, held: Iterable[Address], blocks: Iterable[Prefix] = ()) -> PoolUsage:
     """Addresses in use (a shared one counts once) and left."""
     used = sum(1 for address in set(held) if address in pool.cidr)
-    gone = sum(
-        block.num_addresses
-        for block in blocks
-        if block.version == pool.cidr.version and block.network_address in pool.cidr
-    )
+    gone = sum(block.num_addresses for block in blocks if contains(pool.cidr, block))
     return PoolUsage(used, max(pool.cidr.num_addresses - used - gone, 0))
 
 

@@ -12,8 +12,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from l3net.addresses import contains, prefix_order
 from l3net.ipam.findings import Finding, FindingReason
-from l3net.ipam.reserved import is_reserved, wanted_pools, within
+from l3net.ipam.reserved import is_reserved, wanted_pools
 from l3net.ipam.spans import Search, Spans
 from l3net.model import IpPool, Kind, Node, ObjectName, PoolUse, Prefix
 from l3net.naming import ANNOTATION_BLOCKS, ANNOTATION_WANTS_BLOCKS
@@ -56,7 +57,7 @@ def families_of_cluster(nodes: Iterable[Node], ranges: Collection[Prefix]) -> fr
         block.version
         for node in nodes
         for block in cluster_blocks(node)
-        if not any(within(block, cidr) for cidr in ranges)
+        if not any(contains(cidr, block) for cidr in ranges)
     )
 
 
@@ -100,7 +101,7 @@ def plan_blocks(
     for name in sorted(nodes):
         planner.fill_reserved(nodes[name], reserved)
     blocks = [block for held in planner.held.values() for block in held]
-    used = {cidr: name for cidr, name in ranges.items() if any(within(block, cidr) for block in blocks)}
+    used = {cidr: name for cidr, name in ranges.items() if any(contains(cidr, block) for block in blocks)}
     gone = {cidr: name for cidr, name in used.items() if not any(pool.cidr == cidr for pool in own.values())}
     for name in sorted(nodes):
         planner.say_gone(nodes[name], usable, foreign, gone)
@@ -122,7 +123,7 @@ def pool_usage(pool: IpPool, held: Iterable[Prefix]) -> PoolUsage:
     """Blocks in use and left; a block of another size counts for those it covers."""
     used = gone = 0
     for block in held:
-        if within(block, pool.cidr):
+        if contains(pool.cidr, block):
             used += 1
             gone += 1 << max(pool.block_size - block.prefixlen, 0)
     return PoolUsage(used, max((1 << (pool.block_size - pool.cidr.prefixlen)) - gone, 0))
@@ -147,7 +148,7 @@ def _still_held(node: Node, held: Iterable[Prefix], ranges: Collection[Prefix]) 
     name; the cluster may have given it to another.
     """
     return tuple(
-        block for block in held if block in node.blocks or any(within(block, cidr) for cidr in ranges)
+        block for block in held if block in node.blocks or any(contains(cidr, block) for cidr in ranges)
     )
 
 
@@ -159,9 +160,7 @@ class _Planner:
         self.findings: list[Finding] = []
         self._taken = Spans()
         self._addresses = Spans()
-        for address in sorted(
-            set(addresses), key=lambda prefix: (prefix.version, int(prefix.network_address))
-        ):
+        for address in sorted(set(addresses), key=prefix_order):
             self._addresses.add(address, "")
         self._searches: dict[str, Search] = {}
 
@@ -238,7 +237,7 @@ class _Planner:
             have = sum(
                 1
                 for block in self.held[node.name]
-                if block.version == version and not any(within(block, cidr) for cidr in closed)
+                if block.version == version and not any(contains(cidr, block) for cidr in closed)
             )
             if version in foreign and have == 0:
                 continue  # its first block is the cluster's to give, and may be on the way
@@ -267,7 +266,7 @@ class _Planner:
                     FindingReason.TOO_MANY_BLOCKS,
                     f"asks for {count} blocks of pool {name}; a node gets at most {MOST_BLOCKS}",
                 )
-            have = sum(1 for block in self.held[node.name] if within(block, pool.cidr))
+            have = sum(1 for block in self.held[node.name] if contains(pool.cidr, block))
             for _ in range(min(count, MOST_BLOCKS) - have):
                 if not self._assign(node.name, [pool]):
                     self._say(

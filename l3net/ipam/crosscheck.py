@@ -9,9 +9,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from l3net.addresses import host_prefix
 from l3net.ipam.findings import Finding, FindingReason
 from l3net.ipam.overlaps import refused_pools
-from l3net.ipam.spans import Spans, host_prefix
+from l3net.ipam.spans import Spans
 from l3net.model import BgpConfiguration, BgpPeer, ClusterState, IpPool, Kind, Node, ObjectName, Prefix
 
 #: Other nodes named in one finding.

@@ -6,7 +6,7 @@ container ID and, on the second line, the interface name (plugins v0.7 and later
 
 from __future__ import annotations
 
-from l3net.addresses import parse_address
+from l3net.addresses import address_order, parse_address
 from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey
 from l3net.model import Address
 
@@ -32,11 +32,9 @@ def leases_of(reservations: list[tuple[LeaseKey, Address]]) -> list[Lease]:
         found.setdefault(key, []).append(address)
     return [
         Lease(
-            key, 0, tuple(LeasedAddress(each, each.max_prefixlen) for each in sorted(addresses, key=_order))
+            key,
+            0,
+            tuple(LeasedAddress(each, each.max_prefixlen) for each in sorted(addresses, key=address_order)),
         )
         for key, addresses in sorted(found.items())
     ]
-
-
-def _order(address: Address) -> tuple[int, int]:
-    return address.version, int(address)

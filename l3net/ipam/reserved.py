@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from l3net.addresses import contains
 from l3net.model import EVERYTHING, IpPool, Namespace, Node, PoolUse, Prefix
 from l3net.naming import ANNOTATION_WANTS_POOLS
 
@@ -43,17 +44,10 @@ def is_reserved(pool: IpPool) -> bool:
     return PoolUse.PODS in pool.allowed_uses and pool.namespace_selector != EVERYTHING
 
 
-def within(block: Prefix, cidr: Prefix) -> bool:
-    """Whether a block is `cidr` or a part of it; False across families."""
-    return (
-        block.version == cidr.version and block.prefixlen >= cidr.prefixlen and block.network_address in cidr
-    )
-
-
 def open_blocks(blocks: Iterable[Prefix], pools: Iterable[IpPool]) -> tuple[Prefix, ...]:
     """The blocks that lie in no reserved pool."""
     closed = [pool.cidr for pool in pools if is_reserved(pool)]
-    return tuple(block for block in blocks if not any(within(block, cidr) for cidr in closed))
+    return tuple(block for block in blocks if not any(contains(cidr, block) for cidr in closed))
 
 
 def reserved_pools(
@@ -65,7 +59,7 @@ def reserved_pools(
         pool = pools[name]
         if not is_reserved(pool):
             continue
-        blocks = tuple(block for block in node.blocks if within(block, pool.cidr))
+        blocks = tuple(block for block in node.blocks if contains(pool.cidr, block))
         if not blocks and (pool.disabled or not pool.node_selector.matches(node.labels)):
             continue
         chosen = frozenset(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
+from l3net.addresses import prefix_order
 from l3net.model import Node, Prefix
 
 
@@ -17,7 +18,7 @@ def retained(
 ) -> tuple[Prefix, ...]:
     """The blocks that the node had and was not left without pods in; `holds` tells of an address in use."""
     lost = {block for block in had if block not in declared and holds(block)}
-    return tuple(sorted(lost, key=lambda block: (block.version, int(block.network_address), block.prefixlen)))
+    return tuple(sorted(lost, key=prefix_order))
 
 
 def claimant(block: Prefix, nodes: Iterable[Node], me: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import overload
 
 from l3net.model import Address, Prefix
@@ -90,11 +90,6 @@ def prefix_at(like: Prefix, value: int, length: int) -> Prefix:
     if like.version == 4:
         return IPv4Network((value, length))
     return IPv6Network((value, length))
-
-
-def host_prefix(address: Address) -> Prefix:
-    """An address as a prefix of full length."""
-    return ip_network(address)
 
 
 def address_of(prefix: Prefix) -> Address:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from l3net.kube.schema import OWN_KINDS, definition, schema
+from l3net.kube.registry import KINDS
+from l3net.kube.schema import definition, described, schema
 from l3net.model import Kind
 
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _INTRO = """\
 # Configuration
 
@@ -16,8 +18,8 @@ on a node but where to read it.
 
     l3net agent --datastore dir:/etc/l3net/manifests
 
-The agent reads Node, Service, EndpointSlice, Namespace and Secret as Kubernetes knows them, and four kinds of
-its own, which this page describes. All four are cluster-scoped, of `apiVersion: l3net.io/v1alpha1`. Most
+The agent reads {others} as Kubernetes knows them, and {number} kinds of
+its own, which this page describes. All {number} are cluster-scoped, of `apiVersion: l3net.io/v1alpha1`. Most
 clusters need two of them: a `BGPConfiguration` with the AS number, and a `BGPPeer` for each router.
 
 Of a Node it reads the name, labels, `spec.podCIDRs`, whether it is unschedulable, its taints, the InternalIPs
@@ -44,67 +46,19 @@ and exits with 2 if anything is wrong.
 In the tables below a field without a default may be left out, unless it is marked as required.
 """
 
-_EXAMPLES: Mapping[Kind, str] = {
-    Kind.BGP_CONFIGURATION: """\
-apiVersion: l3net.io/v1alpha1
-kind: BGPConfiguration
-metadata: {name: default}
-spec:
-  asNumber: 64512
-  nodeToNodeMesh: false               # the routers carry the routes
-  serviceCIDRs: [10.96.0.0/16, "fd00:10:96::/112"]
-  advertise:
-    clusterIPs: {enabled: true}
-    loadBalancerIPs: {enabled: true, cidrs: [203.0.113.0/24]}
-    communities: ["64512:100"]
-""",
-    Kind.BGP_PEER: """\
-apiVersion: l3net.io/v1alpha1
-kind: BGPPeer
-metadata: {name: tor-a}
-spec:
-  address: 10.0.1.1
-  asNumber: 65001
-  nodeSelector: {matchLabels: {rack: a}}
-  families: [IPv4, IPv6]
-  password: {secretKeyRef: {name: bgp, key: password}}
-  gtsm: true
-  filters: [only-blocks]
-""",
-    Kind.BGP_FILTER: """\
-apiVersion: l3net.io/v1alpha1
-kind: BGPFilter
-metadata: {name: only-blocks}
-spec:
-  import:
-  - {action: Reject}                  # learn nothing from this peer
-  export:
-  - action: Accept
-    cidr: 10.244.0.0/16
-    prefixLength: {min: 24, max: 28}
-    operations: {addCommunities: ["64512:24"], setMED: 10}
-  - {action: Reject}
-""",
-    Kind.IP_POOL: """\
-apiVersion: l3net.io/v1alpha1
-kind: IPPool
-metadata: {name: pods}
-spec:
-  cidr: 10.244.0.0/16
-  blockSize: 24
-  natOutgoing: true
-""",
-}
-
 
 def reference() -> str:
     """docs/configuration.md, complete."""
-    return "\n".join([_INTRO, *(line for kind in OWN_KINDS for line in _kind(kind))])
+    ours = KINDS.ours()
+    *others, last = (kind.value for kind in KINDS if kind not in ours)
+    number = _NUMBERS[len(ours)] if len(ours) < len(_NUMBERS) else str(len(ours))
+    intro = _INTRO.replace("{others}", f"{', '.join(others)} and {last}").replace("{number}", number)
+    return "\n".join([intro, *(line for kind in ours for line in _kind(kind))])
 
 
 def example(kind: Kind) -> str:
     """The manifest shown for a kind."""
-    return _EXAMPLES[kind]
+    return described(kind).example()
 
 
 def _kind(kind: Kind) -> Iterator[str]:
@@ -117,7 +71,7 @@ def _kind(kind: Kind) -> Iterator[str]:
     aliases = ", ".join(f"`{name}`" for name in (names["plural"], *names["shortNames"]))
     yield f"Names for kubectl: {aliases}."
     yield ""
-    yield f"```yaml\n{_EXAMPLES[kind]}```"
+    yield f"```yaml\n{example(kind)}```"
     yield ""
     yield "| Field | Type | Default | Meaning |"
     yield "|---|---|---|---|"

@@ -9,13 +9,13 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Mapping
-from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import yaml
 
 from l3net.errors import ManifestError
 from l3net.kube.fields import shown, type_name
+from l3net.kube.registry import KINDS, Definition
 from l3net.model import Kind
 
 if TYPE_CHECKING:
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
 
 Schema: TypeAlias = Mapping[str, Any]
 
-_FILES: Mapping[Kind, str] = {
-    Kind.BGP_CONFIGURATION: "bgpconfigurations.yaml",
-    Kind.BGP_PEER: "bgppeers.yaml",
-    Kind.BGP_FILTER: "bgpfilters.yaml",
-    Kind.IP_POOL: "ippools.yaml",
-}
-#: The kinds of the group l3net.io.
-OWN_KINDS: tuple[Kind, ...] = tuple(_FILES)
 #: Levels of nesting; ours have ten.
 MAX_DEPTH = 100
 _TYPES = {
@@ -45,7 +37,15 @@ _TYPES = {
 
 def definition_text(kind: Kind) -> str:
     """The CustomResourceDefinition of one of our kinds, as the YAML to apply."""
-    return resources.files("l3net.kube").joinpath("schemas", _FILES[kind]).read_text(encoding="utf-8")
+    return described(kind).text()
+
+
+def described(kind: Kind) -> Definition:
+    """The files that define one of our kinds."""
+    found = KINDS[kind].definition
+    if found is None:
+        raise KeyError(f"{kind.value} is not of l3net")
+    return found
 
 
 @functools.cache

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 
+from l3net.kube.registry import KINDS
 from l3net.kube.translate import valid_name
-from l3net.model import BgpConfiguration, BgpPeer, Node, ObjectName, SecretKey
-
-LABEL_EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
+from l3net.model import BgpConfiguration, BgpPeer, ClusterState, Node, ObjectName, SecretKey
+from l3net.naming import LABEL_EXCLUDED
 
 
 def every_node(configuration: BgpConfiguration, peers: Iterable[BgpPeer], own: Node | None) -> bool:
@@ -22,6 +22,13 @@ def every_node(configuration: BgpConfiguration, peers: Iterable[BgpPeer], own: N
         configuration.mesh
         or any(peer.peer_selector is not None for peer in peers)
         or (own is not None and (LABEL_EXCLUDED in own.labels or configuration.drain.cause(own) is not None))
+    )
+
+
+def secrets_of(state: ClusterState) -> frozenset[ObjectName]:
+    """The Secrets that are named in the declared state, by the kinds that may name any."""
+    return secrets_named(
+        fact for row in KINDS.values() if row.names_secrets for _, fact in row.objects(state)
     )
 
 

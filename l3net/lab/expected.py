@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
 from typing import TypeAlias
 
+from l3net.addresses import contains, host_prefix
 from l3net.lab.topology import Topology
 from l3net.model import Address, Prefix
 
@@ -35,7 +35,7 @@ def announced(topology: Topology, without: Collection[str] = ()) -> tuple[Origin
         if not homes:
             continue
         nodes = frozenset(node.name for node in present if not service.internal_local or node.name in homes)
-        found += [Origins(ip_network(address), nodes) for address in service.cluster_ips]
+        found += [Origins(host_prefix(address), nodes) for address in service.cluster_ips]
     return tuple(origins for origins in found if origins.nodes)
 
 
@@ -77,7 +77,7 @@ def _distances(topology: Topology, nodes: frozenset[str]) -> dict[str, int]:
 def is_cluster_prefix(topology: Topology, prefix: Prefix) -> bool:
     """Whether a prefix is one the nodes are responsible for: a pod block or a service address."""
     ranges = (*(pool.cidr for pool in topology.pools), *topology.service_cidrs)
-    return any(prefix.version == cidr.version and prefix.subnet_of(cidr) for cidr in ranges)  # type: ignore[arg-type]
+    return any(contains(cidr, prefix) for cidr in ranges)
 
 
 def difference(want: Rib, seen: Rib) -> list[str]:

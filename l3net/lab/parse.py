@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
 
+from l3net.addresses import contains
 from l3net.lab.errors import TopologyError
 from l3net.lab.topology import (
     Client,
@@ -197,7 +198,7 @@ def _node(entry: _Mapping, index: int, pools: Sequence[Pool]) -> Node:
         pods.append(pod)
     blocks = entry.prefixes("blocks") or tuple(_numbered_block(pool, index, entry) for pool in pools)
     for block in blocks:
-        if not any(block.version == pool.cidr.version and block.subnet_of(pool.cidr) for pool in pools):  # type: ignore[arg-type]
+        if not any(contains(pool.cidr, block) for pool in pools):
             raise TopologyError(entry.at("blocks"), f"{block} lies in no pool")
     entry.done()
     return Node(name, blocks, tuple(pods))

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from l3net.ipam.spans import host_prefix
+from l3net.addresses import host_prefix
 from l3net.model import (
     Address,
     AdvertisePolicy,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from l3net.model import (
+    DEFAULT_DRAIN,
     Address,
     Backend,
     DrainPolicy,
@@ -17,6 +18,7 @@ from l3net.model import (
     Service,
     ServicePort,
 )
+from l3net.naming import LABEL_EXCLUDED
 
 
 def by_service(slices: Iterable[EndpointSlice]) -> dict[ObjectName, tuple[EndpointSlice, ...]]:
@@ -45,10 +47,6 @@ class Here:
         if endpoint.node is not None:
             return endpoint.node == self.name
         return any(endpoint.address in block for block in self.blocks)
-
-
-DEFAULT_DRAIN = DrainPolicy()
-LABEL_EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
 
 
 def here(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from l3net.ipam.spans import host_prefix
+from l3net.addresses import host_prefix
 from l3net.model import (
     Address,
     AdvertisePolicy,

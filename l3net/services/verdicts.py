@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from l3net.addresses import host_prefix
 from l3net.model import (
     Address,
     AddressKind,
@@ -20,15 +20,13 @@ from l3net.model import (
     Service,
     ServicePort,
 )
-from l3net.naming import ANNOTATION_ADVERTISE, API_GROUP, LABEL_HEADLESS
+from l3net.naming import ANNOTATION_ADVERTISE, LABEL_HEADLESS, LOAD_BALANCER_CLASS
 from l3net.services.endpoints import Here, by_service, here, serving
 
 #: Sorts services by who keeps what several claim.
 Rank: TypeAlias = tuple[bool, str, ObjectName]
 #: A service with this label is another proxy's (kube-proxy leaves it alone too).
 LABEL_PROXY = "service.kubernetes.io/service-proxy-name"
-#: The load-balancer class of ours; a service without a class is anyone's.
-LOAD_BALANCER_CLASS = f"{API_GROUP}/bgp"
 
 
 class ServiceAddressKind(enum.Enum):
@@ -96,7 +94,7 @@ def advertised(state: ClusterState, me: str, *, draining: bool = False) -> tuple
 
 def announced(verdicts: Iterable[ServiceVerdict]) -> frozenset[Prefix]:
     """The host prefixes to announce: a shared address as long as one service wants it."""
-    return frozenset(ipaddress.ip_network(verdict.address) for verdict in verdicts if verdict.advertised)
+    return frozenset(host_prefix(verdict.address) for verdict in verdicts if verdict.advertised)
 
 
 def cluster_ip_owners(services: Iterable[Service]) -> dict[Address, ObjectName]:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from l3net.bfd.authentication import Key
+from l3net.bfd.intervals import Timing
 from l3net.bfd.packet import Packet, PacketError, State, decode
-from l3net.bfd.session import BfdSession, Change, Timing
+from l3net.bfd.session import BfdSession, Change
 
 Wire = Callable[[str, bytes, float], bool]
 Loop = Callable[[str, bytes, float], bytes | None]

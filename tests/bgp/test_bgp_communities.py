@@ -13,11 +13,12 @@ from test_bgp_messages import update
 from l3net.announce.source import View
 from l3net.announce.sources import desired
 from l3net.bgp.exabgp.commands import announce
-from l3net.bgp.exabgp.messages import Decoder, Updated
+from l3net.bgp.exabgp.decoder import Decoder
+from l3net.bgp.exabgp.messages import Updated
+from l3net.bgp.filters import apply_operations, rule_matches
 from l3net.bgp.loc_rib import Candidate, best_paths
 from l3net.bgp.path import Attributes
 from l3net.bgp.plan import plan
-from l3net.bgp.policy import apply_operations, rule_matches
 from l3net.community import (
     LLGR_STALE,
     NO_EXPORT,

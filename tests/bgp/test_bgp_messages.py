@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 from mutations import mutated
 
 from l3net.bgp.exabgp.configuration import MARKER
+from l3net.bgp.exabgp.decoder import Decoder, LineBuffer
 from l3net.bgp.exabgp.messages import (
     Announced,
     Attempted,
-    Decoder,
     Done,
     EndOfRib,
     Failed,
-    LineBuffer,
     Neighbors,
     Notified,
     Opened,

@@ -8,7 +8,8 @@ import pytest
 from bgp_facts import path, session
 
 from l3net.bgp.next_hops import martian_next_hop
-from l3net.bgp.policy import ImportJudge, Protected
+from l3net.bgp.policy import ImportJudge
+from l3net.bgp.protected import Protected
 from l3net.bgp.verdict import Verdict
 from l3net.model import ClusterState, Family, Prefix
 

@@ -10,7 +10,10 @@ from bgp_facts import community, path, session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3net.bgp.policy import MARTIANS, ImportJudge, Protected, contains, run_filters
+from l3net.addresses import contains
+from l3net.bgp.filters import run_filters
+from l3net.bgp.policy import ImportJudge
+from l3net.bgp.protected import MARTIANS, Protected
 from l3net.bgp.verdict import Verdict
 from l3net.model import (
     Action,

@@ -7,7 +7,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 from bgp_facts import path, session
 
-from l3net.bgp.policy import ImportJudge, Protected
+from l3net.bgp.policy import ImportJudge
+from l3net.bgp.protected import Protected
 from l3net.bgp.verdict import Verdict
 from l3net.model import BgpConfiguration, ClusterState, ImportPolicy, Node
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from l3net.bgp.loc_rib import Candidate, LocRib
 from l3net.bgp.multipath import discards
 from l3net.bgp.path import Attributes, Path
-from l3net.bgp.policy import MARTIANS, ImportJudge, Protected
+from l3net.bgp.policy import ImportJudge
+from l3net.bgp.protected import MARTIANS, Protected
 from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import ACCEPTED, Verdict
 from l3net.model import BgpConfiguration, ClusterState, Family, ImportPolicy, Prefix

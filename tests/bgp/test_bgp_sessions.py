@@ -7,7 +7,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 import pytest
 
-from l3net.bgp.policy import Protected
+from l3net.bgp.protected import Protected
 from l3net.bgp.sessions import UNKNOWN_AS, OnLink, Sessions, Unusable, guarded, router_id, sessions
 from l3net.model import (
     Address,

@@ -14,7 +14,8 @@ from l3net.announce.sources import desired
 from l3net.bgp.adj_rib_out import passes_on
 from l3net.bgp.exabgp.commands import announce
 from l3net.bgp.loc_rib import Candidate
-from l3net.bgp.policy import ImportJudge, Protected
+from l3net.bgp.policy import ImportJudge
+from l3net.bgp.protected import Protected
 from l3net.bgp.sessions import Session, sessions
 from l3net.bgp.topology import ELECTED, reflectors, wanted_mesh_peers
 from l3net.bgp.verdict import Verdict

@@ -16,11 +16,10 @@ import pytest
 from apiserver import FakeApiServer
 
 from l3net.controller.decide import Settings
-from l3net.controller.declared import KINDS
 from l3net.controller.election import Election
 from l3net.controller.loop import Controller
 from l3net.controller.verdicts import Verdicts
-from l3net.model import Kind
+from l3net.kube.registry import KINDS
 from l3net.shell.kubernetes.api import KubeApi
 from l3net.shell.kubernetes.store import KubernetesDatastore
 from l3net.shell.kubernetes.writer import KubeLease, KubeWriter
@@ -67,7 +66,7 @@ class Running:
             "",
             nodes="all",
             secrets=False,
-            kinds=(*KINDS, Kind.BGP_PEER, Kind.BGP_FILTER),
+            kinds=KINDS.watched("controller"),
             judge=self.verdicts.judge,
             backoff=(0.02, 0.1),
         )

@@ -18,7 +18,7 @@ from realapi import RealApiServer
 
 from l3net.controller.decide import Settings
 from l3net.kube.reference import example
-from l3net.kube.schema import OWN_KINDS
+from l3net.kube.registry import KINDS
 from l3net.shell.kubernetes.api import ApiError, KubeApi
 from l3net.shell.kubernetes.store import KubernetesDatastore
 from l3net.shell.kubernetes.writer import KubeOwnNode
@@ -37,7 +37,7 @@ PLACES = {
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "PriorityClass": "/apis/scheduling.k8s.io/v1/priorityclasses",
     "CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
-    **{kind.value: f"/apis/l3net.io/v1alpha1/{kind.value.lower()}s" for kind in OWN_KINDS},
+    **{kind.value: f"/apis/l3net.io/v1alpha1/{kind.value.lower()}s" for kind in KINDS.ours()},
 }
 
 
@@ -84,7 +84,7 @@ def test_an_unknown_field_is_refused(api: RealApiServer) -> None:
         api.client.create(f"{place(document)}?{STRICT}", {**document, "speck": {}})
 
 
-@pytest.mark.parametrize("kind", OWN_KINDS, ids=lambda kind: kind.value)
+@pytest.mark.parametrize("kind", KINDS.ours(), ids=lambda kind: kind.value)
 def test_the_example_of_the_docs_is_taken(api: RealApiServer, kind: Any) -> None:
     try_out(api, yaml.safe_load(example(kind)))
 

@@ -15,7 +15,8 @@ import pytest
 import yaml
 from apiserver import RESOURCES
 
-from l3net.kube.schema import OWN_KINDS, definition_text
+from l3net.kube.registry import KINDS
+from l3net.kube.schema import definition_text
 from l3net.shell.kubernetes.api import ApiError, KubeApi
 
 #: Kinds of which nothing is left by `wipe`.
@@ -101,7 +102,7 @@ class RealApiServer:
         self.client = KubeApi(self.kubeconfig(here / "admin"))
         self._until(lambda: self.client.get("/readyz"))
         self._until(lambda: self.client.get("/api/v1/namespaces/kube-system"))
-        for kind in OWN_KINDS:
+        for kind in KINDS.ours():
             definition = yaml.safe_load(definition_text(kind))
             self.client.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
             group, version = definition["spec"]["group"], definition["spec"]["versions"][0]["name"]

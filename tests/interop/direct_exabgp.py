@@ -15,7 +15,8 @@ from stage import FAR_ADDRESS, NODE_ADDRESS, Stage
 
 from l3net.bgp.exabgp.commands import RELOAD
 from l3net.bgp.exabgp.configuration import render
-from l3net.bgp.exabgp.messages import Decoder, Done, Failed, LineBuffer, Message
+from l3net.bgp.exabgp.decoder import Decoder, LineBuffer
+from l3net.bgp.exabgp.messages import Done, Failed, Message
 from l3net.bgp.sessions import Session
 from l3net.model import Family
 from l3net.shell.speaker.config import relay_argv

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from far_sides import FAR_SIDES, AnyFarSide
+from far_sides import FAR_SIDES, AnyFarSide, FarSession
 from node_rig import CONFIGURATION, NODE, Rig, brought_up
 
 from l3net.errors import NotRunningError
@@ -28,6 +28,16 @@ BEHIND = {4: "10.98.0.2", 6: "fd98::2"}
 BEHIND_PREFIX = {4: "10.98.0.0/24", 6: "fd98::/64"}
 ORIGINATED = {4: "192.168.7.0/24", 6: "fd77::/64"}
 TAGGED = {4: "192.168.8.0/24", 6: "fd78::/64"}
+
+
+def far_session(version: int = 4, **how: Any) -> FarSession:
+    """The far side's session with the node, over IPv4 or IPv6."""
+    return FarSession(FAR_ADDRESS[version], NODE_ADDRESS[version], **how)
+
+
+def far_sessions() -> list[FarSession]:
+    """One over each."""
+    return [far_session(version) for version in (4, 6)]
 
 
 def configuration(**spec: object) -> dict[str, Any]:

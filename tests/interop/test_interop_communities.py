@@ -18,6 +18,7 @@ from stage import (
     TAGGED,
     Stage,
     configuration,
+    far_session,
     served_stage,
 )
 
@@ -57,7 +58,7 @@ def adding(*communities: str) -> list[dict[str, Any]]:
 
 
 def both_families(**how: Any) -> FarSession:
-    return FarSession(FAR_ADDRESS[4], NODE_ADDRESS[4], versions=(4, 6), **how)
+    return far_session(versions=(4, 6), **how)
 
 
 def declare(stage: Stage, *others: dict[str, Any], spec: dict[str, Any], **of_peer: Any) -> None:

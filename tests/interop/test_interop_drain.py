@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from far_sides import FarSession, Originated
+from far_sides import Originated
 from node_rig import NODE, brought_up, peer
-from stage import BEHIND_PREFIX, BLOCKS, FAR_ADDRESS, NODE_ADDRESS, Stage, configuration
+from stage import BEHIND_PREFIX, BLOCKS, FAR_ADDRESS, Stage, configuration, far_sessions
 
 pytestmark = pytest.mark.netns
 
@@ -87,8 +87,7 @@ def declare(stage: Stage, *, wait: int = FOREVER, restart: bool = True, **node: 
 
 
 def together(stage: Stage, kind: str, **declared: Any) -> None:
-    sessions = [FarSession(FAR_ADDRESS[version], NODE_ADDRESS[version]) for version in (4, 6)]
-    stage.far_side(kind).start(sessions, [Originated(BEHIND_PREFIX[4])])
+    stage.far_side(kind).start(far_sessions(), [Originated(BEHIND_PREFIX[4])])
     declare(stage, **declared)
     stage.start_speaker()
     stage.start_agent()

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from agent_shells import speaker
 from direct_exabgp import Direct, session
-from far_sides import AnyFarSide, FarSession, Originated
+from far_sides import AnyFarSide, Originated
 from node_rig import NODE, brought_up, peer
-from stage import BLOCKS, FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, Stage, configuration
+from stage import BLOCKS, FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, Stage, configuration, far_session
 
 from l3net.bgp.exabgp import commands
 from l3net.bgp.exabgp.configuration import MARKER, fingerprint, head, neighbor, render
@@ -41,10 +41,6 @@ NOBODY = "10.90.0.77"
 def stage() -> Iterator[Stage]:
     with brought_up(Stage()) as made:
         yield made
-
-
-def far_session(**how: object) -> FarSession:
-    return FarSession(FAR_ADDRESS[4], NODE_ADDRESS[4], **how)  # type: ignore[arg-type]
 
 
 def start_far(stage: Stage, kind: str = "bird", **how: object) -> AnyFarSide:
@@ -325,7 +321,7 @@ def test_7_a_session_said_to_be_down_by_a_question_stays_up(tmp_path: Path) -> N
 def test_7_a_prefix_with_two_next_hops_counts_once(stage: Stage) -> None:
     """FRR sends a global and a link-local next hop (RFC 2545 section 3), and ExaBGP lists it under each."""
     far = stage.far_side("frr")
-    far.start([FarSession(FAR_ADDRESS[6], NODE_ADDRESS[6])], [Originated(ORIGINATED[6])])
+    far.start([far_session(6)], [Originated(ORIGINATED[6])])
     direct = Direct(stage, [session(6)])
     direct.until(lambda: any(ORIGINATED[6].encode() in line for line in direct.lines), "the prefix")
     (line,) = [line for line in direct.lines if ORIGINATED[6].encode() in line]

@@ -8,9 +8,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from far_sides import FarSession, Frr, Gobgp, Originated
+from far_sides import Frr, Gobgp, Originated
 from node_rig import NODE, brought_up, peer
-from stage import BEHIND_PREFIX, BLOCKS, FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, Stage, configuration
+from stage import (
+    BEHIND_PREFIX,
+    BLOCKS,
+    FAR_ADDRESS,
+    NODE_ADDRESS,
+    ORIGINATED,
+    Stage,
+    configuration,
+    far_session,
+)
 
 from l3net.lab.host import Host
 
@@ -42,7 +51,7 @@ def test_ipv4_prefixes_have_ipv6_next_hops_both_ways(stage: Stage, kind: str) ->
     """RFC 8950. The control: without the capability there is no way between the IPv4 prefixes."""
     far = stage.far_side(kind)
     far.fib = True
-    session = FarSession(FAR_ADDRESS[6], NODE_ADDRESS[6], versions=(4, 6), extended=True)
+    session = far_session(6, versions=(4, 6), extended=True)
     far.start([session], [Originated(prefix, next_hop=FAR_ADDRESS[6]) for prefix in BEHIND_PREFIX.values()])
     spec = {"families": ["IPv4", "IPv6"]}
     stage.declare(
@@ -77,7 +86,7 @@ def test_ipv4_prefixes_have_ipv6_next_hops_both_ways(stage: Stage, kind: str) ->
 def test_a_peer_that_does_not_take_ipv6_next_hops_hears_no_ipv4_prefix(stage: Stage) -> None:
     """Else it would answer with a NOTIFICATION; the status says why it hears none."""
     far = stage.far_side("frr")
-    session = FarSession(FAR_ADDRESS[6], NODE_ADDRESS[6], versions=(4, 6))
+    session = far_session(6, versions=(4, 6))
     far.start([session], [Originated(ORIGINATED[6])])
     spec = peer("far", FAR_ADDRESS[6], extendedNextHop=True)
     stage.declare("node.yaml", NODE, configuration(), spec)

@@ -16,9 +16,11 @@ from direct_exabgp import Direct, session
 from node_rig import brought_up
 from stage import FAR_ADDRESS, NODE_ADDRESS, Stage
 
-from l3net.bgp.exabgp.messages import Decoder, LineBuffer, Updated
+from l3net.bgp.exabgp.decoder import Decoder, LineBuffer
+from l3net.bgp.exabgp.messages import Updated
 from l3net.bgp.loc_rib import LocRib
-from l3net.bgp.policy import ImportJudge, Protected
+from l3net.bgp.policy import ImportJudge
+from l3net.bgp.protected import Protected
 from l3net.model import ClusterState, Family
 
 SPEAKER = Path(__file__).with_name("fuzz_speaker.py")

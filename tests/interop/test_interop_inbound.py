@@ -14,7 +14,7 @@ import pytest
 from direct_exabgp import Direct, session
 from far_sides import FarSession, Originated
 from node_rig import brought_up
-from stage import FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, Stage
+from stage import FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, Stage, far_session
 
 from l3net.bgp.exabgp.commands import RELOAD, SHOW_NEIGHBORS
 from l3net.bgp.exabgp.messages import StateChanged
@@ -74,7 +74,7 @@ def listening(stage: Stage) -> str:
 def far(direct: Direct, kind: str, version: int, **how: object) -> None:
     side = direct.stage.far_side(kind)
     side.start(
-        [FarSession(FAR_ADDRESS[version], NODE_ADDRESS[version], **how)],  # type: ignore[arg-type]
+        [far_session(version, **how)],
         [Originated(ORIGINATED[version])],
     )
 

@@ -22,6 +22,7 @@ from stage import (
     TAGGED,
     Stage,
     configuration,
+    far_session,
     served_stage,
 )
 
@@ -51,10 +52,6 @@ def stage(running: Stage) -> Stage:
     """The node with no peer; the far side not running. One node serves all tests of a worker."""
     running.clear()
     return running
-
-
-def far_session(version: int, **how: Any) -> FarSession:
-    return FarSession(FAR_ADDRESS[version], NODE_ADDRESS[version], **how)
 
 
 def start(

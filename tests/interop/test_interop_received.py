@@ -29,7 +29,8 @@ from wire_peer import (
 )
 
 from l3net.bgp.exabgp.commands import RELOAD
-from l3net.bgp.exabgp.messages import Decoder, Done, EndOfRib, Failed, Refresh, StateChanged, Updated
+from l3net.bgp.exabgp.decoder import Decoder
+from l3net.bgp.exabgp.messages import Done, EndOfRib, Failed, Refresh, StateChanged, Updated
 from l3net.bgp.path import Path
 from l3net.model import Address, Family, Prefix
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from far_sides import AnyFarSide, FarSession, Gobgp, OpenBgpd, Originated
+from far_sides import AnyFarSide, Gobgp, OpenBgpd, Originated
 from node_rig import NODE, brought_up, peer
 from stage import (
     BEHIND_PREFIX,
@@ -25,6 +25,7 @@ from stage import (
     TAGGED,
     Stage,
     configuration,
+    far_sessions,
 )
 from test_interop_hostile import SPEAKER, announce
 
@@ -40,10 +41,6 @@ def stage() -> Iterator[Stage]:
         yield made
 
 
-def sessions(versions: tuple[int, ...] = (4, 6)) -> list[FarSession]:
-    return [FarSession(FAR_ADDRESS[version], NODE_ADDRESS[version]) for version in versions]
-
-
 def originated(*tables: dict[int, str]) -> list[Originated]:
     return [Originated(table[version]) for table in tables for version in (4, 6)]
 
@@ -53,7 +50,7 @@ def together(stage: Stage, kind: str, *tables: dict[int, str], **spec: object) -
     far = stage.far_side(kind)
     if isinstance(far, Gobgp | OpenBgpd):
         far.fib = True
-    far.start(sessions(), originated(*tables))
+    far.start(far_sessions(), originated(*tables))
     peers = [peer(f"far{version}", FAR_ADDRESS[version]) for version in (4, 6)]
     stage.declare("node.yaml", NODE, configuration(**spec), *peers)
     stage.start_speaker()
@@ -141,7 +138,7 @@ def test_a_far_side_that_restarts_finds_its_routes_kept_and_what_it_no_longer_sa
     stage.until(lambda: {row["state"] for row in stage.peers().values()} == {"down"}, "the sessions to end")
     stage.until(lambda: all(row["stale"] for row in stage.paths().values()), "all paths to be stale")
     assert kept <= stage.learned().keys(), stage.node.log_tail("agent")
-    far.start(sessions(), originated(ORIGINATED), again=True)
+    far.start(far_sessions(), originated(ORIGINATED), again=True)
     stage.until(lambda: not (stage.learned().keys() & set(TAGGED.values())), "the sweep", seconds=60)
     stage.established(*FAR_ADDRESS.values())
     assert set(ORIGINATED.values()) <= stage.learned().keys()
@@ -176,7 +173,7 @@ def test_without_the_forwarding_state_bit_the_routes_go_when_the_far_side_is_bac
     far.kill()
     stage.until(lambda: {row["state"] for row in stage.peers().values()} == {"down"}, "the sessions to end")
     assert set(TAGGED.values()) <= stage.learned().keys(), stage.node.log_tail("agent")
-    back = [replace(session, preserves=again) for session in sessions()]
+    back = [replace(session, preserves=again) for session in far_sessions()]
     far.start(back, originated(ORIGINATED), again=again)
     gone = "forwarding state not preserved; removing"
     stage.until(

@@ -12,11 +12,12 @@ import yaml
 
 from l3net.errors import ManifestError
 from l3net.kube.reference import example, reference
-from l3net.kube.schema import OWN_KINDS, definition, definition_text, schema
+from l3net.kube.registry import KINDS
+from l3net.kube.schema import definition, definition_text, schema
 from l3net.kube.translate import translate
 from l3net.model import Kind
 
-kinds = pytest.mark.parametrize("kind", OWN_KINDS, ids=lambda kind: kind.value)
+kinds = pytest.mark.parametrize("kind", KINDS.ours(), ids=lambda kind: kind.value)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 

@@ -55,7 +55,7 @@ def test_a_list_of_several_pages(server: Server, tmp_path: Path) -> None:
     server.put(*(endpoints(name, "10.244.1.5") for name in names))
     client = KubeApi(server.kubeconfig(tmp_path / "kubeconfig"))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("l3net.shell.kubernetes.reflector.PAGE", 7)
+        patched.setattr("l3net.shell.kubernetes.collection.PAGE", 7)
         with Follower(KubernetesDatastore(client, "n1", backoff=BACKOFF)) as found:
             found.synced()
             assert {f"{name}-abc" for name in names} <= found.names(Kind.ENDPOINT_SLICE)

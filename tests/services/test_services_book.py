@@ -25,9 +25,9 @@ from l3net.model import (
     ServicePort,
     VirtualServer,
 )
-from l3net.naming import LABEL_HEADLESS
+from l3net.naming import LABEL_EXCLUDED, LABEL_HEADLESS
 from l3net.services.book import ServiceBook, Settled
-from l3net.services.endpoints import LABEL_EXCLUDED, here
+from l3net.services.endpoints import here
 from l3net.services.servers import virtual_servers
 from l3net.services.verdicts import Reason, advertised, announced
 

@@ -27,8 +27,7 @@ from l3net.model import (
     Taint,
     VirtualServer,
 )
-from l3net.naming import LABEL_HEADLESS
-from l3net.services.endpoints import LABEL_EXCLUDED
+from l3net.naming import LABEL_EXCLUDED, LABEL_HEADLESS
 from l3net.services.servers import virtual_servers
 from l3net.services.verdicts import LABEL_PROXY, Reason, advertised, announced
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from l3net.bgp.exabgp.announcer import Announcer
-from l3net.bgp.exabgp.messages import Announced, Decoder, Done, Failed, LineBuffer, Message, Neighbors, Queues
+from l3net.bgp.exabgp.decoder import Decoder, LineBuffer
+from l3net.bgp.exabgp.messages import Announced, Done, Failed, Message, Neighbors, Queues
 from l3net.ports import Connect
 
 log = logging.getLogger("l3net.bgp")

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from l3net.agent.routing import Routing
 from l3net.agent.speaker.parting import Parting
 from l3net.agent.speaker.speaking import Speaking
-from l3net.bgp.policy import ImportJudge, Protected
+from l3net.bgp.policy import ImportJudge
+from l3net.bgp.protected import Protected
 from l3net.bgp.sessions import OnLink, Sessions, guarded, sessions, unnumbered_interfaces
 from l3net.model import Address, ClusterState
 from l3net.naming import BRIDGE

@@ -18,6 +18,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
 from typing import Final
 
+from l3net.addresses import address_order
 from l3net.bgp.sessions import UNKNOWN_AS, Session
 from l3net.model import Address, Family
 
@@ -33,7 +34,7 @@ def render(sessions: Iterable[Session], relay_argv: Iterable[str]) -> str:
     Raises ValueError for an argument that ExaBGP's tokeniser would split or misread.
     """
     blocks = [head(relay_argv)]
-    ordered = sorted(sessions, key=lambda session: (session.peer_address.version, int(session.peer_address)))
+    ordered = sorted(sessions, key=lambda session: address_order(session.peer_address))
     blocks += [neighbor(session) for session in ordered]
     text = "\n".join(blocks)
     return f"{text}\n{_marker(text)}"

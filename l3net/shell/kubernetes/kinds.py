@@ -8,13 +8,14 @@ cannot be decoded at all (nested beyond measure, a number of thousands of digits
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeAlias, TypedDict, TypeVar
 
 import msgspec
 
+from l3net.kube.registry import KINDS as DECLARED
 from l3net.model import Kind, ObjectName
-from l3net.naming import API_VERSION
 
 Document: TypeAlias = dict[str, Any]
 
@@ -224,28 +225,31 @@ class KubeKind:
         return document
 
 
-_CORE, _OWN = "/api/v1", f"/apis/{API_VERSION}"
-
-KINDS: Final = {
-    each.kind: each
-    for each in (
-        KubeKind(Kind.NODE, _CORE, "nodes", lean=Lean.of(_Node)),
-        KubeKind(Kind.NAMESPACE, _CORE, "namespaces", lean=Lean.of(_Named)),
-        KubeKind(Kind.SERVICE, _CORE, "services", namespaced=True, lean=Lean.of(_Service)),
-        KubeKind(
-            Kind.ENDPOINT_SLICE,
-            "/apis/discovery.k8s.io/v1",
-            "endpointslices",
-            namespaced=True,
-            lean=Lean.of(_EndpointSlice),
-        ),
-        KubeKind(Kind.SECRET, _CORE, "secrets", namespaced=True),
-        KubeKind(Kind.BGP_CONFIGURATION, _OWN, "bgpconfigurations"),
-        KubeKind(Kind.BGP_PEER, _OWN, "bgppeers"),
-        KubeKind(Kind.BGP_FILTER, _OWN, "bgpfilters"),
-        KubeKind(Kind.IP_POOL, _OWN, "ippools"),
-    )
+#: What is kept of the JSON of a kind; all of it where nothing is said.
+_LEAN: Final = {
+    Kind.NODE: Lean.of(_Node),
+    Kind.NAMESPACE: Lean.of(_Named),
+    Kind.SERVICE: Lean.of(_Service),
+    Kind.ENDPOINT_SLICE: Lean.of(_EndpointSlice),
 }
+
+
+class _Kinds(Mapping[Kind, KubeKind]):
+    """Every declared kind, as its row has it."""
+
+    def __getitem__(self, kind: Kind) -> KubeKind:
+        row = DECLARED[kind]
+        root = f"/apis/{row.api_version}" if row.group else f"/api/{row.version}"
+        return KubeKind(kind, root, row.plural, row.namespaced, _LEAN.get(kind, _ANY))
+
+    def __iter__(self) -> Iterator[Kind]:
+        return iter(DECLARED)
+
+    def __len__(self) -> int:
+        return len(DECLARED)
+
+
+KINDS: Final = _Kinds()
 
 
 class WatchEvent(msgspec.Struct):

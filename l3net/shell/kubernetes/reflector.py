@@ -22,42 +22,32 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, Protocol
 
-from l3net.errors import ManifestError
-from l3net.kube.translate import translate
-from l3net.model import Fact, Kind, ObjectName
-from l3net.ports import Changed, DatastoreEvent, Mended, Rejected, View, rejections
+from l3net.kube.registry import KINDS as DECLARED
+from l3net.model import ObjectName
+from l3net.ports import View
 from l3net.shell.kubernetes.api import ApiError, KubeApi, WatchLines
-from l3net.shell.kubernetes.kinds import UNREADABLE, Document, KubeKind, status_of, version_of, watch_event
+from l3net.shell.kubernetes.collection import Collection
+from l3net.shell.kubernetes.kinds import KubeKind, status_of, version_of, watch_event
+from l3net.shell.kubernetes.known import Hearer, KnownObjects, name_of, version_in
+from l3net.shell.kubernetes.pacing import Pacing
+from l3net.shell.kubernetes.troubles import Trouble
 from l3net.shell.kubernetes.versions import behind
 
 log = logging.getLogger("l3net.kube")
 
-PAGE: Final = 500
-#: Seconds after which the server ends a watch, drawn from this range, so that not all agents come at once.
-WATCH_SECONDS: Final = (300, 600)
 #: The first and the longest wait between two attempts, in seconds; each is drawn from its upper half.
 BACKOFF: Final = (0.5, 10.0)
 LONGEST_RETRY_AFTER: Final = 60.0
 #: A watch that lived this long (seconds) was none that failed.
 SHORT_WATCH: Final = 5.0
-#: Refusals to watch from a version, in a row, after which it is listed again (a restored etcd is behind us).
-REFUSALS: Final = 5
 #: Seconds between two lists of a kind although its watch runs well, drawn from this range.
 RELIST: Final = (2400.0, 4800.0)
-#: Lists because versions went back are spread over this many times the first wait.
-SPREAD: Final = 4.0
 
 
-class Listener(Protocol):
+class Listener(Hearer, Protocol):
     """Where a reflector reports. Called from the reflector's thread."""
-
-    def deliver(self, events: list[DatastoreEvent]) -> None:
-        """Changes, and objects that cannot be used."""
-        ...
 
     def listed(self, reflector: Reflector) -> None:
         """Everything that there is has been delivered."""
@@ -67,22 +57,9 @@ class Listener(Protocol):
         """What stands between us and the API server; empty: nothing any more."""
         ...
 
-    def judged(
-        self, kind: KubeKind, name: ObjectName, document: Document, error: ManifestError | None
-    ) -> None:
-        """An object of ours has been read, and is wrong or not."""
-        ...
-
     def rewound(self, reflector: Reflector) -> None:
         """The server's versions went back: nothing that was read of it before can be relied on."""
         ...
-
-
-@dataclass(slots=True)
-class _Known:
-    version: str
-    fact: Fact | None  # None: of no meaning to us, or never right so far
-    rejected: tuple[Rejected, ...] = ()
 
 
 class Reflector:
@@ -104,8 +81,10 @@ class Reflector:
     ) -> None:
         self._api, self.kind, self._listener = api, kind, listener
         self._only, self._by_name = only, by_name
-        self._backoff = backoff
-        self._known: dict[ObjectName, _Known] = {}
+        self._pacing = Pacing(*backoff)
+        self._collection = Collection(api, kind, by_name=by_name)
+        self._objects = KnownObjects(kind, listener)
+        self._trouble = Trouble(lambda why: listener.trouble(self, why))
         self._version = ""  # to watch from; empty: list first
         self._highest = ""  # the latest version heard of
         self._distrusted = False  # versions went back: one that is known may stand for another content now
@@ -118,10 +97,6 @@ class Reflector:
         self._watch: WatchLines | None = None
         self._scope = 0  # counts changes of `only`
         self._complete = -1  # the scope that has been listed
-        self._failures = self._refusals = 0  # failures since a watch lived for a while
-        self._doubts = 0  # lists because of versions that went back, likewise
-        self._unproven = False  # the trouble is one of watches: lists do not end it
-        self._troubled = ""
         self._broken = False  # a connection, since the last watch
         self._forbidden = False
         self._thread: threading.Thread | None = None
@@ -199,7 +174,7 @@ class Reflector:
             if asked:
                 self._version = self._highest = ""
                 self._distrusted = True
-                if self._stopped.wait(self._spread()):
+                if self._stopped.wait(self._pacing.spread()):
                     return
                 with self._lock:  # whoever asked meanwhile is answered by this list, too
                     self._asked = False
@@ -215,7 +190,7 @@ class Reflector:
                 began = time.monotonic()
                 self._follow(scope)
                 short = time.monotonic() - began < SHORT_WATCH
-                self._pause(self._delay() if short else 0.0)
+                self._pause(self._pacing.delay() if short else 0.0)
             except ApiError as err:
                 self._broken = not err.code
                 if err.silent:  # for longer than bookmarks are apart: not to be believed without a look
@@ -238,36 +213,18 @@ class Reflector:
         of_watch = err.unreadable
         if err.gone:
             # An answer, and no failure; but a list may be refused so as well, or the watch that follows one.
-            recent = self._listed_at and time.monotonic() - self._listed_at < self._backoff[1]
+            recent = self._listed_at and time.monotonic() - self._listed_at < self._pacing.longest
             of_watch, self._version = bool(self._version), ""
             if of_watch and not recent:
-                self._failures = 0
+                self._pacing.failures = 0
                 return
-        elif err.code:
-            self._refusals += 1
-            if self._refusals >= REFUSALS:
-                self._version = ""
-        wait = max(self._delay(), min(err.retry_after, LONGEST_RETRY_AFTER))
+        elif err.code and self._pacing.refused():
+            self._version = ""
+        wait = max(self._pacing.delay(), min(err.retry_after, LONGEST_RETRY_AFTER))
         # A connection that broke once is no news, nor is a version that is too old after an outage.
-        if self._failures > (4 if err.gone else 1) or err.code in (401, 403, 404):
-            self._trouble(_explained(err, self.kind))
-            self._unproven = of_watch
+        if self._pacing.failures > (4 if err.gone else 1) or err.code in (401, 403, 404):
+            self._trouble.meet(_explained(err, self.kind), of_watch=of_watch)
         self._pause(wait)
-
-    def _delay(self) -> float:
-        """The next wait, in seconds: doubled each time."""
-        first, longest = self._backoff
-        wait: float = min(longest, first * 2.0 ** min(self._failures, 16))
-        self._failures += 1
-        return wait * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
-
-    def _spread(self) -> float:
-        """Seconds until everything is listed because versions went back: not all agents at once, and more and
-        more of them where that does not help."""
-        first, longest = self._backoff
-        most = max(SPREAD * first, min(longest, SPREAD * first * 2.0 ** min(self._doubts, 16)))
-        self._doubts += 1
-        return random.uniform(0.0, most)  # noqa: S311 - spread, not secrecy
 
     def _pause(self, seconds: float) -> None:
         if seconds > 0:
@@ -275,15 +232,9 @@ class Reflector:
 
     def _well(self) -> None:
         """The server answers."""
-        self._refusals = 0
+        self._pacing.answered()
         self._forbidden = False
-        if not self._unproven:
-            self._trouble("")
-
-    def _trouble(self, why: str) -> None:
-        if why != self._troubled:
-            self._troubled = why
-            self._listener.trouble(self, why)
+        self._trouble.answered()
 
     # --- list --------------------------------------------------------------------------------------------
 
@@ -302,49 +253,32 @@ class Reflector:
 
     def _get(self) -> None:
         assert self._only is not None  # noqa: S101 - for the type checker
-        try:
-            document = self._one(self._api.get(self.kind.path_of(self._only)))
-        except ApiError as err:
-            if not err.not_found:
-                raise
+        document = self._collection.get(self._only)
+        if document is None:
             self._version = ""
-            self._forget(set(self._known))
+            self._objects.forget(set(self._objects.names()))
             return
-        self._version = _version(document)
-        self._deliver([document])
-
-    def _one(self, data: bytes) -> Document:
-        try:
-            return self.kind.one(data)
-        except ValueError as err:
-            raise ApiError(f"{self.kind.path}: not an object: {err}") from None
+        self._version = version_in(document)
+        self._objects.tell([document], distrusted=self._distrusted)
 
     def _list(self, *, cached: bool = False) -> bool:
         """List everything and take the differences. False: what was cached is too old, nothing was taken."""
         seen: set[ObjectName] = set()
-        query: dict[str, object] = {"limit": PAGE, **self._selector()}
-        if cached:
-            query["resourceVersion"] = "0"
+        only, following = self._only, ""
         while True:
-            data = self._api.get(self.kind.path, query)
-            try:
-                version, following, documents = self.kind.page(data)
-            except ValueError as err:
-                raise ApiError(f"{self.kind.path}: not a list: {err}") from None
-            del data
+            version, following, documents = self._collection.page(only, following, cached=cached)
             if behind(version, self._highest):
                 if cached:
                     return False
                 # Read from the store itself, which is consistent: it has gone back.
                 self._highest, self._distrusted = "", True
                 self._listener.rewound(self)
-            seen.update(filter(None, (self._name(document) for document in documents)))
-            self._deliver(documents)
+            seen.update(filter(None, (name_of(document) for document in documents)))
+            self._objects.tell(documents, distrusted=self._distrusted)
             if not following or self._stopped.is_set():
                 break
-            query["continue"] = following
         if not self._stopped.is_set():
-            self._forget(set(self._known) - seen)
+            self._objects.forget(self._objects.names() - seen)
             self._version = self._highest = version
             self._api.versions.listed(self.kind.path, version)
         return True
@@ -354,33 +288,13 @@ class Reflector:
         path, known = self._api.versions.furthest()
         if not path:
             path, known = self.kind.path, self._highest
-        data = self._api.get(path, {"limit": 1})
-        try:
-            version = self.kind.page(data)[0]
-        except ValueError as err:
-            raise ApiError(f"{path}: not a list: {err}") from None
-        if behind(version, known):
+        if behind(self._collection.version_in_store(path), known):
             raise _RewoundError
-
-    def _selector(self) -> Mapping[str, object]:
-        only = self._only
-        return {"fieldSelector": f"metadata.name={only.name}"} if only is not None else {}
 
     # --- watch -------------------------------------------------------------------------------------------
 
     def _follow(self, scope: int) -> None:
-        query: dict[str, object] = {
-            "watch": "1",
-            "allowWatchBookmarks": "true",
-            "timeoutSeconds": random.randint(*WATCH_SECONDS),  # noqa: S311
-            **self._selector(),
-        }
-        path = self.kind.path
-        if self._version:
-            query["resourceVersion"] = self._version
-        if self._by_name and self._only is not None:
-            path = f"{self.kind.root}/namespaces/{self._only.namespace}/{self.kind.plural}"
-        watch = self._api.watch(path, query)
+        watch = self._collection.watch(self._only, self._version)
         with self._lock:
             self._watch = watch
             if self._stopped.is_set() or scope != self._scope or self._asked:
@@ -396,7 +310,7 @@ class Reflector:
             with self._lock:
                 self._watch = None
             if time.monotonic() - began > SHORT_WATCH:
-                self._failures = self._doubts = 0
+                self._pacing.lived()
 
     def _line(self, line: bytes) -> None:
         try:
@@ -404,7 +318,7 @@ class Reflector:
             if event.type == "BOOKMARK":
                 self._bookmark_at = time.monotonic()
                 self._advance(version_of(event.object))
-                self._proven()
+                self._trouble.proven()
                 return
             if event.type == "ERROR":
                 code, message = status_of(event.object)
@@ -414,24 +328,18 @@ class Reflector:
             unreadable = ApiError(f"watch {self.kind.plural}: unreadable line: {err}")
             unreadable.unreadable = True
             raise unreadable from None
-        version = _version(document)
+        version = version_in(document)
         if self._version:
             self._check(version)
         if event.type == "DELETED":
-            name = self._name(document)
+            name = name_of(document)
             if name is not None:
-                self._forget({name})
+                self._objects.forget({name})
         else:
-            self._deliver([document])
+            self._objects.tell([document], distrusted=self._distrusted)
         # Last: what could not be delivered is asked for again.
         self._advance(version)
-        self._proven()
-
-    def _proven(self) -> None:
-        """The watch says what can be used."""
-        if self._unproven:
-            self._unproven = False
-            self._trouble("")
+        self._trouble.proven()
 
     def _check(self, version: str) -> None:
         """Raises _RewoundError for a version from before what was heard."""
@@ -449,105 +357,14 @@ class Reflector:
             heard = self._api.versions.heard if self._by_name else self._api.versions.listed
             heard(self.kind.path, version)
 
-    # --- what is known -----------------------------------------------------------------------------------
-
-    @staticmethod
-    def _name(document: Document) -> ObjectName | None:
-        metadata = _metadata(document)
-        name = metadata.get("name")
-        return ObjectName(metadata.get("namespace") or "", name) if isinstance(name, str) else None
-
-    def _deliver(self, documents: Iterable[Document]) -> None:
-        """Tell what is new in these; they are known once the listener has heard it, not before."""
-        events: list[DatastoreEvent] = []
-        fresh: dict[ObjectName, _Known] = {}
-        judged: list[tuple[ObjectName, Document, ManifestError | None]] = []
-        for document in documents:
-            name = self._name(document)
-            if name is None:
-                continue
-            known = fresh.get(name) or self._known.get(name)
-            same = known is not None and known.version == _version(document) and not known.rejected
-            if same and not self._distrusted:
-                continue
-            fresh[name], error = self._judge(name, document, known, events.append)
-            judged.append((name, document, error))
-        if events:
-            self._listener.deliver(events)
-        self._known.update(fresh)
-        for name, document, error in judged:
-            self._listener.judged(self.kind, name, document, error)
-
-    def _judge(
-        self,
-        name: ObjectName,
-        document: Document,
-        known: _Known | None,
-        emit: Callable[[DatastoreEvent], None],
-    ) -> tuple[_Known, ManifestError | None]:
-        error: ManifestError | None = None
-        fact: Fact | None = None
-        skipped: list[ManifestError] = []
-        try:
-            if UNREADABLE in document:
-                raise ManifestError("", str(document[UNREADABLE]))
-            found = translate(document, skipped)
-            fact = found[2] if found is not None else None
-        except ManifestError as err:
-            error = err
-        except Exception as err:  # one object that nobody foresaw must not keep the others away
-            log.debug("%s %s", self.kind.kind.value, name, exc_info=True)
-            error = ManifestError("", f"cannot be read ({type(err).__name__}); please report it")
-        if error is not None:
-            fact = known.fact if known is not None else None  # the last good one stays in force
-        before = known.rejected if known is not None else ()
-        rejected = rejections(f"{self.kind.kind.value} {name}", error, skipped, (self.kind.kind, name))
-        for each in before:
-            if each not in rejected:
-                emit(Mended(each))
-        for each in rejected:
-            if each not in before:
-                emit(each)
-        if (known.fact if known is not None else None) != fact:
-            emit(Changed(self.kind.kind, name, fact))
-        elif known is not None:
-            fact = known.fact  # equal; one of the two is enough
-        return _Known(_version(document), fact, rejected), error
-
-    def _forget(self, names: Iterable[ObjectName]) -> None:
-        events: list[DatastoreEvent] = []
-        gone = [(name, self._known[name]) for name in names if name in self._known]
-        for name, known in gone:
-            events += [Mended(each) for each in known.rejected]
-            if known.fact is not None:
-                events.append(Changed(self.kind.kind, name, None))
-        if events:
-            self._listener.deliver(events)
-        for name, _ in gone:
-            self._known.pop(name, None)
-
 
 class _RewoundError(Exception):
     """A version is lower than one heard before."""
 
 
-def _metadata(document: Document) -> Document:
-    found = document.get("metadata")
-    return found if isinstance(found, dict) else {}
-
-
-def _version(document: Document) -> str:
-    return str(_metadata(document).get("resourceVersion", ""))
-
-
 def _explained(err: ApiError, kind: KubeKind) -> str:
     """What to do about it."""
-    if err.code == 404 and kind.kind in (
-        Kind.BGP_CONFIGURATION,
-        Kind.BGP_PEER,
-        Kind.BGP_FILTER,
-        Kind.IP_POOL,
-    ):
+    if err.code == 404 and DECLARED[kind.kind].ours:
         return f"{err}; {kind.plural} are not known to the API server: apply l3net's CRDs"
     if err.code == 403:
         return f"{err}; grant get, list and watch on {kind.plural} to l3net's service account"

@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Protocol, TypeAlias
 
 from l3net.errors import ManifestError
-from l3net.kube.scope import every_node, secrets_named
-from l3net.model import BgpConfiguration, BgpPeer, Kind, Node, ObjectName
+from l3net.kube.registry import KINDS as DECLARED
+from l3net.kube.scope import every_node, secrets_of
+from l3net.model import ClusterState, Kind, ObjectName
 from l3net.ports import Changed, DatastoreEvent, InSync, Mended, Rejected, View
 from l3net.shell.kubernetes.api import KubeApi
 from l3net.shell.kubernetes.kinds import KINDS, Document, KubeKind
@@ -21,18 +22,6 @@ from l3net.shell.kubernetes.reflector import BACKOFF, RELIST, Reflector
 
 log = logging.getLogger("l3net.kube")
 
-#: Those that are read whole, from the start. What they say decides which Nodes and Secrets are read.
-_ALWAYS = (
-    Kind.BGP_CONFIGURATION,
-    Kind.BGP_PEER,
-    Kind.BGP_FILTER,
-    Kind.IP_POOL,
-    Kind.NAMESPACE,
-    Kind.SERVICE,
-    Kind.ENDPOINT_SLICE,
-)
-#: What decides which Nodes and Secrets are read.
-_SCOPE = {Kind.BGP_CONFIGURATION, Kind.BGP_PEER}
 _Key: TypeAlias = tuple[Kind, ObjectName]
 
 
@@ -52,7 +41,7 @@ class KubernetesDatastore:
 
     `nodes`: "needed" watches this node alone when no decision looks at others; "all" (the controller) always
     all. Secrets are read by name, only those that a BGPPeer or the BGPConfiguration names (`secrets` False:
-    none). `kinds`: what to read besides Nodes and Secrets, for one who needs less than an agent.
+    none). `kinds`: what to read besides Nodes and Secrets, for one who needs other ones than an agent.
     """
 
     def __init__(
@@ -62,14 +51,15 @@ class KubernetesDatastore:
         *,
         nodes: str = "needed",
         secrets: bool = True,
-        kinds: Iterable[Kind] = _ALWAYS,
+        kinds: Iterable[Kind] | None = None,
         judge: Judge | None = None,
         backoff: tuple[float, float] = BACKOFF,
         relist: tuple[float, float] = RELIST,
     ) -> None:
         self._api, self._me = api, me
         self._all_nodes, self._want_secrets = nodes == "all", secrets
-        self._kinds = tuple(dict.fromkeys(kind for kind in kinds if kind is not Kind.NODE))
+        wanted = DECLARED.watched("agent") if kinds is None else kinds
+        self._kinds = tuple(dict.fromkeys(kind for kind in wanted if kind is not Kind.NODE))
         self._judge, self._backoff, self._relist = judge, backoff, relist
         self._feeds: _Feeds | None = None
 
@@ -86,7 +76,7 @@ class KubernetesDatastore:
         """The current objects, InSync, then every change, for ever. Ends its threads when closed."""
         inbox = _Inbox(asyncio.get_running_loop())
         feeds = self._feeds = _Feeds(self._api, inbox, self._judge, self._backoff, self._relist)
-        configuration, peers, node = BgpConfiguration(), dict[str, BgpPeer](), None
+        scope = ClusterState()  # the part of it that says which Nodes and Secrets are read
         in_sync = False
         try:
             for kind in self._kinds:
@@ -94,21 +84,16 @@ class KubernetesDatastore:
             while True:
                 batch = await inbox.take()
                 for event in batch:
-                    match event:
-                        case Changed(kind=Kind.BGP_CONFIGURATION, name=ObjectName(name="default"), fact=fact):
-                            configuration = fact if isinstance(fact, BgpConfiguration) else BgpConfiguration()
-                        case Changed(kind=Kind.BGP_PEER, name=name, fact=fact):
-                            peers.pop(name.name, None)
-                            if isinstance(fact, BgpPeer):
-                                peers[name.name] = fact
-                        case Changed(kind=Kind.NODE, name=ObjectName(name=self._me), fact=fact):
-                            node = fact if isinstance(fact, Node) else None
+                    if isinstance(event, Changed) and self._decides_scope(event):
+                        DECLARED[event.kind].put(scope, event.name, event.fact)
                     yield event
-                if feeds.complete(_SCOPE & set(self._kinds)):
-                    every = self._all_nodes or every_node(configuration, peers.values(), node)
+                if feeds.complete(kind for kind in self._kinds if DECLARED[kind].names_secrets):
+                    every = self._all_nodes or every_node(
+                        scope.configuration, scope.peers.values(), scope.nodes.get(self._me)
+                    )
                     feeds.follow_nodes(None if every else ObjectName("", self._me))
                     if self._want_secrets:
-                        feeds.follow_secrets(secrets_named((configuration, *peers.values())))
+                        feeds.follow_secrets(secrets_of(scope))
                 # What a reflector delivered is in the inbox before it is complete.
                 if (
                     not in_sync
@@ -120,6 +105,11 @@ class KubernetesDatastore:
                     yield InSync()
         finally:
             feeds.stop()
+
+    def _decides_scope(self, event: Changed) -> bool:
+        """Whether the object says which Nodes and Secrets are read."""
+        own = event.kind is Kind.NODE and event.name.name == self._me
+        return own or DECLARED[event.kind].names_secrets
 
 
 class _Inbox:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from l3net.errors import ManifestError
+from l3net.kube.registry import KINDS
 from l3net.kube.translate import identify, translate
 from l3net.kube.unserved import unserved
 from l3net.model import Fact, Kind, ObjectName
@@ -30,8 +31,6 @@ log = logging.getLogger("l3net.manifests")
 Key: TypeAlias = tuple[Kind, ObjectName]
 #: A file that changed this short a time (ns) before it was read may change again with the same stamp.
 _RACY = 50_000_000
-#: A document of such a kind is none of what must be known before anything is decided.
-_NOT_CONFIGURATION = {kind.value for kind in Kind if kind is not Kind.BGP_CONFIGURATION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def interpret(path: str, content: bytes) -> Reading:
             if not isinstance(err, ManifestError):
                 log.debug("%s", named, exc_info=True)
                 err = ManifestError("", f"cannot be read ({type(err).__name__}); please report it")
-            nameless = key is None and str(document.content.get("kind")) not in _NOT_CONFIGURATION
+            nameless = key is None and not _known_and_no_configuration(document.content.get("kind"))
             rejected += (replace(each, unknown=nameless) for each in rejections(named, err, about=key))
             continue
         if found is None:
@@ -91,6 +90,11 @@ def interpret(path: str, content: bytes) -> Reading:
         if first.where != where:
             rejected.append(duplicate(kind, name, where, first.where))
     return Reading(claims, tuple(rejected), frozenset(broken), tuple(unread), tuple(undone))
+
+
+def _known_and_no_configuration(kind: object) -> bool:
+    """Whether a document of this kind is none of what must be known before anything is decided."""
+    return any(str(kind) == known.value for known in KINDS if known is not Kind.BGP_CONFIGURATION)
 
 
 def printable(path: Path) -> str:

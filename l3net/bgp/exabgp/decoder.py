@@ -1,0 +1,356 @@
+"""Lines of ExaBGP 5.0.15 into messages: bytes in, values out, no socket.
+
+A line that cannot be read is counted and dropped; it never stops the stream.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from ipaddress import IPv4Address, ip_address
+from typing import Any
+
+from l3net.bgp.exabgp.configuration import MARKER
+from l3net.bgp.exabgp.messages import (
+    NO_NEXT_HOP,
+    Announced,
+    Attempted,
+    Done,
+    EndOfRib,
+    Failed,
+    Message,
+    Neighbors,
+    Notified,
+    Opened,
+    Queue,
+    Queues,
+    Refresh,
+    ReplayBegan,
+    ReplayEnded,
+    StateChanged,
+    Updated,
+)
+from l3net.bgp.path import Attributes, Origin, Path
+from l3net.bgp.prefixes import parse_prefix
+from l3net.community import AnyCommunity, Community, ExtendedCommunity
+from l3net.model import Address, Family, Prefix
+
+#: ExaBGP tells later whether a peer offered graceful restart, not for how many seconds: what most offer.
+UNKNOWN_RESTART_TIME = 120
+
+
+#: A line longer than this is no message of ExaBGP's (an UPDATE of 64 KiB is some 600 KiB of JSON).
+LONGEST_LINE = 8 << 20
+
+
+#: Characters of an operator's text that are kept (RFC 9003 has octets).
+LONGEST_TEXT = 255
+
+
+class LineBuffer:
+    """Bytes in, whole lines out."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self.dropped = 0
+
+    def receive(self, data: bytes) -> list[bytes]:
+        self._rest += data
+        if b"\n" not in data:
+            if len(self._rest) > LONGEST_LINE:
+                self._rest.clear()
+                self.dropped += 1
+            return []
+        *lines, rest = bytes(self._rest).split(b"\n")
+        self._rest = bytearray(rest)
+        return lines
+
+
+class Decoder:
+    """Lines into messages; `undecodable` counts those that are none."""
+
+    def __init__(self) -> None:
+        self.undecodable = 0
+
+    def decode(self, line: bytes) -> Message | None:
+        line = line.strip()
+        if not line:
+            return None
+        if line == b"done":
+            return Done()
+        if line == b"error":
+            return Failed()
+        if not line.startswith((b"{", b"[")):
+            return None  # for example `reload in progress`
+        try:
+            return _message(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
+            self.undecodable += 1
+            return None
+
+
+def _message(value: Any) -> Message | None:
+    if isinstance(value, list):
+        known = [(_address(entry["peer"]["address"]), entry) for entry in value if entry.get("peer")]
+        return Neighbors(
+            {address: entry["state"] == "up" for address, entry in known if address != MARKER},
+            frozenset(str(entry["local"]["id"]) for address, entry in known if address == MARKER),
+            {address: _opened(address, entry["peer"]) for address, entry in known if entry["state"] == "up"},
+        )
+    if "type" not in value:
+        if "l3net-peers" in value:
+            return Queues(
+                {
+                    _address(row["peer"]): Queue(int(row["queued"]), float(row["unsent-seconds"]))
+                    for row in value["l3net-peers"]
+                }
+            )
+        if "route" in value:
+            return Announced(
+                _address(value["peer"]["address"]), parse_prefix(value["route"]["nlri"]["prefix"])
+            )
+        return None
+    kind = value["type"]
+    neighbor = value.get("neighbor")
+    if not isinstance(neighbor, dict):
+        return None
+    peer = _address(neighbor["address"]["peer"])
+    match kind:
+        case "update":
+            return _update(peer, neighbor["message"])
+        case "state":
+            return StateChanged(peer, str(neighbor["state"]), str(neighbor.get("reason", "")))
+        case "open" if neighbor.get("direction") == "receive":
+            return _open(peer, neighbor["open"])
+        case "notification":
+            notification = neighbor["notification"]
+            return Notified(
+                peer,
+                int(notification["code"]),
+                int(notification["subcode"]),
+                neighbor.get("direction") == "receive",
+                _communication(str(notification.get("message", ""))),
+            )
+        case "refresh":
+            refresh = neighbor["route-refresh"]
+            family = _family(refresh["afi"])
+            return Refresh(peer, family, str(refresh["subtype"])) if family else None
+        case "attempt":
+            attempt = neighbor["attempt"]
+            return Attempted(peer, attempt["direction"] == "out", _printable(str(attempt["error"])))
+        case "replay":
+            return _replay(peer, neighbor["replay"])
+        case _:
+            return None
+
+
+def _replay(peer: Address, replay: Mapping[str, Any]) -> Message:
+    token = str(replay["token"])
+    if replay["state"] == "end":
+        return ReplayEnded(peer, token)
+    heard = (_family(str(name).partition(" ")[0]) for name in replay["eor"])
+    return ReplayBegan(
+        peer,
+        token,
+        _open(peer, replay["open"]),
+        float(replay["up-seconds"]),
+        frozenset(family for family in heard if family is not None),
+    )
+
+
+def _communication(message: str) -> str:
+    """The text in ExaBGP's words about it; anybody may write anything there."""
+    return _printable(message.partition('Shutdown Communication: "')[2].rpartition('"')[0])
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text[:LONGEST_TEXT])
+
+
+def _opened(address: Address, peer: Mapping[str, Any]) -> Opened:
+    """What an ExaBGP that keeps no OPEN for us tells: not which families graceful restart lists, so none."""
+    capabilities = peer.get("capabilities", {})
+    restart = UNKNOWN_RESTART_TIME if capabilities.get("graceful-restart") else None
+    refresh = bool(capabilities["route-refresh"]) if "route-refresh" in capabilities else None
+    return Opened(address, int(peer.get("hold") or 0), str(peer.get("id", "")), restart, refresh=refresh)
+
+
+def _open(peer: Address, message: Mapping[str, Any]) -> Opened:
+    restart: int | None = None
+    restarting = extended = refresh = False
+    forwarding: set[Family] = set()
+    preserved: set[Family] = set()
+    families: set[Family] | None = None
+    offered: list[str] = []
+    as_number = int(message.get("asn", 0))
+    for number, capability in message.get("capabilities", {}).items():
+        name = str(capability.get("name", ""))
+        offered.append(_capability(number, name))
+        match name:
+            case "graceful restart":
+                restart = int(capability["time"])
+                # ExaBGP 5.0.15 swaps the names of the flags: the restart bit is shown as `forwarding`, and
+                # the forwarding bit of a family as `restart`.
+                restarting = "forwarding" in capability.get("restart-flags", ())
+                for text, flags in capability.get("address-family-flags", {}).items():
+                    family = _unicast(text)
+                    if family is not None:
+                        preserved.add(family)
+                        if "restart" in flags:
+                            forwarding.add(family)
+            case "asn4":  # RFC 6793
+                as_number = int(capability["asn4"])
+            case "nexthop":
+                extended = "ipv4/unicast/ipv6" in capability.get("conversion", ())
+            case "route-refresh":
+                refresh = True
+            case "multiprotocol":
+                found = (_unicast(text) for text in capability.get("families", ()))
+                families = (families or set()) | {family for family in found if family is not None}
+    return Opened(
+        peer,
+        int(message["hold_time"]),
+        str(message["router_id"]),
+        restart,
+        restarting,
+        frozenset(forwarding),
+        extended,
+        as_number,
+        frozenset({Family.IPV4} if families is None else families),
+        frozenset(preserved),
+        refresh,
+        tuple(dict.fromkeys(offered)),
+    )
+
+
+#: Capabilities that ExaBGP has no name for (IANA's registry).
+_NAMES = {"9": "bgp-role", "71": "long-lived-graceful-restart", "73": "fqdn"}
+
+
+def _capability(number: str, name: str) -> str:
+    if number in _NAMES:
+        return _NAMES[number]
+    return _printable(name.replace(" ", "-") if name and name != "unknown" else f"capability-{number}")
+
+
+def _unicast(text: str) -> Family | None:
+    """Of `ipv4/unicast`."""
+    afi, _, safi = text.partition("/")
+    return _family(afi) if safi == "unicast" else None
+
+
+def _update(peer: Address, message: Mapping[str, Any]) -> Message | None:
+    if "eor" in message:
+        family = _family(message["eor"]["afi"])
+        return EndOfRib(peer, family) if family else None
+    update = message["update"]
+    gone = [
+        entry
+        for name, entries in update.get("withdraw", {}).items()
+        if name.endswith(" unicast")
+        for entry in entries
+    ]
+    announced: tuple[Path, ...] = ()
+    announcements = update.get("announce", {})
+    if announcements:
+        raw = update.get("attribute", {})
+        attributes = _attributes(raw)
+        for name, by_hop in announcements.items():
+            if not name.endswith(" unicast"):
+                continue
+            # RFC 7606 section 3 d: without a well-known mandatory attribute the routes are withdrawn.
+            bad = by_hop if raw.get("origin") not in _ORIGINS else {NO_NEXT_HOP: by_hop.get(NO_NEXT_HOP, ())}
+            gone += [entry for entries in bad.values() for entry in entries]
+            if bad is not by_hop:
+                good = {hop: entries for hop, entries in by_hop.items() if hop != NO_NEXT_HOP}
+                announced += _paths(good, attributes, link_local=peer.is_link_local)
+    return Updated(
+        peer,
+        announced,
+        tuple(parse_prefix(entry["nlri"]) for entry in gone if "path-information" not in entry),
+        tuple(
+            (parse_prefix(entry["nlri"]), str(entry["path-information"]))
+            for entry in gone
+            if "path-information" in entry
+        ),
+    )
+
+
+def _paths(by_hop: Mapping[str, Any], attributes: Attributes, *, link_local: bool) -> tuple[Path, ...]:
+    """Paths by next hop. A 32-byte IPv6 next hop (RFC 2545 section 3) lists prefixes twice.
+
+    The global one comes first, but for a peer at a link-local address, of whose link we may share no subnet.
+    """
+    hops = sorted(
+        ((_address(hop), entries) for hop, entries in by_hop.items()),
+        key=lambda pair: pair[0].is_link_local is not link_local,
+    )
+    paths = (
+        Path(parse_prefix(entry["nlri"]), hop, attributes, str(entry.get("path-information", "")))
+        for hop, entries in hops
+        for entry in entries
+    )
+    if len(hops) <= 1:
+        return tuple(paths)
+    first: dict[tuple[Prefix, str], Path] = {}
+    for path in paths:
+        first.setdefault((path.prefix, path.path_id), path)
+    return tuple(first.values())
+
+
+def _attributes(raw: Mapping[str, Any]) -> Attributes:
+    as_path: list[int] = []
+    length = 0
+    confederation = False
+    segments = raw.get("as-path", {})
+    for segment in segments.values():
+        numbers = [int(number) for number in segment["value"]]
+        as_path += numbers
+        match segment["element"]:
+            case "as-set":
+                length += 1
+            case "as-sequence":
+                length += len(numbers)
+            case _:  # those of a confederation do not count (RFC 5065 section 5.3)
+                confederation = True
+    communities: frozenset[AnyCommunity] = frozenset(
+        Community(tuple(int(part) for part in parts))
+        for name in ("community", "large-community")
+        for parts in raw.get(name, ())
+        if isinstance(parts, list)
+    )
+    extended = raw.get("extended-community")
+    if extended:
+        communities |= {_extended_community(int(each["value"])) for each in extended}
+    preference = raw.get("local-preference")
+    med = raw.get("med")
+    return Attributes(
+        origin=_ORIGINS.get(raw.get("origin", "incomplete"), Origin.INCOMPLETE),
+        as_path=tuple(as_path),
+        as_path_length=length,
+        local_preference=int(preference) if preference is not None else None,
+        med=int(med) if med is not None else None,
+        communities=communities,
+        originator=IPv4Address(raw["originator-id"]) if "originator-id" in raw else None,
+        clusters=tuple(IPv4Address(cluster) for cluster in raw.get("cluster-list", ())),
+        confederation=confederation,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _extended_community(value: int) -> ExtendedCommunity:
+    """ExaBGP tells the eight octets as one number; the name beside it is spelt in ways of its own."""
+    return ExtendedCommunity(value.to_bytes(8, "big"))
+
+
+_ORIGINS = {"igp": Origin.IGP, "egp": Origin.EGP, "incomplete": Origin.INCOMPLETE}
+
+
+def _family(afi: object) -> Family | None:
+    return {"ipv4": Family.IPV4, "ipv6": Family.IPV6}.get(str(afi))
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> Address:
+    return ip_address(text)

@@ -1,0 +1,104 @@
+"""BGPFilters: whether a rule matches a path, and what an accepting one changes on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from l3net.addresses import contains
+from l3net.bgp.path import Attributes, Path
+from l3net.bgp.sessions import Session
+from l3net.bgp.verdict import ACCEPTED, Judgement, Verdict
+from l3net.community import AnyCommunity, ExtendedCommunity
+from l3net.model import (
+    Action,
+    BgpFilter,
+    FilterRule,
+    Operations,
+    PrefixOperator,
+)
+
+
+def rule_matches(rule: FilterRule, path: Path, *, external: bool) -> bool:
+    """Whether every condition the rule names holds for the path."""
+    prefix = path.prefix
+    if rule.cidr is not None:
+        if rule.cidr.version != prefix.version:
+            return False
+        match rule.operator:
+            case PrefixOperator.EQUAL:
+                matched = prefix == rule.cidr
+            case PrefixOperator.NOT_EQUAL:
+                matched = prefix != rule.cidr
+            case PrefixOperator.IN:
+                matched = contains(rule.cidr, prefix)
+            case PrefixOperator.NOT_IN:
+                matched = not contains(rule.cidr, prefix)
+        if not matched:
+            return False
+    if rule.min_length is not None and prefix.prefixlen < rule.min_length:
+        return False
+    if rule.max_length is not None and prefix.prefixlen > rule.max_length:
+        return False
+    if rule.external is not None and rule.external is not external:
+        return False
+    if not rule.communities <= path.attributes.communities:
+        return False
+    return path.attributes.as_path[: len(rule.as_path_prefix)] == rule.as_path_prefix
+
+
+def apply_operations(attributes: Attributes, operations: Operations) -> Attributes:
+    """The attributes after an accepting rule's operations."""
+    if operations == Operations():
+        return attributes
+    return replace(
+        attributes,
+        communities=_communities(attributes.communities, operations),
+        as_path=operations.prepend + attributes.as_path,
+        as_path_length=len(operations.prepend) + attributes.as_path_length,
+        local_preference=(
+            operations.local_preference
+            if operations.local_preference is not None
+            else attributes.local_preference
+        ),
+        med=operations.med if operations.med is not None else attributes.med,
+    )
+
+
+def _communities(carried: frozenset[AnyCommunity], operations: Operations) -> frozenset[AnyCommunity]:
+    if operations.set_communities is not None:
+        carried = operations.set_communities
+    carried -= operations.remove_communities
+    if any(_is_bandwidth(community) for community in operations.add_communities):
+        carried = frozenset(community for community in carried if not _is_bandwidth(community))
+    return carried | operations.add_communities
+
+
+def _is_bandwidth(community: AnyCommunity) -> bool:
+    """A path has one bandwidth: a new one takes the place of the old."""
+    return isinstance(community, ExtendedCommunity) and community.is_link_bandwidth
+
+
+def run_filters(
+    filters: Mapping[str, BgpFilter], session: Session, path: Path, *, importing: bool
+) -> tuple[Judgement, Path]:
+    """Ordered filters of ordered rules; the first rule that matches ends the search. No match accepts."""
+    judgement, path = first_match(filters, session, path, importing=importing)
+    return judgement or ACCEPTED, path
+
+
+def first_match(
+    filters: Mapping[str, BgpFilter], session: Session, path: Path, *, importing: bool
+) -> tuple[Judgement | None, Path]:
+    """What the first rule that matches says; None if there is none."""
+    for name in session.filters:
+        declared = filters.get(name)
+        if declared is None:
+            return Judgement(Verdict.FILTERED, name), path
+        for rule in declared.imports if importing else declared.exports:
+            if not rule_matches(rule, path, external=session.external):
+                continue
+            if rule.action is Action.REJECT:
+                return Judgement(Verdict.FILTERED, name), path
+            return ACCEPTED, replace(path, attributes=apply_operations(path.attributes, rule.operations))
+    return None, path

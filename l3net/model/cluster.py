@@ -1,0 +1,31 @@
+"""The declared state as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from l3net.model.bgp import BgpConfiguration, BgpPeer
+from l3net.model.filters import BgpFilter
+from l3net.model.kubernetes import EndpointSlice, Namespace, Node, Secret, Service
+from l3net.model.pools import IpPool
+from l3net.model.terms import ObjectName
+
+Fact: TypeAlias = (
+    Node | Namespace | Secret | Service | EndpointSlice | BgpConfiguration | BgpPeer | BgpFilter | IpPool
+)
+
+
+@dataclass(slots=True)
+class ClusterState:
+    """The declared state as last heard, by kind and name. The loop owns it; decisions only read it."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    namespaces: dict[str, Namespace] = field(default_factory=dict)
+    secrets: dict[ObjectName, Secret] = field(default_factory=dict)
+    services: dict[ObjectName, Service] = field(default_factory=dict)
+    slices: dict[ObjectName, EndpointSlice] = field(default_factory=dict)
+    configuration: BgpConfiguration = field(default_factory=BgpConfiguration)
+    peers: dict[str, BgpPeer] = field(default_factory=dict)
+    filters: dict[str, BgpFilter] = field(default_factory=dict)
+    pools: dict[str, IpPool] = field(default_factory=dict)

@@ -1,0 +1,67 @@
+"""Kernel objects: routes, the bridge, tracked connections."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from l3net.model.terms import Address, Prefix
+
+
+class RouteKind(enum.Enum):
+    UNICAST = 1
+    BLACKHOLE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class NextHop:
+    """Where a unicast route leads. `interface` is a link name, `weight` the ECMP share (1 to 256).
+
+    Without a `gateway` the destination is on the link.
+    """
+
+    gateway: Address | None
+    interface: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One FIB entry of ours, wanted or seen; equality is all that `diff` looks at.
+
+    `source`: the address that packets of this host leave from by it; None leaves that to the kernel.
+    """
+
+    prefix: Prefix
+    next_hops: frozenset[NextHop] = frozenset()
+    kind: RouteKind = RouteKind.UNICAST
+    metric: int = 0
+    source: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BridgePlan:
+    """The node's pod bridge: its gateway addresses with the blocks' prefix lengths, MAC and MTU."""
+
+    name: str
+    mac: str
+    mtu: int
+    gateways: frozenset[tuple[Address, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Tracked connections whose translation has changed: those for which everything said here is true.
+
+    `protocol` is IANA's number. `destinations` and `port` are what the client sends to (none, 0: whatever),
+    `answered_by` is who answers after translation (None: whoever). Those answered by one of `kept`, as
+    (address, port; 0 for any), are as they should be: with the endpoints in force, what remains is stale.
+    `untouched`: only those that nothing translated and nobody has answered.
+    """
+
+    protocol: int
+    destinations: frozenset[Address] = frozenset()
+    port: int = 0
+    answered_by: Address | None = None
+    kept: frozenset[tuple[Address, int]] = frozenset()
+    untouched: bool = False

@@ -1,0 +1,29 @@
+"""IPPools."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from l3net.model.selectors import EVERYTHING, Selector
+from l3net.model.terms import Prefix
+
+
+class PoolUse(enum.Enum):
+    PODS = "Pods"
+    LOAD_BALANCER = "LoadBalancer"
+
+
+@dataclass(frozen=True, slots=True)
+class IpPool:
+    """An IPPool: the CIDR that node blocks or load-balancer addresses come from."""
+
+    name: str
+    cidr: Prefix
+    block_size: int
+    nat_outgoing: bool = False
+    disabled: bool = False
+    advertise: bool = True
+    node_selector: Selector = EVERYTHING
+    namespace_selector: Selector = EVERYTHING
+    allowed_uses: frozenset[PoolUse] = frozenset({PoolUse.PODS})

@@ -1,0 +1,75 @@
+"""One collection of the API, or one object of it, as it is asked for: list, get, watch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Final
+
+from l3net.model import ObjectName
+from l3net.shell.kubernetes.api import ApiError, KubeApi, WatchLines
+from l3net.shell.kubernetes.kinds import Document, KubeKind
+
+PAGE: Final = 500
+#: Seconds after which the server ends a watch, drawn from this range, so that not all agents come at once.
+WATCH_SECONDS: Final = (300, 600)
+
+
+class Collection:
+    """`by_name`: one object is read by get and watch, without the right to list. Raises ApiError."""
+
+    def __init__(self, api: KubeApi, kind: KubeKind, *, by_name: bool) -> None:
+        self._api, self._kind, self._by_name = api, kind, by_name
+
+    def get(self, name: ObjectName) -> Document | None:
+        """The object of that name; None: there is none."""
+        try:
+            data = self._api.get(self._kind.path_of(name))
+            return self._kind.one(data)
+        except ValueError as err:
+            raise ApiError(f"{self._kind.path}: not an object: {err}") from None
+        except ApiError as err:
+            if err.not_found:
+                return None
+            raise
+
+    def page(
+        self, only: ObjectName | None, following: str, *, cached: bool
+    ) -> tuple[str, str, list[Document]]:
+        """Resource version, continue token and objects; `cached`: as the server has them at hand."""
+        query: dict[str, object] = {"limit": PAGE, **_selector(only)}
+        if cached:
+            query["resourceVersion"] = "0"
+        if following:
+            query["continue"] = following
+        return self._page(self._kind.path, query)
+
+    def version_in_store(self, path: str) -> str:
+        """Where the store itself stands, by a list of one of the collection at `path`."""
+        return self._page(path, {"limit": 1})[0]
+
+    def _page(self, path: str, query: Mapping[str, object]) -> tuple[str, str, list[Document]]:
+        data = self._api.get(path, query)
+        try:
+            return self._kind.page(data)
+        except ValueError as err:
+            raise ApiError(f"{path}: not a list: {err}") from None
+
+    def watch(self, only: ObjectName | None, version: str) -> WatchLines:
+        """Changes after a version; with none, what there is first."""
+        query: dict[str, object] = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": random.randint(*WATCH_SECONDS),  # noqa: S311 - spread, not secrecy
+            **_selector(only),
+        }
+        path = self._kind.path
+        if version:
+            query["resourceVersion"] = version
+        if self._by_name and only is not None:
+            path = f"{self._kind.root}/namespaces/{only.namespace}/{self._kind.plural}"
+        return self._api.watch(path, query)
+
+
+def _selector(only: ObjectName | None) -> Mapping[str, object]:
+    return {"fieldSelector": f"metadata.name={only.name}"} if only is not None else {}
