@@ -72,7 +72,9 @@ def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
         reflector_selector=selector(reflection["nodeSelector"])
         if reflection["nodeSelector"].present
         else None,
-        reflectors_from=reflection["fromNodes"].integer(2, 100_000, default=100),
+        reflectors_from=reflection["minNodes"].integer(
+            2, 100_000, default=reflection["fromNodes"].integer(2, 100_000, default=100)
+        ),
         transit=spec["transit"].flag(default=False),
         bfd=_bfd(spec["bfd"], enabled=False),
         drain=_drain(spec["drain"]),

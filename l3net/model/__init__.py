@@ -33,7 +33,7 @@ from l3net.model.kubernetes import (
 )
 from l3net.model.pools import IpPool, PoolUse
 from l3net.model.selectors import EVERYTHING, Requirement, Selector
-from l3net.model.servers import Backend, VirtualServer
+from l3net.model.servers import Backend, ServerKey, VirtualServer
 from l3net.model.terms import Address, Family, Kind, Labels, ObjectName, Prefix, SecretKey
 
 __all__ = [
@@ -82,6 +82,7 @@ __all__ = [
     "Secret",
     "SecretKey",
     "Selector",
+    "ServerKey",
     "Service",
     "ServicePort",
     "Stale",

@@ -14,7 +14,7 @@ class DrainCause(enum.Enum):
     CORDON = "cordon"  # spec.unschedulable
     TAINT = "taint"
     SHUTDOWN = "shutdown"  # kubelet's graceful node shutdown
-    LEAVE = "leave"  # `l3net node leave`
+    LEAVE = "leave"  # `l3net node drain`
 
 
 #: Taints by which others say that a node is about to go: the cluster autoscaler, Karpenter, cloud providers.

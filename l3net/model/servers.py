@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from l3net.model.terms import Address, Prefix
 
@@ -11,6 +12,10 @@ from l3net.model.terms import Address, Prefix
 class Backend:
     address: Address
     port: int
+
+
+#: What a virtual server answers to: address, protocol in lower case, port.
+ServerKey: TypeAlias = tuple[Address, str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +36,8 @@ class VirtualServer:
     affinity: int = 0
     sources: tuple[Prefix, ...] | None = None
     lasting: tuple[Backend, ...] = ()
+
+    @property
+    def key(self) -> ServerKey:
+        """By which it is found."""
+        return (self.address, self.protocol, self.port)

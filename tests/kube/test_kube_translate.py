@@ -1015,3 +1015,19 @@ def test_what_restricts_or_protects_is_refused_whole(text: str, field: str) -> N
     with pytest.raises(ManifestError) as caught:
         translate(parsed(text), [])
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("reflector", "nodes"),
+    [({}, 100), ({"minNodes": 5}, 5), ({"fromNodes": 7}, 7), ({"minNodes": 5, "fromNodes": 7}, 5)],
+)
+def test_the_old_name_of_min_nodes_still_works(reflector: dict[str, int], nodes: int) -> None:
+    document = {
+        "apiVersion": "l3net.io/v1alpha1",
+        "kind": "BGPConfiguration",
+        "metadata": {"name": "default"},
+        "spec": {"topology": "Auto", "routeReflector": reflector},
+    }
+    found = translate(document)
+    assert found is not None
+    assert found[2].reflectors_from == nodes  # type: ignore[union-attr]
