@@ -109,7 +109,7 @@ def reflect(state: ClusterState, session: Session, best: Candidate) -> Path | No
         return None
     originator = attributes.originator
     if originator is None:
-        node = state.nodes.get(source.name.removeprefix("mesh:"))
+        node = state.nodes.get(source.mesh_node or "")
         if node is None:
             return None
         originator = router_id(node)

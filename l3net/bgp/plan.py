@@ -54,6 +54,7 @@ IMPACT: Final[Mapping[str, Impact]] = {
     "client": Impact.SOFT,
     "reflector": Impact.SOFT,
     "cluster_id": Impact.SOFT,
+    "mesh_node": Impact.LIVE,
     "to_node": Impact.LIVE,
     "bfd": Impact.LIVE,
     "bfd_secret": Impact.LIVE,

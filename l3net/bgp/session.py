@@ -23,7 +23,7 @@ from l3net.model import (
 class Session:
     """One BGP session, complete: everything ExaBGP and the policy need to know. Times are in seconds."""
 
-    name: str  # BGPPeer's name, or mesh:NODE
+    name: str  # as users see it: the BGPPeer's, or mesh:NODE
     peer_address: Address
     peer_as: int
     local_address: Address
@@ -53,6 +53,7 @@ class Session:
     client: bool = False  # we reflect for this peer (RFC 4456)
     reflector: bool = False  # this peer may speak for other nodes
     cluster_id: IPv4Address | None = None  # ours, on a node that reflects
+    mesh_node: str | None = None  # the node at the other end of a session of the mesh
     to_node: bool = False  # the peer is a node of the cluster, which may be behind routers
     bfd: BfdSettings | None = None
     bfd_secret: bytes | None = field(default=None, repr=False)
@@ -69,7 +70,8 @@ class Session:
 
     @property
     def mesh(self) -> bool:
-        return self.name.startswith("mesh:")
+        """Whether it is one of the node-to-node mesh."""
+        return self.mesh_node is not None
 
 
 class Unusable(enum.Enum):

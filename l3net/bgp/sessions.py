@@ -156,6 +156,7 @@ def _mesh(
     families = frozenset({family_of(address)})
     return Session(
         name=name,
+        mesh_node=other.name,
         peer_address=address,
         peer_as=node_as_number(state, other),
         local_address=local,

@@ -14,6 +14,7 @@ def mesh(number: int) -> tuple[Address, Session]:
     address = ip_address(f"10.0.0.{number}")
     return address, Session(
         name=f"mesh:n{number}",
+        mesh_node=f"n{number}",
         peer_address=address,
         peer_as=64512,
         local_address=ip_address("10.0.0.1"),

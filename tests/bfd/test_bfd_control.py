@@ -90,8 +90,8 @@ def test_hops() -> None:
         (plain, adjacent, False),
         (plain, far, True),
         (replace(plain, multihop=2), adjacent, True),
-        (replace(plain, multihop=64, name="mesh:n2"), adjacent, False),
-        (replace(plain, multihop=64, name="mesh:n2"), far, True),
+        (replace(plain, multihop=64, name="mesh:n2", mesh_node="n2"), adjacent, False),
+        (replace(plain, multihop=64, name="mesh:n2", mesh_node="n2"), far, True),
         (replace(plain, peer_address=ip_address("fe80::1")), far, False),
     ):
         found = wanted_session(given_session, near)

@@ -24,6 +24,9 @@ def session(peer: str = "10.0.0.1", **changes: object) -> Session:
         "families": frozenset({family}),
         "next_hops": {family: local},
     }
+    name = str(changes.get("name", ""))
+    if name.startswith("mesh:"):
+        values["mesh_node"] = name.removeprefix("mesh:")
     return Session(**(values | changes))  # type: ignore[arg-type]
 
 

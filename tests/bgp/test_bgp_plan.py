@@ -46,6 +46,7 @@ OTHER: dict[str, object] = {
     "cluster_id": ip_address("10.0.0.1"),
     "bfd": BfdSettings(),
     "bfd_secret": b"p",
+    "mesh_node": "n2",
     "to_node": True,
 }
 

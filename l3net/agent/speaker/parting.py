@@ -42,10 +42,9 @@ class Parting:
         parting = {
             address: session
             for address, session in before.items()
-            if session.mesh
+            if session.mesh_node in nodes
             and address not in wanted
             and address not in self._released
-            and session.name.removeprefix("mesh:") in nodes
         }
         wanted = self._still_reflecting(wanted, before, now)
         mesh_goes_on = any(session.mesh for session in wanted.values())
