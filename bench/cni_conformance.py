@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from l3net.conformance.run import default_conf, run_suite
-from l3net.conformance.verdict import FAILED, PASSED, Verdict, score
+from l3net.conformance.verdict import FAILED, PASSED, CaseVerdict, score
 from l3net.shell.files.cniinstall import STANDALONE, standalone_script
 
 REFERENCE = Path("/usr/lib/cni/bridge")
@@ -26,7 +26,7 @@ def main() -> None:
         (out / STANDALONE).write_text(standalone_script())
         (out / STANDALONE).chmod(0o755)
         plugin = out / "l3net-cni"
-        columns: dict[str, list[Verdict]] = {
+        columns: dict[str, list[CaseVerdict]] = {
             "l3net, agent": run_suite(plugin, default_conf(plugin, standalone=False), directory),
             "l3net, no agent": run_suite(plugin, default_conf(plugin, standalone=True), directory),
         }

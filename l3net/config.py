@@ -13,7 +13,7 @@ ERROR_RELAY_PORT = 6108
 
 
 @dataclass(frozen=True, slots=True)
-class Datastore:
+class DatastoreChoice:
     """Where the declared state is: a directory of manifests, or the Kubernetes API.
 
     `directory` None is the API, reached as `kubeconfig` says or, when that is None too, as a pod does.
@@ -28,14 +28,14 @@ class AgentSettings:
     """`mtu` is that of pods in bytes, None to take the uplink's. `error_relay_port`: UDP, 0 for none."""
 
     node_name: str
-    datastore: Datastore
+    datastore: DatastoreChoice
     run_dir: Path
     state_dir: Path
     mtu: int | None = None
     error_relay_port: int = ERROR_RELAY_PORT
 
 
-def datastore(option: str | None, kubeconfig: Path | None, *, in_cluster: bool) -> Datastore:
+def datastore(option: str | None, kubeconfig: Path | None, *, in_cluster: bool) -> DatastoreChoice:
     """What --datastore and --kubeconfig choose; without them, the API of the cluster around us.
 
     Raises ConfigError.
@@ -46,15 +46,15 @@ def datastore(option: str | None, kubeconfig: Path | None, *, in_cluster: bool) 
                 "no declared state to follow: give --datastore dir:PATH for a directory of manifests, or"
                 " --kubeconfig FILE for a cluster (in a pod, --datastore kubernetes is the default)"
             )
-        return Datastore(kubeconfig=kubeconfig)
+        return DatastoreChoice(kubeconfig=kubeconfig)
     if option == "kubernetes":
-        return Datastore(kubeconfig=kubeconfig)
+        return DatastoreChoice(kubeconfig=kubeconfig)
     kind, _, rest = option.partition(":")
     if kind != "dir" or not rest:
         raise ConfigError(
             f"--datastore {option}: write dir:PATH, the directory that holds the manifests, or kubernetes"
         )
-    return Datastore(Path(rest))
+    return DatastoreChoice(Path(rest))
 
 
 def listen_address(text: str) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from l3net.agent.routing import Routing
 from l3net.agent.speaker.speaking import Speaking
 from l3net.agent.supervising import Retry
-from l3net.announce.source import View
+from l3net.announce.source import NodeView
 from l3net.announce.sources import desired
 from l3net.bgp.adj_rib_out import passes_on
 from l3net.bgp.drain import Stage
@@ -54,9 +54,9 @@ class Announcing:
         self.sessions = sessions
         self._faults.only(ANNOUNCING, map(_part, sessions.values()))
 
-    def view(self, state: ClusterState) -> View:
+    def view(self, state: ClusterState) -> NodeView:
         """What the sources see of this node now."""
-        return View(state, self._me, self._book.announced, self._book.verdicts)
+        return NodeView(state, self._me, self._book.announced, self._book.verdicts)
 
     def passes_on(self, state: ClusterState) -> bool:
         """Whether this node announces what it learned."""
@@ -87,7 +87,7 @@ class Announcing:
         if self.passes_on(state):  # another's path may take the place of ours
             self.announce(state)
             return
-        view = View(state, self._me, wanted)
+        view = NodeView(state, self._me, wanted)
         for address, session in self.sessions.items():
             with self._for_peer(session):
                 self._speaking.amend(address, changed, desired(view, session, drain=self.stage()))

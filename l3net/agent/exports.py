@@ -6,7 +6,7 @@ from typing import Any
 
 from l3net.addresses import prefix_order
 from l3net.agent.loop import Agent
-from l3net.announce.source import Source, View
+from l3net.announce.source import NodeView, Source
 from l3net.announce.sources import reasons, verdict
 from l3net.bgp.peering import Peering
 from l3net.bgp.verdict import Export
@@ -36,7 +36,7 @@ def exports(agent: Agent) -> dict[str, Any]:
     return {"routes": rows}
 
 
-def _verdict(agent: Agent, view: View, peer: Peering, source: Source, prefix: Prefix) -> str:
+def _verdict(agent: Agent, view: NodeView, peer: Peering, source: Source, prefix: Prefix) -> str:
     found, by = verdict(view, peer.session, source, prefix, agent.draining.stage)
     if found is Export.ANNOUNCED:
         if not peer.established:

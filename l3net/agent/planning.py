@@ -8,11 +8,11 @@ from typing import Any
 from l3net.addresses import prefix_order
 from l3net.agent.declared import objects, take
 from l3net.agent.loop import Agent
-from l3net.announce.source import View
+from l3net.announce.source import NodeView
 from l3net.announce.sources import desired
 from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.drain import Stage
-from l3net.bgp.plan import SessionPlan, plan
+from l3net.bgp.impact import SessionPlan, plan
 from l3net.bgp.policy import ImportJudge
 from l3net.bgp.sessions import Session, Sessions
 from l3net.errors import ConfigError
@@ -74,7 +74,7 @@ def _with_ribs(
     stage = agent.draining.stage
     draining = stage >= Stage.SERVICES_WITHDRAWN
     prefixes = announced(advertised(state, agent.node_name, draining=draining))
-    view = View(state, agent.node_name, prefixes)
+    view = NodeView(state, agent.node_name, prefixes)
     return {
         address: (session, desired(view, session, drain=stage))
         for address, session in found.by_address.items()

@@ -14,7 +14,7 @@ from l3net.bgp.sessions import Session
 from l3net.cni.setup import NodeNetwork
 from l3net.fib.desired import bridge, gateway
 from l3net.fib.underlay import HostLink, Underlay
-from l3net.firewall.plan import own_ports
+from l3net.firewall.facts import own_ports
 from l3net.ipam.reserved import ReservedPool, open_blocks, reserved_pools
 from l3net.ipam.retained import claimant, retained
 from l3net.model import Address, BridgePlan, ClusterState, Node, Prefix

@@ -9,7 +9,7 @@ from dataclasses import replace
 from l3net.agent.histogram import Histogram
 from l3net.agent.table import Table
 from l3net.errors import KernelError
-from l3net.firewall.plan import FirewallPlan, plan
+from l3net.firewall.facts import FirewallPlan, plan
 from l3net.firewall.sticky import MOST
 from l3net.model import (
     ClusterState,

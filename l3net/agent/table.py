@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from l3net.errors import KernelError, RefusedError
-from l3net.firewall.plan import FirewallPlan
+from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.ruleset import table
 from l3net.firewall.section import Held, Made, Servers, Step
 from l3net.firewall.sections import SECTIONS
@@ -38,7 +38,7 @@ SERVERS: Final = "servers"
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedPart:
     """Why something is not in force, and when it is tried again."""
 
     why: str
@@ -63,7 +63,7 @@ class Table:
         self._held: dict[str, Held] | None = None  # by section; None: what is in force is not known
         self._plan: FirewallPlan | None = None  # as wanted last, without servers
         self._plans: dict[str, FirewallPlan] = {}  # in force, by section
-        self._refused: dict[str, Refusal] = {}
+        self._refused: dict[str, RefusedPart] = {}
         self._fresh: dict[ServerKey, VirtualServer | None] = {}  # others than in force, and not tried yet
         self._aside: dict[ServerKey, VirtualServer | None] = {}  # refused
         self._looked = -LONGEST  # when a refusal had the table replaced last
@@ -280,7 +280,7 @@ class Table:
     def _refuse(self, name: str, err: KernelError) -> None:
         before = self._refused.get(name)
         delay = min(before.delay * 2, LONGEST) if before is not None else FIRST
-        self._refused[name] = Refusal(str(err), delay, self._now() + delay)
+        self._refused[name] = RefusedPart(str(err), delay, self._now() + delay)
 
     def _tell(self) -> None:
         """The problem there is, under the name of the section that it is for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from l3net.addresses import contains
-from l3net.announce.source import Announcement, Source, View
+from l3net.announce.source import Announcement, NodeView, Source
 from l3net.ipam.retained import claimant
 from l3net.model import ClusterState, Prefix
 
@@ -28,11 +28,11 @@ def own_blocks(state: ClusterState, me: str) -> tuple[Prefix, ...]:
     )
 
 
-def _prefixes(view: View) -> tuple[Prefix, ...]:
+def _prefixes(view: NodeView) -> tuple[Prefix, ...]:
     return own_blocks(view.state, view.me)
 
 
-def _reasons(view: View) -> Iterator[Announcement]:
+def _reasons(view: NodeView) -> Iterator[Announcement]:
     return (Announcement(block, "block") for block in _prefixes(view))
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from l3net.announce.source import Announcement, Source, View
+from l3net.announce.source import Announcement, NodeView, Source
 from l3net.model import Prefix
 
 
-def _prefixes(view: View) -> tuple[Prefix, ...]:
+def _prefixes(view: NodeView) -> tuple[Prefix, ...]:
     return view.state.configuration.advertise.networks
 
 
-def _reasons(view: View) -> Iterator[Announcement]:
+def _reasons(view: NodeView) -> Iterator[Announcement]:
     return (Announcement(network, "network") for network in _prefixes(view))
 
 

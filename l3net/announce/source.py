@@ -10,7 +10,7 @@ from l3net.services.verdicts import ServiceVerdict
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class NodeView:
     """The declared state as a node sees it. `service_prefixes` are the host routes of the service addresses
     that it announces, `verdicts` tells that on every address of every service."""
 
@@ -37,6 +37,6 @@ class Source:
     stands against it. `mesh`: nodes of the mesh hear them too."""
 
     name: str
-    prefixes: Callable[[View], Iterable[Prefix]]
-    reasons: Callable[[View], Iterable[Announcement]]
+    prefixes: Callable[[NodeView], Iterable[Prefix]]
+    reasons: Callable[[NodeView], Iterable[Announcement]]
     mesh: bool = True

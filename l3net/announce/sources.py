@@ -8,7 +8,7 @@ from typing import Final
 from l3net.announce.blocks import BLOCKS
 from l3net.announce.networks import NETWORKS
 from l3net.announce.services import SERVICES
-from l3net.announce.source import Announcement, Source, View
+from l3net.announce.source import Announcement, NodeView, Source
 from l3net.bgp.adj_rib_out import AdjRibOut, adj_rib_out, export_verdict
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import Candidate
@@ -20,14 +20,14 @@ from l3net.model import Prefix
 SOURCES: Final[tuple[Source, ...]] = (BLOCKS, NETWORKS, SERVICES)
 
 
-def prefixes_for(session: Session, view: View) -> set[Prefix]:
+def prefixes_for(session: Session, view: NodeView) -> set[Prefix]:
     """What this node announces of its own to a peer, before export filters."""
     heard = (source for source in SOURCES if source.mesh or not session.mesh)
     return {prefix for source in heard for prefix in source.prefixes(view)}
 
 
 def desired(
-    view: View,
+    view: NodeView,
     session: Session,
     learned: Mapping[Prefix, Candidate] | None = None,
     drain: Stage = Stage.NONE,
@@ -36,12 +36,14 @@ def desired(
     return adj_rib_out(view.state, session, prefixes_for(session, view), learned, drain)
 
 
-def reasons(view: View) -> Iterator[tuple[Source, Announcement]]:
+def reasons(view: NodeView) -> Iterator[tuple[Source, Announcement]]:
     """Everything that could be announced."""
     return ((source, each) for source in SOURCES for each in source.reasons(view))
 
 
-def verdict(view: View, session: Session, source: Source, prefix: Prefix, drain: Stage) -> tuple[Export, str]:
+def verdict(
+    view: NodeView, session: Session, source: Source, prefix: Prefix, drain: Stage
+) -> tuple[Export, str]:
     """Whether `desired` has a prefix of a source for a peer, why not, and the name of the filter if one says
     so."""
     return export_verdict(view.state, session, prefix, drain, mesh=source.mesh)

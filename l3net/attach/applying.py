@@ -15,7 +15,7 @@ from l3net.cni.parts import Held, Part
 from l3net.cni.plan import order_of_removal
 from l3net.cni.result import Result
 from l3net.ipam.lease import LeaseKey, LeaseStore
-from l3net.shell.kernel.links import Link
+from l3net.shell.kernel.links import KernelLink
 from l3net.shell.kernel.sandbox import Sandboxes, Wired
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Place:
     later: bool = False
     wired: Wired | None = None
 
-    def ends(self, bridge: str) -> tuple[Link, Link, Link]:
+    def ends(self, bridge: str) -> tuple[KernelLink, KernelLink, KernelLink]:
         """The bridge, the host end and the pod's end, as they are after wiring. Raises CniError."""
         if self.wired is None:
             raise CniError(failure.INTERNAL, f"{self.key.ifname} is not wired")

@@ -15,7 +15,7 @@ from l3net.attach.callsocket import CallSocket
 from l3net.attach.ipam_verbs import IpamVerbs
 from l3net.attach.reaper import Reaper
 from l3net.attach.setups import Setups
-from l3net.attach.shells import KERNEL, Shells
+from l3net.attach.shells import KERNEL, AttachShells
 from l3net.attach.spool import Spool
 from l3net.attach.upkeep import Upkeep
 from l3net.attach.verbs import Verbs
@@ -23,7 +23,7 @@ from l3net.cni.frame import Call
 from l3net.cni.setup import NodeNetwork
 from l3net.errors import L3netError
 from l3net.faults import Faults
-from l3net.ipam.audit import Look
+from l3net.ipam.audit import AuditLook
 from l3net.ipam.lease import Usage
 from l3net.ipam.ranges import RangeSet, block_sets
 from l3net.model import Prefix
@@ -57,7 +57,7 @@ class CniServer:
         socket_path: Path,
         state_dir: Path,
         *,
-        shells: Shells = KERNEL,
+        shells: AttachShells = KERNEL,
         workers: int = WORKERS,
         first_pass_wait: float = FIRST_PASS_WAIT,
         audit_interval: float = AUDIT_INTERVAL,
@@ -238,7 +238,7 @@ class CniServer:
         """Carry out the DELs that came while no agent served; how many. In a thread of the namespace."""
         return self._upkeep.drain(self._spool, boot_id(), self._verbs_for)
 
-    def audit(self) -> Look:
+    def audit(self) -> AuditLook:
         """One look at leases and links; what it and the last look agree on is freed and returned."""
         return self._upkeep.audit(self._sandboxes().host, self.verbs)
 

@@ -25,7 +25,7 @@ class PortBridge(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Shells:
+class AttachShells:
     """Each is opened by `CniServer.start`, in the namespace of the thread that calls it.
 
     `leases` is given the file, `sandboxes` the namespace; each thread has sandboxes of its own.
@@ -44,4 +44,4 @@ def _sandboxes(home: int) -> Sandboxes:
     return Sandboxes(Netlink(), home)
 
 
-KERNEL: Final = Shells(_leases, _sandboxes, KernelBridge)
+KERNEL: Final = AttachShells(_leases, _sandboxes, KernelBridge)

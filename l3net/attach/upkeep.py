@@ -16,7 +16,7 @@ from l3net.cni.frame import Call
 from l3net.cni.parts import Elements, Held
 from l3net.cni.request import parse_request
 from l3net.faults import Faults
-from l3net.ipam.audit import Look, agreed
+from l3net.ipam.audit import AuditLook, agreed
 from l3net.ipam.lease import LeaseKey, NodeLeases
 from l3net.shell.kernel.netlink import Netlink
 
@@ -33,7 +33,7 @@ class Upkeep:
         self._leases = leases
         self._reaper = reaper
         self._faults = faults
-        self._seen = Look()
+        self._seen = AuditLook()
 
     def drain(self, spool: Spool, boot: str, verbs_for: Callable[[Call], Verbs]) -> int:
         """Carry out the DELs that came while no agent served; how many.
@@ -55,7 +55,7 @@ class Upkeep:
             spool.remove(each.path)
         return count
 
-    def audit(self, netlink: Netlink, verbs: Verbs) -> Look:
+    def audit(self, netlink: Netlink, verbs: Verbs) -> AuditLook:
         """One look at leases and links; what it and the last look agree on is freed and returned.
 
         Of the links without a lease only those are looked at that say they are this store's.

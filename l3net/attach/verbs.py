@@ -307,7 +307,7 @@ class Verbs:
         return link is not None and link.index == index
 
 
-def _shown(link: links.Link) -> tuple[str, str, int]:
+def _shown(link: links.KernelLink) -> tuple[str, str, int]:
     return link.name, link.mac, link.mtu
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from l3net.conformance.run import default_conf, run_suite
-from l3net.conformance.verdict import FAILED, PASSED, Verdict, score
+from l3net.conformance.verdict import FAILED, PASSED, CaseVerdict, score
 from l3net.errors import ConfigError
 
 _COLOURS = {PASSED: "green", FAILED: "red"}
@@ -49,7 +49,7 @@ def conformance(
     used = _conf(conf) if conf else default_conf(plugin, standalone=standalone)
     where = cni_path or f"{plugin.resolve().parent}:/opt/cni/bin:/usr/lib/cni"
 
-    def show(each: Verdict) -> None:
+    def show(each: CaseVerdict) -> None:
         if output == "table":
             click.echo(f"{click.style(f'{each.verdict:14}', fg=_COLOURS.get(each.verdict))} ", nl=False)
             click.echo(f"{each.point:12} {each.title}{f' -- {each.why}' if each.why else ''}")

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from l3net.lab.checks import Check, Finding
+from l3net.lab.checks import Check, CheckResult
 
 
-def print_findings(checks: Sequence[Check], findings: Sequence[Finding]) -> None:
+def print_findings(checks: Sequence[Check], findings: Sequence[CheckResult]) -> None:
     """A table of checks, then what was expected and seen where they differ."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column, justify in (
@@ -44,7 +44,7 @@ def print_findings(checks: Sequence[Check], findings: Sequence[Finding]) -> None
     click.secho(f"\n{verdict}", fg=("red" if failed else "green") if terminal else None, bold=terminal)
 
 
-def _cell(findings: Sequence[Finding], version: int) -> Text:
+def _cell(findings: Sequence[CheckResult], version: int) -> Text:
     mine = [finding for finding in findings if finding.family in (version, None)]
     if not mine:
         return Text("-")

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from l3net.cni.host_end import host_ifname, lease_of_alias
-from l3net.ipam.audit import Look, look
+from l3net.ipam.audit import AuditLook, look
 from l3net.ipam.lease import Lease, LeaseKey
 from l3net.model import Prefix
 
@@ -52,7 +52,7 @@ class Present:
         )
         return found
 
-    def apart(self, store: str) -> Look:
+    def apart(self, store: str) -> AuditLook:
         """Leases without a host end, and host ends of this store without a lease."""
         return look(self.leases, [(end.name, end.index, end.of_store(store)) for end in self.ends])
 

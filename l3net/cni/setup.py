@@ -12,7 +12,7 @@ from l3net.cni.extras import published_ports
 from l3net.cni.failure import CniError
 from l3net.cni.request import Request
 from l3net.cni.result import PodRoute, decode_routes
-from l3net.ipam.lease import LeaseKey, Pod, Wanted
+from l3net.ipam.lease import LeaseKey, PodName, Wanted
 from l3net.ipam.ranges import RangeSet, block_sets
 from l3net.ipam.reserved import NamespaceUnknownError, ReservedPool, blocks_for
 from l3net.model import Address, Prefix
@@ -116,13 +116,15 @@ def asked_mac(request: Request) -> str:
     return ":".join(f"{byte:02x}" for byte in packed)
 
 
-def pod_of(request: Request) -> Pod:
+def pod_of(request: Request) -> PodName:
     """The pod as the runtime names it in CNI_ARGS."""
     args = request.args
-    return Pod(args.get("K8S_POD_NAMESPACE", ""), args.get("K8S_POD_NAME", ""), args.get("K8S_POD_UID", ""))
+    return PodName(
+        args.get("K8S_POD_NAMESPACE", ""), args.get("K8S_POD_NAME", ""), args.get("K8S_POD_UID", "")
+    )
 
 
-def sticky_owner(pod: Pod) -> str:
+def sticky_owner(pod: PodName) -> str:
     """The lasting identity of a StatefulSet's pod (`name-0`), empty for any other pod."""
     _, sign, ordinal = pod.name.rpartition("-")
     return str(pod) if sign and ordinal.isdigit() else ""

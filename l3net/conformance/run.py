@@ -9,7 +9,7 @@ from typing import Any
 
 from l3net.conformance import attach, detach, protocol
 from l3net.conformance.bench import Bench
-from l3net.conformance.verdict import CASES, Verdict, judge
+from l3net.conformance.verdict import CASES, CaseVerdict, judge
 from l3net.errors import ConfigError
 
 #: The modules whose cases are registered by importing them.
@@ -47,8 +47,8 @@ def run_suite(
     cni_path: str,
     *,
     only: str = "",
-    progress: Callable[[Verdict], None] = lambda _: None,
-) -> list[Verdict]:
+    progress: Callable[[CaseVerdict], None] = lambda _: None,
+) -> list[CaseVerdict]:
     """Every case on a fresh host. The plugin's own agent is started where the configuration needs it."""
     verdicts = []
     for each in CASES:

@@ -23,7 +23,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CaseVerdict:
     point: str
     title: str
     verdict: str
@@ -43,19 +43,19 @@ def case(point: str, title: str) -> Callable[[Callable[[Bench], None]], Callable
     return register
 
 
-def judge(each: Case, bench: Bench) -> Verdict:
+def judge(each: Case, bench: Bench) -> CaseVerdict:
     try:
         each.run(bench)
     except CaseFailed as err:
-        return Verdict(each.point, each.title, FAILED, str(err))
+        return CaseVerdict(each.point, each.title, FAILED, str(err))
     except NotApplicable as err:
-        return Verdict(each.point, each.title, SKIPPED, str(err))
+        return CaseVerdict(each.point, each.title, SKIPPED, str(err))
     except (KeyError, IndexError, TypeError, ValueError, OSError) as err:
-        return Verdict(each.point, each.title, FAILED, f"unexpected answer: {err!r}")
-    return Verdict(each.point, each.title, PASSED)
+        return CaseVerdict(each.point, each.title, FAILED, f"unexpected answer: {err!r}")
+    return CaseVerdict(each.point, each.title, PASSED)
 
 
-def score(verdicts: Iterable[Verdict]) -> tuple[int, int]:
+def score(verdicts: Iterable[CaseVerdict]) -> tuple[int, int]:
     """Passed, and applicable."""
     counted = [each for each in verdicts if each.verdict != SKIPPED]
     return sum(1 for each in counted if each.verdict == PASSED), len(counted)

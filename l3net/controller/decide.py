@@ -11,7 +11,7 @@ from l3net.controller.declared import Declared
 from l3net.ipam.balancers import AddressPlan, address_usage, plan_addresses
 from l3net.ipam.blocks import PoolUsage, plan_blocks, pool_usage
 from l3net.ipam.crosscheck import crosscheck, missing_filters
-from l3net.ipam.findings import Finding, FindingReason
+from l3net.ipam.findings import Contradiction, FindingReason
 from l3net.ipam.ledger import Ledger
 from l3net.model import Address, BgpPeer, Kind, ObjectName, PoolUse, Prefix
 from l3net.ports import Condition
@@ -51,7 +51,7 @@ class Decision:
     node_blocks: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
     service_addresses: Mapping[ObjectName, tuple[Address, ...]] = field(default_factory=dict)
     pools: Mapping[str, PoolStatus] = field(default_factory=dict)
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Contradiction, ...] = ()
     peers: Mapping[str, Condition] = field(default_factory=dict)
 
 
@@ -116,7 +116,7 @@ def _references(peer: BgpPeer, filters: Collection[str]) -> Condition:
     return Condition(RESOLVED, True, "ResolvedRefs", if_said=True)
 
 
-def _unheard_of(declared: Declared) -> list[Finding]:
+def _unheard_of(declared: Declared) -> list[Contradiction]:
     """Addresses that people count on from outside, and that no node announces."""
     policy = declared.configuration.advertise
     owners = cluster_ip_owners(declared.services.values())
@@ -129,7 +129,7 @@ def _unheard_of(declared: Declared) -> list[Finding]:
     ]
 
 
-def _unheard(verdict: ServiceVerdict) -> Finding:
+def _unheard(verdict: ServiceVerdict) -> Contradiction:
     what = f"{verdict.address} ({verdict.kind.value})"
     if verdict.lost:
         reason, message = FindingReason.CONFLICTING_SERVICE, f"{what}: {'; '.join(verdict.lost)}"
@@ -139,7 +139,7 @@ def _unheard(verdict: ServiceVerdict) -> Finding:
             f"{what} is announced by no node: {verdict.reason.value}; see "
             f"spec.advertise.{verdict.kind.value}s of the BGPConfiguration"
         )
-    return Finding(Kind.SERVICE, verdict.service, reason, message)
+    return Contradiction(Kind.SERVICE, verdict.service, reason, message)
 
 
 def _node_blocks(declared: Declared, held: Mapping[str, tuple[Prefix, ...]]) -> dict[str, tuple[Prefix, ...]]:
@@ -166,9 +166,9 @@ def _service_addresses(declared: Declared, plan: AddressPlan) -> dict[ObjectName
 
 
 def _pools(
-    declared: Declared, blocks: list[Prefix], plan: AddressPlan, overlaps: list[Finding]
+    declared: Declared, blocks: list[Prefix], plan: AddressPlan, overlaps: list[Contradiction]
 ) -> dict[str, PoolStatus]:
-    wrong: dict[str, Finding] = {}
+    wrong: dict[str, Contradiction] = {}
     for finding in overlaps:
         wrong.setdefault(finding.about.name, finding)
     handed = {address for held in plan.held.values() for address in held}

@@ -20,7 +20,7 @@ from l3net.controller.declared import Declared
 from l3net.controller.election import RETRY, Election
 from l3net.controller.writes import BACK_OFF, Write, Writes
 from l3net.errors import ConflictError, L3netError
-from l3net.ipam.findings import Finding
+from l3net.ipam.findings import Contradiction
 from l3net.ipam.ledger import Ledger, decode, encode
 from l3net.model import Kind, ObjectName
 from l3net.ports import Changed, ClusterWriter, Condition, Datastore, InSync, Mended, Rejected
@@ -57,7 +57,7 @@ class Controller:
         self.passes = 0
         self._problem = ""
         self._absent: dict[str, float] = {}  # nodes the ledger knows and the state does not: since when
-        self._said: frozenset[Finding] = frozenset()
+        self._said: frozenset[Contradiction] = frozenset()
         self._pools: dict[str, PoolStatus] = {}
         self._peers: dict[str, Condition] = {}
         self._pruned: dict[str, frozenset[str]] = {}  # by peer: when it was cleaned
@@ -313,6 +313,6 @@ class Controller:
             yield Write(("event", str(finding)), None, partial(self._post, finding))
         self._said = found
 
-    def _post(self, finding: Finding) -> None:
+    def _post(self, finding: Contradiction) -> None:
         with suppress(L3netError):
             self._cluster.post_event(finding.kind, finding.about, finding.reason.value, finding.message)

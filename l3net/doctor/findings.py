@@ -26,7 +26,7 @@ class Finding:
     remedy: str = ""
 
 
-class Answer(enum.Enum):
+class ProbeAnswer(enum.Enum):
     """What a TCP connection to the peer's BGP port met, without a signature (RFC 2385)."""
 
     ACCEPTED = "accepted"
@@ -39,7 +39,7 @@ class Answer(enum.Enum):
 class Probe:
     """One such connection. `as_number`: of the OPEN the peer sent; `notification`: its code and subcode."""
 
-    answer: Answer
+    answer: ProbeAnswer
     detail: str = ""
     as_number: int | None = None
     notification: tuple[int, int] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from l3net.doctor.findings import Answer, Counters, Finding, Peer, PeerLook, Probe, Severity
+from l3net.doctor.findings import Counters, Finding, Peer, PeerLook, Probe, ProbeAnswer, Severity
 from l3net.notification import Notification, in_reason
 
 CHECK = "peer"
@@ -100,23 +100,23 @@ def _down(peer: Peer, look: PeerLook | None, counters: Counters) -> tuple[str, s
     if look is None:
         return "not probed", "give it a few seconds and look again"
     plain = look.plain
-    if plain.answer is Answer.UNREACHABLE:
+    if plain.answer is ProbeAnswer.UNREACHABLE:
         return (
             f"it cannot be reached: {plain.detail}",
             f"`ip route get {peer.address}` and `ip neigh show {peer.address}`: check the cable, the "
             "link's state, "
             "VLAN and addresses on both sides",
         )
-    if peer.passive and plain.answer is not Answer.ACCEPTED:
+    if peer.passive and plain.answer is not ProbeAnswer.ACCEPTED:
         return _not_connected(peer, look, counters)
-    if plain.answer is Answer.REFUSED:
+    if plain.answer is ProbeAnswer.REFUSED:
         return (
             f"it refuses TCP connections to port {peer.port}",
             f"start BGP on the router, let it listen on {peer.address} port {peer.port}, or let its "
             "firewall pass "
             f"{peer.local_address}",
         )
-    if plain.answer is Answer.SILENT:
+    if plain.answer is ProbeAnswer.SILENT:
         return _silent(peer, look, counters)
     return _accepted(peer, plain, counters, look.near)
 
@@ -139,7 +139,7 @@ def _not_connected(peer: Peer, look: PeerLook, counters: Counters) -> tuple[str,
 
 def _seen(peer: Peer, look: PeerLook, counters: Counters) -> tuple[str, str] | None:
     """What is told by the TTL of what it answers, or by what the kernel has dropped."""
-    if look.far is not None and look.far.answer is Answer.ACCEPTED:
+    if look.far is not None and look.far.answer is ProbeAnswer.ACCEPTED:
         return (
             "it answers only packets with TTL 255: it demands GTSM (RFC 5082)",
             "set `gtsm: true` in the BGPPeer, or take ttl-security off on the router",
@@ -182,7 +182,7 @@ def _silent(peer: Peer, look: PeerLook, counters: Counters) -> tuple[str, str]:
 
 def _is_far(near: Probe | None) -> bool:
     """It answered, but not where only TTL 255 counts."""
-    return near is not None and near.answer is Answer.SILENT
+    return near is not None and near.answer is ProbeAnswer.SILENT
 
 
 #: What a router complains of, and what to do; for others its log says more.

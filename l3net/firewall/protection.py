@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from l3net.firewall.contents import Contents, hook
-from l3net.firewall.plan import BFD_PORTS, FirewallPlan, widest_first
+from l3net.firewall.facts import BFD_PORTS, FirewallPlan, widest_first
 from l3net.firewall.section import NOTHING, SmallSection
 from l3net.naming import PROTOCOL_NUMBERS
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from l3net.firewall.contents import Contents, Statements
-from l3net.firewall.plan import FirewallPlan
+from l3net.firewall.facts import FirewallPlan
 from l3net.model import ServerKey, VirtualServer
 
 #: Servers that are others now, as they are now; None: there is none any more.

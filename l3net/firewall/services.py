@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from l3net.firewall import sticky, translation
 from l3net.firewall.contents import Element, Statements, chain_blocks, set_block
+from l3net.firewall.facts import IP, FirewallPlan
 from l3net.firewall.nat import (
     LoadBalancer,
     ServiceMaps,
@@ -25,7 +26,6 @@ from l3net.firewall.nat import (
     slots_of,
     with_spares,
 )
-from l3net.firewall.plan import IP, FirewallPlan
 from l3net.firewall.section import NOTHING, Made, Servers, Step
 from l3net.firewall.sticky import Sticky
 from l3net.model import Address, Prefix, ServerKey, VirtualServer

@@ -17,20 +17,20 @@ from l3net.ipam.lease import Lease, LeaseKey
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class AuditLook:
     """One look: leases without a link (with their sequence), and links of this store's without a lease."""
 
     leases: frozenset[tuple[LeaseKey, int]] = frozenset()
     links: frozenset[tuple[str, int]] = frozenset()  # name and index
 
 
-def look(leases: Iterable[Lease], links: Iterable[tuple[str, int, bool]]) -> Look:
+def look(leases: Iterable[Lease], links: Iterable[tuple[str, int, bool]]) -> AuditLook:
     """Compare leases with the links that exist, as (name, index, whether it says it is of this store)."""
     held = list(leases)
     seen = list(links)
     names = {name for name, _, _ in seen}
     expected = {lease.host_ifname for lease in held}
-    return Look(
+    return AuditLook(
         # a lease without host link was given to another plugin (l3net-ipam): nothing to compare it with
         frozenset(
             (lease.key, lease.sequence)
@@ -41,6 +41,6 @@ def look(leases: Iterable[Lease], links: Iterable[tuple[str, int, bool]]) -> Loo
     )
 
 
-def agreed(first: Look, second: Look) -> Look:
+def agreed(first: AuditLook, second: AuditLook) -> AuditLook:
     """What both looks say."""
-    return Look(first.leases & second.leases, first.links & second.links)
+    return AuditLook(first.leases & second.leases, first.links & second.links)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from l3net.addresses import contains, host_prefix, parse_address
 from l3net.ipam.blocks import PoolUsage
-from l3net.ipam.findings import Finding, FindingReason
+from l3net.ipam.findings import Contradiction, FindingReason
 from l3net.ipam.spans import Search, Spans, address_of
 from l3net.model import Address, IpPool, Kind, Namespace, ObjectName, PoolUse, Prefix, Service
 from l3net.naming import ANNOTATION_LOAD_BALANCER_IPS, ANNOTATION_SHARING_KEY, LOAD_BALANCER_CLASS
@@ -30,7 +30,7 @@ class AddressPlan:
     """
 
     held: AddressLedger
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Contradiction, ...] = ()
     served: frozenset[ObjectName] = frozenset()
 
 
@@ -126,7 +126,7 @@ class _Planner:
     usable: list[IpPool]
     namespaces: Mapping[str, Namespace]
     blocks: Iterable[Prefix]
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Contradiction] = field(default_factory=list)
     _users: dict[Address, list[Service]] = field(default_factory=dict)
     _held: dict[ObjectName, list[Address]] = field(default_factory=dict)
     _asked: dict[ObjectName, tuple[Address, ...] | None] = field(default_factory=dict)  # None: unreadable
@@ -289,7 +289,7 @@ class _Planner:
             self._taken.remove(host_prefix(address))
 
     def _say(self, service: Service, reason: FindingReason, message: str) -> None:
-        self.findings.append(Finding(Kind.SERVICE, service.name, reason, message))
+        self.findings.append(Contradiction(Kind.SERVICE, service.name, reason, message))
 
 
 def _may_share(first: Service, second: Service) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from l3net.addresses import contains, prefix_order
-from l3net.ipam.findings import Finding, FindingReason
+from l3net.ipam.findings import Contradiction, FindingReason
 from l3net.ipam.reserved import is_reserved, wanted_pools
 from l3net.ipam.spans import Search, Spans
 from l3net.model import IpPool, Kind, Node, ObjectName, PoolUse, Prefix
@@ -30,7 +30,7 @@ class BlockPlan:
     """The ledger as it should be (node to blocks), and what could not be done."""
 
     held: Ledger
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Contradiction, ...] = ()
     pools: Mapping[Prefix, str] = field(default_factory=dict)  # in whose ranges blocks are held
 
 
@@ -106,7 +106,7 @@ def plan_blocks(
     for name in sorted(nodes):
         planner.say_gone(nodes[name], usable, foreign, gone)
     planner.findings += [
-        Finding(
+        Contradiction(
             Kind.IP_POOL,
             ObjectName("", name),
             FindingReason.POOL_GONE,
@@ -157,7 +157,7 @@ class _Planner:
 
     def __init__(self, addresses: Iterable[Prefix]) -> None:
         self.held: dict[str, list[Prefix]] = {}
-        self.findings: list[Finding] = []
+        self.findings: list[Contradiction] = []
         self._taken = Spans()
         self._addresses = Spans()
         for address in sorted(set(addresses), key=prefix_order):
@@ -309,4 +309,4 @@ class _Planner:
         )
 
     def _say(self, name: str, reason: FindingReason, message: str) -> None:
-        self.findings.append(Finding(Kind.NODE, ObjectName("", name), reason, message))
+        self.findings.append(Contradiction(Kind.NODE, ObjectName("", name), reason, message))

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from l3net.addresses import host_prefix
-from l3net.ipam.findings import Finding, FindingReason
+from l3net.ipam.findings import Contradiction, FindingReason
 from l3net.ipam.overlaps import refused_pools
 from l3net.ipam.spans import Spans
 from l3net.model import BgpConfiguration, BgpPeer, ClusterState, IpPool, Kind, Node, ObjectName, Prefix
@@ -19,7 +19,7 @@ from l3net.model import BgpConfiguration, BgpPeer, ClusterState, IpPool, Kind, N
 MOST_NAMED = 3
 
 
-def crosscheck_state(state: ClusterState) -> list[Finding]:
+def crosscheck_state(state: ClusterState) -> list[Contradiction]:
     """The same, of a whole declared state."""
     return crosscheck(state.nodes, state.pools, state.configuration, state.peers.values(), state.filters)
 
@@ -30,7 +30,7 @@ def crosscheck(
     configuration: BgpConfiguration,
     peers: Iterable[BgpPeer],
     filters: Collection[str],
-) -> list[Finding]:
+) -> list[Contradiction]:
     """Every contradiction, at both objects that are part of it, in a fixed order."""
     ordered = [nodes[name] for name in sorted(nodes)]
     return [
@@ -42,13 +42,13 @@ def crosscheck(
     ]
 
 
-def missing_filters(peer: BgpPeer, filters: Collection[str]) -> Iterator[Finding]:
+def missing_filters(peer: BgpPeer, filters: Collection[str]) -> Iterator[Contradiction]:
     """The peer's filters that are not declared: without them there is no session."""
     for name in peer.filters:
         if name not in filters:
             close = difflib.get_close_matches(name, list(filters), n=1, cutoff=0.6)
             hint = f"did you mean {close[0]}?" if close else "declare it, or leave it out"
-            yield Finding(
+            yield Contradiction(
                 Kind.BGP_PEER,
                 ObjectName("", peer.name),
                 FindingReason.MISSING_FILTER,
@@ -56,7 +56,7 @@ def missing_filters(peer: BgpPeer, filters: Collection[str]) -> Iterator[Finding
             )
 
 
-def _shared_addresses(nodes: list[Node]) -> Iterator[Finding]:
+def _shared_addresses(nodes: list[Node]) -> Iterator[Contradiction]:
     owners: dict[object, list[str]] = {}
     for node in nodes:
         for address in dict.fromkeys(node.addresses):
@@ -73,7 +73,7 @@ def _shared_addresses(nodes: list[Node]) -> Iterator[Finding]:
                 )
 
 
-def _shared_blocks(nodes: list[Node]) -> Iterator[Finding]:
+def _shared_blocks(nodes: list[Node]) -> Iterator[Contradiction]:
     """Blocks that overlap. Sorted by where they begin, those that overlap one follow it, or hold it."""
     every = sorted(
         (
@@ -96,7 +96,7 @@ def _shared_blocks(nodes: list[Node]) -> Iterator[Finding]:
         holding.append(entry)
     for (name, block), others in sorted(found.items()):
         listed = _listed([f"{other} ({theirs})" for other, theirs in sorted(others.items())])
-        yield Finding(
+        yield Contradiction(
             Kind.NODE,
             ObjectName("", name),
             FindingReason.BLOCKS_OVERLAP,
@@ -104,7 +104,7 @@ def _shared_blocks(nodes: list[Node]) -> Iterator[Finding]:
         )
 
 
-def _blocks_in_the_way(nodes: list[Node], service_cidrs: Iterable[Prefix]) -> Iterator[Finding]:
+def _blocks_in_the_way(nodes: list[Node], service_cidrs: Iterable[Prefix]) -> Iterator[Contradiction]:
     """Blocks inside a service range, and blocks that hold the address of a node."""
     ranges = tuple(service_cidrs)
     addresses = Spans()
@@ -125,8 +125,8 @@ def _blocks_in_the_way(nodes: list[Node], service_cidrs: Iterable[Prefix]) -> It
                 yield _of_node(node, FindingReason.BLOCK_HOLDS_NODE, f"its block {block} holds {held[1]}")
 
 
-def _of_node(node: Node, reason: FindingReason, message: str) -> Finding:
-    return Finding(Kind.NODE, ObjectName("", node.name), reason, message)
+def _of_node(node: Node, reason: FindingReason, message: str) -> Contradiction:
+    return Contradiction(Kind.NODE, ObjectName("", node.name), reason, message)
 
 
 def _listed(names: list[str]) -> str:

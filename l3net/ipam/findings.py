@@ -32,7 +32,7 @@ class FindingReason(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Contradiction:
     """One thing found; `about` names the object."""
 
     kind: Kind

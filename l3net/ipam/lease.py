@@ -41,7 +41,7 @@ class LeaseKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Pod:
+class PodName:
     """The pod an attachment belongs to, where the runtime says (CNI_ARGS K8S_POD_*)."""
 
     namespace: str = ""
@@ -72,7 +72,7 @@ class Lease:
     key: LeaseKey
     sequence: int
     addresses: tuple[LeasedAddress, ...]
-    pod: Pod = Pod()
+    pod: PodName = PodName()
     netns: str = ""
     host_ifname: str = ""
     assigned_at: float = 0.0
@@ -93,7 +93,7 @@ class Wanted:
     key: LeaseKey
     sets: tuple[RangeSet, ...]
     asked: tuple[Address, ...] = ()
-    pod: Pod = Pod()
+    pod: PodName = PodName()
     netns: str = ""
     host_ifname: str = ""
     cool_down: float = 60.0
@@ -118,7 +118,7 @@ class HistoryEntry:
     event: str
     address: Address
     key: LeaseKey
-    pod: Pod = field(default=Pod())
+    pod: PodName = field(default=PodName())
     sequence: int = 0
 
 

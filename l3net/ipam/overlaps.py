@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from l3net.ipam.findings import Finding, FindingReason
+from l3net.ipam.findings import Contradiction, FindingReason
 from l3net.model import IpPool, Kind, Node, ObjectName, Prefix
 
 
 def refused_pools(
     pools: Mapping[str, IpPool], service_cidrs: Iterable[Prefix], nodes: Iterable[Node]
-) -> list[Finding]:
+) -> list[Contradiction]:
     """Both pools of each pair that overlaps, and pools that overlap a service range or hold a node's address.
 
     Both of a pair, because which came first must not depend on who looked when; blocks in use stay in use.
@@ -18,7 +18,7 @@ def refused_pools(
     ordered = [pools[name] for name in sorted(pools)]
     ranges = tuple(service_cidrs)
     addresses = [(address, node.name) for node in nodes for address in node.addresses]
-    findings: list[Finding] = []
+    findings: list[Contradiction] = []
     for pool in ordered:
         findings += [
             _finding(
@@ -56,5 +56,5 @@ def _overlap(first: Prefix, second: Prefix) -> bool:
     return first.version == second.version and first.overlaps(second)
 
 
-def _finding(pool: IpPool, reason: FindingReason, message: str) -> Finding:
-    return Finding(Kind.IP_POOL, ObjectName("", pool.name), reason, message)
+def _finding(pool: IpPool, reason: FindingReason, message: str) -> Contradiction:
+    return Contradiction(Kind.IP_POOL, ObjectName("", pool.name), reason, message)

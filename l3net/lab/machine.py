@@ -69,7 +69,7 @@ class Machine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Pod:
+class LabPod:
     """A pod as it is."""
 
     name: str
@@ -94,7 +94,7 @@ class CheckedLab(Protocol):
 
     def host(self, name: str) -> Machine: ...
 
-    def pod(self, name: str) -> Pod:
+    def pod(self, name: str) -> LabPod:
         """A pod as it is now."""
         ...
 
@@ -114,7 +114,7 @@ class CheckedLab(Protocol):
         """As a runtime does, the plugin's DEL included."""
         ...
 
-    def make_pod(self, name: str) -> Pod:
+    def make_pod(self, name: str) -> LabPod:
         """Make a pod that was deleted, and the EndpointSlices that name it."""
         ...
 

@@ -15,7 +15,7 @@ import l3net
 from l3net.lab import pod_server
 from l3net.lab.errors import LabError
 from l3net.lab.host import Host, python
-from l3net.lab.machine import Output, Pod
+from l3net.lab.machine import LabPod, Output
 from l3net.lab.manifests import POD_PORT
 from l3net.naming import CNI_NETWORK, CNI_PLUGIN
 
@@ -35,7 +35,7 @@ def find_plugin() -> Path:
     )
 
 
-def add_pod(host: Host, name: str, plugin: Path) -> Pod:
+def add_pod(host: Host, name: str, plugin: Path) -> LabPod:
     """Make a pod: its network namespace, the plugin's ADD, its server."""
     container_id = uuid.uuid4().hex
     host.run(["ip", "netns", "add", name])
@@ -49,7 +49,7 @@ def add_pod(host: Host, name: str, plugin: Path) -> Pod:
         raise LabError(f"pod {name}: the plugin's answer is not a result: {answer.stdout[:300]!r}") from None
     _record(host, name).write_text(json.dumps({"containerID": container_id, "result": result}))
     start_server(host, name, pod=name)
-    return Pod(name, host, addresses)
+    return LabPod(name, host, addresses)
 
 
 def start_server(host: Host, name: str, pod: str | None = None) -> None:
@@ -80,10 +80,10 @@ def check_pod(host: Host, name: str, plugin: Path) -> str | None:
     return None
 
 
-def read_pod(host: Host, name: str) -> Pod:
+def read_pod(host: Host, name: str) -> LabPod:
     """A pod made earlier. Raises LabError."""
     _, result = _recorded(host, name)
-    return Pod(name, host, tuple(ip_interface(entry["address"]).ip for entry in result["ips"]))
+    return LabPod(name, host, tuple(ip_interface(entry["address"]).ip for entry in result["ips"]))
 
 
 def _recorded(host: Host, name: str) -> tuple[str, dict[str, Any]]:

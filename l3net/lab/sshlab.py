@@ -20,7 +20,7 @@ from typing import Any
 
 from l3net.lab.errors import LabError
 from l3net.lab.kubeadm import node_pools
-from l3net.lab.machine import Output, Pod
+from l3net.lab.machine import LabPod, Output
 from l3net.lab.machines import machine_addressing
 from l3net.lab.manifests import pools, render
 from l3net.lab.topology import RouterKind, Topology
@@ -164,7 +164,7 @@ class SshLab:
         except KeyError:
             raise LabError(f"there is no host {name!r}: {', '.join(self.hosts)}") from None
 
-    def pod(self, name: str) -> Pod:
+    def pod(self, name: str) -> LabPod:
         host = self.host(self.topology.pods[name].name)
         shown = host.run(["ip", "-j", "address", "show", "dev", "eth0"], pod=name).stdout
         found = [
@@ -173,7 +173,7 @@ class SshLab:
             for entry in link.get("addr_info", [])
             if entry.get("scope") == "global"
         ]
-        return Pod(name, host, tuple(found))
+        return LabPod(name, host, tuple(found))
 
     def interface(self, host: str, interface: str) -> str:
         return vyos_interfaces(self.topology, host)[interface] if host in self.vyos else interface
@@ -198,7 +198,7 @@ class SshLab:
     def delete_pod(self, name: str) -> None:
         self._of_pod(name).run([_MACHINE, "pod-delete", name], timeout=150)
 
-    def make_pod(self, name: str) -> Pod:
+    def make_pod(self, name: str) -> LabPod:
         self._of_pod(name).run([_MACHINE, "pod-make", name], timeout=240)
         return self.pod(name)
 

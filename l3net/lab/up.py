@@ -17,7 +17,7 @@ from l3net.lab.addressing import addressing, links, sysctls
 from l3net.lab.converge import wait_converged
 from l3net.lab.errors import LabError
 from l3net.lab.host import Host, find_hosts, kill_holders, start_holder, wait_ready
-from l3net.lab.machine import Pod
+from l3net.lab.machine import LabPod
 from l3net.lab.manifests import cluster_manifests, endpoint_slices, pools, render, router_manifests
 from l3net.lab.nodes import start_agent, start_speaker, wait_agent, write_manifests
 from l3net.lab.pods import add_pod, check_pod, delete_pod, find_plugin, read_pod, start_server
@@ -49,7 +49,7 @@ class Lab:
         """The directory an agent reads: a router's own, or the one of all nodes."""
         return self.manifests if self.topology.router(host) is None else self.directory / host / "manifests"
 
-    def pod(self, name: str) -> Pod:
+    def pod(self, name: str) -> LabPod:
         """A pod as it is now. Raises LabError if it is not there."""
         return read_pod(self.host(self.topology.pods[name].name), name)
 
@@ -74,7 +74,7 @@ class Lab:
     def delete_pod(self, name: str) -> None:
         delete_pod(self.host(self.topology.pods[name].name), name, find_plugin())
 
-    def make_pod(self, name: str) -> Pod:
+    def make_pod(self, name: str) -> LabPod:
         pod = add_pod(self.host(self.topology.pods[name].name), name, find_plugin())
         write_slices(self)
         return pod

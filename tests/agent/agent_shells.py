@@ -11,7 +11,7 @@ from l3net.agent.loop import Agent
 from l3net.agent.shells import Speaker
 from l3net.cli.agent_shells import SPEAKER_RETRY, _connect, node_shells
 from l3net.config import AgentSettings
-from l3net.config import Datastore as Chosen
+from l3net.config import DatastoreChoice as Chosen
 from l3net.naming import SPEAKER_SOCKET
 from l3net.shell.speaker.config import SpeakerConfig
 

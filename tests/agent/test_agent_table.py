@@ -15,7 +15,7 @@ import pytest
 from l3net.agent.servicing import Servicing
 from l3net.agent.table import FIRST, LONGEST, TRIES, Table
 from l3net.errors import KernelError, RefusedError
-from l3net.firewall.plan import FirewallPlan
+from l3net.firewall.facts import FirewallPlan
 from l3net.model import (
     Backend,
     BgpConfiguration,

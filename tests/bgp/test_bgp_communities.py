@@ -10,15 +10,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_bgp_messages import update
 
-from l3net.announce.source import View
+from l3net.announce.source import NodeView
 from l3net.announce.sources import desired
 from l3net.bgp.exabgp.commands import announce
 from l3net.bgp.exabgp.decoder import Decoder
 from l3net.bgp.exabgp.messages import Updated
 from l3net.bgp.filters import apply_operations, rule_matches
+from l3net.bgp.impact import plan
 from l3net.bgp.loc_rib import Candidate, best_paths
 from l3net.bgp.path import Attributes
-from l3net.bgp.plan import plan
 from l3net.community import (
     LLGR_STALE,
     NO_EXPORT,
@@ -180,7 +180,7 @@ def passed_on(peer_as: int, *texts: str) -> frozenset[AnyCommunity] | None:
     to = session("10.0.0.9", peer_as=peer_as)
     prefix = ip_network(PREFIX)
     learned = {prefix: Candidate(path(PREFIX, communities=octets(*texts)), session())}
-    found = desired(View(state, "n1"), to, learned).get(prefix)
+    found = desired(NodeView(state, "n1"), to, learned).get(prefix)
     return found.attributes.communities if found is not None else None
 
 

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 from bgp_facts import session
 
-from l3net.announce.source import View
+from l3net.announce.source import NodeView
 from l3net.announce.sources import desired
 from l3net.bgp.drain import Stage, last_choice, stage
 from l3net.bgp.exabgp.commands import announce
@@ -121,14 +121,14 @@ def test_no_filter_undoes_it() -> None:
     )
     found.filters["f"] = BgpFilter("f", exports=(rule,))
     inside = replace(session(), peer_as=session().local_as, filters=("f",))
-    before = desired(View(found, "n1"), inside)
+    before = desired(NodeView(found, "n1"), inside)
     assert before[BLOCK].attributes.local_preference == 200
-    path = desired(View(found, "n1"), inside, drain=Stage.TAGGED)[BLOCK]
+    path = desired(NodeView(found, "n1"), inside, drain=Stage.TAGGED)[BLOCK]
     assert path.attributes.local_preference == 0
     assert path.attributes.communities == {GRACEFUL_SHUTDOWN, Community((1, 2))}
 
 
 @pytest.mark.parametrize("found", [Stage.WITHDRAWN, Stage.LEFT])
 def test_in_the_end_nothing_is_announced(found: Stage) -> None:
-    assert desired(View(cluster(), "n1"), session(), drain=found) == {}
-    assert BLOCK in desired(View(cluster(), "n1"), session(), drain=Stage.SERVICES_WITHDRAWN)
+    assert desired(NodeView(cluster(), "n1"), session(), drain=found) == {}
+    assert BLOCK in desired(NodeView(cluster(), "n1"), session(), drain=Stage.SERVICES_WITHDRAWN)

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 from bgp_facts import session
 
-from l3net.announce.source import View
+from l3net.announce.source import NodeView
 from l3net.announce.sources import SOURCES, desired, verdict
 from l3net.bgp.drain import Stage
 from l3net.bgp.sessions import Session
@@ -44,7 +44,7 @@ SESSIONS = {
 
 
 def verdicts(one: Session, stage: Stage = Stage.NONE) -> dict[Prefix, tuple[Export, str]]:
-    view = View(STATE, "n1", VIPS)
+    view = NodeView(STATE, "n1", VIPS)
     return {
         prefix: verdict(view, one, source, prefix, stage)
         for source in SOURCES
@@ -56,7 +56,7 @@ def verdicts(one: Session, stage: Stage = Stage.NONE) -> dict[Prefix, tuple[Expo
 @pytest.mark.parametrize("name", SESSIONS)
 def test_announced_is_what_is_announced(name: str, stage: Stage) -> None:
     one = SESSIONS[name]
-    wanted = desired(View(STATE, "n1", VIPS), one, drain=stage)
+    wanted = desired(NodeView(STATE, "n1", VIPS), one, drain=stage)
     found = verdicts(one, stage)
     assert {prefix for prefix, (export, _) in found.items() if export is Export.ANNOUNCED} == wanted.keys()
 

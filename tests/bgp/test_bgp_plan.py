@@ -9,7 +9,7 @@ import pytest
 from bgp_facts import path, session
 
 from l3net.bgp.exabgp.configuration import neighbor, reset_by
-from l3net.bgp.plan import IMPACT, Impact, impact_of, plan
+from l3net.bgp.impact import IMPACT, Impact, impact_of, plan
 from l3net.bgp.sessions import Session
 from l3net.model import BfdSettings, Family, NextHopMode
 

@@ -9,7 +9,7 @@ import pytest
 from bgp_facts import path
 from test_bgp_sessions import RACK_A, cluster, node, source
 
-from l3net.announce.source import View
+from l3net.announce.source import NodeView
 from l3net.announce.sources import desired
 from l3net.bgp.adj_rib_out import passes_on
 from l3net.bgp.exabgp.commands import announce
@@ -83,7 +83,7 @@ def learned(state: ClusterState, me: str, other: str, **attributes: object) -> C
 
 def hears(state: ClusterState, me: str, peer: str, best: Candidate) -> list[object]:
     """What reflector `me` tells `peer` of a learned path."""
-    wanted = desired(View(state, me), session_of(state, me, peer), {best.path.prefix: best})
+    wanted = desired(NodeView(state, me), session_of(state, me, peer), {best.path.prefix: best})
     return [wanted[best.path.prefix]] if best.path.prefix in wanted else []
 
 

@@ -39,7 +39,7 @@ from l3net.cni.request import MAX_STDIN, Request, parse_args, parse_request
 from l3net.cni.result import AssignedAddress, Interface, PodRoute, Result, decode_result, encode_result
 from l3net.cni.setup import NodeNetwork, asked_mac, node_setup, sticky_owner
 from l3net.cni.versions import SUPPORTED
-from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey, Pod
+from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey, PodName
 from l3net.ipam.ranges import block_range, bounds
 
 CLIENT = Path(__file__).parents[2] / "plugin" / "l3net-cni.c"
@@ -182,11 +182,11 @@ def test_names() -> None:
 
 
 def test_sticky_owners() -> None:
-    assert sticky_owner(Pod("ns", "db-0")) == "ns/db-0"
+    assert sticky_owner(PodName("ns", "db-0")) == "ns/db-0"
     assert (
-        sticky_owner(Pod("ns", "web-7d4b9-x2x"))
-        == sticky_owner(Pod("ns", "web"))
-        == sticky_owner(Pod())
+        sticky_owner(PodName("ns", "web-7d4b9-x2x"))
+        == sticky_owner(PodName("ns", "web"))
+        == sticky_owner(PodName())
         == ""
     )
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from l3net.conformance.run import default_conf, run_suite
-from l3net.conformance.verdict import FAILED, PASSED, Verdict, score
+from l3net.conformance.verdict import FAILED, PASSED, CaseVerdict, score
 
 pytestmark = pytest.mark.netns
 
 REFERENCE = Path("/usr/lib/cni/bridge")
 
 
-def failures(verdicts: list[Verdict]) -> list[str]:
+def failures(verdicts: list[CaseVerdict]) -> list[str]:
     return [f"{each.point}: {each.title}: {each.why}" for each in verdicts if each.verdict == FAILED]
 
 

@@ -28,7 +28,7 @@ from l3net.cni.setup import NodeNetwork, Setup, node_setup
 from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey
 from l3net.model import BridgePlan
 from l3net.shell.files.leases import SqliteLeases
-from l3net.shell.kernel.links import Link
+from l3net.shell.kernel.links import KernelLink
 from l3net.shell.kernel.sandbox import Sandboxes, Wired
 
 KEY = LeaseKey("net", "c1", "eth0")
@@ -181,7 +181,7 @@ class Fake:
         if self.name == self.world.refuses:
             raise RefusedError(f"no {self.name}")
         if self.of is Sandbox:
-            place.wired = Wired(Link(7, "l3v1"), Link(2, "eth0"))
+            place.wired = Wired(KernelLink(7, "l3v1"), KernelLink(2, "eth0"))
         if self.of is Elements:
             place.store.keep_record(place.key, cast(Elements, part).extras.encode())
         self.world.made.append(self.name)
@@ -202,8 +202,8 @@ class Fake:
 class FakeSandboxes:
     """The bridge that is named in the result, and nothing else."""
 
-    def bridge_link(self, name: str) -> Link:
-        return Link(1, name)
+    def bridge_link(self, name: str) -> KernelLink:
+        return KernelLink(1, name)
 
     def look_port(self, name: str) -> None:
         return None

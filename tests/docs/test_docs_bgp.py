@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from l3net.agent.declared import take
-from l3net.bgp.plan import IMPACT, Impact
+from l3net.bgp.impact import IMPACT, Impact
 from l3net.bgp.verdict import Verdict
 from l3net.lab.routers import openbgpd_program
 from l3net.model import ClusterState

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from l3net.doctor.findings import Answer, Counters, NodeLook, Peer, PeerLook, PodLook, Probe, Severity
+from l3net.doctor.findings import Counters, NodeLook, Peer, PeerLook, PodLook, Probe, ProbeAnswer, Severity
 from l3net.doctor.node import filtered_blocks, judge_agent, judge_data_path, judge_node, judge_views
 from l3net.doctor.peers import judge_peer
 from l3net.notification import Notification, in_reason
@@ -20,65 +20,75 @@ GTSM = dataclasses.replace(DOWN, gtsm=True)
 PASSIVE = dataclasses.replace(DOWN, passive=True)
 PASSIVE_SIGNED = dataclasses.replace(PASSIVE, password=True)
 WAITS = "has not connected to 10.0.0.1 port 179, where the node waits for it"
-SILENT = PeerLook(Probe(Answer.SILENT), Probe(Answer.SILENT))
+SILENT = PeerLook(Probe(ProbeAnswer.SILENT), Probe(ProbeAnswer.SILENT))
 
 
 @pytest.mark.parametrize(
     ("peer", "look", "counters", "says"),
     [
-        (DOWN, PeerLook(Probe(Answer.UNREACHABLE, "No route to host")), Counters(), "No route to host"),
-        (DOWN, PeerLook(Probe(Answer.REFUSED)), Counters(), "refuses TCP connections to port 179"),
-        (DOWN, PeerLook(Probe(Answer.SILENT), Probe(Answer.ACCEPTED)), Counters(), "demands GTSM"),
-        (GTSM, PeerLook(Probe(Answer.SILENT)), Counters(ttl_too_low=2), "TTL below 255"),
+        (DOWN, PeerLook(Probe(ProbeAnswer.UNREACHABLE, "No route to host")), Counters(), "No route to host"),
+        (DOWN, PeerLook(Probe(ProbeAnswer.REFUSED)), Counters(), "refuses TCP connections to port 179"),
+        (DOWN, PeerLook(Probe(ProbeAnswer.SILENT), Probe(ProbeAnswer.ACCEPTED)), Counters(), "demands GTSM"),
+        (GTSM, PeerLook(Probe(ProbeAnswer.SILENT)), Counters(ttl_too_low=2), "TTL below 255"),
         (SIGNED, SILENT, Counters(md5_wrong=1), "passwords differ: it signs"),
         (SIGNED, SILENT, Counters(md5_unexpected=1), "passwords differ: it signs"),
         (SIGNED, SILENT, Counters(md5_missing=1), "does not sign"),
-        (SIGNED, PeerLook(Probe(Answer.ACCEPTED)), Counters(), "does not sign"),
+        (SIGNED, PeerLook(Probe(ProbeAnswer.ACCEPTED)), Counters(), "does not sign"),
         (SIGNED, SILENT, Counters(), "most likely the TCP MD5 passwords differ, or else a firewall"),
         (DOWN, SILENT, Counters(md5_unexpected=1), "we have no password for it"),
         (DOWN, SILENT, Counters(), "expects a TCP MD5 password, or a firewall"),
-        (DOWN, PeerLook(Probe(Answer.ACCEPTED, as_number=65009)), Counters(), "it is AS 65009"),
-        (DOWN, PeerLook(Probe(Answer.ACCEPTED, as_number=65002)), Counters(), "its OPEN is in order"),
+        (DOWN, PeerLook(Probe(ProbeAnswer.ACCEPTED, as_number=65009)), Counters(), "it is AS 65009"),
+        (DOWN, PeerLook(Probe(ProbeAnswer.ACCEPTED, as_number=65002)), Counters(), "its OPEN is in order"),
         (
             dataclasses.replace(DOWN, reason="held: notification sent (4,0)"),
-            PeerLook(Probe(Answer.ACCEPTED, as_number=65002)),
+            PeerLook(Probe(ProbeAnswer.ACCEPTED, as_number=65002)),
             Counters(),
             "the peer demands GTSM",
         ),
-        (DOWN, PeerLook(Probe(Answer.ACCEPTED, closed=True)), Counters(), "no neighbour 10.0.0.1"),
+        (DOWN, PeerLook(Probe(ProbeAnswer.ACCEPTED, closed=True)), Counters(), "no neighbour 10.0.0.1"),
         (
             DOWN,
-            PeerLook(Probe(Answer.ACCEPTED, notification=(6, 5))),
+            PeerLook(Probe(ProbeAnswer.ACCEPTED, notification=(6, 5))),
             Counters(),
             "Connection Rejected (6/5)",
         ),
         (
             dataclasses.replace(DOWN, reason="held: notification received (2,2)"),
-            PeerLook(Probe(Answer.ACCEPTED, as_number=65002)),
+            PeerLook(Probe(ProbeAnswer.ACCEPTED, as_number=65002)),
             Counters(),
             "the router ended the session: Bad Peer AS (2/2)",
         ),
         (
             GTSM,
-            PeerLook(Probe(Answer.ACCEPTED, as_number=65002), near=Probe(Answer.SILENT)),
+            PeerLook(Probe(ProbeAnswer.ACCEPTED, as_number=65002), near=Probe(ProbeAnswer.SILENT)),
             Counters(),
             "TTL below 255",
         ),
-        (PASSIVE, PeerLook(Probe(Answer.ACCEPTED)), Counters(), WAITS),
+        (PASSIVE, PeerLook(Probe(ProbeAnswer.ACCEPTED)), Counters(), WAITS),
         # It has to dial, and need not listen at all.
-        (PASSIVE, PeerLook(Probe(Answer.REFUSED)), Counters(), WAITS),
+        (PASSIVE, PeerLook(Probe(ProbeAnswer.REFUSED)), Counters(), WAITS),
         (PASSIVE, SILENT, Counters(), WAITS),
-        (PASSIVE, PeerLook(Probe(Answer.REFUSED)), Counters(md5_unexpected=1), "we have no password for it"),
-        (PASSIVE_SIGNED, PeerLook(Probe(Answer.REFUSED)), Counters(), WAITS),
+        (
+            PASSIVE,
+            PeerLook(Probe(ProbeAnswer.REFUSED)),
+            Counters(md5_unexpected=1),
+            "we have no password for it",
+        ),
+        (PASSIVE_SIGNED, PeerLook(Probe(ProbeAnswer.REFUSED)), Counters(), WAITS),
         (PASSIVE_SIGNED, SILENT, Counters(), WAITS),
-        (PASSIVE_SIGNED, PeerLook(Probe(Answer.REFUSED)), Counters(md5_missing=1), "does not sign"),
+        (PASSIVE_SIGNED, PeerLook(Probe(ProbeAnswer.REFUSED)), Counters(md5_missing=1), "does not sign"),
         (
             PASSIVE_SIGNED,
-            PeerLook(Probe(Answer.REFUSED)),
+            PeerLook(Probe(ProbeAnswer.REFUSED)),
             Counters(md5_wrong=1),
             "passwords differ: it signs",
         ),
-        (PASSIVE, PeerLook(Probe(Answer.UNREACHABLE, "No route to host")), Counters(), "No route to host"),
+        (
+            PASSIVE,
+            PeerLook(Probe(ProbeAnswer.UNREACHABLE, "No route to host")),
+            Counters(),
+            "No route to host",
+        ),
     ],
 )
 def test_each_cause_is_told_apart(peer: Peer, look: PeerLook, counters: Counters, says: str) -> None:
@@ -90,7 +100,7 @@ def test_each_cause_is_told_apart(peer: Peer, look: PeerLook, counters: Counters
 
 
 def test_counters_of_others_accuse_no_peer_that_answers() -> None:
-    (found,) = judge_peer(DOWN, PeerLook(Probe(Answer.REFUSED)), Counters(5, 5, 5, 5))
+    (found,) = judge_peer(DOWN, PeerLook(Probe(ProbeAnswer.REFUSED)), Counters(5, 5, 5, 5))
     assert "refuses" in found.what
 
 
@@ -212,7 +222,7 @@ def test_the_first_message_of_a_peer() -> None:
     short = bytes([4]) + struct.pack("!HH4sB", 65002, 90, bytes(4), 0)
     assert read_message(message(1, short), closed=False).as_number == 65002
     assert read_message(message(3, bytes([6, 5])), closed=True).notification == (6, 5)
-    assert read_message(b"", closed=True) == Probe(Answer.ACCEPTED, closed=True)
+    assert read_message(b"", closed=True) == Probe(ProbeAnswer.ACCEPTED, closed=True)
 
 
 @pytest.mark.parametrize(

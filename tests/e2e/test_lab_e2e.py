@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from l3net.lab.checks import CHECKS, Check, Finding, disturb
+from l3net.lab.checks import CHECKS, Check, CheckResult, disturb
 from l3net.lab.checks.catalogue import SILENT
 from l3net.lab.converge import unconverged, wait_converged
 from l3net.lab.errors import LabError
@@ -63,7 +63,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     yield from _lab(request.param)
 
 
-def told(findings: list[Finding]) -> str:
+def told(findings: list[CheckResult]) -> str:
     return "\n".join(
         f"{f.check}, {f.what}, IPv{f.family}: expected {f.expected}, seen {f.seen}" for f in findings
     )
@@ -80,7 +80,7 @@ def broken() -> Iterator[Lab]:
     yield from _lab(RouterKind.BIRD)
 
 
-def fails(lab: Lab, check: Check) -> list[Finding]:
+def fails(lab: Lab, check: Check) -> list[CheckResult]:
     return [finding for finding in check.findings(lab) if not finding.ok]
 
 

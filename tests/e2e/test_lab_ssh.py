@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from l3net.cli.lab import lab as command
 from l3net.lab.addressing import addressing
-from l3net.lab.checks import CHECKS, Finding
+from l3net.lab.checks import CHECKS, CheckResult
 from l3net.lab.converge import unconverged, wait_converged
 from l3net.lab.errors import LabError
 from l3net.lab.sshlab import SshLab, close_ssh_lab, open_ssh_lab
@@ -95,7 +95,7 @@ def over_ssh(lab: Lab, ssh_config: Path, tmp_path: Path) -> Iterator[SshLab]:
         shutil.rmtree(control)
 
 
-def told(findings: list[Finding]) -> str:
+def told(findings: list[CheckResult]) -> str:
     return "\n".join(f"{f.check}, {f.what}: expected {f.expected}, seen {f.seen}" for f in findings)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pyroute2 import netns
 
-from l3net.firewall.plan import FirewallPlan
+from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.shell.kernel import namespaces
 from l3net.shell.kernel.nft import NftTable

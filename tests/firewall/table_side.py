@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable
 from typing import Any
 
-from l3net.firewall.plan import FirewallPlan
+from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.ruleset import table
 from l3net.firewall.section import Servers
 from l3net.firewall.sections import SECTIONS

@@ -18,7 +18,7 @@ from table_side import InForce, listed, same
 
 from l3net.agent.table import Table
 from l3net.errors import KernelError, RefusedError
-from l3net.firewall.plan import FirewallPlan
+from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.model import Backend, VirtualServer
 from l3net.shell.kernel import nft

@@ -17,7 +17,7 @@ from table_side import InForce
 from test_firewall_traffic import VIP, backend, both, plan, server
 
 from l3net.firewall import sticky
-from l3net.firewall.plan import FirewallPlan
+from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.model import Prefix, VirtualServer
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pyroute2 import netns
 from table_side import InForce, listed, same
 
-from l3net.firewall.plan import FirewallPlan
+from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.sections import SECTIONS
 from l3net.model import Backend, VirtualServer
 from l3net.shell.kernel.nft import NftTable

@@ -18,7 +18,7 @@ from firewall_net import inside, tcp, udp
 from pyroute2 import netns
 
 from l3net.config import ERROR_RELAY_PORT
-from l3net.firewall.plan import FirewallPlan
+from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.firewall.strays import about_service
 from l3net.model import Backend, VirtualServer

@@ -13,7 +13,7 @@ from firewall_net import BLOCKS, CLIENT, NODE, POD, REMOTE, Net, inside, talk, t
 from table_side import InForce
 from test_firewall_traffic import VIP, backend, both, plan, server
 
-from l3net.firewall.plan import FirewallPlan
+from l3net.firewall.facts import FirewallPlan
 
 pytestmark = pytest.mark.netns
 

@@ -12,7 +12,7 @@ from firewall_net import inside
 from pyroute2 import netns
 
 from l3net.errors import ConfigError, KernelError
-from l3net.firewall.plan import FirewallPlan, plan
+from l3net.firewall.facts import FirewallPlan, plan
 from l3net.firewall.ruleset import ruleset
 from l3net.model import (
     Backend,

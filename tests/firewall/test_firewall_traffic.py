@@ -30,7 +30,7 @@ from firewall_net import (
     udp,
 )
 
-from l3net.firewall.plan import FirewallPlan
+from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.model import Backend, VirtualServer
 

@@ -24,7 +24,7 @@ from l3net.ipam.lease import (
     ExhaustedError,
     LeaseKey,
     LeaseStoreError,
-    Pod,
+    PodName,
     Wanted,
 )
 from l3net.ipam.ranges import RangeSet, block_sets
@@ -231,7 +231,7 @@ def test_threads_get_distinct_addresses(tmp_path: Path) -> None:
 
 
 def test_history_names_the_holders(store: SqliteLeases) -> None:
-    store.assign(wanted("a", pod=Pod("ns", "web-1", "uid")))
+    store.assign(wanted("a", pod=PodName("ns", "web-1", "uid")))
     store.release(key("a"))
     newest, oldest = store.history(ip_address("10.1.0.2"))
     assert (newest.event, oldest.event, str(oldest.pod)) == ("release", "assign", "ns/web-1")

@@ -11,7 +11,7 @@ import pytest
 
 from l3net.delta import diff
 from l3net.fib.desired import blackholes
-from l3net.firewall.plan import FirewallPlan
+from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.naming import RTPROT_L3NET
 from l3net.ports import LinkSeen, NoticesLost, OwnRouteSeen, RouteSeen, TableSeen

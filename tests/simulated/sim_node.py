@@ -23,7 +23,7 @@ from l3net.bfd.control import Hello, SessionState, decode_command, encode_hello,
 from l3net.bgp.drain import DrainRecord
 from l3net.cni.setup import NodeNetwork
 from l3net.config import AgentSettings
-from l3net.config import Datastore as Chosen
+from l3net.config import DatastoreChoice as Chosen
 from l3net.delta import Delta
 from l3net.errors import KernelError
 from l3net.faults import Faults

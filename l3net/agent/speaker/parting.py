@@ -42,9 +42,7 @@ class Parting:
         parting = {
             address: session
             for address, session in before.items()
-            if session.mesh_node in nodes
-            and address not in wanted
-            and address not in self._released
+            if session.mesh_node in nodes and address not in wanted and address not in self._released
         }
         wanted = self._still_reflecting(wanted, before, now)
         mesh_goes_on = any(session.mesh for session in wanted.values())

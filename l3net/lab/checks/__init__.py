@@ -2,5 +2,5 @@
 
 from l3net.lab.checks.catalogue import CHECKS as CHECKS
 from l3net.lab.checks.report import Check as Check
-from l3net.lab.checks.report import Finding as Finding
+from l3net.lab.checks.report import CheckResult as CheckResult
 from l3net.lab.checks.report import run_checks as run_checks

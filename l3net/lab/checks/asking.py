@@ -11,7 +11,7 @@ from pathlib import Path
 
 from l3net.lab import probe
 from l3net.lab.errors import LabError
-from l3net.lab.machine import CheckedLab, Machine, Pod
+from l3net.lab.machine import CheckedLab, LabPod, Machine
 from l3net.lab.topology import ServiceSpec
 from l3net.model import Address
 
@@ -53,7 +53,7 @@ def _answers(lines: Sequence[str]) -> Answers:
     )
 
 
-def pods(lab: CheckedLab) -> list[Pod]:
+def pods(lab: CheckedLab) -> list[LabPod]:
     """Every pod of the topology. Raises LabError if one is not there."""
     return [lab.pod(name) for name in lab.topology.pods]
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 from l3net.lab.checks.asking import ask, client, pods, services
 from l3net.lab.checks.reach import seen_masqueraded
-from l3net.lab.checks.report import Finding
+from l3net.lab.checks.report import CheckResult
 from l3net.lab.converge import unconverged, wait_converged
 from l3net.lab.errors import LabError
 from l3net.lab.machine import CheckedLab, Machine
@@ -36,7 +36,7 @@ def _victim(lab: CheckedLab) -> Node:
     raise LabError("this topology has no node with pods")
 
 
-def masquerade(lab: CheckedLab) -> Iterator[Finding]:
+def masquerade(lab: CheckedLab) -> Iterator[CheckResult]:
     """natOutgoing set on every pool: the outside sees the node, other pods still the pod; and back."""
     with ExitStack() as mend:
         mend.callback(lab.set_nat_outgoing, None)
@@ -45,7 +45,7 @@ def masquerade(lab: CheckedLab) -> Iterator[Finding]:
     yield from _settled(lambda: [f for f in seen_masqueraded(lab, False) if not f.ok])
 
 
-def _settled(look: Callable[[], list[Finding]], seconds: float = 8) -> list[Finding]:
+def _settled(look: Callable[[], list[CheckResult]], seconds: float = 8) -> list[CheckResult]:
     """Look until all is well, at most so long: a manifest takes a moment to be read and applied."""
     deadline = time.monotonic() + seconds
     while True:
@@ -55,7 +55,7 @@ def _settled(look: Callable[[], list[Finding]], seconds: float = 8) -> list[Find
         time.sleep(0.1)
 
 
-def pod_again(lab: CheckedLab) -> Iterator[Finding]:
+def pod_again(lab: CheckedLab) -> Iterator[CheckResult]:
     """A pod deleted leaves nothing; made again it answers, and its services with it."""
     node = _victim(lab)
     host, name = lab.host(node.name), node.pods[0]
@@ -70,12 +70,12 @@ def pod_again(lab: CheckedLab) -> Iterator[Finding]:
         ),
         *(["its veth is still there"] if len(_ports(host)) >= len(ports) else []),
     ]
-    yield Finding(
+    yield CheckResult(
         "pod-again", f"{name} deleted", not left, "its addresses and veth are gone", "; ".join(left) or "gone"
     )
     lab.make_pod(name)
     complaint = lab.complaint(name)
-    yield Finding(
+    yield CheckResult(
         "pod-again", f"{name} made again", complaint is None, "CNI CHECK is content", complaint or "content"
     )
     for version in lab.topology.versions:
@@ -84,11 +84,11 @@ def pod_again(lab: CheckedLab) -> Iterator[Finding]:
     wait_services(lab, name)
 
 
-def _answers(lab: CheckedLab, name: str, version: int) -> Finding:
+def _answers(lab: CheckedLab, name: str, version: int) -> CheckResult:
     pod = lab.pod(name)
     (answer,) = ask(client(lab), [(pod.address(version), POD_PORT, 1)])
     ok = not answer.failures and set(answer.pods) == {name}
-    return Finding("pod-again", f"{name} answers the client", ok, name, answer.told(), version)
+    return CheckResult("pod-again", f"{name} answers the client", ok, name, answer.told(), version)
 
 
 def wait_services(lab: CheckedLab, pod: str) -> None:
@@ -109,11 +109,11 @@ def _ports(host: Machine) -> list[str]:
     return [line.split(":")[1].strip() for line in lines]
 
 
-def cut_off(lab: CheckedLab) -> Iterator[Finding]:
+def cut_off(lab: CheckedLab) -> Iterator[CheckResult]:
     yield from _cut(lab, silent=False)
 
 
-def cut_off_silently(lab: CheckedLab) -> Iterator[Finding]:
+def cut_off_silently(lab: CheckedLab) -> Iterator[CheckResult]:
     yield from _cut(lab, silent=True)
 
 
@@ -124,7 +124,7 @@ _CUT_TABLE = """table inet lab-cut {
 """
 
 
-def _cut(lab: CheckedLab, *, silent: bool) -> Iterator[Finding]:
+def _cut(lab: CheckedLab, *, silent: bool) -> Iterator[CheckResult]:
     """A node cut off disappears from every router, nothing else does, and it comes back."""
     node = _victim(lab)
     host = lab.host(node.name)
@@ -143,7 +143,7 @@ def _cut(lab: CheckedLab, *, silent: bool) -> Iterator[Finding]:
                 host.run(["ip", "link", "set", end, "down"])
         start = time.monotonic()
         gone = _wait_ribs(lab, _ROUTERS_PATIENCE, without=(node.name,))
-        yield Finding(
+        yield CheckResult(
             name,
             f"{node.name} disappears from the routers",
             gone is None,
@@ -153,7 +153,7 @@ def _cut(lab: CheckedLab, *, silent: bool) -> Iterator[Finding]:
         )
     start = time.monotonic()
     back = _wait_ribs(lab, _ROUTERS_PATIENCE)
-    yield Finding(
+    yield CheckResult(
         name,
         f"{node.name} comes back",
         back is None,
@@ -165,7 +165,9 @@ def _cut(lab: CheckedLab, *, silent: bool) -> Iterator[Finding]:
         there = [pod for pod in pods(lab) if pod.host.name == node.name]
         found = _settled(
             lambda v=version, t=there: [  # type: ignore[misc]
-                Finding(name, f"{pod.name} answers again", not answer.failures, pod.name, answer.told(), v)
+                CheckResult(
+                    name, f"{pod.name} answers again", not answer.failures, pod.name, answer.told(), v
+                )
                 for pod, answer in zip(
                     t, ask(client(lab), [(pod.address(v), POD_PORT, 1) for pod in t]), strict=True
                 )
@@ -187,7 +189,7 @@ _SENT = re.compile(r"(\d+) packets transmitted")
 _ANSWERED = re.compile(r"icmp_seq=(\d+) ")
 
 
-def agent_killed(lab: CheckedLab) -> Iterator[Finding]:
+def agent_killed(lab: CheckedLab) -> Iterator[CheckResult]:
     """The agent killed and started again under traffic: no packet lost, no session dropped."""
     node = _victim(lab)
     asking = client(lab)
@@ -210,7 +212,7 @@ def agent_killed(lab: CheckedLab) -> Iterator[Finding]:
     for version, stream in streams.items():
         until(lambda s=stream: not asking.alive(s), 10, "ping does not end")  # type: ignore[misc]
         sent, lost = _lost(asking.read_log(stream))
-        yield Finding(
+        yield CheckResult(
             "agent-killed",
             f"packets to {pod.name} meanwhile",
             sent > 0 and not lost,
@@ -225,7 +227,7 @@ def agent_killed(lab: CheckedLab) -> Iterator[Finding]:
         for key in before
         if after.get(key) != before[key]
     ]
-    yield Finding(
+    yield CheckResult(
         "agent-killed",
         f"sessions of {node.name} at its routers",
         not changed and bool(before),
@@ -233,7 +235,7 @@ def agent_killed(lab: CheckedLab) -> Iterator[Finding]:
         "; ".join(changed) or "the same",
     )
     left = unconverged(lab)
-    yield Finding(
+    yield CheckResult(
         "agent-killed", "the routers' RIBs", not left, "as before", "; ".join(left[:6]) or "as before"
     )
 
@@ -260,7 +262,7 @@ def _sessions_with(lab: CheckedLab, node: str) -> dict[str, SessionSeen]:
     return found
 
 
-def self_heal(lab: CheckedLab) -> Iterator[Finding]:
+def self_heal(lab: CheckedLab) -> Iterator[CheckResult]:
     """What someone deletes of ours is back within a second."""
     node = _victim(lab)
     host = lab.host(node.name)
@@ -290,7 +292,7 @@ def self_heal(lab: CheckedLab) -> Iterator[Finding]:
         there = [pod for pod in pods(lab) if pod.host.name == node.name]
         yield from _settled(
             lambda v=version, t=there: [  # type: ignore[misc]
-                Finding(
+                CheckResult(
                     "self-heal",
                     f"{pod.name} answers afterwards",
                     not answer.failures,
@@ -307,7 +309,7 @@ def self_heal(lab: CheckedLab) -> Iterator[Finding]:
 
 def _healed(
     host: Machine, what: str, delete: list[str], look: list[str], sign: str, version: int | None = None
-) -> Finding:
+) -> CheckResult:
     """Delete something, see it gone or already back, and measure until it is there."""
     host.run(delete)
     start = time.monotonic()
@@ -322,4 +324,6 @@ def _healed(
     except LabError:
         took, seen = time.monotonic() - start, f"not back after {time.monotonic() - start:.0f} s"
     ok = took < _HEAL_SECONDS
-    return Finding("self-heal", f"{what} deleted on {host.name}", ok, "back within 1 s", seen, version, took)
+    return CheckResult(
+        "self-heal", f"{what} deleted on {host.name}", ok, "back within 1 s", seen, version, took
+    )

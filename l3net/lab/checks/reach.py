@@ -6,28 +6,28 @@ import re
 from collections.abc import Iterator, Sequence
 
 from l3net.lab.checks.asking import ask, client, pods, services
-from l3net.lab.checks.report import Finding
-from l3net.lab.machine import CheckedLab, Pod
+from l3net.lab.checks.report import CheckResult
+from l3net.lab.machine import CheckedLab, LabPod
 from l3net.lab.manifests import POD_PORT
 
 _TRIES = 50
 
 
-def pods_of_one_node(lab: CheckedLab) -> Iterator[Finding]:
+def pods_of_one_node(lab: CheckedLab) -> Iterator[CheckResult]:
     there = pods(lab)
     for pod in there:
         yield from _pod_to_pods(lab, pod, there, same_node=True, check="pod-to-pod-same-node")
 
 
-def pods_of_other_nodes(lab: CheckedLab) -> Iterator[Finding]:
+def pods_of_other_nodes(lab: CheckedLab) -> Iterator[CheckResult]:
     there = pods(lab)
     for pod in there:
         yield from _pod_to_pods(lab, pod, there, same_node=False, check="pod-to-pod-across-nodes")
 
 
 def _pod_to_pods(
-    lab: CheckedLab, asking: Pod, there: Sequence[Pod], *, same_node: bool, check: str
-) -> Iterator[Finding]:
+    lab: CheckedLab, asking: LabPod, there: Sequence[LabPod], *, same_node: bool, check: str
+) -> Iterator[CheckResult]:
     """A pod asks its neighbours, or the pods of other nodes; each must see the pod's own address."""
     name = asking.name
     others = [p for p in there if p.name != name and (p.host.name == asking.host.name) is same_node]
@@ -43,7 +43,7 @@ def _pod_to_pods(
             if answer.failures or set(answer.pods) != {pod.name} or answer.clients != {mine}
         ]
         want = f"{', '.join(pod.name for pod in others)} see {mine}"
-        yield Finding(
+        yield CheckResult(
             check,
             f"{name} to its {'neighbours' if same_node else 'remote peers'}",
             not wrong,
@@ -53,14 +53,14 @@ def _pod_to_pods(
         )
 
 
-def client_to_pods(lab: CheckedLab) -> Iterator[Finding]:
+def client_to_pods(lab: CheckedLab) -> Iterator[CheckResult]:
     host, there = client(lab), pods(lab)
     for version in lab.topology.versions:
         mine = str(lab.topology.address(host.name, version))
         answers = ask(host, [(pod.address(version), POD_PORT, 1) for pod in there])
         for pod, answer in zip(there, answers, strict=True):
             ok = not answer.failures and set(answer.pods) == {pod.name} and answer.clients == {mine}
-            yield Finding(
+            yield CheckResult(
                 "client-to-pods",
                 f"{host.name} to {pod.name}",
                 ok,
@@ -70,7 +70,7 @@ def client_to_pods(lab: CheckedLab) -> Iterator[Finding]:
             )
 
 
-def client_to_services(lab: CheckedLab) -> Iterator[Finding]:
+def client_to_services(lab: CheckedLab) -> Iterator[CheckResult]:
     """Every endpoint answers over 50 tries; with internalTrafficPolicy Local it sees the client itself."""
     host = client(lab)
     for service in services(lab):
@@ -82,7 +82,7 @@ def client_to_services(lab: CheckedLab) -> Iterator[Finding]:
             if service.internal_local:
                 ok = ok and answer.clients == {mine}
                 want += f", from {mine}"
-            yield Finding(
+            yield CheckResult(
                 "client-to-service",
                 f"{host.name} to {service.name} ({address})",
                 ok,
@@ -92,7 +92,7 @@ def client_to_services(lab: CheckedLab) -> Iterator[Finding]:
             )
 
 
-def pods_to_services(lab: CheckedLab) -> Iterator[Finding]:
+def pods_to_services(lab: CheckedLab) -> Iterator[CheckResult]:
     """A pod reaches a service it backs, itself included (hairpin)."""
     for service in services(lab):
         name = service.pods[0]
@@ -102,7 +102,7 @@ def pods_to_services(lab: CheckedLab) -> Iterator[Finding]:
         for address in service.cluster_ips:
             (answer,) = ask(pod.host, [(address, service.port, _TRIES)], name)
             ok = not answer.failures and set(answer.pods) == want
-            yield Finding(
+            yield CheckResult(
                 "pod-to-own-service",
                 f"{name} to {service.name}, which it backs",
                 ok,
@@ -112,12 +112,12 @@ def pods_to_services(lab: CheckedLab) -> Iterator[Finding]:
             )
 
 
-def pods_to_client(lab: CheckedLab) -> Iterator[Finding]:
+def pods_to_client(lab: CheckedLab) -> Iterator[CheckResult]:
     """What a pod sends to the outside carries the pod's own address, unless its pool says natOutgoing."""
     yield from _seen_by_client(lab, "pod-keeps-address", masqueraded=None)
 
 
-def _seen_by_client(lab: CheckedLab, check: str, masqueraded: bool | None) -> Iterator[Finding]:
+def _seen_by_client(lab: CheckedLab, check: str, masqueraded: bool | None) -> Iterator[CheckResult]:
     host, there = client(lab), pods(lab)
     for version in lab.topology.versions:
         nat = masqueraded
@@ -129,10 +129,10 @@ def _seen_by_client(lab: CheckedLab, check: str, masqueraded: bool | None) -> It
             nodes = {str(a) for a in lab.topology.addresses(pod.host.name) if a.version == version}
             ok = not answer.failures and bool(answer.clients) and answer.clients <= (nodes if nat else own)
             want = " or ".join(sorted(nodes if nat else own))
-            yield Finding(check, f"{pod.name} to {host.name}", ok, f"from {want}", answer.told(), version)
+            yield CheckResult(check, f"{pod.name} to {host.name}", ok, f"from {want}", answer.told(), version)
 
 
-def seen_masqueraded(lab: CheckedLab, masqueraded: bool) -> list[Finding]:
+def seen_masqueraded(lab: CheckedLab, masqueraded: bool) -> list[CheckResult]:
     """The same, with the pools' natOutgoing set by hand; other pods always see the pod itself."""
     found = list(_seen_by_client(lab, "masquerade", masqueraded))
     there = pods(lab)
@@ -145,7 +145,7 @@ def seen_masqueraded(lab: CheckedLab, masqueraded: bool) -> list[Finding]:
 _HOP = re.compile(r"^\s*\d+\s+(?P<hop>\S+)")
 
 
-def traceroute(lab: CheckedLab) -> Iterator[Finding]:
+def traceroute(lab: CheckedLab) -> Iterator[CheckResult]:
     """From the client, every hop is a host of the topology, linked to the one before it: nothing tunnels."""
     host = client(lab)
     owner = {str(address): name for name in lab.topology.hosts for address in lab.topology.addresses(name)}
@@ -162,7 +162,7 @@ def traceroute(lab: CheckedLab) -> Iterator[Finding]:
             steps = list(zip([host.name, *way], [*way, ""], strict=True))[:-1]
             links = [frozenset(step) in linked for step in steps[:-1]]
             ok = way[-1:] == [target] and way[-2:-1] == [pod.host.name] and all(links) and len(way) >= 3
-            yield Finding(
+            yield CheckResult(
                 "traceroute",
                 f"{host.name} to {pod.name}",
                 ok,

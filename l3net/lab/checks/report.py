@@ -12,7 +12,7 @@ from l3net.lab.machine import CheckedLab
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One thing a check looked at. `family` is the IP version, None where it covers both; seconds it took."""
 
     check: str
@@ -30,25 +30,27 @@ class Check:
 
     name: str
     title: str
-    run: Callable[[CheckedLab], Iterable[Finding]]
+    run: Callable[[CheckedLab], Iterable[CheckResult]]
     disturbs: bool = False
 
-    def findings(self, lab: CheckedLab) -> list[Finding]:
+    def findings(self, lab: CheckedLab) -> list[CheckResult]:
         """Run it; an error is a finding too."""
         start = time.monotonic()
-        found: list[Finding] = []
+        found: list[CheckResult] = []
         try:
             for finding in self.run(lab):
                 found.append(finding)  # noqa: PERF402 - what was found before an error counts
         except L3netError as err:
-            found.append(Finding(self.name, self.title, False, "an answer", str(err)))
+            found.append(CheckResult(self.name, self.title, False, "an answer", str(err)))
         if not found:
-            found.append(Finding(self.name, self.title, True, "", "nothing to check in this topology"))
+            found.append(CheckResult(self.name, self.title, True, "", "nothing to check in this topology"))
         share = (time.monotonic() - start) / len(found)
         return [finding if finding.seconds else replace(finding, seconds=share) for finding in found]
 
 
-def run_checks(lab: CheckedLab, checks: Iterable[Check], begun: Callable[[Check], None]) -> Iterator[Finding]:
+def run_checks(
+    lab: CheckedLab, checks: Iterable[Check], begun: Callable[[Check], None]
+) -> Iterator[CheckResult]:
     """Findings in the order of the checks; those that only look run at the same time."""
     checks = list(checks)
     lookers = [check for check in checks if not check.disturbs]

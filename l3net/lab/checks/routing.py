@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from l3net.lab.checks.report import Finding
+from l3net.lab.checks.report import CheckResult
 from l3net.lab.expected import difference, expected_ribs
 from l3net.lab.machine import CheckedLab
 from l3net.lab.ribs import read_rib, read_sessions
 
 
-def sessions(lab: CheckedLab) -> Iterator[Finding]:
+def sessions(lab: CheckedLab) -> Iterator[CheckResult]:
     """Every session of every router is established."""
     for router in lab.topology.routers:
         seen = read_sessions(lab.topology, lab.host(router.name))
@@ -20,7 +20,7 @@ def sessions(lab: CheckedLab) -> Iterator[Finding]:
             for s in wanted
             if s.remote not in seen or not seen[s.remote].established
         ]
-        yield Finding(
+        yield CheckResult(
             "sessions",
             f"{router.name} with its neighbours",
             not down,
@@ -29,7 +29,7 @@ def sessions(lab: CheckedLab) -> Iterator[Finding]:
         )
 
 
-def ribs(lab: CheckedLab) -> Iterator[Finding]:
+def ribs(lab: CheckedLab) -> Iterator[CheckResult]:
     """Each router's own RIB: exactly the blocks and service addresses, by the expected neighbours."""
     for name, want in expected_ribs(lab.topology).items():
         seen = read_rib(lab.topology, lab.host(name))
@@ -42,7 +42,7 @@ def ribs(lab: CheckedLab) -> Iterator[Finding]:
                 f"{len(there)} prefixes, {sum(1 for hops in there.values() if len(hops) > 1)} by several ways"
             )
             kind = next(router.kind.value for router in lab.topology.routers if router.name == name)
-            yield Finding(
+            yield CheckResult(
                 "router-rib",
                 f"{name} ({kind})",
                 not wrong,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from l3net.ipam.lease import HistoryEntry, LeaseKey, Pod
+from l3net.ipam.lease import HistoryEntry, LeaseKey, PodName
 from l3net.model import Address
 from l3net.shell.files.leaserows import unpack
 
@@ -19,7 +19,7 @@ _TRIM_MOST: Final = 2048
 
 
 def remember(
-    db: sqlite3.Connection, event: str, key: LeaseKey, addresses: Sequence[bytes], pod: Pod, sequence: int
+    db: sqlite3.Connection, event: str, key: LeaseKey, addresses: Sequence[bytes], pod: PodName, sequence: int
 ) -> None:
     """Write an event down for each address; the oldest go, a few at a time."""
     at = time.time()
@@ -59,6 +59,6 @@ def newest_entries(db: sqlite3.Connection, address: Address | None, limit: int) 
         (packed, packed, limit),
     ).fetchall()
     return [
-        HistoryEntry(row[0], row[1], unpack(row[2]), LeaseKey(*row[3:6]), Pod(*row[6:9]), row[9])
+        HistoryEntry(row[0], row[1], unpack(row[2]), LeaseKey(*row[3:6]), PodName(*row[6:9]), row[9])
         for row in rows
     ]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
-from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey, Pod, Wanted
+from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey, PodName, Wanted
 from l3net.model import Address, Prefix
 
 SCHEMA_VERSION: Final = 1
@@ -72,7 +72,7 @@ def grouped(rows: Sequence[tuple[Any, ...]], store: str) -> list[Lease]:
                     key,
                     row[3],
                     (leased,),
-                    Pod(*row[7:10]),
+                    PodName(*row[7:10]),
                     row[10],
                     row[11],
                     row[12],

@@ -114,7 +114,7 @@ class KernelBridge:
                 raise KernelError(f"{plan.name}: add {each}", code)
 
     def _ready(
-        self, name: str, link: links.Link, wanted: set[InterfaceAddress], *, promiscuous: bool
+        self, name: str, link: links.KernelLink, wanted: set[InterfaceAddress], *, promiscuous: bool
     ) -> None:
         paths = [(path.format(name=name), value) for path, value in BRIDGE_SYSCTLS if "ipv6" in path]
         paths += [("net/ipv4/ip_forward", "1")] if any(each.version == 4 for each in wanted) else []
@@ -188,7 +188,7 @@ def _sysctls(name: str) -> tuple[tuple[str, str], ...]:
     return NODE_SYSCTLS + tuple((path.format(name=name), value) for path, value in BRIDGE_SYSCTLS)
 
 
-def _settings(plan: BridgePlan, link: links.Link) -> list[bytes]:
+def _settings(plan: BridgePlan, link: links.KernelLink) -> list[bytes]:
     parts = [links.bridge_settings()]
     if plan.mtu and plan.mtu != link.mtu:
         parts.append(links.u32(links.IFLA_MTU, plan.mtu))

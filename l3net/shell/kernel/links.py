@@ -84,7 +84,7 @@ def ifinfo(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class KernelLink:
     """A link as read back; `group` is the device group, `kind` rtnetlink's (veth, bridge ...)."""
 
     index: int
@@ -108,7 +108,7 @@ _READ: Final = frozenset(
 )
 
 
-def decode_link(body: bytes) -> Link:
+def decode_link(body: bytes) -> KernelLink:
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
     found: dict[int, memoryview] = {}
     at, view = _IFINFO.size, memoryview(body)
@@ -123,7 +123,7 @@ def decode_link(body: bytes) -> Link:
     port: dict[int, memoryview] = {}
     if bytes(info.get(IFLA_INFO_SLAVE_KIND, b"")).rstrip(b"\0") == b"bridge":
         port = dict(attributes(info.get(IFLA_INFO_SLAVE_DATA, memoryview(b""))))
-    return Link(
+    return KernelLink(
         index=index,
         name=_string(found.get(IFLA_IFNAME)),
         mac=mac_text(found.get(IFLA_ADDRESS, b"")),
@@ -149,16 +149,16 @@ def _number(value: memoryview | None) -> int:
     return int(_U32.unpack(value)[0]) if value is not None else 0
 
 
-def get_link(netlink: Netlink, name: str) -> Link | None:
+def get_link(netlink: Netlink, name: str) -> KernelLink | None:
     """A link by name, None if there is none. Asking also settles its pending carrier state (rtnl_getlink)."""
     return _get(netlink, ifinfo() + text(IFLA_IFNAME, name))
 
 
-def get_link_by_index(netlink: Netlink, index: int) -> Link | None:
+def get_link_by_index(netlink: Netlink, index: int) -> KernelLink | None:
     return _get(netlink, ifinfo(index))
 
 
-def _get(netlink: Netlink, body: bytes) -> Link | None:
+def _get(netlink: Netlink, body: bytes) -> KernelLink | None:
     try:
         _, found = netlink.get(Request(RTM_GETLINK, 0, body + _NO_STATISTICS))
     except KernelError as err:
@@ -168,7 +168,7 @@ def _get(netlink: Netlink, body: bytes) -> Link | None:
     return decode_link(found)
 
 
-def all_links(netlink: Netlink) -> list[Link]:
+def all_links(netlink: Netlink) -> list[KernelLink]:
     request = Request(RTM_GETLINK, 0, ifinfo() + _NO_STATISTICS)
     return [decode_link(body) for _, body in netlink.dump(request)]
 

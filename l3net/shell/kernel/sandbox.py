@@ -28,8 +28,8 @@ LOOPBACK: Final = 1  # the loopback's index in every namespace (net/core/dev.c)
 class Wired:
     """What came out: the kernel's MAC of each end."""
 
-    host: links.Link
-    pod: links.Link
+    host: links.KernelLink
+    pod: links.KernelLink
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Sandboxes:
 
     host: Netlink
     home: int
-    _bridges: dict[str, links.Link] = field(default_factory=dict)
+    _bridges: dict[str, links.KernelLink] = field(default_factory=dict)
 
     def wire(self, part: Sandbox, netns: int) -> Wired:
         """Make the attachment. On an error nothing of it is left. Raises CniError."""
@@ -65,7 +65,7 @@ class Sandboxes:
                 raise CniError(failure.KERNEL_REFUSED, f"cannot set up {part.key.ifname}", str(err)) from err
             raise
 
-    def pin(self, pins: Pins, port: links.Link) -> None:
+    def pin(self, pins: Pins, port: links.KernelLink) -> None:
         """Put a wired pod's entries. Raises KernelError."""
         bridge = self.bridge_link(pins.bridge).index
         requests = [put_forwarding(port.index, pins.mac)]
@@ -113,7 +113,7 @@ class Sandboxes:
         master = links.get_link_by_index(self.host, link.master) if link.master else None
         return SeenPort(link.up, master.name if master else "", link.isolated, link.hairpin)
 
-    def bridge_link(self, name: str) -> links.Link:
+    def bridge_link(self, name: str) -> links.KernelLink:
         """The bridge as last seen. Raises CniError 11 when it is not there (the agent will make it)."""
         known = self._bridges.get(name)
         if known is None:
@@ -170,7 +170,7 @@ class Sandboxes:
                     errno.errorcode.get(code, str(code)),
                 )
 
-    def _configure(self, pod: Netlink, part: Sandbox, netns: int) -> links.Link:
+    def _configure(self, pod: Netlink, part: Sandbox, netns: int) -> links.KernelLink:
         found = links.get_link(pod, part.key.ifname)
         if found is None:
             raise KernelError(f"{part.key.ifname} vanished", errno.ENODEV)

@@ -20,7 +20,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
-from l3net.doctor.findings import Answer, Counters, NodeLook, Peer, PeerLook, Probe
+from l3net.doctor.findings import Counters, NodeLook, Peer, PeerLook, Probe, ProbeAnswer
 from l3net.errors import KernelError, L3netError
 from l3net.naming import CNI_PLUGIN, QUARANTINE
 from l3net.shell.kernel import sysctl
@@ -97,9 +97,9 @@ def _listen_at(ends: contextlib.ExitStack, address: str, port: int) -> None:
 
 def _look(peer: Peer) -> PeerLook:
     plain = probe(peer, 255 if peer.gtsm else None)
-    if plain.answer is Answer.SILENT and not peer.gtsm:
+    if plain.answer is ProbeAnswer.SILENT and not peer.gtsm:
         return PeerLook(plain, probe(peer, 255))
-    if plain.answer is Answer.ACCEPTED and peer.gtsm:
+    if plain.answer is ProbeAnswer.ACCEPTED and peer.gtsm:
         return PeerLook(plain, near=probe(peer, 255, demand=255))
     return PeerLook(plain)
 
@@ -125,16 +125,16 @@ def probe(peer: Peer, ttl: int | None, demand: int = 0) -> Probe:
                 sock.bind((peer.local_address, 0, *scope))
             sock.connect((peer.address, peer.port, *scope))
         except TimeoutError:
-            return Probe(Answer.SILENT)
+            return Probe(ProbeAnswer.SILENT)
         except OSError as err:
             text = err.strerror or str(err)
             if err.errno == errno.ECONNREFUSED:
-                return Probe(Answer.REFUSED)
+                return Probe(ProbeAnswer.REFUSED)
             if err.errno == errno.ETIMEDOUT:
-                return Probe(Answer.SILENT)
+                return Probe(ProbeAnswer.SILENT)
             if err.errno in _UNREACHABLE:
-                return Probe(Answer.UNREACHABLE, text)
-            return Probe(Answer.ACCEPTED, text, closed=True)  # a reset in the midst of it
+                return Probe(ProbeAnswer.UNREACHABLE, text)
+            return Probe(ProbeAnswer.ACCEPTED, text, closed=True)  # a reset in the midst of it
         return _first_words(sock)
 
 
@@ -154,13 +154,13 @@ def _first_words(sock: socket.socket) -> Probe:
 def read_message(data: bytes, closed: bool) -> Probe:
     """What the peer's first BGP message says (RFC 4271 sections 4.2 and 4.5); anything else says nothing."""
     if len(data) < _HEADER or data[:16] != _MARKER:
-        return Probe(Answer.ACCEPTED, closed=closed)
+        return Probe(ProbeAnswer.ACCEPTED, closed=closed)
     kind, body = data[18], data[_HEADER:]
     if kind == _NOTIFICATION and len(body) >= 2:
-        return Probe(Answer.ACCEPTED, notification=(body[0], body[1]), closed=closed)
+        return Probe(ProbeAnswer.ACCEPTED, notification=(body[0], body[1]), closed=closed)
     if kind == _OPEN and len(body) >= 10:
-        return Probe(Answer.ACCEPTED, as_number=_as_number(body), closed=closed)
-    return Probe(Answer.ACCEPTED, closed=closed)
+        return Probe(ProbeAnswer.ACCEPTED, as_number=_as_number(body), closed=closed)
+    return Probe(ProbeAnswer.ACCEPTED, closed=closed)
 
 
 def _as_number(body: bytes) -> int:

@@ -84,7 +84,7 @@ def nlri_of(family: int, key: int) -> str:
     return f'{{ "nlri": "{address}/{mask}", "path-information": "{octets}" }}'
 
 
-class Table:
+class FamilyRoutes:
     """One family of one session. `held` is what the peer says; `older` what it has not said again yet since a
     refresh of its own began (RFC 7313 section 4), which counts until the refresh ends."""
 
@@ -131,7 +131,7 @@ class AdjRibIn:
     """Of one session: a table for each family, and the families whose End-of-RIB has been heard."""
 
     def __init__(self) -> None:
-        self.tables = {family: Table() for family in BITS}
+        self.tables = {family: FamilyRoutes() for family in BITS}
         self.eor: dict[str, None] = {}
 
     def take(self, update: Any) -> None:
@@ -209,7 +209,7 @@ class AdjRibIn:
                     yield from _lines(family, table, what, grouped)
 
 
-def _lines(family: int, table: Table, what: Said, keys: list[int]) -> Iterator[str]:
+def _lines(family: int, table: FamilyRoutes, what: Said, keys: list[int]) -> Iterator[str]:
     for start in range(0, len(keys), PREFIXES_PER_LINE):
         still = [key for key in keys[start : start + PREFIXES_PER_LINE] if table.get(key) is what]
         if still:
