@@ -367,7 +367,7 @@ class Manifests(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class LeaderLease:
     """A Lease (coordination.k8s.io/v1) as read. `duration` in seconds, `version` its resourceVersion.
 
     An empty `holder` has let go of it; an empty `version`: there is none yet.
@@ -382,11 +382,11 @@ class Lease:
 class LeaseCell(Protocol):
     """One Lease, of which each write happens only if nobody wrote since it was read."""
 
-    def read(self) -> Lease:
+    def read(self) -> LeaderLease:
         """Raises L3netError."""
         ...
 
-    def write(self, lease: Lease) -> Lease:
+    def write(self, lease: LeaderLease) -> LeaderLease:
         """Write over what `lease.version` names; the lease as it is now. Raises ConflictError, L3netError."""
         ...
 

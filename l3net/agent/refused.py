@@ -8,6 +8,7 @@ from typing import Final
 
 from l3net.errors import KernelError
 from l3net.model import Prefix, Route
+from l3net.retry import Backoff
 
 RouteKey = tuple[Prefix, int]
 
@@ -21,8 +22,6 @@ class _Refusal:
     wanted: Route | None  # what was put, None: it was to go
     why: str
     code: int
-    delay: float
-    due: float
 
 
 class Refused:
@@ -30,6 +29,7 @@ class Refused:
 
     def __init__(self) -> None:
         self._found: dict[RouteKey, _Refusal] = {}
+        self._backoff: Backoff[RouteKey] = Backoff(FIRST, LONGEST)
 
     def __len__(self) -> int:
         return len(self._found)
@@ -41,40 +41,40 @@ class Refused:
         """The kernel has refused to put or, with None, to delete a route; whether that is new."""
         before = self._found.get(key)
         same = before is not None and before.wanted == wanted and before.code == error.code
-        delay = min(2 * before.delay, LONGEST) if same and before is not None else FIRST
-        self._found[key] = _Refusal(wanted, str(error), error.code, delay, now + delay)
+        if not same:
+            self._backoff.forget(key)
+        self._backoff.failed(key, now)
+        self._found[key] = _Refusal(wanted, str(error), error.code)
         return not same
 
     def forget(self, key: RouteKey) -> None:
         """It is as it should be, or nobody wants it any more."""
         if self._found:
             self._found.pop(key, None)
+            self._backoff.forget(key)
 
     def waits(self, key: RouteKey, wanted: Route | None, now: float) -> bool:
         """Whether it is not yet time to try the same again."""
         found = self._found.get(key)
-        return found is not None and found.wanted == wanted and found.due > now
+        return found is not None and found.wanted == wanted and self._backoff.waits(key, now)
 
     def retry(self, key: RouteKey) -> bool:
         """What stood against it may have gone: it is due; whether there is such a route."""
-        found = self._found.get(key)
-        if found is None:
-            return False
-        found.due = 0.0
-        return True
+        self._backoff.hasten(key, 0.0)
+        return key in self._found
 
     def retry_all(self) -> None:
         """Links, addresses or others' routes have changed. What is in the way of a route of ours as somebody
         else's stays so until that one goes, which is told of."""
-        for found in self._found.values():
+        for key, found in self._found.items():
             if found.code != errno.EEXIST:
-                found.due = 0.0
+                self._backoff.hasten(key, 0.0)
 
     def due(self, now: float) -> list[RouteKey]:
-        return [key for key, found in self._found.items() if found.due <= now]
+        return self._backoff.due(now)
 
     def next_due(self) -> float | None:
-        return min((found.due for found in self._found.values()), default=None)
+        return self._backoff.next_due()
 
     def words(self) -> str:
         """The first and how many more; empty if there is none."""

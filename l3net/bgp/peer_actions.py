@@ -56,7 +56,7 @@ class AskRefresh:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LookAgain:
     """Say by `refresh_answered` whether stale paths of a family are left."""
 
     family: Family
@@ -97,7 +97,7 @@ Action: TypeAlias = (
     | Silence
     | AskReceived
     | AskRefresh
-    | Look
+    | LookAgain
     | Withdraw
     | TearDown
     | Reconfigure

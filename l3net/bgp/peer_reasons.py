@@ -11,6 +11,8 @@ from l3net.notification import Notification
 LEFT: Final = "the node has left (l3net node undrain)"
 ECHO_LOST: Final = "BFD down: held down until echo works"
 SPEAKER_LOST: Final = "speaker restarting"
+#: The same failure is told again after this many seconds.
+TELL_AGAIN: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +42,21 @@ class Attempt:
 
     def __str__(self) -> str:
         return self.error if self.outgoing else f"the peer dialled in: {self.error}"
+
+
+@dataclass(slots=True)
+class Shown:
+    """A line that is in the log, and when it came there: what repeats itself is told now and then."""
+
+    text: str = ""
+    at: float = 0.0
+
+    def news(self, now: float, text: str) -> bool:
+        """Whether the line is to be written; if so, it has been."""
+        if text == self.text and now - self.at < TELL_AGAIN:
+            return False
+        self.text, self.at = text, now
+        return True
+
+    def forget(self) -> None:
+        self.text = ""

@@ -24,6 +24,10 @@ the peer's OPEN (RFC 4724 section 3), of those that the session carries. "Up" is
     ORPHANED
     CLOSING     the session is down, or does not end   IDLE        none are left
 
+After any events in any order: no path is left that the peer does not have, once it has said End-of-RIB or its
+time is over; no timer runs in a state that does not own it; nothing is announced to a peer that is not up, is
+held down, or has left; a peer that flaps is told nothing before its session has held for a moment.
+
 A NOTIFICATION ends the session without keeping, as RFC 8538 (which would keep) is not offered. A session of a
 peer that is held down (it flaps, or BFD's echo has failed), or that leaves, does not count as up.
 """
@@ -32,11 +36,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from l3net.bgp.damping import Damping
 from l3net.bgp.exabgp.messages import Opened
+from l3net.bgp.known_peer import ALL, NONE, SWEEP_DELAY, KnownPeer
 from l3net.bgp.peer_actions import (
     Action,
     Announce,
@@ -44,7 +48,7 @@ from l3net.bgp.peer_actions import (
     AskRefresh,
     Drop,
     Keep,
-    Look,
+    LookAgain,
     Reconfigure,
     Say,
     Silence,
@@ -53,13 +57,10 @@ from l3net.bgp.peer_actions import (
     Withdraw,
 )
 from l3net.bgp.peer_reasons import LEFT, SPEAKER_LOST, Attempt, Reset
-from l3net.bgp.peer_states import OWNERS, State, Timer
-from l3net.bgp.sessions import Session
+from l3net.bgp.peer_states import State, Timer
 from l3net.model import Family
 from l3net.notification import ADMINISTRATIVE_RESET, BFD_DOWN, Notification, in_reason
 
-#: FRR 8.4 may send End-of-RIB about a second before its routes (coalesce-time): sweep later than that.
-SWEEP_DELAY: Final = 5.0
 #: A refresh that the peer does not demarcate (RFC 7313) has been answered, or not, by then, in seconds.
 REFRESH_QUIET: Final = 15.0
 #: Seconds a session that flaps has to hold before anything is announced to it.
@@ -69,101 +70,11 @@ STEADY: Final = 1.0
 LAST_WORDS: Final = 0.2
 #: A session that we tear down is gone by then, in seconds.
 CLOSE_LIMIT: Final = 5.0
-#: The same failure of an attempt is told again after this many seconds.
-TELL_AGAIN: Final = 300.0
-ALL: Final = frozenset(Family)
-NONE: Final[frozenset[Family]] = frozenset()
 
 
 @dataclass(slots=True)
-class Peering:
-    """One peer. Times are of one monotonic clock, in seconds. `families` are those its session carries.
-
-    `deadline` is when `tick` has something to do.
-    """
-
-    session: Session
-    since: float = 0.0  # of the last change between established and not
-    reason: str = ""  # why it is not established
-    state: State = State.IDLE
-    opened: Opened | None = None
-    passed: Opened | None = None  # known when the speaker was lost: not the OPEN of a session after that
-    awaiting: set[Family] = field(default_factory=set)  # the peer has not said all it has of these
-    refreshing: set[Family] = field(default_factory=set)  # between BoRR and EoRR (RFC 7313)
-    unanswered: set[Family] = field(default_factory=set)  # a ROUTE-REFRESH of ours brought nothing
-    over_limit: set[Family] = field(default_factory=set)  # has announced more than max_prefixes
-    flaps: int = 0
-    damping: Damping = field(default_factory=Damping)
-    last_reset: Reset | None = None
-    last_attempt: Attempt | None = None
-    last_update: float = 0.0
-    parted: bool = False  # no session is held, whatever is wanted
-    echo_lost: bool = False  # BFD's echo has failed: a session would prove nothing
-    path_failed: bool = False  # BFD has lost the peer, and no session has come up since
-    resetting: bool = False  # it is we who close the session or open it anew: the peer has not restarted
-    notified: Notification | None = None  # that ended, or ends, this session
-    told: str = ""  # by the peer's operator with it (RFC 9003)
-    unagreed: bool = False  # has announced a family that it has not offered
-    unseen: bool = False  # has announced something while we did not know that its session was up
-    found_up: bool = False  # its session was, and the peer has not said all again
-    replaying: bool = False  # the speaker is telling what the peer has said
-    heard: set[Family] = field(default_factory=set)  # End-of-RIB, as far as the speaker tells
-    asked: float = 0.0  # for a ROUTE-REFRESH
-    shown_attempt: tuple[str, float] = ("", 0.0)  # in the log, and when
-    shown_notification: tuple[str, float] = ("", 0.0)
-    timers: dict[tuple[Timer, Family | None], float] = field(default_factory=dict)
-    close_with: int = BFD_DOWN
-
-    # --- questions ---------------------------------------------------------------------------------------
-
-    @property
-    def established(self) -> bool:
-        return self.state in (State.SYNCING, State.SYNCED)
-
-    @property
-    def closing(self) -> bool:
-        return self.state is State.CLOSING
-
-    @property
-    def families(self) -> frozenset[Family]:
-        return frozenset(self.session.families)
-
-    @property
-    def deadline(self) -> float | None:
-        return min(self.timers.values(), default=None)
-
-    def held(self, now: float) -> bool:
-        """Whether it is held down: it flaps, or BFD's echo has failed."""
-        return self.echo_lost or self.damping.held(now)
-
-    @property
-    def takes_its_next_hops(self) -> bool:
-        """Whether the peer has offered what we need of it to announce IPv4 prefixes (RFC 8950 section 4)."""
-        offered = self.opened.extended_next_hops if self.opened is not None else None
-        return not self.session.extended_next_hop or offered is not False
-
-    @property
-    def negotiated(self) -> frozenset[Family]:
-        """The families that both sides speak (RFC 4760 section 8); without an OPEN, those configured."""
-        offered = self.opened.families if self.opened is not None else None
-        return self.families if offered is None else self.families & offered
-
-    @property
-    def restart_time(self) -> int:
-        """How long the peer asks to be waited for, in seconds (RFC 4724 section 3)."""
-        return self.opened.graceful_restart or 0 if self.opened is not None else 0
-
-    @property
-    def kept(self) -> frozenset[Family]:
-        """The families whose paths stay if the session ends now (RFC 4724 section 4.2)."""
-        opened = self.opened
-        if not self.session.graceful_restart or self.notified is not None or opened is None:
-            return NONE
-        if opened.graceful_restart is None:
-            return NONE
-        if self.resetting:  # we are the restarting speaker (section 4.1), and the peer forwards on
-            return self.families
-        return self.families & opened.preserved if opened.graceful_restart else NONE
+class Peering(KnownPeer):
+    """One peer."""
 
     # --- the session -------------------------------------------------------------------------------------
 
@@ -175,20 +86,21 @@ class Peering:
         if self.parted or self.held(now):
             return []  # on its way out: routes queued for it would make ExaBGP put off the reload
         missed = fresh and self.opened is self.passed
-        lost = self._not_preserved() if fresh and not missed else NONE
+        lost = self.not_preserved() if fresh and not missed else NONE
         actions: list[Action] = [Say(logging.INFO, "established")]
-        self._enter(State.SYNCING)
+        self.enter(State.SYNCING)
         self.since = self.last_update = now
         self.reason, self.told, self.notified = "", "", None
         self.unseen = self.resetting = self.replaying = self.unagreed = False
-        self.last_attempt, self.shown_attempt = None, ("", now)
+        self.last_attempt = None
+        self.shown_attempt.forget()
         self.awaiting = set(self.families)
         self.refreshing.clear()
         self.unanswered.clear()
         self.found_up = not fresh
         if fresh:
             self.path_failed = False
-            self.timers[Timer.END_OF_RIB, None] = now + self._time_to_say_all()
+            self.timers[Timer.END_OF_RIB, None] = now + self.time_to_say_all()
         if fresh and self.damping.shaky(now):
             self.timers[Timer.STEADY, None] = now + STEADY
         else:
@@ -201,18 +113,6 @@ class Peering:
             actions.append(Sweep(lost, "forwarding state not preserved"))
         return actions
 
-    def _time_to_say_all(self) -> float:
-        return max(float(self.restart_time), SWEEP_DELAY + 1)
-
-    def _not_preserved(self) -> frozenset[Family]:
-        """Families of which a peer that is back has not kept the forwarding state (RFC 4724 section 4.2).
-
-        None where it is we who ended the session: then the bits mean nothing.
-        """
-        if self.state is not State.RESTARTING or self.resetting or self.opened is None:
-            return NONE
-        return ALL - self.opened.forwarding
-
     def went_down(self, now: float, reason: str) -> list[Action]:
         """The session, or an attempt at one, ended."""
         was, state = self.established, self.state
@@ -220,9 +120,9 @@ class Peering:
         ended = Reset(now, reason, self.notified, self.told)
         if not was:
             if self.last_attempt is None:
-                self._show(now, str(ended))
+                self.show(now, str(ended))
             if state is State.CLOSING:
-                self._enter(State.IDLE)
+                self.enter(State.IDLE)
             actions: list[Action] = [Silence()]
             if self.unseen:
                 self.unseen = False
@@ -253,22 +153,20 @@ class Peering:
         """What becomes of the paths of a session that has ended; of `swept`, what was stale already goes
         (RFC 4724 section 4.2)."""
         kept = self.kept
-        self._enter(State.RESTARTING if kept else State.IDLE)
+        self.enter(State.RESTARTING if kept else State.IDLE)
         self.refreshing.clear()
         self.replaying = False
-        actions: list[Action] = []
-        if ALL - kept:
-            actions.append(Drop(ALL - kept))
-        if kept:
-            wait = self.session.graceful_restart if self.resetting else self.restart_time
-            self.timers[Timer.RESTART, None] = now + wait
-            actions += [Sweep(kept & swept), Keep(kept)]
-            names = ", ".join(f"IPv{family.value}" for family in sorted(kept, key=lambda one: one.value))
-            actions.append(Say(logging.INFO, f"{names} routes stay up to {wait} s while it restarts"))
-        return actions
+        if not kept:
+            return [Drop(ALL)]
+        wait = self.session.graceful_restart if self.resetting else self.restart_time
+        self.timers[Timer.RESTART, None] = now + wait
+        names = ", ".join(f"IPv{family.value}" for family in sorted(kept, key=lambda one: one.value))
+        staying = Say(logging.INFO, f"{names} routes stay up to {wait} s while it restarts")
+        gone = [Drop(ALL - kept)] if kept < ALL else []
+        return [*gone, Sweep(kept & swept), Keep(kept), staying]
 
     def _forget(self) -> list[Action]:
-        self._enter(State.IDLE)
+        self.enter(State.IDLE)
         self.refreshing.clear()
         self.replaying = False
         return [Drop(ALL)]
@@ -276,7 +174,7 @@ class Peering:
     def connected(self, now: float) -> list[Action]:
         """TCP is up, and the peer's OPEN has not come."""
         if not self.established and self.last_attempt is None:
-            self._show(now, "connected, waiting for its OPEN")
+            self.show(now, "connected, waiting for its OPEN")
         return []
 
     def was_notified(self, now: float, notification: Notification, text: str = "") -> list[Action]:
@@ -285,12 +183,8 @@ class Peering:
             self.notified = notification
         self.told = text or self.told
         side = "received" if notification.received else "sent"
-        said = f": {text}" if text else ""
-        shown = f"NOTIFICATION {side}: {notification}{said}"
-        if shown == self.shown_notification[0] and now - self.shown_notification[1] < TELL_AGAIN:
-            return []
-        self.shown_notification = shown, now
-        return [Say(logging.WARNING, shown)]
+        shown = f"NOTIFICATION {side}: {notification}{': ' + text if text else ''}"
+        return [Say(logging.WARNING, shown)] if self.shown_notification.news(now, shown) else []
 
     def attempted(self, now: float, error: str, *, outgoing: bool) -> list[Action]:
         """A connection failed before the session was up. Repeats are told now and then."""
@@ -298,24 +192,12 @@ class Peering:
             return []
         self.last_attempt = Attempt(now, outgoing, error)
         shown = str(self.last_attempt)
-        self._show(now, shown)
-        if shown == self.shown_attempt[0] and now - self.shown_attempt[1] < TELL_AGAIN:
+        self.show(now, shown)
+        if not self.shown_attempt.news(now, shown):
             return []
-        self.shown_attempt = shown, now
         return [Say(logging.WARNING, f"attempt failed: {shown}")]
 
-    def _show(self, now: float, failure: str) -> None:
-        """Why there is no session: what the last attempt ended with hides nothing of how the session did."""
-        if not (self.closing or self.held(now) or self.parted):
-            self.reason = f"{failure}; last session: {self.last_reset}" if self.last_reset else failure
-
     # --- what the peer says ------------------------------------------------------------------------------
-
-    def updated(self, now: float) -> None:
-        """An UPDATE came."""
-        self.last_update = now
-        if not self.established:
-            self.unseen = True
 
     def end_of_rib(self, now: float, family: Family) -> list[Action]:
         """RFC 4724 section 2; what is stale goes a little later, for peers that say it too early."""
@@ -347,10 +229,9 @@ class Peering:
     ) -> list[Action]:
         """The speaker begins to tell what the peer has said on its session, `lasted` seconds old; `heard` are
         the families whose End-of-RIB has come."""
-        actions: list[Action] = []
         if self.parted or self.held(now) or self.closing:
-            return actions
-        self.opened = opened
+            return []
+        self.opened, actions = opened, list[Action]()
         if not self.established:
             actions = [action for action in self.came_up(now, fresh=False) if action != AskReceived()]
         self.since = min(self.since, now - lasted)
@@ -367,7 +248,7 @@ class Peering:
         if not self.established or not self.replaying:
             return []
         self.replaying = False
-        patience = self._time_to_say_all() - (now - self.since)
+        patience = self.time_to_say_all() - (now - self.since)
         if patience <= 0:
             return [Sweep(ALL - self.refreshing), *self._said_all(self.families)]
         self.timers[Timer.END_OF_RIB, None] = now + patience
@@ -379,13 +260,10 @@ class Peering:
             return []
         if self.opened is not None and self.opened.refresh is False:
             return self._reset(now, "its routes are not known, and it takes no ROUTE-REFRESH")
-        actions: list[Action] = []
-        self.asked = now
-        for family in sorted(self.families, key=lambda one: one.value):
-            self.unanswered.add(family)
-            self.timers[Timer.QUIET, family] = now + REFRESH_QUIET
-            actions.append(AskRefresh(family))
-        return actions
+        self.asked, asked = now, sorted(self.families, key=lambda one: one.value)
+        self.unanswered.update(asked)
+        self.timers |= {(Timer.QUIET, family): now + REFRESH_QUIET for family in asked}
+        return [AskRefresh(family) for family in asked]
 
     def refresh_answered(self, now: float, family: Family, *, stale: bool) -> list[Action]:
         """The peer has been quiet after a ROUTE-REFRESH; `stale`: paths are left that it has not repeated.
@@ -417,20 +295,16 @@ class Peering:
         self.path_failed = True
         if not self.established:
             return [] if self.closing else self._forget()
-        return [*self._ended(now, Reset(now, reason)), *self._forget(), *self._close(now, BFD_DOWN)]
+        return [*self._ended(now, Reset(now, reason)), *self._forget(), *self.close(now, BFD_DOWN)]
 
-    def _close(self, now: float, subcode: int) -> list[Action]:
-        """Withdraw, then tear down: ExaBGP closes without a NOTIFICATION under graceful restart, and the peer
-        would keep what we had announced."""
-        self._enter(State.CLOSING)
+    def close(self, now: float, subcode: int) -> list[Action]:
+        """End a session that is up at ExaBGP, whether it counts here or not. Withdraw, then tear down: ExaBGP
+        closes without a NOTIFICATION under graceful restart, and the peer would keep what was announced."""
+        self.enter(State.CLOSING)
         self.resetting, self.close_with = True, subcode
         self.timers[Timer.TEARDOWN, None] = now + LAST_WORDS
         self.timers[Timer.GIVE_UP, None] = now + CLOSE_LIMIT
         return [Withdraw()]
-
-    def close(self, now: float, subcode: int) -> list[Action]:
-        """End a session that is up at ExaBGP, whether it counts here or not."""
-        return self._close(now, subcode)
 
     def _reset(self, now: float, why: str) -> list[Action]:
         """Open it anew, both sides keeping their routes meanwhile (RFC 4724)."""
@@ -445,7 +319,7 @@ class Peering:
         if not (self.established or self.closing):
             return []
         closing = self.closing
-        self._enter(State.IDLE if closing else State.ORPHANED)
+        self.enter(State.IDLE if closing else State.ORPHANED)
         self.since, self.reason = now, SPEAKER_LOST
         self.replaying = False
         self.refreshing.clear()
@@ -479,7 +353,7 @@ class Peering:
     def _fire(self, now: float, timer: Timer, family: Family | None) -> list[Action]:
         match timer:
             case Timer.RESTART:
-                self._enter(State.IDLE)
+                self.enter(State.IDLE)
                 return [Drop(ALL, "not back within its restart time")]
             case Timer.END_OF_RIB:
                 return self._said_all(self.families)
@@ -488,7 +362,7 @@ class Peering:
             case Timer.QUIET if family is not None:
                 still = now - self.last_update
                 if still >= REFRESH_QUIET:
-                    return [Look(family)]
+                    return [LookAgain(family)]
                 self.timers[Timer.QUIET, family] = now + REFRESH_QUIET - still
                 return []
             case Timer.STEADY:
@@ -496,12 +370,6 @@ class Peering:
             case Timer.TEARDOWN:
                 return [TearDown(self.close_with)]
             case _:
-                self._enter(State.IDLE)
+                self.enter(State.IDLE)
                 self.resetting = False
                 return []
-
-    def _enter(self, state: State) -> None:
-        self.state = state
-        self.timers = {key: when for key, when in self.timers.items() if state in OWNERS[key[0]]}
-        if not self.established:
-            self.awaiting.clear()

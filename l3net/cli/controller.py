@@ -10,6 +10,7 @@ import socket
 import time
 import uuid
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import click
@@ -95,7 +96,7 @@ def controller(
     Example: l3net controller --kubeconfig ~/.kube/config
     """
     if probe:
-        from l3net.controller.pulse import probe as look  # noqa: PLC0415
+        from l3net.shell.files.pulse import probe as look  # noqa: PLC0415
 
         click.echo(look(run_dir, ready=probe == "ready"))
         return
@@ -115,9 +116,9 @@ async def _main(
     from l3net.controller.decide import Settings  # noqa: PLC0415 - after --help
     from l3net.controller.election import Election  # noqa: PLC0415
     from l3net.controller.loop import Controller  # noqa: PLC0415
-    from l3net.controller.pulse import Pulse  # noqa: PLC0415
     from l3net.controller.verdicts import Verdicts  # noqa: PLC0415
     from l3net.kube.registry import KINDS  # noqa: PLC0415
+    from l3net.shell.files.pulse import Pulse  # noqa: PLC0415
     from l3net.shell.kubernetes.api import KubeApi  # noqa: PLC0415
     from l3net.shell.kubernetes.store import KubernetesDatastore  # noqa: PLC0415
     from l3net.shell.kubernetes.writer import KubeLease, KubeWriter  # noqa: PLC0415
@@ -125,7 +126,9 @@ async def _main(
     api = KubeApi(kubeconfig)
     identity = f"{socket.gethostname()}_{uuid.uuid4()}"
     writer = KubeWriter(api, namespace)
-    verdicts = Verdicts(writer, lambda: cluster.leading)
+    # S311: spreads attempts, guards nothing
+    spread = Random().random  # noqa: S311
+    verdicts = Verdicts(writer, lambda: cluster.leading, time.monotonic, spread)
     kinds = KINDS.watched("controller")
     datastore = KubernetesDatastore(api, "", nodes="all", secrets=False, kinds=kinds, judge=verdicts.judge)
     cluster = Controller(
@@ -134,6 +137,7 @@ async def _main(
         Election(KubeLease(api, namespace), identity, time.monotonic),
         Settings(grace, every_class, blocks),
         time.monotonic,
+        spread,
         Pulse(run_dir),
         datastore.distrust,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -24,6 +23,7 @@ from l3net.ipam.findings import Contradiction
 from l3net.ipam.ledger import Ledger, decode, encode
 from l3net.model import Kind, ObjectName
 from l3net.ports import Changed, ClusterWriter, Condition, Datastore, InSync, Mended, Rejected
+from l3net.retry import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,9 @@ LARGE_LEDGER: Final = 900_000
 
 
 class Controller:
-    """`clock` gives monotonic seconds; `beat` is called whenever the loop has shown that it is alive.
+    """`clock` gives monotonic seconds, `random` values in [0, 1), which spread attempts.
 
+    `beat` is called whenever the loop has shown that it is alive.
     `distrust` is called when the datastore's view proves stale; it has everything listed anew.
     """
 
@@ -47,11 +48,12 @@ class Controller:
         election: Election,
         settings: Settings,
         clock: Callable[[], float],
+        random: Callable[[], float],
         beat: Callable[[Controller], None] = lambda _: None,
         distrust: Callable[[], None] = lambda: None,
     ) -> None:
         self._datastore, self._cluster, self._election = datastore, cluster, election
-        self._settings, self._clock, self._beat = settings, clock, beat
+        self._settings, self._clock, self._random, self._beat = settings, clock, random, beat
         self.declared = Declared()
         self.in_sync = False
         self.passes = 0
@@ -65,7 +67,7 @@ class Controller:
         self._dirty = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._distrust = distrust
-        self._writes = Writes(lambda: self.leading, clock, self._retry)
+        self._writes = Writes(lambda: self.leading, clock, self._retry, random)
 
     @property
     def problem(self) -> str:
@@ -115,11 +117,10 @@ class Controller:
                     self.forget()
                     self._dirty.set()
             self._beat(self)
-            # S311: spreads candidates, guards nothing
-            await asyncio.sleep(RETRY * (1 + random.random() / 5))  # noqa: S311
+            await asyncio.sleep(RETRY * (1 + self._random() / 5))
 
     async def _reconcile(self) -> None:
-        wait = BACK_OFF[0]
+        failures: Backoff[str] = Backoff(*BACK_OFF, self._random)
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._dirty.wait(), RESYNC)
@@ -130,15 +131,15 @@ class Controller:
             error = await asyncio.to_thread(self.reconcile, self.declared.copy())
             self._problem = str(error) if error else ""
             if error is None:
-                wait = BACK_OFF[0]
+                failures.forget("ledger")
                 if self._absent:
                     self._wake_later(min(self._absent.values()) + self._settings.grace - self._clock())
                 continue
             if not self.leading:  # no failure to wait out: whoever leads, and be it we again, begins at once
                 continue
             log.warning("%s", error)
-            await asyncio.sleep(wait * (0.5 + random.random() / 2))  # noqa: S311
-            wait = min(wait * 2, BACK_OFF[1])
+            now = self._clock()
+            await asyncio.sleep(failures.failed("ledger", now) - now)
             self._dirty.set()
 
     def _wake_later(self, seconds: float) -> None:

@@ -10,13 +10,15 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from itertools import islice
+from typing import Any, Final, Protocol, TypeAlias
 
+from l3net.controller.writes import BACK_OFF
 from l3net.errors import GoneError, L3netError, ManifestError
 from l3net.kube.registry import KINDS
 from l3net.model import Kind, ObjectName
 from l3net.ports import ClusterWriter, Condition
-from l3net.shell.kubernetes.kinds import KubeKind
+from l3net.retry import Backoff
 
 log = logging.getLogger("l3net.controller")
 
@@ -28,17 +30,35 @@ EVERY: Final = 1.0
 _Key: TypeAlias = tuple[Kind, ObjectName]
 
 
-class Verdicts:
-    """`judge` hears of each object as it is read (from any thread); `run` writes while `leading`."""
+class OfKind(Protocol):
+    """Where objects of a kind are; that it is of this kind is all that is asked."""
 
-    def __init__(self, cluster: ClusterWriter, leading: Callable[[], bool], every: float = EVERY) -> None:
-        self._cluster, self._leading, self._every = cluster, leading, every
+    @property
+    def kind(self) -> Kind: ...
+
+
+class Verdicts:
+    """`judge` hears of each object as it is read (from any thread); `run` writes while `leading`.
+
+    `clock` gives monotonic seconds, `random` values in [0, 1), which spread attempts.
+    """
+
+    def __init__(
+        self,
+        cluster: ClusterWriter,
+        leading: Callable[[], bool],
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        every: float = EVERY,
+    ) -> None:
+        self._cluster, self._leading, self._clock, self._every = cluster, leading, clock, every
+        self._backoff: Backoff[_Key] = Backoff(*BACK_OFF, random)
         self._lock = threading.Lock()
         self._due: dict[_Key, Condition] = {}
         self._said: dict[_Key, str] = {}  # the Event posted last
 
     def judge(
-        self, kind: KubeKind, name: ObjectName, document: Mapping[str, Any], error: ManifestError | None
+        self, kind: OfKind, name: ObjectName, document: Mapping[str, Any], error: ManifestError | None
     ) -> None:
         """An object has been read, and is wrong or not."""
         if not KINDS[kind.kind].ours:
@@ -52,7 +72,10 @@ class Verdicts:
             known = standing == _text(wanted) or (error is None and not standing.startswith("False"))
             if known:
                 self._due.pop((kind.kind, name), None)
+                self._backoff.forget((kind.kind, name))
             else:
+                if self._due.get((kind.kind, name), wanted) != wanted:
+                    self._backoff.change((kind.kind, name), self._clock())
                 self._due[kind.kind, name] = wanted
             if error is None:
                 self._said.pop((kind.kind, name), None)
@@ -65,9 +88,11 @@ class Verdicts:
                 await asyncio.to_thread(self.write)
 
     def write(self) -> None:
-        """Write what is due, a few at a time; what fails stays due."""
+        """Write what is due, a few at a time; what fails is due again later, and holds up nothing."""
+        now = self._clock()
         with self._lock:
-            batch = list(self._due.items())[:AT_ONCE]
+            ready = (each for each in self._due.items() if not self._backoff.waits(each[0], now))
+            batch = list(islice(ready, AT_ONCE))
         for key, condition in batch:
             if not self._leading():
                 return
@@ -80,11 +105,13 @@ class Verdicts:
                 pass  # with it goes what was to be said
             except L3netError as err:
                 log.warning("%s %s: condition not written: %s", key[0].value, key[1], err)
-                with self._lock:  # to the end of the line, so that one does not hold up the others
-                    if self._due.get(key) is condition:
+                with self._lock:
+                    if key in self._due:  # to the end of the line, so that one does not hold up the others
+                        self._backoff.failed(key, now)
                         self._due[key] = self._due.pop(key)
                 continue
             with self._lock:
+                self._backoff.forget(key)
                 if self._due.get(key) is condition:
                     del self._due[key]
 

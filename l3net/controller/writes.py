@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from l3net.errors import GoneError, L3netError
+from l3net.retry import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +36,12 @@ class Write:
 class _Entry:
     write: Write
     running: bool = False
-    wait: float = 0.0
-    due: float = 0.0
     error: L3netError | None = None
 
 
 class Writes:
     """Carries out what is wanted. `clock`: monotonic seconds. `failed` hears how long to wait for the next.
+    `random`: values in [0, 1), which spread the attempts.
 
     Nothing is begun unless `leading`. What is not wanted any more is forgotten, its back-off with it.
     """
@@ -52,9 +51,11 @@ class Writes:
         leading: Callable[[], bool],
         clock: Callable[[], float],
         failed: Callable[[float], None],
+        random: Callable[[], float],
         back_off: tuple[float, float] = BACK_OFF,
     ) -> None:
-        self._leading, self._clock, self._failed, self._back_off = leading, clock, failed, back_off
+        self._leading, self._clock, self._failed = leading, clock, failed
+        self._backoff: Backoff[Key] = Backoff(*back_off, random)
         self._lock = threading.Lock()
         self._entries: dict[Key, _Entry] = {}
         self._pools: dict[str, ThreadPoolExecutor] = {}
@@ -70,12 +71,13 @@ class Writes:
             for key in [key for key, entry in self._entries.items() if not entry.running]:
                 if key not in wanted:
                     del self._entries[key]
+                    self._backoff.forget(key)
             for key, write in wanted.items():
                 entry = self._entries.setdefault(key, _Entry(write))
-                if entry.write != write:  # another value may be taken: soon, but not with every change
-                    entry.due = min(entry.due, now + self._back_off[0])
+                if entry.write != write:
+                    self._backoff.change(key, now)
                 entry.write = write
-                if not entry.running and entry.due <= now:
+                if not entry.running and not self._backoff.waits(key, now):
                     self._begin(key, entry)
 
     def problems(self) -> list[str]:
@@ -111,11 +113,11 @@ class Writes:
                     continue
                 entry.running = False
                 if error is not None:
-                    entry.wait = min(max(self._back_off[0], entry.wait * 2), self._back_off[1])
-                    wait = entry.wait * (0.5 + random.random() / 2)  # noqa: S311 - spread, not secrecy
-                    entry.due = self._clock() + wait
+                    now = self._clock()
+                    wait = self._backoff.failed(key, now) - now
                 elif self._entries.get(key) is entry:
                     del self._entries[key]
+                    self._backoff.forget(key)
             if error is not None:
                 log.warning("%s", error)
                 self._failed(wait)

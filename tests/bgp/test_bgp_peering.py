@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from l3net.bgp.exabgp.messages import Opened
+from l3net.bgp.known_peer import SWEEP_DELAY
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.peer_actions import (
     Action,
@@ -20,14 +21,16 @@ from l3net.bgp.peer_actions import (
     AskRefresh,
     Drop,
     Keep,
-    Look,
+    LookAgain,
     Reconfigure,
+    Silence,
     Sweep,
     TearDown,
+    Withdraw,
 )
 from l3net.bgp.peer_reasons import LEFT
 from l3net.bgp.peer_states import OWNERS, State
-from l3net.bgp.peering import REFRESH_QUIET, SWEEP_DELAY, Peering
+from l3net.bgp.peering import REFRESH_QUIET, Peering
 from l3net.bgp.verdict import ACCEPTED
 from l3net.model import Family
 from l3net.notification import Notification
@@ -77,7 +80,7 @@ class World:
                         self.rib.sweep(PEER, family)
                 case Drop(families):
                     self.rib.drop(PEER, families)
-                case Look(family):
+                case LookAgain(family):
                     stale = self.rib.has_stale(PEER, family)
                     self.do(self.peer.refresh_answered(self.now, family, stale=stale))
                 case _:
@@ -433,11 +436,23 @@ class AnyOrder(RuleBasedStateMachine):
         self.exabgp_up = False  # ExaBGP has a session
         self.connected = True
         self.held: set[Family] = set()
+        self.told = False  # the session has been told what it is wanted to have
+
+    def look(self, actions: list[Action]) -> None:
+        """Nothing is announced to a session that does not count, nor afresh to one that has been told."""
+        peer = self.world.peer
+        for action in actions:
+            if isinstance(action, Announce):
+                assert peer.established and not peer.parted and not peer.held(self.world.now)
+                assert not (action.fresh and self.told)
+                self.told = True
+            elif isinstance(action, Silence | Withdraw):
+                self.told = False
 
     def do(self, actions: list[Action]) -> None:
         self.world.do(actions)
+        self.look(actions)
         for action in actions:
-            assert not isinstance(action, Announce) or self.world.peer.established
             if action == AskReceived() and self.exabgp_up:
                 peer, now = self.world.peer, self.world.now
                 self.world.do(peer.replay_began(now, peer.opened or opened(), 1.0, NEITHER))
@@ -491,6 +506,17 @@ class AnyOrder(RuleBasedStateMachine):
         if self.connected:
             self.do(self.world.peer.went_down(self.world.now, reason))
 
+    @precondition(lambda self: self.connected and self.exabgp_up)
+    @rule(again=st.frozensets(st.sampled_from(Family)), ends=st.booleans())
+    def restarts(self, again: frozenset[Family], ends: bool) -> None:
+        """Gracefully, and says a part of what it had; `ends`: and that this is all."""
+        self.goes_down("closing connection")
+        self.comes_up(BOTH, BOTH)
+        for family in sorted(again, key=lambda one: one.value):
+            self.announces(family)
+        for family in Family if ends else ():
+            self.ends_rib(family)
+
     @precondition(lambda self: self.connected)
     @rule(shares_fate=st.booleans())
     def bfd_fails(self, shares_fate: bool) -> None:
@@ -504,7 +530,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(too=st.booleans())
     def connection_is_lost(self, too: bool) -> None:
         """`too`: ExaBGP with it."""
-        self.connected = False
+        self.connected = self.told = False
         if too:
             self.exabgp_up, self.held = False, set()
         self.do(self.world.peer.speaker_lost(self.world.now))
@@ -532,8 +558,34 @@ class AnyOrder(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         before = len(self.world.done)
         self.world.pass_time(seconds)
-        for action in self.world.done[before:]:
-            assert not isinstance(action, Announce) or self.world.peer.established
+        self.look(self.world.done[before:])
+
+    def teardown(self) -> None:
+        """Whatever has happened: once time has passed, the RIB holds nothing that the peer does not have."""
+        self.time_passes(2000.0)
+        peer, told = self.world.peer, self.connected and not self.world.peer.path_failed
+        paths = self.world.has | self.world.keeps
+        assert peer.state in (State.IDLE, State.SYNCING, State.SYNCED)
+        if peer.established and told and self.exabgp_up:
+            assert paths <= self.held
+        elif not peer.established and not peer.unseen:
+            assert not paths
+
+    @precondition(lambda self: self.connected and self.exabgp_up and self.world.peer.established)
+    @rule(said=st.frozensets(st.sampled_from(Family)), ends=st.booleans())
+    def says_all(self, said: frozenset[Family], ends: bool) -> None:
+        """Restarts, says what it has now, maybe that this is all; and is given the time for it."""
+        self.restarts(said, ends=ends)
+        self.time_passes(40.0)
+        assert not self.world.keeps
+
+    @invariant()
+    def who_is_to_say_more_is_syncing(self) -> None:
+        """A peer counts as synced when it has said all of each family, and not before."""
+        peer = self.world.peer
+        assert not peer.awaiting or peer.established
+        assert peer.state is not State.SYNCED or not peer.awaiting
+        assert peer.awaiting <= peer.families
 
     @invariant()
     def no_timer_without_an_owner(self) -> None:
@@ -564,7 +616,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert not self.world.peer.damping.held(self.world.now) or held
 
 
-AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
 
 

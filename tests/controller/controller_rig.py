@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 import zlib
@@ -60,7 +61,9 @@ class Running:
         client = KubeApi(api.kubeconfig(path / f"kubeconfig-{name}"))
         self.election = election(KubeLease(client, NAMESPACE), name, time.monotonic)
         writer = KubeWriter(client, NAMESPACE)
-        self.verdicts = Verdicts(writer, lambda: self.controller.leading, every=0.05)
+        self.verdicts = Verdicts(
+            writer, lambda: self.controller.leading, self.clock, random.random, every=0.05
+        )
         datastore = KubernetesDatastore(
             client,
             "",
@@ -76,6 +79,7 @@ class Running:
             self.election,
             settings,
             self.clock,
+            random.random,
             distrust=datastore.distrust,
         )
         self._task: asyncio.Task[None] | None = None

@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 
 from l3net.controller.election import DURATION, RENEW_DEADLINE, RETRY, Election
 from l3net.errors import ConflictError, L3netError
-from l3net.ports import Lease
+from l3net.ports import LeaderLease
 
 
 @dataclass
 class Cell:
     """A Lease in memory, with an API server's rule: who did not see the last write may not write."""
 
-    lease: Lease = field(default_factory=Lease)
+    lease: LeaderLease = field(default_factory=LeaderLease)
     away: set[str] = field(default_factory=set)
     version: int = 0
 
-    def read(self) -> Lease:
+    def read(self) -> LeaderLease:
         return self.lease
 
-    def write(self, lease: Lease) -> Lease:
+    def write(self, lease: LeaderLease) -> LeaderLease:
         if lease.version != self.lease.version:
             raise ConflictError("stale")
         self.version += 1
@@ -38,12 +38,12 @@ class Through:
     cell: Cell
     broken: bool = False
 
-    def read(self) -> Lease:
+    def read(self) -> LeaderLease:
         if self.broken:
             raise L3netError("no answer")
         return self.cell.read()
 
-    def write(self, lease: Lease) -> Lease:
+    def write(self, lease: LeaderLease) -> LeaderLease:
         if self.broken:
             raise L3netError("no answer")
         return self.cell.write(lease)

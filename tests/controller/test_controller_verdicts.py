@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
+from random import random
 from typing import Any
 
 import pytest
@@ -112,6 +114,11 @@ class Writer:
         self.events.append(name.name)
 
 
+def minutes() -> Callable[[], float]:
+    """A clock by which a minute passes between two looks."""
+    return count(0.0, 60.0).__next__
+
+
 def judge(verdicts: Verdicts, name: str, error: ManifestError | None, **status: object) -> None:
     verdicts.judge(KINDS[Kind.BGP_PEER], ObjectName("", name), {"status": status}, error)
 
@@ -119,7 +126,7 @@ def judge(verdicts: Verdicts, name: str, error: ManifestError | None, **status: 
 def test_only_the_leader_writes() -> None:
     writer = Writer()
     leading = False
-    verdicts = Verdicts(writer, lambda: leading)  # type: ignore[arg-type]
+    verdicts = Verdicts(writer, lambda: leading, minutes(), random)  # type: ignore[arg-type]
     judge(verdicts, "tor", WRONG)
     verdicts.write()
     assert writer.written == []
@@ -132,7 +139,7 @@ def test_only_the_leader_writes() -> None:
 @pytest.mark.parametrize("error", [ConflictError("x"), L3netError("x")])
 def test_what_fails_is_tried_again_and_holds_up_nothing(error: L3netError) -> None:
     writer = Writer()
-    verdicts = Verdicts(writer, lambda: True)  # type: ignore[arg-type]
+    verdicts = Verdicts(writer, lambda: True, minutes(), random)  # type: ignore[arg-type]
     names = [f"p{number}" for number in range(25)]
     writer.errors = dict.fromkeys(names[:12], error)
     for name in names:
@@ -148,7 +155,7 @@ def test_what_fails_is_tried_again_and_holds_up_nothing(error: L3netError) -> No
 
 def test_deleted_and_mended_meanwhile_are_not_written() -> None:
     writer = Writer()
-    verdicts = Verdicts(writer, lambda: True)  # type: ignore[arg-type]
+    verdicts = Verdicts(writer, lambda: True, minutes(), random)  # type: ignore[arg-type]
     writer.errors["gone"] = GoneError("x")
     judge(verdicts, "gone", WRONG)
     judge(verdicts, "mended", WRONG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -124,7 +125,7 @@ def test_unsure_keeps_what_it_holds_and_may_still_share_it() -> None:
 @pytest.fixture
 def rig() -> Iterator[tuple[Writes, list[float], list[float]]]:
     now, waits = [0.0], []
-    writes = Writes(lambda: True, lambda: now[0], waits.append)
+    writes = Writes(lambda: True, lambda: now[0], waits.append, random.random)
     yield writes, now, waits
     writes.close()
 
@@ -200,7 +201,7 @@ def test_gone_is_done_and_nobody_foresaw_is_an_error(rig: tuple[Writes, list[flo
 
 def test_nothing_is_begun_by_who_does_not_lead() -> None:
     calls: list[int] = []
-    writes = Writes(lambda: False, time.monotonic, lambda _: None)
+    writes = Writes(lambda: False, time.monotonic, lambda _: None, random.random)
     writes.want([Write(("x", "a"), 1, lambda: calls.append(1))])
     until(lambda: not writes._entries, "it to be let go")
     assert not calls

@@ -19,7 +19,7 @@ from l3net.bgp.peer_actions import (
     AskRefresh,
     Drop,
     Keep,
-    Look,
+    LookAgain,
     Reconfigure,
     Say,
     Silence,
@@ -145,7 +145,7 @@ class Peers(dict[Address, Peering]):
                 self.ask_received(address)
             case AskRefresh(family):
                 self._dialogue.ask(commands.route_refresh(address, family))
-            case Look(family):
+            case LookAgain(family):
                 stale = self._rib.has_stale(address, family)
                 peer = self[address]
                 return self.do(address, peer.refresh_answered(_now(), family, stale=stale))

@@ -13,7 +13,7 @@ from l3net.errors import ConflictError, GoneError, L3netError
 from l3net.ipam.reserved import raised_pools
 from l3net.model import Address, Kind, ObjectName, Prefix
 from l3net.naming import ANNOTATION_BLOCKS, ANNOTATION_WANTS_BLOCKS, ANNOTATION_WANTS_POOLS
-from l3net.ports import Condition, Lease
+from l3net.ports import Condition, LeaderLease
 from l3net.shell.kubernetes.api import MERGE_PATCH, ApiError, KubeApi
 from l3net.shell.kubernetes.kinds import KINDS
 
@@ -356,15 +356,15 @@ class KubeLease:
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._transitions = -1
 
-    def read(self) -> Lease:
+    def read(self) -> LeaderLease:
         try:
             found = _lease(_asked(lambda: self._api.get(f"{self._path}/{LEASE}")))
         except GoneError:
-            return Lease()
+            return LeaderLease()
         self._transitions = found.transitions
         return found
 
-    def write(self, lease: Lease) -> Lease:
+    def write(self, lease: LeaderLease) -> LeaderLease:
         now = _now("microseconds")
         spec = {
             "holderIdentity": lease.holder,
@@ -394,9 +394,9 @@ class KubeLease:
         return written
 
 
-def _lease(found: Mapping[str, Any]) -> Lease:
+def _lease(found: Mapping[str, Any]) -> LeaderLease:
     spec = found.get("spec") or {}
-    return Lease(
+    return LeaderLease(
         holder=spec.get("holderIdentity") or "",
         duration=int(spec.get("leaseDurationSeconds") or 15),
         transitions=int(spec.get("leaseTransitions") or 0),

@@ -6,17 +6,30 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from l3net.errors import NotRunningError
-
-if TYPE_CHECKING:
-    from l3net.controller.loop import Controller
 
 PULSE: Final = "controller.json"
 #: Seconds after which a controller that gave no sign counts as hung: an API server that does not answer holds
 #: up an attempt on the lease for about 40 s.
 STALE: Final = 120.0
+
+
+class Living(Protocol):
+    """As much of a controller as is told."""
+
+    @property
+    def in_sync(self) -> bool: ...
+
+    @property
+    def leading(self) -> bool: ...
+
+    @property
+    def passes(self) -> int: ...
+
+    @property
+    def problem(self) -> str: ...
 
 
 class Pulse:
@@ -25,7 +38,7 @@ class Pulse:
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / PULSE
 
-    def __call__(self, controller: Controller) -> None:
+    def __call__(self, controller: Living) -> None:
         sign = {
             "pid": os.getpid(),
             "at": time.clock_gettime(time.CLOCK_MONOTONIC),
