@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -26,6 +26,9 @@ class Backoff(Generic[K]):
 
     def __contains__(self, key: object) -> bool:
         return key in self._due
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._due)
 
     def failed(self, key: K, now: float) -> float:
         """It has failed, once more; when it is due again."""

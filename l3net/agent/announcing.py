@@ -52,7 +52,9 @@ class Announcing:
     def follow(self, sessions: Mapping[Address, Session]) -> None:
         """Take over the sessions of now."""
         self.sessions = sessions
-        self._faults.only(ANNOUNCING, map(_part, sessions.values()))
+        parts = {_part(session) for session in sessions.values()}
+        self._faults.only(ANNOUNCING, parts)
+        self._retry.only(ANNOUNCING, parts)
 
     def view(self, state: ClusterState) -> NodeView:
         """What the sources see of this node now."""
@@ -100,9 +102,10 @@ class Announcing:
             yield
         except Exception as err:
             self._faults.note(part, err)
-            self._retry.failed()
+            self._retry.failed(part)
         else:
             self._faults.over(part)
+            self._retry.succeeded(part)
 
 
 def _part(session: Session) -> str:

@@ -33,7 +33,7 @@ class Dirty(enum.Flag):
 
 
 #: What to look at again for each part of the kernel that has failed.
-_PARTS: Final = {
+PARTS: Final = {
     "underlay": Dirty.UNDERLAY,
     "read routes": Dirty.ROUTES,
     "bridge": Dirty.BRIDGE,
@@ -43,10 +43,10 @@ _PARTS: Final = {
 
 
 def of_parts(failed: Iterable[str]) -> Dirty:
-    """What to look at again after these parts have failed."""
+    """What to look at again after these have failed; for what is no part of the kernel, everything."""
     found = Dirty.NOTHING
     for part in failed:
-        found |= _PARTS.get(part, Dirty.DRIFT)
+        found |= PARTS.get(part, Dirty.ALL)
     return found
 
 

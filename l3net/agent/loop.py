@@ -14,7 +14,7 @@ from typing import Any
 
 from l3net.agent.announcing import Announcing
 from l3net.agent.bfd import Liveness
-from l3net.agent.dirty import Dirty, Marks, of_parts
+from l3net.agent.dirty import PARTS, Dirty, Marks, of_parts
 from l3net.agent.draining import Draining
 from l3net.agent.following import DECLARED, Following
 from l3net.agent.histogram import Histogram
@@ -45,6 +45,8 @@ log = logging.getLogger("l3net.agent")
 #: Between a withdrawal and the firewall's end of the service. It also leaves the processors to the speaker.
 PEERS_FIRST = 0.005
 RESYNC = 30.0
+#: The part of the agent that a pass is.
+ROUND = "pass"
 #: How long a kernel route that no path accounts for is kept once the sessions are known and the speaker is
 #: there, in seconds.
 LEARNED_GRACE = 120.0
@@ -61,8 +63,7 @@ class Agent:
         self.faults = shells.pods.faults
         self.errors = kernel.errors
         self._marks = marks = Marks()
-        self._retry = Retry(lambda: marks.mark(of_parts(self.kernel.failed_parts)))
-        self._after_fault = Retry(lambda: marks.mark(Dirty.ALL))
+        self._retry = Retry(lambda parts: marks.mark(of_parts(parts)))
         self._import_judge: ImportJudge | None = None
         self.passes = 0
         self.pass_seconds = Histogram()
@@ -86,7 +87,7 @@ class Agent:
             me, speaking, self.routing, kernel.discovery, marks.look_again, guarded=shells.speaker.guarded
         )
         self.announcing = Announcing(
-            me, speaking, self.routing, self.rib, self.services.book, self.faults, self._after_fault
+            me, speaking, self.routing, self.rib, self.services.book, self.faults, self._retry
         )
         self.announcing.stage = lambda: self.draining.stage
         self._leaving = Leaving(self.draining, speaking, marks)
@@ -202,18 +203,21 @@ class Agent:
                 await self._reconcile()
             except Exception as err:
                 # Nobody knows how far it came: the next one looks at everything.
-                self.faults.note("pass", err)
+                self.faults.note(ROUND, err)
                 self._marks.touched.update(self.rib.prefixes())
                 self.services.doubt()
-                self._after_fault.failed()
+                self._retry.failed(ROUND)
                 self.failed_passes += 1
             else:
-                self.faults.over("pass")
+                self.faults.over(ROUND)
+                self._retry.succeeded(ROUND)
             self.pass_seconds.observe(self._marks.passed() - began)
-            if self.kernel.failed_parts:
-                self._retry.failed()
-            else:
-                self._retry.succeeded()
+            self._try_again(self.kernel.failed_parts)
+
+    def _try_again(self, failed: set[str]) -> None:
+        """Of the kernel's parts, those that have failed."""
+        for part in PARTS:
+            (self._retry.failed if part in failed else self._retry.succeeded)(part)
 
     async def _hold(self, now: float) -> None:
         """Until it is known what is wanted: a link that came back has its routes again."""

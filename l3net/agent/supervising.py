@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final
 
 from l3net.errors import ConfigError
 from l3net.faults import Faults
+from l3net.retry import Backoff
 
 #: Seconds until what failed is tried again, doubled from the first to the longest.
 FIRST: Final = 1.0
@@ -38,30 +39,45 @@ async def kept_up(part: str, work: Callable[[], Awaitable[None]], faults: Faults
 
 
 class Retry:
-    """One more try of what has failed: one at a time, later each time, soon again after a success."""
+    """Has what failed tried again: each part by itself, later each time, and all that are due at once.
 
-    def __init__(self, again: Callable[[], None]) -> None:
+    `again` is called with the parts that are due. A part is a name for people.
+    """
+
+    def __init__(self, again: Callable[[Sequence[str]], None]) -> None:
         self._again = again
-        self._delay = FIRST
-        self._last = 0.0
-        self._pending: asyncio.TimerHandle | None = None
+        self._backoff = Backoff[str](FIRST, LONGEST)
+        self._timer: asyncio.TimerHandle | None = None
 
-    def failed(self) -> None:
-        """Try once more. Nothing to do while a try is pending."""
-        loop = asyncio.get_running_loop()
-        if self._pending is None:
-            if loop.time() - self._last > WELL + LONGEST:  # nothing has failed for long
-                self._delay = FIRST
-            self._last = loop.time()
-            self._pending = loop.call_later(self._delay, self._fire)
-            self._delay = min(self._delay * 2, LONGEST)
+    def failed(self, part: str) -> None:
+        """Try it once more. Nothing to do while that is to come."""
+        now = asyncio.get_running_loop().time()
+        if not self._backoff.waits(part, now):
+            self._backoff.failed(part, now)
+            self._arm()
 
-    def succeeded(self) -> None:
-        self._delay = FIRST
-        if self._pending is not None:
-            self._pending.cancel()
-            self._pending = None
+    def succeeded(self, part: str) -> None:
+        """It has, or nobody wants it any more."""
+        if part in self._backoff:
+            self._backoff.forget(part)
+            self._arm()
+
+    def only(self, prefix: str, parts: Collection[str]) -> None:
+        """Of the parts whose names begin so there are these and no others."""
+        for part in [each for each in self._backoff if each.startswith(prefix) and each not in parts]:
+            self.succeeded(part)
+
+    def _arm(self) -> None:
+        """One timer, for the first that is due."""
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self._backoff.next_due()
+        self._timer = None if due is None else asyncio.get_running_loop().call_at(due, self._fire)
 
     def _fire(self) -> None:
-        self._pending = None
-        self._again()
+        now = asyncio.get_running_loop().time()
+        due = self._backoff.due(now)
+        for part in due:  # until it has succeeded
+            self._backoff.failed(part, now)
+        self._arm()
+        self._again(due)

@@ -88,6 +88,8 @@ class Peering(KnownPeer):
         missed = fresh and self.opened is self.passed
         lost = self.not_preserved() if fresh and not missed else NONE
         actions: list[Action] = [Say(logging.INFO, "established")]
+        if not fresh or self.unseen:  # what was said over an older session may not be said again
+            actions.append(Keep(ALL))
         self.enter(State.SYNCING)
         self.since = self.last_update = now
         self.reason, self.told, self.notified = "", "", None
@@ -105,8 +107,6 @@ class Peering(KnownPeer):
             self.timers[Timer.STEADY, None] = now + STEADY
         else:
             actions.append(Announce(fresh))
-        if not fresh:
-            actions.append(Keep(ALL))
         if missed or not fresh:
             actions.append(AskReceived())
         if lost:
@@ -316,9 +316,9 @@ class Peering(KnownPeer):
     def speaker_lost(self, now: float) -> list[Action]:
         """Nobody speaks to the peer, as far as is known: it is we who restart."""
         self.passed = self.opened
-        if not (self.established or self.closing):
+        if not (self.established or self.closing or self.unseen):
             return []
-        closing = self.closing
+        closing, self.unseen = self.closing, False
         self.enter(State.IDLE if closing else State.ORPHANED)
         self.since, self.reason = now, SPEAKER_LOST
         self.replaying = False

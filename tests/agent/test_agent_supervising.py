@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from agent_shells import agent as agent_of
 from agent_shells import speaker
 from bgp_facts import path, session
+from simloop import simulate
 
 from l3net.agent import announcing, following, supervising
 from l3net.agent.speaker.speaking import Speaking
@@ -54,36 +55,37 @@ def test_what_the_user_alone_can_mend_ends_it() -> None:
         asyncio.run(kept_up("work", work, Faults()))
 
 
-def test_one_retry_is_pending_and_each_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty failures were twenty retries, each of which made one more, for ever."""
-    monkeypatch.setattr(supervising, "FIRST", 0.02)
-    monkeypatch.setattr(supervising, "LONGEST", 0.08)
+def test_each_is_tried_by_itself_once_at_a_time_and_later_each_time() -> None:
+    """Twenty failures were twenty retries, each of which made one more, for ever; and one part that failed
+    for long had every other wait as long."""
 
-    async def fail_often() -> list[float]:
+    async def fail_often() -> tuple[list[tuple[float, tuple[str, ...]]], float]:
         now = asyncio.get_running_loop().time
-        tried: list[float] = []
-        enough = asyncio.Event()
+        start, tried = now(), list[tuple[float, tuple[str, ...]]]()
 
-        def again() -> None:
-            tried.append(now())
-            for _ in range(20):
-                retry.failed()
-            if len(tried) == 4:
-                enough.set()
+        def again(parts: Sequence[str]) -> None:
+            tried.append((now() - start, tuple(parts)))
+            for part in parts:
+                for _ in range(20):
+                    retry.failed(part)
 
         retry = Retry(again)
-        start = now()
         for _ in range(20):
-            retry.failed()
-        await asyncio.wait_for(enough.wait(), 10)
-        retry.succeeded()
-        return [when - start for when in tried]
+            retry.failed("bridge")
+        await asyncio.sleep(100)
+        retry.failed("peer x")
+        await asyncio.sleep(1.5)
+        retry.succeeded("bridge")
+        retry.only("peer ", [])
+        last = len(tried)
+        await asyncio.sleep(1000)
+        assert len(tried) == last, "nothing is left to try"
+        return tried, now() - start
 
-    first, second, third, fourth = asyncio.run(fail_often())
-    assert first >= 0.02
-    assert second - first >= 0.04
-    assert third - second >= 0.08
-    assert fourth - third >= 0.08
+    tried, _ = simulate(fail_often())
+    bridge = [when for when, parts in tried if "bridge" in parts]
+    assert [round(when) for when in bridge] == [1, 3, 7, 15, 31, 61, 91]
+    assert [round(when) for when, parts in tried if "peer x" in parts] == [101]
 
 
 def test_one_message_that_nobody_can_handle_costs_no_other(tmp_path: Path) -> None:

@@ -417,6 +417,21 @@ def test_nothing_counts_while_the_node_has_left_or_the_session_is_held() -> None
     assert world.peer.established
 
 
+@pytest.mark.parametrize("back", [True, False])
+def test_what_was_said_before_a_session_was_known_goes_with_a_lost_speaker(back: bool) -> None:
+    """An UPDATE, and the speaker is gone before it has told that there was a session."""
+    world = World()
+    world.said(Family.IPV4)
+    world.do(world.peer.speaker_lost(world.now))
+    assert world.keeps == {Family.IPV4}, "it may be that it is said again"
+    if back:
+        world.up(opened())
+        world.do(world.peer.end_of_rib(world.now, Family.IPV4))
+        world.do(world.peer.end_of_rib(world.now, Family.IPV6))
+    world.pass_time(2000.0)
+    assert not world.has and not world.keeps
+
+
 def test_a_session_that_does_not_end_is_given_up() -> None:
     world = World(opened())
     failed(shares_fate=False)(world)
