@@ -40,12 +40,11 @@ def host_prefix(address: Address) -> Prefix:
 def contains(outer: Prefix, inner: Prefix) -> bool:
     """Whether `inner` equals `outer` or lies inside it; False across families."""
     # In integers: every learned path is held against every range, and `in` costs three times this.
-    shift = outer.max_prefixlen - outer.prefixlen
-    return (
-        outer.version == inner.version
-        and outer.prefixlen <= inner.prefixlen
-        and int(inner.network_address) >> shift == int(outer.network_address) >> shift
-    )
+    length = outer.prefixlen
+    if length > inner.prefixlen or outer.version != inner.version:
+        return False
+    shift = outer.max_prefixlen - length
+    return int(inner.network_address) >> shift == int(outer.network_address) >> shift
 
 
 def prefix_order(prefix: Prefix) -> tuple[int, int, int]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import Final
 
-from l3net.addresses import contains
 from l3net.model import Bogons, Prefix
 
 
@@ -87,4 +86,9 @@ def bogon_as_path(bogons: Bogons, as_path: Iterable[int]) -> bool:
 
 
 def _inside(blocks: dict[int, tuple[Prefix, ...]], prefix: Prefix) -> bool:
-    return any(contains(block, prefix) for block in blocks[prefix.version])
+    # Not `contains`, which would ask the prefix for its number once a block: twice the time of every path.
+    number, length = int(prefix.network_address), prefix.prefixlen
+    return any(
+        length >= block.prefixlen and int(block.network_address) <= number <= int(block.broadcast_address)
+        for block in blocks[prefix.version]
+    )

@@ -125,7 +125,7 @@ def test_unsure_keeps_what_it_holds_and_may_still_share_it() -> None:
 @pytest.fixture
 def rig() -> Iterator[tuple[Writes, list[float], list[float]]]:
     now, waits = [0.0], []
-    writes = Writes(lambda: True, lambda: now[0], waits.append, random.random)
+    writes = Writes(lambda: True, lambda: now[0], waits.append, lambda: 0.5)
     yield writes, now, waits
     writes.close()
 
