@@ -27,6 +27,7 @@ class SimRouter:
     as_number: int = 65001
     announces: dict[Prefix, tuple[Address, tuple[int, ...]]] = field(default_factory=dict)
     heard: dict[Prefix, str] = field(default_factory=dict)
+    communities: list[list[int]] = field(default_factory=list)  # of all it announces
     families: tuple[int, ...] = (4, 6)
     graceful_restart: int | None = 120
     forwarding: bool = True
@@ -211,7 +212,11 @@ class SimSpeaker:
                 hop, path = router.announces[prefix]
                 segment = {"0": {"element": "as-sequence", "value": list(path)}}
                 update: dict[str, Any] = {
-                    "attribute": {"origin": "igp", "as-path": segment},
+                    "attribute": {
+                        "origin": "igp",
+                        "as-path": segment,
+                        "community": router.communities,
+                    },
                     "announce": {family: {str(hop): [{"nlri": str(prefix)}]}},
                 }
             else:

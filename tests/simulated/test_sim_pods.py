@@ -11,6 +11,7 @@ from simloop import simulate
 
 from l3net.errors import KernelError
 from l3net.naming import METRIC_BLACKHOLE
+from l3net.ports import TableSeen
 
 NEW = ("10.244.55.0/24", "fd00:244:55::/120")
 DNS = service("dns", "10.96.0.10", ports=({"name": "dns", "port": 53, "protocol": "UDP"},))
@@ -188,6 +189,27 @@ def test_a_peer_hears_of_an_end_before_the_node_stops_serving() -> None:
         scene.datastore.delete(DNS)
         await asyncio.sleep(0.2)
         assert seen == [True]
+
+    simulate(scenario())
+
+
+def test_what_begins_while_the_table_is_gone_is_translated_afterwards() -> None:
+    """Connections that nothing translated are forgotten once the table is back, so that they are asked anew;
+    a table of others' that changes is no reason."""
+
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.ready(service("web", "10.96.0.20"), endpoints("web", "10.244.1.9"), DNS, dns(5353))
+        scene.firewall.forgotten.clear()
+        replaced = scene.firewall.replaced
+        scene.kernel.notice(TableSeen(8))  # a transaction of ours, or one that left the table as it was
+        await asyncio.sleep(1)
+        assert (scene.firewall.replaced, scene.firewall.forgotten) == (replaced, [])
+        scene.firewall.flush()
+        await asyncio.sleep(1)
+        assert scene.firewall.replaced == replaced + 1
+        found = {(each.protocol, each.port, each.untouched) for each in scene.firewall.forgotten}
+        assert found == {(6, 80, True), (17, 53, False)}
 
     simulate(scenario())
 

@@ -165,6 +165,25 @@ def test_a_third_partys_next_hop_is_on_the_link_too() -> None:
     simulate(scenario())
 
 
+def test_what_is_to_be_dropped_needs_no_way() -> None:
+    """RFC 7999, with a next hop as RFC 5635 has it: one that leads nowhere; of a peer that may ask for it."""
+
+    async def scenario() -> None:
+        scene = Scene()
+        spec = {"thirdPartyNextHops": True, "allowBlackhole": True}
+        scene.tor4.route(FOUR, "198.51.100.7")
+        scene.tor4.communities = [[65535, 666]]
+        await scene.begun(NODE, CONFIGURATION, peer("tor4", "10.0.0.1", **spec), TOR6)
+        route = scene.kernel.ours[ip_network(FOUR), METRIC_BGP]
+        assert route.kind is RouteKind.BLACKHOLE and not route.next_hops
+        scene.datastore.apply(peer("tor4", "10.0.0.1", thirdPartyNextHops=True))
+        await asyncio.sleep(1)
+        assert scene.learned() == {SIX}, "the control"
+        assert scene.sessions() == [["up"], ["up"]]
+
+    simulate(scenario())
+
+
 def test_a_peer_that_is_on_no_link_is_named() -> None:
     async def scenario() -> None:
         scene = Scene()
