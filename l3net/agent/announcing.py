@@ -11,7 +11,7 @@ from l3net.agent.routing import Routing
 from l3net.agent.speaker.speaking import Speaking
 from l3net.agent.supervising import Retry
 from l3net.announce.source import NodeView
-from l3net.announce.sources import desired
+from l3net.announce.sources import desired, follow_services
 from l3net.bgp.adj_rib_out import passes_on
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import Candidate, LocRib
@@ -86,7 +86,8 @@ class Announcing:
         """Services alone have changed: of each peer's Adj-RIB-Out, only their prefixes."""
         if not changed:
             return
-        if self.passes_on(state):  # another's path may take the place of ours
+        # Another's path may take the place of ours, or another source look at the services.
+        if self.passes_on(state) or follow_services():
             self.announce(state)
             return
         view = NodeView(state, self._me, wanted)

@@ -78,8 +78,9 @@ class Table:
         self._held = None
 
     def touched(self, generation: int | None) -> None:
-        """The table was changed, by whomever: see ports.Firewall."""
+        """The table was changed, by whomever: see ports.Firewall. What stood against it may have gone."""
         self._firewall.touched(generation)
+        self._refused.pop(WHOLE, None)
 
     def waits(self, key: ServerKey) -> bool:
         """Whether a server is not in force as it is wanted."""
@@ -285,7 +286,8 @@ class Table:
     def _tell(self) -> None:
         """The problem there is, under the name of the section that it is for."""
         if not self._refused:
-            self._problems.pop("firewall", None)
+            if (over := self._problems.pop("firewall", None)) is not None:
+                log.info("resolved: firewall: %s", over)
             return
         labels = {WHOLE: "", SERVERS: f"{SERVICES.name}: "}
         found = "; ".join(labels.get(name, f"{name}: ") + each.why for name, each in self._refused.items())

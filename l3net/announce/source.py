@@ -34,9 +34,12 @@ class Announcement:
 @dataclass(frozen=True, slots=True)
 class Source:
     """One kind of prefix. `prefixes` are those to announce; `reasons` all that could be, each with what
-    stands against it. `mesh`: nodes of the mesh hear them too."""
+    stands against it. `mesh`: nodes of the mesh hear them too; `of_services`: they follow from the services'
+    addresses, and are looked at again whenever these change.
+    """
 
     name: str
     prefixes: Callable[[NodeView], Iterable[Prefix]]
     reasons: Callable[[NodeView], Iterable[Announcement]]
     mesh: bool = True
+    of_services: bool = False

@@ -20,6 +20,11 @@ from l3net.model import Prefix
 SOURCES: Final[tuple[Source, ...]] = (BLOCKS, NETWORKS, SERVICES)
 
 
+def follow_services() -> bool:
+    """Whether more than the services' own addresses follows from them."""
+    return any(source.of_services for source in SOURCES)
+
+
 def prefixes_for(session: Session, view: NodeView) -> set[Prefix]:
     """What this node announces of its own to a peer, before export filters."""
     heard = (source for source in SOURCES if source.mesh or not session.mesh)

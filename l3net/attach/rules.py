@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import subprocess
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 from l3net.cni import failure
 from l3net.cni.extras import TABLE, Extras, delete_commands, put_script, stale_connections
@@ -22,6 +23,8 @@ from l3net.shell.kernel.nftcommand import find_nft
 log = logging.getLogger(__name__)
 
 PATIENCE: Final = 20.0
+#: Family and name of a chain to its rules as nft lists them.
+Chain: TypeAlias = Callable[[str, str], str]
 
 
 def _nft(script: str) -> str:
@@ -79,8 +82,35 @@ def _forget_stale(extras: Extras, *, published: bool) -> None:
         log.warning("forget connections to the host ports of %s: %s", extras.port, err)
 
 
-def missing(extras: Extras) -> list[str]:
-    """The elements of an attachment that are not there, for CHECK."""
+def missing(extras: Extras, chain: Chain | None = None) -> list[str]:
+    """The elements and chains of an attachment that are not there, for CHECK. A chain without its rules is
+    none. `chain` reads one, for whoever asks of many attachments."""
+    return [*_missing_elements(extras), *_missing_chains(extras, chain or listed_chain)]
+
+
+def _missing_chains(extras: Extras, chain: Chain) -> list[str]:
+    wanted = []
+    if extras.ports or extras.masquerade:
+        wanted += [("inet", "publish", "dnat"), ("inet", "postrouting", "masquerade")]
+        wanted += [("inet", "prerouting", "publish"), ("inet", "output", "publish")]
+    if extras.mac:
+        wanted.append(("bridge", "prerouting", "drop"))
+    return [f"{family} {TABLE} {name}" for family, name, word in wanted if word not in chain(family, name)]
+
+
+def listed_chain(family: str, chain: str) -> str:
+    """The rules of a chain as nft lists them; empty if there is none."""
+    argv = [find_nft(), "list", "chain", family, TABLE, chain]
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=PATIENCE, check=False, env={"PATH": os.defpath}
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.partition("{")[2].partition("{")[2] if done.returncode == 0 else ""
+
+
+def _missing_elements(extras: Extras) -> list[str]:
     commands = [command.replace("delete element", "get element", 1) for command in delete_commands(extras)]
     if not commands or not _nft("\n".join(commands) + "\n"):
         return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cache
 
 from l3net.attach import rules as cnirules
 from l3net.attach.reaper import Reaper
@@ -76,19 +77,20 @@ class Upkeep:
 
     def mend_rules(self) -> int:
         """Put the rules of attachments back where somebody took them away; of how many attachments."""
-        mended = 0
+        mended, chain = 0, cache(cnirules.listed_chain)
         with self._faults.each(RULES_PART) as contained:
             for key, record in self._leases.records():
                 with contained():
-                    mended += _mended(key, record)
+                    if _mended(key, record, chain):
+                        mended, chain = mended + 1, cache(cnirules.listed_chain)
         return mended
 
 
-def _mended(key: LeaseKey, record: str) -> bool:
+def _mended(key: LeaseKey, record: str, chain: cnirules.Chain) -> bool:
     """Whether rules of an attachment were missing; they are back then. Raises CniError."""
     try:
         part = Elements.left(Held(key, record=record))
-        missing = part is not None and cnirules.missing(part.extras)
+        missing = part is not None and cnirules.missing(part.extras, chain)
         if part is not None and missing:
             cnirules.put(part.extras)
     except Exception as err:

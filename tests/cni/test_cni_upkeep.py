@@ -402,6 +402,29 @@ def test_rules_of_the_others_are_mended(host: Host, run: Any, monkeypatch: pytes
 
 
 @pytest.mark.netns
+@pytest.mark.parametrize("gone", ["chains", "hooks", "the table"])
+def test_rules_that_somebody_flushes_are_missed_and_put_back(host: Host, run: Any, gone: str) -> None:
+    """`nft flush table` leaves the elements, and no port was published any more."""
+    mapping = [{"hostPort": 8082, "containerPort": 80, "protocol": "tcp"}]
+    host.add("c1", conf={**host.conf, "runtimeConfig": {"portMappings": mapping}})
+    nft = ["ip", "netns", "exec", host.name, "nft"]
+    before = run(*nft, "list", "table", "inet", "l3net_cni")
+    server = served(host)
+    assert host.inside(server.mend_rules) == 0, "the control"
+    run(
+        *nft,
+        *{
+            "chains": ["flush", "table", "inet", "l3net_cni"],
+            "hooks": ["flush", "chain", "inet", "l3net_cni", "prerouting"],
+            "the table": ["delete", "table", "inet", "l3net_cni"],
+        }[gone],
+    )
+    assert host.inside(server.mend_rules) == 1
+    assert run(*nft, "list", "table", "inet", "l3net_cni") == before
+    assert host.inside(server.mend_rules) == 0
+
+
+@pytest.mark.netns
 def test_threads_begin_anew(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """A keeper whose steps fail with what nobody foresaw goes on; so do workers whose call does."""
     server = served(host)

@@ -252,6 +252,24 @@ def test_a_table_that_nft_refuses_is_tried_again_and_what_the_peers_say_is_follo
     simulate(scenario())
 
 
+def test_a_table_that_somebody_lets_go_of_is_ours_again_at_once() -> None:
+    """Its owner (flags owner) ends, and the kernel tells of a change: not at the end of a grown wait."""
+
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.ready(DNS, dns(5353))
+        scene.firewall.failing = KernelError("nft cannot replace table inet l3net (not permitted)", 1)
+        scene.firewall.flush()
+        await asyncio.sleep(40)
+        assert any("not permitted" in each for each in scene.problems())
+        scene.firewall.failing = None
+        scene.kernel.notice(TableSeen(9))
+        await asyncio.sleep(0.5)
+        assert not scene.problems() and "5353" in scene.firewall.text
+
+    simulate(scenario())
+
+
 def test_a_port_for_icmp_errors_that_somebody_has_is_tried_again() -> None:
     async def scenario() -> None:
         scene = Scene()
