@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from l3net.bgp.damping import Damping
-from l3net.bgp.exabgp.messages import Opened
+from l3net.bgp.events import Opened
 from l3net.bgp.peer_reasons import Attempt, Reset, Shown
 from l3net.bgp.peer_states import OWNERS, State, Timer
 from l3net.bgp.sessions import Session

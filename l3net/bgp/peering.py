@@ -39,7 +39,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from l3net.bgp.exabgp.messages import Opened
+from l3net.bgp.events import Opened
 from l3net.bgp.known_peer import ALL, NONE, SWEEP_DELAY, KnownPeer
 from l3net.bgp.peer_actions import (
     Action,

@@ -18,7 +18,7 @@ from l3net.bgp.damping import (
     SHAKY_FLAPS,
     Damping,
 )
-from l3net.bgp.exabgp.messages import StateChanged
+from l3net.bgp.events import StateChanged
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import ACCEPTED

@@ -15,20 +15,8 @@ from agent_shells import speaker
 from bgp_facts import path, session
 
 from l3net.agent.speaker.speaking import Speaking
-from l3net.bgp.exabgp.messages import (
-    Attempted,
-    Done,
-    Failed,
-    Neighbors,
-    Notified,
-    Opened,
-    Queue,
-    Queues,
-    ReplayBegan,
-    ReplayEnded,
-    StateChanged,
-    Updated,
-)
+from l3net.bgp.events import Attempted, Notified, Opened, StateChanged, Updated
+from l3net.bgp.exabgp.messages import Done, Failed, Neighbors, Queue, Queues, ReplayBegan, ReplayEnded
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.verdict import ACCEPTED
 from l3net.model import Family

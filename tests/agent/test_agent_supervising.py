@@ -17,7 +17,7 @@ from simloop import simulate
 from l3net.agent import announcing, following, supervising
 from l3net.agent.speaker.speaking import Speaking
 from l3net.agent.supervising import Retry, kept_up
-from l3net.bgp.exabgp.messages import Updated
+from l3net.bgp.events import Updated
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.sessions import Session, Unusable, sessions, unnumbered_interfaces
 from l3net.bgp.verdict import ACCEPTED

@@ -10,7 +10,8 @@ from agent_shells import speaker
 from bgp_facts import path, session
 
 from l3net.agent.speaker.speaking import Speaking
-from l3net.bgp.exabgp.messages import Neighbors, Opened, StateChanged, Updated
+from l3net.bgp.events import Opened, StateChanged, Updated
+from l3net.bgp.exabgp.messages import Neighbors
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import ACCEPTED

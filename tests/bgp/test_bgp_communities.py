@@ -12,9 +12,9 @@ from test_bgp_messages import update
 
 from l3net.announce.source import NodeView
 from l3net.announce.sources import desired
+from l3net.bgp.events import Updated
 from l3net.bgp.exabgp.commands import announce
 from l3net.bgp.exabgp.decoder import Decoder
-from l3net.bgp.exabgp.messages import Updated
 from l3net.bgp.filters import apply_operations, rule_matches
 from l3net.bgp.impact import plan
 from l3net.bgp.loc_rib import Candidate, best_paths

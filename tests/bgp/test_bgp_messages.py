@@ -12,24 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import mutated
 
+from l3net.bgp.events import Attempted, EndOfRib, Notified, Opened, Refresh, StateChanged, Updated
 from l3net.bgp.exabgp.configuration import MARKER
 from l3net.bgp.exabgp.decoder import Decoder, LineBuffer
 from l3net.bgp.exabgp.messages import (
     Announced,
-    Attempted,
     Done,
-    EndOfRib,
     Failed,
     Neighbors,
-    Notified,
-    Opened,
     Queue,
     Queues,
-    Refresh,
     ReplayBegan,
     ReplayEnded,
-    StateChanged,
-    Updated,
 )
 from l3net.bgp.path import Origin
 from l3net.model import Family

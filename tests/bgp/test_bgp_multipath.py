@@ -7,8 +7,8 @@ from ipaddress import ip_address, ip_network
 from bgp_facts import community, path, session
 from test_bgp_messages import update
 
+from l3net.bgp.events import Updated
 from l3net.bgp.exabgp.decoder import Decoder
-from l3net.bgp.exabgp.messages import Updated
 from l3net.bgp.loc_rib import Candidate, LocRib
 from l3net.bgp.multipath import WIDEST, discards, weighted
 from l3net.bgp.verdict import ACCEPTED

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from l3net.bgp.exabgp.messages import Opened
+from l3net.bgp.events import Opened
 from l3net.bgp.known_peer import SWEEP_DELAY
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.peer_actions import (

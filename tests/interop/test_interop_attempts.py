@@ -17,8 +17,8 @@ from node_rig import brought_up
 from stage import FAR_ADDRESS, NODE_ADDRESS, Stage
 from wire_peer import KEEPALIVE, NOTIFICATION, OPEN, Listening, dial, message, open_with
 
+from l3net.bgp.events import StateChanged
 from l3net.bgp.exabgp.commands import RELOAD, SHOW_NEIGHBORS
-from l3net.bgp.exabgp.messages import StateChanged
 from l3net.bgp.sessions import Session
 from l3net.shell.speaker.listening import set_key
 

@@ -22,9 +22,10 @@ from far_sides import AnyFarSide, Originated
 from node_rig import NODE, brought_up, peer
 from stage import BLOCKS, FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, Stage, configuration, far_session
 
+from l3net.bgp.events import Opened, StateChanged
 from l3net.bgp.exabgp import commands
 from l3net.bgp.exabgp.configuration import MARKER, fingerprint, head, neighbor, render
-from l3net.bgp.exabgp.messages import Done, Failed, Neighbors, Opened, StateChanged
+from l3net.bgp.exabgp.messages import Done, Failed, Neighbors
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.path import Attributes
 from l3net.bgp.verdict import ACCEPTED

@@ -16,8 +16,8 @@ from direct_exabgp import Direct, session
 from node_rig import brought_up
 from stage import FAR_ADDRESS, NODE_ADDRESS, Stage
 
+from l3net.bgp.events import Updated
 from l3net.bgp.exabgp.decoder import Decoder, LineBuffer
-from l3net.bgp.exabgp.messages import Updated
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.policy import ImportJudge
 from l3net.bgp.protected import Protected

@@ -16,8 +16,8 @@ from far_sides import FarSession, Originated
 from node_rig import brought_up
 from stage import FAR_ADDRESS, NODE_ADDRESS, ORIGINATED, Stage, far_session
 
+from l3net.bgp.events import StateChanged
 from l3net.bgp.exabgp.commands import RELOAD, SHOW_NEIGHBORS
-from l3net.bgp.exabgp.messages import StateChanged
 from l3net.bgp.sessions import Session
 from l3net.model import Address
 

@@ -29,8 +29,8 @@ from wire_peer import (
     open_with,
 )
 
+from l3net.bgp.events import Opened, StateChanged, Updated
 from l3net.bgp.exabgp.commands import RELOAD, route_refresh
-from l3net.bgp.exabgp.messages import Opened, StateChanged, Updated
 from l3net.model import Family
 
 pytestmark = pytest.mark.netns

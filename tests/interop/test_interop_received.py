@@ -28,9 +28,10 @@ from wire_peer import (
     route_refresh,
 )
 
+from l3net.bgp.events import EndOfRib, Refresh, StateChanged, Updated
 from l3net.bgp.exabgp.commands import RELOAD
 from l3net.bgp.exabgp.decoder import Decoder
-from l3net.bgp.exabgp.messages import Done, EndOfRib, Failed, Refresh, StateChanged, Updated
+from l3net.bgp.exabgp.messages import Done, Failed
 from l3net.bgp.path import Path
 from l3net.model import Address, Family, Prefix
 

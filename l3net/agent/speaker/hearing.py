@@ -9,21 +9,9 @@ from dataclasses import replace
 
 from l3net.agent.speaker.dialogue import Dialogue
 from l3net.agent.speaker.peers import Peers, Touched
+from l3net.bgp.events import Attempted, EndOfRib, Notified, Opened, Refresh, StateChanged, Updated
 from l3net.bgp.exabgp.announcer import Announcer
-from l3net.bgp.exabgp.messages import (
-    Announced,
-    Attempted,
-    EndOfRib,
-    Message,
-    Neighbors,
-    Notified,
-    Opened,
-    Refresh,
-    ReplayBegan,
-    ReplayEnded,
-    StateChanged,
-    Updated,
-)
+from l3net.bgp.exabgp.messages import Announced, Message, Neighbors, ReplayBegan, ReplayEnded
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.path import Path
 from l3net.bgp.peering import Peering

@@ -22,10 +22,7 @@ from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.exabgp import commands
 from l3net.bgp.exabgp.announcer import Announcer
 from l3net.bgp.exabgp.configuration import reset_by
-from l3net.bgp.exabgp.messages import (
-    Message,
-    Neighbors,
-)
+from l3net.bgp.exabgp.messages import Message, Neighbors
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.peer_reasons import LEFT
 from l3net.bgp.peering import Peering

@@ -11,25 +11,19 @@ from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
 from typing import Any
 
+from l3net.bgp.events import Attempted, EndOfRib, Notified, Opened, Refresh, StateChanged, Updated
 from l3net.bgp.exabgp.configuration import MARKER
 from l3net.bgp.exabgp.messages import (
     NO_NEXT_HOP,
     Announced,
-    Attempted,
     Done,
-    EndOfRib,
     Failed,
     Message,
     Neighbors,
-    Notified,
-    Opened,
     Queue,
     Queues,
-    Refresh,
     ReplayBegan,
     ReplayEnded,
-    StateChanged,
-    Updated,
 )
 from l3net.bgp.path import Attributes, Origin, Path
 from l3net.bgp.prefixes import parse_prefix
