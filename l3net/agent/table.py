@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from l3net.errors import KernelError, RefusedError
@@ -22,6 +21,7 @@ from l3net.firewall.sections import SECTIONS
 from l3net.firewall.services import SERVICES
 from l3net.model import ServerKey, VirtualServer
 from l3net.ports import Firewall
+from l3net.retry import Backoff
 
 log = logging.getLogger("l3net.firewall")
 
@@ -35,15 +35,6 @@ MANY: Final = 200
 #: What may be refused beside a section's own part.
 WHOLE: Final = "the whole table"
 SERVERS: Final = "servers"
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedPart:
-    """Why something is not in force, and when it is tried again."""
-
-    why: str
-    delay: float
-    due: float
 
 
 class Table:
@@ -63,7 +54,8 @@ class Table:
         self._held: dict[str, Held] | None = None  # by section; None: what is in force is not known
         self._plan: FirewallPlan | None = None  # as wanted last, without servers
         self._plans: dict[str, FirewallPlan] = {}  # in force, by section
-        self._refused: dict[str, RefusedPart] = {}
+        self._refused: dict[str, str] = {}  # why, by section or by what stands above
+        self._backoff: Backoff[str] = Backoff(FIRST, LONGEST)
         self._fresh: dict[ServerKey, VirtualServer | None] = {}  # others than in force, and not tried yet
         self._aside: dict[ServerKey, VirtualServer | None] = {}  # refused
         self._looked = -LONGEST  # when a refusal had the table replaced last
@@ -80,7 +72,7 @@ class Table:
     def touched(self, generation: int | None) -> None:
         """The table was changed, by whomever: see ports.Firewall. What stood against it may have gone."""
         self._firewall.touched(generation)
-        self._refused.pop(WHOLE, None)
+        self._over(WHOLE)
 
     def waits(self, key: ServerKey) -> bool:
         """Whether a server is not in force as it is wanted."""
@@ -102,7 +94,7 @@ class Table:
             if check and self.known and not await self._in_thread(self._firewall.intact):
                 log.warning("the nftables table is not as it was left; it is put back")
                 self.doubt()
-                self._refused.pop(WHOLE, None)
+                self._over(WHOLE)
             if self._held is not None:
                 await self._advance(self._held, self._plan)
             if self._held is None and self._due(WHOLE):
@@ -138,7 +130,7 @@ class Table:
         if self._aside and self._due(SERVERS):
             await self._serve(held, self._aside)
         if not self._aside:
-            self._refused.pop(SERVERS, None)
+            self._over(SERVERS)
 
     async def _steps(self, held: dict[str, Held], plan: FirewallPlan) -> dict[str, Step]:
         """The way of all that is not refused: of the services, at least that of their servers."""
@@ -162,7 +154,7 @@ class Table:
         step = held[name].change(plan, {})
         refusal = await self._amend(step.text)
         if refusal is None:
-            self._refused.pop(name, None)
+            self._over(name)
             self._take(name, step, plan)
         else:
             self._refuse(name, refusal)
@@ -239,7 +231,8 @@ class Table:
             else:
                 break
         self._held = held
-        self._refused.clear()
+        for name in list(self._refused):
+            self._over(name)
         self._fresh, self._aside = {}, {}
         rest = plan.serving(())
         self._plans |= {name: rest for name in names if name not in held_back}
@@ -276,12 +269,16 @@ class Table:
     # --- what is refused ---------------------------------------------------------------------------------
 
     def _due(self, name: str) -> bool:
-        return name not in self._refused or self._now() >= self._refused[name].due
+        return not self._backoff.waits(name, self._now())
 
     def _refuse(self, name: str, err: KernelError) -> None:
-        before = self._refused.get(name)
-        delay = min(before.delay * 2, LONGEST) if before is not None else FIRST
-        self._refused[name] = RefusedPart(str(err), delay, self._now() + delay)
+        self._refused[name] = str(err)
+        self._backoff.failed(name, self._now())
+
+    def _over(self, name: str) -> None:
+        """It is in force, or what stood against it may have gone."""
+        self._refused.pop(name, None)
+        self._backoff.forget(name)
 
     def _tell(self) -> None:
         """The problem there is, under the name of the section that it is for."""
@@ -290,7 +287,7 @@ class Table:
                 log.info("resolved: firewall: %s", over)
             return
         labels = {WHOLE: "", SERVERS: f"{SERVICES.name}: "}
-        found = "; ".join(labels.get(name, f"{name}: ") + each.why for name, each in self._refused.items())
+        found = "; ".join(labels.get(name, f"{name}: ") + why for name, why in self._refused.items())
         if self._problems.get("firewall") != found:
             log.error("firewall: %s", found)
         self._problems["firewall"] = found

@@ -27,18 +27,23 @@ PATIENCE: Final = 20.0
 Chain: TypeAlias = Callable[[str, str], str]
 
 
+def _run(*arguments: str, script: str | None = None) -> subprocess.CompletedProcess[str]:
+    """The nft command in the calling thread's namespace. Raises OSError, subprocess.TimeoutExpired."""
+    return subprocess.run(
+        [find_nft(), *arguments],
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        env={"PATH": os.defpath},
+    )
+
+
 def _nft(script: str) -> str:
-    """Run a script as one transaction in the calling thread's namespace; nft's complaint, '' if none."""
+    """Run a script as one transaction; nft's complaint, '' if none."""
     try:
-        done = subprocess.run(
-            [find_nft(), "-f", "-"],
-            input=script,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-            env={"PATH": os.defpath},
-        )
+        done = _run("-f", "-", script=script)
     except (OSError, subprocess.TimeoutExpired) as err:
         return f"nft: {err}"
     return done.stderr.strip() if done.returncode else ""
@@ -100,11 +105,8 @@ def _missing_chains(extras: Extras, chain: Chain) -> list[str]:
 
 def listed_chain(family: str, chain: str) -> str:
     """The rules of a chain as nft lists them; empty if there is none."""
-    argv = [find_nft(), "list", "chain", family, TABLE, chain]
     try:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=PATIENCE, check=False, env={"PATH": os.defpath}
-        )
+        done = _run("list", "chain", family, TABLE, chain)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.partition("{")[2].partition("{")[2] if done.returncode == 0 else ""
@@ -121,11 +123,8 @@ def listed() -> list[dict[str, Any]]:
     """What the tables hold, as nft tells in JSON; nothing where there are none. Raises KernelError."""
     found: list[dict[str, Any]] = []
     for family in ("inet", "bridge"):
-        argv = [find_nft(), "-j", "list", "table", family, TABLE]
         try:
-            done = subprocess.run(
-                argv, capture_output=True, timeout=PATIENCE, check=False, env={"PATH": os.defpath}
-            )
+            done = _run("-j", "list", "table", family, TABLE)
             if done.returncode == 0:
                 found += json.loads(done.stdout)["nftables"]
         except (OSError, subprocess.TimeoutExpired, ValueError, KeyError) as err:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+from l3net.addresses import host_prefix
 from l3net.model import Address, ClusterState, PoolUse, Prefix, VirtualServer
 from l3net.naming import BRIDGE
 
@@ -64,7 +65,7 @@ def plan(
     addresses = frozenset(address for other in state.nodes.values() for address in other.addresses)
     inside: list[Prefix] = [pool.cidr for pool in state.pools.values()]
     inside += [block for other in state.nodes.values() for block in other.blocks]
-    inside += [host(address) for address in addresses]
+    inside += [host_prefix(address) for address in addresses]
     inside += state.configuration.service_cidrs
     return FirewallPlan(
         servers=frozenset(servers),
@@ -77,10 +78,6 @@ def plan(
         error_port=error_port,
         service_cidrs=frozenset(state.configuration.service_cidrs),
     )
-
-
-def host(address: Address) -> Prefix:
-    return ipaddress.ip_network(address)
 
 
 def collapsed(prefixes: Iterable[Prefix]) -> frozenset[Prefix]:
