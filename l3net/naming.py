@@ -46,6 +46,12 @@ ANNOTATION_WANTS_POOLS: Final = "l3net.io/wants-pools"
 #: Of a Service, written by people: the addresses wanted, separated by commas; and services that may share.
 ANNOTATION_LOAD_BALANCER_IPS: Final = "l3net.io/load-balancer-ips"
 ANNOTATION_SHARING_KEY: Final = "l3net.io/sharing-key"
+#: Of a Pod: what it asks to send from beside its own addresses; of a Namespace: what its pods may ask for.
+ANNOTATION_ALLOWED_ADDRESSES: Final = "l3net.io/allowed-addresses"
+#: Of a policy: "true" to have what it denies logged.
+ANNOTATION_LOG_DROPS: Final = "l3net.io/log-drops"
+#: Of a Namespace: whose it is. Pods of different tenants do not reach one another.
+LABEL_TENANT: Final = "l3net.io/tenant"
 #: spec.loadBalancerClass of the services whose addresses are l3net's to give.
 LOAD_BALANCER_CLASS: Final = "l3net.io/bgp"
 

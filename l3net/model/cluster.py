@@ -7,12 +7,23 @@ from typing import TypeAlias
 
 from l3net.model.bgp import BgpConfiguration, BgpPeer
 from l3net.model.filters import BgpFilter
-from l3net.model.kubernetes import EndpointSlice, Namespace, Node, Secret, Service
+from l3net.model.kubernetes import EndpointSlice, Namespace, Node, Pod, Secret, Service
+from l3net.model.policies import Policy
 from l3net.model.pools import IpPool
 from l3net.model.terms import ObjectName
 
 Fact: TypeAlias = (
-    Node | Namespace | Secret | Service | EndpointSlice | BgpConfiguration | BgpPeer | BgpFilter | IpPool
+    Node
+    | Namespace
+    | Secret
+    | Service
+    | EndpointSlice
+    | Pod
+    | Policy
+    | BgpConfiguration
+    | BgpPeer
+    | BgpFilter
+    | IpPool
 )
 
 
@@ -25,6 +36,9 @@ class ClusterState:
     secrets: dict[ObjectName, Secret] = field(default_factory=dict)
     services: dict[ObjectName, Service] = field(default_factory=dict)
     slices: dict[ObjectName, EndpointSlice] = field(default_factory=dict)
+    pods: dict[ObjectName, Pod] = field(default_factory=dict)
+    policies: dict[ObjectName, Policy] = field(default_factory=dict)
+    cluster_policies: dict[str, Policy] = field(default_factory=dict)
     configuration: BgpConfiguration = field(default_factory=BgpConfiguration)
     peers: dict[str, BgpPeer] = field(default_factory=dict)
     filters: dict[str, BgpFilter] = field(default_factory=dict)

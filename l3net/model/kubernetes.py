@@ -45,8 +45,41 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
+    """A Namespace (core/v1). `allowed_sources`: what its pods may ask to send from beside their own addresses
+    (annotation l3net.io/allowed-addresses)."""
+
     name: str
     labels: Labels = field(default_factory=dict, hash=False)
+    allowed_sources: tuple[Prefix, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PodPort:
+    """A port that a pod's container gives a name. `protocol` is tcp, udp or sctp."""
+
+    name: str
+    protocol: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A Pod (core/v1), as far as policies need it.
+
+    `addresses` are status.podIPs; `finished`: its phase is Succeeded or Failed, and its address may be
+    another pod's. `uids`: those that a runtime may name it by (of a mirror pod also that of the static pod).
+    `allowed_sources`: what it asks to send from beside its addresses (annotation l3net.io/allowed-addresses).
+    """
+
+    name: ObjectName
+    labels: Labels = field(default_factory=dict, hash=False)
+    addresses: tuple[Address, ...] = ()
+    node: str = ""
+    host_network: bool = False
+    finished: bool = False
+    ports: tuple[PodPort, ...] = ()
+    uids: tuple[str, ...] = ()
+    allowed_sources: tuple[Prefix, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,9 @@ class Kind(enum.Enum):
     ENDPOINT_SLICE = "EndpointSlice"
     NAMESPACE = "Namespace"
     SECRET = "Secret"  # noqa: S105 - a kind, not a password
+    POD = "Pod"
+    NETWORK_POLICY = "NetworkPolicy"
+    CLUSTER_NETWORK_POLICY = "ClusterNetworkPolicy"
     BGP_CONFIGURATION = "BGPConfiguration"
     BGP_PEER = "BGPPeer"
     BGP_FILTER = "BGPFilter"

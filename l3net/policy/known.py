@@ -1,0 +1,28 @@
+"""What a verdict is reached from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from l3net.model import Address, Labels, Pod, Policy
+
+
+class Known(Protocol):
+    """Pods, namespaces, policies and nodes as they are known, to be asked one by one."""
+
+    def pod_at(self, address: Address) -> Pod | None:
+        """The pod that has an address of the pod network: not finished, and not on its node's network."""
+        ...
+
+    def namespace_labels(self, namespace: str) -> Labels:
+        """Those of a namespace; none where it is not known."""
+        ...
+
+    def node_labels_at(self, address: Address) -> Labels | None:
+        """Those of the node that has an address, None if no node has it."""
+        ...
+
+    def policies_for(self, pod: Pod) -> Iterable[Policy]:
+        """All whose subject the pod is, in the order in which they are asked."""
+        ...
