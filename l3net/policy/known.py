@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from l3net.model import Address, Labels, Pod, Policy
+from l3net.model import Address, Labels, Pod, PodSelection, Policy
 
 
 class Known(Protocol):
@@ -26,3 +26,14 @@ class Known(Protocol):
     def policies_for(self, pod: Pod) -> Iterable[Policy]:
         """All whose subject the pod is, in the order in which they are asked."""
         ...
+
+
+def selects(selection: PodSelection, pod: Pod, namespace_labels: Labels) -> bool:
+    """Whether a pod of the pod network is in a selection; `namespace_labels` are those of its namespace."""
+    wanted = selection.namespaces
+    if isinstance(wanted, str):
+        if pod.name.namespace != wanted:
+            return False
+    elif not wanted.matches(namespace_labels):
+        return False
+    return selection.pods.matches(pod.labels)
