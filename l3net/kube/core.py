@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from l3net.errors import ManifestError
 from l3net.kube.fields import Field, shown, type_name
+from l3net.kube.pods import allowed_addresses
 from l3net.model import (
     Address,
     Endpoint,
@@ -104,7 +105,8 @@ def _as_number(metadata: Field, annotations: Labels) -> int | None:
 
 
 def namespace(document: Field, name: ObjectName) -> Namespace:
-    return Namespace(name.name, document["metadata"]["labels"].labels())
+    metadata = document["metadata"]
+    return Namespace(name.name, metadata["labels"].labels(), allowed_addresses(metadata))
 
 
 def secret(document: Field, name: ObjectName) -> Secret:

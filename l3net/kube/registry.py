@@ -13,7 +13,7 @@ from importlib import resources as files
 from importlib.resources.abc import Traversable
 from typing import Any, Final, TypeAlias
 
-from l3net.kube import core, resources
+from l3net.kube import core, pods, policies, resources
 from l3net.kube.fields import Field
 from l3net.model import BgpConfiguration, ClusterState, Fact, Kind, ObjectName
 from l3net.naming import API_GROUP, API_VERSION
@@ -37,7 +37,7 @@ JUDGE: Final = Access(("get", "list", "watch"), ("patch",))
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """The CRD of a kind of ours and the manifest that the reference shows: two files of one folder."""
+    """The CRD of a kind, and of one of ours the manifest that the reference shows: files of one folder."""
 
     folder: Traversable
     name: str
@@ -47,7 +47,7 @@ class Definition:
         return self.folder.joinpath(f"{self.name}.yaml").read_text(encoding="utf-8")
 
     def example(self) -> str:
-        """A manifest, as people write it."""
+        """A manifest, as people write it. Of a kind of ours."""
         return self.folder.joinpath(f"{self.name}.example.yaml").read_text(encoding="utf-8")
 
 
@@ -58,7 +58,8 @@ class DeclaredKind:
     `held_in`: the field of ClusterState, which maps names to facts (namespace and name, if `namespaced`);
     or, with `absent`, holds the fact of the one object that counts, named `default`, and what `absent` makes
     where there is none. `names_secrets`: its facts may name Secrets, which are then read. `by_name`: objects
-    are read one by one, those that others name, never all.
+    are read one by one, those that others name, never all. `optional`: an API server may not know the kind,
+    and then there are none.
     """
 
     kind: Kind
@@ -68,10 +69,11 @@ class DeclaredKind:
     read: Reader
     held_in: str
     namespaced: bool = False
-    definition: Definition | None = None  # of a kind of ours
+    definition: Definition | None = None  # of a kind of ours, and of one of others' that we ship
     absent: Callable[[], Fact] | None = None
     names_secrets: bool = False
     by_name: bool = False
+    optional: bool = False
     agent: Access = NO_ACCESS
     controller: Access = NO_ACCESS
 
@@ -81,7 +83,7 @@ class DeclaredKind:
 
     @property
     def ours(self) -> bool:
-        return self.definition is not None
+        return self.group == API_GROUP
 
     def put(self, state: ClusterState, name: ObjectName, fact: Fact | None) -> None:
         """Put an object into the declared state, or delete it."""
@@ -143,6 +145,10 @@ class Registry(Mapping[Kind, DeclaredKind]):
         """Those of the group l3net.io."""
         return tuple(row.kind for row in self._rows.values() if row.ours)
 
+    def defined(self) -> tuple[Kind, ...]:
+        """Those whose CRD is shipped: ours, and what of others' a cluster may lack."""
+        return tuple(row.kind for row in self._rows.values() if row.definition is not None)
+
     def watched(self, process: str) -> tuple[Kind, ...]:
         """Those that the `agent` or `controller` reads whole; ours first: they say what else is read."""
         rows = [
@@ -175,6 +181,20 @@ KINDS: Final = Registry(
     ),
     DeclaredKind(
         Kind.NAMESPACE, "", "v1", "namespaces", core.namespace, "namespaces",
+        agent=WATCH, controller=WATCH,
+    ),
+    DeclaredKind(
+        Kind.POD, "", "v1", "pods", pods.pod, "pods",
+        namespaced=True, agent=WATCH, controller=WATCH,
+    ),
+    DeclaredKind(
+        Kind.NETWORK_POLICY, "networking.k8s.io", "v1", "networkpolicies", policies.network_policy,
+        "policies", namespaced=True, agent=WATCH, controller=WATCH,
+    ),
+    DeclaredKind(
+        Kind.CLUSTER_NETWORK_POLICY, "policy.networking.k8s.io", "v1alpha2", "clusternetworkpolicies",
+        policies.cluster_network_policy, "cluster_policies",
+        optional=True, definition=Definition(_SCHEMAS, "clusternetworkpolicies"),
         agent=WATCH, controller=WATCH,
     ),
     DeclaredKind(

@@ -322,4 +322,5 @@ def ip_pool(document: Field, name: ObjectName) -> IpPool:
         node_selector=selector(spec["nodeSelector"]),
         namespace_selector=selector(spec["namespaceSelector"]),
         allowed_uses=uses,
+        allowed_sources=spec["allowedAddresses"].prefixes(),
     )

@@ -12,12 +12,11 @@ from l3net.errors import ManifestError
 from l3net.kube.core import ANNOTATION_SOURCE_RANGES
 from l3net.kube.fields import Field
 
-#: API group and kind: policies that restrict, and that nothing here enforces.
+#: API group and kind: policies that restrict, and that nothing here enforces. ClusterNetworkPolicy took their
+#: place.
 _POLICIES = {
-    ("networking.k8s.io", "NetworkPolicy"),
     ("policy.networking.k8s.io", "AdminNetworkPolicy"),
     ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"),
-    ("policy.networking.k8s.io", "ClusterNetworkPolicy"),
 }
 _NODE_PORT = "no NodePort is served; keep kube-proxy for them"
 
@@ -34,7 +33,9 @@ def _unserved(document: Field) -> Iterator[ManifestError]:
     group = document["apiVersion"].text(default="").rpartition("/")[0]
     kind = document["kind"].text(default="")
     if (group, kind) in _POLICIES:
-        yield document["kind"].wrong(f"{kind} is not enforced: what it forbids passes")
+        yield document["kind"].wrong(
+            f"{kind} is not enforced: what it forbids passes; write a ClusterNetworkPolicy"
+        )
     elif (group, kind) == ("", "Service"):
         yield from _service(document["spec"])
         yield from _open_in_spite_of_ranges(document["metadata"], document["spec"])

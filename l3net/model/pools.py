@@ -16,7 +16,8 @@ class PoolUse(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class IpPool:
-    """An IPPool: the CIDR that node blocks or load-balancer addresses come from."""
+    """An IPPool: the CIDR that node blocks or load-balancer addresses come from. `allowed_sources`: what pods
+    with an address of it may ask to send from beside their own addresses."""
 
     name: str
     cidr: Prefix
@@ -27,3 +28,4 @@ class IpPool:
     node_selector: Selector = EVERYTHING
     namespace_selector: Selector = EVERYTHING
     allowed_uses: frozenset[PoolUse] = frozenset({PoolUse.PODS})
+    allowed_sources: tuple[Prefix, ...] = ()

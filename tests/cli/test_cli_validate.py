@@ -165,7 +165,7 @@ addressType: IPv4
 endpoints: [{addresses: [10.1.1.2], hints: {forZones: [{name: a}]}}]
 ports: [{port: 80}]
 ---
-{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: deny}, spec: {podSelector: {}}}
+{apiVersion: policy.networking.k8s.io/v1alpha1, kind: AdminNetworkPolicy, metadata: {name: deny}, spec: {}}
 """
 
 

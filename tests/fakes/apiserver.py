@@ -62,6 +62,10 @@ RESOURCES = (
     Resource("", "v1", "secrets", "Secret", namespaced=True),
     Resource("", "v1", "configmaps", "ConfigMap", namespaced=True),
     Resource("", "v1", "pods", "Pod", namespaced=True, status=True),
+    Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", namespaced=True),
+    Resource(
+        "policy.networking.k8s.io", "v1alpha2", "clusternetworkpolicies", "ClusterNetworkPolicy", status=True
+    ),
     Resource("", "v1", "events", "Event", namespaced=True),
     Resource("events.k8s.io", "v1", "events", "Event", namespaced=True),
     Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", namespaced=True),
@@ -141,6 +145,7 @@ class FakeApiServer:
         self.allowed: Callable[[Call], bool] | None = None
         self.gone_as_http = False  # 410 as the answer's status instead of an ERROR event
         self.bookmarks_from_behind = False  # bookmarks to watches whose version is still to come
+        self.undefined: set[str] = set()  # plurals of kinds whose CRD is not there: 404
         self.calls: Counter[Call] = Counter()
         self.requests: list[tuple[str, str]] = []  # method, path with query
         self._resources = {(each.group, each.plural): each for each in RESOURCES}
@@ -862,6 +867,8 @@ class _Handler(BaseHTTPRequestHandler):
         if len(rest) > 2 and rest[0] == "namespaces" and rest[2] != "status":
             namespace, rest = rest[1], rest[2:]
         resource = self.server.api._resources.get((group, rest[0] if rest else ""))
+        if resource is not None and resource.plural in self.server.api.undefined:
+            resource = None
         if resource is None or (group and parts[2] != resource.version):
             raise StatusError(404, "NotFound", "the server could not find the requested resource")
         name, subresource = (*rest[1:], "", "")[:2]

@@ -82,7 +82,61 @@ SAMPLES: dict[str, str] = {
         - {addresses: ["fd00::5"], conditions: {ready: true, serving: true, terminating: false}, nodeName: n1}
         ports: [{name: http, protocol: TCP, port: 8080}]
     """,
-    "Namespace": "{apiVersion: v1, kind: Namespace, metadata: {name: n, labels: {a: b}}}",
+    "Namespace": """
+        apiVersion: v1
+        kind: Namespace
+        metadata: {name: n, labels: {a: b}, annotations: {l3net.io/allowed-addresses: "192.0.2.9,fd00::/64"}}
+    """,
+    "Pod": """
+        apiVersion: v1
+        kind: Pod
+        metadata:
+          name: p
+          namespace: default
+          uid: 5a0e
+          labels: {a: b}
+          annotations: {l3net.io/allowed-addresses: "192.0.2.9, fd00::/64", kubernetes.io/config.hash: 77aa}
+        spec:
+          nodeName: n1
+          hostNetwork: false
+          containers: [{name: c, ports: [{name: http, containerPort: 80, protocol: TCP}]}]
+          initContainers: [{name: i, restartPolicy: Always, ports: [{name: dns, containerPort: 53}]}]
+        status: {phase: Running, podIP: 10.244.1.5, podIPs: [{ip: 10.244.1.5}, {ip: "fd00:1::5"}]}
+    """,
+    "NetworkPolicy": """
+        apiVersion: networking.k8s.io/v1
+        kind: NetworkPolicy
+        metadata: {name: p, namespace: default, annotations: {l3net.io/log-drops: "true"}}
+        spec:
+          podSelector: {matchLabels: {a: b}, matchExpressions: [{key: c, operator: In, values: [d]}]}
+          policyTypes: [Ingress, Egress]
+          ingress:
+          - from:
+            - {podSelector: {}, namespaceSelector: {matchLabels: {a: b}}}
+            - {ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}
+            ports: [{port: 80, endPort: 90}, {port: http, protocol: UDP}]
+          egress:
+          - {to: [{namespaceSelector: {}}], ports: [{protocol: SCTP}]}
+          - {}
+    """,
+    "ClusterNetworkPolicy": """
+        apiVersion: policy.networking.k8s.io/v1alpha2
+        kind: ClusterNetworkPolicy
+        metadata: {name: p, annotations: {l3net.io/log-drops: "false"}}
+        spec:
+          tier: Admin
+          priority: 5
+          subject: {pods: {namespaceSelector: {}, podSelector: {matchLabels: {a: b}}}}
+          ingress:
+          - action: Deny
+            name: none
+            from: [{namespaces: {}}, {pods: {namespaceSelector: {}, podSelector: {}}}]
+            protocols: [{tcp: {destinationPort: {number: 80}}}, {destinationNamedPort: http}]
+          egress:
+          - action: Pass
+            to: [{networks: [10.0.0.0/8, "fd00::/8"]}, {nodes: {matchLabels: {a: b}}}]
+            protocols: [{udp: {destinationPort: {range: {start: 1, end: 9}}}}]
+    """,
     "Secret": """
         apiVersion: v1
         kind: Secret

@@ -18,8 +18,8 @@ from l3net.shell.kubernetes.api import KubeApi
 Connect = Callable[..., Follower]
 SERVICE_A = ObjectName("default", "a")
 
-#: All that an agent watches but Secrets: seven kinds and Nodes.
-KINDS_WATCHED = 8
+#: All that an agent watches but Secrets: nine kinds, Nodes and Pods.
+KINDS_WATCHED = 11
 
 
 def test_everything_comes_before_in_sync(api: FakeApiServer, connect: Connect) -> None:

@@ -123,6 +123,76 @@ class _EndpointSlice(TypedDict, total=False):
     ports: list[_Port] | None
 
 
+# As l3net.naming and kube.pods have them; a type checker wants to see them here.
+_PodAnnotations = TypedDict(
+    "_PodAnnotations", {"l3net.io/allowed-addresses": Any, "kubernetes.io/config.hash": Any}, total=False
+)
+
+
+class _PodMeta(TypedDict, total=False):
+    name: Any
+    namespace: Any
+    uid: Any
+    resourceVersion: Any
+    labels: Any
+    annotations: _PodAnnotations | None
+
+
+class _ContainerPort(TypedDict, total=False):
+    name: Any
+    protocol: Any
+    containerPort: Any
+
+
+class _Container(TypedDict, total=False):
+    ports: list[_ContainerPort] | None
+
+
+class _InitContainer(TypedDict, total=False):
+    restartPolicy: Any
+    ports: list[_ContainerPort] | None
+
+
+class _PodSpec(TypedDict, total=False):
+    nodeName: Any
+    hostNetwork: Any
+    containers: list[_Container] | None
+    initContainers: list[_InitContainer] | None
+
+
+class _PodIP(TypedDict, total=False):
+    ip: Any
+
+
+class _PodStatus(TypedDict, total=False):
+    phase: Any
+    podIP: Any
+    podIPs: list[_PodIP] | None
+
+
+class _Pod(TypedDict, total=False):
+    metadata: _PodMeta
+    spec: _PodSpec | None
+    status: _PodStatus | None
+
+
+_PolicyAnnotations = TypedDict("_PolicyAnnotations", {"l3net.io/log-drops": Any}, total=False)
+
+
+class _PolicyMeta(TypedDict, total=False):
+    name: Any
+    namespace: Any
+    resourceVersion: Any
+    annotations: _PolicyAnnotations | None
+
+
+class _Policy(TypedDict, total=False):
+    """All of the spec: a field of it that is not known has to be seen."""
+
+    metadata: _PolicyMeta
+    spec: Any
+
+
 class _BareMeta(TypedDict, total=False):
     name: str
     namespace: str
@@ -231,6 +301,9 @@ _LEAN: Final = {
     Kind.NAMESPACE: Lean.of(_Named),
     Kind.SERVICE: Lean.of(_Service),
     Kind.ENDPOINT_SLICE: Lean.of(_EndpointSlice),
+    Kind.POD: Lean.of(_Pod),
+    Kind.NETWORK_POLICY: Lean.of(_Policy),
+    Kind.CLUSTER_NETWORK_POLICY: Lean.of(_Policy),
 }
 
 
