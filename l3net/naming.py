@@ -27,6 +27,8 @@ NFT_TABLE: Final = "l3net"
 
 #: The nfnetlink_log group of ICMP errors about services.
 ERROR_LOG_GROUP: Final = 1080
+#: That of packets that policies drop and that are to be told of.
+POLICY_LOG_GROUP: Final = 1081
 
 #: IANA protocol numbers, for nftables: it looks names up in /etc/protocols, which a slim system lacks.
 PROTOCOL_NUMBERS: Final = {"tcp": 6, "udp": 17, "sctp": 132, "ipv6-icmp": 58}

@@ -22,6 +22,8 @@ from l3net.agent.kernel import KernelSide
 from l3net.agent.leaving import Leaving
 from l3net.agent.noticing import Noticing
 from l3net.agent.podnet import PodNet, uplinks
+from l3net.agent.policing import ALONE, Policing
+from l3net.agent.policing import KINDS as POLICED
 from l3net.agent.routing import Routing
 from l3net.agent.servicing import Servicing
 from l3net.agent.shells import Shells
@@ -76,7 +78,14 @@ class Agent:
         self.kernel = KernelSide(kernel.routes, kernel.bridges)
         self.routing = Routing(self.kernel, kernel.underlay, self.rib, marks.wake)
         self.podnet = PodNet(me, settings.mtu, shells.pods, self.kernel)
-        self.services = Servicing(me, kernel.firewall, kernel.connections, self.kernel.problems)
+        self.policing = Policing(
+            kernel.connections, marks.wake, self.kernel.problems, declares=shells.declares_pods
+        )
+        self.services = Servicing(
+            me, kernel.firewall, kernel.connections, self.kernel.problems, self.policing.book.contents
+        )
+        self.policing.stand_on(self.services.table, self.services.follow_policy)
+        shells.pods.admission = self.policing
         self.errors.is_service = self.services.book.has_address
         self.speaking = speaking = Speaking(shells.speaker, self.rib, marks.touch, self.faults)
         peers = speaking.peers
@@ -127,6 +136,7 @@ class Agent:
         notices.start(self._noticing.heard)
         try:
             self.pods.start()
+            self.policing.begin(self.pods.attached())
             try:
                 self._relay_errors()
                 self.kernel.read_routes()
@@ -138,6 +148,7 @@ class Agent:
                     "drain": self._leaving.watch,
                     "BFD": self.bfd.run,
                     "routes for the next agent": self._remember,
+                    "connections of policies": self.policing.ending.run,
                 }
                 await asyncio.gather(
                     self.speaking.run(), *(kept_up(part, run, self.faults) for part, run in parts.items())
@@ -175,6 +186,11 @@ class Agent:
     def _declared(self, event: Changed) -> None:
         if event.kind in (Kind.SERVICE, Kind.ENDPOINT_SLICE):
             self.services.note(event.kind, event.name, event.fact)
+            self._marks.wake()
+            return
+        if event.kind in POLICED:
+            self.policing.note(event.kind, event.name, event.fact)
+        if event.kind in ALONE:
             self._marks.wake()
         else:
             self._marks.look_again()
@@ -259,6 +275,7 @@ class Agent:
                 self.speaking.compare()
         self.speaking.flush()
         self.services.done()
+        self.policing.done()
         self.passes += 1
         self._leaving.passed()
 
@@ -299,7 +316,7 @@ class Agent:
         if Dirty.STATE in dirty:
             own = state.nodes[self.node_name].addresses
             self.errors.update([node.addresses for node in state.nodes.values()], own)
-        if settled.servers or dirty & (Dirty.STATE | Dirty.FIREWALL):
+        if settled.servers or dirty & (Dirty.STATE | Dirty.FIREWALL) or self.policing.unsettled:
             self._relay_errors()
             rest, check = Dirty.STATE in dirty, Dirty.FIREWALL in dirty
             await self.services.apply(state, settled, rest=rest, check=check)

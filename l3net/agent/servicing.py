@@ -10,6 +10,7 @@ from l3net.agent.histogram import Histogram
 from l3net.agent.table import Table
 from l3net.errors import KernelError
 from l3net.firewall.facts import FirewallPlan, plan
+from l3net.firewall.policycontents import NO_POLICY, PolicyContents
 from l3net.firewall.sticky import MOST
 from l3net.model import (
     ClusterState,
@@ -36,12 +37,18 @@ class Servicing:
     """`note` what changed, `settle` what follows. `problems` is where a refusal of the kernel is told."""
 
     def __init__(
-        self, me: str, firewall: Firewall, connections: Connections, problems: dict[str, str]
+        self,
+        me: str,
+        firewall: Firewall,
+        connections: Connections,
+        problems: dict[str, str],
+        policy: PolicyContents = NO_POLICY,
     ) -> None:
         self._me = me
         self._now = asyncio.get_running_loop().time
         self._in_thread = asyncio.to_thread
-        self._table = Table(firewall, problems, self._in_thread, self._now)
+        self.table = Table(firewall, problems, self._in_thread, self._now)
+        self._policy = policy
         self._connections = connections
         self._stale: dict[ServerKey, Stale] = {}  # whose connections are to be forgotten
         self._problems = problems
@@ -82,13 +89,13 @@ class Servicing:
 
     def doubt(self) -> None:
         """What is in force is not known any more: the table is replaced as a whole."""
-        self._table.doubt()
+        self.table.doubt()
 
     # --- kernel ------------------------------------------------------------------------------------------
 
     def touched(self, generation: int | None) -> None:
         """The table was changed, by whomever: see ports.Firewall."""
-        self._table.touched(generation)
+        self.table.touched(generation)
 
     async def apply(self, state: ClusterState, settled: Settled, *, rest: bool, check: bool) -> None:
         """Bring the table to what is wanted, and have flows follow it.
@@ -97,17 +104,22 @@ class Servicing:
         """
         wanted = self._rest
         if rest or wanted is None:
-            self._rest = wanted = plan(state, self._me, (), error_port=self.error_port)
+            self._rest = wanted = plan(state, self._me, (), error_port=self.error_port, policy=self._policy)
         for key, (before, now) in settled.servers.items():
             self._outdate(key, before, now)
         changed = {key: now for key, (_, now) in settled.servers.items()}
-        anew = await self._table.follow(wanted, self.book.servers, changed, check=check)
+        anew = await self.table.follow(wanted, self.book.servers, changed, check=check)
         if anew:  # what was in force was not known
             for key, server in self.book.servers.items():
                 if key not in changed:
                     self._outdate(key, None, server)
-        if self._table.known:
+        if self.table.known:
             await self._forget()
+
+    async def follow_policy(self) -> None:
+        """Bring the table to the policies that there are by now, and to nothing else that is new."""
+        if self._rest is not None:
+            await self.table.follow(self._rest, self.book.servers, {}, check=False)
 
     def _outdate(self, key: ServerKey, before: VirtualServer | None, now: VirtualServer | None) -> None:
         """Note whose flows go on as they began, though the translation is another. Like kube-proxy, of UDP
@@ -121,7 +133,7 @@ class Servicing:
 
     async def _forget(self) -> None:
         """After the table: a flow that begins meanwhile is translated as it should be."""
-        due = {key: stale for key, stale in self._stale.items() if not self._table.waits(key)}
+        due = {key: stale for key, stale in self._stale.items() if not self.table.waits(key)}
         if not due:
             return
         try:

@@ -4,7 +4,7 @@ a test. The clock is that of the event loop; who runs the agent chooses the loop
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -16,7 +16,9 @@ from l3net.faults import Faults
 from l3net.ipam.lease import Usage
 from l3net.ipam.ranges import RangeSet
 from l3net.model import Kind, Prefix
+from l3net.policy.attached import Attached
 from l3net.ports import (
+    Admission,
     Bridges,
     Connect,
     Connections,
@@ -42,6 +44,12 @@ class Pods(Protocol):
     faults: Faults
     #: Called, from any thread, with the name of a pool that a pod needs and the node has no block of.
     on_missing: Callable[[str], None]
+    #: Asked before a pod is wired, and told when it is gone.
+    admission: Admission | None
+
+    def attached(self) -> Iterable[tuple[str, Attached]]:
+        """The attachments that policies are for, each by a key."""
+        ...
 
     def start(self) -> None:
         """Raises LeaseStoreError, KernelError."""
@@ -101,7 +109,8 @@ class Speaker:
 @dataclass(frozen=True, slots=True)
 class Shells:
     """`views` tells how old what is known of each kind is, where the datastore can; `bfd` reaches the BFD
-    process; `manifests` reads a directory for a plan; `random` spreads what many agents do."""
+    process; `manifests` reads a directory for a plan; `random` spreads what many agents do. `declares_pods`:
+    every pod that a runtime names is declared, sooner or later."""
 
     datastore: Datastore
     kernel: Kernel
@@ -114,3 +123,4 @@ class Shells:
     manifests: Callable[[Path], Manifests]
     random: Random
     views: Callable[[], Mapping[Kind, View]] = dict
+    declares_pods: bool = False

@@ -8,6 +8,7 @@ with one keeps no other from following. What stays refused is tried again by its
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -59,6 +60,11 @@ class Table:
         self._fresh: dict[ServerKey, VirtualServer | None] = {}  # others than in force, and not tried yet
         self._aside: dict[ServerKey, VirtualServer | None] = {}  # refused
         self._looked = -LONGEST  # when a refusal had the table replaced last
+        self._busy = asyncio.Lock()
+        #: Called before anything is compared: what changes in place does so now or after `follow`.
+        self.prepare: Callable[[], None] = lambda: None
+        #: Called after what could be done was done.
+        self.applied: Callable[[], None] = lambda: None
 
     @property
     def known(self) -> bool:
@@ -74,6 +80,17 @@ class Table:
         self._firewall.touched(generation)
         self._over(WHOLE)
 
+    def refusal(self, section: str) -> str:
+        """Why a section is not in force as wanted; empty if it is."""
+        if self._held is None:
+            return self._refused.get(WHOLE, "") or "the table is being replaced"
+        return self._refused.get(section, "")
+
+    async def say(self, text: str) -> None:
+        """A transaction on what no section counts. Raises KernelError."""
+        async with self._busy:
+            await self._in_thread(self._firewall.amend, text)
+
     def waits(self, key: ServerKey) -> bool:
         """Whether a server is not in force as it is wanted."""
         return key in self._fresh or key in self._aside
@@ -83,8 +100,18 @@ class Table:
     ) -> bool:
         """Bring the table to a plan with these servers, of which `changed` are others than the last time.
 
-        `check`: see whether somebody else changed it. Returns whether the table was made anew.
+        `check`: see whether somebody else changed it. Returns whether the table was made anew. One call at a
+        time; another waits.
         """
+        async with self._busy:
+            self.prepare()
+            anew = await self._follow(plan, servers, changed, check=check)
+        self.applied()
+        return anew
+
+    async def _follow(
+        self, plan: FirewallPlan, servers: Mapping[ServerKey, VirtualServer], changed: Servers, *, check: bool
+    ) -> bool:
         self._plan = self._plan if plan == self._plan else plan
         for key, server in changed.items():
             self._aside.pop(key, None)
@@ -252,7 +279,7 @@ class Table:
             for section in SECTIONS:
                 if section.name not in held_back:
                     made[section.name] = section.made(plan)
-                elif section.name in self._plans:
+                elif section.name in self._plans and not section.lives:
                     made[section.name] = section.made(self._plans[section.name])
                 else:
                     made[section.name] = section.bare(plan)

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from typing import ClassVar, Final
 
 from l3net.attach import rules as cnirules
+from l3net.attach.admitting import attached, attachment
 from l3net.attach.applying import Applier, Place
 from l3net.attach.reaper import Reaper
 from l3net.attach.undoing import Undoing
 from l3net.cni import failure
 from l3net.cni.check import problems
 from l3net.cni.failure import CniError
-from l3net.cni.parts import Bridge, Elements, Pins, Sandbox, Unpin, Unwire
+from l3net.cni.parts import Bridge, Elements, Pins, Policed, Sandbox, Unpin, Unpoliced, Unwire
 from l3net.cni.result import Result
 from l3net.errors import KernelError
+from l3net.ports import Admission
 from l3net.shell.kernel.bridge import KernelBridge
 
+#: Seconds that ADD waits for the agent to say whether a pod's policies are in force; the agent's limit is
+#: shorter.
+ADMISSION_PATIENCE: Final = 8.0
 
-def appliers(reaper: Reaper | None) -> Sequence[Applier]:
+
+def appliers(reaper: Reaper | None, admission: Callable[[], Admission | None]) -> Sequence[Applier]:
     """Of an attachment's parts, in the order in which they are made."""
-    return (BridgeApplier(), SandboxApplier(reaper), PinsApplier(), ElementsApplier())
+    return (
+        BridgeApplier(),
+        PoliciesApplier(admission),
+        SandboxApplier(reaper),
+        PinsApplier(),
+        ElementsApplier(),
+    )
 
 
 class BridgeApplier:
@@ -97,6 +110,41 @@ class PinsApplier:
 
     def missing(self, part: Pins, place: Place, previous: Result) -> list[str]:
         """Nothing to complain about: a pod of an older release has none, and the agent puts them back."""
+        del part, place, previous
+        return []
+
+
+class PoliciesApplier:
+    """Has the policies for a pod in force before it is wired, where somebody enforces any."""
+
+    of: ClassVar = Policed
+
+    def __init__(self, admission: Callable[[], Admission | None]) -> None:
+        self._admission = admission
+
+    def apply(self, part: Policed, place: Place) -> None:
+        if (admission := self._admission()) is None:
+            return
+        key = attachment(part.key)
+        waiting = admission.admit(
+            key, attached(part.key, part.pod, part.addresses, part.labels), part.pod.uid
+        )
+        if waiting is None:
+            return
+        try:
+            why = waiting.result(ADMISSION_PATIENCE)
+        except (TimeoutError, CancelledError):
+            why = "the agent did not come to the pod's policies in time"
+        if why:
+            admission.release(key)
+            raise CniError(failure.TRY_AGAIN_LATER, why, "see `l3net status`")
+
+    def undo(self, undo: Unpoliced, place: Place) -> None:
+        if (admission := self._admission()) is not None:
+            admission.release(attachment(undo.key))
+
+    def missing(self, part: Policed, place: Place, previous: Result) -> list[str]:
+        """What is in force is the agent's to keep."""
         del part, place, previous
         return []
 

@@ -54,7 +54,8 @@ def put(extras: Extras) -> None:
 
     Raises CniError, and KernelError where the elements are there and a setting was refused.
     """
-    if complaint := _nft(put_script(extras)):
+    script = put_script(extras)
+    if complaint := _nft(script) if script.strip() else "":
         if "File exists" in complaint and extras.ports:
             ports = ", ".join(f"{each.host_port}/{each.protocol}" for each in extras.ports)
             raise CniError(failure.INVALID_CONFIG, f"a host port of {ports} is published by another pod")

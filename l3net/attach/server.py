@@ -6,10 +6,11 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from l3net.attach.admitting import attached, attachment
 from l3net.attach.adopting import Adoption
 from l3net.attach.callsocket import CallSocket
 from l3net.attach.ipam_verbs import IpamVerbs
@@ -19,6 +20,7 @@ from l3net.attach.shells import KERNEL, AttachShells
 from l3net.attach.spool import Spool
 from l3net.attach.upkeep import Upkeep
 from l3net.attach.verbs import Verbs
+from l3net.cni.extras import Extras
 from l3net.cni.frame import Call
 from l3net.cni.setup import NodeNetwork
 from l3net.errors import L3netError
@@ -28,6 +30,8 @@ from l3net.ipam.lease import Usage
 from l3net.ipam.ranges import RangeSet, block_sets
 from l3net.model import Prefix
 from l3net.naming import LEASE_DB
+from l3net.policy.attached import Attached
+from l3net.ports import Admission
 from l3net.shell.files.leases import boot_id
 from l3net.shell.kernel.conntrack import ConntrackFlush
 from l3net.shell.kernel.namespaces import open_own, setns
@@ -75,6 +79,8 @@ class CniServer:
         self._undo = contextlib.ExitStack()
         #: Called, from any thread, with the name of a pool that a pod needs and the node has no block of.
         self.on_missing: Callable[[str], None] = lambda _pool: None
+        #: Asked before a pod is wired; none: nobody enforces policies.
+        self.admission: Admission | None = None
         self._setups = Setups(first_pass_wait, self._unsafe, self._missing)
 
     def start(self) -> None:
@@ -96,7 +102,13 @@ class CniServer:
             self._upkeep = Upkeep(self.leases, self._reaper, self.faults)
             setups = self._setups
             self.verbs = Verbs(
-                lambda _: self.leases, self._sandboxes, setups.of_call, self._reaper, flush, self.faults
+                lambda _: self.leases,
+                self._sandboxes,
+                setups.of_call,
+                self._reaper,
+                flush,
+                self.faults,
+                lambda: self.admission,
             )
             self.ipam = IpamVerbs(
                 lambda _: self.leases, self._sandboxes, setups.of_ipam_call, None, flush, self.faults
@@ -226,6 +238,17 @@ class CniServer:
             return self.leases.count(block)
         return 0
 
+    def attached(self) -> Iterable[tuple[str, Attached]]:
+        """The attachments that policies are for, each by a key: pods of the node's bridge."""
+        records = dict(self.leases.records())
+        for lease in self.leases.leases():
+            full = [
+                each.address for each in lease.addresses if each.prefix_length == each.address.max_prefixlen
+            ]
+            if full and lease.host_ifname:
+                labels = _labels(records.get(lease.key))
+                yield attachment(lease.key), attached(lease.key, lease.pod, full, labels)
+
     def usage(self, sets: RangeSet) -> Usage:
         """Leased and cooling addresses of a set, of all networks. Raises LeaseStoreError."""
         return self.leases.usage(None, (sets,))
@@ -272,6 +295,11 @@ class CniServer:
         if found is None:
             found = self._local.sandboxes = self._shells.sandboxes(self._home)
         return found
+
+
+def _labels(record: str | None) -> list[tuple[str, str]]:
+    """Those that the runtime told at ADD."""
+    return sorted(Extras.decode(record).labels.items()) if record else []
 
 
 def _blocks(network: NodeNetwork) -> tuple[Prefix, ...]:

@@ -29,6 +29,7 @@ from l3net.errors import KernelError, L3netError
 from l3net.faults import Faults
 from l3net.ipam.lease import Lease, LeaseKey, LeaseStore
 from l3net.model import Address
+from l3net.ports import Admission
 from l3net.shell.kernel import links
 from l3net.shell.kernel.conntrack import ConntrackFlush, forget
 from l3net.shell.kernel.namespaces import check_sandbox
@@ -42,6 +43,7 @@ class Verbs:
 
     `setup` decides what a call's configuration comes to, `store` where its leases are. With a `reaper` links
     are deleted in batches and with a `flush` connections are forgotten in the background; without, at once.
+    `admission` is asked before a pod is wired.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class Verbs:
         reaper: Reaper | None = None,
         flush: ConntrackFlush | None = None,
         faults: Faults | None = None,
+        admission: Callable[[], Admission | None] = lambda: None,
     ) -> None:
+        self._admission = admission
         self._store = store
         self._sandboxes = sandboxes
         self._setup = setup
@@ -64,7 +68,7 @@ class Verbs:
 
     def appliers(self) -> Sequence[Applier]:
         """Of the parts that these verbs make, in order."""
-        return appliers(self._reaper)
+        return appliers(self._reaper, self._admission)
 
     def answer(self, call: Call, netns: int | None, awaited: Callable[[], bool] = lambda: True) -> Answer:
         """Carry out a call. Never raises: a failure is an answer too. `netns` is CNI_NETNS, open.

@@ -55,6 +55,7 @@ def node_shells(settings: AgentSettings, datastore: Datastore) -> Shells:
         manifests=manifests,
         random=Random(),  # noqa: S311 - spreads agents, guards nothing
         views=getattr(datastore, "views", dict),  # a directory has none
+        declares_pods=settings.datastore.directory is None,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -48,7 +48,10 @@ UNLIMITED: Final = Bandwidth()
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """Everything the firewall must know of an attachment. `mac` not empty: the port may send from it only."""
+    """Everything the firewall must know of an attachment. `mac` not empty: the port may send from it only.
+
+    `labels` are the pod's, as the runtime told: policies go by them after the agent's restart too.
+    """
 
     bridge: str
     port: str  # the host end
@@ -56,19 +59,27 @@ class Extras:
     ports: tuple[PublishedPort, ...] = ()
     masquerade: bool = False
     mac: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __bool__(self) -> bool:
-        return bool(self.ports or self.masquerade or self.mac)
+        return bool(self.ports or self.masquerade or self.mac or self.labels)
 
     def encode(self) -> str:
         ports = [[each.protocol, each.host_port, each.pod_port, each.host_address] for each in self.ports]
-        return json.dumps([self.bridge, self.port, self.addresses, ports, self.masquerade, self.mac])
+        parts: list[object] = [self.bridge, self.port, self.addresses, ports, self.masquerade, self.mac]
+        return json.dumps([*parts, dict(self.labels)] if self.labels else parts)
 
     @staticmethod
     def decode(text: str) -> Extras:
-        bridge, port, addresses, ports, masquerade, mac = json.loads(text)
+        bridge, port, addresses, ports, masquerade, mac, *labels = json.loads(text)
         return Extras(
-            bridge, port, tuple(addresses), tuple(PublishedPort(*each) for each in ports), masquerade, mac
+            bridge,
+            port,
+            tuple(addresses),
+            tuple(PublishedPort(*each) for each in ports),
+            masquerade,
+            mac,
+            *labels,
         )
 
 
@@ -96,13 +107,20 @@ def published_ports(request: Request) -> tuple[PublishedPort, ...]:
 
 
 def extras_of(
-    request: Request, bridge: str, port: str, addresses: Sequence[Address], *, masquerade: bool, mac: str
+    request: Request,
+    bridge: str,
+    port: str,
+    addresses: Sequence[Address],
+    *,
+    masquerade: bool,
+    mac: str,
+    labels: Mapping[str, str],
 ) -> Extras | None:
     """What a request and its setup want of the firewall; None if that is nothing. Raises CniError 7."""
     ports = published_ports(request)
-    if not (ports or masquerade or mac):
+    if not (ports or masquerade or mac or labels):
         return None
-    return Extras(bridge, port, tuple(map(shown, addresses)), ports, masquerade, mac)
+    return Extras(bridge, port, tuple(map(shown, addresses)), ports, masquerade, mac, labels)
 
 
 def _host_address(value: object) -> str:

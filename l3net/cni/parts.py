@@ -15,8 +15,8 @@ from l3net.cni.extras import UNLIMITED, Bandwidth, Extras, bandwidth, extras_of
 from l3net.cni.host_end import alias_of, host_ifname, host_routes, interface_address, mac_for
 from l3net.cni.request import Request
 from l3net.cni.result import InterfaceAddress, PodRoute, Result
-from l3net.cni.setup import Setup
-from l3net.ipam.lease import Lease, LeaseKey
+from l3net.cni.setup import Setup, pod_labels
+from l3net.ipam.lease import Lease, LeaseKey, PodName
 from l3net.model import Address, BridgePlan
 from l3net.naming import BRIDGE
 
@@ -226,6 +226,42 @@ class Pins:
 
 
 @dataclass(frozen=True, slots=True)
+class Unpoliced:
+    """Lets go of what policies have for an attachment."""
+
+    key: LeaseKey
+
+
+@dataclass(frozen=True, slots=True)
+class Policed:
+    """The policies for a pod of the node's bridge: in force before its link is up. `labels` are those that
+    the runtime tells."""
+
+    key: LeaseKey
+    pod: PodName
+    addresses: tuple[Address, ...]
+    labels: tuple[tuple[str, str], ...] = ()
+
+    stops_traffic: ClassVar[bool] = False
+
+    @classmethod
+    def wanted(cls, facts: Facts) -> Policed | None:
+        lease = facts.lease
+        if not facts.setup.host_routes or not lease.addresses:
+            return None
+        labels = tuple(sorted(pod_labels(facts.request).items()))
+        return cls(lease.key, lease.pod, tuple([leased.address for leased in lease.addresses]), labels)
+
+    @classmethod
+    def left(cls, held: Held) -> Unpoliced:
+        return Unpoliced(held.key)
+
+    @property
+    def undo(self) -> Unpoliced:
+        return Unpoliced(self.key)
+
+
+@dataclass(frozen=True, slots=True)
 class Elements:
     """What the firewall must know: published ports, masquerade, the MAC the port sends from.
 
@@ -246,6 +282,7 @@ class Elements:
             [leased.address for leased in lease.addresses],
             masquerade=setup.masquerade,
             mac=facts.mac if setup.pin_source else "",
+            labels=pod_labels(facts.request) if setup.host_routes else {},
         )
         if facts.record is not None:  # CHECK asks for what was put, whatever the request says now
             extras = Extras.decode(facts.record) if facts.record else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -19,6 +20,11 @@ from l3net.model import Address, Prefix
 from l3net.naming import BRIDGE
 
 DEFAULT_COOL_DOWN: Final = 60.0
+#: In CNI_ARGS: labels of the pod, as `app=web,tier=front`.
+LABELS_ARG: Final = "L3NET_LABELS"
+# Kubernetes' syntax of label keys, with a prefix or without, and of values.
+_LABEL = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,31 @@ def pod_of(request: Request) -> PodName:
     return PodName(
         args.get("K8S_POD_NAMESPACE", ""), args.get("K8S_POD_NAME", ""), args.get("K8S_POD_UID", "")
     )
+
+
+def pod_labels(request: Request) -> dict[str, str]:
+    """The labels that the runtime or the configuration gives a pod that nobody declares: `args.cni.labels`
+    (CONVENTIONS.md of the CNI project: objects of `key` and `value`; a plain object too), and CNI_ARGS
+    L3NET_LABELS (`key=value,...`), which goes first. Raises CniError 7."""
+    found: dict[str, str] = {}
+    said = _labels(request).get("labels") or []
+    pairs: list[tuple[object, object]] = [*(said.items() if isinstance(said, Mapping) else _pairs(said))]
+    for each in filter(None, request.args.get(LABELS_ARG, "").split(",")):
+        key, _, value = each.partition("=")
+        pairs.append((key, value))
+    for key, value in pairs:  # type: ignore[assignment]
+        if not isinstance(key, str) or not isinstance(value, str) or not _LABEL.fullmatch(key):
+            raise CniError(failure.INVALID_CONFIG, f"labels: {str(key)[:80]!r} is not a label with a text")
+        if value and not _LABEL_VALUE.fullmatch(value):
+            raise CniError(failure.INVALID_CONFIG, f"labels: {key}: {value[:80]!r} is not a value of a label")
+        found[key] = value
+    return found
+
+
+def _pairs(said: object) -> list[tuple[object, object]]:
+    if not isinstance(said, list) or not all(isinstance(each, Mapping) for each in said):
+        raise CniError(failure.INVALID_CONFIG, "labels: must be a list of objects with key and value")
+    return [(each.get("key"), each.get("value", "")) for each in said]
 
 
 def sticky_owner(pod: PodName) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from l3net.addresses import host_prefix
+from l3net.firewall.policycontents import NO_POLICY, PolicyContents
 from l3net.model import Address, ClusterState, PoolUse, Prefix, VirtualServer
 from l3net.naming import BRIDGE
 
@@ -24,7 +25,7 @@ class FirewallPlan:
 
     `blocks` are this node's, `node_addresses` every node's. Pods of `nat_sources` are masqueraded towards
     anything not `inside`. `bgp_ports` are closed to pods. `error_port`: the UDP port by which nodes hand on
-    ICMP errors about services, closed to pods, 0 where this one hands on none.
+    ICMP errors about services, closed to pods, 0 where this one hands on none. `policy` changes in place.
     """
 
     servers: frozenset[VirtualServer] = frozenset()
@@ -36,6 +37,7 @@ class FirewallPlan:
     bgp_ports: frozenset[int] = field(default_factory=lambda: frozenset({BGP_PORT}))
     error_port: int = 0
     service_cidrs: frozenset[Prefix] = frozenset()
+    policy: PolicyContents = NO_POLICY
 
     def serving(self, servers: Iterable[VirtualServer]) -> FirewallPlan:
         """The same with these servers."""
@@ -55,6 +57,7 @@ def plan(
     *,
     bridge: str = BRIDGE,
     error_port: int = 0,
+    policy: PolicyContents = NO_POLICY,
 ) -> FirewallPlan:
     """The plan for this node out of the declared state; the virtual servers come from the services.
 
@@ -77,6 +80,7 @@ def plan(
         bgp_ports=frozenset({BGP_PORT, state.configuration.listen_port}),
         error_port=error_port,
         service_cidrs=frozenset(state.configuration.service_cidrs),
+        policy=policy,
     )
 
 

@@ -61,6 +61,11 @@ class Section(Protocol):
         """The names of others' sets that its rules look into."""
         ...
 
+    @property
+    def lives(self) -> bool:
+        """Whether what a plan holds for it changes in place: what was in force cannot be made once more."""
+        ...
+
     def made(self, plan: FirewallPlan) -> Made:
         """As the plan, servers and all, wants it."""
         ...
@@ -79,6 +84,7 @@ class SmallSection:
     reads: re.Pattern[str]
     concern: Callable[[FirewallPlan], object]  # all of a plan that `contents` depends on
     contents: Callable[[FirewallPlan], Contents]
+    lives: bool = False
 
     def made(self, plan: FirewallPlan) -> Made:
         return self._made(self.concern(plan), self.contents(plan))

@@ -5,6 +5,7 @@
 | protection | the chains prerouting-spoof, input-protect, output-protect | |
 | services | vips, spared, ends, hairpin; the maps; the chains they lead to; before and after translation | |
 | masquerade | inside; the chains postrouting-nat, elsewhere, outside | hairpin, vips |
+| policy | the chains policy-...; those of policies and of their combinations; what they look into | |
 
 A new one is a module and a row in `SECTIONS`. What pods publish and pin (host ports, egress) is none of them:
 it stands in a table of its own, `l3net_cni` (attach.rules), since the plugin writes that where no agent runs.
@@ -15,10 +16,11 @@ from __future__ import annotations
 from typing import Final
 
 from l3net.firewall.masquerade import MASQUERADE
+from l3net.firewall.policy import POLICY
 from l3net.firewall.protection import PROTECTION
 from l3net.firewall.section import Section
 from l3net.firewall.services import SERVICES
 
 #: In the order in which the table is made: of two chains on one hook with one priority, the later one is
 #: met first.
-SECTIONS: Final[tuple[Section, ...]] = (PROTECTION, SERVICES, MASQUERADE)
+SECTIONS: Final[tuple[Section, ...]] = (PROTECTION, SERVICES, MASQUERADE, POLICY)

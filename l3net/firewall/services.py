@@ -63,6 +63,7 @@ class Services:
         r"|(prerouting|output)-(nat|sources|refuse)|forward-refuse"
     )
     reads = NOTHING
+    lives = False
 
     def made(self, plan: FirewallPlan) -> Made:
         by_key = sorted(

@@ -20,7 +20,7 @@ from l3net.model.bgp import (
 from l3net.model.cluster import ClusterState, Fact
 from l3net.model.draining import DEFAULT_DRAIN, DRAIN_TAINTS, DrainCause, DrainPolicy
 from l3net.model.filters import Action, BgpFilter, FilterRule, Operations, PrefixOperator
-from l3net.model.kernel import BridgePlan, NextHop, Route, RouteKind, Stale
+from l3net.model.kernel import BridgePlan, NextHop, Route, RouteKind, Stale, Tracked
 from l3net.model.kubernetes import (
     Endpoint,
     EndpointSlice,
@@ -114,5 +114,6 @@ __all__ = [
     "Taint",
     "Tier",
     "Topology",
+    "Tracked",
     "VirtualServer",
 ]

@@ -65,3 +65,19 @@ class Stale:
     answered_by: Address | None = None
     kept: frozenset[tuple[Address, int]] = frozenset()
     untouched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """A connection that the kernel tracks, as it is behind any translation of its destination.
+
+    `protocol` is IANA's number; `source` and `source_port` began it, `destination` and `port` answer.
+    `handle` is what the kernel knows it by.
+    """
+
+    protocol: int
+    source: Address
+    source_port: int
+    destination: Address
+    port: int
+    handle: bytes = b""

@@ -30,10 +30,15 @@ class Known(Protocol):
 
 def selects(selection: PodSelection, pod: Pod, namespace_labels: Labels) -> bool:
     """Whether a pod of the pod network is in a selection; `namespace_labels` are those of its namespace."""
+    return chooses(selection, pod.name.namespace, namespace_labels, pod.labels)
+
+
+def chooses(selection: PodSelection, namespace: str, namespace_labels: Labels, pod_labels: Labels) -> bool:
+    """The same, by labels alone."""
     wanted = selection.namespaces
     if isinstance(wanted, str):
-        if pod.name.namespace != wanted:
+        if namespace != wanted:
             return False
     elif not wanted.matches(namespace_labels):
         return False
-    return selection.pods.matches(pod.labels)
+    return selection.pods.matches(pod_labels)

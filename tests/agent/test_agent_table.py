@@ -241,7 +241,7 @@ def test_a_table_that_is_refused_is_made_without_the_section_that_is(word: str) 
 
 
 def test_a_section_that_was_never_taken_is_bare_meanwhile() -> None:
-    owner = Owner(server(1), refuses=about("nd-router-advert"))
+    owner = Owner(server(1), refuses=about("nd-redirect"))
     (whole,) = owner.firewall.whole
     assert "chain prerouting-spoof {\ntype filter hook prerouting priority -300; policy accept;\n}" in whole
     assert "10.96.0.1 . 17" in whole

@@ -19,7 +19,19 @@ from l3net.cni.bridgeconf import own_setup
 from l3net.cni.extras import Extras, PublishedPort
 from l3net.cni.failure import CniError
 from l3net.cni.host_end import alias_of, host_ifname
-from l3net.cni.parts import Bridge, Elements, Held, Part, Pins, Sandbox, Unpin, Unwire, facts_of
+from l3net.cni.parts import (
+    Bridge,
+    Elements,
+    Held,
+    Part,
+    Pins,
+    Policed,
+    Sandbox,
+    Unpin,
+    Unpoliced,
+    Unwire,
+    facts_of,
+)
 from l3net.cni.plan import order_of_removal, plan
 from l3net.cni.present import HostEnd, Present, host_end
 from l3net.cni.request import Request
@@ -32,7 +44,7 @@ from l3net.shell.kernel.links import KernelLink
 from l3net.shell.kernel.sandbox import Sandboxes, Wired
 
 KEY = LeaseKey("net", "c1", "eth0")
-KINDS = tuple(each.of for each in appliers(None))
+KINDS = tuple(each.of for each in appliers(None, lambda: None))
 FOUR = LeasedAddress(ip_address("10.244.1.2"), 32, ip_address("10.244.1.1"))
 SIX = LeasedAddress(ip_address("fd00::2"), 128, ip_address("fd00::1"))
 MAC_OF_FOUR = "0a:58:0a:f4:01:02"
@@ -57,7 +69,8 @@ def test_of_the_nodes_own_block(addresses: tuple[LeasedAddress, ...]) -> None:
     """An interface and its pins; each names what takes it away."""
     node = NodeNetwork((ip_network("10.244.1.0/24"), ip_network("fd00::/112")), 1400)
     lease = Lease(KEY, 7, addresses, host_ifname=host_ifname(KEY), store="a" * 16)
-    sandbox, pins = plan(KINDS, facts_of(node_setup(request(), node), request(), lease)).parts
+    policed, sandbox, pins = plan(KINDS, facts_of(node_setup(request(), node), request(), lease)).parts
+    assert policed == Policed(KEY, lease.pod, tuple(each.address for each in addresses))
     assert isinstance(sandbox, Sandbox) and isinstance(pins, Pins)
     assert [str(each) for each in sandbox.addresses] == [f"{e.address}/{e.prefix_length}" for e in addresses]
     assert len(sandbox.routes) == 2 * len(addresses)  # the gateway on-link, everything through it
@@ -128,7 +141,9 @@ def test_del_needs_only_what_is_left() -> None:
     lease = Lease(KEY, 1, (FOUR, SIX), host_ifname=host_ifname(KEY), store="a" * 16)
 
     def left(held: Held) -> list[object]:
-        return [undo for kind in order_of_removal(KINDS) if (undo := kind.left(held)) is not None]
+        found = [undo for kind in order_of_removal(KINDS) if (undo := kind.left(held)) is not None]
+        found.remove(Unpoliced(held.key))  # always: whether there was anything only the agent knows
+        return found
 
     assert left(Held(KEY)) == [Unwire(host_ifname(KEY))]
     assert left(Held(KEY, lease, put.encode())) == [
@@ -243,7 +258,7 @@ def store(tmp_path: Path) -> Iterator[SqliteLeases]:
 
 
 ASKED = request()
-EVERY = ("Bridge", "Sandbox", "Pins", "Elements")
+EVERY = ("Bridge", "Policed", "Sandbox", "Pins", "Elements")
 
 
 def every_part(asked: Request) -> Setup:
@@ -327,7 +342,7 @@ def test_what_cannot_be_undone_is_logged_and_the_first_error_raised(
 @pytest.mark.parametrize(
     ("keeps", "left"),
     [
-        ("Sandbox", ["Bridge", "PolicyChain", "Sandbox", "Pins", "Elements"]),
+        ("Sandbox", ["Bridge", "PolicyChain", "Policed", "Sandbox", "Pins", "Elements"]),
         ("Elements", ["Bridge", "Elements"]),
         ("PolicyChain", ["Bridge", "PolicyChain"]),
         ("Pins", ["Bridge", "Pins"]),

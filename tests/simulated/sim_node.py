@@ -30,9 +30,11 @@ from l3net.faults import Faults
 from l3net.fib.underlay import HostLink, InterfaceAddress, Underlay, UnderlayHop, UnderlayRoute
 from l3net.ipam.lease import Usage
 from l3net.kube.translate import translate
-from l3net.model import Address, BridgePlan, Prefix, Route, Stale
+from l3net.model import Address, BridgePlan, Prefix, Route, Stale, Tracked
 from l3net.naming import BRIDGE, METRIC_BGP
+from l3net.policy.attached import Attached
 from l3net.ports import (
+    Admission,
     Changed,
     DatastoreEvent,
     InSync,
@@ -263,6 +265,11 @@ class SimFirewall:
     def clients(self, _names: Collection[str]) -> Mapping[str, Sequence[str]]:
         return {}
 
+    def of(self, _addresses: Collection[Address]) -> Sequence[Tracked]:
+        return ()
+
+    def end(self, connections: Collection[Tracked]) -> None: ...
+
     def forget(self, stale: Collection[Stale]) -> None:
         self.forgotten += stale
 
@@ -321,6 +328,8 @@ class SimPods:
     def __init__(self) -> None:
         self.faults = Faults()
         self.on_missing: Callable[[str], None] = lambda _pool: None
+        self.admission: Admission | None = None
+        self.wired: dict[str, Attached] = {}
         self.network: NodeNetwork | None = None
         self.updates: list[NodeNetwork] = []
         self.leased: set[Address] = set()
@@ -348,6 +357,9 @@ class SimPods:
 
     def holds(self, block: Prefix) -> bool:
         return any(address in block for address in self.leased)
+
+    def attached(self) -> Iterable[tuple[str, Attached]]:
+        return list(self.wired.items())
 
     def attachments(self, block: Prefix | None = None) -> int:
         return sum(1 for address in self.leased if block is None or address in block)

@@ -18,14 +18,16 @@ import logging
 import socket
 import struct
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 from l3net.errors import KernelError
 from l3net.faults import Faults
-from l3net.model import Address, Stale
+from l3net.model import Address, Stale, Tracked
 from l3net.shell.kernel import sysctl
+from l3net.shell.kernel.linkaddresses import local_addresses
 from l3net.shell.kernel.links import NLA_F_NESTED
 from l3net.shell.kernel.namespaces import setns
 from l3net.shell.kernel.netlink import NETLINK_NETFILTER, Netlink, Request, attribute, attributes
@@ -67,6 +69,9 @@ _PORT: Final = struct.Struct("!H")
 
 #: More kinds of stale connections than this are looked for in one reading of all of their protocol.
 _ASKED_ALONE: Final = 32
+
+#: Of more addresses than these all connections are read.
+_ADDRESSES_ASKED_ALONE: Final = 8
 
 #: Seconds released addresses are collected before one visit; far below any cool-down.
 COLLECT: Final = 0.5
@@ -252,8 +257,71 @@ def _forget_kinds(netlink: Netlink, body: bytes, kinds: Sequence[Stale]) -> int:
     return sum(1 for code in codes if code == 0)
 
 
+def tracked_of(addresses: Collection[Address]) -> list[Tracked]:
+    """The connections of the calling thread's namespace that began at or are answered by these addresses,
+    but for those that the host began itself. Raises KernelError."""
+    if not addresses or sysctl.read("net/netfilter/nf_conntrack_count") in (None, "0"):
+        return []
+    with Netlink() as netlink:
+        local = frozenset(each.packed for each in local_addresses(netlink))
+    found: dict[bytes, Tracked] = {}
+    with Netlink(NETLINK_NETFILTER) as netlink:
+        for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
+            wanted = frozenset(each.packed for each in addresses if each.version == version)
+            if not wanted:
+                continue
+            asked = _asking_for(wanted) if version == 4 and len(wanted) <= _ADDRESSES_ASKED_ALONE else [b""]
+            for asking in asked:
+                for _, body in netlink.dump(Request(CT_GET, 0, _NFGENMSG.pack(family, 0, 0) + asking)):
+                    if any(each in body for each in wanted):
+                        each = _tracked(body, wanted, local)
+                        if each is not None:
+                            found[each.handle] = each
+    return list(found.values())
+
+
+def _asking_for(addresses: Collection[bytes]) -> Iterator[bytes]:
+    """Filters of dumps, by IPv4 addresses: of who began, and of who answers."""
+    for address in addresses:
+        from_it = _nested(CTA_TUPLE_IP, attribute(CTA_IP_V4_SRC, address))
+        for began in (True, False):
+            flags = attribute(CTA_FILTER_ORIG_FLAGS, _FLAGS.pack(FILTER_IP_SRC if began else 0))
+            flags += attribute(CTA_FILTER_REPLY_FLAGS, _FLAGS.pack(0 if began else FILTER_IP_SRC))
+            side = CTA_TUPLE_ORIG if began else CTA_TUPLE_REPLY
+            yield _nested(side, from_it) + _nested(CTA_FILTER, flags)
+
+
+def _tracked(body: bytes, wanted: Collection[bytes], local: Collection[bytes]) -> Tracked | None:
+    parts = dict(attributes(memoryview(body)[_NFGENMSG.size :]))
+    if CTA_TUPLE_ORIG not in parts or CTA_TUPLE_REPLY not in parts:
+        return None
+    original, reply = _tuple(parts[CTA_TUPLE_ORIG]), _tuple(parts[CTA_TUPLE_REPLY])
+    if original.source in local or not {original.source, reply.source} & {*wanted}:
+        return None
+    source, destination = ip_address(original.source), ip_address(reply.source)
+    return Tracked(
+        original.protocol, source, original.source_port, destination, reply.source_port, bytes(body)
+    )
+
+
 class Conntrack:
     """A ports.Connections over the table of the process's namespace."""
+
+    def of(self, addresses: Collection[Address]) -> Sequence[Tracked]:
+        """See ports.Connections. Raises KernelError."""
+        return tracked_of(addresses)
+
+    def end(self, connections: Collection[Tracked]) -> None:
+        """See ports.Connections. Raises KernelError."""
+        with Netlink(NETLINK_NETFILTER) as netlink:
+            codes = netlink.transact(
+                [
+                    _deleting(each.handle, dict(attributes(memoryview(each.handle)[_NFGENMSG.size :])))
+                    for each in connections
+                ]
+            )
+        if bad := {code for code in codes if code not in (0, errno.ENOENT)}:
+            raise KernelError("end connections", min(bad))
 
     def forget(self, stale: Collection[Stale]) -> None:
         """Raises KernelError."""

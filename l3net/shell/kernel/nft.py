@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from l3net.errors import KernelError, RefusedError
+from l3net.firewall.policy import ENDED
 from l3net.firewall.ruleset import deletion
 from l3net.firewall.sticky import CLIENTS
 from l3net.naming import NFT_TABLE
@@ -30,8 +31,10 @@ _LARGE: Final = 512 * 1024
 _QUIET: Final = 60.0
 #: Own transactions that are remembered until they are heard of.
 _REMEMBERED: Final = 64
-#: Sets that packets fill are no part of what is compared.
-_FILLED: Final = re.compile(rb"\tset %s[46]-.*?\n\t}\n" % CLIENTS.encode(), re.DOTALL)
+#: Sets whose members come and go by themselves are no part of what is compared.
+_FILLED: Final = re.compile(
+    rb"\tset (?:%s[46]-|%s[46] ).*?\n\t}\n" % (CLIENTS.encode(), ENDED.encode()), re.DOTALL
+)
 _MESSAGE = re.compile(r"Error: (.*)")
 _CODES: Final = {
     os.strerror(code): code for code in (errno.EPERM, errno.EBUSY, errno.ENOMEM, errno.ENOENT, errno.EEXIST)

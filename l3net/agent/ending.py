@@ -1,0 +1,151 @@
+"""Connections that a policy newly forbids: their entries are deleted, and their TCP segments answered by a
+reset, so that both ends hear of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Collection, Iterable
+from ipaddress import ip_address
+from typing import Final
+
+from l3net.agent.table import Table
+from l3net.errors import KernelError
+from l3net.firewall.policy import ENDED, POLICY
+from l3net.firewall.policycontents import MAPS
+from l3net.model import Direction, Tracked
+from l3net.naming import NFT_TABLE, PROTOCOL_NUMBERS
+from l3net.policy.book import PolicyBook
+from l3net.policy.verdict import Packet, verdict
+from l3net.ports import Connections
+
+log = logging.getLogger("l3net.policy")
+
+#: Seconds in which changes are gathered before connections are looked at.
+GATHER: Final = 0.05
+#: Connections judged before the loop is given to others.
+AT_ONCE: Final = 100
+_NAMES: Final = {number: name for name, number in PROTOCOL_NUMBERS.items()}
+_PODS_OF: Final = frozenset(f"{name}{version}" for name in MAPS for version in (4, 6))
+
+
+class Ending:
+    """`look` at what has changed, before the kernel has it; `review` whom it concerns, after."""
+
+    def __init__(self, book: PolicyBook, connections: Connections, problems: dict[str, str]) -> None:
+        self._book = book
+        self._connections = connections
+        self._problems = problems
+        self._mark = book.contents.mark
+        self._concerned: set[str] = set()
+        self._everybody = False
+        self._table: Table | None = None
+        self._reviewing = asyncio.Lock()
+        self._awake = asyncio.Event()
+        self.ended = 0
+
+    def stand_on(self, table: Table) -> None:
+        self._table = table
+
+    def look(self) -> None:
+        """Note whose connections may have become forbidden."""
+        contents = self._book.contents
+        journal = contents.since(self._mark)
+        self._mark = contents.mark
+        if journal is None:
+            self._everybody = True
+            return
+        for name, element in journal:
+            if element is None:
+                if name.startswith(("pol-", "mix-")) and name in contents.chains:
+                    self._everybody = True
+            elif name in _PODS_OF:
+                if element in contents.sets[name].elements:
+                    self._concerned.add(element.partition(" ")[0])
+            elif name in contents.sets and element not in contents.sets[name].elements:
+                self._concerned.add(element.partition(" ")[0])
+            elif name in contents.sets and contents.sets[name].elements:
+                # A new peer of a rule that denies is as one that is gone of a rule that accepts.
+                self._concerned.add(element.partition(" ")[0])
+
+    async def run(self) -> None:
+        """Review a little after each change that is in force, for ever."""
+        while True:
+            await self._awake.wait()
+            await asyncio.sleep(GATHER)
+            self._awake.clear()
+            await self.review()
+
+    def applied(self) -> None:
+        """What was looked at is in the kernel."""
+        if self.due:
+            self._awake.set()
+
+    @property
+    def due(self) -> bool:
+        return self._everybody or bool(self._concerned)
+
+    async def review(self) -> None:
+        """End what is forbidden by now. What fails is tried with the next change."""
+        if not self.due or self._table is None or self._table.refusal(POLICY.name):
+            return
+        async with self._reviewing:
+            concerned, self._concerned = self._concerned, set()
+            everybody, self._everybody = self._everybody, False
+            addresses = {ip_address(each) for each in concerned}
+            if everybody:
+                addresses |= {ip_address(each) for each in self._book.contents.judged}
+            try:
+                tracked = await asyncio.to_thread(self._connections.of, addresses)
+                forbidden = [each async for each in self._forbidden(tracked)]
+                if forbidden:
+                    await self._end(self._table, forbidden)
+            except KernelError as err:
+                self._concerned |= concerned
+                self._everybody |= everybody
+                if self._problems.get("connections of policies") != str(err):
+                    log.error("connections that policies forbid: %s", err)
+                self._problems["connections of policies"] = str(err)
+            else:
+                self._problems.pop("connections of policies", None)
+
+    async def _forbidden(self, tracked: Iterable[Tracked]) -> AsyncIterator[Tracked]:
+        for number, each in enumerate(tracked):
+            if number % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
+            if not self._allowed(each):
+                yield each
+
+    def _allowed(self, each: Tracked) -> bool:
+        judged = self._book.contents.judged
+        if str(each.source) not in judged and str(each.destination) not in judged:
+            return True
+        packet = Packet(each.source, each.destination, _NAMES.get(each.protocol, ""), each.port)
+        ends = {Direction.EGRESS: each.source, Direction.INGRESS: each.destination}
+        # What is another node's to enforce is left to it.
+        return not any(
+            str(ends[decision.direction]) in judged
+            for decision in verdict(self._book, packet).decisions
+            if not decision.allowed
+        )
+
+    async def _end(self, table: Table, forbidden: Collection[Tracked]) -> None:
+        tcp = PROTOCOL_NUMBERS["tcp"]
+        text = ""
+        for version in (4, 6):
+            ends = [
+                element
+                for each in forbidden
+                if each.protocol == tcp and each.source.version == version
+                for element in (
+                    f"{each.source} . {each.source_port} . {each.destination} . {each.port}",
+                    f"{each.destination} . {each.port} . {each.source} . {each.source_port}",
+                )
+            ]
+            if ends:
+                text += f"add element inet {NFT_TABLE} {ENDED}{version} {{ {', '.join(ends)} }}\n"
+        if text:
+            await table.say(text)  # first, or a segment between would begin the connection anew
+        await asyncio.to_thread(self._connections.end, forbidden)
+        self.ended += len(forbidden)
+        log.info("%d connections ended that policies forbid by now", len(forbidden))

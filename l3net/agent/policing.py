@@ -1,0 +1,194 @@
+"""The agent's policies: what is heard goes into the book, pods wait for theirs, and what is forbidden ends.
+
+Facts are noted as they come and put into the book under the table's lock alone, so that what is compared does
+not change meanwhile. CNI calls hand in attachments from their threads and wait for them to be in force, where
+any policy may be for the pod.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
+from typing import Any, Final
+
+from l3net.agent.ending import Ending
+from l3net.agent.histogram import Histogram
+from l3net.agent.table import Table
+from l3net.firewall.policy import POLICY
+from l3net.model import Fact, Kind, Namespace, Node, ObjectName, Pod, Policy
+from l3net.policy.attached import Attached
+from l3net.policy.book import PolicyBook
+from l3net.ports import Connections
+
+log = logging.getLogger("l3net.policy")
+
+#: Seconds that a pod's ADD waits at most for its labels and its policies.
+ADMISSION_WAIT: Final = 5.0
+#: The kinds whose objects are noted.
+KINDS: Final = frozenset(
+    (Kind.POD, Kind.NAMESPACE, Kind.NODE, Kind.NETWORK_POLICY, Kind.CLUSTER_NETWORK_POLICY)
+)
+#: Kinds of which nothing else in the agent depends.
+ALONE: Final = KINDS - {Kind.NAMESPACE, Kind.NODE}
+
+
+class Policing:
+    """`note` what is declared; a ports.Admission for the CNI server. `declares` tells whether the datastore
+    has every pod there is (the API does, a directory may not)."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        wake: Callable[[], None],
+        problems: dict[str, str],
+        *,
+        declares: bool,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.book = PolicyBook()
+        self._wake = wake
+        self._declares = declares
+        self._noted: dict[tuple[Kind, ObjectName], Fact | None] = {}
+        self._handed: deque[tuple[str, Attached | None]] = deque()  # attachments, from any thread
+        self._scopes: Counter[str] = Counter()  # namespaces with policies; "": policies for many
+        self._policies: dict[tuple[Kind, ObjectName], str] = {}
+        self._known_pods: dict[ObjectName, tuple[str, ...]] = {}  # uids, as noted
+        self._awaited: dict[ObjectName, asyncio.Event] = {}
+        self._follow: Callable[[], Awaitable[None]] | None = None
+        self._table: Table | None = None
+        self.ending = Ending(self.book, connections, problems)
+        self.latency = Histogram()
+        self._heard: float | None = None
+
+    def stand_on(self, table: Table, follow: Callable[[], Awaitable[None]]) -> None:
+        """The table to keep, and how it is brought along."""
+        self._table, self._follow = table, follow
+        table.prepare, table.applied = self.prepare, self.ending.applied
+        self.ending.stand_on(table)
+
+    # --- what is declared --------------------------------------------------------------------------------
+
+    def note(self, kind: Kind, name: ObjectName, fact: Fact | None) -> None:
+        """An object as it is now."""
+        self._noted[kind, name] = fact
+        if self._heard is None:
+            self._heard = self._loop.time()
+        if kind in (Kind.NETWORK_POLICY, Kind.CLUSTER_NETWORK_POLICY):
+            self._scope((kind, name), fact if isinstance(fact, Policy) else None)
+        elif kind is Kind.POD:
+            if isinstance(fact, Pod):
+                self._known_pods[name] = fact.uids
+            else:
+                self._known_pods.pop(name, None)
+            if (event := self._awaited.get(name)) is not None:
+                event.set()
+
+    def _scope(self, key: tuple[Kind, ObjectName], policy: Policy | None) -> None:
+        """Where a pod has to wait for its policies."""
+        before = self._policies.pop(key, None)
+        if policy is not None:
+            where = policy.subject.namespaces
+            now = self._policies[key] = where if isinstance(where, str) else ""
+            self._scopes[now] += 1
+        if before is not None:
+            self._scopes[before] -= 1
+            if not self._scopes[before]:
+                del self._scopes[before]
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether there is anything that the book does not know."""
+        return bool(self._noted or self._handed or self.book.unsettled)
+
+    def prepare(self) -> None:
+        """Put what has come into the book. Under the table's lock."""
+        noted, self._noted = self._noted, {}
+        for (kind, name), fact in noted.items():
+            self._put(kind, name, fact)
+        while self._handed:
+            key, attached = self._handed.popleft()
+            if attached is None:
+                self.book.detach(key)
+            else:
+                self.book.attach(key, attached)
+        self.book.settle()
+        self.ending.look()
+
+    def _put(self, kind: Kind, name: ObjectName, fact: Fact | None) -> None:
+        match kind:
+            case Kind.POD:
+                self.book.put_pod(name, fact if isinstance(fact, Pod) else None)
+            case Kind.NAMESPACE:
+                self.book.put_namespace(name.name, fact.labels if isinstance(fact, Namespace) else {})
+            case Kind.NODE:
+                self.book.put_node(name.name, fact if isinstance(fact, Node) else None)
+            case _:
+                key = kind is Kind.NETWORK_POLICY, name
+                self.book.put_policy(key, fact if isinstance(fact, Policy) else None)
+
+    def done(self) -> None:
+        """What was noted is in the kernel."""
+        if self._heard is not None:
+            self.latency.observe(self._loop.time() - self._heard)
+            self._heard = None
+
+    # --- attachments, from any thread --------------------------------------------------------------------
+
+    def begin(self, attachments: Iterable[tuple[str, Attached]]) -> None:
+        """Those that are there when the agent starts."""
+        self._handed.extend(attachments)
+
+    def admit(self, key: str, attached: Attached, uid: str) -> Future[str] | None:
+        """See ports.Admission. It is handed in before it is looked for policies: one that comes meanwhile
+        finds it."""
+        self._handed.append((key, attached))
+        if not (self._scopes.get(attached.pod.namespace) or self._scopes.get("")):
+            self._call(self._wake)
+            return None
+        return asyncio.run_coroutine_threadsafe(self._admitted(attached, uid), self._loop)
+
+    def release(self, key: str) -> None:
+        """See ports.Admission."""
+        self._handed.append((key, None))
+        self._call(self._wake)
+
+    def _call(self, what: Callable[[], Any]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(what)
+
+    async def _admitted(self, attached: Attached, uid: str) -> str:
+        """Why the pod may not be wired yet; empty if it may."""
+        pod = attached.pod
+        if self._declares and attached.named and not await self._known(pod, uid):
+            return f"the API server has not told of pod {pod} yet, and policies may be for it"
+        if self._follow is None or self._table is None:
+            return "the agent has not finished its first pass"
+        await self._follow()
+        if why := self._table.refusal(POLICY.name):
+            return f"the policies for pod {pod} are not in force: {why}"
+        return ""
+
+    async def _known(self, pod: ObjectName, uid: str) -> bool:
+        """Whether the pod's labels are known, and are those of this very pod; waits for them."""
+
+        def known() -> bool:
+            uids = self._known_pods.get(pod)
+            return uids is not None and (not uid or not uids or uid in uids)
+
+        if known():
+            return True
+        event = self._awaited.setdefault(pod, asyncio.Event())
+        try:
+            async with asyncio.timeout(ADMISSION_WAIT):
+                while not known():
+                    event.clear()
+                    await event.wait()
+        except TimeoutError:
+            return False
+        finally:
+            if self._awaited.get(pod) is event:
+                del self._awaited[pod]
+        return True

@@ -1,0 +1,312 @@
+"""The policies in force on a node: facts are put, what the kernel is to hold follows, piece by piece.
+
+An event costs what it changes: a pod elsewhere the sets that it is in, a pod here its own combination of
+policies, a policy the pods here that it is for. `contents` is what the nftables section is to hold.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from l3net.firewall.policycontents import MAPS, PolicyContents
+from l3net.model import Address, Labels, Node, ObjectName, Pod, PodSelection, Policy
+from l3net.naming import LABEL_TENANT
+from l3net.policy.attached import Attached
+from l3net.policy.compiling import Compiling
+from l3net.policy.known import chooses
+from l3net.policy.membership import Membership
+from l3net.policy.mixing import PolicyKey, counts, key_of
+from l3net.policy.sets import PodEntry
+from l3net.policy.tenants import tenant_policy
+
+
+@dataclass(slots=True)
+class _Subject:
+    """A pod of this node: the policies that are for it, and where each map leads its addresses to."""
+
+    labels: Labels
+    addresses: tuple[Address, ...]
+    policies: dict[PolicyKey, Policy] = field(default_factory=dict)
+    mixes: dict[str, str] = field(default_factory=dict)  # by map
+    shown: tuple[Address, ...] = ()  # the addresses that are in the maps
+
+
+class PolicyBook:
+    """`put_*` facts and attachments, then `settle`. A `policy.known.Known` of what has been put."""
+
+    def __init__(self) -> None:
+        self.contents = PolicyContents()
+        self._members = Membership(self.contents)
+        self._compiling = Compiling(self.contents, self._members)
+        self._pods: dict[ObjectName, Pod] = {}
+        self._attached: dict[str, Attached] = {}
+        self._here: dict[ObjectName, set[str]] = {}  # attachments by pod
+        self._at: dict[Address, tuple[ObjectName, ...]] = {}  # the last is who has it
+        self._subjects: dict[ObjectName, _Subject] = {}
+        self._policies: dict[PolicyKey, Policy] = {}
+        self._of_namespace: dict[str, set[PolicyKey]] = {}  # policies for the pods of one namespace
+        self._of_many: set[PolicyKey] = set()
+        self._tenants: Counter[str] = Counter()
+        self._tenant_of: dict[str, str] = {}
+        self._dirty: set[ObjectName] = set()
+        self._changed: set[PolicyKey] = set()
+
+    # --- facts -------------------------------------------------------------------------------------------
+
+    def put_pod(self, name: ObjectName, pod: Pod | None) -> None:
+        """A Pod as it is declared; one that is gone keeps its policies as long as it is attached here."""
+        before = self._pods.get(name)
+        if pod == before:
+            return
+        if before is not None:
+            self._unindex(before)
+        if pod is not None:
+            self._pods[name] = pod
+            for address in _peer_addresses(pod):
+                self._claim(address, name)
+        else:
+            self._pods.pop(name, None)
+        self._renew(name)
+
+    def _unindex(self, pod: Pod) -> None:
+        here = {each for key in self._here.get(pod.name, ()) for each in self._attached[key].addresses}
+        for address in pod.addresses:
+            if address not in here:
+                self._disclaim(address, pod.name)
+
+    def _claim(self, address: Address, name: ObjectName) -> None:
+        held = self._at.get(address, ())
+        if not held or held[-1] != name:
+            self._at[address] = (*(each for each in held if each != name), name)
+
+    def _disclaim(self, address: Address, name: ObjectName) -> None:
+        rest = tuple(each for each in self._at.get(address, ()) if each != name)
+        if rest:
+            self._at[address] = rest
+        else:
+            self._at.pop(address, None)
+
+    def attach(self, key: str, attached: Attached) -> None:
+        """A pod's addresses on this node; `key` names the attachment."""
+        if self._attached.get(key) == attached:
+            return
+        self.detach(key)
+        self._attached[key] = attached
+        self._here.setdefault(attached.pod, set()).add(key)
+        for address in attached.addresses:
+            self._claim(address, attached.pod)
+        self._renew(attached.pod)
+
+    def detach(self, key: str) -> None:
+        """The attachment is gone; unknown is well."""
+        attached = self._attached.pop(key, None)
+        if attached is None:
+            return
+        here = self._here[attached.pod]
+        here.discard(key)
+        if not here:
+            del self._here[attached.pod]
+        pod = self._pods.get(attached.pod)
+        kept = _peer_addresses(pod) if pod is not None else ()
+        for address in attached.addresses:
+            if address not in kept:
+                self._disclaim(address, attached.pod)
+        self._renew(attached.pod)
+
+    @property
+    def attachments(self) -> Collection[str]:
+        return self._attached.keys()
+
+    def _renew(self, name: ObjectName) -> None:
+        """A pod as sets and maps have it."""
+        pod = self._pods.get(name)
+        here = [self._attached[key] for key in sorted(self._here.get(name, ()))]
+        addresses = dict.fromkeys(_peer_addresses(pod) if pod is not None else ())
+        own = tuple(dict.fromkeys(address for each in here for address in each.addresses))
+        addresses |= dict.fromkeys(own)
+        subject = self._subjects.get(name)
+        if pod is not None:
+            labels = pod.labels
+        elif subject is not None and not any(each.labels for each in here):
+            labels = subject.labels
+        else:
+            labels = {key: value for each in here for key, value in each.labels.items()}
+        entry = _entry(addresses, pod, local=bool(own)) if addresses else None
+        self._members.put(name, labels, entry)
+        if own:
+            if subject is None:
+                subject = self._subjects[name] = _Subject(labels, own)
+                self._dirty.add(name)
+            elif subject.addresses != own or subject.labels != labels:
+                subject.labels, subject.addresses = labels, own
+                self._dirty.add(name)
+        elif subject is not None:
+            subject.addresses = ()
+            self._dirty.add(name)
+
+    def put_namespace(self, name: str, labels: Labels) -> None:
+        """The labels of a namespace; none when it is gone."""
+        if self._members.labels_of(name) == labels:
+            return
+        self._members.label(name, labels)
+        self._dirty |= {each for each in self._subjects if each.namespace == name}
+        self._tenant(name, labels)
+
+    def _tenant(self, namespace: str, labels: Labels) -> None:
+        """A policy for each tenant there is."""
+        before, now = self._tenant_of.get(namespace, ""), labels.get(LABEL_TENANT, "")
+        if before == now:
+            return
+        if now:
+            self._tenant_of[namespace] = now
+            self._tenants[now] += 1
+            if self._tenants[now] == 1:
+                policy = tenant_policy(now)
+                self.put_policy(key_of(policy), policy)
+        else:
+            self._tenant_of.pop(namespace, None)
+        if before:
+            self._tenants[before] -= 1
+            if not self._tenants[before]:
+                del self._tenants[before]
+                self.put_policy(key_of(tenant_policy(before)), None)
+
+    def put_policy(self, key: PolicyKey, policy: Policy | None) -> None:
+        """A policy as it is declared."""
+        before = self._policies.get(key)
+        if policy == before:
+            return
+        if before is not None:
+            self._scope(before.subject).discard(key)
+        if policy is None:
+            del self._policies[key]
+        else:
+            self._policies[key] = policy
+            self._scope(policy.subject).add(key)
+        self._changed.add(key)
+        for name, subject in self._subjects.items():
+            chosen = policy is not None and self._selects(policy.subject, name, subject.labels)
+            if chosen or key in subject.policies:
+                self._dirty.add(name)
+
+    def _scope(self, subject: PodSelection) -> set[PolicyKey]:
+        where = subject.namespaces
+        return self._of_namespace.setdefault(where, set()) if isinstance(where, str) else self._of_many
+
+    def put_node(self, name: str, node: Node | None) -> None:
+        self._compiling.put_node(name, node)
+
+    # --- what follows ------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Bring `contents` to what has been put."""
+        for name in self._dirty:
+            subject = self._subjects[name]
+            subject.policies = {
+                key: policy
+                for key, policy in self._candidates(name.namespace)
+                if subject.addresses and self._selects(policy.subject, name, subject.labels)
+            }
+        self._compiling.exchange(self._changed, self._policies)
+        for name in self._dirty:
+            self._lead(name, self._subjects[name])
+        self._dirty.clear()
+        self._changed.clear()
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether something that was put has not been settled."""
+        return bool(self._dirty or self._changed)
+
+    def _lead(self, name: ObjectName, subject: _Subject) -> None:
+        """The maps lead a pod's addresses to its combinations."""
+        contents = self.contents
+        ordered = sorted(subject.policies.values(), key=lambda policy: policy.order)
+        new: dict[str, str] = {}
+        for where in MAPS:
+            having = [policy for policy in ordered if counts(policy, where)]
+            if having:
+                new[where] = self._compiling.join(where, having)
+        old, shown = subject.mixes, subject.shown
+        for addresses, mixes, change in (
+            (subject.addresses, new, contents.add),
+            (shown, old, contents.remove),
+        ):
+            for address in addresses:
+                for where, mix in mixes.items():
+                    change(f"{where}{address.version}", f"{address} : goto {mix}")
+                if mixes:
+                    change(f"self{address.version}", f"{address} . {address}")
+        for where, mix in old.items():
+            self._compiling.part(where, mix)
+        for address in shown:
+            contents.judged.pop(str(address), None)
+        if new:
+            contents.judged.update({str(address): 1 for address in subject.addresses})
+        subject.mixes, subject.shown = new, subject.addresses
+        if not subject.addresses:
+            del self._subjects[name]
+
+    def _candidates(self, namespace: str) -> Iterator[tuple[PolicyKey, Policy]]:
+        for key in (*self._of_namespace.get(namespace, ()), *self._of_many):
+            yield key, self._policies[key]
+
+    def _selects(self, selection: PodSelection, name: ObjectName, labels: Labels) -> bool:
+        return chooses(selection, name.namespace, self._members.labels_of(name.namespace), labels)
+
+    def may_select(self, namespace: str) -> bool:
+        """Whether any policy may be for a pod of a namespace, whatever its labels."""
+        return bool(self._of_namespace.get(namespace) or self._of_many)
+
+    # --- what is known -----------------------------------------------------------------------------------
+
+    def pod(self, name: ObjectName) -> Pod | None:
+        """A Pod as it is declared."""
+        return self._pods.get(name)
+
+    def pod_at(self, address: Address) -> Pod | None:
+        """See policy.known.Known; a pod that is attached here may be declared no more, or not yet."""
+        names = self._at.get(address)
+        if not names:
+            return None
+        name = names[-1]
+        pod = self._pods.get(name)
+        subject = self._subjects.get(name)
+        if pod is None and subject is not None:
+            return Pod(name, subject.labels, subject.addresses)
+        return pod
+
+    def namespace_labels(self, namespace: str) -> Labels:
+        return self._members.labels_of(namespace)
+
+    def node_labels_at(self, address: Address) -> Labels | None:
+        return self._compiling.node_labels_at(address)
+
+    def policies_for(self, pod: Pod) -> Iterable[Policy]:
+        found = [
+            policy
+            for _, policy in self._candidates(pod.name.namespace)
+            if self._selects(policy.subject, pod.name, pod.labels)
+        ]
+        return sorted(found, key=lambda policy: policy.order)
+
+    @property
+    def policies(self) -> Collection[Policy]:
+        """All, those for tenants among them."""
+        return self._policies.values()
+
+
+def _peer_addresses(pod: Pod) -> tuple[Address, ...]:
+    return () if pod.finished or pod.host_network else pod.addresses
+
+
+def _entry(addresses: Iterable[Address], pod: Pod | None, *, local: bool) -> PodEntry:
+    ports = pod.ports if pod is not None else ()
+    return PodEntry(
+        tuple(str(each) for each in addresses if each.version == 4),
+        tuple(str(each) for each in addresses if each.version == 6),
+        tuple((each.name, each.protocol, each.port) for each in ports),
+        local,
+    )

@@ -1,0 +1,175 @@
+"""What the kernel of a node holds and tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Protocol, TypeAlias
+
+from l3net.delta import Delta
+from l3net.errors import KernelError
+from l3net.fib.underlay import HostLink, Underlay
+from l3net.model import Address, BridgePlan, Prefix, Route, Stale, Tracked
+
+RouteKey: TypeAlias = tuple[Prefix, int]  # prefix and metric
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSeen:
+    """A link, or an address on it, has changed; its name, None when it is not known any more."""
+
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRouteSeen:
+    """Somebody else put or deleted a route of our protocol."""
+
+    route: Route
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSeen:
+    """A route that is not ours and can matter to next hops has changed; `rival`: it stands where one of ours
+    could, by prefix and metric."""
+
+    rival: RouteKey | None
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TableSeen:
+    """A transaction has changed our nftables table: the generation it made."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoticesLost:
+    """Notifications were lost: everything is to be read again."""
+
+
+KernelNotice: TypeAlias = LinkSeen | OwnRouteSeen | RouteSeen | TableSeen | NoticesLost
+
+
+class KernelNotices(Protocol):
+    """What of the kernel's was changed by somebody else, as it happens."""
+
+    def start(self, heard: Callable[[KernelNotice], None]) -> None:
+        """Raises KernelError."""
+        ...
+
+    def stop(self) -> None: ...
+
+
+class UnderlayReader(Protocol):
+    """Links, addresses and routes that are not ours."""
+
+    def read(self) -> tuple[Underlay, Mapping[int, HostLink]]:
+        """All of it, as one picture. Raises KernelError."""
+        ...
+
+
+class RouteTable(Protocol):
+    """The kernel's routes of ours, and only those."""
+
+    def read(self) -> dict[tuple[Prefix, int], Route]:
+        """Routes with our protocol number in the main table, by prefix and metric."""
+        ...
+
+    def apply(self, delta: Delta[tuple[Prefix, int], Route]) -> dict[tuple[Prefix, int], KernelError]:
+        """Carry out what can be, in the order given, puts first; return what failed."""
+        ...
+
+
+class Bridges(Protocol):
+    """The pod bridge."""
+
+    def read(self, name: str) -> BridgePlan | None:
+        """The bridge as it is, None if absent or down."""
+        ...
+
+    def apply(self, plan: BridgePlan) -> None:
+        """Make it so, creating, setting up and readdressing as needed; addresses not planned go. Idempotent.
+
+        Raises KernelError.
+        """
+        ...
+
+
+class Firewall(Protocol):
+    """Our nftables table."""
+
+    def apply(self, ruleset: str) -> None:
+        """Replace the whole table in one transaction. Raises RefusedError; a KernelError that is none leaves
+        it open what is in force."""
+        ...
+
+    def amend(self, transaction: str) -> None:
+        """Change the table that is in force, all or nothing. Raises as `apply` does."""
+        ...
+
+    def intact(self) -> bool:
+        """Whether the table is still as last applied."""
+        ...
+
+    def touched(self, generation: int | None) -> None:
+        """The transaction that made this generation changed the table; None: some may have been missed."""
+        ...
+
+    def clients(self, names: Collection[str]) -> Mapping[str, Sequence[str]]:
+        """The members of these sets that are there, as text that makes elements. Raises KernelError."""
+        ...
+
+
+class Connections(Protocol):
+    """The connections that the kernel tracks."""
+
+    def forget(self, stale: Collection[Stale]) -> None:
+        """Delete those of a translation that has changed. Raises KernelError."""
+        ...
+
+    def of(self, addresses: Collection[Address]) -> Sequence[Tracked]:
+        """Those that these addresses have part in, and that the host itself did not begin. Raises
+        KernelError."""
+        ...
+
+    def end(self, connections: Collection[Tracked]) -> None:
+        """Delete these; what is gone already is success. Raises KernelError."""
+        ...
+
+
+class Discovery(Protocol):
+    """The routers on links without addresses (RFC 4861). `changed` is called when one has come or gone."""
+
+    changed: Callable[[], None]
+    problems: dict[str, str]
+
+    def watch(self, interfaces: Collection[str]) -> None: ...
+
+    def routers(self, interface: str) -> tuple[IPv6Address, ...]: ...
+
+    def close(self) -> None: ...
+
+
+class ErrorHandOn(Protocol):
+    """Hands ICMP errors about services on to the other nodes, and takes theirs. `is_service` tells whether an
+    address is a service's."""
+
+    is_service: Callable[[Address], bool]
+    problem: str
+
+    @property
+    def port(self) -> int:
+        """UDP; 0 while it does not run."""
+        ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def update(self, nodes: Collection[Sequence[Address]], own: Sequence[Address]) -> None:
+        """The addresses of every node, and this node's."""
+        ...
