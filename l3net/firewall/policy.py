@@ -19,7 +19,7 @@ from typing import Final
 
 from l3net.firewall.contents import Rules, Statements, chain_blocks, hook, set_block
 from l3net.firewall.facts import IP, FirewallPlan
-from l3net.firewall.policycontents import EGRESS, INGRESS, INPUT, LiveSet, PolicyContents
+from l3net.firewall.policycontents import EGRESS, INGRESS, LiveSet, PolicyContents
 from l3net.firewall.section import NOTHING, Made, Servers, Step
 from l3net.naming import NFT_TABLE
 
@@ -148,7 +148,7 @@ def _base(bridge: str) -> Iterator[tuple[str, Rules]]:
             *_judged("saddr", EGRESS),
         ),
     )
-    # Its own node a pod always reaches, but for what ClusterNetworkPolicies deny.
+    # Its own node is to a pod as any other: what it may reach does not depend on where it was scheduled.
     yield (
         "policy-input",
         (
@@ -156,7 +156,7 @@ def _base(bridge: str) -> Iterator[tuple[str, Rules]]:
             f"iifname != {pods} accept",
             passing,
             f"icmpv6 type {{ {_ND} }} accept",
-            *_judged("saddr", INPUT, itself=False),
+            *_judged("saddr", EGRESS, itself=False),
         ),
     )
     yield (
@@ -186,7 +186,7 @@ class PolicySection:
 
     name = "policy"
     own = re.compile(
-        r"policy-(egress|input|ingress)|(egress|input|ingress|self|ended|held)[46]"
+        r"policy-(egress|input|ingress)|(egress|ingress|self|ended|held)[46]"
         r"|(peers|named|nodes|nets)[46]-.*|(pol|mix)-.*"
     )
     reads = NOTHING

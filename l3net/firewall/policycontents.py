@@ -8,9 +8,9 @@ from typing import Final
 
 from l3net.firewall.contents import Rules
 
-#: The maps from a pod's address to its chain: towards others, towards its own node, and from others.
-EGRESS, INPUT, INGRESS = "egress", "input", "ingress"
-MAPS: Final = (EGRESS, INPUT, INGRESS)
+#: The maps from a pod's address to its chain: of what it begins, and of what others begin.
+EGRESS, INGRESS = "egress", "ingress"
+MAPS: Final = (EGRESS, INGRESS)
 #: Journal entries after which whoever is behind compares everything.
 LONGEST_JOURNAL: Final = 200_000
 _IP: Final = {4: "ip", 6: "ip6"}

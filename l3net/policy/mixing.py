@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from l3net.firewall.contents import Rules
-from l3net.firewall.policycontents import EGRESS, INGRESS, INPUT
+from l3net.firewall.policycontents import EGRESS, INGRESS
 from l3net.model import Direction, ObjectName, Policy, Tier
 from l3net.policy.rules import chain_name, log_statement, passes
 from l3net.policy.sets import digest
@@ -19,7 +19,7 @@ from l3net.policy.sets import digest
 #: A policy by what kind it is of and its name.
 PolicyKey: TypeAlias = tuple[bool, ObjectName]
 
-DIRECTIONS = {EGRESS: Direction.EGRESS, INPUT: Direction.EGRESS, INGRESS: Direction.INGRESS}
+DIRECTIONS = {EGRESS: Direction.EGRESS, INGRESS: Direction.INGRESS}
 
 
 def key_of(policy: Policy) -> PolicyKey:
@@ -27,11 +27,8 @@ def key_of(policy: Policy) -> PolicyKey:
 
 
 def counts(policy: Policy, where: str) -> bool:
-    """Whether a policy has a say at a map. Its own node a pod always reaches by NetworkPolicy (Kubernetes,
-    concepts/services-networking/network-policies)."""
-    return policy.rules(DIRECTIONS[where]) is not None and not (
-        where == INPUT and policy.tier is Tier.NETWORK_POLICY
-    )
+    """Whether a policy has a say at a map."""
+    return policy.rules(DIRECTIONS[where]) is not None
 
 
 @dataclass(frozen=True, slots=True)
