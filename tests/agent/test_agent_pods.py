@@ -3,153 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from pod_node import Node, built, sh
 
 pytestmark = pytest.mark.netns
-
-PLUGIN_SOURCE = Path(__file__).parents[2] / "plugin"
-CONF = {"cniVersion": "1.0.0", "name": "l3net", "type": "l3net-cni"}
-
-
-def sh(*argv: str, check: bool = True) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, f"{argv}: {done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("cni-bin")
-    sh("sh", str(PLUGIN_SOURCE / "build.sh"), str(out))
-    return out / "l3net-cni"
-
-
-class Node:
-    """A host with one uplink, and its agent on a directory of manifests; no peers."""
-
-    def __init__(self, base: Path, plugin: Path, undo: ExitStack) -> None:
-        self.name, self.base, self.plugin, self.undo = f"l3p{uuid.uuid4().hex[:8]}", base, plugin, undo
-        (base / "manifests").mkdir()
-        sh("ip", "netns", "add", self.name)
-        undo.callback(sh, "ip", "netns", "del", self.name, check=False)
-        for words in (
-            "link set lo up",
-            "link add up0 mtu 1280 type veth peer name far0 mtu 1280",
-            "link set far0 up",
-            "link set up0 up",
-            "addr add 10.90.0.1/24 dev up0",
-            "addr add fd90::1/64 dev up0 nodad",
-        ):
-            sh("ip", "-n", self.name, *words.split())
-        sh("ip", "-n", self.name, "link", "set", "far0", "netns", self.netns("far"))
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def netns(self, name: str) -> str:
-        sh("ip", "netns", "add", f"{self.name}{name}")
-        self.undo.callback(sh, "ip", "netns", "del", f"{self.name}{name}", check=False)
-        return f"{self.name}{name}"
-
-    def declare(self, *pod_cidrs: str, other: tuple[str, ...] = ()) -> None:
-        documents = [node("n", "10.90.0.1", pod_cidrs)]
-        documents += [node("other", "10.90.0.9", other)] if other else []
-        temporary = self.base / "manifests" / "all.tmp"
-        temporary.write_text(yaml.safe_dump_all(documents))
-        temporary.rename(self.base / "manifests" / "all.yaml")
-
-    def start(self, *options: str) -> None:
-        argv = ["ip", "netns", "exec", self.name, sys.executable, "-m", "l3net.cli.main", "agent"]
-        argv += ["--datastore", f"dir:{self.base / 'manifests'}", "--node-name", "n", *options]
-        argv += ["--run-dir", str(self.base / "run"), "--state-dir", str(self.base / "state")]
-        with (self.base / "log").open("ab") as log:
-            self.process = process = subprocess.Popen(argv, stderr=log)
-        self.undo.callback(process.wait)
-        self.undo.callback(process.kill)
-        self.until(lambda: self.status().get("ready"), "the agent")
-
-    def kill(self) -> None:
-        assert self.process
-        self.process.kill()
-        self.process.wait()
-
-    def l3net(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        argv = ["ip", "netns", "exec", self.name, sys.executable, "-m", "l3net.cli.main", *arguments]
-        return subprocess.run(argv, capture_output=True, text=True, check=False)
-
-    def status(self) -> dict[str, Any]:
-        out = self.l3net("status", "--run-dir", str(self.base / "run"), "-o", "json")
-        answer: dict[str, Any] = json.loads(out.stdout) if out.returncode == 0 else {}
-        return answer
-
-    def ip(self, *arguments: str, netns: str = "") -> Any:
-        return json.loads(sh("ip", "-j", "-n", netns or self.name, *arguments) or "[]")
-
-    def cni(
-        self, command: str, container: str, netns: str = "", **conf: Any
-    ) -> subprocess.CompletedProcess[str]:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "CNI_COMMAND": command,
-            "CNI_CONTAINERID": container,
-            "CNI_IFNAME": "eth0",
-            "CNI_PATH": str(self.plugin.parent),
-            "L3NET_CNI_SOCKET": str(self.base / "run" / "cni.sock"),
-            "L3NET_CNI_SPOOL": str(self.base / "state" / "spool"),
-        }
-        if netns:
-            environment["CNI_NETNS"] = f"/run/netns/{netns}"
-        return subprocess.run(
-            ["ip", "netns", "exec", self.name, str(self.plugin)],
-            input=json.dumps(CONF | conf),
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=60,
-            check=False,
-        )
-
-    def add(self, container: str) -> tuple[str, dict[str, Any]]:
-        """A pod: its namespace and the result of ADD."""
-        netns = self.netns(container)
-        done = self.cni("ADD", container, netns)
-        assert done.returncode == 0, done.stdout
-        result: dict[str, Any] = json.loads(done.stdout)
-        return netns, result
-
-    def until(self, condition: Callable[[], object], what: str, seconds: float = 40) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                raise AssertionError(f"waited in vain for {what}\n{(self.base / 'log').read_text()[-4000:]}")
-            time.sleep(0.05)
-
-    def gateways(self) -> set[str]:
-        shown = self.ip("addr", "show", "dev", "l3net0")
-        return {
-            f"{each['local']}/{each['prefixlen']}"
-            for each in shown[0]["addr_info"]
-            if each["scope"] == "global"
-        }
-
-
-def node(name: str, address: str, pod_cidrs: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": name},
-        "spec": {"podCIDRs": list(pod_cidrs)},
-        "status": {"addresses": [{"type": "InternalIP", "address": address}]},
-    }
+    return built(tmp_path_factory.mktemp("cni-bin"))
 
 
 @pytest.fixture
