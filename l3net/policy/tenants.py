@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from l3net.model import ObjectName, PodSelection, Policy, PolicyRule, Requirement, Rule, Selector, Tier
+from l3net.model import (
+    Namespace,
+    ObjectName,
+    PodSelection,
+    Policy,
+    PolicyRule,
+    Requirement,
+    Rule,
+    Selector,
+    Tier,
+)
 from l3net.naming import LABEL_TENANT
 
 #: The last of the Admin tier: whatever an administrator says before it goes first.
 PRIORITY: Final = 1000
+#: A colon is in no name of the API, so that no declared policy is called so.
+PREFIX: Final = "l3net:tenant:"
+
+
+def tenant_policies(namespaces: Iterable[Namespace]) -> tuple[Policy, ...]:
+    """A policy for each tenant that namespaces name, in the order of their names.
+
+    An empty value is a tenant like any other.
+    """
+    tenants = {each.labels[LABEL_TENANT] for each in namespaces if LABEL_TENANT in each.labels}
+    return tuple(tenant_policy(tenant) for tenant in sorted(tenants))
 
 
 def tenant_policy(tenant: str) -> Policy:
     """What isolates a tenant: its namespaces and those of other tenants do not reach one another. Namespaces
-    without a tenant are shared."""
+    without a tenant are shared. Pods on their node's network are that node, and in no tenant."""
     others = Selector((Requirement(LABEL_TENANT, "Exists"), Requirement(LABEL_TENANT, "NotIn", (tenant,))))
     deny = (PolicyRule(Rule.DENY, (PodSelection(others),), name="other tenants"),)
     return Policy(
-        ObjectName("", f"l3net:tenant:{tenant}"),
+        ObjectName("", f"{PREFIX}{tenant}"),
         Tier.ADMIN,
         PodSelection(Selector((Requirement(LABEL_TENANT, "In", (tenant,)),))),
         ingress=deny,

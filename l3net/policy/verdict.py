@@ -8,7 +8,7 @@ connection that passed, and what is related to it, are not judged.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -180,45 +180,50 @@ class _End:
     destination: Pod | None
 
     def decide(self, subject: Pod) -> Decision:
-        direction = self.direction
-        policies = [each for each in self.known.policies_for(subject) if each.rules(direction) is not None]
-        if not policies:
-            return Decision(direction, subject.name, True, Why.NOT_SELECTED)
-        passed = None
-        decided = next(self._matching(_of(policies, Tier.ADMIN)), None)
-        if decided is not None:
-            rule, by = decided
+        """Ask the pod's policies in their order; the first rule that matches decides, unless it passes on."""
+        direction, pod = self.direction, subject.name
+        passed: RuleName | None = None
+        asked: list[Policy] = []
+        for policy in self.known.policies_for(subject):
+            tier, rules = policy.tier, policy.rules(direction)
+            if rules is None:
+                continue
+            if tier is Tier.BASELINE and asked and asked[-1].tier is Tier.NETWORK_POLICY:
+                break
+            asked.append(policy)
+            if tier is Tier.ADMIN and passed is not None:
+                continue
+            index = self._first_match(rules)
+            if index is None:
+                continue
+            rule = rules[index]
+            by = RuleName(policy.name, tier, direction, index, rule.name)
             if rule.action is not Rule.PASS:
-                return Decision(direction, subject.name, rule.action is Rule.ACCEPT, Why.RULE, by)
+                return Decision(direction, pod, rule.action is Rule.ACCEPT, Why.RULE, by, (), passed)
+            if tier is Tier.BASELINE:
+                break
             passed = by
-        if asked := tuple(_of(policies, Tier.NETWORK_POLICY)):
-            decided = next(self._matching(asked), None)
-            if decided is not None:
-                return Decision(direction, subject.name, True, Why.RULE, decided[1], passed=passed)
-            names = tuple(each.name for each in asked)
-            return Decision(direction, subject.name, False, Why.NOT_ACCEPTED, None, names, passed)
-        decided = next(self._matching(_of(policies, Tier.BASELINE)), None)
-        if decided is not None and decided[0].action is not Rule.PASS:
-            accepts = decided[0].action is Rule.ACCEPT
-            return Decision(direction, subject.name, accepts, Why.RULE, decided[1], passed=passed)
-        names = tuple(each.name for each in policies)
-        return Decision(direction, subject.name, True, Why.UNDECIDED, None, names, passed)
+        if not asked:
+            return Decision(direction, pod, True, Why.NOT_SELECTED)
+        closed = asked[-1].tier is Tier.NETWORK_POLICY
+        names = tuple(each.name for each in asked if not closed or each.tier is Tier.NETWORK_POLICY)
+        why = Why.NOT_ACCEPTED if closed else Why.UNDECIDED
+        return Decision(direction, pod, not closed, why, None, names, passed)
 
-    def _matching(self, policies: Iterable[Policy]) -> Iterator[tuple[PolicyRule, RuleName]]:
-        """The rules that match, in their order."""
-        for policy in policies:
-            for index, rule in enumerate(policy.rules(self.direction) or ()):
-                if self._matches(rule):
-                    yield rule, RuleName(policy.name, policy.tier, self.direction, index, rule.name)
+    def _first_match(self, rules: Sequence[PolicyRule]) -> int | None:
+        for index, rule in enumerate(rules):
+            if (rule.ports is None or self._of_ports(rule.ports)) and (
+                rule.peers is None or any(map(self._of_peer, rule.peers))
+            ):
+                return index
+        return None
 
-    def _matches(self, rule: PolicyRule) -> bool:
-        return (rule.ports is None or any(self._of_port(each) for each in rule.ports)) and (
-            rule.peers is None or any(self._of_peer(each) for each in rule.peers)
-        )
+    def _of_ports(self, ports: Sequence[PolicyPort]) -> bool:
+        return self.packet.protocol in PORT_PROTOCOLS and any(map(self._of_port, ports))
 
     def _of_port(self, port: PolicyPort) -> bool:
         packet = self.packet
-        if packet.protocol not in PORT_PROTOCOLS or port.protocol not in ("", packet.protocol):
+        if port.protocol not in ("", packet.protocol):
             return False
         if port.name:
             return self.destination is not None and any(
@@ -235,7 +240,3 @@ class _End:
             return labels is not None and peer.nodes.matches(labels)
         pod = self.peer_pod
         return pod is not None and selects(peer, pod, self.known.namespace_labels(pod.name.namespace))
-
-
-def _of(policies: Iterable[Policy], tier: Tier) -> Iterator[Policy]:
-    return (each for each in policies if each.tier is tier)
