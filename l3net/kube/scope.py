@@ -8,11 +8,16 @@ from typing import Final
 
 from l3net.kube.registry import KINDS
 from l3net.kube.translate import valid_name
-from l3net.model import ClusterState, Kind, NodeSelection, ObjectName, SecretKey
-from l3net.naming import LABEL_EXCLUDED
+from l3net.model import ClusterState, Fact, Kind, Namespace, NodeSelection, ObjectName, Policy, SecretKey
+from l3net.naming import LABEL_EXCLUDED, LABEL_TENANT
 
-#: Kinds of policies.
-POLICIES: Final = (Kind.NETWORK_POLICY, Kind.CLUSTER_NETWORK_POLICY)
+#: Kinds of policies, and that whose labels may stand for one.
+POLICIES: Final = (Kind.NETWORK_POLICY, Kind.CLUSTER_NETWORK_POLICY, Kind.NAMESPACE)
+
+
+def is_policy(fact: Fact | None) -> bool:
+    """Whether it says what Pods of other nodes may do: a policy, or a Namespace of a tenant."""
+    return isinstance(fact, Policy) or (isinstance(fact, Namespace) and LABEL_TENANT in fact.labels)
 
 
 def every_node(state: ClusterState, me: str) -> bool:
@@ -46,7 +51,7 @@ def names_nodes(state: ClusterState) -> bool:
 
 def any_policy(state: ClusterState) -> bool:
     """Whether there is a policy, and with it a decision that looks at the Pods of other nodes."""
-    return bool(state.policies or state.cluster_policies)
+    return bool(state.policies or state.cluster_policies or any(map(is_policy, state.namespaces.values())))
 
 
 def secrets_of(state: ClusterState) -> frozenset[ObjectName]:

@@ -152,6 +152,10 @@ def secret(name: str, value: str, namespace: str = "kube-system") -> dict[str, A
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"password": value}}
 
 
+def namespace(name: str, **labels: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
 def pod(name: str, address: str, where: str = "n1", space: str = "default", **labels: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",

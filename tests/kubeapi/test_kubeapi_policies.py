@@ -6,7 +6,15 @@ from collections.abc import Callable
 
 import pytest
 from apiserver import Call, FakeApiServer
-from kube_follower import Follower, cluster_policy, configuration, network_policy, node, pod
+from kube_follower import (
+    Follower,
+    cluster_policy,
+    configuration,
+    namespace,
+    network_policy,
+    node,
+    pod,
+)
 
 from l3net.kube.registry import KINDS
 from l3net.model import Kind
@@ -67,6 +75,18 @@ def test_the_first_policy_waits_for_the_pods(api: FakeApiServer, connect: Connec
     api.put(network_policy("q"), pod("c", "10.244.2.6", "n2"))
     follower.has(Kind.NETWORK_POLICY, "p", "q")
     follower.has(Kind.POD, "a", "b", "c")
+
+
+def test_the_label_of_a_tenant_is_a_policy(api: FakeApiServer, connect: Connect) -> None:
+    api.put(namespace("blue"), pod("a", "10.244.1.5"), pod("b", "10.244.2.5", "n2"))
+    follower = connect(linger=0.0).synced()
+    assert (follower.names(Kind.POD), follower.names(Kind.NAMESPACE)) == ({"a"}, {"blue"})
+    api.put(namespace("green", **{"l3net.io/tenant": "green"}))
+    follower.has(Kind.NAMESPACE, "blue", "green")
+    assert place(follower, Kind.POD, "b") < place(follower, Kind.NAMESPACE, "green")
+    api.put(namespace("green"))
+    follower.has(Kind.POD, "a")
+    assert follower.names(Kind.NAMESPACE) == {"blue", "green"}
 
 
 def test_a_policy_that_goes_while_it_waits_never_comes(api: FakeApiServer, connect: Connect) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from l3net.kube.registry import KINDS as DECLARED
-from l3net.kube.scope import POLICIES, any_policy, every_node, names_nodes, secrets_of
+from l3net.kube.scope import POLICIES, any_policy, every_node, is_policy, names_nodes, secrets_of
 from l3net.model import ClusterState, Kind, ObjectName
 from l3net.ports import Changed
 from l3net.shell.kubernetes.selection import NOTHING, OnNode, Selection
@@ -39,6 +39,10 @@ class Followed(Protocol):
 
     def follow_secrets(self, names: frozenset[ObjectName]) -> None: ...
 
+    def drained(self) -> bool:
+        """Whether everything that was delivered has been taken."""
+        ...
+
     def wake(self) -> None:
         """Look again, although nothing was heard."""
         ...
@@ -60,7 +64,7 @@ class Reach:
         self._feeds, self._me, self._all_nodes, self._secrets = feeds, me, all_nodes, secrets
         self._kinds, self._linger = kinds, linger
         self._state = ClusterState()  # what decides
-        self._wide = False
+        self._wide = self._heard_all = False
         self._unneeded_since: float | None = None  # by the loop's clock
         self._waiting: dict[tuple[Kind, ObjectName], Changed] = {}
 
@@ -78,14 +82,17 @@ class Reach:
         """Hear of an object; whether it may be told now."""
         kind, name = event.kind, event.name
         own = kind is Kind.NODE and name.name == self._me
-        if own or kind in POLICIES or DECLARED[kind].names_secrets:
-            DECLARED[kind].put(self._state, name, event.fact)
-        if kind not in POLICIES or Kind.POD not in self._kinds:
+        if kind not in POLICIES:
+            if own or DECLARED[kind].names_secrets:
+                DECLARED[kind].put(self._state, name, event.fact)
             return True
+        acts = is_policy(event.fact)
+        DECLARED[kind].put(self._state, name, event.fact if acts else None)
         self._waiting.pop((kind, name), None)
-        if event.fact is not None:
-            self._waiting[kind, name] = event
-        return event.fact is None
+        if not acts or Kind.POD not in self._kinds:
+            return True
+        self._waiting[kind, name] = event
+        return False
 
     def release(self) -> Iterator[Changed]:
         """The policies that waited."""
@@ -100,8 +107,16 @@ class Reach:
             feeds.follow(Kind.NODE, None if every else ObjectName("", self._me))
             if self._secrets:
                 feeds.follow_secrets(secrets_of(state))
-        if Kind.POD in self._kinds and feeds.complete(*(kind for kind in self._kinds if kind in POLICIES)):
+        if Kind.POD in self._kinds and self._policies_known():
             feeds.follow(Kind.POD, None if self._every_pod() else OnNode(self._me) if self._me else NOTHING)
+
+    def _policies_known(self) -> bool:
+        """Whether all have been heard of, so that Pods are not listed twice at the start."""
+        if not self._heard_all:
+            of = [kind for kind in self._kinds if kind in POLICIES]
+            # What was delivered is among what is heard before it is complete: in this order.
+            self._heard_all = self._feeds.complete(*of) and self._feeds.drained()
+        return self._heard_all
 
     def _every_pod(self) -> bool:
         if any_policy(self._state):

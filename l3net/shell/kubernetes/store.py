@@ -272,6 +272,9 @@ class _Feeds:
     def wake(self) -> None:
         self._inbox.wake()
 
+    def drained(self) -> bool:
+        return self._inbox.empty()
+
     def start(self, kind: Kind, only: Selection = None) -> None:
         feed = _Feed(self._inbox, self._judge, self._troubles, self.distrust)
         reflector = Reflector(
