@@ -1,28 +1,57 @@
-"""How much of the cluster an agent has to read: which Nodes, which Secrets."""
+"""How much of the cluster an agent has to read: which Nodes, Pods and Secrets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from typing import Final
 
 from l3net.kube.registry import KINDS
 from l3net.kube.translate import valid_name
-from l3net.model import BgpConfiguration, BgpPeer, ClusterState, Node, ObjectName, SecretKey
-from l3net.naming import LABEL_EXCLUDED
+from l3net.model import ClusterState, Fact, Kind, Namespace, NodeSelection, ObjectName, Policy, SecretKey
+from l3net.naming import LABEL_EXCLUDED, LABEL_TENANT
+
+#: Kinds of policies, and that whose labels may stand for one.
+POLICIES: Final = (Kind.NETWORK_POLICY, Kind.CLUSTER_NETWORK_POLICY, Kind.NAMESPACE)
 
 
-def every_node(configuration: BgpConfiguration, peers: Iterable[BgpPeer], own: Node | None) -> bool:
-    """Whether a decision of the node `own` looks at other Nodes.
+def is_policy(fact: Fact | None) -> bool:
+    """Whether it says what Pods of other nodes may do: a policy, or a Namespace of a tenant."""
+    return isinstance(fact, Policy) or (isinstance(fact, Namespace) and LABEL_TENANT in fact.labels)
 
-    The mesh does, and so does a peer that selects Nodes; and a node that is excluded from load balancing is
-    not so when there is no other, nor does one that drains withdraw what no other serves. Without these, each
-    Node's heartbeats would go to all for nothing.
+
+def every_node(state: ClusterState, me: str) -> bool:
+    """Whether a decision of the node `me` looks at other Nodes.
+
+    The mesh does, and so do a peer that selects Nodes and a policy for what goes to some; and a node that is
+    excluded from load balancing is not so when there is no other, nor does one that drains withdraw what no
+    other serves. Without these, each Node's heartbeats would go to all for nothing.
     """
+    own = state.nodes.get(me)
     return (
-        configuration.mesh
-        or any(peer.peer_selector is not None for peer in peers)
-        or (own is not None and (LABEL_EXCLUDED in own.labels or configuration.drain.cause(own) is not None))
+        state.configuration.mesh
+        or any(peer.peer_selector is not None for peer in state.peers.values())
+        or names_nodes(state)
+        or (
+            own is not None
+            and (LABEL_EXCLUDED in own.labels or state.configuration.drain.cause(own) is not None)
+        )
     )
+
+
+def names_nodes(state: ClusterState) -> bool:
+    """Whether a policy has Nodes for peers."""
+    return any(
+        isinstance(peer, NodeSelection)
+        for policy in state.cluster_policies.values()
+        for rule in (*(policy.ingress or ()), *(policy.egress or ()))
+        for peer in rule.peers or ()
+    )
+
+
+def any_policy(state: ClusterState) -> bool:
+    """Whether there is a policy, and with it a decision that looks at the Pods of other nodes."""
+    return bool(state.policies or state.cluster_policies or any(map(is_policy, state.namespaces.values())))
 
 
 def secrets_of(state: ClusterState) -> frozenset[ObjectName]:

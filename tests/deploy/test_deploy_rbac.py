@@ -11,7 +11,7 @@ import pytest
 from apiserver import Call, FakeApiServer
 from controller_rig import Running, balancer, blocks, ingress, node, pool, until
 from deploy_chart import documents
-from kube_follower import BACKOFF, Follower, configuration, own, peer, secret
+from kube_follower import BACKOFF, Follower, configuration, network_policy, own, peer, secret
 
 from l3net.controller.decide import Settings
 from l3net.shell.kubernetes.api import KubeApi
@@ -58,6 +58,7 @@ def test_the_controller(api: FakeApiServer, tmp_path: Path) -> None:
         configuration(),
     )
     api.put(node("a"), node("b"), balancer("s"), balancer("t", {"l3net.io/load-balancer-ips": "10.9.9.9"}))
+    api.put(network_policy("deny"))  # or no Pods are read
     running = Running(api, tmp_path, "one", settings=Settings(grace=0.0))
     try:
         until(lambda: blocks(api, "a") and blocks(api, "b") and ingress(api, "s"), "blocks and an address")

@@ -28,7 +28,7 @@ def connect(api: FakeApiServer, tmp_path: Path) -> Iterator[Callable[..., Follow
     def start(token: str | None = None, **options: Any) -> Follower:
         client = KubeApi(api.kubeconfig(tmp_path / "kubeconfig", token))
         options.setdefault("backoff", BACKOFF)
-        follower = Follower(KubernetesDatastore(client, "n1", **options))
+        follower = Follower(KubernetesDatastore(client, options.pop("me", "n1"), **options))
         running.append(follower.__enter__())
         return follower
 

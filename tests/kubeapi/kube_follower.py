@@ -150,3 +150,35 @@ def peer(name: str, **spec: object) -> dict[str, Any]:
 def secret(name: str, value: str, namespace: str = "kube-system") -> dict[str, Any]:
     metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"password": value}}
+
+
+def namespace(name: str, **labels: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def pod(name: str, address: str, where: str = "n1", space: str = "default", **labels: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": space, "labels": labels, "uid": f"uid-{name}"},
+        "spec": {"nodeName": where, "containers": [{"name": "c"}]},
+        "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]},
+    }
+
+
+def network_policy(name: str, space: str = "default", **spec: object) -> dict[str, Any]:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": space},
+        "spec": {"podSelector": {}, **spec},
+    }
+
+
+def cluster_policy(name: str, **spec: object) -> dict[str, Any]:
+    return {
+        "apiVersion": "policy.networking.k8s.io/v1alpha2",
+        "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": name},
+        "spec": {"tier": "Admin", "priority": 5, "subject": {"namespaces": {}}, **spec},
+    }

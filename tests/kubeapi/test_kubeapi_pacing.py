@@ -82,7 +82,7 @@ def test_one_gone_after_a_while_is_answered_at_once(api: FakeApiServer, connect:
     follower = connect(backoff=(3.0, 3.0)).synced()
     follower.until(lambda: api.watching == WATCHED, "every watch")
     for reflector in follower._datastore._feeds._by_kind.values():  # type: ignore[union-attr]
-        reflector._listed_at -= 100
+        reflector._fresh._listed_at -= 100
     began = time.monotonic()
     api.gone_as_http = True
     api.compact()

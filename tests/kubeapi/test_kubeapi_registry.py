@@ -97,7 +97,7 @@ def row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DeclaredKin
     )  # fmt: skip
     served = Resource("l3net.io", "v1alpha1", "gadgets", "Gadget", namespaced=True, status=True)
     monkeypatch.setattr(apiserver, "RESOURCES", (*apiserver.RESOURCES, served))
-    for place in ("l3net.shell.kubernetes.store.ClusterState", "l3net.cli.validate.ClusterState"):
+    for place in ("l3net.shell.kubernetes.reach.ClusterState", "l3net.cli.validate.ClusterState"):
         monkeypatch.setattr(place, Wider)
     KINDS.add(made)
     try:

@@ -8,7 +8,9 @@ from typing import Final
 
 from l3net.model import ObjectName
 from l3net.shell.kubernetes.api import ApiError, KubeApi, WatchLines
-from l3net.shell.kubernetes.kinds import Document, KubeKind
+from l3net.shell.kubernetes.kinds import Document, KubeKind, status_of, version_in, version_of, watch_event
+from l3net.shell.kubernetes.selection import Selection
+from l3net.shell.kubernetes.selection import query as query_of
 
 PAGE: Final = 500
 #: Seconds after which the server ends a watch, drawn from this range, so that not all agents come at once.
@@ -33,11 +35,9 @@ class Collection:
                 return None
             raise
 
-    def page(
-        self, only: ObjectName | None, following: str, *, cached: bool
-    ) -> tuple[str, str, list[Document]]:
+    def page(self, only: Selection, following: str, *, cached: bool) -> tuple[str, str, list[Document]]:
         """Resource version, continue token and objects; `cached`: as the server has them at hand."""
-        query: dict[str, object] = {"limit": PAGE, **_selector(only)}
+        query: dict[str, object] = {"limit": PAGE, **query_of(only)}
         if cached:
             query["resourceVersion"] = "0"
         if following:
@@ -55,21 +55,34 @@ class Collection:
         except ValueError as err:
             raise ApiError(f"{path}: not a list: {err}") from None
 
-    def watch(self, only: ObjectName | None, version: str) -> WatchLines:
+    def watch(self, only: Selection, version: str) -> WatchLines:
         """Changes after a version; with none, what there is first."""
         query: dict[str, object] = {
             "watch": "1",
             "allowWatchBookmarks": "true",
             "timeoutSeconds": random.randint(*WATCH_SECONDS),  # noqa: S311 - spread, not secrecy
-            **_selector(only),
+            **query_of(only),
         }
         path = self._kind.path
         if version:
             query["resourceVersion"] = version
-        if self._by_name and only is not None:
+        if self._by_name and isinstance(only, ObjectName):
             path = f"{self._kind.root}/namespaces/{only.namespace}/{self._kind.plural}"
         return self._api.watch(path, query)
 
-
-def _selector(only: ObjectName | None) -> Mapping[str, object]:
-    return {"fieldSelector": f"metadata.name={only.name}"} if only is not None else {}
+    def change(self, line: bytes) -> tuple[str, str, Document | None]:
+        """A line of a watch: what happened, the version then, and the object; a bookmark has none."""
+        what = f"watch {self._kind.plural}"
+        try:
+            event = watch_event(line)
+            if event.type == "BOOKMARK":
+                return event.type, version_of(event.object), None
+            if event.type == "ERROR":
+                code, message = status_of(event.object)
+                raise ApiError(f"{what}: {code} {message}", code)
+            document = self._kind.one(event.object)
+        except (ValueError, RecursionError) as err:
+            unreadable = ApiError(f"{what}: unreadable line: {err}")
+            unreadable.unreadable = True
+            raise unreadable from None
+        return event.type, version_in(document), document

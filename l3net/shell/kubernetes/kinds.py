@@ -366,3 +366,20 @@ def status_of(raw: msgspec.Raw) -> tuple[int, str]:
     """Code and message of a Status. Raises ValueError."""
     found = _status.decode(raw)
     return found.get("code", 0), " ".join((found.get("message") or found.get("reason", "")).split())[:300]
+
+
+def name_of(document: Document) -> ObjectName | None:
+    """Of the object; None where its metadata has no name."""
+    metadata = _metadata(document)
+    name = metadata.get("name")
+    return ObjectName(metadata.get("namespace") or "", name) if isinstance(name, str) else None
+
+
+def version_in(document: Document) -> str:
+    """Its resource version."""
+    return str(_metadata(document).get("resourceVersion", ""))
+
+
+def _metadata(document: Document) -> Document:
+    found = document.get("metadata")
+    return found if isinstance(found, dict) else {}

@@ -15,7 +15,7 @@ from l3net.errors import ManifestError
 from l3net.kube.translate import translate
 from l3net.model import Fact, ObjectName
 from l3net.ports import Changed, DatastoreEvent, Mended, Rejected, rejections
-from l3net.shell.kubernetes.kinds import UNREADABLE, Document, KubeKind
+from l3net.shell.kubernetes.kinds import UNREADABLE, Document, KubeKind, name_of, version_in
 
 log = logging.getLogger("l3net.kube")
 
@@ -124,20 +124,3 @@ class KnownObjects:
             self._hearer.deliver(events)
         for name, _ in gone:
             self._known.pop(name, None)
-
-
-def name_of(document: Document) -> ObjectName | None:
-    """Of the object; None where its metadata has no name."""
-    metadata = _metadata(document)
-    name = metadata.get("name")
-    return ObjectName(metadata.get("namespace") or "", name) if isinstance(name, str) else None
-
-
-def version_in(document: Document) -> str:
-    """Its resource version."""
-    return str(_metadata(document).get("resourceVersion", ""))
-
-
-def _metadata(document: Document) -> Document:
-    found = document.get("metadata")
-    return found if isinstance(found, dict) else {}

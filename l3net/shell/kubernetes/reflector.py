@@ -19,7 +19,6 @@ lists would otherwise be asked for all there is hundreds of times a second.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from typing import Final, Protocol
@@ -27,11 +26,14 @@ from typing import Final, Protocol
 from l3net.kube.registry import KINDS as DECLARED
 from l3net.model import ObjectName
 from l3net.ports import View
+from l3net.shell.kubernetes.absence import Absence
 from l3net.shell.kubernetes.api import ApiError, KubeApi, WatchLines
 from l3net.shell.kubernetes.collection import Collection
-from l3net.shell.kubernetes.kinds import KubeKind, status_of, version_of, watch_event
-from l3net.shell.kubernetes.known import Hearer, KnownObjects, name_of, version_in
+from l3net.shell.kubernetes.freshness import Freshness
+from l3net.shell.kubernetes.kinds import KubeKind, name_of, version_in
+from l3net.shell.kubernetes.known import Hearer, KnownObjects
 from l3net.shell.kubernetes.pacing import Pacing
+from l3net.shell.kubernetes.selection import NOTHING, Scope, Selection
 from l3net.shell.kubernetes.troubles import Trouble
 from l3net.shell.kubernetes.versions import behind
 
@@ -63,10 +65,8 @@ class Listener(Hearer, Protocol):
 
 
 class Reflector:
-    """One collection, or with `only` (namespace may be empty) the one object of that name.
-
-    `by_name`: the object is read by get and watch, without the right to list (secrets).
-    """
+    """One collection, or what `only` selects of it. `by_name`: the one object is read by get and watch,
+    without the right to list (secrets)."""
 
     def __init__(
         self,
@@ -74,13 +74,13 @@ class Reflector:
         kind: KubeKind,
         listener: Listener,
         *,
-        only: ObjectName | None = None,
+        only: Selection = None,
         by_name: bool = False,
         backoff: tuple[float, float] = BACKOFF,
         relist: tuple[float, float] = RELIST,
     ) -> None:
         self._api, self.kind, self._listener = api, kind, listener
-        self._only, self._by_name = only, by_name
+        self._scope, self._by_name = Scope(only), by_name
         self._pacing = Pacing(*backoff)
         self._collection = Collection(api, kind, by_name=by_name)
         self._objects = KnownObjects(kind, listener)
@@ -88,15 +88,13 @@ class Reflector:
         self._version = ""  # to watch from; empty: list first
         self._highest = ""  # the latest version heard of
         self._distrusted = False  # versions went back: one that is known may stand for another content now
-        self._relist, self._due = relist, 0.0  # when to list anyway (monotonic)
+        self._fresh = Freshness(relist)
         self._asked = False  # to list again
-        self._listed_at = self._bookmark_at = 0.0  # monotonic; 0.0: never
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._woken = threading.Event()
         self._watch: WatchLines | None = None
-        self._scope = 0  # counts changes of `only`
-        self._complete = -1  # the scope that has been listed
+        self._absence = Absence(DECLARED[kind.kind])
         self._broken = False  # a connection, since the last watch
         self._forbidden = False
         self._thread: threading.Thread | None = None
@@ -104,7 +102,12 @@ class Reflector:
     @property
     def complete(self) -> bool:
         """Whether everything in scope has been delivered at least once."""
-        return self._complete == self._scope
+        return self._scope.known is not None
+
+    @property
+    def known(self) -> int | None:
+        """Which scope, by its number, that is; None: not all of it is delivered."""
+        return self._scope.known
 
     @property
     def forbidden(self) -> bool:
@@ -112,16 +115,12 @@ class Reflector:
         return self._forbidden
 
     @property
-    def only(self) -> ObjectName | None:
-        return self._only
+    def only(self) -> Selection:
+        return self._scope.only
 
     def view(self) -> View:
         """How old what we know is."""
-        now = time.monotonic()
-        return View(
-            now - self._listed_at if self._listed_at else None,
-            now - self._bookmark_at if self._bookmark_at else None,
-        )
+        return self._fresh.view()
 
     def start(self) -> None:
         name = f"watch-{self.kind.plural}"
@@ -137,14 +136,12 @@ class Reflector:
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def narrow(self, only: ObjectName | None) -> None:
-        """Change the scope: one object, or None for all. What leaves it is reported as gone."""
+    def narrow(self, only: Selection) -> None:
+        """Change the scope. What leaves it is reported as gone."""
         with self._lock:
-            if only == self._only:
-                return
-            self._only = only
-            self._scope += 1
-        self._interrupt()
+            changed = self._scope.change(only)
+        if changed:
+            self._interrupt()
 
     def distrust(self) -> None:
         """Versions went back, or a view proved stale: list everything, soon, and compare all of it."""
@@ -164,7 +161,7 @@ class Reflector:
         watched_scope = -1
         while not self._stopped.is_set():
             with self._lock:
-                scope, asked = self._scope, self._asked
+                scope, asked = self._scope.number, self._asked
                 self._asked = False
                 self._woken.clear()
             if self._stopped.is_set():
@@ -180,9 +177,13 @@ class Reflector:
                     self._asked = False
                     self._woken.clear()
             try:
+                if self.only is NOTHING:
+                    self._nothing(scope)
+                    self._woken.wait()
+                    continue
                 if not self._version or self._by_name:
                     self._read(scope)
-                elif time.monotonic() >= self._due:
+                elif self._fresh.due:
                     self._read(scope, cached=True)
                 elif self._broken and self._api.versions.check_due(time.monotonic()):
                     self._check_store()
@@ -194,11 +195,11 @@ class Reflector:
             except ApiError as err:
                 self._broken = not err.code
                 if err.silent:  # for longer than bookmarks are apart: not to be believed without a look
-                    self._due = 0.0
+                    self._fresh.doubted()
                 if err.unreadable:
                     self._version = ""  # from there the same line would come again
                 if not self._woken.is_set():
-                    self._failed(err)
+                    self._failed(err, scope)
             except _RewoundError:
                 log.warning("%s: the API server's versions went back; listing everything", self.kind.plural)
                 self._listener.rewound(self)
@@ -206,14 +207,19 @@ class Reflector:
             except Exception as err:  # a thread that ends unheard would leave this node behind for ever
                 log.exception("watch %s", self.kind.plural)
                 self._version = ""
-                self._failed(ApiError(f"watch {self.kind.plural}: {type(err).__name__}"))
+                self._failed(ApiError(f"watch {self.kind.plural}: {type(err).__name__}"), scope)
 
-    def _failed(self, err: ApiError) -> None:
+    def _failed(self, err: ApiError, scope: int) -> None:
+        absent = self._absence.met(err, time.monotonic(), held=bool(self._objects.names()))
+        if absent is not None:
+            self._nothing(scope)
+            self._pause(absent)
+            return
         self._forbidden = err.code == 403
         of_watch = err.unreadable
         if err.gone:
             # An answer, and no failure; but a list may be refused so as well, or the watch that follows one.
-            recent = self._listed_at and time.monotonic() - self._listed_at < self._pacing.longest
+            recent = self._fresh.listed_within(self._pacing.longest)
             of_watch, self._version = bool(self._version), ""
             if of_watch and not recent:
                 self._pacing.failures = 0
@@ -244,16 +250,26 @@ class Reflector:
             self._get()
         elif not cached or not self._list(cached=True):
             self._list()
+        self._absence.over()
+        self._delivered(scope)
+
+    def _nothing(self, scope: int) -> None:
+        """There is nothing to be read."""
+        self._version = self._highest = ""
+        self._objects.forget(set(self._objects.names()))
+        self._delivered(scope)
+        self._trouble.proven()
+
+    def _delivered(self, scope: int) -> None:
         self._distrusted = False
-        self._listed_at = time.monotonic()
-        self._due = self._listed_at + random.uniform(*self._relist)  # noqa: S311 - spread, not secrecy
+        self._fresh.listed()
         self._well()
-        self._complete = scope
+        self._scope.listed(scope)
         self._listener.listed(self)
 
     def _get(self) -> None:
-        assert self._only is not None  # noqa: S101 - for the type checker
-        document = self._collection.get(self._only)
+        assert isinstance(self.only, ObjectName)  # noqa: S101 - for the type checker
+        document = self._collection.get(self.only)
         if document is None:
             self._version = ""
             self._objects.forget(set(self._objects.names()))
@@ -264,7 +280,7 @@ class Reflector:
     def _list(self, *, cached: bool = False) -> bool:
         """List everything and take the differences. False: what was cached is too old, nothing was taken."""
         seen: set[ObjectName] = set()
-        only, following = self._only, ""
+        only, following = self.only, ""
         while True:
             version, following, documents = self._collection.page(only, following, cached=cached)
             if behind(version, self._highest):
@@ -294,17 +310,17 @@ class Reflector:
     # --- watch -------------------------------------------------------------------------------------------
 
     def _follow(self, scope: int) -> None:
-        watch = self._collection.watch(self._only, self._version)
+        watch = self._collection.watch(self.only, self._version)
         with self._lock:
             self._watch = watch
-            if self._stopped.is_set() or scope != self._scope or self._asked:
+            if self._stopped.is_set() or scope != self._scope.number or self._asked:
                 watch.interrupt()
         self._well()
         began = time.monotonic()
         try:
             for line in watch:
                 self._line(line)
-                if self._stopped.is_set() or scope != self._scope or self._asked:
+                if self._stopped.is_set() or scope != self._scope.number or self._asked:
                     return
         finally:
             with self._lock:
@@ -313,25 +329,15 @@ class Reflector:
                 self._pacing.lived()
 
     def _line(self, line: bytes) -> None:
-        try:
-            event = watch_event(line)
-            if event.type == "BOOKMARK":
-                self._bookmark_at = time.monotonic()
-                self._advance(version_of(event.object))
-                self._trouble.proven()
-                return
-            if event.type == "ERROR":
-                code, message = status_of(event.object)
-                raise ApiError(f"watch {self.kind.plural}: {code} {message}", code)
-            document = self.kind.one(event.object)
-        except (ValueError, RecursionError) as err:
-            unreadable = ApiError(f"watch {self.kind.plural}: unreadable line: {err}")
-            unreadable.unreadable = True
-            raise unreadable from None
-        version = version_in(document)
+        type_, version, document = self._collection.change(line)
+        if document is None:
+            self._fresh.bookmarked()
+            self._advance(version)
+            self._trouble.proven()
+            return
         if self._version:
             self._check(version)
-        if event.type == "DELETED":
+        if type_ == "DELETED":
             name = name_of(document)
             if name is not None:
                 self._objects.forget({name})

@@ -13,12 +13,13 @@ from typing import Protocol, TypeAlias
 
 from l3net.errors import ManifestError
 from l3net.kube.registry import KINDS as DECLARED
-from l3net.kube.scope import every_node, secrets_of
-from l3net.model import ClusterState, Kind, ObjectName
+from l3net.model import Kind, ObjectName
 from l3net.ports import Changed, DatastoreEvent, InSync, Mended, Rejected, View
 from l3net.shell.kubernetes.api import KubeApi
 from l3net.shell.kubernetes.kinds import KINDS, Document, KubeKind
+from l3net.shell.kubernetes.reach import LINGER, Reach
 from l3net.shell.kubernetes.reflector import BACKOFF, RELIST, Reflector
+from l3net.shell.kubernetes.selection import NOTHING, Nothing, OnNode, Selection
 
 log = logging.getLogger("l3net.kube")
 
@@ -40,8 +41,10 @@ class KubernetesDatastore:
     """Everything the agent of the node `me` needs. Nothing is said to be in sync before all is listed.
 
     `nodes`: "needed" watches this node alone when no decision looks at others; "all" (the controller) always
-    all. Secrets are read by name, only those that a BGPPeer or the BGPConfiguration names (`secrets` False:
-    none). `kinds`: what to read besides Nodes and Secrets, for one who needs other ones than an agent.
+    all. Pods are all watched where there are policies, until `linger` seconds after the last, else those of
+    `me`, which may be empty; policies are told once all Pods are. Secrets are read by name, only those that a
+    BGPPeer or the BGPConfiguration names (`secrets` False: none). `kinds`: what to read besides Nodes and
+    Secrets, for one who needs other ones than an agent.
     """
 
     def __init__(
@@ -55,9 +58,10 @@ class KubernetesDatastore:
         judge: Judge | None = None,
         backoff: tuple[float, float] = BACKOFF,
         relist: tuple[float, float] = RELIST,
+        linger: float = LINGER,
     ) -> None:
         self._api, self._me = api, me
-        self._all_nodes, self._want_secrets = nodes == "all", secrets
+        self._all_nodes, self._want_secrets, self._linger = nodes == "all", secrets, linger
         wanted = DECLARED.watched("agent") if kinds is None else kinds
         self._kinds = tuple(dict.fromkeys(kind for kind in wanted if kind is not Kind.NODE))
         self._judge, self._backoff, self._relist = judge, backoff, relist
@@ -76,40 +80,41 @@ class KubernetesDatastore:
         """The current objects, InSync, then every change, for ever. Ends its threads when closed."""
         inbox = _Inbox(asyncio.get_running_loop())
         feeds = self._feeds = _Feeds(self._api, inbox, self._judge, self._backoff, self._relist)
-        scope = ClusterState()  # the part of it that says which Nodes and Secrets are read
+        reach = Reach(
+            feeds,
+            self._me,
+            all_nodes=self._all_nodes,
+            secrets=self._want_secrets,
+            kinds=self._kinds,
+            linger=self._linger,
+        )
         in_sync = False
         try:
             for kind in self._kinds:
-                feeds.start(kind)
+                if kind is not Kind.POD:
+                    feeds.start(kind)
             while True:
-                batch = await inbox.take()
-                for event in batch:
-                    if isinstance(event, Changed) and self._decides_scope(event):
-                        DECLARED[event.kind].put(scope, event.name, event.fact)
-                    yield event
-                if feeds.complete(kind for kind in self._kinds if DECLARED[kind].names_secrets):
-                    every = self._all_nodes or every_node(
-                        scope.configuration, scope.peers.values(), scope.nodes.get(self._me)
-                    )
-                    feeds.follow_nodes(None if every else ObjectName("", self._me))
-                    if self._want_secrets:
-                        feeds.follow_secrets(secrets_of(scope))
+                before = feeds.known(*reach.of_policies)
+                for event in await inbox.take():
+                    if not isinstance(event, Changed) or reach.take(event):
+                        yield event
+                reach.follow()
                 # What a reflector delivered is in the inbox before it is complete.
+                known = feeds.known(*reach.of_policies)
+                if reach.waits and known is not None and (known == before or inbox.empty()):
+                    for event in reach.release():
+                        yield event
                 if (
                     not in_sync
-                    and feeds.complete((*self._kinds, Kind.NODE))
+                    and feeds.complete(*self._kinds, Kind.NODE)
                     and feeds.secrets_known()
                     and inbox.empty()
+                    and not reach.waits
                 ):
                     in_sync = True
                     yield InSync()
         finally:
             feeds.stop()
-
-    def _decides_scope(self, event: Changed) -> bool:
-        """Whether the object says which Nodes and Secrets are read."""
-        own = event.kind is Kind.NODE and event.name.name == self._me
-        return own or DECLARED[event.kind].names_secrets
 
 
 class _Inbox:
@@ -264,7 +269,13 @@ class _Feeds:
         self._secrets: dict[ObjectName, tuple[Reflector, _Feed]] = {}
         api.versions.on_rewound = self.distrust
 
-    def start(self, kind: Kind, only: ObjectName | None = None) -> None:
+    def wake(self) -> None:
+        self._inbox.wake()
+
+    def drained(self) -> bool:
+        return self._inbox.empty()
+
+    def start(self, kind: Kind, only: Selection = None) -> None:
         feed = _Feed(self._inbox, self._judge, self._troubles, self.distrust)
         reflector = Reflector(
             self._api, KINDS[kind], feed, only=only, backoff=self._backoff, relist=self._relist
@@ -272,15 +283,25 @@ class _Feeds:
         self._by_kind[kind] = reflector
         reflector.start()
 
-    def complete(self, kinds: Iterable[Kind]) -> bool:
-        return all(kind in self._by_kind and self._by_kind[kind].complete for kind in kinds)
+    def complete(self, *kinds: Kind) -> bool:
+        return self.known(*kinds) is not None
 
-    def follow_nodes(self, only: ObjectName | None) -> None:
-        reflector = self._by_kind.get(Kind.NODE)
+    def known(self, *kinds: Kind) -> tuple[int, ...] | None:
+        """Which scope of each is delivered, by number; None while one is not."""
+        found: list[int] = []
+        for kind in kinds:
+            number = self._by_kind[kind].known if kind in self._by_kind else None
+            if number is None:
+                return None
+            found.append(number)
+        return tuple(found)
+
+    def follow(self, kind: Kind, only: Selection) -> None:
+        reflector = self._by_kind.get(kind)
         if reflector is None:
-            self.start(Kind.NODE, only)
+            self.start(kind, only)
         elif reflector.only != only:
-            log.info("watching %s", "every Node" if only is None else "this node's Node alone")
+            log.info("watching %s", _told(kind, only))
             reflector.narrow(only)
 
     def follow_secrets(self, names: frozenset[ObjectName]) -> None:
@@ -304,7 +325,8 @@ class _Feeds:
                 reflector.distrust()
 
     def views(self) -> dict[Kind, View]:
-        return {kind: reflector.view() for kind, reflector in self._by_kind.copy().items()}
+        running = self._by_kind.copy().items()
+        return {kind: reflector.view() for kind, reflector in running if reflector.only is not NOTHING}
 
     def _running(self) -> list[Reflector]:
         return [
@@ -320,3 +342,15 @@ class _Feeds:
         self._inbox.close()
         for reflector in self._running():
             reflector.stop()
+
+
+def _told(kind: Kind, only: Selection) -> str:
+    match only:
+        case None:
+            return f"every {kind.value}"
+        case Nothing():
+            return f"no {kind.value}"
+        case OnNode():
+            return f"this node's {kind.value}s alone"
+        case ObjectName():
+            return f"this node's {kind.value} alone"

@@ -1,0 +1,42 @@
+"""How old what is known of a collection is, and when to list it anyway."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from l3net.ports import View
+
+
+class Freshness:
+    """`relist`: seconds between two lists although all is well, drawn from this range."""
+
+    def __init__(self, relist: tuple[float, float]) -> None:
+        self._relist, self._due = relist, 0.0  # monotonic, as all times here
+        self._listed_at = self._bookmark_at = 0.0  # 0.0: never
+
+    @property
+    def due(self) -> bool:
+        """Whether to list."""
+        return time.monotonic() >= self._due
+
+    def listed(self) -> None:
+        self._listed_at = time.monotonic()
+        self._due = self._listed_at + random.uniform(*self._relist)  # noqa: S311 - spread, not secrecy
+
+    def bookmarked(self) -> None:
+        self._bookmark_at = time.monotonic()
+
+    def doubted(self) -> None:
+        """A list is due."""
+        self._due = 0.0
+
+    def listed_within(self, seconds: float) -> bool:
+        return bool(self._listed_at) and time.monotonic() - self._listed_at < seconds
+
+    def view(self) -> View:
+        now = time.monotonic()
+        return View(
+            now - self._listed_at if self._listed_at else None,
+            now - self._bookmark_at if self._bookmark_at else None,
+        )
