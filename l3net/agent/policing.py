@@ -18,7 +18,8 @@ from l3net.agent.ending import Ending
 from l3net.agent.histogram import Histogram
 from l3net.agent.table import Table
 from l3net.firewall.policy import POLICY
-from l3net.model import Fact, Kind, Namespace, Node, ObjectName, Pod, Policy
+from l3net.model import Fact, Kind, Namespace, Node, ObjectName, Pod, Policy, Selector
+from l3net.naming import LABEL_TENANT
 from l3net.policy.attached import Attached
 from l3net.policy.book import PolicyBook
 from l3net.ports import Connections
@@ -77,7 +78,10 @@ class Policing:
         if self._heard is None:
             self._heard = self._loop.time()
         if kind in (Kind.NETWORK_POLICY, Kind.CLUSTER_NETWORK_POLICY):
-            self._scope((kind, name), fact if isinstance(fact, Policy) else None)
+            self._scope((kind, name), fact.subject.namespaces if isinstance(fact, Policy) else None)
+        elif kind is Kind.NAMESPACE:
+            labelled = isinstance(fact, Namespace) and LABEL_TENANT in fact.labels
+            self._scope((kind, name), name.name if labelled else None)
         elif kind is Kind.POD:
             if isinstance(fact, Pod):
                 self._known_pods[name] = fact.uids
@@ -86,11 +90,10 @@ class Policing:
             if (event := self._awaited.get(name)) is not None:
                 event.set()
 
-    def _scope(self, key: tuple[Kind, ObjectName], policy: Policy | None) -> None:
-        """Where a pod has to wait for its policies."""
+    def _scope(self, key: tuple[Kind, ObjectName], where: str | Selector | None) -> None:
+        """Where a pod has to wait for its policies, for what is declared so."""
         before = self._policies.pop(key, None)
-        if policy is not None:
-            where = policy.subject.namespaces
+        if where is not None:
             now = self._policies[key] = where if isinstance(where, str) else ""
             self._scopes[now] += 1
         if before is not None:

@@ -156,10 +156,10 @@ class PolicyBook:
 
     def _tenant(self, namespace: str, labels: Labels) -> None:
         """A policy for each tenant there is."""
-        before, now = self._tenant_of.get(namespace, ""), labels.get(LABEL_TENANT, "")
+        before, now = self._tenant_of.get(namespace), labels.get(LABEL_TENANT)
         if before == now:
             return
-        if now:
+        if now is not None:
             self._tenant_of[namespace] = now
             self._tenants[now] += 1
             if self._tenants[now] == 1:
@@ -167,7 +167,7 @@ class PolicyBook:
                 self.put_policy(key_of(policy), policy)
         else:
             self._tenant_of.pop(namespace, None)
-        if before:
+        if before is not None:
             self._tenants[before] -= 1
             if not self._tenants[before]:
                 del self._tenants[before]

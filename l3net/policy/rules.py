@@ -60,9 +60,9 @@ def counter_name(policy: Policy, direction: Direction, action: Rule) -> str:
 
 def compiled(policy: Policy, direction: Direction, passing: str = "") -> Chains:
     """The chains of a direction, which the policy has. `passing`: what a rule that passes does, `goto ...`;
-    a policy that passes has chains for each place it passes to."""
+    a policy has chains for each place it passes to."""
     name = chain_name(policy, direction)
-    if passing and passes(policy, direction):
+    if passing:
         name = f"{name}-{digest(passing)}"
     made = Chains(name)
     lines: list[str] = []

@@ -11,7 +11,7 @@ import struct
 import subprocess
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
@@ -33,8 +33,11 @@ from l3net.shell.kernel.nft import NftTable
 Address: TypeAlias = IPv4Address | IPv6Address
 NODES = ("n1", "n2")
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
-#: Seconds without another arrival after which no more are waited for.
-QUIET = 0.03
+#: Seconds without another arrival after which no more are waited for, once all are there that have to be.
+QUIET = 0.01
+#: Seconds in which they have to be.
+PATIENCE = 3.0
+_NAMED = {str(address): name for name, addresses in ADDRESSES.items() for address in addresses}
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _GATEWAYS = {node: (f"10.244.{node[1]}.1", f"fd00:244:{node[1]}::1") for node in NODES}
 BLOCKS = {
@@ -79,10 +82,11 @@ class PolicyNode:
         self._put(Kind.NETWORK_POLICY, self.state.policies, state.policies)
         self._put(Kind.CLUSTER_NETWORK_POLICY, self.state.cluster_policies, state.cluster_policies)
         for name, pod in state.pods.items():
-            if pod.node == self.name and not pod.host_network:
+            if pod.node == self.name and not pod.host_network and not pod.finished:
                 self.book.attach(str(name), Attached(name, pod.addresses))
         for key in [*self.book.attachments]:
-            if ObjectName(*key.split("/")) not in state.pods:
+            there = state.pods.get(ObjectName(*key.split("/")))
+            if there is None or there.node != self.name or there.host_network or there.finished:
                 self.book.detach(key)
         self.state = state
         return self.settle()
@@ -167,7 +171,7 @@ class PolicyNet:
             "link add l3net0 type bridge stp_state 0 mcast_snooping 0",
             f"addr add {v4}/24 dev l3net0",
             f"addr add {v6}/112 dev l3net0 nodad",
-            "link set l3net0 up",
+            f"link set l3net0 address {_mac(255, int(node[1]))} up",
         ]
         if node == "n1":
             lines.append(f"link add between type veth peer name between netns {self.places['n2']}")
@@ -181,10 +185,15 @@ class PolicyNet:
         for number, name in enumerate(self.pods):
             if PODS[name].node == node:
                 lines += [
-                    f"link add l3v{number} type veth peer name eth0 netns {self.places[name]}",
+                    f"link add l3v{number} type veth"
+                    f" peer name eth0 address {_mac(0, number)} netns {self.places[name]}",
                     f"link set l3v{number} master l3net0",
                     f"link set l3v{number} type bridge_slave isolated on",
                     f"link set l3v{number} up",
+                    *(
+                        f"neigh add {address} lladdr {_mac(0, number)} dev l3net0 nud permanent"
+                        for address in ADDRESSES[name]
+                    ),
                 ]
         return lines
 
@@ -200,6 +209,10 @@ class PolicyNet:
             f"route add default via {gateway4}",
             f"route add {gateway6} dev eth0",
             f"route add default via {gateway6}",
+            *(
+                f"neigh add {gateway} lladdr {_mac(255, int(PODS[name].node[1]))} dev eth0 nud permanent"
+                for gateway in (gateway4, gateway6)
+            ),
         ]
 
     def _open(self) -> None:
@@ -211,7 +224,14 @@ class PolicyNet:
                     self._undo.callback(made.close)
                     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
                     made.setblocking(False)
-                    self._senders[name, version, protocol] = made
+                    if name in PODS and PODS[name].host:  # of the addresses of a node the one that is meant
+                        with inside(self.places[name]):
+                            sender = socket.socket(_FAMILY[version], socket.SOCK_RAW, number)
+                        self._undo.callback(sender.close)
+                        sender.bind((str(ADDRESSES[name][0 if version == 4 else 1]), 0))
+                        self._senders[name, version, protocol] = sender
+                    else:
+                        self._senders[name, version, protocol] = made
                     if name not in NODES:
                         self._sockets[made.fileno()] = made
                         self._receivers[made.fileno()] = (name, version, protocol)
@@ -226,9 +246,11 @@ class PolicyNet:
             if source != destination
             for version in (4, 6)
         }
-        for _ in range(50):
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
             if not (probes := probes - self.arrived(probes)):
                 return
+            time.sleep(0.05)
         raise TimeoutError(f"{len(probes)} ways between pods do not work")
 
     # --- what holds --------------------------------------------------------------------------------------
@@ -236,31 +258,39 @@ class PolicyNet:
     def apply(self, documents: Iterable[Mapping[str, Any]]) -> ClusterState:
         """The state that manifests declare is in force."""
         state = read(dict(each) for each in documents)
-        for node in self.nodes.values():
-            node.follow(state)
+        self.follow(state)
         return state
 
-    def forget(self) -> None:
-        """No connection is known to either node."""
-        for node in NODES:
-            command = ["ip", "netns", "exec", self.places[node], "conntrack", "-F"]
-            subprocess.run(command, capture_output=True, check=True)
+    def follow(self, state: ClusterState) -> None:
+        """The state is in force on both nodes."""
+        for node in self.nodes.values():
+            node.follow(state)
 
-    def arrived(self, probes: Iterable[Probe]) -> set[Probe]:
-        """Those of the probes (source, destination, protocol, port, version) whose packet arrives."""
-        self._serial = self._serial % 20000 + 1
+    def wrong(self, wanted: Mapping[Probe, bool]) -> list[str]:
+        """The probes (source, destination, protocol, port, version) that arrive and must not, or do not."""
+        arrived = self.arrived(wanted, {probe for probe, allowed in wanted.items() if allowed})
+        return [
+            f"{probe} {'passes' if probe in arrived else 'is dropped'}"
+            for probe, allowed in wanted.items()
+            if (probe in arrived) is not allowed
+        ]
+
+    def arrived(self, probes: Iterable[Probe], awaited: Collection[Probe] = ()) -> set[Probe]:
+        """Those whose packet arrives; a while is waited for what is awaited, and a little for more. Each call
+        has a source port of its own, so that no connection is known."""
+        self._serial = self._serial % 40000 + 1
         mark = 20000 + self._serial
         wanted = list(dict.fromkeys(probes))
-        by_address = {
-            (str(ADDRESSES[name][0 if version == 4 else 1]), version): name
-            for name in ADDRESSES
-            for version in (4, 6)
-        }
+        missing = set(awaited)
         found: set[Probe] = set()
         for start in range(0, len(wanted), 200):
             for source, destination, protocol, port, version in wanted[start : start + 200]:
                 self._send(source, destination, protocol, port, version, mark)
-            self._collect(found, by_address, mark)
+            self._collect(found, mark, 0)
+        deadline = time.monotonic() + PATIENCE
+        while not missing <= found and time.monotonic() < deadline:
+            self._collect(found, mark, QUIET)
+        self._collect(found, mark, QUIET)
         return found & set(wanted)
 
     def _send(self, source: str, destination: str, protocol: str, port: int, version: int, mark: int) -> None:
@@ -268,12 +298,9 @@ class PolicyNet:
         packet = _first(protocol, from_, to, mark, port)
         self._senders[source, version, protocol].sendto(packet, (str(to), 0))
 
-    def _collect(self, found: set[Probe], by_address: Mapping[tuple[str, int], str], mark: int) -> None:
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
-            ready = self._poll.poll(QUIET)
-            if not ready:
-                return
+    def _collect(self, found: set[Probe], mark: int, quiet: float) -> None:
+        """What has arrived, until nothing more does for some seconds."""
+        while ready := self._poll.poll(quiet):
             for descriptor, _ in ready:
                 name, version, protocol = self._receivers[descriptor]
                 with contextlib.suppress(BlockingIOError):
@@ -282,13 +309,17 @@ class PolicyNet:
                         if version == 4:
                             data = data[(data[0] & 15) * 4 :]
                         source_port, port = struct.unpack_from("!HH", data)
-                        source = by_address.get((sender[0].partition("%")[0], version))
+                        source = _NAMED.get(sender[0].partition("%")[0])
                         if source_port == mark and source is not None:
                             found.add((source, name, protocol, port, version))
 
     def close(self) -> None:
         self._poll.close()
         self._undo.close()
+
+
+def _mac(of: int, number: int) -> str:
+    return f"0a:58:00:00:{of:02x}:{number:02x}"
 
 
 def _first(protocol: str, source: Address, destination: Address, source_port: int, port: int) -> bytes:

@@ -6,11 +6,22 @@ from collections.abc import Iterator
 
 import pytest
 from policy_net import PolicyNet, Probe
-from truth import Case, cases
+from random_policies import Place, cluster
+from truth import ADDRESSES, PODS, Case, cases
+
+from l3net.policy.attached import Attached
+from l3net.policy.book import PolicyBook
+from l3net.policy.known_state import KnownState
+from l3net.policy.verdict import verdict
 
 pytestmark = pytest.mark.netns
 
 ALL = cases()
+PLACES = [Place(pod.node, ADDRESSES[name]) for name, pod in PODS.items() if not pod.host][:14]
+NODES = [Place(node, ADDRESSES[name]) for node, name in (("n1", "forest/p0"), ("n2", "forest/p1"))]
+_NAME = {address: name for name, addresses in ADDRESSES.items() for address in addresses}
+#: Clusters of a batch, and packets of each.
+CLUSTERS, PACKETS = 250, 30
 SUITES = ("kubernetes", "network-policy-api", "policy-assistant")
 
 
@@ -40,12 +51,52 @@ def test_the_kernel_does_as_the_suites_say(net: PolicyNet, suite: str) -> None:
             continue
         for place, step in enumerate(case.steps):
             net.apply(step.documents)
-            wanted = probes(case, place)
-            arrived = net.arrived(wanted)
-            wrong += [
-                f"{case.name} {step.name}: {probe} {'passes' if probe in arrived else 'is dropped'}"
-                for probe, allowed in wanted.items()
-                if (probe in arrived) is not allowed
-            ]
-        net.forget()
+            found = net.wrong(probes(case, place))
+            wrong += [f"{case.name} {step.name}: {each}" for each in found]
     assert wrong[:8] == [], len(wrong)
+
+
+@pytest.mark.parametrize("batch", range(4))
+def test_the_kernel_does_as_the_verdict_says(net: PolicyNet, batch: int) -> None:
+    """Random clusters, one after the other in place, and packets at the edges of what their policies say."""
+    wrong: list[str] = []
+    for seed in range(batch * CLUSTERS, (batch + 1) * CLUSTERS):
+        made = cluster(seed, places=PLACES, nodes=NODES, outside=(), packets=PACKETS)
+        net.follow(made.state)
+        known = KnownState(made.state)
+        wanted: dict[Probe, bool] = {}
+        for packet in made.packets:
+            ends = _NAME[packet.source], _NAME[packet.destination]
+            if ends[0] != ends[1]:
+                probe = (*ends, packet.protocol, packet.port, packet.source.version)
+                wanted[probe] = verdict(known, packet).allowed
+        found = net.wrong(wanted)
+        wrong += [f"seed {seed}: {each}" for each in found]
+    assert wrong[:8] == [], len(wrong)
+
+
+def test_history_does_not_matter(net: PolicyNet) -> None:
+    """What came about by changes is what is made anew of the same state."""
+    node = net.nodes["n1"]
+    for seed in range(40):
+        net.follow(cluster(1000 + seed, places=PLACES, nodes=NODES, packets=0).state)
+        fresh = PolicyBook()
+        for name, labels in node.state.namespaces.items():
+            fresh.put_namespace(name, labels.labels)
+        for key, policy in {
+            **{(False, each.name): each for each in node.state.cluster_policies.values()},
+            **{(True, each.name): each for each in node.state.policies.values()},
+        }.items():
+            fresh.put_policy(key, policy)
+        for pod in node.state.pods.values():
+            if pod.node == node.name and not pod.host_network and not pod.finished:
+                fresh.attach(str(pod.name), Attached(pod.name, pod.addresses))
+            fresh.put_pod(pod.name, pod)
+        for name, each in node.state.nodes.items():
+            fresh.put_node(name, each)
+        fresh.settle()
+        held, wanted = node.book.contents, fresh.contents
+        assert held.chains == wanted.chains and held.counters == wanted.counters
+        assert {name: (each.of, each.elements) for name, each in held.sets.items()} == {
+            name: (each.of, each.elements) for name, each in wanted.sets.items()
+        }
