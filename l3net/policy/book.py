@@ -241,10 +241,13 @@ class PolicyBook:
                     change(f"self{address.version}", f"{address} . {address}")
         for where, mix in old.items():
             self._compiling.part(where, mix)
-        for address in shown:
-            contents.judged.pop(str(address), None)
-        if new:
-            contents.judged.update({str(address): 1 for address in subject.addresses})
+        judged = contents.judged
+        for text in map(str, subject.addresses if new else ()):
+            judged[text] = judged.get(text, 0) + 1
+        for text in map(str, shown if old else ()):  # which another pod may have by now
+            judged[text] -= 1
+            if not judged[text]:
+                del judged[text]
         subject.mixes, subject.shown = new, subject.addresses
         if not subject.addresses:
             del self._subjects[name]

@@ -62,7 +62,7 @@ def compiled(policy: Policy, direction: Direction, passing: str = "") -> Chains:
     """The chains of a direction, which the policy has. `passing`: what a rule that passes does, `goto ...`;
     a policy has chains for each place it passes to."""
     name = chain_name(policy, direction)
-    if passing:
+    if passing:  # also while the policy passes no more, or the chain would be that of those who never did
         name = f"{name}-{digest(passing)}"
     made = Chains(name)
     lines: list[str] = []
