@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from l3net.firewall.policycontents import MAPS, PolicyContents
 from l3net.model import Address, Labels, Node, ObjectName, Pod, PodSelection, Policy
@@ -20,6 +21,9 @@ from l3net.policy.membership import Membership
 from l3net.policy.mixing import PolicyKey, counts, key_of
 from l3net.policy.sets import PodEntry
 from l3net.policy.tenants import tenant_policy
+
+#: Pods whose policies are remembered, until any policy changes.
+MOST_REMEMBERED: Final = 4096
 
 
 @dataclass(slots=True)
@@ -50,6 +54,7 @@ class PolicyBook:
         self._of_many: set[PolicyKey] = set()
         self._tenants: Counter[str] = Counter()
         self._tenant_of: dict[str, str] = {}
+        self._chosen: dict[ObjectName, tuple[Labels, list[Policy]]] = {}  # policies for pods asked about
         self._dirty: set[ObjectName] = set()
         self._changed: set[PolicyKey] = set()
 
@@ -76,17 +81,33 @@ class PolicyBook:
             if address not in here:
                 self._disclaim(address, pod.name)
 
-    def _claim(self, address: Address, name: ObjectName) -> None:
+    def _claim(self, address: Address, name: ObjectName, *, here: bool = False) -> None:
+        """The last who claims an address has it, but nobody takes it from who has it on this node."""
         held = self._at.get(address, ())
-        if not held or held[-1] != name:
-            self._at[address] = (*(each for each in held if each != name), name)
+        others = tuple(each for each in held if each != name)
+        if others and not here and self._has_here(others[-1], address):
+            claimed = (*others[:-1], name, others[-1])
+        else:
+            claimed = (*others, name)
+        if claimed != held:
+            self._at[address] = claimed
+            self._renew_here(others)
 
     def _disclaim(self, address: Address, name: ObjectName) -> None:
         rest = tuple(each for each in self._at.get(address, ()) if each != name)
         if rest:
             self._at[address] = rest
+            self._renew_here(rest)
         else:
             self._at.pop(address, None)
+
+    def _has_here(self, name: ObjectName, address: Address) -> bool:
+        return any(address in self._attached[key].addresses for key in self._here.get(name, ()))
+
+    def _renew_here(self, names: Iterable[ObjectName]) -> None:
+        for each in names:
+            if each in self._here:
+                self._renew(each)
 
     def attach(self, key: str, attached: Attached) -> None:
         """A pod's addresses on this node; `key` names the attachment."""
@@ -96,7 +117,7 @@ class PolicyBook:
         self._attached[key] = attached
         self._here.setdefault(attached.pod, set()).add(key)
         for address in attached.addresses:
-            self._claim(address, attached.pod)
+            self._claim(address, attached.pod, here=True)
         self._renew(attached.pod)
 
     def detach(self, key: str) -> None:
@@ -124,8 +145,10 @@ class PolicyBook:
         pod = self._pods.get(name)
         here = [self._attached[key] for key in sorted(self._here.get(name, ()))]
         addresses = dict.fromkeys(_peer_addresses(pod) if pod is not None else ())
-        own = tuple(dict.fromkeys(address for each in here for address in each.addresses))
-        addresses |= dict.fromkeys(own)
+        attached = dict.fromkeys(address for each in here for address in each.addresses)
+        addresses |= attached
+        # Of two pods that were given one address, the later one has it.
+        own = tuple(each for each in attached if self._at.get(each, ())[-1:] == (name,))
         subject = self._subjects.get(name)
         if pod is not None:
             labels = pod.labels
@@ -151,6 +174,7 @@ class PolicyBook:
         if self._members.labels_of(name) == labels:
             return
         self._members.label(name, labels)
+        self._chosen.clear()
         self._dirty |= {each for each in self._subjects if each.namespace == name}
         self._tenant(name, labels)
 
@@ -186,6 +210,7 @@ class PolicyBook:
             self._policies[key] = policy
             self._scope(policy.subject).add(key)
         self._changed.add(key)
+        self._chosen.clear()
         for name, subject in self._subjects.items():
             chosen = policy is not None and self._selects(policy.subject, name, subject.labels)
             if chosen or key in subject.policies:
@@ -288,12 +313,18 @@ class PolicyBook:
         return self._compiling.node_labels_at(address)
 
     def policies_for(self, pod: Pod) -> Iterable[Policy]:
-        found = [
-            policy
-            for _, policy in self._candidates(pod.name.namespace)
-            if self._selects(policy.subject, pod.name, pod.labels)
-        ]
-        return sorted(found, key=lambda policy: policy.order)
+        known = self._chosen.get(pod.name)
+        if known is None or known[0] != pod.labels:
+            if len(self._chosen) > MOST_REMEMBERED:
+                self._chosen.clear()
+            found = [
+                policy
+                for _, policy in self._candidates(pod.name.namespace)
+                if self._selects(policy.subject, pod.name, pod.labels)
+            ]
+            found.sort(key=lambda policy: policy.order)
+            known = self._chosen[pod.name] = pod.labels, found
+        return known[1]
 
     @property
     def policies(self) -> Collection[Policy]:

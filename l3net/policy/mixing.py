@@ -78,6 +78,8 @@ def mixed(where: str, policies: Sequence[Policy]) -> Mix:
         if any(each.log_drops for each in accepting):
             rest.append(log_statement(name))
         rest.append(f"counter name {counter} drop")
+    else:  # or the packet would go back to the policies after the one that passed it on
+        rest.append("accept")
     if any(use.passing for use in uses):
         chains = {name: (*first, passing), rest_name: tuple(rest)}
     else:

@@ -21,7 +21,7 @@ PLACES = [Place(pod.node, ADDRESSES[name]) for name, pod in PODS.items() if not 
 NODES = [Place(node, ADDRESSES[name]) for node, name in (("n1", "forest/p0"), ("n2", "forest/p1"))]
 _NAME = {address: name for name, addresses in ADDRESSES.items() for address in addresses}
 #: Clusters of a batch, and packets of each.
-CLUSTERS, PACKETS = 250, 30
+CLUSTERS, PACKETS = 125, 30
 SUITES = ("kubernetes", "network-policy-api", "policy-assistant")
 
 
