@@ -6,6 +6,7 @@ nobody or lets nobody in.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -85,6 +86,7 @@ def _has(there: frozenset[_Named], port: PolicyPort) -> bool:
 class _Group:
     """The pods of a namespace with the same labels, by the names of their ports."""
 
+    namespace: str
     labels: Labels
     ports: set[_Named] = field(default_factory=set)
 
@@ -95,6 +97,7 @@ class _Pods:
     def __init__(self, pods: Iterable[Pod], namespaces: Mapping[str, Namespace]) -> None:
         self._namespaces = namespaces
         self._groups: dict[str, dict[frozenset[tuple[str, str]], _Group]] = {}
+        self._labelled: dict[tuple[str, str], list[_Group]] = {}
         self._found: dict[PodSelection, frozenset[_Named] | None] = {}
         for pod in pods:
             if pod.finished or pod.host_network:
@@ -103,7 +106,9 @@ class _Pods:
             identity = frozenset(pod.labels.items())
             group = of_namespace.get(identity)
             if group is None:
-                group = of_namespace[identity] = _Group(pod.labels)
+                group = of_namespace[identity] = _Group(pod.name.namespace, pod.labels)
+                for label in identity:
+                    self._labelled.setdefault(label, []).append(group)
             group.ports.update((port.protocol, port.name) for port in pod.ports)
 
     def ports(self, selection: PodSelection) -> frozenset[_Named] | None:
@@ -114,10 +119,18 @@ class _Pods:
         return self._found[selection]
 
     def _selected(self, selection: PodSelection) -> Iterator[_Group]:
-        where = selection.namespaces
-        for name in (where,) if isinstance(where, str) else self._groups:
-            known = self._namespaces.get(name)
+        for group in self._possible(selection):
+            known = self._namespaces.get(group.namespace)
             labels = known.labels if known is not None else {}
-            for group in self._groups.get(name, {}).values():
-                if chooses(selection, name, labels, group.labels):
-                    yield group
+            if chooses(selection, group.namespace, labels, group.labels):
+                yield group
+
+    def _possible(self, selection: PodSelection) -> Iterable[_Group]:
+        """Those that may be: of the one namespace, else with a label that is asked for, else all."""
+        if isinstance(selection.namespaces, str):
+            return self._groups.get(selection.namespaces, {}).values()
+        for each in selection.pods.requirements:
+            if each.operator == "In":
+                of_values = (self._labelled.get((each.key, value), ()) for value in set(each.values))
+                return itertools.chain.from_iterable(of_values)
+        return itertools.chain.from_iterable(each.values() for each in self._groups.values())
