@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 import yaml
+from mutations import replaced
 
 from l3net.errors import ManifestError
-from l3net.kube.schema import definition
+from l3net.kube.schema import definition, schema, validate
 from l3net.kube.translate import translate
 from l3net.model import (
     EVERYTHING,
@@ -330,20 +332,85 @@ def test_the_bounds_of_the_api_are_held(many: dict[str, list[Any]], field: str) 
         cluster(yaml.safe_dump({field: many[field] * 26}))
 
 
+CRD = Kind.CLUSTER_NETWORK_POLICY
+
+
+def below(found: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, found
+    for name, each in found.get("properties", {}).items():
+        yield from below(each, f"{path}.{name}")
+    for name in ("items", "additionalProperties"):
+        if name in found:
+            yield from below(found[name], f"{path}.{name}")
+
+
 def test_the_crd_is_one_that_an_api_server_takes() -> None:
-    found = definition(Kind.CLUSTER_NETWORK_POLICY)
-    assert "api-approved.kubernetes.io" in found["metadata"]["annotations"], (
-        "a group of Kubernetes (KEP-1111)"
-    )
-    spec = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-    assert (spec["priority"]["minimum"], spec["priority"]["maximum"]) == (0, 1000)
-    assert spec["tier"]["enum"] == ["Admin", "Baseline"]
-    for direction, peers in (("ingress", "from"), ("egress", "to")):
-        rule = spec[direction]["items"]["properties"]
-        assert spec[direction]["maxItems"] == 25
-        assert (rule[peers]["minItems"], rule[peers]["maxItems"]) == (1, 25)
-        assert rule["action"]["enum"] == ["Accept", "Deny", "Pass"]
-        assert (rule["protocols"]["minItems"], rule["protocols"]["maxItems"]) == (1, 25)
+    annotations = definition(CRD)["metadata"]["annotations"]
+    assert "api-approved.kubernetes.io" in annotations, "asked for of Kubernetes' groups (KEP-1111)"
+    assert definition(CRD)["metadata"]["name"] == "clusternetworkpolicies.policy.networking.k8s.io"
+    for path, found in below(schema(CRD)):
+        assert "type" in found, path
+        assert not ("properties" in found and "additionalProperties" in found), path
+        if path.startswith((".spec", ".status")) and not path.endswith((".items", ".additionalProperties")):
+            assert found.get("description"), path
+
+
+GOOD = {
+    "apiVersion": "policy.networking.k8s.io/v1alpha2",
+    "kind": "ClusterNetworkPolicy",
+    "metadata": {"name": "p"},
+    "spec": {
+        "tier": "Admin",
+        "priority": 0,
+        "subject": {"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"a": "b"}}}},
+        "ingress": [
+            {
+                "action": "Deny",
+                "name": "x",
+                "from": [{"namespaces": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}}],
+                "protocols": [{"tcp": {"destinationPort": {"number": 1}}}, {"destinationNamedPort": "http"}],
+            }
+        ],
+        "egress": [
+            {
+                "action": "Pass",
+                "to": [{"networks": ["10.0.0.0/8", "fd00::/8"]}, {"nodes": {}}],
+                "protocols": [{"sctp": {"destinationPort": {"range": {"start": 1, "end": 65535}}}}],
+            }
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("tier",), "NetworkPolicy"),
+        (("priority",), 1001),
+        (("priority",), -1),
+        (("subject",), {}),
+        (("subject",), {"namespaces": {}, "pods": {"podSelector": {}}}),
+        (("ingress",), GOOD["spec"]["ingress"] * 26),  # type: ignore[index]
+        (("ingress", 0, "action"), "Allow"),
+        (("ingress", 0, "name"), "x" * 101),
+        (("ingress", 0, "from"), []),
+        (("ingress", 0, "from"), [{"namespaces": {}}] * 26),
+        (("ingress", 0, "protocols"), []),
+        (("ingress", 0, "protocols", 0, "tcp", "destinationPort", "number"), 0),
+        (("egress", 0, "to", 0, "networks"), []),
+        (("egress", 0, "to", 0, "networks"), [f"10.{each}.0.0/16" for each in range(26)]),
+        (("egress", 0, "protocols", 0, "sctp", "destinationPort"), {}),
+        (("egress", 0, "protocols", 0, "sctp", "destinationPort", "range", "end"), 65536),
+    ],
+)
+def test_the_crd_refuses_what_is_refused_here(path: tuple[Any, ...], value: Any) -> None:
+    validate(CRD, GOOD)
+    assert translate(GOOD) is not None
+    bad = replaced(GOOD, ("spec", *path), value)
+    with pytest.raises(ManifestError):
+        validate(CRD, bad)
+    with pytest.raises(ManifestError):
+        translate(bad, [])
 
 
 # --- Pods --------------------------------------------------------------------------------------------------
