@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from l3net.model import (
     BgpConfiguration,
@@ -12,14 +13,18 @@ from l3net.model import (
     Namespace,
     Node,
     ObjectName,
+    Pod,
+    Policy,
     Service,
 )
 from l3net.ports import Changed
 
+_F = TypeVar("_F")
+
 
 @dataclass(slots=True)
 class Declared:
-    """Nodes, services, namespaces, pools and the configuration, by name."""
+    """Nodes, services, namespaces, pools, policies, their pods and the configuration, by name."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
     services: dict[ObjectName, Service] = field(default_factory=dict)
@@ -28,11 +33,21 @@ class Declared:
     configuration: BgpConfiguration = field(default_factory=BgpConfiguration)
     peers: dict[str, BgpPeer] = field(default_factory=dict)
     filters: set[str] = field(default_factory=set)  # names of BGPFilters
+    policies: dict[ObjectName, Policy] = field(default_factory=dict)
+    cluster_policies: dict[ObjectName, Policy] = field(default_factory=dict)
+    pods: dict[ObjectName, Pod] = field(default_factory=dict)
 
     def take(self, event: Changed) -> bool:
-        """Take a change in; whether it can matter to a decision."""
+        """Take a change in; whether it can matter to a decision. Pods are looked at now and then alone."""
         name = event.name.name
         match event.kind, event.fact:
+            case Kind.POD, fact:
+                _put(self.pods, event.name, fact if isinstance(fact, Pod) else None)
+                return False
+            case Kind.NETWORK_POLICY, fact:
+                return _put(self.policies, event.name, fact if isinstance(fact, Policy) else None)
+            case Kind.CLUSTER_NETWORK_POLICY, fact:
+                return _put(self.cluster_policies, event.name, fact if isinstance(fact, Policy) else None)
             case Kind.NODE, Node() as node:
                 old = self.nodes.get(name)
                 self.nodes[name] = node
@@ -82,7 +97,20 @@ class Declared:
             self.configuration,
             dict(self.peers),
             set(self.filters),
+            dict(self.policies),
+            dict(self.cluster_policies),
+            dict(self.pods),
         )
+
+
+def _put(held: dict[ObjectName, _F], name: ObjectName, fact: _F | None) -> bool:
+    """Put or delete; whether that changes anything."""
+    before = held.get(name)
+    if fact is None:
+        held.pop(name, None)
+    else:
+        held[name] = fact
+    return before != fact
 
 
 def _outside(service: Service) -> bool:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from l3net.controller.complaining import Complaining
 from l3net.controller.decide import Decision, PoolStatus, Settings, decide, owners_lost
 from l3net.controller.declared import Declared
 from l3net.controller.election import RETRY, Election
@@ -67,6 +68,7 @@ class Controller:
         self._dirty = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._distrust = distrust
+        self._complaining = Complaining(clock)
         self._writes = Writes(lambda: self.leading, clock, self._retry, random)
 
     @property
@@ -177,7 +179,7 @@ class Controller:
                 *self._pool_statuses(decision),
                 *self._peer_conditions(decision),
                 *self._pruning(declared),
-                *self._events(decision),
+                *self._events([*decision.findings, *self._complaining.standing(declared)]),
             ]
         )
         self.passes += 1
@@ -306,9 +308,9 @@ class Controller:
         self._cluster.prune_sessions(peer, nodes)
         pruned[peer] = nodes
 
-    def _events(self, decision: Decision) -> Iterator[Write]:
+    def _events(self, findings: list[Contradiction]) -> Iterator[Write]:
         """Events for what is new. One that cannot be posted is not worth a retry: the log has it."""
-        found = frozenset(decision.findings)
+        found = frozenset(findings)
         for finding in sorted(found - self._said, key=str):
             log.warning("%s", finding)
             yield Write(("event", str(finding)), None, partial(self._post, finding))

@@ -29,6 +29,8 @@ class FindingReason(enum.Enum):
     NO_ADDRESS_FREE = "NoAddressFree"
     NOT_ADVERTISED = "NotAdvertised"
     CONFLICTING_SERVICE = "ConflictingService"
+    SELECTS_NO_PODS = "SelectsNoPods"
+    UNKNOWN_PORT_NAME = "UnknownPortName"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ _REMEMBERED = 8192
 def pod(document: Field, name: ObjectName) -> Pod:
     metadata, spec, status = document["metadata"], document["spec"], document["status"]
     return Pod(
-        name=ObjectName(sys.intern(name.namespace), name.name),
+        name=name,
         labels=shared_labels(metadata["labels"]),
         addresses=_addresses(status),
         node=sys.intern(spec["nodeName"].text(default="")),

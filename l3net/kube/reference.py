@@ -24,7 +24,10 @@ clusters need two of them: a `BGPConfiguration` with the AS number, and a `BGPPe
 
 Of a Node it reads the name, labels, `spec.podCIDRs`, whether it is unschedulable, its taints, the InternalIPs
 and the Ready condition, and the annotation `l3net.io/as-number`, which gives a node an AS number of its own.
-A Service with the annotation `l3net.io/advertise: "false"` is not announced.
+A Service with the annotation `l3net.io/advertise: "false"` is not announced. What is read of Pods and
+policies is in [kubernetes.md](kubernetes.md#policies). The annotation `l3net.io/allowed-addresses` of a Pod,
+addresses and prefixes separated by commas, asks to send from these too; that of its Namespace and
+`allowedAddresses` of its IPPool say what may be asked for.
 
 ## Files
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Mapping
 
 from l3net.errors import ManifestError
@@ -82,7 +83,7 @@ def _name(document: Field, row: DeclaredKind) -> ObjectName:
     name = _checked(metadata["name"])
     if row.namespaced:
         space = metadata["namespace"]
-        return ObjectName(_checked(space) if space.text(default="") else "default", name)
+        return ObjectName(sys.intern(_checked(space) if space.text(default="") else "default"), name)
     if metadata["namespace"].text(default=""):
         raise metadata["namespace"].wrong(f"a {row.kind.value} has no namespace; remove it")
     return ObjectName("", name)

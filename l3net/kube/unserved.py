@@ -6,7 +6,7 @@ Fields of l3net's own resources are all honoured; unknown ones are refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from l3net.errors import ManifestError
 from l3net.kube.core import ANNOTATION_SOURCE_RANGES
@@ -18,6 +18,13 @@ _POLICIES = {
     ("policy.networking.k8s.io", "AdminNetworkPolicy"),
     ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"),
 }
+#: Of policies all fields are read: another one is written wrong, or of a later API.
+_KNOWN_FIELDS = {
+    ("networking.k8s.io", "NetworkPolicy"): ("podSelector", "policyTypes", "ingress", "egress"),
+    ("policy.networking.k8s.io", "ClusterNetworkPolicy"): (
+        "tier", "priority", "subject", "ingress", "egress",
+    ),
+}  # fmt: skip
 _NODE_PORT = "no NodePort is served; keep kube-proxy for them"
 
 
@@ -36,6 +43,8 @@ def _unserved(document: Field) -> Iterator[ManifestError]:
         yield document["kind"].wrong(
             f"{kind} is not enforced: what it forbids passes; write a ClusterNetworkPolicy"
         )
+    elif (group, kind) in _KNOWN_FIELDS:
+        yield from _unknown(document["spec"], _KNOWN_FIELDS[group, kind])
     elif (group, kind) == ("", "Service"):
         yield from _service(document["spec"])
         yield from _open_in_spite_of_ranges(document["metadata"], document["spec"])
@@ -44,6 +53,12 @@ def _unserved(document: Field) -> Iterator[ManifestError]:
             if endpoint["hints"].present:
                 yield endpoint["hints"].wrong("hints are not looked at: any ready endpoint is used")
                 break
+
+
+def _unknown(spec: Field, known: Collection[str]) -> Iterator[ManifestError]:
+    for key in spec.value if isinstance(spec.value, Mapping) else ():
+        if key not in known:
+            yield spec[key].wrong(f"is not looked at; there are {', '.join(known)}")
 
 
 def _service(spec: Field) -> Iterator[ManifestError]:

@@ -166,6 +166,10 @@ endpoints: [{addresses: [10.1.1.2], hints: {forZones: [{name: a}]}}]
 ports: [{port: 80}]
 ---
 {apiVersion: policy.networking.k8s.io/v1alpha1, kind: AdminNetworkPolicy, metadata: {name: deny}, spec: {}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: good}, spec: {podSelector: {}}}
+---
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: typo}, spec: {egres: []}}
 """
 
 
@@ -180,8 +184,9 @@ def test_what_is_asked_for_and_not_done_is_named() -> None:
         "spec.trafficDistribution",
         "endpoints[0].hints",
         "kind",
+        "spec.egres",
     ]
-    assert result.output.splitlines()[-1].endswith("nothing wrong, 6 warnings")
+    assert result.output.splitlines()[-1].endswith("nothing wrong, 7 warnings")
     found = json.loads(run("-", "-o", "json", text=UNSERVED).output)["unserved"]
     assert [each["field"] for each in found] == named
 

@@ -23,7 +23,7 @@ from controller_rig import (
     until,
     with_sessions,
 )
-from kube_follower import configuration, own
+from kube_follower import configuration, network_policy, own, pod
 
 from l3net.controller.decide import Settings
 
@@ -388,3 +388,18 @@ def test_a_pool_that_is_deleted_leaves_its_blocks_ours(api: FakeApiServer, start
     until(lambda: blocks(api, "b") and blocks(api, "c"), "blocks of another pool")
     assert blocks(api, "a") == ["10.244.0.0/24"]
     assert blocks(api, "b")[0].startswith("10.245.")
+
+
+def test_a_policy_that_is_for_no_pod_is_told_so(api: FakeApiServer, start: Start) -> None:
+    api.put(network_policy("typo", podSelector={"matchLabels": {"app": "wbe"}}), network_policy("good"))
+    api.put(pod("web", "10.244.1.5", app="web"))
+    running = start()
+    until(lambda: running.controller.passes, "the first pass")
+    assert not events(api, "SelectsNoPods")
+    running.advance(30)
+    until(lambda: running.controller.passes > 1, "a pass")
+    running.advance(60)
+    until(lambda: events(api, "SelectsNoPods"), "the Event")
+    [event] = [each for each in api.objects("Event") if each["reason"] == "SelectsNoPods"]
+    assert event["involvedObject"]["name"] == "typo"
+    assert event["involvedObject"]["apiVersion"] == "networking.k8s.io/v1"

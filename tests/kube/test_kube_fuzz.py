@@ -19,6 +19,7 @@ from l3net.errors import L3netError, ManifestError
 from l3net.ipam.ledger import Ledger, decode
 from l3net.kube.translate import identify, translate
 from l3net.model import Kind
+from l3net.policy.complaints import complaints
 from l3net.ports import Changed
 from l3net.shell.kubernetes.kinds import KINDS, UNREADABLE
 from l3net.shell.manifests.tree import interpret
@@ -380,7 +381,9 @@ def test_the_controller_decides_whatever_is_declared(found: list[dict[str, Any]]
         if translated is not None:
             declared.take(Changed(*translated))
     decision = decide(declared, Ledger(), Settings())
-    assert all(str(finding) for finding in decision.findings)
+    policies = (*declared.policies.values(), *declared.cluster_policies.values())
+    said = complaints(policies, declared.pods.values(), declared.namespaces)
+    assert all(str(finding) for finding in (*decision.findings, *said))
     assert "%" not in str(decision.service_addresses)
 
 

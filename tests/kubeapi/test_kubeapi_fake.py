@@ -153,3 +153,27 @@ def test_pod_cidrs_are_set_once(api: FakeApiServer, core: client.CoreV1Api) -> N
     with pytest.raises(ApiException) as refused:
         core.patch_node("n1", {"spec": {"podCIDRs": ["10.0.1.0/24"], "podCIDR": "10.0.1.0/24"}})
     assert refused.value.status == 422
+
+
+def test_pods_of_a_node(api: FakeApiServer, core: client.CoreV1Api) -> None:
+    for name, where in (("a", "n1"), ("b", "n2")):
+        api.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name},
+                "spec": {"nodeName": where, "containers": [{"name": "c"}]},
+            }
+        )
+    found = core.list_pod_for_all_namespaces(field_selector="spec.nodeName=n1")
+    assert [each.metadata.name for each in found.items] == ["a"]
+
+
+def test_a_kind_without_its_crd_is_not_found(api: FakeApiServer, tmp_path: Path) -> None:
+    custom = client.CustomObjectsApi(config.new_client_from_config(str(api.kubeconfig(tmp_path / "config"))))
+    kind = "policy.networking.k8s.io", "v1alpha2", "clusternetworkpolicies"
+    assert custom.list_cluster_custom_object(*kind)["items"] == []
+    api.undefined.add(kind[2])
+    with pytest.raises(ApiException) as absent:
+        custom.list_cluster_custom_object(*kind)
+    assert absent.value.status == 404

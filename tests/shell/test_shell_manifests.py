@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from l3net.errors import ConfigError
-from l3net.model import IpPool, Kind, Namespace, ObjectName
+from l3net.model import IpPool, Kind, Namespace, ObjectName, Pod, Policy
 from l3net.ports import Changed, DatastoreEvent, InSync, Mended, Rejected
 from l3net.shell.manifests import watch as directory_watch
 from l3net.shell.manifests.documents import is_manifest
@@ -372,5 +372,43 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
         events = await heard.first()
         assert len(events) == 2
         assert "canary" not in repr(events)
+
+    follow(tmp_path, story)
+
+
+def test_pods_and_policies(tmp_path: Path) -> None:
+    """A policy that becomes wrong stays as it was, and one that was never right takes nothing down."""
+    pod = """
+        apiVersion: v1
+        kind: Pod
+        metadata: {name: a, namespace: shop, labels: {x: y}}
+        spec: {nodeName: n1}
+    """
+    policy = """
+        apiVersion: networking.k8s.io/v1
+        kind: NetworkPolicy
+        metadata: {name: %s}
+        spec: {ingress: %s}
+    """
+    put(tmp_path / "pods.yaml", pod)
+    put(tmp_path / "policies.yaml", policy % ("good", "[{}]") + "\n---\n" + policy % ("wrong", "5"))
+
+    async def story(heard: Heard) -> None:
+        first = await heard.first()
+        told = {event.name.name: event.fact for event in first if isinstance(event, Changed)}
+        assert isinstance(told["a"], Pod)
+        assert (told["a"].labels, told["a"].node, told["a"].addresses) == ({"x": "y"}, "n1", ())
+        assert isinstance(told["good"], Policy)
+        assert "wrong" not in told
+        [rejected] = [event for event in first if isinstance(event, Rejected)]
+        assert rejected.about == (Kind.NETWORK_POLICY, ObjectName("default", "wrong"))
+        put(tmp_path / "policies.yaml", policy % ("good", "7"))
+        said = [await heard.next() for _ in range(2)]
+        assert sorted(type(event).__name__ for event in said) == ["Mended", "Rejected"], "it stays in force"
+        put(tmp_path / "policies.yaml", policy % ("good", "[]"))
+        said = [await heard.next() for _ in range(2)]
+        [fact] = [event.fact for event in said if isinstance(event, Changed)]
+        assert isinstance(fact, Policy)
+        assert fact.ingress == ()
 
     follow(tmp_path, story)

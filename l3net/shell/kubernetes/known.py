@@ -67,8 +67,9 @@ class KnownObjects:
             same = known is not None and known.version == version_in(document) and not known.rejected
             if same and not distrusted:
                 continue
-            fresh[name], error = self._judge(name, document, known, events.append)
-            judged.append((name, document, error))
+            told, now, error = self._judge(name, document, known, events.append)
+            fresh[told] = now
+            judged.append((told, document, error))
         if events:
             self._hearer.deliver(events)
         self._known.update(fresh)
@@ -81,7 +82,9 @@ class KnownObjects:
         document: Document,
         known: _Known | None,
         emit: Callable[[DatastoreEvent], None],
-    ) -> tuple[_Known, ManifestError | None]:
+    ) -> tuple[ObjectName, _Known, ManifestError | None]:
+        """Its name, what is known of it now, and what is wrong with it. The name is the one in the fact, as
+        there are tens of thousands."""
         kind = self._kind.kind
         error: ManifestError | None = None
         fact: Fact | None = None
@@ -90,7 +93,10 @@ class KnownObjects:
             if UNREADABLE in document:
                 raise ManifestError("", str(document[UNREADABLE]))
             found = translate(document, skipped)
-            fact = found[2] if found is not None else None
+            if found is not None and found[1] == name:
+                _, name, fact = found
+            else:
+                fact = found[2] if found is not None else None
         except ManifestError as err:
             error = err
         except Exception as err:  # one object that nobody foresaw must not keep the others away
@@ -110,7 +116,7 @@ class KnownObjects:
             emit(Changed(kind, name, fact))
         elif known is not None:
             fact = known.fact  # equal; one of the two is enough
-        return _Known(version_in(document), fact, rejected), error
+        return name, _Known(version_in(document), fact, rejected), error
 
     def forget(self, names: Iterable[ObjectName]) -> None:
         """These are gone."""
