@@ -65,9 +65,13 @@ class Node:
         temporary.write_text(yaml.safe_dump_all(documents))
         temporary.rename(self.base / "manifests" / "all.yaml")
 
-    def start(self, *options: str) -> None:
+    def start(self, *options: str, kubeconfig: Path | None = None) -> None:
+        """On the directory, or on an API server."""
+        where = ["--datastore", f"dir:{self.base / 'manifests'}"]
+        if kubeconfig is not None:
+            where = ["--kubeconfig", str(kubeconfig)]
         argv = ["ip", "netns", "exec", self.name, sys.executable, "-m", "l3net.cli.main", "agent"]
-        argv += ["--datastore", f"dir:{self.base / 'manifests'}", "--node-name", "n", *options]
+        argv += [*where, "--node-name", "n", *options]
         argv += ["--run-dir", str(self.base / "run"), "--state-dir", str(self.base / "state")]
         with (self.base / "log").open("ab") as log:
             self.process = process = subprocess.Popen(argv, stderr=log)
