@@ -13,15 +13,19 @@ from typing import Any, Final
 from l3net.attach.admitting import attached, attachment
 from l3net.attach.adopting import Adoption
 from l3net.attach.callsocket import CallSocket
+from l3net.attach.guard import PART as GUARD_PART
+from l3net.attach.guard import Guard
 from l3net.attach.ipam_verbs import IpamVerbs
 from l3net.attach.reaper import Reaper
 from l3net.attach.setups import Setups
 from l3net.attach.shells import KERNEL, AttachShells
 from l3net.attach.spool import Spool
+from l3net.attach.there import guarded_ports
 from l3net.attach.upkeep import Upkeep
 from l3net.attach.verbs import Verbs
 from l3net.cni.extras import Extras
 from l3net.cni.frame import Call
+from l3net.cni.guard import Allowed, GuardedPort
 from l3net.cni.setup import NodeNetwork
 from l3net.errors import L3netError
 from l3net.faults import Faults
@@ -29,7 +33,7 @@ from l3net.ipam.audit import AuditLook
 from l3net.ipam.lease import Usage
 from l3net.ipam.ranges import RangeSet, block_sets
 from l3net.model import Prefix
-from l3net.naming import LEASE_DB
+from l3net.naming import BRIDGE, LEASE_DB
 from l3net.policy.attached import Attached
 from l3net.ports import Admission
 from l3net.shell.files.leases import boot_id
@@ -72,6 +76,8 @@ class CniServer:
         self._workers = workers
         self._audit_interval = audit_interval
         self._stopping = threading.Event()
+        self._guard_seen = threading.Event()  # somebody else changed its table
+        self._guard: Guard | None = None
         self._local = threading.local()
         self.faults = Faults()
         self._spool = Spool(state_dir, self.faults)
@@ -96,6 +102,12 @@ class CniServer:
             self._reaper.start()
             undo.callback(self._reaper.stop)
             self._adopt()
+            self._guard = guard = Guard(self._shells.guard())
+            undo.callback(guard.close)
+            with self.faults.contained(
+                GUARD_PART
+            ):  # where that fails no pod is attached, and it is tried again
+                guard.start(*self._ports())
             flush = ConntrackFlush(self._home, self.faults)
             flush.start()
             undo.callback(flush.stop)
@@ -109,6 +121,7 @@ class CniServer:
                 flush,
                 self.faults,
                 lambda: self.admission,
+                guard,
             )
             self.ipam = IpamVerbs(
                 lambda _: self.leases, self._sandboxes, setups.of_ipam_call, None, flush, self.faults
@@ -125,6 +138,7 @@ class CniServer:
             )
             keeper.start()
             undo.callback(keeper.join, 10)
+            undo.callback(self._guard_seen.set)
             undo.callback(self._stopping.set)
             calls = CallSocket(self._path, self._verbs_for, self._enter, self._stopping, self.faults)
             undo.callback(calls.close)
@@ -143,7 +157,35 @@ class CniServer:
         known = self._setups.network
         if _blocks(network) != (_blocks(known) if known is not None else ()):
             self._adopt(network)
+            self._guard_rest()
         self._setups.know(network)
+
+    def allow(self, allowed: Allowed) -> None:
+        """Exchange what pods may send from beside their own addresses, as a whole: in force at once, and for
+        pods to come before their ports are. In a thread of the namespace."""
+        if self._guard is not None:
+            with self.faults.contained(GUARD_PART):
+                self._guard.allow(allowed)
+
+    def guard_touched(self) -> None:
+        """Somebody else may have changed the table `bridge l3net`: look at once. From any thread."""
+        self._guard_seen.set()
+
+    @property
+    def guard_port(self) -> int:
+        """The netlink port by which notices of this server's own changes of that table are told; 0: none."""
+        return self._guard.port if self._guard is not None else 0
+
+    def _ports(self) -> tuple[list[GuardedPort], list[str]]:
+        network = self._setups.network
+        netlink, bridge = self._sandboxes().host, network.bridge if network is not None else BRIDGE
+        return guarded_ports(netlink, self.leases, bridge)
+
+    def _guard_rest(self) -> None:
+        """Guard what was not known before."""
+        if self._guard is not None:
+            with self.faults.contained(GUARD_PART):
+                self._guard.know(*self._ports())
 
     @property
     def network(self) -> NodeNetwork | None:
@@ -180,6 +222,11 @@ class CniServer:
                 found.append(f"leases: {self._adoption.problem}; no pod can be added")
             with self.faults.contained("asking the lease store"):
                 found += self._full()
+        if self._guard is not None and (lacking := self._guard.unguarded):
+            found.append(
+                f"{GUARD_PART}: the MAC of {len(lacking)} pods of an older release cannot be told, and so "
+                f"they may send from any address of the node: {', '.join(lacking[:5])}; make them anew"
+            )
         found += [f"{fault.part}: {fault.last}" for fault in self.faults.found() if fault.lasting]
         return found
 
@@ -275,20 +322,36 @@ class CniServer:
         setns(self._home)
 
     def _keep(self) -> None:
-        """Now and then: the spool, and the audit."""
+        """Now and then: the spool, the guard, and the audit."""
         self._enter()
         waited = 0.0
-        while not self._stopping.wait(SPOOL_INTERVAL):
+        while not self._stopping.is_set():
+            if self._guard_seen.wait(SPOOL_INTERVAL):
+                self._guard_seen.clear()
+                with self.faults.contained(GUARD_PART):
+                    self._keep_guard()
+                continue
             waited += SPOOL_INTERVAL
-            steps: list[tuple[str, Callable[[], object]]] = [(SPOOL_PART, self.drain_spool)]
+            steps: list[tuple[str, Callable[[], object]]] = [
+                (SPOOL_PART, self.drain_spool),
+                (GUARD_PART, self._keep_guard),
+            ]
             if self._unsafe():
                 steps.append(("adopting running pods", lambda: self._adopt(self._setups.network)))
             if waited >= self._audit_interval:
                 waited = 0.0
                 steps += [("audit", self.audit), ("upkeep of host ports", self.mend_rules)]
+                if self._guard is not None and self._guard.unguarded:
+                    self._guard_rest()
             for part, step in steps:
                 with self.faults.contained(part):
                     step()
+
+    def _keep_guard(self) -> None:
+        """Put back what somebody took away, and forget ports that are gone."""
+        if self._guard is not None:
+            self._guard.mend()
+            self._guard.sweep()
 
     def _sandboxes(self) -> Sandboxes:
         found: Sandboxes | None = getattr(self._local, "sandboxes", None)
