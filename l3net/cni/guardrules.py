@@ -29,6 +29,8 @@ _TYPES: Final = {
 _RESERVED: Final = "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00"
 _OWN_OPTION: Final = "iifname . @th,192,64 @options"
 _OWN_TARGET: Final = "iifname . @th,64,128"
+#: Where what is sought cannot be read: it is in a fragment before this one, or in none.
+_NO_HEADER: Final = ("frag frag-off != 0 goto own-ipv6", "drop")
 _ALONE: Final = "ip6 nexthdr != 58 drop"
 
 #: By name; the first line of one that hangs on a hook is that hook.
@@ -73,10 +75,11 @@ CHAINS: Final[dict[str, tuple[str, ...]]] = {
     "from-icmpv6": (
         "icmpv6 type vmap { 133 : goto nd-router-asked, 134 : drop, 135 : goto nd-asked,"
         " 136 : goto nd-answered, 137 : drop, 131 : goto mld, 132 : goto mld, 143 : goto mld }",
-        "goto own-ipv6",
+        "icmpv6 type != 134 goto own-ipv6",
+        *_NO_HEADER,
     ),
     # What a client would take for an answer: by the server's port, and by its own.
-    "from-udpv6": ("udp sport 547 drop", "udp dport 546 drop", "goto own-ipv6"),
+    "from-udpv6": ("udp sport 547 drop", "udp dport 546 drop", "udp dport != 546 goto own-ipv6", *_NO_HEADER),
     "from-ipv6": (
         "meta l4proto vmap { 58 : goto from-icmpv6, 17 : goto from-udpv6 }",
         "meta l4proto != 58 goto own-ipv6",
