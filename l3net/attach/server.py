@@ -50,6 +50,8 @@ FIRST_PASS_WAIT: Final = 5.0
 AUDIT_INTERVAL: Final = 60.0
 #: Seconds between two looks into the spool while serving.
 SPOOL_INTERVAL: Final = 2.0
+#: Seconds between two unasked looks at the guard of pods' ports.
+GUARD_INTERVAL: Final = 10.0
 #: Its name in the status.
 SPOOL_PART: Final = "spooled deletions"
 
@@ -324,18 +326,22 @@ class CniServer:
     def _keep(self) -> None:
         """Now and then: the spool, the guard, and the audit."""
         self._enter()
-        waited = 0.0
+        waited = looked = 0.0
         while not self._stopping.is_set():
             if self._guard_seen.wait(SPOOL_INTERVAL):
                 self._guard_seen.clear()
                 with self.faults.contained(GUARD_PART):
-                    self._keep_guard()
+                    self._mend_guard()
                 continue
             waited += SPOOL_INTERVAL
             steps: list[tuple[str, Callable[[], object]]] = [
                 (SPOOL_PART, self.drain_spool),
-                (GUARD_PART, self._keep_guard),
+                ("ports that went", self._sweep_guard),
             ]
+            looked += SPOOL_INTERVAL
+            if looked >= GUARD_INTERVAL:
+                looked = 0.0
+                steps.append((GUARD_PART, self._mend_guard))
             if self._unsafe():
                 steps.append(("adopting running pods", lambda: self._adopt(self._setups.network)))
             if waited >= self._audit_interval:
@@ -347,10 +353,12 @@ class CniServer:
                 with self.faults.contained(part):
                     step()
 
-    def _keep_guard(self) -> None:
-        """Put back what somebody took away, and forget ports that are gone."""
+    def _mend_guard(self) -> None:
         if self._guard is not None:
             self._guard.mend()
+
+    def _sweep_guard(self) -> None:
+        if self._guard is not None:
             self._guard.sweep()
 
     def _sandboxes(self) -> Sandboxes:

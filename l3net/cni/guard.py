@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Final, NamedTuple
 
@@ -112,7 +113,8 @@ def closed(name: str) -> Element:
     return Element(GUARDED, _name(name))
 
 
-def elements(port: GuardedPort, allowed: Iterable[Prefix] = ()) -> frozenset[Element]:
+@lru_cache(maxsize=1024)
+def elements(port: GuardedPort, allowed: frozenset[Prefix] = frozenset()) -> frozenset[Element]:
     """All of a port: nothing else passes it."""
     name, mac = _name(port.name), mac_octets(port.mac)
     single: set[Address] = set(port.addresses)

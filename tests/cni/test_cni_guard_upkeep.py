@@ -110,10 +110,11 @@ def test_what_somebody_changes_is_put_back_at_once(host: Host, harm: str) -> Non
     assert not intact(host)
     assert host.server is not None
     host.server.guard_touched()
-    assert until(lambda: intact(host), 1.5)  # seconds; unasked, it looks every two
+    assert until(lambda: intact(host), 1.5)  # seconds; unasked, it looks every ten
 
 
-def test_it_is_put_back_without_a_notice_too(host: Host) -> None:
+def test_it_is_put_back_without_a_notice_too(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("l3net.attach.server.GUARD_INTERVAL", 1.0)
     host.add("one")
     run_in(host.name, "nft", f"delete table {TABLE}")
     assert until(lambda: held_or_nothing(host) and intact(host))
