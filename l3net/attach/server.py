@@ -13,19 +13,18 @@ from typing import Any, Final
 from l3net.attach.admitting import attached, attachment
 from l3net.attach.adopting import Adoption
 from l3net.attach.callsocket import CallSocket
-from l3net.attach.guard import PART as GUARD_PART
 from l3net.attach.guard import Guard
+from l3net.attach.guarding import Guarding
 from l3net.attach.ipam_verbs import IpamVerbs
 from l3net.attach.reaper import Reaper
 from l3net.attach.setups import Setups
 from l3net.attach.shells import KERNEL, AttachShells
 from l3net.attach.spool import Spool
-from l3net.attach.there import guarded_ports
 from l3net.attach.upkeep import Upkeep
 from l3net.attach.verbs import Verbs
 from l3net.cni.extras import Extras
 from l3net.cni.frame import Call
-from l3net.cni.guard import Allowed, GuardedPort
+from l3net.cni.guard import Allowed
 from l3net.cni.setup import NodeNetwork
 from l3net.errors import L3netError
 from l3net.faults import Faults
@@ -33,7 +32,7 @@ from l3net.ipam.audit import AuditLook
 from l3net.ipam.lease import Usage
 from l3net.ipam.ranges import RangeSet, block_sets
 from l3net.model import Prefix
-from l3net.naming import BRIDGE, LEASE_DB
+from l3net.naming import LEASE_DB
 from l3net.policy.attached import Attached
 from l3net.ports import Admission
 from l3net.shell.files.leases import boot_id
@@ -50,8 +49,6 @@ FIRST_PASS_WAIT: Final = 5.0
 AUDIT_INTERVAL: Final = 60.0
 #: Seconds between two looks into the spool while serving.
 SPOOL_INTERVAL: Final = 2.0
-#: Seconds between two unasked looks at the guard of pods' ports.
-GUARD_INTERVAL: Final = 10.0
 #: Its name in the status.
 SPOOL_PART: Final = "spooled deletions"
 
@@ -79,7 +76,7 @@ class CniServer:
         self._audit_interval = audit_interval
         self._stopping = threading.Event()
         self._guard_seen = threading.Event()  # somebody else changed its table
-        self._guard: Guard | None = None
+        self._guarding: Guarding | None = None
         self._local = threading.local()
         self.faults = Faults()
         self._spool = Spool(state_dir, self.faults)
@@ -104,17 +101,17 @@ class CniServer:
             self._reaper.start()
             undo.callback(self._reaper.stop)
             self._adopt()
-            self._guard = guard = Guard(self._shells.guard())
+            guard = Guard(self._shells.guard())
             undo.callback(guard.close)
-            with self.faults.contained(
-                GUARD_PART
-            ):  # where that fails no pod is attached, and it is tried again
-                guard.start(*self._ports())
+            setups = self._setups
+            self._guarding = Guarding(
+                guard, self.leases, self._sandboxes, lambda: setups.network, self.faults
+            )
+            self._guarding.start()
             flush = ConntrackFlush(self._home, self.faults)
             flush.start()
             undo.callback(flush.stop)
             self._upkeep = Upkeep(self.leases, self._reaper, self.faults)
-            setups = self._setups
             self.verbs = Verbs(
                 lambda _: self.leases,
                 self._sandboxes,
@@ -159,15 +156,15 @@ class CniServer:
         known = self._setups.network
         if _blocks(network) != (_blocks(known) if known is not None else ()):
             self._adopt(network)
-            self._guard_rest()
+            if self._guarding is not None:
+                self._guarding.know()
         self._setups.know(network)
 
     def allow(self, allowed: Allowed) -> None:
         """Exchange what pods may send from beside their own addresses, as a whole: in force at once, and for
         pods to come before their ports are. In a thread of the namespace."""
-        if self._guard is not None:
-            with self.faults.contained(GUARD_PART):
-                self._guard.allow(allowed)
+        if self._guarding is not None:
+            self._guarding.allow(allowed)
 
     def guard_touched(self) -> None:
         """Somebody else may have changed the table `bridge l3net`: look at once. From any thread."""
@@ -176,18 +173,7 @@ class CniServer:
     @property
     def guard_port(self) -> int:
         """The netlink port by which notices of this server's own changes of that table are told; 0: none."""
-        return self._guard.port if self._guard is not None else 0
-
-    def _ports(self) -> tuple[list[GuardedPort], list[str]]:
-        network = self._setups.network
-        netlink, bridge = self._sandboxes().host, network.bridge if network is not None else BRIDGE
-        return guarded_ports(netlink, self.leases, bridge)
-
-    def _guard_rest(self) -> None:
-        """Guard what was not known before."""
-        if self._guard is not None:
-            with self.faults.contained(GUARD_PART):
-                self._guard.know(*self._ports())
+        return self._guarding.guard.port if self._guarding is not None else 0
 
     @property
     def network(self) -> NodeNetwork | None:
@@ -224,11 +210,8 @@ class CniServer:
                 found.append(f"leases: {self._adoption.problem}; no pod can be added")
             with self.faults.contained("asking the lease store"):
                 found += self._full()
-        if self._guard is not None and (lacking := self._guard.unguarded):
-            found.append(
-                f"{GUARD_PART}: the MAC of {len(lacking)} pods of an older release cannot be told, and so "
-                f"they may send from any address of the node: {', '.join(lacking[:5])}; make them anew"
-            )
+        if self._guarding is not None:
+            found += self._guarding.problems()
         found += [f"{fault.part}: {fault.last}" for fault in self.faults.found() if fault.lasting]
         return found
 
@@ -326,40 +309,27 @@ class CniServer:
     def _keep(self) -> None:
         """Now and then: the spool, the guard, and the audit."""
         self._enter()
-        waited = looked = 0.0
+        waited = 0.0
+        guarding = self._guarding
         while not self._stopping.is_set():
             if self._guard_seen.wait(SPOOL_INTERVAL):
                 self._guard_seen.clear()
-                with self.faults.contained(GUARD_PART):
-                    self._mend_guard()
+                if guarding is not None and not self._stopping.is_set():
+                    guarding.mend()
                 continue
             waited += SPOOL_INTERVAL
-            steps: list[tuple[str, Callable[[], object]]] = [
-                (SPOOL_PART, self.drain_spool),
-                ("ports that went", self._sweep_guard),
-            ]
-            looked += SPOOL_INTERVAL
-            if looked >= GUARD_INTERVAL:
-                looked = 0.0
-                steps.append((GUARD_PART, self._mend_guard))
+            steps: list[tuple[str, Callable[[], object]]] = [(SPOOL_PART, self.drain_spool)]
             if self._unsafe():
                 steps.append(("adopting running pods", lambda: self._adopt(self._setups.network)))
-            if waited >= self._audit_interval:
+            audit = waited >= self._audit_interval
+            if audit:
                 waited = 0.0
                 steps += [("audit", self.audit), ("upkeep of host ports", self.mend_rules)]
-                if self._guard is not None and self._guard.unguarded:
-                    self._guard_rest()
             for part, step in steps:
                 with self.faults.contained(part):
                     step()
-
-    def _mend_guard(self) -> None:
-        if self._guard is not None:
-            self._guard.mend()
-
-    def _sweep_guard(self) -> None:
-        if self._guard is not None:
-            self._guard.sweep()
+            if guarding is not None:
+                guarding.keep(SPOOL_INTERVAL, audit=audit)
 
     def _sandboxes(self) -> Sandboxes:
         found: Sandboxes | None = getattr(self._local, "sandboxes", None)

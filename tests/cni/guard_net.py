@@ -7,6 +7,7 @@ import os
 import re
 import select
 import socket
+import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -106,9 +107,8 @@ class World:
 
 
 def run_in(namespace: str, *argv: str, check: bool = True) -> str:
-    from conftest import sh
-
-    return sh("ip", "netns", "exec", namespace, *argv, check=check)
+    command = ["ip", "netns", "exec", namespace, *argv]
+    return subprocess.run(command, capture_output=True, text=True, check=check).stdout
 
 
 def addresses(result: dict[str, Any]) -> dict[int, str]:
@@ -161,6 +161,4 @@ def world(host: Host) -> World:
 
 
 def host_ip(line: str) -> None:
-    from conftest import sh
-
-    sh("ip", *line.split())
+    subprocess.run(["ip", *line.split()], check=True)

@@ -44,8 +44,8 @@ def held(host: Host) -> frozenset[Element]:
 
 def intact(host: Host) -> bool:
     """Whether all is as the server wants it."""
-    assert host.server is not None and host.server._guard is not None
-    guard = host.server._guard
+    assert host.server is not None and host.server._guarding is not None
+    guard = host.server._guarding.guard
     wanted = frozenset().union(*(elements(each) for each in guard.ports.values()))
 
     def same() -> bool:
@@ -86,7 +86,7 @@ def test_an_add_that_fails_leaves_no_element(host: Host, run: Any) -> None:
     pod = host.pod()
     run("ip", "-n", pod, "link", "add", "eth0", "type", "bridge")
     assert host.cni("ADD", "one", pod).code != 0
-    assert held(host) == frozenset() and host.server is not None and not host.server._guard.ports  # type: ignore[union-attr]
+    assert held(host) == frozenset() and host.server is not None and intact(host)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_somebody_changes_is_put_back_at_once(host: Host, harm: str) -> Non
 
 
 def test_it_is_put_back_without_a_notice_too(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("l3net.attach.server.GUARD_INTERVAL", 1.0)
+    monkeypatch.setattr("l3net.attach.guarding.INTERVAL", 1.0)
     host.add("one")
     run_in(host.name, "nft", f"delete table {TABLE}")
     assert until(lambda: held_or_nothing(host) and intact(host))
@@ -193,7 +193,8 @@ def test_a_pod_of_an_older_release_is_named_until_its_mac_is_known(
     (problem,) = [each for each in server.problems() if "anti-spoofing" in each]
     assert port in problem and "1 pods" in problem and held(host) == frozenset()
     assert ping(host.name, address)
-    host.inside(server._guard_rest)
+    assert server._guarding is not None
+    host.inside(server._guarding.know)
     assert server.problems() == [] and {each.port for each in held(host)} == {port}
     assert ping(pod, "10.244.0.1")
 

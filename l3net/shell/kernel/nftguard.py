@@ -69,14 +69,11 @@ class NftGuard:
 
     def __init__(self) -> None:
         self._netlink = Netlink(NETLINK_NETFILTER)
+        #: What notifications of elements that were changed here carry.
+        self.port = self._netlink.port
 
     def close(self) -> None:
         self._netlink.close()
-
-    @property
-    def port(self) -> int:
-        """What notifications of elements that were changed here carry."""
-        return self._netlink.port
 
     def run(self, script: str) -> None:
         """One transaction of nft(8). Raises KernelError, RefusedError where nothing has changed."""
