@@ -25,7 +25,10 @@ class DatastoreChoice:
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """`mtu` is that of pods in bytes, None to take the uplink's. `error_relay_port`: UDP, 0 for none."""
+    """`mtu` is that of pods in bytes, None to take the uplink's. `error_relay_port`: UDP, 0 for none.
+
+    `closed_ports`, protocol and port of this node, are closed to pods beside those of routing.
+    """
 
     node_name: str
     datastore: DatastoreChoice
@@ -33,6 +36,7 @@ class AgentSettings:
     state_dir: Path
     mtu: int | None = None
     error_relay_port: int = ERROR_RELAY_PORT
+    closed_ports: frozenset[tuple[str, int]] = frozenset()
 
 
 def datastore(option: str | None, kubeconfig: Path | None, *, in_cluster: bool) -> DatastoreChoice:

@@ -82,7 +82,12 @@ class Agent:
             kernel.connections, marks.wake, self.kernel.problems, declares=shells.declares_pods
         )
         self.services = Servicing(
-            me, kernel.firewall, kernel.connections, self.kernel.problems, self.policing.book.contents
+            me,
+            kernel.firewall,
+            kernel.connections,
+            self.kernel.problems,
+            self.policing.book.contents,
+            settings.closed_ports,
         )
         self.policing.stand_on(self.services.table, self.services.follow_policy)
         shells.pods.admission = self.policing
@@ -100,7 +105,7 @@ class Agent:
         )
         self.announcing.stage = lambda: self.draining.stage
         self._leaving = Leaving(self.draining, speaking, marks)
-        self._noticing = Noticing(self.kernel, self.services, marks)
+        self._noticing = Noticing(self.kernel, self.services, shells.pods, marks)
 
     @property
     def state(self) -> ClusterState:

@@ -7,8 +7,9 @@ import logging
 from l3net.agent.dirty import Dirty, Marks
 from l3net.agent.kernel import KernelSide
 from l3net.agent.servicing import Servicing
+from l3net.agent.shells import Pods
 from l3net.naming import VETH_PREFIX
-from l3net.ports import KernelNotice, LinkSeen, NoticesLost, OwnRouteSeen, RouteSeen, TableSeen
+from l3net.ports import GuardSeen, KernelNotice, LinkSeen, NoticesLost, OwnRouteSeen, RouteSeen, TableSeen
 
 log = logging.getLogger("l3net.agent")
 
@@ -16,9 +17,10 @@ log = logging.getLogger("l3net.agent")
 class Noticing:
     """Hears notices (ports.KernelNotices) and marks what they put in doubt."""
 
-    def __init__(self, kernel: KernelSide, services: Servicing, marks: Marks) -> None:
+    def __init__(self, kernel: KernelSide, services: Servicing, pods: Pods, marks: Marks) -> None:
         self._kernel = kernel
         self._services = services
+        self._pods = pods
         self._marks = marks
 
     def heard(self, notice: KernelNotice) -> None:
@@ -46,7 +48,10 @@ class Noticing:
             case TableSeen(generation):
                 self._services.touched(generation)
                 mark(Dirty.FIREWALL)
+            case GuardSeen():
+                self._pods.guard_touched()
             case NoticesLost():
                 log.warning("kernel notifications were lost; reading everything again")
                 self._services.touched(None)
+                self._pods.guard_touched()
                 mark(Dirty.ALL)

@@ -43,8 +43,10 @@ class Servicing:
         connections: Connections,
         problems: dict[str, str],
         policy: PolicyContents = NO_POLICY,
+        closed_ports: frozenset[tuple[str, int]] = frozenset(),
     ) -> None:
         self._me = me
+        self._closed_ports = closed_ports
         self._now = asyncio.get_running_loop().time
         self._in_thread = asyncio.to_thread
         self.table = Table(firewall, problems, self._in_thread, self._now)
@@ -104,7 +106,14 @@ class Servicing:
         """
         wanted = self._rest
         if rest or wanted is None:
-            self._rest = wanted = plan(state, self._me, (), error_port=self.error_port, policy=self._policy)
+            self._rest = wanted = plan(
+                state,
+                self._me,
+                (),
+                error_port=self.error_port,
+                policy=self._policy,
+                closed_ports=self._closed_ports,
+            )
         for key, (before, now) in settled.servers.items():
             self._outdate(key, before, now)
         changed = {key: now for key, (_, now) in settled.servers.items()}

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
+from l3net.cni.guard import Allowed
 from l3net.cni.setup import NodeNetwork
 from l3net.errors import KernelError
 from l3net.faults import Faults
@@ -67,6 +68,14 @@ class Pods(Protocol):
 
     def reattach_ports(self) -> Collection[str]:
         """Put the host ends of all leases back on the bridge, after that was applied."""
+        ...
+
+    def allow(self, allowed: Allowed) -> None:
+        """Exchange what pods may send from beside their own addresses, as a whole."""
+        ...
+
+    def guard_touched(self) -> None:
+        """Somebody else may have changed the table of the pods' ports."""
         ...
 
     def holds(self, block: Prefix) -> bool:

@@ -10,12 +10,24 @@ from typing import ClassVar, Final
 from l3net.attach import rules as cnirules
 from l3net.attach.admitting import attached, attachment
 from l3net.attach.applying import Applier, Place
+from l3net.attach.guard import Guard as PortGuard
 from l3net.attach.reaper import Reaper
 from l3net.attach.undoing import Undoing
 from l3net.cni import failure
 from l3net.cni.check import problems
 from l3net.cni.failure import CniError
-from l3net.cni.parts import Bridge, Elements, Pins, Policed, Sandbox, Unpin, Unpoliced, Unwire
+from l3net.cni.parts import (
+    Bridge,
+    Elements,
+    Guard,
+    Pins,
+    Policed,
+    Sandbox,
+    Unguard,
+    Unpin,
+    Unpoliced,
+    Unwire,
+)
 from l3net.cni.result import Result
 from l3net.errors import KernelError
 from l3net.ports import Admission
@@ -26,11 +38,14 @@ from l3net.shell.kernel.bridge import KernelBridge
 ADMISSION_PATIENCE: Final = 8.0
 
 
-def appliers(reaper: Reaper | None, admission: Callable[[], Admission | None]) -> Sequence[Applier]:
-    """Of an attachment's parts, in the order in which they are made."""
+def appliers(
+    reaper: Reaper | None, admission: Callable[[], Admission | None], guard: PortGuard | None = None
+) -> Sequence[Applier]:
+    """Of an attachment's parts, in the order in which they are made: a port is guarded before it is there."""
     return (
         BridgeApplier(),
         PoliciesApplier(admission),
+        GuardApplier(guard),
         SandboxApplier(reaper),
         PinsApplier(),
         ElementsApplier(),
@@ -57,6 +72,40 @@ class BridgeApplier:
         """A bridge that is gone is told by its port."""
         del part, place, previous
         return []
+
+
+class GuardApplier:
+    """Guards ports. Without a guard, as where no agent is, there is none."""
+
+    of: ClassVar = Guard
+
+    def __init__(self, guard: PortGuard | None) -> None:
+        self._guard = guard
+
+    def apply(self, part: Guard, place: Place) -> None:
+        del place
+        if self._guard is None:
+            return
+        try:
+            self._guard.put(part.port)
+        except KernelError as err:
+            raise CniError(failure.KERNEL_REFUSED, f"cannot guard {part.port.name}", str(err)) from err
+
+    def undo(self, undo: Unguard, place: Place) -> None:
+        if self._guard is None:
+            return
+        if place.later:  # the link is stopped, and waits to be deleted
+            self._guard.close_port(undo.host_ifname)
+        else:
+            self._guard.forget(undo.host_ifname)
+
+    def missing(self, part: Guard, place: Place, previous: Result) -> list[str]:
+        """Nothing to complain about of a pod of an older release of which too little is known: the status
+        names it."""
+        del place, previous
+        if self._guard is None or part.port.name in self._guard.unguarded:
+            return []
+        return self._guard.missing(part.port)
 
 
 class SandboxApplier:

@@ -13,6 +13,8 @@ from typing import Any, Final
 from l3net.attach.admitting import attached, attachment
 from l3net.attach.adopting import Adoption
 from l3net.attach.callsocket import CallSocket
+from l3net.attach.guard import Guard
+from l3net.attach.guarding import Guarding
 from l3net.attach.ipam_verbs import IpamVerbs
 from l3net.attach.reaper import Reaper
 from l3net.attach.setups import Setups
@@ -22,6 +24,7 @@ from l3net.attach.upkeep import Upkeep
 from l3net.attach.verbs import Verbs
 from l3net.cni.extras import Extras
 from l3net.cni.frame import Call
+from l3net.cni.guard import Allowed
 from l3net.cni.setup import NodeNetwork
 from l3net.errors import L3netError
 from l3net.faults import Faults
@@ -72,6 +75,8 @@ class CniServer:
         self._workers = workers
         self._audit_interval = audit_interval
         self._stopping = threading.Event()
+        self._guard_seen = threading.Event()  # somebody else changed its table
+        self._guarding: Guarding | None = None
         self._local = threading.local()
         self.faults = Faults()
         self._spool = Spool(state_dir, self.faults)
@@ -96,11 +101,17 @@ class CniServer:
             self._reaper.start()
             undo.callback(self._reaper.stop)
             self._adopt()
+            guard = Guard(self._shells.guard())
+            undo.callback(guard.close)
+            setups = self._setups
+            self._guarding = Guarding(
+                guard, self.leases, self._sandboxes, lambda: setups.network, self.faults
+            )
+            self._guarding.start()
             flush = ConntrackFlush(self._home, self.faults)
             flush.start()
             undo.callback(flush.stop)
             self._upkeep = Upkeep(self.leases, self._reaper, self.faults)
-            setups = self._setups
             self.verbs = Verbs(
                 lambda _: self.leases,
                 self._sandboxes,
@@ -109,6 +120,7 @@ class CniServer:
                 flush,
                 self.faults,
                 lambda: self.admission,
+                guard,
             )
             self.ipam = IpamVerbs(
                 lambda _: self.leases, self._sandboxes, setups.of_ipam_call, None, flush, self.faults
@@ -125,6 +137,7 @@ class CniServer:
             )
             keeper.start()
             undo.callback(keeper.join, 10)
+            undo.callback(self._guard_seen.set)
             undo.callback(self._stopping.set)
             calls = CallSocket(self._path, self._verbs_for, self._enter, self._stopping, self.faults)
             undo.callback(calls.close)
@@ -143,7 +156,24 @@ class CniServer:
         known = self._setups.network
         if _blocks(network) != (_blocks(known) if known is not None else ()):
             self._adopt(network)
+            if self._guarding is not None:
+                self._guarding.know()
         self._setups.know(network)
+
+    def allow(self, allowed: Allowed) -> None:
+        """Exchange what pods may send from beside their own addresses, as a whole: in force at once, and for
+        pods to come before their ports are. In a thread of the namespace."""
+        if self._guarding is not None:
+            self._guarding.allow(allowed)
+
+    def guard_touched(self) -> None:
+        """Somebody else may have changed the table `bridge l3net`: look at once. From any thread."""
+        self._guard_seen.set()
+
+    @property
+    def guard_port(self) -> int:
+        """The netlink port by which notices of this server's own changes of that table are told; 0: none."""
+        return self._guarding.guard.port if self._guarding is not None else 0
 
     @property
     def network(self) -> NodeNetwork | None:
@@ -180,6 +210,8 @@ class CniServer:
                 found.append(f"leases: {self._adoption.problem}; no pod can be added")
             with self.faults.contained("asking the lease store"):
                 found += self._full()
+        if self._guarding is not None:
+            found += self._guarding.problems()
         found += [f"{fault.part}: {fault.last}" for fault in self.faults.found() if fault.lasting]
         return found
 
@@ -275,20 +307,29 @@ class CniServer:
         setns(self._home)
 
     def _keep(self) -> None:
-        """Now and then: the spool, and the audit."""
+        """Now and then: the spool, the guard, and the audit."""
         self._enter()
         waited = 0.0
-        while not self._stopping.wait(SPOOL_INTERVAL):
+        guarding = self._guarding
+        while not self._stopping.is_set():
+            if self._guard_seen.wait(SPOOL_INTERVAL):
+                self._guard_seen.clear()
+                if guarding is not None and not self._stopping.is_set():
+                    guarding.mend()
+                continue
             waited += SPOOL_INTERVAL
             steps: list[tuple[str, Callable[[], object]]] = [(SPOOL_PART, self.drain_spool)]
             if self._unsafe():
                 steps.append(("adopting running pods", lambda: self._adopt(self._setups.network)))
-            if waited >= self._audit_interval:
+            audit = waited >= self._audit_interval
+            if audit:
                 waited = 0.0
                 steps += [("audit", self.audit), ("upkeep of host ports", self.mend_rules)]
             for part, step in steps:
                 with self.faults.contained(part):
                     step()
+            if guarding is not None:
+                guarding.keep(SPOOL_INTERVAL, audit=audit)
 
     def _sandboxes(self) -> Sandboxes:
         found: Sandboxes | None = getattr(self._local, "sandboxes", None)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from l3net.attach.guard import GuardTable
 from l3net.ipam.lease import Lease, NodeLeases
 from l3net.shell.files.leases import SqliteLeases
 from l3net.shell.kernel.bridge import KernelBridge
 from l3net.shell.kernel.netlink import Netlink
+from l3net.shell.kernel.nftguard import NftGuard
 from l3net.shell.kernel.sandbox import Sandboxes
 
 
@@ -34,6 +36,7 @@ class AttachShells:
     leases: Callable[[Path], NodeLeases]
     sandboxes: Callable[[int], Sandboxes]
     bridge: Callable[[], PortBridge]
+    guard: Callable[[], GuardTable] = NftGuard
 
 
 def _leases(path: Path) -> NodeLeases:

@@ -10,6 +10,7 @@ from l3net.attach.addressing import delegated, delegated_before, ensure_room, le
 from l3net.attach.answer import error_version, printed, shape_version, translated
 from l3net.attach.appliers import appliers
 from l3net.attach.applying import Applier, Appliers, Place
+from l3net.attach.guard import Guard
 from l3net.attach.keylocks import KeyLocks
 from l3net.attach.reaper import Reaper
 from l3net.attach.there import host_ends, present
@@ -43,7 +44,8 @@ class Verbs:
 
     `setup` decides what a call's configuration comes to, `store` where its leases are. With a `reaper` links
     are deleted in batches and with a `flush` connections are forgotten in the background; without, at once.
-    `admission` is asked before a pod is wired.
+    `admission` is asked before a pod is wired. With a `guard` pods of the node's blocks send from their own
+    addresses alone.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Verbs:
         flush: ConntrackFlush | None = None,
         faults: Faults | None = None,
         admission: Callable[[], Admission | None] = lambda: None,
+        guard: Guard | None = None,
     ) -> None:
         self._admission = admission
         self._store = store
@@ -63,12 +66,13 @@ class Verbs:
         self._reaper = reaper
         self._flush = flush
         self._faults = faults or Faults()
+        self._guard = guard
         self._keys = KeyLocks()
         self._appliers = Appliers(self.appliers())
 
     def appliers(self) -> Sequence[Applier]:
         """Of the parts that these verbs make, in order."""
-        return appliers(self._reaper, self._admission)
+        return appliers(self._reaper, self._admission, self._guard)
 
     def answer(self, call: Call, netns: int | None, awaited: Callable[[], bool] = lambda: True) -> Answer:
         """Carry out a call. Never raises: a failure is an answer too. `netns` is CNI_NETNS, open.

@@ -87,6 +87,12 @@ LOCK = "agent.lock"
     help="Serve /metrics, /healthz and /readyz over HTTP there, such as 127.0.0.1:9618. Off unless given.",
 )
 @click.option(
+    "--metrics-from-pods",
+    is_flag=True,
+    envvar="L3NET_METRICS_FROM_PODS",
+    help="Let pods reach the port of --metrics-address, such as a Prometheus that runs as one.",
+)
+@click.option(
     "--error-relay-port",
     type=click.IntRange(0, 65535),
     default=ERROR_RELAY_PORT,
@@ -106,6 +112,7 @@ def agent(
     mtu: int | None,
     cni_conf_dir: Path | None,
     metrics_address: str | None,
+    metrics_from_pods: bool,
     error_relay_port: int,
     log_level: str,
 ) -> None:
@@ -122,8 +129,9 @@ def agent(
     """
     configure_logging(log_level)
     chosen = datastore(where, kubeconfig, in_cluster=bool(os.environ.get("KUBERNETES_SERVICE_HOST")))
-    settings = AgentSettings(node_name, chosen, run_dir, state_dir, mtu, error_relay_port)
     metrics = listen_address(metrics_address) if metrics_address is not None else None
+    closed = frozenset({("tcp", metrics[1])} if metrics is not None and not metrics_from_pods else ())
+    settings = AgentSettings(node_name, chosen, run_dir, state_dir, mtu, error_relay_port, closed)
     from l3net.shell.sockets.onlyagent import only_agent  # noqa: PLC0415 - after --help
 
     opened = _open(settings)  # all that can be wrong with the options is told before anything is made

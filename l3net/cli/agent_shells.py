@@ -38,9 +38,10 @@ BFD_RETRY = 1.0
 
 def node_shells(settings: AgentSettings, datastore: Datastore) -> Shells:
     """In the network namespace of this process. Raises KernelError."""
+    pods = CniServer(settings.run_dir / CNI_SOCKET, settings.state_dir)
     return Shells(
         datastore=datastore,
-        kernel=_kernel(settings.error_relay_port),
+        kernel=_kernel(settings.error_relay_port, lambda: pods.guard_port),
         speaker=Speaker(
             connect=_connect(settings.run_dir / SPEAKER_SOCKET, SPEAKER_RETRY),
             files=SpeakerConfig(settings.run_dir),
@@ -48,7 +49,7 @@ def node_shells(settings: AgentSettings, datastore: Datastore) -> Shells:
             guarded=release_is_known(),
         ),
         bfd=_connect(settings.run_dir / BFD_SOCKET, BFD_RETRY),
-        pods=CniServer(settings.run_dir / CNI_SOCKET, settings.state_dir),
+        pods=pods,
         drain=DrainFile(settings.run_dir),
         memory=RouteFile(settings.run_dir),
         process=OwnProcess(),
@@ -59,13 +60,13 @@ def node_shells(settings: AgentSettings, datastore: Datastore) -> Shells:
     )
 
 
-def _kernel(error_port: int) -> Kernel:
+def _kernel(error_port: int, guard_port: Callable[[], int]) -> Kernel:
     routes, underlay = KernelRoutes(), KernelUnderlay()
     return Kernel(
         routes=routes,
         bridges=KernelBridge(),
         underlay=underlay,
-        notices=KernelMonitor(RTPROT_L3NET, routes.port, lambda: underlay.names),
+        notices=KernelMonitor(RTPROT_L3NET, routes.port, lambda: underlay.names, guard_port),
         firewall=NftTable(followed=True),
         connections=Conntrack(),
         discovery=RouterDiscovery(),

@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol
 
 from l3net.cni.bridgeconf import with_gateways
 from l3net.cni.extras import UNLIMITED, Bandwidth, Extras, bandwidth, extras_of
+from l3net.cni.guard import GuardedPort
 from l3net.cni.host_end import alias_of, host_ifname, host_routes, interface_address, mac_for
 from l3net.cni.request import Request
 from l3net.cni.result import InterfaceAddress, PodRoute, Result
@@ -112,6 +113,39 @@ class Bridge:
     @property
     def undo(self) -> None:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Unguard:
+    """Closes a port, and forgets it when its link is gone."""
+
+    host_ifname: str
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What the port of a pod of the node may send from, in force before there is such a port."""
+
+    port: GuardedPort
+
+    stops_traffic: ClassVar[bool] = False
+
+    @classmethod
+    def wanted(cls, facts: Facts) -> Guard | None:
+        if not facts.setup.host_routes or not facts.mac:
+            return None
+        lease = facts.lease
+        addresses = tuple([leased.address for leased in lease.addresses])
+        return cls(GuardedPort(host_ifname(lease.key), facts.mac, addresses, str(lease.pod)))
+
+    @classmethod
+    def left(cls, held: Held) -> Unguard:
+        """By the name alone."""
+        return Unguard(host_ifname(held.key))
+
+    @property
+    def undo(self) -> Unguard:
+        return Unguard(self.port.name)
 
 
 @dataclass(frozen=True, slots=True)

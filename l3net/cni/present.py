@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from l3net.cni.host_end import host_ifname, lease_of_alias
+from l3net.cni.host_end import host_ifname, lease_of_alias, mac_of_alias
 from l3net.ipam.audit import AuditLook, look
 from l3net.ipam.lease import Lease, LeaseKey
 from l3net.model import Prefix
@@ -19,11 +19,13 @@ from l3net.model import Prefix
 
 @dataclass(frozen=True, slots=True)
 class HostEnd:
-    """A host end of this node; `lease` is what its alias tells, None if that is not ours to read."""
+    """A host end of this node; `lease` and `mac`, its pod's, are what its alias tells,
+    None and empty if that is not ours to read or does not say so."""
 
     name: str
     index: int
     lease: Lease | None
+    mac: str = ""
 
     def of_store(self, store: str) -> bool:
         """Whether it says that its lease is of this store."""
@@ -32,7 +34,7 @@ class HostEnd:
 
 def host_end(name: str, index: int, alias: str) -> HostEnd:
     """A link by what it is called and what it says."""
-    return HostEnd(name, index, lease_of_alias(alias, name))
+    return HostEnd(name, index, lease_of_alias(alias, name), mac_of_alias(alias))
 
 
 @dataclass(frozen=True, slots=True)

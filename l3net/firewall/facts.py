@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from l3net.addresses import host_prefix
+from l3net.addresses import contains, host_prefix
 from l3net.firewall.policycontents import NO_POLICY, PolicyContents
-from l3net.model import Address, ClusterState, PoolUse, Prefix, VirtualServer
+from l3net.model import Address, ClusterState, IpPool, PoolUse, Prefix, VirtualServer
 from l3net.naming import BRIDGE
 
 #: The families' names in rules.
@@ -26,6 +26,8 @@ class FirewallPlan:
     `blocks` are this node's, `node_addresses` every node's. Pods of `nat_sources` are masqueraded towards
     anything not `inside`. `bgp_ports` are closed to pods. `error_port`: the UDP port by which nodes hand on
     ICMP errors about services, closed to pods, 0 where this one hands on none. `policy` changes in place.
+    `closed_ports`, protocol and port, are closed to them too. `pod_ranges` hold the pods of all nodes, and no
+    node or router. What some pods of this node may send from beside its blocks is in `allowed_sources`.
     """
 
     servers: frozenset[VirtualServer] = frozenset()
@@ -38,6 +40,9 @@ class FirewallPlan:
     error_port: int = 0
     service_cidrs: frozenset[Prefix] = frozenset()
     policy: PolicyContents = NO_POLICY
+    closed_ports: frozenset[tuple[str, int]] = frozenset()
+    pod_ranges: frozenset[Prefix] = frozenset()
+    allowed_sources: frozenset[Prefix] = frozenset()
 
     def serving(self, servers: Iterable[VirtualServer]) -> FirewallPlan:
         """The same with these servers."""
@@ -58,6 +63,7 @@ def plan(
     bridge: str = BRIDGE,
     error_port: int = 0,
     policy: PolicyContents = NO_POLICY,
+    closed_ports: frozenset[tuple[str, int]] = frozenset(),
 ) -> FirewallPlan:
     """The plan for this node out of the declared state; the virtual servers come from the services.
 
@@ -81,7 +87,27 @@ def plan(
         error_port=error_port,
         service_cidrs=frozenset(state.configuration.service_cidrs),
         policy=policy,
+        closed_ports=closed_ports,
+        pod_ranges=_pod_ranges(state, pools, addresses),
+        allowed_sources=collapsed(_allowed(state)),
     )
+
+
+def _pod_ranges(state: ClusterState, pools: Iterable[IpPool], nodes: Iterable[Address]) -> frozenset[Prefix]:
+    """Whence the pods of any node speak: the pools and, where a node or a router is in one, its blocks."""
+    others = [*nodes, *(peer.address for peer in state.peers.values() if peer.address is not None)]
+    whole = [pool.cidr for pool in pools if not any(address in pool.cidr for address in others)]
+    blocks = (block for node in state.nodes.values() for block in node.blocks)
+    rest = [block for block in blocks if not any(contains(pool, block) for pool in whole)]
+    return collapsed([*whole, *rest])
+
+
+def _allowed(state: ClusterState) -> Iterable[Prefix]:
+    """All that any pod may be allowed: the port's guard knows which."""
+    for pool in state.pools.values():
+        yield from pool.allowed_sources
+    for namespace in state.namespaces.values():
+        yield from namespace.allowed_sources
 
 
 def collapsed(prefixes: Iterable[Prefix]) -> frozenset[Prefix]:

@@ -1,5 +1,9 @@
 """The section `protection`: what pods may not do. They send from no address that is not the node's, and do
-not speak to its BGP and BFD."""
+not speak to its BGP and BFD.
+
+From which of the node's addresses a pod may send its port's guard knows, which comes before all of this
+(cni/guardrules.py). What is here holds where that is away, and for the pods of other nodes.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +12,38 @@ import re
 from l3net.firewall.contents import Contents, hook
 from l3net.firewall.facts import BFD_PORTS, FirewallPlan, widest_first
 from l3net.firewall.section import NOTHING, SmallSection
-from l3net.naming import PROTOCOL_NUMBERS
+from l3net.naming import PROTOCOL_NUMBERS, VETH_PREFIX
 
 
 def _concern(plan: FirewallPlan) -> object:
-    return plan.bridge, plan.blocks, plan.bgp_ports, plan.error_port
+    return (
+        plan.bridge,
+        plan.blocks,
+        plan.bgp_ports,
+        plan.error_port,
+        plan.closed_ports,
+        plan.pod_ranges,
+        plan.allowed_sources,
+    )
 
 
 def _contents(plan: FirewallPlan) -> Contents:
-    pods = f'iifname "{plan.bridge}"'
-    closed = (*BFD_PORTS, plan.error_port) if plan.error_port else BFD_PORTS
-    bgp, udp = (", ".join(map(str, ports)) for ports in (sorted(plan.bgp_ports), closed))
+    own = (*plan.blocks, *plan.allowed_sources)
     return Contents(
         {
             "prerouting-spoof": (
                 # Before connection tracking, which need not see it.
                 hook("filter", "prerouting", -300),
+                # What pods send comes by the bridge, or by no way that is meant.
+                f'iifname "{VETH_PREFIX}*" drop',
                 f'iifname != "{plan.bridge}" accept',
-                *(f"ip saddr {block} accept" for block in widest_first(4, plan.blocks)),
+                *(f"ip saddr {block} accept" for block in widest_first(4, own)),
                 "meta nfproto ipv4 drop",
                 # A pod tells its neighbours of its link-local address, and of an address it does not have
                 # yet.
                 "icmpv6 type nd-router-advert drop",
                 "icmpv6 type nd-redirect drop",
-                *(f"ip6 saddr {block} accept" for block in widest_first(6, plan.blocks)),
+                *(f"ip6 saddr {block} accept" for block in widest_first(6, own)),
                 "ip6 saddr fe80::/10 accept",
                 f"ip6 saddr :: meta l4proto {PROTOCOL_NUMBERS['ipv6-icmp']} accept",
                 "meta nfproto ipv6 drop",
@@ -45,16 +57,30 @@ def _contents(plan: FirewallPlan) -> Contents:
             ),
             "input-protect": (
                 hook("filter", "input", 0),
-                f"{pods} tcp dport {{ {bgp} }} drop",
-                f"{pods} udp dport {{ {udp} }} drop",
+                'iifname "lo" accept',
+                *(f"{protocol} dport {{ {ports} }} jump not-to-pods" for protocol, ports in _closed(plan)),
+            ),
+            # Of this node, and of others, whose packets come by an uplink.
+            "not-to-pods": (
+                f'iifname "{plan.bridge}" drop',
+                *(f"ip saddr {pods} drop" for pods in widest_first(4, plan.pod_ranges)),
+                *(f"ip6 saddr {pods} drop" for pods in widest_first(6, plan.pod_ranges)),
             ),
         }
     )
 
 
+def _closed(plan: FirewallPlan) -> list[tuple[str, str]]:
+    """By protocol, as nft reads them."""
+    closed = {"tcp": set(plan.bgp_ports), "udp": {*BFD_PORTS, plan.error_port} - {0}}
+    for protocol, port in plan.closed_ports:
+        closed[protocol].add(port)
+    return [(protocol, ", ".join(map(str, sorted(ports)))) for protocol, ports in closed.items()]
+
+
 PROTECTION = SmallSection(
     "protection",
-    own=re.compile(r"prerouting-spoof|(input|output)-protect"),
+    own=re.compile(r"prerouting-spoof|(input|output)-protect|not-to-pods"),
     reads=NOTHING,
     concern=_concern,
     contents=_contents,

@@ -16,8 +16,10 @@ class PoolUse(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class IpPool:
-    """An IPPool: the CIDR that node blocks or load-balancer addresses come from. `allowed_sources`: what pods
-    with an address of it may ask to send from beside their own addresses."""
+    """An IPPool: the CIDR that node blocks or load-balancer addresses come from.
+
+    `allowed_sources`: what every pod with an address of it may send from beside its own.
+    """
 
     name: str
     cidr: Prefix

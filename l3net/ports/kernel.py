@@ -47,11 +47,16 @@ class TableSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardSeen:
+    """Somebody else has changed the table of the pods' ports."""
+
+
+@dataclass(frozen=True, slots=True)
 class NoticesLost:
     """Notifications were lost: everything is to be read again."""
 
 
-KernelNotice: TypeAlias = LinkSeen | OwnRouteSeen | RouteSeen | TableSeen | NoticesLost
+KernelNotice: TypeAlias = LinkSeen | OwnRouteSeen | RouteSeen | TableSeen | GuardSeen | NoticesLost
 
 
 class KernelNotices(Protocol):

@@ -18,15 +18,18 @@ from l3net.attach.verbs import Verbs
 from l3net.cni.bridgeconf import own_setup
 from l3net.cni.extras import Extras, PublishedPort
 from l3net.cni.failure import CniError
+from l3net.cni.guard import GuardedPort
 from l3net.cni.host_end import alias_of, host_ifname
 from l3net.cni.parts import (
     Bridge,
     Elements,
+    Guard,
     Held,
     Part,
     Pins,
     Policed,
     Sandbox,
+    Unguard,
     Unpin,
     Unpoliced,
     Unwire,
@@ -66,18 +69,20 @@ def ipam(**keys: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("addresses", FAMILIES, ids=["IPv4", "IPv6", "dual"])
 def test_of_the_nodes_own_block(addresses: tuple[LeasedAddress, ...]) -> None:
-    """An interface and its pins; each names what takes it away."""
+    """A guard, an interface and its pins; each names what takes it away."""
     node = NodeNetwork((ip_network("10.244.1.0/24"), ip_network("fd00::/112")), 1400)
     lease = Lease(KEY, 7, addresses, host_ifname=host_ifname(KEY), store="a" * 16)
-    policed, sandbox, pins = plan(KINDS, facts_of(node_setup(request(), node), request(), lease)).parts
+    policed, guard, sandbox, pins = plan(KINDS, facts_of(node_setup(request(), node), request(), lease)).parts
     assert policed == Policed(KEY, lease.pod, tuple(each.address for each in addresses))
-    assert isinstance(sandbox, Sandbox) and isinstance(pins, Pins)
+    assert isinstance(guard, Guard) and isinstance(sandbox, Sandbox) and isinstance(pins, Pins)
     assert [str(each) for each in sandbox.addresses] == [f"{e.address}/{e.prefix_length}" for e in addresses]
     assert len(sandbox.routes) == 2 * len(addresses)  # the gateway on-link, everything through it
     assert sandbox.mtu == 1400 and sandbox.port.pinned and sandbox.port.isolated
     assert sandbox.alias == alias_of(lease) and sandbox.undo == Unwire(host_ifname(KEY))
     held = tuple(each.address for each in addresses)
     assert pins == Pins("l3net0", sandbox.mac, held) and pins.undo == Unpin("l3net0", held)
+    assert guard.port == GuardedPort(host_ifname(KEY), sandbox.mac, held, "")
+    assert guard.undo == Unguard(host_ifname(KEY))
     assert sandbox.mac == MAC_OF_FOUR or addresses == (SIX,)
 
 
@@ -145,18 +150,20 @@ def test_del_needs_only_what_is_left() -> None:
         found.remove(Unpoliced(held.key))  # always: whether there was anything only the agent knows
         return found
 
-    assert left(Held(KEY)) == [Unwire(host_ifname(KEY))]
+    by_name = [Unwire(host_ifname(KEY)), Unguard(host_ifname(KEY))]
+    assert left(Held(KEY)) == by_name
     assert left(Held(KEY, lease, put.encode())) == [
         Unwire(host_ifname(KEY)),
         Elements(put),
         Unpin("l3net0", (FOUR.address, SIX.address)),
+        Unguard(host_ifname(KEY)),
     ]
     for other in (
         Lease(KEY, 1, (FOUR,), host_ifname=host_ifname(KEY)),  # a plugin's without an agent
         Lease(KEY, 1, (FOUR,), store="a" * 16),  # for another plugin's interface
         Lease(KEY, 1, (LeasedAddress(FOUR.address, 24),), host_ifname="l3v1", store="a" * 16),
     ):
-        assert left(Held(KEY, other)) == [Unwire(host_ifname(KEY))]
+        assert left(Held(KEY, other)) == by_name
 
 
 # --- applying, without a kernel --------------------------------------------------------------------------
@@ -258,7 +265,7 @@ def store(tmp_path: Path) -> Iterator[SqliteLeases]:
 
 
 ASKED = request()
-EVERY = ("Bridge", "Policed", "Sandbox", "Pins", "Elements")
+EVERY = ("Bridge", "Policed", "Guard", "Sandbox", "Pins", "Elements")
 
 
 def every_part(asked: Request) -> Setup:
@@ -342,7 +349,7 @@ def test_what_cannot_be_undone_is_logged_and_the_first_error_raised(
 @pytest.mark.parametrize(
     ("keeps", "left"),
     [
-        ("Sandbox", ["Bridge", "PolicyChain", "Policed", "Sandbox", "Pins", "Elements"]),
+        ("Sandbox", ["Bridge", "PolicyChain", "Policed", "Guard", "Sandbox", "Pins", "Elements"]),
         ("Elements", ["Bridge", "Elements"]),
         ("PolicyChain", ["Bridge", "PolicyChain"]),
         ("Pins", ["Bridge", "Pins"]),

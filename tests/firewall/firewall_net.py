@@ -194,19 +194,21 @@ class Net:
             yield
 
     def ask(
-        self, role: str, version: int, address: str, port: int, wait: float = PATIENCE
+        self, role: str, version: int, address: str, port: int, wait: float = PATIENCE, local: str = ""
     ) -> tuple[str, ...]:
         """Connect, and return who answered: name, port, and the address it saw. Raises OSError."""
         with tcp(self.names[role], version) as made:
             made.settimeout(wait)
+            made.bind((local, 0))
             made.connect((address, port))
             return talk(made)
 
     def ask_udp(
-        self, role: str, version: int, address: str, port: int, wait: float = PATIENCE
+        self, role: str, version: int, address: str, port: int, wait: float = PATIENCE, local: str = ""
     ) -> tuple[str, ...]:
         with udp(self.names[role], version) as made:
             made.settimeout(wait)
+            made.bind((local, 0))
             made.connect((address, port))
             made.send(b"?")
             return tuple(made.recv(2048).decode().split())

@@ -17,8 +17,10 @@ from l3net.firewall.ruleset import ruleset
 from l3net.model import (
     Backend,
     BgpConfiguration,
+    BgpPeer,
     ClusterState,
     IpPool,
+    Namespace,
     Node,
     PoolUse,
     VirtualServer,
@@ -129,4 +131,12 @@ def test_the_plan_of_a_node() -> None:
         "fd00:244::/64",
     }
     assert found.bgp_ports == {179, 1179}
+    assert found.pod_ranges == {*found.nat_sources, ip_network("10.250.0.0/24")}
+    state.peers["router"] = BgpPeer("router", ip_address("10.244.255.1"))  # in a pool: its blocks alone
+    assert ip_network("10.244.0.0/16") not in plan(state, "n1", ()).pod_ranges
+    assert ip_network("10.244.1.0/24") in plan(state, "n1", ()).pod_ranges
+    assert found.allowed_sources == frozenset()
+    state.pools["a"] = replace(state.pools["a"], allowed_sources=(ip_network("198.51.100.0/24"),))
+    state.namespaces["shop"] = Namespace("shop", allowed_sources=(ip_network("198.51.100.0/25"),))
+    assert plan(state, "n1", ()).allowed_sources == {ip_network("198.51.100.0/24")}
     assert plan(state, "absent", ()).blocks == frozenset()

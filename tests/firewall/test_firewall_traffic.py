@@ -250,6 +250,49 @@ def test_pods_cannot_reach_bgp_and_bfd_of_the_node(net: Net, version: int) -> No
 
 
 @both
+def test_pods_of_other_nodes_cannot_reach_them_either(net: Net, version: int) -> None:
+    """Nor the ports that are named beside: told by their source, which comes by an uplink."""
+    ranges = frozenset(map(ip_network, ("10.1.0.0/16", "fd00:1::/32")))
+    closed = frozenset({("tcp", 9618), ("udp", 9619)})
+    source = {"local": REMOTE[version]}
+    net.apply(plan(pod_ranges=ranges, closed_ports=closed))
+    with net.serving(version, 179, 3784, 9618, 9619, 5000, roles=("node",)):
+        for address in (GATEWAY[version], NODE[version]):
+            for port in (179, 9618):
+                with pytest.raises(TimeoutError):
+                    net.ask("other", version, address, port, IMPATIENCE, **source)
+                with pytest.raises(TimeoutError):
+                    net.ask("pod1", version, address, port, IMPATIENCE)
+            for port in (3784, 9619):
+                with pytest.raises(TimeoutError):
+                    net.ask_udp("other", version, address, port, IMPATIENCE, **source)
+            assert net.ask("other", version, address, 5000, **source)[0] == "node"
+        # other nodes and the outside go on, and so does the node itself, even from its gateway's address
+        assert net.ask("other", version, UPLINK[version], 179)[0] == "node"
+        assert net.ask("client", version, NODE[version], 9618)[0] == "node"
+        assert net.ask("node", version, NODE[version], 9618, local=GATEWAY[version])[0] == "node"
+        net.apply(plan(pod_ranges=ranges))  # the control: the port is let go of
+        assert net.ask("pod1", version, GATEWAY[version], 9618)[0] == "node"
+        net.apply(plan(closed_ports=closed))  # and: nothing is known of other nodes' pods
+        assert net.ask("other", version, GATEWAY[version], 179, **source)[0] == "node"
+
+
+@both
+def test_what_some_pod_is_allowed_passes_the_node(net: Net, version: int) -> None:
+    """Its port knows which pod: here, all of it passes."""
+    allowed = {4: "10.9.9.9", 6: "fd00:9::9"}[version]
+    length = 32 if version == 4 else 128
+    net.ip("pod1", f"addr add {allowed}/{length} dev lo")
+    try:
+        net.apply(plan(allowed_sources=frozenset({ip_network(f"{allowed}/{length}")})))
+        assert arrived(net, version, 5000, allowed) == [allowed]
+        net.apply(plan())
+        assert arrived(net, version, 5000, allowed) == []
+    finally:
+        net.ip("pod1", f"addr del {allowed}/{length} dev lo")
+
+
+@both
 def test_a_pod_cannot_send_from_another_address(net: Net, version: int) -> None:
     spoofed = {4: "10.9.9.9", 6: "fd00:9::9"}[version]
     length = 32 if version == 4 else 128

@@ -9,15 +9,17 @@ from ipaddress import ip_network
 
 import pytest
 
+from l3net.cni.guard import Element
 from l3net.delta import diff
 from l3net.fib.desired import blackholes
 from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.naming import RTPROT_L3NET
-from l3net.ports import LinkSeen, NoticesLost, OwnRouteSeen, RouteSeen, TableSeen
+from l3net.ports import GuardSeen, LinkSeen, NoticesLost, OwnRouteSeen, RouteSeen, TableSeen
 from l3net.shell.kernel import monitor
 from l3net.shell.kernel.monitor import KernelMonitor
 from l3net.shell.kernel.nft import NftTable
+from l3net.shell.kernel.nftguard import NftGuard
 from l3net.shell.kernel.routes import KernelRoutes
 
 pytestmark = pytest.mark.netns
@@ -25,12 +27,12 @@ Ip = Callable[[str], str]
 MANY = 3000
 
 
-def seen_meanwhile(own_port: int, act: Callable[[], object]) -> list[type]:
+def seen_meanwhile(own_port: int, act: Callable[[], object], guard_port: int = 0) -> list[type]:
     """What a monitor tells of what happens in `act`."""
     found: list[type] = []
 
     async def watch() -> None:
-        watching = KernelMonitor(RTPROT_L3NET, own_port, dict)
+        watching = KernelMonitor(RTPROT_L3NET, own_port, dict, lambda: guard_port)
         watching.start(lambda notice: found.append(type(notice)))
         try:
             act()
@@ -106,6 +108,29 @@ def test_only_transactions_on_our_table_are_told(own_netns: Ip) -> None:
         "delete table inet l3net",
     ):
         assert seen_meanwhile(0, lambda text=change: nft(f"{text}\n")) == [TableSeen], change
+
+
+def test_what_others_do_to_the_guard_of_ports_is_told(own_netns: Ip) -> None:
+    """Not what goes by its own socket, nor what is of another table."""
+    guard = NftGuard()
+    nft("table bridge l3net {\nset macs {\ntype ifname . ether_addr\n}\nchain c {\n}\n}\n")
+    own = Element("macs", b"l3v1".ljust(16, b"\0") + bytes(8))
+
+    def told(act: Callable[[], object], port: int) -> list[type]:
+        return seen_meanwhile(0, act, port)
+
+    try:
+        assert told(lambda: guard.change([own]), guard.port) == []
+        assert told(lambda: guard.change([], [own]), guard.port + 1) == [GuardSeen]  # the control
+        assert told(lambda: nft("add table bridge other\nadd table inet l3net\n"), guard.port) == [TableSeen]
+        for change in (
+            'add element bridge l3net macs { "l3v1" . 02:00:00:00:00:01 }',
+            "add rule bridge l3net c accept",
+            "flush ruleset",
+        ):
+            assert GuardSeen in told(lambda text=change: nft(f"{text}\n"), guard.port), change
+    finally:
+        guard.close()
 
 
 def test_a_followed_table_is_doubtful_where_others_touched_it_alone(own_netns: Ip) -> None:

@@ -21,6 +21,7 @@ from l3net.agent.shells import Kernel, Shells, Speaker
 from l3net.agent.status import status
 from l3net.bfd.control import Hello, SessionState, decode_command, encode_hello, encode_state
 from l3net.bgp.drain import DrainRecord
+from l3net.cni.guard import Allowed
 from l3net.cni.setup import NodeNetwork
 from l3net.config import AgentSettings
 from l3net.config import DatastoreChoice as Chosen
@@ -334,6 +335,8 @@ class SimPods:
         self.updates: list[NodeNetwork] = []
         self.leased: set[Address] = set()
         self.reattached = 0
+        self.allowed = Allowed()
+        self.guard_looks = 0
 
     def start(self) -> None:
         pass
@@ -354,6 +357,12 @@ class SimPods:
     def reattach_ports(self) -> list[str]:
         self.reattached += 1
         return []
+
+    def allow(self, allowed: Allowed) -> None:
+        self.allowed = allowed
+
+    def guard_touched(self) -> None:
+        self.guard_looks += 1
 
     def holds(self, block: Prefix) -> bool:
         return any(address in block for address in self.leased)

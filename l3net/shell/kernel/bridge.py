@@ -55,6 +55,8 @@ class KernelBridge:
             return None
         if any(sysctl.read(path) not in (value, None) for path, value in _sysctls(name)):
             return None  # not as it should be: apply() puts it right
+        if link.group_forwarded != links.GROUP_FORWARDED:
+            return None
         gateways = frozenset(
             (each.ip, each.network.prefixlen) for each in addresses_of(self._netlink, link.index)
         )
@@ -146,9 +148,9 @@ class KernelBridge:
             addresses = [each.address for each in lease.addresses]
             held.update(addresses)
             link = found.get(lease.host_ifname)
-            if link is None or not link.name.startswith(VETH_PREFIX) or not _of_bridge(lease):
+            if link is None or not link.name.startswith(VETH_PREFIX) or not of_bridge(lease):
                 continue
-            mac = mac_of_alias(link.alias) or _confirmed(addresses, known)
+            mac = mac_of_alias(link.alias) or confirmed_mac(addresses, known)
             if link.master != bridge.index or link.isolated != isolated or not link.up:
                 master = links.set_link(link.index, links.u32(links.IFLA_MASTER, bridge.index), up=True)
                 codes = self._netlink.transact([master, links.set_port(link.index, isolated=isolated)])
@@ -173,12 +175,12 @@ class KernelBridge:
         return changed
 
 
-def _of_bridge(lease: Lease) -> bool:
+def of_bridge(lease: Lease) -> bool:
     """Whether an attachment is to the node's bridge: pods of other bridges have their subnet's length."""
     return all(each.prefix_length == each.address.max_prefixlen for each in lease.addresses)
 
 
-def _confirmed(addresses: Sequence[Address], known: Mapping[Address, tuple[str, bool]]) -> str:
+def confirmed_mac(addresses: Sequence[Address], known: Mapping[Address, tuple[str, bool]]) -> str:
     """The MAC that goes with the addresses, if the neighbours say so too: an older release noted none."""
     mac = mac_for(addresses)
     return mac if any(known.get(address, ("", False))[0] == mac for address in addresses) else ""
@@ -189,7 +191,7 @@ def _sysctls(name: str) -> tuple[tuple[str, str], ...]:
 
 
 def _settings(plan: BridgePlan, link: links.KernelLink) -> list[bytes]:
-    parts = [links.bridge_settings()]
+    parts = [links.bridge_settings(links.GROUP_FORWARDED)]
     if plan.mtu and plan.mtu != link.mtu:
         parts.append(links.u32(links.IFLA_MTU, plan.mtu))
     if plan.mac and plan.mac != link.mac:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import sys
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,12 +42,16 @@ IFLA_INET6_ADDR_GEN_MODE: Final = 8
 VETH_INFO_PEER: Final = 1
 IFLA_BR_FORWARD_DELAY: Final = 1
 IFLA_BR_STP_STATE: Final = 5
+IFLA_BR_GROUP_FWD_MASK: Final = 9
 IFLA_BR_MCAST_SNOOPING: Final = 23
 IFLA_BRPORT_STATE: Final = 1
 IFLA_BRPORT_MODE: Final = 4  # hairpin
 IFLA_BRPORT_LEARNING: Final = 8
 IFLA_BRPORT_ISOLATED: Final = 33
 BR_STATE_DISABLED: Final = 0
+#: Bits of a bridge for 01:80:c2:00:00:00 to :0f, without those that cannot be set (BR_GROUPFWD_RESTRICTED).
+#: What it is not to forward it hands to the host by the port, LLDP's past every hook of the bridge.
+GROUP_FORWARDED: Final = 0xFFF8
 
 IFF_UP: Final = 0x1
 IFF_LOWER_UP: Final = 0x10000
@@ -56,6 +61,7 @@ RTEXT_FILTER_SKIP_STATS: Final = 1 << 3
 
 _IFINFO: Final = struct.Struct("=BxHiII")
 _U8: Final = struct.Struct("=B")
+_U16: Final = struct.Struct("=H")
 _U32: Final = struct.Struct("=I")
 
 
@@ -101,6 +107,7 @@ class KernelLink:
     hairpin: bool = False
     learning: bool = True
     port_state: int | None = None
+    group_forwarded: int = 0  # of a bridge
 
 
 _READ: Final = frozenset(
@@ -120,6 +127,10 @@ def decode_link(body: bytes) -> KernelLink:
             found[which & 0x3FFF] = view[at + 4 : at + length]
         at += (length + 3) & ~3
     info = dict(attributes(found.get(IFLA_LINKINFO, memoryview(b""))))
+    kind = _string(info.get(IFLA_INFO_KIND))
+    bridge: dict[int, memoryview] = {}
+    if kind == "bridge":
+        bridge = dict(attributes(info.get(IFLA_INFO_DATA, memoryview(b""))))
     port: dict[int, memoryview] = {}
     if bytes(info.get(IFLA_INFO_SLAVE_KIND, b"")).rstrip(b"\0") == b"bridge":
         port = dict(attributes(info.get(IFLA_INFO_SLAVE_DATA, memoryview(b""))))
@@ -132,12 +143,13 @@ def decode_link(body: bytes) -> KernelLink:
         carrier=bool(flags & IFF_LOWER_UP),
         master=_number(found.get(IFLA_MASTER)),
         group=_number(found.get(IFLA_GROUP)),
-        kind=_string(info.get(IFLA_INFO_KIND)),
+        kind=kind,
         alias=_string(found.get(IFLA_IFALIAS)),
         isolated=bool(port[IFLA_BRPORT_ISOLATED][0]) if IFLA_BRPORT_ISOLATED in port else False,
         hairpin=bool(port[IFLA_BRPORT_MODE][0]) if IFLA_BRPORT_MODE in port else False,
         learning=bool(port[IFLA_BRPORT_LEARNING][0]) if IFLA_BRPORT_LEARNING in port else True,
         port_state=port[IFLA_BRPORT_STATE][0] if IFLA_BRPORT_STATE in port else None,
+        group_forwarded=int.from_bytes(bridge.get(IFLA_BR_GROUP_FWD_MASK, b""), sys.byteorder),
     )
 
 
@@ -223,7 +235,8 @@ def create_bridge(name: str, *, mtu: int = 0, mac: str = "", up: bool = False) -
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
 
 
-def bridge_settings() -> bytes:
+def bridge_settings(group_forwarded: int = 0) -> bytes:
+    """Of a bridge of ours; `group_forwarded` is a mask, as `GROUP_FORWARDED`."""
     return nested(
         IFLA_LINKINFO,
         text(IFLA_INFO_KIND, "bridge"),
@@ -231,9 +244,16 @@ def bridge_settings() -> bytes:
             IFLA_INFO_DATA,
             u32(IFLA_BR_STP_STATE, 0),
             u32(IFLA_BR_FORWARD_DELAY, 0),
+            attribute(IFLA_BR_GROUP_FWD_MASK, _U16.pack(group_forwarded)),
             attribute(IFLA_BR_MCAST_SNOOPING, _U8.pack(0)),
         ),
     )
+
+
+def set_up(index: int) -> Request:
+    """A pod's end up, with the link-local address that follows from its MAC: the guard knows no other."""
+    mode = attribute(IFLA_INET6_ADDR_GEN_MODE, b"\x00")  # IN6_ADDR_GEN_MODE_EUI64
+    return set_link(index, nested(IFLA_AF_SPEC, nested(socket.AF_INET6, mode)), up=True)
 
 
 def set_port(

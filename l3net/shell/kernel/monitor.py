@@ -11,7 +11,7 @@ from typing import Final
 
 from l3net.errors import KernelError
 from l3net.naming import NFT_TABLE
-from l3net.ports import KernelNotice, LinkSeen, NoticesLost, OwnRouteSeen, RouteSeen, TableSeen
+from l3net.ports import GuardSeen, KernelNotice, LinkSeen, NoticesLost, OwnRouteSeen, RouteSeen, TableSeen
 from l3net.shell.kernel.netlink import (
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_NETFILTER,
@@ -38,6 +38,7 @@ NFNLGRP_NFTABLES: Final = 7
 NFT_MSG_NEWGEN: Final = (10 << 8) | 15  # NFNL_SUBSYS_NFTABLES
 NFNL_SUBSYS_NFTABLES: Final = 10
 NFPROTO_INET: Final = 1
+NFPROTO_BRIDGE: Final = 7
 NFTA_GEN_ID: Final = 1
 #: The attribute that names the table, in messages of every kind (linux/netfilter/nf_tables.h).
 NFTA_TABLE: Final = 1
@@ -52,9 +53,16 @@ class KernelMonitor:
 
     Of routes of `own_protocol` that were changed through the netlink socket with `own_port` nothing is told:
     who changed them knows. The kernel leaves them out, or 100,000 of them would drown what others do.
+    Likewise of what is changed of the guard's table through the socket with the port that `guard_port` tells.
     """
 
-    def __init__(self, own_protocol: int, own_port: int, names: Callable[[], Mapping[int, str]]) -> None:
+    def __init__(
+        self,
+        own_protocol: int,
+        own_port: int,
+        names: Callable[[], Mapping[int, str]],
+        guard_port: Callable[[], int] = lambda: 0,
+    ) -> None:
         """`names` tells the links' names by index, as read last."""
         self._heard: Callable[[KernelNotice], None] = lambda _notice: None
         self._names = names
@@ -62,6 +70,8 @@ class KernelMonitor:
         self._own_port = own_port
         self._sockets: list[socket.socket] = []
         self._table = NFT_TABLE.encode() + b"\0"
+        self._guard_port = guard_port
+        self._guard_touched = False  # as below, the table of the pods' ports
         self._touched = False  # our table, by the transaction that is being told of
 
     def start(self, heard: Callable[[KernelNotice], None]) -> None:
@@ -106,7 +116,7 @@ class KernelMonitor:
         self._sockets.append(sock)
         return sock
 
-    def _read(self, sock: socket.socket, handle: Callable[[int, bytes], None]) -> None:
+    def _read(self, sock: socket.socket, handle: Callable[[int, int, bytes], None]) -> None:
         for _ in range(64):  # bounded, so that a storm cannot starve the loop
             try:
                 data = sock.recv(1 << 16)
@@ -117,10 +127,10 @@ class KernelMonitor:
                     self._heard(NoticesLost())
                     continue
                 raise
-            for kind, _flags, _sequence, _port, body in messages(data):
-                handle(kind, bytes(body))
+            for kind, _flags, _sequence, port, body in messages(data):
+                handle(kind, port, bytes(body))
 
-    def _on_route(self, kind: int, body: bytes) -> None:
+    def _on_route(self, kind: int, _port: int, body: bytes) -> None:
         if kind in (RTM_NEWROUTE, RTM_DELROUTE):
             gone = kind == RTM_DELROUTE
             if len(body) > RTPROT_OFFSET and body[RTPROT_OFFSET] == self._own:
@@ -131,19 +141,30 @@ class KernelMonitor:
         elif kind in (RTM_NEWADDR, RTM_DELADDR, RTM_NEWLINK, RTM_DELLINK):
             self._heard(LinkSeen(interface_name(kind, body)))
 
-    def _on_nft(self, kind: int, body: bytes) -> None:
+    def _on_nft(self, kind: int, port: int, body: bytes) -> None:
         """Each object that a transaction changed, then the generation that it made (nf_tables_commit)."""
         if kind != NFT_MSG_NEWGEN:
-            if not self._touched and kind >> 8 == NFNL_SUBSYS_NFTABLES and body[0] == NFPROTO_INET:
-                names = (value for attr, value in attributes(memoryview(body)[4:]) if attr == NFTA_TABLE)
-                self._touched = bytes(next(names, b"")) == self._table
+            if kind >> 8 != NFNL_SUBSYS_NFTABLES:
+                return
+            if body[0] == NFPROTO_INET and not self._touched:
+                self._touched = self._of_ours(body)
+            elif body[0] == NFPROTO_BRIDGE and not self._guard_touched and port != self._guard_port():
+                self._guard_touched = self._of_ours(body)
             return
+        if self._guard_touched:
+            self._guard_touched = False
+            self._heard(GuardSeen())
         touched, self._touched = self._touched, False
         if not touched:
             return
         for attr, value in attributes(memoryview(body)[4:]):
             if attr == NFTA_GEN_ID:
                 self._heard(TableSeen(int(struct.unpack("!I", value)[0])))
+
+    def _of_ours(self, body: bytes) -> bool:
+        """Whether an object is of a table that has the name of ours."""
+        names = (value for attr, value in attributes(memoryview(body)[4:]) if attr == NFTA_TABLE)
+        return bytes(next(names, b"")) == self._table
 
 
 def _without(protocol: int, port: int) -> Sequence[Statement]:

@@ -39,6 +39,10 @@ HEADER: Final = struct.Struct("=IHHII")
 ATTRIBUTE: Final = struct.Struct("=HH")
 _ERRNO: Final = struct.Struct("=i")
 
+#: linux/netfilter/nfnetlink.h: what stands around the messages of one transaction.
+NFNL_BATCH_BEGIN: Final = 16
+NFNL_BATCH_END: Final = 17
+
 _RECEIVE_BUFFER = 1 << 20
 #: The kernel fills datagrams of at most 32 KiB (netlink_dump); a larger buffer is mapped anew at every call.
 _DATAGRAM = 1 << 16
@@ -135,6 +139,25 @@ class Netlink:
         for start in range(0, len(requests), _BATCH):
             results += self._batch(requests[start : start + _BATCH])
         return results
+
+    def commit(self, requests: Sequence[Request], subsystem: int) -> int:
+        """One transaction of a netfilter subsystem, all or nothing; the errno of what was refused, or 0.
+
+        The last request asks to be acknowledged, which it is when all is in force. What the kernel refuses as
+        a whole it says of the first message (nfnetlink_rcv_batch).
+        """
+        around = bytes((0, 0)) + subsystem.to_bytes(2, "big")
+        batch = [Request(NFNL_BATCH_BEGIN, 0, around), *requests]
+        batch[-1] = Request(batch[-1].type, batch[-1].flags | NLM_F_ACK, batch[-1].body)
+        first = self._send([*batch, Request(NFNL_BATCH_END, 0, around)], ack=False)
+        failed = 0
+        while True:
+            for kind, _flags, sequence, _port, body in messages(self._receive()):
+                if kind != NLMSG_ERROR or not first <= sequence < first + len(batch):
+                    continue
+                failed = failed or -_ERRNO.unpack_from(body)[0]
+                if sequence in (first, first + len(batch) - 1):
+                    return failed
 
     def request(self, request: Request, what: str) -> None:
         """One request that must succeed; `what` names it in the KernelError."""

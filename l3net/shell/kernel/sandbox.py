@@ -176,7 +176,7 @@ class Sandboxes:
             raise KernelError(f"{part.key.ifname} vanished", errno.ENODEV)
         batch: list[tuple[str, Request]] = [("set lo up", links.set_link(LOOPBACK, up=True))]
         if part.enabled:
-            batch.append((f"set {part.key.ifname} up", links.set_link(found.index, up=True)))
+            batch.append((f"set {part.key.ifname} up", links.set_up(found.index)))
         batch += [(f"add address {each}", put_address(found.index, each)) for each in part.addresses]
         if part.enabled:
             batch += [(f"add route {each.prefix}", put_route(found.index, each)) for each in part.routes]
