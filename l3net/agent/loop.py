@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from l3net.agent.allowing import Allowing
 from l3net.agent.announcing import Announcing
 from l3net.agent.bfd import Liveness
 from l3net.agent.dirty import PARTS, Dirty, Marks, of_parts
@@ -81,6 +82,7 @@ class Agent:
         self.policing = Policing(
             kernel.connections, marks.wake, self.kernel.problems, declares=shells.declares_pods
         )
+        self.allowing = Allowing(me, shells.pods)
         self.services = Servicing(
             me,
             kernel.firewall,
@@ -195,6 +197,8 @@ class Agent:
             return
         if event.kind in POLICED:
             self.policing.note(event.kind, event.name, event.fact)
+        if event.kind is Kind.POD:
+            self.allowing.note(event.name, event.fact)
         if event.kind in ALONE:
             self._marks.wake()
         else:
@@ -318,6 +322,8 @@ class Agent:
                 self.services.error_port,
                 look=Dirty.BRIDGE in dirty,
             )
+        if Dirty.STATE in dirty or self.allowing.due:
+            self.allowing.apply(state)
         if Dirty.STATE in dirty:
             own = state.nodes[self.node_name].addresses
             self.errors.update([node.addresses for node in state.nodes.values()], own)

@@ -223,6 +223,7 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
         )
     problems += [agent.errors.problem] if agent.errors.problem else []
     problems += agent.pods.problems()
+    problems += agent.allowing.problems()
     problems += retained_problems(agent)
     problems += swallowed_blocks(agent)
     problems += peers_off_link(agent)

@@ -15,7 +15,7 @@ from ipaddress import IPv6Address
 from typing import Final, NamedTuple
 
 from l3net.addresses import contains, prefix_order
-from l3net.model import Address, ClusterState, ObjectName, Prefix
+from l3net.model import Address, ClusterState, ObjectName, Pod, Prefix
 
 GUARDED: Final = "guarded"
 MACS: Final = "macs"
@@ -75,17 +75,17 @@ class Allowed:
         return frozenset(sorted(found, key=prefix_order)[:MOST_ALLOWED])
 
 
-def allowed_of(state: ClusterState, node: str) -> tuple[Allowed, dict[ObjectName, tuple[Prefix, ...]]]:
-    """What the pods of a node are allowed, and what was asked for and refused, by pod.
+def allowed_of(
+    state: ClusterState, asking: Iterable[Pod]
+) -> tuple[Allowed, dict[ObjectName, tuple[Prefix, ...]]]:
+    """What pods are allowed that ask for more than their own addresses, and what they are refused, by pod.
 
     A pod's annotation counts only inside what its Namespace lets its pods ask for: whoever may write pods
     could take any address otherwise.
     """
     pods: dict[str, tuple[Prefix, ...]] = {}
     refused: dict[ObjectName, tuple[Prefix, ...]] = {}
-    for pod in state.pods.values():
-        if pod.node != node or not pod.allowed_sources:
-            continue
+    for pod in asking:
         namespace = state.namespaces.get(pod.name.namespace)
         limits = namespace.allowed_sources if namespace is not None else ()
         granted = [each for each in pod.allowed_sources if any(contains(limit, each) for limit in limits)]

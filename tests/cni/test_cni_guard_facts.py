@@ -82,10 +82,10 @@ def test_a_pods_wish_counts_inside_its_namespaces_leave() -> None:
             for each in (name, ObjectName("bank", "vip"))
         },
     )
-    allowed, refused = allowed_of(state, "n1")
+    allowed, refused = allowed_of(state, state.pods.values())
     assert allowed.pods == {"shop/vip": inside}
     assert refused == {name: outside, ObjectName("bank", "vip"): (*inside, *outside)}
-    assert allowed_of(state, "n2") == (Allowed(), {})
+    assert allowed_of(state, ()) == (Allowed(), {})
     assert allowed.of(PORT) == frozenset(inside)
     assert (
         allowed.of(GuardedPort(PORT.name, PORT.mac, PORT.addresses)) == frozenset()
@@ -100,7 +100,7 @@ def test_a_pool_allows_those_with_an_address_of_it() -> None:
             "b": IpPool("b", ip_network("10.245.0.0/16"), 24, allowed_sources=prefixes("203.0.113.0/24")),
         }
     )
-    allowed, refused = allowed_of(state, "n1")
+    allowed, refused = allowed_of(state, state.pods.values())
     assert allowed.of(PORT) == frozenset(wide) and refused == {}
 
 
@@ -112,5 +112,5 @@ def test_of_very_many_the_rest_is_refused(many: int) -> None:
         namespaces={"shop": Namespace("shop", allowed_sources=prefixes("0.0.0.0/0"))},
         pods={name: Pod(name, node="n1", allowed_sources=wanted)},
     )
-    allowed, refused = allowed_of(state, "n1")
+    allowed, refused = allowed_of(state, state.pods.values())
     assert len(allowed.of(PORT)) == MOST_ALLOWED and sum(map(len, refused.values())) == many - MOST_ALLOWED
