@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 from policy_net import PolicyNet, Probe
 from random_policies import Place, cluster
-from truth import ADDRESSES, PODS, Case, cases
+from truth import ADDRESSES, GRID_PODS, PODS, Case, World, cases, cluster_policy, labels
 
+from l3net.naming import LABEL_TENANT
 from l3net.policy.attached import Attached
 from l3net.policy.book import PolicyBook
 from l3net.policy.known_state import KnownState
@@ -81,8 +82,8 @@ def test_history_does_not_matter(net: PolicyNet) -> None:
     for seed in range(40):
         net.follow(cluster(1000 + seed, places=PLACES, nodes=NODES, packets=0).state)
         fresh = PolicyBook()
-        for name, labels in node.state.namespaces.items():
-            fresh.put_namespace(name, labels.labels)
+        for name, space in node.state.namespaces.items():
+            fresh.put_namespace(name, space.labels)
         for key, policy in {
             **{(False, each.name): each for each in node.state.cluster_policies.values()},
             **{(True, each.name): each for each in node.state.policies.values()},
@@ -100,3 +101,39 @@ def test_history_does_not_matter(net: PolicyNet) -> None:
         assert {name: (each.of, each.elements) for name, each in held.sets.items()} == {
             name: (each.of, each.elements) for name, each in wanted.sets.items()
         }
+
+
+def test_tenants_are_apart_by_a_label(net: PolicyNet) -> None:
+    """x and w are one tenant's, y is another's, z is shared; a rule of an administrator goes before that."""
+    tenants = {"x": "red", "w": "red", "y": "blue"}
+    spaces = {name: {LABEL_TENANT: tenant} for name, tenant in tenants.items()}
+    there = [*GRID_PODS, "w/a"]
+    probes = {
+        (source, destination, protocol, 80, version)
+        for source in there
+        for destination in there
+        if source != destination
+        for protocol in ("tcp", "udp", "sctp")
+        for version in (4, 6)
+    }
+
+    def apart(source: str, destination: str) -> bool:
+        one, other = (tenants.get(name.split("/")[0]) for name in (source, destination))
+        return one is not None and other is not None and one != other
+
+    step = World().step("", namespaces=spaces, later=["w/a"])
+    net.apply(step.documents)
+    assert net.wrong({probe: not apart(probe[0], probe[1]) for probe in probes}) == []
+    pods_a = {"pods": {"namespaceSelector": {}, "podSelector": labels(pod="a")}}
+    exempt = cluster_policy(
+        "exempt",
+        "Admin",
+        10,
+        {"namespaces": {}},
+        ingress=[{"action": "Accept", "from": [pods_a]}],
+        egress=[{"action": "Accept", "to": [{"namespaces": {}}]}],
+    )
+    net.apply([*step.others, exempt])
+    assert net.wrong({probe: not apart(probe[0], probe[1]) or probe[0][2] == "a" for probe in probes}) == []
+    net.apply(World().step("", later=["w/a"]).documents)  # the control: without the labels
+    assert net.wrong(dict.fromkeys(probes, True)) == []
