@@ -18,8 +18,8 @@ from l3net.firewall.policy import ENDED
 from l3net.firewall.ruleset import deletion
 from l3net.firewall.sticky import CLIENTS
 from l3net.naming import NFT_TABLE
-from l3net.shell.kernel import nftsets
-from l3net.shell.kernel.netlink import NETLINK_NETFILTER
+from l3net.shell.kernel import nftelements, nftsets
+from l3net.shell.kernel.netlink import NETLINK_NETFILTER, Netlink
 from l3net.shell.kernel.nftcommand import find_nft
 
 #: Seconds after which nft is given up; ten thousand services take a few.
@@ -111,7 +111,7 @@ class NftTable:
         """
         before = generation()
         known = before == self._generation
-        self._run(transaction, "change")
+        self._change(transaction)
         now = generation()
         self._own.append((before, now))
         if len(self._own) > _REMEMBERED:
@@ -183,6 +183,17 @@ class NftTable:
         if os.strerror(errno.ENOENT).encode() in done.stderr:
             return None
         raise KernelError(*_failure("list", done.stderr))
+
+    def _change(self, transaction: str) -> None:
+        """Elements alone by netlink, all else by nft."""
+        messages = nftelements.requests(transaction)
+        if not messages:
+            self._run(transaction, "change")
+            return
+        with Netlink(NETLINK_NETFILTER) as netlink:
+            code = netlink.commit(messages, nftelements.NFTABLES)
+        if code:
+            raise RefusedError(f"nft cannot change table inet {NFT_TABLE} ({os.strerror(code)})", code)
 
     def _run(self, text: str, doing: str = "replace") -> None:
         done = self._call(["-f", "-"], text.encode())

@@ -1,0 +1,101 @@
+"""Transactions of elements alone, by netlink: an nft process costs more than all else that is done for a pod.
+
+What is said is nft's text all the same, so that there is one way to say it; what is not of a kind that is
+known here is left to nft.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from typing import Final
+
+from l3net.naming import NFT_TABLE
+from l3net.shell.kernel.netlink import NLM_F_CREATE, Request, attribute
+
+#: linux/netfilter/nfnetlink.h, nf_tables.h
+NFTABLES: Final = 10
+_NEWSETELEM, _DELSETELEM = ((NFTABLES << 8) | each for each in (12, 14))
+_NFPROTO_INET: Final = 1
+_TABLE, _SET, _ELEMENTS, _ELEMENT = 1, 2, 3, 1
+_KEY, _DATA = 1, 2
+_VALUE, _VERDICT = 1, 2
+_VERDICT_CODE, _VERDICT_CHAIN = 1, 2
+_VERDICTS: Final = {"jump": -3, "goto": -4}
+_NESTED: Final = 0x8000
+_CODE: Final = struct.Struct("!i")
+_HEADER: Final = bytes((_NFPROTO_INET, 0, 0, 0)) + attribute(_TABLE, NFT_TABLE.encode() + b"\0")
+#: Elements in one message: an attribute's length has sixteen bits; and in one transaction: a datagram has to
+#: fit the socket's buffer.
+_IN_A_MESSAGE: Final = 400
+MOST: Final = 1200
+
+_STATEMENT: Final = re.compile(rf"(add|delete) element inet {NFT_TABLE} (\S+) \{{ (.*) \}}\n")
+
+
+def _address(text: str) -> bytes:
+    return ip_address(text).packed
+
+
+def _protocol(text: str) -> bytes:
+    return int(text).to_bytes(1, "big") + bytes(3)
+
+
+def _port(text: str) -> bytes:
+    return int(text).to_bytes(2, "big") + bytes(2)
+
+
+#: The sets by name, and how the fields of their keys are packed: each is filled up to four octets.
+_KEYS: Final[tuple[tuple[re.Pattern[str], tuple[Callable[[str], bytes], ...]], ...]] = (
+    (re.compile(r"(peers|nodes)[46]-\S+|(egress|ingress|vips|spared)[46]"), (_address,)),
+    (re.compile(r"(self|hairpin)[46]"), (_address, _address)),
+    (re.compile(r"named[46]-\S+|ends[46]"), (_address, _protocol, _port)),
+)
+
+
+def requests(transaction: str) -> list[Request] | None:
+    """The messages of a transaction; None if anything in it is nft's to say."""
+    found: list[Request] = []
+    at = count = 0
+    while at < len(transaction):
+        statement = _STATEMENT.match(transaction, at)
+        if statement is None:
+            return None
+        verb, name, listed = statement.groups()
+        elements = listed.split(", ")
+        count += len(elements)
+        packers = next((packers for names, packers in _KEYS if names.fullmatch(name)), None)
+        if packers is None or count > MOST:
+            return None
+        try:
+            encoded = [_encoded(each, packers) for each in elements]
+        except (ValueError, KeyError):
+            return None
+        found += _messages(verb, name, encoded)
+        at = statement.end()
+    return found
+
+
+def _encoded(element: str, packers: tuple[Callable[[str], bytes], ...]) -> bytes:
+    key, _, verdict = element.partition(" : ")
+    parts = key.split(" . ")
+    if len(parts) != len(packers):
+        raise ValueError(element)
+    packed = b"".join(pack(part) for pack, part in zip(packers, parts, strict=True))
+    body = attribute(_KEY | _NESTED, attribute(_VALUE, packed))
+    if verdict:
+        code, chain = verdict.split(" ")
+        said = attribute(_VERDICT_CODE, _CODE.pack(_VERDICTS[code]))
+        said += attribute(_VERDICT_CHAIN, chain.encode() + b"\0")
+        body += attribute(_DATA | _NESTED, attribute(_VERDICT | _NESTED, said))
+    return attribute(_ELEMENT | _NESTED, body)
+
+
+def _messages(verb: str, name: str, encoded: list[bytes]) -> Iterator[Request]:
+    kind, flags = (_NEWSETELEM, NLM_F_CREATE) if verb == "add" else (_DELSETELEM, 0)
+    head = _HEADER + attribute(_SET, name.encode() + b"\0")
+    for start in range(0, len(encoded), _IN_A_MESSAGE):
+        some = b"".join(encoded[start : start + _IN_A_MESSAGE])
+        yield Request(kind, flags, head + attribute(_ELEMENTS | _NESTED, some))
