@@ -18,6 +18,8 @@ from l3net.shell.kernel.nftguard import Shape
 
 log = logging.getLogger(__name__)
 
+#: How often the table is replaced until nobody else's transaction came between.
+_TRIES: Final = 3
 #: Its name in the status.
 PART: Final = "anti-spoofing"
 
@@ -106,6 +108,11 @@ class Guard:
                 self._closed.discard(name)
                 self._delete(self._of(port) if port is not None else frozenset({closed(name)}))
 
+    def lose(self, names: Iterable[str]) -> None:
+        """Have ports forgotten by `sweep` when their links are gone; till then nothing passes them."""
+        for name in names:
+            self.close_port(name)
+
     def _delete(self, gone: frozenset[Element]) -> None:
         """What is not there is none the worse: then whoever took it away is undone by `mend`."""
         try:
@@ -147,7 +154,7 @@ class Guard:
             if now == self._generation and self._shape is not None:
                 return False
             mended = self._mend()
-            self._generation = generation() if mended else now
+            self._generation = -1 if mended else now  # somebody may have been there at once
             return mended
 
     def _mend(self) -> bool:
@@ -215,13 +222,18 @@ class Guard:
     def _replace(self, *, anew: bool) -> None:
         """The table with all elements, in one transaction."""
         self._shape, wanted = None, self._wanted()
-        try:
-            self._table.run(script(wanted, anew=anew))
-        except RefusedError:  # of another release, its sets are of another kind
-            if anew:
-                raise
-            self._table.run(script(wanted, anew=True))
-        self._shape = self._table.shape()
+        for _ in range(_TRIES):
+            before = generation()
+            try:
+                self._table.run(script(wanted, anew=anew))
+            except RefusedError:  # of another release, its sets are of another kind
+                if anew:
+                    raise
+                self._table.run(script(wanted, anew=True))
+            shape = self._table.shape()
+            if generation() == before + 1:
+                break  # otherwise it may be what somebody else has made of it meanwhile
+        self._shape = shape
         if seen := self._table.elements():
             self._table.change((), seen - wanted)
 

@@ -67,8 +67,17 @@ class Guarding:
             self.guard.sweep()
         if self._waited >= INTERVAL:
             self.mend()
-        if audit and self.guard.unguarded:
-            self.know()
+        if audit:
+            with self._faults.contained(SWEEPING):
+                self.prune()
+            if self.guard.unguarded:
+                self.know()
+
+    def prune(self) -> None:
+        """Forget ports that went without a DEL. Whoever is guarded has had a lease before."""
+        ports = set(self.guard.ports)
+        leased = {lease.host_ifname for lease in self._leases.leases()}
+        self.guard.lose(ports - leased)
 
     def problems(self) -> list[str]:
         """Of pods that are not guarded; failures are the faults' to tell."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,6 +42,26 @@ def test_the_mtu_follows_the_uplink_back(host: Node) -> None:
     assert {each.get("mtu") for each in result["interfaces"]} <= {1500, None}
     sh("ip", "-n", host.name, "link", "set", "up0", "mtu", "1400")  # the control: it does follow downwards
     host.until(lambda: mtu() == 1400, "the bridge to follow again")
+
+
+def test_the_guard_of_ports_is_put_back_when_the_kernel_tells(host: Node) -> None:
+    """Not by a look now and then: that would take ten seconds each time."""
+    host.declare("10.244.5.0/24", "fd00:244:5::/120")
+    host.start()
+    host.add("c1")
+
+    def guarded() -> str:
+        return sh(
+            "ip", "netns", "exec", host.name, "nft", "list", "set", "bridge", "l3net", "macs", check=False
+        )
+
+    before = guarded()
+    assert "l3v" in before
+    started = time.monotonic()
+    for harm in ("delete table bridge l3net", "flush ruleset", "flush set bridge l3net macs") * 3:
+        sh("ip", "netns", "exec", host.name, "nft", *harm.split())
+        host.until(lambda: guarded() == before, "the guard to be put back")
+    assert time.monotonic() - started < 9 * 10 / 2
 
 
 OLD = ("10.244.5.0/24", "fd00:244:5::/120")

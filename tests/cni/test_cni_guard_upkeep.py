@@ -82,6 +82,18 @@ def test_every_pod_has_its_elements_and_loses_them(host: Host, run: Any) -> None
     assert until(lambda: held(host) == frozenset())
 
 
+def test_a_port_that_went_without_a_del_is_forgotten(host: Host, run: Any) -> None:
+    host.add("one")
+    host.add("two")
+    both, server = held(host), host.server
+    assert server is not None and server._guarding is not None
+    (lease, other) = server.leases.leases()
+    server.leases.release(lease.key)
+    run("ip", "-n", host.name, "link", "del", lease.host_ifname)
+    host.inside(server._guarding.prune)
+    assert until(lambda: held(host) == {each for each in both if each.port == other.host_ifname})
+
+
 def test_an_add_that_fails_leaves_no_element(host: Host, run: Any) -> None:
     pod = host.pod()
     run("ip", "-n", pod, "link", "add", "eth0", "type", "bridge")
@@ -263,5 +275,36 @@ def test_many_ports_are_one_transaction(own_netns: Callable[[str], str]) -> None
             guard.start(ports)
             assert generation() == before + 1
             assert not guard.mend()
+    finally:
+        guard.close()
+
+
+class Disturbed(NftGuard):
+    """Somebody flushes a set the moment it was looked at, as long as `disturbing`."""
+
+    disturbing = False
+
+    def elements(self) -> frozenset[Element] | None:
+        found = super().elements()
+        if self.disturbing:
+            self.run("flush set bridge l3net macs\n")
+        return found
+
+
+@pytest.mark.parametrize("harm", ["", "delete table bridge l3net\n"])
+def test_what_is_changed_in_the_midst_of_a_look_is_seen_by_the_next(
+    own_netns: Callable[[str], str], harm: str
+) -> None:
+    table = Disturbed()
+    guard = Guard(table)
+    port = GuardedPort("l3v1", "02:00:00:00:00:01", (ip_network("10.0.0.1/32")[0],))
+    try:
+        guard.start([port])
+        table.disturbing = True
+        table.run(harm or "add table inet other\n")  # there is something to look at
+        assert guard.mend() == bool(harm)
+        table.disturbing = False
+        assert guard.mend() and table.elements() == elements(port)
+        assert not guard.mend()
     finally:
         guard.close()

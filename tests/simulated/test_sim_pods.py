@@ -11,7 +11,7 @@ from simloop import simulate
 
 from l3net.errors import KernelError
 from l3net.naming import METRIC_BLACKHOLE
-from l3net.ports import TableSeen
+from l3net.ports import GuardSeen, NoticesLost, TableSeen
 
 NEW = ("10.244.55.0/24", "fd00:244:55::/120")
 DNS = service("dns", "10.96.0.10", ports=({"name": "dns", "port": 53, "protocol": "UDP"},))
@@ -266,6 +266,23 @@ def test_a_table_that_somebody_lets_go_of_is_ours_again_at_once() -> None:
         scene.kernel.notice(TableSeen(9))
         await asyncio.sleep(0.5)
         assert not scene.problems() and "5353" in scene.firewall.text
+
+    simulate(scenario())
+
+
+def test_a_guard_that_somebody_changed_is_looked_at_at_once() -> None:
+    """By the CNI server, whose it is; likewise where it is not known what was changed."""
+
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.ready(DNS, dns(5353))
+        before = scene.pods.guard_looks
+        scene.kernel.notice(GuardSeen())
+        assert scene.pods.guard_looks == before + 1
+        scene.kernel.notice(NoticesLost())
+        assert scene.pods.guard_looks == before + 2
+        scene.kernel.notice(TableSeen(9))
+        assert scene.pods.guard_looks == before + 2
 
     simulate(scenario())
 
