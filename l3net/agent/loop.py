@@ -78,9 +78,14 @@ class Agent:
         self.rib = LocRib(self._judge)
         self.kernel = KernelSide(kernel.routes, kernel.bridges)
         self.routing = Routing(self.kernel, kernel.underlay, self.rib, marks.wake)
-        self.podnet = PodNet(me, settings.mtu, shells.pods, self.kernel)
+        self.podnet = PodNet(me, settings.mtu, shells.pods, self.kernel, settings.closed_ports)
         self.policing = Policing(
-            kernel.connections, marks.wake, self.kernel.problems, declares=shells.declares_pods
+            me,
+            kernel.connections,
+            marks.wake,
+            self.kernel.problems,
+            self.faults,
+            declares=shells.declares_pods,
         )
         self.allowing = Allowing(me, shells.pods)
         self.services = Servicing(

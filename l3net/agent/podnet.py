@@ -24,9 +24,18 @@ log = logging.getLogger("l3net.agent")
 
 
 class PodNet:
-    """`mtu`: that of bridge and pods in bytes, None to take the uplink's."""
+    """`mtu`: that of bridge and pods in bytes, None to take the uplink's. `closed_ports` are the node's own
+    beside those of routing."""
 
-    def __init__(self, me: str, mtu: int | None, pods: Pods, kernel: KernelSide) -> None:
+    def __init__(
+        self,
+        me: str,
+        mtu: int | None,
+        pods: Pods,
+        kernel: KernelSide,
+        closed_ports: frozenset[tuple[str, int]] = frozenset(),
+    ) -> None:
+        self._closed_ports = closed_ports
         self._me = me
         self._mtu = mtu
         self._pods = pods
@@ -117,7 +126,7 @@ class PodNet:
             bridge=plan.name,
             pools=pools,
             namespaces=frozenset(state.namespaces) if pools else frozenset(),
-            own_ports=own_ports(state.configuration.listen_port, error_port),
+            own_ports=own_ports(state.configuration.listen_port, error_port) | self._closed_ports,
         )
         if network != self._network:
             self._network = network

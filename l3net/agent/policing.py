@@ -8,15 +8,17 @@ any policy may be for the pod.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, Final
 
 from l3net.agent.ending import Ending
 from l3net.agent.histogram import Histogram
 from l3net.agent.table import Table
+from l3net.faults import Faults
 from l3net.firewall.policy import POLICY
 from l3net.model import Fact, Kind, Namespace, Node, ObjectName, Pod, Policy, Selector
 from l3net.naming import LABEL_TENANT
@@ -26,6 +28,8 @@ from l3net.ports import Connections
 
 log = logging.getLogger("l3net.policy")
 
+#: Its name in the status.
+PART: Final = "policies"
 #: Seconds that a pod's ADD waits at most for its labels and its policies.
 ADMISSION_WAIT: Final = 5.0
 #: The kinds whose objects are noted.
@@ -42,12 +46,17 @@ class Policing:
 
     def __init__(
         self,
+        me: str,
         connections: Connections,
         wake: Callable[[], None],
         problems: dict[str, str],
+        faults: Faults,
         *,
         declares: bool,
     ) -> None:
+        self._me = me
+        self._faults = faults
+        self._broken: dict[str, str] = {}  # what could not be put into the book, and why
         self._loop = asyncio.get_running_loop()
         self.book = PolicyBook()
         self._wake = wake
@@ -83,7 +92,7 @@ class Policing:
             labelled = isinstance(fact, Namespace) and LABEL_TENANT in fact.labels
             self._scope((kind, name), name.name if labelled else None)
         elif kind is Kind.POD:
-            if isinstance(fact, Pod):
+            if isinstance(fact, Pod) and fact.node in ("", self._me):
                 self._known_pods[name] = fact.uids
             else:
                 self._known_pods.pop(name, None)
@@ -107,18 +116,33 @@ class Policing:
         return bool(self._noted or self._handed or self.book.unsettled)
 
     def prepare(self) -> None:
-        """Put what has come into the book. Under the table's lock."""
+        """Put what has come into the book. Under the table's lock. What cannot be put is told, and holds up
+        nothing but the pods that would have to wait for it."""
         noted, self._noted = self._noted, {}
         for (kind, name), fact in noted.items():
-            self._put(kind, name, fact)
+            with self._contained(f"{PART}: {kind.value} {name}"):
+                self._put(kind, name, fact)
         while self._handed:
             key, attached = self._handed.popleft()
-            if attached is None:
-                self.book.detach(key)
-            else:
-                self.book.attach(key, attached)
-        self.book.settle()
+            with self._contained(f"{PART}: attachment {key}"):
+                if attached is None:
+                    self.book.detach(key)
+                else:
+                    self.book.attach(key, attached)
+        with self._contained(PART):
+            self.book.settle()
         self.ending.look()
+
+    @contextlib.contextmanager
+    def _contained(self, part: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as err:
+            self._faults.note(part, err)
+            self._broken[part] = f"{part} failed ({type(err).__name__}); see the agent's log"
+        else:
+            if self._broken.pop(part, None) is not None:
+                self._faults.over(part)
 
     def _put(self, kind: Kind, name: ObjectName, fact: Fact | None) -> None:
         match kind:
@@ -170,7 +194,7 @@ class Policing:
         if self._follow is None or self._table is None:
             return "the agent has not finished its first pass"
         await self._follow()
-        if why := self._table.refusal(POLICY.name):
+        if why := next(iter(self._broken.values()), "") or self._table.refusal(POLICY.name):
             return f"the policies for pod {pod} are not in force: {why}"
         return ""
 

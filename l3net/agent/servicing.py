@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 
 from l3net.agent.histogram import Histogram
@@ -118,17 +119,21 @@ class Servicing:
             self._outdate(key, before, now)
         changed = {key: now for key, (_, now) in settled.servers.items()}
         anew = await self.table.follow(wanted, self.book.servers, changed, check=check)
-        if anew:  # what was in force was not known
-            for key, server in self.book.servers.items():
-                if key not in changed:
-                    self._outdate(key, None, server)
+        if anew:
+            self._unknown_before(changed)
         if self.table.known:
             await self._forget()
 
     async def follow_policy(self) -> None:
         """Bring the table to the policies that there are by now, and to nothing else that is new."""
-        if self._rest is not None:
-            await self.table.follow(self._rest, self.book.servers, {}, check=False)
+        if self._rest is not None and await self.table.follow(self._rest, self.book.servers, {}, check=False):
+            self._unknown_before({})
+
+    def _unknown_before(self, changed: Collection[ServerKey]) -> None:
+        """The table was made anew: of all servers but these it is not known what translated their flows."""
+        for key, server in self.book.servers.items():
+            if key not in changed:
+                self._outdate(key, None, server)
 
     def _outdate(self, key: ServerKey, before: VirtualServer | None, now: VirtualServer | None) -> None:
         """Note whose flows go on as they began, though the translation is another. Like kube-proxy, of UDP

@@ -35,7 +35,7 @@ class NodeNetwork:
 
     `blocks` are for the pods of namespaces that none of `pools` is reserved for; `namespaces` are all that
     are known, if there are such pools. `own_ports`: protocol and port of what the node itself answers (BGP,
-    BFD); published for a pod, they would draw the routers' packets to it.
+    BFD, metrics); published for a pod, they would draw the routers' packets to it.
     """
 
     blocks: tuple[Prefix, ...] = ()
@@ -239,8 +239,8 @@ def _refuse_own_ports(request: Request, node: NodeNetwork) -> None:
         if (published.protocol, published.host_port) in node.own_ports:
             raise CniError(
                 failure.INVALID_CONFIG,
-                f"host port {published.host_port}/{published.protocol} is the node's own (BGP, BFD or what "
-                "nodes tell one another); give the pod another one",
+                f"host port {published.host_port}/{published.protocol} is the node's own (BGP, BFD, what "
+                "nodes tell one another, or metrics); give the pod another one",
             )
 
 
