@@ -9,66 +9,24 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from podman_rig import NESTED, Podman, entered, podman_in, root_of_busybox, run, started
 
 if TYPE_CHECKING:
     from conftest import Host
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
-BUSYBOX = Path("/bin/busybox")
-NESTED = "needs a machine where runc may make cgroups"
-
-
-def run(argv: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False, **more)
-
 
 @pytest.fixture
 def rootfs(tmp_path: Path) -> Path:
-    """A root file system out of busybox-static."""
-    if not BUSYBOX.exists():
-        pytest.skip("busybox-static is not installed")
-    root = tmp_path / "rootfs"
-    for name in ("bin", "etc", "proc", "sys", "dev", "tmp"):
-        (root / name).mkdir(parents=True)
-    shutil.copy(BUSYBOX, root / "bin" / "busybox")
-    for applet in ("sh", "ip", "ping", "sleep", "cat"):
-        (root / "bin" / applet).symlink_to("busybox")
-    return root
-
-
-def entered(host: Host, *argv: str) -> list[str]:
-    """In the host's network namespace only: `ip netns exec` would hide the cgroups."""
-    return ["nsenter", f"--net=/run/netns/{host.name}", *argv]
+    return root_of_busybox(tmp_path)
 
 
 @pytest.fixture
-def podman(bare_host: Host, tmp_path: Path) -> Iterator[Any]:
-    """Podman with a root, a network directory and a plugin directory of its own."""
-    if shutil.which("podman") is None:
-        pytest.skip("podman is not installed")
-    conf_dir, settings = tmp_path / "net.d", tmp_path / "containers.conf"
-    conf_dir.mkdir()
-    settings.write_text(
-        f"""
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-cgroupns = "host"
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "none"
-runtime = "runc"
-tmp_dir = "{tmp_path}/tmp"
-[network]
-network_backend = "cni"
-cni_plugin_dirs = ["{bare_host.plugin_dir}"]
-network_config_dir = "{conf_dir}"
-default_network = "l3test"
-"""
-    )
+def podman(bare_host: Host, tmp_path: Path) -> Iterator[Podman]:
     ranges = [[{"subnet": "10.91.0.0/24"}], [{"subnet": "fd00:91::/64"}]]
     plugin = {
         "type": "l3net-cni",
@@ -79,28 +37,12 @@ default_network = "l3test"
         "capabilities": {"portMappings": True, "ips": True, "mac": True},
         "ipam": {"type": "l3net-ipam", "dataDir": str(tmp_path / "leases"), "ranges": ranges},
     }
-    conflist = {"cniVersion": "1.0.0", "name": "l3test", "plugins": [plugin]}
-    (conf_dir / "10-l3test.conflist").write_text(json.dumps(conflist))
-    storage = f'[storage]\ndriver = "vfs"\nrunroot = "{tmp_path}/run-podman"\ngraphroot = "{tmp_path}/root"\n'
-    (tmp_path / "storage.conf").write_text(storage)
-    environment = {
-        **os.environ,
-        "CONTAINERS_CONF": str(settings),
-        "CONTAINERS_STORAGE_CONF": str(tmp_path / "storage.conf"),
-    }
-
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return run(entered(bare_host, "podman", *arguments), env=environment)
-
-    yield call
-    call("rm", "--all", "--force", "--time", "0")
+    with podman_in(bare_host.name, tmp_path, bare_host.plugin_dir, plugin) as call:
+        yield call
 
 
-def test_podman(bare_host: Host, podman: Any, rootfs: Path) -> None:
-    started = podman("run", "-d", "--name", "one", "-p", "8088:80", "--rootfs", str(rootfs), "sleep", "600")
-    if "cgroup" in started.stderr and started.returncode:
-        pytest.skip(f"{NESTED}: {started.stderr.strip()[-120:]}")
-    assert started.returncode == 0, started.stderr
+def test_podman(bare_host: Host, podman: Podman, rootfs: Path) -> None:
+    started(podman, "--name", "one", "-p", "8088:80", "--rootfs", str(rootfs), "sleep", "600")
     found = json.loads(podman("inspect", "one").stdout)[0]["NetworkSettings"]["Networks"]["l3test"]
     assert (found["IPAddress"], found["GlobalIPv6Address"]) == ("10.91.0.2", "fd00:91::2")
     for gateway in ("10.91.0.1", "fd00:91::1"):
@@ -142,14 +84,14 @@ def containerd(host: Host, tmp_path: Path) -> Iterator[list[str]]:
     mounts = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
     ctr = [*mounts, str(host.plugin_dir), str(base / "net.d"), "ctr", "--address", str(socket)]
     with (base / "log").open("w") as log:
-        argv = entered(host, "containerd", "--config", str(base / "config.toml"))
+        argv = entered(host.name, "containerd", "--config", str(base / "config.toml"))
         with subprocess.Popen(argv, stdout=log, stderr=log) as daemon:
             try:
                 for _ in range(100):
                     if run(["ctr", "--address", str(socket), "version"]).returncode == 0:
                         break
                     time.sleep(0.1)
-                yield entered(host, *ctr)
+                yield entered(host.name, *ctr)
             finally:
                 daemon.terminate()
 
