@@ -120,7 +120,8 @@ class Policing:
     @property
     def refusal(self) -> str:
         """Why policies are not in force as declared; empty if they are."""
-        return self._table.refusal(POLICY.name) if self._table is not None else "there is no table yet"
+        broken = next(iter(self._broken.values()), "")
+        return broken or (self._table.refusal(POLICY.name) if self._table is not None else "no table yet")
 
     @property
     def awaited(self) -> list[ObjectName]:
@@ -213,7 +214,7 @@ class Policing:
         if self._follow is None or self._table is None:
             return "the agent has not finished its first pass"
         await self._follow()
-        if why := next(iter(self._broken.values()), "") or self._table.refusal(POLICY.name):
+        if why := self.refusal:
             return f"the policies for pod {pod} are not in force: {why}"
         return ""
 
