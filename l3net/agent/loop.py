@@ -80,12 +80,7 @@ class Agent:
         self.routing = Routing(self.kernel, kernel.underlay, self.rib, marks.wake)
         self.podnet = PodNet(me, settings.mtu, shells.pods, self.kernel, settings.closed_ports)
         self.policing = Policing(
-            me,
-            kernel.connections,
-            marks.wake,
-            self.kernel.problems,
-            self.faults,
-            declares=shells.declares_pods,
+            me, kernel, marks.wake, self.kernel.problems, self.faults, declares=shells.declares_pods
         )
         self.allowing = Allowing(me, shells.pods)
         self.services = Servicing(
@@ -161,6 +156,7 @@ class Agent:
                     "BFD": self.bfd.run,
                     "routes for the next agent": self._remember,
                     "connections of policies": self.policing.ending.run,
+                    "counters of policies": self.policing.counting.run,
                 }
                 await asyncio.gather(
                     self.speaking.run(), *(kept_up(part, run, self.faults) for part, run in parts.items())
@@ -169,6 +165,7 @@ class Agent:
                 self.pods.stop()
                 self.shells.kernel.discovery.close()
                 self.errors.stop()
+                self.policing.drops.stop()
         finally:
             notices.stop()
 

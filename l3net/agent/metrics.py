@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeAlias
+from collections.abc import Iterator
 
 from l3net import __version__
+from l3net.agent.exposition import Sample, counter, gauge, histogram
 from l3net.agent.health import unready
-from l3net.agent.histogram import BUCKETS, Histogram
 from l3net.agent.loop import Agent
+from l3net.agent.policymetrics import policy_metrics
 from l3net.agent.tally import Tally
 from l3net.kube.registry import KINDS
-
-Labels: TypeAlias = Mapping[str, object]
-Sample: TypeAlias = tuple[Labels, float]
 
 
 def metrics(agent: Agent) -> str:
@@ -67,6 +64,7 @@ def _lines(agent: Agent) -> Iterator[str]:
     yield from histogram("l3net_pass_seconds", "How long a pass of the loop took.", agent.pass_seconds)
     yield from _sessions(agent)
     yield from _services(agent)
+    yield from policy_metrics(agent)
     yield from _kernel(agent)
     yield from counter(
         "l3net_undecodable_lines_total",
@@ -150,37 +148,3 @@ def _sessions(agent: Agent) -> Iterator[str]:
     )
     yield from gauge("l3net_bgp_prefixes_announced", "Prefixes that have been sent to the peer.", announced)
     yield from gauge("l3net_bgp_prefixes_queued", "Prefixes that wait to be sent to the peer.", queued)
-
-
-# --- text ------------------------------------------------------------------------------------------------
-
-
-def gauge(name: str, about: str, samples: Iterable[Sample]) -> Iterator[str]:
-    return _metric(name, about, "gauge", samples)
-
-
-def counter(name: str, about: str, samples: Iterable[Sample]) -> Iterator[str]:
-    return _metric(name, about, "counter", samples)
-
-
-def histogram(name: str, about: str, found: Histogram) -> Iterator[str]:
-    yield f"# HELP {name} {about}\n# TYPE {name} histogram\n"
-    for bound, count in zip(BUCKETS, found.counts, strict=True):
-        yield f'{name}_bucket{{le="{bound}"}} {count}\n'
-    yield f'{name}_bucket{{le="+Inf"}} {found.count}\n'
-    yield f"{name}_sum {found.sum:.9g}\n{name}_count {found.count}\n"
-
-
-def _metric(name: str, about: str, kind: str, samples: Iterable[Sample]) -> Iterator[str]:
-    yield f"# HELP {name} {about}\n# TYPE {name} {kind}\n"
-    for labels, value in samples:
-        named = ",".join(f'{key}="{_escaped(str(found))}"' for key, found in labels.items())
-        yield f"{name}{{{named}}} {_number(value)}\n" if named else f"{name} {_number(value)}\n"
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() else f"{value:.9g}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

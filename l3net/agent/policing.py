@@ -15,8 +15,11 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, Final
 
+from l3net.agent.counting import Counting
+from l3net.agent.drops import Drops
 from l3net.agent.ending import Ending
 from l3net.agent.histogram import Histogram
+from l3net.agent.shells import Kernel
 from l3net.agent.table import Table
 from l3net.faults import Faults
 from l3net.firewall.policy import POLICY
@@ -24,7 +27,6 @@ from l3net.model import Fact, Kind, Namespace, Node, ObjectName, Pod, Policy, Se
 from l3net.naming import LABEL_TENANT
 from l3net.policy.attached import Attached
 from l3net.policy.book import PolicyBook
-from l3net.ports import Connections
 
 log = logging.getLogger("l3net.policy")
 
@@ -47,7 +49,7 @@ class Policing:
     def __init__(
         self,
         me: str,
-        connections: Connections,
+        kernel: Kernel,
         wake: Callable[[], None],
         problems: dict[str, str],
         faults: Faults,
@@ -69,7 +71,9 @@ class Policing:
         self._awaited: dict[ObjectName, asyncio.Event] = {}
         self._follow: Callable[[], Awaitable[None]] | None = None
         self._table: Table | None = None
-        self.ending = Ending(self.book, connections, problems)
+        self.ending = Ending(self.book, kernel.connections, problems)
+        self.drops = Drops(kernel.drops, self.book)
+        self.counting = Counting(kernel.counters, self.book, self._made)
         self.latency = Histogram()
         self._heard: float | None = None
 
@@ -110,6 +114,20 @@ class Policing:
             if not self._scopes[before]:
                 del self._scopes[before]
 
+    def _made(self) -> int:
+        return self._table.made if self._table is not None else 0
+
+    @property
+    def refusal(self) -> str:
+        """Why policies are not in force as declared; empty if they are."""
+        broken = next(iter(self._broken.values()), "")
+        return broken or (self._table.refusal(POLICY.name) if self._table is not None else "no table yet")
+
+    @property
+    def awaited(self) -> list[ObjectName]:
+        """The pods whose ADD waits for the API server to tell of them."""
+        return sorted(self._awaited)
+
     @property
     def unsettled(self) -> bool:
         """Whether there is anything that the book does not know."""
@@ -131,6 +149,7 @@ class Policing:
                     self.book.attach(key, attached)
         with self._contained(PART):
             self.book.settle()
+        self.drops.follow()
         self.ending.look()
 
     @contextlib.contextmanager
@@ -153,8 +172,9 @@ class Policing:
             case Kind.NODE:
                 self.book.put_node(name.name, fact if isinstance(fact, Node) else None)
             case _:
-                key = kind is Kind.NETWORK_POLICY, name
-                self.book.put_policy(key, fact if isinstance(fact, Policy) else None)
+                key, policy = (kind is Kind.NETWORK_POLICY, name), fact if isinstance(fact, Policy) else None
+                self.book.put_policy(key, policy)
+                self.drops.declared(key, policy)
 
     def done(self) -> None:
         """What was noted is in the kernel."""
@@ -194,7 +214,7 @@ class Policing:
         if self._follow is None or self._table is None:
             return "the agent has not finished its first pass"
         await self._follow()
-        if why := next(iter(self._broken.values()), "") or self._table.refusal(POLICY.name):
+        if why := self.refusal:
             return f"the policies for pod {pod} are not in force: {why}"
         return ""
 

@@ -23,6 +23,7 @@ from l3net.ports import (
     Bridges,
     Connect,
     Connections,
+    Counters,
     Datastore,
     Discovery,
     DrainMemory,
@@ -30,6 +31,7 @@ from l3net.ports import (
     Firewall,
     KernelNotices,
     Manifests,
+    PacketLog,
     Process,
     RouteMemory,
     RouteTable,
@@ -91,7 +93,8 @@ class Pods(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """The node's network namespace. `enable_forwarding` answers with what could not be enabled."""
+    """The node's network namespace. `drops` hears of what policies drop; `enable_forwarding`
+    answers with what could not be enabled."""
 
     routes: RouteTable
     bridges: Bridges
@@ -101,6 +104,8 @@ class Kernel:
     connections: Connections
     discovery: Discovery
     errors: ErrorHandOn
+    drops: PacketLog
+    counters: Counters
     enable_forwarding: Callable[[], list[KernelError]]
 
 

@@ -14,6 +14,7 @@ from l3net.agent.health import unready
 from l3net.agent.loop import Agent
 from l3net.agent.neighbors import neighbor_detail
 from l3net.agent.planning import plan_for
+from l3net.agent.policyanswers import policy_problems, policy_status
 from l3net.agent.swallowed import swallowed_blocks
 from l3net.agent.tally import Tally, standing
 from l3net.agent.unresolved import peers_off_link
@@ -68,6 +69,7 @@ def status(agent: Agent) -> dict[str, Any]:
                 for block, count, other in agent.podnet.retained_blocks(agent.state)
             ],
         },
+        "policy": policy_status(agent),
         "views": views(agent),
         "problems": _problems(agent, tallies),
     }
@@ -222,6 +224,7 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
             f"(a node does so for {MOST}): a change of their endpoints may move clients"
         )
     problems += [agent.errors.problem] if agent.errors.problem else []
+    problems += policy_problems(agent)
     problems += agent.pods.problems()
     problems += agent.allowing.problems()
     problems += retained_problems(agent)
@@ -332,4 +335,6 @@ def answer(agent: Agent, question: str) -> dict[str, Any]:
         case "exports":
             return exports(agent)
         case _:
-            return {"error": "ask for: alive, status, ready, drain, routes, exports, plan DIRECTORY"}
+            return {
+                "error": "ask for: alive, status, ready, drain, routes, exports, plan DIRECTORY, policy ..."
+            }

@@ -59,6 +59,7 @@ class Table:
         self._backoff: Backoff[str] = Backoff(FIRST, LONGEST)
         self._fresh: dict[ServerKey, VirtualServer | None] = {}  # others than in force, and not tried yet
         self._aside: dict[ServerKey, VirtualServer | None] = {}  # refused
+        self.made = 0  # how often it was made anew
         self._looked = -LONGEST  # when a refusal had the table replaced last
         self._busy = asyncio.Lock()
         #: Called before anything is compared: what changes in place does so now or after `follow`.
@@ -291,6 +292,7 @@ class Table:
             return held
 
         held: dict[str, Held] = await self._in_thread(make)
+        self.made += 1
         return held
 
     # --- what is refused ---------------------------------------------------------------------------------

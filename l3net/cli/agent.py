@@ -194,6 +194,7 @@ async def _main(
 ) -> None:
     from l3net.agent.arrival import Arrival  # noqa: PLC0415
     from l3net.agent.loop import Agent, run_agent  # noqa: PLC0415 - after --help
+    from l3net.agent.policyanswers import policy_answer  # noqa: PLC0415
     from l3net.agent.status import answer, routes, status  # noqa: PLC0415
     from l3net.agent.supervising import kept_up  # noqa: PLC0415
     from l3net.cli.agent_shells import node_shells  # noqa: PLC0415
@@ -205,7 +206,8 @@ async def _main(
     datastore, own = opened
     node = Agent(settings, node_shells(settings, datastore))
     told = partial(answer, node), partial(status, node), partial(routes, node)
-    server = AgentServer(settings.run_dir / AGENT_SOCKET, *told, node.faults)
+    slow = {"policy": partial(policy_answer, node)}
+    server = AgentServer(settings.run_dir / AGENT_SOCKET, *told, node.faults, slow)
     install = partial(put_conflist, cni_conf_dir) if cni_conf_dir is not None else None
     arrival = Arrival(node, install, own)
     parts: dict[str, Callable[[], Awaitable[None]]] = {

@@ -12,7 +12,7 @@ from l3net.agent.shells import Kernel, Shells, Speaker
 from l3net.attach.server import CniServer
 from l3net.config import AgentSettings
 from l3net.errors import ConfigError
-from l3net.naming import BFD_SOCKET, CNI_SOCKET, RTPROT_L3NET, SPEAKER_SOCKET
+from l3net.naming import BFD_SOCKET, CNI_SOCKET, POLICY_LOG_GROUP, RTPROT_L3NET, SPEAKER_SOCKET
 from l3net.ports import Connect, Datastore, Stream
 from l3net.shell.files.drainfile import DrainFile
 from l3net.shell.files.routefile import RouteFile
@@ -21,6 +21,8 @@ from l3net.shell.kernel.conntrack import Conntrack
 from l3net.shell.kernel.errorrelay import ErrorRelay
 from l3net.shell.kernel.monitor import KernelMonitor
 from l3net.shell.kernel.nft import NftTable
+from l3net.shell.kernel.nftcounters import NftCounters
+from l3net.shell.kernel.packetlog import PacketLog
 from l3net.shell.kernel.process import OwnProcess
 from l3net.shell.kernel.router_discovery import RouterDiscovery
 from l3net.shell.kernel.routes import KernelRoutes
@@ -71,6 +73,8 @@ def _kernel(error_port: int, guard_port: Callable[[], int]) -> Kernel:
         connections=Conntrack(),
         discovery=RouterDiscovery(),
         errors=ErrorRelay(error_port),
+        drops=PacketLog(POLICY_LOG_GROUP),
+        counters=NftCounters(),
         enable_forwarding=enable_forwarding,
     )
 

@@ -90,10 +90,24 @@ def status(run_dir: Path, ready: bool, alive: bool, output: str) -> None:
     )
     if pods := answer.get("pods"):
         click.echo(f"\n{pods['leases']} attachments of pods have addresses" + _notes(pods))
+    if policy := answer.get("policy"):
+        click.echo(_policy(policy))
     if answer.get("views"):
         click.echo(f"\n{_views(answer['views'])}")
     for problem in answer["problems"]:
         click.echo(f"problem: {problem}", err=True)
+
+
+def _policy(policy: dict[str, Any]) -> str:
+    """What policies do here."""
+    text = f"{policy['policies']} policies, for {policy['podsWithPolicies']} of {policy['pods']} pods here"
+    if policy["connectionsEnded"]:
+        text += f"; {policy['connectionsEnded']} connections ended"
+    if policy["refused"]:
+        text += "; not in force as declared"
+    if policy["waiting"]:
+        text += f"; {len(policy['waiting'])} pods wait until the API server has told of them"
+    return text
 
 
 def _views(views: list[dict[str, Any]]) -> str:

@@ -6,21 +6,19 @@ policies, a policy the pods here that it is for. `contents` is what the nftables
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from l3net.firewall.policycontents import MAPS, PolicyContents
 from l3net.model import Address, Labels, Node, ObjectName, Pod, PodSelection, Policy
-from l3net.naming import LABEL_TENANT
 from l3net.policy.attached import Attached
 from l3net.policy.compiling import Compiling
 from l3net.policy.known import chooses
 from l3net.policy.membership import Membership
 from l3net.policy.mixing import PolicyKey, counts, key_of
 from l3net.policy.sets import PodEntry
-from l3net.policy.tenants import tenant_policy
+from l3net.policy.tenants import Tenants
 
 #: Pods whose policies are remembered, until any policy changes.
 MOST_REMEMBERED: Final = 4096
@@ -42,8 +40,8 @@ class PolicyBook:
 
     def __init__(self) -> None:
         self.contents = PolicyContents()
-        self._members = Membership(self.contents)
-        self._compiling = Compiling(self.contents, self._members)
+        self.members = Membership(self.contents)
+        self.compiling = Compiling(self.contents, self.members)
         self._pods: dict[ObjectName, Pod] = {}
         self._attached: dict[str, Attached] = {}
         self._here: dict[ObjectName, set[str]] = {}  # attachments by pod
@@ -52,8 +50,7 @@ class PolicyBook:
         self._policies: dict[PolicyKey, Policy] = {}
         self._of_namespace: dict[str, set[PolicyKey]] = {}  # policies for the pods of one namespace
         self._of_many: set[PolicyKey] = set()
-        self._tenants: Counter[str] = Counter()
-        self._tenant_of: dict[str, str] = {}
+        self._tenants = Tenants()
         self._chosen: dict[ObjectName, tuple[Labels, list[Policy]]] = {}  # policies for pods asked about
         self._dirty: set[ObjectName] = set()
         self._changed: set[PolicyKey] = set()
@@ -157,7 +154,7 @@ class PolicyBook:
         else:
             labels = {key: value for each in here for key, value in each.labels.items()}
         entry = _entry(addresses, pod, local=bool(own)) if addresses else None
-        self._members.put(name, labels, entry)
+        self.members.put(name, labels, entry)
         if own:
             if subject is None:
                 subject = self._subjects[name] = _Subject(labels, own)
@@ -171,31 +168,13 @@ class PolicyBook:
 
     def put_namespace(self, name: str, labels: Labels) -> None:
         """The labels of a namespace; none when it is gone."""
-        if self._members.labels_of(name) == labels:
+        if self.members.labels_of(name) == labels:
             return
-        self._members.label(name, labels)
+        self.members.label(name, labels)
         self._chosen.clear()
         self._dirty |= {each for each in self._subjects if each.namespace == name}
-        self._tenant(name, labels)
-
-    def _tenant(self, namespace: str, labels: Labels) -> None:
-        """A policy for each tenant there is."""
-        before, now = self._tenant_of.get(namespace), labels.get(LABEL_TENANT)
-        if before == now:
-            return
-        if now is not None:
-            self._tenant_of[namespace] = now
-            self._tenants[now] += 1
-            if self._tenants[now] == 1:
-                policy = tenant_policy(now)
-                self.put_policy(key_of(policy), policy)
-        else:
-            self._tenant_of.pop(namespace, None)
-        if before is not None:
-            self._tenants[before] -= 1
-            if not self._tenants[before]:
-                del self._tenants[before]
-                self.put_policy(key_of(tenant_policy(before)), None)
+        for policy, there in self._tenants.label(name, labels):
+            self.put_policy(key_of(policy), policy if there else None)
 
     def put_policy(self, key: PolicyKey, policy: Policy | None) -> None:
         """A policy as it is declared."""
@@ -221,7 +200,7 @@ class PolicyBook:
         return self._of_namespace.setdefault(where, set()) if isinstance(where, str) else self._of_many
 
     def put_node(self, name: str, node: Node | None) -> None:
-        self._compiling.put_node(name, node)
+        self.compiling.put_node(name, node)
 
     # --- what follows ------------------------------------------------------------------------------------
 
@@ -234,7 +213,7 @@ class PolicyBook:
                 for key, policy in self._candidates(name.namespace)
                 if subject.addresses and self._selects(policy.subject, name, subject.labels)
             }
-        self._compiling.exchange(self._changed, self._policies)
+        self.compiling.exchange(self._changed, self._policies)
         for name in self._dirty:
             self._lead(name, self._subjects[name])
         self._dirty.clear()
@@ -253,7 +232,7 @@ class PolicyBook:
         for where in MAPS:
             having = [policy for policy in ordered if counts(policy, where)]
             if having:
-                new[where] = self._compiling.join(where, having)
+                new[where] = self.compiling.join(where, having)
         old, shown = subject.mixes, subject.shown
         for addresses, mixes, change in (
             (subject.addresses, new, contents.add),
@@ -265,7 +244,7 @@ class PolicyBook:
                 if mixes:
                     change(f"self{address.version}", f"{address} . {address}")
         for where, mix in old.items():
-            self._compiling.part(where, mix)
+            self.compiling.part(where, mix)
         judged = contents.judged
         for text in map(str, subject.addresses if new else ()):
             judged[text] = judged.get(text, 0) + 1
@@ -282,7 +261,7 @@ class PolicyBook:
             yield key, self._policies[key]
 
     def _selects(self, selection: PodSelection, name: ObjectName, labels: Labels) -> bool:
-        return chooses(selection, name.namespace, self._members.labels_of(name.namespace), labels)
+        return chooses(selection, name.namespace, self.members.labels_of(name.namespace), labels)
 
     def may_select(self, namespace: str) -> bool:
         """Whether any policy may be for a pod of a namespace, whatever its labels."""
@@ -307,10 +286,10 @@ class PolicyBook:
         return pod
 
     def namespace_labels(self, namespace: str) -> Labels:
-        return self._members.labels_of(namespace)
+        return self.members.labels_of(namespace)
 
     def node_labels_at(self, address: Address) -> Labels | None:
-        return self._compiling.node_labels_at(address)
+        return self.compiling.node_labels_at(address)
 
     def policies_for(self, pod: Pod) -> Iterable[Policy]:
         known = self._chosen.get(pod.name)
@@ -330,6 +309,16 @@ class PolicyBook:
     def policies(self) -> Collection[Policy]:
         """All, those for tenants among them."""
         return self._policies.values()
+
+    def policy(self, key: PolicyKey) -> Policy | None:
+        """One that is declared, or that a tenant's label stands for."""
+        return self._policies.get(key)
+
+    def here(self) -> Iterator[tuple[ObjectName, tuple[Address, ...], tuple[Policy, ...]]]:
+        """The pods of this node: their addresses, and the policies that are for them."""
+        for name, subject in self._subjects.items():
+            if subject.addresses:
+                yield name, subject.addresses, tuple(subject.policies.values())
 
 
 def _peer_addresses(pod: Pod) -> tuple[Address, ...]:

@@ -4,13 +4,13 @@ the sets that they look into."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from l3net.firewall.policycontents import PolicyContents
-from l3net.model import Address, Labels, Node, Policy
+from l3net.model import Address, Direction, Labels, Node, Policy
 from l3net.policy.membership import Membership
-from l3net.policy.mixing import Mix, PolicyKey, Use, key_of, mix_name, mixed
+from l3net.policy.mixing import DIRECTIONS, Mix, PolicyKey, Use, key_of, mix_name, mixed
 from l3net.policy.rules import Chains, compiled
 from l3net.policy.sets import NodeSet
 
@@ -23,6 +23,27 @@ class _Joined:
     keys: tuple[PolicyKey, ...]
     mix: Mix
     pods: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What decided about a packet: a rule of a policy, or (`rule` None) that the rules of these
+    NetworkPolicies all do not accept it."""
+
+    direction: Direction
+    policies: tuple[PolicyKey, ...]
+    rule: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A counter by its name, and the `action` (accept or deny) that it counts: of the rules of one policy, or
+    (`default`) of what no rule of the NetworkPolicies accepts."""
+
+    name: str
+    action: str
+    by: Origin
+    default: bool = False
 
 
 class Compiling:
@@ -160,6 +181,33 @@ class Compiling:
                 del self._plain[name]
                 (self._contents.drop_set if name in made.nets else self._contents.drop_counter)(name)
 
+    # --- what chains and counters are of -----------------------------------------------------------------
+
+    def origin(self, about: str) -> Origin | None:
+        """What a logged packet was denied by: `about` is what rules.log_statement was given. None: by what is
+        in force no more."""
+        joined = self._joined.get(about)
+        if joined is not None:
+            return _accepting(joined)
+        name, _, number = about.rpartition("-")
+        if not number.isdecimal():
+            return None
+        for use, made in self._chains.items():
+            if made.name == name:
+                return Origin(use.direction, (use.policy,), int(number))
+        return None
+
+    def counted(self) -> Iterator[Counted]:
+        """The counters in use, each once."""
+        seen: set[str] = set()
+        for use, made in self._chains.items():
+            for name in made.counters - seen:
+                seen.add(name)
+                yield Counted(name, name.rpartition("-")[2], Origin(use.direction, (use.policy,)))
+        for joined in self._joined.values():
+            if joined.mix.counter:
+                yield Counted(joined.mix.counter, "deny", _accepting(joined), default=True)
+
     # --- nodes -------------------------------------------------------------------------------------------
 
     def put_node(self, name: str, node: Node | None) -> None:
@@ -198,9 +246,18 @@ class Compiling:
             for version in (4, 6):
                 self._contents.drop_set(of.name(version))
 
+    def node_at(self, address: Address) -> Node | None:
+        """The node that has an address."""
+        return next((node for node in self._nodes.values() if address in node.addresses), None)
+
     def node_labels_at(self, address: Address) -> Labels | None:
-        """The labels of the node that has an address."""
-        return next((node.labels for node in self._nodes.values() if address in node.addresses), None)
+        """Its labels."""
+        node = self.node_at(address)
+        return node.labels if node is not None else None
+
+
+def _accepting(joined: _Joined) -> Origin:
+    return Origin(DIRECTIONS[joined.where], tuple(key for key in joined.keys if key[0]))
 
 
 def _same(before: Node | None, node: Node | None) -> bool:

@@ -39,6 +39,11 @@ class Membership:
         self._of_one: dict[str, set[PodSelection]] = {}  # selections of one namespace, by its name
         self._of_many: set[PodSelection] = set()  # those that choose namespaces by labels
 
+    @property
+    def selections(self) -> int:
+        """How many are in use."""
+        return len(self._sets)
+
     # --- pods --------------------------------------------------------------------------------------------
 
     def put(self, pod: ObjectName, labels: Labels, entry: PodEntry | None) -> None:

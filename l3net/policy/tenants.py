@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from l3net.model import (
+    Labels,
     Namespace,
     ObjectName,
     PodSelection,
@@ -22,6 +24,33 @@ from l3net.naming import LABEL_TENANT
 PRIORITY: Final = 1000
 #: A colon is in no name of the API, so that no declared policy is called so.
 PREFIX: Final = "l3net:tenant:"
+
+
+class Tenants:
+    """The tenants that there are, as namespaces come, go and are labelled."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, str] = {}  # by namespace
+        self._spaces: Counter[str] = Counter()
+
+    def label(self, namespace: str, labels: Labels) -> Iterator[tuple[Policy, bool]]:
+        """A namespace's labels, none when it is gone: the policies that are there by that, and (False) those
+        that are not any more."""
+        before, now = self._of.get(namespace), labels.get(LABEL_TENANT)
+        if before == now:
+            return
+        if now is not None:
+            self._of[namespace] = now
+            self._spaces[now] += 1
+            if self._spaces[now] == 1:
+                yield tenant_policy(now), True
+        else:
+            del self._of[namespace]
+        if before is not None:
+            self._spaces[before] -= 1
+            if not self._spaces[before]:
+                del self._spaces[before]
+                yield tenant_policy(before), False
 
 
 def tenant_policies(namespaces: Iterable[Namespace]) -> tuple[Policy, ...]:

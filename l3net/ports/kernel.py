@@ -146,6 +146,39 @@ class Connections(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class LoggedPacket:
+    """The beginning of a packet that a rule logged: when (seconds since 1970, by the host's clock), the
+    rule's prefix, and the octets from the IP header on."""
+
+    when: float
+    prefix: str
+    packet: bytes
+
+
+class PacketLog(Protocol):
+    """What rules log of packets that policies drop. `problem` tells why it is not heard, though it should."""
+
+    problem: str
+
+    def start(self, heard: Callable[[LoggedPacket], None]) -> None:
+        """Hear of each; where that cannot be, `problem` tells, and it may be tried again. A second time is no
+        error."""
+        ...
+
+    def stop(self) -> None:
+        """A second time is no error."""
+        ...
+
+
+class Counters(Protocol):
+    """The named counters of our nftables table."""
+
+    def read(self) -> Mapping[str, int]:
+        """Packets by the counter's name, since the table was made. Raises KernelError."""
+        ...
+
+
 class Discovery(Protocol):
     """The routers on links without addresses (RFC 4861). `changed` is called when one has come or gone."""
 

@@ -21,6 +21,7 @@ from l3net.bgp.loc_rib import LocRib
 from l3net.config import listen_address
 from l3net.errors import ConfigError
 from l3net.model import ClusterState, Kind, Node
+from l3net.policy.book import PolicyBook
 from l3net.ports import View
 from l3net.services.book import ServiceBook
 from l3net.shell.kernel.process import OwnProcess
@@ -60,6 +61,13 @@ def agent(**changes: Any) -> Any:
             }
         ),
         "services": SimpleNamespace(book=ServiceBook(), latency=Histogram()),
+        "policing": SimpleNamespace(
+            book=PolicyBook(),
+            latency=Histogram(),
+            ending=SimpleNamespace(ended=3),
+            drops=SimpleNamespace(seen=0),
+            counting=SimpleNamespace(totals={}, defaults=lambda: iter(())),
+        ),
         "speaking": SimpleNamespace(
             peers={PEER: peer},
             connected=True,

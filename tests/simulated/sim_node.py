@@ -41,6 +41,7 @@ from l3net.ports import (
     InSync,
     KernelNotice,
     LinkSeen,
+    LoggedPacket,
     NoticesLost,
     OwnRouteSeen,
     Rejected,
@@ -244,11 +245,13 @@ class SimFirewall:
         self.broken = False  # somebody else changed the table
         self.failing: KernelError | None = None
         self.forgotten: list[Stale] = []
+        self.counted: dict[str, int] = {}  # by counter
 
     def apply(self, ruleset: str) -> None:
         if self.failing is not None:
             raise self.failing
         self.whole, self.broken = ruleset, False
+        self.counted.clear()
         self.amended.clear()
         self.replaced += 1
 
@@ -273,6 +276,12 @@ class SimFirewall:
 
     def forget(self, stale: Collection[Stale]) -> None:
         self.forgotten += stale
+
+    def read(self) -> Mapping[str, int]:
+        """ports.Counters."""
+        if self.failing is not None:
+            raise self.failing
+        return dict(self.counted)
 
     def flush(self) -> None:
         """Somebody flushes the ruleset."""
@@ -321,6 +330,31 @@ class SimErrors:
 
     def update(self, nodes: Collection[Sequence[Address]], own: Sequence[Address]) -> None:
         self.nodes = list(nodes)
+
+
+class SimDrops:
+    """ports.PacketLog."""
+
+    def __init__(self) -> None:
+        self.problem = ""
+        self.taken = False  # somebody has the group
+        self._heard: Callable[[LoggedPacket], None] | None = None
+
+    @property
+    def open(self) -> bool:
+        return self._heard is not None
+
+    def start(self, heard: Callable[[LoggedPacket], None]) -> None:
+        self.problem = "group in use" if self.taken else ""
+        self._heard = None if self.taken else heard
+
+    def stop(self) -> None:
+        self._heard, self.problem = None, ""
+
+    def drop(self, prefix: str, packet: bytes) -> None:
+        """The kernel logs one."""
+        if self._heard is not None:
+            self._heard(LoggedPacket(1000.0 + asyncio.get_running_loop().time(), prefix, packet))
 
 
 class SimPods:
@@ -511,6 +545,7 @@ class SimNode:
         self.firewall = SimFirewall(self.kernel)
         self.discovery = SimDiscovery()
         self.errors = SimErrors()
+        self.drops = SimDrops()
         self.pods = SimPods()
         self.speaker = SimSpeaker(*routers)
         self.bfd = SimBfd()
@@ -536,6 +571,8 @@ class SimNode:
                 connections=self.firewall,
                 discovery=self.discovery,
                 errors=self.errors,
+                drops=self.drops,
+                counters=self.firewall,
                 enable_forwarding=self._forward,
             ),
             speaker=Speaker(self.speaker.connect, self.speaker, self._token),  # type: ignore[arg-type]

@@ -18,27 +18,10 @@ from typing import Final
 from l3net.firewall.strays import LONGEST, about_service
 from l3net.model import Address
 from l3net.naming import ERROR_LOG_GROUP
-from l3net.shell.kernel.netlink import (
-    HEADER,
-    NETLINK_NETFILTER,
-    NLM_F_ACK,
-    NLM_F_REQUEST,
-    NLMSG_ERROR,
-    attribute,
-    attributes,
-    messages,
-)
+from l3net.shell.kernel.packetlog import open_group, read_group
 
 log = logging.getLogger(__name__)
 
-# linux/netfilter/nfnetlink_log.h
-_PACKET: Final = (4 << 8) | 0
-_CONFIG: Final = (4 << 8) | 1
-_CFG_CMD: Final = 1
-_CFG_MODE: Final = 2
-_CMD_BIND: Final = 1
-_COPY_PACKET: Final = 2
-_PAYLOAD: Final = 9
 _IP_PKTINFO: Final = 8
 _IPV6_PKTINFO: Final = 50
 #: Errors taken from nodes in a second, beyond which they are dropped.
@@ -111,18 +94,7 @@ class ErrorRelay:
         self._others = tuple(address for address in found if address is not None)
 
     def _listen(self) -> None:
-        watching = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
-        self._sockets.append(watching)
-        watching.bind((0, 0))
-        watching.settimeout(5)
-        bind = attribute(_CFG_CMD, bytes((_CMD_BIND,)))
-        mode = attribute(_CFG_MODE, struct.pack("!IBB", LONGEST, _COPY_PACKET, 0))
-        body = struct.pack("!BBH", 0, 0, ERROR_LOG_GROUP) + bind + mode
-        flags = NLM_F_REQUEST | NLM_F_ACK
-        watching.send(HEADER.pack(HEADER.size + len(body), _CONFIG, flags, 1, 0) + body)
-        for kind, _flags, _sequence, _pid, answer in messages(watching.recv(4096)):
-            if kind == NLMSG_ERROR and (code := -struct.unpack_from("=i", answer)[0]):
-                raise OSError(code, "nfnetlink_log")
+        self._sockets.append(open_group(ERROR_LOG_GROUP, LONGEST))
         for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
             try:
                 hearing = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -142,18 +114,8 @@ class ErrorRelay:
             sock.setblocking(False)
 
     def _read_log(self, sock: socket.socket) -> None:
-        for _ in range(_AT_ONCE):
-            try:
-                data = sock.recv(1 << 16)
-            except BlockingIOError:
-                return
-            except OSError:  # some were lost: their senders say it again
-                continue
-            for kind, _flags, _sequence, _pid, body in messages(data):
-                if kind == _PACKET:
-                    found = dict(attributes(body[4:]))
-                    if _PAYLOAD in found:
-                        self._hand_on(bytes(found[_PAYLOAD]))
+        for logged in read_group(sock):  # what was lost, its senders say again
+            self._hand_on(logged.packet)
 
     def _hand_on(self, packet: bytes) -> None:
         if about_service(packet, self.is_service) is None:

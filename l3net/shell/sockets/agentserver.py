@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,8 @@ Rows = AsyncIterator[list[dict[str, Any]]]
 
 
 class AgentServer:
-    """`answer` takes a question; `status` and its `routes` are told in parts, as they are put into words."""
+    """`answer` takes a question; `status` and its `routes` are told in parts, as they are put into words.
+    `slow` are questions, by their first word, in whose answers others have their turn."""
 
     def __init__(
         self,
@@ -29,10 +30,12 @@ class AgentServer:
         status: Callable[[], dict[str, Any]],
         routes: Callable[[], Rows],
         faults: Faults,
+        slow: Mapping[str, Callable[[str], Awaitable[dict[str, Any]]]] | None = None,
     ) -> None:
         self._path = path
         self._answer, self._status, self._routes = answer, status, routes
         self._faults = faults
+        self._slow = slow or {}
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -59,7 +62,10 @@ class AgentServer:
                     if question == b"status":
                         await self._tell_status(writer)
                         return
-                    answer = self._answer(question.decode(errors="replace"))
+                    text = question.decode(errors="replace")
+                    word, _, rest = text.partition(" ")
+                    slow = self._slow.get(word)
+                    answer = await slow(rest) if slow is not None else self._answer(text)
                 except ConnectionError:  # who asked is gone
                     return
                 except Exception as err:  # of one question: the next is answered

@@ -12,10 +12,10 @@ from l3net.errors import NotRunningError
 TIMEOUT = 5.0
 
 
-def ask(path: Path, question: str) -> dict[str, Any]:
-    """The agent's answer to one word, such as `status`. Raises NotRunningError."""
+def ask(path: Path, question: str, patience: float = TIMEOUT) -> dict[str, Any]:
+    """The agent's answer to one line, such as `status`. `patience` in seconds. Raises NotRunningError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(TIMEOUT)
+        sock.settimeout(patience)
         try:
             sock.connect(str(path))
             sock.sendall(question.encode() + b"\n")
