@@ -10,9 +10,11 @@ import resource
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+
+from policies import declared
 
 from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.policy import POLICY
@@ -25,7 +27,6 @@ from l3net.ports import Changed
 from l3net.shell.kernel.nft import NftTable
 from l3net.shell.kubernetes.kinds import KINDS
 from l3net.shell.kubernetes.known import KnownObjects
-from policies import declared
 
 PAGE = 500
 
@@ -66,7 +67,10 @@ def pages(documents: Iterable[declared.Document]) -> Iterator[tuple[Kind, bytes]
     """As an API server answers lists."""
     by_kind: dict[str, list[bytes]] = {}
     for number, document in enumerate(documents):
-        document["metadata"] |= {"resourceVersion": str(number), "uid": f"00000000-0000-0000-0000-{number:012}"}
+        document["metadata"] |= {
+            "resourceVersion": str(number),
+            "uid": f"00000000-0000-0000-0000-{number:012}",
+        }
         by_kind.setdefault(document["kind"], []).append(json.dumps(document, separators=(",", ":")).encode())
     for name, found in by_kind.items():
         head = {"kind": f"{name}List", "apiVersion": "v1", "metadata": {"resourceVersion": "9"}}
@@ -179,9 +183,7 @@ def changes(made: Deciding, pods: int, turns: int) -> Iterator[Cost]:
         if name.startswith("peers4")
         for element in live.elements
     }
-    remote = [
-        fact for fact in made.facts.values() if isinstance(fact, Pod) and fact.node != declared.ME
-    ]
+    remote = [fact for fact in made.facts.values() if isinstance(fact, Pod) and fact.node != declared.ME]
     chosen = [each for each in remote if str(each.addresses[0]) in looked_for]
     others = [each for each in remote if str(each.addresses[0]) not in looked_for]
 

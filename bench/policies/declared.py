@@ -1,4 +1,4 @@
-"""The cluster that policies are measured in, as manifests: namespaces, pods as an API server has them, policies.
+"""The cluster that policies are measured in, as manifests: namespaces, pods as an API has them, policies.
 
 A namespace has twenty applications; a policy is for one of them, lets the next one in and itself out to the
 one before and to DNS. A third look into other namespaces by labels, a fifth at a network.
@@ -61,7 +61,11 @@ def pod(number: int, *, mine: bool = False) -> Document:
             "name": name,
             "generateName": f"app{application}-6d4cf56db6-",
             "labels": labels,
-            "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "9090", "checksum": "f" * 64},
+            "annotations": {
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": "9090",
+                "checksum": "f" * 64,
+            },
             "ownerReferences": [
                 {
                     "apiVersion": "apps/v1",

@@ -22,10 +22,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cni import Runtime, percentile, sh
+from cni import Runtime, sh
 from kube import cpu, memory, process
-from l3net.shell.kernel.namespaces import open_own, setns
 from policies import declared
+
+from l3net.shell.kernel.namespaces import open_own, setns
 
 ROOT = Path(__file__).parents[2]
 #: linux/netlink.h and linux/netfilter/nfnetlink.h.
@@ -108,7 +109,7 @@ class Place:
         self._undo.callback(sh, "ip", "netns", "del", name)
         return name
 
-    def _until(self, condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+    def _until(self, condition: Callable[[], float | None], what: str, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
@@ -162,7 +163,9 @@ class Place:
             "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}",
         }
         conf = {"cniVersion": "1.0.0", "name": "l3net", "type": "l3net-cni"}
-        return Runtime(self._plugin, conf, environment).call(command, self._containers[place], self._pods[place])
+        return Runtime(self._plugin, conf, environment).call(
+            command, self._containers[place], self._pods[place]
+        )
 
     def add(self) -> list[float]:
         return [self._call("ADD", place) for place in range(len(self.local))]
@@ -182,9 +185,14 @@ class Place:
         namespace, name = declared.name_of(number)
         self.ask("DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}")
 
-    def make_pod(self, number: int) -> None:
+    def make_pod(self, number: int) -> float:
+        """It is made without an address, as pods are; the moment it is given one."""
         namespace, _ = declared.name_of(number)
         self.ask("POST", f"/api/v1/namespaces/{namespace}/pods", declared.pod(number))
+        time.sleep(0.05)
+        began = time.monotonic()
+        self.touch_pod(number, 0)
+        return began
 
     def touch_pod(self, number: int, turn: int) -> None:
         """A change that means nothing to policies."""
@@ -204,12 +212,16 @@ class Place:
 
     def peers(self) -> list[int]:
         """Pods elsewhere whose addresses a set of this node holds."""
-        listed = subprocess.run(["nft", "list", "table", "inet", "l3net"], capture_output=True, check=True).stdout
+        listed = subprocess.run(
+            ["nft", "list", "table", "inet", "l3net"], capture_output=True, check=True
+        ).stdout
         held = set(listed.decode().replace(",", " ").split())
         mine = set(self.local)
         return [n for n in range(self.pods) if n not in mine and declared.addresses(n)[0] in held]
 
-    def measure(self, what: str, changes: Iterable[Callable[[], object]], *, heard: bool = True) -> Event:
+    def measure(
+        self, what: str, changes: Iterable[Callable[[], float | None]], *, heard: bool = True
+    ) -> Event:
         """One after the other, each when the one before is over."""
         assert self.agent
         times: list[float] = []
@@ -218,7 +230,7 @@ class Place:
         with Transactions() as transactions:
             for number, change in enumerate(changes, 1):  # noqa: B007
                 began = time.monotonic()
-                change()
+                began = change() or began
                 if heard:
                     times.append((transactions.next(10) - began) * 1000)
                 time.sleep(0.12)
@@ -263,13 +275,12 @@ def events(place: Place, turns: int) -> Iterator[Event]:
     known = {*peers, *place.local}
     others = [number for number in range(place.pods) if number not in known]
 
-    def come_and_go(of: list[int]) -> Iterator[Callable[[], object]]:
-        for number in drawn.sample(of, min(turns, len(of))):
-            yield partial(place.remove_pod, number)
-            yield partial(place.make_pod, number)
-
-    yield place.measure("pod elsewhere, in a policy's set here", come_and_go(peers))
-    yield place.measure("pod elsewhere, in none", come_and_go(others), heard=False)
+    for what, of, heard in (("in a policy's set here", peers, True), ("in none", others, False)):
+        chosen = drawn.sample(of, min(turns, len(of)))
+        goes = (partial(place.remove_pod, number) for number in chosen)
+        yield place.measure(f"pod elsewhere goes, {what}", goes, heard=heard)
+        comes = (partial(place.make_pod, number) for number in chosen)
+        yield place.measure(f"pod elsewhere comes, {what}", comes, heard=heard)
     touched = drawn.sample(others, min(turns, len(others)))
     touches = (partial(place.touch_pod, number, 7) for number in touched)
     yield place.measure("pod elsewhere, nothing that counts", touches, heard=False)

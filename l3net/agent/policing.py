@@ -18,7 +18,7 @@ from l3net.agent.ending import Ending
 from l3net.agent.histogram import Histogram
 from l3net.agent.table import Table
 from l3net.firewall.policy import POLICY
-from l3net.model import Fact, Kind, Namespace, Node, ObjectName, Pod, Policy, Selector
+from l3net.model import Address, Fact, Kind, Namespace, Node, ObjectName, Pod, Policy, Selector
 from l3net.naming import LABEL_TENANT
 from l3net.policy.attached import Attached
 from l3net.policy.book import PolicyBook
@@ -53,7 +53,8 @@ class Policing:
         self._wake = wake
         self._declares = declares
         self._noted: dict[tuple[Kind, ObjectName], Fact | None] = {}
-        self._handed: deque[tuple[str, Attached | None]] = deque()  # attachments, from any thread
+        #: Attachments, from any thread, and whether they are only being made.
+        self._handed: deque[tuple[str, Attached | None, bool]] = deque()
         self._scopes: Counter[str] = Counter()  # namespaces with policies; "": policies for many
         self._policies: dict[tuple[Kind, ObjectName], str] = {}
         self._known_pods: dict[ObjectName, tuple[str, ...]] = {}  # uids, as noted
@@ -111,14 +112,17 @@ class Policing:
         noted, self._noted = self._noted, {}
         for (kind, name), fact in noted.items():
             self._put(kind, name, fact)
+        fresh: set[Address] = set()
         while self._handed:
-            key, attached = self._handed.popleft()
+            key, attached, new = self._handed.popleft()
             if attached is None:
                 self.book.detach(key)
             else:
                 self.book.attach(key, attached)
+                if new:
+                    fresh.update(attached.addresses)
         self.book.settle()
-        self.ending.look()
+        self.ending.look(fresh)
 
     def _put(self, kind: Kind, name: ObjectName, fact: Fact | None) -> None:
         match kind:
@@ -142,12 +146,12 @@ class Policing:
 
     def begin(self, attachments: Iterable[tuple[str, Attached]]) -> None:
         """Those that are there when the agent starts."""
-        self._handed.extend(attachments)
+        self._handed.extend((*each, False) for each in attachments)
 
     def admit(self, key: str, attached: Attached, uid: str) -> Future[str] | None:
         """See ports.Admission. It is handed in before it is looked for policies: one that comes meanwhile
         finds it."""
-        self._handed.append((key, attached))
+        self._handed.append((key, attached, True))
         if not (self._scopes.get(attached.pod.namespace) or self._scopes.get("")):
             self._call(self._wake)
             return None
@@ -155,7 +159,7 @@ class Policing:
 
     def release(self, key: str) -> None:
         """See ports.Admission."""
-        self._handed.append((key, None))
+        self._handed.append((key, None, False))
         self._call(self._wake)
 
     def _call(self, what: Callable[[], Any]) -> None:

@@ -4,7 +4,7 @@ the sets that they look into."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from l3net.firewall.policycontents import PolicyContents
@@ -148,8 +148,14 @@ class Compiling:
         for name in made.counters:
             self._plain[name] += 1
             self._contents.put_counter(name)
+        self._contents.refusing.update(_refusing(made))
 
     def _release(self, made: Chains) -> None:
+        refusing = self._contents.refusing
+        for name in _refusing(made):
+            refusing[name] -= 1
+            if not refusing[name]:
+                del refusing[name]
         for of in made.pods:
             self._members.leave(of)
         for nodes in made.nodes:
@@ -201,6 +207,14 @@ class Compiling:
     def node_labels_at(self, address: Address) -> Labels | None:
         """The labels of the node that has an address."""
         return next((node.labels for node in self._nodes.values() if address in node.addresses), None)
+
+
+def _refusing(made: Chains) -> Iterator[str]:
+    """The sets that may refuse whoever comes into them."""
+    if made.refuses:
+        for version in (4, 6):
+            yield from (of.name(version) for of in made.pods)
+            yield from (of.name(version) for of in made.nodes)
 
 
 def _same(before: Node | None, node: Node | None) -> bool:
