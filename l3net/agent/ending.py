@@ -13,7 +13,7 @@ from l3net.agent.table import Table
 from l3net.errors import KernelError
 from l3net.firewall.policy import ENDED, POLICY
 from l3net.firewall.policycontents import MAPS
-from l3net.model import Direction, Tracked
+from l3net.model import Address, Direction, Tracked
 from l3net.naming import NFT_TABLE, PROTOCOL_NUMBERS
 from l3net.policy.book import PolicyBook
 from l3net.policy.verdict import Packet, verdict
@@ -23,6 +23,12 @@ log = logging.getLogger("l3net.policy")
 
 #: Seconds in which changes are gathered before connections are looked at.
 GATHER: Final = 0.05
+#: A look is followed by a pause of so many times what it took: the kernel walks its whole table for one,
+#: which takes some ten milliseconds however few connections there are.
+PAUSE: Final = 20.0
+#: Seconds after which the connections of an address that is nobody's any more are looked at, unless somebody
+#: is given it before: there is nobody who could go on with them.
+LATER: Final = 10.0
 #: Connections judged before the loop is given to others.
 AT_ONCE: Final = 100
 _NAMES: Final = {number: name for name, number in PROTOCOL_NUMBERS.items()}
@@ -38,6 +44,8 @@ class Ending:
         self._problems = problems
         self._mark = book.contents.mark
         self._concerned: set[str] = set()
+        self._left: set[str] = set()  # addresses that nobody has
+        self._timer: asyncio.TimerHandle | None = None
         self._everybody = False
         self._table: Table | None = None
         self._reviewing = asyncio.Lock()
@@ -47,26 +55,48 @@ class Ending:
     def stand_on(self, table: Table) -> None:
         self._table = table
 
-    def look(self) -> None:
-        """Note whose connections may have become forbidden."""
+    def look(self, fresh: Collection[Address] = ()) -> None:
+        """Note whose connections may have become forbidden. Those that are `fresh` have none yet."""
+        found = self._read()
+        new = found - {str(each) for each in fresh}
+        left = {each for each in new if self._nobodys(each)}
+        taken = {each for each in self._left if not self._nobodys(each)}
+        self._left = self._left - taken | left
+        self._concerned |= new - left | taken
+        if self._left and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LATER, self._later)
+
+    def _nobodys(self, address: str) -> bool:
+        return self._book.pod_at(ip_address(address)) is None
+
+    def _later(self) -> None:
+        self._timer = None
+        if self._left:
+            self._concerned |= self._left
+            self._left.clear()
+            self._awake.set()
+
+    def _read(self) -> set[str]:
+        """The addresses that what has changed concerns, but for those of nodes, which are noted at once."""
         contents = self._book.contents
         journal = contents.since(self._mark)
         self._mark = contents.mark
         if journal is None:
             self._everybody = True
-            return
+            return set()
+        found: set[str] = set()
         for name, element in journal:
             if element is None:
                 if name.startswith(("pol-", "mix-")) and name in contents.chains:
                     self._everybody = True
-            elif name in _PODS_OF:
-                if element in contents.sets[name].elements:
-                    self._concerned.add(element.partition(" ")[0])
-            elif name in contents.sets and element not in contents.sets[name].elements:
-                self._concerned.add(element.partition(" ")[0])
-            elif name in contents.sets and contents.sets[name].elements:
-                # A new peer of a rule that denies is as one that is gone of a rule that accepts.
-                self._concerned.add(element.partition(" ")[0])
+            elif name in contents.sets:
+                there = element in contents.sets[name].elements
+                # Who comes into a map is judged by other policies than before. Who leaves a set may be
+                # accepted no more, who comes into one that rules refuse by may be refused.
+                if there if name in _PODS_OF else not there or name in contents.refusing:
+                    into = self._concerned if name.startswith("nodes") else found
+                    into.add(element.partition(" ")[0])
+        return found
 
     async def run(self) -> None:
         """Review a little after each change that is in force, for ever."""
@@ -74,7 +104,9 @@ class Ending:
             await self._awake.wait()
             await asyncio.sleep(GATHER)
             self._awake.clear()
+            began = asyncio.get_running_loop().time()
             await self.review()
+            await asyncio.sleep(PAUSE * (asyncio.get_running_loop().time() - began))
 
     def applied(self) -> None:
         """What was looked at is in the kernel."""

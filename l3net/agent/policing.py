@@ -23,7 +23,7 @@ from l3net.agent.shells import Kernel
 from l3net.agent.table import Table
 from l3net.faults import Faults
 from l3net.firewall.policy import POLICY
-from l3net.model import Fact, Kind, Namespace, Node, ObjectName, Pod, Policy, Selector
+from l3net.model import Address, Fact, Kind, Namespace, Node, ObjectName, Pod, Policy, Selector
 from l3net.naming import LABEL_TENANT
 from l3net.policy.attached import Attached
 from l3net.policy.book import PolicyBook
@@ -64,7 +64,8 @@ class Policing:
         self._wake = wake
         self._declares = declares
         self._noted: dict[tuple[Kind, ObjectName], Fact | None] = {}
-        self._handed: deque[tuple[str, Attached | None]] = deque()  # attachments, from any thread
+        #: Attachments, from any thread, and whether they are only being made.
+        self._handed: deque[tuple[str, Attached | None, bool]] = deque()
         self._scopes: Counter[str] = Counter()  # namespaces with policies; "": policies for many
         self._policies: dict[tuple[Kind, ObjectName], str] = {}
         self._known_pods: dict[ObjectName, tuple[str, ...]] = {}  # uids, as noted
@@ -140,17 +141,20 @@ class Policing:
         for (kind, name), fact in noted.items():
             with self._contained(f"{PART}: {kind.value} {name}"):
                 self._put(kind, name, fact)
+        fresh: set[Address] = set()
         while self._handed:
-            key, attached = self._handed.popleft()
+            key, attached, new = self._handed.popleft()
             with self._contained(f"{PART}: attachment {key}"):
                 if attached is None:
                     self.book.detach(key)
                 else:
                     self.book.attach(key, attached)
+                    if new:
+                        fresh.update(attached.addresses)
         with self._contained(PART):
             self.book.settle()
         self.drops.follow()
-        self.ending.look()
+        self.ending.look(fresh)
 
     @contextlib.contextmanager
     def _contained(self, part: str) -> Iterator[None]:
@@ -186,12 +190,12 @@ class Policing:
 
     def begin(self, attachments: Iterable[tuple[str, Attached]]) -> None:
         """Those that are there when the agent starts."""
-        self._handed.extend(attachments)
+        self._handed.extend((*each, False) for each in attachments)
 
     def admit(self, key: str, attached: Attached, uid: str) -> Future[str] | None:
         """See ports.Admission. It is handed in before it is looked for policies: one that comes meanwhile
         finds it."""
-        self._handed.append((key, attached))
+        self._handed.append((key, attached, True))
         if not (self._scopes.get(attached.pod.namespace) or self._scopes.get("")):
             self._call(self._wake)
             return None
@@ -199,7 +203,7 @@ class Policing:
 
     def release(self, key: str) -> None:
         """See ports.Admission."""
-        self._handed.append((key, None))
+        self._handed.append((key, None, False))
         self._call(self._wake)
 
     def _call(self, what: Callable[[], Any]) -> None:

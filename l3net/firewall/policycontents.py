@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -36,6 +37,8 @@ class PolicyContents:
         self.sets: dict[str, LiveSet] = {}
         self.counters: set[str] = set()
         self.judged: dict[str, int] = {}  # addresses that have any policy, for when the rest is refused
+        #: Sets of which rules that do not accept make use: who comes into one may be refused by that.
+        self.refusing: Counter[str] = Counter()
         self._journal: list[tuple[str, str | None]] = []
         self._first = 0  # how many entries have been dropped
         for name in MAPS:

@@ -169,8 +169,14 @@ class Compiling:
         for name in made.counters:
             self._plain[name] += 1
             self._contents.put_counter(name)
+        self._contents.refusing.update(_refusing(made))
 
     def _release(self, made: Chains) -> None:
+        refusing = self._contents.refusing
+        for name in _refusing(made):
+            refusing[name] -= 1
+            if not refusing[name]:
+                del refusing[name]
         for of in made.pods:
             self._members.leave(of)
         for nodes in made.nodes:
@@ -258,6 +264,14 @@ class Compiling:
 
 def _accepting(joined: _Joined) -> Origin:
     return Origin(DIRECTIONS[joined.where], tuple(key for key in joined.keys if key[0]))
+
+
+def _refusing(made: Chains) -> Iterator[str]:
+    """The sets that may refuse whoever comes into them."""
+    if made.refuses:
+        for version in (4, 6):
+            yield from (of.name(version) for of in made.pods)
+            yield from (of.name(version) for of in made.nodes)
 
 
 def _same(before: Node | None, node: Node | None) -> bool:

@@ -47,6 +47,7 @@ class Chains:
     nodes: set[NodeSet] = field(default_factory=set)
     nets: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)  # type and elements
     counters: set[str] = field(default_factory=set)
+    refuses: bool = False  # whether any rule does more than accept: a peer that comes may be one of those
 
 
 def chain_name(policy: Policy, direction: Direction) -> str:
@@ -67,6 +68,7 @@ def compiled(policy: Policy, direction: Direction, passing: str = "") -> Chains:
     made = Chains(name)
     lines: list[str] = []
     for number, rule in enumerate(policy.rules(direction) or ()):
+        made.refuses |= rule.action is not Rule.ACCEPT
         lines += _rule(made, policy, direction, rule, f"{name}-{number}", passing)
     made.chains = {name: tuple(lines), **made.chains}
     return made
