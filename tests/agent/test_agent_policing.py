@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from ipaddress import ip_address
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -23,7 +24,8 @@ DENY = Policy(ObjectName("x", "deny"), Tier.NETWORK_POLICY, PodSelection("x"), (
 
 def made(*, declares: bool = True) -> tuple[Policing, Faults]:
     faults = Faults()
-    policing = Policing("n", cast(Any, None), lambda: None, {}, faults, declares=declares)
+    kernel = SimpleNamespace(connections=None, drops=None, counters=None)
+    policing = Policing("n", cast(Any, kernel), lambda: None, {}, faults, declares=declares)
     table = cast(Table, _Table())
 
     async def follow() -> None:
