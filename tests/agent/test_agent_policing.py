@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -24,7 +25,7 @@ DENY = Policy(ObjectName("x", "deny"), Tier.NETWORK_POLICY, PodSelection("x"), (
 
 def made(*, declares: bool = True) -> tuple[Policing, Faults]:
     faults = Faults()
-    kernel = SimpleNamespace(connections=None, drops=None, counters=None)
+    kernel = SimpleNamespace(connections=None, drops=Mock(), counters=None)
     policing = Policing("n", cast(Any, kernel), lambda: None, {}, faults, declares=declares)
     table = cast(Table, _Table())
 
