@@ -18,8 +18,9 @@ from l3net.policy.trial import trial
 from l3net.policy.verdict import shown
 from l3net.policy.view import Whereabouts
 
-#: Rows put into words, or verdicts reached, before the loop has its turn.
+#: Rows put into words before the loop has its turn, and seconds of work on a matrix.
 AT_ONCE: Final = 50
+TURN: Final = 0.005
 #: Why not every pod is known.
 OWN_ALONE: Final = (
     "no policy is declared, so that the agent follows the pods of its own node alone; any pod reaches any"
@@ -61,9 +62,12 @@ async def _answer(agent: Agent, word: str, asked: Mapping[str, str]) -> dict[str
             )
         case "matrix":
             matrix = Matrix(view_of(agent), asked.get("namespace", ""), port_of(asked.get("port") or PORT))
-            for number, _ in enumerate(matrix.steps()):
-                if number % AT_ONCE == AT_ONCE - 1:
+            now = asyncio.get_running_loop().time
+            until = now() + TURN
+            for _ in matrix.steps():
+                if now() > until:
                     await asyncio.sleep(0)
+                    until = now() + TURN
             return matrix.answer()
         case "drops":
             after = asked.get("after", "0")

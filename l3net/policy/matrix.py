@@ -13,9 +13,8 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from l3net.errors import ConfigError
-from l3net.model import Address, IpBlock, Pod, Policy
+from l3net.model import Address, IpBlock, Pod, PodSelection, Policy
 from l3net.policy.places import Place, Port
-from l3net.policy.trial import between
 from l3net.policy.verdict import Packet, verdict
 from l3net.policy.view import Remembered, Whereabouts
 
@@ -24,8 +23,8 @@ YES, NO, SOME = "yes", "no", "some"
 OUTSIDE: Final = "outside"
 #: The first address of each family that may be anybody's.
 _FIRST: Final = {4: int(ip_address("1.0.0.0")), 6: int(ip_address("2000::"))}
-#: Pods looked at before others have their turn.
-_AT_ONCE: Final = 500
+#: Pods looked at before others may have their turn.
+_AT_ONCE: Final = 200
 
 
 class Matrix:
@@ -35,6 +34,7 @@ class Matrix:
         self._view, self._namespace, self._port = view, namespace, port
         self._known = Remembered(view.known)
         self._edges = _edges(view.policies)
+        self._by_address: dict[str, bool] = {}  # by pod
         self._columns: list[list[Place]] = []
         self._rows: dict[str, list[list[Place]]] = {}  # by name of the row
         self._cells: dict[tuple[str, int], dict[int, set[bool]]] = {}  # row and column: answers by version
@@ -77,8 +77,36 @@ class Matrix:
     def _judge(self, row: str, sources: list[Place], column: int, destinations: list[Place]) -> None:
         """One of each for all; a pod that is alone reaches itself."""
         source, destination = sources[0], destinations[-1]
-        for each in between(self._view, self._known, source, destination, self._port):
-            self._say(row, column, each.ends[0].version, each.verdict.allowed)
+        versions = [each.version for each in source.addresses]
+        both = [each.version for each in destination.addresses if each.version in versions]
+        if self._goes_by_address(source) or self._goes_by_address(destination):
+            for version in both:
+                self._say(row, column, version, self._allowed(source, destination, version))
+        elif both:
+            allowed = self._allowed(source, destination, both[0])
+            for version in both:
+                self._say(row, column, version, allowed)
+
+    def _allowed(self, source: Place, destination: Place, version: int) -> bool:
+        one, other = (
+            next(address for address in place.addresses if address.version == version)
+            for place in (source, destination)
+        )
+        packet = Packet(one, other, self._port.protocol, self._port.number)
+        return verdict(self._known, packet).allowed
+
+    def _goes_by_address(self, place: Place) -> bool:
+        """Whether a policy for a pod names addresses or nodes, so that families may be judged apart."""
+        found = self._by_address.get(place.label)
+        if found is None:
+            assert place.pod is not None  # noqa: S101 - for the type checker
+            found = self._by_address[place.label] = any(
+                not isinstance(peer, PodSelection)
+                for policy in self._known.policies_for(place.pod)
+                for rule in (*(policy.ingress or ()), *(policy.egress or ()))
+                for peer in rule.peers or ()
+            )
+        return found
 
     def _judge_outside(self, column: int, destination: Place) -> None:
         """An address between two edges of the blocks that the pod's policies name stands for all there."""

@@ -3,6 +3,7 @@ beforehand is what happens."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import pytest
 from pod_node import Node, built
 from test_policy_agent import BLOCKS, CLOSED, OPEN, Pod, only_open, pod, reaches, served, until
 
-from l3net.shell.kernel import nft, nftcounters
+from l3net.naming import POLICY_LOG_GROUP
+from l3net.shell.kernel import nft, nftcounters, packetlog
 
 pytestmark = pytest.mark.netns
 
@@ -171,3 +173,21 @@ def test_counters_are_read(own_netns: object) -> None:
     rules += "table inet other { counter a { packets 5 bytes 9 }\n }\n"
     subprocess.run([find, "-f", "-"], input=rules.encode(), check=True)
     assert counters.read() == {"a": 3, "b": 0}
+
+
+def test_a_group_that_somebody_reads(own_netns: object) -> None:
+    """Is told, and may be had later."""
+
+    async def scenario() -> None:
+        first, second = packetlog.PacketLog(POLICY_LOG_GROUP), packetlog.PacketLog(POLICY_LOG_GROUP)
+        first.start(lambda _: None)
+        first.start(lambda _: None)
+        second.start(lambda _: None)
+        assert (first.problem, "NFLOG group 1081" in second.problem) == ("", True)
+        first.stop()
+        first.stop()
+        second.start(lambda _: None)
+        assert second.problem == ""
+        second.stop()
+
+    asyncio.run(scenario())
