@@ -109,10 +109,6 @@ class Deciding:
         self.book.attach(str(name), Attached(name, found))
         return str(name)
 
-    def replace(self) -> None:
-        self.table.apply(ruleset(self.plan))
-        self.held = POLICY.made(self.plan).held
-
     def bring(self) -> int:
         """What was put into the kernel; bytes of the transaction."""
         self.book.settle()
@@ -203,11 +199,11 @@ def changes(made: Deciding, pods: int, turns: int) -> Iterator[Cost]:
     yield made.measure("pod of this node", of_mine())
 
 
-def wide(made: Deciding) -> Iterator[Cost]:
-    """A policy that selects half of all pods as peers comes, changes to the other half, and goes."""
-    for what, version in (("comes", "v1"), ("changes", "v0"), ("goes", "")):
-        found = translate(declared.wide_policy(version or "v0"))
+def wide(made: Deciding, pods: int) -> Iterator[Cost]:
+    """A policy that selects a fifth of all pods as peers comes, changes to another fifth, and goes."""
+    for what, shard in (("comes", "s1"), ("changes", "s2"), ("goes", "")):
+        found = translate(declared.wide_policy(shard or "s2"))
         assert found is not None
         kind, name, fact = found
-        change = lambda fact=fact, version=version: made.put(kind, name, fact if version else None)  # noqa: E731, B023
-        yield made.measure(f"policy with many peers {what}", [change])
+        change = lambda fact=fact, shard=shard: made.put(kind, name, fact if shard else None)  # noqa: E731, B023
+        yield made.measure(f"policy with {pods // 5} peers {what}", [change])

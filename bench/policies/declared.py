@@ -48,7 +48,7 @@ def pod(number: int, *, mine: bool = False) -> Document:
     labels = {
         "app": f"app{application}",
         "tier": f"tier{number % 3}",
-        "version": f"v{number % 2}",
+        "shard": f"s{number % 5}",
         "pod-template-hash": f"6d4cf56d{application:02x}",
     }
     v4, v6 = addresses(number)
@@ -182,8 +182,8 @@ def policy(number: int, policies: int) -> Document:
     }
 
 
-def wide_policy(version: str) -> Document:
-    """Refuses pods of one version, half of all there are, to those of one team."""
+def wide_policy(shard: str) -> Document:
+    """Refuses pods of one shard, a fifth of all there are, to those of one team."""
     return {
         "apiVersion": "policy.networking.k8s.io/v1alpha2",
         "kind": "ClusterNetworkPolicy",
@@ -199,7 +199,7 @@ def wide_policy(version: str) -> Document:
                         {
                             "pods": {
                                 "namespaceSelector": {},
-                                "podSelector": {"matchLabels": {"version": version}},
+                                "podSelector": {"matchLabels": {"shard": shard}},
                             }
                         }
                     ],

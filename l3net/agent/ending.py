@@ -29,6 +29,8 @@ PAUSE: Final = 20.0
 #: Seconds after which the connections of an address that is nobody's any more are looked at, unless somebody
 #: is given it before: there is nobody who could go on with them.
 LATER: Final = 10.0
+#: Of more addresses than these that a change concerns, all connections of the pods here are looked at.
+MANY: Final = 500
 #: Connections judged before the loop is given to others.
 AT_ONCE: Final = 100
 _NAMES: Final = {number: name for name, number in PROTOCOL_NUMBERS.items()}
@@ -96,6 +98,11 @@ class Ending:
                 if there if name in _PODS_OF else not there or name in contents.refusing:
                     into = self._concerned if name.startswith("nodes") else found
                     into.add(element.partition(" ")[0])
+        if len(found) + len(self._concerned) > MANY:
+            self._everybody = True
+        if self._everybody:  # whomever it concerns, it does by way of a pod here
+            self._concerned.clear()
+            return set()
         return found
 
     async def run(self) -> None:

@@ -38,6 +38,7 @@ class Membership:
         self._sets: dict[PodSelection, dict[PodSet, int]] = {}  # those in use, by how many policies
         self._of_one: dict[str, set[PodSelection]] = {}  # selections of one namespace, by its name
         self._of_many: set[PodSelection] = set()  # those that choose namespaces by labels
+        self._chosen: dict[PodSelection, set[_Group]] = {}  # by each of those
 
     @property
     def selections(self) -> int:
@@ -79,11 +80,15 @@ class Membership:
                 for each in (*self._of_one.get(namespace, ()), *self._of_many)
                 if self._chooses(each, found)
             }
+            for selection in found.chosen_by:
+                self._chosen[selection].add(found)
         return found
 
     def _forget(self, group: _Group) -> None:
         identity = group.namespace, frozenset(group.labels.items())
         del self._groups[identity]
+        for selection in group.chosen_by:
+            self._chosen[selection].discard(group)
         of_namespace = self._of_namespace[group.namespace]
         of_namespace.discard(identity)
         if not of_namespace:
@@ -94,12 +99,14 @@ class Membership:
 
     def _count(self, selection: PodSelection, entry: PodEntry, difference: int) -> None:
         for each in self._sets[selection]:
-            self._count_in(each, entry, difference)
+            self._count_in(each, (entry,), difference)
 
-    def _count_in(self, of: PodSet, entry: PodEntry, difference: int) -> None:
+    def _count_in(self, of: PodSet, entries: Iterable[PodEntry], difference: int) -> None:
         change = self._contents.add if difference > 0 else self._contents.remove
-        for version, element in entry.elements(of):
-            change(of.name(version), element)
+        names = {version: of.name(version) for version in (4, 6)}
+        for entry in entries:
+            for version, element in entry.elements(of):
+                change(names[version], element)
 
     # --- namespaces --------------------------------------------------------------------------------------
 
@@ -120,6 +127,7 @@ class Membership:
 
     def _choose(self, selection: PodSelection, group: _Group, *, chosen: bool) -> None:
         (group.chosen_by.add if chosen else group.chosen_by.discard)(selection)
+        (self._chosen[selection].add if chosen else self._chosen[selection].discard)(group)
         for entry in group.pods.values():
             self._count(selection, entry, 1 if chosen else -1)
 
@@ -140,9 +148,8 @@ class Membership:
         for version in (4, 6):
             self._contents.put_set(of.name(version), of.type_of(version))
         sets[of] = 1
-        for group in self._chosen(of.selection):
-            for entry in group.pods.values():
-                self._count_in(of, entry, 1)
+        for group in self._chosen[of.selection]:
+            self._count_in(of, group.pods.values(), 1)
 
     def leave(self, of: PodSet) -> None:
         """By one less."""
@@ -154,7 +161,7 @@ class Membership:
         for version in (4, 6):
             self._contents.drop_set(of.name(version))
         if not sets:
-            for group in self._chosen(of.selection):
+            for group in self._chosen.pop(of.selection):
                 group.chosen_by.discard(of.selection)
             del self._sets[of.selection]
             self._end(of.selection)
@@ -165,9 +172,11 @@ class Membership:
             self._of_many.add(selection)
         else:
             self._of_one.setdefault(where, set()).add(selection)
+        chosen = self._chosen[selection] = set()
         for group in self._reached(selection):
             if self._chooses(selection, group):
                 group.chosen_by.add(selection)
+                chosen.add(group)
 
     def _end(self, selection: PodSelection) -> None:
         where = selection.namespaces
@@ -186,9 +195,6 @@ class Membership:
         else:
             names = [each for each in self._of_namespace if where.matches(self._labels.get(each, {}))]
         return [self._groups[each] for name in names for each in self._of_namespace.get(name, ())]
-
-    def _chosen(self, selection: PodSelection) -> list[_Group]:
-        return [group for group in self._reached(selection) if selection in group.chosen_by]
 
     @property
     def sizes(self) -> Mapping[str, int]:

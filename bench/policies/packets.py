@@ -1,0 +1,174 @@
+"""Packets between two pods of a node: throughput (iperf3) and new connections a second, under each table."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from pathlib import Path
+
+from cni import sh
+from policies import declared, peer
+from policies.deciding import Deciding
+
+from l3net.firewall.ruleset import ruleset
+from l3net.kube.translate import translate
+from l3net.model import Address, ObjectName
+from l3net.naming import NFT_TABLE
+from l3net.shell.kernel.namespaces import open_own, setns
+
+NO_SECTION = "no policy section"
+PODS = 10_000
+
+
+@dataclass
+class Row:
+    """Gbit/s, connections a second, and the latency of one in microseconds, each of each round."""
+
+    what: str
+    throughput: list[float] = field(default_factory=list)
+    rate: list[float] = field(default_factory=list)
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+
+
+class Two:
+    """A host with two pods behind its bridge, the first of which is called."""
+
+    def __init__(self, undo: ExitStack) -> None:
+        self.host = f"l3b{uuid.uuid4().hex[:6]}"
+        self.pods = [f"{self.host}p{place}" for place in range(2)]
+        for name in (self.host, *self.pods):
+            sh("ip", "netns", "add", name)
+            undo.callback(sh, "ip", "netns", "del", name)
+        self.home = open_own()
+        gateways = [str(ip_network(block)[1]) for block in declared.BLOCKS]
+        host = ["link set lo up", "link add l3net0 type bridge", "link set l3net0 up"]
+        for gateway, block in zip(gateways, declared.BLOCKS, strict=True):
+            host.append(f"addr add {gateway}/{ip_network(block).prefixlen} dev l3net0")
+        for place, name in enumerate(self.pods):
+            host += [
+                f"link add port{place} type veth peer name eth0 netns {name}",
+                f"link set port{place} master l3net0 up",
+                f"link set port{place} type bridge_slave isolated on",
+            ]
+        self._ip(self.host, host)
+        for place, name in enumerate(self.pods):
+            lines = ["link set lo up", "link set eth0 up"]
+            for gateway, address in zip(gateways, addresses(place), strict=True):
+                length = 32 if address.version == 4 else 128
+                lines += [
+                    f"addr add {address}/{length} dev eth0{' nodad' if length == 128 else ''}",
+                    f"route add {gateway} dev eth0",
+                    f"route add default via {gateway}",
+                ]
+            self._ip(name, lines)
+            with self.inside(name):
+                Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("10000 65000")
+        with self.inside(self.host):
+            for key, value in {
+                "ipv4/ip_forward": "1",
+                "ipv6/conf/all/forwarding": "1",
+                "ipv4/conf/all/send_redirects": "0",
+                "ipv4/conf/l3net0/send_redirects": "0",
+                # Or the table would be full of what was closed.
+                "netfilter/nf_conntrack_tcp_timeout_close": "1",
+                "netfilter/nf_conntrack_tcp_timeout_time_wait": "1",
+            }.items():
+                with_it = Path("/proc/sys/net", key)
+                if with_it.exists():
+                    with_it.write_text(value)
+
+    def _ip(self, where: str, lines: Iterable[str]) -> None:
+        subprocess.run(["ip", "-n", where, "-batch", "-"], input="\n".join(lines).encode(), check=True)
+
+    @contextmanager
+    def inside(self, name: str) -> Iterator[None]:
+        with Path(f"/run/netns/{name}").open() as entry:
+            setns(entry.fileno())
+        try:
+            yield
+        finally:
+            setns(self.home)
+
+    def nft(self, text: str) -> None:
+        argv = ["ip", "netns", "exec", self.host, "nft", "-f", "-"]
+        subprocess.run(argv, input=text.encode(), check=True)
+
+    def start(self, place: int, *argv: str) -> subprocess.Popen[bytes]:
+        command = ["ip", "netns", "exec", self.pods[place], *argv]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+def addresses(place: int) -> tuple[Address, ...]:
+    return tuple(ip_network(block)[place + 2] for block in declared.BLOCKS)
+
+
+def tables(policies: Iterable[int]) -> Iterator[tuple[str, str]]:
+    """What is measured and the transaction that puts it in force: none, ours, and the peer's design."""
+    bare = Deciding()
+    names = ("egress", "input", "ingress")
+    without = "".join(f"delete chain inet {NFT_TABLE} policy-{name}\n" for name in names)
+    yield NO_SECTION, peer.removal() + ruleset(bare.plan) + without
+    for number in policies:
+        made = Deciding()
+        for document in declared.cluster(PODS, number):
+            found = translate(document)
+            assert found is not None
+            made.put(*found)
+        local = {}
+        for place, each in enumerate(declared.local(PODS)):
+            made.attach(each, place)
+            local[ObjectName(*declared.name_of(each))] = addresses(place)
+        made.book.settle()
+        mine = ruleset(made.plan)
+        yield f"l3net, {number} policies", peer.removal() + mine
+        yield f"kube-router's design, {number}", peer.rules(made.book, local) + ruleset(bare.plan) + without
+
+
+def measure(
+    rounds: int, seconds: float, policies: Iterable[int], program: Path, version: int = 4
+) -> list[Row]:
+    with ExitStack() as undo:
+        two = Two(undo)
+        kinds = dict(tables(policies))
+        rows = {what: Row(what) for what in kinds}
+        called = str(addresses(0)[0 if version == 4 else 1])
+        for argv in (("iperf3", "-s"), (str(program), "serve", called, "80")):
+            server = two.start(0, *argv)
+            undo.callback(server.wait)
+            undo.callback(server.kill)
+        time.sleep(0.5)
+        for turn in range(rounds):
+            order = list(rows.values())
+            for row in order if turn % 2 else reversed(order):
+                two.nft(kinds[row.what])
+                _once(two, row, called, seconds, program)
+        return list(rows.values())
+
+
+def _once(two: Two, row: Row, called: str, seconds: float, program: Path) -> None:
+    caller = two.start(1, "iperf3", "-c", called, "-t", f"{seconds:g}", "-O", "0.5", "-J")
+    out, _ = caller.communicate()
+    end = json.loads(out)["end"]
+    if "sum_received" not in end:
+        raise SystemExit(f"{row.what}: {json.loads(out).get('error')}")
+    row.throughput.append(end["sum_received"]["bits_per_second"] / 1e9)
+    caller = two.start(1, str(program), "call", called, "80", f"{seconds:g}", "16")
+    out, _ = caller.communicate()
+    done, _, p50, p99 = map(float, out.split())
+    row.rate.append(done / seconds)
+    row.p50.append(p50)
+    row.p99.append(p99)
+
+
+def ratio(row: Row, base: Row, of: str) -> float:
+    """The median of what each round has against the same round without."""
+    pairs = zip(getattr(row, of), getattr(base, of), strict=True)
+    return statistics.median(mine / theirs for mine, theirs in pairs)
