@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import select
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from l3net.shell.kernel import namespaces
+from firewall_net import inside
 
 if TYPE_CHECKING:
     from conftest import Host
@@ -32,18 +30,6 @@ ELSEWHERE = {4: "10.244.16.5", 6: "fd00:10:244:2::5"}
 #: Of the node's block, and nobody's.
 NOBODY = {4: "10.244.7.77", 6: "fd00:10:244:1::777"}
 GATEWAY_MAC = "02:6c:33:00:00:01"
-
-
-@contextlib.contextmanager
-def inside(name: str) -> Iterator[None]:
-    home = namespaces.open_own()
-    there = os.open(f"/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with namespaces.inside(there, home):
-            yield
-    finally:
-        os.close(there)
-        os.close(home)
 
 
 def packet_socket(namespace: str, link: str) -> socket.socket:

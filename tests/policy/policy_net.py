@@ -4,19 +4,19 @@ and the rules that follow from it, and probes that tell which first packets arri
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import struct
 import subprocess
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from firewall_net import inside
 from policy_facts import read
 from pyroute2 import netns
 from truth import ADDRESSES, PODS
@@ -27,7 +27,6 @@ from l3net.firewall.ruleset import ruleset
 from l3net.model import ClusterState, Fact, Kind, ObjectName
 from l3net.policy.attached import Attached
 from l3net.policy.book import PolicyBook
-from l3net.shell.kernel import namespaces
 from l3net.shell.kernel.nft import NftTable
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -46,19 +45,6 @@ BLOCKS = {
 
 #: (source, destination, protocol, destination port), the ends by name.
 Probe: TypeAlias = tuple[str, str, str, int, int]
-
-
-@contextlib.contextmanager
-def inside(name: str) -> Iterator[None]:
-    """Run in a network namespace; a socket made there stays there."""
-    home = namespaces.open_own()
-    there = os.open(f"/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with namespaces.inside(there, home):
-            yield
-    finally:
-        os.close(there)
-        os.close(home)
 
 
 class PolicyNode:

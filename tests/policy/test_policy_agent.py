@@ -9,12 +9,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
-from pod_node import Node, built, sh
-from policy_net import inside
+from firewall_net import inside
+from pod_node import Node, sh
 from truth import Document, labels, net_policy
 
 pytestmark = pytest.mark.netns
@@ -22,17 +20,6 @@ pytestmark = pytest.mark.netns
 BLOCKS = ("10.244.5.0/24", "fd00:244:5::/120")
 #: The port that policies open, and one that they do not.
 OPEN, CLOSED = 8080, 9090
-
-
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(tmp_path_factory.mktemp("cni-bin"))
-
-
-@pytest.fixture
-def host(tmp_path: Path, plugin: Path) -> Iterator[Node]:
-    with ExitStack() as undo:
-        yield Node(tmp_path, plugin, undo)
 
 
 def pod(name: str, **of: str) -> Document:

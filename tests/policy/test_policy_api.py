@@ -7,14 +7,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 from apiserver import FakeApiServer
-from pod_node import Node, built, node
-from policy_net import inside
+from firewall_net import inside
+from pod_node import Node, node
 from test_policy_agent import OPEN, Pod, named, only_open, reaches, served, until
 from truth import Document
 
@@ -22,17 +20,6 @@ pytestmark = pytest.mark.netns
 
 STATIC = "11111111222233334444555555555555"
 BLOCKS = ("10.244.5.0/24", "fd00:244:5::/120")
-
-
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(tmp_path_factory.mktemp("cni-bin"))
-
-
-@pytest.fixture
-def host(tmp_path: Path, plugin: Path) -> Iterator[Node]:
-    with ExitStack() as undo:
-        yield Node(tmp_path, plugin, undo)
 
 
 @pytest.fixture

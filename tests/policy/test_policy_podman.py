@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from pod_node import Node, built
+from pod_node import Node
 from podman_rig import Podman, podman_in, root_of_busybox, started
 from test_policy_agent import BLOCKS, pod
 from truth import labels, net_policy
 
 pytestmark = pytest.mark.netns
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Node]:
-    with ExitStack() as undo:
-        yield Node(tmp_path, built(tmp_path / "bin"), undo)
 
 
 @pytest.fixture

@@ -7,13 +7,10 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
-from pod_node import Node, built
+from pod_node import Node
 from test_policy_agent import BLOCKS, CLOSED, OPEN, Pod, only_open, pod, reaches, served, until
 
 from l3net.naming import POLICY_LOG_GROUP
@@ -22,17 +19,6 @@ from l3net.shell.kernel import nft, nftcounters, packetlog
 pytestmark = pytest.mark.netns
 
 LOGS = {"l3net.io/log-drops": "true"}
-
-
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(tmp_path_factory.mktemp("cni-bin"))
-
-
-@pytest.fixture
-def host(tmp_path: Path, plugin: Path) -> Iterator[Node]:
-    with ExitStack() as undo:
-        yield Node(tmp_path, plugin, undo)
 
 
 def logging(document: dict[str, Any]) -> dict[str, Any]:

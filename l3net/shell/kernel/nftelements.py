@@ -1,14 +1,14 @@
-"""Transactions of elements alone, by netlink: an nft process costs more than all else that is done for a pod.
+"""Elements of sets and maps by netlink: an nft process costs more than all else that is done for a pod.
 
-What is said is nft's text all the same, so that there is one way to say it; what is not of a kind that is
-known here is left to nft.
+A transaction on `table inet l3net` is nft's text all the same, so that there is one way to say it; what is
+not of a kind that is known here is left to nft.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Final
 
@@ -20,13 +20,12 @@ NFTABLES: Final = 10
 _NEWSETELEM, _DELSETELEM = ((NFTABLES << 8) | each for each in (12, 14))
 _NFPROTO_INET: Final = 1
 _TABLE, _SET, _ELEMENTS, _ELEMENT = 1, 2, 3, 1
-_KEY, _DATA = 1, 2
+_KEY, _DATA, _KEY_END = 1, 2, 10
 _VALUE, _VERDICT = 1, 2
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
 _VERDICTS: Final = {"jump": -3, "goto": -4}
 _NESTED: Final = 0x8000
 _CODE: Final = struct.Struct("!i")
-_HEADER: Final = bytes((_NFPROTO_INET, 0, 0, 0)) + attribute(_TABLE, NFT_TABLE.encode() + b"\0")
 #: Elements in one message: an attribute's length has sixteen bits; and in one transaction: a datagram has to
 #: fit the socket's buffer.
 _IN_A_MESSAGE: Final = 400
@@ -73,7 +72,7 @@ def requests(transaction: str) -> list[Request] | None:
             encoded = [_encoded(each, packers) for each in elements]
         except (ValueError, KeyError):
             return None
-        found += _messages(verb, name, encoded)
+        found += element_messages(_NFPROTO_INET, name, encoded, put=verb == "add")
         at = statement.end()
     return found
 
@@ -83,19 +82,28 @@ def _encoded(element: str, packers: tuple[Callable[[str], bytes], ...]) -> bytes
     parts = key.split(" . ")
     if len(parts) != len(packers):
         raise ValueError(element)
-    packed = b"".join(pack(part) for pack, part in zip(packers, parts, strict=True))
-    body = attribute(_KEY | _NESTED, attribute(_VALUE, packed))
+    data = b""
     if verdict:
         code, chain = verdict.split(" ")
         said = attribute(_VERDICT_CODE, _CODE.pack(_VERDICTS[code]))
         said += attribute(_VERDICT_CHAIN, chain.encode() + b"\0")
-        body += attribute(_DATA | _NESTED, attribute(_VERDICT | _NESTED, said))
-    return attribute(_ELEMENT | _NESTED, body)
+        data = attribute(_DATA | _NESTED, attribute(_VERDICT | _NESTED, said))
+    return element_of(b"".join(pack(part) for pack, part in zip(packers, parts, strict=True)), more=data)
 
 
-def _messages(verb: str, name: str, encoded: list[bytes]) -> Iterator[Request]:
-    kind, flags = (_NEWSETELEM, NLM_F_CREATE) if verb == "add" else (_DELSETELEM, 0)
-    head = _HEADER + attribute(_SET, name.encode() + b"\0")
+def element_of(key: bytes, end: bytes = b"", more: bytes = b"") -> bytes:
+    """One element: its key, the last key if it is a range, and further attributes."""
+    body = attribute(_KEY | _NESTED, attribute(_VALUE, key))
+    if end:
+        body += attribute(_KEY_END | _NESTED, attribute(_VALUE, end))
+    return attribute(_ELEMENT | _NESTED, body + more)
+
+
+def element_messages(family: int, name: str, encoded: Sequence[bytes], *, put: bool) -> Iterator[Request]:
+    """The messages that put or delete elements of a set of our table of a family."""
+    kind, flags = (_NEWSETELEM, NLM_F_CREATE) if put else (_DELSETELEM, 0)
+    head = bytes((family, 0, 0, 0)) + attribute(_TABLE, NFT_TABLE.encode() + b"\0")
+    head += attribute(_SET, name.encode() + b"\0")
     for start in range(0, len(encoded), _IN_A_MESSAGE):
         some = b"".join(encoded[start : start + _IN_A_MESSAGE])
         yield Request(kind, flags, head + attribute(_ELEMENTS | _NESTED, some))

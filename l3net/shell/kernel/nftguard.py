@@ -19,21 +19,19 @@ from l3net.errors import ConfigError, KernelError, RefusedError
 from l3net.naming import NFT_TABLE
 from l3net.shell.kernel.netlink import (
     NETLINK_NETFILTER,
-    NLM_F_CREATE,
     Netlink,
     Request,
     attribute,
     attributes,
 )
 from l3net.shell.kernel.nftcommand import find_nft
+from l3net.shell.kernel.nftelements import NFTABLES, element_messages, element_of
 
 #: Seconds after which nft is given up.
 _PATIENCE: Final = 60.0
 
 # linux/netfilter/nf_tables.h
-_NFTABLES: Final = 10
-_GETTABLE, _GETCHAIN, _GETRULE, _GETSET, _GETSETELEM = ((_NFTABLES << 8) | each for each in (1, 4, 7, 10, 13))
-_NEWSETELEM, _DELSETELEM = ((_NFTABLES << 8) | each for each in (12, 14))
+_GETTABLE, _GETCHAIN, _GETRULE, _GETSET, _GETSETELEM = ((NFTABLES << 8) | each for each in (1, 4, 7, 10, 13))
 _NFPROTO_BRIDGE: Final = 7
 _TABLE_FLAGS: Final = 2
 _CHAIN_NAME: Final = 3
@@ -41,14 +39,11 @@ _CHAIN_COUNTERS: Final = 8
 _SET_NAME: Final = 2
 #: Name, flags, type and length of keys: all of a set that is its own, and not its elements'.
 _OF_A_SET: Final = (2, 3, 4, 5)
-_LIST_TABLE, _LIST_SET, _LIST_ELEMENTS, _LIST_ELEMENT = 1, 2, 3, 1
+_LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _KEY: Final = 1
 _KEY_END: Final = 10
 _VALUE: Final = 1
-_NESTED: Final = 0x8000
 
-#: Elements in one message: an attribute's length has sixteen bits.
-_IN_A_MESSAGE: Final = 500
 #: Elements in one transaction: a datagram has to fit the socket's buffer.
 _AT_ONCE: Final = 1500
 _HEADER: Final = bytes((_NFPROTO_BRIDGE, 0, 0, 0))
@@ -97,11 +92,11 @@ class NftGuard:
         Raises KernelError, with ENOENT where the table, a set, or what is to be deleted is not there."""
         gone, new = iter(sorted(delete)), iter(sorted(put))
         while True:
-            batch = [*_messages(_DELSETELEM, 0, list(islice(gone, _AT_ONCE)))]
-            batch += _messages(_NEWSETELEM, NLM_F_CREATE, list(islice(new, _AT_ONCE)))
+            batch = [*_messages(islice(gone, _AT_ONCE), put=False)]
+            batch += _messages(islice(new, _AT_ONCE), put=True)
             if not batch:
                 return
-            if code := self._netlink.commit(batch, _NFTABLES):
+            if code := self._netlink.commit(batch, NFTABLES):
                 raise KernelError(f"elements of table bridge {NFT_TABLE}", code)
 
     def elements(self) -> frozenset[Element] | None:
@@ -146,18 +141,12 @@ class NftGuard:
                 yield fields
 
 
-def _messages(kind: int, flags: int, elements: Iterable[Element]) -> Iterator[Request]:
+def _messages(elements: Iterable[Element], *, put: bool) -> Iterator[Request]:
     by_set: dict[str, list[bytes]] = {}
     for each in elements:
-        encoded = attribute(_KEY | _NESTED, attribute(_VALUE, each.key))
-        if each.end:
-            encoded += attribute(_KEY_END | _NESTED, attribute(_VALUE, each.end))
-        by_set.setdefault(each.set, []).append(attribute(_LIST_ELEMENT | _NESTED, encoded))
+        by_set.setdefault(each.set, []).append(element_of(each.key, each.end))
     for name, found in by_set.items():
-        head = _HEADER + attribute(_LIST_TABLE, _TABLE) + attribute(_LIST_SET, name.encode() + b"\0")
-        for start in range(0, len(found), _IN_A_MESSAGE):
-            some = b"".join(found[start : start + _IN_A_MESSAGE])
-            yield Request(kind, flags, head + attribute(_LIST_ELEMENTS | _NESTED, some))
+        yield from element_messages(_NFPROTO_BRIDGE, name, found, put=put)
 
 
 def _decoded(name: str, body: bytes) -> Iterator[Element]:
