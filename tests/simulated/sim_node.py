@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from sim_speaker import SimRouter, SimSpeaker
+from sim_table import SimTable
 
 from l3net.agent.loop import Agent, run_agent
 from l3net.agent.shells import Kernel, Shells, Speaker
@@ -26,7 +27,7 @@ from l3net.cni.setup import NodeNetwork
 from l3net.config import AgentSettings
 from l3net.config import DatastoreChoice as Chosen
 from l3net.delta import Delta
-from l3net.errors import KernelError
+from l3net.errors import KernelError, RefusedError
 from l3net.faults import Faults
 from l3net.fib.underlay import HostLink, InterfaceAddress, Underlay, UnderlayHop, UnderlayRoute
 from l3net.ipam.lease import Usage
@@ -235,7 +236,8 @@ class _Reader:
 
 
 class SimFirewall:
-    """ports.Firewall and ports.Connections: what was handed to nft and to conntrack, in order."""
+    """ports.Firewall and ports.Connections: what was handed to nft and to conntrack, in order, and what is in
+    force by it. `refuses` says why a text is not taken."""
 
     def __init__(self, kernel: SimKernel) -> None:
         self._kernel = kernel
@@ -246,18 +248,28 @@ class SimFirewall:
         self.failing: KernelError | None = None
         self.forgotten: list[Stale] = []
         self.counted: dict[str, int] = {}  # by counter
+        self.refuses: Callable[[str], RefusedError | None] = lambda _text: None
+        self.table = SimTable()
+        self.connections: list[Tracked] = []
+        self.ended: list[Tracked] = []
 
-    def apply(self, ruleset: str) -> None:
+    def _taken(self, text: str) -> None:
         if self.failing is not None:
             raise self.failing
+        if (refusal := self.refuses(text)) is not None:
+            raise refusal
+
+    def apply(self, ruleset: str) -> None:
+        self._taken(ruleset)
+        self.table = SimTable.of(ruleset)
         self.whole, self.broken = ruleset, False
         self.counted.clear()
         self.amended.clear()
         self.replaced += 1
 
     def amend(self, transaction: str) -> None:
-        if self.failing is not None:
-            raise self.failing
+        self._taken(transaction)
+        self.table = self.table.amended(transaction)
         self.amended.append(transaction)
 
     def intact(self) -> bool:
@@ -269,10 +281,17 @@ class SimFirewall:
     def clients(self, _names: Collection[str]) -> Mapping[str, Sequence[str]]:
         return {}
 
-    def of(self, _addresses: Collection[Address]) -> Sequence[Tracked]:
-        return ()
+    def of(self, addresses: Collection[Address]) -> Sequence[Tracked]:
+        own = {each.address for each in self._kernel.addresses}
+        return [
+            each
+            for each in self.connections
+            if each.source not in own and not {each.source, each.destination}.isdisjoint(addresses)
+        ]
 
-    def end(self, connections: Collection[Tracked]) -> None: ...
+    def end(self, connections: Collection[Tracked]) -> None:
+        self.ended += connections
+        self.connections = [each for each in self.connections if each not in connections]
 
     def forget(self, stale: Collection[Stale]) -> None:
         self.forgotten += stale
@@ -285,7 +304,7 @@ class SimFirewall:
 
     def flush(self) -> None:
         """Somebody flushes the ruleset."""
-        self.whole, self.broken = "", True
+        self.whole, self.broken, self.table = "", True, SimTable()
         self._kernel.notice(TableSeen(7))
 
     @property
@@ -397,6 +416,21 @@ class SimPods:
 
     def guard_touched(self) -> None:
         self.guard_looks += 1
+
+    async def add(self, key: str, attached: Attached, uid: str = "") -> str:
+        """As ADD has its policies in force first: why the pod was not wired, empty if it was."""
+        assert self.admission is not None
+        waiting = self.admission.admit(key, attached, uid)
+        why = "" if waiting is None else await asyncio.wrap_future(waiting)
+        if why:
+            self.admission.release(key)
+        else:
+            self.wired[key] = attached
+        return why
+
+    def delete(self, key: str) -> None:
+        if self.wired.pop(key, None) is not None and self.admission is not None:
+            self.admission.release(key)
 
     def holds(self, block: Prefix) -> bool:
         return any(address in block for address in self.leased)
@@ -539,7 +573,13 @@ class _Directory:
 class SimNode:
     """`n1` with a link up0 to its routers. Everything but the agent lives on when that is killed."""
 
-    def __init__(self, *routers: SimRouter, links: Mapping[str, Sequence[str]] | None = None) -> None:
+    def __init__(
+        self,
+        *routers: SimRouter,
+        links: Mapping[str, Sequence[str]] | None = None,
+        declares_pods: bool = False,
+    ) -> None:
+        self.declares_pods = declares_pods
         self.datastore = SimDatastore()
         self.kernel = SimKernel()
         self.firewall = SimFirewall(self.kernel)
@@ -583,6 +623,7 @@ class SimNode:
             process=SimProcess(),
             manifests=lambda path: _Directory(self.plans[str(path)]),
             random=Random(1),
+            declares_pods=self.declares_pods,
         )
 
     def _forward(self) -> list[KernelError]:
@@ -599,6 +640,11 @@ class SimNode:
         settings = AgentSettings("n1", Chosen(directory=Path("/nowhere")), Path("/nowhere"), Path("/nowhere"))
         self.agent = Agent(settings, self.shells())
         self._task = asyncio.create_task(run_agent(self.agent))
+
+    @property
+    def running(self) -> bool:
+        """Whether there is an agent."""
+        return self._task is not None
 
     async def kill(self) -> None:
         """As SIGKILL: what it made stays."""
