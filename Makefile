@@ -85,7 +85,7 @@ plugin-arm64: setup  ## build them for arm64 too (installs Debian's cross compil
 	@tools/install-packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	@plugin/build.sh
 
-soak: setup-test plugin  ## the tests that wait for long timers; a quarter of an hour
+soak: setup-test plugin  ## the tests that wait for long timers, and random ones in thousands; half an hour
 	$(BIN)/pytest -m soak -n 4
 
 conformance: setup-test plugin  ## write docs/bgp-conformance.md: l3net and other speakers against the RFCs

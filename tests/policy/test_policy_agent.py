@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import select
 import socket
 import threading
@@ -309,3 +310,88 @@ def test_somebody_flushes_the_table(host: Node) -> None:
         sh("ip", "netns", "exec", host.name, "nft", "flush", "table", "inet", "l3net")
         until(lambda: not reaches(bad.netns, web.v4, OPEN), "the table")
         assert not reaches(bad.netns, web.v6, OPEN)
+
+
+class _Cluster:
+    """What is declared and changes at random, out of a seed, around three pods that stay: what these may do
+    to one another stays the same all the while."""
+
+    def __init__(self, host: Node, seed: int) -> None:
+        self._host = host
+        self._drawn = random.Random(seed)
+        self.kept = [pod("web", app="web"), pod("good", role="good"), pod("bad", role="bad")]
+        self.changing: dict[str, Document] = {}
+
+    def _labels(self) -> dict[str, str]:
+        return {"app": self._drawn.choice(("web", "db")), "tier": self._drawn.choice("ab")}
+
+    def turn(self) -> None:
+        name = f"{self._drawn.choice('pqrs')}{self._drawn.randrange(4)}"
+        match name[0]:
+            case _ if name in self.changing and self._drawn.random() < 0.3:
+                del self.changing[name]
+            case "p":  # elsewhere, at an address of its own
+                there = pod(name, **self._labels())
+                there["spec"]["nodeName"] = "other"  # type: ignore[index]
+                there["status"] = {
+                    "phase": "Running",
+                    "podIPs": [{"ip": f"10.244.9.{name[1]}"}, {"ip": f"fd00:244:9::{name[1]}"}],
+                }
+                self.changing[name] = there
+            case "q":  # more is accepted of the pods that are called, from those elsewhere
+                peer = {"podSelector": labels(**self._labels())}
+                port = {"port": self._drawn.choice((OPEN, CLOSED)), "protocol": "UDP"}
+                rule = [{"from": [peer], "ports": [port]}]
+                self.changing[name] = net_policy("default", name, labels(app="web"), ingress=rule)
+            case "r":  # a namespace
+                self.changing[name] = {
+                    "apiVersion": "v1",
+                    "kind": "Namespace",
+                    "metadata": {"name": name, "labels": self._labels()},
+                }
+            case _:  # what the callers may begin, which includes what they do
+                ports = [{"port": OPEN, "protocol": "UDP"}, {"port": CLOSED, "protocol": "UDP"}]
+                to = [{"podSelector": labels(app="web")}, {"podSelector": labels(**self._labels())}]
+                who = labels(role=self._drawn.choice(("good", "bad")))
+                self.changing[name] = net_policy("default", name, who, egress=[{"to": to, "ports": ports}])
+        self._host.declare(*BLOCKS, more=[*self.kept, only_open(role="good"), *self.changing.values()])
+
+
+def changed_at_random(host: Node, seconds: float, kill_every: float, seed: int) -> None:
+    cluster = _Cluster(host, seed)
+    cluster.turn()
+    host.start()
+    web, good, bad = (Pod(host, name) for name in ("web", "good", "bad"))
+    with served(web.netns):
+        until(
+            lambda: reaches(good.netns, web.v4, OPEN) and not reaches(bad.netns, web.v4, OPEN), "the policy"
+        )
+        allowed = [Caller(good.netns, web.address(version), OPEN) for version in (4, 6)]
+        forbidden = [Caller(bad.netns, web.address(version), OPEN) for version in (4, 6)]
+        began = killed = time.monotonic()
+        turns = 0
+        while (now := time.monotonic()) < began + seconds:
+            cluster.turn()
+            turns += 1
+            if now > killed + kill_every:
+                host.kill()
+                host.start()
+                killed = time.monotonic()
+            time.sleep(0.05)
+        for each in (*allowed, *forbidden):
+            each.stop()
+    assert [each.sent - each.answered for each in allowed] == [0, 0], f"{turns} turns"
+    assert [each.answered for each in forbidden] == [0, 0], f"{turns} turns"
+    assert all(each.sent > 50 * seconds for each in (*allowed, *forbidden)) and turns > seconds
+
+
+def test_while_all_changes_at_random(host: Node) -> None:
+    """Of the allowed nothing is lost, of the forbidden nothing passes; for longer in `make soak`."""
+    changed_at_random(host, 6, 4, seed=1)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("seed", [2, 3])
+def test_while_all_changes_at_random_for_minutes(host: Node, seed: int) -> None:
+    changed_at_random(host, 180, 15, seed)

@@ -57,9 +57,12 @@ def test_the_kernel_does_as_the_suites_say(net: PolicyNet, suite: str) -> None:
     assert wrong[:8] == [], len(wrong)
 
 
-@pytest.mark.parametrize("batch", range(4))
+@pytest.mark.parametrize(
+    "batch", [*range(4), *(pytest.param(batch, marks=pytest.mark.soak) for batch in range(4, 80))]
+)
 def test_the_kernel_does_as_the_verdict_says(net: PolicyNet, batch: int) -> None:
-    """Random clusters, one after the other in place, and packets at the edges of what their policies say."""
+    """Random clusters, one after the other in place, and packets at the edges of what their policies say; in
+    `make soak` 10,000."""
     wrong: list[str] = []
     for seed in range(batch * CLUSTERS, (batch + 1) * CLUSTERS):
         made = cluster(seed, places=PLACES, nodes=NODES, outside=(), packets=PACKETS)
