@@ -228,9 +228,14 @@ class Place:
         return [n for n in range(self.pods) if n not in mine and declared.addresses(n)[0] in held]
 
     def measure(
-        self, what: str, changes: Iterable[Callable[[], float | None]], *, heard: bool = True
+        self,
+        what: str,
+        changes: Iterable[Callable[[], float | None]],
+        *,
+        heard: bool = True,
+        pause: float = 0.12,
     ) -> Event:
-        """One after the other, each when the one before is over."""
+        """One after the other, each when the one before is over, or with no pause as fast as it goes."""
         assert self.agent
         times: list[float] = []
         number = 0
@@ -241,8 +246,10 @@ class Place:
                 began = change() or began
                 if heard:
                     times.append((transactions.next(10) - began) * 1000)
-                time.sleep(0.12)
+                time.sleep(pause)
                 transactions.forget()
+            if not pause:
+                time.sleep(3)
         now = cpu(self.agent.pid)
         own, nft = ((new - old) * 1000 / number for new, old in zip(now, before, strict=True))
         return Event(what, times, own, nft)
@@ -289,6 +296,8 @@ def events(place: Place, turns: int) -> Iterator[Event]:
         yield place.measure(f"pod elsewhere goes, {what}", goes, heard=heard)
         comes = (partial(place.make_pod, number) for number in chosen)
         yield place.measure(f"pod elsewhere comes, {what}", comes, heard=heard)
+    burst = (partial(place.touch_pod, number, turn) for turn in (8, 9) for number in others[:1000])
+    yield place.measure("of 2,000 that come as fast as they go", burst, heard=False, pause=0)
     touched = drawn.sample(others, min(turns, len(others)))
     touches = (partial(place.touch_pod, number, 7) for number in touched)
     yield place.measure("pod elsewhere, nothing that counts", touches, heard=False)
