@@ -4,8 +4,9 @@ Run as root: `python bench/policy.py [--only packets,deciding,real] [--rounds 12
 in network namespaces made for the run. What is measured:
 
 - packets: throughput (iperf3) and new connections a second between two pods of one node that has 110, with
-  0, 10, 1,000 and 10,000 policies in the cluster, each as a ratio to a table without the section `policy`,
-  of the best quarter of many short rounds in turn, since others take the processors away now and then; the same policies as the published design of kube-router has them, as nftables rules;
+  0, 10, 1,000 and 10,000 policies in the cluster, each as a ratio to a table without the section `policy`, of
+  the best quarter of many short rounds in turn, since others take the processors away now and then; the same
+  policies as the published design of kube-router has them, as nftables rules;
 - deciding: in this process, without an API server: the first sync of 50,000 pods and 5,000 policies by its
   steps, and each change from the fact to the kernel, with the CPU of this process and of nft;
 - real: the real agent on the tests' API server over HTTP, pods by the real plugin: the first sync (CPU, RSS),
