@@ -366,7 +366,7 @@ def changed_at_random(host: Node, seconds: float, kill_every: float, seed: int) 
         until(
             lambda: reaches(good.netns, web.v4, OPEN) and not reaches(bad.netns, web.v4, OPEN), "the policy"
         )
-        allowed = [Caller(good.netns, web.address(version), OPEN) for version in (4, 6)]
+        allowed = [Caller(good.netns, web.address(version), OPEN, expecting=True) for version in (4, 6)]
         forbidden = [Caller(bad.netns, web.address(version), OPEN) for version in (4, 6)]
         began = killed = time.monotonic()
         turns = 0
