@@ -4,9 +4,9 @@ Run as root: `python bench/policy.py [--only packets,deciding,real] [--rounds 12
 in network namespaces made for the run. What is measured:
 
 - packets: throughput (iperf3) and new connections a second between two pods of one node that has 110, with
-  0, 10, 1,000 and 10,000 policies in the cluster, each as a ratio to a table without the section `policy`, of
-  the best quarter of many short rounds in turn, since others take the processors away now and then; the same
-  policies as the published design of kube-router has them, as nftables rules;
+  0, 10, 1,000 and 10,000 policies in the cluster, and both for a second of CPU, which others on the machine
+  change little; ratios are of that, to a table without the section `policy`, medians of rounds in turn; the
+  same policies as the published design of kube-router has them, as nftables rules;
 - deciding: in this process, without an API server: the first sync of 50,000 pods and 5,000 policies by its
   steps, and each change from the fact to the kernel, with the CPU of this process and of nft;
 - real: the real agent on the tests' API server over HTTP, pods by the real plugin: the first sync (CPU, RSS),
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -48,16 +49,16 @@ def of_packets(rounds: int, seconds: float) -> dict[str, Any]:
         for version in (4, 6):
             rows = packets.measure(rounds, seconds, POLICIES, program, version)
             found[f"IPv{version}"] = rows
-            titles = ("Gbit/s", "ratio", "conn/s", "ratio", "p50 us", "p99 us")
+            titles = ("Gbit/s", "of CPU", "ratio", "conn/s", "of CPU", "ratio", "p50 us", "p99 us")
             print("\n" + f"IPv{version}".ljust(28) + "".join(f"{each:>9}" for each in titles))
             for row in rows:
-                print(
-                    f"{row.what:28} {packets.best(row.throughput):8.1f} "
-                    f"{packets.ratio(row, rows[0], 'throughput'):6.3f} {packets.best(row.rate):8.0f} "
-                    f"{packets.ratio(row, rows[0], 'rate'):6.3f} {min(row.p50):7.0f} "
-                    f"{min(row.p99):7.0f}",
-                    flush=True,
-                )
+                figures = [packets.best(row.throughput), statistics.median(row.throughput_of_cpu)]
+                figures += [packets.ratio(row, rows[0], "throughput_of_cpu"), packets.best(row.rate)]
+                figures += [statistics.median(row.rate_of_cpu), packets.ratio(row, rows[0], "rate_of_cpu")]
+                figures += [min(row.p50), min(row.p99)]
+                places = (1, 1, 3, 0, 0, 3, 0, 0)
+                told = "".join(f"{each:9.{place}f}" for each, place in zip(figures, places, strict=True))
+                print(f"{row.what:28}{told}", flush=True)
     return found
 
 

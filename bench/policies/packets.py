@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import resource
 import statistics
 import subprocess
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 
 from cni import sh
+from kube import cpu
 from policies import declared, peer
 from policies.deciding import Deciding
 
@@ -29,11 +31,15 @@ PODS = 10_000
 
 @dataclass
 class Row:
-    """Gbit/s, connections a second, and the latency of one in microseconds, each of each round."""
+    """Gbit/s, connections a second, and the latency of one in microseconds, each of each round; gigabits and
+    connections for a second of CPU of both ends, which pay for the way between them: others on the machine
+    change little of that."""
 
     what: str
     throughput: list[float] = field(default_factory=list)
     rate: list[float] = field(default_factory=list)
+    throughput_of_cpu: list[float] = field(default_factory=list)
+    rate_of_cpu: list[float] = field(default_factory=list)
     p50: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
 
@@ -140,8 +146,10 @@ def measure(
         kinds = dict(tables(policies))
         rows = {what: Row(what) for what in kinds}
         called = str(addresses(0)[0 if version == 4 else 1])
+        servers = []
         for argv in (("iperf3", "-s"), (str(program), "serve", called, "80")):
             server = two.start(0, *argv)
+            servers.append(server.pid)
             undo.callback(server.wait)
             undo.callback(server.kill)
         time.sleep(0.5)
@@ -149,21 +157,33 @@ def measure(
             order = list(rows.values())
             for row in order if turn % 2 else reversed(order):
                 two.nft(kinds[row.what])
-                _once(two, row, called, seconds, program)
+                _once(two, row, called, seconds, program, servers)
         return list(rows.values())
 
 
-def _once(two: Two, row: Row, called: str, seconds: float, program: Path) -> None:
-    caller = two.start(1, "iperf3", "-c", called, "-t", f"{seconds:g}", "-O", "0.2", "-J")
+def _cpu(server: int) -> float:
+    """Seconds of a server and of all callers that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return sum(cpu(server)) + children.ru_utime + children.ru_stime
+
+
+def _once(two: Two, row: Row, called: str, seconds: float, program: Path, servers: Sequence[int]) -> None:
+    before = _cpu(servers[0])
+    caller = two.start(1, "iperf3", "-c", called, "-t", f"{seconds:g}", "-J")
     out, _ = caller.communicate()
+    spent = _cpu(servers[0]) - before
     end = json.loads(out)["end"]
     if "sum_received" not in end:
         raise SystemExit(f"{row.what}: {json.loads(out).get('error')}")
     row.throughput.append(end["sum_received"]["bits_per_second"] / 1e9)
+    row.throughput_of_cpu.append(end["sum_received"]["bytes"] * 8 / 1e9 / spent)
+    before = _cpu(servers[1])
     caller = two.start(1, str(program), "call", called, "80", f"{seconds:g}", "16")
     out, _ = caller.communicate()
+    spent = _cpu(servers[1]) - before
     done, _, p50, p99 = map(float, out.split())
     row.rate.append(done / seconds)
+    row.rate_of_cpu.append(done / spent)
     row.p50.append(p50)
     row.p99.append(p99)
 
@@ -175,4 +195,5 @@ def best(values: list[float]) -> float:
 
 
 def ratio(row: Row, base: Row, of: str) -> float:
-    return best(getattr(row, of)) / best(getattr(base, of))
+    """Of the medians."""
+    return statistics.median(getattr(row, of)) / statistics.median(getattr(base, of))
