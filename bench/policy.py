@@ -1,6 +1,6 @@
 """Policies: packets, one pod's change, the first sync and ADD, beside no policies and kube-router's design.
 
-Run as root: `python bench/policy.py [--only packets,deciding,real] [--rounds 12] [--seconds 0.6] [-o json]`,
+Run as root: `python bench/policy.py [--only packets,deciding,real] [--rounds 8] [--seconds 1] [-o json]`,
 in network namespaces made for the run. What is measured:
 
 - packets: throughput (iperf3) and new connections a second between two pods of one node that has 110, with
@@ -41,7 +41,7 @@ CLONE_NEWNET = 0x40000000
 SOURCE = Path(__file__).parent / "policies" / "connections.c"
 
 
-def of_packets(rounds: int, seconds: float) -> dict[str, Any]:
+def of_packets(rounds: int, seconds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="l3bench") as directory:
         program = Path(directory) / "connections"
         sh("gcc", "-O2", "-o", str(program), str(SOURCE))
@@ -125,8 +125,8 @@ def _plain(value: object) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=0.6, help="of each measurement of packets")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=int, default=1, help="of each measurement of packets")
     parser.add_argument("--pods", type=int, default=50_000)
     parser.add_argument("--policies", type=int, default=5_000)
     parser.add_argument("--turns", type=int, default=100, help="changes of each sort")

@@ -138,9 +138,7 @@ def tables(policies: Iterable[int]) -> Iterator[tuple[str, str]]:
         yield f"kube-router's design, {number}", peer.rules(made.book, local) + ruleset(bare.plan) + without
 
 
-def measure(
-    rounds: int, seconds: float, policies: Iterable[int], program: Path, version: int = 4
-) -> list[Row]:
+def measure(rounds: int, seconds: int, policies: Iterable[int], program: Path, version: int = 4) -> list[Row]:
     with ExitStack() as undo:
         two = Two(undo)
         kinds = dict(tables(policies))
@@ -167,10 +165,10 @@ def _cpu(server: int) -> float:
     return sum(cpu(server)) + children.ru_utime + children.ru_stime
 
 
-def _once(two: Two, row: Row, called: str, seconds: float, program: Path, servers: Sequence[int]) -> None:
+def _once(two: Two, row: Row, called: str, seconds: int, program: Path, servers: Sequence[int]) -> None:
     before = _cpu(servers[0])
-    caller = two.start(1, "iperf3", "-c", called, "-t", f"{seconds:g}", "-J")
-    out, _ = caller.communicate()
+    caller = two.start(1, "iperf3", "-c", called, "-t", str(seconds), "-J")
+    out, _ = caller.communicate(timeout=60)
     spent = _cpu(servers[0]) - before
     end = json.loads(out)["end"]
     if "sum_received" not in end:
@@ -178,8 +176,8 @@ def _once(two: Two, row: Row, called: str, seconds: float, program: Path, server
     row.throughput.append(end["sum_received"]["bits_per_second"] / 1e9)
     row.throughput_of_cpu.append(end["sum_received"]["bytes"] * 8 / 1e9 / spent)
     before = _cpu(servers[1])
-    caller = two.start(1, str(program), "call", called, "80", f"{seconds:g}", "16")
-    out, _ = caller.communicate()
+    caller = two.start(1, str(program), "call", called, "80", str(seconds), "16")
+    out, _ = caller.communicate(timeout=60)
     spent = _cpu(servers[1]) - before
     done, _, p50, p99 = map(float, out.split())
     row.rate.append(done / seconds)
