@@ -11,8 +11,8 @@ from typing import Final
 
 from l3net.agent.table import Table
 from l3net.errors import KernelError
-from l3net.firewall.policy import ENDED, POLICY
-from l3net.firewall.policycontents import MAPS
+from l3net.firewall.policy import ENDED, ENDED_FOR, ENDED_MOST, POLICY
+from l3net.firewall.policycontents import EGRESS_MAC, MAPS
 from l3net.model import Address, Direction, Tracked
 from l3net.naming import NFT_TABLE, PROTOCOL_NUMBERS
 from l3net.policy.book import PolicyBook
@@ -52,6 +52,8 @@ class Ending:
         self._table: Table | None = None
         self._reviewing = asyncio.Lock()
         self._awake = asyncio.Event()
+        self._told: dict[tuple[int, str], float] = {}  # elements of the sets of ended ones, and until when
+        self._told_again = False  # the sets have been made anew, empty
         self.ended = 0
 
     def stand_on(self, table: Table) -> None:
@@ -91,7 +93,7 @@ class Ending:
             if element is None:
                 if name.startswith(("pol-", "mix-")) and name in contents.chains:
                     self._everybody = True
-            elif name in contents.sets:
+            elif name in contents.sets and name != EGRESS_MAC:
                 there = element in contents.sets[name].elements
                 # Who comes into a map is judged by other policies than before. Who leaves a set may be
                 # accepted no more, who comes into one that rules refuse by may be refused.
@@ -115,8 +117,10 @@ class Ending:
             await self.review()
             await asyncio.sleep(PAUSE * (asyncio.get_running_loop().time() - began))
 
-    def applied(self) -> None:
-        """What was looked at is in the kernel."""
+    def applied(self, anew: bool) -> None:
+        """What was looked at is in the kernel; `anew`: and nobody knows what was in force before."""
+        if anew:
+            self._everybody = self._told_again = True
         if self.due:
             self._awake.set()
 
@@ -135,6 +139,8 @@ class Ending:
             if everybody:
                 addresses |= {ip_address(each) for each in self._book.contents.judged}
             try:
+                if self._told_again:
+                    await self._tell_again(self._table)
                 tracked = await asyncio.to_thread(self._connections.of, addresses)
                 forbidden = [each async for each in self._forbidden(tracked)]
                 if forbidden:
@@ -170,21 +176,33 @@ class Ending:
 
     async def _end(self, table: Table, forbidden: Collection[Tracked]) -> None:
         tcp = PROTOCOL_NUMBERS["tcp"]
-        text = ""
-        for version in (4, 6):
-            ends = [
-                element
-                for each in forbidden
-                if each.protocol == tcp and each.source.version == version
-                for element in (
-                    f"{each.source} . {each.source_port} . {each.destination} . {each.port}",
-                    f"{each.destination} . {each.port} . {each.source} . {each.source_port}",
-                )
-            ]
-            if ends:
-                text += f"add element inet {NFT_TABLE} {ENDED}{version} {{ {', '.join(ends)} }}\n"
-        if text:
-            await table.say(text)  # first, or a segment between would begin the connection anew
+        now = asyncio.get_running_loop().time()
+        ends: list[tuple[int, str]] = []
+        for each in forbidden:
+            if each.protocol == tcp:
+                version = each.source.version
+                forth = f"{each.source} . {each.source_port} . {each.destination} . {each.port}"
+                back = f"{each.destination} . {each.port} . {each.source} . {each.source_port}"
+                ends += (version, forth), (version, back)
+        self._told |= dict.fromkeys(ends, now + ENDED_FOR)
+        if len(self._told) > ENDED_MOST:
+            self._told = dict(list(self._told.items())[-ENDED_MOST // 2 :])
+        await self._tell(table, ends)  # first, or a segment between would begin the connection anew
         await asyncio.to_thread(self._connections.end, forbidden)
         self.ended += len(forbidden)
         log.info("%d connections ended that policies forbid by now", len(forbidden))
+
+    async def _tell(self, table: Table, ends: Collection[tuple[int, str]]) -> None:
+        text = ""
+        for version in (4, 6):
+            if found := [element for of, element in ends if of == version]:
+                text += f"add element inet {NFT_TABLE} {ENDED}{version} {{ {', '.join(found)} }}\n"
+        if text:
+            await table.say(text)
+
+    async def _tell_again(self, table: Table) -> None:
+        """What ended before the sets were made anew, as long as somebody may try."""
+        now = asyncio.get_running_loop().time()
+        self._told = {each: until for each, until in self._told.items() if until > now}
+        self._told_again = False
+        await self._tell(table, self._told)

@@ -64,8 +64,8 @@ class Table:
         self._busy = asyncio.Lock()
         #: Called before anything is compared: what changes in place does so now or after `follow`.
         self.prepare: Callable[[], None] = lambda: None
-        #: Called after what could be done was done.
-        self.applied: Callable[[], None] = lambda: None
+        #: Called after what could be done was done, with whether the table was made anew.
+        self.applied: Callable[[bool], None] = lambda _anew: None
 
     @property
     def known(self) -> bool:
@@ -107,7 +107,7 @@ class Table:
         async with self._busy:
             self.prepare()
             anew = await self._follow(plan, servers, changed, check=check)
-        self.applied()
+        self.applied(anew)
         return anew
 
     async def _follow(

@@ -15,8 +15,12 @@ def attachment(key: LeaseKey) -> str:
 
 
 def attached(
-    key: LeaseKey, pod: PodName, addresses: Iterable[Address], labels: Sequence[tuple[str, str]] = ()
+    key: LeaseKey,
+    pod: PodName,
+    addresses: Iterable[Address],
+    labels: Sequence[tuple[str, str]] = (),
+    mac: str = "",
 ) -> Attached:
     """A pod that its runtime does not name goes by its container's name, in the namespace `default`."""
     name = ObjectName(pod.namespace or "default", pod.name or key.container_id)
-    return Attached(name, tuple(addresses), dict(labels), named=bool(pod.name))
+    return Attached(name, tuple(addresses), dict(labels), named=bool(pod.name), mac=mac)

@@ -176,7 +176,7 @@ class PoliciesApplier:
             return
         key = attachment(part.key)
         waiting = admission.admit(
-            key, attached(part.key, part.pod, part.addresses, part.labels), part.pod.uid
+            key, attached(part.key, part.pod, part.addresses, part.labels, part.mac), part.pod.uid
         )
         if waiting is None:
             return

@@ -275,6 +275,7 @@ class Policed:
     pod: PodName
     addresses: tuple[Address, ...]
     labels: tuple[tuple[str, str], ...] = ()
+    mac: str = ""
 
     stops_traffic: ClassVar[bool] = False
 
@@ -284,7 +285,8 @@ class Policed:
         if not facts.setup.host_routes or not lease.addresses:
             return None
         labels = tuple(sorted(pod_labels(facts.request).items()))
-        return cls(lease.key, lease.pod, tuple([leased.address for leased in lease.addresses]), labels)
+        addresses = tuple([leased.address for leased in lease.addresses])
+        return cls(lease.key, lease.pod, addresses, labels, facts.mac)
 
     @classmethod
     def left(cls, held: Held) -> Unpoliced:

@@ -19,7 +19,7 @@ from typing import Final
 
 from l3net.firewall.contents import Rules, Statements, chain_blocks, hook, set_block
 from l3net.firewall.facts import IP, FirewallPlan
-from l3net.firewall.policycontents import EGRESS, INGRESS, LiveSet, PolicyContents
+from l3net.firewall.policycontents import EGRESS, EGRESS_MAC, INGRESS, LiveSet, PolicyContents
 from l3net.firewall.section import NOTHING, Made, Servers, Step
 from l3net.naming import NFT_TABLE
 
@@ -27,6 +27,8 @@ from l3net.naming import NFT_TABLE
 ENDED: Final = "ended"
 #: Seconds for which an ended TCP connection is known: as long as an end goes on trying (tcp_retries2).
 ENDED_FOR: Final = 1200
+#: Which the guard of its port holds a pod to.
+_BY_MAC: Final = f"ether saddr vmap @{EGRESS_MAC}"
 ENDED_MOST: Final = 65536
 _ND = "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert"
 
@@ -146,6 +148,7 @@ def _base(bridge: str) -> Iterator[tuple[str, Rules]]:
             *_ended(),
             f"iifname != {pods} accept",
             *_judged("saddr", EGRESS),
+            _BY_MAC,
         ),
     )
     # Its own node is to a pod as any other: what it may reach does not depend on where it was scheduled.
@@ -157,6 +160,7 @@ def _base(bridge: str) -> Iterator[tuple[str, Rules]]:
             passing,
             f"icmpv6 type {{ {_ND} }} accept",
             *_judged("saddr", EGRESS, itself=False),
+            _BY_MAC,
         ),
     )
     yield (
@@ -186,7 +190,7 @@ class PolicySection:
 
     name = "policy"
     own = re.compile(
-        r"policy-(egress|input|ingress)|(egress|ingress|self|ended|held)[46]"
+        r"policy-(egress|input|ingress)|(egress|ingress|self|ended|held)[46]|egress-mac"
         r"|(peers|named|nodes|nets)[46]-.*|(pol|mix)-.*"
     )
     reads = NOTHING

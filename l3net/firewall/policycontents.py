@@ -12,6 +12,9 @@ from l3net.firewall.contents import Rules
 #: The maps from a pod's address to its chain: of what it begins, and of what others begin.
 EGRESS, INGRESS = "egress", "ingress"
 MAPS: Final = (EGRESS, INGRESS)
+#: From a pod's MAC to its chain: for what it sends from other addresses than its own, link-local ones and
+#: those that it is allowed beside.
+EGRESS_MAC: Final = "egress-mac"
 #: Journal entries after which whoever is behind compares everything.
 LONGEST_JOURNAL: Final = 200_000
 _IP: Final = {4: "ip", 6: "ip6"}
@@ -44,6 +47,7 @@ class PolicyContents:
         for name in MAPS:
             for version in _IP:
                 self.sets[f"{name}{version}"] = LiveSet(f"type ipv{version}_addr : verdict", verdicts=True)
+        self.sets[EGRESS_MAC] = LiveSet("type ether_addr : verdict", verdicts=True)
         for version, ip in _IP.items():
             self.sets[f"self{version}"] = LiveSet(f"typeof {ip} saddr . {ip} daddr")
 

@@ -55,6 +55,12 @@ def _contents(plan: FirewallPlan) -> Contents:
                 # send_redirects.
                 f'oifname "{plan.bridge}" icmpv6 type nd-redirect drop',
             ),
+            "forward-protect": (
+                # A link-local source goes no further than its link (RFC 4291 section 2.5.6), which the kernel
+                # takes the bridge for: from pod to pod it would be nobody's for a policy.
+                hook("filter", "forward", -1),
+                f'iifname "{plan.bridge}" ip6 saddr fe80::/10 drop',
+            ),
             "input-protect": (
                 hook("filter", "input", 0),
                 'iifname "lo" accept',
@@ -80,7 +86,7 @@ def _closed(plan: FirewallPlan) -> list[tuple[str, str]]:
 
 PROTECTION = SmallSection(
     "protection",
-    own=re.compile(r"prerouting-spoof|(input|output)-protect|not-to-pods"),
+    own=re.compile(r"prerouting-spoof|(input|output|forward)-protect|not-to-pods"),
     reads=NOTHING,
     concern=_concern,
     contents=_contents,

@@ -2,7 +2,7 @@
 
 | section | its own | reads of another's |
 |---|---|---|
-| protection | the chains prerouting-spoof, input-protect, not-to-pods, output-protect | |
+| protection | the chains prerouting-spoof, (input|output|forward)-protect, not-to-pods | |
 | services | vips, spared, ends, hairpin; the maps; the chains they lead to; before and after translation | |
 | masquerade | inside; the chains postrouting-nat, elsewhere, outside | hairpin, vips |
 | policy | the chains policy-...; those of policies and of their combinations; what they look into | |

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from l3net.firewall.policycontents import MAPS, PolicyContents
+from l3net.firewall.policycontents import EGRESS, EGRESS_MAC, MAPS, PolicyContents
 from l3net.model import Address, Labels, Node, ObjectName, Pod, PodSelection, Policy
 from l3net.policy.attached import Attached
 from l3net.policy.compiling import Compiling
@@ -30,9 +30,13 @@ class _Subject:
 
     labels: Labels
     addresses: tuple[Address, ...]
+    macs: tuple[str, ...] = ()
     policies: dict[PolicyKey, Policy] = field(default_factory=dict)
     mixes: dict[str, str] = field(default_factory=dict)  # by map
-    shown: tuple[Address, ...] = ()  # the addresses that are in the maps
+    shown: tuple[tuple[Address, ...], tuple[str, ...]] = (
+        (),
+        (),
+    )  # what the maps have
 
 
 class PolicyBook:
@@ -45,7 +49,7 @@ class PolicyBook:
         self._pods: dict[ObjectName, Pod] = {}
         self._attached: dict[str, Attached] = {}
         self._here: dict[ObjectName, set[str]] = {}  # attachments by pod
-        self._at: dict[Address, tuple[ObjectName, ...]] = {}  # the last is who has it
+        self._at: dict[Address | str, tuple[ObjectName, ...]] = {}  # MACs too; the last is who has it
         self._subjects: dict[ObjectName, _Subject] = {}
         self._policies: dict[PolicyKey, Policy] = {}
         self._of_namespace: dict[str, set[PolicyKey]] = {}  # policies for the pods of one namespace
@@ -62,23 +66,21 @@ class PolicyBook:
         before = self._pods.get(name)
         if pod == before:
             return
-        if before is not None:
-            self._unindex(before)
+        claimed = set(_peer_addresses(before)) if before is not None else set()
         if pod is not None:
             self._pods[name] = pod
             for address in _peer_addresses(pod):
-                self._claim(address, name)
+                if address not in claimed:
+                    self._claim(address, name)
+            claimed -= set(_peer_addresses(pod))
         else:
             self._pods.pop(name, None)
+        for address in claimed:
+            if not self._has_here(name, address):
+                self._disclaim(address, name)
         self._renew(name)
 
-    def _unindex(self, pod: Pod) -> None:
-        here = {each for key in self._here.get(pod.name, ()) for each in self._attached[key].addresses}
-        for address in pod.addresses:
-            if address not in here:
-                self._disclaim(address, pod.name)
-
-    def _claim(self, address: Address, name: ObjectName, *, here: bool = False) -> None:
+    def _claim(self, address: Address | str, name: ObjectName, *, here: bool = False) -> None:
         """The last who claims an address has it, but nobody takes it from who has it on this node."""
         held = self._at.get(address, ())
         others = tuple(each for each in held if each != name)
@@ -88,22 +90,26 @@ class PolicyBook:
             claimed = (*others, name)
         if claimed != held:
             self._at[address] = claimed
-            self._renew_here(others)
+            self._renew_known(others)
 
-    def _disclaim(self, address: Address, name: ObjectName) -> None:
+    def _disclaim(self, address: Address | str, name: ObjectName) -> None:
         rest = tuple(each for each in self._at.get(address, ()) if each != name)
         if rest:
             self._at[address] = rest
-            self._renew_here(rest)
+            self._renew_known(rest)
         else:
             self._at.pop(address, None)
 
-    def _has_here(self, name: ObjectName, address: Address) -> bool:
-        return any(address in self._attached[key].addresses for key in self._here.get(name, ()))
+    def _has_here(self, name: ObjectName, address: Address | str) -> bool:
+        here = (self._attached[key] for key in self._here.get(name, ()))
+        return any(address in each.addresses or address == each.mac for each in here)
 
-    def _renew_here(self, names: Iterable[ObjectName]) -> None:
+    def _has(self, name: ObjectName, address: Address | str) -> bool:
+        return self._at.get(address, ())[-1:] == (name,)
+
+    def _renew_known(self, names: Iterable[ObjectName]) -> None:
         for each in names:
-            if each in self._here:
+            if each in self._here or each in self._pods:
                 self._renew(each)
 
     def attach(self, key: str, attached: Attached) -> None:
@@ -113,7 +119,7 @@ class PolicyBook:
         self.detach(key)
         self._attached[key] = attached
         self._here.setdefault(attached.pod, set()).add(key)
-        for address in attached.addresses:
+        for address in _claims(attached):
             self._claim(address, attached.pod, here=True)
         self._renew(attached.pod)
 
@@ -128,8 +134,8 @@ class PolicyBook:
             del self._here[attached.pod]
         pod = self._pods.get(attached.pod)
         kept = _peer_addresses(pod) if pod is not None else ()
-        for address in attached.addresses:
-            if address not in kept:
+        for address in _claims(attached):
+            if address not in kept and not self._has_here(attached.pod, address):
                 self._disclaim(address, attached.pod)
         self._renew(attached.pod)
 
@@ -141,11 +147,12 @@ class PolicyBook:
         """A pod as sets and maps have it."""
         pod = self._pods.get(name)
         here = [self._attached[key] for key in sorted(self._here.get(name, ()))]
-        addresses = dict.fromkeys(_peer_addresses(pod) if pod is not None else ())
-        attached = dict.fromkeys(address for each in here for address in each.addresses)
-        addresses |= attached
-        # Of two pods that were given one address, the later one has it.
-        own = tuple(each for each in attached if self._at.get(each, ())[-1:] == (name,))
+        # Of two pods that claim one address, the later one has it, or who is attached here.
+        own = tuple(dict.fromkeys(a for each in here for a in each.addresses if self._has(name, a)))
+        macs = tuple(dict.fromkeys(each.mac for each in here if each.mac and self._has(name, each.mac)))
+        addresses = dict.fromkeys(a for a in _peer_addresses(pod) if self._has(name, a)) if pod else {}
+        if pod is None or not pod.finished:
+            addresses |= dict.fromkeys(own)
         subject = self._subjects.get(name)
         if pod is not None:
             labels = pod.labels
@@ -157,13 +164,13 @@ class PolicyBook:
         self.members.put(name, labels, entry)
         if own:
             if subject is None:
-                subject = self._subjects[name] = _Subject(labels, own)
+                subject = self._subjects[name] = _Subject(labels, own, macs)
                 self._dirty.add(name)
-            elif subject.addresses != own or subject.labels != labels:
-                subject.labels, subject.addresses = labels, own
+            elif (subject.addresses, subject.macs, subject.labels) != (own, macs, labels):
+                subject.labels, subject.addresses, subject.macs = labels, own, macs
                 self._dirty.add(name)
         elif subject is not None:
-            subject.addresses = ()
+            subject.addresses = subject.macs = ()
             self._dirty.add(name)
 
     def put_namespace(self, name: str, labels: Labels) -> None:
@@ -234,10 +241,13 @@ class PolicyBook:
             if having:
                 new[where] = self.compiling.join(where, having)
         old, shown = subject.mixes, subject.shown
-        for addresses, mixes, change in (
-            (subject.addresses, new, contents.add),
+        for (addresses, macs), mixes, change in (
+            ((subject.addresses, subject.macs), new, contents.add),
             (shown, old, contents.remove),
         ):
+            if EGRESS in mixes:
+                for mac in macs:
+                    change(EGRESS_MAC, f"{mac} : goto {mixes[EGRESS]}")
             for address in addresses:
                 for where, mix in mixes.items():
                     change(f"{where}{address.version}", f"{address} : goto {mix}")
@@ -248,11 +258,11 @@ class PolicyBook:
         judged = contents.judged
         for text in map(str, subject.addresses if new else ()):
             judged[text] = judged.get(text, 0) + 1
-        for text in map(str, shown if old else ()):  # which another pod may have by now
+        for text in map(str, shown[0] if old else ()):  # which another pod may have by now
             judged[text] -= 1
             if not judged[text]:
                 del judged[text]
-        subject.mixes, subject.shown = new, subject.addresses
+        subject.mixes, subject.shown = new, (subject.addresses, subject.macs)
         if not subject.addresses:
             del self._subjects[name]
 
@@ -319,6 +329,11 @@ class PolicyBook:
         for name, subject in self._subjects.items():
             if subject.addresses:
                 yield name, subject.addresses, tuple(subject.policies.values())
+
+
+def _claims(attached: Attached) -> tuple[Address | str, ...]:
+    """What only one pod of the node can have."""
+    return (*attached.addresses, attached.mac) if attached.mac else attached.addresses
 
 
 def _peer_addresses(pod: Pod) -> tuple[Address, ...]:

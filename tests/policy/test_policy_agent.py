@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import select
+import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -395,3 +398,88 @@ def test_while_all_changes_at_random(host: Node) -> None:
 @pytest.mark.parametrize("seed", [2, 3])
 def test_while_all_changes_at_random_for_minutes(host: Node, seed: int) -> None:
     changed_at_random(host, 180, 15, seed)
+
+
+SEND = """
+import socket, sys
+source, destination, port = sys.argv[1:]
+v4 = ":" not in destination
+made = socket.socket(socket.AF_INET if v4 else socket.AF_INET6, socket.SOCK_DGRAM)
+made.bind((source, 0) if v4 else (source, 0, 0, socket.if_nametoindex("eth0")))
+made.sendto(b"?", (destination, int(port)))
+"""
+
+
+def link_local(netns: str) -> str:
+    """Once duplicate address detection is over."""
+    while True:
+        shown = json.loads(sh("ip", "-j", "-n", netns, "-6", "addr", "show", "dev", "eth0", "scope", "link"))
+        found = [row for each in shown for row in each.get("addr_info", ()) if row]
+        if found and not found[0].get("tentative"):
+            return str(found[0]["local"])
+        time.sleep(0.05)
+
+
+def test_whatever_address_a_pod_sends_from_it_is_the_pod(host: Node) -> None:
+    """Its link-local address, and those that it is allowed beside its own: its policies are for all of them.
+    The control is the same pod without a policy."""
+    allowed = {"l3net.io/allowed-addresses": "10.77.0.5/32, fd77::/64"}
+    evil = pod("evil", app="evil")
+    evil["metadata"]["annotations"] = allowed
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default", "annotations": allowed}}
+    deny = net_policy("default", "deny", labels(app="evil"), egress=[])
+    pods = [pod("web", app="web"), evil, space]
+    host.declare(*BLOCKS, more=pods)
+    host.start()
+    web, bad = Pod(host, "web"), Pod(host, "evil")
+    with served(web.netns, host.name) as (echo, own):
+
+        def send() -> None:
+            local = link_local(bad.netns)
+            for source, version in (("10.77.0.5", 4), ("fd77::9", 6), (local, 6)):
+                for to in (web.address(version), "10.90.0.1" if version == 4 else "fd90::1"):
+                    python = ("ip", "netns", "exec", bad.netns, sys.executable, "-c", SEND)
+                    sh(*python, source, to, str(OPEN))
+            time.sleep(0.2)
+
+        sh("ip", "-n", bad.netns, "addr", "add", "10.77.0.5/32", "dev", "eth0")
+        sh("ip", "-n", bad.netns, "addr", "add", "fd77::9/128", "dev", "eth0", "nodad")
+        for _ in range(20):  # until the guard has been told what is allowed
+            before = echo.heard[OPEN], own.heard[OPEN]
+            send()
+            told = echo.heard[OPEN] - before[0], own.heard[OPEN] - before[1]
+            if told[0] >= 2:
+                break
+        assert told == (2, 3)  # a link-local source goes no further than the node
+        host.declare(*BLOCKS, more=[*pods, deny])
+        until(lambda: not reaches(bad.netns, web.v4, OPEN), "the policy")
+        heard = dict(echo.heard), dict(own.heard)
+        send()
+        assert (echo.heard, own.heard) == heard
+
+
+def test_what_began_while_somebody_had_flushed_the_table_ends(host: Node) -> None:
+    pods = [pod("web", app="web"), pod("bad", role="bad")]
+    host.declare(*BLOCKS, more=[*pods, only_open(role="good")])
+    host.start()
+    web, bad = (Pod(host, name) for name in ("web", "bad"))
+    # Somebody else's rule, by which connections are tracked meanwhile, too.
+    tracking = (
+        "table inet others { chain forward { type filter hook forward priority 5; ct state new counter; }; }"
+    )
+    sh("ip", "netns", "exec", host.name, "nft", tracking)
+    assert host.process
+    with served(web.netns):
+        until(lambda: not reaches(bad.netns, web.v4, OPEN), "the policy")
+        os.kill(host.process.pid, signal.SIGSTOP)
+        try:
+            sh("ip", "netns", "exec", host.name, "nft", "flush", "table", "inet", "l3net")
+            began = [tcp(bad.netns, web.address(version), OPEN) for version in (4, 6)]
+        finally:
+            os.kill(host.process.pid, signal.SIGCONT)
+        for each in began:
+            with pytest.raises(ConnectionResetError):
+                for _ in range(100):
+                    each.sendall(b"2")
+                    assert each.recv(1) == b"2"
+                    time.sleep(0.05)

@@ -5,17 +5,30 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
+from ipaddress import ip_address
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from random_policies import cluster
 
-from l3net.model import ClusterState
+from l3net.model import (
+    ClusterState,
+    ObjectName,
+    Pod,
+    PodSelection,
+    Policy,
+    PolicyRule,
+    Requirement,
+    Rule,
+    Selector,
+    Tier,
+)
 from l3net.naming import LABEL_TENANT
 from l3net.policy.attached import Attached
 from l3net.policy.book import PolicyBook
 from l3net.policy.known_state import KnownState
 from l3net.policy.mixing import key_of
+from l3net.policy.sets import PodSet
 from l3net.policy.tenants import tenant_policies
 from l3net.policy.verdict import verdict
 
@@ -86,3 +99,35 @@ def test_history_does_not_matter(first: int, second: int) -> None:
         fresh.settle()
         assert kept(book) == kept(fresh)
         before = now
+
+
+def test_an_address_is_of_who_has_it_here_whatever_is_declared() -> None:
+    """A Pod that claims the address of one that is attached here is in no set with it; and a pod that has
+    finished is nobody's peer, though it is still attached."""
+    book = PolicyBook()
+    thief, evil, db = (ObjectName("shop", name) for name in ("thief", "evil", "db"))
+    addresses = (ip_address("10.0.0.1"), ip_address("fd00::1"))
+    web = PodSelection("shop", Selector((Requirement("app", "In", ("web",)),)))
+    rules = (PolicyRule(Rule.ACCEPT, (web,)),)
+    subject = PodSelection("shop", Selector((Requirement("app", "In", ("db",)),)))
+    book.put_policy((True, db), Policy(db, Tier.NETWORK_POLICY, subject, rules))
+    book.attach("db", Attached(db, (ip_address("10.0.0.9"),), {"app": "db"}))
+    book.attach("evil", Attached(evil, addresses, mac="0a:58:0a:00:00:01"))
+    book.put_pod(thief, Pod(thief, {"app": "web"}, addresses, "n2"))
+    book.settle()
+    peers = {
+        element
+        for name, live in book.contents.sets.items()
+        if name.startswith("peers")
+        for element in live.elements
+    }
+    assert peers == set() and {book.pod_at(each).name for each in addresses} == {evil}  # type: ignore[union-attr]
+    book.detach("evil")
+    book.settle()
+    assert book.contents.sets[PodSet(web).name(4)].elements == {"10.0.0.1": 1}
+    book.put_pod(thief, None)
+    book.attach("evil", Attached(evil, addresses))
+    for finished in (False, True):
+        book.put_pod(evil, Pod(evil, {"app": "web"}, addresses, "n1", finished=finished))
+        book.settle()
+        assert bool(book.contents.sets[PodSet(web).name(6)].elements) is not finished

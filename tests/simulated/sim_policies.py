@@ -96,7 +96,7 @@ def wanted(scene: Scene) -> dict[str, Any]:
 
 
 def _is_policys(name: str) -> bool:
-    return re.match(r"(egress|ingress|self)[46]$|(peers|named|nodes|nets)[46]-", name) is not None
+    return re.match(r"egress-mac$|(egress|ingress|self)[46]$|(peers|named|nodes|nets)[46]-", name) is not None
 
 
 class PolicyFate(Fate):

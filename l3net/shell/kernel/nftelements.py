@@ -46,9 +46,17 @@ def _port(text: str) -> bytes:
     return int(text).to_bytes(2, "big") + bytes(2)
 
 
+def _mac(text: str) -> bytes:
+    octets = bytes.fromhex(text.replace(":", ""))
+    if len(octets) != 6:
+        raise ValueError(text)
+    return octets
+
+
 #: The sets by name, and how the fields of their keys are packed: each is filled up to four octets.
 _KEYS: Final[tuple[tuple[re.Pattern[str], tuple[Callable[[str], bytes], ...]], ...]] = (
     (re.compile(r"(peers|nodes)[46]-\S+|(egress|ingress|vips|spared)[46]"), (_address,)),
+    (re.compile(r"egress-mac"), (_mac,)),
     (re.compile(r"(self|hairpin)[46]"), (_address, _address)),
     (re.compile(r"named[46]-\S+|ends[46]"), (_address, _protocol, _port)),
 )
