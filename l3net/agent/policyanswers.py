@@ -50,16 +50,12 @@ async def _answer(agent: Agent, word: str, asked: Mapping[str, str]) -> dict[str
                 found.append(row)
                 if number % AT_ONCE == AT_ONCE - 1:
                     await asyncio.sleep(0)
-            return {"policies": found, "refused": policing.refusal if found else ""}
+            return {"policies": found, "refused": _refused(agent)}
         case "show":
             return await _show(agent, asked)
         case "test":
-            return trial(
-                view_of(agent),
-                asked.get("source", ""),
-                asked.get("destination", ""),
-                asked.get("port", ""),
-            )
+            ends = asked.get("source", ""), asked.get("destination", "")
+            return {**trial(view_of(agent), *ends, asked.get("port", "")), "refused": _refused(agent)}
         case "matrix":
             matrix = Matrix(view_of(agent), asked.get("namespace", ""), port_of(asked.get("port") or PORT))
             now = asyncio.get_running_loop().time
@@ -68,7 +64,7 @@ async def _answer(agent: Agent, word: str, asked: Mapping[str, str]) -> dict[str
                 if now() > until:
                     await asyncio.sleep(0)
                     until = now() + TURN
-            return matrix.answer()
+            return {**matrix.answer(), "refused": _refused(agent)}
         case "drops":
             after = asked.get("after", "0")
             return {
@@ -79,6 +75,11 @@ async def _answer(agent: Agent, word: str, asked: Mapping[str, str]) -> dict[str
             }
         case _:
             return {"error": "ask for: list, show, test, matrix, drops"}
+
+
+def _refused(agent: Agent) -> str:
+    """Why what is answered is not what packets meet; empty if it is."""
+    return agent.policing.refusal if agent.policing.book.policies else ""
 
 
 async def _show(agent: Agent, asked: Mapping[str, str]) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def policy_status(agent: Agent) -> dict[str, Any]:
         "podsWithPolicies": sum(1 for _, _, policies in here if policies),
         "connectionsEnded": policing.ending.ended,
         "dropsLogged": policing.drops.seen,
-        "refused": policing.refusal if found else "",
+        "refused": _refused(agent),
         "waiting": list(map(str, policing.awaited)),
     }
 

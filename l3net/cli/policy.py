@@ -122,7 +122,8 @@ def test(
     a service each endpoint is told, by the service's port. Without --port it is 80/tcp, for a service each of
     its ports. The node of the source pod judges egress, that of the destination pod ingress. Nothing is sent.
 
-    Exits with 0 if all is allowed, with 1 if anything is denied, with 2 if it cannot be told.
+    Exits with 0 if all is allowed, with 1 if anything is denied, with 2 if it cannot be told: also where
+    policies are not in force as declared, or of a directory some cannot be used.
     """
     asked = {"source": source, "destination": destination, "port": port or ""}
     answer = _asked("test", asked, directory, run_dir)
@@ -130,6 +131,9 @@ def test(
         click.echo("\n".join(_test_lines(answer)))
     else:
         print_value(answer, output)
+    _tell_refused(answer)
+    if answer.get("refused"):
+        context.exit(2)
     context.exit(0 if answer["allowed"] else 1)
 
 

@@ -21,26 +21,29 @@ from l3net.shell.manifests.tree import ManifestTree
 
 def directory_view(directory: Path, word: str, asked: Mapping[str, str]) -> dict[str, Any]:
     """What cannot be used of it is told on standard error, and left out. Raises ConfigError."""
-    view = _read(directory)
+    view, refused = _read(directory)
     match word:
         case "list":
             return {"policies": list(rows(view))}
         case "show":
             return one(view, find(view, asked["name"], asked["kind"]), None)
         case "test":
-            return trial(view, asked["source"], asked["destination"], asked["port"])
+            return {**trial(view, asked["source"], asked["destination"], asked["port"]), "refused": refused}
         case _:
             matrix = Matrix(view, asked["namespace"], port_of(asked["port"] or PORT))
             for _ in matrix.steps():
                 pass
-            return matrix.answer()
+            return {**matrix.answer(), "refused": refused}
 
 
-def _read(directory: Path) -> Whereabouts:
-    state = ClusterState()
+def _read(directory: Path) -> tuple[Whereabouts, str]:
+    """What can be used, and why something that was to be declared is not among it."""
+    state, refused = ClusterState(), ""
     for event in ManifestTree(directory).look():
         if isinstance(event, Changed):
             take(state, event)
         elif isinstance(event, Rejected):
             click.echo(f"problem: {event}", err=True)
-    return of_state(state)
+            if not event.partly:
+                refused = refused or f"{event}"
+    return of_state(state), refused

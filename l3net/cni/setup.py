@@ -142,9 +142,14 @@ def pod_labels(request: Request) -> dict[str, str]:
         pairs.append((key, value))
     for key, value in pairs:  # type: ignore[assignment]
         if not isinstance(key, str) or not isinstance(value, str) or not _LABEL.fullmatch(key):
-            raise CniError(failure.INVALID_CONFIG, f"labels: {str(key)[:80]!r} is not a label with a text")
+            raise CniError(
+                failure.INVALID_CONFIG,
+                f"labels of the pod ({LABELS_ARG}, args.cni.labels): {str(key)[:80]!r} is no label's name",
+            )
         if value and not _LABEL_VALUE.fullmatch(value):
-            raise CniError(failure.INVALID_CONFIG, f"labels: {key}: {value[:80]!r} is not a value of a label")
+            raise CniError(
+                failure.INVALID_CONFIG, f"labels of the pod: {key}: {value[:80]!r} is no label's value"
+            )
         found[key] = value
     return found
 

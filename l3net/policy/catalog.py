@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from l3net.errors import ConfigError
-from l3net.model import Direction, ObjectName, Policy, Tier
+from l3net.model import Direction, Kind, ObjectName, Policy, Tier
 from l3net.policy.manifest import manifest
 from l3net.policy.tenants import PREFIX
 from l3net.policy.verdict import kind_of
@@ -38,6 +38,9 @@ def row(policy: Policy, pods: Sequence[ObjectName]) -> dict[str, Any]:
     }
 
 
+_KINDS = (Kind.NETWORK_POLICY, Kind.CLUSTER_NETWORK_POLICY)
+
+
 def find(view: Whereabouts, name: str, kind: str = "") -> Policy:
     """The policy of a name, NAMESPACE/NAME for a NetworkPolicy. Raises ConfigError.
 
@@ -48,6 +51,10 @@ def find(view: Whereabouts, name: str, kind: str = "") -> Policy:
         found = [each for each in view.policies if each.name.name == name and _is(each, kind)]
     if len(found) == 1:
         return found[0]
+    if not found and kind and kind.lower() not in (each.value.lower() for each in _KINDS):
+        raise ConfigError(
+            f"{kind} is no kind of policy: there are {' and '.join(each.value for each in _KINDS)}"
+        )
     if not found:
         raise ConfigError(f"no policy {name} is in force; `l3net policy list` names all")
     names = ", ".join(f"{kind_of(each.tier).value} {each.name}" for each in found)

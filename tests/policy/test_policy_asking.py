@@ -254,6 +254,20 @@ def test_a_connection(shop: Path, arguments: str, code: int, words: tuple[str, .
         assert text.startswith("allowed: " if code == 0 else "denied: ")
 
 
+def test_where_a_policy_cannot_be_used_nobody_is_told_that_all_is_well(shop: Path) -> None:
+    """What it would say is not known: a pipeline stops there."""
+    assert run(shop, "test", "shop/web", "shop/db", "--port", "5432")[0] == 0
+    bad = net_policy("shop", "bad", {}, ingress=[{"ports": [{"port": 99999}]}])
+    (shop / "bad.yaml").write_text(yaml.safe_dump(bad))
+    code, text = run(shop, "test", "shop/web", "shop/db", "--port", "5432")
+    assert code == 2 and "bad.yaml" in text and "not in force as declared" in text
+    assert "refused" in run(shop, "matrix", "shop", "-o", "json")[1]
+
+
+def test_a_kind_that_is_none(shop: Path) -> None:
+    assert "there are NetworkPolicy and ClusterNetworkPolicy" in run(shop, "show", "Foo", "shop/db")[1]
+
+
 def test_a_name_that_may_be_two_things(shop: Path) -> None:
     (shop / "more.yaml").write_text(yaml.safe_dump(pod("shop/pg", "n1", "10.244.1.9")))
     assert run(shop, "test", "shop/web", "shop/pg")[0] == 2
