@@ -73,13 +73,9 @@ def test_of_the_nodes_own_block(addresses: tuple[LeasedAddress, ...]) -> None:
     node = NodeNetwork((ip_network("10.244.1.0/24"), ip_network("fd00::/112")), 1400)
     lease = Lease(KEY, 7, addresses, host_ifname=host_ifname(KEY), store="a" * 16)
     policed, guard, sandbox, pins = plan(KINDS, facts_of(node_setup(request(), node), request(), lease)).parts
-    assert policed == Policed(
-        KEY,
-        lease.pod,
-        tuple(each.address for each in addresses),
-        mac=sandbox.mac if isinstance(sandbox, Sandbox) else "",
-    )
     assert isinstance(guard, Guard) and isinstance(sandbox, Sandbox) and isinstance(pins, Pins)
+    own = tuple(each.address for each in addresses)
+    assert policed == Policed(KEY, lease.pod, own, mac=sandbox.mac)
     assert [str(each) for each in sandbox.addresses] == [f"{e.address}/{e.prefix_length}" for e in addresses]
     assert len(sandbox.routes) == 2 * len(addresses)  # the gateway on-link, everything through it
     assert sandbox.mtu == 1400 and sandbox.port.pinned and sandbox.port.isolated
