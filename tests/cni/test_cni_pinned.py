@@ -186,6 +186,7 @@ def test_entries_come_and_go_with_the_lease(host: Host, run: Any, ping: Any) -> 
     run("ip", "-n", host.name, "link", "del", "l3net0")
     assert server.network
     host.inside(lambda: remake(host))
+    assert server.settle()  # the first pod's link may wait for its batch
     assert host.inside(server.reattach_ports) == host.veths()
     assert permanent(host) == second
     assert all(ping(host.name, each) for each in second)
