@@ -23,8 +23,8 @@ from l3net.agent.shells import Kernel
 from l3net.agent.table import Table
 from l3net.faults import Faults
 from l3net.firewall.policy import POLICY
+from l3net.kube.scope import POLICIES, is_policy
 from l3net.model import Address, Fact, Kind, Namespace, Node, ObjectName, Pod, Policy, Selector
-from l3net.naming import LABEL_TENANT
 from l3net.policy.attached import Attached
 from l3net.policy.book import PolicyBook
 
@@ -58,7 +58,7 @@ class Policing:
     ) -> None:
         self._me = me
         self._faults = faults
-        self._broken: dict[str, str] = {}  # what could not be put into the book, and why
+        self._broken: dict[tuple[object, ...], str] = {}  # what could not be put into the book, and why
         self._loop = asyncio.get_running_loop()
         self.book = PolicyBook()
         self._wake = wake
@@ -91,11 +91,9 @@ class Policing:
         self._noted[kind, name] = fact
         if self._heard is None:
             self._heard = self._loop.time()
-        if kind in (Kind.NETWORK_POLICY, Kind.CLUSTER_NETWORK_POLICY):
-            self._scope((kind, name), fact.subject.namespaces if isinstance(fact, Policy) else None)
-        elif kind is Kind.NAMESPACE:
-            labelled = isinstance(fact, Namespace) and LABEL_TENANT in fact.labels
-            self._scope((kind, name), name.name if labelled else None)
+        if kind in POLICIES:
+            where = fact.subject.namespaces if isinstance(fact, Policy) else name.name
+            self._scope((kind, name), where if is_policy(fact) else None)
         elif kind is Kind.POD:
             if isinstance(fact, Pod) and fact.node in ("", self._me):
                 self._known_pods[name] = fact.uids
@@ -139,33 +137,35 @@ class Policing:
         nothing but the pods that would have to wait for it."""
         noted, self._noted = self._noted, {}
         for (kind, name), fact in noted.items():
-            with self._contained(f"{PART}: {kind.value} {name}"):
+            with self._contained(kind.value, name):
                 self._put(kind, name, fact)
         fresh: set[Address] = set()
         while self._handed:
             key, attached, new = self._handed.popleft()
-            with self._contained(f"{PART}: attachment {key}"):
+            with self._contained("attachment", key):
                 if attached is None:
                     self.book.detach(key)
                 else:
                     self.book.attach(key, attached)
                     if new:
                         fresh.update(attached.addresses)
-        with self._contained(PART):
+        with self._contained():
             self.book.settle()
         self.drops.follow()
         self.ending.look(fresh)
 
     @contextlib.contextmanager
-    def _contained(self, part: str) -> Iterator[None]:
+    def _contained(self, *about: object) -> Iterator[None]:
+        """Of tens of thousands of objects, whose names are put into words only where one fails."""
         try:
             yield
         except Exception as err:
+            part = _part(about)
             self._faults.note(part, err)
-            self._broken[part] = f"{part} failed ({type(err).__name__}); see the agent's log"
+            self._broken[about] = f"{part} failed ({type(err).__name__}); see the agent's log"
         else:
-            if self._broken.pop(part, None) is not None:
-                self._faults.over(part)
+            if self._broken and self._broken.pop(about, None) is not None:
+                self._faults.over(_part(about))
 
     def _put(self, kind: Kind, name: ObjectName, fact: Fact | None) -> None:
         match kind:
@@ -243,3 +243,8 @@ class Policing:
             if self._awaited.get(pod) is event:
                 del self._awaited[pod]
         return True
+
+
+def _part(about: tuple[object, ...]) -> str:
+    """As faults are named in the status."""
+    return f"{PART}: {' '.join(map(str, about))}" if about else PART

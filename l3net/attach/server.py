@@ -20,7 +20,6 @@ from l3net.attach.reaper import Reaper
 from l3net.attach.setups import Setups
 from l3net.attach.shells import KERNEL, AttachShells
 from l3net.attach.spool import Spool
-from l3net.attach.there import guarded_ports
 from l3net.attach.upkeep import Upkeep
 from l3net.attach.verbs import Verbs
 from l3net.cni.extras import Extras
@@ -33,10 +32,11 @@ from l3net.ipam.audit import AuditLook
 from l3net.ipam.lease import Usage
 from l3net.ipam.ranges import RangeSet, block_sets
 from l3net.model import Prefix
-from l3net.naming import BRIDGE, LEASE_DB
+from l3net.naming import LEASE_DB
 from l3net.policy.attached import Attached
 from l3net.ports import Admission
 from l3net.shell.files.leases import boot_id
+from l3net.shell.kernel.bridge import of_bridge
 from l3net.shell.kernel.conntrack import ConntrackFlush
 from l3net.shell.kernel.namespaces import open_own, setns
 from l3net.shell.kernel.sandbox import Sandboxes
@@ -274,18 +274,14 @@ class CniServer:
     def attached(self) -> Iterable[tuple[str, Attached]]:
         """The attachments that policies are for, each by a key: pods of the node's bridge."""
         records = dict(self.leases.records())
-        macs: dict[str, str] = {}
-        with self.faults.contained("MACs of pods"):
-            ports, _ = guarded_ports(self._sandboxes().host, self.leases, BRIDGE)
-            macs = {port.name: port.mac for port in ports}
+        ports = self._guarding.guard.ports if self._guarding is not None else {}
         for lease in self.leases.leases():
-            full = [
-                each.address for each in lease.addresses if each.prefix_length == each.address.max_prefixlen
-            ]
-            if full and lease.host_ifname:
+            if lease.host_ifname and lease.addresses and of_bridge(lease):
+                addresses = [leased.address for leased in lease.addresses]
+                guarded = ports.get(lease.host_ifname)
+                mac = guarded.mac if guarded is not None else ""
                 labels = _labels(records.get(lease.key))
-                mac = macs.get(lease.host_ifname, "")
-                yield attachment(lease.key), attached(lease.key, lease.pod, full, labels, mac)
+                yield attachment(lease.key), attached(lease.key, lease.pod, addresses, labels, mac)
 
     def usage(self, sets: RangeSet) -> Usage:
         """Leased and cooling addresses of a set, of all networks. Raises LeaseStoreError."""

@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 from l3net.naming import NFT_TABLE
 
+#: The families' names in rules.
+IP = {4: "ip", 6: "ip6"}
 #: The rules of a chain; of one that hangs on a hook, that comes first (`hook`).
 Rules: TypeAlias = tuple[str, ...]
 #: A named map or set, and an element as nft reads it.

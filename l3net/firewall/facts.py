@@ -12,8 +12,6 @@ from l3net.firewall.policycontents import NO_POLICY, PolicyContents
 from l3net.model import Address, ClusterState, IpPool, PoolUse, Prefix, VirtualServer
 from l3net.naming import BRIDGE
 
-#: The families' names in rules.
-IP = {4: "ip", 6: "ip6"}
 BGP_PORT = 179
 #: BFD: single hop control and echo (RFC 5881), multihop (RFC 5883).
 BFD_PORTS = (3784, 3785, 4784)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from l3net.firewall.contents import Contents, NamedSet, Rules, hook
-from l3net.firewall.facts import IP, FirewallPlan, widest_first
+from l3net.firewall.contents import IP, Contents, NamedSet, Rules, hook
+from l3net.firewall.facts import FirewallPlan, widest_first
 from l3net.firewall.section import SmallSection
 
 #: So many of the widest prefixes inside the cluster are compared; pools and service ranges are among them.

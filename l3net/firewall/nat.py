@@ -17,8 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from l3net.firewall.contents import Element, Rules, chain_blocks, map_block
-from l3net.firewall.facts import IP
+from l3net.firewall.contents import IP, Element, Rules, chain_blocks, map_block
 from l3net.firewall.sticky import SEED, Sticky
 from l3net.model import Backend, Prefix, ServerKey, VirtualServer
 from l3net.naming import PROTOCOL_NUMBERS

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from l3net.firewall.contents import Rules, Statements, chain_blocks, hook, set_block
-from l3net.firewall.facts import IP, FirewallPlan
+from l3net.firewall.contents import IP, Rules, Statements, chain_blocks, hook, set_block
+from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.policycontents import EGRESS, EGRESS_MAC, INGRESS, LiveSet, PolicyContents
 from l3net.firewall.section import NOTHING, Made, Servers, Step
 from l3net.naming import NFT_TABLE

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from l3net.firewall.contents import Rules
+from l3net.firewall.contents import IP, Rules
 
-#: The maps from a pod's address to its chain: of what it begins, and of what others begin.
+#: The maps from a pod's address to its chain, by direction: of what it begins, and of what others begin.
 EGRESS, INGRESS = "egress", "ingress"
 MAPS: Final = (EGRESS, INGRESS)
 #: From a pod's MAC to its chain: for what it sends from other addresses than its own, link-local ones and
@@ -17,7 +17,6 @@ MAPS: Final = (EGRESS, INGRESS)
 EGRESS_MAC: Final = "egress-mac"
 #: Journal entries after which whoever is behind compares everything.
 LONGEST_JOURNAL: Final = 200_000
-_IP: Final = {4: "ip", 6: "ip6"}
 
 
 @dataclass(slots=True)
@@ -45,10 +44,10 @@ class PolicyContents:
         self._journal: list[tuple[str, str | None]] = []
         self._first = 0  # how many entries have been dropped
         for name in MAPS:
-            for version in _IP:
+            for version in IP:
                 self.sets[f"{name}{version}"] = LiveSet(f"type ipv{version}_addr : verdict", verdicts=True)
         self.sets[EGRESS_MAC] = LiveSet("type ether_addr : verdict", verdicts=True)
-        for version, ip in _IP.items():
+        for version, ip in IP.items():
             self.sets[f"self{version}"] = LiveSet(f"typeof {ip} saddr . {ip} daddr")
 
     @property

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from l3net.firewall import sticky, translation
-from l3net.firewall.contents import Element, Statements, chain_blocks, set_block
-from l3net.firewall.facts import IP, FirewallPlan
+from l3net.firewall.contents import IP, Element, Statements, chain_blocks, set_block
+from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.nat import (
     LoadBalancer,
     ServiceMaps,

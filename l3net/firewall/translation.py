@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from l3net.firewall.contents import Rules, hook
-from l3net.firewall.facts import IP, FirewallPlan, widest_first
+from l3net.firewall.contents import IP, Rules, hook
+from l3net.firewall.facts import FirewallPlan, widest_first
 from l3net.firewall.nat import KEY, Side
 from l3net.firewall.strays import LONGEST, TYPES
 from l3net.naming import ERROR_LOG_GROUP, PROTOCOL_NUMBERS

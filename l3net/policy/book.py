@@ -253,8 +253,8 @@ class PolicyBook:
                     change(f"{where}{address.version}", f"{address} : goto {mix}")
                 if mixes:
                     change(f"self{address.version}", f"{address} . {address}")
-        for where, mix in old.items():
-            self.compiling.part(where, mix)
+        for mix in old.values():
+            self.compiling.part(mix)
         judged = contents.judged
         for text in map(str, subject.addresses if new else ()):
             judged[text] = judged.get(text, 0) + 1

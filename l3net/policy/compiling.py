@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from l3net.firewall.policycontents import PolicyContents
 from l3net.model import Address, Direction, Labels, Node, Policy
 from l3net.policy.membership import Membership
-from l3net.policy.mixing import DIRECTIONS, Mix, PolicyKey, Use, key_of, mix_name, mixed
+from l3net.policy.mixing import Mix, PolicyKey, Use, key_of, mix_name, mixed
 from l3net.policy.rules import Chains, compiled
 from l3net.policy.sets import NodeSet
 
@@ -74,9 +74,8 @@ class Compiling:
         joined.pods += 1
         return name
 
-    def part(self, where: str, name: str) -> None:
-        """One less."""
-        del where
+    def part(self, name: str) -> None:
+        """One less pod leads to a combination's chain."""
         joined = self._joined[name]
         joined.pods -= 1
         if not joined.pods:
@@ -263,7 +262,7 @@ class Compiling:
 
 
 def _accepting(joined: _Joined) -> Origin:
-    return Origin(DIRECTIONS[joined.where], tuple(key for key in joined.keys if key[0]))
+    return Origin(Direction(joined.where), tuple(key for key in joined.keys if key[0]))
 
 
 def _refusing(made: Chains) -> Iterator[str]:

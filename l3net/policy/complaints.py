@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from l3net.ipam.findings import Contradiction, FindingReason
 from l3net.model import (
     EVERYTHING,
-    Kind,
     Labels,
     Namespace,
     Pod,
@@ -21,9 +20,9 @@ from l3net.model import (
     Policy,
     PolicyPort,
     PolicyRule,
-    Tier,
 )
 from l3net.policy.known import chooses
+from l3net.policy.verdict import kind_of
 
 #: Protocol and name of a port.
 _Named = tuple[str, str]
@@ -37,7 +36,7 @@ def complaints(
     known = _Pods(pods, namespaces)
     return tuple(
         Contradiction(
-            Kind.NETWORK_POLICY if policy.tier is Tier.NETWORK_POLICY else Kind.CLUSTER_NETWORK_POLICY,
+            kind_of(policy.tier),
             policy.name,
             reason,
             message,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 
-from l3net.addresses import contains
 from l3net.model import (
     EVERYTHING,
     Direction,
@@ -16,12 +15,12 @@ from l3net.model import (
     PolicyPeer,
     PolicyPort,
     PolicyRule,
-    Prefix,
     Requirement,
     Selector,
     Tier,
 )
 from l3net.naming import ANNOTATION_LOG_DROPS
+from l3net.policy.blocks import prefixes_of
 
 Document: TypeAlias = dict[str, object]
 _BY_NAME: Final = "kubernetes.io/metadata.name"
@@ -119,7 +118,7 @@ def _cluster_peers(peers: Iterable[PolicyPeer]) -> Iterator[Document]:
     networks: list[str] = []
     for peer in peers:
         if isinstance(peer, IpBlock):
-            networks += [str(each) for each in _around(peer)]
+            networks += map(str, prefixes_of([peer]))
             continue
         if networks:
             yield {"networks": networks}
@@ -127,20 +126,6 @@ def _cluster_peers(peers: Iterable[PolicyPeer]) -> Iterator[Document]:
         yield {"nodes": _selector(peer.nodes)} if isinstance(peer, NodeSelection) else _cluster_pods(peer)
     if networks:
         yield {"networks": networks}
-
-
-def _around(block: IpBlock) -> list[Prefix]:
-    """What is left of a block without its exceptions."""
-    found = [block.cidr]
-    for hole in block.excepts:
-        kept: list[Prefix] = []
-        for each in found:
-            if contains(each, hole):
-                kept += each.address_exclude(hole)  # type: ignore[arg-type]
-            elif not contains(hole, each):
-                kept.append(each)
-        found = kept
-    return sorted(found, key=lambda each: int(each.network_address))
 
 
 def _cluster_pods(selection: PodSelection) -> Document:

@@ -16,7 +16,7 @@ from l3net.errors import ConfigError
 from l3net.model import Address, IpBlock, Pod, PodSelection, Policy
 from l3net.policy.places import Place, Port
 from l3net.policy.verdict import Packet, verdict
-from l3net.policy.view import Remembered, Whereabouts
+from l3net.policy.view import Whereabouts
 
 #: What a cell says of a family: all of the row reach all of the column, none do, or some.
 YES, NO, SOME = "yes", "no", "some"
@@ -32,7 +32,7 @@ class Matrix:
 
     def __init__(self, view: Whereabouts, namespace: str, port: Port) -> None:
         self._view, self._namespace, self._port = view, namespace, port
-        self._known = Remembered(view.known)
+        self._known = view.known
         self._edges = _edges(view.policies)
         self._by_address: dict[str, bool] = {}  # by pod
         self._columns: list[list[Place]] = []

@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from l3net.firewall.contents import Rules
-from l3net.firewall.policycontents import EGRESS, INGRESS
 from l3net.model import Direction, ObjectName, Policy, Tier
 from l3net.policy.rules import chain_name, log_statement, passes
 from l3net.policy.sets import digest
 
 #: A policy by what kind it is of and its name.
 PolicyKey: TypeAlias = tuple[bool, ObjectName]
-
-DIRECTIONS = {EGRESS: Direction.EGRESS, INGRESS: Direction.INGRESS}
 
 
 def key_of(policy: Policy) -> PolicyKey:
@@ -28,7 +25,7 @@ def key_of(policy: Policy) -> PolicyKey:
 
 def counts(policy: Policy, where: str) -> bool:
     """Whether a policy has a say at a map."""
-    return policy.rules(DIRECTIONS[where]) is not None
+    return policy.rules(Direction(where)) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,7 @@ def mix_name(where: str, policies: Sequence[Policy]) -> str:
 
 def mixed(where: str, policies: Sequence[Policy]) -> Mix:
     """The combination of these policies, which are in their order and all count there."""
-    name, direction = mix_name(where, policies), DIRECTIONS[where]
+    name, direction = mix_name(where, policies), Direction(where)
     admin = [each for each in policies if each.tier is Tier.ADMIN]
     accepting = [each for each in policies if each.tier is Tier.NETWORK_POLICY]
     last = accepting or [each for each in policies if each.tier is Tier.BASELINE]
@@ -68,11 +65,11 @@ def mixed(where: str, policies: Sequence[Policy]) -> Mix:
     for policy in admin:
         to = passing if passes(policy, direction) else ""
         uses.append(Use(key_of(policy), direction, to))
-        first.append(f"jump {_chain(policy, direction, to)}")
+        first.append(f"jump {chain_name(policy, direction, to)}")
     rest: list[str] = []
     for policy in last:
         uses.append(Use(key_of(policy), direction))
-        rest.append(f"jump {_chain(policy, direction, '')}")
+        rest.append(f"jump {chain_name(policy, direction)}")
     counter = f"{name}-deny" if accepting else ""
     if accepting:
         if any(each.log_drops for each in accepting):
@@ -85,8 +82,3 @@ def mixed(where: str, policies: Sequence[Policy]) -> Mix:
     else:
         chains = {name: (*first, *rest)}
     return Mix(name, chains, tuple(dict.fromkeys(uses)), counter)
-
-
-def _chain(policy: Policy, direction: Direction, passing: str) -> str:
-    name = chain_name(policy, direction)
-    return f"{name}-{digest(passing)}" if passing else name

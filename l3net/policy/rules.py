@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final, TypeAlias
 
-from l3net.firewall.contents import Rules
-from l3net.firewall.facts import IP
+from l3net.firewall.contents import IP, Rules
 from l3net.model import (
     Direction,
     IpBlock,
@@ -23,6 +22,7 @@ from l3net.model import (
     Selector,
 )
 from l3net.naming import POLICY_LOG_GROUP, PROTOCOL_NUMBERS
+from l3net.policy.blocks import prefixes_of
 from l3net.policy.sets import NodeSet, PodSet, digest
 
 #: Prefixes of one rule that are compared; more are looked up, in a set for each length.
@@ -50,9 +50,11 @@ class Chains:
     refuses: bool = False  # whether any rule does more than accept: a peer that comes may be one of those
 
 
-def chain_name(policy: Policy, direction: Direction) -> str:
-    """By its name and not by what it says: the chain stays, and its rules change in one instant."""
-    return f"pol-{digest(policy.tier, policy.name)}-{direction.value}"
+def chain_name(policy: Policy, direction: Direction, passing: str = "") -> str:
+    """By its name and not by what it says: the chain stays, and its rules change in one instant. `passing`:
+    see `compiled`."""
+    name = f"pol-{digest(policy.tier, policy.name)}-{direction.value}"
+    return f"{name}-{digest(passing)}" if passing else name
 
 
 def counter_name(policy: Policy, direction: Direction, action: Rule) -> str:
@@ -61,10 +63,9 @@ def counter_name(policy: Policy, direction: Direction, action: Rule) -> str:
 
 def compiled(policy: Policy, direction: Direction, passing: str = "") -> Chains:
     """The chains of a direction, which the policy has. `passing`: what a rule that passes does, `goto ...`;
-    a policy has chains for each place it passes to."""
-    name = chain_name(policy, direction)
-    if passing:  # also while the policy passes no more, or the chain would be that of those who never did
-        name = f"{name}-{digest(passing)}"
+    a policy has chains for each place it passes to, also while it passes no more: the plain one is that of
+    those who never did."""
+    name = chain_name(policy, direction, passing)
     made = Chains(name)
     lines: list[str] = []
     for number, rule in enumerate(policy.rules(direction) or ()):
@@ -171,28 +172,10 @@ def _compared(side: str, block: IpBlock) -> str:
 
 def _by_length(blocks: Iterable[IpBlock]) -> dict[int, list[Prefix]]:
     """The addresses of blocks as prefixes that do not overlap, by their length."""
-    found: list[Prefix] = []
-    for block in blocks:
-        rest: list[Prefix] = [block.cidr]
-        for left_out in collapse_addresses(block.excepts):  # type: ignore[type-var]
-            rest = [part for each in rest for part in _without(each, left_out)]
-        found += rest
     lengths: dict[int, list[Prefix]] = defaultdict(list)
-    for each in collapse_addresses(found):  # type: ignore[type-var]
+    for each in prefixes_of(blocks):
         lengths[each.prefixlen].append(each)
     return lengths
-
-
-def _without(prefix: Prefix, left_out: Prefix) -> Iterable[Prefix]:
-    if isinstance(prefix, IPv4Network) and isinstance(left_out, IPv4Network):
-        if left_out.subnet_of(prefix):
-            return prefix.address_exclude(left_out)
-        return () if prefix.subnet_of(left_out) else (prefix,)
-    if isinstance(prefix, IPv6Network) and isinstance(left_out, IPv6Network):
-        if left_out.subnet_of(prefix):
-            return prefix.address_exclude(left_out)
-        return () if prefix.subnet_of(left_out) else (prefix,)
-    return (prefix,)
 
 
 def _mask(version: int, length: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2s
 
+from l3net.firewall.contents import IP
 from l3net.model import PodSelection, Selector
 from l3net.naming import PROTOCOL_NUMBERS
 
@@ -30,8 +31,11 @@ class PodSet:
         return _named(self, version)
 
     def type_of(self, version: int) -> str:
-        ip = "ip" if version == 4 else "ip6"
-        return f"typeof {ip} daddr . meta l4proto . th dport" if self.port else f"type ipv{version}_addr"
+        return (
+            f"typeof {IP[version]} daddr . meta l4proto . th dport"
+            if self.port
+            else f"type ipv{version}_addr"
+        )
 
 
 @lru_cache(maxsize=16384)

@@ -8,9 +8,10 @@ from typing import Any
 
 from l3net.errors import ConfigError
 from l3net.model import Address, ObjectName, Tier
+from l3net.policy.known import Known
 from l3net.policy.places import PORT, Place, Port, places, port_of
 from l3net.policy.verdict import Decision, Packet, RuleName, Verdict, kind_of, verdict
-from l3net.policy.view import Remembered, Whereabouts
+from l3net.policy.view import Whereabouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ def trial(view: Whereabouts, source: str, destination: str, port: str = "") -> d
     begin = places(view, source)
     # A service is asked by its own port; without one, by each that it has.
     ends = places(view, destination, wanted)
-    known = Remembered(view.known)
+    known = view.known
     connections = [
         each
         for one in dict.fromkeys(begin)
@@ -53,7 +54,7 @@ def trial(view: Whereabouts, source: str, destination: str, port: str = "") -> d
 
 
 def between(
-    view: Whereabouts, known: Remembered, source: Place, destination: Place, port: Port
+    view: Whereabouts, known: Known, source: Place, destination: Place, port: Port
 ) -> Iterator[Connection]:
     """Judged in each family that both have."""
     for one in source.addresses:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Final
 
-from l3net.model import Address, ClusterState, Labels, Node, ObjectName, Pod, Policy, Tier
+from l3net.model import Address, ClusterState, Node, ObjectName, Pod, Policy, Tier
 from l3net.policy.known import Known
 from l3net.policy.known_state import KnownState
 from l3net.policy.tenants import tenant_policies
@@ -80,29 +80,6 @@ class Whereabouts:
         for name, policies in pairs:
             for policy in policies:
                 found.setdefault((policy.tier, policy.name), []).append(name)
-        return found
-
-
-class Remembered:
-    """A Known for one question: whose policies were asked for once are not looked for again."""
-
-    def __init__(self, known: Known) -> None:
-        self._known = known
-        self._policies: dict[ObjectName, tuple[Policy, ...]] = {}
-
-    def pod_at(self, address: Address) -> Pod | None:
-        return self._known.pod_at(address)
-
-    def namespace_labels(self, namespace: str) -> Labels:
-        return self._known.namespace_labels(namespace)
-
-    def node_labels_at(self, address: Address) -> Labels | None:
-        return self._known.node_labels_at(address)
-
-    def policies_for(self, pod: Pod) -> tuple[Policy, ...]:
-        found = self._policies.get(pod.name)
-        if found is None:
-            found = self._policies[pod.name] = tuple(self._known.policies_for(pod))
         return found
 
 

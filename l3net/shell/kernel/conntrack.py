@@ -254,9 +254,13 @@ def _forget_kinds(netlink: Netlink, body: bytes, kinds: Sequence[Stale]) -> int:
         candidates = (*by_port.get(original.destination_port, ()), *by_port.get(0, ()))
         if any(is_stale(each, original, reply, status) for each in candidates):
             requests.append(_deleting(dumped, found))
-    codes = netlink.transact(requests)
+    return _deleted(netlink.transact(requests), "forget connections")
+
+
+def _deleted(codes: Collection[int], what: str) -> int:
+    """How many there were, by the kernel's answers; what was gone already is success. Raises KernelError."""
     if bad := {code for code in codes if code not in (0, errno.ENOENT)}:
-        raise KernelError("forget connections", min(bad))
+        raise KernelError(what, min(bad))
     return sum(1 for code in codes if code == 0)
 
 
@@ -330,8 +334,7 @@ class Conntrack:
                     for each in connections
                 ]
             )
-        if bad := {code for code in codes if code not in (0, errno.ENOENT)}:
-            raise KernelError("end connections", min(bad))
+        _deleted(codes, "end connections")
 
     def forget(self, stale: Collection[Stale]) -> None:
         """Raises KernelError."""
@@ -368,9 +371,7 @@ class ConntrackFlush:
 
     def _visit(self, addresses: list[Address]) -> None:
         setns(self._home)
-        bad = {code for code in forget(addresses) if code not in (0, errno.ENOENT)}
-        if bad:
-            raise KernelError("forget connections", min(bad))
+        _deleted(forget(addresses), "forget connections")
 
     def _run(self) -> None:
         while True:
