@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from l3net.firewall.contents import IP, Contents, NamedSet, Rules, hook
+from l3net.firewall.contents import IP, Contents, NamedSet, Rules, translating
 from l3net.firewall.facts import FirewallPlan, widest_first
 from l3net.firewall.section import SmallSection
 
@@ -19,7 +19,7 @@ def _concern(plan: FirewallPlan) -> object:
 def _contents(plan: FirewallPlan) -> Contents:
     chains: dict[str, Rules] = {}
     sets: dict[str, NamedSet] = {}
-    rules = [hook("nat", "postrouting", 100)]
+    rules: list[str] = []
     for version, ip in IP.items():
         inside = widest_first(version, plan.inside)
         beyond = frozenset(map(str, inside[COMPARED:]))
@@ -40,13 +40,13 @@ def _contents(plan: FirewallPlan) -> Contents:
                 for source in widest_first(version, plan.nat_sources)
             ),
         ]
-    chains["postrouting-nat"] = tuple(rules)
+    chains |= translating("postrouting", 99, tuple(rules))
     return Contents(chains, sets)
 
 
 MASQUERADE = SmallSection(
     "masquerade",
-    own=re.compile(r"inside[46]|(elsewhere|outside)[46]|postrouting-nat"),
+    own=re.compile(r"inside[46]|(elsewhere|outside)[46]|postrouting-(nat|again)"),
     reads=re.compile(r"(hairpin|vips)[46]"),  # of services
     concern=_concern,
     contents=_contents,

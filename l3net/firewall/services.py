@@ -60,7 +60,7 @@ class Services:
     own = re.compile(
         r"(vips|spared|ends|hairpin|refuse|untranslated)[46]|(backends|services)[46](-internal|-external)?"
         r"|guarded[46]|sources[46]-.*|lb[46]-.*|(sticky|end|clients)[46]-.*|internal|external"
-        r"|(prerouting|output)-(nat|sources|refuse)|forward-refuse"
+        r"|(prerouting|output)-(nat|again|sources|sources-again|refuse)|forward-refuse"
     )
     reads = NOTHING
     lives = False

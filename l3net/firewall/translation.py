@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from l3net.firewall.contents import IP, Rules, hook
+from l3net.firewall.contents import IP, Rules, hook, translating
 from l3net.firewall.facts import FirewallPlan, widest_first
 from l3net.firewall.nat import KEY, Side
 from l3net.firewall.strays import LONGEST, TYPES
@@ -25,12 +25,9 @@ def chains(plan: FirewallPlan, guarded: Collection[int]) -> dict[str, Rules]:
         found[f"refuse{version}"] = _refuse(version)
     found["internal"] = tuple(_lookup(version, side) for version in IP for side in (Side.BOTH, Side.INTERNAL))
     found["external"] = tuple(_lookup(version, side) for version in IP for side in (Side.BOTH, Side.EXTERNAL))
-    found["prerouting-nat"] = (
-        hook("nat", "prerouting", -100),
-        f'iifname "{plan.bridge}" goto internal',
-        "goto external",
-    )
-    found["output-nat"] = (hook("nat", "output", -100), "goto internal")
+    arriving = (f'iifname "{plan.bridge}" goto internal', "goto external")
+    found |= translating("prerouting", -102, arriving)
+    found |= translating("output", -102, ("goto internal",))
     # Before translation: whom a service is for.
     restrictions = [
         f"ct state new {ip} daddr . {KEY} vmap @guarded{version}"
@@ -39,7 +36,8 @@ def chains(plan: FirewallPlan, guarded: Collection[int]) -> dict[str, Rules]:
     ]
     if restrictions:
         for where in ("prerouting", "output"):
-            found[f"{where}-sources"] = (hook("filter", where, -110), *restrictions)
+            for name, priority in ((f"{where}-sources", -111), (f"{where}-sources-again", -110)):
+                found[name] = (hook("filter", where, priority), *restrictions)
     found |= _after(plan)
     return found
 

@@ -140,3 +140,24 @@ def test_the_second_time_is_quiet(plan: FirewallPlan) -> None:
     held = InForce(plan)
     assert held.follow(replace(plan)) == ""
     assert held.steps(plan, {server.key: server for server in plan.servers}) == dict.fromkeys(held.held, "")
+
+
+def test_what_misses_a_changing_table_meets_it_again_a_moment_later() -> None:
+    """Whatever looks into a map on a hook, and decides once about a connection, does so twice in turn."""
+    restricted = VirtualServer(
+        ADDRESSES[0], "tcp", 80, internal=tuple(BACKENDS[4]), sources=(ip_network("10.0.0.0/8"),)
+    )
+    text = InForce(FirewallPlan(servers=frozenset({restricted}))).text
+    found = re.findall(
+        r"chain (\S+) \{\ntype (\w+) hook (\w+) priority (-?\d+); policy accept;\n(.*?)^\}", text, re.M | re.S
+    )
+    chains = {name: (kind, where, int(priority), rules) for name, kind, where, priority, rules in found}
+    firsts = {name for name, (kind, *_) in chains.items() if kind == "nat"}
+    firsts = {name for name in firsts if name.endswith("-nat")} | {"prerouting-sources", "output-sources"}
+    assert len(firsts) == 5
+    for name in firsts:
+        kind, where, priority, rules = chains[name]
+        again = chains[name.replace("-nat", "") + "-again"]
+        assert again == (kind, where, priority + 1, rules)
+    nat = [name for name, (kind, *_) in chains.items() if kind == "nat"]
+    assert len(nat) == 6
