@@ -31,6 +31,15 @@ CHANGES = [
     f"{PUT} self4 {{ 10.0.0.1 . 10.0.0.1 }}\n{PUT} self6 {{ fd00::1 . fd00::1 }}\n",
     f"{GONE} egress4 {{ 10.0.0.1 }}\n{PUT} egress4 {{ 10.0.0.1 : goto mix-b }}\n",
     f"{GONE} ingress6 {{ fd00::1 }}\n{GONE} self6 {{ fd00::1 . fd00::1 }}\n",
+    f"{PUT} services4 {{ 10.96.0.1 . 6 . 80 : goto lb4-2 }}\n{PUT} vips4 {{ 10.96.0.1 }}\n"
+    f"{PUT} backends4 {{ 10.96.0.1 . 6 . 80 . 0 : 10.0.0.1 . 8080 }}\n"
+    f"{PUT} backends4 {{ 10.96.0.1 . 6 . 80 . 1 : 10.0.0.2 . 65535 }}\n"
+    f"{PUT} services6-external {{ fd00:96::1 . 132 . 443 : goto lb6-1 }}\n"
+    f"{PUT} backends6-external {{ fd00:96::1 . 132 . 443 . 257 : fd00::1 . 1 }}\n"
+    f"{PUT} guarded6 {{ fd00:96::1 . 17 . 53 : goto refuse6 }}\n",
+    f"{GONE} backends4 {{ 10.96.0.1 . 6 . 80 . 1 : 10.0.0.2 . 65535 }}\n"
+    f"{GONE} services4 {{ 10.96.0.1 . 6 . 80 : goto lb4-2 }}\n"
+    f"{PUT} services4 {{ 10.96.0.1 . 6 . 80 : goto lb4-1 }}\n",
     f"{PUT} peers4-a {{ {', '.join(f'10.1.{each >> 8}.{each & 255}' for each in range(1, 1000))} }}\n",
 ]
 

@@ -10,7 +10,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, TypeAlias
 
 from l3net.naming import NFT_TABLE
 from l3net.shell.kernel.netlink import NLM_F_CREATE, Request, attribute
@@ -26,6 +26,7 @@ _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
 _VERDICTS: Final = {"jump": -3, "goto": -4}
 _NESTED: Final = 0x8000
 _CODE: Final = struct.Struct("!i")
+_SLOT: Final = struct.Struct("=I")
 #: Elements in one message: an attribute's length has sixteen bits; and in one transaction: a datagram has to
 #: fit the socket's buffer.
 _IN_A_MESSAGE: Final = 400
@@ -46,6 +47,11 @@ def _port(text: str) -> bytes:
     return int(text).to_bytes(2, "big") + bytes(2)
 
 
+def _slot(text: str) -> bytes:
+    """A number that the kernel draws, in its own byte order."""
+    return _SLOT.pack(int(text))
+
+
 def _mac(text: str) -> bytes:
     octets = bytes.fromhex(text.replace(":", ""))
     if len(octets) != 6:
@@ -53,13 +59,20 @@ def _mac(text: str) -> bytes:
     return octets
 
 
+_Packers: TypeAlias = tuple[Callable[[str], bytes], ...]
 #: The sets by name, and how the fields of their keys are packed: each is filled up to four octets.
-_KEYS: Final[tuple[tuple[re.Pattern[str], tuple[Callable[[str], bytes], ...]], ...]] = (
+_KEYS: Final[tuple[tuple[re.Pattern[str], _Packers], ...]] = (
     (re.compile(r"(peers|nodes)[46]-\S+|(egress|ingress|vips|spared)[46]"), (_address,)),
     (re.compile(r"egress-mac"), (_mac,)),
     (re.compile(r"(self|hairpin)[46]"), (_address, _address)),
-    (re.compile(r"named[46]-\S+|ends[46]"), (_address, _protocol, _port)),
+    (
+        re.compile(r"named[46]-\S+|ends[46]|(services|guarded)[46]\S*"),
+        (_address, _protocol, _port),
+    ),
+    (re.compile(r"backends[46]\S*"), (_address, _protocol, _port, _slot)),
 )
+#: What the values are of maps that lead to no chain.
+_VALUES: Final[_Packers] = (_address, _port)
 
 
 def requests(transaction: str) -> list[Request] | None:
@@ -78,25 +91,28 @@ def requests(transaction: str) -> list[Request] | None:
             return None
         try:
             encoded = [_encoded(each, packers) for each in elements]
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, OverflowError):  # what is no port, and the like: nft says why
             return None
         found += element_messages(_NFPROTO_INET, name, encoded, put=verb == "add")
         at = statement.end()
     return found
 
 
-def _encoded(element: str, packers: tuple[Callable[[str], bytes], ...]) -> bytes:
-    key, _, verdict = element.partition(" : ")
-    parts = key.split(" . ")
-    if len(parts) != len(packers):
-        raise ValueError(element)
+def _encoded(element: str, packers: _Packers) -> bytes:
+    key, _, value = element.partition(" : ")
     data = b""
-    if verdict:
-        code, chain = verdict.split(" ")
+    if " . " in value:
+        data = attribute(_DATA | _NESTED, attribute(_VALUE, _packed(value, _VALUES)))
+    elif value:
+        code, chain = value.split(" ")
         said = attribute(_VERDICT_CODE, _CODE.pack(_VERDICTS[code]))
         said += attribute(_VERDICT_CHAIN, chain.encode() + b"\0")
         data = attribute(_DATA | _NESTED, attribute(_VERDICT | _NESTED, said))
-    return element_of(b"".join(pack(part) for pack, part in zip(packers, parts, strict=True)), more=data)
+    return element_of(_packed(key, packers), more=data)
+
+
+def _packed(text: str, packers: _Packers) -> bytes:
+    return b"".join(pack(part) for pack, part in zip(packers, text.split(" . "), strict=True))
 
 
 def element_of(key: bytes, end: bytes = b"", more: bytes = b"") -> bytes:
