@@ -59,6 +59,8 @@ LOAD_BALANCER_CLASS: Final = "l3net.io/bgp"
 
 #: Of a Node that takes no part in announcing addresses from outside (KEP-1143).
 LABEL_EXCLUDED: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
+#: Of a Node: the zone that it is in.
+LABEL_ZONE: Final = "topology.kubernetes.io/zone"
 #: Of a Service or EndpointSlice that no proxy is to serve, whatever its ClusterIP (kube-proxy does not
 #: either).
 LABEL_HEADLESS: Final = "service.kubernetes.io/headless"

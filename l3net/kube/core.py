@@ -19,6 +19,7 @@ from l3net.model import (
     Address,
     Endpoint,
     EndpointSlice,
+    Hints,
     Labels,
     Namespace,
     Node,
@@ -316,10 +317,22 @@ def _endpoint(field: Field, version: int) -> Endpoint:
     conditions = field["conditions"]
     ready = conditions["ready"].flag(default=True)
     where = field["nodeName"].optional_text()
+    hints = field["hints"]
     return Endpoint(
         address=address,
         ready=ready,
         serving=conditions["serving"].flag(default=ready),
         terminating=conditions["terminating"].flag(default=False),
         node=sys.intern(where) if where else None,
+        hints=_hints(hints) if hints.value else None,
     )
+
+
+def _hints(field: Field) -> Hints | None:
+    """Whatever trafficDistribution asks for, the EndpointSlice controller writes it here."""
+
+    def named(each: Field) -> str:
+        return sys.intern(each["name"].text())
+
+    nodes, zones = field["forNodes"].each(named), field["forZones"].each(named)
+    return Hints(nodes, zones) if nodes or zones else None

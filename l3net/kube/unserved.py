@@ -25,6 +25,8 @@ _KNOWN_FIELDS = {
         "tier", "priority", "subject", "ingress", "egress",
     ),
 }  # fmt: skip
+#: spec.trafficDistribution of a Service (core/v1). The EndpointSlice controller makes hints of them.
+_DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 _NODE_PORT = "no NodePort is served; keep kube-proxy for them"
 
 
@@ -48,11 +50,6 @@ def _unserved(document: Field) -> Iterator[ManifestError]:
     elif (group, kind) == ("", "Service"):
         yield from _service(document["spec"])
         yield from _open_in_spite_of_ranges(document["metadata"], document["spec"])
-    elif (group, kind) == ("discovery.k8s.io", "EndpointSlice"):
-        for endpoint in document["endpoints"].items():
-            if endpoint["hints"].present:
-                yield endpoint["hints"].wrong("hints are not looked at: any ready endpoint is used")
-                break
 
 
 def _unknown(spec: Field, known: Collection[str]) -> Iterator[ManifestError]:
@@ -69,8 +66,11 @@ def _service(spec: Field) -> Iterator[ManifestError]:
         yield from (port.wrong(_NODE_PORT) for port in ports)
     if spec["healthCheckNodePort"].value:
         yield spec["healthCheckNodePort"].wrong("no health check is served; keep kube-proxy for it")
-    if spec["trafficDistribution"].present:
-        yield spec["trafficDistribution"].wrong("is not looked at: any ready endpoint is used")
+    if spec["trafficDistribution"].value not in (None, *_DISTRIBUTIONS):
+        known = ", ".join(_DISTRIBUTIONS)
+        yield spec["trafficDistribution"].wrong(
+            f"is not known, and any ready endpoint is used; there are {known}"
+        )
 
 
 def _open_in_spite_of_ranges(metadata: Field, spec: Field) -> Iterator[ManifestError]:

@@ -24,6 +24,7 @@ from l3net.model.kernel import BridgePlan, NextHop, Route, RouteKind, Stale, Tra
 from l3net.model.kubernetes import (
     Endpoint,
     EndpointSlice,
+    Hints,
     Namespace,
     Node,
     Pod,
@@ -78,6 +79,7 @@ __all__ = [
     "Fact",
     "Family",
     "FilterRule",
+    "Hints",
     "ImportPolicy",
     "IpBlock",
     "IpPool",

@@ -124,6 +124,14 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class Hints:
+    """Whom an endpoint is meant for (discovery/v1): nodes and zones by name. An empty list says nothing."""
+
+    nodes: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One endpoint of a slice (discovery/v1). `ready` is already resolved: null means true."""
 
@@ -132,6 +140,7 @@ class Endpoint:
     serving: bool = True
     terminating: bool = False
     node: str | None = None
+    hints: Hints | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from l3net.model import (
@@ -12,13 +12,14 @@ from l3net.model import (
     DrainPolicy,
     Endpoint,
     EndpointSlice,
+    Hints,
     Node,
     ObjectName,
     Prefix,
     Service,
     ServicePort,
 )
-from l3net.naming import LABEL_EXCLUDED
+from l3net.naming import LABEL_EXCLUDED, LABEL_ZONE
 
 
 def by_service(slices: Iterable[EndpointSlice]) -> dict[ObjectName, tuple[EndpointSlice, ...]]:
@@ -41,6 +42,7 @@ class Here:
     draining: bool = False  # what others serve as well is not announced here any more
     others: frozenset[str] = frozenset()  # of a node that drains: those that are ready and do not
     addresses: tuple[Address, ...] = ()
+    zone: str = ""  # by its label; empty: none
 
     def holds(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint is on this node: by its nodeName, or, without one, by our blocks."""
@@ -76,18 +78,21 @@ def here(
         if draining
         else frozenset(),
         addresses=node.addresses,
+        zone=node.labels.get(LABEL_ZONE, ""),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The endpoints that take connections: of the cluster, and of this node.
+    """The endpoints that take connections: of the cluster, and of this node. `near` are those of the cluster
+    that this node sends to: all of them, unless hints name some.
 
     `local_ready` tells those that are ready from those of the node that serve only to the end of their days.
     `lasting` are all that still serve the connections they have, ready or not.
     """
 
     cluster: frozenset[Backend] = frozenset()
+    near: frozenset[Backend] = frozenset()
     local: frozenset[Backend] = frozenset()
     local_ready: bool = False
     any_ready: bool = False
@@ -96,7 +101,7 @@ class Serving:
 
 
 def serving(
-    service: Service, port: ServicePort, slices: Iterable[EndpointSlice], version: int, node: Here
+    service: Service, port: ServicePort, slices: Collection[EndpointSlice], version: int, node: Here
 ) -> Serving:
     """The endpoints of a service port in one family (`version` 4 or 6).
 
@@ -106,7 +111,7 @@ def serving(
     ready: set[Backend] = set()
     waning: set[Backend] = set()
     local: set[Backend] = set()
-    elsewhere = False
+    elsewhere, hinted = False, True
     for endpoint, number in _of_port(port, slices):
         if endpoint.address.version != version:
             continue
@@ -114,6 +119,7 @@ def serving(
         if endpoint.ready or service.publish_not_ready:
             ready.add(backend)
             elsewhere = elsewhere or endpoint.node in node.others
+            hinted = hinted and endpoint.hints is not None
         elif endpoint.serving and endpoint.terminating:
             waning.add(backend)
         else:
@@ -122,16 +128,37 @@ def serving(
             local.add(backend)
     if not waning:  # as good as always, and a set of addresses is slow to make
         every = frozenset(ready)
-        return Serving(every, frozenset(local), bool(local), bool(ready), elsewhere, every)
+        near = _near(service, port, slices, version, node) or every if hinted and ready else every
+        return Serving(every, near, frozenset(local), bool(local), bool(ready), elsewhere, every)
     local_ready = local & ready
+    cluster = frozenset(ready or waning)
     return Serving(
-        cluster=frozenset(ready or waning),
+        cluster=cluster,
+        near=_near(service, port, slices, version, node) or cluster if hinted and ready else cluster,
         local=frozenset(local_ready or local & waning),
         local_ready=bool(local_ready),
         any_ready=bool(ready),
         elsewhere_ready=elsewhere,
         lasting=frozenset(ready | waning),
     )
+
+
+def _near(
+    service: Service, port: ServicePort, slices: Collection[EndpointSlice], version: int, node: Here
+) -> frozenset[Backend]:
+    """The ready endpoints that are meant for this node, or else for its zone, by their hints; none: the hints
+    name no endpoint for it, or not every endpoint says for whom it is (as in kube-proxy 1.35)."""
+    hinted = [
+        (endpoint.hints or Hints(), Backend(endpoint.address, number))
+        for endpoint, number in _of_port(port, slices)
+        if endpoint.address.version == version and (endpoint.ready or service.publish_not_ready)
+    ]
+    for_node = frozenset(backend for hints, backend in hinted if node.name in hints.nodes)
+    if for_node and all(hints.nodes for hints, _ in hinted):
+        return for_node
+    if node.zone and all(hints.zones for hints, _ in hinted):
+        return frozenset(backend for hints, backend in hinted if node.zone in hints.zones)
+    return frozenset()
 
 
 def _of_port(port: ServicePort, slices: Iterable[EndpointSlice]) -> Iterator[tuple[Endpoint, int]]:

@@ -65,7 +65,7 @@ def service_virtual_servers(
     for kind, address, port in claims(service, policy, owners):
         cluster_ip = kind is ServiceAddressKind.CLUSTER_IP
         endpoints = serving(service, port, slices, address.version, node)
-        every, local = tuple(sorted(endpoints.cluster)), tuple(sorted(endpoints.local))
+        every, local = tuple(sorted(endpoints.near)), tuple(sorted(endpoints.local))
         inward = local if cluster_ip and service.internal_traffic_local else every
         outward = inward if cluster_ip else local if service.external_traffic_local else every
         found.append(

@@ -28,6 +28,7 @@ from l3net.model import (
     EndpointSlice,
     Family,
     FilterRule,
+    Hints,
     ImportPolicy,
     IpPool,
     Kind,
@@ -307,6 +308,24 @@ def test_endpoint_slice_conditions() -> None:
         ),
         ports={"http": ("TCP", 8080), "": ("UDP", 53)},
     )
+
+
+def test_hints_of_endpoints() -> None:
+    text = """
+        apiVersion: discovery.k8s.io/v1
+        kind: EndpointSlice
+        metadata: {name: w, labels: {kubernetes.io/service-name: web}}
+        addressType: IPv4
+        endpoints:
+        - {addresses: [10.1.0.1], hints: {forZones: [{name: a}, {name: b}], forNodes: [{name: n1}]}}
+        - {addresses: [10.1.0.2], hints: {forZones: []}}
+        - {addresses: [10.1.0.3], hints: null}
+        ports: [{port: 80}]
+        """
+    found = fact(text)
+    assert isinstance(found, EndpointSlice)
+    assert [each.hints for each in found.endpoints] == [Hints(("n1",), ("a", "b")), None, None]
+    assert refusal(text.replace("{name: n1}", "{name: 1}"))[0] == "endpoints[0].hints.forNodes[0].name"
 
 
 def test_endpoint_slice_family_must_match() -> None:

@@ -79,6 +79,7 @@ SLICE = {
             "addresses": ["10.1.0.5"],
             "conditions": {"ready": False, "serving": True, "terminating": True},
             "nodeName": "n1",
+            "hints": {"forZones": [{"name": "z"}], "forNodes": [{"name": "n1"}]},
             "targetRef": {"kind": "Pod", "name": "p"},
             "zone": "z",
         }

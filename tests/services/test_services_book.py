@@ -17,6 +17,7 @@ from l3net.model import (
     ClusterState,
     Endpoint,
     EndpointSlice,
+    Hints,
     Node,
     ObjectName,
     Prefix,
@@ -25,7 +26,7 @@ from l3net.model import (
     ServicePort,
     VirtualServer,
 )
-from l3net.naming import LABEL_EXCLUDED, LABEL_HEADLESS
+from l3net.naming import LABEL_EXCLUDED, LABEL_HEADLESS, LABEL_ZONE
 from l3net.services.book import ServiceBook, Settled
 from l3net.services.endpoints import here
 from l3net.services.servers import virtual_servers
@@ -49,6 +50,8 @@ NODES = (
     (Node(ME),),
     (Node(ME, ready=False),),
     (Node(ME, labels={LABEL_EXCLUDED: ""}), Node("n2")),
+    (Node(ME, labels={LABEL_ZONE: "a"}),),
+    (Node(ME, labels={LABEL_ZONE: "b"}),),
     (Node(ME, blocks=(ip_network("10.244.1.0/24"),)), Node("n2")),
 )
 
@@ -82,6 +85,9 @@ def slices(draw: st.DrawFn, name: ObjectName) -> EndpointSlice:
         serving=st.booleans(),
         terminating=st.booleans(),
         node=st.sampled_from([ME, "n2", None]),
+        hints=st.sampled_from(
+            [None, Hints((), ("a",)), Hints((), ("b",)), Hints((ME,)), Hints(("n2",), ("a",))]
+        ),
     )
     return EndpointSlice(
         name=name,

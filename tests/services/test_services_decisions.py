@@ -18,6 +18,7 @@ from l3net.model import (
     ClusterState,
     Endpoint,
     EndpointSlice,
+    Hints,
     Node,
     ObjectName,
     Requirement,
@@ -27,7 +28,7 @@ from l3net.model import (
     Taint,
     VirtualServer,
 )
-from l3net.naming import LABEL_EXCLUDED, LABEL_HEADLESS
+from l3net.naming import LABEL_EXCLUDED, LABEL_HEADLESS, LABEL_ZONE
 from l3net.services.servers import virtual_servers
 from l3net.services.verdicts import LABEL_PROXY, Reason, advertised, announced
 
@@ -519,3 +520,80 @@ def test_udp_flows_may_go_on_to_endpoints_that_still_serve() -> None:
     ]
     assert [str(each.address) for each in found.internal] == ["10.1.1.2"]
     assert [str(each.address) for each in found.lasting] == ["10.1.1.2", "10.1.1.3"]
+
+
+# --- hints -------------------------------------------------------------------------------------------------
+
+
+def hinted(address: str, nodes: str = "", zones: str = "", **conditions: Any) -> Endpoint:
+    hints = Hints(tuple(nodes.split()), tuple(zones.split())) if nodes or zones else None
+    return replace(at(address, conditions.pop("node", "n9"), **conditions), hints=hints)
+
+
+IN_A = (Node("n1", labels={LABEL_ZONE: "a"}), Node("n2", labels={LABEL_ZONE: "b"}))
+A, B, C = "10.1.1.1", "10.1.1.2", "10.1.1.3"
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "reached"),
+    [
+        ((hinted(A), hinted(B)), {A, B}),
+        ((hinted(A, zones="a"), hinted(B, zones="b")), {A}),
+        ((hinted(A, zones="a b"), hinted(B, zones="b a c"), hinted(C, zones="c")), {A, B}),
+        # One without a hint, or none for this zone: hints are of no use.
+        ((hinted(A, zones="a"), hinted(B)), {A, B}),
+        ((hinted(A, zones="b"), hinted(B, zones="c")), {A, B}),
+        # Hints for nodes come first, if all have some and one is for this node.
+        ((hinted(A, "n1", "b"), hinted(B, "n2", "a")), {A}),
+        ((hinted(A, "n3", "b"), hinted(B, "n2", "a")), {B}),
+        ((hinted(A, "n1", "b"), hinted(B, zones="a")), {B}),
+        ((hinted(A, "n1"), hinted(B, zones="a")), {A, B}),
+        # Those alone count that are ready.
+        ((hinted(A, zones="a"), hinted(B, zones="b"), hinted(C, ready=False, serving=False)), {A}),
+        ((hinted(A, zones="a"), hinted(B, zones="b"), hinted(C, **WANING)), {A}),
+        ((hinted(A, zones="a", **WANING), hinted(B, zones="b")), {B}),
+        # While none is, hints say nothing.
+        ((hinted(A, zones="a", **WANING), hinted(B, zones="b", **WANING)), {A, B}),
+    ],
+)
+def test_hints_say_which_endpoints_this_node_sends_to(
+    endpoints: tuple[Endpoint, ...], reached: set[str]
+) -> None:
+    found = servers(state(service(), endpoints=slices(endpoints), nodes=IN_A))
+    inward, outward = found[f"{CIP4} tcp 80"]
+    assert inward == outward == sorted(f"{each} 8080" for each in reached)
+    without = slices(tuple(replace(each, hints=None) for each in endpoints))
+    same = state(service(), endpoints=without, nodes=IN_A)
+    assert reasons(same) == reasons(state(service(), endpoints=slices(endpoints), nodes=IN_A)), (
+        "what is announced does not depend on hints"
+    )
+
+
+def test_hints_over_several_slices_are_taken_together() -> None:
+    split = slices((hinted(A, zones="a"),), (hinted(B, zones="b"),), (hinted(C),))
+    assert len(servers(state(endpoints=split, nodes=IN_A))[f"{CIP4} tcp 80"][0]) == 3
+    del split[max(split)]
+    assert servers(state(endpoints=split, nodes=IN_A))[f"{CIP4} tcp 80"][0] == [f"{A} 8080"]
+
+
+def test_a_family_is_hinted_by_itself() -> None:
+    both = slices((hinted(A, zones="a"), hinted(B, zones="b")), (hinted("fd00:1::1"), hinted("fd00:1::2")))
+    found = servers(state(endpoints=both, nodes=IN_A))
+    assert found[f"{CIP4} tcp 80"][0] == [f"{A} 8080"]
+    assert len(found[f"{CIP6} tcp 80"][0]) == 2
+
+
+def test_local_policies_are_not_hinted() -> None:
+    mine = hinted(A, zones="b", node="n1"), hinted(B, zones="a", node="n2")
+    local = service(internal_traffic_local=True, external_traffic_local=True)
+    found = servers(state(local, endpoints=slices(mine), nodes=IN_A))
+    assert found[f"{CIP4} tcp 80"] == ([f"{A} 8080"], [f"{A} 8080"])
+    # Pods of the node are not held to externalTrafficPolicy, and so they are to hints.
+    assert found[f"{LB} tcp 80"] == ([f"{B} 8080"], [f"{A} 8080"])
+
+
+def test_a_node_without_a_zone_is_in_none() -> None:
+    zoned = slices((hinted(A, zones="a"), hinted(B, zones="b")))
+    assert len(servers(state(endpoints=zoned))[f"{CIP4} tcp 80"][0]) == 2
+    named = slices((hinted(A, "n1"), hinted(B, "n2")))
+    assert servers(state(endpoints=named))[f"{CIP4} tcp 80"][0] == [f"{A} 8080"]

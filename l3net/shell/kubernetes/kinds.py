@@ -114,6 +114,7 @@ class _Endpoint(TypedDict, total=False):
     addresses: Any
     conditions: _Conditions | None
     nodeName: Any
+    hints: Any
 
 
 class _EndpointSlice(TypedDict, total=False):
