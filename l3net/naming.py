@@ -64,6 +64,8 @@ LABEL_ZONE: Final = "topology.kubernetes.io/zone"
 #: Of a Service or EndpointSlice that no proxy is to serve, whatever its ClusterIP (kube-proxy does not
 #: either).
 LABEL_HEADLESS: Final = "service.kubernetes.io/headless"
+#: Of one that is another proxy's.
+LABEL_PROXY: Final = "service.kubernetes.io/service-proxy-name"
 
 RUN_DIR: Final = "/run/l3net"
 STATE_DIR: Final = "/var/lib/l3net"

@@ -30,7 +30,7 @@ from l3net.model import (
     ServicePort,
     Taint,
 )
-from l3net.naming import ANNOTATION_AS_NUMBER, ANNOTATION_BLOCKS, API_GROUP, LABEL_HEADLESS
+from l3net.naming import ANNOTATION_AS_NUMBER, ANNOTATION_BLOCKS, API_GROUP, LABEL_HEADLESS, LABEL_PROXY
 
 #: The older way to say spec.loadBalancerSourceRanges (k8s.io/api/core/v1 annotation_key_constants.go).
 ANNOTATION_SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
@@ -273,11 +273,11 @@ def _source_ranges(metadata: Field, spec: Field) -> tuple[Prefix, ...] | None:
 
 
 def endpoint_slice(document: Field, name: ObjectName) -> EndpointSlice | None:
-    """None for a slice without the service label, or one that no proxy is to serve. One of names (FQDN) has
-    no endpoints."""
+    """None for a slice without the service label, or one that this proxy is not to serve: kube-proxy reads no
+    slice with either label, whatever its service has. One of names (FQDN) has no endpoints."""
     labels = document["metadata"]["labels"].labels()
     owner = labels.get(LABEL_SERVICE_NAME)
-    if not owner or LABEL_HEADLESS in labels:
+    if not owner or LABEL_HEADLESS in labels or LABEL_PROXY in labels:
         return None
     kind = document["addressType"].text()
     if kind not in ("IPv4", "IPv6", "FQDN"):

@@ -20,13 +20,11 @@ from l3net.model import (
     Service,
     ServicePort,
 )
-from l3net.naming import ANNOTATION_ADVERTISE, LABEL_HEADLESS, LOAD_BALANCER_CLASS
+from l3net.naming import ANNOTATION_ADVERTISE, LABEL_HEADLESS, LABEL_PROXY, LOAD_BALANCER_CLASS
 from l3net.services.endpoints import Here, by_service, here, serving
 
 #: Sorts services by who keeps what several claim.
 Rank: TypeAlias = tuple[bool, str, ObjectName]
-#: A service with this label is another proxy's (kube-proxy leaves it alone too).
-LABEL_PROXY = "service.kubernetes.io/service-proxy-name"
 
 
 class ServiceAddressKind(enum.Enum):

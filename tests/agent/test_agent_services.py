@@ -290,3 +290,70 @@ def test_a_route_by_a_link_alone_and_an_asker_who_is_gone(rig: Rig) -> None:
         rig.node.run(["kill", "-CONT", pid])
     rig.until(rig.status, "an answer")
     assert "agent socket" not in (rig.node.directory / "agent.log").read_text()
+
+
+#: Connects every 50 ms, anew; prints what it reads, or - when it is refused or hears nothing.
+KNOCKER = """
+import socket, sys, time
+while True:
+    try:
+        with socket.create_connection((sys.argv[1], 80), 0.3) as s:
+            print(s.recv(64).decode(), flush=True)
+    except OSError:
+        print("-", flush=True)
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize(
+    "label", ["service.kubernetes.io/headless", "service.kubernetes.io/service-proxy-name"]
+)
+def test_a_label_takes_a_service_from_all_and_gives_it_back(rig: Rig, label: str) -> None:
+    """Put on a service that is served, taken away again, whatever its value; the slices stay as they are. New
+    connections and UDP flows that go on, both families. One with the label from the start never is."""
+    rig.tor.spawn("echo", [sys.executable, "-c", ECHO, *TOR.values()])
+    rig.tor.spawn("greeter", [sys.executable, "-c", GREETER, *TOR.values()])
+    rig.declare("node.yaml", NODE, OPEN)
+    for family in ("-4", "-6"):
+        rig.node.run(["ip", family, "route", "add", "default", "via", TOR[int(family[1])]])
+        rig.tor.run(["ip", family, "route", "add", "blackhole", "default"])
+    never = {4: "10.96.0.77", 6: "fd00:10:96::77"}
+
+    def declare(labels: dict[str, str]) -> None:
+        web = {"name": "web", "port": 80, "protocol": "TCP"}
+        documents: list[dict[str, Any]] = []
+        for name, addresses, marked in (("toggled", VIP, labels), ("never", never, {label: ""})):
+            made = service(name, clusterIPs=list(addresses.values()))
+            made["spec"]["ports"].append(web)
+            made["metadata"]["labels"] = marked
+            slices = [ends(name, 5353, version) for version in VIP]
+            for each in slices:
+                each["ports"].append({**web, "port": 8080})
+            documents += [made, *slices]
+        declared(rig, *documents)
+
+    declare({})
+    rig.start_agent()
+    rig.until(lambda: rig.status().get("ready"), "the agent")
+    logs: dict[str, list[str]] = {"toggled": [], "never": []}
+    for name, addresses in (("toggled", VIP), ("never", never)):
+        for version, address in addresses.items():
+            for kind, program in (("knock", KNOCKER), ("flow", FLOW)):
+                rig.node.spawn(f"{kind}-{name}{version}", [sys.executable, "-c", program, address])
+                logs[name].append(f"{kind}-{name}{version}")
+
+    def said(name: str) -> list[str]:
+        return (rig.node.directory / f"{name}.log").read_text().split()
+
+    def last(what: tuple[str, ...]) -> bool:
+        return all(said(name)[-3:] and set(said(name)[-3:]) <= set(what) for name in logs["toggled"])
+
+    rig.until(lambda: last(("welcome", "5353")), "the service")
+    for value in ("", "another"):
+        declare({label: value})
+        rig.until(lambda: last(("-",)), f"the end of the service by {value!r}", 15)
+        declare({})
+        rig.until(lambda: last(("welcome", "5353")), "the service again", 15)
+    assert all(set(said(name)) == {"-"} for name in logs["never"])
+    reasons = {each["service"]: each["reason"] for each in rig.status()["services"]}
+    assert reasons["default/never"] in ("headless", "otherProxy")

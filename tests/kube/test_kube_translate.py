@@ -328,6 +328,19 @@ def test_hints_of_endpoints() -> None:
     assert refusal(text.replace("{name: n1}", "{name: 1}"))[0] == "endpoints[0].hints.forNodes[0].name"
 
 
+@pytest.mark.parametrize("label", ["headless", "service-proxy-name"])
+def test_a_slice_that_is_for_another_proxy_or_none_is_not_read(label: str) -> None:
+    text = """
+        apiVersion: discovery.k8s.io/v1
+        kind: EndpointSlice
+        metadata: {name: w, labels: {kubernetes.io/service-name: web, service.kubernetes.io/%s: ""}}
+        addressType: IPv4
+        endpoints: [{addresses: [10.1.0.1]}]
+        """
+    assert translate(yaml.safe_load(text % label)) is None
+    assert translate(yaml.safe_load(text % "any")) is not None
+
+
 def test_endpoint_slice_family_must_match() -> None:
     text = """
         apiVersion: discovery.k8s.io/v1

@@ -28,9 +28,9 @@ from l3net.model import (
     Taint,
     VirtualServer,
 )
-from l3net.naming import LABEL_EXCLUDED, LABEL_HEADLESS, LABEL_ZONE
+from l3net.naming import LABEL_EXCLUDED, LABEL_HEADLESS, LABEL_PROXY, LABEL_ZONE
 from l3net.services.servers import virtual_servers
-from l3net.services.verdicts import LABEL_PROXY, Reason, advertised, announced
+from l3net.services.verdicts import Reason, advertised, announced
 
 ME = "n1"
 WEB = ObjectName("shop", "web")
