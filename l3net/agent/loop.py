@@ -341,7 +341,7 @@ class Agent:
             kernel.read_routes()
         networks = state.configuration.advertise.networks
         if Dirty.STATE in dirty or (networks and settled.served):
-            served = {address for address, _, _ in self.services.book.servers} if networks else set()
+            served = {key[0] for key in self.services.book.servers if int(key[0])} if networks else set()
             blocks = state.nodes[self.node_name].blocks
             keys |= self.routing.want_standing(state.configuration, blocks, served)
         keys |= self.routing.want_learned(touched)

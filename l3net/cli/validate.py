@@ -29,8 +29,8 @@ def validate(context: click.Context, paths: tuple[Path, ...], output: str) -> No
     """Check manifests as the agent would, one line for each that is wrong: file, field and why.
 
     A PATH is a file, a directory (its *.yaml, *.yml and *.json, not those of directories below) or - for
-    standard input. What is asked for and l3net does not do, such as a NodePort or an AdminNetworkPolicy,
-    is a warning. Exits with 2 when anything is wrong.
+    standard input. What is asked for and l3net does not do, such as an AdminNetworkPolicy, is a
+    warning. Exits with 2 when anything is wrong.
     """
     readings = {str(path): _read(path) for path in _files(paths)}
     claims: dict[Key, Claim] = {}

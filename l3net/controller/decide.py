@@ -124,7 +124,6 @@ def _unheard_of(declared: Declared) -> list[Contradiction]:
     return [
         _unheard(verdict)
         for service in declared.services.values()
-        if service.external_ips or service.load_balancer_ips
         for verdict in nowhere_advertised(service, policy, owners, holders)
     ]
 

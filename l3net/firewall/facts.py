@@ -9,7 +9,7 @@ from typing import cast
 
 from l3net.addresses import contains, host_prefix
 from l3net.firewall.policycontents import NO_POLICY, PolicyContents
-from l3net.model import Address, ClusterState, IpPool, PoolUse, Prefix, VirtualServer
+from l3net.model import Address, ClusterState, IpPool, Node, PoolUse, Prefix, VirtualServer
 from l3net.naming import BRIDGE
 
 BGP_PORT = 179
@@ -26,6 +26,7 @@ class FirewallPlan:
     ICMP errors about services, closed to pods, 0 where this one hands on none. `policy` changes in place.
     `closed_ports`, protocol and port, are closed to them too. `pod_ranges` hold the pods of all nodes, and no
     node or router. What some pods of this node may send from beside its blocks is in `allowed_sources`.
+    NodePorts are on those of the node's own addresses that lie in `ports_on`.
     """
 
     servers: frozenset[VirtualServer] = frozenset()
@@ -37,6 +38,7 @@ class FirewallPlan:
     bgp_ports: frozenset[int] = field(default_factory=lambda: frozenset({BGP_PORT}))
     error_port: int = 0
     service_cidrs: frozenset[Prefix] = frozenset()
+    ports_on: frozenset[Prefix] = frozenset()
     policy: PolicyContents = NO_POLICY
     closed_ports: frozenset[tuple[str, int]] = frozenset()
     pod_ranges: frozenset[Prefix] = frozenset()
@@ -84,11 +86,31 @@ def plan(
         bgp_ports=frozenset({BGP_PORT, state.configuration.listen_port}),
         error_port=error_port,
         service_cidrs=frozenset(state.configuration.service_cidrs),
+        ports_on=_ports_on(state, node),
         policy=policy,
         closed_ports=closed_ports,
         pod_ranges=_pod_ranges(state, pools, addresses),
         allowed_sources=collapsed(_allowed(state)),
     )
+
+
+def _ports_on(state: ClusterState, node: Node | None) -> frozenset[Prefix]:
+    """Where the node's addresses lie that NodePorts are on."""
+    wanted = state.configuration.node_ports
+    if wanted.cidrs:
+        return collapsed(wanted.cidrs)
+    own = node.addresses if node else ()
+    if wanted.primary:
+        own = tuple({address.version: address for address in reversed(own)}.values())
+    return collapsed(map(host_prefix, own))
+
+
+def own_ports_matched(plan: FirewallPlan) -> list[str]:
+    """What the node itself answers, and neither pods nor NodePorts are to have, as nft compares it."""
+    closed = {"tcp": set(plan.bgp_ports), "udp": {*BFD_PORTS, plan.error_port} - {0}}
+    for protocol, port in plan.closed_ports:
+        closed[protocol].add(port)
+    return [f"{each} dport {{ {', '.join(map(str, sorted(ports)))} }}" for each, ports in closed.items()]
 
 
 def _pod_ranges(state: ClusterState, pools: Iterable[IpPool], nodes: Iterable[Address]) -> frozenset[Prefix]:

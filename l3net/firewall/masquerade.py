@@ -6,14 +6,16 @@ import re
 
 from l3net.firewall.contents import IP, Contents, NamedSet, Rules, translating
 from l3net.firewall.facts import FirewallPlan, widest_first
+from l3net.firewall.nat import PORT_PROTOCOLS
 from l3net.firewall.section import SmallSection
+from l3net.naming import PROTOCOL_NUMBERS
 
 #: So many of the widest prefixes inside the cluster are compared; pools and service ranges are among them.
 COMPARED = 32
 
 
 def _concern(plan: FirewallPlan) -> object:
-    return plan.bridge, plan.blocks, plan.nat_sources, plan.inside
+    return plan.bridge, plan.blocks, plan.nat_sources, plan.inside, plan.ports_on
 
 
 def _contents(plan: FirewallPlan) -> Contents:
@@ -26,6 +28,12 @@ def _contents(plan: FirewallPlan) -> Contents:
         sets[f"inside{version}"] = NamedSet(f"type ipv{version}_addr", beyond, ranges=True)
         own = [f"{ip} daddr {block} return" for block in widest_first(version, plan.blocks)]
         chains[f"elsewhere{version}"] = (*own, "masquerade")
+        # `ct original proto-dst` is no part of a concatenation in nft 1.0.6.
+        chains[f"by-port{version}"] = tuple(
+            f"meta l4proto {PROTOCOL_NUMBERS[protocol]}"
+            f" ct original proto-dst @ports{version}-{protocol} goto elsewhere{version}"
+            for protocol in PORT_PROTOCOLS
+        )
         compared = [f"{ip} daddr {prefix} return" for prefix in inside[:COMPARED]]
         chains[f"outside{version}"] = (*compared, f"{ip} daddr @inside{version} return", "masquerade")
         rules += [
@@ -35,6 +43,11 @@ def _contents(plan: FirewallPlan) -> Contents:
             # translate (published ports of a container engine) is not ours to masquerade.
             f'iifname != "{plan.bridge}" ct status dnat ct original {ip} daddr @vips{version}'
             f" jump elsewhere{version}",
+            *(
+                f'iifname != "{plan.bridge}" ct status dnat ct original {ip} daddr {prefix}'
+                f" jump by-port{version}"
+                for prefix in widest_first(version, plan.ports_on)
+            ),
             *(
                 f"{ip} saddr {source} jump outside{version}"
                 for source in widest_first(version, plan.nat_sources)
@@ -46,8 +59,8 @@ def _contents(plan: FirewallPlan) -> Contents:
 
 MASQUERADE = SmallSection(
     "masquerade",
-    own=re.compile(r"inside[46]|(elsewhere|outside)[46]|postrouting-(nat|again)"),
-    reads=re.compile(r"(hairpin|vips)[46]"),  # of services
+    own=re.compile(r"inside[46]|(elsewhere|outside|by-port)[46]|postrouting-(nat|again)"),
+    reads=re.compile(r"(hairpin|vips)[46]|ports[46]-.*"),  # of services
     concern=_concern,
     contents=_contents,
 )

@@ -27,6 +27,13 @@ SPARE_CHAINS = 16
 
 #: The rest of what a server answers to, after its address.
 KEY = "meta l4proto . th dport"
+#: Those that have ports, by their names in rules.
+PORT_PROTOCOLS = ("tcp", "udp", "sctp")
+#: The end of what has no backend.
+REFUSED = (
+    f"meta l4proto {PROTOCOL_NUMBERS['tcp']} reject with tcp reset",
+    "reject with icmpx port-unreachable",
+)
 
 
 class Side(enum.Enum):
@@ -35,8 +42,21 @@ class Side(enum.Enum):
     BOTH = ""
     INTERNAL = "-internal"
     EXTERNAL = "-external"
+    NODE = "-node"  # of NodePorts, which look at no address
+    NODE_INTERNAL = "-node-internal"
+    NODE_EXTERNAL = "-node-external"
+
+    @property
+    def on_node(self) -> bool:
+        return self.value.startswith("-node")
 
 
+#: The sides of servers that answer alike to all, to this node's own traffic and to others', by whether they
+#: are NodePorts.
+_SIDES = {
+    False: (Side.BOTH, Side.INTERNAL, Side.EXTERNAL),
+    True: (Side.NODE, Side.NODE_INTERNAL, Side.NODE_EXTERNAL),
+}
 #: Chain: side, number of backends, whether a client's address draws.
 LoadBalancer: TypeAlias = tuple[Side, int, bool]
 
@@ -55,7 +75,9 @@ class ServiceMaps:
     def add(self, server: VirtualServer) -> None:
         key, version = key_of(server), self.version
         for side, backends in sides_of(server):
-            if server.affinity and server.key in self.remembered:
+            if not backends:
+                to = refusal(version)
+            elif server.affinity and server.key in self.remembered:
                 to = self.sticky.add(server, side.value, backends)
             else:
                 chain = chain_of(server, side, backends)
@@ -87,10 +109,12 @@ class ServiceMaps:
             yield from map_block(name, of, self.maps.get(name, ()))
         yield from chain_blocks(drawing(self.version, with_spares(self.chains)))
         yield from self.sticky.blocks()
-        verdict = f"{IP[self.version]} daddr . {KEY} : verdict"
+        yield from chain_blocks({refusal(self.version): REFUSED})
         for side in Side:
             name = f"services{self.version}{side.value}"
+            verdict = f"{answering(self.version, side)} : verdict"
             yield from map_block(name, verdict, self.maps.get(name, ()))
+        verdict = f"{answering(self.version, Side.BOTH)} : verdict"
         yield from chain_blocks(guarding(self.version, self.guards))
         name = f"guarded{self.version}"
         yield from map_block(name, verdict, self.maps.get(name, ()))
@@ -98,11 +122,18 @@ class ServiceMaps:
 
 def backends_map(version: int, side: Side) -> tuple[str, str]:
     """The name of a map of slots, and the type of its elements."""
-    ip = IP[version]
-    return (
-        f"backends{version}{side.value}",
-        f"{ip} daddr . {KEY} . numgen random mod 2 : {ip} daddr . th dport",
-    )
+    slot = f"{answering(version, side)} . numgen random mod 2"
+    return f"backends{version}{side.value}", f"{slot} : {IP[version]} daddr . th dport"
+
+
+def answering(version: int, side: Side) -> str:
+    """What of a packet is looked up in the maps of a side."""
+    return KEY if side.on_node else f"{IP[version]} daddr . {KEY}"
+
+
+def refusal(version: int) -> str:
+    """The chain that refuses a NodePort without backends."""
+    return f"refused{version}"
 
 
 def slots_of(servers: Iterable[VirtualServer], side: Side) -> Iterator[str]:
@@ -130,7 +161,7 @@ def drawing(version: int, chains: Iterable[LoadBalancer]) -> dict[str, Rules]:
         hashed = f"jhash {ip} saddr mod {count} seed {SEED}"
         draw = hashed if by_address and count > 1 else f"numgen random mod {count}"
         slots = f"@backends{version}{side.value}"
-        found[chain_name(version, chain)] = (f"dnat {ip} to {ip} daddr . {KEY} . {draw} map {slots}",)
+        found[chain_name(version, chain)] = (f"dnat {ip} to {answering(version, side)} . {draw} map {slots}",)
     return dict(sorted(found.items()))
 
 
@@ -171,17 +202,20 @@ def chain_of(server: VirtualServer, side: Side, backends: tuple[Backend, ...]) -
 
 
 def sides_of(server: VirtualServer) -> list[tuple[Side, tuple[Backend, ...]]]:
-    """The sides that a server has backends for: a side without is in no map, and meets the refusal."""
+    """The sides that a server has backends for: a side without is in no map, and meets the refusal by its
+    address. A NodePort has none of its own, and is refused by the map."""
+    alike, internal, external = _SIDES[server.on_node]
     if server.internal == server.external:
-        sides = [(Side.BOTH, server.internal)]
+        sides = [(alike, server.internal)]
     else:
-        sides = [(Side.INTERNAL, server.internal), (Side.EXTERNAL, server.external)]
-    return [(side, backends) for side, backends in sides if backends]
+        sides = [(internal, server.internal), (external, server.external)]
+    return [(side, backends) for side, backends in sides if backends or server.on_node]
 
 
 def key_of(server: VirtualServer) -> str:
     """What a server answers to, as maps have it."""
-    return f"{server.address} . {PROTOCOL_NUMBERS[server.protocol]} . {server.port}"
+    port = f"{PROTOCOL_NUMBERS[server.protocol]} . {server.port}"
+    return port if server.on_node else f"{server.address} . {port}"
 
 
 def ends_of(server: VirtualServer) -> set[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from l3net.firewall.contents import Contents, hook
-from l3net.firewall.facts import BFD_PORTS, FirewallPlan, widest_first
+from l3net.firewall.facts import FirewallPlan, own_ports_matched, widest_first
 from l3net.firewall.section import NOTHING, SmallSection
 from l3net.naming import PROTOCOL_NUMBERS, VETH_PREFIX
 
@@ -64,7 +64,7 @@ def _contents(plan: FirewallPlan) -> Contents:
             "input-protect": (
                 hook("filter", "input", 0),
                 'iifname "lo" accept',
-                *(f"{protocol} dport {{ {ports} }} jump not-to-pods" for protocol, ports in _closed(plan)),
+                *(f"{ports} jump not-to-pods" for ports in own_ports_matched(plan)),
             ),
             # Of this node, and of others, whose packets come by an uplink.
             "not-to-pods": (
@@ -74,14 +74,6 @@ def _contents(plan: FirewallPlan) -> Contents:
             ),
         }
     )
-
-
-def _closed(plan: FirewallPlan) -> list[tuple[str, str]]:
-    """By protocol, as nft reads them."""
-    closed = {"tcp": set(plan.bgp_ports), "udp": {*BFD_PORTS, plan.error_port} - {0}}
-    for protocol, port in plan.closed_ports:
-        closed[protocol].add(port)
-    return [(protocol, ", ".join(map(str, sorted(ports)))) for protocol, ports in closed.items()]
 
 
 PROTECTION = SmallSection(

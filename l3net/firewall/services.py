@@ -16,6 +16,7 @@ from l3net.firewall import sticky, translation
 from l3net.firewall.contents import IP, Element, Statements, chain_blocks, set_block
 from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.nat import (
+    PORT_PROTOCOLS,
     LoadBalancer,
     ServiceMaps,
     backends_map,
@@ -58,7 +59,8 @@ class Services:
 
     name = "services"
     own = re.compile(
-        r"(vips|spared|ends|hairpin|refuse|untranslated)[46]|(backends|services)[46](-internal|-external)?"
+        r"(vips|spared|ends|hairpin|refuse|refused|untranslated)[46]"
+        r"|(backends|services)[46](-node)?(-internal|-external)?|node[46]-(internal|external)|ports[46]-(tcp|udp|sctp)"
         r"|guarded[46]|sources[46]-.*|lb[46]-.*|(sticky|end|clients)[46]-.*|internal|external"
         r"|(prerouting|output)-(nat|again|sources|sources-again|refuse)|forward-refuse"
     )
@@ -86,7 +88,7 @@ class Services:
             lines += maps.definitions()
         del maps  # some megabytes at ten thousand services, and the members are about as much
         for version in IP:
-            held.members |= {f"{name}{version}": Counter() for name in ("vips", "ends", "hairpin")}
+            held.members |= {name: Counter() for name in _shared(version)}
         for server in by_key:
             for name, text in _members(server, plan.blocks):
                 held.members[name][text] += 1
@@ -289,7 +291,10 @@ def _without_servers(plan: FirewallPlan) -> FirewallPlan:
 
 def _concern(plan: FirewallPlan) -> object:
     """What the chains that always stand depend on."""
-    return plan.bridge, plan.blocks, plan.error_port, plan.service_cidrs
+    return (
+        (plan.bridge, plan.blocks, plan.error_port, plan.service_cidrs, plan.ports_on),
+        (plan.bgp_ports, plan.closed_ports),
+    )
 
 
 def _sum(one: Counter[str], other: Counter[str]) -> Counter[str]:
@@ -300,10 +305,19 @@ def _guarded(guards: Mapping[int, Counter[str]]) -> frozenset[int]:
     return frozenset(version for version, found in guards.items() if found)
 
 
+def _shared(version: int) -> list[str]:
+    """The sets whose elements several servers may have."""
+    names = [f"{name}{version}" for name in ("vips", "ends", "hairpin")]
+    return [*names, *(f"ports{version}-{protocol}" for protocol in PORT_PROTOCOLS)]
+
+
 def _members(server: VirtualServer, blocks: Iterable[Prefix], *, hairpins: bool = True) -> Iterator[Element]:
     """The elements of sets, which several servers may share, once for each that has them."""
     version = server.address.version
-    yield f"vips{version}", str(server.address)
+    if server.on_node:
+        yield f"ports{version}-{server.protocol}", str(server.port)
+    else:
+        yield f"vips{version}", str(server.address)
     for end in ends_of(server):
         yield f"ends{version}", end
     if hairpins:
@@ -328,6 +342,9 @@ def _sets(
     yield from set_block(f"vips{version}", of, vips)
     spared = sorted(address for address in node_addresses if str(address) in vips)
     yield from set_block(f"spared{version}", of, map(str, spared))
+    for protocol in PORT_PROTOCOLS:
+        name = f"ports{version}-{protocol}"
+        yield from set_block(name, "type inet_service", sorted(members[name]))
     typed = f"typeof {ip} saddr . meta l4proto . th sport"
     yield from set_block(f"ends{version}", typed, sorted(members[f"ends{version}"]))
     hairpin = sorted(members[f"hairpin{version}"])

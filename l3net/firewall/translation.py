@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from l3net.firewall.contents import IP, Rules, hook, translating
-from l3net.firewall.facts import FirewallPlan, widest_first
-from l3net.firewall.nat import KEY, Side
+from l3net.firewall.facts import FirewallPlan, own_ports_matched, widest_first
+from l3net.firewall.nat import KEY, REFUSED, Side, answering
 from l3net.firewall.strays import LONGEST, TYPES
 from l3net.naming import ERROR_LOG_GROUP, PROTOCOL_NUMBERS
 
 #: ICMP errors handed on in a second: each goes to every other node.
 STRAYS = 20
+#: Addresses that no NodePort is on, whatever is asked for: loopback and link-local ones.
+NOBODY_ELSE = {4: ("127.0.0.0/8",), 6: ("::1", "fe80::/10")}
 _ICMP = {4: "icmp", 6: "icmpv6"}
 
 
@@ -23,8 +25,20 @@ def chains(plan: FirewallPlan, guarded: Collection[int]) -> dict[str, Rules]:
         found[f"untranslated{version}"] = _untranslated(plan, version)
     for version in IP:
         found[f"refuse{version}"] = _refuse(version)
-    found["internal"] = tuple(_lookup(version, side) for version in IP for side in (Side.BOTH, Side.INTERNAL))
-    found["external"] = tuple(_lookup(version, side) for version in IP for side in (Side.BOTH, Side.EXTERNAL))
+    for own, side, on_node in (
+        ("internal", Side.INTERNAL, Side.NODE_INTERNAL),
+        ("external", Side.EXTERNAL, Side.NODE_EXTERNAL),
+    ):
+        for version in IP:
+            found[f"node{version}-{own}"] = _node_ports(plan, version, on_node)
+        found[own] = (
+            *(_lookup(version, each) for version in IP for each in (Side.BOTH, side)),
+            *(
+                f"{IP[version]} daddr {prefix} jump node{version}-{own}"
+                for version in IP
+                for prefix in widest_first(version, plan.ports_on)
+            ),
+        )
     arriving = (f'iifname "{plan.bridge}" goto internal', "goto external")
     found |= translating("prerouting", -102, arriving)
     found |= translating("output", -102, ("goto internal",))
@@ -51,6 +65,12 @@ def _after(plan: FirewallPlan) -> Iterator[tuple[str, Rules]]:
             f"ct state invalid {ip} saddr . meta l4proto . th sport @ends{version} "
             f"jump untranslated{version}",
             f"{ip} daddr @vips{version} jump refuse{version}",
+            # A segment of a NodePort's flow that was not translated, and would be answered by a reset.
+            *(
+                f"ct state invalid {ip} daddr {prefix} tcp dport @ports{version}-tcp"
+                " fib daddr type local drop"
+                for prefix in widest_first(version, plan.ports_on)
+            ),
         )
     ]
     strays = [_strays(version) for version in IP] if plan.error_port else []
@@ -66,7 +86,19 @@ def _after(plan: FirewallPlan) -> Iterator[tuple[str, Rules]]:
 
 
 def _lookup(version: int, side: Side) -> str:
-    return f"{IP[version]} daddr . {KEY} vmap @services{version}{side.value}"
+    return f"{answering(version, side)} vmap @services{version}{side.value}"
+
+
+def _node_ports(plan: FirewallPlan, version: int, side: Side) -> Rules:
+    """Where the address is one that NodePorts are on: of this node, and not those by which nobody else
+    reaches it. What the node itself answers for l3net is no service's."""
+    return (
+        *(f"{IP[version]} daddr {prefix} return" for prefix in NOBODY_ELSE[version]),
+        "fib daddr type != local return",
+        *(f"{ports} return" for ports in own_ports_matched(plan)),
+        _lookup(version, Side.NODE),
+        _lookup(version, side),
+    )
 
 
 def _refuse(version: int) -> Rules:
@@ -83,8 +115,7 @@ def _refuse(version: int) -> Rules:
         f"meta l4proto {tcp} ct state invalid drop",
         f"{IP[version]} daddr @spared{version} return",
         "fib daddr type local return",
-        f"meta l4proto {tcp} reject with tcp reset",
-        "reject with icmpx port-unreachable",
+        *REFUSED,
     )
 
 

@@ -140,6 +140,8 @@ def service(document: Field, name: ObjectName) -> Service:
     kind = spec["type"].text(default="ClusterIP")
     # An ExternalName service is an alias in DNS; whatever else it carries is not served by anyone.
     external_name = kind == "ExternalName"
+    # The API server takes the ports of nodes away from a service that is no longer of such a type.
+    on_nodes = kind in ("NodePort", "LoadBalancer")
     return Service(
         name=name,
         type=sys.intern(kind),
@@ -147,7 +149,7 @@ def service(document: Field, name: ObjectName) -> Service:
         external_ips=() if external_name else spec["externalIPs"].each(_routable),
         load_balancer_ips=_ingress(document["status"]) if kind == "LoadBalancer" else (),
         wanted_ip=_wanted_ip(spec) if kind == "LoadBalancer" else None,
-        ports=() if external_name else spec["ports"].each(_service_port),
+        ports=() if external_name else spec["ports"].each(_port_of_node if on_nodes else _service_port),
         internal_traffic_local=_local(spec["internalTrafficPolicy"]),
         external_traffic_local=_local(spec["externalTrafficPolicy"]),
         affinity_timeout=_affinity_timeout(spec),
@@ -225,10 +227,13 @@ def _wanted_ip(spec: Field) -> Address | None:
         return None
 
 
-def _service_port(field: Field) -> ServicePort:
-    return ServicePort(
-        sys.intern(field["name"].text(default="")), _protocol(field), field["port"].integer(1, 65535)
-    )
+def _service_port(field: Field, node_port: int = 0) -> ServicePort:
+    name = sys.intern(field["name"].text(default=""))
+    return ServicePort(name, _protocol(field), field["port"].integer(1, 65535), node_port)
+
+
+def _port_of_node(field: Field) -> ServicePort:
+    return _service_port(field, field["nodePort"].integer(0, 65535, default=0))
 
 
 def _protocol(field: Field) -> str:

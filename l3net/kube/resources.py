@@ -27,6 +27,7 @@ from l3net.model import (
     ImportPolicy,
     IpPool,
     NextHopMode,
+    NodePortAddresses,
     ObjectName,
     Operations,
     PoolUse,
@@ -36,6 +37,8 @@ from l3net.model import (
 )
 
 _AS_MAX = 2**32 - 1
+#: Instead of prefixes in nodePortAddresses, as in kube-proxy.
+PRIMARY = "primary"
 _FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
 
 
@@ -67,6 +70,7 @@ def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
             bogons=_bogons(imports["bogons"]),
         ),
         service_cidrs=spec["serviceCIDRs"].prefixes(),
+        node_ports=_node_ports(spec["nodePortAddresses"]),
         topology=Topology(spec["topology"].text(default="Mesh")),
         cluster_id=_cluster_id(reflection["clusterID"]),
         reflector_selector=selector(reflection["nodeSelector"])
@@ -79,6 +83,15 @@ def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
         bfd=_bfd(spec["bfd"], enabled=False),
         drain=_drain(spec["drain"]),
     )
+
+
+def _node_ports(field: Field) -> NodePortAddresses:
+    items = list(field.items())
+    if any(item.value == PRIMARY for item in items):
+        if len(items) > 1:
+            raise field.wrong(f"{PRIMARY} stands alone, without prefixes")
+        return NodePortAddresses(primary=True)
+    return NodePortAddresses(cidrs=field.prefixes())
 
 
 def _drain(field: Field) -> DrainPolicy:

@@ -27,7 +27,6 @@ _KNOWN_FIELDS = {
 }  # fmt: skip
 #: spec.trafficDistribution of a Service (core/v1). The EndpointSlice controller makes hints of them.
 _DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
-_NODE_PORT = "no NodePort is served; keep kube-proxy for them"
 
 
 def unserved(document: Mapping[str, object]) -> tuple[ManifestError, ...]:
@@ -59,11 +58,6 @@ def _unknown(spec: Field, known: Collection[str]) -> Iterator[ManifestError]:
 
 
 def _service(spec: Field) -> Iterator[ManifestError]:
-    if spec["type"].value == "NodePort":
-        yield spec["type"].wrong(_NODE_PORT)
-    else:
-        ports = [port["nodePort"] for port in spec["ports"].items() if port["nodePort"].value]
-        yield from (port.wrong(_NODE_PORT) for port in ports)
     if spec["healthCheckNodePort"].value:
         yield spec["healthCheckNodePort"].wrong("no health check is served; keep kube-proxy for it")
     if spec["trafficDistribution"].value not in (None, *_DISTRIBUTIONS):

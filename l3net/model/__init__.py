@@ -15,6 +15,7 @@ from l3net.model.bgp import (
     Bogons,
     ImportPolicy,
     NextHopMode,
+    NodePortAddresses,
     Topology,
 )
 from l3net.model.cluster import ClusterState, Fact
@@ -48,7 +49,7 @@ from l3net.model.policies import (
 )
 from l3net.model.pools import IpPool, PoolUse
 from l3net.model.selectors import EVERYTHING, Requirement, Selector
-from l3net.model.servers import Backend, ServerKey, VirtualServer
+from l3net.model.servers import NODE_PORTS, Backend, ServerKey, VirtualServer
 from l3net.model.terms import Address, Family, Kind, Labels, ObjectName, Prefix, SecretKey
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "DEFAULT_MAX_PREFIXES",
     "DRAIN_TAINTS",
     "EVERYTHING",
+    "NODE_PORTS",
     "Action",
     "Address",
     "AddressKind",
@@ -89,6 +91,7 @@ __all__ = [
     "NextHop",
     "NextHopMode",
     "Node",
+    "NodePortAddresses",
     "NodeSelection",
     "ObjectName",
     "Operations",

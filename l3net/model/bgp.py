@@ -76,6 +76,15 @@ DEFAULT_CLUSTER_ID = IPv4Address("10.0.0.1")
 
 
 @dataclass(frozen=True, slots=True)
+class NodePortAddresses:
+    """On which of its addresses a node serves NodePorts: all that its Node has, the first of each family, or
+    those of its own that lie in `cidrs`."""
+
+    primary: bool = False
+    cidrs: tuple[Prefix, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class BgpConfiguration:
     """The cluster-wide BGPConfiguration (the object named `default`). Times are in seconds."""
 
@@ -87,6 +96,7 @@ class BgpConfiguration:
     advertise: AdvertisePolicy = AdvertisePolicy()
     imports: ImportPolicy = ImportPolicy()
     service_cidrs: tuple[Prefix, ...] = ()
+    node_ports: NodePortAddresses = NodePortAddresses()
     topology: Topology = Topology.MESH
     cluster_id: IPv4Address = DEFAULT_CLUSTER_ID  # of the route reflectors, all of them one cluster
     reflector_selector: Selector | None = None  # None: chosen by themselves

@@ -95,6 +95,7 @@ class ServicePort:
     name: str
     protocol: str  # TCP, UDP, SCTP
     port: int
+    node_port: int = 0  # of every node; 0: none
 
 
 @dataclass(frozen=True, slots=True)

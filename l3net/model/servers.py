@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, TypeAlias
 
 from l3net.model.terms import Address, Prefix
 
@@ -14,6 +15,9 @@ class Backend:
     port: int
 
 
+#: What stands for the node's addresses that NodePorts are on, by family.
+NODE_PORTS: Final[dict[int, Address]] = {4: IPv4Address(0), 6: IPv6Address(0)}
+
 #: What a virtual server answers to: address, protocol in lower case, port.
 ServerKey: TypeAlias = tuple[Address, str, int]
 
@@ -22,10 +26,12 @@ ServerKey: TypeAlias = tuple[Address, str, int]
 class VirtualServer:
     """One service address and port, and the backends new connections go to on this node.
 
+    The unspecified address (NODE_PORTS) stands for those of the node that NodePorts are on, however many.
+
     No backend: connections are refused. `internal` serve traffic from this node's pods and processes,
     `external` traffic that arrives from other machines; they differ when a traffic policy is Local. A client
     comes back to its backend for `affinity` seconds (0: to any). Only `sources` are served (None: all). Flows
-    that began earlier may go on to `lasting` backends, also where new ones do not (told of UDP alone).
+    that began earlier may go on to `lasting` backends, also where new ones do not (not told of TCP).
     """
 
     address: Address
@@ -41,3 +47,8 @@ class VirtualServer:
     def key(self) -> ServerKey:
         """By which it is found."""
         return (self.address, self.protocol, self.port)
+
+    @property
+    def on_node(self) -> bool:
+        """Whether it is a NodePort."""
+        return not int(self.address)

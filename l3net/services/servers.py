@@ -22,7 +22,6 @@ from l3net.services.verdicts import (
     claims,
     cluster_ip_owners,
     seniority,
-    server_key,
 )
 
 
@@ -57,25 +56,26 @@ def service_virtual_servers(
 ) -> tuple[VirtualServer, ...]:
     """The virtual servers of one service, of its own slices, this node, the policy and ClusterIPs alone.
 
-    ClusterIPs are served whether announced or not. Towards external and load-balancer addresses, traffic from
-    the node's own pods and processes is not held to externalTrafficPolicy (as in kube-proxy).
+    ClusterIPs are served whether announced or not. Towards external and load-balancer addresses and
+    NodePorts, traffic from the node's own pods and processes is not held to externalTrafficPolicy (as in
+    kube-proxy).
     """
     slices = tuple(slices)
     found: list[VirtualServer] = []
-    for kind, address, port in claims(service, policy, owners):
-        cluster_ip = kind is ServiceAddressKind.CLUSTER_IP
+    for kind, key, port in claims(service, policy, owners):
+        address, cluster_ip = key[0], kind is ServiceAddressKind.CLUSTER_IP
         endpoints = serving(service, port, slices, address.version, node)
         every, local = tuple(sorted(endpoints.near)), tuple(sorted(endpoints.local))
         inward = local if cluster_ip and service.internal_traffic_local else every
         outward = inward if cluster_ip else local if service.external_traffic_local else every
         found.append(
             VirtualServer(
-                *server_key(address, port),
+                *key,
                 internal=inward,
                 external=outward,
                 affinity=service.affinity_timeout,
                 sources=_sources(service, address, node),
-                lasting=tuple(sorted(endpoints.lasting)) if port.protocol == "UDP" else (),
+                lasting=tuple(sorted(endpoints.lasting)) if port.protocol != "TCP" else (),
             )
         )
     return tuple(found)

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from l3net.addresses import host_prefix
 from l3net.model import (
+    NODE_PORTS,
     Address,
     AddressKind,
     AdvertisePolicy,
@@ -33,6 +34,7 @@ class ServiceAddressKind(enum.Enum):
     CLUSTER_IP = "clusterIP"
     EXTERNAL_IP = "externalIP"
     LOAD_BALANCER_IP = "loadBalancerIP"
+    NODE_PORT = "nodePort"  # no address: a port of every node
 
 
 class Reason(enum.Enum):
@@ -116,13 +118,13 @@ def server_key(address: Address, port: ServicePort) -> ServerKey:
 
 def claims(
     service: Service, policy: AdvertisePolicy, owners: Mapping[Address, ObjectName]
-) -> Iterator[tuple[ServiceAddressKind, Address, ServicePort]]:
+) -> Iterator[tuple[ServiceAddressKind, ServerKey, ServicePort]]:
     """What a service would answer to, whatever its endpoints and other services' claims.
 
     An external or load-balancer address counts only inside its allow-list: else whoever may write a Service
     could draw the traffic of pods to any address (CVE-2020-8554). Another's ClusterIP is that service's.
     """
-    if LABEL_PROXY in service.labels or LABEL_HEADLESS in service.labels:
+    if another_serves(service):
         return
     for kind, address in addresses(service):
         if kind is not ServiceAddressKind.CLUSTER_IP and not allowed(kind, address, policy):
@@ -130,20 +132,37 @@ def claims(
         if owners.get(address, service.name) != service.name:
             continue
         for port in service.ports:
-            yield kind, address, port
+            yield kind, server_key(address, port), port
+    for key, port in node_ports(service):
+        yield ServiceAddressKind.NODE_PORT, key, port
+
+
+def node_ports(service: Service, version: int | None = None) -> Iterator[tuple[ServerKey, ServicePort]]:
+    """The NodePorts of a service, in the families of its ClusterIPs, or in one of them."""
+    if not any(port.node_port for port in service.ports):
+        return
+    for each in sorted({address.version for address in service.cluster_ips}):
+        for port in service.ports:
+            if port.node_port and version in (None, each):
+                yield (NODE_PORTS[each], port.protocol.lower(), port.node_port), port
 
 
 def port_holders(
     services: Iterable[Service], policy: AdvertisePolicy, owners: Mapping[Address, ObjectName]
 ) -> dict[ServerKey, ObjectName]:
-    """Who answers to each external or load-balancer address and port: the senior of those that claim it."""
+    """Who answers to each external or load-balancer address and port, and to each NodePort: the senior of
+    those that claim it."""
     holders: dict[ServerKey, ObjectName] = {}
-    outward = (each for each in services if each.external_ips or each.load_balancer_ips)
-    for service in sorted(outward, key=seniority):
-        for kind, address, port in claims(service, policy, owners):
+    for service in sorted(filter(_outward, services), key=seniority):
+        for kind, key, _ in claims(service, policy, owners):
             if kind is not ServiceAddressKind.CLUSTER_IP:
-                holders.setdefault(server_key(address, port), service.name)
+                holders.setdefault(key, service.name)
     return holders
+
+
+def _outward(service: Service) -> bool:
+    outside = service.external_ips or service.load_balancer_ips
+    return bool(outside) or any(port.node_port for port in service.ports)
 
 
 def addresses(service: Service) -> Iterator[tuple[ServiceAddressKind, Address]]:
@@ -178,6 +197,8 @@ def policy_of(kind: ServiceAddressKind, policy: AdvertisePolicy) -> AddressKind:
             return policy.external_ips
         case ServiceAddressKind.LOAD_BALANCER_IP:
             return policy.load_balancer_ips
+        case ServiceAddressKind.NODE_PORT:  # neither announced nor restricted
+            return AddressKind()
 
 
 def service_verdicts(
@@ -201,6 +222,8 @@ def service_verdicts(
             reason = Reason.CONFLICTING_PORT
         reason = reason or _not_here(kind, node)
         reason = reason or _by_endpoints(service, kind, slices, address.version, node)
+        if kind is ServiceAddressKind.CLUSTER_IP:
+            lost += _lost_node_ports(service, address.version, holders)
         found.append(ServiceVerdict(service.name, address, kind, reason, lost))
     return tuple(found)
 
@@ -226,6 +249,25 @@ def _lost(
         for port in service.ports
         if (holder := holders.get(server_key(address, port), service.name)) != service.name
     )
+
+
+def _lost_node_ports(
+    service: Service, version: int, holders: Mapping[ServerKey, ObjectName]
+) -> tuple[str, ...]:
+    """NodePorts that other services have. Told of with the ClusterIP of the family, and announced is that all
+    the same."""
+    if not holders or another_serves(service):
+        return ()
+    return tuple(
+        f"node port {port.node_port}/{port.protocol} is answered for {holder}, which had it first"
+        for key, port in node_ports(service, version)
+        if (holder := holders.get(key, service.name)) != service.name
+    )
+
+
+def another_serves(service: Service) -> bool:
+    """Whether a label says that a service is another proxy's or nobody's."""
+    return LABEL_PROXY in service.labels or LABEL_HEADLESS in service.labels
 
 
 def _refused(
@@ -273,10 +315,13 @@ def nowhere_advertised(
     holders: Mapping[ServerKey, ObjectName],
 ) -> Iterator[ServiceVerdict]:
     """External and load-balancer addresses that no node announces, whatever the endpoints: not allowed,
-    another's, or given by us while their kind is off; and those of which another service has a port."""
+    another's, or given by us while their kind is off; and those of which another service has a port.
+    ClusterIPs of services whose NodePort another has."""
     ours = service.load_balancer_class == LOAD_BALANCER_CLASS
     for kind, address in addresses(service):
         if kind is ServiceAddressKind.CLUSTER_IP:
+            if lost := _lost_node_ports(service, address.version, holders):
+                yield ServiceVerdict(service.name, address, kind, Reason.CONFLICTING_PORT, lost)
             continue
         given = ours and kind is ServiceAddressKind.LOAD_BALANCER_IP
         reason = _refused(service, kind, address, policy, owners)

@@ -208,7 +208,6 @@ def test_lean_documents_hold_nothing_else(document: dict[str, Any]) -> None:
     text = json.dumps(lean)
     for unread in (
         "managedFields",
-        "nodePort",
         "targetRef",
         "images",
         "providerID",

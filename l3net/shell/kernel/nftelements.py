@@ -47,6 +47,11 @@ def _port(text: str) -> bytes:
     return int(text).to_bytes(2, "big") + bytes(2)
 
 
+def _port_alone(text: str) -> bytes:
+    """As the only field of a key: it is filled up to nothing."""
+    return int(text).to_bytes(2, "big")
+
+
 def _slot(text: str) -> bytes:
     """A number that the kernel draws, in its own byte order."""
     return _SLOT.pack(int(text))
@@ -64,6 +69,9 @@ _Packers: TypeAlias = tuple[Callable[[str], bytes], ...]
 _KEYS: Final[tuple[tuple[re.Pattern[str], _Packers], ...]] = (
     (re.compile(r"(peers|nodes)[46]-\S+|(egress|ingress|vips|spared)[46]"), (_address,)),
     (re.compile(r"egress-mac"), (_mac,)),
+    (re.compile(r"ports[46]-\S+"), (_port_alone,)),
+    (re.compile(r"services[46]-node\S*"), (_protocol, _port)),
+    (re.compile(r"backends[46]-node\S*"), (_protocol, _port, _slot)),
     (re.compile(r"(self|hairpin)[46]"), (_address, _address)),
     (
         re.compile(r"named[46]-\S+|ends[46]|(services|guarded)[46]\S*"),

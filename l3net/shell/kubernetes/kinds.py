@@ -69,12 +69,16 @@ class _Port(TypedDict, total=False):
     port: Any
 
 
+class _ServicePort(_Port, total=False):
+    nodePort: Any
+
+
 class _ServiceSpec(TypedDict, total=False):
     type: Any
     clusterIP: Any
     clusterIPs: Any
     externalIPs: Any
-    ports: list[_Port] | None
+    ports: list[_ServicePort] | None
     internalTrafficPolicy: Any
     externalTrafficPolicy: Any
     sessionAffinity: Any
