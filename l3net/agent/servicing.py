@@ -19,6 +19,7 @@ from l3net.model import (
     Fact,
     Kind,
     ObjectName,
+    Prefix,
     ServerKey,
     Service,
     Stale,
@@ -31,7 +32,7 @@ from l3net.services.endpoints import here
 
 log = logging.getLogger("l3net.services")
 
-UDP = "udp"
+TCP = "tcp"
 
 
 class Servicing:
@@ -56,6 +57,7 @@ class Servicing:
         self._stale: dict[ServerKey, Stale] = {}  # whose connections are to be forgotten
         self._problems = problems
         self._rest: FirewallPlan | None = None  # the plan wanted last but for its servers
+        self._ports_on: frozenset[Prefix] = frozenset()  # where NodePorts are
         self._heard: float | None = None  # when the first change was that is not dealt with
         self.error_port = 0  # by which ICMP errors are handed on, 0: they are not
         self.latency = Histogram()
@@ -115,35 +117,51 @@ class Servicing:
                 policy=self._policy,
                 closed_ports=self._closed_ports,
             )
+        if self._ports_on != wanted.ports_on:
+            self._ports_on = wanted.ports_on
+            self._anew({key for key in self.book.servers if not on_node(key)})
         for key, (before, now) in settled.servers.items():
             self._outdate(key, before, now)
         changed = {key: now for key, (_, now) in settled.servers.items()}
         anew = await self.table.follow(wanted, self.book.servers, changed, check=check)
         if anew:
-            self._unknown_before(changed)
+            self._anew(changed)
         if self.table.known:
             await self._forget()
 
     async def follow_policy(self) -> None:
         """Bring the table to the policies that there are by now, and to nothing else that is new."""
         if self._rest is not None and await self.table.follow(self._rest, self.book.servers, {}, check=False):
-            self._unknown_before({})
+            self._anew({})
 
-    def _unknown_before(self, changed: Collection[ServerKey]) -> None:
-        """The table was made anew: of all servers but these it is not known what translated their flows."""
+    def _anew(self, changed: Collection[ServerKey]) -> None:
+        """The table was made anew, or NodePorts are on other addresses: of all servers but these it is not
+        known what translated their flows."""
         for key, server in self.book.servers.items():
             if key not in changed:
                 self._outdate(key, None, server)
 
     def _outdate(self, key: ServerKey, before: VirtualServer | None, now: VirtualServer | None) -> None:
-        """Note whose flows go on as they began, though the translation is another. Like kube-proxy, of UDP
-        alone: a TCP connection ends with its endpoint, and a new one is translated anew. But one that began
-        while nothing translated it, before there was a server or while the table was gone, would knock in
-        vain until its client gives up."""
-        if key[1] == UDP:
-            self._stale[key] = _stale(key, now)
+        """Note whose flows go on as they began, though the translation is another. Not of TCP: a connection
+        ends with its endpoint, and a new one is translated anew. But one that began while nothing translated
+        it, before there was a server or while the table was gone, would knock in vain until its client gives
+        up."""
+        if key[1] != TCP:
+            self._stale[key] = self._stale_of(key, now)
         elif before is None and now is not None and (now.internal or now.external):
-            self._stale[key] = replace(_stale(key, None), untouched=True)
+            self._stale[key] = replace(self._stale_of(key, None), untouched=True)
+
+    def _stale_of(self, key: ServerKey, server: VirtualServer | None) -> Stale:
+        """The connections to an address and port that none of its endpoints answers, or no longer should."""
+        address, protocol, port = key
+        lasting = (*server.internal, *server.external, *server.lasting) if server is not None else ()
+        return Stale(
+            PROTOCOL_NUMBERS[protocol],
+            frozenset() if on_node(key) else frozenset({address}),
+            port,
+            kept=frozenset((backend.address, backend.port) for backend in lasting),
+            own_in=_of_family(self._ports_on, address.version) if on_node(key) else None,
+        )
 
     async def _forget(self) -> None:
         """After the table: a flow that begins meanwhile is translated as it should be."""
@@ -162,9 +180,10 @@ class Servicing:
         self._problems.pop("connections", None)
 
 
-def _stale(key: ServerKey, server: VirtualServer | None) -> Stale:
-    """The connections to an address and port that none of its endpoints answers, or no longer should."""
-    address, protocol, port = key
-    lasting = (*server.internal, *server.external, *server.lasting) if server is not None else ()
-    kept = frozenset((backend.address, backend.port) for backend in lasting)
-    return Stale(PROTOCOL_NUMBERS[protocol], frozenset({address}), port, kept=kept)
+def on_node(key: ServerKey) -> bool:
+    """Whether it is a NodePort's."""
+    return not int(key[0])
+
+
+def _of_family(prefixes: Collection[Prefix], version: int) -> frozenset[Prefix]:
+    return frozenset(each for each in prefixes if each.version == version)

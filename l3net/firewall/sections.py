@@ -3,8 +3,8 @@
 | section | its own | reads of another's |
 |---|---|---|
 | protection | the chains prerouting-spoof, (input|output|forward)-protect, not-to-pods | |
-| services | vips, ports, spared, ends, hairpin; the maps; the chains they lead to; before and after translation | |
-| masquerade | inside; the chains postrouting-(nat|again), elsewhere, by-port, outside | hairpin, vips, ports |
+| services | vips, ports, spared, ends, hairpin; maps and where they lead; before and after translation | |
+| masquerade | inside; postrouting-(nat|again), elsewhere, by-port, outside | hairpin, vips, ports |
 | policy | the chains policy-...; those of policies and of their combinations; what they look into | |
 
 A new one is a module and a row in `SECTIONS`. What pods publish and pin (host ports, egress) is none of them:

@@ -56,7 +56,8 @@ class Stale:
     `protocol` is IANA's number. `destinations` and `port` are what the client sends to (none, 0: whatever),
     `answered_by` is who answers after translation (None: whoever). Those answered by one of `kept`, as
     (address, port; 0 for any), are as they should be: with the endpoints in force, what remains is stale.
-    `untouched`: only those that nothing translated and nobody has answered.
+    `untouched`: only those that nothing translated and nobody has answered. `own_in`: only those to an
+    address of this host that lies in one of these (None: to whatever address).
     """
 
     protocol: int
@@ -65,6 +66,7 @@ class Stale:
     answered_by: Address | None = None
     kept: frozenset[tuple[Address, int]] = frozenset()
     untouched: bool = False
+    own_in: frozenset[Prefix] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,13 @@ CHANGES = [
     f"{GONE} backends4 {{ 10.96.0.1 . 6 . 80 . 1 : 10.0.0.2 . 65535 }}\n"
     f"{GONE} services4 {{ 10.96.0.1 . 6 . 80 : goto lb4-2 }}\n"
     f"{PUT} services4 {{ 10.96.0.1 . 6 . 80 : goto lb4-1 }}\n",
+    f"{PUT} services4-node {{ 6 . 30080 : goto refused4, 17 . 65535 : goto refused4 }}\n"
+    f"{PUT} services6-node-internal {{ 132 . 30080 : goto refused6 }}\n"
+    f"{PUT} backends4-node {{ 6 . 30080 . 0 : 10.0.0.1 . 8080, 6 . 30080 . 258 : 10.0.0.2 . 80 }}\n"
+    f"{PUT} backends6-node-external {{ 17 . 30080 . 1 : fd00::1 . 53 }}\n"
+    f"{PUT} ports4-tcp {{ 30080, 30081 }}\n{PUT} ports6-sctp {{ 30080 }}\n",
+    f"{GONE} ports4-tcp {{ 30080 }}\n{GONE} services4-node {{ 6 . 30080 : goto refused4 }}\n"
+    f"{GONE} backends4-node {{ 6 . 30080 . 0 : 10.0.0.1 . 8080 }}\n",
     f"{PUT} peers4-a {{ {', '.join(f'10.1.{each >> 8}.{each & 255}' for each in range(1, 1000))} }}\n",
 ]
 

@@ -25,7 +25,7 @@ from typing import Final
 
 from l3net.errors import KernelError
 from l3net.faults import Faults
-from l3net.model import Address, Stale, Tracked
+from l3net.model import Address, Prefix, Stale, Tracked
 from l3net.shell.kernel import sysctl
 from l3net.shell.kernel.linkaddresses import local_addresses
 from l3net.shell.kernel.links import NLA_F_NESTED
@@ -156,8 +156,15 @@ def _tuple(packed: memoryview) -> _Tuple:
     return _Tuple(protocol, source, destination, source_port, destination_port)
 
 
-def is_stale(stale: Stale, original: _Tuple, reply: _Tuple, status: int = 0) -> bool:
-    """Whether a connection, by the tuples of its two directions and its status, is one of those meant."""
+def is_stale(
+    stale: Stale,
+    original: _Tuple,
+    reply: _Tuple,
+    status: int = 0,
+    local: Collection[bytes] = frozenset(),
+) -> bool:
+    """Whether a connection, by the tuples of its two directions and its status, is one of those meant.
+    `local`: this host's addresses, where it is asked for those."""
     return (
         original.protocol == stale.protocol
         and not (stale.untouched and status & _TOUCHED)
@@ -166,11 +173,17 @@ def is_stale(stale: Stale, original: _Tuple, reply: _Tuple, status: int = 0) -> 
             not stale.destinations
             or any(original.destination == address.packed for address in stale.destinations)
         )
+        and (stale.own_in is None or (original.destination in local and _lies_in(original, stale.own_in)))
         and (stale.answered_by is None or reply.source == stale.answered_by.packed)
         and not any(
             reply.source == address.packed and port in (0, reply.source_port) for address, port in stale.kept
         )
     )
+
+
+def _lies_in(original: _Tuple, prefixes: Collection[Prefix]) -> bool:
+    destination = ip_address(original.destination)
+    return any(destination in prefix for prefix in prefixes)
 
 
 def _asking(stale: Stale, version: int) -> bytes:
@@ -212,6 +225,8 @@ def _nested(kind: int, *parts: bytes) -> bytes:
 def _concerns(stale: Stale, version: int) -> bool:
     if stale.answered_by is not None and stale.answered_by.version != version:
         return False
+    if stale.own_in is not None:
+        return any(prefix.version == version for prefix in stale.own_in)
     return not stale.destinations or any(address.version == version for address in stale.destinations)
 
 
@@ -225,6 +240,7 @@ def forget_stale(stale: Iterable[Stale]) -> int:
     if not wanted or sysctl.read("net/netfilter/nf_conntrack_count") in (None, "0"):
         return 0
     count = 0
+    local = _local() if any(each.own_in is not None for each in wanted) else frozenset()
     with Netlink(NETLINK_NETFILTER) as netlink:
         for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
             meant = [each for each in wanted if _concerns(each, version)]
@@ -236,11 +252,17 @@ def forget_stale(stale: Iterable[Stale]) -> int:
                     alike = Stale(each.protocol, untouched=each.untouched)
                     asked.setdefault(_asking(alike, version), []).append(each)
             for asking, kinds in asked.items():
-                count += _forget_kinds(netlink, _NFGENMSG.pack(family, 0, 0) + asking, kinds)
+                count += _forget_kinds(netlink, _NFGENMSG.pack(family, 0, 0) + asking, kinds, local)
     return count
 
 
-def _forget_kinds(netlink: Netlink, body: bytes, kinds: Sequence[Stale]) -> int:
+def _local() -> frozenset[bytes]:
+    """The addresses of the calling thread's namespace."""
+    with Netlink() as netlink:
+        return frozenset(each.packed for each in local_addresses(netlink))
+
+
+def _forget_kinds(netlink: Netlink, body: bytes, kinds: Sequence[Stale], local: Collection[bytes]) -> int:
     by_port: dict[int, list[Stale]] = {}
     for each in kinds:
         by_port.setdefault(each.port, []).append(each)
@@ -252,7 +274,7 @@ def _forget_kinds(netlink: Netlink, body: bytes, kinds: Sequence[Stale]) -> int:
         original, reply = _tuple(found[CTA_TUPLE_ORIG]), _tuple(found[CTA_TUPLE_REPLY])
         status = int.from_bytes(found.get(CTA_STATUS, b""), "big")
         candidates = (*by_port.get(original.destination_port, ()), *by_port.get(0, ()))
-        if any(is_stale(each, original, reply, status) for each in candidates):
+        if any(is_stale(each, original, reply, status, local) for each in candidates):
             requests.append(_deleting(dumped, found))
     return _deleted(netlink.transact(requests), "forget connections")
 
@@ -274,8 +296,7 @@ def tracked_of(addresses: Collection[Address]) -> list[Tracked]:
     count = int(sysctl.read("net/netfilter/nf_conntrack_count") or 0) if addresses else 0
     if not count:
         return []
-    with Netlink() as netlink:
-        local = frozenset(each.packed for each in local_addresses(netlink))
+    local = _local()
     found: dict[bytes, Tracked] = {}
     with Netlink(NETLINK_NETFILTER) as netlink:
         for family, versions in _AT_ONCE if count <= _READ_AT_ONCE else _BY_FAMILY:
