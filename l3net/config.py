@@ -10,6 +10,8 @@ from l3net.errors import ConfigError
 
 #: UDP port by which nodes hand on ICMP errors about services.
 ERROR_RELAY_PORT = 6108
+#: TCP port by which kube-proxy says whether a node may draw traffic: load balancers ask there.
+HEALTH_PORT = 10256
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class DatastoreChoice:
 class AgentSettings:
     """`mtu` is that of pods in bytes, None to take the uplink's. `error_relay_port`: UDP, 0 for none.
 
+    `health_port`: TCP, where load balancers ask whether the node may draw traffic, 0 for none.
     `closed_ports`, protocol and port of this node, are closed to pods beside those of routing.
     """
 
@@ -36,6 +39,7 @@ class AgentSettings:
     state_dir: Path
     mtu: int | None = None
     error_relay_port: int = ERROR_RELAY_PORT
+    health_port: int = HEALTH_PORT
     closed_ports: frozenset[tuple[str, int]] = frozenset()
 
 

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from l3net.agent.allowing import Allowing
 from l3net.agent.announcing import Announcing
@@ -18,6 +17,7 @@ from l3net.agent.bfd import Liveness
 from l3net.agent.dirty import PARTS, Dirty, Marks, of_parts
 from l3net.agent.draining import Draining
 from l3net.agent.following import DECLARED, Following
+from l3net.agent.healthchecks import HealthChecks, eligible
 from l3net.agent.histogram import Histogram
 from l3net.agent.kernel import KernelSide
 from l3net.agent.leaving import Leaving
@@ -30,7 +30,7 @@ from l3net.agent.servicing import Servicing
 from l3net.agent.shells import Shells
 from l3net.agent.speaker.held_sessions import HeldSessions
 from l3net.agent.speaker.speaking import FOUND_BY, Speaking
-from l3net.agent.supervising import Retry, kept_up
+from l3net.agent.supervising import Retry, kept_up, unforeseen
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.path import Path as BgpPath
@@ -93,6 +93,10 @@ class Agent:
         )
         self.policing.stand_on(self.services.table, self.services.follow_policy)
         shells.pods.admission = self.policing
+        self.checks = HealthChecks(
+            *(shells.health, settings.health_port, self.services),
+            lambda: eligible(self.state.nodes.get(me), self.draining.stage),
+        )
         self.errors.is_service = self.services.book.has_address
         self.speaking = speaking = Speaking(shells.speaker, self.rib, marks.touch, self.faults)
         peers = speaking.peers
@@ -137,7 +141,7 @@ class Agent:
     async def run(self) -> None:
         """Raises KernelError or LeaseStoreError when the node cannot be served at all."""
         loop, notices = asyncio.get_running_loop(), self.shells.kernel.notices
-        loop.set_exception_handler(self._unforeseen)
+        loop.set_exception_handler(unforeseen(self.faults))
         loop.call_later(FOUND_BY, self._marks.look_again)
         loop.call_later(LEARNED_GRACE + FOUND_BY, self._marks.mark, Dirty.ROUTES)
         notices.start(self._noticing.heard)
@@ -147,14 +151,20 @@ class Agent:
             try:
                 self._relay_errors()
                 self.kernel.read_routes()
-                self.kernel.keep_until_heard(self.shells.memory.read())
+                left = self.shells.memory.read()
+                self.kernel.keep_until_heard(left)
+                if left:  # an agent before this one has served here since the boot
+                    self.checks.answer_for_node()
                 parts = {
                     DECLARED: self.declared.run,
                     "passes": self._loop,
                     "resync": self._resync,
                     "drain": self._leaving.watch,
+                    "health checks": self.checks.run,
                     "BFD": self.bfd.run,
-                    "routes for the next agent": self._remember,
+                    "routes for the next agent": lambda: self.routing.remember(
+                        self.shells.memory, lambda: self.in_sync and bool(self.passes)
+                    ),
                     "connections of policies": self.policing.ending.run,
                     "counters of policies": self.policing.counting.run,
                 }
@@ -169,28 +179,13 @@ class Agent:
         finally:
             notices.stop()
 
-    async def _remember(self) -> None:
-        def known() -> bool:
-            return self.in_sync and bool(self.passes)
-
-        await self.routing.remember(self.shells.memory, known)
-
     def _relay_errors(self) -> None:
         """Start what hands on ICMP errors, unless it runs; a port that was taken may be free by now."""
         self.errors.start()
-        if self.services.error_port != self.errors.port:
-            self.services.error_port = self.errors.port
+        if self.services.hands_on(self.errors.port):
             self._marks.look_again()
 
     # --- events ------------------------------------------------------------------------------------------
-
-    def _unforeseen(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Of timers, readers and tasks that nobody waits for: they concern one event, the loop goes on."""
-        error = context.get("exception")
-        if isinstance(error, Exception):
-            self.faults.note("event loop", error, lasting=False)
-        elif error is None:
-            log.warning("event loop: %s", context.get("message"))
 
     def _declared(self, event: Changed) -> None:
         if event.kind in (Kind.SERVICE, Kind.ENDPOINT_SLICE):
@@ -226,6 +221,7 @@ class Agent:
                 await self._hold(now())
                 continue
             began = now()
+            self.checks.health.begins()
             try:
                 await self._reconcile()
             except Exception as err:
@@ -238,13 +234,9 @@ class Agent:
             else:
                 self.faults.over(ROUND)
                 self._retry.succeeded(ROUND)
+            self.checks.pass_ends(failed=ROUND in self._retry)
             self.pass_seconds.observe(self._marks.passed() - began)
-            self._try_again(self.kernel.failed_parts)
-
-    def _try_again(self, failed: set[str]) -> None:
-        """Of the kernel's parts, those that have failed."""
-        for part in PARTS:
-            (self._retry.failed if part in failed else self._retry.succeeded)(part)
+            self._retry.these(self.kernel.failed_parts, of=PARTS)
 
     async def _hold(self, now: float) -> None:
         """Until it is known what is wanted: a link that came back has its routes again."""

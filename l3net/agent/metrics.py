@@ -87,6 +87,16 @@ def _services(agent: Agent) -> Iterator[str]:
     )
     servers = len(agent.services.book.servers)
     yield from gauge("l3net_virtual_servers", "Service addresses and ports served.", [({}, servers)])
+    yield from gauge(
+        "l3net_health_ports",
+        "Ports on which load balancers are answered: open, and those that somebody else has.",
+        [({"state": "open"}, len(agent.checks.opened)), ({"state": "refused"}, agent.checks.refused)],
+    )
+    yield from gauge(
+        "l3net_service_proxy_healthy",
+        "Whether services are in force as declared, as load balancers are told.",
+        [({}, agent.checks.health.healthy)],
+    )
     yield from histogram(
         "l3net_service_change_seconds",
         "From hearing of a changed service or slice until its routes were handed to ExaBGP.",

@@ -86,6 +86,11 @@ class Servicing:
         self.book.stand(node, state.configuration.advertise)
         return self.book.settle()
 
+    def hands_on(self, port: int) -> bool:
+        """By which port ICMP errors are handed on, 0 for none; whether that is another than before."""
+        before, self.error_port = self.error_port, port
+        return port != before
+
     def done(self) -> None:
         """What was settled is in the kernel and on its way to the peers."""
         if self._heard is not None:

@@ -29,6 +29,7 @@ from l3net.ports import (
     DrainMemory,
     ErrorHandOn,
     Firewall,
+    HealthPorts,
     KernelNotices,
     Manifests,
     PacketLog,
@@ -131,6 +132,7 @@ class Shells:
     speaker: Speaker
     bfd: Connect
     pods: Pods
+    health: HealthPorts
     drain: DrainMemory
     memory: RouteMemory
     process: Process

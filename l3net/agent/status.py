@@ -223,6 +223,7 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
             f"services: of {agent.services.forgetful} ports with sessionAffinity clients are not remembered "
             f"(a node does so for {MOST}): a change of their endpoints may move clients"
         )
+    problems += agent.checks.problems()
     problems += [agent.errors.problem] if agent.errors.problem else []
     problems += policy_problems(agent)
     problems += agent.pods.problems()

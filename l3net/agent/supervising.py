@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Final
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Any, Final
 
 from l3net.errors import ConfigError
 from l3net.faults import Faults
 from l3net.retry import Backoff
+
+log = logging.getLogger("l3net.agent")
 
 #: Seconds until what failed is tried again, doubled from the first to the longest.
 FIRST: Final = 1.0
@@ -38,6 +41,19 @@ async def kept_up(part: str, work: Callable[[], Awaitable[None]], faults: Faults
             return
 
 
+def unforeseen(faults: Faults) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """Of timers, readers and tasks that nobody waits for: they concern one event, and the loop goes on."""
+
+    def heard(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, Exception):
+            faults.note("event loop", error, lasting=False)
+        elif error is None:
+            log.warning("event loop: %s", context.get("message"))
+
+    return heard
+
+
 class Retry:
     """Has what failed tried again: each part by itself, later each time, and all that are due at once.
 
@@ -61,6 +77,15 @@ class Retry:
         if part in self._backoff:
             self._backoff.forget(part)
             self._arm()
+
+    def __contains__(self, part: str) -> bool:
+        """Whether it has failed, and not succeeded since."""
+        return part in self._backoff
+
+    def these(self, failed: Collection[str], *, of: Iterable[str]) -> None:
+        """Of some parts, these have failed, and the others have not."""
+        for part in of:
+            (self.failed if part in failed else self.succeeded)(part)
 
     def only(self, prefix: str, parts: Collection[str]) -> None:
         """Of the parts whose names begin so there are these and no others."""

@@ -18,7 +18,7 @@ import click
 
 from l3net.cli import options
 from l3net.cli.main import configure_logging
-from l3net.config import ERROR_RELAY_PORT, AgentSettings, datastore, listen_address
+from l3net.config import ERROR_RELAY_PORT, HEALTH_PORT, AgentSettings, datastore, listen_address
 from l3net.errors import ConfigError, refusal
 from l3net.naming import AGENT_SOCKET, STATE_DIR
 from l3net.ports import Datastore
@@ -102,6 +102,16 @@ LOCK = "agent.lock"
     help="UDP port, the same on every node, by which nodes hand on ICMP errors (as 'packet too big') about"
     " connections to services that another node translates. 0: none are.",
 )
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65535),
+    default=HEALTH_PORT,
+    show_default=True,
+    envvar="L3NET_HEALTH_PORT",
+    metavar="PORT",
+    help="TCP port on which /healthz and /livez are answered as kube-proxy does, for load balancers, while"
+    " l3net is the node's service proxy. 0: none.",
+)
 @options.log_level
 def agent(
     where: str | None,
@@ -114,6 +124,7 @@ def agent(
     metrics_address: str | None,
     metrics_from_pods: bool,
     error_relay_port: int,
+    health_port: int,
     log_level: str,
 ) -> None:
     """Follow the declared state and keep this node to it: pod bridge, routes, service table, BGP.
@@ -131,7 +142,9 @@ def agent(
     chosen = datastore(where, kubeconfig, in_cluster=bool(os.environ.get("KUBERNETES_SERVICE_HOST")))
     metrics = listen_address(metrics_address) if metrics_address is not None else None
     closed = frozenset({("tcp", metrics[1])} if metrics is not None and not metrics_from_pods else ())
-    settings = AgentSettings(node_name, chosen, run_dir, state_dir, mtu, error_relay_port, closed)
+    settings = AgentSettings(
+        node_name, chosen, run_dir, state_dir, mtu, error_relay_port, health_port, closed
+    )
     from l3net.shell.sockets.onlyagent import only_agent  # noqa: PLC0415 - after --help
 
     opened = _open(settings)  # all that can be wrong with the options is told before anything is made

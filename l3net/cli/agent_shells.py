@@ -29,6 +29,7 @@ from l3net.shell.kernel.routes import KernelRoutes
 from l3net.shell.kernel.sysctl import enable_forwarding
 from l3net.shell.kernel.underlay import KernelUnderlay
 from l3net.shell.manifests.tree import ManifestTree
+from l3net.shell.sockets.healthports import HealthListeners
 from l3net.shell.sockets.unixlink import UnixLink
 from l3net.shell.speaker.config import SpeakerConfig
 from l3net.shell.speaker.exabgp import release_is_known
@@ -52,6 +53,7 @@ def node_shells(settings: AgentSettings, datastore: Datastore) -> Shells:
         ),
         bfd=_connect(settings.run_dir / BFD_SOCKET, BFD_RETRY),
         pods=pods,
+        health=HealthListeners(),
         drain=DrainFile(settings.run_dir),
         memory=RouteFile(settings.run_dir),
         process=OwnProcess(),

@@ -67,6 +67,7 @@ def node(document: Field, name: ObjectName) -> Node:
         ready=all(each[0] for each in conditions),
         unschedulable=spec["unschedulable"].flag(default=False),
         taints=frozenset(spec["taints"].each(_taint)),
+        deleting=metadata["deletionTimestamp"].present,
         shutting_down=any(not ready and SHUTTING_DOWN in message for ready, message in conditions),
     )
 
@@ -154,6 +155,7 @@ def service(document: Field, name: ObjectName) -> Service:
         external_traffic_local=_local(spec["externalTrafficPolicy"]),
         affinity_timeout=_affinity_timeout(spec),
         source_ranges=_source_ranges(metadata, spec) if kind == "LoadBalancer" else None,
+        health_port=_health_port(spec) if kind == "LoadBalancer" else 0,
         created=_created(metadata),
         load_balancer_class=spec["loadBalancerClass"].optional_text(),
         publish_not_ready=spec["publishNotReadyAddresses"].flag(default=False),
@@ -247,6 +249,13 @@ def _local(field: Field) -> bool:
     if field.text(default="Cluster") not in ("Cluster", "Local", ""):
         raise field.wrong("must be Cluster or Local")
     return field.value == "Local"
+
+
+def _health_port(spec: Field) -> int:
+    if not _local(spec["externalTrafficPolicy"]):
+        return 0
+    found = spec["healthCheckNodePort"].alone(lambda field: field.integer(0, 65535, 0))
+    return next(iter(found), 0)
 
 
 def _affinity_timeout(spec: Field) -> int:

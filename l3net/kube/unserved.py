@@ -58,8 +58,12 @@ def _unknown(spec: Field, known: Collection[str]) -> Iterator[ManifestError]:
 
 
 def _service(spec: Field) -> Iterator[ManifestError]:
-    if spec["healthCheckNodePort"].value:
-        yield spec["healthCheckNodePort"].wrong("no health check is served; keep kube-proxy for it")
+    if spec["healthCheckNodePort"].value and (
+        spec["type"].value != "LoadBalancer" or spec["externalTrafficPolicy"].value != "Local"
+    ):
+        yield spec["healthCheckNodePort"].wrong(
+            "is answered for type LoadBalancer with externalTrafficPolicy Local alone"
+        )
     if spec["trafficDistribution"].value not in (None, *_DISTRIBUTIONS):
         known = ", ".join(_DISTRIBUTIONS)
         yield spec["trafficDistribution"].wrong(

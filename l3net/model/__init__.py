@@ -19,7 +19,7 @@ from l3net.model.bgp import (
     Topology,
 )
 from l3net.model.cluster import ClusterState, Fact
-from l3net.model.draining import DEFAULT_DRAIN, DRAIN_TAINTS, DrainCause, DrainPolicy
+from l3net.model.draining import DEFAULT_DRAIN, DRAIN_TAINTS, TO_BE_DELETED, DrainCause, DrainPolicy
 from l3net.model.filters import Action, BgpFilter, FilterRule, Operations, PrefixOperator
 from l3net.model.kernel import BridgePlan, NextHop, Route, RouteKind, Stale, Tracked
 from l3net.model.kubernetes import (
@@ -59,6 +59,7 @@ __all__ = [
     "DRAIN_TAINTS",
     "EVERYTHING",
     "NODE_PORTS",
+    "TO_BE_DELETED",
     "Action",
     "Address",
     "AddressKind",

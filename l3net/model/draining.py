@@ -17,10 +17,12 @@ class DrainCause(enum.Enum):
     LEAVE = "leave"  # `l3net node drain`
 
 
+#: The cluster autoscaler's, on a node that it is about to remove.
+TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
 #: Taints by which others say that a node is about to go: the cluster autoscaler, Karpenter, cloud providers.
 DRAIN_TAINTS = frozenset(
     {
-        "ToBeDeletedByClusterAutoscaler",
+        TO_BE_DELETED,
         "karpenter.sh/disrupted",
         "node.cloudprovider.kubernetes.io/shutdown",
         "node.kubernetes.io/out-of-service",

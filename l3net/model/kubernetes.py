@@ -35,6 +35,7 @@ class Node:
     unschedulable: bool = False
     taints: frozenset[Taint] = frozenset()
     shutting_down: bool = False
+    deleting: bool = False  # the object has a deletionTimestamp
     retained: tuple[Prefix, ...] = ()
 
     @property
@@ -118,6 +119,7 @@ class Service:
     affinity_timeout: int = 0  # sessionAffinity: ClientIP, and for how long
     source_ranges: tuple[Prefix, ...] | None = None  # loadBalancerSourceRanges
     created: str = ""
+    health_port: int = 0  # healthCheckNodePort, of a load balancer with externalTrafficPolicy Local; 0: none
     load_balancer_class: str | None = None
     publish_not_ready: bool = False
     labels: Labels = field(default_factory=dict, hash=False)

@@ -18,6 +18,7 @@ from l3net.ports.declared import (
     View,
     rejections,
 )
+from l3net.ports.health import Answer, HealthAnswer, HealthPorts
 from l3net.ports.kernel import (
     Bridges,
     Connections,
@@ -52,6 +53,7 @@ from l3net.ports.node import (
 __all__ = [
     "MOST_NAMED",
     "Admission",
+    "Answer",
     "Bridges",
     "Changed",
     "ClusterWriter",
@@ -66,6 +68,8 @@ __all__ = [
     "ErrorHandOn",
     "Firewall",
     "GuardSeen",
+    "HealthAnswer",
+    "HealthPorts",
     "InSync",
     "KernelNotice",
     "KernelNotices",

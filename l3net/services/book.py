@@ -23,6 +23,7 @@ from l3net.model import (
     VirtualServer,
 )
 from l3net.services.endpoints import Here
+from l3net.services.health import HealthBook
 from l3net.services.servers import service_virtual_servers
 from l3net.services.verdicts import Rank, ServiceVerdict, seniority, service_verdicts
 
@@ -78,6 +79,7 @@ class ServiceBook:
         self._touched_servers: dict[ServerKey, VirtualServer | None] = {}
         self._addresses_changed = False
         self.servers: dict[ServerKey, VirtualServer] = {}
+        self.health = HealthBook()
 
     # --- what is declared --------------------------------------------------------------------------------
 
@@ -199,6 +201,7 @@ class ServiceBook:
 
     def _judge(self, name: ObjectName) -> None:
         service = self._services.get(name)
+        self.health.put(name, service, self._slices_for(name), self._node)
         verdicts: tuple[ServiceVerdict, ...] = ()
         if service is not None:
             verdicts = service_verdicts(

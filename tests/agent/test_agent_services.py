@@ -357,3 +357,39 @@ def test_a_label_takes_a_service_from_all_and_gives_it_back(rig: Rig, label: str
     assert all(set(said(name)) == {"-"} for name in logs["never"])
     reasons = {each["service"]: each["reason"] for each in rig.status()["services"]}
     assert reasons["default/never"] in ("headless", "otherProxy")
+
+
+#: Asks over HTTP; prints the status and what is said of endpoints.
+ASK = """
+import http.client, json, sys
+asked = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=2)
+asked.request("GET", sys.argv[3])
+answer = asked.getresponse()
+weight = answer.getheader("X-Load-Balancing-Endpoint-Weight")
+print(answer.status, weight, json.load(answer).keys() - {"currentTime"})
+"""
+
+
+def test_a_load_balancer_asks_the_node(rig: Rig) -> None:
+    """From outside, over both families; by the port of a service, and by kube-proxy's."""
+    rig.declare("node.yaml", NODE, OPEN)
+    balanced = service("dns", type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=31000)
+    here, there = ends("dns", 5353, 4), ends("dns", 5353, 6)
+    here["endpoints"] = [{"addresses": ["10.244.1.7"], "nodeName": "node"}]
+    declared(rig, balanced, here, there)
+    rig.start_agent()
+    rig.until(lambda: rig.status().get("ready"), "the agent")
+
+    def ask(version: int, port: int, path: str = "/") -> str:
+        address = "10.90.0.1" if version == 4 else "fd90::1"
+        return rig.tor.run([sys.executable, "-c", ASK, address, str(port), path], check=False).stdout
+
+    rig.until(lambda: ask(4, 31000), "an answer")
+    assert ask(4, 31000).startswith("200 1 ") and "localEndpoints" in ask(4, 31000)
+    assert ask(6, 31000).startswith("503 0 "), "its only endpoint of that family is elsewhere"
+    for version in (4, 6):
+        assert ask(version, 10256, "/healthz").startswith("200 None ")
+        assert "nodeEligible" in ask(version, 10256, "/healthz")
+        assert ask(version, 10256, "/livez").startswith("200 None ")
+    declared(rig)
+    rig.until(lambda: not ask(4, 31000), "the port to be closed")

@@ -61,6 +61,7 @@ def agent(**changes: Any) -> Any:
             }
         ),
         "services": SimpleNamespace(book=ServiceBook(), latency=Histogram()),
+        "checks": SimpleNamespace(opened={10256}, refused=0, health=SimpleNamespace(healthy=True)),
         "policing": SimpleNamespace(
             book=PolicyBook(),
             latency=Histogram(),

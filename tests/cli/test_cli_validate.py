@@ -153,7 +153,7 @@ kind: Service
 metadata: {name: b}
 spec:
   type: LoadBalancer
-  externalTrafficPolicy: Local
+  externalTrafficPolicy: Cluster
   trafficDistribution: PreferAny
   healthCheckNodePort: 31000
   ports: [{port: 80, nodePort: 30081}]

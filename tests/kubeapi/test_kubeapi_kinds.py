@@ -25,6 +25,7 @@ META = {
     "uid": "5a0e",
     "resourceVersion": "7",
     "creationTimestamp": "2026-01-02T03:04:05Z",
+    "deletionTimestamp": "2026-01-02T03:04:06Z",
     "managedFields": [{"manager": "kubectl"}],
 }
 SPACED = {**META, "namespace": "default"}
@@ -59,6 +60,7 @@ SERVICE = {
         "ports": [{"name": "http", "protocol": "UDP", "port": 53, "targetPort": 5353, "nodePort": 30053}],
         "internalTrafficPolicy": "Local",
         "externalTrafficPolicy": "Local",
+        "healthCheckNodePort": 31000,
         "sessionAffinity": "ClientIP",
         "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 600}},
         "loadBalancerSourceRanges": ["192.0.2.0/24"],

@@ -37,8 +37,10 @@ from l3net.naming import BRIDGE, METRIC_BGP
 from l3net.policy.attached import Attached
 from l3net.ports import (
     Admission,
+    Answer,
     Changed,
     DatastoreEvent,
+    HealthAnswer,
     InSync,
     KernelNotice,
     LinkSeen,
@@ -376,6 +378,29 @@ class SimDrops:
             self._heard(LoggedPacket(1000.0 + asyncio.get_running_loop().time(), prefix, packet))
 
 
+class SimHealth:
+    """ports.HealthPorts: what is answered by port. `taken`: ports that somebody else has."""
+
+    def __init__(self) -> None:
+        self.answers: dict[int, Answer] = {}
+        self.taken: set[int] = set()
+        self.tried = 0
+
+    async def listen(self, port: int, answer: Answer) -> None:
+        self.tried += 1
+        if port in self.taken:
+            raise KernelError(f"listen on TCP port {port}", 98)
+        assert port not in self.answers
+        self.answers[port] = answer
+
+    def close(self, port: int) -> None:
+        self.answers.pop(port, None)
+
+    def ask(self, port: int, path: str = "/", version: int = 4) -> HealthAnswer | None:
+        """As a load balancer."""
+        return self.answers[port](path, version)
+
+
 class SimPods:
     """The CNI server: which addresses pods have."""
 
@@ -587,6 +612,7 @@ class SimNode:
         self.errors = SimErrors()
         self.drops = SimDrops()
         self.pods = SimPods()
+        self.health = SimHealth()
         self.speaker = SimSpeaker(*routers)
         self.bfd = SimBfd()
         self.memory = SimMemory()
@@ -618,6 +644,7 @@ class SimNode:
             speaker=Speaker(self.speaker.connect, self.speaker, self._token),  # type: ignore[arg-type]
             bfd=self.bfd.connect,  # type: ignore[arg-type]
             pods=self.pods,
+            health=self.health,
             drain=self.memory,
             memory=_Routes(self.memory),
             process=SimProcess(),

@@ -27,6 +27,7 @@ class _Meta(TypedDict, total=False):
     labels: Any
     annotations: Any
     creationTimestamp: Any
+    deletionTimestamp: Any
 
 
 class _Named(TypedDict, total=False):
@@ -81,6 +82,7 @@ class _ServiceSpec(TypedDict, total=False):
     ports: list[_ServicePort] | None
     internalTrafficPolicy: Any
     externalTrafficPolicy: Any
+    healthCheckNodePort: Any
     sessionAffinity: Any
     sessionAffinityConfig: Any
     loadBalancerSourceRanges: Any
