@@ -83,6 +83,10 @@ class Two:
                 "ipv6/conf/all/forwarding": "1",
                 "ipv4/conf/all/send_redirects": "0",
                 "ipv4/conf/l3net0/send_redirects": "0",
+                # br_netfilter, where it is loaded, would translate on the bridge, and then bridge what is to
+                # be routed.
+                "bridge/bridge-nf-call-iptables": "0",
+                "bridge/bridge-nf-call-ip6tables": "0",
                 # Or the table would be full of what was closed.
                 "netfilter/nf_conntrack_tcp_timeout_close": "1",
                 "netfilter/nf_conntrack_tcp_timeout_time_wait": "1",

@@ -1,0 +1,136 @@
+"""Services: packets and connections through them, one change among many, all replaced at once.
+
+Run as root: `python bench/services.py [--only packets,changes,whole] [--rounds 8] [--seconds 1] [-o json]`,
+in network namespaces made for the run. What is measured:
+
+- packets: new connections a second (a byte there and back) and packets a second (iperf3, UDP, 100 octets),
+  for themselves and for a second of CPU, which others on the machine change little: from pod to pod and from
+  outside to a pod directly, by a ClusterIP and by a NodePort, with 100 and 10,000 services; beside them the
+  rule sets of kube-proxy's nftables and iptables modes as its documents describe them, in turn;
+- changes: one endpoint of a service among so many comes and goes, from the decision until the kernel has it;
+- whole: all services replaced by others in one transaction, under a stream of new flows to one that stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent), str(ROOT / "tests" / "fakes")]
+
+from balancers import changes, kubeproxy, ways  # noqa: E402
+from cni import percentile, sh  # noqa: E402
+
+PARTS = ("packets", "changes", "whole")
+CLONE_NEWNET = 0x40000000
+SOURCE = Path(__file__).parent / "policies" / "connections.c"
+
+
+def of_packets(options: argparse.Namespace) -> dict[str, Any]:
+    counts = [int(each) for each in options.services.split(",")]
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="l3bench") as directory:
+        program = Path(directory) / "connections"
+        sh("gcc", "-O2", "-o", str(program), str(SOURCE))
+        for version in (4, 6):
+            rows = ways.measure(
+                version, options.rounds, options.seconds, counts, options.iptables_most, program
+            )
+            found[f"IPv{version}"] = [asdict(row) for row in rows]
+            _packets(version, rows)
+    return found
+
+
+def _packets(version: int, rows: list[ways.Row]) -> None:
+    """Ratios are of what a second of CPU does: to kube-proxy's nftables mode with as many services."""
+    titles = ("conn/s", "of CPU", "ratio", "p50 us", "p99 us", "kpkt/s", "of CPU", "ratio")
+    print("\n" + f"IPv{version}".ljust(50) + "".join(f"{each:>9}" for each in titles))
+    peers = {
+        (row.table.rpartition(" ")[2], row.way): row for row in rows if row.table.startswith(kubeproxy.NFT)
+    }
+    for row in rows:
+        base = peers.get((row.table.rpartition(" ")[2], row.way))
+        ratios = [
+            f"{ways.ratio(row, base, of):9.3f}" if base else " " * 9
+            for of in ("rate_of_cpu", "packets_of_cpu")
+        ]
+        median = {
+            of: statistics.median(getattr(row, of))
+            for of in ("rate", "rate_of_cpu", "p50", "p99", "packets", "packets_of_cpu")
+        }
+        print(
+            f"{row.table + ', ' + row.way:50}{median['rate']:9.0f}{median['rate_of_cpu']:9.0f}{ratios[0]}"
+            f"{median['p50']:9.0f}{median['p99']:9.0f}"
+            f"{median['packets'] / 1e3:9.0f}{median['packets_of_cpu'] / 1e3:9.0f}{ratios[1]}",
+            flush=True,
+        )
+
+
+def of_changes(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """In a network namespace of this process's own."""
+    if ctypes.CDLL(None).unshare(CLONE_NEWNET) != 0:
+        raise SystemExit("needs root")
+    print(f"\n{'one endpoint, milliseconds':46} {'p50':>8} {'p99':>8} {'CPU':>8}")
+    found = []
+    for count in (int(each) for each in options.services.split(",")):
+        for cost in changes.single(4, count, options.turns):
+            p50, p99 = (f"{percentile(cost.times, share):.2f}" for share in (0.5, 0.99))
+            print(f"{cost.what:46} {p50:>8} {p99:>8} {cost.own:8.2f}", flush=True)
+            found.append(asdict(cost))
+    return found
+
+
+def of_whole(options: argparse.Namespace) -> list[dict[str, Any]]:
+    print(f"\n{'all at once, seconds':46} {'p50':>8} {'worst':>8} {'flows':>8} {'refused':>8} {'lost':>8}")
+    found = []
+    for version, ports in ((4, False), (6, False), (4, True)):
+        each = changes.whole(version, 10_000, options.replaced, ports=ports)
+        what = f"IPv{version}, {each.what}"
+        print(
+            f"{what:46} {statistics.median(each.seconds):8.2f} {max(each.seconds):8.2f}"
+            f" {each.sent:8} {each.refused:8} {each.lost:8}",
+            flush=True,
+        )
+        found.append(asdict(each))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=int, default=1, help="of each measurement of packets")
+    parser.add_argument("--services", default="100,10000", help="how many there are, of each table")
+    parser.add_argument(
+        "--iptables-most",
+        type=int,
+        default=1000,
+        help="no iptables rules for more services: they load for minutes",
+    )
+    parser.add_argument("--turns", type=int, default=200, help="changes of each sort")
+    parser.add_argument("--replaced", type=int, default=10, help="how often all are replaced")
+    parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part is None:  # a process for each: they enter namespaces
+        for part in options.only.split(","):
+            argv = [sys.executable, __file__, *sys.argv[1:], "--part", part]
+            if subprocess.run(argv, check=False).returncode:
+                raise SystemExit(f"{part} failed")
+        return
+    measured = {"packets": of_packets, "changes": of_changes, "whole": of_whole}[options.part](options)
+    if options.output == "json":
+        print(json.dumps({options.part: measured}, default=str, indent=2))
+
+
+if __name__ == "__main__":
+    main()
