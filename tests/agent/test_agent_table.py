@@ -25,6 +25,7 @@ from l3net.model import (
     IpPool,
     Kind,
     Node,
+    NodePortAddresses,
     ObjectName,
     Service,
     ServicePort,
@@ -96,7 +97,7 @@ PLAN = FirewallPlan(
     inside=frozenset({ip_network("10.244.0.0/16"), ip_network("192.0.2.1/32")}),
     node_addresses=frozenset({ip_address("192.0.2.1")}),
 )
-PORT = replace(PLAN, bgp_ports=frozenset({179, 1179}))  # protection alone
+PORT = replace(PLAN, bgp_ports=frozenset({179, 1179}))  # protection and services
 INSIDE = replace(PLAN, inside=PLAN.inside | {ip_network("198.51.100.0/24")})  # masquerade alone
 
 
@@ -149,10 +150,8 @@ def test_a_section_that_is_refused_keeps_no_other_from_following() -> None:
     owner.firewall.refuses = about("input-protect")
     both = replace(PORT, inside=INSIDE.inside)
     owner.follow(server(1, 1), plan=both)
-    assert [("outside4" in text, "backends4" in text) for text in owner.taken()] == [
-        (True, False),
-        (False, True),
-    ]
+    parts = ("node4-external", "outside4", "backends4")
+    assert [[part for part in parts if part in text] for text in owner.taken()] == [[each] for each in parts]
     assert owner.problems == {"firewall": "protection: nft cannot change table inet l3net (why): EINVAL"}
     tried = len(owner.firewall.refused)
     for backends in (2, 3, 1):
@@ -303,18 +302,25 @@ def service(number: int) -> Service:
     )
 
 
-def ends(number: int, ready: int = 2) -> EndpointSlice:
+def on_nodes(number: int) -> Service:
+    """The same with a NodePort, of SCTP for a change."""
+    port = ServicePort("web", "SCTP", 80, 20000 + number)
+    return replace(service(number), type="NodePort", ports=(port,))
+
+
+def ends(number: int, ready: int = 2, protocol: str = "UDP") -> EndpointSlice:
     name = ObjectName("default", f"s{number}")
     endpoints = tuple(
         Endpoint(ip_address("10.200.0.0") + number * 2 + each, node=f"n{each}") for each in range(ready)
     )
-    return EndpointSlice(ObjectName("default", f"s{number}-x"), name, endpoints, {"web": ("UDP", 8080)})
+    ports = {"web": (protocol, 8080)}
+    return EndpointSlice(ObjectName("default", f"s{number}-x"), name, endpoints, ports)
 
 
 class Agent:
     """The services' part of an agent, on a state with some thousand services."""
 
-    def __init__(self, services: int) -> None:
+    def __init__(self, services: int, made: Callable[[int], Service] = service) -> None:
         self.firewall, self.connections = Recording(), Forgetting()
         self.problems: dict[str, str] = {}
         self.services = asyncio.run(self._made())
@@ -330,8 +336,9 @@ class Agent:
             pools={"pods": IpPool("pods", ip_network("10.244.0.0/16"), 24, nat_outgoing=True)},
         )
         for number in range(services):
-            self.services.note(Kind.SERVICE, service(number).name, service(number))
-            self.services.note(Kind.ENDPOINT_SLICE, ends(number).name, ends(number))
+            self.services.note(Kind.SERVICE, service(number).name, made(number))
+            protocol = made(number).ports[0].protocol
+            self.services.note(Kind.ENDPOINT_SLICE, ends(number).name, ends(number, protocol=protocol))
         self.go()
 
     async def _made(self) -> Servicing:
@@ -427,3 +434,36 @@ def test_flows_are_forgotten_once_their_server_is_in_force() -> None:
     agent.services.note(Kind.ENDPOINT_SLICE, ends(1).name, ends(1, 0))
     agent.go(rest=False)
     assert str(next(iter(agent.connections.forgotten[-1].destinations))) == "10.96.0.2"
+
+
+def test_what_a_node_port_costs_does_not_depend_on_their_number() -> None:
+    amended = []
+    for agent in (Agent(10, on_nodes), Agent(MANY, on_nodes)):
+        agent.services.note(Kind.ENDPOINT_SLICE, ends(5).name, ends(5, 1, "SCTP"))
+        changed = agent.go(rest=False)
+        agent.services.note(Kind.SERVICE, service(3).name, None)
+        amended.append([*changed, *agent.go(rest=False)])
+        assert len(agent.firewall.whole) == 1
+    assert amended[0] == amended[1]
+    assert len(amended[0]) == 2
+    assert sum(map(len, amended[0])) < 2000
+
+
+def test_associations_to_a_node_port_are_forgotten_where_node_ports_are() -> None:
+    """SCTP's, and those to other ports of other addresses are nobody's concern."""
+    agent = Agent(3, on_nodes)
+    agent.connections.forgotten.clear()
+    agent.services.note(Kind.ENDPOINT_SLICE, ends(1).name, ends(1, 1, "SCTP"))
+    agent.go(rest=False)
+    assert all(stale.protocol == 132 for stale in agent.connections.forgotten)
+    (found,) = [stale for stale in agent.connections.forgotten if stale.own_in is not None]
+    assert (found.port, found.destinations) == (20001, frozenset())
+    assert found.own_in == {ip_network("192.0.2.1")}
+    agent.connections.forgotten.clear()
+    agent.state.configuration = BgpConfiguration(
+        node_ports=NodePortAddresses(cidrs=(ip_network("198.51.100.0/24"),))
+    )
+    agent.go()
+    assert {(stale.port, stale.own_in) for stale in agent.connections.forgotten} == {
+        (20000 + number, frozenset({ip_network("198.51.100.0/24")})) for number in range(3)
+    }

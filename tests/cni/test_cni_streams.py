@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from contextlib import ExitStack
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -178,3 +178,44 @@ def test_only_what_is_meant_is_forgotten(
     assert left() == set(range(len(ENTRIES)))
     assert bare_host.inside(lambda: forget_stale([stale])) == len(gone)
     assert left() == set(range(len(ENTRIES))) - gone
+
+
+def test_of_a_node_port_what_is_sent_to_the_host_itself_is_forgotten(bare_host: Host, run: Any) -> None:
+    """Not what goes to the same port elsewhere, nor to an address that no NodePort is on. Of SCTP, too."""
+    argv = ["ip", "netns", "exec", bare_host.name]
+    for address in ("192.0.2.1/32", "198.51.100.1/32", "2001:db8::1/128"):
+        run(*argv, "ip", "addr", "add", address, "dev", "lo")
+    on = frozenset({ip_network("192.0.2.0/24"), ip_network("2001:db8::/64")})
+    entries = (
+        # protocol, destination, port, answered by
+        ("udp", "192.0.2.1", 30053, "10.244.0.5"),
+        ("udp", "192.0.2.1", 30053, "10.244.0.6"),
+        ("udp", "192.0.2.9", 30053, "192.0.2.9"),
+        ("udp", "198.51.100.1", 30053, "10.244.0.5"),
+        ("udp", "192.0.2.1", 30054, "10.244.0.5"),
+        ("udp", "2001:db8::1", 30053, "fd10::5"),
+        ("sctp", "192.0.2.1", 30053, "10.244.0.5"),
+        ("sctp", "2001:db8::1", 30053, "fd10::5"),
+    )
+    for number, (protocol, destination, port, answers) in enumerate(entries):
+        source, client = str(20000 + number), "fd00::9" if ":" in destination else "10.0.0.9"
+        state = (
+            ["--state", "ESTABLISHED", "--orig-vtag", "1", "--reply-vtag", "2"] if protocol == "sctp" else []
+        )
+        run(
+            *(*argv, "conntrack", "-I", "-p", protocol, "-t", "600", *state, "-s", client, "-d", destination),
+            *("--sport", source, "--dport", str(port), "-r", answers, "-q", client),
+            *("--reply-port-src", "5300", "--reply-port-dst", source),
+        )
+
+    def left() -> set[int]:
+        listed = "".join(run(*argv, "conntrack", "-L", "-f", family) for family in ("ipv4", "ipv6"))
+        return {number for number in range(len(entries)) if f"sport={20000 + number} " in listed}
+
+    assert left() == set(range(len(entries)))
+    kept = frozenset({(ip_address("10.244.0.6"), 5300)})
+    assert bare_host.inside(lambda: forget_stale([Stale(UDP, port=30053, kept=kept, own_in=on)])) == 2
+    assert left() == {1, 2, 3, 4, 6, 7}
+    assert bare_host.inside(lambda: forget_stale([Stale(132, port=30053, own_in=on)])) == 2
+    assert left() == {1, 2, 3, 4}
+    assert bare_host.inside(lambda: forget_stale([Stale(UDP, port=30053, own_in=frozenset())])) == 0

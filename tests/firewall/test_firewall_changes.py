@@ -20,7 +20,7 @@ from l3net.agent.table import Table
 from l3net.errors import KernelError, RefusedError
 from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.ruleset import ruleset
-from l3net.model import Backend, VirtualServer
+from l3net.model import NODE_PORTS, Backend, VirtualServer
 from l3net.shell.kernel import nft
 from l3net.shell.kernel.nft import NftTable
 
@@ -32,6 +32,7 @@ BACKENDS = {
 PLAN = FirewallPlan(
     blocks=frozenset({ip_network("10.244.1.0/24"), ip_network("fd00:1::/120")}),
     node_addresses=frozenset({ip_address("10.0.0.1")}),
+    ports_on=frozenset({ip_network("10.0.0.1")}),
 )
 Servers = dict[tuple[object, str, int], VirtualServer]
 
@@ -48,7 +49,7 @@ def node() -> Iterator[str]:
 
 def some_servers(chance: random.Random) -> Servers:
     found: Servers = {}
-    for address in ADDRESSES:
+    for address in (*ADDRESSES, *NODE_PORTS.values()):
         for protocol, port in (("tcp", 80), ("udp", 53)):
             if chance.random() < 0.4:
                 continue

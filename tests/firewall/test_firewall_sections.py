@@ -18,7 +18,7 @@ from table_side import InForce, listed, same
 
 from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.sections import SECTIONS
-from l3net.model import Backend, VirtualServer
+from l3net.model import NODE_PORTS, Backend, VirtualServer
 from l3net.shell.kernel.nft import NftTable
 
 ADDRESSES = [ip_address(text) for text in ("10.96.0.1", "10.0.0.1", "fd00:96::1", "fd00::1")]
@@ -44,7 +44,7 @@ def some(values: Any, most: int = 4) -> st.SearchStrategy[frozenset[Any]]:
 @st.composite
 def servers(draw: st.DrawFn) -> frozenset[VirtualServer]:
     found = []
-    for address in ADDRESSES:
+    for address in (*ADDRESSES, *NODE_PORTS.values()):
         for protocol, port in (("tcp", 80), ("udp", 53)):
             if draw(st.booleans()):
                 continue
@@ -53,7 +53,7 @@ def servers(draw: st.DrawFn) -> frozenset[VirtualServer]:
             external = draw(st.sampled_from((internal, internal, internal[1:], internal[:1])))
             affinity, sources = (
                 draw(st.sampled_from((0, 0, 60))),
-                draw(st.sampled_from(SOURCES[address.version])),
+                draw(st.sampled_from(SOURCES[address.version])) if int(address) else None,
             )
             found.append(VirtualServer(address, protocol, port, internal, external, affinity, sources))
     return frozenset(found)
@@ -74,6 +74,7 @@ plans = st.builds(
     bgp_ports=st.sampled_from((frozenset({179}), frozenset({179, 1179}))),
     error_port=st.sampled_from((0, 6108)),
     service_cidrs=some([ip_network("10.96.0.0/16"), ip_network("fd00:96::/112")]),
+    ports_on=some([ip_network("10.0.0.1"), ip_network("fd00::/64"), ip_network("::1")]),
 )
 
 

@@ -34,6 +34,7 @@ from l3net.services.verdicts import Reason, advertised, announced
 
 ME = "n1"
 HTTP, DNS = ServicePort("http", "TCP", 80), ServicePort("dns", "UDP", 53)
+ON_NODES = tuple(replace(port, node_port=30080) for port in (HTTP, DNS))
 POLICIES = (
     AdvertisePolicy(),
     AdvertisePolicy(cluster_ips=AddressKind(enabled=False)),
@@ -65,7 +66,7 @@ def services(draw: st.DrawFn, name: ObjectName) -> Service:
         cluster_ips=draw(some),
         external_ips=draw(some),
         load_balancer_ips=draw(some),
-        ports=draw(st.sampled_from([(), (HTTP,), (HTTP, DNS)])),
+        ports=draw(st.sampled_from([(), (HTTP,), (HTTP, DNS), ON_NODES, ON_NODES[:1]])),
         internal_traffic_local=draw(st.booleans()),
         external_traffic_local=draw(st.booleans()),
         annotations=draw(st.sampled_from([{}, {"l3net.io/advertise": "false"}])),
