@@ -23,9 +23,12 @@ from firewall_net import (
     REMOTE,
     UPLINK,
     Net,
+    talk,
     tcp,
     udp,
 )
+from sctp_chunks import ears, send
+from test_firewall_conditions import Seen, stray_segment
 
 from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.ruleset import ruleset
@@ -285,3 +288,55 @@ def test_a_flow_of_the_host_from_such_a_port(net: Net, version: int) -> None:
         asks.connect((OTHER[version], 8080))
         asks.send(b"?")
         assert asks.recv(64).split()[0] == b"other"
+
+
+@both
+@pytest.mark.parametrize("role", ["client", "other", "pod2", "node"])
+def test_sctp(net: Net, version: int, role: str) -> None:
+    net.apply(plan(node_port(version, backend(POD["pod1"][version], 9000), protocol="sctp")))
+    own = 40000 + version
+    with ears(net, "pod1", version) as pod:
+        send(net, role, version, NODE[version], PORT, own)
+        seen, port = pod.heard(own)
+    assert port == 9000
+    if role != "node":
+        assert seen == {
+            "client": CLIENT[version], "other": OTHER[version], "pod2": POD["pod2"][version]
+        }[role]  # fmt: skip
+    net.apply(plan(node_port(version, protocol="sctp")))
+    if role == "node":
+        with pytest.raises(PermissionError):
+            send(net, role, version, NODE[version], PORT, own + 10)
+    else:
+        with ears(net, role, version) as mine:
+            send(net, role, version, NODE[version], PORT, own + 10)
+            mine.refused()
+
+
+@both
+@pytest.mark.parametrize("ruled", [True, False])
+def test_a_segment_out_of_the_window_ends_no_connection(net: Net, version: int, ruled: bool) -> None:
+    """It is not translated, and the host would answer it with a reset."""
+    text = ruleset(plan(node_port(version, backend(POD["pod1"][version]))))
+    if not ruled:  # the control
+        text = "\n".join(line for line in text.split("\n") if "ct state invalid" not in line)
+    net.apply_text(text)
+    seen, resets = Seen(net, "pod1"), Seen(net, "client")
+    try:
+        with net.serving(version, roles=("pod1",)), tcp(net.names["client"], version) as made:
+            made.connect((NODE[version], PORT))
+            talk(made)
+            mine = made.getsockname()[:2]
+            sequence = seen.next_sequence(version, mine[1], 8080) + 200_000_000
+            stray_segment(net, "client", version, mine, (NODE[version], PORT), sequence % 2**32)
+            with udp(net.names["client"], version) as mark:  # comes after it, and is answered
+                mark.connect((NODE[version], PORT + 1))
+                mark.send(b"?")
+                with pytest.raises(ConnectionRefusedError):
+                    mark.recv(16)
+            assert (resets.resets() > 0) is not ruled
+            if ruled:
+                assert talk(made)[0] == "pod1"
+    finally:
+        seen.close()
+        resets.close()

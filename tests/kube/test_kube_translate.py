@@ -35,6 +35,7 @@ from l3net.model import (
     Namespace,
     NextHopMode,
     Node,
+    NodePortAddresses,
     ObjectName,
     Operations,
     PoolUse,
@@ -226,6 +227,32 @@ def test_service() -> None:
         labels={"app": "web"},
         annotations={"l3net.io/advertise": "false"},
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "ports"),
+    [("NodePort", (30080, 0)), ("LoadBalancer", (30080, 0)), ("ClusterIP", (0, 0)), ("ExternalName", ())],
+)
+def test_node_ports_are_of_the_types_that_have_some(kind: str, ports: tuple[int, ...]) -> None:
+    text = "ports: [{name: a, port: 80, nodePort: 30080}, {name: b, port: 81}]"
+    found = fact(f"{{apiVersion: v1, kind: Service, metadata: {{name: s}}, spec: {{type: {kind}, {text}}}}}")
+    assert tuple(port.node_port for port in found.ports) == ports
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[]", NodePortAddresses()),
+        ("[primary]", NodePortAddresses(primary=True)),
+        (
+            '[10.0.0.0/8, "fd00::/8"]',
+            NodePortAddresses(cidrs=(ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),
+        ),
+    ],
+)
+def test_node_port_addresses(text: str, expected: NodePortAddresses) -> None:
+    found = fact(own("BGPConfiguration", f"nodePortAddresses: {text}", name="default"))
+    assert found.node_ports == expected
 
 
 SOURCES = "service.beta.kubernetes.io/load-balancer-source-ranges"
@@ -664,6 +691,20 @@ WRONG = [
     ),
     ("BGPConfiguration", "{serviceCIDRs: [10.96.0.1/16]}", "spec.serviceCIDRs[0]", "10.96.0.0/16?"),
     ("BGPConfiguration", "{serviceCIDRs: 10.96.0.0/16}", "spec.serviceCIDRs", "must be a list"),
+    (
+        "BGPConfiguration",
+        "{nodePortAddresses: [10.0.0.1/8]}",
+        "spec.nodePortAddresses[0]",
+        "10.0.0.0/8?",
+    ),
+    (
+        "BGPConfiguration",
+        "{nodePortAddresses: [10.0.0.0/8, primary]}",
+        "spec.nodePortAddresses",
+        "primary stands alone",
+    ),
+    ("BGPConfiguration", "{nodePortAddresses: [eth0]}", "spec.nodePortAddresses[0]", "eth0"),
+    ("BGPConfiguration", "{nodePortAddresses: [10.0.0.0/33]}", "spec.nodePortAddresses[0]", "prefix"),
     (
         "BGPConfiguration",
         "{advertise: {networks: [10.0.0.1]}}",
