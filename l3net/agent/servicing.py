@@ -14,6 +14,7 @@ from l3net.firewall.facts import FirewallPlan, plan
 from l3net.firewall.policycontents import NO_POLICY, PolicyContents
 from l3net.firewall.sticky import MOST
 from l3net.model import (
+    NODE_PORTS,
     ClusterState,
     EndpointSlice,
     Fact,
@@ -68,6 +69,13 @@ class Servicing:
         """How many sticky servers there are beyond those whose clients the table remembers."""
         sticky = sum(1 for server in self.book.servers.values() if server.affinity)
         return max(0, sticky - MOST)
+
+    @property
+    def withheld(self) -> list[tuple[str, int]]:
+        """NodePorts that are not served, since the node itself answers to their number: protocol and port."""
+        own = self._rest.own_ports if self._rest is not None else frozenset()
+        wildcards = NODE_PORTS.values()
+        return sorted(each for each in own if any((any_, *each) in self.book.servers for any_ in wildcards))
 
     # --- decisions ---------------------------------------------------------------------------------------
 
@@ -152,21 +160,9 @@ class Servicing:
         it, before there was a server or while the table was gone, would knock in vain until its client gives
         up."""
         if key[1] != TCP:
-            self._stale[key] = self._stale_of(key, now)
+            self._stale[key] = stale_of(key, now, self._ports_on)
         elif before is None and now is not None and (now.internal or now.external):
-            self._stale[key] = replace(self._stale_of(key, None), untouched=True)
-
-    def _stale_of(self, key: ServerKey, server: VirtualServer | None) -> Stale:
-        """The connections to an address and port that none of its endpoints answers, or no longer should."""
-        address, protocol, port = key
-        lasting = (*server.internal, *server.external, *server.lasting) if server is not None else ()
-        return Stale(
-            PROTOCOL_NUMBERS[protocol],
-            frozenset() if on_node(key) else frozenset({address}),
-            port,
-            kept=frozenset((backend.address, backend.port) for backend in lasting),
-            own_in=_of_family(self._ports_on, address.version) if on_node(key) else None,
-        )
+            self._stale[key] = replace(stale_of(key, None, self._ports_on), untouched=True)
 
     async def _forget(self) -> None:
         """After the table: a flow that begins meanwhile is translated as it should be."""
@@ -190,5 +186,16 @@ def on_node(key: ServerKey) -> bool:
     return not int(key[0])
 
 
-def _of_family(prefixes: Collection[Prefix], version: int) -> frozenset[Prefix]:
-    return frozenset(each for each in prefixes if each.version == version)
+def stale_of(
+    key: ServerKey, server: VirtualServer | None, ports_on: Collection[Prefix] = frozenset()
+) -> Stale:
+    """The connections to an address and port that none of its endpoints answers, or no longer should.
+    `ports_on`: where NodePorts are."""
+    address, protocol, port = key
+    lasting = (*server.internal, *server.external, *server.lasting) if server is not None else ()
+    kept = frozenset((backend.address, backend.port) for backend in lasting)
+    number = PROTOCOL_NUMBERS[protocol]
+    if on_node(key):
+        own_in = frozenset(each for each in ports_on if each.version == address.version)
+        return Stale(number, port=port, kept=kept, own_in=own_in)
+    return Stale(number, frozenset({address}), port, kept=kept)

@@ -186,6 +186,24 @@ def _hop(hop: NextHop) -> str:
     return f"dev {hop.interface}" if hop.gateway is None else f"{hop.gateway} dev {hop.interface}"
 
 
+def _service_problems(agent: Agent) -> list[str]:
+    problems = [
+        f"service {verdict.service}: {verdict.address}: {'; '.join(verdict.lost)}"
+        for verdict in agent.verdicts
+        if verdict.lost
+    ]
+    problems += [
+        f"services: NodePort {port}/{protocol.upper()} is not served: the node itself answers to that number"
+        for protocol, port in agent.services.withheld
+    ]
+    if agent.services.forgetful:
+        problems.append(
+            f"services: of {agent.services.forgetful} ports with sessionAffinity clients are not remembered "
+            f"(a node does so for {MOST}): a change of their endpoints may move clients"
+        )
+    return problems
+
+
 def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
     problems = sorted(str(rejected) for rejected in agent.declared.rejected)
     problems += [str(refusal) for refusal in agent.sessions.refusals]
@@ -212,17 +230,8 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
         for peer in agent.speaking.peers.values()
         for family in peer.unanswered
     ]
-    problems += [
-        f"service {verdict.service}: {verdict.address}: {'; '.join(verdict.lost)}"
-        for verdict in agent.verdicts
-        if verdict.lost
-    ]
+    problems += _service_problems(agent)
     problems += [f"{part}: {text}" for part, text in agent.kernel.problems.items()]
-    if agent.services.forgetful:
-        problems.append(
-            f"services: of {agent.services.forgetful} ports with sessionAffinity clients are not remembered "
-            f"(a node does so for {MOST}): a change of their endpoints may move clients"
-        )
     problems += agent.checks.problems()
     problems += [agent.errors.problem] if agent.errors.problem else []
     problems += policy_problems(agent)

@@ -44,6 +44,13 @@ class FirewallPlan:
     pod_ranges: frozenset[Prefix] = frozenset()
     allowed_sources: frozenset[Prefix] = frozenset()
 
+    @property
+    def own_ports(self) -> frozenset[tuple[str, int]]:
+        """What the node itself answers, protocol and port."""
+        ours = {("tcp", port) for port in self.bgp_ports}
+        ours |= {("udp", port) for port in {*BFD_PORTS, self.error_port} - {0}}
+        return self.closed_ports | ours
+
     def serving(self, servers: Iterable[VirtualServer]) -> FirewallPlan:
         """The same with these servers."""
         return replace(self, servers=frozenset(servers))
@@ -107,10 +114,10 @@ def _ports_on(state: ClusterState, node: Node | None) -> frozenset[Prefix]:
 
 def own_ports_matched(plan: FirewallPlan) -> list[str]:
     """What the node itself answers, and neither pods nor NodePorts are to have, as nft compares it."""
-    closed = {"tcp": set(plan.bgp_ports), "udp": {*BFD_PORTS, plan.error_port} - {0}}
-    for protocol, port in plan.closed_ports:
-        closed[protocol].add(port)
-    return [f"{each} dport {{ {', '.join(map(str, sorted(ports)))} }}" for each, ports in closed.items()]
+    closed: dict[str, list[str]] = {"tcp": [], "udp": []}
+    for protocol, port in sorted(plan.own_ports):
+        closed[protocol].append(str(port))
+    return [f"{protocol} dport {{ {', '.join(ports)} }}" for protocol, ports in closed.items()]
 
 
 def _pod_ranges(state: ClusterState, pools: Iterable[IpPool], nodes: Iterable[Address]) -> frozenset[Prefix]:

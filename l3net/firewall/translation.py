@@ -65,14 +65,10 @@ def _after(plan: FirewallPlan) -> Iterator[tuple[str, Rules]]:
             f"ct state invalid {ip} saddr . meta l4proto . th sport @ends{version} "
             f"jump untranslated{version}",
             f"{ip} daddr @vips{version} jump refuse{version}",
-            # A segment of a NodePort's flow that was not translated, and would be answered by a reset.
-            *(
-                f"ct state invalid {ip} daddr {prefix} tcp dport @ports{version}-tcp"
-                " fib daddr type local drop"
-                for prefix in widest_first(version, plan.ports_on)
-            ),
         )
     ]
+    after.append(f"meta l4proto {PROTOCOL_NUMBERS['tcp']} ct state invalid jump invalid-ports")
+    yield "invalid-ports", _invalid_ports(plan)
     strays = [_strays(version) for version in IP] if plan.error_port else []
     yield "prerouting-refuse", (hook("filter", "prerouting", -99), *strays, *after)
     # Where nothing else leads to a service range the bridge does (fib.desired): no pod is to get that.
@@ -98,6 +94,18 @@ def _node_ports(plan: FirewallPlan, version: int, side: Side) -> Rules:
         *(f"{ports} return" for ports in own_ports_matched(plan)),
         _lookup(version, Side.NODE),
         _lookup(version, side),
+    )
+
+
+def _invalid_ports(plan: FirewallPlan) -> Rules:
+    """Segments of a NodePort's flow that were not translated, and would be answered by a reset."""
+    return (
+        *(f"{ports} return" for ports in own_ports_matched(plan)),
+        *(
+            f"{ip} daddr {prefix} tcp dport @ports{version}-tcp fib daddr type local drop"
+            for version, ip in IP.items()
+            for prefix in widest_first(version, plan.ports_on)
+        ),
     )
 
 

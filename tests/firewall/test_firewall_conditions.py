@@ -404,12 +404,12 @@ def test_beyond_a_bound_the_address_alone_binds_a_client(
 
 
 def forget(net: Net, version: int, *kept: str, port: int = 53) -> int:
-    from l3net.agent.servicing import _stale
+    from l3net.agent.servicing import stale_of
     from l3net.shell.kernel.conntrack import forget_stale
 
     now = server(version, *map(backend, kept), protocol="udp", port=port)
     with inside(net.names["node"]):
-        return forget_stale([_stale((ip_address(VIP[version]), "udp", port), now)])
+        return forget_stale([stale_of((ip_address(VIP[version]), "udp", port), now)])
 
 
 @both
