@@ -186,7 +186,7 @@ def with_spares(chains: Iterable[LoadBalancer]) -> set[LoadBalancer]:
     nft 1.0.6 cannot add a chain that refers to a map of slots in force, so that a number of backends without
     a chain has the map made anew.
     """
-    most = {(Side.BOTH, False): 0}
+    most = {(Side.BOTH, False): 0, (Side.NODE, False): 0}
     for side, count, by_address in chains:
         most[side, by_address] = max(count, most.get((side, by_address), 0))
     return {

@@ -11,7 +11,8 @@ from sim_node import endpoints, node, peer, service
 
 from l3net.errors import KernelError
 
-WEB = (service("web", "10.96.0.10"), endpoints("web", "10.244.1.9"))
+ON_NODES = {"type": "NodePort", "ports": ({"port": 80, "nodePort": 30080},)}
+WEB = (service("web", "10.96.0.10", **ON_NODES), endpoints("web", "10.244.1.9"))
 DRAINING = ("10.96.0.10/32", BLOCKS[0])
 
 

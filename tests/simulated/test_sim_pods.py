@@ -31,6 +31,33 @@ OLD_GATEWAYS = {"10.244.1.1/24", "fd00:244:1::1/120"}
 NEW_GATEWAYS = {"10.244.55.1/24", "fd00:244:55::1/120"}
 
 
+def test_a_node_port_comes_changes_and_goes() -> None:
+    """By elements alone."""
+
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.ready()
+        whole = scene.firewall.replaced
+        port = {"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053}
+        scene.datastore.apply(service("dns", "10.96.0.10", type="NodePort", ports=(port,)), dns(5353))
+        await asyncio.sleep(1)
+        held = scene.firewall.table
+        assert held.sets["services4-node"] == {"17 . 30053 : goto lb4-1-node"}
+        assert held.sets["backends4-node"] == {"17 . 30053 . 0 : 10.244.1.9 . 5353"}
+        assert held.sets["ports4-udp"] == {"30053"}
+        scene.datastore.apply(dns(5354))
+        await asyncio.sleep(1)
+        assert scene.firewall.table.sets["backends4-node"] == {"17 . 30053 . 0 : 10.244.1.9 . 5354"}
+        scene.datastore.apply(DNS)  # a ClusterIP alone
+        await asyncio.sleep(1)
+        for name in ("services4-node", "backends4-node", "ports4-udp"):
+            assert scene.firewall.table.sets[name] == set()
+        assert scene.firewall.replaced == whole
+        assert scene.problems() == []
+
+    simulate(scenario())
+
+
 def test_the_mtu_follows_the_uplink_both_ways() -> None:
     async def scenario() -> None:
         scene = Scene()
