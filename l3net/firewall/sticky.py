@@ -81,10 +81,10 @@ def change(statements: Statements, old: Sticky, new: Sticky) -> None:
 
 
 def remembered_of(servers: Iterable[VirtualServer]) -> frozenset[ServerKey]:
-    """Those whose clients are remembered in a table made anew: all, or the first of them."""
+    """Those whose clients are remembered in a table made anew: all, or the first of them, NodePorts last."""
     wanted = [server for server in servers if server.affinity]
     if len(wanted) > MOST:
-        wanted.sort(key=lambda each: (each.address.version, each.address, each.protocol, each.port))
+        wanted.sort(key=lambda each: (each.on_node, each.address.version, each.address, each.key[1:]))
     return frozenset(server.key for server in wanted[:MOST])
 
 

@@ -30,6 +30,7 @@ from firewall_net import (
 from sctp_chunks import ears, send
 from test_firewall_conditions import Seen, stray_segment
 
+from l3net.firewall import sticky
 from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.model import NODE_PORTS, Backend, Prefix, VirtualServer
@@ -208,6 +209,18 @@ def test_affinity(net: Net, version: int) -> None:
         found = Counter(net.ask("client", version, NODE[version], PORT)[0] for _ in range(12))
         found |= Counter(net.ask("client", version, UPLINK[version], PORT)[0] for _ in range(12))
     assert len(found) == 1
+
+
+def test_where_not_all_clients_are_remembered_those_of_node_ports_are_forgotten_first() -> None:
+    ends = (backend("10.1.1.2"),)
+    by_address = [
+        VirtualServer(ip_address("10.96.0.0") + number, "tcp", 80, ends, ends, affinity=60)
+        for number in range(sticky.MOST)
+    ]
+    on_nodes = [node_port(4, *ends, port=30000 + number, affinity=60) for number in range(10)]
+    assert sticky.remembered_of([*on_nodes, *by_address]) == {each.key for each in by_address}
+    found = sticky.remembered_of([*on_nodes, *by_address[10:]])
+    assert found == {each.key for each in (*on_nodes, *by_address[10:])}
 
 
 @both
