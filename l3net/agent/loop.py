@@ -335,7 +335,7 @@ class Agent:
         if Dirty.STATE in dirty or (networks and settled.served):
             served = {key[0] for key in self.services.book.servers if int(key[0])} if networks else set()
             blocks = state.nodes[self.node_name].blocks
-            keys |= self.routing.want_standing(state.configuration, blocks, served)
+            keys |= self.routing.want_standing(state, blocks, served)
         keys |= self.routing.want_learned(touched)
         if Dirty.ROUTES in dirty:
             keys |= kernel.all_keys()

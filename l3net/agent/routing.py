@@ -14,7 +14,7 @@ from l3net.bgp.multipath import discard, discards, weighted
 from l3net.errors import KernelError
 from l3net.fib.desired import discarded, learned, standing
 from l3net.fib.underlay import HostLink, Underlay
-from l3net.model import Address, BgpConfiguration, Prefix, Route
+from l3net.model import Address, ClusterState, Prefix, Route
 from l3net.naming import METRIC_BGP
 from l3net.ports import RouteKey, RouteMemory, UnderlayReader
 
@@ -78,11 +78,12 @@ class Routing:
     # --- the kernel --------------------------------------------------------------------------------------
 
     def want_standing(
-        self, configuration: BgpConfiguration, blocks: tuple[Prefix, ...], served: set[Address]
+        self, state: ClusterState, blocks: tuple[Prefix, ...], served: set[Address]
     ) -> set[RouteKey]:
         """Want the routes that stand on nobody's word but the declared state's; the keys to look at."""
         kernel = self._kernel
-        wanted = standing(configuration, blocks, self.underlay, served)
+        networks = state.configuration.advertise.networks
+        wanted = standing(networks, state.service_ranges, blocks, self.underlay, served)
         gone = {key for key in kernel.desired if key[1] != METRIC_BGP} - wanted.keys()
         for key in gone:
             del kernel.desired[key]

@@ -147,7 +147,7 @@ class Protected:
             addresses.update(service.cluster_ips, service.external_ips, service.load_balancer_ips)
         advertise = configuration.advertise
         ranges = (
-            *configuration.service_cidrs,
+            *state.service_ranges,
             *advertise.cluster_ips.cidrs,
             *advertise.external_ips.cidrs,
             *advertise.load_balancer_ips.cidrs,

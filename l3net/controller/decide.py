@@ -69,7 +69,7 @@ def decide(
     against = crosscheck(
         declared.nodes,
         declared.pools,
-        declared.configuration,
+        declared.service_ranges,
         [declared.peers[name] for name in sorted(declared.peers)],
         declared.filters,
     )

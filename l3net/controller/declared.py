@@ -15,7 +15,10 @@ from l3net.model import (
     ObjectName,
     Pod,
     Policy,
+    Prefix,
     Service,
+    ServiceCidr,
+    service_ranges,
 )
 from l3net.ports import Changed
 
@@ -36,6 +39,12 @@ class Declared:
     policies: dict[ObjectName, Policy] = field(default_factory=dict)
     cluster_policies: dict[ObjectName, Policy] = field(default_factory=dict)
     pods: dict[ObjectName, Pod] = field(default_factory=dict)
+    service_cidrs: dict[ObjectName, ServiceCidr] = field(default_factory=dict)
+
+    @property
+    def service_ranges(self) -> tuple[Prefix, ...]:
+        """The cluster's service ranges."""
+        return service_ranges(self.configuration, self.service_cidrs.values())
 
     def take(self, event: Changed) -> bool:
         """Take a change in; whether it can matter to a decision. Pods are looked at now and then alone."""
@@ -48,6 +57,8 @@ class Declared:
                 return _put(self.policies, event.name, fact if isinstance(fact, Policy) else None)
             case Kind.CLUSTER_NETWORK_POLICY, fact:
                 return _put(self.cluster_policies, event.name, fact if isinstance(fact, Policy) else None)
+            case Kind.SERVICE_CIDR, fact:
+                return _put(self.service_cidrs, event.name, fact if isinstance(fact, ServiceCidr) else None)
             case Kind.NODE, Node() as node:
                 old = self.nodes.get(name)
                 self.nodes[name] = node
@@ -100,6 +111,7 @@ class Declared:
             dict(self.policies),
             dict(self.cluster_policies),
             dict(self.pods),
+            dict(self.service_cidrs),
         )
 
 

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from l3net.fib.aggregates import aggregates, service_routes
 from l3net.fib.underlay import Underlay
-from l3net.model import Address, BgpConfiguration, BridgePlan, NextHop, Prefix, Route, RouteKind
+from l3net.model import Address, BridgePlan, NextHop, Prefix, Route, RouteKind
 from l3net.naming import BRIDGE, METRIC_BGP, METRIC_BLACKHOLE
 
 RouteKey = tuple[Prefix, int]
@@ -24,17 +24,16 @@ def blackholes(blocks: Iterable[Prefix]) -> dict[RouteKey, Route]:
 
 
 def standing(
-    configuration: BgpConfiguration,
+    networks: Collection[Prefix],
+    ranges: Collection[Prefix],
     blocks: Collection[Prefix],
     underlay: Underlay,
     served: Iterable[Address],
 ) -> dict[RouteKey, Route]:
-    """All that does not come from a peer. `served`: the addresses that are translated to endpoints."""
-    networks = configuration.advertise.networks
+    """All that does not come from a peer. `networks` are announced beside the blocks, `ranges` are those of
+    services, and `served` the addresses that are translated to endpoints."""
     return (
-        blackholes(blocks)
-        | aggregates(networks)
-        | service_routes(configuration.service_cidrs, blocks, underlay, networks, served)
+        blackholes(blocks) | aggregates(networks) | service_routes(ranges, blocks, underlay, networks, served)
     )
 
 

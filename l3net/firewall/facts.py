@@ -82,7 +82,7 @@ def plan(
     inside: list[Prefix] = [pool.cidr for pool in state.pools.values()]
     inside += [block for other in state.nodes.values() for block in other.blocks]
     inside += [host_prefix(address) for address in addresses]
-    inside += state.configuration.service_cidrs
+    inside += state.service_ranges
     return FirewallPlan(
         servers=frozenset(servers),
         blocks=frozenset(node.blocks) if node else frozenset(),
@@ -92,7 +92,7 @@ def plan(
         bridge=bridge,
         bgp_ports=frozenset({BGP_PORT, state.configuration.listen_port}),
         error_port=error_port,
-        service_cidrs=frozenset(state.configuration.service_cidrs),
+        service_cidrs=frozenset(state.service_ranges),
         ports_on=_ports_on(state, node),
         policy=policy,
         closed_ports=closed_ports,

@@ -13,7 +13,7 @@ from l3net.addresses import host_prefix
 from l3net.ipam.findings import Contradiction, FindingReason
 from l3net.ipam.overlaps import refused_pools
 from l3net.ipam.spans import Spans
-from l3net.model import BgpConfiguration, BgpPeer, ClusterState, IpPool, Kind, Node, ObjectName, Prefix
+from l3net.model import BgpPeer, ClusterState, IpPool, Kind, Node, ObjectName, Prefix
 
 #: Other nodes named in one finding.
 MOST_NAMED = 3
@@ -21,23 +21,24 @@ MOST_NAMED = 3
 
 def crosscheck_state(state: ClusterState) -> list[Contradiction]:
     """The same, of a whole declared state."""
-    return crosscheck(state.nodes, state.pools, state.configuration, state.peers.values(), state.filters)
+    return crosscheck(state.nodes, state.pools, state.service_ranges, state.peers.values(), state.filters)
 
 
 def crosscheck(
     nodes: Mapping[str, Node],
     pools: Mapping[str, IpPool],
-    configuration: BgpConfiguration,
+    ranges: Collection[Prefix],
     peers: Iterable[BgpPeer],
     filters: Collection[str],
 ) -> list[Contradiction]:
-    """Every contradiction, at both objects that are part of it, in a fixed order."""
+    """Every contradiction, at both objects that are part of it, in a fixed order. `ranges` are those of
+    services."""
     ordered = [nodes[name] for name in sorted(nodes)]
     return [
-        *refused_pools(pools, configuration.service_cidrs, ordered),
+        *refused_pools(pools, ranges, ordered),
         *_shared_addresses(ordered),
         *_shared_blocks(ordered),
-        *_blocks_in_the_way(ordered, configuration.service_cidrs),
+        *_blocks_in_the_way(ordered, ranges),
         *(found for peer in peers for found in missing_filters(peer, filters)),
     ]
 
@@ -104,9 +105,8 @@ def _shared_blocks(nodes: list[Node]) -> Iterator[Contradiction]:
         )
 
 
-def _blocks_in_the_way(nodes: list[Node], service_cidrs: Iterable[Prefix]) -> Iterator[Contradiction]:
+def _blocks_in_the_way(nodes: list[Node], ranges: Collection[Prefix]) -> Iterator[Contradiction]:
     """Blocks inside a service range, and blocks that hold the address of a node."""
-    ranges = tuple(service_cidrs)
     addresses = Spans()
     for node in nodes:
         for address in node.addresses:
@@ -118,8 +118,8 @@ def _blocks_in_the_way(nodes: list[Node], service_cidrs: Iterable[Prefix]) -> It
                     yield _of_node(
                         node,
                         FindingReason.BLOCK_OVERLAPS_SERVICE_CIDR,
-                        f"its block {block} overlaps the service range {cidr} (BGPConfiguration, "
-                        "spec.serviceCIDRs)",
+                        f"its block {block} overlaps the service range {cidr} (serviceCIDRs of the "
+                        "BGPConfiguration, or else a ServiceCIDR)",
                     )
             if (held := addresses.overlapping(block)) is not None:
                 yield _of_node(node, FindingReason.BLOCK_HOLDS_NODE, f"its block {block} holds {held[1]}")

@@ -33,7 +33,8 @@ def refused_pools(
             _finding(
                 pool,
                 FindingReason.POOL_OVERLAPS_SERVICE_CIDR,
-                f"{pool.cidr} overlaps the service range {cidr} (BGPConfiguration, spec.serviceCIDRs)",
+                f"{pool.cidr} overlaps the service range {cidr} (serviceCIDRs of the BGPConfiguration, or "
+                "else a ServiceCIDR)",
             )
             for cidr in ranges
             if _overlap(pool.cidr, cidr)

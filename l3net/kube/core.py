@@ -27,6 +27,7 @@ from l3net.model import (
     Prefix,
     Secret,
     Service,
+    ServiceCidr,
     ServicePort,
     Taint,
 )
@@ -162,6 +163,10 @@ def service(document: Field, name: ObjectName) -> Service:
         labels=metadata["labels"].labels(),
         annotations=own_annotations(metadata),
     )
+
+
+def service_cidr(document: Field, name: ObjectName) -> ServiceCidr:
+    return ServiceCidr(name.name, document["spec"]["cidrs"].each(Field.prefix))
 
 
 def _created(metadata: Field) -> str:

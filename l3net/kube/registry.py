@@ -198,6 +198,10 @@ KINDS: Final = Registry(
         agent=WATCH, controller=WATCH,
     ),
     DeclaredKind(
+        Kind.SERVICE_CIDR, "networking.k8s.io", "v1", "servicecidrs", core.service_cidr, "service_cidrs",
+        optional=True, agent=WATCH, controller=WATCH,
+    ),
+    DeclaredKind(
         Kind.SECRET, "", "v1", "secrets", core.secret, "secrets",
         namespaced=True, by_name=True, agent=Access(("get", "watch")),
     ),

@@ -18,7 +18,7 @@ from l3net.model.bgp import (
     NodePortAddresses,
     Topology,
 )
-from l3net.model.cluster import ClusterState, Fact
+from l3net.model.cluster import ClusterState, Fact, service_ranges
 from l3net.model.draining import DEFAULT_DRAIN, DRAIN_TAINTS, TO_BE_DELETED, DrainCause, DrainPolicy
 from l3net.model.filters import Action, BgpFilter, FilterRule, Operations, PrefixOperator
 from l3net.model.kernel import BridgePlan, NextHop, Route, RouteKind, Stale, Tracked
@@ -32,6 +32,7 @@ from l3net.model.kubernetes import (
     PodPort,
     Secret,
     Service,
+    ServiceCidr,
     ServicePort,
     Taint,
 )
@@ -115,6 +116,7 @@ __all__ = [
     "Selector",
     "ServerKey",
     "Service",
+    "ServiceCidr",
     "ServicePort",
     "Stale",
     "Taint",
@@ -122,4 +124,5 @@ __all__ = [
     "Topology",
     "Tracked",
     "VirtualServer",
+    "service_ranges",
 ]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from l3net.model.bgp import BgpConfiguration, BgpPeer
 from l3net.model.filters import BgpFilter
-from l3net.model.kubernetes import EndpointSlice, Namespace, Node, Pod, Secret, Service
+from l3net.model.kubernetes import EndpointSlice, Namespace, Node, Pod, Secret, Service, ServiceCidr
 from l3net.model.policies import Policy
 from l3net.model.pools import IpPool
-from l3net.model.terms import ObjectName
+from l3net.model.terms import ObjectName, Prefix
 
 Fact: TypeAlias = (
     Node
@@ -18,6 +19,7 @@ Fact: TypeAlias = (
     | Secret
     | Service
     | EndpointSlice
+    | ServiceCidr
     | Pod
     | Policy
     | BgpConfiguration
@@ -43,3 +45,17 @@ class ClusterState:
     peers: dict[str, BgpPeer] = field(default_factory=dict)
     filters: dict[str, BgpFilter] = field(default_factory=dict)
     pools: dict[str, IpPool] = field(default_factory=dict)
+    service_cidrs: dict[str, ServiceCidr] = field(default_factory=dict)
+
+    @property
+    def service_ranges(self) -> tuple[Prefix, ...]:
+        """The cluster's service ranges: what every decision looks at."""
+        return service_ranges(self.configuration, self.service_cidrs.values())
+
+
+def service_ranges(configuration: BgpConfiguration, cidrs: Iterable[ServiceCidr]) -> tuple[Prefix, ...]:
+    """Those that the BGPConfiguration names; where it names none, those of all ServiceCIDRs together."""
+    if configuration.service_cidrs:
+        return configuration.service_cidrs
+    found = {cidr for each in cidrs for cidr in each.cidrs}
+    return tuple(sorted(found, key=lambda cidr: (cidr.version, cidr)))

@@ -92,6 +92,14 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceCidr:
+    """A ServiceCIDR (networking.k8s.io/v1): ranges that the API server gives ClusterIPs of."""
+
+    name: str
+    cidrs: tuple[Prefix, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ServicePort:
     name: str
     protocol: str  # TCP, UDP, SCTP

@@ -31,6 +31,7 @@ class Kind(enum.Enum):
     POD = "Pod"
     NETWORK_POLICY = "NetworkPolicy"
     CLUSTER_NETWORK_POLICY = "ClusterNetworkPolicy"
+    SERVICE_CIDR = "ServiceCIDR"
     BGP_CONFIGURATION = "BGPConfiguration"
     BGP_PEER = "BGPPeer"
     BGP_FILTER = "BGPFilter"

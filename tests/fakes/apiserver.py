@@ -66,6 +66,7 @@ RESOURCES = (
     Resource(
         "policy.networking.k8s.io", "v1alpha2", "clusternetworkpolicies", "ClusterNetworkPolicy", status=True
     ),
+    Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", status=True),
     Resource("", "v1", "events", "Event", namespaced=True),
     Resource("events.k8s.io", "v1", "events", "Event", namespaced=True),
     Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", namespaced=True),

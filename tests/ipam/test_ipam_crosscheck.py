@@ -12,7 +12,7 @@ from l3net.ipam.blocks import plan_blocks
 from l3net.ipam.crosscheck import crosscheck, crosscheck_state
 from l3net.ipam.findings import FindingReason
 from l3net.ipam.ledger import Ledger, decode, encode
-from l3net.model import BgpConfiguration, BgpFilter, BgpPeer, ClusterState, IpPool, Node, PoolUse
+from l3net.model import BgpConfiguration, BgpFilter, BgpPeer, ClusterState, IpPool, Node, PoolUse, ServiceCidr
 
 
 def node(name: str, *addresses: str, blocks: tuple[str, ...] = (), **changes: object) -> Node:
@@ -63,7 +63,7 @@ def test_one_block_of_two_nodes_is_named_at_both(first: str, second: str) -> Non
 
 def test_many_of_one_block_are_counted() -> None:
     findings = crosscheck(
-        {f"n{i}": node(f"n{i}", blocks=("10.244.0.0/24",)) for i in range(9)}, {}, BgpConfiguration(), (), ()
+        {f"n{i}": node(f"n{i}", blocks=("10.244.0.0/24",)) for i in range(9)}, {}, (), (), ()
     )
     assert len(findings) == 9
     assert "and 5 more" in findings[0].message
@@ -102,7 +102,7 @@ def test_pools_are_among_them() -> None:
 
 def test_a_misspelt_filter_names_the_one_that_was_meant() -> None:
     peers = [BgpPeer("tor", filters=("no-cleint", "no-client", "x"))]
-    found = crosscheck({}, {}, BgpConfiguration(), peers, {"no-client"})
+    found = crosscheck({}, {}, (), peers, {"no-client"})
     assert [each.reason for each in found] == [FindingReason.MISSING_FILTER] * 2
     assert "did you mean no-client?" in found[0].message
     assert "declare it" in found[1].message
@@ -119,7 +119,7 @@ _PREFIXES = st.builds(
 @given(st.lists(_PREFIXES, max_size=12))
 def test_every_overlap_is_found_and_nothing_else(prefixes: list) -> None:  # type: ignore[type-arg]
     nodes = {f"n{i}": Node(f"n{i}", blocks=(prefix,)) for i, prefix in enumerate(prefixes)}
-    found = {each.about.name for each in crosscheck(nodes, {}, BgpConfiguration(), (), ())}
+    found = {each.about.name for each in crosscheck(nodes, {}, (), (), ())}
     assert found == {
         f"n{i}"
         for i, one in enumerate(prefixes)
@@ -186,3 +186,23 @@ def test_a_pool_for_balancers_alone_proves_no_block() -> None:
     lb = IpPool("lb", ip_network("10.244.0.0/16"), 32, allowed_uses=frozenset({PoolUse.LOAD_BALANCER}))
     found = plan_blocks({"a": node("a", blocks=("10.244.0.0/24",)), "b": node("b")}, {"lb": lb}, {})
     assert found.pools == {}
+
+
+def test_service_ranges_are_those_that_the_configuration_names_or_else_those_of_servicecidrs() -> None:
+    """In both families, each once; what the configuration names is all there is."""
+    four, six, more = ip_network("10.96.0.0/16"), ip_network("fd00:96::/112"), ip_network("10.97.0.0/16")
+    cidrs = {"kubernetes": ServiceCidr("kubernetes", (six, four)), "more": ServiceCidr("more", (more, four))}
+    state = ClusterState(service_cidrs=cidrs)
+    assert state.service_ranges == (four, more, six)
+    state.configuration = BgpConfiguration(service_cidrs=(more,))
+    assert state.service_ranges == (more,)
+    assert ClusterState().service_ranges == ()
+
+
+def test_what_overlaps_a_servicecidr_is_named() -> None:
+    cidrs = {"kubernetes": ServiceCidr("kubernetes", (ip_network("10.96.0.0/16"),))}
+    pools = {"p": IpPool("p", ip_network("10.96.128.0/17"), 24)}
+    assert said([node("a", blocks=("10.96.1.0/24",))], pools=pools, service_cidrs=cidrs) == {
+        ("p", "PoolOverlapsServiceCIDR"),
+        ("a", "BlockOverlapsServiceCIDR"),
+    }

@@ -120,6 +120,12 @@ SAMPLES: dict[str, str] = {
           - {to: [{namespaceSelector: {}}], ports: [{protocol: SCTP}]}
           - {}
     """,
+    "ServiceCIDR": """
+        apiVersion: networking.k8s.io/v1
+        kind: ServiceCIDR
+        metadata: {name: kubernetes}
+        spec: {cidrs: [10.96.0.0/16, "fd00:96::/112"]}
+        """,
     "ClusterNetworkPolicy": """
         apiVersion: policy.networking.k8s.io/v1alpha2
         kind: ClusterNetworkPolicy

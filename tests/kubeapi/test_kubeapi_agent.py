@@ -215,6 +215,7 @@ def test_what_the_agent_calls(rig: Rig, api: FakeApiServer) -> None:
             ("", "services"),
             ("", "pods"),
             ("networking.k8s.io", "networkpolicies"),
+            ("networking.k8s.io", "servicecidrs"),
             ("policy.networking.k8s.io", "clusternetworkpolicies"),
             ("discovery.k8s.io", "endpointslices"),
             ("l3net.io", "bgpconfigurations"),

@@ -148,7 +148,14 @@ CLUSTER_POLICY = {
     },
     "status": {"conditions": [{"type": "Accepted", "status": "True"}]},
 }
-EVERY = [NODE, SERVICE, SLICE, NAMESPACE, POD, POLICY, CLUSTER_POLICY]
+RANGES = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "ServiceCIDR",
+    "metadata": META,
+    "spec": {"cidrs": ["10.96.0.0/16", "fd00:96::/112"]},
+    "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+}
+EVERY = [NODE, SERVICE, SLICE, NAMESPACE, POD, POLICY, CLUSTER_POLICY, RANGES]
 #: Looked at only when what stands beside them is absent.
 ONE_NODE = {**NODE, "spec": {"podCIDR": "10.1.0.0/24"}}
 ONE_SERVICE = {**SERVICE, "spec": {"clusterIP": "10.96.0.1"}}

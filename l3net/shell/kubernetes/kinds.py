@@ -130,6 +130,15 @@ class _EndpointSlice(TypedDict, total=False):
     ports: list[_Port] | None
 
 
+class _Ranges(TypedDict, total=False):
+    cidrs: Any
+
+
+class _ServiceCidr(TypedDict, total=False):
+    metadata: _Meta
+    spec: _Ranges | None
+
+
 # As l3net.naming and kube.pods have them; a type checker wants to see them here.
 _PodAnnotations = TypedDict(
     "_PodAnnotations", {"l3net.io/allowed-addresses": Any, "kubernetes.io/config.hash": Any}, total=False
@@ -311,6 +320,7 @@ _LEAN: Final = {
     Kind.POD: Lean.of(_Pod),
     Kind.NETWORK_POLICY: Lean.of(_Policy),
     Kind.CLUSTER_NETWORK_POLICY: Lean.of(_Policy),
+    Kind.SERVICE_CIDR: Lean.of(_ServiceCidr),
 }
 
 
