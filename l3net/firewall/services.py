@@ -61,7 +61,7 @@ class Services:
     own = re.compile(
         r"(vips|spared|ends|hairpin|refuse|refused|untranslated)[46]"
         r"|(backends|services)[46](-node)?(-internal|-external)?"
-        r"|node[46]-(internal|external)|ports[46]-(tcp|udp|sctp)|invalid-ports"
+        r"|node[46]-(internal|external)|ports[46]-(tcp|udp|sctp)|invalid(-ports)?"
         r"|guarded[46]|sources[46]-.*|lb[46]-.*|(sticky|end|clients)[46]-.*|internal|external"
         r"|(prerouting|output)-(nat|again|sources|sources-again|refuse)|forward-refuse"
     )

@@ -58,17 +58,14 @@ def chains(plan: FirewallPlan, guarded: Collection[int]) -> dict[str, Rules]:
 
 def _after(plan: FirewallPlan) -> Iterator[tuple[str, Rules]]:
     """The chains after translation."""
-    after = [
-        line
-        for version, ip in IP.items()
-        for line in (
-            f"ct state invalid {ip} saddr . meta l4proto . th sport @ends{version} "
-            f"jump untranslated{version}",
-            f"{ip} daddr @vips{version} jump refuse{version}",
-        )
-    ]
-    after.append(f"meta l4proto {PROTOCOL_NUMBERS['tcp']} ct state invalid jump invalid-ports")
     yield "invalid-ports", _invalid_ports(plan)
+    yield "invalid", _invalid(plan)
+    after = (
+        # Almost all packets: translated or not, it was decided by their first one.
+        "ct state established accept",
+        "ct state invalid jump invalid",
+        *(f"{ip} daddr @vips{version} jump refuse{version}" for version, ip in IP.items()),
+    )
     strays = [_strays(version) for version in IP] if plan.error_port else []
     yield "prerouting-refuse", (hook("filter", "prerouting", -99), *strays, *after)
     # Where nothing else leads to a service range the bridge does (fib.desired): no pod is to get that.
@@ -94,6 +91,18 @@ def _node_ports(plan: FirewallPlan, version: int, side: Side) -> Rules:
         *(f"{ports} return" for ports in own_ports_matched(plan)),
         _lookup(version, Side.NODE),
         _lookup(version, side),
+    )
+
+
+def _invalid(plan: FirewallPlan) -> Rules:
+    """Of translated flows: answers out of the window, and segments to a NodePort, which would be answered by
+    a reset."""
+    return (
+        *(
+            f"{ip} saddr . meta l4proto . th sport @ends{version} jump untranslated{version}"
+            for version, ip in IP.items()
+        ),
+        f"meta l4proto {PROTOCOL_NUMBERS['tcp']} jump invalid-ports",
     )
 
 
