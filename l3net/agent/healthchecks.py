@@ -120,10 +120,11 @@ class HealthChecks:
     def pass_ends(self, *, failed: bool) -> None:
         """The services may be others now, and in force or not."""
         self.health.ends(well=not failed and not self._services.table.refusal(SERVICES.name))
-        if (seen := (True, self._book.changes)) != self._seen:
+        serving = self._services.serving
+        if (seen := (serving, self._book.changes)) != self._seen:
             self._seen = seen
-            self._wanted = set(self._book.checks)
-            if self._own_port:
+            self._wanted = set(self._book.checks) if serving else set()
+            if serving and self._own_port:
                 self._wanted.add(self._own_port)
             self._awake.set()
 

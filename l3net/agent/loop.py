@@ -25,6 +25,7 @@ from l3net.agent.noticing import Noticing
 from l3net.agent.podnet import PodNet, uplinks
 from l3net.agent.policing import ALONE, Policing
 from l3net.agent.policing import KINDS as POLICED
+from l3net.agent.proxying import Proxying
 from l3net.agent.routing import Routing
 from l3net.agent.servicing import Servicing
 from l3net.agent.shells import Shells
@@ -97,6 +98,7 @@ class Agent:
             *(shells.health, settings.health_port, self.services),
             lambda: eligible(self.state.nodes.get(me), self.draining.stage),
         )
+        self.proxying = Proxying(shells.proxies, marks.look_again)
         self.errors.is_service = self.services.book.has_address
         self.speaking = speaking = Speaking(shells.speaker, self.rib, marks.touch, self.faults)
         peers = speaking.peers
@@ -153,7 +155,7 @@ class Agent:
                 self.kernel.read_routes()
                 left = self.shells.memory.read()
                 self.kernel.keep_until_heard(left)
-                if left:  # an agent before this one has served here since the boot
+                if self.proxying.begin(served=bool(left)):
                     self.checks.answer_for_node()
                 parts = {
                     DECLARED: self.declared.run,
@@ -161,6 +163,7 @@ class Agent:
                     "resync": self._resync,
                     "drain": self._leaving.watch,
                     "health checks": self.checks.run,
+                    "service proxy": self.proxying.run,
                     "BFD": self.bfd.run,
                     "routes for the next agent": lambda: self.routing.remember(
                         self.shells.memory, lambda: self.in_sync and bool(self.passes)
@@ -215,6 +218,7 @@ class Agent:
 
     async def _loop(self) -> None:
         now = asyncio.get_running_loop().time
+        await self.proxying.known.wait()
         while True:
             await self._marks.gathered()
             if not self.in_sync or self.declared.look_whether_to_hold():
@@ -257,6 +261,7 @@ class Agent:
             dirty |= Dirty.STATE
         if Dirty.STATE in dirty:
             self._leaving.look(state, self.node_name)
+        self.services.serving = self.proxying.follow(state.configuration.service_proxy)
         withdrawing = self.draining.stage >= Stage.SERVICES_WITHDRAWN
         settled = self.services.settle(state, draining=withdrawing)
         if Dirty.STATE in dirty or settled.addresses:

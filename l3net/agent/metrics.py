@@ -88,6 +88,11 @@ def _services(agent: Agent) -> Iterator[str]:
     servers = len(agent.services.book.servers)
     yield from gauge("l3net_virtual_servers", "Service addresses and ports served.", [({}, servers)])
     yield from gauge(
+        "l3net_service_proxy",
+        "Whether services are translated by l3net on this node (and not by kube-proxy).",
+        [({}, agent.proxying.standing.on)],
+    )
+    yield from gauge(
         "l3net_health_ports",
         "Ports on which load balancers are answered: open, and those that somebody else has.",
         [({"state": "open"}, len(agent.checks.opened)), ({"state": "refused"}, agent.checks.refused)],

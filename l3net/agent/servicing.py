@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from l3net.agent.histogram import Histogram
@@ -60,6 +60,8 @@ class Servicing:
         self._rest: FirewallPlan | None = None  # the plan wanted last but for its servers
         self._ports_on: frozenset[Prefix] = frozenset()  # where NodePorts are
         self._heard: float | None = None  # when the first change was that is not dealt with
+        self.serving = True  # whether what is settled is to be in force: l3net is the service proxy
+        self._served: bool | None = None  # whether it is
         self.error_port = 0  # by which ICMP errors are handed on, 0: they are not
         self.latency = Histogram()
         self.book = ServiceBook()
@@ -67,7 +69,7 @@ class Servicing:
     @property
     def forgetful(self) -> int:
         """How many sticky servers there are beyond those whose clients the table remembers."""
-        sticky = sum(1 for server in self.book.servers.values() if server.affinity)
+        sticky = sum(1 for server in self._servers.values() if server.affinity)
         return max(0, sticky - MOST)
 
     @property
@@ -120,8 +122,8 @@ class Servicing:
 
         `rest`: more than services may have changed. `check`: see whether someone else changed the table.
         """
-        wanted = self._rest
-        if rest or wanted is None:
+        wanted, switched = self._rest, self.serving is not self._served
+        if rest or wanted is None or switched:
             self._rest = wanted = plan(
                 state,
                 self._me,
@@ -129,28 +131,50 @@ class Servicing:
                 error_port=self.error_port,
                 policy=self._policy,
                 closed_ports=self._closed_ports,
+                serving=self.serving,
             )
-        if self._ports_on != wanted.ports_on:
+        if self.serving and self._ports_on != wanted.ports_on:
             self._ports_on = wanted.ports_on
             self._anew({key for key in self.book.servers if not on_node(key)})
-        for key, (before, now) in settled.servers.items():
-            self._outdate(key, before, now)
-        changed = {key: now for key, (_, now) in settled.servers.items()}
-        anew = await self.table.follow(wanted, self.book.servers, changed, check=check)
+        changed = self._changed(settled, switched=switched)
+        self._served = self.serving
+        anew = await self.table.follow(wanted, self._servers, changed, check=check)
         if anew:
             self._anew(changed)
         if self.table.known:
             await self._forget()
 
+    @property
+    def _servers(self) -> Mapping[ServerKey, VirtualServer]:
+        """Those that are to be in force: all or none."""
+        return self.book.servers if self._served else {}
+
+    def _changed(self, settled: Settled, *, switched: bool) -> dict[ServerKey, VirtualServer | None]:
+        """The servers that are to be others from now on; whose flows follow is noted.
+
+        Where another proxy takes over, flows go on as they are: they are its own by now. Where l3net takes
+        over, those go on that lead to an endpoint, whoever translated them.
+        """
+        if not self.serving:
+            self._stale.clear()
+            return dict.fromkeys((*settled.servers, *self.book.servers)) if switched else {}
+        for key, (before, now) in settled.servers.items():
+            self._outdate(key, before, now)
+        changed = {key: now for key, (_, now) in settled.servers.items()}
+        if switched:
+            self._anew(changed)
+            changed |= self.book.servers
+        return changed
+
     async def follow_policy(self) -> None:
         """Bring the table to the policies that there are by now, and to nothing else that is new."""
-        if self._rest is not None and await self.table.follow(self._rest, self.book.servers, {}, check=False):
+        if self._rest is not None and await self.table.follow(self._rest, self._servers, {}, check=False):
             self._anew({})
 
     def _anew(self, changed: Collection[ServerKey]) -> None:
         """The table was made anew, or NodePorts are on other addresses: of all servers but these it is not
         known what translated their flows."""
-        for key, server in self.book.servers.items():
+        for key, server in self.book.servers.items() if self.serving else ():
             if key not in changed:
                 self._outdate(key, None, server)
 

@@ -32,8 +32,10 @@ from l3net.ports import (
     HealthPorts,
     KernelNotices,
     Manifests,
+    OtherProxy,
     PacketLog,
     Process,
+    ProxyMemory,
     RouteMemory,
     RouteTable,
     SpeakerFiles,
@@ -122,6 +124,14 @@ class Speaker:
 
 
 @dataclass(frozen=True, slots=True)
+class Proxies:
+    """Another service proxy on the node, and whether l3net was it before."""
+
+    other: OtherProxy
+    memory: ProxyMemory
+
+
+@dataclass(frozen=True, slots=True)
 class Shells:
     """`views` tells how old what is known of each kind is, where the datastore can; `bfd` reaches the BFD
     process; `manifests` reads a directory for a plan; `random` spreads what many agents do. `declares_pods`:
@@ -133,6 +143,7 @@ class Shells:
     bfd: Connect
     pods: Pods
     health: HealthPorts
+    proxies: Proxies
     drain: DrainMemory
     memory: RouteMemory
     process: Process

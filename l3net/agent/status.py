@@ -62,6 +62,7 @@ def status(agent: Agent) -> dict[str, Any]:
             }
             for verdict in agent.verdicts
         ],
+        "serviceProxy": agent.proxying.status(),
         "pods": {
             **agent.pods.status(),
             "retained": [

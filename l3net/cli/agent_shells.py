@@ -8,17 +8,19 @@ from pathlib import Path
 from random import Random
 from secrets import token_hex
 
-from l3net.agent.shells import Kernel, Shells, Speaker
+from l3net.agent.shells import Kernel, Proxies, Shells, Speaker
 from l3net.attach.server import CniServer
 from l3net.config import AgentSettings
 from l3net.errors import ConfigError
 from l3net.naming import BFD_SOCKET, CNI_SOCKET, POLICY_LOG_GROUP, RTPROT_L3NET, SPEAKER_SOCKET
 from l3net.ports import Connect, Datastore, Stream
 from l3net.shell.files.drainfile import DrainFile
+from l3net.shell.files.proxyfile import ProxyFile
 from l3net.shell.files.routefile import RouteFile
 from l3net.shell.kernel.bridge import KernelBridge
 from l3net.shell.kernel.conntrack import Conntrack
 from l3net.shell.kernel.errorrelay import ErrorRelay
+from l3net.shell.kernel.kubeproxytables import kube_proxy_tables
 from l3net.shell.kernel.monitor import KernelMonitor
 from l3net.shell.kernel.nft import NftTable
 from l3net.shell.kernel.nftcounters import NftCounters
@@ -30,6 +32,7 @@ from l3net.shell.kernel.sysctl import enable_forwarding
 from l3net.shell.kernel.underlay import KernelUnderlay
 from l3net.shell.manifests.tree import ManifestTree
 from l3net.shell.sockets.healthports import HealthListeners
+from l3net.shell.sockets.kubeproxy import kube_proxy_answers
 from l3net.shell.sockets.unixlink import UnixLink
 from l3net.shell.speaker.config import SpeakerConfig
 from l3net.shell.speaker.exabgp import release_is_known
@@ -54,6 +57,7 @@ def node_shells(settings: AgentSettings, datastore: Datastore) -> Shells:
         bfd=_connect(settings.run_dir / BFD_SOCKET, BFD_RETRY),
         pods=pods,
         health=HealthListeners(),
+        proxies=Proxies(_KubeProxy(), ProxyFile(settings.run_dir)),
         drain=DrainFile(settings.run_dir),
         memory=RouteFile(settings.run_dir),
         process=OwnProcess(),
@@ -62,6 +66,16 @@ def node_shells(settings: AgentSettings, datastore: Datastore) -> Shells:
         views=getattr(datastore, "views", dict),  # a directory has none
         declares_pods=settings.datastore.directory is None,
     )
+
+
+class _KubeProxy:
+    """ports.OtherProxy"""
+
+    async def answers(self) -> str:
+        return await kube_proxy_answers()
+
+    def tables(self) -> str:
+        return kube_proxy_tables()
 
 
 def _kernel(error_port: int, guard_port: Callable[[], int]) -> Kernel:

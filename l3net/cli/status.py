@@ -54,6 +54,8 @@ def status(run_dir: Path, ready: bool, alive: bool, output: str) -> None:
     drain = answer["drain"]
     if "cause" in drain:
         click.echo(f"drains ({drain['cause']}) since {duration(drain['sinceSeconds'])}: {drain['stage']}")
+    if proxy := answer.get("serviceProxy"):
+        click.echo(f"service proxy {'on' if proxy['on'] else 'off'}: {proxy['why']}")
     click.echo()
     print_table(
         "BGP peers",

@@ -100,6 +100,25 @@ def judge_pods(pods: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
+def judge_proxy(status: Mapping[str, Any]) -> list[Finding]:
+    """Who translates services on the node."""
+    proxy = status.get("serviceProxy")
+    if not proxy:  # an agent of an older release
+        return []
+    if proxy["on"] and proxy["kubeProxy"]:
+        return [
+            Finding(
+                "services",
+                status["node"],
+                Severity.WARNING,
+                f"translated by l3net, and by kube-proxy ({proxy['kubeProxy']}) beside it: {proxy['why']}",
+                "remove kube-proxy, or set serviceProxy: Auto in the BGPConfiguration",
+            )
+        ]
+    who = "translated by l3net" if proxy["on"] else "left to another service proxy"
+    return [Finding("services", status["node"], Severity.OK, f"{who}: {proxy['why']}")]
+
+
 def judge_agent(status: Mapping[str, Any]) -> list[Finding]:
     """The agent itself, its problems, its speaker, its pods' side, its routes."""
     found = []
@@ -123,6 +142,7 @@ def judge_agent(status: Mapping[str, Any]) -> list[Finding]:
     ]
     found += judge_pods(status.get("pods") or {})  # an agent of an older release has none
     found += judge_views(status)
+    found += judge_proxy(status)
     if not status["blocks"]:
         found.append(
             Finding(

@@ -71,8 +71,10 @@ def plan(
     error_port: int = 0,
     policy: PolicyContents = NO_POLICY,
     closed_ports: frozenset[tuple[str, int]] = frozenset(),
+    serving: bool = True,
 ) -> FirewallPlan:
-    """The plan for this node out of the declared state; the virtual servers come from the services.
+    """The plan for this node out of the declared state; the virtual servers come from the services, if l3net
+    is `serving` them at all.
 
     Disabled pools hand nothing out any more, but their pods live on, and so they count.
     """
@@ -92,8 +94,8 @@ def plan(
         bridge=bridge,
         bgp_ports=frozenset({BGP_PORT, state.configuration.listen_port}),
         error_port=error_port,
-        service_cidrs=frozenset(state.service_ranges),
-        ports_on=_ports_on(state, node),
+        service_cidrs=frozenset(state.service_ranges) if serving else frozenset(),
+        ports_on=_ports_on(state, node) if serving else frozenset(),
         policy=policy,
         closed_ports=closed_ports,
         pod_ranges=_pod_ranges(state, pools, addresses),

@@ -33,6 +33,7 @@ from l3net.model import (
     PoolUse,
     PrefixOperator,
     SecretKey,
+    ServiceProxy,
     Topology,
 )
 
@@ -70,6 +71,7 @@ def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
             bogons=_bogons(imports["bogons"]),
         ),
         service_cidrs=spec["serviceCIDRs"].prefixes(),
+        service_proxy=ServiceProxy(spec["serviceProxy"].text(default="Auto")),
         node_ports=_node_ports(spec["nodePortAddresses"]),
         topology=Topology(spec["topology"].text(default="Mesh")),
         cluster_id=_cluster_id(reflection["clusterID"]),

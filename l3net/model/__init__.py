@@ -16,6 +16,7 @@ from l3net.model.bgp import (
     ImportPolicy,
     NextHopMode,
     NodePortAddresses,
+    ServiceProxy,
     Topology,
 )
 from l3net.model.cluster import ClusterState, Fact, service_ranges
@@ -118,6 +119,7 @@ __all__ = [
     "Service",
     "ServiceCidr",
     "ServicePort",
+    "ServiceProxy",
     "Stale",
     "Taint",
     "Tier",

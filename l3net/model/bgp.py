@@ -84,6 +84,14 @@ class NodePortAddresses:
     cidrs: tuple[Prefix, ...] = ()
 
 
+class ServiceProxy(enum.Enum):
+    """Whether l3net translates the addresses of services on the nodes."""
+
+    AUTO = "Auto"  # where no kube-proxy answers
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
+
+
 @dataclass(frozen=True, slots=True)
 class BgpConfiguration:
     """The cluster-wide BGPConfiguration (the object named `default`). Times are in seconds."""
@@ -97,6 +105,7 @@ class BgpConfiguration:
     imports: ImportPolicy = ImportPolicy()
     service_cidrs: tuple[Prefix, ...] = ()
     node_ports: NodePortAddresses = NodePortAddresses()
+    service_proxy: ServiceProxy = ServiceProxy.AUTO
     topology: Topology = Topology.MESH
     cluster_id: IPv4Address = DEFAULT_CLUSTER_ID  # of the route reflectors, all of them one cluster
     reflector_selector: Selector | None = None  # None: chosen by themselves

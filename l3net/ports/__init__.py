@@ -49,6 +49,7 @@ from l3net.ports.node import (
     SpeakerFiles,
     Stream,
 )
+from l3net.ports.proxies import OtherProxy, ProxyMemory
 
 __all__ = [
     "MOST_NAMED",
@@ -80,9 +81,11 @@ __all__ = [
     "Manifests",
     "Mended",
     "NoticesLost",
+    "OtherProxy",
     "OwnRouteSeen",
     "PacketLog",
     "Process",
+    "ProxyMemory",
     "Rejected",
     "RouteKey",
     "RouteMemory",

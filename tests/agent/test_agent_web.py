@@ -61,6 +61,7 @@ def agent(**changes: Any) -> Any:
             }
         ),
         "services": SimpleNamespace(book=ServiceBook(), latency=Histogram()),
+        "proxying": SimpleNamespace(standing=SimpleNamespace(on=True)),
         "checks": SimpleNamespace(opened={10256}, refused=0, health=SimpleNamespace(healthy=True)),
         "policing": SimpleNamespace(
             book=PolicyBook(),

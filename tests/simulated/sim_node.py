@@ -18,7 +18,7 @@ from sim_speaker import SimRouter, SimSpeaker
 from sim_table import SimTable
 
 from l3net.agent.loop import Agent, run_agent
-from l3net.agent.shells import Kernel, Shells, Speaker
+from l3net.agent.shells import Kernel, Proxies, Shells, Speaker
 from l3net.agent.status import status
 from l3net.bfd.control import Hello, SessionState, decode_command, encode_hello, encode_state
 from l3net.bgp.drain import DrainRecord
@@ -401,6 +401,29 @@ class SimHealth:
         return self.answers[port](path, version)
 
 
+class SimProxies:
+    """ports.OtherProxy and ports.ProxyMemory: a kube-proxy that may come and go."""
+
+    def __init__(self) -> None:
+        self.mode = ""  # in which it answers
+        self.left = ""  # its tables
+        self.was: bool | None = None
+        self.listed = 0
+
+    async def answers(self) -> str:
+        return self.mode
+
+    def tables(self) -> str:
+        self.listed += 1
+        return self.left
+
+    def read(self) -> bool | None:
+        return self.was
+
+    def write(self, on: bool) -> None:
+        self.was = on
+
+
 class SimPods:
     """The CNI server: which addresses pods have."""
 
@@ -613,6 +636,7 @@ class SimNode:
         self.drops = SimDrops()
         self.pods = SimPods()
         self.health = SimHealth()
+        self.proxies = SimProxies()
         self.speaker = SimSpeaker(*routers)
         self.bfd = SimBfd()
         self.memory = SimMemory()
@@ -645,6 +669,7 @@ class SimNode:
             bfd=self.bfd.connect,  # type: ignore[arg-type]
             pods=self.pods,
             health=self.health,
+            proxies=Proxies(self.proxies, self.proxies),
             drain=self.memory,
             memory=_Routes(self.memory),
             process=SimProcess(),

@@ -125,6 +125,7 @@ def _response(request: bytes, answer: Answer, version: int) -> bytes:
         return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     body = json.dumps(_body(found), indent=1).encode() + b"\n"
     headers = {
+        "Server": "l3net",  # told from kube-proxy's by that
         "Content-Type": "application/json",
         "X-Content-Type-Options": "nosniff",
         **found.headers,
