@@ -24,8 +24,8 @@ LEFT = "table ip kube-proxy"
 def translated(scene: Scene) -> set[str]:
     """The addresses that are, by the maps in force."""
     found = scene.firewall.table.sets
-    names = [name for name in found if name.startswith("services4")]
-    return {str(element).split(" . ")[0] for name in names for element in found[name]}
+    names = ("services4", "services4-internal", "services4-external")
+    return {str(element).split(" . ")[0] for name in names for element in found.get(name, ())}
 
 
 def refuses(scene: Scene) -> bool:
