@@ -133,9 +133,9 @@ class Proxies:
 
 @dataclass(frozen=True, slots=True)
 class Shells:
-    """`views` tells how old what is known of each kind is, where the datastore can; `bfd` reaches the BFD
-    process; `manifests` reads a directory for a plan; `random` spreads what many agents do. `declares_pods`:
-    every pod that a runtime names is declared, sooner or later."""
+    """`views` tells how old what is known of each kind is, `detour` by what other way the datastore is asked,
+    where it can; `bfd` reaches the BFD process; `manifests` reads a directory for a plan; `random` spreads what
+    many agents do. `declares_pods`: every pod that a runtime names is declared, sooner or later."""
 
     datastore: Datastore
     kernel: Kernel
@@ -150,4 +150,5 @@ class Shells:
     manifests: Callable[[Path], Manifests]
     random: Random
     views: Callable[[], Mapping[Kind, View]] = dict
+    detour: Callable[[], str] = str
     declares_pods: bool = False

@@ -234,6 +234,7 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
     problems += _service_problems(agent)
     problems += [f"{part}: {text}" for part, text in agent.kernel.problems.items()]
     problems += agent.checks.problems()
+    problems += [detour] if (detour := agent.shells.detour()) else []
     problems += [agent.errors.problem] if agent.errors.problem else []
     problems += policy_problems(agent)
     problems += agent.pods.problems()

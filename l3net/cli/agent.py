@@ -190,9 +190,10 @@ def _open(settings: AgentSettings) -> tuple[Datastore, KubeOwnNode | None]:
         # agent, what a link takes along is lost.
         required = not (settings.run_dir / LOCK).exists()
         return DirectoryDatastore(chosen.directory, required=required), None
+    from l3net.shell.files.serversfile import ServersFile  # noqa: PLC0415
     from l3net.shell.kubernetes.api import KubeApi  # noqa: PLC0415
 
-    api = KubeApi(chosen.kubeconfig)
+    api = KubeApi(chosen.kubeconfig, memory=ServersFile(settings.state_dir))
     from l3net.shell.kubernetes.store import KubernetesDatastore  # noqa: PLC0415 - needs what KubeApi looks for
     from l3net.shell.kubernetes.writer import KubeOwnNode  # noqa: PLC0415
 

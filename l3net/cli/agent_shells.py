@@ -64,6 +64,7 @@ def node_shells(settings: AgentSettings, datastore: Datastore) -> Shells:
         manifests=manifests,
         random=Random(),  # noqa: S311 - spreads agents, guards nothing
         views=getattr(datastore, "views", dict),  # a directory has none
+        detour=getattr(datastore, "detour", str),
         declares_pods=settings.datastore.directory is None,
     )
 

@@ -7,6 +7,8 @@ and its watchers neither back off nor notice a server that is gone without a wor
 
 from __future__ import annotations
 
+import copy
+import ipaddress
 import json
 import threading
 import time
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from l3net.errors import ConfigError, L3netError
+from l3net.shell.kubernetes.servers import ServerMemory, Servers
 from l3net.shell.kubernetes.versions import Versions
 
 #: Seconds to connect, and to wait for an answer or for the next piece of one.
@@ -67,13 +70,21 @@ class KubeApi:
     Raises ConfigError when the configuration cannot be used, ApiError when a request fails.
     """
 
-    def __init__(self, kubeconfig: Path | None = None, context: str | None = None) -> None:
-        """`kubeconfig` None: the in-cluster configuration of a pod's service account."""
+    def __init__(
+        self,
+        kubeconfig: Path | None = None,
+        context: str | None = None,
+        memory: ServerMemory | None = None,
+    ) -> None:
+        """`kubeconfig` None: the in-cluster configuration of a pod's service account. `memory`: of servers to
+        ask where the configured one cannot be reached."""
         self._kubeconfig, self._context = kubeconfig, context
         self._lock = threading.Lock()
         self._loaded = 0.0
         self._configuration: Any = None
         self._pool: Any = None
+        self._around: Any = None  # a pool for the servers that are remembered
+        self.servers = Servers(memory)
         self.versions = Versions()
         self._load()
 
@@ -112,6 +123,11 @@ class KubeApi:
         configuration.keep_alive = True
         configuration.connection_pool_maxsize = CONNECTIONS
         pool = RESTClientObject(configuration).pool_manager
+        direct = getattr(pool, "proxy", None) is None and not hasattr(pool, "proxy_url")
+        tls = str(configuration.host).startswith("https://") and configuration.verify_ssl
+        self._around = (
+            RESTClientObject(_verified_as_configured(configuration)).pool_manager if direct and tls else None
+        )
         self._configuration, self._pool, self._loaded = configuration, pool, time.monotonic()
 
     def _reload(self, seen: object) -> bool:
@@ -203,11 +219,9 @@ class KubeApi:
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
         with self._lock:
-            configuration, pool = self._configuration, self._pool
+            configuration, pools = self._configuration, (self._pool, self._around)
         headers = {"Accept": "application/json", "User-Agent": "l3net"}
-        url = configuration.host.rstrip("/") + path
-        if query:
-            url += "?" + _encoded(query)
+        target = path + ("?" + _encoded(query) if query else "")
         try:
             # Renews a token that is due.
             for setting in configuration.auth_settings().values():
@@ -217,24 +231,52 @@ class KubeApi:
             if body is not None:
                 headers["Content-Type"] = content_type
                 data = json.dumps(body, separators=(",", ":")).encode()
-            response = pool.request(
-                method,
-                url,
-                body=data,
-                headers=headers,
-                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=timeout),
-                preload_content=False,
-                retries=False,
-                redirect=False,
-            )
+            asked = {
+                "body": data,
+                "headers": headers,
+                "timeout": urllib3.Timeout(connect=CONNECT_TIMEOUT, read=timeout),
+                "preload_content": False,
+                "retries": False,
+                "redirect": False,
+            }
+            response = self._by_any_way(configuration.host.rstrip("/"), pools, method, target, asked)
         except (HTTPError, OSError) as err:
-            raise _unreachable(configuration.host, err) from None
+            raise self._lost(configuration.host, err) from None
         except Exception as err:
             # The renewal of a token may run anything (exec plugins). What it says may hold the token.
             raise ApiError(
                 f"API server {configuration.host}: {type(err).__name__} on the way there"
             ) from None
         return configuration, response
+
+    def _by_any_way(
+        self, host: str, pools: tuple[Any, Any], method: str, target: str, asked: Mapping[str, Any]
+    ) -> Any:
+        """By the configured address or, where no connection comes about, by the servers that were known last.
+        A request that may have arrived is not made again."""
+        from urllib3.exceptions import ConnectTimeoutError, NewConnectionError  # noqa: PLC0415
+
+        pool, around = pools
+        found: list[Exception] = []
+        for way in self.servers.ways(host) if around is not None else [host]:
+            try:
+                response = (pool if way == host else around).request(method, way + target, **asked)
+            except (NewConnectionError, ConnectTimeoutError) as err:
+                self.servers.missed(host, way)
+                found.insert(0 if way == host else len(found), err)  # the configured one's is what is told
+            else:
+                self.servers.arrived(host, way)
+                return response
+        raise found[0]
+
+    def _lost(self, host: str, err: Exception) -> ApiError:
+        found = _unreachable(host, err)
+        if self._kubeconfig is None and not self.servers.known:
+            return ApiError(
+                f"{found}; is this the service `kubernetes`, and nobody translates it here? Name the API "
+                "server itself: apiServer.host of the chart, or KUBERNETES_SERVICE_HOST"
+            )
+        return found
 
 
 class WatchLines:
@@ -282,6 +324,21 @@ class WatchLines:
             self._response.shutdown()
         except Exception:  # it has ended already
             self._response.close()
+
+
+def _verified_as_configured(configuration: Any) -> Any:
+    """The same for other addresses: what answers there has to be whom the configured address stands for."""
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    found = copy.copy(configuration)
+    found.proxy = None
+    name = urlsplit(str(configuration.host)).hostname or ""
+    if not (found.assert_hostname or found.tls_server_name):
+        try:
+            found.assert_hostname = str(ipaddress.ip_address(name))
+        except ValueError:
+            found.tls_server_name = name
+    return found
 
 
 def _encoded(query: Mapping[str, object]) -> str:

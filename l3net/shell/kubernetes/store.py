@@ -71,6 +71,11 @@ class KubernetesDatastore:
         """How old what is known of each kind is. Secrets, which are read by name, are none of them."""
         return self._feeds.views() if self._feeds is not None else {}
 
+    def detour(self) -> str:
+        """Where the API server is asked, if not at the configured address; empty: it is."""
+        by = self._api.servers.by
+        return f"the API server cannot be reached at {self._api.url}, and is asked at {by}" if by else ""
+
     def distrust(self) -> None:
         """What was read proved stale: list everything anew. From any thread."""
         if self._feeds is not None:
@@ -96,6 +101,8 @@ class KubernetesDatastore:
             while True:
                 before = feeds.known(*reach.of_policies)
                 for event in await inbox.take():
+                    if isinstance(event, Changed) and event.kind is Kind.ENDPOINT_SLICE:
+                        self._api.servers.note(event.name, event.fact)
                     if not isinstance(event, Changed) or reach.take(event):
                         yield event
                 reach.follow()
