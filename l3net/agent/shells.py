@@ -134,8 +134,8 @@ class Proxies:
 @dataclass(frozen=True, slots=True)
 class Shells:
     """`views` tells how old what is known of each kind is, `detour` by what other way the datastore is asked,
-    where it can; `bfd` reaches the BFD process; `manifests` reads a directory for a plan; `random` spreads what
-    many agents do. `declares_pods`: every pod that a runtime names is declared, sooner or later."""
+    where it can; `bfd` reaches the BFD process; `manifests` reads a directory for a plan; `random` spreads
+    what many agents do. `declares_pods`: every pod that a runtime names is declared, sooner or later."""
 
     datastore: Datastore
     kernel: Kernel
