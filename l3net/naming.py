@@ -30,6 +30,12 @@ ERROR_LOG_GROUP: Final = 1080
 #: That of packets that policies drop and that are to be told of.
 POLICY_LOG_GROUP: Final = 1081
 
+#: The device by which packets for services go to the node that answers, its VXLAN network and its UDP port:
+#: not 4789, which may be somebody else's to use between other hosts.
+ENVELOPE: Final = "l3nvx0"
+ENVELOPE_VNI: Final = 0x6C33
+ENVELOPE_PORT: Final = 6109
+
 #: IANA protocol numbers, for nftables: it looks names up in /etc/protocols, which a slim system lacks.
 PROTOCOL_NUMBERS: Final = {"tcp": 6, "udp": 17, "sctp": 132, "ipv6-icmp": 58}
 
@@ -48,6 +54,8 @@ ANNOTATION_WANTS_POOLS: Final = "l3net.io/wants-pools"
 #: Of a Service, written by people: the addresses wanted, separated by commas; and services that may share.
 ANNOTATION_LOAD_BALANCER_IPS: Final = "l3net.io/load-balancer-ips"
 ANNOTATION_SHARING_KEY: Final = "l3net.io/sharing-key"
+#: Of a Service, written by people: Random or Consistent, whatever spec.loadBalancing says.
+ANNOTATION_LOAD_BALANCING: Final = "l3net.io/load-balancing"
 #: Of a Pod: what it asks to send from beside its own addresses; of a Namespace: what its pods may ask for.
 ANNOTATION_ALLOWED_ADDRESSES: Final = "l3net.io/allowed-addresses"
 #: Of a policy: "true" to have what it denies logged.

@@ -39,6 +39,7 @@ PARTS: Final = {
     "bridge": Dirty.BRIDGE,
     "firewall": Dirty.FIREWALL,
     "connections": Dirty.FIREWALL,
+    "envelope": Dirty.FIREWALL,
 }
 
 

@@ -16,6 +16,7 @@ from l3net.agent.announcing import Announcing
 from l3net.agent.bfd import Liveness
 from l3net.agent.dirty import PARTS, Dirty, Marks, of_parts
 from l3net.agent.draining import Draining
+from l3net.agent.enveloping import Enveloping
 from l3net.agent.following import DECLARED, Following
 from l3net.agent.healthchecks import HealthChecks, eligible
 from l3net.agent.histogram import Histogram
@@ -84,6 +85,7 @@ class Agent:
             me, kernel, marks.wake, self.kernel.problems, self.faults, declares=shells.declares_pods
         )
         self.allowing = Allowing(me, shells.pods)
+        self.enveloping = Enveloping(me, kernel.envelope, self.kernel.problems)
         self.services = Servicing(
             me,
             kernel.firewall,
@@ -91,6 +93,7 @@ class Agent:
             self.kernel.problems,
             self.policing.book.contents,
             settings.closed_ports,
+            self.enveloping,
         )
         self.policing.stand_on(self.services.table, self.services.follow_policy)
         shells.pods.admission = self.policing
@@ -328,6 +331,7 @@ class Agent:
             self.errors.update([node.addresses for node in state.nodes.values()], own)
         if settled.servers or dirty & (Dirty.STATE | Dirty.FIREWALL) or self.policing.unsettled:
             self._relay_errors()
+            self.enveloping.mtu = self.podnet.underlay_mtu
             rest, check = Dirty.STATE in dirty, Dirty.FIREWALL in dirty
             await self.services.apply(state, settled, rest=rest, check=check)
 

@@ -102,6 +102,18 @@ def _services(agent: Agent) -> Iterator[str]:
         "Whether services are in force as declared, as load balancers are told.",
         [({}, agent.checks.health.healthy)],
     )
+    spread = agent.services.spread
+    yield from gauge(
+        "l3net_consistent_servers",
+        "Service addresses and ports for which every node chooses the same endpoint.",
+        [({}, spread["servers"])],
+    )
+    yield from gauge("l3net_consistent_slots", "Slots of their tables.", [({}, spread["slots"])])
+    yield from gauge(
+        "l3net_consistent_servers_short",
+        "Those of them that have fewer slots than their endpoints want.",
+        [({}, spread["short"])],
+    )
     yield from histogram(
         "l3net_service_change_seconds",
         "From hearing of a changed service or slice until its routes were handed to ExaBGP.",

@@ -8,7 +8,7 @@ from l3net.agent.dirty import Dirty, Marks
 from l3net.agent.kernel import KernelSide
 from l3net.agent.servicing import Servicing
 from l3net.agent.shells import Pods
-from l3net.naming import VETH_PREFIX
+from l3net.naming import ENVELOPE, VETH_PREFIX
 from l3net.ports import GuardSeen, KernelNotice, LinkSeen, NoticesLost, OwnRouteSeen, RouteSeen, TableSeen
 
 log = logging.getLogger("l3net.agent")
@@ -37,6 +37,8 @@ class Noticing:
                 if name is None or not name.startswith(VETH_PREFIX):  # pods come and go: no reason to look
                     # A link that goes down takes its IPv4 routes along without a word.
                     mark(Dirty.UNDERLAY | Dirty.BRIDGE | Dirty.ROUTES)
+                if name == ENVELOPE:
+                    mark(Dirty.FIREWALL)
             case RouteSeen(theirs, gone):
                 mark(Dirty.UNDERLAY)
                 if theirs in kernel.mirror:

@@ -18,7 +18,7 @@ from l3net.firewall.facts import own_ports
 from l3net.ipam.reserved import ReservedPool, open_blocks, reserved_pools
 from l3net.ipam.retained import claimant, retained
 from l3net.model import Address, BridgePlan, ClusterState, Node, Prefix
-from l3net.naming import BRIDGE, METRIC_BLACKHOLE, VETH_PREFIX
+from l3net.naming import BRIDGE, ENVELOPE, METRIC_BLACKHOLE, VETH_PREFIX
 
 log = logging.getLogger("l3net.agent")
 
@@ -42,6 +42,7 @@ class PodNet:
         self._kernel = kernel
         self._network: NodeNetwork | None = None
         self._loop = asyncio.get_running_loop()
+        self.underlay_mtu = 1500  # in bytes, of the links that lead to others
         self.missing_pools: set[str] = set()  # that pods wait for a block of
         self.pool_missing = asyncio.Event()
         pods.on_missing = self._pool_missing
@@ -108,7 +109,8 @@ class PodNet:
         """Bring the bridge to the node's blocks, and tell the CNI server. `uplinks` lead to the peers;
         `look`: see whether somebody took ports off the bridge."""
         node = state.nodes[self._me]
-        plan = bridge(self._me, node.blocks, self._mtu if self._mtu is not None else pod_mtu(links, uplinks))
+        self.underlay_mtu = pod_mtu(links, uplinks)
+        plan = bridge(self._me, node.blocks, self._mtu if self._mtu is not None else self.underlay_mtu)
         if not node.blocks:
             return
         changed = self._kernel.apply_bridge(plan)
@@ -155,6 +157,7 @@ def pod_mtu(links: Iterable[HostLink], uplinks: Collection[str]) -> int:
             and not link.loopback
             and link.index not in own
             and link.master not in own
+            and link.name != ENVELOPE
             and not link.name.startswith(VETH_PREFIX)  # one that waits to be deleted has left the bridge
         ]
     return min(found, default=1500)

@@ -7,11 +7,13 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from l3net.agent.enveloping import Enveloping
 from l3net.agent.histogram import Histogram
 from l3net.agent.table import Table
 from l3net.errors import KernelError
 from l3net.firewall.facts import FirewallPlan, plan
 from l3net.firewall.policycontents import NO_POLICY, PolicyContents
+from l3net.firewall.ranking import sizes, wanted_slots
 from l3net.firewall.sticky import MOST
 from l3net.model import (
     NODE_PORTS,
@@ -47,8 +49,11 @@ class Servicing:
         problems: dict[str, str],
         policy: PolicyContents = NO_POLICY,
         closed_ports: frozenset[tuple[str, int]] = frozenset(),
+        enveloping: Enveloping | None = None,
     ) -> None:
         self._me = me
+        self._enveloping = enveloping
+        self._spreading = False  # as of the plan wanted last
         self._closed_ports = closed_ports
         self._now = asyncio.get_running_loop().time
         self._in_thread = asyncio.to_thread
@@ -78,6 +83,15 @@ class Servicing:
         own = self._rest.own_ports if self._rest is not None else frozenset()
         wildcards = NODE_PORTS.values()
         return sorted(each for each in own if any((any_, *each) in self.book.servers for any_ in wildcards))
+
+    @property
+    def spread(self) -> dict[str, int]:
+        """Of servers for which every node chooses alike: how many there are, their slots, and how many have
+        fewer than they want."""
+        endpoints = self.book.spread_endpoints()
+        slots = sizes(endpoints)
+        short = sum(slots[key] < wanted_slots(count) for key, count in endpoints.items())
+        return {"servers": len(slots), "slots": sum(slots.values()), "short": short}
 
     # --- decisions ---------------------------------------------------------------------------------------
 
@@ -123,7 +137,10 @@ class Servicing:
         `rest`: more than services may have changed. `check`: see whether someone else changed the table.
         """
         wanted, switched = self._rest, self.serving is not self._served
-        if rest or wanted is None or switched:
+        spreading = self.serving and self.book.spread > 0
+        again = (check and spreading) or spreading != self._spreading
+        if rest or wanted is None or switched or again:
+            self._spreading = spreading
             self._rest = wanted = plan(
                 state,
                 self._me,
@@ -132,6 +149,7 @@ class Servicing:
                 policy=self._policy,
                 closed_ports=self._closed_ports,
                 serving=self.serving,
+                envelope=self._enveloping.follow(state, wanted=spreading) if self._enveloping else None,
             )
         if self.serving and self._ports_on != wanted.ports_on:
             self._ports_on = wanted.ports_on
@@ -143,6 +161,8 @@ class Servicing:
             self._anew(changed)
         if self.table.known:
             await self._forget()
+            if wanted.envelope is None and not spreading and self._enveloping is not None:
+                self._enveloping.end()
 
     @property
     def _servers(self) -> Mapping[ServerKey, VirtualServer]:

@@ -27,6 +27,7 @@ from l3net.ports import (
     Datastore,
     Discovery,
     DrainMemory,
+    EnvelopeDevice,
     ErrorHandOn,
     Firewall,
     HealthPorts,
@@ -109,6 +110,7 @@ class Kernel:
     errors: ErrorHandOn
     drops: PacketLog
     counters: Counters
+    envelope: EnvelopeDevice
     enable_forwarding: Callable[[], list[KernelError]]
 
 

@@ -21,6 +21,7 @@ from l3net.agent.unresolved import peers_off_link
 from l3net.announce.blocks import own_blocks
 from l3net.bgp.sessions import UNKNOWN_AS, Refusal
 from l3net.bgp.verdict import Verdict
+from l3net.firewall.ranking import TOTAL
 from l3net.firewall.sticky import MOST
 from l3net.ipam.crosscheck import crosscheck_state
 from l3net.ipam.findings import FindingReason
@@ -63,6 +64,7 @@ def status(agent: Agent) -> dict[str, Any]:
             for verdict in agent.verdicts
         ],
         "serviceProxy": agent.proxying.status(),
+        "consistent": agent.services.spread,
         "pods": {
             **agent.pods.status(),
             "retained": [
@@ -201,6 +203,11 @@ def _service_problems(agent: Agent) -> list[str]:
         problems.append(
             f"services: of {agent.services.forgetful} ports with sessionAffinity clients are not remembered "
             f"(a node does so for {MOST}): a change of their endpoints may move clients"
+        )
+    if short := agent.services.spread["short"]:
+        problems.append(
+            f"services: {short} ports with consistent load balancing have fewer slots than their endpoints "
+            f"want (a node has {TOTAL} in all): they spread less evenly"
         )
     return problems
 

@@ -137,6 +137,8 @@ class Table:
     # --- by sections -------------------------------------------------------------------------------------
 
     async def _advance(self, held: dict[str, Held], plan: FirewallPlan) -> None:
+        for each in held.values():
+            each.hear(self._fresh)
         steps = await self._steps(held, plan)
         text = "".join(step.text for step in steps.values())
         refusal = await self._amend(text)
@@ -172,7 +174,8 @@ class Table:
                     found[name] = each.change(self._plans[name], self._fresh)
             return found
 
-        if plan is self._plans.get(SERVICES.name) and len(self._fresh) < MANY:
+        few = len(self._fresh) < MANY and not any(each and each.spread for each in self._fresh.values())
+        if few and plan is self._plans.get(SERVICES.name):
             return steps()
         found: dict[str, Step] = await self._in_thread(steps)
         return found

@@ -19,6 +19,7 @@ from l3net.shell.files.proxyfile import ProxyFile
 from l3net.shell.files.routefile import RouteFile
 from l3net.shell.kernel.bridge import KernelBridge
 from l3net.shell.kernel.conntrack import Conntrack
+from l3net.shell.kernel.envelope import KernelEnvelope
 from l3net.shell.kernel.errorrelay import ErrorRelay
 from l3net.shell.kernel.kubeproxytables import kube_proxy_tables
 from l3net.shell.kernel.monitor import KernelMonitor
@@ -92,6 +93,7 @@ def _kernel(error_port: int, guard_port: Callable[[], int]) -> Kernel:
         errors=ErrorRelay(error_port),
         drops=PacketLog(POLICY_LOG_GROUP),
         counters=NftCounters(),
+        envelope=KernelEnvelope(),
         enable_forwarding=enable_forwarding,
     )
 

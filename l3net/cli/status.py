@@ -90,6 +90,10 @@ def status(run_dir: Path, ready: bool, alive: bool, output: str) -> None:
         ["SERVICE", "ADDRESS", "KIND", "VERDICT"],
         [(row["service"], row["address"], row["kind"], row["reason"]) for row in answer["services"]],
     )
+    if (spread := answer.get("consistent")) and spread["servers"]:
+        click.echo(
+            f"\n{spread['servers']} of their ports are balanced consistently, by {spread['slots']} slots"
+        )
     if pods := answer.get("pods"):
         click.echo(f"\n{pods['leases']} attachments of pods have addresses" + _notes(pods))
     if policy := answer.get("policy"):

@@ -69,7 +69,7 @@ class Contents:
 @dataclass(slots=True)
 class Statements:
     """A transaction in the making, in the order in which its parts follow one another: what is led to is
-    there before, what goes is led to by nothing any more."""
+    there before, what goes is led to by nothing any more. `family`: that of the table."""
 
     declared: list[str] = field(default_factory=list)
     emptied: list[str] = field(default_factory=list)
@@ -77,11 +77,13 @@ class Statements:
     removed: list[str] = field(default_factory=list)
     filled: list[str] = field(default_factory=list)
     added: dict[Element, None] = field(default_factory=dict)
+    family: str = "inet"
 
     def text(self) -> str:
         """As `nft -f -` reads it. What goes makes room for what comes: the same key with another value is
         both."""
-        deleted, added = _elements("delete", self.deleted), _elements("add", self.added)
+        deleted = _elements(f"delete element {self.family}", self.deleted)
+        added = _elements(f"add element {self.family}", self.added)
         return "".join((*self.declared, *self.emptied, *deleted, *self.removed, *self.filled, *added))
 
     def chains(self, old: Mapping[str, Rules], new: Mapping[str, Rules]) -> None:
@@ -133,18 +135,19 @@ def set_block(name: str, of: str, elements: Iterable[str], *, ranges: bool = Fal
     yield of
     if ranges:
         yield "flags interval"
-    yield from _listed(elements)
+    yield from listed(elements)
     yield "}"
 
 
 def map_block(name: str, type_of: str, elements: Iterable[str]) -> Iterator[str]:
     yield f"map {name} {{"
     yield f"typeof {type_of}"
-    yield from _listed(elements)
+    yield from listed(elements)
     yield "}"
 
 
-def _listed(elements: Iterable[str]) -> Iterator[str]:
+def listed(elements: Iterable[str]) -> Iterator[str]:
+    """The elements as they stand in the block of a set or map."""
     listed = ",\n".join(elements)
     if listed:
         yield f"elements = {{\n{listed}\n}}"
@@ -155,4 +158,4 @@ def _elements(verb: str, elements: Iterable[Element]) -> Iterator[str]:
     for name, element in elements:
         grouped.setdefault(name, []).append(element)
     for name, found in grouped.items():
-        yield f"{verb} element inet {NFT_TABLE} {name} {{ {', '.join(found)} }}\n"
+        yield f"{verb} {NFT_TABLE} {name} {{ {', '.join(found)} }}\n"

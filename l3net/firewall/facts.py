@@ -9,8 +9,8 @@ from typing import cast
 
 from l3net.addresses import contains, host_prefix
 from l3net.firewall.policycontents import NO_POLICY, PolicyContents
-from l3net.model import Address, ClusterState, IpPool, Node, PoolUse, Prefix, VirtualServer
-from l3net.naming import BRIDGE
+from l3net.model import Address, ClusterState, Envelope, IpPool, Node, PoolUse, Prefix, VirtualServer
+from l3net.naming import BRIDGE, ENVELOPE_PORT
 
 BGP_PORT = 179
 #: BFD: single hop control and echo (RFC 5881), multihop (RFC 5883).
@@ -27,6 +27,7 @@ class FirewallPlan:
     `closed_ports`, protocol and port, are closed to them too. `pod_ranges` hold the pods of all nodes, and no
     node or router. What some pods of this node may send from beside its blocks is in `allowed_sources`.
     NodePorts are on those of the node's own addresses that lie in `ports_on`.
+    `envelope`: the device by which packets go on to other nodes, None: none do.
     """
 
     servers: frozenset[VirtualServer] = frozenset()
@@ -43,12 +44,13 @@ class FirewallPlan:
     closed_ports: frozenset[tuple[str, int]] = frozenset()
     pod_ranges: frozenset[Prefix] = frozenset()
     allowed_sources: frozenset[Prefix] = frozenset()
+    envelope: Envelope | None = None
 
     @property
     def own_ports(self) -> frozenset[tuple[str, int]]:
         """What the node itself answers, protocol and port."""
         ours = {("tcp", port) for port in self.bgp_ports}
-        ours |= {("udp", port) for port in {*BFD_PORTS, self.error_port} - {0}}
+        ours |= {("udp", port) for port in {*BFD_PORTS, ENVELOPE_PORT, self.error_port} - {0}}
         return self.closed_ports | ours
 
     def serving(self, servers: Iterable[VirtualServer]) -> FirewallPlan:
@@ -58,7 +60,7 @@ class FirewallPlan:
 
 def own_ports(listen_port: int, error_port: int) -> frozenset[tuple[str, int]]:
     """What the node itself answers, protocol and port: closed to pods, and no pod may publish it."""
-    bfd = {*BFD_PORTS, error_port} - {0}
+    bfd = {*BFD_PORTS, ENVELOPE_PORT, error_port} - {0}
     return frozenset({("tcp", port) for port in (BGP_PORT, listen_port)} | {("udp", port) for port in bfd})
 
 
@@ -72,6 +74,7 @@ def plan(
     policy: PolicyContents = NO_POLICY,
     closed_ports: frozenset[tuple[str, int]] = frozenset(),
     serving: bool = True,
+    envelope: Envelope | None = None,
 ) -> FirewallPlan:
     """The plan for this node out of the declared state; the virtual servers come from the services, if l3net
     is `serving` them at all.
@@ -100,6 +103,7 @@ def plan(
         closed_ports=closed_ports,
         pod_ranges=_pod_ranges(state, pools, addresses),
         allowed_sources=collapsed(_allowed(state)),
+        envelope=envelope,
     )
 
 

@@ -71,6 +71,9 @@ class PolicyHeld:
 
         return Step(statements.text(), take)
 
+    def hear(self, servers: Servers) -> None:
+        pass
+
     def _structure(self, statements: Statements, contents: PolicyContents, names: set[str]) -> None:
         """Chains, sets and counters that have come, gone or changed."""
         before = {name: self.chains[name] for name in names if name in self.chains}

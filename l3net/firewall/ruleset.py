@@ -1,7 +1,7 @@
 """The whole table of a node as one nftables transaction (nft 1.0.6 and later, kernel 5.15 and later).
 
-Nothing outside `table inet l3net` is read or written, so that kube-proxy, Docker or a firewall of the host
-may stand beside it.
+Nothing outside the tables `l3net` of families inet, ip and ip6 is read or written, so that kube-proxy, Docker
+or a firewall of the host may stand beside it.
 
 No packet may be lost while the table is replaced. Rules change at once for every packet, but on some kernels
 (seen on 6.18) a set of ranges that is made in the same transaction is empty for most of a millisecond to the
@@ -12,11 +12,15 @@ masqueraded, is compared in rules; there are few such prefixes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.section import Made
 from l3net.firewall.sections import SECTIONS
 from l3net.naming import NFT_TABLE
+
+#: Of the table that all sections share, and of those beside it (section.Made).
+FAMILIES: Final = ("inet", "ip", "ip6")
 
 
 def ruleset(plan: FirewallPlan, clients: Mapping[str, Sequence[str]] | None = None) -> str:
@@ -29,11 +33,15 @@ def table(sections: Iterable[Made], clients: Mapping[str, Sequence[str]] | None 
 
     `clients` are the members of sets that packets fill, by the set's name: they are put back.
     """
-    # Declared first, or deleting would fail where it is not there yet.
-    lines = [f"table inet {NFT_TABLE}", f"delete table inet {NFT_TABLE}", f"table inet {NFT_TABLE} {{"]
+    beside: dict[str, list[str]] = {}
+    lines = [*_gone(), f"table inet {NFT_TABLE} {{"]
     for made in sections:
         lines += made.lines
+        for family, its in made.beside.items():
+            beside.setdefault(family, []).extend(its)
     lines.append("}")
+    for family, theirs in beside.items():
+        lines += (f"table {family} {NFT_TABLE} {{", *theirs, "}")
     lines += (
         f"add element inet {NFT_TABLE} {name} {{ {', '.join(found)} }}"
         for name, found in sorted((clients or {}).items())
@@ -43,5 +51,11 @@ def table(sections: Iterable[Made], clients: Mapping[str, Sequence[str]] | None 
 
 
 def deletion() -> str:
-    """The text that removes the table, if it is there."""
-    return f"table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n"
+    """The text that removes the table and those beside it, if they are there."""
+    return "\n".join((*_gone(), ""))
+
+
+def _gone() -> list[str]:
+    """Declared first, or deleting would fail where there is none yet."""
+    tables = [f"table {family} {NFT_TABLE}" for family in FAMILIES]
+    return [line for table in tables for line in (table, f"delete {table}")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from l3net.firewall.contents import Contents, Statements
@@ -34,15 +34,21 @@ class Held(Protocol):
         """The way to a plan, whose servers are those in force but for these."""
         ...
 
+    def hear(self, servers: Servers) -> None:
+        """Servers that are others now, where there may be no step for a while."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
     """A section made anew: its lines in the table's block, and what is in force with them. `filled` are the
-    sets that packets fill, whose members are put back."""
+    sets that packets fill, whose members are put back. `beside`: lines for tables of the same name, by their
+    family."""
 
     lines: tuple[str, ...]
     held: Held
     filled: frozenset[str] = frozenset()
+    beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Section(Protocol):
@@ -117,6 +123,9 @@ class _SmallHeld:
             self._concern, self._contents = concern, contents
 
         return Step(statements.text(), take)
+
+    def hear(self, servers: Servers) -> None:
+        pass
 
 
 #: For a section that reads nothing of another's.

@@ -6,6 +6,7 @@
 | services | vips, ports, spared, ends, hairpin; maps and where they lead; before and after translation | |
 | masquerade | inside; postrouting-(nat|again), elsewhere, by-port, outside | hairpin, vips, ports |
 | policy | the chains policy-...; those of policies and of their combinations; what they look into | |
+| handing | the tables `ip l3net` and `ip6 l3net`, all of them | |
 
 A new one is a module and a row in `SECTIONS`. What pods publish and pin (host ports, egress) is none of them:
 it stands in a table of its own, `l3net_cni` (attach.rules), since the plugin writes that where no agent runs.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from l3net.firewall.handing import HANDING
 from l3net.firewall.masquerade import MASQUERADE
 from l3net.firewall.policy import POLICY
 from l3net.firewall.protection import PROTECTION
@@ -23,4 +25,4 @@ from l3net.firewall.services import SERVICES
 
 #: In the order in which the table is made: of two chains on one hook with one priority, the later one is
 #: met first.
-SECTIONS: Final[tuple[Section, ...]] = (PROTECTION, SERVICES, MASQUERADE, POLICY)
+SECTIONS: Final[tuple[Section, ...]] = (PROTECTION, SERVICES, MASQUERADE, POLICY, HANDING)

@@ -9,7 +9,7 @@ from l3net.firewall.contents import IP, Rules, hook, translating
 from l3net.firewall.facts import FirewallPlan, own_ports_matched, widest_first
 from l3net.firewall.nat import KEY, REFUSED, Side, answering
 from l3net.firewall.strays import LONGEST, TYPES
-from l3net.naming import ERROR_LOG_GROUP, PROTOCOL_NUMBERS
+from l3net.naming import ENVELOPE, ERROR_LOG_GROUP, PROTOCOL_NUMBERS
 
 #: ICMP errors handed on in a second: each goes to every other node.
 STRAYS = 20
@@ -73,7 +73,8 @@ def _after(plan: FirewallPlan) -> Iterator[tuple[str, Rules]]:
         f'oifname "{plan.bridge}" {IP[each.version]} daddr {each} reject with icmpx host-unreachable'
         for each in sorted(plan.service_cidrs, key=str)
     ]
-    yield "output-refuse", (hook("filter", "output", 0), *after, *unknown)
+    # What the envelope takes to another node is for that one to judge.
+    yield "output-refuse", (hook("filter", "output", 0), f'oifname "{ENVELOPE}" accept', *after, *unknown)
     if unknown:
         yield "forward-refuse", (hook("filter", "forward", 0), *unknown)
 

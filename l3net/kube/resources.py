@@ -62,6 +62,7 @@ def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
             service_selector=selector(advertise["serviceSelector"]),
             networks=advertise["networks"].prefixes(),
             communities=_communities(advertise["communities"]),
+            consistent=spec["loadBalancing"].text(default="Random") == "Consistent",
         ),
         imports=ImportPolicy(
             cidrs=imports["cidrs"].prefixes() if imports["cidrs"].present else None,

@@ -22,7 +22,7 @@ from l3net.model.bgp import (
 from l3net.model.cluster import ClusterState, Fact, service_ranges
 from l3net.model.draining import DEFAULT_DRAIN, DRAIN_TAINTS, TO_BE_DELETED, DrainCause, DrainPolicy
 from l3net.model.filters import Action, BgpFilter, FilterRule, Operations, PrefixOperator
-from l3net.model.kernel import BridgePlan, NextHop, Route, RouteKind, Stale, Tracked
+from l3net.model.kernel import BridgePlan, Envelope, EnvelopeEnd, NextHop, Route, RouteKind, Stale, Tracked
 from l3net.model.kubernetes import (
     Endpoint,
     EndpointSlice,
@@ -51,7 +51,7 @@ from l3net.model.policies import (
 )
 from l3net.model.pools import IpPool, PoolUse
 from l3net.model.selectors import EVERYTHING, Requirement, Selector
-from l3net.model.servers import NODE_PORTS, Backend, ServerKey, VirtualServer
+from l3net.model.servers import NODE_PORTS, Backend, Placed, ServerKey, Spread, VirtualServer
 from l3net.model.terms import Address, Family, Kind, Labels, ObjectName, Prefix, SecretKey
 
 __all__ = [
@@ -81,6 +81,8 @@ __all__ = [
     "DrainPolicy",
     "Endpoint",
     "EndpointSlice",
+    "Envelope",
+    "EnvelopeEnd",
     "Fact",
     "Family",
     "FilterRule",
@@ -98,6 +100,7 @@ __all__ = [
     "NodeSelection",
     "ObjectName",
     "Operations",
+    "Placed",
     "Pod",
     "PodPort",
     "PodSelection",
@@ -120,6 +123,7 @@ __all__ = [
     "ServiceCidr",
     "ServicePort",
     "ServiceProxy",
+    "Spread",
     "Stale",
     "Taint",
     "Tier",

@@ -33,6 +33,7 @@ class AdvertisePolicy:
     service_selector: Selector = EVERYTHING  # services whose addresses are announced, by their labels
     networks: tuple[Prefix, ...] = ()  # further prefixes each node announces as its own
     communities: frozenset[AnyCommunity] = frozenset()
+    consistent: bool = False  # spec.loadBalancing: what services do that say nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from l3net.model.terms import Address, Prefix
 
@@ -47,6 +48,45 @@ class BridgePlan:
     mac: str
     mtu: int
     gateways: frozenset[tuple[Address, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeEnd:
+    """Another node as the envelope reaches it: its device's MAC, its address outside, and the addresses that
+    stand for it as gateways on this node and nowhere else. `ready`: the node is.
+
+    What goes by `asking_mac` bears a group's address, by which the other node tells it from the rest.
+    """
+
+    node: str
+    mac: str
+    asking_mac: str
+    address: Address
+    gateways: Mapping[tuple[int, bool], Address] = field(
+        hash=False
+    )  # by version, and whether it is for asking
+    ready: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The device by which packets go to other nodes as they came (VXLAN, RFC 7348).
+
+    `address` is this node's, of the outer family; `mtu` that of the links between nodes, in bytes. `index` is
+    the kernel's number of the device, 0 where it is not there yet.
+    """
+
+    node: str
+    mac: str
+    address: Address
+    mtu: int
+    ends: tuple[EnvelopeEnd, ...] = ()
+    index: int = 0
+
+    @property
+    def around(self) -> int:
+        """Octets around a packet: the outer IP header, UDP, VXLAN and Ethernet (RFC 7348 section 5)."""
+        return (20 if self.address.version == 4 else 40) + 8 + 8 + 14
 
 
 @dataclass(frozen=True, slots=True)

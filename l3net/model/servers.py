@@ -18,6 +18,26 @@ class Backend:
 #: What stands for the node's addresses that NodePorts are on, by family.
 NODE_PORTS: Final[dict[int, Address]] = {4: IPv4Address(0), 6: IPv6Address(0)}
 
+
+@dataclass(frozen=True, slots=True, order=True)
+class Placed:
+    """A backend, and the node that it is on; empty: none that is known."""
+
+    backend: Backend
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Endpoints among which every node chooses alike for traffic from outside.
+
+    `ready` take new connections, at least one. `others` are declared too and may have old ones.
+    """
+
+    ready: tuple[Placed, ...]
+    others: tuple[Placed, ...] = ()
+
+
 #: What a virtual server answers to: address, protocol in lower case, port.
 ServerKey: TypeAlias = tuple[Address, str, int]
 
@@ -31,7 +51,8 @@ class VirtualServer:
     No backend: connections are refused. `internal` serve traffic from this node's pods and processes,
     `external` traffic that arrives from other machines; they differ when a traffic policy is Local. A client
     comes back to its backend for `affinity` seconds (0: to any). Only `sources` are served (None: all). Flows
-    that began earlier may go on to `lasting` backends, also where new ones do not (not told of TCP).
+    that began earlier may go on to `lasting` backends, also where new ones do not (not told of TCP). With
+    `spread`, every node has traffic from outside meet the same endpoint, wherever that is.
     """
 
     address: Address
@@ -42,6 +63,7 @@ class VirtualServer:
     affinity: int = 0
     sources: tuple[Prefix, ...] | None = None
     lasting: tuple[Backend, ...] = ()
+    spread: Spread | None = None
 
     @property
     def key(self) -> ServerKey:

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 from l3net.delta import Delta
 from l3net.errors import KernelError
 from l3net.fib.underlay import HostLink, Underlay
-from l3net.model import Address, BridgePlan, Prefix, Route, Stale, Tracked
+from l3net.model import Address, BridgePlan, Envelope, Prefix, Route, Stale, Tracked
 
 RouteKey: TypeAlias = tuple[Prefix, int]  # prefix and metric
 
@@ -101,6 +101,18 @@ class Bridges(Protocol):
 
         Raises KernelError.
         """
+        ...
+
+
+class EnvelopeDevice(Protocol):
+    """The device by which packets go on to other nodes."""
+
+    def apply(self, plan: Envelope) -> int:
+        """Make it so, and answer with the device's index. Idempotent. Raises KernelError."""
+        ...
+
+    def remove(self) -> None:
+        """Take it away; already gone is success. Raises KernelError."""
         ...
 
 

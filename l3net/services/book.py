@@ -80,6 +80,7 @@ class ServiceBook:
         self._addresses_changed = False
         self.servers: dict[ServerKey, VirtualServer] = {}
         self.health = HealthBook()
+        self._spread: set[ServerKey] = set()
 
     # --- what is declared --------------------------------------------------------------------------------
 
@@ -177,6 +178,8 @@ class ServiceBook:
             now_server = self.servers.get(key)
             if now_server != was:
                 changed[key] = (was, now_server)
+                spread = now_server is not None and now_server.spread is not None
+                (self._spread.add if spread else self._spread.discard)(key)
         addresses, self._addresses_changed = self._addresses_changed, False
         self._touched_prefixes, self._touched_servers = {}, {}
         return Settled(frozenset(announce), frozenset(withdraw), changed, addresses)
@@ -267,6 +270,16 @@ class ServiceBook:
     def has_address(self, address: Address) -> bool:
         """Whether any service mentions it."""
         return address in self._mentions
+
+    @property
+    def spread(self) -> int:
+        """How many servers there are for which every node chooses alike."""
+        return len(self._spread)
+
+    def spread_endpoints(self) -> dict[ServerKey, int]:
+        """How many endpoints take connections of each of these."""
+        found = ((key, self.servers[key].spread) for key in self._spread)
+        return {key: len(spread.ready) for key, spread in found if spread is not None}
 
     @property
     def addresses(self) -> frozenset[Address]:

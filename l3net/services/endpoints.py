@@ -112,7 +112,7 @@ def serving(
     waning: set[Backend] = set()
     local: set[Backend] = set()
     elsewhere, hinted = False, True
-    for endpoint, number in _of_port(port, slices):
+    for endpoint, number in of_port(port, slices):
         if endpoint.address.version != version:
             continue
         backend = Backend(endpoint.address, number)
@@ -150,7 +150,7 @@ def _near(
     name no endpoint for it, or not every endpoint says for whom it is (as in kube-proxy 1.35)."""
     hinted = [
         (endpoint.hints or Hints(), Backend(endpoint.address, number))
-        for endpoint, number in _of_port(port, slices)
+        for endpoint, number in of_port(port, slices)
         if endpoint.address.version == version and (endpoint.ready or service.publish_not_ready)
     ]
     for_node = frozenset(backend for hints, backend in hinted if node.name in hints.nodes)
@@ -161,7 +161,8 @@ def _near(
     return frozenset()
 
 
-def _of_port(port: ServicePort, slices: Iterable[EndpointSlice]) -> Iterator[tuple[Endpoint, int]]:
+def of_port(port: ServicePort, slices: Iterable[EndpointSlice]) -> Iterator[tuple[Endpoint, int]]:
+    """Every endpoint of a port, ready or not, and its number there."""
     for found in slices:
         target = found.ports.get(port.name)
         if target is not None and target[0] == port.protocol:

@@ -17,6 +17,7 @@ from l3net.model import (
     VirtualServer,
 )
 from l3net.services.endpoints import Here, by_service, here, serving
+from l3net.services.spreading import spread, spreads
 from l3net.services.verdicts import (
     ServiceAddressKind,
     claims,
@@ -76,6 +77,9 @@ def service_virtual_servers(
                 affinity=service.affinity_timeout,
                 sources=_sources(service, address, node),
                 lasting=tuple(sorted(endpoints.lasting)) if port.protocol != "TCP" else (),
+                spread=spread(service, port, slices, address.version, node)
+                if spreads(service, kind, policy)
+                else None,
             )
         )
     return tuple(found)

@@ -32,7 +32,7 @@ from l3net.faults import Faults
 from l3net.fib.underlay import HostLink, InterfaceAddress, Underlay, UnderlayHop, UnderlayRoute
 from l3net.ipam.lease import Usage
 from l3net.kube.translate import translate
-from l3net.model import Address, BridgePlan, Prefix, Route, Stale, Tracked
+from l3net.model import Address, BridgePlan, Envelope, Prefix, Route, Stale, Tracked
 from l3net.naming import BRIDGE, METRIC_BGP
 from l3net.policy.attached import Attached
 from l3net.ports import (
@@ -353,6 +353,24 @@ class SimErrors:
         self.nodes = list(nodes)
 
 
+class SimEnvelope:
+    """ports.EnvelopeDevice. `failing`: why the kernel has none."""
+
+    def __init__(self) -> None:
+        self.plan: Envelope | None = None
+        self.failing: KernelError | None = None
+        self.index = 40  # of the next one that is made
+
+    def apply(self, plan: Envelope) -> int:
+        if self.failing is not None:
+            raise self.failing
+        self.plan = plan
+        return self.index
+
+    def remove(self) -> None:
+        self.plan = None
+
+
 class SimDrops:
     """ports.PacketLog."""
 
@@ -634,6 +652,7 @@ class SimNode:
         self.discovery = SimDiscovery()
         self.errors = SimErrors()
         self.drops = SimDrops()
+        self.envelope = SimEnvelope()
         self.pods = SimPods()
         self.health = SimHealth()
         self.proxies = SimProxies()
@@ -663,6 +682,7 @@ class SimNode:
                 errors=self.errors,
                 drops=self.drops,
                 counters=self.firewall,
+                envelope=self.envelope,
                 enable_forwarding=self._forward,
             ),
             speaker=Speaker(self.speaker.connect, self.speaker, self._token),  # type: ignore[arg-type]

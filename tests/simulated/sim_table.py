@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -16,8 +17,9 @@ from l3net.errors import RefusedError
 _REFERENCE = re.compile(r"(?:jump|goto) ([\w.-]+)")
 _LOOKED_INTO = re.compile(r"@([\w.-]+)")
 _NAMED = re.compile(r"(chain|set|map|counter) (\S+) \{(.*)")
+_TABLE = re.compile(r"(delete )?table (inet|ip|ip6) l3net")
 _STATEMENT = re.compile(
-    r"(add|delete|flush) (chain|set|counter|rule|element) inet l3net (\S+)\s*(.*)", re.DOTALL
+    r"(add|delete|flush) (chain|set|counter|rule|element) (inet|ip|ip6) l3net (\S+)\s*(.*)", re.DOTALL
 )
 
 
@@ -28,53 +30,69 @@ class SimTable:
     chains: dict[str, list[str]] = field(default_factory=dict)
     sets: dict[str, set[str]] = field(default_factory=dict)
     counters: set[str] = field(default_factory=set)
+    beside: dict[str, SimTable] = field(default_factory=dict)  # of the same name, by family
 
     @staticmethod
     def of(ruleset: str) -> SimTable:
         """As the text that replaces the whole table has it. Raises RefusedError."""
-        made = SimTable()
-        lines = iter(ruleset.splitlines())
-        for line in lines:
-            found = _NAMED.match(line)
-            if found is None:
-                if line.startswith("add "):
-                    made._say(line)
-                continue
-            kind, name, rest = found.groups()
-            if kind == "counter":
-                made.counters.add(name)
-                continue
-            assert not rest.strip(), line
-            held: list[str] = []
-            for inner in lines:
-                if inner == "}":
-                    break
-                if inner == "elements = {":
-                    for element in lines:
-                        if element == "}":
-                            break
-                        made.sets.setdefault(name, set()).add(element.rstrip(",").strip())
-                else:
-                    held.append(inner)
-            if kind == "chain":
-                made.chains[name] = held
-            else:
-                made.sets.setdefault(name, set())
-        made._check()
-        return made
+        return SimTable().amended(ruleset)
 
     def amended(self, transaction: str) -> SimTable:
         """The table after a transaction. Raises RefusedError."""
         made = deepcopy(self)
-        for line in transaction.splitlines():
-            made._say(line)
-        made._check()
+        made._read(transaction)
+        for each in (made, *made.beside.values()):
+            each._check()
         return made
+
+    def _family(self, family: str) -> SimTable:
+        return self if family == "inet" else self.beside.setdefault(family, SimTable())
+
+    def _read(self, text: str) -> None:
+        lines = iter(text.splitlines())
+        at = self
+        for line in lines:
+            table = _TABLE.match(line)
+            if table is not None:
+                deleted, family = table.groups()
+                at = self._family(family)
+                if deleted and at is self:
+                    self.chains, self.sets, self.counters = {}, {}, set()
+                elif deleted:
+                    del self.beside[family]
+            elif (found := _NAMED.match(line)) is not None:
+                at._block(*found.groups(), lines)
+            elif line.startswith(("add ", "delete ", "flush ")):
+                self._say(line)
+
+    def _block(self, kind: str, name: str, rest: str, lines: Iterator[str]) -> None:
+        if kind == "counter":
+            self.counters.add(name)
+            return
+        assert not rest.strip(), rest
+        held: list[str] = []
+        for inner in lines:
+            if inner == "}":
+                break
+            if inner == "elements = {":
+                for element in lines:
+                    if element == "}":
+                        break
+                    self.sets.setdefault(name, set()).add(element.rstrip(",").strip())
+            else:
+                held.append(inner)
+        if kind == "chain":
+            self.chains[name] = held
+        else:
+            self.sets.setdefault(name, set())
 
     def _say(self, line: str) -> None:
         found = _STATEMENT.match(line)
         assert found is not None, line
-        verb, kind, name, rest = found.groups()
+        verb, kind, family, name, rest = found.groups()
+        self._family(family)._do(verb, kind, name, rest)
+
+    def _do(self, verb: str, kind: str, name: str, rest: str) -> None:
         match kind:
             case "chain" | "set" if verb == "add":
                 body = rest.strip().removeprefix("{").removesuffix("}").strip()

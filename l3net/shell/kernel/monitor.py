@@ -38,7 +38,10 @@ NFNLGRP_NFTABLES: Final = 7
 NFT_MSG_NEWGEN: Final = (10 << 8) | 15  # NFNL_SUBSYS_NFTABLES
 NFNL_SUBSYS_NFTABLES: Final = 10
 NFPROTO_INET: Final = 1
+NFPROTO_IPV4: Final = 2
+NFPROTO_IPV6: Final = 10
 NFPROTO_BRIDGE: Final = 7
+_OURS: Final = (NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6)
 NFTA_GEN_ID: Final = 1
 #: The attribute that names the table, in messages of every kind (linux/netfilter/nf_tables.h).
 NFTA_TABLE: Final = 1
@@ -146,7 +149,7 @@ class KernelMonitor:
         if kind != NFT_MSG_NEWGEN:
             if kind >> 8 != NFNL_SUBSYS_NFTABLES:
                 return
-            if body[0] == NFPROTO_INET and not self._touched:
+            if body[0] in _OURS and not self._touched:
                 self._touched = self._of_ours(body)
             elif body[0] == NFPROTO_BRIDGE and not self._guard_touched and port != self._guard_port():
                 self._guard_touched = self._of_ours(body)

@@ -15,7 +15,7 @@ from typing import Final
 
 from l3net.errors import KernelError, RefusedError
 from l3net.firewall.policy import ENDED
-from l3net.firewall.ruleset import deletion
+from l3net.firewall.ruleset import FAMILIES, deletion
 from l3net.firewall.sticky import CLIENTS
 from l3net.naming import NFT_TABLE
 from l3net.shell.kernel import nftelements, nftsets
@@ -65,7 +65,7 @@ def generation() -> int:
 
 
 class NftTable:
-    """A ports.Firewall over `table inet l3net`.
+    """A ports.Firewall over `table inet l3net`, and those of ip and ip6 where a section has any.
 
     `followed`: a monitor tells of each transaction on it (`touched`), so that those of others on other
     tables do not make it doubtful. Else the kernel's count of all transactions is gone by.
@@ -176,13 +176,17 @@ class NftTable:
         self._applied, self._generation = None, -1
 
     def _listing(self) -> bytes | None:
-        """A digest of the table without counters; None if it is not there."""
-        done = self._call(["-s", "list", "table", "inet", NFT_TABLE])
-        if done.returncode == 0:
-            return hashlib.sha256(_FILLED.sub(b"", done.stdout)).digest()
-        if os.strerror(errno.ENOENT).encode() in done.stderr:
-            return None
-        raise KernelError(*_failure("list", done.stderr))
+        """A digest of the tables without counters; None if that of all sections is not there."""
+        digest = hashlib.sha256()
+        for family in FAMILIES:
+            done = self._call(["-s", "list", "table", family, NFT_TABLE])
+            if done.returncode == 0:
+                digest.update(_FILLED.sub(b"", done.stdout))
+            elif os.strerror(errno.ENOENT).encode() not in done.stderr:
+                raise KernelError(*_failure("list", done.stderr))
+            elif family == FAMILIES[0]:
+                return None
+        return digest.digest()
 
     def _change(self, transaction: str) -> None:
         """Elements alone by netlink, all else by nft."""

@@ -1,0 +1,86 @@
+"""Which endpoint a slot has, and who is asked next: the laws, and how even it is."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from ipaddress import ip_address
+
+import pytest
+
+from l3net.firewall.ranking import ASKED, TOTAL, Places, places, sizes, wanted_slots
+from l3net.model import Backend, Placed, Spread
+
+FLOWS = 100_000
+
+
+def spread(count: int, nodes: int, *others: int) -> Spread:
+    every = [
+        Placed(Backend(ip_address("10.1.0.1") + number, 8080), f"n{number % nodes}")
+        for number in range(count + len(others))
+    ]
+    return Spread(tuple(sorted(every[:count])), tuple(sorted(every[number] for number in others)))
+
+
+def of(found: Spread, slots: int, me: str, nodes: int) -> Places:
+    return places(found, slots, me, frozenset(f"n{number}" for number in range(nodes)))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 11, 32, 33, 64])
+def test_endpoints_have_about_as_many_flows_each(count: int) -> None:
+    slots = wanted_slots(count)
+    owners = of(spread(count, count), slots, "elsewhere", count).owners
+    draw = random.Random(count)
+    flows = Counter(owners[draw.randrange(slots)] for _ in range(FLOWS))
+    assert max(flows.values()) <= 1.15 * FLOWS / count
+
+
+def test_what_goes_moves_its_own_slots_and_what_comes_takes_its_share() -> None:
+    many = spread(7, 7)
+    for gone in many.ready:
+        fewer = Spread(tuple(each for each in many.ready if each != gone))
+        before = [many.ready[owner] for owner in of(many, 4096, "n1", 7).owners]
+        after = [fewer.ready[owner] for owner in of(fewer, 4096, "n1", 7).owners]
+        moved = [one for one, other in zip(before, after, strict=True) if one != other]
+        assert set(moved) == {gone} and len(moved) == before.count(gone)
+
+
+def test_who_had_a_slot_before_is_asked_first() -> None:
+    many = spread(5, 5)
+    for comes in many.ready:
+        before = Spread(tuple(each for each in many.ready if each != comes))
+        had = [before.ready[owner].node for owner in of(before, 4096, "n0", 5).owners]
+        there = of(many, 4096, comes.node, 5)
+        for slot, owner in enumerate(there.owners):
+            if many.ready[owner] == comes:
+                assert there.nodes[there.nexts[slot]] == had[slot]
+
+
+@pytest.mark.parametrize(("count", "nodes"), [(5, 5), (12, 4), (20, 20), (6, 1)])
+def test_every_node_is_asked_once_in_the_same_order(count: int, nodes: int) -> None:
+    found = spread(count, nodes, *range(count, count + nodes // 2))
+    on = {f"n{number}": of(found, 256, f"n{number}", nodes) for number in range(nodes)}
+    for slot in range(256):
+        at, asked = found.ready[on["n0"].owners[slot]].node, []
+        while at:
+            asked.append(at)
+            following = on[at].nexts[slot]
+            at = on[at].nodes[following] if following >= 0 else ""
+        assert len(asked) == len(set(asked))
+        assert len(asked) == nodes if nodes < ASKED else len(asked) >= ASKED - 1
+        seconds = [node for node, each in on.items() if each.seconds[slot]]
+        assert seconds == asked[1:2]
+
+
+def test_a_node_that_cannot_be_reached_is_not_asked_and_whose_slots_are_each_node_s_own() -> None:
+    found = spread(3, 3)
+    there = places(found, 256, "n1", frozenset({"n0"}))
+    assert there.nodes == ("n0", "n1")
+    assert {there.nexts[slot] for slot in range(256) if found.ready[there.owners[slot]].node == "n2"} == {-1}
+
+
+def test_tables_are_bounded_all_together_and_the_largest_give_way() -> None:
+    assert sizes({"a": 3, "b": 100}) == {"a": 4096, "b": 65536}
+    many = sizes({number: 100 if number < 3 else 3 for number in range(20)})
+    assert sum(many.values()) <= TOTAL and many[10] == 4096 and many[0] == 16384
+    assert set(sizes(dict.fromkeys(range(10_000), 3)).values()) == {16}
