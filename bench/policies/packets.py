@@ -57,7 +57,8 @@ class Two:
         gateways = [str(ip_network(block)[1]) for block in declared.BLOCKS]
         host = ["link set lo up", "link add l3net0 type bridge", "link set l3net0 up"]
         for gateway, block in zip(gateways, declared.BLOCKS, strict=True):
-            host.append(f"addr add {gateway}/{ip_network(block).prefixlen} dev l3net0")
+            nodad = " nodad" if ":" in gateway else ""
+            host.append(f"addr add {gateway}/{ip_network(block).prefixlen} dev l3net0{nodad}")
         for place, name in enumerate(self.pods):
             host += [
                 f"link add port{place} type veth peer name eth0 netns {name}",
