@@ -55,7 +55,7 @@ class Two:
             undo.callback(sh, "ip", "netns", "del", name)
         self.home = open_own()
         gateways = [str(ip_network(block)[1]) for block in declared.BLOCKS]
-        host = ["link set lo up", "link add l3net0 type bridge", "link set l3net0 up"]
+        host = ["link set lo up", "link add l3net0 type bridge mcast_snooping 0", "link set l3net0 up"]
         for gateway, block in zip(gateways, declared.BLOCKS, strict=True):
             nodad = " nodad" if ":" in gateway else ""
             host.append(f"addr add {gateway}/{ip_network(block).prefixlen} dev l3net0{nodad}")
