@@ -82,6 +82,15 @@ class Place(Two):
         with self.inside(outside):
             Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("10000 65000")
 
+    def settled(self, address: str) -> None:
+        """Wait until everybody reaches an address."""
+        for caller in (POD, OUTSIDE):
+            for _ in range(30):
+                if pings(self, caller, address):
+                    break
+            else:
+                raise SystemExit(f"{address} is not reached")
+
     def run(self, *argv: str, text: str = "") -> None:
         command = ["ip", "netns", "exec", self.host, *argv]
         subprocess.run(command, input=text.encode(), check=True, stdout=subprocess.DEVNULL)
@@ -130,7 +139,7 @@ def measure(
             servers.append(server.pid)
             undo.callback(server.wait)
             undo.callback(server.kill)
-        time.sleep(0.5)
+        place.settled(own)
         for turn in range(rounds):
             for name, command, text in kinds if turn % 2 == 0 else kinds[::-1]:
                 place.nft(kubeproxy.removal(version))
