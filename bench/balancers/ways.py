@@ -6,7 +6,6 @@ import json
 import resource
 import statistics
 import subprocess
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -94,6 +93,10 @@ class Place(Two):
     def run(self, *argv: str, text: str = "") -> None:
         command = ["ip", "netns", "exec", self.host, *argv]
         subprocess.run(command, input=text.encode(), check=True, stdout=subprocess.DEVNULL)
+
+
+def pings(place: Two, caller: int, address: str) -> bool:
+    return place.start(caller, "ping", "-c", "1", "-W", "1", address).wait() == 0
 
 
 def tables(
