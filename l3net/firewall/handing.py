@@ -216,7 +216,6 @@ def fill(server: VirtualServer, slots: int, envelope: Envelope) -> Filled:
     following = [gateways.get(node) for node in found.nodes]
     asked = [Asked(gateways[node], askings[node]) if node in ready else None for node in found.nodes]
     name, datagrams = variant(slots, by_client=server.affinity > 0), server.protocol != "tcp"
-    owned = zip(found.owners, found.seconds, strict=True)
     return Filled(
         key_of(server),
         f"{'hand' if found.ranked else 'outside'}-{name}",
@@ -225,7 +224,7 @@ def fill(server: VirtualServer, slots: int, envelope: Envelope) -> Filled:
             tuple(away[owner] for owner in found.owners),
             () if datagrams else tuple(following[each] if each >= 0 else None for each in found.nexts),
             tuple(here[owner] for owner in found.owners),
-            tuple(back[owner] if second else None for owner, second in owned) if datagrams else (),
+            tuple(back[owner] for owner in found.owners) if datagrams else (),
         ),
         tuple(asked[each] if each >= 0 else None for each in found.nexts) if datagrams else (),
     )

@@ -351,6 +351,7 @@ class Flows:
     def __init__(self, protocol: str, version: int, count: int) -> None:
         family = socket.AF_INET if version == 4 else socket.AF_INET6
         kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
+        self._protocol = protocol
         self.sockets = [socket.socket(family, kind | socket.SOCK_NONBLOCK) for _ in range(count)]
         for each in self.sockets:
             with contextlib.suppress(BlockingIOError):
@@ -368,15 +369,23 @@ class Flows:
                 waiting.discard(number)
 
     def ask(self, wait: float = 10.0) -> list[str]:
-        """Who answers each, by which address it saw; empty where nobody does."""
+        """Who answers each, by which address it saw; empty where nobody does. What is lost on the way, as
+        datagrams may be, is sent again."""
         answers = [""] * len(self.sockets)
+        for _ in range(3 if self._protocol == "UDP" else 1):
+            self._ask(answers, wait)
+            if all(answers):
+                break
+        return answers
+
+    def _ask(self, answers: list[str], wait: float) -> None:
         waiting: dict[socket.socket, int] = {}
         for number, each in enumerate(self.sockets):
-            try:
+            if answers[number]:
+                continue
+            with contextlib.suppress(OSError):
                 each.send(b"?\n")
                 waiting[each] = number
-            except OSError:
-                pass
         poll = select.poll()
         by_number = {each.fileno(): each for each in waiting}
         for number in by_number:
@@ -391,7 +400,6 @@ class Flows:
                 poll.unregister(number)
                 with contextlib.suppress(OSError):
                     answers[waiting[each]] = each.recv(2048).decode().strip()
-        return answers
 
     def silent(self, of: Collection[int], wait: float) -> int:
         """How many of these, by number, get neither an answer nor a refusal to what they send."""

@@ -26,7 +26,7 @@ def of(found: Spread, slots: int, me: str, nodes: int) -> Places:
     return places(found, slots, me, frozenset(f"n{number}" for number in range(nodes)))
 
 
-@pytest.mark.parametrize("count", [2, 3, 5, 10, 11, 32, 33, 64])
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 16, 17, 48, 49, 100])
 def test_endpoints_have_about_as_many_flows_each(count: int) -> None:
     slots = wanted_slots(count)
     owners = of(spread(count, count), slots, "elsewhere", count).owners
@@ -68,8 +68,6 @@ def test_every_node_is_asked_once_in_the_same_order(count: int, nodes: int) -> N
             at = on[at].nodes[following] if following >= 0 else ""
         assert len(asked) == len(set(asked))
         assert len(asked) == nodes if nodes < ASKED else len(asked) >= ASKED - 1
-        seconds = [node for node, each in on.items() if each.seconds[slot]]
-        assert seconds == asked[1:2]
 
 
 def test_a_node_that_cannot_be_reached_is_not_asked_and_whose_slots_are_each_node_s_own() -> None:
