@@ -95,19 +95,22 @@ def nft(text: str) -> None:
 def test_only_transactions_on_our_table_are_told(own_netns: Ip) -> None:
     def others() -> None:
         nft("table inet other {\nchain c {\ntype filter hook input priority 0;\n}\n}\n")
-        nft("table ip l3net {\nset s {\ntype ipv4_addr\nelements = { 192.0.2.1 }\n}\n}\n")
+        nft("table ip other {\nset s {\ntype ipv4_addr\nelements = { 192.0.2.1 }\n}\n}\n")
+        nft("table arp l3net {\nchain c {\n}\n}\n")
         nft("table inet l3net_cni {\nchain c {\n}\n}\n")
 
     assert seen_meanwhile(0, others) == []
-    nft("table inet l3net {\nset s {\ntype ipv4_addr\n}\nchain c {\n}\n}\n")
-    for change in (
-        "add element inet l3net s { 192.0.2.1 }",
-        "add rule inet l3net c accept",
-        "flush chain inet l3net c",
-        "add chain inet l3net d",
-        "delete table inet l3net",
-    ):
-        assert seen_meanwhile(0, lambda text=change: nft(f"{text}\n")) == [TableSeen], change
+    for family in ("inet", "ip", "ip6"):  # those of packets that are handed on, too
+        nft(f"table {family} l3net {{\nset s {{\ntype ipv4_addr\n}}\nchain c {{\n}}\n}}\n")
+        for change in (
+            "add element {} l3net s {{ 192.0.2.1 }}",
+            "add rule {} l3net c accept",
+            "flush chain {} l3net c",
+            "add chain {} l3net d",
+            "delete table {} l3net",
+        ):
+            text = change.format(family)
+            assert seen_meanwhile(0, lambda text=text: nft(f"{text}\n")) == [TableSeen], text
 
 
 def test_what_others_do_to_the_guard_of_ports_is_told(own_netns: Ip) -> None:

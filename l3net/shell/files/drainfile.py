@@ -8,8 +8,6 @@ where the last one was, and tells the speaker whether to wait. Both lie in a tmp
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Final
 
 from l3net.bgp.drain import DrainRecord
 from l3net.errors import L3netError, refusal
+from l3net.shell.files.whole import write_whole
 
 LEAVE: Final = "leave"
 RECORD: Final = "drain.json"
@@ -75,10 +74,7 @@ def write_record(run_dir: Path, record: DrainRecord | None) -> None:
         if record is None:
             path.unlink(missing_ok=True)
             return
-        descriptor, name = tempfile.mkstemp(prefix=".drain-", dir=run_dir)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump({**asdict(record), "boot": boot_id()}, file)
-        Path(name).rename(path)
+        write_whole(path, json.dumps({**asdict(record), "boot": boot_id()}))
     except OSError as err:
         raise DrainFileError(f"{path}: {err.strerror}") from err
 

@@ -7,13 +7,12 @@ away from services in between.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Final
 
 from l3net.errors import L3netError
 from l3net.shell.files.drainfile import boot_id
+from l3net.shell.files.whole import write_whole
 
 FILE: Final = "service-proxy.json"
 LONGEST: Final = 4096
@@ -44,12 +43,6 @@ class ProxyFile:
         """Replace it whole. Raises ProxyFileError."""
         path = self._run_dir / FILE
         try:
-            descriptor, name = tempfile.mkstemp(prefix=".service-proxy-", dir=self._run_dir)
-            try:
-                with os.fdopen(descriptor, "w") as file:
-                    json.dump({"boot": boot_id(), "on": on}, file)
-                Path(name).rename(path)
-            finally:
-                Path(name).unlink(missing_ok=True)
+            write_whole(path, json.dumps({"boot": boot_id(), "on": on}))
         except OSError as err:
             raise ProxyFileError(f"{path}: {err.strerror}") from err

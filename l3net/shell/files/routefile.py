@@ -7,8 +7,6 @@ alone, and puts back before the declared state is complete: an API server that i
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any, Final
 from l3net.errors import L3netError
 from l3net.model import Address, NextHop, Prefix, Route, RouteKind
 from l3net.shell.files.drainfile import boot_id
+from l3net.shell.files.whole import write_whole
 
 FILE: Final = "routes.json"
 #: Routes that are kept; with more there is no file, and the kernel alone remembers.
@@ -76,13 +75,7 @@ def write_routes(run_dir: Path, routes: Mapping[RouteKey, Route]) -> None:
             ]
             for route in routes.values()
         ]
-        descriptor, name = tempfile.mkstemp(prefix=".routes-", dir=run_dir)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                json.dump({"boot": boot_id(), "routes": rows}, file)
-            Path(name).rename(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        write_whole(path, json.dumps({"boot": boot_id(), "routes": rows}))
     except OSError as err:
         raise RouteFileError(f"{path}: {err.strerror}") from err
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from l3net.errors import L3netError
+from l3net.shell.files.whole import write_whole
 
 FILE: Final = "api-servers.json"
 LONGEST: Final = 1 << 16
@@ -46,14 +45,6 @@ class ServersFile:
         """Replace the file whole, on the disk. Raises ServersFileError."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(prefix=".api-servers-", dir=self._path.parent)
-            try:
-                with os.fdopen(descriptor, "w") as file:
-                    json.dump({"servers": [list(each) for each in servers]}, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(name).rename(self._path)
-            finally:
-                Path(name).unlink(missing_ok=True)
+            write_whole(self._path, json.dumps({"servers": list(servers)}), lasting=True)
         except OSError as err:
             raise ServersFileError(f"{self._path}: {err.strerror}") from err

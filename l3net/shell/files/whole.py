@@ -1,0 +1,24 @@
+"""Files that are replaced whole: who reads one sees the old text or the new one, never a part."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_whole(path: Path, text: str, *, lasting: bool = False) -> None:
+    """Replace a file in a directory that is there. Raises OSError, the old file staying.
+
+    `lasting`: it is on the disk before it takes the old one's place, for what outlives a reboot.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
+        Path(name).rename(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
