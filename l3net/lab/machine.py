@@ -110,6 +110,10 @@ class CheckedLab(Protocol):
         """Declare it on every pool; None is what the topology says."""
         ...
 
+    def set_consistent(self, consistent: bool) -> None:
+        """Declare of every service whether all nodes answer a client alike."""
+        ...
+
     def delete_pod(self, name: str) -> None:
         """As a runtime does, the plugin's DEL included."""
         ...

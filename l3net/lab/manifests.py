@@ -12,7 +12,7 @@ from netaddr import cidr_merge
 from l3net.lab.frr import HOLD_TIME
 from l3net.lab.topology import BgpSession, ServiceSpec, Topology
 from l3net.model import Address, Prefix
-from l3net.naming import API_VERSION
+from l3net.naming import ANNOTATION_LOAD_BALANCING, API_VERSION
 
 Document: TypeAlias = dict[str, object]
 
@@ -25,7 +25,7 @@ def cluster_manifests(topology: Topology) -> dict[str, list[Document]]:
         "nodes.yaml": [_node(topology, node.name) for node in topology.nodes],
         "bgp.yaml": [_configuration(topology), *_node_peers(topology)],
         "pools.yaml": pools(topology),
-        "services.yaml": [_service(service) for service in topology.services],
+        "services.yaml": service_documents(topology),
     }
 
 
@@ -46,6 +46,12 @@ def router_manifests(topology: Topology, host: str) -> dict[str, list[Document]]
     )
     peers = [_peer(topology, host, session) for session in topology.sessions(host)]
     return {"nodes.yaml": [_node(topology, host)], "bgp.yaml": [configuration, *peers]}
+
+
+def service_documents(topology: Topology, *, consistent: bool = False) -> list[Document]:
+    """The Services; `consistent`: every node answers a client alike."""
+    said = {ANNOTATION_LOAD_BALANCING: "Consistent"} if consistent else {}
+    return [_service(service, said) for service in topology.services]
 
 
 def pools(topology: Topology, nat_outgoing: bool | None = None) -> list[Document]:
@@ -171,12 +177,16 @@ def _peer_name(host: str, interface: str, remote: Address) -> str:
     return f"{host}-{interface}-ipv{remote.version}"
 
 
-def _service(service: ServiceSpec) -> Document:
+def _service(service: ServiceSpec, annotations: Mapping[str, str]) -> Document:
     families = [f"IPv{address.version}" for address in service.cluster_ips]
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"namespace": "default", "name": service.name},
+        "metadata": {
+            "namespace": "default",
+            "name": service.name,
+            **({"annotations": dict(annotations)} if annotations else {}),
+        },
         "spec": {
             "type": "ClusterIP",
             "clusterIP": str(service.cluster_ips[0]) if service.cluster_ips else "None",

@@ -7,8 +7,13 @@ Answers any HTTP request with `HOST NAME client=ADDRESS`.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
+import threading
+
+#: Seconds that a connection may wait for its request.
+_PATIENCE = 300.0
 
 
 def listener(port: int) -> socket.socket:
@@ -22,7 +27,7 @@ def listener(port: int) -> socket.socket:
         anywhere = "0.0.0.0"  # noqa: S104 - the pod's own network namespace
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.bind((anywhere, port))
-    server.listen(128)
+    server.listen(512)
     return server
 
 
@@ -30,15 +35,19 @@ def main(host: str, name: str, port: int) -> None:
     server = listener(port)
     while True:
         connection, address = server.accept()
-        with connection:
-            connection.settimeout(2)
-            try:
-                connection.recv(4096)
-                text = f"{host} {name} client={address[0].removeprefix('::ffff:')}\n"
-                head = f"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}\r\n\r\n"
-                connection.sendall((head + text).encode())
-            except OSError:
-                continue
+        client = address[0].removeprefix("::ffff:")
+        threading.Thread(target=answer, args=(connection, host, name, client), daemon=True).start()
+
+
+def answer(connection: socket.socket, host: str, name: str, client: str) -> None:
+    """One request, which may be long in coming."""
+    with connection, contextlib.suppress(OSError):
+        connection.settimeout(_PATIENCE)
+        if not connection.recv(4096):
+            return
+        text = f"{host} {name} client={client}\n"
+        head = f"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}\r\n\r\n"
+        connection.sendall((head + text).encode())
 
 
 if __name__ == "__main__":

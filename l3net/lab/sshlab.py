@@ -22,9 +22,10 @@ from l3net.lab.errors import LabError
 from l3net.lab.kubeadm import node_pools
 from l3net.lab.machine import LabPod, Output
 from l3net.lab.machines import machine_addressing
-from l3net.lab.manifests import pools, render
+from l3net.lab.manifests import pools, render, service_documents
 from l3net.lab.topology import RouterKind, Topology
 from l3net.lab.vyos import vyos_interfaces
+from l3net.naming import ANNOTATION_LOAD_BALANCING
 
 _MACHINE = "/usr/local/sbin/l3net-lab"
 _LOGS = "/run/l3net-lab-spawned"
@@ -191,9 +192,23 @@ class SshLab:
             documents = node_pools(self.topology, nat_outgoing)
             self._first().run([*kubectl, "-f", "-"], text=render(documents), timeout=60)
             return
-        script = f"cat >{_MANIFESTS}/.pools.new && mv {_MANIFESTS}/.pools.new {_MANIFESTS}/pools.yaml"
+        self._declare("pools.yaml", render(pools(self.topology, nat_outgoing)))
+
+    def set_consistent(self, consistent: bool) -> None:
+        if self.kubernetes:
+            said = f"{ANNOTATION_LOAD_BALANCING}{'=Consistent' if consistent else '-'}"
+            names = [service.name for service in self.topology.services]
+            kubectl = ["kubectl", "--kubeconfig", _ADMIN, "annotate", "--overwrite", "service"]
+            self._first().run([*kubectl, *names, said], timeout=60)
+            return
+        documents = service_documents(self.topology, consistent=consistent)
+        self._declare("services.yaml", render(documents))
+
+    def _declare(self, file: str, text: str) -> None:
+        """On hosts without Kubernetes: a file of the directory that each node reads."""
+        script = f"cat >{_MANIFESTS}/.{file}.new && mv {_MANIFESTS}/.{file}.new {_MANIFESTS}/{file}"
         for node in self.topology.nodes:
-            self.host(node.name).run(["sh", "-c", script], text=render(pools(self.topology, nat_outgoing)))
+            self.host(node.name).run(["sh", "-c", script], text=text)
 
     def delete_pod(self, name: str) -> None:
         self._of_pod(name).run([_MACHINE, "pod-delete", name], timeout=150)

@@ -18,7 +18,14 @@ from l3net.lab.converge import wait_converged
 from l3net.lab.errors import LabError
 from l3net.lab.host import Host, find_hosts, kill_holders, start_holder, wait_ready
 from l3net.lab.machine import LabPod
-from l3net.lab.manifests import cluster_manifests, endpoint_slices, pools, render, router_manifests
+from l3net.lab.manifests import (
+    cluster_manifests,
+    endpoint_slices,
+    pools,
+    render,
+    router_manifests,
+    service_documents,
+)
 from l3net.lab.nodes import start_agent, start_speaker, wait_agent, write_manifests
 from l3net.lab.pods import add_pod, check_pod, delete_pod, find_plugin, read_pod, start_server
 from l3net.lab.routers import check_software, start_router
@@ -70,6 +77,10 @@ class Lab:
 
     def set_nat_outgoing(self, nat_outgoing: bool | None) -> None:
         write_manifests(self.manifests, {"pools.yaml": render(pools(self.topology, nat_outgoing))})
+
+    def set_consistent(self, consistent: bool) -> None:
+        documents = service_documents(self.topology, consistent=consistent)
+        write_manifests(self.manifests, {"services.yaml": render(documents)})
 
     def delete_pod(self, name: str) -> None:
         delete_pod(self.host(self.topology.pods[name].name), name, find_plugin())

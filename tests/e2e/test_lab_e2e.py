@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from l3net.lab.checks import CHECKS, Check, CheckResult, disturb
+from l3net.lab.checks import CHECKS, Check, CheckResult, disturb, surviving
 from l3net.lab.checks.catalogue import SILENT
 from l3net.lab.converge import unconverged, wait_converged
 from l3net.lab.errors import LabError
@@ -193,6 +193,13 @@ def test_red_when_packets_or_sessions_are_lost(broken: Lab, monkeypatch: pytest.
     failed = fails(broken, BY_NAME["agent-killed"])
     assert {finding.family for finding in failed} >= {4, 6, None}, told(failed)
     wait_converged(broken)
+
+
+def test_red_when_connections_break(broken: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of consistent balancing: without it, they do."""
+    monkeypatch.setattr(Lab, "set_consistent", lambda _lab, _consistent: None)
+    monkeypatch.setattr(surviving, "_seen", lambda *_: True)
+    assert len(fails(broken, BY_NAME["connections-survive"])) == 2
 
 
 def test_red_when_a_node_stays(broken: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

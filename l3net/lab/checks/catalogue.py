@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from l3net.lab.checks import disturb, reach, routing
+from l3net.lab.checks import disturb, reach, routing, surviving
 from l3net.lab.checks.report import Check
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -27,6 +27,12 @@ CHECKS: Final[tuple[Check, ...]] = (
         "agent-killed", "An agent killed drops no session and no packet", disturb.agent_killed, disturbs=True
     ),
     Check("self-heal", "What is deleted of ours is back within a second", disturb.self_heal, disturbs=True),
+    Check(
+        "connections-survive",
+        "Connections balanced consistently live while a node goes and comes",
+        surviving.connections_survive,
+        disturbs=True,
+    ),
     Check("node-cut-off", "A node cut off disappears and comes back", disturb.cut_off, disturbs=True),
 )
 

@@ -28,7 +28,7 @@ _HEAL_PATIENCE = 10.0
 _ROUTERS_PATIENCE = 60.0
 
 
-def _victim(lab: CheckedLab) -> Node:
+def victim(lab: CheckedLab) -> Node:
     """The node that is disturbed: the last one that runs pods."""
     for node in reversed(lab.topology.nodes):
         if node.pods:
@@ -57,7 +57,7 @@ def _settled(look: Callable[[], list[CheckResult]], seconds: float = 8) -> list[
 
 def pod_again(lab: CheckedLab) -> Iterator[CheckResult]:
     """A pod deleted leaves nothing; made again it answers, and its services with it."""
-    node = _victim(lab)
+    node = victim(lab)
     host, name = lab.host(node.name), node.pods[0]
     old = lab.pod(name)
     ports = _ports(host)
@@ -126,7 +126,7 @@ _CUT_TABLE = """table inet lab-cut {
 
 def _cut(lab: CheckedLab, *, silent: bool) -> Iterator[CheckResult]:
     """A node cut off disappears from every router, nothing else does, and it comes back."""
-    node = _victim(lab)
+    node = victim(lab)
     host = lab.host(node.name)
     ends = [
         lab.interface(node.name, link.end(node.name).interface) for link in lab.topology.links_of(node.name)
@@ -176,6 +176,18 @@ def _cut(lab: CheckedLab, *, silent: bool) -> Iterator[CheckResult]:
         yield from found
 
 
+def taken_off(lab: CheckedLab, node: Node) -> str | None:
+    """A node's links go down until the routers know, and up again; why not, if they do not follow."""
+    host = lab.host(node.name)
+    with ExitStack() as mend:
+        mend.callback(lab.number, node.name)
+        for link in lab.topology.links_of(node.name):
+            end = lab.interface(node.name, link.end(node.name).interface)
+            host.run(["ip", "link", "set", end, "down"])
+        gone = _wait_ribs(lab, _ROUTERS_PATIENCE, without=(node.name,))
+    return gone or _wait_ribs(lab, _ROUTERS_PATIENCE)
+
+
 def _wait_ribs(lab: CheckedLab, seconds: float, without: tuple[str, ...] = ()) -> str | None:
     """Wait for the routers to hold what they should; what they hold instead, None if all is well."""
     try:
@@ -191,7 +203,7 @@ _ANSWERED = re.compile(r"icmp_seq=(\d+) ")
 
 def agent_killed(lab: CheckedLab) -> Iterator[CheckResult]:
     """The agent killed and started again under traffic: no packet lost, no session dropped."""
-    node = _victim(lab)
+    node = victim(lab)
     asking = client(lab)
     pod = lab.pod(node.pods[0])
     before = _sessions_with(lab, node.name)
@@ -264,7 +276,7 @@ def _sessions_with(lab: CheckedLab, node: str) -> dict[str, SessionSeen]:
 
 def self_heal(lab: CheckedLab) -> Iterator[CheckResult]:
     """What someone deletes of ours is back within a second."""
-    node = _victim(lab)
+    node = victim(lab)
     host = lab.host(node.name)
     for version in lab.topology.versions:
         listing = ["ip", f"-{version}", "route", "show", "proto", str(RTPROT_L3NET)]
