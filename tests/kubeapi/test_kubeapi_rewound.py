@@ -21,7 +21,7 @@ from l3net.shell.kubernetes.writer import KubeLease, KubeOwnNode
 
 Connect = Callable[..., Follower]
 SERVICES = Call("list", "", "services")
-WATCHED = 11
+WATCHED = 12
 
 
 def past_and_present(api: FakeApiServer, connect: Connect, *, check: bool = False) -> Follower:
