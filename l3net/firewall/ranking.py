@@ -24,8 +24,8 @@ from l3net.model import Backend, Placed, Spread
 SIZES: Final = ((16, 4096), (48, 16384))
 MOST: Final = 65536
 LEAST: Final = 16
-#: Slots of all tables of a node: nft takes two seconds for them at an agent's start, and 450 MB meanwhile.
-TOTAL: Final = 131072
+#: Slots of all tables of a node: nft takes a second for them at an agent's start, and 230 MiB meanwhile.
+TOTAL: Final = 65536
 #: So many nodes are asked for a connection.
 ASKED: Final = 8
 

@@ -97,7 +97,7 @@ def test_whatever_changes_it_ends_as_if_made_anew(place: tuple[KernelEnvelope, N
         made = HANDING.made(plan)
         nft.apply(table([made]))
         held, servers = made.held, dict[Any, VirtualServer]()
-        for _ in range(7):
+        for _ in range(5):
             wanted = {
                 each.key: each
                 for version in (4, 6)
