@@ -363,7 +363,7 @@ def node_comes(agent: Agent) -> None:
 
 
 def node_goes(agent: Agent) -> None:
-    del agent.state.nodes["n9"]
+    del agent.state.nodes["n3"]  # there from the beginning, whatever the order of the cases
 
 
 def address(agent: Agent) -> None:
