@@ -30,7 +30,8 @@ class AgentSettings:
     """`mtu` is that of pods in bytes, None to take the uplink's. `error_relay_port`: UDP, 0 for none.
 
     `health_port`: TCP, where load balancers ask whether the node may draw traffic, 0 for none.
-    `closed_ports`, protocol and port of this node, are closed to pods beside those of routing.
+    `closed_ports`, protocol and port of this node, are closed to pods beside those of routing; `open_ports`
+    are its own as well, and pods may ask them.
     """
 
     node_name: str
@@ -41,6 +42,12 @@ class AgentSettings:
     error_relay_port: int = ERROR_RELAY_PORT
     health_port: int = HEALTH_PORT
     closed_ports: frozenset[tuple[str, int]] = frozenset()
+    open_ports: frozenset[tuple[str, int]] = frozenset()
+
+    @property
+    def asked_ports(self) -> frozenset[tuple[str, int]]:
+        """`open_ports`, and that of health checks."""
+        return self.open_ports | ({("tcp", self.health_port)} if self.health_port else set())
 
 
 def datastore(option: str | None, kubeconfig: Path | None, *, in_cluster: bool) -> DatastoreChoice:

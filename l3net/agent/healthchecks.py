@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from l3net.agent.servicing import Servicing
@@ -104,7 +104,8 @@ class HealthChecks:
         self._book = services.book.health
         self._now = asyncio.get_running_loop().time
         self._awake = asyncio.Event()
-        self._seen: tuple[bool, int] | None = None
+        self._seen: object = None
+        self._withheld: set[int] = set()  # which the node itself answers for something else
         self._wanted: set[int] = set()
         self._refused: dict[int, str] = {}
         self._backoff: Backoff[int] = Backoff(FIRST, LONGEST)
@@ -121,9 +122,13 @@ class HealthChecks:
         """The services may be others now, and in force or not."""
         self.health.ends(well=not failed and not self._services.table.refusal(SERVICES.name))
         serving = self._services.serving
-        if (seen := (serving, self._book.changes)) != self._seen:
+        own = self._services.own_ports
+        if (seen := (serving, self._book.changes, own)) != self._seen:
             self._seen = seen
-            self._wanted = set(self._book.checks) if serving else set()
+            # BGP's listener may come later, and must find its port free.
+            taken = {port for protocol, port in own if protocol == "tcp"}
+            checks = set(self._book.checks) if serving else set[int]()
+            self._wanted, self._withheld = checks - taken, checks & taken
             if serving and self._own_port:
                 self._wanted.add(self._own_port)
             self._awake.set()
@@ -195,8 +200,18 @@ class HealthChecks:
                 "which had it first"
                 for name, check in self._book.lost()
             ]
+            found += self._clashes()
         more = [f"health checks: {len(found) - NAMED} more like these"] * (len(found) > NAMED)
         return found[:NAMED] + more
+
+    def _clashes(self) -> Iterator[str]:
+        """Of ports that are something else's as well."""
+        for port, check in sorted(self._book.checks.items()):
+            named = f"service {check.service}: healthCheckNodePort {port}"
+            if port in self._withheld:
+                yield f"{named} is not answered: the node itself answers to that number"
+            elif self._services.is_node_port("tcp", port):
+                yield f"{named} is a NodePort as well, which comes first"
 
     def _of(self, port: int) -> str:
         if port == self._own_port:

@@ -80,7 +80,9 @@ class Agent:
         self.rib = LocRib(self._judge)
         self.kernel = KernelSide(kernel.routes, kernel.bridges)
         self.routing = Routing(self.kernel, kernel.underlay, self.rib, marks.wake)
-        self.podnet = PodNet(me, settings.mtu, shells.pods, self.kernel, settings.closed_ports)
+        self.podnet = PodNet(
+            me, settings.mtu, shells.pods, self.kernel, settings.closed_ports | settings.asked_ports
+        )
         self.policing = Policing(
             me, kernel, marks.wake, self.kernel.problems, self.faults, declares=shells.declares_pods
         )
@@ -93,6 +95,7 @@ class Agent:
             self.kernel.problems,
             self.policing.book.contents,
             settings.closed_ports,
+            settings.asked_ports,
             self.enveloping,
         )
         self.policing.stand_on(self.services.table, self.services.follow_policy)

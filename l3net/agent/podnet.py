@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from l3net.agent.kernel import KernelSide
 from l3net.agent.resolving import interface_to
@@ -19,13 +20,17 @@ from l3net.ipam.reserved import ReservedPool, open_blocks, reserved_pools
 from l3net.ipam.retained import claimant, retained
 from l3net.model import Address, BridgePlan, ClusterState, Node, Prefix
 from l3net.naming import BRIDGE, ENVELOPE, METRIC_BLACKHOLE, VETH_PREFIX
+from l3net.services.proxymode import HEALTH_PORT, METRICS_PORT
 
 log = logging.getLogger("l3net.agent")
 
+#: By which a kube-proxy is known (services.proxymode): a pod that published one could pass for it.
+KUBE_PROXY: Final = frozenset({("tcp", METRICS_PORT), ("tcp", HEALTH_PORT)})
+
 
 class PodNet:
-    """`mtu`: that of bridge and pods in bytes, None to take the uplink's. `closed_ports` are the node's own
-    beside those of routing."""
+    """`mtu`: that of bridge and pods in bytes, None to take the uplink's. `node_ports` are the node's own
+    beside those of routing: no pod may publish them."""
 
     def __init__(
         self,
@@ -33,9 +38,9 @@ class PodNet:
         mtu: int | None,
         pods: Pods,
         kernel: KernelSide,
-        closed_ports: frozenset[tuple[str, int]] = frozenset(),
+        node_ports: frozenset[tuple[str, int]] = frozenset(),
     ) -> None:
-        self._closed_ports = closed_ports
+        self._node_ports = node_ports | KUBE_PROXY
         self._me = me
         self._mtu = mtu
         self._pods = pods
@@ -128,7 +133,7 @@ class PodNet:
             bridge=plan.name,
             pools=pools,
             namespaces=frozenset(state.namespaces) if pools else frozenset(),
-            own_ports=own_ports(state.configuration.listen_port, error_port) | self._closed_ports,
+            own_ports=own_ports(state.configuration.listen_port, error_port) | self._node_ports,
         )
         if network != self._network:
             self._network = network

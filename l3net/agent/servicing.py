@@ -49,12 +49,13 @@ class Servicing:
         problems: dict[str, str],
         policy: PolicyContents = NO_POLICY,
         closed_ports: frozenset[tuple[str, int]] = frozenset(),
+        open_ports: frozenset[tuple[str, int]] = frozenset(),
         enveloping: Enveloping | None = None,
     ) -> None:
         self._me = me
         self._enveloping = enveloping
         self._spreading = False  # as of the plan wanted last
-        self._closed_ports = closed_ports
+        self._closed_ports, self._open_ports = closed_ports, open_ports
         self._now = asyncio.get_running_loop().time
         self._in_thread = asyncio.to_thread
         self.table = Table(firewall, problems, self._in_thread, self._now)
@@ -80,9 +81,16 @@ class Servicing:
     @property
     def withheld(self) -> list[tuple[str, int]]:
         """NodePorts that are not served, since the node itself answers to their number: protocol and port."""
-        own = self._rest.own_ports if self._rest is not None else frozenset()
-        wildcards = NODE_PORTS.values()
-        return sorted(each for each in own if any((any_, *each) in self.book.servers for any_ in wildcards))
+        return sorted(each for each in self.own_ports if self.is_node_port(*each))
+
+    @property
+    def own_ports(self) -> frozenset[tuple[str, int]]:
+        """What the node itself answers, protocol and port."""
+        return self._rest.own_ports if self._rest is not None else frozenset()
+
+    def is_node_port(self, protocol: str, port: int) -> bool:
+        """Whether a service has it, in either family."""
+        return any((wildcard, protocol, port) in self.book.servers for wildcard in NODE_PORTS.values())
 
     @property
     def spread(self) -> dict[str, int]:
@@ -148,6 +156,7 @@ class Servicing:
                 error_port=self.error_port,
                 policy=self._policy,
                 closed_ports=self._closed_ports,
+                open_ports=self._open_ports,
                 serving=self.serving,
                 envelope=self._enveloping.follow(state, wanted=spreading) if self._enveloping else None,
             )

@@ -141,9 +141,10 @@ def agent(
     configure_logging(log_level)
     chosen = datastore(where, kubeconfig, in_cluster=bool(os.environ.get("KUBERNETES_SERVICE_HOST")))
     metrics = listen_address(metrics_address) if metrics_address is not None else None
-    closed = frozenset({("tcp", metrics[1])} if metrics is not None and not metrics_from_pods else ())
+    told = frozenset({("tcp", metrics[1])} if metrics is not None else ())
+    closed, opened_to_pods = (frozenset(), told) if metrics_from_pods else (told, frozenset())
     settings = AgentSettings(
-        node_name, chosen, run_dir, state_dir, mtu, error_relay_port, health_port, closed
+        *(node_name, chosen, run_dir, state_dir, mtu, error_relay_port, health_port, closed, opened_to_pods)
     )
     from l3net.shell.sockets.onlyagent import only_agent  # noqa: PLC0415 - after --help
 

@@ -245,7 +245,7 @@ def _refuse_own_ports(request: Request, node: NodeNetwork) -> None:
             raise CniError(
                 failure.INVALID_CONFIG,
                 f"host port {published.host_port}/{published.protocol} is the node's own (BGP, BFD, what "
-                "nodes tell one another, or metrics); give the pod another one",
+                "nodes tell one another, metrics, health checks, or kube-proxy's); give the pod another one",
             )
 
 

@@ -24,9 +24,10 @@ class FirewallPlan:
     `blocks` are this node's, `node_addresses` every node's. Pods of `nat_sources` are masqueraded towards
     anything not `inside`. `bgp_ports` are closed to pods. `error_port`: the UDP port by which nodes hand on
     ICMP errors about services, closed to pods, 0 where this one hands on none. `policy` changes in place.
-    `closed_ports`, protocol and port, are closed to them too. `pod_ranges` hold the pods of all nodes, and no
-    node or router. What some pods of this node may send from beside its blocks is in `allowed_sources`.
-    NodePorts are on those of the node's own addresses that lie in `ports_on`.
+    `closed_ports`, protocol and port, are closed to them too; `open_ports` the node answers to pods as well.
+    `pod_ranges` hold the pods of all nodes, and no node or router. What some pods of this node may send from
+    beside its blocks is in `allowed_sources`. NodePorts are on those of the node's own addresses that lie in
+    `ports_on`.
     `envelope`: the device by which packets go on to other nodes, None: none do.
     """
 
@@ -42,13 +43,19 @@ class FirewallPlan:
     ports_on: frozenset[Prefix] = frozenset()
     policy: PolicyContents = NO_POLICY
     closed_ports: frozenset[tuple[str, int]] = frozenset()
+    open_ports: frozenset[tuple[str, int]] = frozenset()
     pod_ranges: frozenset[Prefix] = frozenset()
     allowed_sources: frozenset[Prefix] = frozenset()
     envelope: Envelope | None = None
 
     @property
     def own_ports(self) -> frozenset[tuple[str, int]]:
-        """What the node itself answers, protocol and port."""
+        """What the node itself answers, protocol and port: no NodePort is served there."""
+        return self.shut_ports | self.open_ports
+
+    @property
+    def shut_ports(self) -> frozenset[tuple[str, int]]:
+        """Those of them that are closed to pods."""
         ours = {("tcp", port) for port in self.bgp_ports}
         ours |= {("udp", port) for port in {*BFD_PORTS, ENVELOPE_PORT, self.error_port} - {0}}
         return self.closed_ports | ours
@@ -73,6 +80,7 @@ def plan(
     error_port: int = 0,
     policy: PolicyContents = NO_POLICY,
     closed_ports: frozenset[tuple[str, int]] = frozenset(),
+    open_ports: frozenset[tuple[str, int]] = frozenset(),
     serving: bool = True,
     envelope: Envelope | None = None,
 ) -> FirewallPlan:
@@ -101,6 +109,7 @@ def plan(
         ports_on=_ports_on(state, node) if serving else frozenset(),
         policy=policy,
         closed_ports=closed_ports,
+        open_ports=open_ports,
         pod_ranges=_pod_ranges(state, pools, addresses),
         allowed_sources=collapsed(_allowed(state)),
         envelope=envelope,
@@ -118,12 +127,12 @@ def _ports_on(state: ClusterState, node: Node | None) -> frozenset[Prefix]:
     return collapsed(map(host_prefix, own))
 
 
-def own_ports_matched(plan: FirewallPlan) -> list[str]:
-    """What the node itself answers, and neither pods nor NodePorts are to have, as nft compares it."""
-    closed: dict[str, list[str]] = {"tcp": [], "udp": []}
-    for protocol, port in sorted(plan.own_ports):
-        closed[protocol].append(str(port))
-    return [f"{protocol} dport {{ {', '.join(ports)} }}" for protocol, ports in closed.items()]
+def ports_matched(ports: Iterable[tuple[str, int]]) -> list[str]:
+    """Protocols and ports as nft compares them."""
+    found: dict[str, list[str]] = {"tcp": [], "udp": []}
+    for protocol, port in sorted(ports):
+        found[protocol].append(str(port))
+    return [f"{protocol} dport {{ {', '.join(numbers)} }}" for protocol, numbers in found.items()]
 
 
 def _pod_ranges(state: ClusterState, pools: Iterable[IpPool], nodes: Iterable[Address]) -> frozenset[Prefix]:

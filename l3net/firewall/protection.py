@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from l3net.firewall.contents import Contents, hook
-from l3net.firewall.facts import FirewallPlan, own_ports_matched, widest_first
+from l3net.firewall.facts import FirewallPlan, ports_matched, widest_first
 from l3net.firewall.section import NOTHING, SmallSection
 from l3net.naming import PROTOCOL_NUMBERS, VETH_PREFIX
 
@@ -64,7 +64,7 @@ def _contents(plan: FirewallPlan) -> Contents:
             "input-protect": (
                 hook("filter", "input", 0),
                 'iifname "lo" accept',
-                *(f"{ports} jump not-to-pods" for ports in own_ports_matched(plan)),
+                *(f"{ports} jump not-to-pods" for ports in ports_matched(plan.shut_ports)),
             ),
             # Of this node, and of others, whose packets come by an uplink.
             "not-to-pods": (

@@ -297,7 +297,7 @@ def _concern(plan: FirewallPlan) -> object:
     """What the chains that always stand depend on."""
     return (
         (plan.bridge, plan.blocks, plan.error_port, plan.service_cidrs, plan.ports_on),
-        (plan.bgp_ports, plan.closed_ports),
+        (plan.bgp_ports, plan.closed_ports, plan.open_ports),
     )
 
 

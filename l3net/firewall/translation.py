@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from l3net.firewall.contents import IP, Rules, hook, translating
-from l3net.firewall.facts import FirewallPlan, own_ports_matched, widest_first
+from l3net.firewall.facts import FirewallPlan, ports_matched, widest_first
 from l3net.firewall.nat import KEY, REFUSED, Side, answering
 from l3net.firewall.strays import LONGEST, TYPES
 from l3net.naming import ENVELOPE, ERROR_LOG_GROUP, PROTOCOL_NUMBERS
@@ -89,7 +89,7 @@ def _node_ports(plan: FirewallPlan, version: int, side: Side) -> Rules:
     return (
         *(f"{IP[version]} daddr {prefix} return" for prefix in NOBODY_ELSE[version]),
         "fib daddr type != local return",
-        *(f"{ports} return" for ports in own_ports_matched(plan)),
+        *(f"{ports} return" for ports in ports_matched(plan.own_ports)),
         _lookup(version, Side.NODE),
         _lookup(version, side),
     )
@@ -110,7 +110,7 @@ def _invalid(plan: FirewallPlan) -> Rules:
 def _invalid_ports(plan: FirewallPlan) -> Rules:
     """Segments of a NodePort's flow that were not translated, and would be answered by a reset."""
     return (
-        *(f"{ports} return" for ports in own_ports_matched(plan)),
+        *(f"{ports} return" for ports in ports_matched(plan.own_ports)),
         *(
             f"{ip} daddr {prefix} tcp dport @ports{version}-tcp fib daddr type local drop"
             for version, ip in IP.items()

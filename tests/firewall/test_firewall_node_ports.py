@@ -246,9 +246,13 @@ def test_they_are_on_the_addresses_that_are_asked_for(net: Net, version: int) ->
 @both
 def test_the_ports_of_the_node_stay_its_own(net: Net, version: int) -> None:
     """A NodePort with the number of one that l3net answers takes it from nobody."""
-    servers = [node_port(version, backend(POD["pod1"][version]), port=port) for port in (179, 9100, 9101)]
-    net.apply(plan(*servers, closed_ports=frozenset({("tcp", 9100)})))
-    with net.serving(version), net.serving(version, 179, 9100, 9101, roles=("node",)):
+    ports = (179, 9100, 9101, 10256)
+    servers = [node_port(version, backend(POD["pod1"][version]), port=port) for port in ports]
+    own = {"closed_ports": frozenset({("tcp", 9100)}), "open_ports": frozenset({("tcp", 10256)})}
+    net.apply(plan(*servers, **own))
+    with net.serving(version), net.serving(version, *ports, roles=("node",)):
+        for role in ("client", "pod2"):
+            assert net.ask(role, version, NODE[version], 10256)[0] == "node", "its own, and open to pods"
         assert net.ask("client", version, NODE[version], 179)[0] == "node"
         assert net.ask("client", version, NODE[version], 9100)[0] == "node"
         assert net.ask("client", version, NODE[version], 9101)[0] == "pod1"

@@ -89,6 +89,42 @@ def test_a_port_that_is_taken_is_named_and_tried_again_and_stops_nothing_else() 
     simulate(scenario())
 
 
+def test_no_service_takes_a_port_that_the_node_itself_answers() -> None:
+    """Also while nobody listens there: BGP's listener comes when a peer may dial in, and finds it free."""
+
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.ready(
+            *(configuration(listenPort=31790), endpoints("web", "10.244.1.9")),
+            *(balanced(f"b{port}", f"10.96.0.{port % 100 + 1}", port) for port in (31790, PORT)),
+        )
+        assert set(scene.health.answers) == {PORT}
+        assert told(scene, PORT, "/healthz").body == {"nodeEligible": True}
+        why = "is not answered: the node itself answers to that number"
+        assert scene.problems() == [
+            f"service default/b{port}: healthCheckNodePort {port} {why}" for port in (PORT, 31790)
+        ]
+        scene.datastore.apply(configuration())
+        await asyncio.sleep(1)
+        assert set(scene.health.answers) == {PORT, 31790}
+
+    simulate(scenario())
+
+
+def test_a_node_port_before_a_health_check_is_named() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        port = {"port": 80, "nodePort": 31000}
+        await scene.ready(
+            service("web", "10.96.0.10", ports=[port], type="NodePort"), balanced("b", "10.96.0.11", 31000)
+        )
+        assert scene.problems() == [
+            "service default/b: healthCheckNodePort 31000 is a NodePort as well, which comes first"
+        ]
+
+    simulate(scenario())
+
+
 def test_of_two_services_with_one_port_the_senior_has_it() -> None:
     async def scenario() -> None:
         scene = Scene()

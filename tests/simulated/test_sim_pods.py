@@ -172,7 +172,9 @@ def test_no_pod_may_publish_a_port_of_the_nodes_own() -> None:
         scene.datastore.apply(configuration(listenPort=1790))
         await asyncio.sleep(1)
         assert scene.pods.network is not None
-        assert {("tcp", 179), ("tcp", 1790), ("udp", 3784), ("udp", 6108)} <= scene.pods.network.own_ports
+        own = scene.pods.network.own_ports
+        assert {("tcp", 179), ("tcp", 1790), ("udp", 3784), ("udp", 6108)} <= own
+        assert {("tcp", 10249), ("tcp", 10256)} <= own, "by which a kube-proxy is known on 127.0.0.1"
 
     simulate(scenario())
 

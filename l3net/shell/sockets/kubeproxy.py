@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 from typing import Final
 
-#: --metrics-bind-address and --healthz-bind-address of kube-proxy, unless somebody chose others.
-METRICS_PORT: Final = 10249
-HEALTH_PORT: Final = 10256
+from l3net.services.proxymode import HEALTH_PORT, METRICS_PORT
+
 LOOPBACK: Final = ("127.0.0.1", "::1")
 #: Seconds for one answer, and the longest that is read.
 TIMEOUT: Final = 1.0
