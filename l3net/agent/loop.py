@@ -201,6 +201,8 @@ class Agent:
             self.services.note(event.kind, event.name, event.fact)
             self._marks.wake()
             return
+        if event.kind is Kind.NODE:
+            self.services.note_node(event.name.name, event.fact)
         if event.kind in POLICED:
             self.policing.note(event.kind, event.name, event.fact)
         if event.kind is Kind.POD:

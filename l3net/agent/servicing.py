@@ -21,6 +21,7 @@ from l3net.model import (
     EndpointSlice,
     Fact,
     Kind,
+    Node,
     ObjectName,
     Prefix,
     ServerKey,
@@ -111,6 +112,10 @@ class Servicing:
             self.book.put_service(name, fact if isinstance(fact, Service) else None)
         elif kind is Kind.ENDPOINT_SLICE:
             self.book.put_slice(name, fact if isinstance(fact, EndpointSlice) else None)
+
+    def note_node(self, name: str, node: Fact | None) -> None:
+        """A Node as it is now, of whom services may not have an address."""
+        self.book.put_node(name, node if isinstance(node, Node) else None)
 
     def settle(self, state: ClusterState, *, draining: bool = False) -> Settled:
         """Decide what was touched, as this node and the policy are now."""

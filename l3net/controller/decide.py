@@ -16,8 +16,10 @@ from l3net.ipam.ledger import Ledger
 from l3net.model import Address, BgpPeer, Kind, ObjectName, PoolUse, Prefix
 from l3net.ports import Condition
 from l3net.services.verdicts import (
+    Reason,
     ServiceVerdict,
     cluster_ip_owners,
+    node_addresses,
     nowhere_advertised,
     port_holders,
 )
@@ -121,10 +123,11 @@ def _unheard_of(declared: Declared) -> list[Contradiction]:
     policy = declared.configuration.advertise
     owners = cluster_ip_owners(declared.services.values())
     holders = port_holders(declared.services.values(), policy, owners)
+    of_nodes = node_addresses(declared.nodes.values())
     return [
         _unheard(verdict)
         for service in declared.services.values()
-        for verdict in nowhere_advertised(service, policy, owners, holders)
+        for verdict in nowhere_advertised(service, policy, owners, holders, of_nodes)
     ]
 
 
@@ -132,6 +135,9 @@ def _unheard(verdict: ServiceVerdict) -> Contradiction:
     what = f"{verdict.address} ({verdict.kind.value})"
     if verdict.lost:
         reason, message = FindingReason.CONFLICTING_SERVICE, f"{what}: {'; '.join(verdict.lost)}"
+    elif verdict.reason is Reason.NODE_ADDRESS:
+        reason = FindingReason.NOT_ADVERTISED
+        message = f"{what} is announced by no node: it is an address of a node"
     else:
         reason = FindingReason.NOT_ADVERTISED
         message = (

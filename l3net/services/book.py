@@ -16,6 +16,7 @@ from l3net.model import (
     Address,
     AdvertisePolicy,
     EndpointSlice,
+    Node,
     ObjectName,
     Prefix,
     ServerKey,
@@ -62,6 +63,8 @@ class ServiceBook:
         self._services: dict[ObjectName, Service] = {}
         self._slices: dict[ObjectName, EndpointSlice] = {}
         self._slices_of: dict[ObjectName, dict[ObjectName, EndpointSlice]] = {}
+        self._nodes: dict[str, tuple[Address, ...]] = {}
+        self._of_nodes: Counter[Address] = Counter()  # how many nodes have an address
         self._dirty: set[ObjectName] = set()
         # Who has an address as ClusterIP, and who mentions it at all: for most, one service.
         self._cluster_ips: dict[Address, set[ObjectName]] = {}
@@ -89,6 +92,21 @@ class ServiceBook:
         if node != self._node or policy != self._policy:
             self._node, self._policy = node, policy
             self._dirty.update(self._services)
+
+    def put_node(self, name: str, node: Node | None) -> None:
+        """A node as it is now, this one or another; None: it is gone."""
+        before, now = self._nodes.get(name, ()), node.addresses if node is not None else ()
+        if before == now:
+            return
+        self._nodes[name] = now
+        if node is None:
+            del self._nodes[name]
+        self._of_nodes.subtract(set(before))
+        self._of_nodes.update(set(now))
+        for address in {*before, *now}:
+            if not self._of_nodes[address]:
+                del self._of_nodes[address]
+            self._dirty |= self._mentions.get(address, set())
 
     def put_service(self, name: ObjectName, service: Service | None) -> None:
         """A service as it is now; None: it is gone."""
@@ -208,7 +226,8 @@ class ServiceBook:
         verdicts: tuple[ServiceVerdict, ...] = ()
         if service is not None:
             verdicts = service_verdicts(
-                service, self._slices_for(name), self._node, self._policy, self._owners, self._holders
+                *(service, self._slices_for(name), self._node, self._policy),
+                *(self._owners, self._holders, self._of_nodes),
             )
         before = self._verdicts.pop(name, ())
         if verdicts:

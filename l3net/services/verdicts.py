@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -15,6 +15,7 @@ from l3net.model import (
     AdvertisePolicy,
     ClusterState,
     EndpointSlice,
+    Node,
     ObjectName,
     Prefix,
     ServerKey,
@@ -49,6 +50,7 @@ class Reason(enum.Enum):
     OUTSIDE_ALLOW_LIST = "outsideAllowList"
     OTHER_LOAD_BALANCER_CLASS = "otherLoadBalancerClass"
     CONFLICTING_OWNER = "conflictingOwner"  # it is the ClusterIP of another service
+    NODE_ADDRESS = "nodeAddress"  # a node has it: routers would send what is for that node elsewhere
     CONFLICTING_PORT = "conflictingPort"  # an older service answers there on every port of this one
     NODE_UNKNOWN = "nodeUnknown"  # no Node object for this node
     NODE_NOT_READY = "nodeNotReady"
@@ -83,11 +85,12 @@ def advertised(state: ClusterState, me: str, *, draining: bool = False) -> tuple
     owners = cluster_ip_owners(state.services.values())
     policy = state.configuration.advertise
     holders = port_holders(state.services.values(), policy, owners)
+    of_nodes = node_addresses(state.nodes.values())
     return tuple(
         verdict
         for name in sorted(state.services)
         for verdict in service_verdicts(
-            state.services[name], slices.get(name, ()), node, policy, owners, holders
+            state.services[name], slices.get(name, ()), node, policy, owners, holders, of_nodes
         )
     )
 
@@ -95,6 +98,11 @@ def advertised(state: ClusterState, me: str, *, draining: bool = False) -> tuple
 def announced(verdicts: Iterable[ServiceVerdict]) -> frozenset[Prefix]:
     """The host prefixes to announce: a shared address as long as one service wants it."""
     return frozenset(host_prefix(verdict.address) for verdict in verdicts if verdict.advertised)
+
+
+def node_addresses(nodes: Iterable[Node]) -> frozenset[Address]:
+    """What no service is announced at: a route to a node's own address is the way to that node."""
+    return frozenset(address for node in nodes for address in node.addresses)
 
 
 def cluster_ip_owners(services: Iterable[Service]) -> dict[Address, ObjectName]:
@@ -208,10 +216,12 @@ def service_verdicts(
     policy: AdvertisePolicy,
     owners: Mapping[Address, ObjectName],
     holders: Mapping[ServerKey, ObjectName],
+    of_nodes: Container[Address],
 ) -> tuple[ServiceVerdict, ...]:
     """The verdicts of one service, of its own slices, this node, the policy, and what others hold alone.
 
-    `holders`: who answers to an address and port; what is not in it is the service's own.
+    `holders`: who answers to an address and port; what is not in it is the service's own. `of_nodes`: see
+    node_addresses.
     """
     slices = tuple(slices)
     found = []
@@ -220,6 +230,8 @@ def service_verdicts(
         lost = _lost(service, address, owners, holders) if reason in _CLAIMS else ()
         if reason is None and len(lost) == len(service.ports) > 0:
             reason = Reason.CONFLICTING_PORT
+        if reason is None and address in of_nodes:
+            reason = Reason.NODE_ADDRESS
         reason = reason or _not_here(kind, node)
         reason = reason or _by_endpoints(service, kind, slices, address.version, node)
         if kind is ServiceAddressKind.CLUSTER_IP:
@@ -228,6 +240,13 @@ def service_verdicts(
     return tuple(found)
 
 
+#: Whatever the endpoints, and on every node.
+_NOWHERE: Final = (
+    Reason.CONFLICTING_PORT,
+    Reason.OUTSIDE_ALLOW_LIST,
+    Reason.CONFLICTING_OWNER,
+    Reason.NODE_ADDRESS,
+)
 #: What is refused for another reason is claimed by nobody, and so nothing of it is lost to another service.
 _CLAIMS: Final = (None, Reason.CONFLICTING_OWNER)
 
@@ -313,9 +332,11 @@ def nowhere_advertised(
     policy: AdvertisePolicy,
     owners: Mapping[Address, ObjectName],
     holders: Mapping[ServerKey, ObjectName],
+    of_nodes: Container[Address],
 ) -> Iterator[ServiceVerdict]:
     """External and load-balancer addresses that no node announces, whatever the endpoints: not allowed,
-    another's, or given by us while their kind is off; and those of which another service has a port.
+    another's or a node's, or given by us while their kind is off; and those of which another service has a
+    port.
     ClusterIPs of services whose NodePort another has."""
     ours = service.load_balancer_class == LOAD_BALANCER_CLASS
     for kind, address in addresses(service):
@@ -328,11 +349,9 @@ def nowhere_advertised(
         lost = _lost(service, address, owners, holders) if reason in _CLAIMS else ()
         if reason is None and lost:
             reason = Reason.CONFLICTING_PORT
-        if (
-            reason is Reason.CONFLICTING_PORT
-            or reason in (Reason.OUTSIDE_ALLOW_LIST, Reason.CONFLICTING_OWNER)
-            or (reason is Reason.KIND_DISABLED and given)
-        ):
+        if reason is None and address in of_nodes:
+            reason = Reason.NODE_ADDRESS
+        if reason in _NOWHERE or (reason is Reason.KIND_DISABLED and given):
             yield ServiceVerdict(service.name, address, kind, reason, lost)
 
 

@@ -54,6 +54,8 @@ NODES = (
     (Node(ME, labels={LABEL_ZONE: "a"}),),
     (Node(ME, labels={LABEL_ZONE: "b"}),),
     (Node(ME, blocks=(ip_network("10.244.1.0/24"),)), Node("n2")),
+    (Node(ME, addresses=(ip_address("10.96.0.1"),)), Node("n2", addresses=(ip_address("10.96.0.2"),))),
+    (Node(ME), Node("n2", addresses=(ip_address("10.96.0.1"), ip_address("fd00::1")))),
 )
 
 
@@ -142,7 +144,11 @@ def change(book: ServiceBook, state: ClusterState, what: str, name: Any, value: 
                 state.slices[name] = value
             book.put_slice(name, value)
         case "nodes":
+            for gone in state.nodes:
+                book.put_node(gone, None)
             state.nodes = {node.name: node for node in value}
+            for each in value:
+                book.put_node(each.name, each)
         case "policy":
             state.configuration = BgpConfiguration(advertise=value)
     book.stand(here(state.nodes, ME), state.configuration.advertise)
@@ -196,6 +202,8 @@ def test_any_order_loss_and_repetition_end_the_same(changes: list[tuple[str, Any
         change(book, state, "service", found, final.services.get(found))
     for found in (*state.slices, *final.slices):
         change(book, state, "slice", found, final.slices.get(found))
+    for name in ("n2", *state.nodes):
+        book.put_node(name, None)
     change(book, state, "nodes", None, tuple(final.nodes.values()))
     change(book, state, "policy", None, final.configuration.advertise)
     mirror.hear(book.settle())

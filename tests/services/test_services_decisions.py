@@ -30,7 +30,13 @@ from l3net.model import (
 )
 from l3net.naming import LABEL_EXCLUDED, LABEL_HEADLESS, LABEL_PROXY, LABEL_ZONE
 from l3net.services.servers import virtual_servers
-from l3net.services.verdicts import Reason, advertised, announced
+from l3net.services.verdicts import (
+    Reason,
+    advertised,
+    announced,
+    node_addresses,
+    nowhere_advertised,
+)
 
 ME = "n1"
 WEB = ObjectName("shop", "web")
@@ -299,6 +305,24 @@ def test_an_external_address_cannot_take_anothers_clusterip() -> None:
     ]
     assert verdict.reason is Reason.CONFLICTING_OWNER
     assert servers(cluster)[f"{CIP4} tcp 80"][0] == ["10.1.1.2 8080"]
+
+
+@pytest.mark.parametrize("changes", [{"external_ips": (CIP4,)}, {"cluster_ips": (CIP4,)}])
+def test_a_nodes_own_address_is_announced_by_nobody(changes: dict[str, Any]) -> None:
+    """The node would be cut off: its neighbours would announce the way to it. Served it is."""
+    policy = replace(OPEN, external_ips=AddressKind(True, (ip_network("10.96.0.0/16"),)))
+    name = ObjectName("a", "own")
+    own = replace(service(name=name, cluster_ips=(ip_address("10.96.0.99"),)), **changes)
+    endpoints = slices((at("10.1.1.2"),), of=name)
+    cluster = state(own, endpoints=endpoints, policy=policy)
+    assert reasons(cluster)[str(CIP4)] == "advertise"
+    nodes = {**cluster.nodes, "n9": Node("n9", addresses=(CIP4,))}
+    cluster = replace(cluster, nodes=nodes)
+    assert reasons(cluster)[str(CIP4)] == "nodeAddress"
+    assert f"{CIP4} tcp 80" in servers(cluster)
+    told = list(nowhere_advertised(own, policy, {}, {}, node_addresses(nodes.values())))
+    expected = [Reason.NODE_ADDRESS] if "external_ips" in changes else []
+    assert [each.reason for each in told if each.address == CIP4] == expected
 
 
 def test_external_addresses_outside_the_allow_list_are_not_served_either() -> None:

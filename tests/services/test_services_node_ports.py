@@ -139,7 +139,7 @@ def test_the_older_keeps_it_and_the_other_is_told() -> None:
     told = [
         verdict
         for each in cluster.services.values()
-        for verdict in nowhere_advertised(each, policy, owners, holders)
+        for verdict in nowhere_advertised(each, policy, owners, holders, ())
     ]
     assert [(each.service, each.reason, each.lost) for each in told] == [
         (OTHER, Reason.CONFLICTING_PORT, lost)
