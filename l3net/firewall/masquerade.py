@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from l3net.firewall.contents import IP, Contents, NamedSet, Rules, translating
-from l3net.firewall.facts import FirewallPlan, widest_first
+from l3net.firewall.facts import FirewallPlan, ports_matched, widest_first
 from l3net.firewall.nat import PORT_PROTOCOLS
 from l3net.firewall.section import SmallSection
 from l3net.naming import PROTOCOL_NUMBERS
@@ -15,7 +15,10 @@ COMPARED = 32
 
 
 def _concern(plan: FirewallPlan) -> object:
-    return plan.bridge, plan.blocks, plan.nat_sources, plan.inside, plan.ports_on
+    return (
+        *(plan.bridge, plan.blocks, plan.nat_sources, plan.inside, plan.ports_on),
+        *(plan.node_addresses, plan.shut_ports),
+    )
 
 
 def _contents(plan: FirewallPlan) -> Contents:
@@ -27,7 +30,13 @@ def _contents(plan: FirewallPlan) -> Contents:
         beyond = frozenset(map(str, inside[COMPARED:]))
         sets[f"inside{version}"] = NamedSet(f"type ipv{version}_addr", beyond, ranges=True)
         own = [f"{ip} daddr {block} return" for block in widest_first(version, plan.blocks)]
-        chains[f"elsewhere{version}"] = (*own, "masquerade")
+        nodes = frozenset(str(each) for each in plan.node_addresses if each.version == version)
+        sets[f"node-addresses{version}"] = NamedSet(f"type ipv{version}_addr", nodes)
+        # By a service whose endpoint is a node a pod would speak to that one's BGP as this node, a peer.
+        closed = (
+            f"{ip} daddr @node-addresses{version} {each} drop" for each in ports_matched(plan.shut_ports)
+        )
+        chains[f"elsewhere{version}"] = (*own, *closed, "masquerade")
         # `ct original proto-dst` is no part of a concatenation in nft 1.0.6.
         chains[f"by-port{version}"] = tuple(
             f"meta l4proto {PROTOCOL_NUMBERS[protocol]}"
@@ -59,7 +68,7 @@ def _contents(plan: FirewallPlan) -> Contents:
 
 MASQUERADE = SmallSection(
     "masquerade",
-    own=re.compile(r"inside[46]|(elsewhere|outside|by-port)[46]|postrouting-(nat|again)"),
+    own=re.compile(r"inside[46]|node-addresses[46]|(elsewhere|outside|by-port)[46]|postrouting-(nat|again)"),
     reads=re.compile(r"(hairpin|vips)[46]|ports[46]-.*"),  # of services
     concern=_concern,
     contents=_contents,

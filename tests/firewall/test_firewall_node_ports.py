@@ -259,6 +259,24 @@ def test_the_ports_of_the_node_stay_its_own(net: Net, version: int) -> None:
 
 
 @both
+def test_nobody_speaks_to_another_nodes_bgp_as_this_node(net: Net, version: int) -> None:
+    """A service whose endpoint is a node: masqueraded, its packets would come from a peer."""
+    servers = [
+        node_port(version, backend(OTHER[version], port), port=30000 + port) for port in (179, 1790, 8080)
+    ]
+    wanted = plan(*servers)
+    nodes = wanted.node_addresses | {ip_address(OTHER[version])}
+    with net.serving(version, 179, 1790, 8080, roles=("other",)):
+        net.apply(replace(wanted, node_addresses=nodes, bgp_ports=frozenset({179, 1790})))
+        assert net.ask("client", version, NODE[version], 38080) == ("other", "8080", UPLINK[version])
+        for port in (30179, 31790):
+            with pytest.raises(TimeoutError):
+                net.ask("client", version, NODE[version], port, wait=IMPATIENCE)
+        net.apply(wanted)  # an endpoint that is no node, such as a pod, has all its ports
+        assert net.ask("client", version, NODE[version], 30179) == ("other", "179", UPLINK[version])
+
+
+@both
 def test_a_connection_goes_on_while_the_table_is_replaced(net: Net, version: int) -> None:
     wanted = plan(node_port(version, backend(POD["pod1"][version]), backend(REMOTE[version])))
     net.apply(wanted)
