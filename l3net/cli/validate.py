@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from l3net.agent.declared import take
 from l3net.cli.output import output_option, print_value
+from l3net.config import ERROR_RELAY_PORT, HEALTH_PORT
 from l3net.errors import ConfigError
+from l3net.firewall.facts import own_ports
 from l3net.ipam.crosscheck import crosscheck_state
 from l3net.ipam.findings import FindingReason
 from l3net.model import ClusterState, Kind
@@ -78,15 +81,35 @@ def _contradictions(claims: dict[Key, Claim], *, whole: bool) -> list[Rejected]:
     state = ClusterState()
     for (kind, name), claim in claims.items():
         take(state, Changed(kind, name, claim.fact))
-    return [
-        Rejected(claims[key].where if (key := (found.kind, found.about)) in claims else "", "", str(found))
-        for found in crosscheck_state(state)
-        if found.reason is not FindingReason.MISSING_FILTER or state.filters or whole
-    ] + [
-        Rejected(claims[Kind.SERVICE, verdict.service].where, "", f"{verdict.address}: {lost}")
-        for verdict in advertised(state, "")
-        for lost in verdict.lost
-    ]
+    return (
+        [
+            Rejected(
+                claims[key].where if (key := (found.kind, found.about)) in claims else "", "", str(found)
+            )
+            for found in crosscheck_state(state)
+            if found.reason is not FindingReason.MISSING_FILTER or state.filters or whole
+        ]
+        + [
+            Rejected(claims[Kind.SERVICE, verdict.service].where, "", f"{verdict.address}: {lost}")
+            for verdict in advertised(state, "")
+            for lost in verdict.lost
+        ]
+        + list(_ports_of_nodes(state, claims))
+    )
+
+
+def _ports_of_nodes(state: ClusterState, claims: dict[Key, Claim]) -> Iterator[Rejected]:
+    """What services have that nodes answer themselves, as far as agents have their ports by default."""
+    own = own_ports(state.configuration.listen_port, ERROR_RELAY_PORT) | {("tcp", HEALTH_PORT)}
+    for name, service in sorted(state.services.items()):
+        asked = [
+            (f"spec.ports[{number}].nodePort", port.protocol.lower(), port.node_port)
+            for number, port in enumerate(service.ports)
+        ]
+        for field, protocol, port in (*asked, ("spec.healthCheckNodePort", "tcp", service.health_port)):
+            if (protocol, port) in own:
+                why = f"{port} is not served: nodes answer to that number themselves"
+                yield Rejected(claims[Kind.SERVICE, name].where, field, why)
 
 
 def _files(paths: tuple[Path, ...]) -> list[Path]:

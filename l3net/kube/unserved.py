@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from l3net.errors import ManifestError
 from l3net.kube.core import ANNOTATION_SOURCE_RANGES
-from l3net.kube.fields import Field
+from l3net.kube.fields import Field, shown
 
 #: API group and kind: policies that restrict, and that nothing here enforces. ClusterNetworkPolicy took their
 #: place.
@@ -64,11 +64,31 @@ def _service(spec: Field) -> Iterator[ManifestError]:
         yield spec["healthCheckNodePort"].wrong(
             "is answered for type LoadBalancer with externalTrafficPolicy Local alone"
         )
+    yield from _ports(spec)
     if spec["trafficDistribution"].value not in (None, *_DISTRIBUTIONS):
         known = ", ".join(_DISTRIBUTIONS)
         yield spec["trafficDistribution"].wrong(
             f"is not known, and any ready endpoint is used; there are {known}"
         )
+
+
+def _ports(spec: Field) -> Iterator[ManifestError]:
+    """What an API server refuses, and a directory of manifests may hold."""
+    on_nodes = spec["type"].value in ("NodePort", "LoadBalancer")
+    seen: set[tuple[str, int, str]] = set()
+    for port in spec["ports"].items():
+        if port["nodePort"].value and not on_nodes:
+            yield port["nodePort"].wrong("is served for type NodePort and LoadBalancer alone")
+        protocol = port["protocol"].text(default="TCP")
+        for key in ("port", "nodePort") if on_nodes else ("port",):
+            number = port[key].value
+            if not isinstance(number, int) or not number:
+                continue
+            if (key, number, protocol) in seen:
+                yield port[key].wrong(
+                    f"{shown(number)}/{protocol} is there twice, and the first of them is served"
+                )
+            seen.add((key, number, protocol))
 
 
 def _open_in_spite_of_ranges(metadata: Field, spec: Field) -> Iterator[ManifestError]:

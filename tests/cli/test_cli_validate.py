@@ -188,6 +188,57 @@ def test_what_is_asked_for_and_not_done_is_named() -> None:
     assert [each["field"] for each in found] == named
 
 
+PORTS = """
+apiVersion: v1
+kind: Service
+metadata: {name: a}
+spec: {clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 30080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: b}
+spec:
+  type: NodePort
+  clusterIP: 10.96.0.2
+  ports:
+  - {name: a, port: 80, nodePort: 30081}
+  - {name: b, port: 80, nodePort: 30081, protocol: UDP}
+  - {name: c, port: 80, nodePort: 30082}
+  - {name: d, port: 81, nodePort: 30081}
+"""
+
+
+def test_ports_that_an_api_server_would_refuse_are_named() -> None:
+    result = run("-", text=PORTS)
+    assert [line.partition(": spec.")[2] for line in result.output.splitlines()[:-1]] == [
+        "ports[0].nodePort: is served for type NodePort and LoadBalancer alone",
+        "ports[2].port: 80/TCP is there twice, and the first of them is served",
+        "ports[3].nodePort: 30081/TCP is there twice, and the first of them is served",
+    ]
+
+
+def test_ports_that_nodes_answer_are_named() -> None:
+    text = """
+{apiVersion: l3net.io/v1alpha1, kind: BGPConfiguration, metadata: {name: default}, spec: {listenPort: 31790}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: a}
+spec:
+  type: LoadBalancer
+  externalTrafficPolicy: Local
+  healthCheckNodePort: 10256
+  clusterIP: 10.96.0.1
+  ports: [{name: a, port: 80, nodePort: 31790}, {name: b, port: 80, nodePort: 31790, protocol: UDP}]
+"""
+    result = run("-", text=text)
+    assert result.exit_code == 2
+    assert [line.partition(": spec.")[2] for line in result.output.splitlines()[:-1]] == [
+        "ports[0].nodePort: 31790 is not served: nodes answer to that number themselves",
+        "healthCheckNodePort: 10256 is not served: nodes answer to that number themselves",
+    ]
+
+
 def test_what_is_done_draws_no_warning() -> None:
     spec = "{ports: [{port: 80}], sessionAffinity: ClientIP, trafficDistribution: PreferSameNode}"
     text = f"{{apiVersion: v1, kind: Service, metadata: {{name: a}}, spec: {spec}}}"
