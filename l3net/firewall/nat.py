@@ -25,6 +25,9 @@ from l3net.naming import PROTOCOL_NUMBERS
 #: Chains are made for at least this many backends.
 SPARE_CHAINS = 16
 
+#: So many source ranges of one length are compared one by one.
+COMPARED = 8
+
 #: The rest of what a server answers to, after its address.
 KEY = "meta l4proto . th dport"
 #: Those that have ports, by their names in rules.
@@ -172,12 +175,21 @@ def guard_of(version: int, sources: tuple[Prefix, ...]) -> str:
 
 
 def guarding(version: int, guards: Mapping[str, tuple[Prefix, ...]]) -> dict[str, Rules]:
-    """The chains of whom services are for, compared in rules: a set of ranges may be empty for a moment (see
-    ruleset)."""
-    return {
-        name: (*(f"{IP[version]} saddr {source} return" for source in sources), "drop")
-        for name, sources in sorted(guards.items())
-    }
+    """The chains of whom services are for. A set of ranges may be empty for a moment (see ruleset): a few
+    prefixes are compared in rules, many of one length by a look-up without ranges."""
+    return {name: (*_letting(version, sources), "drop") for name, sources in sorted(guards.items())}
+
+
+def _letting(version: int, sources: Iterable[Prefix]) -> Iterator[str]:
+    by_length: dict[int, list[Prefix]] = {}
+    for source in sources:
+        by_length.setdefault(source.prefixlen, []).append(source)
+    for _, found in sorted(by_length.items()):
+        if len(found) <= COMPARED:
+            yield from (f"{IP[version]} saddr {source} return" for source in found)
+        else:
+            members = ", ".join(str(source.network_address) for source in found)
+            yield f"{IP[version]} saddr & {found[0].netmask} {{ {members} }} return"
 
 
 def with_spares(chains: Iterable[LoadBalancer]) -> set[LoadBalancer]:

@@ -18,6 +18,7 @@ from test_firewall_traffic import VIP, backend, both, plan, server
 
 from l3net.firewall import sticky
 from l3net.firewall.facts import FirewallPlan
+from l3net.firewall.nat import guarding
 from l3net.firewall.ruleset import ruleset
 from l3net.model import Prefix, VirtualServer
 
@@ -118,6 +119,29 @@ def test_only_its_sources_reach_a_service(net: Net, version: int, protocol: str)
                     with pytest.raises((TimeoutError, PermissionError)):
                         ask(role, version, VIP[version], 80, 0.2)
                 assert net.ask(role, version, VIP[version], 81)[0] == "pod3"
+
+
+@both
+@pytest.mark.parametrize("shorter", [0, 8])
+def test_many_sources_cost_a_packet_as_few_do(net: Net, version: int, shorter: int) -> None:
+    """And hold as they do: those of one length are one rule."""
+    made = server(version, backend(POD["pod2"][version]))
+    length = LENGTH[version] - shorter
+    first = int(ip_address("198.18.0.0" if version == 4 else "2001:db8:f::"))
+    far = {ip_network((ip_address(first + (number << shorter)), length)) for number in range(300)}
+    near = ip_network(f"{CLIENT[version]}/{length}", strict=False)
+    with net.serving(version):
+        for sources, let_in in ((far, set()), ({*far, near}, {"client"})):
+            guarded = replace(made, sources=tuple(sorted(sources)))
+            (rules,) = guarding(version, {"sources": tuple(sources)}).values()
+            assert len(rules) == 2
+            net.apply(plan(guarded))
+            for role in ("client", "pod1"):
+                if role in let_in:
+                    assert net.ask(role, version, VIP[version], 80)[0] == "pod2"
+                else:
+                    with pytest.raises(TimeoutError):
+                        net.ask(role, version, VIP[version], 80, 0.2)
 
 
 @both
