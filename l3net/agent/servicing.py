@@ -14,7 +14,7 @@ from l3net.errors import KernelError
 from l3net.firewall.facts import FirewallPlan, plan
 from l3net.firewall.policycontents import NO_POLICY, PolicyContents
 from l3net.firewall.ranking import sizes, wanted_slots
-from l3net.firewall.sticky import MOST
+from l3net.firewall.sticky import remembered_of
 from l3net.model import (
     NODE_PORTS,
     ClusterState,
@@ -76,8 +76,8 @@ class Servicing:
     @property
     def forgetful(self) -> int:
         """How many sticky servers there are beyond those whose clients the table remembers."""
-        sticky = sum(1 for server in self._servers.values() if server.affinity)
-        return max(0, sticky - MOST)
+        sticky = [server for server in self._servers.values() if server.affinity]
+        return len(sticky) - len(remembered_of(sticky))
 
     @property
     def withheld(self) -> list[tuple[str, int]]:

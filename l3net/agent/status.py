@@ -22,7 +22,7 @@ from l3net.announce.blocks import own_blocks
 from l3net.bgp.sessions import UNKNOWN_AS, Refusal
 from l3net.bgp.verdict import Verdict
 from l3net.firewall.ranking import TOTAL
-from l3net.firewall.sticky import MOST
+from l3net.firewall.sticky import MOST, MOST_ENDS
 from l3net.ipam.crosscheck import crosscheck_state
 from l3net.ipam.findings import FindingReason
 from l3net.model import Address, BgpPeer, NextHop
@@ -202,7 +202,8 @@ def _service_problems(agent: Agent) -> list[str]:
     if agent.services.forgetful:
         problems.append(
             f"services: of {agent.services.forgetful} ports with sessionAffinity clients are not remembered "
-            f"(a node does so for {MOST}): a change of their endpoints may move clients"
+            f"(a node does so for {MOST}, and {MOST_ENDS} endpoints of theirs): a change of their "
+            "endpoints may move clients"
         )
     if short := agent.services.spread["short"]:
         problems.append(

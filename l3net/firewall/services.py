@@ -39,7 +39,7 @@ class ServicesHeld:
 
     plan: FirewallPlan  # without servers
     servers: dict[ServerKey, VirtualServer]
-    remembered: set[ServerKey]
+    remembered: dict[ServerKey, int]  # with how many sets
     members: dict[str, Counter[str]] = field(default_factory=dict)
     drawing: dict[int, set[LoadBalancer]] = field(default_factory=dict)
     guards: dict[int, Counter[str]] = field(default_factory=dict)
@@ -76,9 +76,7 @@ class Services:
             plan.servers, key=lambda each: (each.address.version, int(each.address), each.protocol, each.port)
         )
         remembered = sticky.remembered_of(by_key)
-        held = ServicesHeld(
-            _without_servers(plan), {server.key: server for server in by_key}, set(remembered)
-        )
+        held = ServicesHeld(_without_servers(plan), {server.key: server for server in by_key}, remembered)
         filled: set[str] = set()
         lines: list[str] = []
         for version in IP:
@@ -163,11 +161,14 @@ class _Changing:
         if not ((before and before.affinity) or (now and now.affinity)):
             return
         if self._remembered is self._held.remembered:
-            self._remembered = set(self._remembered)
-        if before is not None and (now is None or not now.affinity):
-            self._remembered.discard(before.key)
+            self._remembered = dict(self._remembered)
+        for server in (before, now):
+            if server is not None:
+                self._remembered.pop(server.key, None)
         if now is not None and now.affinity and len(self._remembered) < sticky.MOST:
-            self._remembered.add(now.key)
+            ends = sticky.sets_of(now)
+            if ends + sum(self._remembered.values()) <= sticky.MOST_ENDS:
+                self._remembered[now.key] = ends
 
     # --- the rest ----------------------------------------------------------------------------------------
 

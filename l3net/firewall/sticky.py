@@ -7,8 +7,8 @@ node. A change of the backends touches the sets of those alone that come or go, 
 moves.
 
 nft takes time and memory that grow with the square of the number of sets, so that this is for as many
-servers as it bears (`MOST`). Beyond them a client's address alone draws, and a change of backends may move
-it.
+servers and backends as it bears (`MOST`, `MOST_ENDS`). Beyond them a client's address alone draws, and a
+change of backends may move it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ SEED = "0x6c336e74"
 REMEMBERED = 65536
 #: Servers (address, protocol, port) whose clients are remembered: a second of nft, 120 MiB.
 MOST = 400
+#: Backends of all these together, a set each: 20,000 cost half a minute of nft, and sessions meanwhile.
+MOST_ENDS = 4000
 #: What the names of the sets begin with.
 CLIENTS = "clients"
 
@@ -80,12 +82,24 @@ def change(statements: Statements, old: Sticky, new: Sticky) -> None:
     )
 
 
-def remembered_of(servers: Iterable[VirtualServer]) -> frozenset[ServerKey]:
-    """Those whose clients are remembered in a table made anew: all, or the first of them, NodePorts last."""
+def remembered_of(servers: Iterable[VirtualServer]) -> dict[ServerKey, int]:
+    """Those whose clients are remembered in a table made anew, with the number of their sets: all, or the
+    first that fit, NodePorts last."""
     wanted = [server for server in servers if server.affinity]
-    if len(wanted) > MOST:
+    if len(wanted) > MOST or sum(map(sets_of, wanted)) > MOST_ENDS:
         wanted.sort(key=lambda each: (each.on_node, each.address.version, each.address, each.key[1:]))
-    return frozenset(server.key for server in wanted[:MOST])
+    found: dict[ServerKey, int] = {}
+    ends = 0
+    for server in wanted:
+        if len(found) < MOST and ends + (sets := sets_of(server)) <= MOST_ENDS:
+            found[server.key] = sets
+            ends += sets
+    return found
+
+
+def sets_of(server: VirtualServer) -> int:
+    """How many sets remember its clients: one a backend."""
+    return len({*server.internal, *server.external})
 
 
 def _digest(text: str) -> str:

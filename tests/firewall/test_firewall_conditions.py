@@ -396,11 +396,17 @@ def test_the_same_client_meets_the_same_endpoint_on_every_node() -> None:
 
 
 @both
+@pytest.mark.parametrize(("bound", "value"), [("MOST", 1), ("MOST_ENDS", 5)])
 def test_beyond_a_bound_the_address_alone_binds_a_client(
-    net: Net, version: int, clients: list[str], monkeypatch: pytest.MonkeyPatch
+    net: Net,
+    version: int,
+    clients: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    bound: str,
+    value: int,
 ) -> None:
     """As nft would take ever longer; a server that comes when there is room again is remembered."""
-    monkeypatch.setattr(sticky, "MOST", 1)
+    monkeypatch.setattr(sticky, bound, value)
     ends = sorted(backend(POD[pod][version]) for pod in PODS)
     first = server(version, *ends, affinity=60, port=79)
     second = server(version, *ends, affinity=60)
@@ -422,6 +428,10 @@ def test_beyond_a_bound_the_address_alone_binds_a_client(
         )
         table.change(second, more)
         assert met(net, version, clients) == once
+        monkeypatch.setattr(sticky, "MOST_ENDS", 3)
+        table.change(more, second)
+        table.change(second, more)  # has grown beyond it
+        assert set(met(net, version, clients).values()) == {f"{pod} 8080" for pod in (*PODS, "other")}
 
 
 # --- UDP ------------------------------------------------------------------------------------------------

@@ -218,9 +218,16 @@ def test_where_not_all_clients_are_remembered_those_of_node_ports_are_forgotten_
         for number in range(sticky.MOST)
     ]
     on_nodes = [node_port(4, *ends, port=30000 + number, affinity=60) for number in range(10)]
-    assert sticky.remembered_of([*on_nodes, *by_address]) == {each.key for each in by_address}
+    assert sticky.remembered_of([*on_nodes, *by_address]).keys() == {each.key for each in by_address}
     found = sticky.remembered_of([*on_nodes, *by_address[10:]])
-    assert found == {each.key for each in (*on_nodes, *by_address[10:])}
+    assert found.keys() == {each.key for each in (*on_nodes, *by_address[10:])}
+    # And by their endpoints: what does not fit any more makes room for what does.
+    many = tuple(backend(f"10.1.{number // 250}.{number % 250 + 1}") for number in range(sticky.MOST_ENDS))
+    large = [replace(each, internal=many, external=()) for each in by_address[:2]]
+    assert sticky.remembered_of(large).keys() == {large[0].key}
+    late = replace(large[1], address=ip_address("10.97.0.0"))
+    found = sticky.remembered_of([late, *by_address[2:5], *on_nodes])
+    assert found.keys() == {each.key for each in (*by_address[2:5], *on_nodes)}
 
 
 @both
