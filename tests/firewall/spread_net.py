@@ -3,6 +3,7 @@ the router spreads over the nodes. What the nodes do is decided from one declare
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import select
@@ -22,6 +23,7 @@ from typing import TypeVar
 from firewall_net import inside
 from pyroute2 import netns
 
+from l3net.config import ERROR_RELAY_PORT
 from l3net.fib.envelope import envelope
 from l3net.firewall.facts import FirewallPlan, plan
 from l3net.firewall.ruleset import table
@@ -42,12 +44,15 @@ from l3net.model import (
 )
 from l3net.services.servers import virtual_servers
 from l3net.shell.kernel.envelope import KernelEnvelope
+from l3net.shell.kernel.errorrelay import ErrorRelay
 from l3net.shell.kernel.nft import NftTable
 
 T = TypeVar("T")
 VIP = {4: "203.0.113.1", 6: "2001:db8:ff::1"}
 CLIENT = {4: "192.0.2.2", 6: "2001:db8:c::2"}
-_PORTS = {"TCP": 80, "UDP": 53}
+PORTS = {"TCP": 80, "UDP": 53}
+#: Asks for an answer that no narrow link lets through: so many octets over TCP, a packet full over UDP.
+LARGE, DOWNLOAD = b"large\n", 50_000
 QUIET = 0.5  # seconds without an answer after which no more come
 
 
@@ -92,7 +97,7 @@ class SpreadNet:
             ObjectName("default", "web"),
             cluster_ips=(ip_address("10.96.0.1"), ip_address("fd00:96::1")),
             external_ips=tuple(map(ip_address, VIP.values())),
-            ports=tuple(ServicePort(name, name, port) for name, port in _PORTS.items()),
+            ports=tuple(ServicePort(name, name, port) for name, port in PORTS.items()),
             affinity_timeout=affinity,
             external_traffic_local=local,
         )
@@ -181,6 +186,30 @@ class SpreadNet:
             there = " ".join(f"nexthop via {hop}" for hop in hops)
             self.ip("router", f"route replace {vip} {there}")
 
+    def narrow(self, mtu: int) -> None:
+        """The router's link to the client, as the router sees it."""
+        self.ip("router", f"link set to-client mtu {mtu}")
+
+    @contextlib.contextmanager
+    def errors_go_to(self, node: str) -> Iterator[None]:
+        """The router sends ICMP errors about the service to this node, wherever connections go."""
+        rules = []
+        for version, protocol in ((4, "icmp"), (6, "ipv6-icmp")):
+            hop = node_address(self.nodes.index(node) + 1)[version]
+            self.ip("router", f"route replace {VIP[version]} via {hop} table 100")
+            rules.append(f"to {VIP[version]} ipproto {protocol} table 100 priority 100")
+        for each in rules:
+            self._rule("add", each)
+        try:
+            yield
+        finally:
+            for each in rules:
+                self._rule("del", each)
+
+    def _rule(self, what: str, rule: str) -> None:
+        family = "-6" if ":" in rule else "-4"
+        subprocess.run(["ip", "-n", self.name("router"), family, "rule", what, *rule.split()], check=True)
+
     # --- what is declared --------------------------------------------------------------------------------
 
     def declare(
@@ -255,7 +284,36 @@ class SpreadNet:
             wanted = envelope(self.state.nodes, node, 1500)
             assert wanted is not None
             wanted = replace(wanted, index=on.kernel.apply(wanted))
-        return plan(self.state, node, servers.values(), envelope=wanted)
+        return plan(self.state, node, servers.values(), envelope=wanted, error_port=ERROR_RELAY_PORT)
+
+    @contextlib.contextmanager
+    def relaying(self) -> Iterator[dict[str, ErrorRelay]]:
+        """Every node hands ICMP errors on, all on one thread."""
+        made = {node: ErrorRelay(ERROR_RELAY_PORT) for node in self.nodes}
+        loop = asyncio.new_event_loop()
+        addresses = {node: list(each.addresses) for node, each in self.state.nodes.items()}
+
+        async def start() -> None:
+            for node, relay in made.items():
+                relay.is_service = lambda address: str(address) in VIP.values()
+                relay.update(list(addresses.values()), addresses[node])
+                with inside(self.name(node)):
+                    relay.start()
+
+        async def stop() -> None:
+            for relay in made.values():
+                relay.stop()
+
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        try:
+            asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+            yield made
+        finally:
+            asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
 
     # --- traffic -----------------------------------------------------------------------------------------
 
@@ -289,7 +347,8 @@ class SpreadNet:
 
 
 class Pods:
-    """Answer each line or datagram with a name and the address it came from, all on one thread."""
+    """Answer each line or datagram with a name and the address it came from, or at length if asked to, all on
+    one thread."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -323,14 +382,22 @@ class Pods:
 
     def _stream(self, stream: socket.socket, name: str) -> None:
         with contextlib.suppress(OSError):
-            if stream.recv(65536):
+            if asked := stream.recv(65536):
+                if asked == LARGE:
+                    stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * DOWNLOAD)
+                    stream.send(bytes(DOWNLOAD))
+                    return
                 stream.sendall(f"{name} {stream.getpeername()[0]}\n".encode())
                 return
         self._selector.unregister(stream)
         stream.close()
 
     def _datagram(self, datagrams: socket.socket, name: str) -> None:
-        _, peer = datagrams.recvfrom(65536)
+        asked, peer = datagrams.recvfrom(65536)
+        if asked == LARGE:
+            with contextlib.suppress(OSError):  # the error of the one before
+                datagrams.sendto(bytes(1400), peer)
+            return
         datagrams.sendto(f"{name} {peer[0]}\n".encode(), peer)
 
     def close(self) -> None:
@@ -355,7 +422,7 @@ class Flows:
         self.sockets = [socket.socket(family, kind | socket.SOCK_NONBLOCK) for _ in range(count)]
         for each in self.sockets:
             with contextlib.suppress(BlockingIOError):
-                each.connect((VIP[version], _PORTS[protocol]))
+                each.connect((VIP[version], PORTS[protocol]))
         self._wait_for_writable()
 
     def _wait_for_writable(self) -> None:
@@ -414,6 +481,11 @@ class Flows:
                 poll.unregister(number)
                 del waiting[number]
         return len(waiting)
+
+    def drop(self, which: Collection[int]) -> None:
+        """These, by number, are no more; others move up."""
+        for number in sorted(which, reverse=True):
+            self.sockets.pop(number).close()
 
     def close(self) -> None:
         for each in self.sockets:

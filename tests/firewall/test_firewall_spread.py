@@ -3,22 +3,34 @@ they live, whichever node comes or goes, and pods see the client's address."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
-from spread_net import CLIENT, VIP, SpreadNet, changed, node_address
+from spread_net import CLIENT, DOWNLOAD, LARGE, PORTS, VIP, SpreadNet, changed, node_address
 
 from l3net.fib.envelope import mac_of
+from l3net.firewall import ranking
 from l3net.naming import ENVELOPE_PORT, ENVELOPE_VNI
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
 
 FLOWS = 60
+WHOLE = ranking.SIZES
 KINDS = tuple(itertools.product(("TCP", "UDP"), (4, 6)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_tables() -> Iterator[None]:
+    """How many slots there are changes nothing here but what nft has to read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "SIZES", ((16, 256), (48, 1024)))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +53,16 @@ class Watched:
     def ask(self) -> dict[tuple[str, int], list[str]]:
         return {kind: each.ask() for kind, each in self.flows.items()}
 
-    def others(self, lost: str = "") -> int:
-        """How many are answered otherwise, but for those of a node that was lost."""
-        found = 0
-        for kind, now in self.ask().items():
-            pairs = zip(self.first[kind], now, strict=True)
-            kept = [(one, other) for one, other in pairs if not lost or not one.startswith(lost)]
-            found += changed([one for one, _ in kept], [other for _, other in kept])
-        return found
+    def lose(self, node: str) -> None:
+        """Its flows are watched no more: each would be waited for."""
+        for kind, each in self.flows.items():
+            gone = [at for at, one in enumerate(self.first[kind]) if one.startswith(node)]
+            each.drop(gone)
+            self.first[kind] = [one for one in self.first[kind] if not one.startswith(node)]
+
+    def others(self) -> int:
+        """How many are answered otherwise."""
+        return sum(changed(self.first[kind], now) for kind, now in self.ask().items())
 
     def close(self) -> None:
         for each in self.flows.values():
@@ -71,18 +85,19 @@ def survive(net: SpreadNet) -> None:
         assert watched.others() == 0
         net.ip("n4", "link set up0 down")
         net.route(four[:3])
-        assert watched.others("n4") == 0
+        watched.lose("n4")
+        assert watched.others() == 0
         net.declare(four[:3], unready=["n4"], nodes=four, dead=["n4"])
-        assert watched.others("n4") == 0
+        assert watched.others() == 0
         net.rejoin("n4")
         net.declare(four)
         net.route(four)
-        assert watched.others("n4") == 0
+        assert watched.others() == 0
         # Nodes hear of it one by one, and the router before all of them.
         net.route([*net.nodes[::-1]])
         for heard in ("n5", "n2", "n1", "n4", "n3"):
             net.declare(net.nodes, only=[heard])
-            assert watched.others("n4") == 0, heard
+            assert watched.others() == 0, heard
         new = Watched(net)
         new.close()
         for (_, version), answers in new.first.items():
@@ -101,8 +116,44 @@ def test_so_they_do_in_a_cluster_whose_nodes_have_ipv6_alone() -> None:
     try:
         with six.serving():
             survive(six)
+            six.declare(["n1"])
+            six.route(["n3"])
+            for version in (4, 6):
+                told_to_send_less(six, version)
     finally:
         six.close()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("outer", [4, 6])
+def test_many_connections_live_with_tables_as_large_as_they_are(
+    outer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "SIZES", WHOLE)
+    monkeypatch.setattr(sys.modules[__name__], "FLOWS", 240)
+    many = SpreadNet(5, outer=outer)
+    try:
+        with many.serving():
+            survive(many)
+    finally:
+        many.close()
+
+
+def told_to_send_less(net: SpreadNet, version: int) -> None:
+    """The client hears that a packet is too big for the way between nodes, and a smaller one passes."""
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    level, discover = (socket.IPPROTO_IP, 10) if version == 4 else (socket.IPPROTO_IPV6, 23)
+    headers = 28 if version == 4 else 48
+    with net.run("client", lambda: socket.socket(family, socket.SOCK_DGRAM)) as made:
+        made.setsockopt(level, discover, 2)  # IP_PMTUDISC_DO
+        made.setsockopt(level, 11 if version == 4 else 25, 1)  # IP_RECVERR: it is told
+        made.settimeout(5)
+        made.connect((VIP[version], PORTS["UDP"]))
+        with pytest.raises(OSError, match="Message too long"):
+            made.send(bytes(1500 - headers))
+            made.recv(2048)
+        made.send(bytes(1430 - headers))
+        assert made.recv(2048).startswith(b"n1")
 
 
 def test_the_control_without_it_breaks_most() -> None:
@@ -190,6 +241,50 @@ def test_packets_as_large_as_the_link_pass_and_segments_are_kept_smaller(
             # 1500 less the envelope (50) and the headers, of which the timestamps are the sender's to count.
             longest = 1500 - 50 - (40 if version == 4 else 60)
             assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) <= longest
+
+
+def large(net: SpreadNet, protocol: str, version: int, *, patience: float) -> bool:
+    """Whether a large answer comes whole."""
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
+    with net.run("client", lambda: socket.socket(family, kind)) as made:
+        made.connect((VIP[version], PORTS[protocol]))
+        if protocol == "UDP":
+            made.settimeout(patience / 5)
+            for _ in range(5):  # after the first the pod knows
+                made.send(LARGE)
+                with contextlib.suppress(TimeoutError):
+                    return len(made.recv(2048)) > 1000
+            return False
+        made.settimeout(patience)
+        made.send(LARGE)
+        came = 0
+        with contextlib.suppress(TimeoutError):
+            while came < DOWNLOAD and (data := made.recv(65536)):
+                came += len(data)
+        return came == DOWNLOAD
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_large_answers_pass_a_narrow_link_whichever_node_hears_of_it(net: SpreadNet, version: int) -> None:
+    net.narrow(1400 if version == 4 else 1300)
+    try:
+        # Handed on by one node, answered by another, and a third is told.
+        net.declare(["n1"])
+        net.route(["n3"])
+        with net.errors_go_to("n2"):
+            for protocol in PORTS:  # the control: nobody hands the errors on
+                assert not large(net, protocol, version, patience=0.5)
+            with net.relaying() as relays:
+                for protocol in PORTS:
+                    assert large(net, protocol, version, patience=10.0)
+                assert relays["n2"].handed and relays["n1"].taken
+        net.declare(["n2", "n4"])
+        net.route(net.nodes)
+        with net.relaying():
+            assert all(large(net, "TCP", version, patience=10.0) for _ in range(8))
+    finally:
+        net.narrow(1500)
 
 
 # --- who may use the envelope ----------------------------------------------------------------------------
