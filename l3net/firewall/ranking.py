@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import sys
+import struct
 from array import array
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from l3net.firewall.lanes import BITS, Lanes, counted, lanes
 from l3net.model import Backend, Placed, Spread
 
 #: Slots for so many endpoints, of whom the fullest has at most 1.12 times the mean. Few sizes, for another
@@ -28,6 +29,12 @@ LEAST: Final = 16
 TOTAL: Final = 65536
 #: So many nodes are asked for a connection.
 ASKED: Final = 8
+#: Bits of a lane for who it is; endpoints of one service beyond so many get nothing.
+ROOM: Final = 15
+LARGEST: Final = (1 << ROOM) - 1
+#: A lane of ones.
+ALL: Final = (1 << BITS) - 1
+ROUNDS: Final = 6
 
 K = TypeVar("K")
 
@@ -56,63 +63,84 @@ class Places:
     ranked: bool  # whether this node is one of `nodes`
 
 
-@functools.lru_cache(maxsize=128)
+@functools.lru_cache(maxsize=16)
 def places(spread: Spread, slots: int, me: str, reached: frozenset[str]) -> Places:
     """`reached`: the nodes that this one can hand packets to. Those with endpoints are asked in the order of
     their highest numbers, after the owner."""
-    every = (*spread.ready, *spread.others)
-    drawn = [_numbers(placed.backend, slots) for placed in every]
+    row, ready = lanes(slots), spread.ready[:LARGEST]
+    every = sorted((*ready, *spread.others[: LARGEST - len(ready)]))
     nodes = tuple(sorted({placed.node for placed in every if placed.node == me or placed.node in reached}))
-    highest = [_highest([drawn[at] for at in _of(every, node)]) for node in nodes]
-    owners = array("H", _owners(drawn[: len(spread.ready)]))
+    # Of equal numbers the smaller endpoint's, whoever else there is.
+    drawn = {
+        placed: _numbers(placed.backend, slots) | row.each(LARGEST - at) for at, placed in enumerate(every)
+    }
+    best = functools.reduce(row.larger, (drawn[placed] for placed in ready))
+    at_ready = {placed: at for at, placed in enumerate(ready)}
+    which = [at_ready.get(placed, 0) for placed in every]
+    last = row.each(LARGEST)
+    owners = array("H", map(which.__getitem__, row.listed(last - (best & last))))
     if me not in nodes or len(nodes) == 1:
         return Places(owners, array("h", [-1]) * slots, nodes, ranked=me in nodes)
+    by_node: dict[str, list[Placed]] = {}
+    for placed in every:
+        by_node.setdefault(placed.node, []).append(placed)
+    its_ready = {node: [drawn[each] for each in by_node[node] if each in at_ready] for node in nodes}
+    asked = _asked(
+        row,
+        {node: functools.reduce(row.larger, (drawn[each] for each in by_node[node])) for node in nodes},
+        # Where a node is not the owner.
+        {
+            node: row.differing(best, functools.reduce(row.larger, found)) if found else row.each(ALL)
+            for node, found in its_ready.items()
+        },
+        me,
+    )
     number = {node: at for at, node in enumerate(nodes)}
-    where = [number.get(placed.node, -1) for placed in spread.ready]
-    found = _nexts(number[me], [where[owner] for owner in owners], highest)
-    return Places(owners, array("h", found), nodes, ranked=True)
+    following = [number.get(placed.node, -1) for placed in every]
+    following.extend([-1] * (LARGEST - len(every) + 1))  # of lanes with nobody, which hold 0
+    nexts = array("h", map(following.__getitem__, row.listed(last - (asked & last))))
+    reachable = [placed.node in number for placed in ready]
+    if not all(reachable):  # nobody's to hand on: each node answers
+        nexts = array("h", (each if reachable[at] else -1 for at, each in zip(owners, nexts, strict=True)))
+    return Places(owners, nexts, nodes, ranked=True)
 
 
-def _nexts(my: int, owners: Collection[int], highest: Collection[array[int]]) -> Iterator[int]:
-    for owner, column in zip(owners, zip(*highest, strict=True), strict=True):
-        if owner < 0:  # nobody's to hand on: each node answers
-            yield -1
+def _asked(row: Lanes, highest: Mapping[str, int], elsewhere: Mapping[str, int], me: str) -> int:
+    """The highest number of whoever comes after this node in each lane; 0 where nobody does."""
+    mine, owned = highest[me], row.each(ALL) ^ elsewhere[me]
+    found, before = 0, 0
+    for node, numbers in highest.items():
+        if node == me:
             continue
-        order = sorted(column, reverse=True)
-        if owner == my:
-            yield column.index(order[order[0] == column[my]])
-            continue
-        at = order.index(column[my]) + 1
-        if at < len(order) and order[at] == column[owner]:
-            at += 1
-        asked = at + (column[owner] < column[my])
-        yield column.index(order[at]) if at < len(order) and asked < ASKED else -1
-
-
-def _of(every: Collection[Placed], node: str) -> Iterator[int]:
-    return (at for at, placed in enumerate(every) if placed.node == node)
-
-
-def _owners(drawn: list[array[int]]) -> Iterator[int]:
-    """Of equal numbers, which are as good as never, the smaller endpoint's."""
-    return (column.index(max(column)) for column in zip(*drawn, strict=True))
-
-
-def _highest(drawn: list[array[int]]) -> array[int]:
-    return drawn[0] if len(drawn) == 1 else array("I", map(max, *drawn))
+        # After the owner come all others, after another those below it but for the owner.
+        above = row.at_least(numbers, mine) & elsewhere[node]
+        before += above & row.ones
+        found = row.larger(found, numbers & elsewhere[node] & ~(above & ~owned))
+    # The owner and this node are asked before, too.
+    few = row.at_least(row.each(ASKED - 3), before)
+    return found & (few | owned)
 
 
 @functools.lru_cache(maxsize=128)
-def _numbers(backend: Backend, slots: int) -> array[int]:
-    """What an endpoint draws for each slot: 32 bits.
+def _numbers(backend: Backend, slots: int) -> int:
+    """What an endpoint draws for each slot, in lanes, above room for who it is.
 
     It has each rank once, so that no endpoint draws higher than others do: half the variance for the same
-    slots. In the largest table that takes 30 ms, and is kept.
+    slots. Slots are mixed as a hash function does it, by steps that can be undone (multiplied by odd numbers,
+    bits folded). In small tables, where ranks are equal often, bits beside decide.
     """
-    numbers = array("I")
-    numbers.frombytes(hashlib.shake_128(f"{backend.address} {backend.port}".encode()).digest(4 * slots))
-    if sys.byteorder == "little":
-        numbers.byteswap()
-    for rank, slot in enumerate(sorted(range(slots), key=numbers.__getitem__)):
-        numbers[slot] = rank << 16 | numbers[slot] & 0xFFFF
-    return numbers
+    row, bits = lanes(slots), slots.bit_length() - 1
+    drawn = hashlib.shake_128(f"{backend.address} {backend.port}".encode())
+    keys = struct.unpack(f"<{2 * ROUNDS}H", drawn.digest(4 * ROUNDS))
+    whole, fold = row.each(slots - 1), (bits + 1) // 2
+    folded = row.each((slots - 1) >> fold)
+    numbers = counted(slots)
+    for added, factor in zip(keys[::2], keys[1::2], strict=True):
+        numbers ^= row.each(added & (slots - 1))
+        numbers = (numbers * (factor >> 1 | 1)) & whole
+        numbers ^= (numbers >> fold) & folded
+    beside = BITS - ROOM - bits
+    if beside > 0:
+        extra = row.read(drawn.digest(4 * (slots + ROUNDS))[4 * ROUNDS :])
+        numbers = numbers << beside | extra & row.each((1 << beside) - 1)
+    return numbers << ROOM

@@ -8,7 +8,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from l3net.firewall.ranking import ASKED, TOTAL, Places, places, sizes, wanted_slots
+from l3net.firewall.lanes import lanes
+from l3net.firewall.ranking import ASKED, ROOM, TOTAL, Places, _numbers, places, sizes, wanted_slots
 from l3net.model import Backend, Placed, Spread
 
 FLOWS = 100_000
@@ -67,7 +68,41 @@ def test_every_node_is_asked_once_in_the_same_order(count: int, nodes: int) -> N
             following = on[at].nexts[slot]
             at = on[at].nodes[following] if following >= 0 else ""
         assert len(asked) == len(set(asked))
-        assert len(asked) == nodes if nodes < ASKED else len(asked) >= ASKED - 1
+        assert len(asked) == min(nodes, ASKED)
+
+
+def test_the_order_is_that_of_the_highest_numbers_after_the_owner() -> None:
+    """Against the same written plainly, a slot at a time."""
+    found = spread(14, 6, *range(14, 20))
+    every = sorted((*found.ready, *found.others))
+    drawn = {
+        each: [number << 15 | len(every) - at for number in drawn_of(each.backend, 64)]
+        for at, each in enumerate(every)
+    }
+    for me in range(6):
+        there = of(found, 64, f"n{me}", 6)
+        for slot in range(64):
+            owner = max(found.ready, key=lambda each, slot=slot: drawn[each][slot])  # type: ignore[misc]
+            assert found.ready[there.owners[slot]] == owner
+            best = {
+                each.node: drawn[each][slot] for each in sorted(every, key=lambda each: drawn[each][slot])
+            }
+            others = sorted(best.keys() - {owner.node}, key=best.__getitem__, reverse=True)
+            order = [owner.node, *others, ""]
+            after = order[order.index(f"n{me}") + 1]
+            at = there.nexts[slot]
+            assert (there.nodes[at] if at >= 0 else "") == after
+
+
+def test_each_endpoint_draws_each_rank_once() -> None:
+    for slots in (16, 128, 4096, 65536):
+        beside = max(0, 16 - (slots.bit_length() - 1))
+        drawn = drawn_of(Backend(ip_address("fd00::1"), 80), slots)
+        assert sorted(each >> beside for each in drawn) == list(range(slots))
+
+
+def drawn_of(backend: Backend, slots: int) -> list[int]:
+    return [each >> ROOM for each in lanes(slots).listed(_numbers(backend, slots))]
 
 
 def test_a_node_that_cannot_be_reached_is_not_asked_and_whose_slots_are_each_node_s_own() -> None:

@@ -12,16 +12,23 @@ from sim_node import configuration, endpoints, node, service
 from simloop import simulate
 
 from l3net.errors import KernelError, RefusedError
+from l3net.firewall import ranking
 from l3net.naming import ENVELOPE
 from l3net.ports import LinkSeen
 
 VIP = "203.0.113.7"
+SLOTS = 256
 OTHER = node("n2", "10.244.2.0/24", addresses=("10.0.0.3", "fd00::3"))
 PODS = ("10.244.1.2", "10.244.1.3")
 CONSISTENT = configuration(
     loadBalancing="Consistent", advertise={"externalIPs": {"enabled": True, "cidrs": ["203.0.113.0/24"]}}
 )
 RANDOM = configuration(advertise={"externalIPs": {"enabled": True, "cidrs": ["203.0.113.0/24"]}})
+
+
+@pytest.fixture(autouse=True)
+def _small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "SIZES", ((16, SLOTS),))
 
 
 def web(**annotations: str) -> dict[str, Any]:
@@ -44,15 +51,15 @@ def test_the_device_and_its_tables_are_there_as_long_as_a_service_needs_them() -
         await asyncio.sleep(1)
         assert scene.envelope.plan is not None
         assert [end.node for end in scene.envelope.plan.ends] == ["n2"]
-        assert len(slots(scene, "here")) == 4096 and not slots(scene, "owners")
-        assert scene.status()["consistent"] == {"servers": 2, "slots": 8192, "short": 0}
+        assert len(slots(scene, "here")) == SLOTS and not slots(scene, "owners")
+        assert scene.status()["consistent"] == {"servers": 2, "slots": 2 * SLOTS, "short": 0}
         # An endpoint on the other node: its slots are handed on.
         moved = endpoints("web", *PODS, "10.244.2.9")
         moved["endpoints"][2]["nodeName"] = "n2"
         scene.datastore.apply(moved)
         await asyncio.sleep(1)
-        assert len(slots(scene, "here")) + len(slots(scene, "owners")) == 4096
-        assert 4096 / 4 < len(slots(scene, "owners")) < 4096 / 2.5
+        assert len(slots(scene, "here")) + len(slots(scene, "owners")) == SLOTS
+        assert SLOTS / 4 < len(slots(scene, "owners")) < SLOTS / 2.5
         assert len(slots(scene, "next")) == len(slots(scene, "here"))
         scene.datastore.apply(RANDOM)
         await asyncio.sleep(1)
@@ -89,7 +96,7 @@ def test_a_device_that_somebody_deletes_is_made_anew_and_the_rules_name_the_new_
         scene.kernel.notice(LinkSeen(ENVELOPE))
         await asyncio.sleep(0.2)
         assert any("delete table ip l3net" in text for text in scene.firewall.amended[amended:])
-        assert len(slots(scene, "here")) == 4096
+        assert len(slots(scene, "here")) == SLOTS
 
     simulate(scenario())
 
@@ -103,7 +110,7 @@ def test_without_the_device_services_are_served_as_ever_and_it_is_tried_again() 
         assert any(each.startswith(VIP) for each in scene.firewall.table.sets["services4"])
         scene.envelope.failing = None
         await asyncio.sleep(60)
-        assert len(slots(scene, "here")) == 4096 and not scene.problems()
+        assert len(slots(scene, "here")) == SLOTS and not scene.problems()
 
     simulate(scenario())
 
