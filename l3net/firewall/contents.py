@@ -73,6 +73,7 @@ class Statements:
 
     declared: list[str] = field(default_factory=list)
     emptied: list[str] = field(default_factory=list)
+    put_back: dict[Element, None] = field(default_factory=dict)  # of what is deleted, what may be gone
     deleted: dict[Element, None] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
     filled: list[str] = field(default_factory=list)
@@ -82,9 +83,10 @@ class Statements:
     def text(self) -> str:
         """As `nft -f -` reads it. What goes makes room for what comes: the same key with another value is
         both."""
+        put_back = _elements(f"add element {self.family}", self.put_back)
         deleted = _elements(f"delete element {self.family}", self.deleted)
         added = _elements(f"add element {self.family}", self.added)
-        return "".join((*self.declared, *self.emptied, *deleted, *self.removed, *self.filled, *added))
+        return "".join((*self.declared, *self.emptied, *put_back, *deleted, *self.removed, *self.filled, *added))
 
     def chains(self, old: Mapping[str, Rules], new: Mapping[str, Rules]) -> None:
         """From these chains to those: one that stays is flushed and filled in the same instant."""

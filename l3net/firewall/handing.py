@@ -58,16 +58,16 @@ class Filled:
                 if end is not None:
                     yield name, f"{self.key} . {slot} : {end}"
 
-    def asks(self) -> Iterator[Element]:
-        """Of a table made anew, as if all slots of this node had just come to it."""
+    def asks(self) -> Iterator[tuple[str, Asked]]:
+        """Of a table made anew, as if all slots of this node had just come to it: whom to ask for each."""
         for slot, (owner, asked) in enumerate(zip(self.by_map[0], self.asked, strict=False)):
             if owner is None and asked is not None:
-                yield ASKING, asking(f"{self.key} . {slot}", asked)
+                yield f"{self.key} . {slot}", asked
 
 
-def asking(at: str, asked: Asked) -> str:
+def asking(at: str, gateway: str) -> str:
     """The element for a slot."""
-    return f"{at} timeout {ASKED_FOR} : {asked.gateway}"
+    return f"{at} timeout {ASKED_FOR} : {gateway}"
 
 
 @dataclass(slots=True)
@@ -90,7 +90,8 @@ class _Contents:
             return
         elements: dict[str, list[str]] = {"nodes": sorted(self.nodes[version])}
         for filled in self.of_family(version):
-            for name, element in chain(filled.leading(), filled.slots(), filled.asks()):
+            asks = ((ASKING, asking(at, asked.gateway)) for at, asked in filled.asks())
+            for name, element in chain(filled.leading(), filled.slots(), asks):
                 elements.setdefault(name, []).append(element)
         for kind, name, of in handrules.declarations(version):
             yield f"{kind} {name} {{"
@@ -190,7 +191,10 @@ def _contents(
     }
     facts = HandFacts(plan.bridge, envelope.index, envelope.mtu - envelope.around)
     ready = frozenset(end.node for end in envelope.ends if end.ready)
-    if before is None or before.facts != facts or before.ready - ready:
+    if before is None or before.facts != facts:  # made anew
+        asked = {at: each.gateway for one in filled.values() for at, each in one.asks()}
+        return _Contents(facts, nodes, filled, ready, asked)
+    if before.ready - ready:
         return _Contents(facts, nodes, filled, ready)  # nobody asks a node that has gone
     return _Contents(facts, nodes, filled, ready, dict(before.passing))
 
@@ -270,8 +274,13 @@ def _pass_on(statements: Statements, old: Filled, new: Filled, now: _Contents) -
     for slot, (had, one, asked) in enumerate(zip(old.by_map[0], new.by_map[0], new.asked, strict=False)):
         if one is None and had is not None and asked is not None and had == asked.hands:
             at = f"{new.key} . {slot}"
-            if now.passing.setdefault(at, asked.gateway) == asked.gateway:
-                statements.added[ASKING, asking(at, asked)] = None
+            before = now.passing.get(at, asked.gateway)
+            if before != asked.gateway:
+                # It may have run out by now: put as it was, it is there to be deleted.
+                statements.put_back[ASKING, asking(at, before)] = None
+                statements.deleted[ASKING, f"{at} : {before}"] = None
+            now.passing[at] = asked.gateway
+            statements.added[ASKING, asking(at, asked.gateway)] = None
 
 
 def _move(statements: Statements, old: Filled | None, new: Filled | None) -> None:

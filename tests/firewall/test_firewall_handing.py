@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -122,6 +123,31 @@ def test_whatever_changes_it_ends_as_if_made_anew(
             nft.apply(table([HANDING.made(plan.serving(servers.values()))]))
             assert after == listed()
             assert bool(after) is (said is not None and any(each.spread for each in servers.values()))
+
+
+def test_a_slot_that_comes_twice_asks_who_had_it_last(place: tuple[KernelEnvelope, NftTable, str]) -> None:
+    device, nft, name = place
+    with inside(name):
+        said = envelope_of(4, device.apply(envelope_of(4, 0)))
+        every = server(4, 53, "udp", [0, 1, 2], [])  # of n1, n2 and n3
+        nft.apply(table([made := HANDING.made(FirewallPlan(servers=frozenset({every}), envelope=said))]))
+        held = made.held
+        for ends in ([1], [0, 1], [2], [0, 2], [1], [0, 1]):
+            now = server(4, 53, "udp", ends, [])
+            step = held.change(FirewallPlan(envelope=said), {now.key: now})
+            nft.amend(step.text)
+            step.take()
+        command = ["nft", "list", "map", "ip", "l3net"]
+        asked, owned = (
+            {slot: to for slot, to in re.findall(r"udp \. 53 \. (\d+) .*?: (240[\d.]+)", out)}
+            for out in (
+                subprocess.run([*command, which], capture_output=True, check=True, text=True).stdout
+                for which in ("asking", "owners")
+            )
+        )
+        n2 = next(str(end.gateways[4, True]) for end in said.ends if end.node == "n2")
+        mine = [slot for slot in map(str, range(4096)) if slot not in owned]
+        assert mine and {asked[slot] for slot in mine} == {n2}
 
 
 def test_one_endpoint_more_changes_its_share_and_nothing_a_second_time() -> None:

@@ -37,7 +37,8 @@ _FILLED: Final = re.compile(
 )
 _MESSAGE = re.compile(r"Error: (.*)")
 _CODES: Final = {
-    os.strerror(code): code for code in (errno.EPERM, errno.EBUSY, errno.ENOMEM, errno.ENOENT, errno.EEXIST)
+    os.strerror(code): code
+    for code in (errno.EPERM, errno.EBUSY, errno.ENOMEM, errno.ENOENT, errno.EEXIST, errno.ENOBUFS)
 }
 
 #: linux/netfilter/nfnetlink.h and nf_tables.h: NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, NFTA_GEN_ID.
