@@ -22,6 +22,9 @@ from l3net.firewall.ranking import LEAST, MOST
 from l3net.firewall.sticky import SEED
 from l3net.naming import ENVELOPE, ENVELOPE_PORT, PROTOCOL_NUMBERS
 
+#: How often a packet may go on from node to node, which `ASKED` and its owner fit in. Nodes that know different
+#: endpoints hand it to one another: `dup` counts its hops down, but past nought, too.
+HOPS: Final = 16
 #: The maps: what a chain is led to by, and what slots hold.
 LEADING: Final = ("spread", "placed")
 SLOTS: Final = {"owners": False, "next": False, "here": True, "returning": False}  # whether with a port
@@ -67,10 +70,14 @@ def _of_size(version: int, slots: int, *, by_client: bool) -> dict[str, Rules]:
     away = f'iifname != "{ENVELOPE}" {to.format("owners")}'
     begins, other = f"{_FLAGS} == syn accept", f"meta l4proto != {_TCP}"
     unknown = "ct state new,invalid"
+    left = "ip ttl" if version == 4 else "ip6 hoplimit"
+    few = f"{left} > {HOPS} {left} set {HOPS}"
     return {
         f"own-{name}": (
             f"{other} goto own-datagrams-{name}",
             begins,
+            few,
+            f"{left} < 2 drop",
             f"{unknown} {to.format('next')}",
             # Out of the window, or the end of something that is over: a reset would end what lives.
             "ct state invalid drop",
@@ -78,10 +85,11 @@ def _of_size(version: int, slots: int, *, by_client: bool) -> dict[str, Rules]:
         ),
         # A slot that has just come here: who had it may know the flow, and sends back what it does not know.
         f"own-datagrams-{name}": (
+            f'iifname "{ENVELOPE}" {few}',
             f'iifname "{ENVELOPE}" meta pkttype multicast goto asked-{name}',
-            to.format(ASKING),
+            f"{left} > 1 {to.format(ASKING)}",
         ),
-        f"asked-{name}": (to.format("returning"), "goto stays"),
+        f"asked-{name}": (f"{left} > 1 {to.format('returning')}", "goto stays"),
         f"hand-{name}": ("ct status dnat goto stays", away, f"goto own-{name}"),
         # Nothing of the service's is on this node, as far as it knows.
         f"outside-{name}": (
@@ -90,6 +98,8 @@ def _of_size(version: int, slots: int, *, by_client: bool) -> dict[str, Rules]:
             f'iifname != "{ENVELOPE}" accept',
             f"{other} goto own-datagrams-{name}",
             begins,
+            few,
+            f"{left} < 2 drop",
             f"{unknown} {to.format('owners')}",
             f"{unknown} drop",
         ),

@@ -42,6 +42,7 @@ from l3net.model import (
     ServicePort,
     VirtualServer,
 )
+from l3net.naming import ENVELOPE
 from l3net.services.servers import virtual_servers
 from l3net.shell.kernel.envelope import KernelEnvelope
 from l3net.shell.kernel.errorrelay import ErrorRelay
@@ -171,6 +172,15 @@ class SpreadNet:
         """Connections that a node tracks."""
         path = Path("/proc/sys/net/netfilter/nf_conntrack_count")
         return self.run(role, lambda: int(path.read_text()))
+
+    def enveloped(self, role: str) -> int:
+        """Packets that a node has got by the envelope."""
+
+        def read() -> int:
+            lines = Path("/proc/thread-self/net/dev").read_text().splitlines()
+            return next(int(line.split()[2]) for line in lines if line.split()[0] == f"{ENVELOPE}:")
+
+        return self.run(role, read)
 
     def close(self) -> None:
         for each in self._on.values():

@@ -196,6 +196,30 @@ def test_an_endpoint_that_ends_keeps_its_connections_and_gets_no_new_ones(net: S
         watched.close()
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_nodes_that_disagree_do_not_hand_a_packet_to_one_another_for_ever(
+    net: SpreadNet, version: int
+) -> None:
+    two = net.nodes[:2]
+    net.declare(two)
+    net.route(two)
+    flows = net.flows("TCP", version, 20)
+    try:
+        assert all(flows.ask())
+        # The second has heard that it has an endpoint: the first takes itself for the owner, and asks it next.
+        net.declare(["n1"], unready=["n2"])
+        net.declare(two, only=["n2"])
+        for node in two:
+            net.forget(node)
+        before = sum(net.enveloped(node) for node in two)
+        flows.ask()
+        # With each segment sent again a few times.
+        assert 0 < sum(net.enveloped(node) for node in two) - before < 20 * 17 * 10
+    finally:
+        flows.close()
+        net.declare(net.nodes)
+
+
 @pytest.mark.parametrize("local", [False, True])
 def test_a_client_comes_back_to_its_endpoint_by_whichever_node(local: bool) -> None:
     net = SpreadNet(3, affinity=600, local=local)
