@@ -60,7 +60,9 @@ def agent(**changes: Any) -> Any:
                 "faults": [{"part": "audit", "count": 2, "last": "x", "lasting": True}],
             }
         ),
-        "services": SimpleNamespace(book=ServiceBook(), latency=Histogram()),
+        "services": SimpleNamespace(
+            book=ServiceBook(), latency=Histogram(), spread={"servers": 2, "slots": 8192, "short": 0}
+        ),
         "proxying": SimpleNamespace(standing=SimpleNamespace(on=True)),
         "checks": SimpleNamespace(opened={10256}, refused=0, health=SimpleNamespace(healthy=True)),
         "policing": SimpleNamespace(
