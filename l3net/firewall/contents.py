@@ -86,7 +86,9 @@ class Statements:
         put_back = _elements(f"add element {self.family}", self.put_back)
         deleted = _elements(f"delete element {self.family}", self.deleted)
         added = _elements(f"add element {self.family}", self.added)
-        return "".join((*self.declared, *self.emptied, *put_back, *deleted, *self.removed, *self.filled, *added))
+        return "".join(
+            (*self.declared, *self.emptied, *put_back, *deleted, *self.removed, *self.filled, *added)
+        )
 
     def chains(self, old: Mapping[str, Rules], new: Mapping[str, Rules]) -> None:
         """From these chains to those: one that stays is flushed and filled in the same instant."""
