@@ -22,8 +22,8 @@ from l3net.firewall.ranking import LEAST, MOST
 from l3net.firewall.sticky import SEED
 from l3net.naming import ENVELOPE, ENVELOPE_PORT, PROTOCOL_NUMBERS
 
-#: How often a packet may go on from node to node, which `ASKED` and its owner fit in. Nodes that know different
-#: endpoints hand it to one another: `dup` counts its hops down, but past nought, too.
+#: How often a packet may go on from node to node, which `ASKED` and its owner fit in. Nodes that know
+#: different endpoints hand it to one another: `dup` counts its hops down, but past nought, too.
 HOPS: Final = 16
 #: The maps: what a chain is led to by, and what slots hold.
 LEADING: Final = ("spread", "placed")
@@ -127,6 +127,9 @@ def _hooks(version: int, facts: HandFacts) -> dict[str, Rules]:
         "prerouting-hand": (
             hook("filter", "prerouting", -150),
             f'iifname "{facts.bridge}" accept',
+            # This node's own do not come from elsewhere, though any way back will do for others (rp_filter).
+            f'iifname "{ENVELOPE}" fib saddr oifname "{facts.bridge}" drop',
+            f'iifname "{ENVELOPE}" fib saddr type local drop',
             f"{key} vmap @spread",
             f'iifname "{ENVELOPE}" drop',
         ),

@@ -139,7 +139,7 @@ def test_a_slot_that_comes_twice_asks_who_had_it_last(place: tuple[KernelEnvelop
             step.take()
         command = ["nft", "list", "map", "ip", "l3net"]
         asked, owned = (
-            {slot: to for slot, to in re.findall(r"udp \. 53 \. (\d+) .*?: (240[\d.]+)", out)}
+            dict(re.findall(r"udp \. 53 \. (\d+) .*?: (240[\d.]+)", out))
             for out in (
                 subprocess.run([*command, which], capture_output=True, check=True, text=True).stdout
                 for which in ("asking", "owners")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
-from spread_net import CLIENT, DOWNLOAD, LARGE, PORTS, VIP, SpreadNet, changed, node_address
+from spread_net import CLIENT, DOWNLOAD, LARGE, PORTS, VIP, SpreadNet, changed, node_address, pod_address
 
 from l3net.fib.envelope import mac_of
 from l3net.firewall import ranking
@@ -208,7 +208,7 @@ def test_nodes_that_disagree_do_not_hand_a_packet_to_one_another_for_ever(
     flows = net.flows("TCP", version, 20)
     try:
         assert all(flows.ask())
-        # The second has heard that it has an endpoint: the first takes itself for the owner, and asks it next.
+        # The second has heard of its endpoint. The first takes itself for the owner, and asks it next.
         net.declare(["n1"], unready=["n2"])
         net.declare(two, only=["n2"])
         for node in two:
@@ -318,11 +318,11 @@ def test_large_answers_pass_a_narrow_link_whichever_node_hears_of_it(net: Spread
 # --- who may use the envelope ----------------------------------------------------------------------------
 
 
-def _datagram(node: str, number: int) -> bytes:
-    """What another node would hand on to this one: a question to the service over UDP, from the client."""
+def _datagram(node: str, number: int, client: str = CLIENT[4]) -> bytes:
+    """What another node would hand on to this one: a question to the service over UDP, from a client."""
     payload = b"?\n"
     udp = struct.pack("!HHHH", 4000 + number, 53, 8 + len(payload), 0) + payload
-    source, vip = ip_address(CLIENT[4]).packed, ip_address(VIP[4]).packed
+    source, vip = ip_address(client).packed, ip_address(VIP[4]).packed
     head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, source, vip)
     total = sum(struct.unpack("!10H", head))
     total = (total & 0xFFFF) + (total >> 16)
@@ -350,3 +350,17 @@ def test_nodes_alone_hand_on(net: SpreadNet, role: str, passes: bool) -> None:
         else:
             with pytest.raises(TimeoutError):
                 heard.recv(2048)
+
+
+def test_a_pod_does_not_come_from_elsewhere_as_a_client(net: SpreadNet) -> None:
+    """It would be masqueraded as one that meets itself: as the node, which no policy holds back."""
+    net.declare(["n1"])
+    net.route(["n1"])
+    node, pod = node_address(1)[4], pod_address(1)[4]
+    heard = net.run("pn1", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    with heard, net.run("n2", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as made:
+        heard.bind((pod, 4005))
+        heard.settimeout(0.5)
+        made.sendto(_datagram(node, 5, client=pod), (node, ENVELOPE_PORT))
+        with pytest.raises(TimeoutError):
+            heard.recv(2048)
