@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from l3net.errors import ManifestError
 from l3net.kube.core import ANNOTATION_SOURCE_RANGES
 from l3net.kube.fields import Field, shown
+from l3net.naming import ANNOTATION_LOAD_BALANCING
 
 #: API group and kind: policies that restrict, and that nothing here enforces. ClusterNetworkPolicy took their
 #: place.
@@ -27,6 +28,8 @@ _KNOWN_FIELDS = {
 }  # fmt: skip
 #: spec.trafficDistribution of a Service (core/v1). The EndpointSlice controller makes hints of them.
 _DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
+#: Of the annotation of a Service.
+_BALANCINGS = ("Consistent", "Random")
 
 
 def unserved(document: Mapping[str, object]) -> tuple[ManifestError, ...]:
@@ -49,6 +52,11 @@ def _unserved(document: Field) -> Iterator[ManifestError]:
     elif (group, kind) == ("", "Service"):
         yield from _service(document["spec"])
         yield from _open_in_spite_of_ranges(document["metadata"], document["spec"])
+        said = document["metadata"]["annotations"][ANNOTATION_LOAD_BALANCING]
+        if said.text(default="") not in ("", *_BALANCINGS):
+            yield said.wrong(
+                f"is not known, and the BGPConfiguration's is used; there are {', '.join(_BALANCINGS)}"
+            )
 
 
 def _unknown(spec: Field, known: Collection[str]) -> Iterator[ManifestError]:

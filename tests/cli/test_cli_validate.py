@@ -150,7 +150,7 @@ spec: {type: NodePort, ports: [{port: 80, nodePort: 30080}]}
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: b}
+metadata: {name: b, annotations: {l3net.io/load-balancing: consistent}}
 spec:
   type: LoadBalancer
   externalTrafficPolicy: Cluster
@@ -180,10 +180,11 @@ def test_what_is_asked_for_and_not_done_is_named() -> None:
     assert named == [
         "spec.healthCheckNodePort",
         "spec.trafficDistribution",
+        "metadata.annotations.l3net.io/load-balancing",
         "kind",
         "spec.egres",
     ]
-    assert result.output.splitlines()[-1].endswith("nothing wrong, 4 warnings")
+    assert result.output.splitlines()[-1].endswith("nothing wrong, 5 warnings")
     found = json.loads(run("-", "-o", "json", text=UNSERVED).output)["unserved"]
     assert [each["field"] for each in found] == named
 
