@@ -51,6 +51,8 @@ ANNOTATION_BLOCKS: Final = "l3net.io/blocks"
 ANNOTATION_WANTS_BLOCKS: Final = "l3net.io/wants-blocks"
 #: Of a Node, written by its agent: how many blocks of a pool with a namespaceSelector, as in `tenant-a=1`.
 ANNOTATION_WANTS_POOLS: Final = "l3net.io/wants-pools"
+#: Of a Node, by its agent: whether it takes what others hand on to it ("true", "false").
+ANNOTATION_TAKES_PART: Final = "l3net.io/consistent-load-balancing"
 #: Of a Service, written by people: the addresses wanted, separated by commas; and services that may share.
 ANNOTATION_LOAD_BALANCER_IPS: Final = "l3net.io/load-balancer-ips"
 ANNOTATION_SHARING_KEY: Final = "l3net.io/sharing-key"

@@ -19,6 +19,8 @@ from l3net.ipam.blocks import wanted_blocks as asked_blocks
 from l3net.ipam.ranges import RangeSet, block_sets
 from l3net.ipam.reserved import open_blocks
 from l3net.ipam.reserved import wanted_pools as asked_pools
+from l3net.model import Node
+from l3net.naming import ANNOTATION_TAKES_PART
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,10 @@ class OwnNode(Protocol):
 
     def want_pools(self, wanted: Mapping[str, int]) -> None:
         """Annotation l3net.io/wants-pools: name of a pool for some namespaces to number of blocks."""
+        ...
+
+    def take_part(self, said: str) -> None:
+        """Annotation l3net.io/consistent-load-balancing."""
         ...
 
 
@@ -105,6 +111,7 @@ class Arrival:
         node = self._agent.state.nodes.get(self._agent.node_name)
         if node is None:
             return
+        self._take_part(self._own, node)
         for message in retained_problems(self._agent):
             block = message.split()[1]
             if block not in self._warned:
@@ -121,6 +128,13 @@ class Arrival:
         asked_of = asked_pools(node)[0]
         if any(count > asked_of.get(name, 0) for name, count in pools.items()):
             self._own.want_pools(pools)
+
+    def _take_part(self, own: OwnNode, node: Node) -> None:
+        """Others hand on to this node once it says so; where nobody ever asked, nothing is said."""
+        said = node.annotations.get(ANNOTATION_TAKES_PART)
+        there = self._agent.services.takes_handed_on
+        if said != "true" if there else said == "true":
+            own.take_part("true" if there else "false")
 
     def _wanted_pools(self) -> dict[str, int]:
         """The first block of a pool that a pod waits for, and one more of each that is nearly full."""

@@ -87,7 +87,7 @@ class Agent:
             me, kernel, marks.wake, self.kernel.problems, self.faults, declares=shells.declares_pods
         )
         self.allowing = Allowing(me, shells.pods)
-        self.enveloping = Enveloping(me, kernel.envelope, self.kernel.problems)
+        self.enveloping = Enveloping(me, kernel.envelope, self.kernel.problems, said=shells.declares_pods)
         self.services = Servicing(
             me,
             kernel.firewall,

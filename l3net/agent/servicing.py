@@ -12,6 +12,7 @@ from l3net.agent.histogram import Histogram
 from l3net.agent.table import Table
 from l3net.errors import KernelError
 from l3net.firewall.facts import FirewallPlan, plan
+from l3net.firewall.handing import HANDING
 from l3net.firewall.policycontents import NO_POLICY, PolicyContents
 from l3net.firewall.ranking import sizes, wanted_slots
 from l3net.firewall.sticky import remembered_of
@@ -101,6 +102,12 @@ class Servicing:
         slots = sizes(endpoints)
         short = sum(slots[key] < wanted_slots(count) for key, count in endpoints.items())
         return {"servers": len(slots), "slots": sum(slots.values()), "short": short}
+
+    @property
+    def takes_handed_on(self) -> bool:
+        """Whether this node takes what others hand on to it: its tables and its device are in force."""
+        there = self._enveloping is not None and self._enveloping.there
+        return there and self._spreading and self.table.known and not self.table.refusal(HANDING.name)
 
     # --- decisions ---------------------------------------------------------------------------------------
 

@@ -210,6 +210,12 @@ def _service_problems(agent: Agent) -> list[str]:
             f"services: {short} ports with consistent load balancing have fewer slots than their endpoints "
             f"want (a node has {TOTAL} in all): they spread less evenly"
         )
+    if apart := agent.enveloping.apart:
+        named = ", ".join(apart[:5]) + (f" and {len(apart) - 5} more" if len(apart) > 5 else "")
+        problems.append(
+            f"services: nothing is handed on to {named}: no part in consistent load balancing (another "
+            "service proxy, an older release, or no device); connections to endpoints there do not survive"
+        )
     return problems
 
 

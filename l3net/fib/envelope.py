@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Final
 
 from l3net.model import Address, Envelope, EnvelopeEnd, Node
+from l3net.naming import ANNOTATION_TAKES_PART
 
 #: Of the reserved class E (RFC 1112 section 4), narrow enough to stand beside whoever else uses some of it.
 #: The upper half is for asking.
@@ -22,15 +23,27 @@ OWN: Final = GATEWAYS[-2]
 _LINK_LOCAL: Final = 0xFE80 << 112
 
 
-def envelope(nodes: Mapping[str, Node], me: str, mtu: int) -> Envelope | None:
-    """This node's; None where it has no address of the family that is used. `mtu` is that of the underlay."""
+def takes_part(node: Node, *, said: bool) -> bool:
+    """Whether a node takes what others hand on to it.
+
+    Where agents write on their Nodes (`said`), one that does not say so may be of a release that knows
+    nothing of it, or have another service proxy. In a directory of manifests nobody writes: all take part,
+    but those that are said not to.
+    """
+    return node.annotations.get(ANNOTATION_TAKES_PART, "false" if said else "true") == "true"
+
+
+def envelope(nodes: Mapping[str, Node], me: str, mtu: int, *, said: bool = False) -> Envelope | None:
+    """This node's; None where it has no address of the family that is used. `mtu` is that of the underlay,
+    `said` as for takes_part: nothing goes to who takes no part."""
     version = outer_version(nodes.values())
     found = {name: address for name, node in nodes.items() if (address := _address(node, version))}
     own = found.pop(me, None)
     if own is None:
         return None
     gateways = dict(zip(sorted(found), _gateways(found[name] for name in sorted(found)), strict=True))
-    ends = tuple(_end(nodes[name], found[name], gateways[name]) for name in sorted(found))
+    taking = (name for name in sorted(found) if takes_part(nodes[name], said=said))
+    ends = tuple(_end(nodes[name], found[name], gateways[name]) for name in taking)
     return Envelope(me, mac_of(own), own, mtu, ends)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -20,6 +21,7 @@ from l3net.ipam.lease import Usage
 from l3net.ipam.ranges import block_sets
 from l3net.ipam.reserved import ReservedPool
 from l3net.model import Node, Prefix
+from l3net.naming import ANNOTATION_TAKES_PART
 from l3net.shell.files.cniinstall import CONFLIST, put_conflist
 from l3net.shell.kubernetes.api import KubeApi
 from l3net.shell.kubernetes.writer import KubeOwnNode
@@ -34,6 +36,7 @@ class Own:
         self.pools: list[Mapping[str, int]] = []
         self.away = False
         self.warnings: list[tuple[str, str]] = []
+        self.said: list[str] = []
 
     def warn(self, reason: str, message: str) -> None:
         self.warnings.append((reason, message))
@@ -49,6 +52,9 @@ class Own:
     def want_pools(self, wanted: Mapping[str, int]) -> None:
         self.pools.append(wanted)
 
+    def take_part(self, said: str) -> None:
+        self.said.append(said)
+
 
 def agent(
     found: Node | None,
@@ -57,6 +63,7 @@ def agent(
     in_sync: bool = True,
     pools: tuple[ReservedPool, ...] = (),
     lost: Sequence[tuple[Prefix, int, str]] = (),
+    handed_on: bool = False,
 ) -> Any:
     return SimpleNamespace(
         node_name="n1",
@@ -70,6 +77,7 @@ def agent(
             retained_blocks=lambda _state: lost,
         ),
         pods=SimpleNamespace(usage=lambda _sets: Usage(leased, 0)),
+        services=SimpleNamespace(takes_handed_on=handed_on),
     )
 
 
@@ -228,3 +236,20 @@ def test_on_an_api_server(api: FakeApiServer, tmp_path: Path, start: Callable[..
     own.want_pools({"tenant": 1})
     until(lambda: "10.20.0.0/24" in blocks(api, "n1"), "a block of the pool for some namespaces")
     assert len(blocks(api, "n1")) == 3
+
+
+def test_a_node_says_whether_it_takes_what_others_hand_on() -> None:
+    """Nothing, where nobody ever asked; and once, not with every look."""
+    own = Own()
+    took = replace(N1, annotations={ANNOTATION_TAKES_PART: "true"})
+    for found, handed_on in ((N1, False), (took, True)):
+        Arrival(agent(found, handed_on=handed_on), None, own)._tell()
+        assert own.said == []
+    Arrival(agent(N1, handed_on=True), None, own)._tell()
+    assert own.said == ["true"]
+    Arrival(agent(took, handed_on=False), None, own)._tell()
+    assert own.said == ["true", "false"]
+    left = replace(N1, annotations={ANNOTATION_TAKES_PART: "false"})
+    Arrival(agent(left, handed_on=False), None, own)._tell()
+    Arrival(agent(left, handed_on=True), None, own)._tell()
+    assert own.said == ["true", "false", "true"]

@@ -107,6 +107,7 @@ def test_the_agent(api: FakeApiServer, tmp_path: Path) -> None:
         own.warn("BlockStillInUse", "block 10.244.5.0/24 is no longer this node's")
         own.warn("BlockStillInUse", "block 10.244.5.0/24 is no longer this node's")
         own.want_pools({"tenant": 1})
+        own.take_part("true")
         own.report_sessions("tor", [("10.0.0.9", True, "")])
         until(lambda: set(api.calls) == bare(granted), "every call to be made", 10)
         assert not follower.rejected

@@ -21,9 +21,10 @@ from table_side import differences
 from l3net.fib.envelope import GATEWAYS, envelope, mac_of, outer_version
 from l3net.firewall import ranking
 from l3net.firewall.facts import FirewallPlan
-from l3net.firewall.handing import HANDING
+from l3net.firewall.handing import HANDING, fill
 from l3net.firewall.ruleset import table
 from l3net.model import Backend, Envelope, Node, Placed, Spread, VirtualServer
+from l3net.naming import ANNOTATION_TAKES_PART
 from l3net.shell.kernel.envelope import KernelEnvelope
 from l3net.shell.kernel.nft import NftTable
 
@@ -188,6 +189,28 @@ def test_all_nodes_agree_on_the_family_outside_and_on_their_macs() -> None:
         assert all(gateway in GATEWAYS for gateway in gateways if gateway.version == 4)
     assert envelope({}, ME, 1500) is None and envelope({ME: Node(ME)}, ME, 1500) is None
     assert mac_of(ip_address("10.0.0.1")) == "0a:6c:0a:00:00:01"
+
+
+def test_nothing_goes_to_a_node_that_takes_no_part() -> None:
+    """One that does not say so where agents say it, and one that is said not to: what it would be handed each
+    node translates by itself."""
+    there = nodes(4)
+    there["n2"] = replace(there["n2"], annotations={ANNOTATION_TAKES_PART: "true"})
+    there["n3"] = replace(there["n3"], annotations={ANNOTATION_TAKES_PART: "false"})
+    for said, taking in ((True, ["n2"]), (False, ["n2", "n4"])):
+        found = envelope(there, ME, 1500, said=said)
+        assert found is not None and [end.node for end in found.ends] == taking
+        full = envelope(nodes(4), ME, 1500)  # the gateways stay as they are, whoever takes part
+        assert full is not None and set(found.ends) <= set(full.ends)
+        one = server(4, 80, "tcp", list(range(8)), [])
+        assert one.spread is not None
+        filled = fill(one, 4096, found)
+        gateways = {str(end.gateways[4, False]) for end in found.ends}
+        owners, _, here, _ = filled.by_map
+        assert {each for each in owners if each} == gateways
+        translated = {each.partition(" ")[0] for each in here if each}
+        elsewhere = {str(each.backend.address) for each in one.spread.ready if each.node in taking}
+        assert translated == {str(each.backend.address) for each in one.spread.ready} - elsewhere
 
 
 def test_the_device_follows_the_nodes_and_only_what_differs_is_touched(

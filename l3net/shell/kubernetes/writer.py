@@ -12,7 +12,12 @@ from typing import Any, Final
 from l3net.errors import ConflictError, GoneError, L3netError
 from l3net.ipam.reserved import raised_pools
 from l3net.model import Address, Kind, ObjectName, Prefix
-from l3net.naming import ANNOTATION_BLOCKS, ANNOTATION_WANTS_BLOCKS, ANNOTATION_WANTS_POOLS
+from l3net.naming import (
+    ANNOTATION_BLOCKS,
+    ANNOTATION_TAKES_PART,
+    ANNOTATION_WANTS_BLOCKS,
+    ANNOTATION_WANTS_POOLS,
+)
 from l3net.ports import Condition, LeaderLease
 from l3net.shell.kubernetes.api import MERGE_PATCH, ApiError, KubeApi
 from l3net.shell.kubernetes.kinds import KINDS
@@ -302,6 +307,16 @@ class KubeOwnNode:
             text = (found["metadata"].get("annotations") or {}).get(ANNOTATION_WANTS_POOLS, "")
             value = raised_pools(text, wanted)
             return {"metadata": {"annotations": {ANNOTATION_WANTS_POOLS: value}}} if value is not None else {}
+
+        self._writer.change(self._path, change)
+
+    def take_part(self, said: str) -> None:
+        """Say whether the node takes what others hand on to it."""
+
+        def change(found: dict[str, Any]) -> dict[str, Any]:
+            if (found["metadata"].get("annotations") or {}).get(ANNOTATION_TAKES_PART) == said:
+                return {}
+            return {"metadata": {"annotations": {ANNOTATION_TAKES_PART: said}}}
 
         self._writer.change(self._path, change)
 
