@@ -8,6 +8,7 @@ in network namespaces made for the run. What is measured:
   outside to a pod directly, by a ClusterIP and by a NodePort, with 100 and 10,000 services; beside them the
   rule sets of kube-proxy's nftables and iptables modes as its documents describe them, in turn;
 - changes: one endpoint of a service among so many comes and goes, from the decision until the kernel has it;
+  the same of services with consistent balancing;
 - whole: all services replaced by others in one transaction, under a stream of new flows to one that stays.
 """
 
@@ -20,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -81,12 +83,25 @@ def of_changes(options: argparse.Namespace) -> list[dict[str, Any]]:
         raise SystemExit("needs root")
     print(f"\n{'one endpoint, milliseconds':46} {'p50':>8} {'p99':>8} {'CPU':>8}")
     found = []
-    for count in (int(each) for each in options.services.split(",")):
-        for cost in changes.single(4, count, options.turns):
-            p50, p99 = (f"{percentile(cost.times, share):.2f}" for share in (0.5, 0.99))
-            print(f"{cost.what:46} {p50:>8} {p99:>8} {cost.own:8.2f}", flush=True)
-            found.append(asdict(cost))
+    for cost in _all_changes(options):
+        p50, p99 = (f"{percentile(cost.times, share):.2f}" for share in (0.5, 0.99))
+        print(f"{cost.what:46} {p50:>8} {p99:>8} {cost.own:8.2f}", flush=True)
+        found.append(asdict(cost))
     return found
+
+
+def _all_changes(options: argparse.Namespace) -> Iterator[changes.Cost]:
+    for count in (int(each) for each in options.services.split(",")):
+        yield from changes.single(4, count, options.turns)
+    for endpoints, count in (
+        (10, 1),
+        (10, 16),
+        (50, 1),
+        (100, 1),
+    ):  # the second has as many slots as there are
+        yield changes.consistent(
+            4, endpoints, count, options.turns if endpoints == 10 else options.turns // 4
+        )
 
 
 def of_whole(options: argparse.Namespace) -> list[dict[str, Any]]:

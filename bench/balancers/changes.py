@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -16,6 +17,7 @@ from policies.packets import Two
 from balancers import kubeproxy
 from balancers.declared import (
     ECHO,
+    ELSEWHERE,
     IPERF,
     SERVICE,
     backends,
@@ -25,13 +27,16 @@ from balancers.declared import (
     pod,
 )
 from balancers.ways import NODE, OUTSIDE, Place
+from l3net.fib.envelope import envelope
 from l3net.firewall.facts import FirewallPlan
+from l3net.firewall.handing import HANDING
 from l3net.firewall.ruleset import table
 from l3net.firewall.section import Held
 from l3net.firewall.sections import SECTIONS
 from l3net.firewall.services import SERVICES
-from l3net.model import Backend, ServerKey, VirtualServer
+from l3net.model import Backend, Node, Placed, ServerKey, Spread, VirtualServer
 from l3net.model.servers import NODE_PORTS
+from l3net.shell.kernel.envelope import KernelEnvelope
 from l3net.shell.kernel.nft import NftTable
 
 ENDPOINTS = 10
@@ -63,17 +68,18 @@ class InForce:
 
     def replace(self, wanted: FirewallPlan) -> None:
         made = [section.made(wanted) for section in SECTIONS]
-        self.services: Held = next(
-            each.held for each, section in zip(made, SECTIONS, strict=True) if section is SERVICES
-        )
+        self.held: list[Held] = [
+            each.held for each, section in zip(made, SECTIONS, strict=True) if section in (SERVICES, HANDING)
+        ]
         self.table.apply(table(made))
         self.plan = wanted
 
     def change(self, *servers: VirtualServer) -> None:
         changed: dict[ServerKey, VirtualServer | None] = {each.key: each for each in servers}
-        step = self.services.change(self.plan, changed)
-        self.table.amend(step.text)
-        step.take()
+        steps = [each.change(self.plan, changed) for each in self.held]
+        self.table.amend("".join(step.text for step in steps))
+        for step in steps:
+            step.take()
 
 
 def single(version: int, count: int, turns: int) -> list[Cost]:
@@ -107,6 +113,48 @@ def single(version: int, count: int, turns: int) -> list[Cost]:
     cost.own = (_spent() - spent) / len(cost.times) * 1e3
     _nft(kubeproxy.removal(version))
     return [*found, cost]
+
+
+def consistent(version: int, endpoints: int, count: int, turns: int) -> Cost:
+    """One endpoint of one of so many consistent services goes, and another comes that nobody knew."""
+    device = KernelEnvelope()
+    nodes = {
+        f"n{number}": Node(f"n{number}", (ip_address(f"192.0.2.{number}"), ip_address(f"fd00::{number}")))
+        for number in range(1, 101)
+    }
+    found = envelope(nodes, "n1", 1500)
+    assert found is not None
+    found = replace(found, index=device.apply(found))
+    places = {number: list(range(endpoints)) for number in range(count)}
+    servers = {_balanced(version, number, every) for number, every in places.items()}
+    mine = InForce(FirewallPlan(servers=frozenset(servers), envelope=found))
+    mine.plan = FirewallPlan(envelope=found)  # servers that change are told one by one
+    cost, spent, following = Cost(f"l3net, consistent: {count} of {endpoints} endpoints"), _spent(), endpoints
+    for turn in range(turns):
+        every = places[turn % count]
+        gone = every.pop((turn * 7) % endpoints)
+        for come in ([], [following - following % 100 + 100 + gone % 100]):
+            every += come
+            server = _balanced(version, turn % count, every)
+            began = time.perf_counter()
+            mine.change(server)
+            cost.times.append((time.perf_counter() - began) * 1e3)
+        following += 100
+    cost.own = (_spent() - spent) / len(cost.times) * 1e3
+    mine.table.remove()
+    device.remove()
+    device.close()
+    return cost
+
+
+def _balanced(version: int, number: int, places: Iterable[int]) -> VirtualServer:
+    """An endpoint's place is the node's and, in hundreds, which of its."""
+    first = ELSEWHERE[version] + 10_000 * number
+    ends = tuple(
+        sorted(Placed(Backend(ip_address(first + place), ECHO), f"n{place % 100 + 1}") for place in places)
+    )
+    backends = tuple(each.backend for each in ends)
+    return VirtualServer(cluster_ip(version, number), "tcp", ECHO, backends, backends, spread=Spread(ends))
 
 
 def _nft(text: str) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, compress
+from operator import ne
 from typing import Final
 
 from l3net.firewall import handrules
@@ -217,20 +218,21 @@ def fill(server: VirtualServer, slots: int, envelope: Envelope) -> Filled:
         None if gateway else f"{each.backend.address} . {each.backend.port}"
         for each, gateway in zip(spread.ready, away, strict=True)
     ]
-    following = [gateways.get(node) for node in found.nodes]
-    asked = [Asked(gateways[node], askings[node]) if node in ready else None for node in found.nodes]
+    # The last one of each is for slots after which nobody is asked, which are -1.
+    following = [*(gateways.get(node) for node in found.nodes), None]
+    asked = [*(Asked(gateways[node], askings[node]) if node in ready else None for node in found.nodes), None]
     name, datagrams = variant(slots, by_client=server.affinity > 0), server.protocol != "tcp"
     return Filled(
         key_of(server),
         f"{'hand' if found.ranked else 'outside'}-{name}",
         f"here-{name}",
         (
-            tuple(away[owner] for owner in found.owners),
-            () if datagrams else tuple(following[each] if each >= 0 else None for each in found.nexts),
-            tuple(here[owner] for owner in found.owners),
-            tuple(back[owner] for owner in found.owners) if datagrams else (),
+            tuple(map(away.__getitem__, found.owners)),
+            () if datagrams else tuple(map(following.__getitem__, found.nexts)),
+            tuple(map(here.__getitem__, found.owners)),
+            tuple(map(back.__getitem__, found.owners)) if datagrams else (),
         ),
-        tuple(asked[each] if each >= 0 else None for each in found.nexts) if datagrams else (),
+        tuple(map(asked.__getitem__, found.nexts)) if datagrams else (),
     )
 
 
@@ -294,10 +296,9 @@ def _move(statements: Statements, old: Filled | None, new: Filled | None) -> Non
         statements.added.update((each, None) for each in (new.slots() if new else ()))
         return
     for name, was, ends in zip(SLOTS, old.by_map, new.by_map, strict=True):
-        for slot, (one, other) in enumerate(zip(was, ends, strict=True)):
-            if one != other:
-                at = f"{new.key} . {slot}"
-                if one is not None:
-                    statements.deleted[name, f"{at} : {one}"] = None
-                if other is not None:
-                    statements.added[name, f"{at} : {other}"] = None
+        for slot in compress(range(len(ends)), map(ne, was, ends)):
+            at, one, other = f"{new.key} . {slot}", was[slot], ends[slot]
+            if one is not None:
+                statements.deleted[name, f"{at} : {one}"] = None
+            if other is not None:
+                statements.added[name, f"{at} : {other}"] = None

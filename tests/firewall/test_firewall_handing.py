@@ -25,6 +25,7 @@ from l3net.firewall.handing import HANDING, fill
 from l3net.firewall.ruleset import table
 from l3net.model import Backend, Envelope, Node, Placed, Spread, VirtualServer
 from l3net.naming import ANNOTATION_TAKES_PART
+from l3net.shell.kernel import nftelements
 from l3net.shell.kernel.envelope import KernelEnvelope
 from l3net.shell.kernel.nft import NftTable
 
@@ -158,6 +159,7 @@ def test_one_endpoint_more_changes_its_share_and_nothing_a_second_time() -> None
     step = held.change(FirewallPlan(envelope=said), {after.key: after})
     slots = step.text.count(" . ") / 5
     assert 0 < slots < 4096 * 2 * 4 / 10
+    assert nftelements.requests(step.text), "an nft process is made for it"
     step.take()
     assert not held.change(FirewallPlan(envelope=said), {after.key: after}).text
     assert not held.change(FirewallPlan(envelope=said), {}).text

@@ -178,6 +178,8 @@ def test_an_endpoint_that_ends_keeps_its_connections_and_gets_no_new_ones(net: S
         net.forget(node)  # a datagram from a port that another test had is one of the flow that was
     net.declare(four)
     net.route(four)
+    for node in net.nodes:  # a port that is used again would be known
+        net.forget(node)
     watched = Watched(net)
     try:
         for gone in ({"waning": ["n2"]}, {"unready": ["n2"]}):

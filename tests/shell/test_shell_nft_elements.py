@@ -106,6 +106,8 @@ def test_what_the_kernel_refuses_changes_nothing(own_netns: Callable[[str], str]
         "add element inet l3net backends4 { 10.0.0.1 . tcp . 80 . 0 : 10.0.0.2 . 80 }\n",
         "add element inet l3net peers4-a { 10.0.0.0/24 }\n",
         "add element inet l3net named4-a { 10.0.0.1 . tcp . 80 }\n",
+        "add element ip l3net asking { 10.0.0.1 . 6 . 80 . 0 timeout 5s : 10.0.0.1 }\n",
+        "add element ip6 l3net peers4-a { 10.0.0.1 }\n",
         "add element inet l3net ended4 { 10.0.0.1 . 1 . 10.0.0.2 . 2 timeout 5s }\n",
         "add element inet l3net peers4-a { " + ", ".join(["10.0.0.1"] * (nftelements.MOST + 1)) + " }\n",
     ],

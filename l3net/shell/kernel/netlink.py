@@ -44,6 +44,9 @@ NFNL_BATCH_BEGIN: Final = 16
 NFNL_BATCH_END: Final = 17
 
 _RECEIVE_BUFFER = 1 << 20
+#: Octets of a datagram that a socket takes as it is.
+_SEND_BUFFER = 100_000
+_SO_SNDBUFFORCE = 32  # asm-generic/socket.h; needs CAP_NET_ADMIN, as whatever is sent does
 #: The kernel fills datagrams of at most 32 KiB (netlink_dump); a larger buffer is mapped anew at every call.
 _DATAGRAM = 1 << 16
 #: Requests sent before their answers are read: bounded so that the answers fit the receive buffer.
@@ -197,8 +200,11 @@ class Netlink:
                 )
             )
             parts.append(request.body + bytes(-len(request.body) % 4))
+        sent = b"".join(parts)
         try:
-            self._socket.send(b"".join(parts))
+            if len(sent) > _SEND_BUFFER:  # a batch is one datagram
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, len(sent))
+            self._socket.send(sent)
         except OSError as err:
             raise KernelError("netlink send", err.errno or errno.EIO) from err
         return first

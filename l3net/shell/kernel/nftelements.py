@@ -1,11 +1,12 @@
 """Elements of sets and maps by netlink: an nft process costs more than all else that is done for a pod.
 
-A transaction on `table inet l3net` is nft's text all the same, so that there is one way to say it; what is
+A transaction on a table of ours is nft's text all the same, so that there is one way to say it; what is
 not of a kind that is known here is left to nft.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -18,21 +19,22 @@ from l3net.shell.kernel.netlink import NLM_F_CREATE, Request, attribute
 #: linux/netfilter/nfnetlink.h, nf_tables.h
 NFTABLES: Final = 10
 _NEWSETELEM, _DELSETELEM = ((NFTABLES << 8) | each for each in (12, 14))
-_NFPROTO_INET: Final = 1
+_FAMILIES: Final = {"inet": 1, "ip": 2, "ip6": 10}  # NFPROTO_*, linux/netfilter.h
 _TABLE, _SET, _ELEMENTS, _ELEMENT = 1, 2, 3, 1
-_KEY, _DATA, _KEY_END = 1, 2, 10
+_KEY, _DATA, _TIMEOUT, _KEY_END = 1, 2, 4, 10
 _VALUE, _VERDICT = 1, 2
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
 _VERDICTS: Final = {"jump": -3, "goto": -4}
 _NESTED: Final = 0x8000
 _CODE: Final = struct.Struct("!i")
 _SLOT: Final = struct.Struct("=I")
-#: Elements in one message: an attribute's length has sixteen bits; and in one transaction: a datagram has to
-#: fit the socket's buffer.
+#: Elements in one message: an attribute's length has sixteen bits; and in one transaction: of more, nft takes care
+#: in a process of its own.
 _IN_A_MESSAGE: Final = 400
-MOST: Final = 1200
+MOST: Final = 8192
+_LIFETIMES: Final = {"": b"", "1h": attribute(_TIMEOUT, (3600 * 1000).to_bytes(8, "big"))}
 
-_STATEMENT: Final = re.compile(rf"(add|delete) element inet {NFT_TABLE} (\S+) \{{ (.*) \}}\n")
+_STATEMENT: Final = re.compile(rf"(add|delete) element (inet|ip|ip6) {NFT_TABLE} (\S+) \{{ (.*) \}}\n")
 
 
 def _address(text: str) -> bytes:
@@ -79,7 +81,13 @@ _KEYS: Final[tuple[tuple[re.Pattern[str], _Packers], ...]] = (
     ),
     (re.compile(r"backends[46]\S*"), (_address, _protocol, _port, _slot)),
 )
-#: What the values are of maps that lead to no chain.
+#: Of the tables of one family alone.
+_OF_FAMILY: Final[tuple[tuple[re.Pattern[str], _Packers], ...]] = (
+    (re.compile(r"nodes"), (_address,)),
+    (re.compile(r"keys|spread|placed"), (_address, _protocol, _port)),
+    (re.compile(r"owners|next|here|returning|asking"), (_address, _protocol, _port, _slot)),
+)
+#: What the values are of maps that lead to no chain, or the first of it alone.
 _VALUES: Final[_Packers] = (_address, _port)
 
 
@@ -91,32 +99,59 @@ def requests(transaction: str) -> list[Request] | None:
         statement = _STATEMENT.match(transaction, at)
         if statement is None:
             return None
-        verb, name, listed = statement.groups()
+        verb, family, name, listed = statement.groups()
         elements = listed.split(", ")
         count += len(elements)
-        packers = next((packers for names, packers in _KEYS if names.fullmatch(name)), None)
+        known = _KEYS if family == "inet" else _OF_FAMILY
+        packers = next((packers for names, packers in known if names.fullmatch(name)), None)
         if packers is None or count > MOST:
             return None
         try:
             encoded = [_encoded(each, packers) for each in elements]
         except (ValueError, KeyError, OverflowError):  # what is no port, and the like: nft says why
             return None
-        found += element_messages(_NFPROTO_INET, name, encoded, put=verb == "add")
+        found += element_messages(_FAMILIES[family], name, encoded, put=verb == "add")
         at = statement.end()
     return found
 
 
 def _encoded(element: str, packers: _Packers) -> bytes:
     key, _, value = element.partition(" : ")
-    data = b""
+    key, _, lifetime = key.partition(" timeout ")
+    if packers[-1] is _slot:
+        # Of thousands all but the slot is the same.
+        before, _, slot = key.rpartition(" . ")
+        head, tail = _around_slot(before, value, lifetime, packers)
+        return head + _slot(slot) + tail
+    return element_of(_packed(key, packers), more=_rest(value, lifetime))
+
+
+@functools.lru_cache(maxsize=4096)
+def _around_slot(before: str, value: str, lifetime: str, packers: _Packers) -> tuple[bytes, bytes]:
+    """An element's octets before and after its slot, with which its key ends."""
+    key, more = _packed(before, packers[:-1]), _rest(value, lifetime)
+    whole = element_of(key + bytes(_SLOT.size), more=more)
+    at = len(whole) - len(more) - _SLOT.size
+    return whole[:at], whole[at + _SLOT.size :]
+
+
+def _rest(value: str, lifetime: str) -> bytes:
+    """What follows the key."""
+    if lifetime not in _LIFETIMES:
+        raise ValueError(lifetime)
+    return (_data(value) if value else b"") + _LIFETIMES[lifetime]
+
+
+def _data(value: str) -> bytes:
+    """What a map has for a key: a verdict, or an address, which may have a port."""
     if " . " in value:
-        data = attribute(_DATA | _NESTED, attribute(_VALUE, _packed(value, _VALUES)))
-    elif value:
-        code, chain = value.split(" ")
-        said = attribute(_VERDICT_CODE, _CODE.pack(_VERDICTS[code]))
-        said += attribute(_VERDICT_CHAIN, chain.encode() + b"\0")
-        data = attribute(_DATA | _NESTED, attribute(_VERDICT | _NESTED, said))
-    return element_of(_packed(key, packers), more=data)
+        return attribute(_DATA | _NESTED, attribute(_VALUE, _packed(value, _VALUES)))
+    code, _, chain = value.partition(" ")
+    if not chain:
+        return attribute(_DATA | _NESTED, attribute(_VALUE, _address(value)))
+    said = attribute(_VERDICT_CODE, _CODE.pack(_VERDICTS[code]))
+    said += attribute(_VERDICT_CHAIN, chain.encode() + b"\0")
+    return attribute(_DATA | _NESTED, attribute(_VERDICT | _NESTED, said))
 
 
 def _packed(text: str, packers: _Packers) -> bytes:
