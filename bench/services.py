@@ -1,12 +1,15 @@
 """Services: packets and connections through them, one change among many, all replaced at once.
 
-Run as root: `python bench/services.py [--only packets,changes,whole] [--rounds 8] [--seconds 1] [-o json]`,
-in network namespaces made for the run. What is measured:
+Run as root: `python bench/services.py [--only packets,between,changes,whole] [--rounds 8] [--seconds 1]
+[-o json]`, in network namespaces made for the run. What is measured:
 
 - packets: new connections a second (a byte there and back) and packets a second (iperf3, UDP, 100 octets),
   for themselves and for a second of CPU, which others on the machine change little: from pod to pod and from
   outside to a pod directly, by a ClusterIP and by a NodePort, with 100 and 10,000 services; beside them the
   rule sets of kube-proxy's nftables and iptables modes as its documents describe them, in turn;
+- between: the same from a client, through a router and two nodes, to an endpoint on the node that packets
+  meet or on the other one, and packets a second that the endpoint answers with: kube-proxy's nftables mode,
+  which masquerades then, our random and our consistent balancing, in turn;
 - changes: one endpoint of a service among so many comes and goes, from the decision until the kernel has it;
   the same of services with consistent balancing;
 - whole: all services replaced by others in one transaction, under a stream of new flows to one that stays.
@@ -28,11 +31,12 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent), str(ROOT / "tests" / "fakes")]
+sys.path.insert(1, str(ROOT / "tests" / "firewall"))
 
-from balancers import changes, kubeproxy, ways  # noqa: E402
+from balancers import between, changes, kubeproxy, ways  # noqa: E402
 from cni import percentile, sh  # noqa: E402
 
-PARTS = ("packets", "changes", "whole")
+PARTS = ("packets", "between", "changes", "whole")
 CLONE_NEWNET = 0x40000000
 SOURCE = Path(__file__).parent / "policies" / "connections.c"
 
@@ -52,15 +56,43 @@ def of_packets(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def of_between(options: argparse.Namespace) -> dict[str, Any]:
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="l3bench") as directory:
+        program = Path(directory) / "connections"
+        sh("gcc", "-O2", "-o", str(program), str(SOURCE))
+        for version in (4, 6):
+            rows = between.measure(version, options.rounds, options.seconds, program)
+            found[f"IPv{version}"] = [asdict(row) for row in rows]
+            _packets(version, rows)
+            _rates(rows)
+    return found
+
+
+_RATIOS = {
+    "of kube-proxy's connections": "rate",
+    "packets": "packets",
+    "answers": "answers",
+    "of CPU": "answers_of_cpu",
+}
+
+
+def _rates(rows: list[ways.Row]) -> None:
+    """Of what comes through, whoever pays for it: what the way between nodes costs is nobody's process's."""
+    peers = {row.way: row for row in rows if row.table == kubeproxy.NFT}
+    for row in rows:
+        if row is not peers[row.way]:
+            told = (f"{name} {ways.ratio(row, peers[row.way], of):.3f}" for name, of in _RATIOS.items())
+            print(f"{row.table}, {row.way}: {', '.join(told)}", flush=True)
+
+
 def _packets(version: int, rows: list[ways.Row]) -> None:
     """Ratios are of what a second of CPU does: to kube-proxy's nftables mode with as many services."""
     titles = ("conn/s", "of CPU", "ratio", "p50 us", "p99 us", "kpkt/s", "of CPU", "ratio")
     print("\n" + f"IPv{version}".ljust(50) + "".join(f"{each:>9}" for each in titles))
-    peers = {
-        (row.table.rpartition(" ")[2], row.way): row for row in rows if row.table.startswith(kubeproxy.NFT)
-    }
+    peers = {(_services(row), row.way): row for row in rows if row.table.startswith(kubeproxy.NFT)}
     for row in rows:
-        base = peers.get((row.table.rpartition(" ")[2], row.way))
+        base = peers.get((_services(row), row.way))
         ratios = [
             f"{ways.ratio(row, base, of):9.3f}" if base else " " * 9
             for of in ("rate_of_cpu", "packets_of_cpu")
@@ -75,6 +107,12 @@ def _packets(version: int, rows: list[ways.Row]) -> None:
             f"{median['packets'] / 1e3:9.0f}{median['packets_of_cpu'] / 1e3:9.0f}{ratios[1]}",
             flush=True,
         )
+
+
+def _services(row: ways.Row) -> str:
+    """How many there are, as the table's name says; empty where it does not."""
+    last = row.table.rpartition(" ")[2]
+    return last if last.isdigit() else ""
 
 
 def of_changes(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -142,7 +180,9 @@ def main() -> None:
             if subprocess.run(argv, check=False).returncode:
                 raise SystemExit(f"{part} failed")
         return
-    measured = {"packets": of_packets, "changes": of_changes, "whole": of_whole}[options.part](options)
+    measured = {"packets": of_packets, "between": of_between, "changes": of_changes, "whole": of_whole}[
+        options.part
+    ](options)
     if options.output == "json":
         print(json.dumps({options.part: measured}, default=str, indent=2))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from balancers.declared import cluster_ip, node_port, services
+from balancers.declared import SERVICE, cluster_ip, node_port, services
 from l3net.model import Address, Backend
 
 IP = {4: "ip", 6: "ip6"}
@@ -65,13 +65,14 @@ def pods(version: int) -> str:
     return "10.240.0.0/12" if version == 4 else "fd00:240::/28"
 
 
-def nftables(version: int, count: int, endpoints: int, node: Address) -> str:
-    """The table `kube-proxy` of a family."""
+def nftables(version: int, count: int, endpoints: int, node: Address, called: Address | None = None) -> str:
+    """The table `kube-proxy` of a family; `called`: who answers for the first service, if it is another."""
     ip = IP[version]
     inet = f"ipv{version}_addr"
     lines = [f"table {ip} kube-proxy {{"]
     ips, ports = [], []
-    for number, port, protocol, each in services(version, count, endpoints):
+    for number, port, protocol, declared in services(version, count, endpoints):
+        each = (Backend(called, port),) if called and number == SERVICE else declared
         lines.append(service_chain(version, number, port, protocol, each))
         name = chain_of(number, port, protocol)
         ips.append(f"{cluster_ip(version, number)} . {protocol} . {port} : goto {name}")

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cni import sh
 from kube import cpu
@@ -48,6 +48,9 @@ class Row:
     packets_of_cpu: list[float] = field(default_factory=list)
     p50: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
+    #: Packets from the endpoint, where they are measured.
+    answers: list[float] = field(default_factory=list)
+    answers_of_cpu: list[float] = field(default_factory=list)
 
 
 class Place(Two):
@@ -149,7 +152,7 @@ def measure(
                 if command:
                     place.run(*command, text=text)
                 for way, caller, address, ports in ways(version, name):
-                    _once(place, rows[name, way], caller, address, ports, seconds, program, servers)
+                    once(place, rows[name, way], caller, address, ports, seconds, program, servers)
         return list(rows.values())
 
 
@@ -159,8 +162,14 @@ def _cpu(server: int) -> float:
     return sum(cpu(server)) + children.ru_utime + children.ru_stime
 
 
-def _once(
-    place: Place,
+class Starting(Protocol):
+    """Where processes are started, by the number of a host."""
+
+    def start(self, place: int, *argv: str) -> subprocess.Popen[bytes]: ...
+
+
+def once(
+    place: Starting,
     row: Row,
     caller: int,
     address: Address,
@@ -168,15 +177,22 @@ def _once(
     seconds: int,
     program: Path,
     servers: Sequence[int],
+    *,
+    answers: bool = False,
 ) -> None:
     argv = ["iperf3", "-c", str(address), "-p", str(ports[IPERF]), "-u", "-b", "0", "-l", str(SIZE)]
-    told, spent = _iperf(place, caller, [*argv, "-t", str(seconds), "-J"], seconds + 15, servers[0])
-    if "sum" not in told["end"]:
-        raise SystemExit(f"{row.table}, {row.way}: {told.get('error')}")
-    end = told["end"]["sum"]
-    arrived = end["packets"] - end["lost_packets"]
-    row.packets.append(arrived / seconds)
-    row.packets_of_cpu.append(arrived / spent)
+    argv += ["-t", str(seconds), "-J"]
+    directions = [(argv, row.packets, row.packets_of_cpu)]
+    if answers:
+        directions.append(([*argv, "-R"], row.answers, row.answers_of_cpu))
+    for asked, rates, of_cpu in directions:
+        told, spent = _iperf(place, caller, asked, seconds + 15, servers[0])
+        if "sum" not in told["end"]:
+            raise SystemExit(f"{row.table}, {row.way}: {told.get('error')}")
+        end = told["end"]["sum"]
+        arrived = end["packets"] - end["lost_packets"]
+        rates.append(arrived / seconds)
+        of_cpu.append(arrived / spent)
     before = _cpu(servers[1])
     argv = [str(program), "call", str(address), str(ports[ECHO]), str(seconds), "16"]
     out, _ = place.start(caller, *argv).communicate(timeout=60)
@@ -189,7 +205,7 @@ def _once(
 
 
 def _iperf(
-    place: Place, caller: int, argv: Sequence[str], most: int, server: int
+    place: Starting, caller: int, argv: Sequence[str], most: int, server: int
 ) -> tuple[dict[str, Any], float]:
     """What iperf3 tells, and the CPU seconds of both ends. For a first datagram that is lost it waits for
     ever."""

@@ -103,6 +103,7 @@ class SpreadNet:
             external_traffic_local=local,
         )
         self.state.services[self.service.name] = self.service
+        self.targets: dict[str, int] = {}  # where pods answer, by the port's name, but on 8080
         try:
             self._build()
         except BaseException:
@@ -260,7 +261,9 @@ class SpreadNet:
                 for number, node in enumerate(self.nodes, start=1)
                 if node in (*endpoints, *waning, *unready)
             )
-            ports = {each.name: (each.protocol, 8080) for each in self.service.ports}
+            ports = {
+                each.name: (each.protocol, self.targets.get(each.name, 8080)) for each in self.service.ports
+            }
             self.state.slices[name] = EndpointSlice(name, self.service.name, found, ports)
         for node in self.state.nodes:
             if node not in dead and (only is None or node in only):

@@ -28,8 +28,8 @@ _VERDICTS: Final = {"jump": -3, "goto": -4}
 _NESTED: Final = 0x8000
 _CODE: Final = struct.Struct("!i")
 _SLOT: Final = struct.Struct("=I")
-#: Elements in one message: an attribute's length has sixteen bits; and in one transaction: of more, nft takes care
-#: in a process of its own.
+#: Elements in one message: an attribute's length has sixteen bits; and in one transaction: more are nft's, in
+#: a process of its own.
 _IN_A_MESSAGE: Final = 400
 MOST: Final = 8192
 _LIFETIMES: Final = {"": b"", "1h": attribute(_TIMEOUT, (3600 * 1000).to_bytes(8, "big"))}
