@@ -126,6 +126,8 @@ def _hooks(version: int, facts: HandFacts) -> dict[str, Rules]:
         ),
         "prerouting-hand": (
             hook("filter", "prerouting", -150),
+            # Almost all packets of what is translated here: no look-up.
+            f'ct status dnat iifname != "{ENVELOPE}" accept',
             f'iifname "{facts.bridge}" accept',
             # This node's own do not come from elsewhere, though any way back will do for others (rp_filter).
             f'iifname "{ENVELOPE}" fib saddr oifname "{facts.bridge}" drop',
@@ -141,7 +143,7 @@ def _hooks(version: int, facts: HandFacts) -> dict[str, Rules]:
         "output-envelope": (hook("filter", "output", -300), f"{outer} notrack"),
         "postrouting-envelope": (
             hook("filter", "postrouting", -150),
-            f'oifname != "{facts.bridge}" {_FLAGS} == syn|ack ct status dnat {answered} @keys '
+            f'{_FLAGS} == syn|ack oifname != "{facts.bridge}" ct status dnat {answered} @keys '
             f"tcp option maxseg size > {longest} tcp option maxseg size set {longest}",
         ),
     }
