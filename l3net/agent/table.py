@@ -240,11 +240,7 @@ class Table:
         """Whether a refusal may come of a table that is not what we take it for."""
         if not await self._in_thread(self._firewall.intact):
             return True
-        # ENOBUFS: the kernel's errors were too many for nft.
-        if (
-            refusal.code not in (errno.ENOENT, errno.EEXIST, errno.ENOBUFS)
-            or self._now() < self._looked + LONGEST
-        ):
+        if refusal.code not in (errno.ENOENT, errno.EEXIST) or self._now() < self._looked + LONGEST:
             return False
         self._looked = self._now()
         return True

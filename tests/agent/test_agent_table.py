@@ -219,7 +219,7 @@ def test_the_chains_of_services_that_are_refused_do_not_keep_servers() -> None:
     assert owner.problems["firewall"].startswith("services: ")
 
 
-@pytest.mark.parametrize("word", ["1179", "198.51.100.0/24", "10.96.0.1 . 17"])
+@pytest.mark.parametrize("word", ["1179 } jump not-to-pods", "198.51.100.0/24", "10.96.0.1 . 17"])
 def test_a_table_that_is_refused_is_made_without_the_section_that_is(word: str) -> None:
     owner = Owner(server(1), server(2), refuses=about(word))
     owner.table.doubt()
@@ -228,7 +228,7 @@ def test_a_table_that_is_refused_is_made_without_the_section_that_is(word: str) 
     if "17" not in word.split():  # none was taken of the services at the start
         assert "tcp dport { 179" in known
         assert "ip daddr 10.244.0.0/16 return" in known, "as it was taken last"
-    expected = {"1179", "198.51.100.0/24", "10.96.0.1 . 17"}
+    expected = {"1179 } jump not-to-pods", "198.51.100.0/24", "10.96.0.1 . 17"}
     assert {each for each in expected if each in known} == expected - {word}
     assert "10.96.0.2 . 17" in known, "a bad server keeps no other from following"
     assert owner.problems["firewall"].split(":")[0] in ("protection", "masquerade", "services")
