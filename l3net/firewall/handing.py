@@ -209,8 +209,10 @@ def fill(server: VirtualServer, slots: int, envelope: Envelope) -> Filled:
     ready = {end.node for end in envelope.ends if end.ready}
     # What is not ready on a node that is not either would swallow what asks for it.
     others = tuple(each for each in spread.others if each.node == me or each.node in ready)
-    gateways = {end.node: str(end.gateways[version, False]) for end in envelope.ends}
-    askings = {end.node: str(end.gateways[version, True]) for end in envelope.ends}
+    named = {each.node for each in (*spread.ready, *others)}
+    ends = [end for end in envelope.ends if end.node in named]
+    gateways = {end.node: str(end.gateways[version, False]) for end in ends}
+    askings = {end.node: str(end.gateways[version, True]) for end in ends}
     found = places(Spread(spread.ready, others), slots, me, frozenset(gateways))
     away = [None if each.node == me else gateways.get(each.node) for each in spread.ready]
     back = [None if each.node == me else askings.get(each.node) for each in spread.ready]
