@@ -35,8 +35,10 @@ def _contents(plan: FirewallPlan) -> Contents:
                 # Before connection tracking, which need not see it.
                 hook("filter", "prerouting", -300),
                 # What pods send comes by the bridge, or by no way that is meant.
+                f'iifname "{plan.bridge}" goto from-pods',
                 f'iifname "{VETH_PREFIX}*" drop',
-                f'iifname != "{plan.bridge}" accept',
+            ),
+            "from-pods": (
                 *(f"ip saddr {block} accept" for block in widest_first(4, own)),
                 "meta nfproto ipv4 drop",
                 # A pod tells its neighbours of its link-local address, and of an address it does not have
@@ -78,7 +80,7 @@ def _contents(plan: FirewallPlan) -> Contents:
 
 PROTECTION = SmallSection(
     "protection",
-    own=re.compile(r"prerouting-spoof|(input|output|forward)-protect|not-to-pods"),
+    own=re.compile(r"prerouting-spoof|from-pods|(input|output|forward)-protect|not-to-pods"),
     reads=NOTHING,
     concern=_concern,
     contents=_contents,

@@ -2,7 +2,7 @@
 
 | section | its own | reads of another's |
 |---|---|---|
-| protection | the chains prerouting-spoof, (input|output|forward)-protect, not-to-pods | |
+| protection | the chains prerouting-spoof, from-pods, (input|output|forward)-protect, not-to-pods | |
 | services | vips, ports, spared, ends, hairpin; maps and where they lead; before and after translation | |
 | masquerade | inside; postrouting-(nat|again), elsewhere, by-port, outside | hairpin, vips, ports |
 | policy | the chains policy-...; those of policies and of their combinations; what they look into | |
