@@ -58,6 +58,8 @@ ANNOTATION_LOAD_BALANCER_IPS: Final = "l3net.io/load-balancer-ips"
 ANNOTATION_SHARING_KEY: Final = "l3net.io/sharing-key"
 #: Of a Service, written by people: Random or Consistent, whatever spec.loadBalancing says.
 ANNOTATION_LOAD_BALANCING: Final = "l3net.io/load-balancing"
+CONSISTENT: Final = "Consistent"
+RANDOM: Final = "Random"
 #: Of a Pod: what it asks to send from beside its own addresses; of a Namespace: what its pods may ask for.
 ANNOTATION_ALLOWED_ADDRESSES: Final = "l3net.io/allowed-addresses"
 #: Of a policy: "true" to have what it denies logged.

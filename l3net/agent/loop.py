@@ -347,7 +347,7 @@ class Agent:
             kernel.read_routes()
         networks = state.configuration.advertise.networks
         if Dirty.STATE in dirty or (networks and settled.served):
-            served = {key[0] for key in self.services.book.servers if int(key[0])} if networks else set()
+            served = self.services.book.served() if networks else set()
             blocks = state.nodes[self.node_name].blocks
             keys |= self.routing.want_standing(state, blocks, served)
         keys |= self.routing.want_learned(touched)

@@ -13,6 +13,7 @@ from l3net.agent.resolving import interface_to
 from l3net.agent.shells import Pods
 from l3net.bgp.sessions import Session
 from l3net.cni.setup import NodeNetwork
+from l3net.config import HEALTH_PORT
 from l3net.fib.desired import bridge, gateway
 from l3net.fib.underlay import HostLink, Underlay
 from l3net.firewall.facts import own_ports
@@ -20,7 +21,7 @@ from l3net.ipam.reserved import ReservedPool, open_blocks, reserved_pools
 from l3net.ipam.retained import claimant, retained
 from l3net.model import Address, BridgePlan, ClusterState, Node, Prefix
 from l3net.naming import BRIDGE, ENVELOPE, METRIC_BLACKHOLE, VETH_PREFIX
-from l3net.services.proxymode import HEALTH_PORT, METRICS_PORT
+from l3net.services.proxymode import METRICS_PORT
 
 log = logging.getLogger("l3net.agent")
 

@@ -29,6 +29,7 @@ from l3net.model import (
     Service,
     Stale,
     VirtualServer,
+    is_node_port,
 )
 from l3net.naming import PROTOCOL_NUMBERS
 from l3net.ports import Connections, Firewall
@@ -174,7 +175,7 @@ class Servicing:
             )
         if self.serving and self._ports_on != wanted.ports_on:
             self._ports_on = wanted.ports_on
-            self._anew({key for key in self.book.servers if not on_node(key)})
+            self._anew({key for key in self.book.servers if not is_node_port(key)})
         changed = self._changed(settled, switched=switched)
         self._served = self.serving
         anew = await self.table.follow(wanted, self._servers, changed, check=check)
@@ -246,11 +247,6 @@ class Servicing:
         self._problems.pop("connections", None)
 
 
-def on_node(key: ServerKey) -> bool:
-    """Whether it is a NodePort's."""
-    return not int(key[0])
-
-
 def stale_of(
     key: ServerKey, server: VirtualServer | None, ports_on: Collection[Prefix] = frozenset()
 ) -> Stale:
@@ -260,7 +256,7 @@ def stale_of(
     lasting = (*server.internal, *server.external, *server.lasting) if server is not None else ()
     kept = frozenset((backend.address, backend.port) for backend in lasting)
     number = PROTOCOL_NUMBERS[protocol]
-    if on_node(key):
+    if is_node_port(key):
         own_in = frozenset(each for each in ports_on if each.version == address.version)
         return Stale(number, port=port, kept=kept, own_in=own_in)
     return Stale(number, frozenset({address}), port, kept=kept)

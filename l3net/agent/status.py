@@ -199,9 +199,9 @@ def _service_problems(agent: Agent) -> list[str]:
         f"services: NodePort {port}/{protocol.upper()} is not served: the node itself answers to that number"
         for protocol, port in agent.services.withheld
     ]
-    if agent.services.forgetful:
+    if forgetful := agent.services.forgetful:
         problems.append(
-            f"services: of {agent.services.forgetful} ports with sessionAffinity clients are not remembered "
+            f"services: of {forgetful} ports with sessionAffinity clients are not remembered "
             f"(a node does so for {MOST}, and {MOST_ENDS} endpoints of theirs): a change of their "
             "endpoints may move clients"
         )

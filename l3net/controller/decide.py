@@ -13,13 +13,12 @@ from l3net.ipam.blocks import PoolUsage, plan_blocks, pool_usage
 from l3net.ipam.crosscheck import crosscheck, missing_filters
 from l3net.ipam.findings import Contradiction, FindingReason
 from l3net.ipam.ledger import Ledger
-from l3net.model import Address, BgpPeer, Kind, ObjectName, PoolUse, Prefix
+from l3net.model import Address, BgpPeer, Kind, ObjectName, PoolUse, Prefix, node_addresses
 from l3net.ports import Condition
 from l3net.services.verdicts import (
     Reason,
     ServiceVerdict,
     cluster_ip_owners,
-    node_addresses,
     nowhere_advertised,
     port_holders,
 )

@@ -23,17 +23,19 @@ def hook(kind: str, where: str, priority: int) -> str:
     return f"{_HOOK}{kind} hook {where} priority {priority}; policy accept;"
 
 
-def translating(where: str, priority: int, rules: Rules) -> dict[str, Rules]:
-    """The chains that translate on a hook: one, and its like right after it.
+def twice(kind: str, where: str, priority: int, names: tuple[str, str], rules: Rules) -> dict[str, Rules]:
+    """The chains that decide on a hook by what they look up, once for a connection: one, and its like right
+    after it.
 
     A packet in the first while the table changes goes on by the old rules, to which the maps of before are
     empty and those of now have other slots: it may meet nothing. It then meets the second, by the new rules.
-    What the first has translated does not come to the second.
     """
-    return {
-        name: (hook("nat", where, at), *rules)
-        for name, at in ((f"{where}-nat", priority), (f"{where}-again", priority + 1))
-    }
+    return {name: (hook(kind, where, at), *rules) for at, name in enumerate(names, start=priority)}
+
+
+def translating(where: str, priority: int, rules: Rules) -> dict[str, Rules]:
+    """The chains that translate on a hook. What the first has translated does not come to the second."""
+    return twice("nat", where, priority, (f"{where}-nat", f"{where}-again"), rules)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 from l3net.addresses import contains, host_prefix
 from l3net.firewall.policycontents import NO_POLICY, PolicyContents
-from l3net.model import Address, ClusterState, Envelope, IpPool, Node, PoolUse, Prefix, VirtualServer
+from l3net.model import (
+    Address,
+    ClusterState,
+    Envelope,
+    IpPool,
+    Node,
+    PoolUse,
+    Prefix,
+    VirtualServer,
+    node_addresses,
+)
 from l3net.naming import BRIDGE, ENVELOPE_PORT
 
 BGP_PORT = 179
@@ -56,9 +66,7 @@ class FirewallPlan:
     @property
     def shut_ports(self) -> frozenset[tuple[str, int]]:
         """Those of them that are closed to pods."""
-        ours = {("tcp", port) for port in self.bgp_ports}
-        ours |= {("udp", port) for port in {*BFD_PORTS, ENVELOPE_PORT, self.error_port} - {0}}
-        return self.closed_ports | ours
+        return self.closed_ports | _of_routing(self.bgp_ports, self.error_port)
 
     def serving(self, servers: Iterable[VirtualServer]) -> FirewallPlan:
         """The same with these servers."""
@@ -67,8 +75,12 @@ class FirewallPlan:
 
 def own_ports(listen_port: int, error_port: int) -> frozenset[tuple[str, int]]:
     """What the node itself answers, protocol and port: closed to pods, and no pod may publish it."""
-    bfd = {*BFD_PORTS, ENVELOPE_PORT, error_port} - {0}
-    return frozenset({("tcp", port) for port in (BGP_PORT, listen_port)} | {("udp", port) for port in bfd})
+    return _of_routing({BGP_PORT, listen_port}, error_port)
+
+
+def _of_routing(bgp_ports: Collection[int], error_port: int) -> frozenset[tuple[str, int]]:
+    udp = {*BFD_PORTS, ENVELOPE_PORT, error_port} - {0}
+    return frozenset({("tcp", port) for port in bgp_ports} | {("udp", port) for port in udp})
 
 
 def plan(
@@ -91,7 +103,7 @@ def plan(
     """
     node = state.nodes.get(me)
     pools = [pool for pool in state.pools.values() if PoolUse.PODS in pool.allowed_uses]
-    addresses = frozenset(address for other in state.nodes.values() for address in other.addresses)
+    addresses = node_addresses(state.nodes.values())
     inside: list[Prefix] = [pool.cidr for pool in state.pools.values()]
     inside += [block for other in state.nodes.values() for block in other.blocks]
     inside += [host_prefix(address) for address in addresses]
@@ -125,6 +137,11 @@ def _ports_on(state: ClusterState, node: Node | None) -> frozenset[Prefix]:
     if wanted.primary:
         own = tuple({address.version: address for address in reversed(own)}.values())
     return collapsed(map(host_prefix, own))
+
+
+def texts_of(version: int, addresses: Iterable[Address]) -> frozenset[str]:
+    """Those of a family as elements of a set."""
+    return frozenset(str(each) for each in addresses if each.version == version)
 
 
 def ports_matched(ports: Iterable[tuple[str, int]]) -> list[str]:

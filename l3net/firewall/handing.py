@@ -16,9 +16,9 @@ from typing import Final
 
 from l3net.firewall import handrules
 from l3net.firewall.contents import IP, Element, Statements, chain_blocks, listed
-from l3net.firewall.facts import FirewallPlan
+from l3net.firewall.facts import FirewallPlan, texts_of
 from l3net.firewall.handrules import ASKING, SLOTS, HandFacts, variant
-from l3net.firewall.nat import key_of
+from l3net.firewall.nat import in_order, key_of
 from l3net.firewall.ranking import places, sizes
 from l3net.firewall.section import NOTHING, Made, Servers, Step
 from l3net.model import Envelope, ServerKey, Spread, VirtualServer
@@ -147,10 +147,7 @@ class Handing:
     lives = False
 
     def made(self, plan: FirewallPlan) -> Made:
-        by_key = sorted(
-            (server for server in plan.servers if server.spread),
-            key=lambda each: (each.address.version, int(each.address), each.protocol, each.port),
-        )
+        by_key = in_order(server for server in plan.servers if server.spread)
         held = HandingHeld(plan, {server.key: server for server in by_key})
         beside = {IP[version]: tuple(held.contents.lines(version)) for version in IP}
         return Made((), held, beside={family: lines for family, lines in beside.items() if lines})
@@ -186,10 +183,7 @@ def _contents(
             filled[key] = old
         else:
             filled[key] = fill(server, slots[key], envelope)
-    nodes = {
-        version: frozenset(str(each) for each in plan.node_addresses if each.version == version)
-        for version in IP
-    }
+    nodes = {version: texts_of(version, plan.node_addresses) for version in IP}
     facts = HandFacts(plan.bridge, envelope.index, envelope.mtu - envelope.around)
     ready = frozenset(end.node for end in envelope.ends if end.ready)
     if before is None or before.facts != facts:  # made anew

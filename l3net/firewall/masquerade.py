@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from l3net.firewall.contents import IP, Contents, NamedSet, Rules, translating
-from l3net.firewall.facts import FirewallPlan, ports_matched, widest_first
+from l3net.firewall.facts import FirewallPlan, ports_matched, texts_of, widest_first
 from l3net.firewall.nat import PORT_PROTOCOLS
 from l3net.firewall.section import SmallSection
 from l3net.naming import PROTOCOL_NUMBERS
@@ -30,7 +30,7 @@ def _contents(plan: FirewallPlan) -> Contents:
         beyond = frozenset(map(str, inside[COMPARED:]))
         sets[f"inside{version}"] = NamedSet(f"type ipv{version}_addr", beyond, ranges=True)
         own = [f"{ip} daddr {block} return" for block in widest_first(version, plan.blocks)]
-        nodes = frozenset(str(each) for each in plan.node_addresses if each.version == version)
+        nodes = texts_of(version, plan.node_addresses)
         sets[f"node-addresses{version}"] = NamedSet(f"type ipv{version}_addr", nodes)
         # By a service whose endpoint is a node a pod would speak to that one's BGP as this node, a peer.
         closed = (

@@ -224,6 +224,13 @@ def sides_of(server: VirtualServer) -> list[tuple[Side, tuple[Backend, ...]]]:
     return [(side, backends) for side, backends in sides if backends or server.on_node]
 
 
+def in_order(servers: Iterable[VirtualServer]) -> list[VirtualServer]:
+    """By what they answer to, so that the same servers make the same text."""
+    return sorted(
+        servers, key=lambda each: (each.address.version, int(each.address), each.protocol, each.port)
+    )
+
+
 def key_of(server: VirtualServer) -> str:
     """What a server answers to, as maps have it."""
     port = f"{PROTOCOL_NUMBERS[server.protocol]} . {server.port}"

@@ -24,6 +24,7 @@ from l3net.firewall.nat import (
     drawing,
     ends_of,
     guarding,
+    in_order,
     slots_of,
     with_spares,
 )
@@ -72,9 +73,7 @@ class Services:
     lives = False
 
     def made(self, plan: FirewallPlan) -> Made:
-        by_key = sorted(
-            plan.servers, key=lambda each: (each.address.version, int(each.address), each.protocol, each.port)
-        )
+        by_key = in_order(plan.servers)
         remembered = sticky.remembered_of(by_key)
         held = ServicesHeld(_without_servers(plan), {server.key: server for server in by_key}, remembered)
         filled: set[str] = set()

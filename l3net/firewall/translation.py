@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from l3net.firewall.contents import IP, Rules, hook, translating
+from l3net.firewall.contents import IP, Rules, hook, translating, twice
 from l3net.firewall.facts import FirewallPlan, ports_matched, widest_first
 from l3net.firewall.nat import KEY, REFUSED, Side, answering
 from l3net.firewall.strays import LONGEST, TYPES
@@ -50,8 +50,8 @@ def chains(plan: FirewallPlan, guarded: Collection[int]) -> dict[str, Rules]:
     ]
     if restrictions:
         for where in ("prerouting", "output"):
-            for name, priority in ((f"{where}-sources", -111), (f"{where}-sources-again", -110)):
-                found[name] = (hook("filter", where, priority), *restrictions)
+            names = (f"{where}-sources", f"{where}-sources-again")
+            found |= twice("filter", where, -111, names, tuple(restrictions))
     found |= _after(plan)
     return found
 

@@ -36,6 +36,7 @@ from l3net.model import (
     ServiceProxy,
     Topology,
 )
+from l3net.naming import CONSISTENT, RANDOM
 
 _AS_MAX = 2**32 - 1
 #: Instead of prefixes in nodePortAddresses, as in kube-proxy.
@@ -62,7 +63,7 @@ def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
             service_selector=selector(advertise["serviceSelector"]),
             networks=advertise["networks"].prefixes(),
             communities=_communities(advertise["communities"]),
-            consistent=spec["loadBalancing"].text(default="Random") == "Consistent",
+            consistent=spec["loadBalancing"].text(default=RANDOM) == CONSISTENT,
         ),
         imports=ImportPolicy(
             cidrs=imports["cidrs"].prefixes() if imports["cidrs"].present else None,

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from l3net.errors import ManifestError
 from l3net.kube.core import ANNOTATION_SOURCE_RANGES
 from l3net.kube.fields import Field, shown
-from l3net.naming import ANNOTATION_LOAD_BALANCING
+from l3net.naming import ANNOTATION_LOAD_BALANCING, CONSISTENT, RANDOM
 
 #: API group and kind: policies that restrict, and that nothing here enforces. ClusterNetworkPolicy took their
 #: place.
@@ -29,7 +29,7 @@ _KNOWN_FIELDS = {
 #: spec.trafficDistribution of a Service (core/v1). The EndpointSlice controller makes hints of them.
 _DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 #: Of the annotation of a Service.
-_BALANCINGS = ("Consistent", "Random")
+_BALANCINGS = (CONSISTENT, RANDOM)
 
 
 def unserved(document: Mapping[str, object]) -> tuple[ManifestError, ...]:

@@ -12,7 +12,7 @@ from netaddr import cidr_merge
 from l3net.lab.frr import HOLD_TIME
 from l3net.lab.topology import BgpSession, ServiceSpec, Topology
 from l3net.model import Address, Prefix
-from l3net.naming import ANNOTATION_LOAD_BALANCING, API_VERSION
+from l3net.naming import ANNOTATION_LOAD_BALANCING, API_VERSION, CONSISTENT
 
 Document: TypeAlias = dict[str, object]
 
@@ -50,7 +50,7 @@ def router_manifests(topology: Topology, host: str) -> dict[str, list[Document]]
 
 def service_documents(topology: Topology, *, consistent: bool = False) -> list[Document]:
     """The Services; `consistent`: every node answers a client alike."""
-    said = {ANNOTATION_LOAD_BALANCING: "Consistent"} if consistent else {}
+    said = {ANNOTATION_LOAD_BALANCING: CONSISTENT} if consistent else {}
     return [_service(service, said) for service in topology.services]
 
 

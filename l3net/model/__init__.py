@@ -19,7 +19,7 @@ from l3net.model.bgp import (
     ServiceProxy,
     Topology,
 )
-from l3net.model.cluster import ClusterState, Fact, service_ranges
+from l3net.model.cluster import ClusterState, Fact, node_addresses, service_ranges
 from l3net.model.draining import DEFAULT_DRAIN, DRAIN_TAINTS, TO_BE_DELETED, DrainCause, DrainPolicy
 from l3net.model.filters import Action, BgpFilter, FilterRule, Operations, PrefixOperator
 from l3net.model.kernel import BridgePlan, Envelope, EnvelopeEnd, NextHop, Route, RouteKind, Stale, Tracked
@@ -51,7 +51,15 @@ from l3net.model.policies import (
 )
 from l3net.model.pools import IpPool, PoolUse
 from l3net.model.selectors import EVERYTHING, Requirement, Selector
-from l3net.model.servers import NODE_PORTS, Backend, Placed, ServerKey, Spread, VirtualServer
+from l3net.model.servers import (
+    NODE_PORTS,
+    Backend,
+    Placed,
+    ServerKey,
+    Spread,
+    VirtualServer,
+    is_node_port,
+)
 from l3net.model.terms import Address, Family, Kind, Labels, ObjectName, Prefix, SecretKey
 
 __all__ = [
@@ -130,5 +138,7 @@ __all__ = [
     "Topology",
     "Tracked",
     "VirtualServer",
+    "is_node_port",
+    "node_addresses",
     "service_ranges",
 ]

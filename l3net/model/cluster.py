@@ -11,7 +11,7 @@ from l3net.model.filters import BgpFilter
 from l3net.model.kubernetes import EndpointSlice, Namespace, Node, Pod, Secret, Service, ServiceCidr
 from l3net.model.policies import Policy
 from l3net.model.pools import IpPool
-from l3net.model.terms import ObjectName, Prefix
+from l3net.model.terms import Address, ObjectName, Prefix
 
 Fact: TypeAlias = (
     Node
@@ -51,6 +51,11 @@ class ClusterState:
     def service_ranges(self) -> tuple[Prefix, ...]:
         """The cluster's service ranges: what every decision looks at."""
         return service_ranges(self.configuration, self.service_cidrs.values())
+
+
+def node_addresses(nodes: Iterable[Node]) -> frozenset[Address]:
+    """Those of all nodes: a route to one is the way to that node, and no service is announced there."""
+    return frozenset(address for node in nodes for address in node.addresses)
 
 
 def service_ranges(configuration: BgpConfiguration, cidrs: Iterable[ServiceCidr]) -> tuple[Prefix, ...]:

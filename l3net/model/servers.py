@@ -42,6 +42,11 @@ class Spread:
 ServerKey: TypeAlias = tuple[Address, str, int]
 
 
+def is_node_port(key: ServerKey) -> bool:
+    """Whether it is a NodePort's."""
+    return not int(key[0])
+
+
 @dataclass(frozen=True, slots=True)
 class VirtualServer:
     """One service address and port, and the backends new connections go to on this node.
@@ -73,4 +78,4 @@ class VirtualServer:
     @property
     def on_node(self) -> bool:
         """Whether it is a NodePort."""
-        return not int(self.address)
+        return is_node_port(self.key)

@@ -22,6 +22,7 @@ from l3net.model import (
     ServerKey,
     Service,
     VirtualServer,
+    is_node_port,
 )
 from l3net.services.endpoints import Here
 from l3net.services.health import HealthBook
@@ -289,6 +290,10 @@ class ServiceBook:
     def has_address(self, address: Address) -> bool:
         """Whether any service mentions it."""
         return address in self._mentions
+
+    def served(self) -> set[Address]:
+        """The addresses that are translated to endpoints. A NodePort has none of its own."""
+        return {key[0] for key in self.servers if not is_node_port(key)}
 
     @property
     def spread(self) -> int:

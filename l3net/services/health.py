@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from l3net.model import Address, EndpointSlice, ObjectName, Service
-from l3net.naming import LABEL_HEADLESS, LABEL_PROXY
 from l3net.services.endpoints import Here
-from l3net.services.verdicts import Rank, seniority
+from l3net.services.verdicts import Rank, another_serves, seniority
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class HealthCheck:
 def health_check(service: Service, slices: Iterable[EndpointSlice], node: Here) -> HealthCheck | None:
     """None: nobody is told anything of the service. Its endpoints are counted by address, whatever their
     port; those that terminate draw no new connections (as in kube-proxy)."""
-    if not service.health_port or LABEL_PROXY in service.labels or LABEL_HEADLESS in service.labels:
+    if not service.health_port or another_serves(service):
         return None
     ready: dict[int, set[Address]] = {address.version: set() for address in service.cluster_ips}
     for found in slices:
@@ -58,7 +57,7 @@ class HealthBook:
         self, name: ObjectName, service: Service | None, slices: Iterable[EndpointSlice], node: Here
     ) -> None:
         """A service as it is now, with its slices; None: it is gone."""
-        now = health_check(service, slices, node) if service is not None and service.health_port else None
+        now = health_check(service, slices, node) if service is not None else None
         before = self._wanted.pop(name, None)
         if now is not None and service is not None:
             self._wanted[name], self._ranks[name] = now, seniority(service)

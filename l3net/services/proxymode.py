@@ -12,9 +12,9 @@ from typing import Final
 
 from l3net.model import ServiceProxy
 
-#: --metrics-bind-address and --healthz-bind-address of kube-proxy, unless somebody chose others: TCP ports.
+#: --metrics-bind-address of kube-proxy, unless somebody chose another, as its --healthz-bind-address is
+#: config.HEALTH_PORT: TCP ports.
 METRICS_PORT: Final = 10249
-HEALTH_PORT: Final = 10256
 #: Seconds for which a kube-proxy whose tables are there is waited for: while it starts, or is replaced.
 PATIENCE: Final = 30.0
 

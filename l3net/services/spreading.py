@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from l3net.model import AdvertisePolicy, Backend, EndpointSlice, Placed, Service, ServicePort, Spread
-from l3net.naming import ANNOTATION_LOAD_BALANCING
+from l3net.naming import ANNOTATION_LOAD_BALANCING, CONSISTENT, RANDOM
 from l3net.services.endpoints import Here, of_port
 from l3net.services.verdicts import ServiceAddressKind
-
-CONSISTENT = "Consistent"
-RANDOM = "Random"
 
 
 def consistent(service: Service, policy: AdvertisePolicy) -> bool:

@@ -15,12 +15,12 @@ from l3net.model import (
     AdvertisePolicy,
     ClusterState,
     EndpointSlice,
-    Node,
     ObjectName,
     Prefix,
     ServerKey,
     Service,
     ServicePort,
+    node_addresses,
 )
 from l3net.naming import ANNOTATION_ADVERTISE, LABEL_HEADLESS, LABEL_PROXY, LOAD_BALANCER_CLASS
 from l3net.services.endpoints import Here, by_service, here, serving
@@ -98,11 +98,6 @@ def advertised(state: ClusterState, me: str, *, draining: bool = False) -> tuple
 def announced(verdicts: Iterable[ServiceVerdict]) -> frozenset[Prefix]:
     """The host prefixes to announce: a shared address as long as one service wants it."""
     return frozenset(host_prefix(verdict.address) for verdict in verdicts if verdict.advertised)
-
-
-def node_addresses(nodes: Iterable[Node]) -> frozenset[Address]:
-    """What no service is announced at: a route to a node's own address is the way to that node."""
-    return frozenset(address for node in nodes for address in node.addresses)
 
 
 def cluster_ip_owners(services: Iterable[Service]) -> dict[Address, ObjectName]:
@@ -221,7 +216,7 @@ def service_verdicts(
     """The verdicts of one service, of its own slices, this node, the policy, and what others hold alone.
 
     `holders`: who answers to an address and port; what is not in it is the service's own. `of_nodes`: see
-    node_addresses.
+    model.node_addresses.
     """
     slices = tuple(slices)
     found = []

@@ -27,6 +27,7 @@ from l3net.model import (
     ServicePort,
     Taint,
     VirtualServer,
+    node_addresses,
 )
 from l3net.naming import LABEL_EXCLUDED, LABEL_HEADLESS, LABEL_PROXY, LABEL_ZONE
 from l3net.services.servers import virtual_servers
@@ -34,7 +35,6 @@ from l3net.services.verdicts import (
     Reason,
     advertised,
     announced,
-    node_addresses,
     nowhere_advertised,
 )
 

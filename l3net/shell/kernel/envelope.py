@@ -15,7 +15,7 @@ from l3net.fib.envelope import GATEWAYS, OWN
 from l3net.model import Address, Envelope
 from l3net.naming import ENVELOPE, ENVELOPE_PORT, ENVELOPE_VNI
 from l3net.shell.kernel import links, sysctl
-from l3net.shell.kernel.linkaddresses import addresses_of, put_address
+from l3net.shell.kernel.linkaddresses import RT_SCOPE_HOST, addresses_of, put_address
 from l3net.shell.kernel.neighbours import (
     delete_fdb,
     delete_neighbour,
@@ -65,7 +65,6 @@ _FIB_MATCH: Final = 0x2000  # RTM_F_FIB_MATCH: the entry itself, not what follow
 _MAIN, _STATIC, _LINK, _UNICAST = 254, 4, 253, 1
 _RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_METRICS = 1, 4, 6, 8
 _RTAX_LOCK, _RTAX_MTU = 1, 2
-_SCOPE_HOST: Final = 254
 _LINK_LOCAL: Final = IPv6Network("fe80::/64")
 
 
@@ -86,7 +85,7 @@ class KernelEnvelope:
         self._change("set up", self._settings(plan, link))
         own = ip_interface(f"{OWN}/32")
         if own not in addresses_of(self._netlink, link.index):
-            self._change("address", [_of_host(put_address(link.index, own))])
+            self._change("address", [put_address(link.index, own, scope=RT_SCOPE_HOST)])
         # The way to each gateway has an MTU that no message about the outer packet changes.
         length = _mtu(plan)
         ways = [
@@ -225,8 +224,3 @@ def _way(index: int, prefix: IPv4Network | IPv6Network, mtu: int) -> Request:
     metrics = links.u32(_RTAX_MTU, mtu) + links.u32(_RTAX_LOCK, 1 << _RTAX_MTU)
     body += links.nested(_RTA_METRICS, metrics)
     return Request(_RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
-
-
-def _of_host(request: Request) -> Request:
-    """An address that nothing is sent from (struct ifaddrmsg, ifa_scope)."""
-    return Request(request.type, request.flags, request.body[:3] + bytes((_SCOPE_HOST,)) + request.body[4:])

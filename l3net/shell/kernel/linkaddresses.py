@@ -30,14 +30,20 @@ IFA_BROADCAST: Final = 4
 IFA_FLAGS: Final = 8
 IFA_F_NODAD: Final = 0x02
 IFA_F_PERMANENT: Final = 0x80
+#: linux/rtnetlink.h
+RT_SCOPE_UNIVERSE: Final = 0
+RT_SCOPE_HOST: Final = 254
 
 _IFADDR: Final = struct.Struct("=BBBBi")
 
 
-def put_address(index: int, address: InterfaceAddress, *, create: bool = True) -> Request:
-    """Add an address with its prefix length; IPv6 without duplicate-address detection (no wait)."""
+def put_address(
+    index: int, address: InterfaceAddress, *, create: bool = True, scope: int = RT_SCOPE_UNIVERSE
+) -> Request:
+    """Add an address with its prefix length; IPv6 without duplicate-address detection (no wait). Nothing is
+    sent to others from one whose `scope` is RT_SCOPE_HOST."""
     packed = address.ip.packed
-    body = _IFADDR.pack(_family(address), address.network.prefixlen, IFA_F_NODAD, 0, index)
+    body = _IFADDR.pack(_family(address), address.network.prefixlen, IFA_F_NODAD, scope, index)
     body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
     if address.version == 4 and address.network.prefixlen < 31:
         body += attribute(IFA_BROADCAST, address.network.broadcast_address.packed)

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 from typing import Final
 
-from l3net.services.proxymode import HEALTH_PORT, METRICS_PORT
+from l3net.config import HEALTH_PORT
+from l3net.services.proxymode import METRICS_PORT
 
 LOOPBACK: Final = ("127.0.0.1", "::1")
 #: Seconds for one answer, and the longest that is read.
