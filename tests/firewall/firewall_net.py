@@ -179,6 +179,11 @@ class Net:
         with inside(self.names["node"]):
             return self.table.intact()
 
+    def forget(self) -> None:
+        """The node knows no connection any more."""
+        with inside(self.names["node"]):
+            subprocess.run(["conntrack", "-F"], check=True, capture_output=True)
+
     def remove_table(self) -> None:
         with inside(self.names["node"]):
             self.table.remove()
