@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,11 +10,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cni import sh
-from kube import cpu
-from policies.packets import Two
+from policies.packets import Starting, Two, connect, cpu_of
 
 from balancers import kubeproxy
 from balancers.declared import ECHO, IPERF, SERVICE, cluster_ip, node_port, plan, pod
@@ -156,18 +154,6 @@ def measure(
         return list(rows.values())
 
 
-def _cpu(server: int) -> float:
-    """Seconds of a server and of all callers that have ended."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return sum(cpu(server)) + children.ru_utime + children.ru_stime
-
-
-class Starting(Protocol):
-    """Where processes are started, by the number of a host."""
-
-    def start(self, place: int, *argv: str) -> subprocess.Popen[bytes]: ...
-
-
 def once(
     place: Starting,
     row: Row,
@@ -193,15 +179,7 @@ def once(
         arrived = end["packets"] - end["lost_packets"]
         rates.append(arrived / seconds)
         of_cpu.append(arrived / spent)
-    before = _cpu(servers[1])
-    argv = [str(program), "call", str(address), str(ports[ECHO]), str(seconds), "16"]
-    out, _ = place.start(caller, *argv).communicate(timeout=60)
-    spent = _cpu(servers[1]) - before
-    done, _, p50, p99 = map(float, out.split())
-    row.rate.append(done / seconds)
-    row.rate_of_cpu.append(done / spent)
-    row.p50.append(p50)
-    row.p99.append(p99)
+    connect(place, row, caller, (str(address), ports[ECHO]), seconds, program, servers[1])
 
 
 def _iperf(
@@ -210,7 +188,7 @@ def _iperf(
     """What iperf3 tells, and the CPU seconds of both ends. For a first datagram that is lost it waits for
     ever."""
     for _ in range(TRIES):
-        before = _cpu(server)
+        before = cpu_of(server)
         started = place.start(caller, *argv)
         try:
             out, _ = started.communicate(timeout=most)
@@ -218,7 +196,7 @@ def _iperf(
             started.kill()
             started.wait()
             continue
-        return json.loads(out), _cpu(server) - before
+        return json.loads(out), cpu_of(server) - before
     raise SystemExit(f"{' '.join(argv)}: no end of it")
 
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Protocol
 
 from cni import sh
 from kube import cpu
@@ -27,6 +28,21 @@ from l3net.shell.kernel.namespaces import open_own, setns
 
 NO_SECTION = "no policy section"
 PODS = 10_000
+
+
+class Starting(Protocol):
+    """Where processes are started, by the number of a host."""
+
+    def start(self, place: int, *argv: str) -> subprocess.Popen[bytes]: ...
+
+
+class Rates(Protocol):
+    """What is noted of new connections, of each round."""
+
+    rate: list[float]
+    rate_of_cpu: list[float]
+    p50: list[float]
+    p99: list[float]
 
 
 @dataclass
@@ -164,26 +180,33 @@ def measure(rounds: int, seconds: int, policies: Iterable[int], program: Path, v
         return list(rows.values())
 
 
-def _cpu(server: int) -> float:
+def cpu_of(server: int) -> float:
     """Seconds of a server and of all callers that have ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return sum(cpu(server)) + children.ru_utime + children.ru_stime
 
 
 def _once(two: Two, row: Row, called: str, seconds: int, program: Path, servers: Sequence[int]) -> None:
-    before = _cpu(servers[0])
+    before = cpu_of(servers[0])
     caller = two.start(1, "iperf3", "-c", called, "-t", str(seconds), "-J")
     out, _ = caller.communicate(timeout=60)
-    spent = _cpu(servers[0]) - before
+    spent = cpu_of(servers[0]) - before
     end = json.loads(out)["end"]
     if "sum_received" not in end:
         raise SystemExit(f"{row.what}: {json.loads(out).get('error')}")
     row.throughput.append(end["sum_received"]["bits_per_second"] / 1e9)
     row.throughput_of_cpu.append(end["sum_received"]["bytes"] * 8 / 1e9 / spent)
-    before = _cpu(servers[1])
-    caller = two.start(1, str(program), "call", called, "80", str(seconds), "16")
-    out, _ = caller.communicate(timeout=60)
-    spent = _cpu(servers[1]) - before
+    connect(two, row, 1, (called, 80), seconds, program, servers[1])
+
+
+def connect(
+    place: Starting, row: Rates, caller: int, to: tuple[str, int], seconds: int, program: Path, server: int
+) -> None:
+    """New connections, one after another in sixteen places."""
+    before = cpu_of(server)
+    argv = [str(program), "call", to[0], str(to[1]), str(seconds), "16"]
+    out, _ = place.start(caller, *argv).communicate(timeout=60)
+    spent = cpu_of(server) - before
     done, _, p50, p99 = map(float, out.split())
     row.rate.append(done / seconds)
     row.rate_of_cpu.append(done / spent)

@@ -125,15 +125,20 @@ for address in sys.argv[1:]:
 """
 
 
-def test_what_begins_while_the_table_is_gone_goes_on(rig: Rig) -> None:
-    """Somebody flushes all of nftables: a connection and a flow that begin before it is put back are
-    translated afterwards; both families."""
+def _endpoints_outside(rig: Rig) -> None:
+    """Who answers is on the router, which knows no other way."""
     rig.tor.spawn("echo", [sys.executable, "-c", ECHO, *TOR.values()])
     rig.tor.spawn("greeter", [sys.executable, "-c", GREETER, *TOR.values()])
     rig.declare("node.yaml", NODE, OPEN)
     for family in ("-4", "-6"):
         rig.node.run(["ip", family, "route", "add", "default", "via", TOR[int(family[1])]])
         rig.tor.run(["ip", family, "route", "add", "blackhole", "default"])
+
+
+def test_what_begins_while_the_table_is_gone_goes_on(rig: Rig) -> None:
+    """Somebody flushes all of nftables: a connection and a flow that begin before it is put back are
+    translated afterwards; both families."""
+    _endpoints_outside(rig)
     web = {"name": "web", "port": 80, "protocol": "TCP"}
     shop = service("dns")
     shop["spec"]["ports"].append(web)
@@ -311,12 +316,7 @@ while True:
 def test_a_label_takes_a_service_from_all_and_gives_it_back(rig: Rig, label: str) -> None:
     """Put on a service that is served, taken away again, whatever its value; the slices stay as they are. New
     connections and UDP flows that go on, both families. One with the label from the start never is."""
-    rig.tor.spawn("echo", [sys.executable, "-c", ECHO, *TOR.values()])
-    rig.tor.spawn("greeter", [sys.executable, "-c", GREETER, *TOR.values()])
-    rig.declare("node.yaml", NODE, OPEN)
-    for family in ("-4", "-6"):
-        rig.node.run(["ip", family, "route", "add", "default", "via", TOR[int(family[1])]])
-        rig.tor.run(["ip", family, "route", "add", "blackhole", "default"])
+    _endpoints_outside(rig)
     never = {4: "10.96.0.77", 6: "fd00:10:96::77"}
 
     def declare(labels: dict[str, str]) -> None:

@@ -168,6 +168,20 @@ class Net:
         with inside(self.names["node"]):
             subprocess.run(["nft", "-f", "-"], input=text.encode(), check=True)
 
+    @contextlib.contextmanager
+    def engine(self, version: int, port: int) -> Iterator[None]:
+        """Somebody else's table on the node, which publishes the other node's pod on a port."""
+        ip = "ip" if version == 4 else "ip6"
+        to = f"{REMOTE[version]}:8080" if version == 4 else f"[{REMOTE[version]}]:8080"
+        self.nft(
+            f"table {ip} engine {{\nchain c {{\ntype nat hook prerouting priority -100;\n"
+            f"{ip} daddr {NODE[version]} tcp dport {port} dnat to {to}\n}}\n}}\n"
+        )
+        try:
+            yield
+        finally:
+            self.nft(f"delete table {ip} engine")
+
     def apply(self, plan: FirewallPlan) -> None:
         self.apply_text(ruleset(plan))
 

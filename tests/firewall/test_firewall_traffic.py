@@ -122,17 +122,8 @@ def test_masquerade_where_the_answer_would_go_another_way(net: Net, version: int
 @both
 def test_what_others_translate_is_not_masqueraded(net: Net, version: int) -> None:
     net.apply(plan(server(version, backend(POD["pod1"][version]))))
-    ip = "ip" if version == 4 else "ip6"
-    to = f"{REMOTE[version]}:8080" if version == 4 else f"[{REMOTE[version]}]:8080"
-    net.nft(
-        f"table {ip} engine {{\nchain c {{\ntype nat hook prerouting priority -100;\n"
-        f"{ip} daddr {NODE[version]} tcp dport 9000 dnat to {to}\n}}\n}}\n"
-    )
-    try:
-        with net.serving(version):
-            assert net.ask("client", version, NODE[version], 9000) == ("other", "8080", CLIENT[version])
-    finally:
-        net.nft(f"delete table {ip} engine")
+    with net.engine(version, 9000), net.serving(version):
+        assert net.ask("client", version, NODE[version], 9000) == ("other", "8080", CLIENT[version])
 
 
 @both
