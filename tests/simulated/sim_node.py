@@ -637,14 +637,16 @@ class _Directory:
 
 
 class SimNode:
-    """`n1` with a link up0 to its routers. Everything but the agent lives on when that is killed."""
+    """A node with a link up0 to its routers. Everything but the agent lives on when that is killed."""
 
     def __init__(
         self,
         *routers: SimRouter,
+        name: str = "n1",
         links: Mapping[str, Sequence[str]] | None = None,
         declares_pods: bool = False,
     ) -> None:
+        self.name = name
         self.declares_pods = declares_pods
         self.datastore = SimDatastore()
         self.kernel = SimKernel()
@@ -664,8 +666,8 @@ class SimNode:
         self.agent: Agent
         self._task: asyncio.Task[None] | None = None
         self.kernel.add_link("lo", "127.0.0.1/8")
-        for name, addresses in (links or {"up0": ("10.0.0.2/24", "fd00::2/64")}).items():
-            self.kernel.add_link(name, *addresses)
+        for link, addresses in (links or {"up0": ("10.0.0.2/24", "fd00::2/64")}).items():
+            self.kernel.add_link(link, *addresses)
 
     def shells(self) -> Shells:
         kernel: Any = self.kernel
@@ -709,7 +711,9 @@ class SimNode:
 
     def start(self) -> None:
         """Start an agent."""
-        settings = AgentSettings("n1", Chosen(directory=Path("/nowhere")), Path("/nowhere"), Path("/nowhere"))
+        settings = AgentSettings(
+            self.name, Chosen(directory=Path("/nowhere")), Path("/nowhere"), Path("/nowhere")
+        )
         self.agent = Agent(settings, self.shells())
         self._task = asyncio.create_task(run_agent(self.agent))
 

@@ -45,6 +45,35 @@ class SimRouter:
             (self.as_number, *path),
         )
 
+    def attributes(self, prefix: Prefix) -> dict[str, Any]:
+        """Of an UPDATE, as ExaBGP tells them."""
+        path = self.announces[prefix][1]
+        return {
+            "origin": "igp",
+            "as-path": {"0": {"element": "as-sequence", "value": list(path)}},
+            "community": self.communities,
+        }
+
+    # --- what it hears -----------------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """The session is up; nothing was said yet."""
+        self.heard.clear()
+
+    def closed(self, reason: str) -> None:
+        """The session is down: "" where the speaker died without a word."""
+
+    def took(self, prefix: Prefix, line: str | None) -> None:
+        """The node announces a prefix by this command, or withdraws it."""
+        if line is None:
+            self.heard.pop(prefix, None)
+        else:
+            self.heard[prefix] = line
+
+    def ended(self, version: int) -> None:
+        """An End-of-RIB marker."""
+        self.ends_of_rib += 1
+
 
 class SimLink:
     """ports.Stream: the agent's end."""
@@ -131,7 +160,9 @@ class SimSpeaker:
     def kill(self) -> None:
         """ExaBGP dies; its supervisor starts it again with the file on disk. Routers see a restart."""
         for router in self.routers.values():
-            router.up = False
+            if router.up:
+                router.up = False
+                router.closed("")
         self.running, self.said = False, {}
         self.started += 1
         if self.link is not None:
@@ -169,13 +200,13 @@ class SimSpeaker:
         ):
             return
         router.up = True
-        router.heard.clear()
+        router.opened()
         router.history.append("up")
         self.tell(address, "open", open=self._open(router))
         self.tell(address, "state", state="connected")
         self.tell(address, "state", state="up")
         for prefix, line in self.said.get(address, {}).items():
-            router.heard[prefix] = line
+            router.took(prefix, line)
         self.say(router, *router.announces)
         self.end_of_rib(router)
 
@@ -184,6 +215,7 @@ class SimSpeaker:
         if router is not None and router.up:
             router.up = False
             router.history.append(f"closed: {reason}")
+            router.closed(reason)
             self.tell(address, "state", state="down", reason=reason)
 
     def drop(self, router: SimRouter, reason: str = "closed", *, back: bool = True) -> None:
@@ -209,14 +241,9 @@ class SimSpeaker:
         for prefix in prefixes:
             family = f"ipv{prefix.version} unicast"
             if prefix in router.announces:
-                hop, path = router.announces[prefix]
-                segment = {"0": {"element": "as-sequence", "value": list(path)}}
+                hop = router.announces[prefix][0]
                 update: dict[str, Any] = {
-                    "attribute": {
-                        "origin": "igp",
-                        "as-path": segment,
-                        "community": router.communities,
-                    },
+                    "attribute": router.attributes(prefix),
                     "announce": {family: {str(hop): [{"nlri": str(prefix)}]}},
                 }
             else:
@@ -261,7 +288,7 @@ class SimSpeaker:
     def tell(self, peer: Address, kind: str, direction: str = "receive", **neighbor: object) -> None:
         """An event of ExaBGP's."""
         address = {"local": "10.0.0.2", "peer": str(peer)}
-        asn = {"local": 64512, "peer": 65001}
+        asn = {"local": 64512, "peer": self.routers[peer].as_number}
         self._out(
             {"type": kind, "neighbor": {"address": address, "asn": asn, "direction": direction, **neighbor}}
         )
@@ -312,8 +339,8 @@ class SimSpeaker:
                 self._out(b"done")
                 router = self.routers[ip_address(peer)]
                 self.drop(router, f"teardown {subcode}", back=router.there)
-            case ["neighbor", peer, "announce", "eor", _, _]:
-                self.routers[ip_address(peer)].ends_of_rib += 1
+            case ["neighbor", peer, "announce", "eor", family, _]:
+                self.routers[ip_address(peer)].ended(int(family.removeprefix("ipv")))
                 self._out(b"done")
             case ["neighbor", peer, verb, "attributes", *rest] if verb in ("announce", "withdraw"):
                 self._routes(ip_address(peer), verb, line, rest)
@@ -328,10 +355,10 @@ class SimSpeaker:
             if verb == "announce":
                 said[prefix] = line
                 if router.up:
-                    router.heard[prefix] = line
+                    router.took(prefix, line)
             else:
                 said.pop(prefix, None)
-                router.heard.pop(prefix, None)
+                router.took(prefix, None)
 
     def _neighbours(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
