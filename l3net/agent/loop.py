@@ -229,7 +229,7 @@ class Agent:
         await self.proxying.known.wait()
         while True:
             await self._marks.gathered()
-            if not self.in_sync or self.declared.look_whether_to_hold():
+            if not self.in_sync or self.declared.look_whether_to_hold() or not self.routing.sees():
                 await self._hold(now())
                 continue
             began = now()
@@ -252,9 +252,9 @@ class Agent:
 
     async def _hold(self, now: float) -> None:
         """Until it is known what is wanted: a link that came back has its routes again."""
-        marks = self._marks
-        if marks.dirty & (Dirty.ROUTES | Dirty.UNDERLAY) or self.kernel.refused.due(now):
-            marks.dirty &= ~Dirty.ROUTES
+        self._retry.these(self.kernel.failed_parts, of=PARTS)
+        if self._marks.dirty & (Dirty.ROUTES | Dirty.UNDERLAY) or self.kernel.refused.due(now):
+            self._marks.dirty &= ~Dirty.ROUTES
             await self.routing.hold()
 
     # --- a pass ------------------------------------------------------------------------------------------

@@ -36,8 +36,14 @@ class Routing:
         self._due = due
         self._next_try: asyncio.TimerHandle | None = None
         self.resolver = Resolver()
-        self.underlay = Underlay((), ())
+        self.underlay, self._seen = Underlay((), ()), False
         self.links: dict[int, HostLink] = {}
+
+    def sees(self) -> bool:
+        """Whether the underlay was ever read: from an empty one no session can be decided."""
+        if not self._seen:
+            self.read_underlay()
+        return self._seen
 
     def read_underlay(self) -> bool:
         """Whether anything a decision looks at has changed."""
@@ -49,7 +55,7 @@ class Routing:
                 log.error("%s", err)
             problems["underlay"] = str(err)  # and so it is tried again
             return False
-        self.links = dict(links)
+        self.links, self._seen = dict(links), True
         problems.pop("underlay", None)
         if underlay == self.underlay:
             return False

@@ -15,6 +15,7 @@ from simloop import simulate
 
 from l3net.agent.exports import exports
 from l3net.agent.planning import plan_for
+from l3net.errors import KernelError
 from l3net.model import Kind, ObjectName, Secret
 from l3net.ports import Changed
 
@@ -359,5 +360,26 @@ def test_two_routers_to_one_prefix_are_one_route() -> None:
         await asyncio.sleep(0.2)
         route = next(route for key, route in scene.kernel.ours.items() if str(key[0]) == FOUR)
         assert {str(hop.gateway) for hop in route.next_hops} == {"10.0.0.1"}
+
+    simulate(scenario())
+
+
+def test_an_agent_that_cannot_read_links_yet_decides_no_session() -> None:
+    """From an empty underlay no peer is on a link, and no session has an address: all would be closed."""
+
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.ready(seconds=20)
+        await scene.kill()
+        scene.kernel.failing["underlay"] = KernelError("read links", 105)
+        scene.start()
+        await asyncio.sleep(60)
+        assert scene.sessions() == [["up"], ["up"]] and scene.blocks_heard() == set(BLOCKS)
+        assert scene.learned() == LEARNED
+        assert any("read links" in each for each in scene.problems())
+        scene.kernel.failing.clear()
+        await asyncio.sleep(31)
+        assert scene.sessions() == [["up"], ["up"]] and scene.learned() == LEARNED
+        assert not scene.problems()
 
     simulate(scenario())
