@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
+from packets.conntrack import Conntrack
 from sim_speaker import SimRouter, SimSpeaker
 from sim_table import SimTable
 
@@ -52,6 +53,8 @@ from l3net.ports import (
     RouteSeen,
     TableSeen,
 )
+
+T = TypeVar("T")
 
 
 class SimDatastore:
@@ -109,6 +112,28 @@ class SimDatastore:
             queue.put_nowait(event)
 
 
+class Noticed(dict[RouteKey, T]):
+    """Routes, with a number that grows whenever one changes: for whoever keeps what follows from them."""
+
+    version = 0
+
+    def __setitem__(self, key: RouteKey, route: T) -> None:
+        self.version += 1
+        super().__setitem__(key, route)
+
+    def __delitem__(self, key: RouteKey) -> None:
+        self.version += 1
+        super().__delitem__(key)
+
+    def pop(self, key: RouteKey, *default: Any) -> Any:
+        self.version += 1
+        return super().pop(key, *default)
+
+    def clear(self) -> None:
+        self.version += 1
+        super().clear()
+
+
 class SimKernel:
     """Links, addresses and routes (ports.RouteTable, Bridges, UnderlayReader, KernelNotices). It outlives
     agents. `refuses` says why a route is not taken."""
@@ -116,8 +141,8 @@ class SimKernel:
     def __init__(self) -> None:
         self.links: dict[str, HostLink] = {}
         self.addresses: list[InterfaceAddress] = []
-        self.others: dict[RouteKey, UnderlayRoute] = {}
-        self.ours: dict[RouteKey, Route] = {}
+        self.others: Noticed[UnderlayRoute] = Noticed()
+        self.ours: Noticed[Route] = Noticed()
         self.bridge: BridgePlan | None = None
         self.refuses: Callable[[Route], KernelError | None] = lambda _route: None
         self.failing: dict[str, KernelError] = {}  # by what is asked: read, bridge, underlay
@@ -232,6 +257,10 @@ class SimKernel:
         return found, {link.index: link for link in self.links.values()}
 
 
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 class _Reader:
     def __init__(self, kernel: SimKernel) -> None:
         self.read = kernel.underlay
@@ -254,6 +283,7 @@ class SimFirewall:
         self.table = SimTable()
         self.connections: list[Tracked] = []
         self.ended: list[Tracked] = []
+        self.tracking = Conntrack()  # of packets that are walked through the node
 
     def _taken(self, text: str) -> None:
         if self.failing is not None:
@@ -263,7 +293,7 @@ class SimFirewall:
 
     def apply(self, ruleset: str) -> None:
         self._taken(ruleset)
-        self.table = SimTable.of(ruleset)
+        self.table = self.table.amended(ruleset, _now())
         self.whole, self.broken = ruleset, False
         self.counted.clear()
         self.amended.clear()
@@ -271,7 +301,7 @@ class SimFirewall:
 
     def amend(self, transaction: str) -> None:
         self._taken(transaction)
-        self.table = self.table.amended(transaction)
+        self.table = self.table.amended(transaction, _now())
         self.amended.append(transaction)
 
     def intact(self) -> bool:
@@ -289,14 +319,16 @@ class SimFirewall:
             each
             for each in self.connections
             if each.source not in own and not {each.source, each.destination}.isdisjoint(addresses)
-        ]
+        ] + self.tracking.of(addresses, own)
 
     def end(self, connections: Collection[Tracked]) -> None:
         self.ended += connections
         self.connections = [each for each in self.connections if each not in connections]
+        self.tracking.end(connections)
 
     def forget(self, stale: Collection[Stale]) -> None:
         self.forgotten += stale
+        self.tracking.forget(stale, {each.address for each in self._kernel.addresses})
 
     def read(self) -> Mapping[str, int]:
         """ports.Counters."""
