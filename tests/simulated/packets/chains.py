@@ -38,15 +38,15 @@ def _meet(met: Meeting, table: OneTable, chain: str, depth: int) -> Verdict | No
         met.steps.append((chain, rule.text))
         if found is True:
             continue
-        kind = found.kind  # type: ignore[union-attr]
+        kind = found.kind
         if kind == JUMP:
-            led = _meet(met, table, found.to, depth + 1)  # type: ignore[union-attr]
+            led = _meet(met, table, found.to, depth + 1)
             if led is not None:
                 return led
         elif kind == GOTO:
-            return _meet(met, table, found.to, depth + 1)  # type: ignore[union-attr]
+            return _meet(met, table, found.to, depth + 1)
         elif kind == RETURN:
             return None
         elif kind != CONTINUE:
-            return found  # type: ignore[return-value]
+            return found
     return None

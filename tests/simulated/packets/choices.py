@@ -22,7 +22,8 @@ class Choices:
     __slots__ = ("_at", "_counts", "_script", "chosen", "exact")
 
     def __init__(self, script: list[int], *, exact: bool) -> None:
-        self._script, self._counts, self._at = script, [], 0
+        self._script, self._at = script, 0
+        self._counts: list[int] = []
         self.chosen: list[Chosen] = []
         self.exact = exact
 

@@ -1,4 +1,4 @@
-"""Where a simulated kernel sends a packet: own addresses first, then the longest route of the least metric."""
+"""Where a simulated kernel sends a packet: to itself, or by the longest route of the least metric."""
 
 from __future__ import annotations
 

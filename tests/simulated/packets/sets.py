@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 from l3net.errors import RefusedError
-from packets.parsing import key_of, led_to, seconds, set_type
-from packets.values import UnknownError, span
+from packets.types_of_sets import key_of, led_to, set_type
+from packets.values import UnknownError, seconds, span
 
 
 def refused(why: str, code: int) -> RefusedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from functools import lru_cache
 from typing import Any
@@ -87,3 +88,14 @@ def span(kind: str, text: str) -> tuple[int, int] | None:
         if low and (kind in FULL or low.isdigit()):
             return value(kind, low), value(kind, high)
     return None
+
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(text: str) -> float:
+    """As in 1h30m."""
+    parts = re.findall(r"(\d+)(ms|s|m|h|d)", text)
+    if "".join(number + unit for number, unit in parts) != text or not text:
+        raise UnknownError(f"{text} is no time")
+    return float(sum(int(number) * _UNITS[unit] for number, unit in parts))
