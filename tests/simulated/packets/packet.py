@@ -73,11 +73,12 @@ class Packet:
             mark=0,
             group=False,
             mac="",
+            mss=self.mss if flags & SYN else 0,
         )
 
     def following(self) -> Packet:
         """One more of the same sender in the same connection."""
-        return replace(self, flags=ACK if self.protocol == TCP else 0)
+        return replace(self, flags=ACK if self.protocol == TCP else 0, mss=0)
 
     def error(self, sender: Address, icmp: int) -> Packet:
         """An ICMP error about it."""

@@ -103,7 +103,7 @@ def _held(words: Reading, kinds: tuple[str, ...], to: tuple[str, ...]) -> s.List
         return word[1:]
     if word != "{":
         raise words.unknown(word)
-    values: list[tuple[Any, Any]] = []
+    values: dict[Any, Any] = {}
     spans: list[tuple[int, int, Any]] = []
     while not words.take("}"):
         text = [words.next()]
@@ -119,9 +119,9 @@ def _held(words: Reading, kinds: tuple[str, ...], to: tuple[str, ...]) -> s.List
         if ends is not None:
             spans.append((*ends, led))
         elif one is not None:
-            values.append((one[0] if len(one) == 1 else one, led))
+            values[one[0] if len(one) == 1 else one] = led
         words.take(",")
-    return s.Listed(tuple(values), tuple(spans))
+    return s.Listed(values, tuple(spans))
 
 
 # --- statements ------------------------------------------------------------------------------------------

@@ -100,12 +100,16 @@ class Fib:
         """The address that a packet of the node leaves from, or that a masquerade gives it."""
         if route is not None and route.source is not None:
             return int(route.source)
-        usable = [each for each in self.addresses if each.address.version == version and not each.tentative]
+        # Loopback addresses are for this host alone.
+        usable = [
+            each
+            for each in self.addresses
+            if each.address.version == version and not each.tentative and not each.address.is_loopback
+        ]
         own = [each for each in usable if each.interface == interface and not each.secondary]
         if version == 4:
             shared = [each for each in own if int(each.address) ^ towards < 1 << (32 - each.length)]
-            elsewhere = [each for each in usable if each.interface != "lo"]
-            best = next(iter(shared or own or elsewhere), None)
+            best = next(iter(shared or own or usable), None)
             return None if best is None else int(best.address)
         wanted = [each for each in own or usable if not each.address.is_link_local] or own or usable
         wanted.sort(key=lambda each: (each.deprecated, (int(each.address) ^ towards).bit_length()))

@@ -107,10 +107,12 @@ class SimStack:
         return outcome
 
     def _outcomes(self, walk: Callable[[chance.Choices], Outcome]) -> tuple[Outcome, ...]:
-        found: dict[Outcome, None] = {}
+        found: dict[tuple[Outcome, tuple[Any, ...]], Outcome] = {}
         for choices in chance.lines(exact=self.exact):
-            found.setdefault(walk(choices))
-        return tuple(found)
+            outcome = walk(choices)
+            filled = tuple((id(held), key) for held, key, _ in outcome.effects.filled)
+            found.setdefault((outcome, filled), outcome)
+        return tuple(found.values())
 
     # --- the way -----------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -126,13 +127,13 @@ class Held(Protocol):
 class Listed:
     """An anonymous set: single values and spans."""
 
-    values: tuple[tuple[Any, Any], ...]
+    values: Mapping[Any, Any]
     spans: tuple[tuple[int, int, Any], ...] = ()
 
     def get(self, key: Any, _now: float) -> Any:
-        for value, to in self.values:
-            if value == key:
-                return to
+        found = self.values.get(key)
+        if found is not None or not self.spans:
+            return found
         return next((to for first, last, to in self.spans if first <= key <= last), None)
 
 

@@ -1,0 +1,233 @@
+"""What a node has to put in its tables, and packets at the edges of that, out of a seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+from random_policies import Place, cluster
+
+from l3net.fib.envelope import envelope
+from l3net.firewall.facts import FirewallPlan
+from l3net.model import Address, Backend, Node, ObjectName, Placed, Spread, VirtualServer
+from l3net.model.servers import NODE_PORTS
+from l3net.naming import BRIDGE, ENVELOPE, LABEL_TENANT
+from l3net.policy.attached import Attached
+from l3net.policy.book import PolicyBook
+from packets.packet import ACK, FIN, ICMP, ICMPV6, NUMBERS, RST, SYN, TCP, Packet
+
+PROTOCOLS = ("tcp", "udp", "sctp")
+BOTH = (4, 6)
+ME, OTHER, THIRD = "n1", "n2", "n3"
+
+
+def _addresses(four: str, six: str, numbers: Sequence[int]) -> list[dict[int, str]]:
+    return [{4: f"{four}.{each}", 6: f"{six}{each:x}"} for each in numbers]
+
+
+PODS = _addresses("10.1.1", "fd00:1:1::", range(2, 7))
+REMOTE = _addresses("10.1.2", "fd00:1:2::", range(2, 5))
+OWN = [{4: "192.0.2.1", 6: "2001:db8:c::1"}, {4: "192.0.3.1", 6: "2001:db8:d::1"}]
+GATEWAY = {4: "10.1.1.1", 6: "fd00:1:1::1"}
+NODES = {
+    ME: OWN[1],
+    OTHER: {4: "192.0.3.2", 6: "2001:db8:d::2"},
+    THIRD: {4: "192.0.3.3", 6: "2001:db8:d::3"},
+}
+CLIENTS = _addresses("192.0.2", "2001:db8:c::", (9, 10, 11)) + _addresses("198.51.100", "2001:db8:e::", (7,))
+NOBODY = _addresses("203.0.113", "2001:db8:f::", (5,)) + _addresses("100.64.0", "3fff::", (9,))
+VIPS = _addresses("10.96.0", "fd00:96::", range(10, 22))
+SERVICES = (ip_network("10.96.0.0/16"), ip_network("fd00:96::/112"))
+BLOCKS = {
+    ME: (ip_network("10.1.1.0/24"), ip_network("fd00:1:1::/120")),
+    OTHER: (ip_network("10.1.2.0/24"), ip_network("fd00:1:2::/120")),
+}
+RANGES = ("192.0.2.0/28", "192.0.2.9/32", "198.51.100.0/24", "10.1.0.0/16", "2001:db8:c::/64", "fd00:1::/32")
+PORTS, TARGETS = (80, 443, 53), (8080, 8081)
+
+
+class RandomNode:
+    """`plan` is what is wanted by now; `change` has it another."""
+
+    def __init__(self, seed: int, kinds: str = "") -> None:
+        self.chance = random.Random(f"{kinds}{seed}")
+        self._seed = seed
+        self.spread = self._often(0.35)
+        self.book = PolicyBook()
+        self.policed = self._often(0.6)
+        self.servers: dict[object, VirtualServer] = {}
+        if self.policed:
+            self._police(seed)
+        for _ in range(self.chance.randint(1, 10)):
+            self._serve()
+        self.plan = self._plan()
+
+    def _often(self, share: float) -> bool:
+        return self.chance.random() < share
+
+    # --- what is wanted ----------------------------------------------------------------------------------
+
+    def _plan(self) -> FirewallPlan:
+        chance = self.chance
+        own = frozenset(ip_address(each[version]) for each in OWN for version in BOTH)
+        others = frozenset(ip_address(NODES[node][version]) for node in (OTHER, THIRD) for version in BOTH)
+        inside = [*BLOCKS[ME], *BLOCKS[OTHER], *SERVICES]
+        pools = (ip_network("10.1.0.0/16"), ip_network("fd00:1::/32"))
+        bare = FirewallPlan(
+            servers=frozenset(self.servers.values()),
+            blocks=frozenset(BLOCKS[ME]),
+            nat_sources=frozenset(pools if chance.random() < 0.6 else ()),
+            inside=frozenset(inside if self._often(0.8) else inside[:2]),
+            node_addresses=own | others,
+            error_port=chance.choice((0, 6108)),
+            service_cidrs=frozenset(SERVICES if self._often(0.7) else ()),
+            ports_on=frozenset(self._ports_on()),
+            policy=self.book.contents,
+            closed_ports=frozenset({("tcp", 9179)} if self._often(0.5) else ()),
+            open_ports=frozenset({("udp", 30053)} if self._often(0.3) else ()),
+            pod_ranges=frozenset((*BLOCKS[ME], *BLOCKS[OTHER])),
+            allowed_sources=frozenset({ip_network("203.0.113.5/32")} if self._often(0.3) else ()),
+        )
+        if not self.spread:
+            return bare
+        nodes = {
+            name: Node(name, tuple(map(ip_address, addresses.values())), BLOCKS.get(name, ()), ready=True)
+            for name, addresses in NODES.items()
+        }
+        made = envelope(nodes, ME, 1500)
+        assert made is not None
+        return replace(bare, envelope=replace(made, index=40))
+
+    def _ports_on(self) -> list[object]:
+        wanted: list[object] = []
+        for each in OWN:
+            if self._often(0.7):
+                wanted += (ip_network(each[version]) for version in BOTH)
+        return wanted
+
+    def _serve(self) -> None:
+        """One more server."""
+        chance, version = self.chance, self.chance.choice(BOTH)
+        on_node = self._often(0.3)
+        address = NODE_PORTS[version] if on_node else ip_address(chance.choice(VIPS)[version])
+        port = chance.randrange(30050, 30058) if on_node else chance.choice(PORTS)
+        protocol = chance.choice(PROTOCOLS)
+        backends = self._backends(version)
+        external = backends
+        if self._often(0.3):
+            external = tuple(each for each in backends if str(each.address).startswith(("10.1.1.", "fd00:1:1:")))
+        internal = external if self._often(0.15) else backends
+        sources = None
+        if not on_node and self._often(0.2):
+            sources = tuple(
+                sorted(ip_network(each) for each in RANGES if (":" in each) == (version == 6) and self._often(0.7))
+            )
+            if self._often(0.2) and version == 4:
+                sources = tuple(ip_network(f"192.0.2.{each}/32") for each in range(6, 18))
+        affinity = chance.choice((0, 0, 0, 10800))
+        spread = self._spread(version) if self.spread and not on_node and self._often(0.5) else None
+        made = VirtualServer(address, protocol, port, internal, external, affinity, sources, spread=spread)
+        self.servers[made.key] = made
+
+    def _backends(self, version: int) -> tuple[Backend, ...]:
+        chance = self.chance
+        places = [each[version] for each in (*PODS, *PODS, *REMOTE, CLIENTS[3], OWN[1], NODES[OTHER])]
+        found = {
+            Backend(ip_address(chance.choice(places)), chance.choice(TARGETS))
+            for _ in range(chance.choice((0, 1, 1, 2, 3, 5)))
+        }
+        return tuple(sorted(found))
+
+    def _spread(self, version: int) -> Spread:
+        chance = self.chance
+        ready = [
+            Placed(Backend(ip_address(each[version]), chance.choice(TARGETS)), node)
+            for node, places in ((ME, PODS), (OTHER, REMOTE))
+            for each in chance.sample(places, chance.randint(0, 2))
+        ] or [Placed(Backend(ip_address(REMOTE[0][version]), 8080), OTHER)]
+        return Spread(tuple(sorted(ready)))
+
+    def _police(self, seed: int) -> None:
+        """Policies and tenants of a random cluster, whose pods stand here and elsewhere."""
+        places = [Place(ME, _both(each)) for each in PODS] + [Place(OTHER, _both(each)) for each in REMOTE]
+        nodes = [Place(ME, _both(OWN[1])), Place(OTHER, _both(NODES[OTHER]))]
+        state = cluster(seed, places=places, nodes=nodes, outside=_both(CLIENTS[3]), packets=0).state
+        book = self.book
+        for name, namespace in state.namespaces.items():
+            tenant = {LABEL_TENANT: self.chance.choice("ab")} if self._often(0.3) else {}
+            book.put_namespace(name, {**namespace.labels, **tenant})
+        for name, node in state.nodes.items():
+            book.put_node(name, node)
+        for pod_name, pod in state.pods.items():
+            book.put_pod(pod_name, pod)
+            if pod.node == ME and not pod.host_network and not pod.finished:
+                book.attach(str(pod_name), Attached(pod_name, pod.addresses))
+        for policy_name, policy in state.policies.items():
+            book.put_policy((True, policy_name), policy)
+        for cluster_name, policy in state.cluster_policies.items():
+            book.put_policy((False, ObjectName("", cluster_name)), policy)
+        book.settle()
+
+    def change(self) -> FirewallPlan:
+        """Servers come, go and change; sometimes the node's own facts do."""
+        for _ in range(self.chance.randint(1, 4)):
+            if self.servers and self._often(0.4):
+                del self.servers[self.chance.choice(sorted(self.servers, key=str))]
+            else:
+                self._serve()
+        if self._often(0.3):
+            self.plan = self._plan()
+        else:
+            self.plan = self.plan.serving(self.servers.values())
+        return self.plan
+
+    # --- packets -----------------------------------------------------------------------------------------
+
+    def packet(self, sport: int) -> tuple[Packet, str]:
+        """One, and the link it comes in by; empty: the host sends it."""
+        chance, version = self.chance, self.chance.choice(BOTH)
+        links = {
+            BRIDGE: [*PODS, *PODS, *PODS, CLIENTS[0], NOBODY[0]],
+            "up0": [*CLIENTS, *CLIENTS, *REMOTE, PODS[0], OWN[0], NOBODY[1], NODES[OTHER]],
+            "up1": [*REMOTE, *REMOTE, *REMOTE, CLIENTS[0], NODES[OTHER], NODES[OTHER]],
+            "": [*OWN, *OWN, GATEWAY],
+        }
+        if self.spread:
+            links[ENVELOPE] = [*CLIENTS, *CLIENTS, PODS[0], OWN[1]]
+        link = chance.choice(sorted(links))
+        source = chance.choice(links[link])[version]
+        to, port, protocol = self._aim(version)
+        number = NUMBERS[protocol]
+        if self._often(0.05):
+            kind = (ICMP, 8) if version == 4 else (ICMPV6, 128)
+            return Packet(ip_address(source), to, kind[0], sport, icmp=kind[1]), link
+        flags = 0
+        if number == TCP:
+            flags = chance.choice((SYN, SYN, SYN, SYN, SYN, SYN, ACK, RST, SYN | ACK, FIN | ACK, RST | ACK))
+        ttl = chance.choice((64, 64, 64, 64, 20, 2, 1))
+        mss = 1460 if flags & SYN and self._often(0.3) else 0
+        return Packet(ip_address(source), to, number, sport, port, flags, ttl, mss=mss), link
+
+    def _aim(self, version: int) -> tuple[Address, int, str]:
+        """Address, port and protocol: of a server, of somebody, or beside."""
+        chance = self.chance
+        mine = [each for each in self.servers.values() if each.address.version == version]
+        protocol, port = chance.choice(PROTOCOLS), chance.choice((*PORTS, *TARGETS, 179, 9179, 6108, 9005, 9010))
+        if mine and self._often(0.65):
+            server = chance.choice(sorted(mine, key=lambda each: str(each.key)))
+            address = server.address
+            if server.on_node:
+                address = ip_address(chance.choice((*OWN, GATEWAY))[version])
+            if self._often(0.1):
+                return address, port, server.protocol
+            if self._often(0.1):
+                return address, server.port, protocol
+            return address, server.port, server.protocol
+        groups = (PODS, PODS, PODS, REMOTE, OWN, [GATEWAY], CLIENTS, NOBODY, VIPS, [NODES[OTHER]])
+        return ip_address(chance.choice(chance.choice(groups))[version]), port, protocol
+
+
+def _both(addresses: dict[int, str]) -> tuple[Address, ...]:
+    return tuple(ip_address(addresses[version]) for version in BOTH)
