@@ -6,7 +6,7 @@ by name (`parsing.UnknownError`) before any packet meets it.
 Modelled, as the kernel does it (held against it by test_packets_kernel.py):
  - hooks in the order of their priorities; of two chains of one priority the later one is met first. Chains of
    type nat are met where translation is (-100, in postrouting 100) in the order of their own priorities, by
-   the first packet of a connection alone, until one translates; untracked or invalid packets do not meet them;
+   the first packet of a connection alone, until one translates; untracked or invalid ones do not meet them;
  - base chain policies; accept ends a base chain and not the hook, drop ends all; jump, goto and return;
  - look-ups of one value or of several, in sets, maps and verdict maps, with prefixes, ranges, masks; elements
    with a timeout, and those that packets add (`add @`, `update @`);

@@ -19,7 +19,7 @@ MOST = 100_000
 class Choices:
     """The choices of one walk. `exact`: a hash is calculated and not left open."""
 
-    __slots__ = ("_at", "_counts", "_script", "chosen", "exact")
+    __slots__ = ("_at", "_counts", "_script", "chosen", "exact", "kept")
 
     def __init__(self, script: list[int], *, exact: bool) -> None:
         self._script, self._at = script, 0

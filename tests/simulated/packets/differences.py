@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from random import Random
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from table_side import InForce
@@ -11,7 +12,7 @@ from table_side import InForce
 from l3net.naming import BRIDGE
 from packets.kernel_node import KernelNode, twin
 from packets.outcomes import Delivered, Forwarded, Lost, Outcome, Rejected
-from packets.packet import ACK, ERRORS, ICMP, ICMPV6, RST, TCP, UDP, Packet
+from packets.packet import ACK, ERRORS, FIN, ICMP, ICMPV6, RST, TCP, UDP, Packet
 from packets.random_nodes import CLIENTS, PODS, RandomNode
 from packets.routes import Fib
 from packets.stack import SimStack
@@ -19,8 +20,14 @@ from packets.table import SimTable
 
 #: What is heard of one packet, in order: links, and what is compared of the packets; or how it is rejected.
 Seen = tuple[Any, ...]
-_CODES = {(4, 3): {0: "no-route", 1: "host-unreachable", 3: "port-unreachable"}, (4, 11): {0: "time-exceeded"}}
-_CODES |= {(6, 1): {0: "no-route", 3: "host-unreachable", 4: "port-unreachable"}, (6, 3): {0: "time-exceeded"}}
+_CODES = {
+    (4, 3): {0: "no-route", 1: "host-unreachable", 3: "port-unreachable"},
+    (4, 11): {0: "time-exceeded"},
+}
+_CODES |= {
+    (6, 1): {0: "no-route", 3: "host-unreachable", 4: "port-unreachable"},
+    (6, 3): {0: "time-exceeded"},
+}
 
 
 def compared(packet: Packet) -> tuple[Any, ...]:
@@ -80,95 +87,160 @@ def said(outcome: Outcome, fib: Fib) -> list[Seen]:
     return [answered, alone] if unsure else [answered]
 
 
-@dataclass
-class Compared:
-    """A node of both kinds, with the same tables.
+@dataclass(frozen=True)
+class Event:
+    """What has happened to a node: a transaction (`text`), or a packet by a link, and what the kernel did."""
 
-    The outcome of a hash is calculated; that which the kernel has is among all that it may have.
+    text: str = ""
+    packet: Packet | None = None
+    link: str = ""
+    seen: Seen = ()
+
+
+class Judge:
+    """An interpreter that goes along with the kernel: of what may have happened it takes what has.
+
+    The outcome of a hash is calculated; what the kernel does has to be among all that it may do, too.
     """
 
-    node: KernelNode
-    wanted: RandomNode
-    packets: int = 0
-    wrong: list[str] = field(default_factory=list)
-    met: dict[str, int] = field(default_factory=dict)  # how often outcomes of a kind were met
+    def __init__(self) -> None:
+        self.table = SimTable()
+        self.stack = SimStack(twin(), lambda: self.table, dict)
+        self.wrong: list[str] = []
+        self.met: Counter[str] = Counter()  # outcomes by their kind
 
-    def __post_init__(self) -> None:
-        self._held = InForce(self.wanted.plan)
-        self._table = SimTable.of(self._held.text)
-        self._table.parse()
-        self.node.forget()
-        self.node.apply(self._held.text)
-        self.stack = SimStack(twin(), lambda: self._table, dict)
+    def amend(self, text: str) -> None:
+        self.table = self.table.amended(text)
+        self.table.parse()
+
+    def judge(self, packet: Packet, link: str, seen: Seen) -> Outcome | None:
+        """The outcome that has happened, which is taken; None: there is none such."""
+        outcomes = self._outcomes(packet, link, exact=True)
+        fib = self.stack.fib
+        possible = outcomes
+        if any(what.startswith("jhash") for each in outcomes for what, _ in each.chosen):
+            possible = self._outcomes(packet, link, exact=False)
+        found = next((each for each in outcomes if seen in said(each, fib)), None)
+        if found is None or not any(seen in said(each, fib) for each in possible):
+            told = "\n".join(map(str, outcomes))
+            by = link or "the host"
+            self.wrong.append(f"{packet} by {by}: the kernel {seen or 'drops it'}, not\n{told}")
+            return None
+        self.met.update(type(each).__name__ for each in found.everywhere())
+        self.met["copies"] += len(found.copies)
+        return self.stack.take(found)
+
+    def _outcomes(self, packet: Packet, link: str, *, exact: bool) -> tuple[Outcome, ...]:
+        self.stack.exact = exact
+        return self.stack.receive(packet, link) if link else self.stack.send(packet)
+
+    def again(self, events: Iterable[Event]) -> list[str]:
+        """What was heard of the kernel once more; until the first difference."""
+        for event in events:
+            if event.packet is None:
+                self.amend(event.text)
+            elif self.judge(event.packet, event.link, event.seen) is None:
+                break
+        return self.wrong
+
+
+class Compared:
+    """A node of the real kernel and an interpreter, with the same tables. `events` is all that happened."""
+
+    def __init__(self, node: KernelNode, wanted: RandomNode) -> None:
+        self._node, self._wanted, self._chance = node, wanted, wanted.chance
+        self._held = InForce(wanted.plan)
+        self.judge = Judge()
+        self.events: list[Event] = []
+        published = wanted.extras()
+        node.forget()
+        node.publish(published)
+        node.apply(self._held.text)
+        for text in (published, self._held.text):
+            self._happens(Event(text))
         self._sport = 20000
+        self._old: list[tuple[Packet, str, Outcome | None]] = []
+
+    @property
+    def packets(self) -> int:
+        return sum(1 for each in self.events if each.packet is not None)
+
+    def run(self, packets: int, changes: int = 2) -> list[str]:
+        """So many packets (and their answers), with changes in between; where both differ."""
+        for change in range(changes + 1):
+            if change:
+                self.change()
+                self._go_on_with_old_ones()
+            for _ in range(packets // (changes + 1)):
+                self.try_one()
+        return self.judge.wrong
+
+    def _happens(self, event: Event) -> Outcome | None:
+        self.events.append(event)
+        if event.packet is None:
+            self.judge.amend(event.text)
+            return None
+        return self.judge.judge(event.packet, event.link, event.seen)
 
     def change(self) -> None:
-        text = self._held.follow(self.wanted.change())
+        text = self._held.follow(self._wanted.change())
         if text:
-            self._table = self._table.amended(text)
-            self._table.parse()
-            self.node.amend(text)
+            self._node.amend(text)
+            self._happens(Event(text))
 
     def try_one(self) -> None:
         """A packet, and as far as it gets through what follows it in its connection."""
         self._sport += 1
-        packet, link = self.wanted.packet(self._sport)
-        outcome = self._compare(packet, link, answers=False)
-        chance = self.wanted.chance
+        packet, link = self._wanted.packet(self._sport)
+        outcome = self._compare(packet, link)
         if outcome is None or packet.flags & (RST | ACK) or packet.protocol not in (TCP, UDP):
             return
-        for _ in range(chance.choice((0, 1, 3))):
-            if not isinstance(outcome, Delivered | Forwarded | Lost) or self.wrong:
+        if self._chance.random() < 0.15:
+            self._old.append((packet, link, None))
+            return
+        for _ in range(self._chance.choice((0, 1, 3))):
+            if not isinstance(outcome, Delivered | Forwarded | Lost) or self.judge.wrong:
                 return
-            outcome = self._go_on(packet, link, outcome, chance)
+            outcome = self._go_on(packet, link, outcome)
+        if isinstance(outcome, Delivered | Forwarded | Lost) and not packet.flags & FIN:
+            self._old.append((packet, link, outcome))
 
-    def _go_on(self, packet: Packet, link: str, outcome: Outcome, chance: Random) -> Outcome | None:
+    def _go_on_with_old_ones(self) -> None:
+        """Connections of before a change: those that nobody has answered begin once more."""
+        for packet, link, outcome in self._old[-12:]:
+            if self.judge.wrong:
+                return
+            if outcome is None:
+                self._compare(packet, link)
+            else:
+                self._go_on(packet, link, outcome)
+        self._old = []
+
+    def _go_on(self, packet: Packet, link: str, outcome: Outcome) -> Outcome | None:
         back = _link_of(outcome)
         if back is None:
             return None
-        arrived = outcome.packet
+        arrived, chance = outcome.packet, self._chance
         self._compare(arrived.answer(), back, answers=True)
         if chance.random() < 0.3:
             teller = chance.choice(CLIENTS if back != BRIDGE else PODS)[packet.version]
             sender = type(arrived.source)(teller) if chance.random() < 0.5 else arrived.destination
             kind = chance.choice(sorted(ERRORS[packet.version]))
             if sender != arrived.source and back:
-                self._compare(arrived.error(sender, kind), back, answers=False)
+                self._compare(arrived.error(sender, kind), back)
         following = packet.following()
         if chance.random() < 0.15 and packet.protocol == TCP:
             # What it leads to is over with that: it is not translated, and meets connections of others.
-            self._compare(replace(following, in_window=False), link, answers=False)
+            self._compare(replace(following, in_window=False), link)
             return None
-        return self._compare(following, link, answers=False)
+        return self._compare(following, link)
 
-    def _outcomes(self, packet: Packet, link: str, *, exact: bool) -> tuple[Outcome, ...]:
-        self.stack.exact = exact
-        return self.stack.receive(packet, link) if link else self.stack.send(packet)
-
-    def _compare(self, packet: Packet, link: str, *, answers: bool) -> Outcome | None:
-        """The outcome that has happened, which is taken; None: there is none such."""
-        self.packets += 1
-        outcomes = self._outcomes(packet, link, exact=True)
+    def _compare(self, packet: Packet, link: str, *, answers: bool = False) -> Outcome | None:
         if link:
-            heard = self.node.receive(packet, link, answers=answers)
+            heard = self._node.receive(packet, link, answers=answers)
         else:
-            heard = self.node.send(packet, answers=answers)
-        real = really(packet, heard)
-        fib = self.stack.fib
-        possible = ""
-        if any(what.startswith("jhash") for each in outcomes for what, _ in each.chosen):
-            everything = self._outcomes(packet, link, exact=False)
-            if not any(real in said(each, fib) for each in everything):
-                outcomes, possible = (), "\n".join(map(str, everything))
-        for outcome in outcomes:
-            if real in said(outcome, fib):
-                for each in outcome.everywhere():
-                    name = type(each).__name__
-                    self.met[name] = self.met.get(name, 0) + 1
-                return self.stack.take(outcome)
-        told = "\n".join(map(str, outcomes)) + possible
-        self.wrong.append(f"{packet} by {link or 'the host'}: the kernel {real or 'drops it'}, not\n{told}")
-        return None
+            heard = self._node.send(packet, answers=answers)
+        return self._happens(Event(packet=packet, link=link, seen=really(packet, heard)))
 
 
 def _link_of(outcome: Outcome) -> str | None:
@@ -183,4 +255,3 @@ def _link_of(outcome: Outcome) -> str | None:
         case Delivered() | Lost():
             return BRIDGE
     return None
-

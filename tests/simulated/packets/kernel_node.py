@@ -19,6 +19,7 @@ from firewall_net import inside
 from pyroute2 import netns
 from sim_node import SimKernel
 
+from l3net.cni.extras import TABLE
 from l3net.fib.underlay import UnderlayHop, UnderlayRoute
 from l3net.model import BridgePlan
 from l3net.naming import BRIDGE, ENVELOPE
@@ -27,7 +28,8 @@ from packets.packet import ICMP, ICMPV6, SCTP, TCP, UDP, Packet
 from packets.wire import decoded, decoded_body, encoded
 
 _TUNSETIFF, _TUN, _NO_HEADER = 0x400454CA, 1, 0x1000
-#: Addresses of its links, in the order of their numbers. The bridge is a link like the others: what is in it is not this kernel's to decide.
+#: Addresses of its links, in the order of their numbers. The bridge is a link like the others: what is in it
+#: is not this kernel's to decide.
 ADDRESSES = {
     "up0": ("192.0.2.1/24", "2001:db8:c::1/64"),
     "up1": ("192.0.3.1/24", "2001:db8:d::1/64"),
@@ -139,6 +141,11 @@ class KernelNode:
         with inside(self._name):
             self.table.amend(transaction)
 
+    def publish(self, script: str) -> None:
+        """The table of the CNI server, made anew."""
+        with inside(self._name):
+            self._nft(f"add table inet {TABLE}\ndelete table inet {TABLE}\n{script}")
+
     def forget(self) -> None:
         """It knows no connection any more."""
         with inside(self._name):
@@ -175,7 +182,9 @@ class KernelNode:
         self._undo.close()
 
 
-def _of_six(protocol: int, body: bytes, beside: Iterable[tuple[int, int, bytes]], sender: str) -> Packet | None:
+def _of_six(
+    protocol: int, body: bytes, beside: Iterable[tuple[int, int, bytes]], sender: str
+) -> Packet | None:
     """IPv6 tells of its header by the side."""
     told = {kind: value for level, kind, value in beside if level == socket.IPPROTO_IPV6}
     destination = IPv6Address(told[socket.IPV6_PKTINFO][:16])

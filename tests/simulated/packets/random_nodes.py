@@ -9,9 +9,10 @@ from ipaddress import ip_address, ip_network
 
 from random_policies import Place, cluster
 
+from l3net.cni.extras import Extras, PublishedPort, put_script
 from l3net.fib.envelope import envelope
 from l3net.firewall.facts import FirewallPlan
-from l3net.model import Address, Backend, Node, ObjectName, Placed, Spread, VirtualServer
+from l3net.model import Address, Backend, Node, ObjectName, Placed, Prefix, Spread, VirtualServer
 from l3net.model.servers import NODE_PORTS
 from l3net.naming import BRIDGE, ENVELOPE, LABEL_TENANT
 from l3net.policy.attached import Attached
@@ -45,6 +46,8 @@ BLOCKS = {
     OTHER: (ip_network("10.1.2.0/24"), ip_network("fd00:1:2::/120")),
 }
 RANGES = ("192.0.2.0/28", "192.0.2.9/32", "198.51.100.0/24", "10.1.0.0/16", "2001:db8:c::/64", "fd00:1::/32")
+#: Ports of the host that pods publish.
+PUBLISHED = 8500
 PORTS, TARGETS = (80, 443, 53), (8080, 8081)
 
 
@@ -56,7 +59,7 @@ class RandomNode:
         self._seed = seed
         self.spread = self._often(0.35)
         self.book = PolicyBook()
-        self.policed = self._often(0.6)
+        self.policed, self._declared = self._often(0.6), False
         self.servers: dict[object, VirtualServer] = {}
         if self.policed:
             self._police(seed)
@@ -100,8 +103,8 @@ class RandomNode:
         assert made is not None
         return replace(bare, envelope=replace(made, index=40))
 
-    def _ports_on(self) -> list[object]:
-        wanted: list[object] = []
+    def _ports_on(self) -> list[Prefix]:
+        wanted: list[Prefix] = []
         for each in OWN:
             if self._often(0.7):
                 wanted += (ip_network(each[version]) for version in BOTH)
@@ -117,12 +120,18 @@ class RandomNode:
         backends = self._backends(version)
         external = backends
         if self._often(0.3):
-            external = tuple(each for each in backends if str(each.address).startswith(("10.1.1.", "fd00:1:1:")))
+            external = tuple(
+                each for each in backends if str(each.address).startswith(("10.1.1.", "fd00:1:1:"))
+            )
         internal = external if self._often(0.15) else backends
         sources = None
         if not on_node and self._often(0.2):
             sources = tuple(
-                sorted(ip_network(each) for each in RANGES if (":" in each) == (version == 6) and self._often(0.7))
+                sorted(
+                    ip_network(each)
+                    for each in RANGES
+                    if (":" in each) == (version == 6) and self._often(0.7)
+                )
             )
             if self._often(0.2) and version == 4:
                 sources = tuple(ip_network(f"192.0.2.{each}/32") for each in range(6, 18))
@@ -130,6 +139,12 @@ class RandomNode:
         spread = self._spread(version) if self.spread and not on_node and self._often(0.5) else None
         made = VirtualServer(address, protocol, port, internal, external, affinity, sources, spread=spread)
         self.servers[made.key] = made
+
+    def _other_backends(self, server: VirtualServer) -> None:
+        version = server.address.version
+        found = self._backends(version)
+        spread = self._spread(version) if server.spread else None
+        self.servers[server.key] = replace(server, internal=found, external=found, spread=spread)
 
     def _backends(self, version: int) -> tuple[Backend, ...]:
         chance = self.chance
@@ -150,17 +165,18 @@ class RandomNode:
         return Spread(tuple(sorted(ready)))
 
     def _police(self, seed: int) -> None:
-        """Policies and tenants of a random cluster, whose pods stand here and elsewhere."""
+        """Policies and tenants of a random cluster, whose pods stand here and elsewhere; again: others."""
         places = [Place(ME, _both(each)) for each in PODS] + [Place(OTHER, _both(each)) for each in REMOTE]
         nodes = [Place(ME, _both(OWN[1])), Place(OTHER, _both(NODES[OTHER]))]
         state = cluster(seed, places=places, nodes=nodes, outside=_both(CLIENTS[3]), packets=0).state
         book = self.book
+        known, self._declared = self._declared, True
         for name, namespace in state.namespaces.items():
             tenant = {LABEL_TENANT: self.chance.choice("ab")} if self._often(0.3) else {}
             book.put_namespace(name, {**namespace.labels, **tenant})
         for name, node in state.nodes.items():
             book.put_node(name, node)
-        for pod_name, pod in state.pods.items():
+        for pod_name, pod in state.pods.items() if not known else ():
             book.put_pod(pod_name, pod)
             if pod.node == ME and not pod.host_network and not pod.finished:
                 book.attach(str(pod_name), Attached(pod_name, pod.addresses))
@@ -173,15 +189,30 @@ class RandomNode:
     def change(self) -> FirewallPlan:
         """Servers come, go and change; sometimes the node's own facts do."""
         for _ in range(self.chance.randint(1, 4)):
-            if self.servers and self._often(0.4):
+            if self.servers and self._often(0.3):
                 del self.servers[self.chance.choice(sorted(self.servers, key=str))]
+            elif self.servers and self._often(0.5):
+                self._other_backends(self.servers[self.chance.choice(sorted(self.servers, key=str))])
             else:
                 self._serve()
+        if self.policed and self._often(0.5):
+            self._police(self.chance.randrange(1 << 16))
         if self._often(0.3):
             self.plan = self._plan()
         else:
             self.plan = self.plan.serving(self.servers.values())
         return self.plan
+
+    def extras(self) -> str:
+        """What some pods publish and have masqueraded, in the table of the CNI server."""
+        text = ""
+        for number, pod in enumerate(self.chance.sample(PODS, self.chance.randint(0, 2))):
+            at = self.chance.choice(("", "", OWN[0][4], OWN[0][6]))
+            port = PublishedPort(self.chance.choice(PROTOCOLS), PUBLISHED + number, 8080, at)
+            ports = (port,) if self._often(0.8) else ()
+            masquerade = self._often(0.3)
+            text += put_script(Extras(BRIDGE, "", tuple(pod.values()), ports, masquerade=masquerade))
+        return text
 
     # --- packets -----------------------------------------------------------------------------------------
 
@@ -214,7 +245,16 @@ class RandomNode:
         """Address, port and protocol: of a server, of somebody, or beside."""
         chance = self.chance
         mine = [each for each in self.servers.values() if each.address.version == version]
-        protocol, port = chance.choice(PROTOCOLS), chance.choice((*PORTS, *TARGETS, 179, 9179, 6108, 9005, 9010))
+        protocol, port = (
+            chance.choice(PROTOCOLS),
+            chance.choice((*PORTS, *TARGETS, 179, 9179, 6108, 9005, 9010)),
+        )
+        if self._often(0.06):
+            return (
+                ip_address(chance.choice((*OWN, GATEWAY))[version]),
+                PUBLISHED + chance.randrange(3),
+                protocol,
+            )
         if mine and self._often(0.65):
             server = chance.choice(sorted(mine, key=lambda each: str(each.key)))
             address = server.address

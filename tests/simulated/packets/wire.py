@@ -63,7 +63,7 @@ def _sums(packet: Packet, body: bytes) -> bytes:
 
 def _checksum(octets: bytes) -> int:
     octets += bytes(len(octets) % 2)
-    total = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
+    total: int = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -101,7 +101,9 @@ def decoded(octets: bytes) -> Packet | None:
     return decoded_body(source, destination, protocol, ttl, octets[start:])
 
 
-def decoded_body(source: Address, destination: Address, protocol: int, ttl: int, body: bytes) -> Packet | None:
+def decoded_body(
+    source: Address, destination: Address, protocol: int, ttl: int, body: bytes
+) -> Packet | None:
     if protocol in (TCP, UDP, SCTP) and len(body) >= 4:
         sport, dport = struct.unpack_from("!HH", body)
         flags = body[13] & 0x3F if protocol == TCP and len(body) > 13 else 0
