@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -257,6 +257,12 @@ class SimKernel:
         return found, {link.index: link for link in self.links.values()}
 
 
+def _member(address: int, left: float) -> str:
+    """A client as nft reads it."""
+    made = IPv6Address(address) if address >> 32 else IPv4Address(address)
+    return f"{made} timeout {round(left * 1000)}ms expires {round(left * 1000)}ms"
+
+
 def _now() -> float:
     return asyncio.get_running_loop().time()
 
@@ -310,8 +316,10 @@ class SimFirewall:
     def touched(self, generation: int | None) -> None:
         pass
 
-    def clients(self, _names: Collection[str]) -> Mapping[str, Sequence[str]]:
-        return {}
+    def clients(self, names: Collection[str]) -> Mapping[str, Sequence[str]]:
+        now = _now()
+        found = ((name, self.table.sets[name].filled(now)) for name in names if name in self.table.sets)
+        return {name: [_member(key, until - now) for key, until in held.items()] for name, held in found}
 
     def of(self, addresses: Collection[Address]) -> Sequence[Tracked]:
         own = {each.address for each in self._kernel.addresses}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
+
+from sctp_chunks import crc32c
 
 from l3net.model import Address
 from packets.packet import ACK, ERRORS, ICMP, ICMPV6, SCTP, SYN, TCP, UDP, Packet
@@ -67,25 +68,6 @@ def _checksum(octets: bytes) -> int:
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
-
-
-@lru_cache
-def _crc_table() -> list[int]:
-    table = []
-    for number in range(256):
-        crc = number
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-        table.append(crc)
-    return table
-
-
-def crc32c(octets: bytes) -> int:
-    """RFC 9260 appendix A."""
-    table, crc = _crc_table(), 0xFFFFFFFF
-    for octet in octets:
-        crc = table[(crc ^ octet) & 0xFF] ^ (crc >> 8)
-    return crc ^ 0xFFFFFFFF
 
 
 def decoded(octets: bytes) -> Packet | None:
