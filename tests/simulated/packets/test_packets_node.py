@@ -213,9 +213,7 @@ def test_a_connection_that_a_policy_forbids_ends() -> None:
     simulate(scenario())
 
 
-@pytest.mark.parametrize(
-    "chain", ["postrouting-nat", "prerouting-nat", "prerouting-refuse", "policy-ingress"]
-)
+@pytest.mark.parametrize("chain", ["postrouting-nat", "prerouting-nat", "policy-ingress"])
 def test_what_a_chain_does_not_do_is_noticed(chain: str) -> None:
     """The control: a chain that somebody has emptied, with that which stands by for it."""
 
