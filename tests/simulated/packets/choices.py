@@ -19,13 +19,14 @@ MOST = 100_000
 class Choices:
     """The choices of one walk. `exact`: a hash is calculated and not left open."""
 
-    __slots__ = ("_at", "_counts", "_script", "chosen", "exact", "kept")
+    __slots__ = ("_at", "_counts", "_script", "chosen", "exact", "kept", "known")
 
     def __init__(self, script: list[int], *, exact: bool) -> None:
         self._script, self._at = script, 0
         self._counts: list[int] = []
-        self.chosen: list[Chosen] = []
+        self.chosen: list[tuple[str, object]] = []
         self.exact = exact
+        self.known: dict[object, frozenset[int]] = {}  # of hashes, which numbers they still may be
 
     def of(self, what: str, outcomes: Sequence[T], said: Sequence[object] | None = None) -> T:
         """One of these, of which there is at least one; `said`: as they are called."""
@@ -37,8 +38,11 @@ class Choices:
             self._script.append(0)
         self._counts.append(len(outcomes))
         which = self._script[at]
-        self.chosen.append((what, str((said or outcomes)[which])))
+        self.chosen.append((what, (said or outcomes)[which]))
         return outcomes[which]
+
+    def said(self) -> tuple[Chosen, ...]:
+        return tuple((what, str(which)) for what, which in self.chosen)
 
     def following(self) -> list[int] | None:
         """The script of the next walk; None: this was the last one."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 from l3net.errors import RefusedError
+from packets.terms import Slots, slots_of
 from packets.types_of_sets import key_of, led_to, set_type
 from packets.values import UnknownError, seconds, span
 
@@ -21,7 +22,7 @@ class NamedSet(Set[str]):
     One that is in force is not changed any more but by packets (`fill`): a transaction changes a copy.
     """
 
-    __slots__ = ("_filled", "_index", "_intervals", "_spans", "_texts", "_until", "of", "timeout")
+    __slots__ = ("_filled", "_index", "_intervals", "_slots", "_spans", "_texts", "_until", "of", "timeout")
 
     def __init__(self, lines: Iterable[str] = ()) -> None:
         """`lines` say its type, flags, size and timeout."""
@@ -44,6 +45,7 @@ class NamedSet(Set[str]):
         self._until: dict[str, float] = {}  # of those that have a time
         self._index: dict[Any, Any] | None = None
         self._spans: list[tuple[int, int, Any]] = []
+        self._slots: dict[Any, Slots] = {}
         self._filled: dict[Any, float] = {}  # by packets, until when
 
     def copy(self) -> NamedSet:
@@ -84,6 +86,7 @@ class NamedSet(Set[str]):
                 raise refused(f"{name} has {known}, not {element}", errno.EEXIST)
             return False
         self._texts[key] = element
+        self._slots = {}
         lasts = _lasts(element) or self.timeout
         if lasts:
             self._until[key] = now + lasts
@@ -104,7 +107,7 @@ class NamedSet(Set[str]):
 
     def clear(self) -> None:
         self._texts, self._until, self._filled = {}, {}, {}
-        self._index, self._spans = None, []
+        self._index, self._spans, self._slots = None, [], {}
 
     def _expire(self, key: str, now: float) -> None:
         if self._until and self._until.get(key, now + 1) <= now:
@@ -112,6 +115,7 @@ class NamedSet(Set[str]):
 
     def _remove(self, key: str) -> None:
         del self._texts[key]
+        self._slots = {}
         self._until.pop(key, None)
         if self._intervals:
             self._index = None
@@ -148,6 +152,15 @@ class NamedSet(Set[str]):
             if first <= key <= last:
                 return led
         return None
+
+    def slots(self, key: tuple[Any, ...], size: int, now: float) -> Slots:
+        """By what they lead to, the numbers that stand behind a key."""
+        if self._until or self._filled:  # it depends on the time
+            return slots_of(self, key, size, now)
+        found = self._slots.get((key, size))
+        if found is None:
+            found = self._slots[key, size] = slots_of(self, key, size, now)
+        return found
 
     def fill(self, key: Any, timeout: float, now: float) -> None:
         """A packet adds an element, or has its time begin anew."""

@@ -236,7 +236,7 @@ class SimStack:
         return kind(
             packet=met.as_packet(),
             copies=tuple(met.copies),
-            chosen=tuple(met.choices.chosen),
+            chosen=met.choices.said(),
             steps=tuple(met.steps),
             effects=effects,
             **more,

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from packets.meeting import Meeting
-from packets.terms import Key, Term
+from packets.terms import Key, Slots, Term, slots_of
 
 GOES_ON, ENDS = True, False
 ACCEPT, DROP, RETURN, JUMP, GOTO, REJECT, CONTINUE = range(7)
@@ -122,6 +122,8 @@ class Between:
 class Held(Protocol):
     def get(self, key: Any, now: float) -> Any: ...
 
+    def slots(self, key: tuple[Any, ...], size: int, now: float) -> Slots: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:
@@ -129,6 +131,13 @@ class Listed:
 
     values: Mapping[Any, Any]
     spans: tuple[tuple[int, int, Any], ...] = ()
+    _slots: dict[Any, Slots] = field(default_factory=dict, compare=False, repr=False)
+
+    def slots(self, key: tuple[Any, ...], size: int, now: float) -> Slots:
+        found = self._slots.get((key, size))
+        if found is None:
+            found = self._slots[key, size] = slots_of(self, key, size, now)
+        return found
 
     def get(self, key: Any, _now: float) -> Any:
         found = self.values.get(key)

@@ -166,14 +166,15 @@ class Masked:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """`numgen random mod`: any of so many."""
+    """`numgen random mod`: any of so many, whatever was drawn before."""
 
     size: int
     text: str
     kind: str = "number"
 
-    def all(self, met: Meeting) -> range:
-        return range(self.size)
+    def drawn_by(self, _met: Meeting) -> object:
+        """By what it is drawn; None: it cannot be."""
+        return self
 
     def read(self, met: Meeting) -> int:
         return met.choices.of(self.text, range(self.size))
@@ -189,22 +190,26 @@ class Hashed:
     text: str
     kind: str = "number"
 
-    def all(self, met: Meeting) -> range | None:
-        """Those that it may be."""
-        if not met.choices.exact:
-            return range(self.size)
+    def drawn_by(self, met: Meeting) -> tuple[bytes, int, int] | None:
         octets = b""
         for term in self.of:
             found = term.read(met)
             if found is None:
                 return None
             octets += found.to_bytes(*_WIDTH[term.kind]).ljust(4, b"\0")
-        slot = spread(octets, self.seed, self.size)
-        return range(slot, slot + 1)
+        return octets, self.seed, self.size
 
     def read(self, met: Meeting) -> int | None:
-        found = self.all(met)
-        return None if found is None else met.choices.of(self.text, found)
+        by = self.drawn_by(met)
+        if by is None:
+            return None
+        if met.choices.exact:
+            slot = spread(*by)
+            return met.choices.of(self.text, (slot,), (slot,))
+        slots = sorted(met.choices.known.get(by, range(self.size)))
+        slot = met.choices.of(self.text, slots)
+        met.choices.known[by] = frozenset({slot})
+        return slot
 
 
 #: Octets of a value, in the order of the network.
@@ -242,20 +247,45 @@ class Key:
 
     def looked_up(self, met: Meeting, held: Any) -> Any:
         """What `held.get` says of it; None: nothing. Outcomes of chance that lead to the same are one."""
-        key = self.read(met)
-        if self.chance is None:
+        key, chance = self.read(met), self.chance
+        if chance is None:
             return None if key is None else held.get(key, met.now)
-        slots = None if key is None else self.chance.all(met)
-        if slots is None:
+        by = None if key is None else chance.drawn_by(met)
+        if by is None:
             return None
-        alone = not self.terms
-        by_outcome: dict[Any, list[int]] = {}
-        for slot in slots:
-            by_outcome.setdefault(held.get(slot if alone else (*key, slot), met.now), []).append(slot)
-        outcomes = list(by_outcome)
-        return met.choices.of(self.chance.text, outcomes, [_said(each) for each in by_outcome.values()])
+        choices = met.choices
+        if choices.exact and isinstance(chance, Hashed):
+            slot = chance.read(met)
+            return held.get((*key, slot) if key else slot, met.now)
+        slots = held.slots(key, chance.size, met.now)
+        known = choices.known.get(by) if isinstance(chance, Hashed) else None
+        if known is not None:  # the same values, and so the same slot
+            slots = {to: left for to, of in slots.items() if (left := of & known)}
+        outcomes = list(slots)
+        to = choices.of(chance.text, outcomes, [_Said(each) for each in slots.values()])
+        if isinstance(chance, Hashed):
+            choices.known[by] = slots[to]
+        return to
 
 
-def _said(slots: list[int]) -> str:
-    few = ",".join(map(str, slots[:8]))
-    return f"{few},... ({len(slots)})" if len(slots) > 8 else few
+class _Said:
+    """Slots, in a few words."""
+
+    def __init__(self, slots: frozenset[int]) -> None:
+        self._slots = slots
+
+    def __str__(self) -> str:
+        few = ",".join(map(str, sorted(self._slots)[:8]))
+        return f"{few},... ({len(self._slots)})" if len(self._slots) > 8 else few
+
+
+#: By what it leads to, the numbers that lead there.
+Slots = dict[Any, frozenset[int]]
+
+
+def slots_of(held: Any, key: tuple[Any, ...], size: int, now: float) -> Slots:
+    """Of a set or map whose keys end in a number below `size`."""
+    found: dict[Any, list[int]] = {}
+    for slot in range(size):
+        found.setdefault(held.get((*key, slot) if key else slot, now), []).append(slot)
+    return {to: frozenset(slots) for to, slots in found.items()}

@@ -179,7 +179,10 @@ def _other_source(patch: pytest.MonkeyPatch) -> None:
 
 
 def _first_slot(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(terms.Drawn, "all", lambda _self, _met: range(1))
+    real = terms.slots_of
+    first = lambda held, key, size, now: real(held, key, 1, now)  # noqa: E731
+    for module in (sets, statements):
+        patch.setattr(module, "slots_of", first)
 
 
 def _other_hash(patch: pytest.MonkeyPatch) -> None:
