@@ -12,25 +12,20 @@ import time
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from firewall_net import inside
 from policy_facts import read
+from policy_following import GATEWAYS, NODES, FollowedPolicies
 from pyroute2 import netns
 from truth import ADDRESSES, PODS
 
-from l3net.firewall.facts import FirewallPlan
-from l3net.firewall.policy import POLICY
-from l3net.firewall.ruleset import ruleset
-from l3net.model import ClusterState, Fact, Kind, ObjectName
-from l3net.policy.attached import Attached
-from l3net.policy.book import PolicyBook
+from l3net.model import ClusterState
 from l3net.shell.kernel.nft import NftTable
 
 Address: TypeAlias = IPv4Address | IPv6Address
-NODES = ("n1", "n2")
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 #: Seconds without another arrival after which no more are waited for, once all are there that have to be.
 QUIET = 0.01
@@ -38,70 +33,26 @@ QUIET = 0.01
 PATIENCE = 3.0
 _NAMED = {str(address): name for name, addresses in ADDRESSES.items() for address in addresses}
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
-_GATEWAYS = {node: (f"10.244.{node[1]}.1", f"fd00:244:{node[1]}::1") for node in NODES}
-BLOCKS = {
-    node: (ip_network(f"10.244.{node[1]}.0/24"), ip_network(f"fd00:244:{node[1]}::/112")) for node in NODES
-}
-
 #: (source, destination, protocol, destination port), the ends by name.
 Probe: TypeAlias = tuple[str, str, str, int, int]
 
 
-class PolicyNode:
-    """The book of one node and what is in force of it."""
+class PolicyNode(FollowedPolicies):
+    """What is in force in the kernel of a node."""
 
     def __init__(self, name: str, place: str) -> None:
-        self.name, self.place = name, place
-        self.book = PolicyBook()
-        self.plan = FirewallPlan(blocks=frozenset(BLOCKS[name]), policy=self.book.contents)
+        self.place = place
         with inside(place):
             self.table = NftTable()
-            self.table.apply(ruleset(self.plan))
-        self.held = POLICY.made(self.plan).held
-        self.state = ClusterState()
+        super().__init__(name)
 
-    def follow(self, state: ClusterState) -> str:
-        """What has changed goes into the book, and from there into the kernel; the transaction."""
-        self._put(Kind.NAMESPACE, self.state.namespaces, state.namespaces)
-        self._put(Kind.NODE, self.state.nodes, state.nodes)
-        self._put(Kind.POD, self.state.pods, state.pods)
-        self._put(Kind.NETWORK_POLICY, self.state.policies, state.policies)
-        self._put(Kind.CLUSTER_NETWORK_POLICY, self.state.cluster_policies, state.cluster_policies)
-        for name, pod in state.pods.items():
-            if pod.node == self.name and not pod.host_network and not pod.finished:
-                self.book.attach(str(name), Attached(name, pod.addresses))
-        for key in [*self.book.attachments]:
-            there = state.pods.get(ObjectName(*key.split("/")))
-            if there is None or there.node != self.name or there.host_network or there.finished:
-                self.book.detach(key)
-        self.state = state
-        return self.settle()
+    def apply(self, text: str) -> None:
+        with inside(self.place):
+            self.table.apply(text)
 
-    def settle(self) -> str:
-        self.book.settle()
-        step = self.held.change(self.plan, {})
-        if step.text:
-            with inside(self.place):
-                self.table.amend(step.text)
-        step.take()
-        return step.text
-
-    def _put(self, kind: Kind, before: Mapping[Any, Fact], now: Mapping[Any, Fact]) -> None:
-        for key in before.keys() | now.keys():
-            old, new = before.get(key), now.get(key)
-            if old == new:
-                continue
-            book: Any = self.book
-            match kind:
-                case Kind.NAMESPACE:
-                    book.put_namespace(key, new.labels if new is not None else {})  # type: ignore[union-attr]
-                case Kind.NODE:
-                    book.put_node(key, new)
-                case Kind.POD:
-                    book.put_pod(key, new)
-                case _:
-                    namespaced = kind is Kind.NETWORK_POLICY
-                    book.put_policy((namespaced, key if namespaced else ObjectName("", key)), new)
+    def amend(self, text: str) -> None:
+        with inside(self.place):
+            self.table.amend(text)
 
 
 class PolicyNet:
@@ -151,7 +102,7 @@ class PolicyNet:
 
     def _node_lines(self, node: str) -> list[str]:
         other = "n2" if node == "n1" else "n1"
-        v4, v6 = _GATEWAYS[node]
+        v4, v6 = GATEWAYS[node]
         lines = [
             "link set lo up",
             "link add l3net0 type bridge stp_state 0 mcast_snooping 0",
@@ -185,7 +136,7 @@ class PolicyNet:
 
     def _pod_lines(self, name: str) -> list[str]:
         v4, v6 = ADDRESSES[name]
-        gateway4, gateway6 = _GATEWAYS[PODS[name].node]
+        gateway4, gateway6 = GATEWAYS[PODS[name].node]
         return [
             "link set lo up",
             f"addr add {v4}/32 dev eth0",

@@ -1,0 +1,258 @@
+"""What packets meet on simulated nodes is what Kubernetes' documents, the verdict and the truth tables of the
+suites say: thousands of clusters, one after the other by what changes, without a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+
+import pytest
+from policy_facts import read
+from policy_following import BLOCKS, GATEWAYS, NODES, FollowedPolicies
+from random_policies import Place, cluster
+from service_reference import Answer, Fate, Origin, answer
+from service_reference import Packet as Called
+from services_cluster import ME, declared, made, packets
+from services_cluster import cluster as services_cluster
+from sim_node import SimKernel
+from table_side import InForce
+from truth import ADDRESSES, PODS, cases
+
+from l3net.firewall.facts import plan
+from l3net.model import Address, BridgePlan, ClusterState
+from l3net.naming import BRIDGE
+from l3net.policy.known_state import KnownState
+from l3net.policy.verdict import verdict
+from l3net.services.servers import virtual_servers
+from packets import chains, sets
+from packets.kernel_node import twin
+from packets.outcomes import Delivered, Dropped, Forwarded, Lost, Rejected
+from packets.packet import Packet, packet
+from packets.random_nodes import RandomNode
+from packets.stack import SimStack
+from packets.statements import DROP
+from packets.table import SimTable
+
+LATER = 2 * 3600.0  # seconds after the tables were made
+
+# --- services --------------------------------------------------------------------------------------------
+
+
+def met(stack: SimStack, called: Called) -> Answer:
+    """What a packet meets: every endpoint that chance may have it reach, or its fate."""
+    sent = packet(called.source, called.address, called.protocol.lower(), called.port)
+    match called.origin:
+        case Origin.OUTSIDE:
+            outcomes = stack.receive(sent, "up0")
+        case Origin.POD:
+            outcomes = stack.from_pod(sent)
+        case Origin.NODE:
+            outcomes = stack.send(sent)
+    if all(isinstance(each, Rejected) for each in outcomes):
+        return Fate.REFUSED
+    if all(isinstance(each, Dropped) for each in outcomes):
+        return Fate.DROPPED
+    return frozenset(
+        (str(each.packet.destination), each.packet.dport)
+        if isinstance(each, Delivered | Forwarded | Lost)
+        else (str(each), 0)  # some of them
+        for each in outcomes
+    )
+
+
+def called_by_documents(batches: Iterable[int], size: int) -> list[str]:
+    """Each batch of services in place of the one before it, by what has changed."""
+    table, held = SimTable(), None
+    wrong: list[str] = []
+    for batch in batches:
+        services = made(batch, size)
+        node, state = services_cluster()[0], declared([*services_cluster(), *services])
+        wanted = plan(state, ME, virtual_servers(state, ME))
+        if held is None:
+            held = InForce(wanted)
+            table = table.amended(held.text)
+        else:
+            table = table.amended(held.follow(wanted))
+        stack = SimStack(twin(), lambda table=table: table, dict)  # type: ignore[misc]
+        for called in packets(services):
+            expected = answer(services, node, called)
+            if expected is not Fate.NO_SERVICE and (found := met(stack, called)) != expected:
+                wrong.append(f"batch {batch}: {called} meets {found}, not {expected}")
+    return wrong
+
+
+def test_services_are_what_the_documents_say() -> None:
+    assert called_by_documents(range(6), 30) == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("hundred", range(4))
+def test_services_are_what_the_documents_say_for_longer(hundred: int) -> None:
+    assert called_by_documents(range(100 * hundred, 100 * hundred + 100), 40)[:4] == []
+
+
+# --- policies --------------------------------------------------------------------------------------------
+
+
+class PolicySide(FollowedPolicies):
+    """One of two nodes, on one link."""
+
+    def __init__(self, name: str) -> None:
+        self.table = SimTable()
+        super().__init__(name)
+        kernel, other = SimKernel(), "n2" if name == "n1" else "n1"
+        kernel.add_link("lo", "127.0.0.1/8")
+        kernel.add_link("up0", f"192.0.2.{name[1]}/24", f"2001:db8::{name[1]}/64")
+        for prefix, gateway in zip(
+            BLOCKS[other], (f"192.0.2.{other[1]}", f"2001:db8::{other[1]}"), strict=True
+        ):
+            kernel.other_route(str(prefix), "up0", gateway)
+        gateways = zip(GATEWAYS[name], BLOCKS[name], strict=True)
+        plan = frozenset((ip_address(address), block.prefixlen) for address, block in gateways)
+        kernel.bridge = BridgePlan(BRIDGE, "0a:00:00:00:00:01", 1500, plan)
+        self.stack = SimStack(kernel, lambda: self.table, dict)
+
+    def apply(self, text: str) -> None:
+        self.table = SimTable.of(text)
+
+    def amend(self, text: str) -> None:
+        self.table = self.table.amended(text)
+
+
+class TwoNodes:
+    def __init__(self) -> None:
+        self.sides = {name: PolicySide(name) for name in NODES}
+
+    def follow(self, state: ClusterState) -> None:
+        for side in self.sides.values():
+            side.follow(state)
+
+    def arrives(self, sent: Packet) -> bool:
+        """Whether it gets from its sender to its destination; each end is a pod or a node."""
+        at = next(name for name in NODES if _is_of(name, sent.source))
+        side = self.sides[at]
+        pod = any(sent.source in block for block in BLOCKS[at])
+        (outcome,) = side.stack.from_pod(sent) if pod else side.stack.send(sent)
+        if isinstance(outcome, Forwarded):
+            other = self.sides["n2" if at == "n1" else "n1"]
+            (outcome,) = other.stack.receive(outcome.packet, "up0")
+        assert not isinstance(outcome, Forwarded | Rejected), outcome
+        return not isinstance(outcome, Dropped)
+
+
+def _is_of(node: str, address: Address) -> bool:
+    own = (f"192.0.2.{node[1]}", f"2001:db8::{node[1]}")
+    return str(address) in own or any(address in block for block in BLOCKS[node])
+
+
+def test_policies_are_what_the_suites_say() -> None:
+    """Each case follows the one before it, by what has changed alone."""
+    nodes = TwoNodes()
+    wrong: list[str] = []
+    for case in cases():
+        for step in case.steps:
+            nodes.follow(read(dict(each) for each in step.documents))
+            checks = [each for each in case.checks(step, case.ports) if each.source != each.destination]
+            for check in checks[:: max(1, len(checks) // 12)]:
+                for source, to in zip(ADDRESSES[check.source], ADDRESSES[check.destination], strict=True):
+                    sent = packet(str(source), str(to), check.port[1], check.port[0])
+                    if nodes.arrives(sent) is not check.allowed:
+                        wrong.append(f"{case.name} {step.name}: {sent}, {'not ' * check.allowed}allowed")
+    assert wrong[:4] == []
+
+
+PLACES = [Place(pod.node, ADDRESSES[name]) for name, pod in PODS.items() if not pod.host][:14]
+NODE_PLACES = [Place(node, ADDRESSES[name]) for node, name in (("n1", "forest/p0"), ("n2", "forest/p1"))]
+
+
+def judged_as_said(seeds: Sequence[int]) -> list[str]:
+    nodes = TwoNodes()
+    wrong: list[str] = []
+    for seed in seeds:
+        drawn = cluster(seed, places=PLACES, nodes=NODE_PLACES, outside=(), packets=40)
+        nodes.follow(drawn.state)
+        known = KnownState(drawn.state)
+        for each in drawn.packets:
+            if each.source != each.destination:
+                sent = packet(str(each.source), str(each.destination), each.protocol, each.port)
+                if nodes.arrives(sent) is not verdict(known, each).allowed:
+                    wrong.append(f"seed {seed}: {sent}, which is said to be otherwise")
+    return wrong
+
+
+def test_policies_are_what_the_verdict_says() -> None:
+    assert judged_as_said(range(40))[:4] == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("thousand", range(4))
+def test_policies_are_what_the_verdict_says_for_longer(thousand: int) -> None:
+    assert judged_as_said(range(1000 * thousand, 1000 * thousand + 1000))[:4] == []
+
+
+# --- history ---------------------------------------------------------------------------------------------
+
+
+def history_does_not_matter(seed: int) -> None:
+    """By changes a node comes to what it has where all is made anew: for every packet, once the time is over
+    for which other nodes are asked about slots that have moved."""
+    node = RandomNode(seed)
+    held = InForce(node.plan)
+    table = SimTable.of(held.text)
+    for _ in range(3):
+        table = table.amended(held.follow(node.change()))
+    anew = SimTable.of(InForce(node.plan).text)
+    changed, fresh = (_later(each) for each in (table, anew))
+    for sport in range(20000, 20060):
+        sent, link = node.packet(sport)
+        both = [each.receive(sent, link) if link else each.send(sent) for each in (changed, fresh)]
+        assert set(both[0]) == set(both[1]), f"seed {seed}: {sent} by {link}"
+
+
+def _later(table: SimTable) -> SimStack:
+    return SimStack(twin(), lambda: table, dict, now=lambda: LATER)
+
+
+@pytest.mark.parametrize("ten", range(3))
+def test_history_does_not_matter(ten: int) -> None:
+    for seed in range(10 * ten, 10 * ten + 10):
+        history_does_not_matter(seed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("hundred", range(1, 11))
+def test_history_does_not_matter_for_longer(hundred: int) -> None:
+    for seed in range(100 * hundred, 100 * hundred + 100):
+        history_does_not_matter(seed)
+
+
+# --- controls --------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_look_up_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = sets.NamedSet.get
+
+    def get(self: sets.NamedSet, key: object, now: float) -> object:
+        """Those of an odd port are not found."""
+        odd = isinstance(key, tuple) and any(isinstance(each, int) and each % 2 for each in key[1:])
+        return None if odd else real(self, key, now)
+
+    monkeypatch.setattr(sets.NamedSet, "get", get)
+    assert called_by_documents(range(1), 10)
+
+
+def test_what_is_accepted_in_place_of_a_drop_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chains, "ACCEPT", DROP)
+    assert judged_as_said(range(3))
+
+
+def test_a_change_that_is_lost_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = SimTable.amended
+
+    def amended(self: SimTable, text: str) -> SimTable:
+        return self if self.tables else real(self, text)
+
+    monkeypatch.setattr(SimTable, "amended", amended)
+    with pytest.raises(AssertionError):
+        for seed in range(5):
+            history_does_not_matter(seed)
