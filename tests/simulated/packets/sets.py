@@ -94,6 +94,16 @@ class NamedSet(Set[str]):
             self._enter(key, element)
         return True
 
+    def begin(self, name: str, elements: list[str], now: float) -> None:
+        """The elements of a new set, all at once."""
+        if self.timeout or any(" timeout " in each for each in elements):
+            for element in elements:
+                self.add(name, element, now)
+            return
+        self._texts = {each.partition(" : ")[0]: each for each in elements}
+        if len(self._texts) != len(set(elements)):
+            raise refused(f"{name} has a key twice", errno.EEXIST)
+
     def delete(self, name: str, element: str, now: float) -> str:
         """What was deleted. Raises RefusedError where it is not there."""
         key = _key(element)

@@ -137,16 +137,20 @@ class OneTable:
         lines = iter(lines)
         for line in lines:
             if line == "elements = {":
-                elements = [each.rstrip(",").strip() for each in _until_brace(lines)]
+                elements = [each.rstrip(",") for each in _until_brace(lines)]
             else:
                 held.append(line)
         if kind == "chain":
             self.add_chain(name, held[0] if held and held[0].startswith("type ") else "", orders)
             self.add_rules(name, held[1:] if name in self.hooks else held)
         else:
-            self.sets[name] = NamedSet(held)
+            made = self.sets[name] = NamedSet(held)
             self._own.add(name)
-            self.add_elements(name, elements, now)
+            made.begin(name, elements, now)
+            if made.of.endswith("verdict"):
+                # By what is said behind the key, which many have in common.
+                for to, count in Counter(each.rpartition(" : ")[2] for each in elements).items():
+                    self._led_to.update(dict.fromkeys(_led_by(to), count))
 
     def add_chain(self, name: str, head: str, orders: Iterator[int]) -> None:
         if name not in self.chains:
@@ -161,8 +165,10 @@ class OneTable:
         self.chains[name] += rules
         self._programs.pop(name, None)
         for text in rules:
-            self._led_to.update(_led_by(text))
-            self._looked_into.update(_read_by(text))
+            for chain in _led_by(text):
+                self._led_to[chain] += 1
+            for read in _read_by(text):
+                self._looked_into[read] += 1
 
     def flush_chain(self, name: str) -> None:
         rules = self._there("chain", self.chains, name)
