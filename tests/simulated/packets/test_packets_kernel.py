@@ -24,7 +24,7 @@ pytestmark = pytest.mark.netns
 #: Nodes for `make test`, and packets of each before their answers.
 SEEDS, PACKETS = 20, 90
 #: Nodes of a batch of `make soak`, of which there are so many.
-BATCH, BATCHES = 50, 20
+BATCH, BATCHES = 25, 40
 
 
 @pytest.fixture(scope="module")
