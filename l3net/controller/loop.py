@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -40,6 +41,7 @@ class Controller:
 
     `beat` is called whenever the loop has shown that it is alive.
     `distrust` is called when the datastore's view proves stale; it has everything listed anew.
+    `executor` makes the threads that write: how many, and how they are called.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Controller:
         random: Callable[[], float],
         beat: Callable[[Controller], None] = lambda _: None,
         distrust: Callable[[], None] = lambda: None,
+        executor: Callable[[int, str], Executor] = ThreadPoolExecutor,
     ) -> None:
         self._datastore, self._cluster, self._election = datastore, cluster, election
         self._settings, self._clock, self._random, self._beat = settings, clock, random, beat
@@ -69,7 +72,7 @@ class Controller:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._distrust = distrust
         self._complaining = Complaining(clock)
-        self._writes = Writes(lambda: self.leading, clock, self._retry, random)
+        self._writes = Writes(lambda: self.leading, clock, self._retry, random, executor=executor)
 
     @property
     def problem(self) -> str:

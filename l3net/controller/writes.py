@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -41,7 +41,7 @@ class _Entry:
 
 class Writes:
     """Carries out what is wanted. `clock`: monotonic seconds. `failed` hears how long to wait for the next.
-    `random`: values in [0, 1), which spread the attempts.
+    `random`: values in [0, 1), which spread the attempts. `executor` makes threads: how many, and their name.
 
     Nothing is begun unless `leading`. What is not wanted any more is forgotten, its back-off with it.
     """
@@ -53,12 +53,14 @@ class Writes:
         failed: Callable[[float], None],
         random: Callable[[], float],
         back_off: tuple[float, float] = BACK_OFF,
+        executor: Callable[[int, str], Executor] = ThreadPoolExecutor,
     ) -> None:
+        self._executor = executor
         self._leading, self._clock, self._failed = leading, clock, failed
         self._backoff: Backoff[Key] = Backoff(*back_off, random)
         self._lock = threading.Lock()
         self._entries: dict[Key, _Entry] = {}
-        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._pools: dict[str, Executor] = {}
         self._closed = False
 
     def want(self, writes: Iterable[Write]) -> None:
@@ -97,7 +99,7 @@ class Writes:
         entry.running = True
         pool = self._pools.get(key[0])
         if pool is None:
-            pool = self._pools[key[0]] = ThreadPoolExecutor(WRITERS, f"write-{key[0]}")
+            pool = self._pools[key[0]] = self._executor(WRITERS, f"write-{key[0]}")
         pool.submit(self._run, key, entry)
 
     def _run(self, key: Key, entry: _Entry) -> None:

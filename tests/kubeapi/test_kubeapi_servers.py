@@ -128,7 +128,7 @@ def test_the_configured_address_is_used_when_it_answers_again(
         api.get("/b")
         assert api.servers.by == around, "not at once: each try may take seconds"
         later = time.monotonic() + module.AROUND
-        monkeypatch.setattr(module.time, "monotonic", lambda: later)
+        monkeypatch.setattr(api.servers, "_monotonic", lambda: later)
         api.get("/c")
         assert not api.servers.by
 

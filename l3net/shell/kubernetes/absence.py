@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from random import Random
 from typing import Final
 
 from l3net.kube.registry import DeclaredKind
@@ -20,8 +20,8 @@ LATER: Final = (120.0, 300.0)
 class Absence:
     """Whether a kind is known to the API server. Times are monotonic seconds."""
 
-    def __init__(self, row: DeclaredKind) -> None:
-        self._optional = row.optional
+    def __init__(self, row: DeclaredKind, random: Random) -> None:
+        self._optional, self._random = row.optional, random
         self._since: float | None = None
 
     def met(self, err: ApiError, now: float, *, held: bool) -> float | None:
@@ -36,7 +36,7 @@ class Absence:
         unsure = now - self._since < UNSURE
         if unsure and held:
             return None
-        return random.uniform(*(SOON if unsure else LATER))  # noqa: S311 - spread, not secrecy
+        return self._random.uniform(*(SOON if unsure else LATER))
 
     def over(self) -> None:
         """It is known."""

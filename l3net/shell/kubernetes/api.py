@@ -7,26 +7,23 @@ and its watchers neither back off nor notice a server that is gone without a wor
 
 from __future__ import annotations
 
-import copy
-import ipaddress
 import json
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from l3net.errors import ConfigError, L3netError
 from l3net.shell.kubernetes.servers import ServerMemory, Servers
+from l3net.shell.kubernetes.transport import Configure, configured
 from l3net.shell.kubernetes.versions import Versions
+from l3net.shell.threads import REAL, Threads
 
 #: Seconds to connect, and to wait for an answer or for the next piece of one.
 CONNECT_TIMEOUT: Final = 5.0
 READ_TIMEOUT: Final = 30.0
 #: A watch says something once a minute (bookmarks); a host that is gone is noticed sooner, by TCP keepalive.
 WATCH_TIMEOUT: Final = 130.0
-#: Connections kept open: a watch holds one each.
-CONNECTIONS: Final = 32
 #: After a 401 the configuration is read anew, at most this often (seconds).
 RELOAD_EVERY: Final = 5.0
 #: etcd holds no object larger than 1.5 MiB by default; a line of a watch is not much larger.
@@ -75,67 +72,33 @@ class KubeApi:
         kubeconfig: Path | None = None,
         context: str | None = None,
         memory: ServerMemory | None = None,
+        *,
+        threads: Threads = REAL,
+        configure: Configure = configured,
     ) -> None:
         """`kubeconfig` None: the in-cluster configuration of a pod's service account. `memory`: of servers to
-        ask where the configured one cannot be reached."""
-        self._kubeconfig, self._context = kubeconfig, context
+        ask where the configured one cannot be reached. `threads`: what those who ask it wait with."""
+        self._kubeconfig, self._context, self._configure = kubeconfig, context, configure
+        self.threads = threads
         self._lock = threading.Lock()
-        self._loaded = 0.0
-        self._configuration: Any = None
-        self._pool: Any = None
-        self._around: Any = None  # a pool for the servers that are remembered
-        self.servers = Servers(memory)
+        self.servers = Servers(memory, threads.monotonic)
         self.versions = Versions()
         self._load()
 
     @property
     def url(self) -> str:
-        return str(self._configuration.host)
+        return str(self._transport.configuration.host)
 
     def _load(self) -> None:
-        # Imported here: 35 MiB that `dir:` and `--help` need not hold.
-        try:
-            from kubernetes import config  # noqa: PLC0415
-            from kubernetes.client.configuration import Configuration  # noqa: PLC0415
-            from kubernetes.client.rest import RESTClientObject  # noqa: PLC0415
-            from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415
-        except ImportError as err:
-            raise ConfigError(f"{err}: install l3net[kubernetes] to use the Kubernetes API") from None
-
-        configuration = Configuration()
-        try:
-            if self._kubeconfig is None:
-                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-            else:
-                config.load_kube_config(  # type: ignore[no-untyped-call]
-                    str(self._kubeconfig), context=self._context, client_configuration=configuration
-                )
-        except (ConfigException, OSError, ValueError) as err:
-            where = f"kubeconfig {self._kubeconfig}" if self._kubeconfig else "in-cluster configuration"
-            text = str(err).strip().partition("\n")[0]
-            raise ConfigError(f"{where}: {text}; name another with --kubeconfig FILE") from None
-        except Exception as err:
-            # What is no kubeconfig at all may fail anywhere in the loader, in words that hold a secret.
-            raise ConfigError(
-                f"kubeconfig {self._kubeconfig}: is not one ({type(err).__name__}); "
-                "name another with --kubeconfig FILE"
-            ) from None
-        configuration.keep_alive = True
-        configuration.connection_pool_maxsize = CONNECTIONS
-        pool = RESTClientObject(configuration).pool_manager
-        direct = getattr(pool, "proxy", None) is None and not hasattr(pool, "proxy_url")
-        tls = str(configuration.host).startswith("https://") and configuration.verify_ssl
-        self._around = (
-            RESTClientObject(_verified_as_configured(configuration)).pool_manager if direct and tls else None
-        )
-        self._configuration, self._pool, self._loaded = configuration, pool, time.monotonic()
+        self._transport = self._configure(self._kubeconfig, self._context)
+        self._loaded = self.threads.monotonic()
 
     def _reload(self, seen: object) -> bool:
         """After a 401: read the configuration again, unless another thread just did. Whether to try again."""
         with self._lock:
-            if seen is not self._configuration:
+            if seen is not self._transport:
                 return True
-            if time.monotonic() - self._loaded < RELOAD_EVERY:
+            if self.threads.monotonic() - self._loaded < RELOAD_EVERY:
                 return False
             try:
                 self._load()
@@ -219,7 +182,8 @@ class KubeApi:
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
         with self._lock:
-            configuration, pools = self._configuration, (self._pool, self._around)
+            transport = self._transport
+        configuration, pools = transport.configuration, (transport.pool, transport.around)
         headers = {"Accept": "application/json", "User-Agent": "l3net"}
         target = path + ("?" + _encoded(query) if query else "")
         try:
@@ -247,7 +211,7 @@ class KubeApi:
             raise ApiError(
                 f"API server {configuration.host}: {type(err).__name__} on the way there"
             ) from None
-        return configuration, response
+        return transport, response
 
     def _by_any_way(
         self, host: str, pools: tuple[Any, Any], method: str, target: str, asked: Mapping[str, Any]
@@ -324,21 +288,6 @@ class WatchLines:
             self._response.shutdown()
         except Exception:  # it has ended already
             self._response.close()
-
-
-def _verified_as_configured(configuration: Any) -> Any:
-    """The same for other addresses: what answers there has to be whom the configured address stands for."""
-    from urllib.parse import urlsplit  # noqa: PLC0415
-
-    found = copy.copy(configuration)
-    found.proxy = None
-    name = urlsplit(str(configuration.host)).hostname or ""
-    if not (found.assert_hostname or found.tls_server_name):
-        try:
-            found.assert_hostname = str(ipaddress.ip_address(name))
-        except ValueError:
-            found.tls_server_name = name
-    return found
 
 
 def _encoded(query: Mapping[str, object]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from typing import Final
 
@@ -60,7 +59,7 @@ class Collection:
         query: dict[str, object] = {
             "watch": "1",
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": random.randint(*WATCH_SECONDS),  # noqa: S311 - spread, not secrecy
+            "timeoutSeconds": self._api.threads.random.randint(*WATCH_SECONDS),
             **query_of(only),
         }
         path = self._kind.path

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import random
-import time
-
 from l3net.ports import View
+from l3net.shell.threads import Threads
 
 
 class Freshness:
     """`relist`: seconds between two lists although all is well, drawn from this range."""
 
-    def __init__(self, relist: tuple[float, float]) -> None:
+    def __init__(self, relist: tuple[float, float], threads: Threads) -> None:
+        self._threads = threads
         self._relist, self._due = relist, 0.0  # monotonic, as all times here
         self._listed_at = self._bookmark_at = 0.0  # 0.0: never
 
     @property
     def due(self) -> bool:
         """Whether to list."""
-        return time.monotonic() >= self._due
+        return self._threads.monotonic() >= self._due
 
     def listed(self) -> None:
-        self._listed_at = time.monotonic()
-        self._due = self._listed_at + random.uniform(*self._relist)  # noqa: S311 - spread, not secrecy
+        self._listed_at = self._threads.monotonic()
+        self._due = self._listed_at + self._threads.random.uniform(*self._relist)
 
     def bookmarked(self) -> None:
-        self._bookmark_at = time.monotonic()
+        self._bookmark_at = self._threads.monotonic()
 
     def doubted(self) -> None:
         """A list is due."""
         self._due = 0.0
 
     def listed_within(self, seconds: float) -> bool:
-        return bool(self._listed_at) and time.monotonic() - self._listed_at < seconds
+        return bool(self._listed_at) and self._threads.monotonic() - self._listed_at < seconds
 
     def view(self) -> View:
-        now = time.monotonic()
+        now = self._threads.monotonic()
         return View(
             now - self._listed_at if self._listed_at else None,
             now - self._bookmark_at if self._bookmark_at else None,

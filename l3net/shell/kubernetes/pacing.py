@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from random import Random
 from typing import Final
 
 #: Refusals to watch from a version, in a row, after which it is listed again (a restored etcd is behind us).
@@ -12,10 +12,11 @@ SPREAD: Final = 4.0
 
 
 class Pacing:
-    """Waits that grow until a watch has lived for a while. `first` and `longest` in seconds."""
+    """Waits that grow until a watch has lived for a while. `first` and `longest` in seconds; `random`
+    spreads them."""
 
-    def __init__(self, first: float, longest: float) -> None:
-        self._first, self.longest = first, longest
+    def __init__(self, first: float, longest: float, random: Random) -> None:
+        self._first, self.longest, self._random = first, longest, random
         self.failures = 0  # since a watch lived for a while
         self._refusals = 0  # in a row
         self._doubts = 0  # lists because of versions that went back, since a watch lived for a while
@@ -24,7 +25,7 @@ class Pacing:
         """The next wait, in seconds: doubled each time."""
         wait: float = min(self.longest, self._first * 2.0 ** min(self.failures, 16))
         self.failures += 1
-        return wait * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
+        return wait * self._random.uniform(0.5, 1.0)
 
     def spread(self) -> float:
         """Seconds until everything is listed because versions went back: not all agents at once, and more and
@@ -32,7 +33,7 @@ class Pacing:
         first = SPREAD * self._first
         most = max(first, min(self.longest, first * 2.0 ** min(self._doubts, 16)))
         self._doubts += 1
-        return random.uniform(0.0, most)  # noqa: S311 - spread, not secrecy
+        return self._random.uniform(0.0, most)
 
     def refused(self) -> bool:
         """The server has refused; whether so often in a row that the version itself may be why."""

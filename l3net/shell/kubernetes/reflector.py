@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import Final, Protocol
 
 from l3net.kube.registry import KINDS as DECLARED
@@ -36,6 +35,7 @@ from l3net.shell.kubernetes.pacing import Pacing
 from l3net.shell.kubernetes.selection import NOTHING, Scope, Selection
 from l3net.shell.kubernetes.troubles import Trouble
 from l3net.shell.kubernetes.versions import behind
+from l3net.shell.threads import Started
 
 log = logging.getLogger("l3net.kube")
 
@@ -81,23 +81,23 @@ class Reflector:
     ) -> None:
         self._api, self.kind, self._listener = api, kind, listener
         self._scope, self._by_name = Scope(only), by_name
-        self._pacing = Pacing(*backoff)
+        self._pacing = Pacing(*backoff, api.threads.random)
         self._collection = Collection(api, kind, by_name=by_name)
         self._objects = KnownObjects(kind, listener)
         self._trouble = Trouble(lambda why: listener.trouble(self, why))
         self._version = ""  # to watch from; empty: list first
         self._highest = ""  # the latest version heard of
         self._distrusted = False  # versions went back: one that is known may stand for another content now
-        self._fresh = Freshness(relist)
+        self._fresh = Freshness(relist, api.threads)
         self._asked = False  # to list again
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
-        self._woken = threading.Event()
+        self._monotonic = api.threads.monotonic
+        self._stopped, self._woken = api.threads.event(), api.threads.event()
         self._watch: WatchLines | None = None
-        self._absence = Absence(DECLARED[kind.kind])
+        self._absence = Absence(DECLARED[kind.kind], api.threads.random)
         self._broken = False  # a connection, since the last watch
         self._forbidden = False
-        self._thread: threading.Thread | None = None
+        self._thread: Started | None = None
 
     @property
     def complete(self) -> bool:
@@ -123,9 +123,7 @@ class Reflector:
         return self._fresh.view()
 
     def start(self) -> None:
-        name = f"watch-{self.kind.plural}"
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._thread = self._api.threads.start(self._run, f"watch-{self.kind.plural}")
 
     def stop(self) -> None:
         """Returns at once; the thread ends soon after."""
@@ -185,12 +183,12 @@ class Reflector:
                     self._read(scope)
                 elif self._fresh.due:
                     self._read(scope, cached=True)
-                elif self._broken and self._api.versions.check_due(time.monotonic()):
+                elif self._broken and self._api.versions.check_due(self._monotonic()):
                     self._check_store()
                 self._broken = False
-                began = time.monotonic()
+                began = self._monotonic()
                 self._follow(scope)
-                short = time.monotonic() - began < SHORT_WATCH
+                short = self._monotonic() - began < SHORT_WATCH
                 self._pause(self._pacing.delay() if short else 0.0)
             except ApiError as err:
                 self._broken = not err.code
@@ -210,7 +208,7 @@ class Reflector:
                 self._failed(ApiError(f"watch {self.kind.plural}: {type(err).__name__}"), scope)
 
     def _failed(self, err: ApiError, scope: int) -> None:
-        absent = self._absence.met(err, time.monotonic(), held=bool(self._objects.names()))
+        absent = self._absence.met(err, self._monotonic(), held=bool(self._objects.names()))
         if absent is not None:
             self._nothing(scope)
             self._pause(absent)
@@ -316,7 +314,7 @@ class Reflector:
             if self._stopped.is_set() or scope != self._scope.number or self._asked:
                 watch.interrupt()
         self._well()
-        began = time.monotonic()
+        began = self._monotonic()
         try:
             for line in watch:
                 self._line(line)
@@ -325,7 +323,7 @@ class Reflector:
         finally:
             with self._lock:
                 self._watch = None
-            if time.monotonic() - began > SHORT_WATCH:
+            if self._monotonic() - began > SHORT_WATCH:
                 self._pacing.lived()
 
     def _line(self, line: bytes) -> None:

@@ -10,7 +10,7 @@ import ipaddress
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from l3net.errors import L3netError
@@ -43,8 +43,10 @@ class ServerMemory(Protocol):
 class Servers:
     """`ways` says where to ask, `note` hears of endpoints. From any thread."""
 
-    def __init__(self, memory: ServerMemory | None = None) -> None:
-        self._memory = memory
+    def __init__(
+        self, memory: ServerMemory | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._memory, self._monotonic = memory, monotonic
         self._lock = threading.Lock()
         self._slices: dict[ObjectName, EndpointSlice] = {}
         self._known: tuple[Server, ...] = tuple(memory.read()) if memory is not None else ()
@@ -86,7 +88,7 @@ class Servers:
         others = [_url(server) for server in self._known]
         if self.by in others:  # the one that answered comes first
             others.sort(key=lambda each: each != self.by)
-        first = time.monotonic() >= self._around_until
+        first = self._monotonic() >= self._around_until
         return [configured, *others] if first else [*others, configured]
 
     def arrived(self, configured: str, way: str) -> None:
@@ -97,7 +99,9 @@ class Servers:
                 self.by, self._around_until = "", 0.0
             else:
                 self.by = way
-                self._around_until = max(self._around_until, time.monotonic() + AROUND if not before else 0.0)
+                self._around_until = max(
+                    self._around_until, self._monotonic() + AROUND if not before else 0.0
+                )
         if before and not self.by:
             log.info("API server %s answers again", configured)
         elif self.by and not before:
@@ -110,7 +114,7 @@ class Servers:
         """Nobody answers there."""
         if way == configured and self.by:
             with self._lock:
-                self._around_until = time.monotonic() + AROUND
+                self._around_until = self._monotonic() + AROUND
 
 
 def _url(server: Server) -> str:

@@ -34,8 +34,9 @@ COMPONENT: Final = "l3net-controller"
 ATTEMPTS: Final = 4
 
 
-def _now(timespec: str = "seconds") -> str:
-    return datetime.now(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+def _now(api: KubeApi, timespec: str = "seconds") -> str:
+    now = datetime.fromtimestamp(api.threads.wall(), UTC)
+    return now.isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def _collection(path: str) -> str:
@@ -140,7 +141,10 @@ class KubeWriter:
             status = found.get("status") or {}
             new = {key: value for key, value in fields.items() if status.get(key) != value}
             merged = merge_conditions(
-                status.get("conditions") or [], conditions, found["metadata"].get("generation", 0)
+                status.get("conditions") or [],
+                conditions,
+                found["metadata"].get("generation", 0),
+                _now(self._api),
             )
             if merged is not None:
                 new["conditions"] = merged
@@ -193,7 +197,7 @@ class KubeWriter:
         digest = hashlib.sha256(f"{kind.value} {name} {reason} {message}".encode()).hexdigest()[:16]
         event = f"{name.name[:200]}.{digest}"
         path = f"/api/v1/namespaces/{namespace}/events"
-        now = _now()
+        now = _now(self._api)
         document = {
             "apiVersion": "v1",
             "kind": "Event",
@@ -251,7 +255,7 @@ class KubeOwnNode:
     """What an agent writes of its own: on its Node, and its sessions in the status of BGPPeers."""
 
     def __init__(self, api: KubeApi, node: str) -> None:
-        self._node = node
+        self._api, self._node = api, node
         self._writer = KubeWriter(api, "")
         self._path = KINDS[Kind.NODE].path_of(ObjectName("", node))
 
@@ -269,7 +273,7 @@ class KubeOwnNode:
             old = (found.get("status") or {}).get("conditions") or []
             if any(each.get("type") == available.type and each.get("status") == "False" for each in old):
                 return {}
-            now = _now()
+            now = _now(self._api)
             entry = {
                 "type": available.type,
                 "status": "False",
@@ -327,12 +331,12 @@ class KubeOwnNode:
             status = found.get("status") or {}
             old = status.get("sessions") or []
             before = {entry["address"]: entry for entry in old if entry.get("node") == self._node}
-            mine = []
+            mine, now = [], _now(self._api)
             for address, established, reason in sessions:
                 state = ESTABLISHED if established else DOWN
                 same = before.get(address, {}).get("state") == state
                 since = before[address].get("since") if same else None
-                entry = {"node": self._node, "address": address, "state": state, "since": since or _now()}
+                entry = {"node": self._node, "address": address, "state": state, "since": since or now}
                 mine.append(entry | ({"reason": reason[:1024]} if reason else {}))
             others = (entry for entry in old if entry.get("node") != self._node)
             return _sessions(status, [*others, *mine])
@@ -341,7 +345,7 @@ class KubeOwnNode:
 
 
 def merge_conditions(
-    old: list[dict[str, Any]], conditions: tuple[Condition, ...], generation: int
+    old: list[dict[str, Any]], conditions: tuple[Condition, ...], generation: int, now: str
 ) -> list[dict[str, Any]] | None:
     """Conditions with ours put in; None if they say so already. The time moves only with the status."""
     merged = {entry.get("type"): entry for entry in old}
@@ -356,7 +360,7 @@ def merge_conditions(
             "status": status,
             "reason": condition.reason,
             "message": condition.message,
-            "lastTransitionTime": before["lastTransitionTime"] if same else _now(),
+            "lastTransitionTime": before["lastTransitionTime"] if same else now,
             "observedGeneration": generation,
         }
     found = list(merged.values())
@@ -380,7 +384,7 @@ class KubeLease:
         return found
 
     def write(self, lease: LeaderLease) -> LeaderLease:
-        now = _now("microseconds")
+        now = _now(self._api, "microseconds")
         spec = {
             "holderIdentity": lease.holder,
             "leaseDurationSeconds": lease.duration,
