@@ -438,7 +438,7 @@ class FakeApiServer:
                 version, items = self._snapshots[handle]
                 start = int(start_text)
             else:
-                wanted = _selector(query)
+                wanted = selector(query)
                 items = [
                     self._encoded[*place, *key]
                     for key, document in sorted(self._store[place].items())
@@ -456,7 +456,7 @@ class FakeApiServer:
 
     def watch(self, resource: Resource, namespace: str, query: dict[str, str]) -> Iterator[bytes]:
         """The lines of a watch; raises StatusError at once when it is not accepted."""
-        place, wanted = (resource.group, resource.plural), _selector(query)
+        place, wanted = (resource.group, resource.plural), selector(query)
         from_version = query.get("resourceVersion", "")
         with self._changed:
             first: list[bytes] = []
@@ -481,7 +481,7 @@ class FakeApiServer:
     def _follow(
         self, resource: Resource, namespace: str, query: dict[str, str], version: int, first: list[bytes]
     ) -> Iterator[bytes]:
-        place, wanted = (resource.group, resource.plural), _selector(query)
+        place, wanted = (resource.group, resource.plural), selector(query)
         bookmarks = query.get("allowWatchBookmarks") in ("true", "True", "1")
         deadline = time.monotonic() + float(query.get("timeoutSeconds") or 1800)
         with self._changed:
@@ -594,7 +594,7 @@ class FakeApiServer:
                 if "status" in old:
                     new["status"] = old["status"]
             if resource.kind == "Node":
-                _check_node(old, new)
+                check_node(old, new)
             if new["metadata"].get("deletionTimestamp") and not new["metadata"].get("finalizers"):
                 return self._remove(resource, namespace, name)
             return self._write(
@@ -618,7 +618,7 @@ class FakeApiServer:
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 
 
-def _check_node(old: Object, new: Object) -> None:
+def check_node(old: Object, new: Object) -> None:
     """podCIDRs may be set, and never be changed (validation.ValidateNodeUpdate of kube-apiserver)."""
     had, has = ((each.get("spec") or {}).get("podCIDRs") or [] for each in (old, new))
     if had and has != had:
@@ -650,7 +650,7 @@ def _seen(
     return _line("DELETED", change.encoded) if before else None
 
 
-def _selector(query: dict[str, str]) -> Callable[[Object], bool]:
+def selector(query: dict[str, str]) -> Callable[[Object], bool]:
     fields = _terms(query.get("fieldSelector", ""))
     labels = _terms(query.get("labelSelector", ""))
 
