@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-for room in Path(__file__).parent.iterdir():
+for room in sorted([*Path(__file__).parent.iterdir(), *(Path(__file__).parent / "simulated").iterdir()]):
     if room.is_dir() and not room.name.startswith("__"):
         sys.path.insert(0, str(room))
 

@@ -7,10 +7,9 @@ import contextlib
 import os
 import signal
 import socket
-import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING
 
 import click
@@ -20,8 +19,10 @@ from l3net.cli.main import configure_logging
 from l3net.errors import ConfigError
 
 if TYPE_CHECKING:
+    from l3net.controller.decide import Settings
     from l3net.controller.loop import Controller
     from l3net.controller.verdicts import Verdicts
+    from l3net.shell.kubernetes.api import KubeApi
 
 #: Where a pod finds its own namespace.
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -114,34 +115,13 @@ async def _main(
     kubeconfig: Path | None, namespace: str, run_dir: Path, blocks: bool, every_class: bool, grace: float
 ) -> None:
     from l3net.controller.decide import Settings  # noqa: PLC0415 - after --help
-    from l3net.controller.election import Election  # noqa: PLC0415
-    from l3net.controller.loop import Controller  # noqa: PLC0415
-    from l3net.controller.verdicts import Verdicts  # noqa: PLC0415
-    from l3net.kube.registry import KINDS  # noqa: PLC0415
     from l3net.shell.files.pulse import Pulse  # noqa: PLC0415
     from l3net.shell.kubernetes.api import KubeApi  # noqa: PLC0415
-    from l3net.shell.kubernetes.store import KubernetesDatastore  # noqa: PLC0415
-    from l3net.shell.kubernetes.writer import KubeLease, KubeWriter  # noqa: PLC0415
 
-    api = KubeApi(kubeconfig)
     identity = f"{socket.gethostname()}_{uuid.uuid4()}"
-    writer = KubeWriter(api, namespace)
-    # S311: spreads attempts, guards nothing
-    spread = Random().random  # noqa: S311
-    verdicts = Verdicts(writer, lambda: cluster.leading, time.monotonic, spread)
-    kinds = KINDS.watched("controller")
-    datastore = KubernetesDatastore(api, "", nodes="all", secrets=False, kinds=kinds, judge=verdicts.judge)
-    cluster = Controller(
-        datastore,
-        writer,
-        Election(KubeLease(api, namespace), identity, time.monotonic),
-        Settings(grace, every_class, blocks),
-        time.monotonic,
-        spread,
-        Pulse(run_dir),
-        datastore.distrust,
-    )
-    running = asyncio.create_task(_together(cluster, verdicts))
+    settings = Settings(grace, every_class, blocks)
+    parts = composed(KubeApi(kubeconfig), namespace, identity, settings, Pulse(run_dir))
+    running = asyncio.create_task(together(*parts))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)
@@ -149,7 +129,38 @@ async def _main(
         await running
 
 
-async def _together(cluster: Controller, verdicts: Verdicts) -> None:
+def composed(
+    api: KubeApi, namespace: str, identity: str, settings: Settings, beat: Callable[[Controller], None]
+) -> tuple[Controller, Verdicts]:
+    """The parts of a controller, which wait as the API's callers do. `identity`: its name as a candidate."""
+    from l3net.controller.election import Election  # noqa: PLC0415
+    from l3net.controller.loop import Controller  # noqa: PLC0415
+    from l3net.controller.verdicts import Verdicts  # noqa: PLC0415
+    from l3net.kube.registry import KINDS  # noqa: PLC0415
+    from l3net.shell.kubernetes.store import KubernetesDatastore  # noqa: PLC0415
+    from l3net.shell.kubernetes.writer import KubeLease, KubeWriter  # noqa: PLC0415
+
+    threads = api.threads
+    writer = KubeWriter(api, namespace)
+    verdicts = Verdicts(writer, lambda: cluster.leading, threads.monotonic, threads.random.random)
+    kinds = KINDS.watched("controller")
+    datastore = KubernetesDatastore(api, "", nodes="all", secrets=False, kinds=kinds, judge=verdicts.judge)
+    cluster = Controller(
+        datastore,
+        writer,
+        Election(KubeLease(api, namespace), identity, threads.monotonic),
+        settings,
+        threads.monotonic,
+        threads.random.random,
+        beat,
+        datastore.distrust,
+        threads.executor,
+    )
+    return cluster, verdicts
+
+
+async def together(cluster: Controller, verdicts: Verdicts) -> None:
+    """Until cancelled."""
     writing = asyncio.create_task(verdicts.run())
     try:
         await cluster.run()

@@ -1,10 +1,10 @@
 """Code that blocks, in simulated time: threads of which exactly one runs, and none while the loop does.
 
 They are real threads with a baton. The simulated loop (simloop.py) hands it to a thread as one of its
-callbacks, and goes on when the thread waits or ends: so every wait is a timer or a wake-up of that loop, and who
-runs next is decided by its clock, and by a seed where two could. Real threads and not greenlets: what a thread
-sees of itself (`threading.get_ident`, thread-local values, sqlite's rule of one thread, that it has no running
-loop) is what it sees in the process, and nothing has to be installed. A switch costs some 20 µs.
+callbacks, and goes on when the thread waits or ends: so every wait is a timer or a wake-up of that loop, and
+who runs next is decided by its clock, and by a seed where two could. Real threads and not greenlets: what a
+thread sees of itself (`threading.get_ident`, thread-local values, sqlite's rule of one thread, that it has no
+running loop) is what it sees in the process, and nothing has to be installed. A switch costs some 20 µs.
 
     world = SimThreads(loop, seed)
     process = world.process("agent")
@@ -23,9 +23,10 @@ import selectors
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import ContextVar
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from simloop import SimLoop
 
@@ -50,7 +51,7 @@ class LoopWaitsError(Exception):
 class _Worker:
     """A thread of the interpreter, used again and again: to start one costs more than to run it."""
 
-    idle: list[_Worker] = []
+    idle: ClassVar[list[_Worker]] = []
 
     def __init__(self) -> None:
         self.go, self.job = _thread.allocate_lock(), _nothing
@@ -220,6 +221,7 @@ class Process:
         self.dead = self.paused = False
         self.alive: dict[SimThread, None] = {}  # in the order in which they began
         self.held: list[SimThread] = []
+        self.cancels: list[Callable[[], object]] = []
         self.threads = Threads(
             start=self.start,
             event=lambda: SimEvent(world),
@@ -250,6 +252,11 @@ class Process:
                 self.world.loop.call_soon(thread.step)
         if self.world.running is not None and self.world.running.process is self:
             raise Killed
+
+    def terminate(self) -> None:
+        """As SIGTERM: what its loop runs is cancelled."""
+        for cancel in self.cancels:
+            cancel()
 
     def pause(self) -> None:
         """As SIGSTOP."""
@@ -491,7 +498,10 @@ def _run_loop(process: Process, main: Callable[[], Coroutine[Any, Any, None]]) -
     loop = ProcessLoop(process)
     try:
         try:
-            loop.run_until_complete(main())
+            running = loop.create_task(main())
+            process.cancels.append(lambda: loop.is_closed() or loop.call_soon_threadsafe(running.cancel))
+            with suppress(asyncio.CancelledError):
+                loop.run_until_complete(running)
         finally:
             # Also in a process that is dead: what is left of it ends here, and not when memory is collected.
             for _ in range(10):

@@ -1,0 +1,366 @@
+"""What must hold of a cluster, at every step and at the end. It knows Kubernetes' objects, and nothing of how
+l3net decides.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from cluster_case import CONTROLLERS, Broken
+from sim_api import Request
+from sim_etcd import Change, Object, place_of
+
+from l3net.errors import L3netError, ManifestError
+from l3net.ipam.ledger import Ledger, decode
+from l3net.kube.registry import KINDS
+from l3net.kube.translate import translate
+from l3net.model import Fact, Kind, ObjectName
+from l3net.naming import ANNOTATION_BLOCKS
+from l3net.ports import Changed, DatastoreEvent, InSync
+from l3net.shell.kubernetes.writer import LEDGER
+
+if TYPE_CHECKING:
+    from cluster_world import Client, ClusterWorld
+
+Key: TypeAlias = tuple[Kind, ObjectName]
+
+#: Requests of one client in a minute, whatever happens; and while nothing does, its lease's aside.
+MOST_REQUESTS = 700
+MOST_QUIET = 12
+#: An API server may be behind by this many seconds (cluster_case.py).
+BEHIND = 110.0
+#: Threads of one process.
+MOST_THREADS = 60
+#: What is followed by need, so that objects may leave a view without being gone.
+BY_NEED = frozenset({Kind.POD, Kind.SECRET})
+KINDS_BY_NAME = frozenset(each.value for each in Kind)
+
+
+def blocks_of(node: Object) -> tuple[str, ...]:
+    added = (node["metadata"].get("annotations") or {}).get(ANNOTATION_BLOCKS, "")
+    return (*(node["spec"].get("podCIDRs") or ()), *filter(None, added.split(",")))
+
+
+def ingress_of(service: Object) -> tuple[str, ...]:
+    if service["spec"].get("type") != "LoadBalancer":
+        return ()
+    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
+    return tuple(each["ip"] for each in ingress)
+
+
+def overlapping(first: str, second: str) -> bool:
+    one, other = ip_network(first), ip_network(second)
+    return one.version == other.version and one.overlaps(other)  # type: ignore[arg-type]
+
+
+class View:
+    """What one follower was told."""
+
+    def __init__(self, laws: Laws, client: Client) -> None:
+        self._laws, self.client = laws, client
+        self.kinds: tuple[Kind, ...] = ()
+        self.facts: dict[Key, Fact] = {}
+        self.told: dict[Key, float] = {}
+        self.in_sync = False
+        self.began = laws.now
+        self.first = laws.usable()
+
+    def hear(self, event: DatastoreEvent) -> None:
+        match event:
+            case Changed(kind=kind, name=name, fact=None):
+                if self.facts.pop((kind, name), None) is not None:
+                    self._laws.judge_gone(self, (kind, name))
+            case Changed(kind=kind, name=name, fact=fact) if fact is not None:
+                self.told.setdefault((kind, name), self._laws.now)
+                self.facts[kind, name] = fact
+            case InSync():
+                if self.in_sync:
+                    self._laws.broken("in-sync", f"{self.client.name} is told twice")
+                self.in_sync = True
+                self._laws.judge_sync(self)
+
+
+class Laws:
+    """Hears of every change and request of a world."""
+
+    def __init__(self) -> None:
+        self.found: list[Broken] = []
+        self.views: dict[str, View] = {}
+        self.hot = False
+        self.quiet_since: float | None = None
+        self._gone: dict[Key, float] = {}  # when an object ceased to be, or to be usable, last
+        self._minutes: Counter[tuple[str, int]] = Counter()
+        self._quiet: Counter[tuple[str, str, str]] = Counter()
+        self._said: set[str] = set()
+
+    def follow(self, world: ClusterWorld) -> None:
+        self.world = world
+        self.began = world.now
+        world.etcd.hears.append(self._changed)
+        world.api.hears.append(self._asked)
+
+    @property
+    def now(self) -> float:
+        return self.world.now
+
+    def broken(self, law: str, what: str) -> None:
+        if (key := f"{law} {what}") not in self._said:
+            self._said.add(key)
+            self.found.append(Broken(law, round(self.now - self.began, 3), what))
+
+    def watch(self, client: Client) -> View:
+        view = self.views[client.name] = View(self, client)
+        return view
+
+    # --- at every change ---------------------------------------------------------------------------------
+
+    def _changed(self, change: Change) -> None:
+        before, after = (each and each.document for each in (change.before, change.after))
+        kind = (before or after or {})["kind"]
+        if kind in KINDS_BY_NAME:
+            key = Kind(kind), ObjectName(change.name[0], change.name[1])
+            if before is not None and (after is None or fact_of(after) is None):
+                self._gone[key] = self.now
+        if after is None:
+            return
+        if kind == "Node":
+            self._node(before, after)
+        elif kind == "Service":
+            self._service(after)
+        elif kind == "ConfigMap" and change.name[1] == LEDGER and self.world.api.writing:
+            self._ledger(after)
+        elif kind == "Event":
+            self._event(change)
+        if self.quiet_since is not None and kind not in ("Lease",) and self.world.api.writing:
+            self.broken("quiet", f"{self.world.api.writing} writes {kind} {change.name[1]}")
+
+    def _node(self, before: Object | None, after: Object) -> None:
+        held, name = blocks_of(after), after["metadata"]["name"]
+        if before is not None and set(blocks_of(before)) - set(held):
+            self.broken("a node keeps its blocks", f"{name} had {blocks_of(before)} and has {held}")
+        if before is not None and held == blocks_of(before):
+            return
+        for other in self.objects("Node"):
+            if other["metadata"]["name"] != name:
+                for block in blocks_of(other):
+                    for mine in held:
+                        if overlapping(block, mine):
+                            self.broken(
+                                "no block has two nodes", f"{mine} of {name}, {other['metadata']['name']}"
+                            )
+
+    def _service(self, after: Object) -> None:
+        mine = set(ingress_of(after))
+        for other in self.objects("Service") if mine else ():
+            if other["metadata"]["name"] != after["metadata"]["name"] and mine & set(ingress_of(other)):
+                names = sorted([after["metadata"]["name"], other["metadata"]["name"]])
+                self.broken("no address has two services", f"{mine & set(ingress_of(other))} of {names}")
+
+    def _ledger(self, after: Object) -> None:
+        try:
+            ledger = decode(after.get("data") or {})
+        except L3netError as err:
+            self.broken("ledger", str(err))
+            return
+        held = [(str(block), name) for name, blocks in ledger.blocks.items() for block in blocks]
+        for index, (block, name) in enumerate(held):
+            for other, second in held[index + 1 :]:
+                if overlapping(block, other):
+                    self.broken("no block has two nodes in the ledger", f"{block} of {name}, {second}")
+            for each in self.objects("Node"):
+                if each["metadata"]["name"] != name:
+                    for carried in blocks_of(each):
+                        if overlapping(block, carried):
+                            what = f"{block} of {each['metadata']['name']} is given to {name}"
+                            self.broken("no block is given that a node carries", what)
+        addresses = Counter(address for found in ledger.addresses.values() for address in found)
+        for address, count in addresses.items():
+            if count > 1:
+                self.broken("no address has two services in the ledger", str(address))
+
+    def _event(self, change: Change) -> None:
+        assert change.after is not None
+        if change.before is None:
+            new = _said(change.after.document)
+            found = [each for each in self.objects("Event") if _said(each) == new]
+            if len(found) > 1:
+                self.broken("an Event is one, however often", f"{new}")
+
+    # --- at every request --------------------------------------------------------------------------------
+
+    def _asked(self, request: Request) -> None:
+        world = self.world
+        minute = int((self.now - self.began) / 60)
+        self._minutes[request.client, minute] += 1
+        count = self._minutes[request.client, minute]
+        if count > MOST_REQUESTS:
+            self.broken("no hot loop", f"{request.client} asks more than {MOST_REQUESTS} times a minute")
+            self.hot = self.hot or count > 3 * MOST_REQUESTS
+        leads = [
+            name
+            for name in CONTROLLERS
+            if (found := world.clients[name].controller) is not None and found.leading
+        ]
+        if len(leads) > 1:
+            self.broken("one leader", f"{leads} lead")
+        lease = "/leases" in request.target
+        if request.client in CONTROLLERS and request.method != "GET" and not lease:
+            if request.client not in leads:
+                self.broken("who writes leads", f"{request.client} {request.method} {request.target}")
+        if self.quiet_since is not None and not lease:
+            path = request.target.partition("?")[0]
+            self._quiet[request.client, request.method, path] += 1
+
+    # --- of views ----------------------------------------------------------------------------------------
+
+    def objects(self, kind: str) -> list[Object]:
+        return [found.document for found in self.world.etcd.objects[place_of(kind)].values()]
+
+    def usable(self) -> dict[Key, Fact]:
+        """Every object there is that can be used."""
+        found: dict[Key, Fact] = {}
+        for kind in KINDS:
+            for document in self.objects(kind.value):
+                fact = fact_of(document)
+                if fact is not None:
+                    metadata = document["metadata"]
+                    found[kind, ObjectName(metadata.get("namespace") or "", metadata["name"])] = fact
+        return found
+
+    def restored(self, before: dict[Key, Fact]) -> None:
+        for key in before.keys() - self.usable().keys():
+            self._gone[key] = self.now
+
+    def judge_gone(self, view: View, key: Key) -> None:
+        kind, name = key
+        own = view.client.name not in CONTROLLERS
+        if kind in BY_NEED or (own and kind is Kind.NODE) or self._undefined(kind):
+            return
+        if key in self.usable() and self._gone.get(key, -1e9) < view.told[key] - BEHIND:
+            self.broken("nothing goes that is there", f"{view.client.name} is told that {kind.value} {name} is gone")
+
+    def _undefined(self, kind: Kind) -> bool:
+        plural = KINDS[kind].plural
+        return any(each.code == 404 and each.plural == plural for each in self.world.faults.refusals)
+
+    def judge_sync(self, view: View) -> None:
+        """All of it that there was when it began, and still is, has been told."""
+        now = self.usable()
+        for key in view.first:
+            kind, name = key
+            if kind not in view.kinds or kind in BY_NEED or self._undefined(kind):
+                continue
+            if kind is Kind.NODE and view.client.name not in CONTROLLERS:
+                continue
+            if key in now and self._gone.get(key, -1e9) < view.began - BEHIND and key not in view.facts:
+                self.broken("in sync", f"{view.client.name} is in sync without {kind.value} {name}")
+
+    # --- now and then, and at the end --------------------------------------------------------------------
+
+    def look(self) -> None:
+        """At what must be bounded."""
+        objects = sum(map(len, self.world.etcd.objects.values()))
+        for client in self.world.clients.values():
+            if client.process is None or not client.running:
+                continue
+            if len(client.process.alive) > MOST_THREADS:
+                self.broken("bounded", f"{client.name} has more than {MOST_THREADS} threads")
+            feeds: Any = getattr(client.store, "_feeds", None)
+            waiting = len(feeds._inbox._waiting) if feeds is not None else 0
+            if waiting > 4 * objects + 50:
+                self.broken("bounded", f"{client.name} has {waiting} events that nobody takes")
+            controller: Any = client.controller
+            if controller is not None and len(controller._writes._entries) > 4 * objects + 50:
+                self.broken("bounded", f"{client.name} has {len(controller._writes._entries)} writes")
+
+    def end(self) -> None:
+        """Long after the last fault."""
+        now = self.usable()
+        for view in self.views.values():
+            self._view_is_true(view, now)
+        leads = [name for name in CONTROLLERS if self._leads(name)]
+        if any(self.world.clients[name].running for name in CONTROLLERS) and len(leads) != 1:
+            self.broken("one leads in the end", str(leads))
+        if leads:
+            self._all_have(now)
+        for (client, method, path), count in self._quiet.items():
+            if count > MOST_QUIET or method != "GET":
+                self.broken("quiet", f"{client} {method} {path} {count} times")
+
+    def _leads(self, name: str) -> bool:
+        controller = self.world.clients[name].controller
+        return controller is not None and controller.leading
+
+    def _view_is_true(self, view: View, now: dict[Key, Fact]) -> None:
+        client = view.client
+        if not client.running:
+            return
+        if not view.in_sync:
+            self.broken("in sync in the end", client.name)
+        wanted = {
+            key: fact
+            for key, fact in now.items()
+            if (key[0] in view.kinds or (key[0] is Kind.NODE and client.name in CONTROLLERS))
+            and key[0] not in BY_NEED
+        }
+        if client.name not in CONTROLLERS:
+            wanted.pop((Kind.NODE, ObjectName("", client.name)), None)
+        if client.name in CONTROLLERS or any(key[0] is Kind.NETWORK_POLICY for key in now):
+            pods = client.name not in CONTROLLERS or any(key[0] is Kind.NETWORK_POLICY for key in now)
+            wanted |= {key: fact for key, fact in now.items() if key[0] is Kind.POD and pods}
+        unusable = {
+            key for key in view.facts if key not in now and self._there(key)
+        }  # the last good version stays
+        seen = {
+            key: fact
+            for key, fact in view.facts.items()
+            if key not in unusable and (key in wanted or key[0] not in (*BY_NEED, Kind.NODE))
+        }
+        for key in sorted(wanted.keys() | seen.keys(), key=str):
+            if wanted.get(key) != seen.get(key):
+                kind, name = key
+                what = "not" if key not in seen else "still" if key not in wanted else "in another state"
+                self.broken("a view is true in the end", f"{client.name} knows {kind.value} {name} {what}")
+
+    def _there(self, key: Key) -> bool:
+        return self.world.etcd.get(key[0].value, key[1].name, key[1].namespace) is not None
+
+    def _all_have(self, now: dict[Key, Fact]) -> None:
+        pools = [found["spec"] for found in self.objects("IPPool") if fact_of(found) is not None]
+        families = {
+            ip_network(spec["cidr"]).version for spec in pools if "LoadBalancer" not in spec.get("allowedUses", ())
+        }
+        found = self.world.etcd.get("ConfigMap", LEDGER, "kube-system")
+        ledger = decode((found or {}).get("data") or {}) if found else Ledger()
+        for node in self.objects("Node"):
+            name, held = node["metadata"]["name"], blocks_of(node)
+            missing = families - {ip_network(block).version for block in held}
+            if missing and fact_of(node) is not None:
+                self.broken("every node has its blocks", f"{name} has {held}, no IPv{sorted(missing)}")
+            if set(map(str, ledger.blocks.get(name, ()))) != set(held) and fact_of(node) is not None:
+                self.broken("the ledger says what nodes carry", f"{name}: {ledger.blocks.get(name)}, {held}")
+        for service in self.objects("Service"):
+            if service["spec"].get("type") == "LoadBalancer" and fact_of(service) is not None:
+                if not ingress_of(service):
+                    self.broken("every service has its address", service["metadata"]["name"])
+                held_addresses = {
+                    str(each)
+                    for each in ledger.addresses.get(ObjectName("default", service["metadata"]["name"]), ())
+                }
+                if {str(ip_address(each)) for each in ingress_of(service)} != held_addresses:
+                    self.broken("the ledger says what services have", service["metadata"]["name"])
+
+
+def fact_of(document: Object) -> Fact | None:
+    try:
+        found = translate(document, [])
+    except ManifestError:
+        return None
+    return found[2] if found is not None else None
+
+
+def _said(event: Object) -> tuple[str, str, str, str]:
+    about = event["involvedObject"]
+    return about["kind"], about["name"], event["reason"], event["message"]
