@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from l3net.controller.decide import Settings
     from l3net.controller.loop import Controller
     from l3net.controller.verdicts import Verdicts
+    from l3net.errors import ManifestError
+    from l3net.model import ObjectName
     from l3net.shell.kubernetes.api import KubeApi
+    from l3net.shell.kubernetes.kinds import Document, KubeKind
 
 #: Where a pod finds its own namespace.
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -141,10 +144,15 @@ def composed(
     from l3net.shell.kubernetes.writer import KubeLease, KubeWriter  # noqa: PLC0415
 
     threads = api.threads
-    writer = KubeWriter(api, namespace)
+    writer = KubeWriter(api, namespace, lambda: cluster.leading)
     verdicts = Verdicts(writer, lambda: cluster.leading, threads.monotonic, threads.random.random)
+
+    def judge(kind: KubeKind, name: ObjectName, document: Document, error: ManifestError | None) -> None:
+        verdicts.judge(kind, name, document, error)
+        cluster.seen(kind, name, document)
+
     kinds = KINDS.watched("controller")
-    datastore = KubernetesDatastore(api, "", nodes="all", secrets=False, kinds=kinds, judge=verdicts.judge)
+    datastore = KubernetesDatastore(api, "", nodes="all", secrets=False, kinds=kinds, judge=judge)
     cluster = Controller(
         datastore,
         writer,

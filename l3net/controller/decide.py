@@ -161,7 +161,7 @@ def _primary_first(blocks: tuple[Prefix, ...], addresses: tuple[Address, ...]) -
 
 
 def _service_addresses(declared: Declared, plan: AddressPlan) -> dict[ObjectName, tuple[Address, ...]]:
-    wanted = {name: plan.held.get(name, ()) for name in plan.served}
+    wanted = {name: plan.held.get(name, ()) for name in declared.services if name in plan.served}
     return {
         name: addresses
         for name, addresses in wanted.items()

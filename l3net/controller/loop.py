@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from l3net.controller.complaining import Complaining
-from l3net.controller.decide import Decision, PoolStatus, Settings, decide, owners_lost
+from l3net.controller.decide import Decision, Settings, decide, owners_lost
 from l3net.controller.declared import Declared
 from l3net.controller.election import RETRY, Election
+from l3net.controller.statuses import OfKind, Statuses
 from l3net.controller.writes import BACK_OFF, Write, Writes
 from l3net.errors import ConflictError, L3netError
 from l3net.ipam.findings import Contradiction
 from l3net.ipam.ledger import Ledger, decode, encode
 from l3net.model import Kind, ObjectName
-from l3net.ports import Changed, ClusterWriter, Condition, Datastore, InSync, Mended, Rejected
+from l3net.ports import Changed, ClusterWriter, Datastore, InSync, Mended, Rejected
 from l3net.retry import Backoff
 
 log = logging.getLogger(__name__)
@@ -64,10 +65,9 @@ class Controller:
         self._problem = ""
         self._absent: dict[str, float] = {}  # nodes the ledger knows and the state does not: since when
         self._said: frozenset[Contradiction] = frozenset()
-        self._pools: dict[str, PoolStatus] = {}
-        self._peers: dict[str, Condition] = {}
-        self._pruned: dict[str, frozenset[str]] = {}  # by peer: when it was cleaned
+        self._statuses = Statuses(cluster, lambda: self._retry(0))
         self._ledger: tuple[Ledger, str] | None = None  # as last written or read, with its version
+        self._read_at = clock()
         self._dirty = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._distrust = distrust
@@ -133,6 +133,8 @@ class Controller:
             self._dirty.clear()
             if not (self.in_sync and self.leading):
                 continue
+            if self._clock() - self._read_at >= RESYNC:
+                self._ledger = None  # somebody may have edited or deleted it
             error = await asyncio.to_thread(self.reconcile, self.declared.copy())
             self._problem = str(error) if error else ""
             if error is None:
@@ -156,13 +158,15 @@ class Controller:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._wake_later, seconds)
 
+    def seen(self, kind: OfKind, name: ObjectName, document: Mapping[str, Any]) -> None:
+        """From any thread: an object as it was read, whatever it says of itself."""
+        self._statuses.seen(kind, name, document)
+
     def forget(self) -> None:
         """What a former leader believed is no news to a new one: another may have written since."""
         self._ledger = None
         self._said = frozenset()
-        self._pools = {}
-        self._peers = {}
-        self._pruned = {}
+        self._statuses.forget()
         self._absent = {}
 
     # --- one pass, in a thread ---------------------------------------------------------------------------
@@ -179,9 +183,7 @@ class Controller:
         self._writes.want(
             [
                 *self._blocks(decision),
-                *self._pool_statuses(decision),
-                *self._peer_conditions(decision),
-                *self._pruning(declared),
+                *self._statuses.writes(declared, decision),
                 *self._events([*decision.findings, *self._complaining.standing(declared)]),
             ]
         )
@@ -231,6 +233,7 @@ class Controller:
         )
 
     def _read_ledger(self) -> tuple[Ledger, str]:
+        self._read_at = self._clock()
         values, version = self._cluster.read_ledger()
         return decode(values), version
 
@@ -266,50 +269,6 @@ class Controller:
         for name, addresses in decision.service_addresses.items():
             call = partial(self._cluster.set_load_balancer, name, addresses)
             yield Write(("address", str(name)), addresses, call)
-
-    def _pool_statuses(self, decision: Decision) -> Iterator[Write]:
-        said = self._pools
-        for name in said.copy().keys() - decision.pools.keys():
-            del said[name]
-        for name, status in decision.pools.items():
-            if said.get(name) != status:
-                yield Write(("pool", name), status, partial(self._say_pool, said, name, status))
-
-    def _say_pool(self, said: dict[str, PoolStatus], name: str, status: PoolStatus) -> None:
-        self._cluster.set_status(
-            Kind.IP_POOL,
-            ObjectName("", name),
-            {"used": status.usage.used, "free": min(status.usage.free, 2**63 - 1)},
-            (status.condition,),
-        )
-        said[name] = status
-
-    def _peer_conditions(self, decision: Decision) -> Iterator[Write]:
-        said = self._peers
-        for name in said.copy().keys() - decision.peers.keys():
-            del said[name]
-        for name, condition in decision.peers.items():
-            if said.get(name) != condition:
-                yield Write(("peer", name), condition, partial(self._say_peer, said, name, condition))
-
-    def _say_peer(self, said: dict[str, Condition], name: str, condition: Condition) -> None:
-        self._cluster.set_status(Kind.BGP_PEER, ObjectName("", name), {}, (condition,))
-        said[name] = condition
-
-    def _pruning(self, declared: Declared) -> Iterator[Write]:
-        """Sessions of nodes that are gone, out of the status of BGPPeers: nobody else will take them out."""
-        nodes, pruned = frozenset(declared.nodes), self._pruned
-        for peer in pruned.copy().keys() - declared.peers.keys():
-            del pruned[peer]
-        for peer in sorted(declared.peers):
-            if peer in pruned and pruned[peer] <= nodes:
-                pruned[peer] = nodes
-            else:
-                yield Write(("sessions", peer), nodes, partial(self._prune, pruned, peer, nodes))
-
-    def _prune(self, pruned: dict[str, frozenset[str]], peer: str, nodes: frozenset[str]) -> None:
-        self._cluster.prune_sessions(peer, nodes)
-        pruned[peer] = nodes
 
     def _events(self, findings: list[Contradiction]) -> Iterator[Write]:
         """Events for what is new. One that cannot be posted is not worth a retry: the log has it."""

@@ -11,8 +11,9 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from l3net.controller.statuses import OfKind
 from l3net.controller.writes import BACK_OFF
 from l3net.errors import GoneError, L3netError, ManifestError
 from l3net.kube.registry import KINDS
@@ -28,13 +29,6 @@ AT_ONCE: Final = 10
 EVERY: Final = 1.0
 
 _Key: TypeAlias = tuple[Kind, ObjectName]
-
-
-class OfKind(Protocol):
-    """Where objects of a kind are; that it is of this kind is all that is asked."""
-
-    @property
-    def kind(self) -> Kind: ...
 
 
 class Verdicts:

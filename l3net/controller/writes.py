@@ -133,7 +133,7 @@ class Writes:
         except GoneError:
             return None  # deleted meanwhile; the watch will say so
         except L3netError as err:
-            return err
+            return err if self._leading() else None
         except Exception as err:  # of one object that nobody foresaw
             log.debug("%s %s", *write.key, exc_info=True)
             return L3netError(f"{write.key[0]} of {write.key[1]}: {type(err).__name__}; please report it")

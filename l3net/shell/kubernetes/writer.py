@@ -67,11 +67,20 @@ def _asked(call: Callable[[], bytes]) -> dict[str, Any]:
 
 
 class KubeWriter:
-    """A ports.ClusterWriter. `namespace` is the controller's own, where the ledger is."""
+    """A ports.ClusterWriter. `namespace` is the controller's own, where the ledger is.
 
-    def __init__(self, api: KubeApi, namespace: str) -> None:
-        self._api = api
+    `may` is asked right before each write, when what was to be read is read: reading may take longer than a
+    lease lasts. Where it says no, ConflictError is raised and nothing is written.
+    """
+
+    def __init__(self, api: KubeApi, namespace: str, may: Callable[[], bool] = lambda: True) -> None:
+        self._api, self._may = api, may
         self._maps = f"/api/v1/namespaces/{namespace}/configmaps"
+
+    def _written(self, call: Callable[[], bytes]) -> dict[str, Any]:
+        if not self._may():
+            raise ConflictError("no longer the leader; nothing was written")
+        return _asked(call)
 
     # --- ledger ------------------------------------------------------------------------------------------
 
@@ -86,11 +95,11 @@ class KubeWriter:
         metadata: dict[str, Any] = {"name": LEDGER, "labels": {"app.kubernetes.io/name": "l3net"}}
         document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(values)}
         if not version:
-            written = _asked(lambda: self._api.create(self._maps, document))
+            written = self._written(lambda: self._api.create(self._maps, document))
         else:
             metadata["resourceVersion"] = version
             try:
-                written = _asked(lambda: self._api.replace(f"{self._maps}/{LEDGER}", document))
+                written = self._written(lambda: self._api.replace(f"{self._maps}/{LEDGER}", document))
             except GoneError as err:  # deleted by somebody: what nodes and services carry is taken up anew
                 raise ConflictError(str(err)) from None
         return str(written["metadata"]["resourceVersion"])
@@ -171,9 +180,11 @@ class KubeWriter:
             collection = _collection(path)
             heard = self._api.versions.latest(collection)
             try:
-                written = _asked(lambda patch=patch: self._api.patch(path + subresource, patch, kind))  # type: ignore[misc]
+                written = self._written(
+                    lambda patch=patch: self._api.patch(path + subresource, patch, kind)  # type: ignore[misc]
+                )
             except ConflictError:
-                if attempt == ATTEMPTS - 1:
+                if attempt == ATTEMPTS - 1 or not self._may():
                     raise
                 continue
             version = str(written.get("metadata", {}).get("resourceVersion", ""))
@@ -220,9 +231,9 @@ class KubeWriter:
             "count": 1,
         }
         try:
-            _asked(lambda: self._api.create(path, document))
+            self._written(lambda: self._api.create(path, document))
         except ConflictError:
-            _asked(lambda: self._api.patch(f"{path}/{event}", {"lastTimestamp": now}))
+            self._written(lambda: self._api.patch(f"{path}/{event}", {"lastTimestamp": now}))
 
 
 def _sessions(status: Mapping[str, Any], new: list[dict[str, Any]]) -> dict[str, Any]:
