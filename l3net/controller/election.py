@@ -61,8 +61,9 @@ class Election:
         ours = lease.holder == self.identity
         if not ours:
             self._renewed_at = None
-            if lease.holder and asked_at < self._seen_at + lease.duration:
-                return
+        # One that names us and that we do not hold is of a store that was put back: another leads, maybe.
+        if not (ours and self.leading) and lease.holder and asked_at < self._seen_at + lease.duration:
+            return
         taken = replace(
             lease,
             holder=self.identity,
