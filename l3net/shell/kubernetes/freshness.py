@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from l3net.ports import View
 from l3net.shell.threads import Threads
+
+#: After a break that was longer than this (seconds) the versions of a store that was put back may have
+#: grown past what was heard before: it is listed after so many seconds, drawn from this range, although its
+#: watch was resumed.
+LONG_BREAK: Final = 10.0
+DOUBT: Final = (300.0, 600.0)
 
 
 class Freshness:
@@ -13,6 +21,7 @@ class Freshness:
         self._threads = threads
         self._relist, self._due = relist, 0.0  # monotonic, as all times here
         self._listed_at = self._bookmark_at = 0.0  # 0.0: never
+        self._broke_at: float | None = None
 
     @property
     def due(self) -> bool:
@@ -20,7 +29,7 @@ class Freshness:
         return self._threads.monotonic() >= self._due
 
     def listed(self) -> None:
-        self._listed_at = self._threads.monotonic()
+        self._listed_at, self._broke_at = self._threads.monotonic(), None
         self._due = self._listed_at + self._threads.random.uniform(*self._relist)
 
     def bookmarked(self) -> None:
@@ -29,6 +38,18 @@ class Freshness:
     def doubted(self) -> None:
         """A list is due."""
         self._due = 0.0
+
+    def broke(self) -> None:
+        """The connection."""
+        if self._broke_at is None:
+            self._broke_at = self._threads.monotonic()
+
+    def resumed(self) -> None:
+        """A watch was, from where the last one ended."""
+        broke, self._broke_at = self._broke_at, None
+        now = self._threads.monotonic()
+        if broke is not None and now - broke > LONG_BREAK:
+            self._due = min(self._due, now + self._threads.random.uniform(*DOUBT))
 
     def listed_within(self, seconds: float) -> bool:
         return bool(self._listed_at) and self._threads.monotonic() - self._listed_at < seconds

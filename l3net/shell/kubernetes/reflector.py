@@ -9,7 +9,8 @@ A watch is not believed for ever. Where the server's store was put back to an ol
 back, and a watch from a version that is still to come hears nothing, or the half of it. So everything is
 listed again when a version goes back (of a bookmark, an event, a list, or the answer to a write), when a
 watch was silent for longer than its bookmarks, and now and then anyway. After a connection broke, as it does
-when an API server is started anew, one of a process' reflectors asks for the version at once.
+when an API server is started anew, one of a process' reflectors asks for the version at once. Who could not
+ask for long may find versions that have grown past what it knew: it lists before long.
 
 A list that succeeds proves nothing of the watch that follows: attempts grow rarer until a watch has lived for
 a while. A server or proxy whose every watch is refused with 410, unreadable, or of older versions than its
@@ -192,6 +193,8 @@ class Reflector:
                 self._pause(self._pacing.delay() if short else 0.0)
             except ApiError as err:
                 self._broken = not err.code
+                if self._broken:
+                    self._fresh.broke()
                 if err.silent:  # for longer than bookmarks are apart: not to be believed without a look
                     self._fresh.doubted()
                 if err.unreadable:
@@ -315,6 +318,7 @@ class Reflector:
                 watch.interrupt()
         self._well()
         began = self._monotonic()
+        self._fresh.resumed()
         try:
             for line in watch:
                 self._line(line)
