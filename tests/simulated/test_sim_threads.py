@@ -137,7 +137,7 @@ def test_a_process_has_a_loop_of_its_own_that_may_be_held_up() -> None:
             return round(process.threads.monotonic() - 1000, 2)
 
         async def main() -> None:
-            asyncio.create_task(ticks())
+            ticking = asyncio.create_task(ticks())
             await asyncio.to_thread(sleep, process, 5)
             said.append(("thread", now()))
             await asyncio.get_running_loop().run_in_executor(None, sleep, process, 1)
@@ -145,6 +145,7 @@ def test_a_process_has_a_loop_of_its_own_that_may_be_held_up() -> None:
             said.append(("held up", now()))
             await asyncio.sleep(100)
             said.append(("end", now()))
+            ticking.cancel()
 
         async def ticks() -> None:
             while True:

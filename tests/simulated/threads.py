@@ -278,11 +278,11 @@ class Process:
 
         def work() -> None:
             try:
-                found = func()
+                settle, found = done.set_result, func()
             except Exception as err:
-                loop.call_soon_threadsafe(tell, done.set_exception, err)
-            else:
-                loop.call_soon_threadsafe(tell, done.set_result, found)
+                settle, found = done.set_exception, err  # type: ignore[assignment]
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(tell, settle, found)
 
         self.start(work, "worker")
         return done
@@ -494,11 +494,18 @@ class ProcessLoop(asyncio.SelectorEventLoop):
         return self._sleeper.process.call(self, lambda: func(*args))
 
 
+def _number(task: asyncio.Task[Any]) -> int:
+    """Tasks are counted as they are made."""
+    return int(task.get_name().rpartition("-")[2])
+
+
 def _run_loop(process: Process, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     loop = ProcessLoop(process)
+    ended: set[asyncio.Task[Any]] = set()
     try:
         try:
             running = loop.create_task(main())
+            ended.add(running)
             process.cancels.append(lambda: loop.is_closed() or loop.call_soon_threadsafe(running.cancel))
             with suppress(asyncio.CancelledError):
                 loop.run_until_complete(running)
@@ -508,13 +515,17 @@ def _run_loop(process: Process, main: Callable[[], Coroutine[Any, Any, None]]) -
                 tasks = asyncio.all_tasks(loop)
                 if not tasks:
                     break
-                for task in sorted(tasks, key=lambda each: each.get_name()):
+                ended |= tasks
+                for task in sorted(tasks, key=_number):
                     task.cancel()
                 for _ in range(10):
                     loop.call_soon(loop.stop)
                     loop.run_forever()
             loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
+        for task in ended:
+            if task.done() and not task.cancelled():
+                task.exception()  # heard of
         loop.close()
 
 

@@ -1,7 +1,8 @@
-"""What happens to a simulated cluster, as values: drawn out of a seed, printed, and cut down by dropping steps.
+"""What happens to a simulated cluster, as values: drawn out of a seed, printed, and cut down by dropping
+steps.
 
-A step's name is that of a method of `cluster_world.ClusterWorld`; what it speaks of need not be there, so that
-any steps may be left out.
+A step's name is that of a method of `cluster_world.ClusterWorld`; what it speaks of need not be there, so
+that any steps may be left out.
 """
 
 from __future__ import annotations
@@ -42,6 +43,18 @@ class Broken:
 
 #: Seconds in which everything happens; faults may last for some more.
 HAPPENS = 400
+#: Faults that are told apart by what meets them, and changes.
+MEETINGS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("restore", "restart", "stop", "pause"), ("node", "node_gone", "service", "wish", "pool_back")),
+    (("restore", "apart", "down"), ("node", "node_gone", "service", "service_gone", "pool_back")),
+    (("lag", "silent", "move"), ("node", "node_again", "service", "service_again", "namespaces")),
+    (("ledger", "restart", "stop"), ("node", "node_gone", "node_swap", "service", "wish")),
+    (("slow", "lose"), ("sessions", "node_again", "service_again", "wish", "spoil")),
+    (("slow", "apart", "pause"), ("node", "service", "service_gone", "wish", "node_again")),
+    (("spoil_watch",), ("node_again", "service_again", "node_gone", "service", "peer_gone", "peer")),
+    (("gone_watches", "compact", "refuse"), ("node", "service", "namespaces", "namespaces_gone")),
+    (("apart", "restart"), ("node_gone", "node", "node_again", "node_swap")),
+)
 NODES = ("n1", "n2", "n3", "n4", "n5", "n6")
 SERVICES = ("s1", "s2", "s3", "s4", "s5")
 PODS = ("p1", "p2", "p3", "p4", "p5")
@@ -87,7 +100,7 @@ class Draw:
             "ingress_lost": lambda: (one(SERVICES),),
             "peer": lambda: (one(("tor", "spine")),),
             "peer_gone": lambda: (one(("tor", "spine")),),
-            "sessions": lambda: (one(NODES), one(("tor", "spine"))),
+            "sessions": lambda: (one((1, 3, 6)), one(("tor", "tor", "spine")), one((0, 1))),
             "namespaces": lambda: (one((3, 12)),),
             "namespaces_gone": lambda: (),
             "pod": lambda: (one(PODS), one(NODES)),
@@ -103,6 +116,7 @@ class Draw:
             "undefined": lambda: (one(("servicecidrs", "clusternetworkpolicies")), self.seconds(1, 100)),
             "down": lambda: (self.seconds(1, 100),),
             "lost": lambda: (self.seconds(1, 200),),
+            "apart": lambda: (one(CLIENTS), self.seconds(3, 200)),
             "cut": lambda: (),
             "slow": lambda: (self.seconds(5, 60), *one(((0.1, 2.0), (1.0, 8.0), (5.0, 45.0)))),
             "lose": lambda: (self.seconds(5, 60), one((0.3, 1.0))),
@@ -114,7 +128,7 @@ class Draw:
             "lag": lambda: (one((0, 1)), self.seconds(5, 100)),
             "restart_server": lambda: (one((0, 1)),),
             "compact": lambda: (),
-            "restore": lambda: (self.seconds(2, 150),),
+            "restore": lambda: (self.seconds(20, 150),),
             "ledger": lambda: (one(("drop", "swap", "empty", "delete", "broken")), self.random.randrange(8)),
             "restart": lambda: (one(CLIENTS), self.seconds(0.1, 60)),
             "stop": lambda: (one(CONTROLLERS), self.seconds(0.1, 60)),
@@ -153,6 +167,9 @@ def draw(seed: int) -> Case:
     made = Draw(random)
     sorts = random.sample(sorted(made.faults), random.choice((1, 2, 3, 5)))
     changes = random.sample(sorted(made.changes), random.choice((4, 8, len(made.changes))))
+    if random.random() < 0.6:
+        meeting, changes = (list(each) for each in random.choice(MEETINGS))
+        sorts = random.sample(meeting, random.randint(1, len(meeting)))
     steps = list(BEGINNING)
     for _ in range(random.choice((2, 4, 8))):
         at = round(random.uniform(0.2, HAPPENS), 2)
@@ -160,8 +177,10 @@ def draw(seed: int) -> Case:
         for _ in range(random.choice((0, 1, 3))):
             later = max(0.0, at + random.choice((-0.5, 0.0, 0.01, 0.1, 1, 5, 20)))
             steps.append(made.step(made.changes, changes, round(later + random.random() / 50, 3)))
-    for _ in range(random.choice((3, 8, 15))):
-        steps.append(made.step(made.changes, changes, round(random.uniform(0.2, HAPPENS), 2)))
+    steps.extend(
+        made.step(made.changes, changes, round(random.uniform(0.2, HAPPENS), 2))
+        for _ in range(random.choice((3, 8, 15)))
+    )
     return Case(seed, tuple(sorted(steps, key=lambda step: step.at)))
 
 

@@ -31,6 +31,8 @@ MOST_REQUESTS = 700
 MOST_QUIET = 12
 #: An API server may be behind by this many seconds (cluster_case.py).
 BEHIND = 110.0
+#: Seconds for which a node must be gone, in these controllers.
+GRACE = 60.0
 #: Threads of one process.
 MOST_THREADS = 60
 #: What is followed by need, so that objects may leave a view without being gone.
@@ -91,6 +93,9 @@ class Laws:
         self.hot = False
         self.quiet_since: float | None = None
         self._gone: dict[Key, float] = {}  # when an object ceased to be, or to be usable, last
+        self._made: dict[tuple[str, str], float] = {}
+        self._left: dict[str, tuple[float, set[str]]] = {}  # nodes: when they went, and their blocks
+        self._promised: dict[str, tuple[float, set[str]]] = {}
         self._minutes: Counter[tuple[str, int]] = Counter()
         self._quiet: Counter[tuple[str, str, str]] = Counter()
         self._said: set[str] = set()
@@ -124,8 +129,15 @@ class Laws:
             if before is not None and (after is None or fact_of(after) is None):
                 self._gone[key] = self.now
         if after is None:
+            if kind == "Node" and before is not None and blocks_of(before):
+                name = change.name[1]
+                self._left[name] = self.now, set(blocks_of(before))
+                self._promised.pop(name, None)
             return
+        if before is None:
+            self._made[kind, change.name[1]] = self.now
         if kind == "Node":
+            self._back(before, after)
             self._node(before, after)
         elif kind == "Service":
             self._service(after)
@@ -151,8 +163,22 @@ class Laws:
                                 "no block has two nodes", f"{mine} of {name}, {other['metadata']['name']}"
                             )
 
+    def _back(self, before: Object | None, after: Object) -> None:
+        """A node that comes back within the grace time has what it had."""
+        name, held = after["metadata"]["name"], set(blocks_of(after))
+        if before is None and name in self._left:
+            went, had = self._left.pop(name)
+            if self.now - went < 0.7 * GRACE:
+                self._promised[name] = went, had
+        elif name in self._promised and held:
+            went, had = self._promised.pop(name)
+            if max(self.world.edited, self.world.restored) < went - 200 and not (held <= had or had <= held):
+                self.broken(
+                    "a node that comes back has its blocks", f"{name} had {sorted(had)}, has {sorted(held)}"
+                )
+
     def _service(self, after: Object) -> None:
-        mine = set(ingress_of(after))
+        mine = set(ingress_of(after)) if self.world.api.writing else set()
         for other in self.objects("Service") if mine else ():
             if other["metadata"]["name"] != after["metadata"]["name"] and mine & set(ingress_of(other)):
                 names = sorted([after["metadata"]["name"], other["metadata"]["name"]])
@@ -206,9 +232,9 @@ class Laws:
         if len(leads) > 1:
             self.broken("one leader", f"{leads} lead")
         lease = "/leases" in request.target
-        if request.client in CONTROLLERS and request.method != "GET" and not lease:
-            if request.client not in leads:
-                self.broken("who writes leads", f"{request.client} {request.method} {request.target}")
+        writes = request.method != "GET" and not lease
+        if writes and request.client in CONTROLLERS and request.client not in leads:
+            self.broken("who writes leads", f"{request.client} {request.method} {request.target}")
         if self.quiet_since is not None and not lease:
             path = request.target.partition("?")[0]
             self._quiet[request.client, request.method, path] += 1
@@ -239,7 +265,9 @@ class Laws:
         if kind in BY_NEED or (own and kind is Kind.NODE) or self._undefined(kind):
             return
         if key in self.usable() and self._gone.get(key, -1e9) < view.told[key] - BEHIND:
-            self.broken("nothing goes that is there", f"{view.client.name} is told that {kind.value} {name} is gone")
+            self.broken(
+                "nothing goes that is there", f"{view.client.name} is told that {kind.value} {name} is gone"
+            )
 
     def _undefined(self, kind: Kind) -> bool:
         plural = KINDS[kind].plural
@@ -285,6 +313,7 @@ class Laws:
             self.broken("one leads in the end", str(leads))
         if leads:
             self._all_have(now)
+            self._all_is_said(now)
         for (client, method, path), count in self._quiet.items():
             if count > MOST_QUIET or method != "GET":
                 self.broken("quiet", f"{client} {method} {path} {count} times")
@@ -293,12 +322,21 @@ class Laws:
         controller = self.world.clients[name].controller
         return controller is not None and controller.leading
 
+    def true_views(self) -> bool:
+        now = self.usable()
+        return not any(self._untrue(view, now) for view in self.views.values() if view.client.running)
+
     def _view_is_true(self, view: View, now: dict[Key, Fact]) -> None:
         client = view.client
         if not client.running:
             return
         if not view.in_sync:
             self.broken("in sync in the end", client.name)
+        for what in self._untrue(view, now):
+            self.broken("a view is true in the end", what)
+
+    def _untrue(self, view: View, now: dict[Key, Fact]) -> list[str]:
+        client, found = view.client, list[str]()
         wanted = {
             key: fact
             for key, fact in now.items()
@@ -322,7 +360,38 @@ class Laws:
             if wanted.get(key) != seen.get(key):
                 kind, name = key
                 what = "not" if key not in seen else "still" if key not in wanted else "in another state"
-                self.broken("a view is true in the end", f"{client.name} knows {kind.value} {name} {what}")
+                found.append(f"{client.name} knows {kind.value} {name} {what}")
+        return found
+
+    def _all_is_said(self, now: dict[Key, Fact]) -> None:
+        """Statuses and conditions."""
+        for kind in ("IPPool", "BGPPeer", "BGPConfiguration"):
+            for found in self.objects(kind):
+                status = found.get("status") or {}
+                said = {each["type"]: each for each in status.get("conditions") or ()}
+                name, usable = found["metadata"]["name"], fact_of(found) is not None
+                accepted = said.get("Accepted", {"status": "True"})["status"] == "True"
+                if accepted != usable:
+                    self.broken("authors are told", f"{kind} {name}: usable {usable}, {said.get('Accepted')}")
+                if kind == "IPPool" and usable and "Ready" not in said:
+                    self.broken("authors are told", f"{kind} {name} has no condition Ready")
+        nodes = {found["metadata"]["name"] for found in self.objects("Node")}
+        for found in self.objects("BGPPeer"):
+            peer = found["metadata"]["name"]
+            listed = (found.get("status") or {}).get("sessions") or ()
+            if {each["node"] for each in listed} - nodes and fact_of(found) is not None:
+                self.broken("no sessions of nodes that are gone", f"{peer}: {listed}")
+            states = {each["node"]: each["state"] == "Established" for each in listed}
+            for (of, node), (up, when) in self.world.reported.items():
+                since = max(
+                    self.world.restored + 200,
+                    self._made.get(("Node", node), 0),
+                    self._made.get(("BGPPeer", peer), 0),
+                )
+                if of == peer and when > since and node in nodes and states.get(node) is not up:
+                    self.broken(
+                        "sessions are as reported", f"{peer}, {node}: {states.get(node)} and not {up}"
+                    )
 
     def _there(self, key: Key) -> bool:
         return self.world.etcd.get(key[0].value, key[1].name, key[1].namespace) is not None
@@ -330,7 +399,9 @@ class Laws:
     def _all_have(self, now: dict[Key, Fact]) -> None:
         pools = [found["spec"] for found in self.objects("IPPool") if fact_of(found) is not None]
         families = {
-            ip_network(spec["cidr"]).version for spec in pools if "LoadBalancer" not in spec.get("allowedUses", ())
+            ip_network(spec["cidr"]).version
+            for spec in pools
+            if "LoadBalancer" not in spec.get("allowedUses", ())
         }
         found = self.world.etcd.get("ConfigMap", LEDGER, "kube-system")
         ledger = decode((found or {}).get("data") or {}) if found else Ledger()

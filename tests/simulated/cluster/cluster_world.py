@@ -10,7 +10,8 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from cluster_case import CLIENTS, CONTROLLERS
+from cluster_case import CLIENTS, CONTROLLERS, NODES
+from cluster_laws import GRACE
 from kube_follower import namespace, network_policy, own, peer, pod
 from sim_api import SimApi
 from sim_etcd import Object, Snapshot, place_of
@@ -23,19 +24,15 @@ from l3net.controller.decide import Settings
 from l3net.controller.loop import Controller
 from l3net.controller.verdicts import Verdicts
 from l3net.errors import L3netError
-from l3net.ipam.ledger import encode
-from l3net.ipam.ledger import Ledger
+from l3net.ipam.ledger import Ledger, encode
 from l3net.kube.registry import KINDS
-from l3net.model import Kind
 from l3net.ports import DatastoreEvent
 from l3net.shell.kubernetes.api import KubeApi
+from l3net.shell.kubernetes.reflector import RELIST
 from l3net.shell.kubernetes.store import KubernetesDatastore
 from l3net.shell.kubernetes.writer import LEDGER, KubeOwnNode
 
 NAMESPACE = "kube-system"
-#: Seconds for which a node must be gone, in these controllers.
-GRACE = 60.0
-_LAST = 200.0  # restore puts back what was this long ago, at most
 
 
 class Seen:
@@ -80,7 +77,9 @@ class Client:
         assert self.process is not None
         look = self.world.watchers(self)
         if self.name not in CONTROLLERS:
-            store = self.store = KubernetesDatastore(api, self.name)
+            # It looks more often than others: so there are lists out of caches.
+            relist = (40.0, 90.0) if self.world.seed % 2 else RELIST
+            store = self.store = KubernetesDatastore(api, self.name, relist=relist)
             look.kinds = tuple(store._kinds)
 
             async def follow() -> None:
@@ -107,7 +106,7 @@ class ClusterWorld:
     """Methods without an underscore are steps."""
 
     def __init__(self, threads: SimThreads, seed: int, watchers: Callable[[Client], Any]) -> None:
-        self.threads, self.watchers = threads, watchers
+        self.threads, self.watchers, self.seed = threads, watchers, seed
         self.api = SimApi(threads, seed)
         self.faults, self.etcd = self.api.faults, self.api.etcd
         self.clients = {name: Client(self, name) for name in CLIENTS}
@@ -116,6 +115,7 @@ class ClusterWorld:
         self._snapshots: list[tuple[float, Snapshot]] = []
         self.edited = 0.0  # when the ledger was edited by hand last
         self.restored = 0.0
+        self.reported: dict[tuple[str, str], tuple[bool, float]] = {}  # by peer and node: state, and when
 
     @property
     def now(self) -> float:
@@ -191,10 +191,20 @@ class ClusterWorld:
         own_node = KubeOwnNode(self._agents, name)
         self._insist(name, lambda: own_node.warn("Late", message))
 
-    def sessions(self, name: str, of: str) -> None:
-        own_node = KubeOwnNode(self._agents, name)
-        up = int(self.now) % 2 == 0
-        self._insist(name, lambda: own_node.report_sessions(of, [("10.0.0.9", up, "")]))
+    def sessions(self, count: int, of: str, up: int) -> None:
+        """Some nodes at once say what became of theirs."""
+        for name in NODES[:count]:
+            if self._get("Node", name) is not None and self._get("BGPPeer", of) is not None:
+                self._say_session(KubeOwnNode(self._agents, name), name, of, bool(up))
+
+    def _say_session(self, own_node: KubeOwnNode, name: str, of: str, up: bool) -> None:
+        self.reported.pop((of, name), None)
+
+        def say() -> None:
+            own_node.report_sessions(of, [("10.0.0.9", up, "")])
+            self.reported[of, name] = up, self.now
+
+        self._insist(name, say)
 
     def _insist(self, node: str, call: Callable[[], None]) -> None:
         process = self.agents.process
@@ -250,6 +260,8 @@ class ClusterWorld:
         found = self._get("Service", name, "default")
         if found is not None:
             found["spec"]["type"] = kind
+            if kind != "LoadBalancer":
+                found.pop("status", None)  # as an API server does
             self.etcd.put(found)
 
     def ingress_lost(self, name: str) -> None:
@@ -298,7 +310,7 @@ class ClusterWorld:
             "peer": ("BGPPeer", "tor", "", "asNumber"),
         }[what]
         found = self._get(kind, name, space)
-        if found is None or field not in found["spec"] and what != "node":
+        if found is None or (field not in found["spec"] and what != "node"):
             return
         good = copy.deepcopy(found["spec"].get(field))
         found["spec"][field] = "what is this"
@@ -343,6 +355,12 @@ class ClusterWorld:
         self.faults.lost_until = max(self.faults.lost_until, self.now + seconds)
         for number in range(len(self.api.servers)):
             self.silent(number, seconds)
+
+    def apart(self, name: str, seconds: float) -> None:
+        """Nothing of one client arrives."""
+        self.faults.apart[name] = max(self.faults.apart.get(name, 0.0), self.now + seconds)
+        for server in self.api.servers:
+            self._later(seconds, server.wake)
 
     def cut(self) -> None:
         for server in self.api.servers:

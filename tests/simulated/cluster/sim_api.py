@@ -1,9 +1,10 @@
 """An API server as a model: two servers over one store, each of which may lag behind, hang, lie or be gone.
 
-Requests come in as bytes and go out as bytes (sim_transport.py), so that everything of l3net from api.py on is
-the real one. What it answers follows Kubernetes' documents: a get and a list without a version are read from the
-store, a list of version 0 and watches from the server's cache; a watch from before the cache begins is 410, one
-from a version that is still to come hears nothing until then; bookmarks come once a minute.
+Requests come in as bytes and go out as bytes (sim_transport.py), so that everything of l3net from api.py on
+is the real one. What it answers follows Kubernetes' documents: a get and a list without a version are read
+from the store, a list of version 0 and watches from the server's cache; a watch from before the cache
+begins is 410, one from a version that is still to come hears nothing until then; bookmarks come once a
+minute.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Watch:
         self.wanted = selector(query)
         self.lines: deque[bytes | object] = deque()
         self.readable = SimEvent(server.api.threads)
+        self.client = ""
         self.open, self.at = True, server.version
         self._bookmarks = query.get("allowWatchBookmarks") in ("true", "1")
         self._pumping = False
@@ -88,9 +90,14 @@ class Watch:
             api = self.server.api
             api.threads.loop.call_later(api.random.random() * DELAY, self._pump)
 
+    @property
+    def _hushed(self) -> bool:
+        """Whether nothing of it arrives."""
+        return self.server.silent or self.server.api.faults.lost(self.client)
+
     def _pump(self) -> None:
         self._pumping = False
-        if self.open and not self.server.silent:
+        if self.open and not self._hushed:
             self.catch_up()
 
     def catch_up(self) -> None:
@@ -120,7 +127,7 @@ class Watch:
             self.bookmark()
 
     def bookmark(self) -> None:
-        if self.server.silent or self.at > self.server.version:
+        if self._hushed or self.at > self.server.version:
             return
         self.catch_up()
         resource = PLACES[self.place]
@@ -136,7 +143,7 @@ class Watch:
         )
 
     def _expire(self) -> None:
-        if self.open and not self.server.silent:
+        if self.open and not self._hushed:
             if self._bookmarks:
                 self.bookmark()
             self.close(END)
@@ -180,6 +187,10 @@ class Server:
         self.lagging = self.lagging if lagging is None else lagging
         if not self.lagging:
             self.catch_up()
+        self.wake()
+
+    def wake(self) -> None:
+        """Watches may have something to say."""
         for watch in self._open():
             watch.soon()
 

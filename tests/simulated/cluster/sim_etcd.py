@@ -34,7 +34,7 @@ class Stored(NamedTuple):
 
 
 class Change(NamedTuple):
-    """`before` and `after` are None where there was, or is, no object; `gone` is what a watch says of that."""
+    """`before` and `after` are None where there was, or is, no object; `gone` is what a watch says then."""
 
     version: int
     place: Place

@@ -48,6 +48,7 @@ class Faults:
         self.refusals: list[Refusal] = []
         self.refused_until = 0.0  # no connection comes about: nobody listens
         self.lost_until = 0.0  # neither, and nobody says so; what is under way hangs
+        self.apart: dict[str, float] = {}  # clients that nobody hears, each until when
         self.slow: list[tuple[float, float, float]] = []  # until, and answers take from, to
         self.losing: list[tuple[float, float]] = []  # until, and the share of writes whose answer is lost
         self.torn: list[tuple[float, float]] = []  # until, and the share of answers that break off
@@ -71,6 +72,11 @@ class Faults:
         """Whether one of these strikes."""
         now = self.now()
         return any(now < until and self._random.random() < share for until, share in of)
+
+    def lost(self, client: str) -> bool:
+        """Whether what this client sends arrives nowhere."""
+        now = self.now()
+        return now < self.lost_until or now < self.apart.get(client, 0.0)
 
     def answer_takes(self) -> float:
         """Seconds."""

@@ -1,4 +1,4 @@
-"""The way to a simulated API server, as urllib3 would have it: what KubeApi asks and reads, and nothing else."""
+"""The way to a simulated API server, as urllib3 would have it: what KubeApi asks and reads of it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Pool:
         api.note(request)
         link.sent += 1
         connect, read = timeout.connect_timeout, timeout.read_timeout
-        if api.threads.loop.time() < faults.lost_until:
+        if faults.lost(process.name):
             sleep(process, connect)
             raise ConnectTimeoutError(self, "no answer")
         takes = faults.answer_takes()
@@ -92,7 +92,9 @@ class Pool:
             raise
         self._come_back(answer, method, takes, read)
         process.check()
-        return Response(process, answer, read, self._broken(answer), faults.lost_until)
+        if answer.watch is not None:
+            answer.watch.client = process.name
+        return Response(process, answer, read, self._broken(answer))
 
     def _come_back(self, answer: Answer, method: str, takes: float, read: float) -> None:
         """The way of the answer."""
@@ -105,7 +107,7 @@ class Pool:
             sleep(process, read / 2)
             raise ReadTimeoutError(self, "", "timed out")  # type: ignore[arg-type]
         sleep(process, takes / 2)
-        if answer.watch is None and link.api.threads.loop.time() < faults.lost_until:
+        if answer.watch is None and faults.lost(process.name):
             sleep(process, read)
             raise ReadTimeoutError(self, "", "timed out")  # type: ignore[arg-type]
 
@@ -124,9 +126,7 @@ class Response:
 
     chunked = True
 
-    def __init__(
-        self, process: Process, answer: Answer, timeout: float, broken: str, _lost_until: float
-    ) -> None:
+    def __init__(self, process: Process, answer: Answer, timeout: float, broken: str) -> None:
         self.status, self.headers = answer.status, answer.headers
         self.reason = REASONS.get(answer.status, "OK")
         self._process, self._answer, self._timeout, self._broken = process, answer, timeout, broken
