@@ -77,6 +77,7 @@ def plan_addresses(
             continue  # of no class, and another implementation serves it
         else:
             ours.append(service)
+            planner.carry(service, inside)
             if not held:
                 whole = service.load_balancer_class is not None
                 planner.keep(service, carried if whole else inside, was_ours=False)
@@ -134,10 +135,13 @@ class _Planner:
     _searches: dict[str, Search] = field(default_factory=dict)
     _taken: Spans = field(default_factory=Spans)
     _block_spans: Spans = field(default_factory=Spans)
+    _carried: dict[ObjectName, tuple[Address, ...]] = field(default_factory=dict)
+    _closed: Spans = field(default_factory=Spans)  # to who asks for any: blocks, and what is carried
 
     def __post_init__(self) -> None:
         for block in self.blocks:
             self._block_spans.add(block, "")
+            self._closed.add(block, "")
 
     def addresses(self, service: Service) -> tuple[Address, ...]:
         """In the order of the request, else of the service's families."""
@@ -149,6 +153,12 @@ class _Planner:
             return (asked.index(address) if address in asked else len(asked), family, int(address))
 
         return tuple(sorted(self._held.get(service.name, ()), key=order))
+
+    def carry(self, service: Service, addresses: tuple[Address, ...]) -> None:
+        """What its status says although the ledger does not: people may use it until that is written."""
+        self._carried[service.name] = addresses
+        for address in addresses:
+            self._closed.add(host_prefix(address), "")
 
     def occupy(self, service: Service, addresses: Iterable[Address]) -> None:
         """What is in the status of a service that is not ours to serve."""
@@ -212,7 +222,11 @@ class _Planner:
             ]
             if not pools:
                 continue
-            address = self._sharable(service, pools) or self._free(pools)
+            address = (
+                self._sharable(service, pools)
+                or self._carried_still(service, version, pools)
+                or self._free(pools)
+            )
             if address is None:
                 names = ", ".join(pool.name for pool in pools)
                 self._say(
@@ -264,12 +278,17 @@ class _Planner:
             None,
         )
 
+    def _carried_still(self, service: Service, version: int, pools: list[IpPool]) -> Address | None:
+        """Of this family, one that its status says and that nobody has."""
+        found = (each for each in self._carried.get(service.name, ()) if each.version == version)
+        return next((each for each in found if _pool_of(each, pools) and not self._users.get(each)), None)
+
     def _free(self, pools: list[IpPool]) -> Address | None:
         for pool in pools:
             search = self._searches.get(pool.name)
             if search is None:
                 search = self._searches[pool.name] = Search(pool.cidr, pool.cidr.max_prefixlen)
-            found = search.next_free(self._taken, self._block_spans)
+            found = search.next_free(self._taken, self._closed)
             if found is not None:
                 return address_of(found)
         return None
