@@ -71,6 +71,18 @@ FOUND = {
             Step(112, "restore", (60.0,)),
         ),
     ),
+    "an address that a service's status says goes to no other": Case(
+        71,
+        (
+            Step(0, "pool", ("lb4", "192.0.2.0/26", 0)),
+            Step(0, "pool", ("lb6", "2001:db8:1::/122", 0)),
+            Step(0, "service", ("s1", 0)),
+            Step(1, "start", ("b",)),
+            Step(42.061, "service", ("s1", 1)),
+            Step(44.13, "restore", (33.38,)),
+            Step(52, "service", ("s5", 1)),
+        ),
+    ),
     "a ledger that was deleted is made anew": Case(2, (*BEGINNING, Step(100, "ledger", ("delete", 0)))),
     "a ledger that was edited is mended": Case(2, (*BEGINNING, Step(100, "ledger", ("swap", 0)))),
     "who waited for an answer for longer than he led writes nothing": Case(
