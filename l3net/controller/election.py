@@ -35,11 +35,16 @@ class Election:
     _version: str = ""
     _seen_at: float = 0.0
     _renewed_at: float | None = None
+    _released: bool = False
 
     @property
     def leading(self) -> bool:
         """Whether this process may write now."""
-        return self._renewed_at is not None and self.clock() < self._renewed_at + RENEW_DEADLINE
+        return (
+            not self._released
+            and self._renewed_at is not None
+            and self.clock() < self._renewed_at + RENEW_DEADLINE
+        )
 
     def attempt(self) -> bool:
         """Take or renew the lease if that may be done; whether this process leads now. Never raises."""
@@ -70,6 +75,8 @@ class Election:
             duration=DURATION,
             transitions=lease.transitions + (0 if ours or not lease.version else 1),
         )
+        if self._released:  # while it was read, by another thread
+            return
         written = self.cell.write(taken)
         self._version, self._seen_at = written.version, asked_at
         self.holder = self.identity
@@ -77,10 +84,10 @@ class Election:
         self._renewed_at = asked_at
 
     def release(self) -> None:
-        """Let go, so that another need not wait. Never raises."""
-        if not self.leading:
+        """Let go for good, so that another need not wait. Never raises. An attempt may be under way."""
+        led, self._released = self.leading, True
+        if not led:
             return
-        self._renewed_at = None
         try:
             lease = self.cell.read()
             if lease.holder == self.identity:

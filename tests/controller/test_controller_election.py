@@ -107,6 +107,31 @@ def test_released_it_is_free_at_once() -> None:
     assert two.attempt()
 
 
+def test_who_lets_go_while_renewing_does_not_lead() -> None:
+    """An attempt is under way in another thread, and its answer comes last."""
+    cell, now = Cell(), [0.0]
+
+    class Slow(Through):
+        late = False
+
+        def write(self, lease: LeaderLease) -> LeaderLease:
+            written = self.cell.write(lease)
+            if self.late:
+                self.late = False
+                one.release()
+            return written
+
+    way = Slow(cell)
+    one = Election(way, "one", lambda: now[0])
+    assert one.attempt()
+    way.late = True
+    assert not one.attempt()
+    assert not one.leading
+    assert cell.lease.holder == ""
+    assert not one.attempt(), "for good"
+    assert Election(Through(cell), "two", lambda: now[0]).attempt()
+
+
 def test_a_race_for_it_has_one_winner() -> None:
     _, ways, (one, two) = candidates()
     seen = ways[0].cell.read()
