@@ -17,7 +17,7 @@ from sim_api import SimApi
 from sim_etcd import Object, Snapshot, place_of
 from sim_faults import Refusal
 from sim_transport import Link
-from threads import Process, SimThreads, sleep
+from threads import Process, SimThread, SimThreads, sleep
 
 from l3net.cli.controller import composed, together
 from l3net.controller.decide import Settings
@@ -113,6 +113,7 @@ class ClusterWorld:
         self.agents = Client(self, "agents")
         self._agents = self.agents.api()
         self._snapshots: list[tuple[float, Snapshot]] = []
+        self._insisting: dict[str, SimThread] = {}
         self.edited = 0.0  # when the ledger was edited by hand last
         self.restored = 0.0
         self.reported: dict[tuple[str, str], tuple[bool, float]] = {}  # by peer and node: state, and when
@@ -201,12 +202,14 @@ class ClusterWorld:
         self.reported.pop((of, name), None)
 
         def say() -> None:
+            self.reported.pop((of, name), None)
             own_node.report_sessions(of, [("10.0.0.9", up, "")])
             self.reported[of, name] = up, self.now
 
-        self._insist(name, say)
+        self._insist(name, say, f"sessions {of}")
 
-    def _insist(self, node: str, call: Callable[[], None]) -> None:
+    def _insist(self, node: str, call: Callable[[], None], key: str = "") -> None:
+        key = f"{node} {key}"
         process = self.agents.process
         assert process is not None
 
@@ -221,7 +224,15 @@ class ClusterWorld:
                 else:
                     return
 
-        process.start(work, "insists")
+        before = self._insisting.get(key)
+
+        def in_turn() -> None:
+            """An agent says one thing after the other."""
+            if before is not None:
+                before.join()
+            work()
+
+        self._insisting[key] = process.start(in_turn, "insists")
 
     def pool(self, name: str, cidr: str, size: int) -> None:
         spec: Object = {"cidr": cidr}
