@@ -56,7 +56,7 @@ class Counting:
         """Bring the totals up to date. What cannot be read stays as it was, and `problem` tells."""
         async with self._reading:
             if not any(True for _ in self._book.compiling.counted()):
-                self._last, self.totals = {}, {}
+                self._last, self.totals, self.problem = {}, {}, ""
                 return
             made = self._made()
             try:

@@ -217,9 +217,13 @@ def test_what_is_counted_only_grows() -> None:
         assert shown["notAccepted"] == [
             {"direction": "ingress", "policies": ["NetworkPolicy shop/web"], "packets": 8}
         ]
+        scene.firewall.failing = KernelError("counters", 5)
+        await asyncio.sleep(EVERY)
         scene.datastore.delete(only("web", "good"))
+        scene.firewall.failing = None
         await asyncio.sleep(EVERY + 1)
         assert sample(scene, "l3net_policy_packets_total") == {}
+        assert not scene.problems(), "with nothing left to count no problem of counting is"
 
     simulate(scenario())
 
