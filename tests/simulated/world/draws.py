@@ -1,0 +1,84 @@
+"""Cases out of seeds."""
+
+from __future__ import annotations
+
+from random import Random
+
+from world.case import Argument, Case, Shape, Step
+
+#: What may happen, how often beside the others, and what its arguments are drawn from.
+SECONDS = (0.0, 0.2, 3.0, 20.0, 130.0)
+WHICH = tuple(range(50))
+DRAWN: dict[str, tuple[int, tuple[tuple[Argument, ...], ...]]] = {
+    "agent_killed": (6, (WHICH, SECONDS)),
+    "agent_stopped": (3, (WHICH, SECONDS)),
+    "exabgp_killed": (4, (WHICH,)),
+    "exabgp_hangs": (2, (WHICH, (1.0, 3.0))),
+    "bfd_killed": (2, (WHICH, SECONDS)),
+    "node_off": (3, (WHICH, (1.0, 20.0, 100.0, 400.0))),
+    "uplink_down": (4, (WHICH, (0.01, 1.0, 12.0, 130.0))),
+    "uplink_deaf": (3, (WHICH, (0.5, 3.0, 40.0, 130.0))),
+    "wire_down": (3, (WHICH, (0.5, 12.0, 130.0))),
+    "router_restarts": (4, (WHICH, (1.0, 8.0, 60.0, 150.0), (True, False))),
+    "router_off": (3, (WHICH, (2.0, 30.0, 200.0))),
+    "session_reset": (3, (WHICH,)),
+    "table_flushed": (2, (WHICH,)),
+    "routes_deleted": (3, (WHICH, (True, False))),
+    "bridge_deleted": (2, (WHICH,)),
+    "kernel_fails": (4, (WHICH, (0.1, 3.0, 70.0))),
+    "api_cut": (6, (WHICH, SECONDS)),
+    "api_fails": (2, (WHICH,)),
+    "api_slow": (3, (WHICH, (0.3, 5.0), (30.0, 200.0))),
+    "api_doubles": (2, (WHICH, (60.0, 300.0))),
+    "pod_added": (8, (WHICH,)),
+    "pod_deleted": (8, (WHICH,)),
+    "service_deleted": (3, (WHICH, (0.001, 1.0, 60.0))),
+    "endpoints_flap": (4, (WHICH, (1, 3, 10))),
+    "block_added": (3, (WHICH, (0.01, 5.0, 100.0))),
+    "cordoned": (3, (WHICH, (0.1, 4.0, 60.0))),
+    "leaves": (2, (WHICH, (0.2, 8.0, 60.0))),
+    "communities_change": (2, ((1.0, 60.0),)),
+    "unready": (2, (WHICH, (1.0, 60.0))),
+    "prefix_flaps": (2, ((1, 5, 30), (0.01, 0.5))),
+    "hijack": (3, (WHICH, (1.0, 60.0))),
+}
+#: Seconds between two happenings.
+PAUSES = (0.0, 0.01, 0.5, 5.0, 40.0, 200.0)
+
+
+def shape(drawn: Random, most_nodes: int = 12) -> Shape:
+    racks = drawn.choice((1, 1, 1, 2, 3))
+    per_rack = drawn.choice((1, 2, 2, 3, 4))
+    if drawn.random() < 0.05:
+        per_rack = most_nodes // racks
+    per_rack = max(1, min(per_rack, most_nodes // racks))
+    mesh = racks > 1 or drawn.random() < 0.7
+    return Shape(
+        racks=racks,
+        tors=drawn.choice((1, 2)),
+        spines=0 if racks == 1 and drawn.random() < 0.5 else drawn.choice((1, 2)),
+        nodes=per_rack,
+        mesh=mesh,
+        reflectors=mesh and drawn.random() < 0.25,
+        bfd=drawn.random() < 0.4,
+        hold=drawn.choice((9, 9, 30, 90)),
+        graceful=drawn.choice((120, 120, 120, 0)),
+        services=drawn.choice((1, 2, 4)),
+        pods=drawn.choice((1, 2, 3)),
+        policies=drawn.random() < 0.4,
+        lag=drawn.choice((0.0, 0.0, 0.5)),
+    )
+
+
+def draw(seed: int, most_nodes: int = 12, steps: int = 16) -> Case:
+    """The case of a seed."""
+    drawn = Random(seed)
+    found = shape(drawn, most_nodes)
+    names = [name for name, (weight, _) in DRAWN.items() for _ in range(weight)]
+    at, made = 0.0, []
+    for _ in range(drawn.randint(4, steps)):
+        name = drawn.choice(names)
+        args = tuple(drawn.choice(values) for values in DRAWN[name][1])
+        made.append(Step(round(at, 3), name, args))
+        at += drawn.choice(PAUSES)
+    return Case(seed, found, tuple(made))

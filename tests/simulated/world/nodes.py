@@ -1,0 +1,144 @@
+"""One node of a world: what a packet finds on it, and what happens to the whole machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from sim_node import SimBfd, SimFirewall, SimMemory, SimNode
+
+from l3net.model import Address
+from l3net.naming import BRIDGE
+from l3net.policy.attached import Attached
+from world.declared import View
+from world.nodeside import WorldSpeaker
+
+#: Seconds until an agent that ended is started again.
+RESTARTS = 2.0
+
+
+class WorldBfd(SimBfd):
+    """A BFD process that tells what it sees of who is watched. `sees`: whether a peer is heard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sees: Callable[[Address], bool] = lambda _peer: False
+
+    def send(self, data: bytes) -> None:
+        before = set(self.wanted) if self.up else set()
+        super().send(data)
+        for peer in self.wanted.keys() - before:
+            asyncio.get_running_loop().call_later(0.4, self._tell, peer)
+
+    def _tell(self, peer: Address) -> None:
+        if self.up and peer in self.wanted and self.sees(peer):
+            self.say(peer, "Up")
+
+
+class WorldNode(SimNode):
+    """`addresses` are its own, on up0; `blocks` those that the Node has at first."""
+
+    speaker: WorldSpeaker
+
+    def __init__(
+        self, name: str, seed: int, as_number: int, addresses: tuple[str, ...], lengths: tuple[int, ...]
+    ) -> None:
+        links = {"up0": tuple(f"{each}/{length}" for each, length in zip(addresses, lengths, strict=True))}
+        super().__init__(name=name, links=links)
+        self.addresses = tuple(map(ip_address, addresses))
+        self.blocks: tuple[str, ...] = ()
+        self.view = View(seed)
+        self.datastore = self.view
+        self.bfd = WorldBfd()
+        self.speaker = WorldSpeaker(name, as_number, self.bfd)
+        self.power = True
+        self.pod_number = 0
+        self._served: tuple[object, dict[Address, set[Address]]] = (None, {})
+
+    # --- what a packet finds -----------------------------------------------------------------------------
+
+    def wires(self, address: Address) -> bool:
+        """Whether a pod here has it."""
+        return any(address in each.addresses for each in self.pods.wired.values())
+
+    def serves(self, address: Address) -> set[Address]:
+        """The endpoints that a service's packet is translated to; empty where none is."""
+        table = self.firewall.table
+        if self._served[0] is not table:
+            found: dict[Address, set[Address]] = {}
+            for name in ("backends4", "backends6"):
+                for element in table.sets.get(name, ()):
+                    service, _, endpoint = element.partition(" : ")
+                    found.setdefault(ip_address(service.split(" . ")[0]), set()).add(
+                        ip_address(endpoint.split(" . ")[0])
+                    )
+            self._served = table, found
+        return self._served[1].get(address, set())
+
+    # --- pods --------------------------------------------------------------------------------------------
+
+    async def attach(self, name: str, attached: Attached) -> str:
+        why = await self.pods.add(name, attached)
+        if not why:
+            self.pods.leased |= set(attached.addresses)
+        return why
+
+    def detach(self, name: str) -> None:
+        attached = self.pods.wired.get(name)
+        if attached is not None:
+            self.pods.delete(name)
+            self.pods.leased -= set(attached.addresses)
+
+    # --- the agent ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start an agent; one that ends by itself is started again, as by its DaemonSet."""
+        super().start()
+        assert self._task is not None
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task is self._task and task.exception() is not None:
+            self.speaker.link, self._task, self.bfd.up = None, None, False
+            asyncio.get_running_loop().call_later(RESTARTS, self._again)
+
+    def _again(self) -> None:
+        if self.power and not self.running:
+            self.start()
+
+    async def kill(self) -> None:
+        if self.running:
+            await super().kill()
+
+    # --- the machine -------------------------------------------------------------------------------------
+
+    async def power_off(self) -> None:
+        """Nobody is told; what was on no disk is lost."""
+        self.power = False
+        if self.running:
+            await self.kill()
+        self.speaker.power_off()
+        self.bfd.up = False
+        self.kernel.ours.clear()
+        self.kernel.bridge = None
+        self.kernel.batches.clear()
+        self.firewall.__init__(self.kernel)  # type: ignore[misc]
+        memory = SimMemory()
+        memory.leave, memory.record = self.memory.leave, None
+        self.memory = memory
+        self.pods.wired.clear()
+        self.pods.leased.clear()
+        self.pods.network = None
+
+    def power_on(self) -> None:
+        self.power = True
+        self.speaker.power_on()
+        self.start()
+
+    @property
+    def bridged(self) -> bool:
+        return self.kernel.bridge is not None and self.kernel.bridge.name == BRIDGE
+
+
+__all__ = ["SimFirewall", "WorldBfd", "WorldNode"]
