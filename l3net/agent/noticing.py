@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from typing import Final
 
 from l3net.agent.dirty import Dirty, Marks
 from l3net.agent.kernel import KernelSide
 from l3net.agent.servicing import Servicing
 from l3net.agent.shells import Pods
 from l3net.naming import ENVELOPE, VETH_PREFIX
-from l3net.ports import GuardSeen, KernelNotice, LinkSeen, NoticesLost, OwnRouteSeen, RouteSeen, TableSeen
+from l3net.ports import (
+    ForwardingOff,
+    GuardSeen,
+    KernelNotice,
+    LinkSeen,
+    NoticesLost,
+    OwnRouteSeen,
+    RouteSeen,
+    TableSeen,
+)
 
 log = logging.getLogger("l3net.agent")
+
+#: Seconds that a pod's port may be down or off the bridge, as one is while it is made or deleted, before
+#: somebody else is taken to have done that.
+APART: Final = 0.25
 
 
 class Noticing:
@@ -22,6 +37,8 @@ class Noticing:
         self._services = services
         self._pods = pods
         self._marks = marks
+        self._apart: set[str] = set()
+        self._due: asyncio.TimerHandle | None = None
 
     def heard(self, notice: KernelNotice) -> None:
         """One notice."""
@@ -33,12 +50,18 @@ class Noticing:
                 # IPv6 tells of an ECMP route hop by hop: what counts is what a read says.
                 if (mirror is not None and key in kernel.desired) if gone else mirror != route:
                     mark(Dirty.ROUTES)
-            case LinkSeen(name):
-                if name is None or not name.startswith(VETH_PREFIX):  # pods come and go: no reason to look
+            case LinkSeen(name, apart):
+                if name is not None and name.startswith(VETH_PREFIX):  # pods come and go: no reason to look
+                    if apart is not None:
+                        self._port(name, apart=apart)
+                else:
                     # A link that goes down takes its IPv4 routes along without a word.
                     mark(Dirty.UNDERLAY | Dirty.BRIDGE | Dirty.ROUTES)
                 if name == ENVELOPE:
                     mark(Dirty.FIREWALL)
+            case ForwardingOff():
+                log.warning("somebody turned forwarding off; it is turned on again")
+                mark(Dirty.BRIDGE)
             case RouteSeen(theirs, gone):
                 mark(Dirty.UNDERLAY)
                 if theirs in kernel.mirror:
@@ -57,3 +80,15 @@ class Noticing:
                 self._services.touched(None)
                 self._pods.guard_touched()
                 mark(Dirty.ALL)
+
+    def _port(self, name: str, *, apart: bool) -> None:
+        """A pod's port has changed: one that stays apart is put back."""
+        (self._apart.add if apart else self._apart.discard)(name)
+        if self._apart and self._due is None:
+            self._due = asyncio.get_running_loop().call_later(APART, self._look)
+
+    def _look(self) -> None:
+        self._due = None
+        if self._apart:
+            self._apart.clear()
+            self._marks.mark(Dirty.BRIDGE)

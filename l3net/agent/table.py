@@ -9,6 +9,7 @@ with one keeps no other from following. What stays refused is tried again by its
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 from l3net.errors import KernelError, RefusedError
 from l3net.firewall.facts import FirewallPlan
+from l3net.firewall.handing import HANDING
 from l3net.firewall.ruleset import table
 from l3net.firewall.section import Held, Made, Servers, Step
 from l3net.firewall.sections import SECTIONS
@@ -126,7 +128,8 @@ class Table:
             if self._held is not None:
                 await self._advance(self._held, self._plan)
             if self._held is None and self._due(WHOLE):
-                await self._replace(self._plan.serving(servers.values()))
+                gone = check and not await self._in_thread(self._firewall.there)
+                await self._replace(self._plan.serving(servers.values()), gone=gone)
                 anew = True
         except KernelError as err:
             self.doubt()
@@ -247,11 +250,18 @@ class Table:
 
     # --- as a whole --------------------------------------------------------------------------------------
 
-    async def _replace(self, plan: FirewallPlan) -> None:
-        """All sections as the plan wants them; where that is refused, all but the one that it is for."""
+    async def _replace(self, plan: FirewallPlan, *, gone: bool) -> None:
+        """All sections as the plan wants them; where that is refused, all but the one that it is for.
+
+        `gone`: nothing is in force. Policies do not wait for what takes nft long then.
+        """
         names = tuple(section.name for section in SECTIONS)
         first: RefusedError | None = None
         held_back: tuple[str, ...] = ()
+        if gone and any(server.spread for server in plan.servers):
+            late = (SERVICES.name, HANDING.name)  # of one mind: either both are in force, or none
+            with contextlib.suppress(RefusedError):
+                await self._make(plan, late, bare=late)
         for held_back in ((), *((name,) for name in names), names):
             try:
                 held = await self._make(plan, held_back)
@@ -269,13 +279,16 @@ class Table:
         self._plans |= {name: rest for name in names if name not in held_back}
         self._plans.setdefault(SERVICES.name, FirewallPlan(bridge=plan.bridge))  # bare
         for name in held_back:
+            held[name].hear({server.key: server for server in plan.servers})
             await self._alone(held, name, rest)
             if name == SERVICES.name:
                 await self._serve(held, {server.key: server for server in plan.servers})
 
-    async def _make(self, plan: FirewallPlan, held_back: Collection[str]) -> dict[str, Held]:
+    async def _make(
+        self, plan: FirewallPlan, held_back: Collection[str], bare: Collection[str] = ()
+    ) -> dict[str, Held]:
         """The table as planned, but for what is held back: that is as it was taken last, less its servers, or
-        bare where it never was."""
+        bare where it never was and where `bare` names it."""
         self.doubt()
 
         def make() -> dict[str, Held]:
@@ -283,7 +296,7 @@ class Table:
             for section in SECTIONS:
                 if section.name not in held_back:
                     made[section.name] = section.made(plan)
-                elif section.name in self._plans and not section.lives:
+                elif section.name in self._plans and not section.lives and section.name not in bare:
                     made[section.name] = section.made(self._plans[section.name])
                 else:
                     made[section.name] = section.bare(plan)

@@ -17,9 +17,18 @@ RouteKey: TypeAlias = tuple[Prefix, int]  # prefix and metric
 
 @dataclass(frozen=True, slots=True)
 class LinkSeen:
-    """A link, or an address on it, has changed; its name, None when it is not known any more."""
+    """A link, or an address on it, has changed; its name, None when it is not known any more.
+
+    `apart`: whether it is there, but down or a port of no bridge; None: that is not what was told.
+    """
 
     name: str | None
+    apart: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardingOff:
+    """Somebody has the host forward no more packets of a family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,9 @@ class NoticesLost:
     """Notifications were lost: everything is to be read again."""
 
 
-KernelNotice: TypeAlias = LinkSeen | OwnRouteSeen | RouteSeen | TableSeen | GuardSeen | NoticesLost
+KernelNotice: TypeAlias = (
+    LinkSeen | ForwardingOff | OwnRouteSeen | RouteSeen | TableSeen | GuardSeen | NoticesLost
+)
 
 
 class KernelNotices(Protocol):
@@ -130,6 +141,10 @@ class Firewall(Protocol):
 
     def intact(self) -> bool:
         """Whether the table is still as last applied."""
+        ...
+
+    def there(self) -> bool:
+        """Whether there is a table at all. Raises KernelError."""
         ...
 
     def touched(self, generation: int | None) -> None:

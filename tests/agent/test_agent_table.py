@@ -65,6 +65,9 @@ class Recording:
     def intact(self) -> bool:
         return self.kept
 
+    def there(self) -> bool:
+        return self.kept
+
     def touched(self, generation: int | None) -> None: ...
 
     def clients(self, names: Collection[str]) -> Mapping[str, Sequence[str]]:

@@ -15,7 +15,16 @@ from l3net.fib.desired import blackholes
 from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.naming import RTPROT_L3NET
-from l3net.ports import GuardSeen, LinkSeen, NoticesLost, OwnRouteSeen, RouteSeen, TableSeen
+from l3net.ports import (
+    ForwardingOff,
+    GuardSeen,
+    KernelNotice,
+    LinkSeen,
+    NoticesLost,
+    OwnRouteSeen,
+    RouteSeen,
+    TableSeen,
+)
 from l3net.shell.kernel import monitor
 from l3net.shell.kernel.monitor import KernelMonitor
 from l3net.shell.kernel.nft import NftTable
@@ -86,6 +95,56 @@ def test_addresses_and_links_are_told(own_netns: Ip) -> None:
 
     found = set(seen_meanwhile(KernelRoutes().port, change))
     assert LinkSeen in found
+
+
+def heard_meanwhile(act: Callable[[], object]) -> list[KernelNotice]:
+    """As `seen_meanwhile`, in full."""
+    found: list[KernelNotice] = []
+
+    async def watch() -> None:
+        watching = KernelMonitor(RTPROT_L3NET, 0, dict)
+        watching.start(found.append)
+        try:
+            act()
+            await asyncio.sleep(0.2)
+        finally:
+            watching.stop()
+
+    asyncio.run(watch())
+    return found
+
+
+def sysctl(*settings: str) -> None:
+    subprocess.run(["sysctl", "-q", "-w", *settings], check=True)
+
+
+@pytest.mark.parametrize("setting", ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"])
+def test_forwarding_that_somebody_turns_off_is_told(own_netns: Ip, setting: str) -> None:
+    sysctl(f"{setting}=0")
+    own_netns("link add up0 type veth peer name down0")
+    assert ForwardingOff() not in heard_meanwhile(lambda: sysctl(f"{setting}=1"))
+    one = setting.replace("ip_forward", "conf.up0.forwarding").replace("conf.all", "conf.up0")
+    assert ForwardingOff() not in heard_meanwhile(lambda: sysctl(f"{one}=0"))  # nor of one interface
+    assert heard_meanwhile(lambda: sysctl(f"{setting}=0")) == [ForwardingOff()]
+
+
+def test_a_port_that_is_down_or_off_its_bridge_is_told(own_netns: Ip) -> None:
+    own_netns("link add br0 type bridge")
+    own_netns("link add up0 type veth peer name down0")
+    own_netns("link set up0 up master br0")
+
+    def told(change: str) -> bool | None:
+        """What was said last of the port."""
+        heard = heard_meanwhile(lambda: own_netns(change))
+        found = [each.apart for each in heard if isinstance(each, LinkSeen) and each.name == "up0"]
+        return next((apart for apart in reversed(found) if apart is not None), None)
+
+    assert told("link set up0 down") is True
+    assert told("link set up0 up") is False
+    assert told("link set up0 nomaster") is True
+    assert told("link set up0 master br0") is False
+    assert told("addr add 192.0.2.1/24 dev up0") is None
+    assert told("link del up0") is False
 
 
 def nft(text: str) -> None:

@@ -313,6 +313,9 @@ class SimFirewall:
     def intact(self) -> bool:
         return not self.broken
 
+    def there(self) -> bool:
+        return bool(self.whole)
+
     def touched(self, generation: int | None) -> None:
         pass
 

@@ -14,7 +14,7 @@ from simloop import simulate
 from l3net.errors import KernelError, RefusedError
 from l3net.firewall import ranking
 from l3net.naming import ENVELOPE
-from l3net.ports import LinkSeen
+from l3net.ports import LinkSeen, TableSeen
 
 VIP = "203.0.113.7"
 SLOTS = 256
@@ -147,5 +147,35 @@ def test_an_agent_that_is_killed_leaves_them_and_the_next_one_takes_them_over() 
         scene.start()
         await asyncio.sleep(3)
         assert before and scene.envelope.plan is None and not scene.firewall.table.beside
+
+    simulate(scenario())
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+def test_where_the_table_is_gone_policies_do_not_wait_for_the_slots(
+    flushed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is there but another than it was is replaced in one transaction."""
+
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.ready(CONSISTENT, OTHER, web(), endpoints("web", *PODS))
+        put: list[str] = []
+        apply = scene.firewall.apply
+
+        def applied(ruleset: str) -> None:
+            put.append(ruleset)
+            apply(ruleset)
+
+        monkeypatch.setattr(scene.firewall, "apply", applied)
+        if flushed:
+            scene.firewall.flush()
+        else:
+            scene.firewall.broken = True
+            scene.kernel.notice(TableSeen(7))
+        await asyncio.sleep(1)
+        assert ["table ip l3net {" in text for text in put] == ([False, True] if flushed else [True])
+        assert all("chain policy-" in text and "from-pods" in text for text in put)
+        assert len(slots(scene, "here")) == SLOTS
 
     simulate(scenario())

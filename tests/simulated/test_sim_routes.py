@@ -14,6 +14,7 @@ from simloop import simulate
 from l3net.errors import KernelError
 from l3net.model import RouteKind
 from l3net.naming import METRIC_AGGREGATE, METRIC_BGP, METRIC_BLACKHOLE, METRIC_SERVICES
+from l3net.ports import ForwardingOff, LinkSeen
 
 BLOCK_KEYS = {(ip_network(block), METRIC_BLACKHOLE) for block in BLOCKS}
 BGP_KEYS = {(ip_network(prefix), METRIC_BGP) for prefix in LEARNED}
@@ -358,3 +359,35 @@ def test_two_runs_are_the_same() -> None:
         return scene.speaker.commands
 
     assert simulate(scenario()) == simulate(scenario())
+
+
+def test_forwarding_that_somebody_turns_off_is_turned_on_at_once() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.ready()
+        await asyncio.sleep(1)
+        before = scene.forwarding
+        scene.kernel.notice(ForwardingOff())
+        await asyncio.sleep(0.1)
+        assert scene.forwarding > before
+
+    simulate(scenario())
+
+
+@pytest.mark.parametrize("last", [True, False, None])
+def test_a_pods_port_that_stays_apart_is_put_back(last: bool | None) -> None:
+    """One that comes or goes is apart for a moment, which is no reason to look; an address of it says
+    nothing."""
+
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.ready()
+        await asyncio.sleep(1)
+        before = scene.pods.reattached
+        scene.kernel.notice(LinkSeen("l3v0123456789a", apart=True))
+        await asyncio.sleep(0.1)
+        scene.kernel.notice(LinkSeen("l3v0123456789a", apart=last))
+        await asyncio.sleep(0.4)
+        assert (scene.pods.reattached > before) is (last is not False)
+
+    simulate(scenario())

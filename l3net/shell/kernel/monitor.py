@@ -11,7 +11,16 @@ from typing import Final
 
 from l3net.errors import KernelError
 from l3net.naming import NFT_TABLE
-from l3net.ports import GuardSeen, KernelNotice, LinkSeen, NoticesLost, OwnRouteSeen, RouteSeen, TableSeen
+from l3net.ports import (
+    ForwardingOff,
+    GuardSeen,
+    KernelNotice,
+    LinkSeen,
+    NoticesLost,
+    OwnRouteSeen,
+    RouteSeen,
+    TableSeen,
+)
 from l3net.shell.kernel.netlink import (
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_NETFILTER,
@@ -28,11 +37,22 @@ RTM_NEWADDR: Final = 20
 RTM_DELADDR: Final = 21
 RTM_NEWROUTE: Final = 24
 RTM_DELROUTE: Final = 25
+RTM_NEWNETCONF: Final = 80
 RTNLGRP_LINK: Final = 1
 RTNLGRP_IPV4_IFADDR: Final = 5
 RTNLGRP_IPV4_ROUTE: Final = 7
 RTNLGRP_IPV6_IFADDR: Final = 9
 RTNLGRP_IPV6_ROUTE: Final = 11
+RTNLGRP_IPV4_NETCONF: Final = 24
+RTNLGRP_IPV6_NETCONF: Final = 25
+#: linux/netconf.h: attributes of a setting, and the interface that stands for all.
+NETCONFA_IFINDEX: Final = 1
+NETCONFA_FORWARDING: Final = 2
+NETCONFA_IFINDEX_ALL: Final = -1
+#: linux/if.h, linux/if_link.h.
+IFF_UP: Final = 1
+IFLA_IFNAME: Final = 3
+IFLA_MASTER: Final = 10
 
 NFNLGRP_NFTABLES: Final = 7
 NFT_MSG_NEWGEN: Final = (10 << 8) | 15  # NFNL_SUBSYS_NFTABLES
@@ -88,6 +108,8 @@ class KernelMonitor:
             RTNLGRP_IPV6_IFADDR,
             RTNLGRP_IPV4_ROUTE,
             RTNLGRP_IPV6_ROUTE,
+            RTNLGRP_IPV4_NETCONF,
+            RTNLGRP_IPV6_NETCONF,
             leave_out=_without(self._own, self._own_port),
         )
         nft = self._subscribe(NETLINK_NETFILTER, NFNLGRP_NFTABLES)
@@ -142,7 +164,11 @@ class KernelMonitor:
             elif underlay_route(body):
                 self._heard(RouteSeen(rival(body), gone))
         elif kind in (RTM_NEWADDR, RTM_DELADDR, RTM_NEWLINK, RTM_DELLINK):
-            self._heard(LinkSeen(interface_name(kind, body)))
+            of_link = kind in (RTM_NEWLINK, RTM_DELLINK)
+            apart = (kind == RTM_NEWLINK and port_apart(body)) if of_link else None
+            self._heard(LinkSeen(interface_name(kind, body), apart))
+        elif kind == RTM_NEWNETCONF and forwards_no_more(body):
+            self._heard(ForwardingOff())
 
     def _on_nft(self, kind: int, port: int, body: bytes) -> None:
         """Each object that a transaction changed, then the generation that it made (nf_tables_commit)."""
@@ -189,11 +215,27 @@ def _without(protocol: int, port: int) -> Sequence[Statement]:
     )
 
 
+def port_apart(body: bytes) -> bool:
+    """Whether a link message is of one that is down or has no master."""
+    flags = struct.unpack_from("=I", body, 8)[0]  # struct ifinfomsg
+    return not flags & IFF_UP or all(attr != IFLA_MASTER for attr, _ in attributes(memoryview(body)[16:]))
+
+
+def forwards_no_more(body: bytes) -> bool:
+    """Whether a message about settings says that forwarding is off, of all interfaces."""
+    found = {
+        attr: struct.unpack("=i", value)[0]
+        for attr, value in attributes(memoryview(body)[4:])  # struct netconfmsg, aligned
+        if len(value) == 4
+    }
+    return found.get(NETCONFA_IFINDEX) == NETCONFA_IFINDEX_ALL and found.get(NETCONFA_FORWARDING) == 0
+
+
 def interface_name(kind: int, body: bytes) -> str | None:
     """The interface a link or address message is about; None when it is not known any more."""
     if kind in (RTM_NEWLINK, RTM_DELLINK):
         for attr, value in attributes(memoryview(body)[16:]):  # struct ifinfomsg
-            if attr == 3:  # IFLA_IFNAME
+            if attr == IFLA_IFNAME:
                 return bytes(value).rstrip(b"\0").decode(errors="replace")
         return None
     index = struct.unpack_from("=I", body, 4)[0]  # struct ifaddrmsg

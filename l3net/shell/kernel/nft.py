@@ -142,6 +142,11 @@ class NftTable:
         self._missed = False
         return True
 
+    def there(self) -> bool:
+        """See ports.Firewall."""
+        done = self._call(["list", "tables", "inet"])
+        return f"table inet {NFT_TABLE}\n".encode() in done.stdout
+
     def touched(self, generation: int | None) -> None:
         """What a monitor heard: see ports.Firewall."""
         if generation is None:
