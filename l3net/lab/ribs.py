@@ -19,6 +19,10 @@ from l3net.lab.topology import RouterKind, Topology
 from l3net.model import Address, Prefix
 from l3net.naming import RTPROT_L3NET
 
+#: BIRD's `since`, and by how many seconds that of one session may differ.
+_MOMENT = re.compile(r"(\d\d):(\d\d):(\d\d\.\d+)")
+_JITTER = 0.02
+
 
 @dataclass(frozen=True, slots=True)
 class SessionSeen:
@@ -26,6 +30,22 @@ class SessionSeen:
 
     established: bool
     since: str
+
+
+def same(one: SessionSeen, other: SessionSeen) -> bool:
+    """Whether a session is the same one. BIRD reckons its time anew with each question: it may be off by a
+    millisecond."""
+    if one.established is not other.established:
+        return False
+    moments = [_MOMENT.fullmatch(seen.since) for seen in (one, other)]
+    if not all(moments):
+        return one.since == other.since
+    first, second = (
+        sum(float(part) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True))
+        for found in moments
+        if found
+    )
+    return abs(first - second) < _JITTER
 
 
 def read_rib(topology: Topology, host: Machine) -> Rib:

@@ -15,7 +15,7 @@ from l3net.lab.converge import unconverged, wait_converged
 from l3net.lab.errors import LabError
 from l3net.lab.machine import CheckedLab, Machine
 from l3net.lab.manifests import POD_PORT
-from l3net.lab.ribs import SessionSeen, read_sessions
+from l3net.lab.ribs import SessionSeen, read_sessions, same
 from l3net.lab.topology import Node
 from l3net.lab.wait import until
 from l3net.naming import BRIDGE, NFT_TABLE, RTPROT_L3NET
@@ -237,7 +237,7 @@ def agent_killed(lab: CheckedLab) -> Iterator[CheckResult]:
     changed = [
         f"{key}: {before[key].since} > {after[key].since if key in after else 'gone'}"
         for key in before
-        if after.get(key) != before[key]
+        if key not in after or not same(after[key], before[key])
     ]
     yield CheckResult(
         "agent-killed",
