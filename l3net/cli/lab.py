@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from l3net.cli.lab_chaos import chaos
 from l3net.cli.lab_export import export
 from l3net.cli.lab_findings import print_findings
 from l3net.cli.lab_machines import break_, need_root, opened, repair_, which_lab
@@ -52,7 +53,7 @@ def lab() -> None:
     """
 
 
-for command in (export, break_, repair_):
+for command in (chaos, export, break_, repair_):
     lab.add_command(command)
 alias(lab, "mend", "repair")
 

@@ -17,6 +17,11 @@ from l3net.naming import AGENT_SOCKET, CNI_SOCKET, RUN_DIR
 _ENVIRONMENT = {"PYTHONPATH": str(Path(l3net.__file__).parent.parent)}
 
 
+def node_environment() -> dict[str, str]:
+    """What l3net's processes see beside what every program of a host does."""
+    return dict(_ENVIRONMENT)
+
+
 def l3net_command(*argv: str) -> list[str]:
     return [sys.executable, "-m", "l3net.cli.main", *argv]
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import uuid
+from collections.abc import Mapping
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,13 @@ def find_plugin() -> Path:
     )
 
 
-def add_pod(host: Host, name: str, plugin: Path) -> LabPod:
-    """Make a pod: its network namespace, the plugin's ADD, its server."""
+def add_pod(host: Host, name: str, plugin: Path, arguments: Mapping[str, str] | None = None) -> LabPod:
+    """Make a pod: its network namespace, the plugin's ADD, its server. `arguments` are more of CNI_ARGS."""
     container_id = uuid.uuid4().hex
     host.run(["ip", "netns", "add", name])
     # Recorded before ADD, so that whatever ADD leaves behind can be deleted.
     _record(host, name).write_text(json.dumps({"containerID": container_id}))
-    answer = _execute(host, name, plugin, "ADD", container_id)
+    answer = _execute(host, name, plugin, "ADD", container_id, told=arguments)
     try:
         result = json.loads(answer.stdout)
         addresses = tuple(ip_interface(entry["address"]).ip for entry in result["ips"])
@@ -100,7 +101,13 @@ def _record(host: Host, name: str) -> Path:
 
 
 def _execute(
-    host: Host, pod: str, plugin: Path, verb: str, container_id: str, previous: dict[str, Any] | None = None
+    host: Host,
+    pod: str,
+    plugin: Path,
+    verb: str,
+    container_id: str,
+    previous: dict[str, Any] | None = None,
+    told: Mapping[str, str] | None = None,
 ) -> Output:
     """Execute the plugin with the environment and configuration of CNI 1.0.0."""
     configuration: dict[str, Any] = {"cniVersion": _VERSION, "name": CNI_NETWORK, "type": CNI_PLUGIN}
@@ -111,6 +118,7 @@ def _execute(
         "K8S_POD_NAMESPACE": "default",
         "K8S_POD_NAME": pod,
         "K8S_POD_UID": container_id,
+        **(told or {}),
     }
     environment = {
         "CNI_COMMAND": verb,

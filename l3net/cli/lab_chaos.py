@@ -1,0 +1,230 @@
+"""`l3net lab chaos`: faults drawn from a seed, on a lab that is measured all the while."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import yaml
+
+from l3net.cli.lab_machines import need_root
+from l3net.cli.output import output_option, print_table, print_value
+from l3net.errors import ConfigError
+from l3net.lab.chaos.catalogue import FAULTS, chosen
+from l3net.lab.chaos.draw import drawn
+from l3net.lab.chaos.fault import Fault
+from l3net.lab.chaos.report import Report, plain
+from l3net.lab.chaos.run import run
+from l3net.lab.chaos.shrink import shrunk
+from l3net.lab.chaos.step import Schedule, parsed, written
+from l3net.lab.state import TopologySource, read_source
+from l3net.lab.topology import RouterKind
+from l3net.lab.up import bring_up, take_down
+
+NAME = "chaos"
+_Say = Callable[[str], None]
+
+
+def _words(_context: click.Context, _parameter: click.Parameter, text: str | None) -> tuple[str, ...]:
+    return tuple(word for word in (text or "").split(",") if word)
+
+
+@click.command()
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="What is drawn."
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0.5, min_open=False),
+    default=5.0,
+    show_default=True,
+    metavar="M",
+    help="How long, from the first probe to the last.",
+)
+@click.option(
+    "--topology",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The lab to bring up; the default of `l3net lab up` unless given.",
+)
+@click.option(
+    "--router-kind",
+    type=click.Choice([kind.value for kind in RouterKind]),
+    help="Run this on every router, whatever the topology says.",
+)
+@click.option("--faults", callback=_words, metavar="A,B", help="Draw from these faults or families alone.")
+@click.option("--without", callback=_words, metavar="A,B", help="Draw from all but these.")
+@click.option("--list-faults", is_flag=True, help="Say which faults there are, and do nothing.")
+@click.option("--plan", is_flag=True, help="Print the schedule, and do nothing.")
+@click.option(
+    "--schedule",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Carry out a schedule as --plan prints it, instead of drawing one.",
+)
+@click.option(
+    "--shrink",
+    is_flag=True,
+    help="If a promise is broken, leave out steps as long as one still is, and print what is left. Each"
+    " attempt is a run of its own, so that this takes an hour sooner than minutes.",
+)
+@click.option("--name", default=NAME, show_default=True, metavar="NAME", help="What the lab is called.")
+@click.option("--keep", is_flag=True, help="Leave the lab up at the end, with all its logs.")
+@output_option
+def chaos(
+    seed: int,
+    minutes: float,
+    topology: Path | None,
+    router_kind: str | None,
+    faults: tuple[str, ...],
+    without: tuple[str, ...],
+    list_faults: bool,
+    plan: bool,
+    file: Path | None,
+    shrink: bool,
+    name: str,
+    keep: bool,
+    output: str,
+) -> None:
+    """Bring a lab up, do to it what a seed draws, and measure all the while.
+
+    Probes go over every path that should carry, each 10 ms; what is lost is put down to the fault that was
+    under way, and held against what that fault may cost. Routers, kernels and leases are looked at meanwhile,
+    and what is left over at the end.
+
+    Exit codes: 0 every promise held, 1 one was broken or the lab failed, 2 wrong usage, 130
+    interrupted, when it has undone what it did and taken the lab down.
+
+    Examples: l3net lab chaos --seed 7 --minutes 5
+
+    l3net lab chaos --faults agent-killed,links --plan > mine.yaml; l3net lab chaos --schedule mine.yaml
+    """
+    if list_faults:
+        _list(output)
+        return
+    source = read_source(topology, RouterKind(router_kind) if router_kind else None)
+    wanted = chosen(faults, without)
+    left_out = {fault.name: why for fault in wanted if (why := fault.missing())}
+    if file is not None:
+        schedule = _read(file)
+        if schedule.topology is not None and topology is None:
+            source = _source(schedule, file)
+        _check(schedule, source)
+    else:
+        usable = [fault for fault in wanted if fault.name not in left_out]
+        document = yaml.safe_load(source.text) if topology is not None or router_kind else None
+        if document is not None and router_kind:
+            for router in document.get("routers", []):
+                router["kind"] = router_kind
+        schedule = drawn(seed, minutes * 60, usable, source.topology(), document)
+    if plan:
+        click.echo(written(schedule), nl=False)
+        return
+    need_root()
+    # Told to end, it ends as it does when interrupted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    report = attempt(name, source, schedule, left_out, keep=keep)
+    _print(report, output)
+    if report.ok:
+        return
+    if shrink:
+        _shrink(name, source, schedule)
+    raise SystemExit(1)
+
+
+def attempt(
+    name: str, source: TopologySource, schedule: Schedule, left_out: dict[str, str], *, keep: bool = False
+) -> Report:
+    """One run on a lab of its own."""
+    start = time.monotonic()
+
+    def say(what: str) -> None:
+        click.secho(f"{time.monotonic() - start:6.1f} s  ", fg="cyan", nl=False, err=True)
+        click.echo(what, err=True)
+
+    try:
+        lab = bring_up(name, source, say)
+        return run(lab, schedule, say, left_out)
+    finally:
+        if not keep:
+            take_down(name)
+
+
+def _shrink(name: str, source: TopologySource, schedule: Schedule) -> None:
+    def fails(shorter: Schedule) -> bool:
+        click.echo(f"trying with {len(shorter.steps)} steps, {shorter.seconds:g} s", err=True)
+        return not attempt(name, source, shorter, {}).ok
+
+    click.echo(written(shrunk(schedule, fails)), nl=False)
+
+
+def _read(file: Path) -> Schedule:
+    try:
+        return parsed(file.read_text(encoding="utf-8"), str(file), FAULTS)
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{file}: cannot be read: {err}") from None
+
+
+def _source(schedule: Schedule, file: Path) -> TopologySource:
+    """The topology in a schedule file, as text that the lab's files keep."""
+    return TopologySource(json.dumps(schedule.topology), str(file))
+
+
+def _check(schedule: Schedule, source: TopologySource) -> None:
+    """Every target is there, and every fault can be done here. Raises ConfigError."""
+    topology = source.topology()
+    for index, step in enumerate(schedule.steps):
+        fault = FAULTS[step.fault]
+        if step.target not in fault.targets(topology):
+            there = ", ".join(fault.targets(topology)) or "none"
+            raise ConfigError(f"steps[{index}]: {step.target!r} is no target of {step.fault}: {there}")
+        if why := fault.missing():
+            raise ConfigError(f"steps[{index}]: {step.fault}: {why}")
+
+
+def _list(output: str) -> None:
+    rows = [(fault.name, fault.family, _sentence(fault)) for fault in FAULTS.values()]
+    if output == "table":
+        print_table("", ["FAULT", "FAMILY", "WHAT IT DOES"], rows)
+        return
+    print_value([{"fault": name, "family": family, "what": what} for name, family, what in rows], output)
+
+
+def _sentence(fault: Fault) -> str:
+    why = fault.missing()
+    return f"{fault.what} Not here: {why}." if why else fault.what
+
+
+def _print(report: Report, output: str) -> None:
+    shown = plain(report)
+    if output != "table":
+        print_value(shown, output)
+        return
+    print_table(
+        f"Seed {report.seed}, {report.seconds:.0f} s, {report.paths} paths:"
+        f" {report.lost} of {report.sent} probes lost",
+        ["FAULT", "TIMES", "LOST, WORST", "LOST, ALL", "CONVERGED, WORST"],
+        [
+            (
+                row["fault"],
+                row["times"],
+                row["lostWorst"],
+                row["lostTotal"],
+                f"{row['convergedWorstSeconds']} s",
+            )
+            for row in shown["faults"]
+        ],
+    )
+    for name, why in report.left_out.items():
+        click.echo(f"not done: {name}: {why}")
+    if report.ok:
+        click.echo("every promise held")
+        return
+    click.echo(f"{len(report.failures)} promises broken:")
+    for failure in report.failures:
+        click.echo(f"  {failure.at:7.1f} s  {failure.what}")
+        if failure.causes:
+            click.echo(f"             under way: {', '.join(failure.causes)}")
