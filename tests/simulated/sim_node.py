@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -234,6 +235,9 @@ class SimKernel:
         failed: dict[RouteKey, KernelError] = {}
         for key, route in wanted.put.items():
             error = self.refuses(route) or self._unreachable(route)
+            if error is None and route.metric and key in self.others:
+                why = f"route {route.prefix} metric {route.metric} is somebody else's and stays"
+                error = KernelError(why, errno.EEXIST)
             if error is not None:
                 failed[key] = error
             else:

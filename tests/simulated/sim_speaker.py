@@ -122,6 +122,7 @@ class SimSpeaker:
         self.neighbours: dict[Address, str] = {}
         self.refuses: Callable[[str], bool] = lambda _block: False  # a block of the configuration
         self.deaf = False  # answers nothing
+        self.puts_off = False  # what is to be loaded, and says that it is done, as with routes queued
         self.commands: list[str] = []
         self.said: dict[Address, dict[Prefix, str]] = {}
         self.started = 0
@@ -328,7 +329,8 @@ class SimSpeaker:
                 ]
                 self._out(*rows, b"done")
             case ["reload"]:
-                asyncio.get_running_loop().call_later(0.05, self._load)
+                if not self.puts_off:
+                    asyncio.get_running_loop().call_later(0.05, self._load)
                 self._out(b"done")
             case ["l3net", "peers"]:
                 rows = [{"peer": str(each), "queued": 0, "unsent-seconds": 0.0} for each in self.neighbours]

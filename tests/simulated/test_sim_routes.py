@@ -301,8 +301,6 @@ def test_somebody_elses_route_in_our_place_is_named_and_stays() -> None:
         scene = Scene()
         await scene.ready()
         key = (ip_network(FOUR), METRIC_BGP)
-        theirs = KernelError(f"route {FOUR} metric {METRIC_BGP} is somebody else's and stays", 17)
-        scene.kernel.refuses = lambda route: theirs if (route.prefix, route.metric) == key else None
         del scene.kernel.ours[key]
         scene.kernel.other_route(FOUR, "up0", "10.0.0.77", metric=METRIC_BGP)
         await asyncio.sleep(0.2)
@@ -311,7 +309,6 @@ def test_somebody_elses_route_in_our_place_is_named_and_stays() -> None:
         scene.speaker.say(scene.tor4, ip_network(FOUR))
         await asyncio.sleep(0.2)
         assert scene.learned() == {SIX}
-        scene.kernel.refuses = lambda _route: None
         scene.kernel.delete_other(FOUR, METRIC_BGP)
         await asyncio.sleep(0.2)
         assert scene.learned() == LEARNED and not scene.problems()

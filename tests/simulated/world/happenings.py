@@ -8,10 +8,11 @@ for sessions that it may end. What is not said here is held against l3net.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from l3net.errors import KernelError
+from l3net.errors import KernelError, RefusedError
 from l3net.model import Prefix
 from l3net.naming import METRIC_BGP
 
@@ -98,6 +99,38 @@ async def exabgp_hangs(world: World, number: int, seconds: float) -> None:
 
 
 @happening
+async def reload_put_off(world: World, number: int, seconds: float) -> None:
+    """A session changes, and ExaBGP says that it has loaded it and has not."""
+    node = one_node(world, number)
+    routers = [side for side, _ in world.node_router_sessions() if side.speaker is node.speaker]
+    if not routers or not node.power:
+        return
+    side = routers[number % len(routers)]
+    before = world.peer_document(side)
+    world.excuse_peer(before, seconds + 90)
+    world.excuse_node(node, seconds + 90)  # ExaBGP is started anew for it in the end
+    with world.impaired(node, disturbs=True):
+        node.speaker.puts_off = True
+        world.declared.apply({**before, "spec": {**before["spec"], "holdTime": world.shape.hold + 3}})
+        await asyncio.sleep(seconds)
+        node.speaker.puts_off = False
+        await asyncio.sleep(60)
+        world.disturb()
+        world.declared.apply(before)
+        await asyncio.sleep(10)
+
+
+@happening
+async def relay_garbles(world: World, number: int, times: int) -> None:
+    """Lines that are none."""
+    node = one_node(world, number)
+    for each in range(times):
+        lines = (b'{"type": "update", "neigh', b"\xff\xfe", b'{"type": "state"}', b"[" * 300, b"null")
+        node.speaker.garble(lines[each % len(lines)])
+        await asyncio.sleep(0.1)
+
+
+@happening
 async def bfd_killed(world: World, number: int, seconds: float) -> None:
     """Its process dies, which says nothing of any path; the other ends see it go down administratively."""
     node = one_node(world, number)
@@ -143,6 +176,7 @@ async def uplink_down(world: World, number: int, seconds: float) -> None:
     world.excuse_node(node, seconds + 30)
     world.disturb()
     segment.down.add(node.name)
+    world.without_links.add(node.name)
     node.kernel.set_link("up0", up=False)
     world.fabric.changed()
     await asyncio.sleep(seconds)
@@ -286,6 +320,47 @@ async def kernel_fails(world: World, number: int, seconds: float) -> None:
         await asyncio.sleep(65)  # until what was refused most often is tried again
 
 
+@happening
+async def table_refuses(world: World, number: int, seconds: float) -> None:
+    """What is about one service is refused, and nothing else."""
+    node = one_node(world, number)
+    if not world.services:
+        return
+    address = str(list(world.services)[number % len(world.services)])
+    with world.impaired(node):
+        refusal = RefusedError("nft cannot change table inet l3net (in use)", errno.EBUSY)
+        node.firewall.refuses = lambda text: refusal if address in text else None
+        await asyncio.sleep(seconds)
+        node.firewall.refuses = lambda _text: None
+        await asyncio.sleep(65)
+
+
+@happening
+async def foreign_route(world: World, number: int, seconds: float) -> None:
+    """Somebody puts a route in the place of one of ours; it leads to the same."""
+    node = one_node(world, number)
+    found = sorted((key for key in node.kernel.ours if key[1] == METRIC_BGP), key=str)
+    if not found:
+        return
+    key = found[number % len(found)]
+    route = node.kernel.ours[key]
+    hop = min(route.next_hops, key=str)
+    if key in node.kernel.others:
+        return
+    node.kernel.other_route(str(key[0]), hop.interface, str(hop.gateway), key[1])
+    theirs = node.kernel.others[key]
+    node.kernel.delete_ours(key)
+    world.disturb()
+    with world.impaired(node):
+        await asyncio.sleep(seconds)
+        world.disturb()
+        if node.kernel.others.get(key) is theirs:
+            node.kernel.delete_other(str(key[0]), key[1])
+        elif node.power and node.name not in world.without_links:
+            world.complain("nothing of others is touched", f"{node.name} has taken {key[0]} away")
+        await asyncio.sleep(2)
+
+
 # --- the API ---------------------------------------------------------------------------------------------
 
 
@@ -398,6 +473,22 @@ async def block_added(world: World, number: int, seconds: float) -> None:
 
 
 @happening
+async def block_lost(world: World, number: int, seconds: float) -> None:
+    """The Node has its first block no longer; pods that run in it keep it."""
+    node = one_node(world, number)
+    if len(node.blocks) < 2 or node.lost:
+        return
+    world.disturb()
+    node.lost, before = node.blocks[0], node.blocks
+    node.blocks = before[1:]
+    world.say_node(node.name)
+    await asyncio.sleep(seconds)
+    world.disturb()
+    node.blocks, node.lost = (before[0], *node.blocks), ""
+    world.say_node(node.name)
+
+
+@happening
 async def cordoned(world: World, number: int, seconds: float) -> None:
     node = one_node(world, number)
     if node.name in world.cordoned:
@@ -463,6 +554,17 @@ async def prefix_flaps(world: World, times: int, pause: float) -> None:
         await asyncio.sleep(pause)
         router.announce(f"198.51.{number % 3}.0/24", gone=True)
         await asyncio.sleep(pause)
+
+
+@happening
+async def prefixes_burst(world: World, count: int, seconds: float) -> None:
+    router = world.outsiders[0]
+    many = [f"172.{16 + each // 256}.{each % 256}.0/24" for each in range(count)]
+    for each in many:
+        router.announce(each)
+    await asyncio.sleep(seconds)
+    for each in many:
+        router.announce(each, gone=True)
 
 
 @happening

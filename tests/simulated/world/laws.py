@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 from random import Random
@@ -15,13 +16,17 @@ from l3net.model import Address, Prefix
 from world.case import Broken
 from world.journeys import End, Journeys
 from world.nodes import WorldNode
-from world.routers import RouterSide
+from world.routers import GRACEFUL_SHUTDOWN, RouterSide
 from world.walk import Walks
-from world.world import GUARDED, LET_IN, OUTSIDE_ADDRESSES, POD_PORT, World
+from world.world import CLUSTER_AS, GUARDED, LET_IN, OUTSIDE_ADDRESSES, POD_PORT, World
 
 #: Seconds beyond the time in which a failure is noticed, until all is as it should be.
 SETTLES = 12.0
 BFD_NOTICES = 1.5
+
+
+#: What an agent may hold more than in the beginning: a factor, and elements.
+GROWS, GROWS_BY = 1.5, 1500
 
 
 def limit(world: World) -> float:
@@ -41,6 +46,8 @@ class Judge:
         self.found: list[Broken] = []
         self._drawn = Random(seed)
         self._journeys = Journeys(world)
+        world.complain = self.broken
+        self._held: dict[str, int] = {}
         for session in world.fabric.sessions:
             session.ended = self._ended
 
@@ -209,6 +216,7 @@ class Judge:
                 continue
             wanted = set(self._own(node, theirs))
             heard = set(theirs.learned)
+            self._attributes(node, theirs)
             if wanted != heard:
                 what = f"{theirs.name} has of {node.name}: "
                 missing, more = wanted - heard, heard - wanted
@@ -216,12 +224,32 @@ class Judge:
                 words += [f"{each}, which it should not" for each in sorted(more, key=str)]
                 self.broken("routers have what is declared", what + "; ".join(words))
 
+    def _attributes(self, node: WorldNode, theirs: RouterSide) -> None:
+        """Each path leads to the node itself, and is the last choice if the node is about to go."""
+        going = node.name in self.world.cordoned | self.world.left
+        for prefix, path in theirs.learned.items():
+            wrong = (
+                (path.hop not in node.addresses and f"next hop {path.hop}")
+                or (set(path.as_path) != {CLUSTER_AS} and f"AS path {path.as_path}")
+                or ((len(path.as_path) > 1) is not going and f"AS path {path.as_path}")
+                or (path.stale and "stale")
+                or (
+                    (GRACEFUL_SHUTDOWN in path.communities) is not going
+                    and f"communities {set(path.communities)}"
+                )
+            )
+            if wrong:
+                self.broken(
+                    "paths are as they should be", f"{theirs.name} has {prefix} of {node.name}: {wrong}"
+                )
+
     def _own(self, node: WorldNode, theirs: RouterSide) -> Iterator[Prefix]:
         world, version = self.world, theirs.address.version
         if node.name in world.left:
             yield from theirs.learned
             return
-        for block in map(ip_network, node.blocks):
+        lost = [node.lost] if node.lost and node.uses(node.lost) else []
+        for block in map(ip_network, (*lost, *node.blocks)):
             if block.version == version:
                 yield block
         if node.name in world.unready:
@@ -245,14 +273,51 @@ class Judge:
             return
         self.look(None)
         for node in self.world.nodes.values():
-            problems = node.status()["problems"]
+            problems = [
+                each for each in node.status()["problems"] if "could not be read" not in each
+            ]  # counts
             if problems:
                 self.broken("no problem is left", f"{node.name}: {problems[0]}")
             if node.firewall.broken:
                 self.broken("the table is there", node.name)
+            self._bounded(node)
         for session in self.world.fabric.sessions:
             if not session.up and all(side.ready for side in session.sides):
                 self.broken("sessions are up", session.name)
+
+    def weigh(self) -> None:
+        """How much agents hold in the beginning."""
+        self._held = {node.name: holds(node.agent) for node in self.world.nodes.values()}
+
+    def _bounded(self, node: WorldNode) -> None:
+        """What has happened is not kept: an agent holds about as much as in the beginning."""
+        before, now = self._held[node.name], holds(node.agent)
+        if now > before * GROWS + GROWS_BY:
+            self.broken("memory is bounded", f"{node.name}: {before} elements in the beginning, {now} now")
+
+
+def holds(agent: object) -> int:
+    """Elements in all that an agent holds of its own: in dicts, lists, sets and queues."""
+    seen: set[int] = set()
+    left: list[object] = [agent]
+    count = 0
+    while left:
+        at = left.pop()
+        if id(at) in seen:
+            continue
+        seen.add(id(at))
+        if isinstance(at, dict):
+            count += len(at)
+            left += at.values()
+        elif isinstance(at, list | set | frozenset | tuple | deque):
+            count += len(at)
+            left += at
+        elif type(at).__module__.startswith("l3net."):
+            left += vars(at).values() if hasattr(at, "__dict__") else ()
+            left += [
+                getattr(at, name, None) for of in type(at).__mro__ for name in getattr(of, "__slots__", ())
+            ]
+    return count
 
 
 class Quiet:

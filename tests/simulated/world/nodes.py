@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from sim_node import SimBfd, SimFirewall, SimMemory, SimNode
 
@@ -48,6 +48,7 @@ class WorldNode(SimNode):
         super().__init__(name=name, links=links)
         self.addresses = tuple(map(ip_address, addresses))
         self.blocks: tuple[str, ...] = ()
+        self.lost = ""  # a block that was taken from it for a while
         self.view = View(seed)
         self.datastore = self.view
         self.bfd = WorldBfd()
@@ -57,6 +58,10 @@ class WorldNode(SimNode):
         self._served: tuple[object, dict[Address, set[Address]]] = (None, {})
 
     # --- what a packet finds -----------------------------------------------------------------------------
+
+    def uses(self, block: str) -> bool:
+        """Whether a pod has an address of it."""
+        return any(each in ip_network(block) for each in self.pods.leased)
 
     def wires(self, address: Address) -> bool:
         """Whether a pod here has it."""

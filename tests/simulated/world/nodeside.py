@@ -182,6 +182,10 @@ class WorldSpeaker(SimSpeaker):
         if side.bfd and self.bfd.up:
             self.bfd.say(side.address, "Up" if up else "Down", failed=not up)
 
+    def garble(self, line: bytes) -> None:
+        """A line that says nothing comes out of the pipe."""
+        self._out(line)
+
     def power_off(self) -> None:
         """Nobody is told."""
         self.dead, self.running = True, False

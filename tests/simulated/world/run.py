@@ -51,6 +51,7 @@ async def _live(case: Case) -> tuple[list[Broken], float]:
             for _ in range(case.shape.pods):
                 await world.add_pod(name)
         await asyncio.sleep(COMES_UP / 2)
+        judge.weigh()
         looks = asyncio.create_task(_looks(judge))
         await _steps(world, judge, case.steps)
         await asyncio.sleep(case.quiet - IDLE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address, ip_network
 from random import Random
 from typing import Any
@@ -55,6 +55,8 @@ class World:
         self.cordoned: set[str] = set()
         self.unready: set[str] = set()
         self.left: set[str] = set()
+        self.without_links: set[str] = set()  # nodes whose link was down once: it takes others' routes along
+        self.complain: Callable[[str, str], None] = lambda _law, _what: None
         self.since = 0.0  # when what forwards, or what is declared, changed last
         self._impaired: dict[
             str, list[bool]
@@ -98,6 +100,15 @@ class World:
         for session in self.fabric.sessions:
             if any(isinstance(side, NodeSide) and side.speaker is node.speaker for side in session.sides):
                 self.excuse_session(session, seconds)
+
+    def peer_document(self, side: NodeSide) -> Mapping[str, Any]:
+        """The BGPPeer that a session is of."""
+        return next(each for each in self.peer_documents() if each["spec"]["address"] == str(side.address))
+
+    def excuse_peer(self, document: Mapping[str, Any], seconds: float) -> None:
+        for near, _ in self.node_router_sessions():
+            if str(near.address) == document["spec"]["address"]:
+                self.excuse_session(near.session, seconds)
 
     def excuse_router(self, router: Router, seconds: float) -> None:
         for session in self.fabric.sessions:
@@ -361,7 +372,7 @@ class World:
         one = self.nodes[name]
         one.pod_number += 1
         number = one.pod_number % 200 + 10
-        if not one.power or not one.running or not one.blocks:
+        if not one.power or not one.running or one.lost:
             return
         network = [ip_network(block) for block in one.blocks[:2]]
         addresses = tuple(each[number] for each in network)
