@@ -15,6 +15,8 @@ from simloop import simulate
 
 from l3net.agent.exports import exports
 from l3net.agent.planning import plan_for
+from l3net.agent.speaker import configuring
+from l3net.bgp.exabgp.configuration import render
 from l3net.errors import KernelError
 from l3net.model import Kind, ObjectName, Secret
 from l3net.ports import Changed
@@ -381,5 +383,28 @@ def test_an_agent_that_cannot_read_links_yet_decides_no_session() -> None:
         await asyncio.sleep(31)
         assert scene.sessions() == [["up"], ["up"]] and scene.learned() == LEARNED
         assert not scene.problems()
+
+    simulate(scenario())
+
+
+def test_what_exabgp_is_given_is_written_out_when_it_changes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is compared with what ExaBGP has loaded every few seconds: with thousands of sessions that costs."""
+    written: list[str] = []
+
+    def counted(*arguments: Any) -> str:
+        written.append(render(*arguments))
+        return written[-1]
+
+    monkeypatch.setattr(configuring, "render", counted)
+
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.ready(seconds=20)
+        before = len(written)
+        await asyncio.sleep(600)
+        assert len(written) == before
+        scene.datastore.apply(peer("tor4", "10.0.0.1", holdTime=12))
+        await asyncio.sleep(30)
+        assert len(written) == before + 1 and "hold-time 12" in written[-1]
 
     simulate(scenario())

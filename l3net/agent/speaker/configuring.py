@@ -55,6 +55,9 @@ class Configuring:
         self._in_force = asyncio.Event()
         self._reload_due = False
         self._refused: frozenset[str] = frozenset()  # blocks
+        self._rendered: tuple[tuple[tuple[Session, ...], frozenset[str]], str] | None = (
+            None  # of what, and the text
+        )
         self._delay = FIRST_RETRY
         self.problem = ""
         self.refused: frozenset[Address] = frozenset()
@@ -128,8 +131,11 @@ class Configuring:
         self.refused = frozenset(sessions[block].peer_address for block in refused if block in sessions)
 
     def _text(self) -> str:
-        sessions = (each for each in self._wanted() if neighbor(each) not in self._refused)
-        return render(sessions, self._config.relay)
+        wanted = tuple(self._wanted()), self._refused
+        if self._rendered is None or self._rendered[0] != wanted:  # it is asked for with each look at ExaBGP
+            sessions = (each for each in wanted[0] if neighbor(each) not in self._refused)
+            self._rendered = wanted, render(sessions, self._config.relay)
+        return self._rendered[1]
 
     async def _reload(self, text: str) -> None:
         for wait in CONFIRM_WAITS:

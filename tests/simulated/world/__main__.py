@@ -1,9 +1,10 @@
-"""`python -m world` in tests/simulated: hunt with seeds, show one, make it small.
+"""Simulated worlds out of seeds: hunt for those that break a law, run one, show one.
 
-python -m world hunt 1-500            run these seeds; what breaks a law is made small and printed
-python -m world hunt 1- --seconds 60  as many as fit into a minute
-python -m world run 17 [--verbose]    one seed, with what the agents log
-python -m world show 17               the case of a seed
+\b
+  python tests/simulated/worlds.py hunt 1-500             what breaks a law is made small and printed
+  python tests/simulated/worlds.py hunt 1- --seconds 600  as many seeds as fit
+  python tests/simulated/worlds.py run 17 --verbose       one seed, with what the agents log
+  python tests/simulated/worlds.py show 17                what a seed draws
 """
 
 from __future__ import annotations
