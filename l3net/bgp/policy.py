@@ -39,6 +39,7 @@ class _Way:
     hop_known: bool
     shutdown: bool
     versions: frozenset[int]  # of the families that the session carries
+    of_node: bool  # whoever speaks is a node
 
 
 class ImportJudge:
@@ -87,7 +88,9 @@ class ImportJudge:
         if protected.own_networks and prefix in protected.own_networks:
             return Verdict.OWN_NETWORK
         if way.mesh is not None:
-            if prefix not in way.mesh or prefix in protected.own_blocks:
+            if prefix in protected.own_blocks or (
+                prefix not in way.mesh and not (way.of_node and protected.kept_by_node(prefix))
+            ):
                 return Verdict.NOT_OF_NODE
             if prefix.prefixlen == 0 and not protected.policy.default_route:
                 return Verdict.DEFAULT_ROUTE  # two nodes that announce one would send to one another
@@ -143,9 +146,11 @@ def _way(protected: Protected, session: Session, hop: Address, received: Attribu
         # From an eBGP peer these mean nothing (RFC 4271 section 5.1.5, RFC 7606 sections 7.9 and 7.10)
         attributes = replace(received, local_preference=None, originator=None, clusters=())
     mesh: frozenset[Prefix] | None = None
+    of_node = False
     if session.mesh:
         # A node speaks for its own blocks, a route reflector also for others' with their own next hop.
         speaker = hop if session.reflector else session.peer_address
+        of_node = speaker in protected.mesh_prefixes
         mesh = protected.mesh_prefixes.get(speaker, frozenset())
     return _Way(
         session,
@@ -157,6 +162,7 @@ def _way(protected: Protected, session: Session, hop: Address, received: Attribu
         _known_next_hop(protected, session, hop),
         GRACEFUL_SHUTDOWN in attributes.communities,
         frozenset(family.value for family in session.families),
+        of_node,
     )
 
 

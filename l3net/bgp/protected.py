@@ -34,16 +34,19 @@ class ClusterPrefixes:
     """What the declared state says are the cluster's own pods: any peer may lead there.
 
     `ranges`: IPPools for pods and `advertise.networks`. `blocks`: those of the other nodes, with the lengths
-    they have, by IP version.
+    they have, by IP version. `pools`: the IPPools alone, with the lengths of their blocks.
     """
 
     ranges: tuple[Prefix, ...] = ()
+    pools: tuple[tuple[Prefix, int], ...] = ()
     blocks: frozenset[Prefix] = frozenset()
     lengths: Mapping[int, tuple[int, ...]] = field(default_factory=dict, hash=False)
 
     @staticmethod
     def of(state: ClusterState, me: str) -> ClusterPrefixes:
-        pools = tuple(pool.cidr for pool in state.pools.values() if PoolUse.PODS in pool.allowed_uses)
+        pools = tuple(
+            (pool.cidr, pool.block_size) for pool in state.pools.values() if PoolUse.PODS in pool.allowed_uses
+        )
         blocks = frozenset(
             block for other in state.nodes.values() if other.name != me for block in other.blocks
         )
@@ -51,14 +54,26 @@ class ClusterPrefixes:
             version: tuple(sorted({block.prefixlen for block in blocks if block.version == version}))
             for version in (4, 6)
         }
-        return ClusterPrefixes((*pools, *state.configuration.advertise.networks), blocks, lengths)
+        ranges = *(cidr for cidr, _ in pools), *state.configuration.advertise.networks
+        return ClusterPrefixes(ranges, pools, blocks, lengths)
 
     def __contains__(self, prefix: Prefix) -> bool:
         """Whether a prefix equals one of these or lies inside it."""
+        return self._in_block(prefix) or any(contains(each, prefix) for each in self.ranges)
+
+    def _in_block(self, prefix: Prefix) -> bool:
         return any(
             length <= prefix.prefixlen and prefix.supernet(new_prefix=length) in self.blocks
             for length in self.lengths.get(prefix.version, ())
-        ) or any(contains(each, prefix) for each in self.ranges)
+        )
+
+    def free_block(self, prefix: Prefix) -> bool:
+        """Whether a prefix is a block of an IPPool that overlaps with none of another node."""
+        return (
+            any(length == prefix.prefixlen and contains(cidr, prefix) for cidr, length in self.pools)
+            and not self._in_block(prefix)
+            and not any(length > prefix.prefixlen for length in self.lengths.get(prefix.version, ()))
+        )
 
 
 class _Ranges:
@@ -129,6 +144,13 @@ class Protected:
         if alone and network in self.own_addresses:
             return Verdict.NODE_SUBNET
         return None
+
+    def kept_by_node(self, prefix: Prefix) -> bool:
+        """Whether a node may announce a block although no Node has it: one that it has lost, and keeps while
+        pods run in it (l3net.ipam.retained)."""
+        return self.cluster.free_block(prefix) and not any(
+            contains(prefix, block) or contains(block, prefix) for block in self.own_blocks
+        )
 
     def holds_node(self, prefix: Prefix) -> bool:
         """Whether another node's address is inside a prefix; as quick for 5,000 nodes as for five."""

@@ -279,6 +279,38 @@ def test_a_default_route_over_the_mesh_is_asked_for_too(wanted: bool) -> None:
     assert ImportJudge(protected, {})(peer, path("10.200.0.0/16", "10.2.0.2"))[0].verdict is Verdict.ACCEPTED
 
 
+@pytest.mark.parametrize(
+    ("prefix", "hop", "verdict"),
+    [
+        ("10.244.9.0/24", "10.2.0.2", Verdict.ACCEPTED),  # no Node has it
+        ("10.244.9.0/25", "10.2.0.2", Verdict.NOT_OF_NODE),  # no block
+        ("10.244.8.0/23", "10.2.0.2", Verdict.NOT_OF_NODE),
+        ("10.244.3.0/24", "10.2.0.2", Verdict.NOT_OF_NODE),  # another node's
+        ("10.244.1.0/24", "10.2.0.2", Verdict.NOT_OF_NODE),  # our own
+        ("10.247.9.0/24", "10.2.0.2", Verdict.NOT_OF_NODE),  # of no pool
+        ("10.246.9.0/24", "10.2.0.2", Verdict.NOT_OF_NODE),  # of a pool that is not for pods
+        ("10.244.9.0/24", "10.9.0.2", Verdict.NOT_OF_NODE),  # of no node
+        ("fd44:9::/120", "fd02::2", Verdict.ACCEPTED),
+        ("fd44:9::/121", "fd02::2", Verdict.NOT_OF_NODE),
+    ],
+)
+def test_a_block_that_a_node_has_lost_and_keeps_is_learned_of_it(
+    prefix: str, hop: str, verdict: Verdict
+) -> None:
+    """Pods run in it; without this they were reached by routers and by no other node."""
+    state = cluster()
+    state.nodes["n3"] = Node("n3", blocks=(ip_network("10.244.3.0/24"),))
+    for name, cidr, size, uses in (
+        ("four", "10.244.0.0/16", 24, PoolUse.PODS),
+        ("six", "fd44::/16", 120, PoolUse.PODS),
+        ("balancers", "10.246.0.0/16", 24, PoolUse.LOAD_BALANCER),
+    ):
+        state.pools[name] = IpPool(name, ip_network(cidr), size, allowed_uses=frozenset({uses}))
+    protected = Protected.of(state, ME, (), frozenset())
+    peer = session("10.2.0.2", name="mesh:n2", peer_as=64512, families=frozenset(Family), reflector=True)
+    assert ImportJudge(protected, {})(peer, path(prefix, hop))[0].verdict is verdict
+
+
 def test_over_the_mesh_a_node_speaks_for_its_own_blocks_only() -> None:
     state = cluster()
     protected = Protected.of(state, ME, (), frozenset())

@@ -40,6 +40,11 @@ FOUND = {
             Step(at=40.52, what="pod_deleted", args=(40,)),
         ),
     ),
+    "a block that its node has lost, and pods in it": Case(
+        seed=318,
+        shape=Shape(nodes=2, services=1, pods=1),
+        steps=(Step(at=10.0, what="block_lost", args=(0, 100.0)),),
+    ),
     "a router that restarts while a node's link is down": Case(
         seed=143,
         shape=Shape(spines=2, services=1, pods=1),

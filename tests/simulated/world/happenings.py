@@ -226,11 +226,13 @@ async def wire_down(world: World, number: int, seconds: float) -> None:
 
 @happening
 async def router_restarts(world: World, number: int, seconds: float, gracefully: bool) -> None:
+    """`gracefully` counts for a restart that is over before its peers' patience is."""
     router = one_router(world, number)
     if not router.running or not router.alive:
         return
+    gracefully = gracefully and seconds < 100
     (world.excuse_router(router, seconds + 30) if gracefully else world.excuse_all(seconds + 30))
-    if not gracefully or seconds > 100 or not world.shape.graceful:
+    if not gracefully or not world.shape.graceful:
         world.disturb()
     with world.impaired(router):  # what its peers have of it lasts only if nothing else happens
         for side in world.sides_of(router):
@@ -239,7 +241,7 @@ async def router_restarts(world: World, number: int, seconds: float, gracefully:
         world.fabric.changed()
         await asyncio.sleep(seconds)
         router.start()
-        if not gracefully or seconds > 100 or not world.shape.graceful:
+        if not gracefully or not world.shape.graceful:
             world.disturb()
         world.fabric.changed()
         await asyncio.sleep(10)
