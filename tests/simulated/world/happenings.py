@@ -107,7 +107,7 @@ async def reload_put_off(world: World, number: int, seconds: float) -> None:
         return
     side = routers[number % len(routers)]
     before = world.peer_document(side)
-    world.excuse_peer(before, seconds + 90)
+    world.excuse_peer(before, seconds + 600)  # whoever is cut off hears of it later
     world.excuse_node(node, seconds + 90)  # ExaBGP is started anew for it in the end
     with world.impaired(node, disturbs=True):
         node.speaker.puts_off = True
