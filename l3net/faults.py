@@ -11,12 +11,18 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 log = logging.getLogger(__name__)
 
 #: Seconds before a thread that failed is begun anew.
 RESTART: Final = 0.5
+
+
+class Stopping(Protocol):
+    """As threading.Event."""
+
+    def wait(self, timeout: float | None = None) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,7 @@ class Faults:
         else:
             self.over(part)
 
-    def supervised(self, part: str, work: Callable[[], None], stopping: threading.Event) -> None:
+    def supervised(self, part: str, work: Callable[[], None], stopping: Stopping) -> None:
         """What a thread runs: `work` until it returns, begun anew when it fails."""
         while True:
             try:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from l3net.attach import rules as cnirules
+from l3net.attach.rules import Rules
 from l3net.attach.there import host_ends
 from l3net.cni.extras import extras_in
 from l3net.cni.present import Present
@@ -20,8 +21,9 @@ log = logging.getLogger(__name__)
 class Adoption:
     """Of one store. `problem` says why running pods' addresses are not safe yet; empty when they are."""
 
-    def __init__(self, store: NodeLeases) -> None:
+    def __init__(self, store: NodeLeases, rules: Rules = cnirules) -> None:
         self._store = store
+        self._tables = rules
         self.problem = ""
         self._rules: list[dict[str, Any]] | None = None
         self.adopted = 0
@@ -52,7 +54,7 @@ class Adoption:
             if self._store.adopt(lease, event="adopt", exclusive=full):  # the node's, not a network's own
                 adopted += 1
                 if self._rules is None:
-                    self._rules = cnirules.listed()
+                    self._rules = self._tables.listed()
                 record_extras(self._store, self._rules, lease)
                 continue
             holders = {

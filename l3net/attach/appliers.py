@@ -12,6 +12,7 @@ from l3net.attach.admitting import attached, attachment
 from l3net.attach.applying import Applier, Place
 from l3net.attach.guard import Guard as PortGuard
 from l3net.attach.reaper import Reaper
+from l3net.attach.rules import Rules
 from l3net.attach.undoing import Undoing
 from l3net.cni import failure
 from l3net.cni.check import problems
@@ -39,7 +40,10 @@ ADMISSION_PATIENCE: Final = 8.0
 
 
 def appliers(
-    reaper: Reaper | None, admission: Callable[[], Admission | None], guard: PortGuard | None = None
+    reaper: Reaper | None,
+    admission: Callable[[], Admission | None],
+    guard: PortGuard | None = None,
+    rules: Rules = cnirules,
 ) -> Sequence[Applier]:
     """Of an attachment's parts, in the order in which they are made: a port is guarded before it is there."""
     return (
@@ -48,7 +52,7 @@ def appliers(
         GuardApplier(guard),
         SandboxApplier(reaper),
         PinsApplier(),
-        ElementsApplier(),
+        ElementsApplier(rules),
     )
 
 
@@ -203,20 +207,23 @@ class ElementsApplier:
 
     of: ClassVar = Elements
 
+    def __init__(self, rules: Rules = cnirules) -> None:
+        self._rules = rules
+
     def apply(self, part: Elements, place: Place) -> None:
         with Undoing() as undoing:
             place.store.keep_record(place.key, part.extras.encode())
             undoing.did("record", lambda: place.store.drop_record(place.key))
             try:
-                cnirules.put(part.extras)
+                self._rules.put(part.extras)
             except KernelError:  # the elements are there, what goes with them is not
-                cnirules.delete(part.extras)
+                self._rules.delete(part.extras)
                 raise
 
     def undo(self, undo: Elements, place: Place) -> None:
-        cnirules.delete(undo.extras)
+        self._rules.delete(undo.extras)
         place.store.drop_record(place.key)
 
     def missing(self, part: Elements, place: Place, previous: Result) -> list[str]:
         del place, previous
-        return [f"rule {rule} is missing" for rule in cnirules.missing(part.extras)]
+        return [f"rule {rule} is missing" for rule in self._rules.missing(part.extras)]

@@ -9,7 +9,6 @@ import os
 import select
 import socket
 import struct
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from l3net.cni.failure import CniError
 from l3net.cni.frame import REQUEST_HEADER, Answer, Call, call_length, decode_call, encode_answer
 from l3net.errors import NotRunningError
 from l3net.faults import Faults
+from l3net.shell.threads import REAL, Event, Started, Threads
 
 log = logging.getLogger(__name__)
 
@@ -50,30 +50,28 @@ class CallSocket:
         path: Path,
         verbs_for: Callable[[Call], Answering],
         enter: Callable[[], None],
-        stopping: threading.Event,
+        stopping: Event,
         faults: Faults,
+        threads: Threads = REAL,
+        listen: Callable[[Path], socket.socket] | None = None,
     ) -> None:
         self._path = path
         self._verbs_for = verbs_for
         self._enter = enter
         self._stopping = stopping
         self._faults = faults
-        self._threads: list[threading.Thread] = []
-        self._listener = listen(path)
+        self._begin = threads.start
+        self._threads: list[Started] = []
+        self._listener = (listen or listening)(path)
 
     def start(self, workers: int) -> None:
         """Begin to take calls, so many at once."""
         self._threads = [
-            threading.Thread(
-                target=self._faults.supervised,
-                args=("CNI socket", self._accept, self._stopping),
-                name=f"cni-{number}",
-                daemon=True,
+            self._begin(
+                lambda: self._faults.supervised("CNI socket", self._accept, self._stopping), f"cni-{number}"
             )
             for number in range(workers)
         ]
-        for thread in self._threads:
-            thread.start()
 
     def close(self) -> None:
         """Take no more calls; what is under way is finished."""
@@ -141,7 +139,7 @@ def still_there(connection: socket.socket) -> bool:
     return not poll.poll(0)
 
 
-def listen(path: Path) -> socket.socket:
+def listening(path: Path) -> socket.socket:
     """A listening Unix socket in a 0700 directory; a dead one of a crash is replaced, a live one refused."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

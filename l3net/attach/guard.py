@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import errno
 import logging
-import socket
-import threading
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Protocol
 
 from l3net.cni.guard import Allowed, Element, GuardedPort, closed, elements, of_port
 from l3net.cni.guardrules import script
 from l3net.errors import KernelError, RefusedError
-from l3net.shell.kernel.nft import generation
 from l3net.shell.kernel.nftguard import Shape
+from l3net.shell.threads import REAL, Threads
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +36,10 @@ class GuardTable(Protocol):
 
     def shape(self) -> Shape | None: ...
 
+    def generation(self) -> int: ...
+
+    def has_link(self, name: str) -> bool: ...
+
     def close(self) -> None: ...
 
 
@@ -47,9 +49,9 @@ class Guard:
     A port that goes is closed before it is forgotten: as long as there is such a link, nothing passes it.
     """
 
-    def __init__(self, table: GuardTable) -> None:
+    def __init__(self, table: GuardTable, threads: Threads = REAL) -> None:
         self._table = table
-        self._lock = threading.Lock()
+        self._lock = threads.lock()
         self._ports: dict[str, GuardedPort] = {}
         self._closed: set[str] = set()
         self._allowed = Allowed()
@@ -83,7 +85,7 @@ class Guard:
                 if each.name in self._ports or each.name in self._closed:
                     continue
                 self._put(each)
-            if not _exists(each.name):  # it went meanwhile
+            if not self._table.has_link(each.name):  # it went meanwhile
                 self.forget(each.name)
         self.unguarded = tuple(unguarded)
 
@@ -125,7 +127,7 @@ class Guard:
     def sweep(self) -> None:
         """Forget the closed ports whose links are gone. In a thread of the namespace. Raises KernelError."""
         with self._lock:
-            gone = {name for name in self._closed if not _exists(name)}
+            gone = {name for name in self._closed if not self._table.has_link(name)}
             self._closed -= gone
             if gone:
                 self._delete(frozenset(map(closed, gone)))
@@ -150,7 +152,7 @@ class Guard:
         Nothing is looked at while there was no transaction at all.
         """
         with self._lock:
-            now = generation()
+            now = self._table.generation()
             if now == self._generation and self._shape is not None:
                 return False
             mended = self._mend()
@@ -223,7 +225,7 @@ class Guard:
         """The table with all elements, in one transaction."""
         self._shape, wanted = None, self._wanted()
         for _ in range(_TRIES):
-            before = generation()
+            before = self._table.generation()
             try:
                 self._table.run(script(wanted, anew=anew))
             except RefusedError:  # of another release, its sets are of another kind
@@ -231,16 +233,8 @@ class Guard:
                     raise
                 self._table.run(script(wanted, anew=True))
             shape = self._table.shape()
-            if generation() == before + 1:
+            if self._table.generation() == before + 1:
                 break  # otherwise it may be what somebody else has made of it meanwhile
         self._shape = shape
         if seen := self._table.elements():
             self._table.change((), seen - wanted)
-
-
-def _exists(name: str) -> bool:
-    try:
-        socket.if_nametoindex(name)
-    except OSError:
-        return False
-    return True

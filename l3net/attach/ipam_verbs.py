@@ -54,7 +54,7 @@ class IpamVerbs(Verbs):
 
     def appliers(self) -> Sequence[Applier]:
         """The link is the main plugin's."""
-        return (ElementsApplier(),)
+        return (ElementsApplier(self._rules),)
 
     def _host_ends(self) -> tuple[HostEnd, ...]:
         return ()

@@ -10,20 +10,22 @@ from dataclasses import dataclass, field
 from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.ipam.lease import LeaseKey
+from l3net.shell.threads import REAL, Lock, Threads
 
 
 @dataclass(slots=True)
 class KeyLocks:
     """Locks that exist only while someone holds or awaits them."""
 
-    _held: dict[LeaseKey, tuple[threading.Lock, int]] = field(default_factory=dict)
-    _guard: threading.Lock = field(default_factory=threading.Lock)
+    threads: Threads = REAL
+    _held: dict[LeaseKey, tuple[Lock, int]] = field(default_factory=dict)
+    _guard: Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def hold(self, key: LeaseKey, wait: float = 30.0) -> Iterator[None]:
         """Hold an attachment; waits at most `wait` seconds. Raises CniError 11."""
         with self._guard:
-            lock, users = self._held.get(key, (threading.Lock(), 0))
+            lock, users = self._held.get(key, (self.threads.lock(), 0))
             self._held[key] = (lock, users + 1)
         try:
             if not lock.acquire(timeout=wait):

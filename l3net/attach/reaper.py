@@ -7,7 +7,7 @@ that wait. DEL therefore stops the port, moves the link to the doomed group, and
 from __future__ import annotations
 
 import errno
-import threading
+from collections.abc import Callable
 from typing import Final
 
 from l3net.errors import KernelError
@@ -15,6 +15,7 @@ from l3net.faults import Faults
 from l3net.shell.kernel import links
 from l3net.shell.kernel.namespaces import setns
 from l3net.shell.kernel.netlink import Netlink
+from l3net.shell.threads import REAL, Started, Threads
 
 #: The device group of links to be deleted ('l3nd' in ASCII).
 DOOMED_GROUP: Final = 0x6C336E64
@@ -29,28 +30,37 @@ PART: Final = "deleting interfaces"
 class Reaper:
     """Owns the doomed group of one network namespace. Links a crash left there go at start."""
 
-    def __init__(self, home: int, faults: Faults | None = None) -> None:
+    def __init__(
+        self,
+        home: int,
+        faults: Faults | None = None,
+        threads: Threads = REAL,
+        open_in: Callable[[int], Netlink] | None = None,
+    ) -> None:
         self._home = home
         self._faults = faults or Faults()
-        self._wanted = threading.Condition()
+        self._threads = threads
+        self._opened = open_in or opened
+        self._wanted = threads.condition()
         self._doomed = 0  # links doomed, ever
         self._reaped = 0  # of those, how many are surely gone
         self._urgent = False
         self._stopping = False
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="link-reaper", daemon=True)
+        self._stopped = threads.event()
+        self._thread: Started | None = None
 
     def start(self) -> None:
         with self._wanted:
             self._doomed += 1  # whatever a crash left
-        self._thread.start()
+        self._thread = self._threads.start(self._run, "link-reaper")
 
     def stop(self) -> None:
         self._stopped.set()
         with self._wanted:
             self._stopping = True
             self._wanted.notify_all()
-        self._thread.join(timeout=10)
+        if self._thread is not None:
+            self._thread.join(timeout=10)
 
     def doom(self, netlink: Netlink, host_ifname: str) -> bool:
         """Stop a port and leave its link to the next batch. False if there is no such link."""
@@ -105,8 +115,13 @@ class Reaper:
 
     def _reap(self) -> None:
         """Delete what is doomed. A socket for each batch: one that was overrun has nothing to say later."""
-        setns(self._home)
-        with Netlink() as netlink:
+        with self._opened(self._home) as netlink:
             code = netlink.transact([links.delete_group(DOOMED_GROUP)])[0]
         if code not in (0, errno.ENODEV):
             raise KernelError(f"delete links of group {DOOMED_GROUP:#x}", code)
+
+
+def opened(home: int) -> Netlink:
+    """A socket in a namespace, which the calling thread enters."""
+    setns(home)
+    return Netlink()

@@ -8,7 +8,7 @@ import logging
 import os
 import subprocess
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from l3net.cni import failure
 from l3net.cni.extras import TABLE, Extras, delete_commands, put_script, stale_connections
@@ -25,6 +25,20 @@ log = logging.getLogger(__name__)
 PATIENCE: Final = 20.0
 #: Family and name of a chain to its rules as nft lists them.
 Chain: TypeAlias = Callable[[str, str], str]
+
+
+class Rules(Protocol):
+    """What this module does."""
+
+    def put(self, extras: Extras) -> None: ...
+
+    def delete(self, extras: Extras) -> None: ...
+
+    def missing(self, extras: Extras, chain: Chain | None = None) -> list[str]: ...
+
+    def listed_chain(self, family: str, chain: str) -> str: ...
+
+    def listed(self) -> list[dict[str, Any]]: ...
 
 
 def _run(*arguments: str, script: str | None = None) -> subprocess.CompletedProcess[str]:

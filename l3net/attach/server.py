@@ -35,10 +35,8 @@ from l3net.model import Prefix
 from l3net.naming import LEASE_DB
 from l3net.policy.attached import Attached
 from l3net.ports import Admission
-from l3net.shell.files.leases import boot_id
 from l3net.shell.kernel.bridge import of_bridge
-from l3net.shell.kernel.conntrack import ConntrackFlush
-from l3net.shell.kernel.namespaces import open_own, setns
+from l3net.shell.kernel.namespaces import open_own
 from l3net.shell.kernel.sandbox import Sandboxes
 
 log = logging.getLogger(__name__)
@@ -75,8 +73,9 @@ class CniServer:
         self._state_dir = state_dir
         self._workers = workers
         self._audit_interval = audit_interval
-        self._stopping = threading.Event()
-        self._guard_seen = threading.Event()  # somebody else changed its table
+        self._threads = shells.threads
+        self._stopping = self._threads.event()
+        self._guard_seen = self._threads.event()  # somebody else changed its table
         self._guarding: Guarding | None = None
         self._local = threading.local()
         self.faults = Faults()
@@ -87,7 +86,7 @@ class CniServer:
         self.on_missing: Callable[[str], None] = lambda _pool: None
         #: Asked before a pod is wired; none: nobody enforces policies.
         self.admission: Admission | None = None
-        self._setups = Setups(first_pass_wait, self._unsafe, self._missing)
+        self._setups = Setups(first_pass_wait, self._unsafe, self._missing, self._threads)
 
     def start(self) -> None:
         """Open the store, free what a reboot left, listen. Raises LeaseStoreError, KernelError."""
@@ -98,21 +97,21 @@ class CniServer:
             undo.callback(self.leases.close)
             for lease in self.leases.release_other_boots():
                 log.info("released %s: made before the last reboot", lease.key)
-            self._reaper = Reaper(self._home, self.faults)
+            self._reaper = Reaper(self._home, self.faults, self._threads, self._shells.opened)
             self._reaper.start()
             undo.callback(self._reaper.stop)
             self._adopt()
-            guard = Guard(self._shells.guard())
+            guard = Guard(self._shells.guard(), self._threads)
             undo.callback(guard.close)
             setups = self._setups
             self._guarding = Guarding(
                 guard, self.leases, self._sandboxes, lambda: setups.network, self.faults
             )
             self._guarding.start()
-            flush = ConntrackFlush(self._home, self.faults)
+            flush = self._shells.flush(self._home, self.faults)
             flush.start()
             undo.callback(flush.stop)
-            self._upkeep = Upkeep(self.leases, self._reaper, self.faults)
+            self._upkeep = Upkeep(self.leases, self._reaper, self.faults, self._shells.rules)
             self.verbs = Verbs(
                 lambda _: self.leases,
                 self._sandboxes,
@@ -122,25 +121,38 @@ class CniServer:
                 self.faults,
                 lambda: self.admission,
                 guard,
+                self._shells.rules,
+                self._threads,
             )
             self.ipam = IpamVerbs(
-                lambda _: self.leases, self._sandboxes, setups.of_ipam_call, None, flush, self.faults
+                lambda _: self.leases,
+                self._sandboxes,
+                setups.of_ipam_call,
+                None,
+                flush,
+                self.faults,
+                rules=self._shells.rules,
+                threads=self._threads,
             )
             self._bridge = self._shells.bridge()
             undo.callback(self._bridge.close)
             with self.faults.contained(SPOOL_PART):
                 self.drain_spool()  # before any new call of the same attachments
-            keeper = threading.Thread(
-                target=self.faults.supervised,
-                args=("upkeep of pods", self._keep, self._stopping),
-                name="cni-keeper",
-                daemon=True,
+            keeper = self._threads.start(
+                lambda: self.faults.supervised("upkeep of pods", self._keep, self._stopping), "cni-keeper"
             )
-            keeper.start()
             undo.callback(keeper.join, 10)
             undo.callback(self._guard_seen.set)
             undo.callback(self._stopping.set)
-            calls = CallSocket(self._path, self._verbs_for, self._enter, self._stopping, self.faults)
+            calls = CallSocket(
+                self._path,
+                self._verbs_for,
+                self._enter,
+                self._stopping,
+                self.faults,
+                self._threads,
+                self._shells.listen,
+            )
             undo.callback(calls.close)
             calls.start(self._workers)
             self._undo = undo.pop_all()
@@ -193,7 +205,7 @@ class CniServer:
 
     def _adopt(self, network: NodeNetwork | None = None) -> None:
         if self._adoption is None:
-            self._adoption = Adoption(self.leases)
+            self._adoption = Adoption(self.leases, self._shells.rules)
         adoption, before = self._adoption, self._adoption.problem
         try:
             adoption.adopt(self._sandboxes().host, _blocks(network) if network is not None else ())
@@ -293,7 +305,7 @@ class CniServer:
 
     def drain_spool(self) -> int:
         """Carry out the DELs that came while no agent served; how many. In a thread of the namespace."""
-        return self._upkeep.drain(self._spool, boot_id(), self._verbs_for)
+        return self._upkeep.drain(self._spool, self._shells.boot(), self._verbs_for)
 
     def audit(self) -> AuditLook:
         """One look at leases and links; what it and the last look agree on is freed and returned."""
@@ -306,7 +318,7 @@ class CniServer:
     # --- threads -----------------------------------------------------------------------------------------
 
     def _enter(self) -> None:
-        setns(self._home)
+        self._shells.enter(self._home)
 
     def _keep(self) -> None:
         """Now and then: the spool, the guard, and the audit."""

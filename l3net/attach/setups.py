@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 from l3net.cni import failure
@@ -11,6 +10,7 @@ from l3net.cni.failure import CniError
 from l3net.cni.request import Request
 from l3net.cni.setup import NodeNetwork, Setup, node_ipam_setup, node_setup
 from l3net.ipam.reserved import PoolMissingError
+from l3net.shell.threads import REAL, Threads
 
 
 class Setups:
@@ -21,12 +21,16 @@ class Setups:
     """
 
     def __init__(
-        self, first_pass_wait: float, unsafe: Callable[[], str], on_missing: Callable[[str], None]
+        self,
+        first_pass_wait: float,
+        unsafe: Callable[[], str],
+        on_missing: Callable[[str], None],
+        threads: Threads = REAL,
     ) -> None:
         self._first_pass_wait = first_pass_wait
         self._unsafe = unsafe
         self._on_missing = on_missing
-        self._known = threading.Event()
+        self._known = threads.event()
         self.network: NodeNetwork | None = None
 
     def know(self, network: NodeNetwork) -> None:

@@ -8,6 +8,7 @@ from functools import cache
 
 from l3net.attach import rules as cnirules
 from l3net.attach.reaper import Reaper
+from l3net.attach.rules import Rules
 from l3net.attach.spool import Spool
 from l3net.attach.there import host_ends, present
 from l3net.attach.verbs import Verbs
@@ -30,7 +31,8 @@ RULES_PART = "host port rules"
 class Upkeep:
     """Of one store. Every step is to be called in a thread of the namespace."""
 
-    def __init__(self, leases: NodeLeases, reaper: Reaper, faults: Faults) -> None:
+    def __init__(self, leases: NodeLeases, reaper: Reaper, faults: Faults, rules: Rules = cnirules) -> None:
+        self._rules = rules
         self._leases = leases
         self._reaper = reaper
         self._faults = faults
@@ -77,22 +79,21 @@ class Upkeep:
 
     def mend_rules(self) -> int:
         """Put the rules of attachments back where somebody took them away; of how many attachments."""
-        mended, chain = 0, cache(cnirules.listed_chain)
+        mended, chain = 0, cache(self._rules.listed_chain)
         with self._faults.each(RULES_PART) as contained:
             for key, record in self._leases.records():
                 with contained():
-                    if _mended(key, record, chain):
-                        mended, chain = mended + 1, cache(cnirules.listed_chain)
+                    if self._mended(key, record, chain):
+                        mended, chain = mended + 1, cache(self._rules.listed_chain)
         return mended
 
-
-def _mended(key: LeaseKey, record: str, chain: cnirules.Chain) -> bool:
-    """Whether rules of an attachment were missing; they are back then. Raises CniError."""
-    try:
-        part = Elements.left(Held(key, record=record))
-        missing = part is not None and cnirules.missing(part.extras, chain)
-        if part is not None and missing:
-            cnirules.put(part.extras)
-    except Exception as err:
-        raise CniError(failure.KERNEL_REFUSED, f"{key.container_id}: {err}") from err
-    return bool(missing)
+    def _mended(self, key: LeaseKey, record: str, chain: cnirules.Chain) -> bool:
+        """Whether rules of an attachment were missing; they are back then. Raises CniError."""
+        try:
+            part = Elements.left(Held(key, record=record))
+            missing = part is not None and self._rules.missing(part.extras, chain)
+            if part is not None and missing:
+                self._rules.put(part.extras)
+        except Exception as err:
+            raise CniError(failure.KERNEL_REFUSED, f"{key.container_id}: {err}") from err
+        return bool(missing)

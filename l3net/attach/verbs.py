@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from l3net.attach import delegate
+from l3net.attach import rules as cnirules
 from l3net.attach.addressing import delegated, delegated_before, ensure_room, leased, with_dns
 from l3net.attach.answer import error_version, printed, shape_version, translated
 from l3net.attach.appliers import appliers
@@ -13,6 +14,7 @@ from l3net.attach.applying import Applier, Appliers, Place
 from l3net.attach.guard import Guard
 from l3net.attach.keylocks import KeyLocks
 from l3net.attach.reaper import Reaper
+from l3net.attach.rules import Rules
 from l3net.attach.there import host_ends, present
 from l3net.attach.undoing import Undoing
 from l3net.cni import failure
@@ -32,9 +34,9 @@ from l3net.ipam.lease import Lease, LeaseKey, LeaseStore
 from l3net.model import Address
 from l3net.ports import Admission
 from l3net.shell.kernel import links
-from l3net.shell.kernel.conntrack import ConntrackFlush, forget
-from l3net.shell.kernel.namespaces import check_sandbox
+from l3net.shell.kernel.conntrack import Flush, forget
 from l3net.shell.kernel.sandbox import Sandboxes
+from l3net.shell.threads import REAL, Threads
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +56,14 @@ class Verbs:
         sandboxes: Callable[[], Sandboxes],
         setup: Callable[[Request], Setup],
         reaper: Reaper | None = None,
-        flush: ConntrackFlush | None = None,
+        flush: Flush | None = None,
         faults: Faults | None = None,
         admission: Callable[[], Admission | None] = lambda: None,
         guard: Guard | None = None,
+        rules: Rules = cnirules,
+        threads: Threads = REAL,
     ) -> None:
+        self._rules = rules
         self._admission = admission
         self._store = store
         self._sandboxes = sandboxes
@@ -67,12 +72,12 @@ class Verbs:
         self._flush = flush
         self._faults = faults or Faults()
         self._guard = guard
-        self._keys = KeyLocks()
+        self._keys = KeyLocks(threads)
         self._appliers = Appliers(self.appliers())
 
     def appliers(self) -> Sequence[Applier]:
         """Of the parts that these verbs make, in order."""
-        return appliers(self._reaper, self._admission, self._guard)
+        return appliers(self._reaper, self._admission, self._guard, self._rules)
 
     def answer(self, call: Call, netns: int | None, awaited: Callable[[], bool] = lambda: True) -> Answer:
         """Carry out a call. Never raises: a failure is an answer too. `netns` is CNI_NETNS, open.
@@ -132,7 +137,7 @@ class Verbs:
                 f"errno {call.netns_errno}" if call.netns_errno else "",
             )
         override = request.environment.get("CNI_NETNS_OVERRIDE", "").lower() in {"1", "true", "yes"}
-        check_sandbox(netns, request.netns, self._sandboxes().home, own_allowed=override)
+        self._sandboxes().check(netns, request.netns, own_allowed=override)
         return netns
 
     # --- ADD ---------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Time, and what threads wait with, as code that blocks is given them: the interpreter's, or a test's.
 
-Locks are none of them, since nobody waits for the world while holding one.
+Whoever waits for the world while holding a lock takes it from here, too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from random import Random
+from types import TracebackType
 from typing import Protocol
 
 
@@ -40,6 +41,42 @@ def _start(target: Callable[[], None], name: str) -> Started:
     return thread
 
 
+class Lock(Protocol):
+    """As threading.Lock."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+
+    def release(self) -> None: ...
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> bool | None: ...
+
+
+class Condition(Protocol):
+    """As threading.Condition."""
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> bool | None: ...
+
+    def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool: ...
+
+    def notify_all(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Threads:
     """`start` begins a thread that nobody waits for at the end of the process; `executor` has as many workers
@@ -49,6 +86,8 @@ class Threads:
     start: Callable[[Callable[[], None], str], Started] = _start
     event: Callable[[], Event] = threading.Event
     executor: Callable[[int, str], Executor] = ThreadPoolExecutor
+    lock: Callable[[], Lock] = threading.Lock
+    condition: Callable[[], Condition] = threading.Condition
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     random: Random = field(default_factory=Random)

@@ -226,6 +226,8 @@ class Process:
             start=self.start,
             event=lambda: SimEvent(world),
             executor=lambda workers, _name: SimExecutor(self, workers),
+            lock=lambda: SimLock(world),
+            condition=lambda: SimCondition(world),
             monotonic=world.loop.time,
             wall=lambda: EPOCH + world.loop.time() + self.skew,
             random=Random(world.random.getrandbits(32)),

@@ -39,6 +39,7 @@ from l3net.shell.files.leaserows import (
     next_sequence,
 )
 from l3net.shell.files.sqlitestore import LOCK_WAIT, SqliteStore
+from l3net.shell.threads import REAL, Threads
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,8 @@ def boot_id() -> str:
 
 
 class SqliteLeases(SqliteStore):
-    """A `LeaseStore`. Thread-safe. `clock` (monotonic across suspend) and `boot` are given by tests.
+    """A `LeaseStore`. Thread-safe. `clock` (monotonic across suspend), `boot`, `threads` and `connect`, which
+    opens the file, are given by tests.
 
     `named`: give the store an identity if it has none; its leases bear it, and it is in the file.
     """
@@ -63,6 +65,8 @@ class SqliteLeases(SqliteStore):
         clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         verify: bool = False,
         named: bool = False,
+        threads: Threads = REAL,
+        connect: Callable[..., sqlite3.Connection] = sqlite3.connect,
     ) -> None:
         super().__init__(
             path,
@@ -70,6 +74,8 @@ class SqliteLeases(SqliteStore):
             SCHEMA_VERSION,
             lock_wait=lock_wait,
             verify=verify,
+            threads=threads,
+            connect=connect,
         )
         self._boot = boot or boot_id()
         self._clock = clock

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from l3net.ipam.lease import LeaseStoreError
+from l3net.shell.threads import REAL, Threads
 
 #: Octets of the write-ahead log that stay on the disk. It is written back every thousand pages, about as many
 #: octets, and grows beyond only while another process reads.
@@ -65,13 +66,16 @@ class SqliteStore:
         *,
         lock_wait: float = LOCK_WAIT,
         verify: bool = False,
+        threads: Threads = REAL,
+        connect: Callable[..., sqlite3.Connection] = sqlite3.connect,
     ) -> None:
         self._path = path
         self._schema = schema
         self._version = version
         self._lock_wait = lock_wait
         self._queue = _Queue()
-        self._turn = threading.Lock()
+        self._turn = threads.lock()
+        self._connect = connect
         with self.translated():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._for_root_alone()
@@ -92,9 +96,7 @@ class SqliteStore:
                     path.chmod(0o600)
 
     def _open(self, *, verify: bool) -> sqlite3.Connection:
-        db = sqlite3.connect(
-            self._path, timeout=self._lock_wait, isolation_level=None, check_same_thread=False
-        )
+        db = self._connect(self._path, timeout=self._lock_wait, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")

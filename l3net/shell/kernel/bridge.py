@@ -41,10 +41,10 @@ BRIDGE_SYSCTLS: Final = (
 
 
 class KernelBridge:
-    """`ports.Bridges` in the network namespace of the thread that makes this object."""
+    """`ports.Bridges` in the network namespace of the thread that makes this object, or of a socket."""
 
-    def __init__(self) -> None:
-        self._netlink = Netlink()
+    def __init__(self, netlink: Netlink | None = None) -> None:
+        self._netlink = netlink or Netlink()
 
     def close(self) -> None:
         self._netlink.close()

@@ -17,11 +17,10 @@ import errno
 import logging
 import socket
 import struct
-import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Protocol
 
 from l3net.errors import KernelError
 from l3net.faults import Faults
@@ -31,6 +30,7 @@ from l3net.shell.kernel.linkaddresses import local_addresses
 from l3net.shell.kernel.links import NLA_F_NESTED
 from l3net.shell.kernel.namespaces import setns
 from l3net.shell.kernel.netlink import NETLINK_NETFILTER, Netlink, Request, attribute, attributes
+from l3net.shell.threads import REAL, Started, Threads
 
 log = logging.getLogger(__name__)
 
@@ -363,25 +363,37 @@ class Conntrack:
             log.info("%d tracked connections deleted whose translation has changed", count)
 
 
+class Flush(Protocol):
+    """Who forgets the connections of released addresses."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def add(self, addresses: Iterable[Address]) -> None: ...
+
+
 class ConntrackFlush:
     """Collects released addresses and visits the connection table for all of them together."""
 
-    def __init__(self, home: int, faults: Faults | None = None) -> None:
+    def __init__(self, home: int, faults: Faults | None = None, threads: Threads = REAL) -> None:
         self._home = home
         self._faults = faults or Faults()
-        self._wanted = threading.Condition()
+        self._threads = threads
+        self._wanted = threads.condition()
         self._addresses: list[Address] = []
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="conntrack-flush", daemon=True)
+        self._thread: Started | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        self._thread = self._threads.start(self._run, "conntrack-flush")
 
     def stop(self) -> None:
         with self._wanted:
             self._stopping = True
             self._wanted.notify_all()
-        self._thread.join(timeout=5)
+        if self._thread is not None:
+            self._thread.join(timeout=5)
 
     def add(self, addresses: Iterable[Address]) -> None:
         with self._wanted:

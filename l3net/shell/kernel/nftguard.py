@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import socket
 import subprocess
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from l3net.cni.guard import SETS, Element
 from l3net.cni.guardrules import CHAINS
 from l3net.errors import ConfigError, KernelError, RefusedError
 from l3net.naming import NFT_TABLE
+from l3net.shell.kernel import nft
 from l3net.shell.kernel.netlink import (
     NETLINK_NETFILTER,
     Netlink,
@@ -132,6 +134,18 @@ class NftGuard:
             digest.update(b"".join(fields.get(each, b"") for each in _OF_A_SET))
         ours = chains == set(CHAINS) and sets == set(SETS) and not any(flags[0])
         return Shape(digest.digest(), ours)
+
+    def generation(self) -> int:
+        """The kernel's count of nftables transactions in the namespace of the thread. Raises KernelError."""
+        return nft.generation()
+
+    def has_link(self, name: str) -> bool:
+        """Whether there is such a link in the namespace of the thread."""
+        try:
+            socket.if_nametoindex(name)
+        except OSError:
+            return False
+        return True
 
     def _objects(self, kind: int) -> Iterator[dict[int, bytes]]:
         """The attributes of each object of a kind that is our table's."""

@@ -15,7 +15,7 @@ from l3net.errors import KernelError
 from l3net.model import Address
 from l3net.shell.kernel import links, sysctl
 from l3net.shell.kernel.linkaddresses import addresses_of, put_address
-from l3net.shell.kernel.namespaces import inside
+from l3net.shell.kernel.namespaces import check_sandbox, inside
 from l3net.shell.kernel.neighbours import delete_neighbour, put_forwarding, put_neighbour
 from l3net.shell.kernel.netlink import Netlink, Request
 from l3net.shell.kernel.podroutes import put_route, routes_of
@@ -47,9 +47,7 @@ class Sandboxes:
         """Make the attachment. On an error nothing of it is left. Raises CniError."""
         self._create(part, netns)
         try:
-            with inside(netns, self.home):
-                pod = Netlink()
-            with pod:
+            with self.opened(netns) as pod:
                 inner = self._configure(pod, part, netns)
             # reading the host end also settles its carrier, so the bridge forwards when ADD answers
             outer = links.get_link(self.host, part.host_ifname)
@@ -93,9 +91,7 @@ class Sandboxes:
 
     def look(self, netns: int, ifname: str) -> SeenPod | None:
         """The pod's interface as it is, None if it is gone."""
-        with inside(netns, self.home):
-            pod = Netlink()
-        with pod:
+        with self.opened(netns) as pod:
             link = links.get_link(pod, ifname)
             if link is None:
                 return None
@@ -125,6 +121,26 @@ class Sandboxes:
             self._bridges[name] = known
         return known
 
+    def check(self, netns: int, path: str, *, own_allowed: bool) -> None:
+        """Refuse what is no network namespace, and the node's own. Raises CniError 8."""
+        check_sandbox(netns, path, self.home, own_allowed=own_allowed)
+
+    # --- where it is done --------------------------------------------------------------------------------
+
+    def opened(self, netns: int) -> Netlink:
+        """A socket in a pod's namespace. Raises KernelError."""
+        with inside(netns, self.home):
+            return Netlink()
+
+    def set_here(self, path: str, value: str) -> None:
+        """Write a setting of the node's namespace. Raises KernelError."""
+        sysctl.write(path, value)
+
+    def set_inside(self, netns: int, path: str, value: str) -> None:
+        """Write a setting of a pod's namespace. Raises KernelError."""
+        with inside(netns, self.home):
+            sysctl.write(path, value)
+
     # --- steps -------------------------------------------------------------------------------------------
 
     def _create(self, part: Sandbox, netns: int) -> None:
@@ -151,7 +167,7 @@ class Sandboxes:
             codes = self.host.transact([pair, port])
             if codes[0] == 0 and codes[1] == 0:
                 # the bridge takes what arrives, yet the port itself must believe no router (CVE-2020-10749)
-                sysctl.write(f"net/ipv6/conf/{part.host_ifname}/accept_ra", "0")
+                self.set_here(f"net/ipv6/conf/{part.host_ifname}/accept_ra", "0")
                 return
             if codes[0] == errno.EEXIST:
                 raise CniError(
@@ -200,8 +216,7 @@ class Sandboxes:
         codes: list[int],
     ) -> list[int]:
         """A runtime may have turned IPv6 off in the namespace; our address turns it on for our link."""
-        with inside(netns, self.home):
-            sysctl.write(f"net/ipv6/conf/{part.key.ifname}/disable_ipv6", "0")
+        self.set_inside(netns, f"net/ipv6/conf/{part.key.ifname}/disable_ipv6", "0")
         failed = [place for place, code in enumerate(codes) if code]
         for place, code in zip(failed, pod.transact([batch[place][1] for place in failed]), strict=True):
             codes[place] = 0 if code == errno.EEXIST else code
