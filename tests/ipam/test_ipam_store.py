@@ -13,6 +13,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -432,4 +433,25 @@ def test_the_log_goes_back_to_its_bound(tmp_path: Path) -> None:
         short_pods(store, sets, 20, done)
         done += 20
         assert done < deadline
+    store.close()
+
+
+def test_a_file_that_was_opened_read_only_is_written_once_it_may_be(tmp_path: Path) -> None:
+    """As on a disk that was read-only when the agent started: who has it open so, has it so for good."""
+    path = tmp_path / "leases.db"
+    SqliteLeases(path, named=True).close()
+    read_only = [True]
+
+    def connect(path: Path, **options: Any) -> sqlite3.Connection:
+        mode = "ro" if read_only[0] else "rw"
+        return sqlite3.connect(f"file:{path}?mode={mode}", uri=True, **options)
+
+    store = SqliteLeases(path, connect=connect)
+    sets = block_sets((ip_network("10.1.0.0/24"),))
+    wanted = Wanted(LeaseKey("net", "c1", "eth0"), sets)
+    for _ in range(2):
+        with pytest.raises(LeaseStoreError, match="readonly"):
+            store.assign(wanted)
+    read_only[0] = False
+    assert store.assign(wanted).addresses
     store.close()

@@ -136,6 +136,14 @@ class SqliteStore:
         return call.result  # type: ignore[return-value]
 
     def _commit(self, batch: list[_Call[Any]]) -> None:
+        """One transaction; once more on a file that was opened on a read-only disk, if that is over."""
+        self._carry_out(batch)
+        if any(_says_read_only(call.error) for call in batch) and self._opened_again():
+            for call in batch:
+                call.error, call.result = None, None
+            self._carry_out(batch)
+
+    def _carry_out(self, batch: list[_Call[Any]]) -> None:
         db = self._connection
         try:
             with self.translated():
@@ -152,6 +160,16 @@ class SqliteStore:
         finally:
             for call in batch:
                 call.done = True
+
+    def _opened_again(self) -> bool:
+        """A file that was opened on a read-only disk stays so for who has it open, and the disk does not."""
+        try:
+            opened = self._open(verify=False)
+        except (sqlite3.Error, LeaseStoreError):
+            return False
+        self._connection.close()
+        self._connection = opened
+        return True
 
     def _attempt(self, db: sqlite3.Connection, call: _Call[Any], *, alone: bool) -> None:
         """One call inside the transaction: its failure undoes its own changes and no other's."""
@@ -188,3 +206,11 @@ class SqliteStore:
             ) from err
         except OSError as err:
             raise LeaseStoreError(f"{self._path}: {err.strerror}") from err
+
+
+def _says_read_only(found: BaseException | None) -> bool:
+    while found is not None:
+        if getattr(found, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
+            return True
+        found = found.__cause__
+    return False
