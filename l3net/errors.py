@@ -58,5 +58,9 @@ class KernelError(L3netError):
         self.code = code
 
 
+class StillWiredError(KernelError):
+    """A pod's link may still be there, though it was to be deleted: what goes with it has to stay as well."""
+
+
 class RefusedError(KernelError):
     """A change that is made as a whole or not at all was refused: nothing has changed."""

@@ -118,7 +118,7 @@ class Guard:
     def _delete(self, gone: frozenset[Element]) -> None:
         """What is not there is none the worse: then whoever took it away is undone by `mend`."""
         try:
-            self._table.change((), gone)
+            self._change((), gone)
         except KernelError as err:
             if err.code != errno.ENOENT:
                 raise
@@ -142,7 +142,7 @@ class Guard:
             now = self._wanted()
             if self._shape is not None and now != before:
                 try:
-                    self._table.change(now - before, before - now)
+                    self._change(now - before, before - now)
                 except KernelError:  # the next look brings it there
                     self._mend()
 
@@ -173,7 +173,7 @@ class Guard:
             self._replace(anew=True)
         elif seen != wanted:
             log.warning("elements of %s are not as they were left; they are put back", PART)
-            self._table.change(wanted - seen, seen - wanted)
+            self._change(wanted - seen, seen - wanted)
         return seen != wanted
 
     def missing(self, port: GuardedPort) -> list[str]:
@@ -195,7 +195,7 @@ class Guard:
         before, wanted = self._ports.get(port.name), self._of(port)
         if self._shape is not None:
             try:
-                self._table.change(wanted, self._of(before) - wanted if before is not None else ())
+                self._change(wanted, self._of(before) - wanted if before is not None else ())
             except KernelError as err:
                 if err.code != errno.ENOENT:
                     raise
@@ -211,6 +211,14 @@ class Guard:
                 if before is not None:
                     self._ports[port.name] = before
                 raise
+
+    def _change(self, put: Collection[Element], delete: Collection[Element] = ()) -> None:
+        """One transaction of elements. One that fails may have been carried out: the next look tells."""
+        try:
+            self._table.change(put, delete)
+        except KernelError:
+            self._generation = -1
+            raise
 
     def _of(self, port: GuardedPort) -> frozenset[Element]:
         return elements(port, self._allowed.of(port))
@@ -237,4 +245,4 @@ class Guard:
                 break  # otherwise it may be what somebody else has made of it meanwhile
         self._shape = shape
         if seen := self._table.elements():
-            self._table.change((), seen - wanted)
+            self._change((), seen - wanted)

@@ -72,7 +72,9 @@ class Reaper:
         if grouped:
             raise KernelError(f"delete {host_ifname}", grouped)
         if stopped:  # no bridge port any more, or the link is down: take it down whatever it is
-            netlink.transact([links.set_link(0, up=False, name=host_ifname)])
+            down = netlink.transact([links.set_link(0, up=False, name=host_ifname)])[0]
+            if down not in (0, errno.ENODEV):
+                raise KernelError(f"stop {host_ifname}", down)
         with self._wanted:
             idle = self._doomed == self._reaped
             self._doomed += 1

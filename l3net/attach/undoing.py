@@ -6,11 +6,17 @@ import logging
 from collections.abc import Callable
 from types import TracebackType
 
+from l3net.errors import StillWiredError
+
 log = logging.getLogger(__name__)
 
 
 class Undoing:
-    """A block that leaves nothing behind if it fails. What fails to be undone is logged, and not raised."""
+    """A block that leaves nothing behind if it fails. What fails to be undone is logged, and not raised.
+
+    What was done before a link that cannot be deleted stays as well: its guard, and the address that it has.
+    Whoever deletes the link takes them away.
+    """
 
     __slots__ = ("_done",)
 
@@ -27,11 +33,14 @@ class Undoing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        del error, trace
-        if kind is None:
+        del trace
+        if kind is None or isinstance(error, StillWiredError):
             return
         for what, undo in reversed(self._done):
             try:
                 undo()
+            except StillWiredError as err:
+                log.warning("undo of %s: %s; what goes with it stays", what, err)
+                return
             except Exception as err:  # the rest is undone all the same
                 log.warning("undo of %s: %s", what, err)

@@ -11,7 +11,7 @@ from l3net.cni import failure
 from l3net.cni.check import SeenPod, SeenPort
 from l3net.cni.failure import CniError
 from l3net.cni.parts import Pins, Sandbox
-from l3net.errors import KernelError
+from l3net.errors import KernelError, StillWiredError
 from l3net.model import Address
 from l3net.shell.kernel import links, sysctl
 from l3net.shell.kernel.linkaddresses import addresses_of, put_address
@@ -44,8 +44,14 @@ class Sandboxes:
     _bridges: dict[str, links.KernelLink] = field(default_factory=dict)
 
     def wire(self, part: Sandbox, netns: int) -> Wired:
-        """Make the attachment. On an error nothing of it is left. Raises CniError."""
-        self._create(part, netns)
+        """Make the attachment. On an error nothing of it is left. Raises CniError, StillWiredError."""
+        try:
+            self._create(part, netns)
+        except StillWiredError:
+            raise
+        except KernelError as err:  # it may have been made, and the answer lost
+            self._take_back(part)
+            raise CniError(failure.KERNEL_REFUSED, f"cannot set up {part.key.ifname}", str(err)) from err
         try:
             with self.opened(netns) as pod:
                 inner = self._configure(pod, part, netns)
@@ -80,14 +86,29 @@ class Sandboxes:
         self.host.transact([delete_neighbour(index, address) for address in addresses])
 
     def unwire(self, host_ifname: str) -> bool:
-        """Delete a veth pair now (24 ms or so: DEL leaves it to the reaper). False if there was none."""
-        link = links.get_link(self.host, host_ifname)
-        if link is None:
-            return False
-        code = self.host.transact([links.delete_link(link.index)])[0]
+        """Delete a veth pair now (24 ms or so: DEL leaves it to the reaper). False if there was none.
+
+        Raises StillWiredError.
+        """
+        try:
+            link = links.get_link(self.host, host_ifname)
+            if link is None:
+                return False
+            code = self.host.transact([links.delete_link(link.index)])[0]
+        except KernelError as err:
+            raise StillWiredError(f"delete {host_ifname}", err.code) from err
         if code not in (0, errno.ENODEV):
-            raise KernelError(f"delete {host_ifname}", code)
+            raise StillWiredError(f"delete {host_ifname}", code)
         return True
+
+    def _take_back(self, part: Sandbox) -> None:
+        """Delete what was made of an attachment, and no other's link of that name. Raises StillWiredError."""
+        try:
+            link = links.get_link(self.host, part.host_ifname)
+        except KernelError as err:
+            raise StillWiredError(f"delete {part.host_ifname}", err.code) from err
+        if link is not None and link.alias in ("", part.alias):
+            self.unwire(part.host_ifname)
 
     def look(self, netns: int, ifname: str) -> SeenPod | None:
         """The pod's interface as it is, None if it is gone."""
