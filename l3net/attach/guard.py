@@ -54,6 +54,8 @@ class Guard:
         self._lock = threads.lock()
         self._ports: dict[str, GuardedPort] = {}
         self._closed: set[str] = set()
+        #: Whether the ports that were there before are known: without them the table is left as it is.
+        self.begun = False
         self._allowed = Allowed()
         self._generation = -1  # the kernel's count of transactions at the last look
         self._shape: Shape | None = None  # as made; None: not known to be as wanted
@@ -74,7 +76,7 @@ class Guard:
         """
         with self._lock:
             self._ports = {each.name: each for each in ports}
-            self.unguarded = tuple(unguarded)
+            self.unguarded, self.begun = tuple(unguarded), True
             shape = self._table.shape()
             self._replace(anew=shape is None or not shape.ours)
 
@@ -92,6 +94,8 @@ class Guard:
     def put(self, port: GuardedPort) -> None:
         """Guard a port, there or to come. On an error nothing has changed. Raises KernelError."""
         with self._lock:
+            if not self.begun:
+                raise KernelError("which pods' ports there are is not known yet", errno.EAGAIN)
             self._put(port)
 
     def close_port(self, name: str) -> None:

@@ -47,7 +47,11 @@ class Guarding:
     def know(self) -> None:
         """Guard what was not known before: leases that were adopted, MACs that neighbours tell by now."""
         with self._faults.contained(PART):
-            self.guard.know(*self._ports())
+            ports, unguarded = self._ports()
+            if self.guard.begun:
+                self.guard.know(ports, unguarded)
+            else:
+                self.guard.start(ports, unguarded)
 
     def allow(self, allowed: Allowed) -> None:
         """What pods may send from beside their own addresses."""
@@ -57,6 +61,9 @@ class Guarding:
     def mend(self) -> None:
         """Put back what somebody took away."""
         self._waited = 0.0
+        if not self.guard.begun:
+            self.start()
+            return
         with self._faults.contained(PART):
             self.guard.mend()
 
@@ -65,7 +72,7 @@ class Guarding:
         self._waited += waited
         with self._faults.contained(SWEEPING):
             self.guard.sweep()
-        if self._waited >= INTERVAL:
+        if self._waited >= INTERVAL or not self.guard.begun:
             self.mend()
         if audit:
             with self._faults.contained(SWEEPING):
