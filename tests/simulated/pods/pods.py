@@ -1,0 +1,124 @@
+"""A node's pods out of a seed: `draw` says what happens, `run` what did not hold.
+
+python tests/simulated/pods/pods.py 1 200      # seeds, with what did not hold
+python tests/simulated/pods/pods.py shrink 17  # the case of a seed, cut down
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+from pathlib import Path
+from typing import cast
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).parent.parent)]
+
+from pods_case import Broken, Case, draw, printed, without
+from pods_laws import ROOM, Laws
+from pods_world import PodsWorld
+from simloop import SimLoop
+from threads import SimThreads, simulate_threads
+
+#: Seconds after the last fault after which GC is asked for, those that it and the audit have, and those in
+#: which nothing happens then.
+SETTLES = 140.0
+COLLECTED = 150.0
+QUIET = 130.0
+#: Seeds under which a case with fewer steps is tried.
+ORDERS = 4
+
+__all__ = ["Broken", "Case", "draw", "printed", "run", "shrunk", "without"]
+
+
+def run(case: Case) -> list[Broken]:
+    """What did not hold. Nothing but the case decides."""
+    collecting = gc.isenabled()
+    gc.disable()
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # of faults it says enough
+    try:
+        return simulate_threads(_run(case))
+    finally:
+        logging.disable(before)
+        if collecting:
+            gc.enable()
+
+
+async def _run(case: Case) -> list[Broken]:
+    loop = cast(SimLoop, asyncio.get_running_loop())
+    threads = SimThreads(loop, case.seed)
+    laws = Laws()
+    world = PodsWorld(threads, case.seed, laws)
+    laws.began = began = loop.time()
+    for each in case.steps:
+        loop.call_at(began + each.at, getattr(world, each.what), *each.args)
+    ends = began + max((each.at for each in case.steps), default=0.0)
+    try:
+        while loop.time() < max(ends, laws.trouble_until) + SETTLES and not laws.hot:
+            await asyncio.sleep(4)
+            laws.look()
+        if not laws.hot:
+            world.machine.fuse = None
+            world.start()
+            world.collect("full")
+            await asyncio.sleep(COLLECTED)
+            laws.look()
+            laws.end()
+            before = laws.settled()
+            await asyncio.sleep(QUIET)
+            laws.look()
+            if before != laws.settled() and len(world.runtime.wanted) <= ROOM:
+                laws.broken("nothing is written while nothing happens", f"{before} -> {laws.settled()}")
+    finally:
+        threads.close()
+        world.machine.close()
+    for error in threads.errors:
+        laws.broken("no thread ends by an error", repr(error))
+    return laws.found
+
+
+def shrunk(case: Case, laws: frozenset[str] | None = None) -> Case:
+    """With as few steps as break one of the same laws still."""
+    wanted = laws or frozenset(broken.law for broken in run(case))
+
+    def breaks(one: Case) -> Case | None:
+        """What is left out changes who is first; so a few orders are tried."""
+        for order in range(ORDERS):
+            other = Case(one.seed + order, one.steps)
+            if wanted & {broken.law for broken in run(other)}:
+                return other
+        return None
+
+    size = max(1, len(case.steps) // 2)
+    while True:
+        index = 0
+        while index < len(case.steps):
+            smaller = without(case, set(range(index, index + size)))
+            if (found := breaks(smaller)) is not None:
+                case = found
+            else:
+                index += size
+        if size == 1:
+            return case
+        size = max(1, size // 2)
+
+
+if __name__ == "__main__":
+    import time
+
+    if sys.argv[1] == "shrink":
+        small = shrunk(draw(int(sys.argv[2])))
+        sys.stdout.write(printed(small) + "\n" + "\n".join(map(str, run(small))) + "\n")
+    else:
+        first, last = int(sys.argv[1]), int(sys.argv[2])
+        start, bad = time.process_time(), 0
+        for seed in range(first, last):
+            if found := run(draw(seed)):
+                bad += 1
+                sys.stdout.write(f"seed {seed}: " + "".join(f"\n  {each}" for each in found[:6]) + "\n")
+                sys.stdout.flush()
+        took = time.process_time() - start
+        sys.stdout.write(f"{last - first} seeds, {bad} bad, {took:.1f} s CPU\n")
