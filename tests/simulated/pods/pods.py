@@ -62,6 +62,7 @@ async def _run(case: Case) -> list[Broken]:
             laws.look()
         if not laws.hot:
             world.machine.fuse = None
+            laws.uncollected()
             world.start()
             world.collect("full")
             await asyncio.sleep(COLLECTED)

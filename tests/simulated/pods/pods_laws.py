@@ -10,7 +10,7 @@ from typing import Any
 from pods_case import Broken
 from sim_guard import element_of
 from sim_links import Link
-from sim_machine import Machine
+from sim_machine import OTHERS, Machine
 from sim_runtime import Box, Hears, Runtime
 
 from l3net.addresses import parse_interface
@@ -192,6 +192,7 @@ class Laws(Hears):
             if link.master == bridge
             and self._open(link)
             and link.name.startswith(VETH_PREFIX)
+            and link.name != OTHERS
             and self.machine.guard.lets(link.name)
         ]
         if not unguarded:
@@ -252,7 +253,7 @@ class Laws(Hears):
 
     def _seen_others(self) -> list[Any]:
         host = self.machine.kernel.host
-        names = ("cni0", "veth0", "l3n00000000000")
+        names = ("cni0", "veth0", OTHERS)
         found = [host.link(name) for name in names]
         return [(link.name, link.up, link.master, link.alias) for link in found if link is not None]
 
@@ -272,6 +273,17 @@ class Laws(Hears):
             if box.key not in held:
                 self.broken("a lease outlives a loss of power", box.container)
 
+    def uncollected(self) -> None:
+        """Long after the last fault, and before GC: what DEL was called for has nothing, nor whose sandbox
+        died."""
+        server = self.machine.server
+        if server is None or not self.machine.running:
+            return
+        held = {lease.key for lease in server.leases.leases()}
+        for box in self.runtime.boxes:
+            if box.state == "gone" and box.key in held:
+                self.broken("DEL and the audit leave nothing", box.container)
+
     # --- the end -----------------------------------------------------------------------------------------
 
     def end(self) -> None:
@@ -288,7 +300,7 @@ class Laws(Hears):
         links = {
             link.name
             for link in host.links.values()
-            if link.name.startswith(VETH_PREFIX) and "0000000" not in link.name
+            if link.name.startswith(VETH_PREFIX) and link.name != OTHERS
         }
         if links - names:
             self.broken("nothing is left", f"links {sorted(links - names)}")

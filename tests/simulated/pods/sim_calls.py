@@ -137,7 +137,7 @@ class Client:
         if answer is not None or patience < ANSWER_SECONDS:
             return answer
         if command == "DEL":
-            return Answer(0 if self._spool(call) else 1, b'{"code":11}')
+            return Answer(0) if self._spool(call) else Answer(1, b'{"code":11}')
         return Answer(1, b'{"code":%d}' % (50 if command == "STATUS" else 11))
 
     def _asked(self, call: Call, space: Space | None, patience: float) -> Answer | None:

@@ -36,6 +36,8 @@ BLOCKS = (ip_network("10.244.1.0/27"), ip_network("fd00:244:1::/123"))
 RESTART = 2.0
 #: Seconds between two looks of an agent at its bridge.
 RESYNC = 30.0
+#: A link that looks like ours, and says that it is another store's.
+OTHERS = "l3v00000000000"
 #: Where the store is on the simulated disk.
 STORE = f"/{LEASE_DB}"
 
@@ -134,7 +136,7 @@ class Machine:
         bridge = kernel.add(host, "cni0", "bridge", up=True)
         kernel.add(host, "veth0", "veth", up=True, master=bridge.index)
         alias = "l3net/1 other c0ffee eth0 10.9.0.7/24"
-        kernel.add(host, "l3n00000000000", "veth", up=True, master=bridge.index, alias=alias)
+        kernel.add(host, OTHERS, "veth", up=True, master=bridge.index, alias=alias)
 
     def wait(self, seconds: float) -> None:
         if self.threads.running is not None and seconds > 0:
@@ -230,6 +232,22 @@ class Machine:
     def made(self, process: Process) -> CniServer:
         """A server of a process, not begun."""
         return CniServer(self.directory / "cni.sock", self.state, shells=self.shells(process))
+
+    def prepare(self) -> CniServer:
+        """A server in a process of its own, for whoever begins it by himself."""
+        process = self.process = self.threads.process(f"{self.name} agent")
+        server = self.server = self.made(process)
+        self._halves.append(Half(process, server))
+        return server
+
+    def began(self) -> None:
+        """It has."""
+        half = self._halves[-1]
+        half.listener, half.begun = self.listener, True
+
+    @property
+    def serving(self) -> bool:
+        return self.running and bool(self._halves) and self._halves[-1].begun
 
     def start(self) -> None:
         """As systemd does: it is begun again when it cannot."""

@@ -37,6 +37,8 @@ class Box:
     answered: float = 0.0
     result: dict[str, Any] = field(default_factory=dict)
     labels: bool = False
+    namespace: str = "default"
+    told: str = ""  # labels, as the runtime tells them
     known: bool = True  # the runtime knows of it, and lists it as valid
 
     @property
@@ -291,8 +293,9 @@ class Runtime:
         environment = {"CNI_COMMAND": command, "CNI_PATH": "/opt/cni/bin"}
         if box is not None:
             environment |= {"CNI_CONTAINERID": box.container, "CNI_IFNAME": "eth0"}
-            args = f"K8S_POD_NAMESPACE=default;K8S_POD_NAME={box.pod};K8S_POD_UID=u-{box.container}"
-            environment["CNI_ARGS"] = args + (";L3NET_LABELS=app=web" if box.labels else "")
+            args = f"K8S_POD_NAMESPACE={box.namespace};K8S_POD_NAME={box.pod};K8S_POD_UID=u-{box.container}"
+            labels = box.told or ("app=web" if box.labels else "")
+            environment["CNI_ARGS"] = args + (f";L3NET_LABELS={labels}" if labels else "")
             if with_space:
                 environment["CNI_NETNS"] = f"/run/netns/{box.container}"
             if command == "CHECK":
