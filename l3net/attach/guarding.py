@@ -10,7 +10,7 @@ from l3net.attach.there import guarded_ports
 from l3net.cni.guard import Allowed, GuardedPort
 from l3net.cni.setup import NodeNetwork
 from l3net.faults import Faults
-from l3net.ipam.lease import NodeLeases
+from l3net.ipam.lease import LeaseStoreError, NodeLeases
 from l3net.naming import BRIDGE
 from l3net.shell.kernel.sandbox import Sandboxes
 
@@ -31,8 +31,11 @@ class Guarding:
         sandboxes: Callable[[], Sandboxes],
         network: Callable[[], NodeNetwork | None],
         faults: Faults,
+        unsafe: Callable[[], str] = str,
     ) -> None:
+        """`unsafe` says why the leases are not those of all pods that run; empty if they are."""
         self.guard = guard
+        self._unsafe = unsafe
         self._leases = leases
         self._sandboxes = sandboxes
         self._network = network
@@ -97,6 +100,8 @@ class Guarding:
         ]
 
     def _ports(self) -> tuple[list[GuardedPort], list[str]]:
+        if why := self._unsafe():
+            raise LeaseStoreError(why)
         network = self._network()
         bridge = network.bridge if network is not None else BRIDGE
         return guarded_ports(self._sandboxes().host, self._leases, bridge)

@@ -105,7 +105,7 @@ class CniServer:
             undo.callback(guard.close)
             setups = self._setups
             self._guarding = Guarding(
-                guard, self.leases, self._sandboxes, lambda: setups.network, self.faults
+                guard, self.leases, self._sandboxes, lambda: setups.network, self.faults, self._unsafe
             )
             self._guarding.start()
             flush = self._shells.flush(self._home, self.faults)

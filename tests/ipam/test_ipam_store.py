@@ -455,3 +455,18 @@ def test_a_file_that_was_opened_read_only_is_written_once_it_may_be(tmp_path: Pa
     read_only[0] = False
     assert store.assign(wanted).addresses
     store.close()
+
+
+def test_no_lease_is_given_without_the_name_of_its_store(tmp_path: Path) -> None:
+    """As on a disk that took nothing when the agent started."""
+    path = tmp_path / "leases.db"
+    SqliteLeases(path).close()
+    other = sqlite3.connect(path)
+    other.execute("BEGIN IMMEDIATE")
+    store = SqliteLeases(path, named=True, lock_wait=0.01)
+    assert not store.identity
+    other.rollback()
+    lease = store.assign(Wanted(LeaseKey("net", "c1", "eth0"), block_sets((ip_network("10.1.0.0/24"),))))
+    assert lease.store == store.identity != ""
+    store.close()
+    other.close()

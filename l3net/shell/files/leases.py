@@ -79,7 +79,8 @@ class SqliteLeases(SqliteStore):
         )
         self._boot = boot or boot_id()
         self._clock = clock
-        #: Empty if it has none, or none could be written.
+        self._named = named
+        #: Empty if it has none, or none could be written yet.
         self.identity = self._prepare(named=named)
 
     def _prepare(self, *, named: bool) -> str:
@@ -107,7 +108,13 @@ class SqliteLeases(SqliteStore):
 
     # --- LeaseStore --------------------------------------------------------------------------------------
 
+    def _be_named(self) -> None:
+        """Where the disk took nothing before: no lease is without the name by which it is known as ours."""
+        if self._named and not self.identity:
+            self.identity = self._prepare(named=True)
+
     def assign(self, wanted: Wanted) -> Lease:
+        self._be_named()
         return self.transact(lambda db: self._assign(db, wanted))
 
     def release(
@@ -257,6 +264,7 @@ class SqliteLeases(SqliteStore):
             self._record(db, wanted, [(leased, "") for leased in lease.addresses], event=event, clock=0.0)
             return True
 
+        self._be_named()
         return self.transact(work)
 
     # --- the work inside a transaction -------------------------------------------------------------------
