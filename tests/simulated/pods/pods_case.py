@@ -48,7 +48,14 @@ BEGINNING = (
     *(Step(2.5 + number / 10, "pod", (name,)) for number, name in enumerate(PODS[:4])),
 )
 #: Of the operations that the kernel refuses one by one.
-REFUSED = ("link", "delete link", "address", "route", "neighbour", "nft", "elements")
+REFUSED = ("link", "delete link", "address", "route", "neighbour", "nft", "elements", "elements")
+#: Faults, and what meets them while they last.
+MEETINGS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("unsent", "interrupted", "lost_answer"), ("kill", "stop")),
+    (("refuse", "unsent"), ("pod_gone", "collect", "dies", "again")),
+    (("full", "io", "read_only", "locked"), ("kill", "stop", "kill_at")),
+    (("slow_disk", "slow_kernel"), ("kill_at", "power_at", "impatient", "collect")),
+)
 #: EBUSY, ENOMEM, ENOBUFS
 CODES = (16, 12, 105)
 
@@ -121,6 +128,14 @@ def draw(seed: int) -> Case:
         for _ in range(random.choice((1, 2, 4))):
             later = max(0.0, at + random.choice((-0.05, 0.0, 0.002, 0.01, 0.1, 1, 5)))
             steps.append(made.step(made.changes, changes, round(later + random.random() / 50, 4)))
+    if random.random() < 0.5:
+        first, then = random.choice(MEETINGS)
+        everything = made.faults | made.changes
+        for _ in range(random.choice((1, 2))):
+            at = round(random.uniform(20, HAPPENS), 2)
+            steps.append(made.step(everything, list(first), at))
+            steps.append(made.step(everything, list(then), round(at + made.seconds(0.01, 3), 3)))
+            steps.append(Step(round(at + made.seconds(0.05, 20), 3), "pod", (random.choice(PODS),)))
     steps.extend(
         made.step(made.changes, changes, round(random.uniform(3, HAPPENS), 2))
         for _ in range(random.choice((3, 8, 15)))

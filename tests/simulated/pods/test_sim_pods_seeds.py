@@ -75,6 +75,14 @@ FOUND = {
             Step(51.85, "stop", (4.51,)),
         ),
     ),
+    "pods that a new store cannot take in stay guarded": Case(
+        198,
+        (
+            *BEGINNING,
+            Step(95.8, "io", (32.41, 1.0)),
+            Step(118.7, "state_lost", (0.06,)),
+        ),
+    ),
     "elements of the guard that could not be deleted are so later": Case(
         369,
         (
