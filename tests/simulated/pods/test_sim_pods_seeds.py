@@ -45,7 +45,7 @@ def test_nothing_but_the_seed_decides(monkeypatch: pytest.MonkeyPatch) -> None:
         return seen
 
     first = steps(4)
-    assert len(first) > 60
+    assert len(first) > 40
     assert first == steps(4)
 
 
