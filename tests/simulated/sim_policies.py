@@ -13,7 +13,7 @@ from scene import Scene
 from sim_node import document
 
 from l3net.errors import RefusedError
-from l3net.model import Kind, Namespace, Node, ObjectName, Pod, Policy, Tracked
+from l3net.model import Address, Kind, Namespace, Node, ObjectName, Pod, Policy, Tracked
 from l3net.policy.attached import Attached
 from l3net.policy.book import PolicyBook
 
@@ -97,6 +97,17 @@ def wanted(scene: Scene) -> dict[str, Any]:
 
 def _is_policys(name: str) -> bool:
     return re.match(r"egress-mac$|(egress|ingress|self)[46]$|(peers|named|nodes|nets)[46]-", name) is not None
+
+
+def one_pod_an_address(scene: Scene) -> None:
+    """Which of two has it depends on who was told of last, and an agent that starts is told in any order."""
+    taken: set[Address] = set()
+    for event in list(scene.datastore.objects.values()):
+        if isinstance(event.fact, Pod):
+            if taken.isdisjoint(event.fact.addresses):
+                taken.update(event.fact.addresses)
+            else:
+                scene.datastore.delete(pod(event.name.name))
 
 
 class PolicyFate(Fate):

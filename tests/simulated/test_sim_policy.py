@@ -17,6 +17,7 @@ from sim_policies import (
     attached,
     connection,
     of_policies,
+    one_pod_an_address,
     pod,
     policy,
     refusing_policies,
@@ -285,6 +286,7 @@ def as_declared(seed: int) -> None:
         for _ in range(16):
             await fate.happens()
         scene.datastore.apply(NODE, CONFIGURATION, TOR4, TOR6, *WEB)
+        one_pod_an_address(scene)
         await asyncio.sleep(400)
         assert of_policies(scene) == wanted(scene)
         assert scene.learned() == LEARNED and not scene.problems()
