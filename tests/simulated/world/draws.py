@@ -47,6 +47,11 @@ DRAWN: dict[str, tuple[int, tuple[tuple[Argument, ...], ...]]] = {
     "unready": (2, (WHICH, (1.0, 60.0))),
     "prefix_flaps": (2, ((1, 5, 30), (0.01, 0.5))),
     "hijack": (3, (WHICH, (1.0, 60.0))),
+    "virtual_address": (2, (WHICH, (0.5, 20.0, 100.0))),
+    "old_node": (2, (WHICH, (0.1, 5.0, 60.0))),
+    "peer_gone": (2, (WHICH, (0.01, 3.0, 20.0))),
+    "aggregated": (2, (WHICH, (0.0, 3.0))),
+    "alone": (3, (WHICH, (0.0, 5.0, 130.0))),
 }
 #: Seconds between two happenings.
 PAUSES = (0.0, 0.01, 0.5, 5.0, 40.0, 200.0)

@@ -15,6 +15,7 @@ from l3net.addresses import host_prefix
 from l3net.model import Address, Prefix
 from world.case import Broken
 from world.journeys import End, Journeys
+from world.moments import Moments
 from world.nodes import WorldNode
 from world.routers import GRACEFUL_SHUTDOWN, RouterSide
 from world.walk import Walks
@@ -46,7 +47,8 @@ class Judge:
         self.found: list[Broken] = []
         self._drawn = Random(seed)
         self._journeys = Journeys(world)
-        world.complain = self.broken
+        world.complain, world.wired = self.broken, self.wired
+        self._moments = Moments(world, self.broken)
         self._held: dict[str, int] = {}
         for session in world.fabric.sessions:
             session.ended = self._ended
@@ -86,22 +88,31 @@ class Judge:
         guarded = [pod for pod in world.pods if world.apps[pod] == GUARDED]
         sources = [pod for pod in world.pods if world.apps[pod] != LET_IN]
         for _ in range(most if guarded and sources else 0):
-            pod, source = self._drawn.choice(guarded), self._drawn.choice([*sources, ""])
-            name, addresses = world.pods[pod]
-            node = world.nodes[name]
-            if pod == source or pod in world.ending or node.firewall.broken:
-                continue
-            for version, address in enumerate(addresses):
-                here = bool(source) and world.pods[source][0] == name
-                froms = world.pods[source][1] if source else OUTSIDE_ADDRESSES
-                if len(froms) != len(addresses):
-                    continue
-                sent = Packet(froms[version], address, TCP, self._port(), POD_PORT, SYN)
-                for outcome in self._journeys.arrives(name, sent, of_pod=here):
-                    if isinstance(outcome, Delivered):
-                        self.broken(
-                            "what is forbidden does not pass", f"{source or 'outside'} to {pod}: {outcome}"
-                        )
+            self._forbidden(self._drawn.choice(guarded), self._drawn.choice([*sources, ""]))
+
+    def wired(self, pod: str) -> None:
+        """A pod's policies are in force before its first packet."""
+        world = self.world
+        if not world.shape.policies or world.apps[pod] != GUARDED:
+            return
+        for source in ["", *(each for each in world.pods if world.apps[each] != LET_IN)][:3]:
+            self._forbidden(pod, source)
+
+    def _forbidden(self, pod: str, source: str) -> None:
+        world = self.world
+        name, addresses = world.pods[pod]
+        if pod == source or pod in world.ending or world.nodes[name].firewall.broken:
+            return
+        here = bool(source) and world.pods[source][0] == name
+        froms = world.pods[source][1] if source else OUTSIDE_ADDRESSES
+        if len(froms) != len(addresses):
+            return
+        for version, address in enumerate(addresses):
+            sent = Packet(froms[version], address, TCP, self._port(), POD_PORT, SYN)
+            for outcome in self._journeys.arrives(name, sent, of_pod=here):
+                if isinstance(outcome, Delivered):
+                    what = f"{source or 'outside'} to {pod}: {outcome}"
+                    self.broken("what is forbidden does not pass", what)
 
     def _port(self) -> int:
         return self._drawn.randrange(32768, 60999)

@@ -113,7 +113,9 @@ class NodeSide(SimRouter):
             self.speaker.far_end_closed(self, reason)
             self._closing = False
         elif not self._closing:
-            self.session.close(End.NOTIFIED if reason else End.LOST, by=self)  # type: ignore[arg-type]
+            # A neighbour that its configuration has no longer, or otherwise, is left without a NOTIFICATION.
+            silent = reason in ("", "removed", "changed")
+            self.session.close(End.LOST if silent else End.NOTIFIED, by=self)  # type: ignore[arg-type]
 
     def took(self, prefix: Prefix, line: str | None) -> None:
         super().took(prefix, line)

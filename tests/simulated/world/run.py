@@ -7,6 +7,7 @@ import logging
 
 from simloop import simulate
 
+from world import oddities as _more
 from world.case import Broken, Case, Step
 from world.happenings import HAPPENINGS
 from world.laws import Judge, Quiet, Unforeseen
@@ -17,6 +18,9 @@ COMES_UP = 40.0
 LOOKS = 5.0
 #: The last seconds of the quiet time, in which nothing may be done at all.
 IDLE = 100.0
+
+
+assert _more.happening  # what it adds to HAPPENINGS
 
 
 async def _steps(world: World, judge: Judge, steps: tuple[Step, ...]) -> None:

@@ -135,7 +135,7 @@ def _table(node: WorldNode) -> dict[Prefix, Hops]:
 _NETWORKS: dict[tuple[Address, int], Prefix] = {}
 _COVERING: dict[Address, tuple[Prefix, ...]] = {}
 #: Of the prefixes that routers have.
-_LENGTHS = {4: (32, 30, 25, 24, 17, 16, 0), 6: (128, 120, 112, 64, 48, 0)}
+_LENGTHS = {4: (32, 30, 25, 24, 23, 17, 16, 0), 6: (128, 120, 112, 64, 48, 0)}
 
 
 def _network(address: Address, length: int) -> Prefix:

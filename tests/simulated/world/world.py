@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_address, ip_network
 from random import Random
 from typing import Any
@@ -57,6 +57,8 @@ class World:
         self.left: set[str] = set()
         self.without_links: set[str] = set()  # nodes whose link was down once: it takes others' routes along
         self.complain: Callable[[str, str], None] = lambda _law, _what: None
+        self.wired: Callable[[str], None] = lambda _pod: None  # called with each pod that comes
+        self.odd: set[str] = set()  # objects that are there for a while, or not
         self.since = 0.0  # when what forwards, or what is declared, changed last
         self._impaired: dict[
             str, list[bool]
@@ -78,7 +80,8 @@ class World:
     def impaired(self, one: WorldNode | Router, *, disturbs: bool = False) -> Iterator[None]:
         """Around what keeps one from following changes. What it has stays, unless this `disturbs`."""
         marks = self._impaired.setdefault(one.name, [])
-        marks.append(disturbs)
+        unsettled = self.now() - self.since < self.shape.hold + 12  # it has not followed all that was before
+        marks.append(disturbs or unsettled)
         if disturbs:
             self.disturb()
         try:
@@ -87,6 +90,18 @@ class World:
             if marks.pop():
                 self.since = max(self.since, self.now())
                 marks[:] = [True] * len(marks)
+
+    def hindered(self, one: WorldNode, beside: int = 0) -> bool:
+        """Whether something keeps a node from following; `beside` so many that the asker knows of."""
+        return len(self._impaired.get(one.name, ())) > beside
+
+    @contextlib.contextmanager
+    def all_impaired(self, nodes: Iterable[WorldNode]) -> Iterator[None]:
+        """Several at once, by what disturbs."""
+        with contextlib.ExitStack() as stack:
+            for node in nodes:
+                stack.enter_context(self.impaired(node, disturbs=True))
+            yield
 
     @property
     def able(self) -> bool:
@@ -135,6 +150,14 @@ class World:
             if isinstance(left, NodeSide) and isinstance(right, RouterSide):
                 found.append((left, right))
         return found
+
+    def router_sides(self, node: WorldNode) -> list[RouterSide]:
+        """The routers' sides of a node's sessions that are up."""
+        return [
+            theirs
+            for mine, theirs in self.node_router_sessions()
+            if mine.name == node.name and mine.session.up
+        ]
 
     def clear(self, session: Session) -> None:
         """The far end ends a session by a NOTIFICATION."""
@@ -387,6 +410,7 @@ class World:
             one.detach(pod)
             return
         self.pods[pod], self.apps[pod] = (name, addresses), app
+        self.wired(pod)
         if self.shape.policies:
             self.declared.apply(self._pod_document(pod))
         await asyncio.sleep(0.3)
