@@ -285,7 +285,9 @@ async def session_reset(world: World, number: int) -> None:
 @happening
 async def table_flushed(world: World, number: int) -> None:
     world.disturb()
-    one_node(world, number).firewall.flush()
+    node = one_node(world, number)
+    node.firewall.flush()
+    world.flushed(node)
 
 
 @happening

@@ -14,6 +14,7 @@ from packets.packet import SYN, TCP, Packet
 from l3net.addresses import host_prefix
 from l3net.model import Address, Prefix
 from world.case import Broken
+from world.flows import Flows
 from world.journeys import End, Journeys
 from world.moments import Moments
 from world.nodes import WorldNode
@@ -49,6 +50,7 @@ class Judge:
         self._journeys = Journeys(world)
         world.complain, world.wired = self.broken, self.wired
         self._moments = Moments(world, self.broken)
+        self._flows = Flows(world, Random(seed), self.broken)
         self._held: dict[str, int] = {}
         for session in world.fabric.sessions:
             session.ended = self._ended
@@ -66,6 +68,7 @@ class Judge:
     def look(self, most: int | None = 40) -> None:
         """At `most` ways that packets go, drawn from all."""
         self.forbidden(3 if most is not None else 40)
+        self._flows.go_on(well=calm(self.world))
         if not calm(self.world):
             return
         ways = list(self._ways())

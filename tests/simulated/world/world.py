@@ -58,6 +58,7 @@ class World:
         self.without_links: set[str] = set()  # nodes whose link was down once: it takes others' routes along
         self.complain: Callable[[str, str], None] = lambda _law, _what: None
         self.wired: Callable[[str], None] = lambda _pod: None  # called with each pod that comes
+        self.flushed: Callable[[WorldNode], None] = lambda _node: None  # with each whose table is gone
         self.odd: set[str] = set()  # objects that are there for a while, or not
         self.since = 0.0  # when what forwards, or what is declared, changed last
         self._impaired: dict[
@@ -345,9 +346,14 @@ class World:
         number = int(name.removeprefix("s"))
         addresses = (f"10.96.0.{number + 10}", f"fd96::{number + 10:x}")
         spec = {"internalTrafficPolicy": "Local"} if name in self.local else {}
-        found = [service(name, *addresses, **spec)]
+        ports = ({"name": "web", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"})
+        found = [service(name, *addresses, ports=ports, **spec)]
         for version in (4, 6):
             slice_ = endpoints(name, *(["10.0.0.0"] if version == 4 else ["::"]))
+            slice_["ports"] = [
+                {"name": name, "port": POD_PORT, "protocol": protocol}
+                for name, protocol in (("web", "TCP"), ("dns", "UDP"))
+            ]
             slice_["endpoints"] = [
                 {"addresses": [str(each)], "conditions": {"ready": True}, "nodeName": self.pods[pod][0]}
                 for pod in self.members.get(name, ())
