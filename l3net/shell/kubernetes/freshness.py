@@ -12,10 +12,14 @@ from l3net.shell.threads import Threads
 #: watch was resumed.
 LONG_BREAK: Final = 10.0
 DOUBT: Final = (300.0, 600.0)
+#: Objects that are listed as often as `relist` says; a collection of more is listed as much more seldom, so that
+#: a large cluster's lists are no steady load, and this many times more seldom at most.
+OFTEN: Final = 5000
+SELDOM: Final = 18.0
 
 
 class Freshness:
-    """`relist`: seconds between two lists although all is well, drawn from this range."""
+    """`relist`: seconds between two lists of up to `OFTEN` objects although all is well, drawn from this range."""
 
     def __init__(self, relist: tuple[float, float], threads: Threads) -> None:
         self._threads = threads
@@ -28,9 +32,11 @@ class Freshness:
         """Whether to list."""
         return self._threads.monotonic() >= self._due
 
-    def listed(self) -> None:
+    def listed(self, objects: int) -> None:
+        """All of them, which are so many."""
         self._listed_at, self._broke_at = self._threads.monotonic(), None
-        self._due = self._listed_at + self._threads.random.uniform(*self._relist)
+        longer = min(max(1.0, objects / OFTEN), SELDOM)
+        self._due = self._listed_at + longer * self._threads.random.uniform(*self._relist)
 
     def bookmarked(self) -> None:
         self._bookmark_at = self._threads.monotonic()

@@ -45,7 +45,8 @@ BACKOFF: Final = (0.5, 10.0)
 LONGEST_RETRY_AFTER: Final = 60.0
 #: A watch that lived this long (seconds) was none that failed.
 SHORT_WATCH: Final = 5.0
-#: Seconds between two lists of a kind although its watch runs well, drawn from this range.
+#: Seconds between two lists of a kind although its watch runs well, drawn from this range; longer where there
+#: are many objects (`freshness.OFTEN`).
 RELIST: Final = (2400.0, 4800.0)
 
 
@@ -263,7 +264,7 @@ class Reflector:
 
     def _delivered(self, scope: int) -> None:
         self._distrusted = False
-        self._fresh.listed()
+        self._fresh.listed(len(self._objects.names()))
         self._well()
         self._scope.listed(scope)
         self._listener.listed(self)
