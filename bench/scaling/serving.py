@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +44,7 @@ class CountingApi(FakeApiServer):
         self.asked: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.open: set[Connection] = set()
+        self.arrived: list[float] = []  # when each request was
         self._by: dict[Place, dict[tuple[str, str], set[Connection]]] = {key: {} for key in self._store}
         self._pages: dict[Place, tuple[int, list[bytes]]] = {}
         self._changed_at: Counter[Place] = Counter()
@@ -210,6 +212,7 @@ class Connection(asyncio.Protocol):
         verb = verb or ("get" if name else "watch" if watching else "list")
         what = f"{verb} {resource.plural}{'/' if subresource else ''}{subresource}"
         api.asked[what] += 1
+        api.arrived.append(time.monotonic())
         api.requests.append((method, target))
         if verb == "watch":
             self._watch(resource, namespace, query)

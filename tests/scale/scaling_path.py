@@ -1,4 +1,4 @@
-"""Importing this lets tests import what bench/ has; last on the path, where it hides nothing of the tests' own."""
+"""Importing this puts bench/ on the path, last, where it hides nothing of the tests' own."""
 
 from __future__ import annotations
 

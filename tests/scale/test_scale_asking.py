@@ -1,4 +1,4 @@
-"""The load generator of bench/scale.py asks what an agent asks: the same requests, in kind, number and query."""
+"""The load generator of bench/scale.py asks what an agent asks: the same in kind, number and query."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def spoken(documents: list[dict[str, Any]], *, mesh: bool, policies: bool) -> As
         try:
             async with asyncio.timeout(20):
                 await agent.synced()
-                while api.followers < WATCHES or agent.counted["octets"] != sum(api.sent.values()):
+                while api.followers < WATCHES or agent.counted["octets"] != sum(api.sent.values()):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
         finally:
             await agent.stop()

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from l3net.agent.speaker.dialogue import Dialogue
 from l3net.bgp.exabgp import commands
-from l3net.bgp.exabgp.configuration import as_numbers, fingerprint, head, local_addresses, neighbor, render
+from l3net.bgp.exabgp.configuration import Blocks, as_numbers, fingerprint, head, local_addresses, render
 from l3net.bgp.exabgp.messages import Message, Neighbors
 from l3net.bgp.sessions import Session
 from l3net.errors import L3netError
@@ -55,9 +55,8 @@ class Configuring:
         self._in_force = asyncio.Event()
         self._reload_due = False
         self._refused: frozenset[str] = frozenset()  # blocks
-        self._rendered: tuple[tuple[tuple[Session, ...], frozenset[str]], str] | None = (
-            None  # of what, and the text
-        )
+        self._rendered: tuple[tuple[tuple[Session, ...], frozenset[str]], str] | None = None  # of what
+        self._blocks = Blocks()
         self._delay = FIRST_RETRY
         self.problem = ""
         self.refused: frozenset[Address] = frozenset()
@@ -122,7 +121,8 @@ class Configuring:
     async def _leave_out(self) -> None:
         """What ExaBGP would refuse: a file that it cannot read would make it refuse every later reload too,
         and its next start. Raises SpeakerError."""
-        sessions = {neighbor(session): session for session in self._wanted()}
+        sessions = {self._blocks.of(session): session for session in self._wanted()}
+        self._blocks.keep({session.peer_address for session in sessions.values()})
         refused = await self._config.refused(head(self._config.relay), list(sessions))
         for block in refused - self._refused:
             if block in sessions:
@@ -133,8 +133,8 @@ class Configuring:
     def _text(self) -> str:
         wanted = tuple(self._wanted()), self._refused
         if self._rendered is None or self._rendered[0] != wanted:  # it is asked for with each look at ExaBGP
-            sessions = (each for each in wanted[0] if neighbor(each) not in self._refused)
-            self._rendered = wanted, render(sessions, self._config.relay)
+            sessions = (each for each in wanted[0] if self._blocks.of(each) not in self._refused)
+            self._rendered = wanted, render(sessions, self._config.relay, self._blocks.of)
         return self._rendered[1]
 
     async def _reload(self, text: str) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
 from typing import Final
@@ -28,14 +28,39 @@ MARKER: Final = IPv4Address("192.0.0.8")
 _SAFE_WORD = re.compile(r"[A-Za-z0-9_./:@%+-]+")
 
 
-def render(sessions: Iterable[Session], relay_argv: Iterable[str]) -> str:
-    """The whole file. `relay_argv` is the command of the relay; ExaBGP runs it without a shell.
+class Blocks:
+    """The blocks of neighbours, each made once as long as its session stays as it is: a cluster's mesh has
+    thousands, and each look at what is declared asks for all of them."""
+
+    def __init__(self) -> None:
+        self._made: dict[Address, tuple[Session, str]] = {}
+
+    def of(self, session: Session) -> str:
+        """As `neighbor`."""
+        found = self._made.get(session.peer_address)
+        if found is None or found[0] != session:
+            found = self._made[session.peer_address] = session, neighbor(session)
+        return found[1]
+
+    def keep(self, peers: Collection[Address]) -> None:
+        """Forget all others: they may hold passwords."""
+        for address in self._made.keys() - peers:
+            del self._made[address]
+
+
+def render(
+    sessions: Iterable[Session],
+    relay_argv: Iterable[str],
+    block: Callable[[Session], str] | None = None,
+) -> str:
+    """The whole file. `relay_argv` is the command of the relay; ExaBGP runs it without a shell. `block` makes
+    that of a neighbour, as `neighbor` does.
 
     Raises ValueError for an argument that ExaBGP's tokeniser would split or misread.
     """
     blocks = [head(relay_argv)]
     ordered = sorted(sessions, key=lambda session: address_order(session.peer_address))
-    blocks += [neighbor(session) for session in ordered]
+    blocks += map(block or neighbor, ordered)
     text = "\n".join(blocks)
     return f"{text}\n{_marker(text)}"
 
@@ -79,6 +104,8 @@ def _marker(text: str) -> str:
 
 def reset_by(before: Session, after: Session) -> bool:
     """Whether ExaBGP closes the session and opens it again to bring it from one to the other."""
+    if before == after:
+        return False
     return neighbor(replace(before, send_hold_time=None)) != neighbor(replace(after, send_hold_time=None))
 
 

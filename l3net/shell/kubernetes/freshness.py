@@ -12,14 +12,14 @@ from l3net.shell.threads import Threads
 #: watch was resumed.
 LONG_BREAK: Final = 10.0
 DOUBT: Final = (300.0, 600.0)
-#: Objects that are listed as often as `relist` says; a collection of more is listed as much more seldom, so that
-#: a large cluster's lists are no steady load, and this many times more seldom at most.
+#: Objects that are listed as often as `relist` says; a collection of more is listed as much more seldom, so
+#: that a large cluster's lists are no steady load, and this many times more seldom at most.
 OFTEN: Final = 5000
 SELDOM: Final = 18.0
 
 
 class Freshness:
-    """`relist`: seconds between two lists of up to `OFTEN` objects although all is well, drawn from this range."""
+    """`relist`: seconds between two lists of up to OFTEN objects although all is well, from this range."""
 
     def __init__(self, relist: tuple[float, float], threads: Threads) -> None:
         self._threads = threads

@@ -1,0 +1,86 @@
+"""Scale: the API's load, one agent, sessions and convergence at 100, 1,000 and 5,000 nodes.
+
+Run as root: `python bench/scale.py [--only load,agent,sessions,convergence] [--sizes 100,1000,5000]
+[-o json]`. docs/scale.md has what it found, and what follows from it.
+
+- load: an API server with the agents of the cluster at it (`scaling/load.py`): octets and requests at the
+  start, in quiet, for each change, in a rolling update, after the server's restart, for status writes;
+- agent: one agent on simulated ports with the cluster declared (`scaling/agent.py`): first sync, one change
+  of each sort, by CPU and by operations. `bench/kube.py --services 50000 --nodes 5000` has the same of a real
+  process with real nftables;
+- sessions: a real speaker with so many sessions (`scaling/sessions.py`): CPU and memory for each, and for
+  each prefix;
+- convergence: all blocks of all nodes to all (`scaling/convergence.py`), by a model with the costs that
+  `sessions` has measured, and 50 real speakers beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent), str(ROOT / "tests" / "fakes")]
+
+PARTS = ("load", "agent", "sessions", "convergence")
+
+
+def of_load(options: argparse.Namespace, sizes: list[int]) -> list[dict[str, Any]]:
+    from scaling import load  # noqa: PLC0415
+
+    rows = []
+    for nodes in sizes:
+        for mesh in (False, True):
+            row = load.measure(nodes, mesh, options.listing, options.watching)
+            load.show([row])
+            rows.append(asdict(row))
+    return rows
+
+
+def of_agent(_options: argparse.Namespace, sizes: list[int]) -> list[dict[str, Any]]:
+    from scaling import agent  # noqa: PLC0415
+
+    return agent.measure(sizes)
+
+
+def of_sessions(_options: argparse.Namespace, _sizes: list[int]) -> list[dict[str, Any]]:
+    from scaling import sessions  # noqa: PLC0415
+
+    return sessions.measure()
+
+
+def of_convergence(_options: argparse.Namespace, sizes: list[int]) -> list[dict[str, Any]]:
+    from scaling import convergence  # noqa: PLC0415
+
+    return convergence.measure(sizes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--sizes", default="100,1000,5000", help="numbers of nodes")
+    parser.add_argument("--listing", type=int, default=3, help="agents that start from nothing")
+    parser.add_argument("--watching", type=int, default=1250, help="agents that watch, at most")
+    parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part is None:  # a process for each: what one holds is no part of another's memory
+        for part in options.only.split(","):
+            argv = [sys.executable, __file__, *sys.argv[1:], "--part", part]
+            if subprocess.run(argv, check=False).returncode:
+                raise SystemExit(f"{part} failed")
+        return
+    measured = {"load": of_load, "agent": of_agent, "sessions": of_sessions, "convergence": of_convergence}[
+        options.part
+    ](options, [int(each) for each in options.sizes.split(",")])
+    if options.output == "json":
+        print(json.dumps({options.part: measured}, default=str, indent=2))
+
+
+if __name__ == "__main__":
+    main()
