@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was made is removed
     if options.part is None:  # a process for each: what one holds is no part of another's memory
         for part in options.only.split(","):
             argv = [sys.executable, __file__, *sys.argv[1:], "--part", part]

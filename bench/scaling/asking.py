@@ -1,8 +1,8 @@
-"""Speaks to an API server as an agent does: the same requests in the same order, without what an agent does then.
+"""Speaks to an API server as an agent does: the same requests in the same order, and does nothing with answers.
 
-What is asked, page sizes, how long a watch lasts and how attempts are spread come from the agent's own modules
-(`registry`, `selection`, `collection`, `pacing`); `tests/scale/test_scale_asking.py` holds the requests of both
-against one another. A connection for each watch, as the agent has it.
+What is asked, page sizes, how long a watch lasts and how attempts are spread come from the agent's own
+modules (`registry`, `selection`, `collection`, `pacing`); `tests/scale/test_scale_asking.py` holds the
+requests of both against one another. A connection for each watch, as the agent has it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from l3net.shell.kubernetes.api import MERGE_PATCH
 from l3net.shell.kubernetes.collection import PAGE, WATCH_SECONDS
 from l3net.shell.kubernetes.kinds import KINDS
 from l3net.shell.kubernetes.pacing import Pacing
-from l3net.shell.kubernetes.reflector import BACKOFF
+from l3net.shell.kubernetes.reflector import BACKOFF, SHORT_WATCH
 from l3net.shell.kubernetes.selection import OnNode, Selection
 from l3net.shell.kubernetes.selection import query as query_of
 from l3net.shell.kubernetes.writer import STRATEGIC_PATCH
@@ -107,7 +107,8 @@ class Speaking:
         await self._needed(kind)
         only = query_of(self._selection(kind))
         pacing = Pacing(*BACKOFF, self._random)
-        broken = False
+        broken, began = False, 0.0
+        now = asyncio.get_running_loop().time
         while True:
             try:
                 if not version:
@@ -115,12 +116,14 @@ class Speaking:
                 elif broken:
                     await self._check_store(kind)
                 self._complete[kind].set()
-                broken = False
+                broken, began = False, now()
                 version = await self._watch(kind, only, version)
                 pacing.lived()
             except GoneError:
                 version = ""
             except (OSError, asyncio.IncompleteReadError):
+                if not broken and now() - began > SHORT_WATCH:
+                    pacing.lived()
                 broken = True
                 await asyncio.sleep(pacing.delay())
 
@@ -159,12 +162,13 @@ class Speaking:
             head = await reader.readuntil(b"\r\n\r\n")
             self.counted["octets"] += len(head)
             while True:
-                size = int((await reader.readline()).strip() or b"0", 16)
+                frame = await reader.readline()
+                size = int(frame.strip() or b"0", 16)
                 line = await reader.readexactly(size + 2)
+                self.counted["octets"] += len(frame) + len(line)
                 if not size:
                     self._free.append((reader, writer))
                     return version
-                self.counted["octets"] += size
                 self.counted["lines"] += 1
                 if line.startswith(b'{"type":"ERROR"'):
                     raise GoneError

@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
+from l3net.kube.registry import KINDS as DECLARED
+from l3net.model import Kind
 from scaling import cluster
 from scaling.asking import Speaking
 from scaling.serving import CountingApi, listen
-
-from l3net.kube.registry import KINDS as DECLARED
-from l3net.model import Kind
 
 #: Agents a server process holds: 12 watches each, of 20,000 descriptors.
 A_SERVER: Final = 1250
@@ -178,7 +177,7 @@ async def _start(one: Server, found: Figures, listing: int, mesh: bool) -> None:
     found.by_kind = {
         what.removeprefix("list "): octets / listing
         for what, octets in counted["sent"].items()
-        if what.startswith("list ") and octets / listing > 10_000  # noqa: PLR2004 - the rest is nothing
+        if what.startswith("list ") and octets / listing > 10_000
     }
 
 
@@ -202,9 +201,7 @@ async def _quiet(one: Server, found: Figures, watching: int) -> None:
     found.quiet_requests = WATCHES * 60 / 450  # a watch lives 300 to 600 s
 
 
-async def _change(
-    one: Server, counted: Counter[str], documents: list[cluster.Object]
-) -> tuple[float, float]:
+async def _change(one: Server, counted: Counter[str], documents: list[cluster.Object]) -> tuple[float, float]:
     """Octets to the agents, and seconds until the last of them has read it."""
     await one.say("begin")
     before, began = counted["octets"], time.monotonic()

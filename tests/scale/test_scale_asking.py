@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -43,8 +44,15 @@ def asked(requests: list[tuple[str, str]]) -> Asked:
         query = [
             (key, "*" if key in DRAWN and value != "0" else value) for key, value in parse_qsl(url.query)
         ]
-        found[method, url.path, tuple(sorted(query))] += 1
+        # Which collection is asked where the store stands, is the one that changed last.
+        path = "" if ("limit", "1") in query else url.path
+        found[method, path, tuple(sorted(query))] += 1
     return found
+
+
+def restarted(requests: list[tuple[str, str]]) -> bool:
+    """Whether every watch was begun a second time."""
+    return sum("watch=1" in target for _, target in requests) == 2 * WATCHES
 
 
 def declared(mesh: bool, policies: bool) -> list[dict[str, Any]]:
@@ -73,6 +81,9 @@ def spoken(documents: list[dict[str, Any]], *, mesh: bool, policies: bool) -> As
                 await agent.synced()
                 while api.followers < WATCHES or agent.counted["octets"] != sum(api.sent.values()):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
+                api.cut_all()
+                while api.followers != WATCHES or not restarted(api.requests):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
         finally:
             await agent.stop()
             server.close()
@@ -90,10 +101,19 @@ def test_it_reads_as_the_agents_datastore_does(tmp_path: Path, mesh: bool, polic
         with Follower(KubernetesDatastore(KubeApi(api.kubeconfig(tmp_path / "config")), "node")) as follower:
             follower.synced()
             follower.until(lambda: api.watching == WATCHES, "every watch")
+            api.cut()
+            while not restarted(api.requests):
+                time.sleep(0.01)
             real = asked(api.requests)
     assert spoken(documents, mesh=mesh, policies=policies) == real
     # The control: another scope asks otherwise.
     assert spoken(documents, mesh=not mesh, policies=policies) != real
+
+
+def listen_again(rig: Rig, api: FakeApiServer) -> None:
+    """Every connection breaks, and every watch goes on."""
+    api.cut()
+    rig.until(lambda: restarted(api.requests), "every watch again")
 
 
 @pytest.mark.netns
@@ -107,6 +127,7 @@ def test_it_reads_as_a_real_agent_does(rig: Rig) -> None:
         argv = ["agent", "--kubeconfig", str(config), "--node-name", "node"]
         rig.node.spawn("agent", [sys.executable, "-m", "l3net.cli.main", *argv])
         rig.until(lambda: api.watching == WATCHES, "every watch")
+        listen_again(rig, api)
         reads = [each for each in api.requests if each[0] == "GET" and not each[1].endswith("/node")]
     finally:
         api.stop()
