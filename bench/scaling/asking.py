@@ -1,4 +1,4 @@
-"""Speaks to an API server as an agent does: the same requests in the same order, and does nothing with answers.
+"""Speaks to an API server as an agent does: the same requests in the same order, and no more.
 
 What is asked, page sizes, how long a watch lasts and how attempts are spread come from the agent's own
 modules (`registry`, `selection`, `collection`, `pacing`); `tests/scale/test_scale_asking.py` holds the

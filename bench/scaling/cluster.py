@@ -1,4 +1,4 @@
-"""The objects of a cluster of so many nodes, as large as real ones: 10 services and 30 pods a node, dual-stack.
+"""The objects of a cluster of so many nodes, as large as real ones: 10 services and 30 pods a node.
 
 Real objects carry managedFields, of which an agent reads nothing and gets every octet; here a filler stands
 for them. Sizes (JSON as the API answers it): Node 9.1 KB (40 images), Service 1.7 KB, EndpointSlice of three

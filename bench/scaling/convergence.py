@@ -110,7 +110,7 @@ def reflected(nodes: int, reflectors: int = 3, between: Costs = NODE, node: Cost
 
 
 def racked(nodes: int, tors: int = 2, spines: int = 2, node: Costs = NODE, router: Costs = ROUTER) -> Outcome:
-    """Racks of 40 nodes under ToRs, which meet at spines; every node hears every block from each of its ToRs."""
+    """Racks of 40 nodes under ToRs, which meet at spines; every node hears every block from each of its own."""
     clock = Clock()
     racks, here = max(1, -(-nodes // RACK)), min(nodes, RACK)
     spines = spines if racks > 1 else 0
@@ -178,9 +178,8 @@ def measure(sizes: list[int]) -> list[dict[str, Any]]:
     for row in real:
         model = reflected(row["clients"], 1, costs, free)
         cpu = sum(row["told_cpu"].values())
-        print(
-            f"{row['clients']:8} {model.busy:10.2f} {cpu:9.2f} {model.seconds:9.2f} {row['told_seconds']:9.2f}"
-        )
+        told = f"{model.busy:10.2f} {cpu:9.2f} {model.seconds:9.2f} {row['told_seconds']:9.2f}"
+        print(f"{row['clients']:8} {told}", flush=True)
         found.append({"clients": row["clients"], "model": model.__dict__, "measured": row})
     print(f"\n{'':30} {'nodes':>6} {'seconds':>9} {'busiest':>9} {'takes':>9} {'gives':>11} {'a node':>8}")
     for what, each in rows(sizes):

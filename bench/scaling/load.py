@@ -1,8 +1,8 @@
 """An API server with the agents of a whole cluster at it: what each asks and gets, counted at the server.
 
-A server process serves so many agents that its descriptors suffice; a cluster of 5,000 has four of them, as it
-would have several API servers, each with its share of the agents. Another process speaks as the agents. What
-is the same for every agent is measured with some and multiplied: the first list, octet for octet.
+One process serves, another speaks as the agents. What is the same for every agent, octet for octet, is
+measured with some and multiplied by how many there are: lists, and what a change sends to each. Where all
+agents of a cluster are more than descriptors suffice for, so many watch as do.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def measure(nodes: int, mesh: bool, listing: int, watching: int) -> Figures:
 async def _measure(one: Server, nodes: int, mesh: bool, listing: int, watching: int) -> Figures:
     found = Figures(nodes, mesh, watching)
     await _start(one, found, listing, mesh)
-    random = Random(1)
+    random = Random(1)  # noqa: S311 - spreads waits
     counted: Counter[str] = Counter()
     agents = [
         Speaking(one.port, f"node-{number:05}", random, mesh=mesh, counted=counted)
@@ -165,7 +165,8 @@ async def _measure(one: Server, nodes: int, mesh: bool, listing: int, watching: 
 async def _start(one: Server, found: Figures, listing: int, mesh: bool) -> None:
     await one.say("begin")
     for number in range(listing):
-        agent = Speaking(one.port, f"node-{number:05}", Random(number), mesh=mesh)
+        lot = Random(number)  # noqa: S311
+        agent = Speaking(one.port, f"node-{number:05}", lot, mesh=mesh)
         agent.start()
         await agent.synced()
         await agent.stop()
@@ -181,7 +182,7 @@ async def _start(one: Server, found: Figures, listing: int, mesh: bool) -> None:
     }
 
 
-async def _until(one: Server, watching: int, seconds: float = 120) -> float:
+async def _until(one: Server, watching: int, seconds: float = 300) -> float:
     """Until so many watches are there; how long it took."""
     began = time.monotonic()
     while True:
@@ -207,7 +208,7 @@ async def _change(one: Server, counted: Counter[str], documents: list[cluster.Ob
     before, began = counted["octets"], time.monotonic()
     await one.say("put", documents)
     sent = sum((await one.say("counted"))["sent"].values())
-    while counted["octets"] - before < sent:
+    while counted["octets"] - before < sent:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     return sent, time.monotonic() - began
 

@@ -124,14 +124,31 @@ class Fleet:
             )
             statics += f"protocol static own{version} {{ disabled; ipv{version};\n{routes}\n}}\n"
             sessions += (
-                f"protocol bgp r{version} {{ local {here} as {AS_NUMBER}; neighbor {reflector} as {AS_NUMBER};\n"
-                "  strict bind yes; direct; connect delay time 1; connect retry time 2;\n"
-                f"  ipv{version} {{ import all; export where source = RTS_STATIC; next hop self; gateway recursive; }};\n}}\n"
+                f"protocol bgp r{version} {{
+  local {here} as {AS_NUMBER}; neighbor {reflector} as {AS_NUMBER};
+"
+                "  strict bind yes; direct; connect delay time 1; connect retry time 2;
+"
+                # All clients are one host: what leads to another of them is its own address.
+                f"  ipv{version} {{ import all; gateway recursive;
+"
+                "    export where source = RTS_STATIC; next hop self; };
+}
+"
             )
         directory = self.place.far.directory
         config, control = directory / f"bird{number}.conf", directory / f"bird{number}.ctl"
         config.write_text(f"log stderr all;\nrouter id {four};\nprotocol device {{ }}\n{statics}{sessions}")
-        argv = ["bird", "-f", "-c", str(config), "-s", str(control), "-P", str(directory / f"bird{number}.pid")]
+        argv = [
+            "bird",
+            "-f",
+            "-c",
+            str(config),
+            "-s",
+            str(control),
+            "-P",
+            str(directory / f"bird{number}.pid"),
+        ]
         self.place.far.spawn(f"bird{number}", argv)
         path = Path(f"/proc/{self.place.far.pid}/root{control}")
         until(path.exists, "bird")
@@ -163,7 +180,7 @@ class Fleet:
             for table in ("master4", "master6"):
                 line = next((each for each in text.splitlines() if table in each), "")
                 digits = [int(word) for word in line.replace("-", " ").split() if word.isdigit()]
-                if not digits or max(each for each in digits if each != 1007) < wanted:  # noqa: PLR2004
+                if not digits or max(each for each in digits if each != 1007) < wanted:
                     return False
         return True
 
