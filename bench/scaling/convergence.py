@@ -110,7 +110,7 @@ def reflected(nodes: int, reflectors: int = 3, between: Costs = NODE, node: Cost
 
 
 def racked(nodes: int, tors: int = 2, spines: int = 2, node: Costs = NODE, router: Costs = ROUTER) -> Outcome:
-    """Racks of 40 nodes under ToRs, which meet at spines; every node hears every block from each of its own."""
+    """Racks of 40 nodes under ToRs, which meet at spines; every node hears all from each of its own."""
     clock = Clock()
     racks, here = max(1, -(-nodes // RACK)), min(nodes, RACK)
     spines = spines if racks > 1 else 0

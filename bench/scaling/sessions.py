@@ -124,31 +124,18 @@ class Fleet:
             )
             statics += f"protocol static own{version} {{ disabled; ipv{version};\n{routes}\n}}\n"
             sessions += (
-                f"protocol bgp r{version} {{
-  local {here} as {AS_NUMBER}; neighbor {reflector} as {AS_NUMBER};
-"
-                "  strict bind yes; direct; connect delay time 1; connect retry time 2;
-"
+                f"protocol bgp r{version} {{ local {here} as {AS_NUMBER};\n"
+                f"  neighbor {reflector} as {AS_NUMBER};\n"
+                "  strict bind yes; direct; connect delay time 1; connect retry time 2;\n"
                 # All clients are one host: what leads to another of them is its own address.
-                f"  ipv{version} {{ import all; gateway recursive;
-"
-                "    export where source = RTS_STATIC; next hop self; };
-}
-"
+                f"  ipv{version} {{ import all; gateway recursive;\n"
+                "    export where source = RTS_STATIC; next hop self; };\n}\n"
             )
         directory = self.place.far.directory
         config, control = directory / f"bird{number}.conf", directory / f"bird{number}.ctl"
         config.write_text(f"log stderr all;\nrouter id {four};\nprotocol device {{ }}\n{statics}{sessions}")
-        argv = [
-            "bird",
-            "-f",
-            "-c",
-            str(config),
-            "-s",
-            str(control),
-            "-P",
-            str(directory / f"bird{number}.pid"),
-        ]
+        argv = ["bird", "-f", "-c", str(config), "-s", str(control)]
+        argv += ["-P", str(directory / f"bird{number}.pid")]
         self.place.far.spawn(f"bird{number}", argv)
         path = Path(f"/proc/{self.place.far.pid}/root{control}")
         until(path.exists, "bird")
