@@ -12,9 +12,9 @@ LAB_PACKAGES := iproute2 util-linux procps nftables conntrack traceroute iputils
 TEST_PACKAGES := strace tcpdump iperf3 busybox-static podman containerd runc containernetworking-plugins \
 	vagrant vagrant-libvirt ruby shellcheck debootstrap gpg gpg-agent openssh-server openssh-client faketime
 KEEP ?=
-# Tests wait for daemons more than they compute: three at a time on two cores. One that fails on a busy machine is
+# Tests wait for daemons more than they compute: four at a time on two cores. One that fails on a busy machine is
 # tried once more; the summary lists each that was (R).
-PYTEST_ARGS ?= -n 3 --dist worksteal --reruns 1 -rR --durations=15
+PYTEST_ARGS ?= -n 4 --dist worksteal --reruns 1 -rR --durations=15
 
 .PHONY: help demo test test-vm check setup setup-test plugin plugin-arm64 soak conformance bench docs format clean
 .PHONY: vagrant-check vagrant-break vagrant-repair vagrant-ssh vagrant-export
