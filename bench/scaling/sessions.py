@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from speakers.place import NEAR, Place, until
+from speakers.contestants import Ours
+from speakers.place import FAR, FAR_AS, NEAR, NEAR_AS, Place, until
 
 SIZES: Final = (10, 25, 50)
 BLOCKS: Final = 2  # a node and family
@@ -142,14 +143,14 @@ class Fleet:
         made = socket.socket(socket.AF_UNIX)
         until(lambda: made.connect_ex(str(path)) == 0, "bird's socket")
         self._sockets.append(made)
-        self._answer(made)
+        self.answer(made)
 
     def say(self, number: int, command: str) -> str:
         self._sockets[number].sendall(command.encode() + b"\n")
-        return self._answer(self._sockets[number])
+        return self.answer(self._sockets[number])
 
     @staticmethod
-    def _answer(made: socket.socket) -> str:
+    def answer(made: socket.socket) -> str:
         """A line of four digits and a space ends it."""
         text = b""
         while not (text.endswith(b"\n") and text.splitlines()[-1][4:5] == b" "):
@@ -172,20 +173,25 @@ class Fleet:
         return True
 
     def cpu(self) -> dict[str, float]:
-        space = Path(f"/proc/{self.place.near.pid}/ns/pid").readlink()
-        found: dict[str, float] = {}
-        for entry in Path("/proc").iterdir():
-            try:
-                if not entry.name.isdigit() or (entry / "ns/pid").readlink() != space:
-                    continue
-                argv = (entry / "cmdline").read_bytes().decode().split("\0")
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
+        return cpu_of(self.place)
+
+
+def cpu_of(place: Place) -> dict[str, float]:
+    """Seconds of processor that agent, ExaBGP and relay at `near` have had."""
+    space = Path(f"/proc/{place.near.pid}/ns/pid").readlink()
+    found: dict[str, float] = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            if not entry.name.isdigit() or (entry / "ns/pid").readlink() != space:
                 continue
-            for name, word in WORDS.items():
-                if any(part == word or part.endswith(f"/{word}") for part in argv):
-                    found[name] = found.get(name, 0.0) + (int(fields[11]) + int(fields[12])) / HERTZ
-        return found
+            argv = (entry / "cmdline").read_bytes().decode().split("\0")
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        for name, word in WORDS.items():
+            if any(part == word or part.endswith(f"/{word}") for part in argv):
+                found[name] = found.get(name, 0.0) + (int(fields[11]) + int(fields[12])) / HERTZ
+    return found
 
 
 def _spent(fleet: Fleet, before: dict[str, float]) -> dict[str, float]:
@@ -222,10 +228,56 @@ def one(clients: int) -> Row:
     return row
 
 
+def taken(nodes: int) -> dict[str, float]:
+    """CPU for the blocks of so many nodes that one peer tells, each node's in an UPDATE of its own, as
+    reflectors and routers do: seconds for a path, by process, routes in the kernel and all."""
+    with Place() as place:
+        ours = Ours(place)
+        routes = "\n".join(
+            f"  route 100.{64 + number // 256}.{number % 256}.{32 * each}/28 unreachable"
+            f" {{ bgp_med = {number + 1}; }};"
+            for number in range(nodes)
+            for each in range(BLOCKS)
+        )
+        config, control = place.far.directory / "bird.conf", place.far.directory / "bird.ctl"
+        config.write_text(
+            f"log stderr all;\nrouter id {FAR};\nprotocol device {{ }}\n"
+            f"protocol static own {{ disabled; ipv4;\n{routes}\n}}\n"
+            f"protocol bgp near {{ local {FAR} as {FAR_AS}; neighbor {NEAR} as {NEAR_AS}; direct;\n"
+            "  connect delay time 1; connect retry time 2;\n"
+            "  ipv4 { import all; export where source = RTS_STATIC; next hop self; };\n}\n"
+        )
+        place.far.spawn("bird", ["bird", "-f", "-c", str(config), "-s", str(control)])
+        ours.start(serving=False)
+        made = socket.socket(socket.AF_UNIX)
+        path = f"/proc/{place.far.pid}/root{control}"
+        until(lambda: made.connect_ex(path) == 0, "bird's socket")
+        Fleet.answer(made)
+
+        def say(command: str) -> str:
+            made.sendall(command.encode() + b"\n")
+            return Fleet.answer(made)
+
+        until(lambda: "Established" in say("show protocols"), "the session")
+        time.sleep(5)
+        there, before, began = place.kernel_routes(), cpu_of(place), time.monotonic()
+        say("enable own")
+        seconds = _timed("routes", lambda: place.kernel_routes() >= there + nodes * BLOCKS, began)
+        time.sleep(1)
+        after = cpu_of(place)
+        ours.stop()
+    paths = nodes * BLOCKS
+    found = {f"{name}, us a path": round((after[name] - before[name]) / paths * 1e6, 1) for name in before}
+    return found | {"paths": paths, "seconds": round(seconds, 2)}
+
+
 def measure() -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for clients in SIZES:
         row = one(clients)
         rows.append(asdict(row))
+        print(json.dumps(rows[-1]), flush=True)
+    for nodes in (500, 2000):
+        rows.append(taken(nodes))
         print(json.dumps(rows[-1]), flush=True)
     return rows
