@@ -32,10 +32,10 @@ class Costs:
     give: float
 
 
-#: Of a node, agent, ExaBGP and relay together: `scaling/sessions.py` measured 122 us for a path of an UPDATE of
-#: two that is taken (kernel route and all), and as a reflector 580 to 610 us for each it gives to one client.
+#: Of a node, agent, ExaBGP and relay together: `scaling/sessions.py` measured 122 us for a path of an UPDATE
+#: of two that is taken (kernel route and all), and as a reflector 580 to 610 us for each given to a client.
 NODE: Final = Costs(take=0.125e-3, give=0.6e-3)
-#: Of a router that is written in C: BIRD's 10,000 of `bench/bgp.py --only announce,receive`, without a kernel.
+#: Of a router that is written in C: BIRD's 10,000 of `bench/bgp.py --only announce`, without a kernel.
 ROUTER: Final = Costs(take=5e-6, give=4e-6)
 
 
