@@ -36,8 +36,9 @@ def of_load(options: argparse.Namespace, sizes: list[int]) -> list[dict[str, Any
 
     rows = []
     for nodes in sizes:
+        watching = options.watching or (1000 if nodes <= 1000 else 100)
         for mesh in (False, True):
-            row = load.measure(nodes, mesh, options.listing, options.watching)
+            row = load.measure(nodes, mesh, options.listing, watching)
             load.show([row])
             rows.append(asdict(row))
     return rows
@@ -65,8 +66,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--sizes", default="100,1000,5000", help="numbers of nodes")
-    parser.add_argument("--listing", type=int, default=3, help="agents that start from nothing")
-    parser.add_argument("--watching", type=int, default=1250, help="agents that watch, at most")
+    parser.add_argument("--listing", type=int, default=2, help="agents that start from nothing")
+    parser.add_argument("--watching", type=int, default=0, help="agents that watch (0: 1000, or 100 of more)")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -74,7 +75,13 @@ def main() -> None:
     if options.part is None:  # a process for each: what one holds is no part of another's memory
         for part in options.only.split(","):
             argv = [sys.executable, __file__, *sys.argv[1:], "--part", part]
-            if subprocess.run(argv, check=False).returncode:
+            with subprocess.Popen(argv) as running:
+                try:
+                    failed = running.wait()
+                except SystemExit:
+                    running.terminate()  # it removes what it made
+                    raise
+            if failed:
                 raise SystemExit(f"{part} failed")
         return
     measured = {"load": of_load, "agent": of_agent, "sessions": of_sessions, "convergence": of_convergence}[

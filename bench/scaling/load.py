@@ -55,8 +55,9 @@ class Figures:
 # --- the server's process --------------------------------------------------------------------------------
 
 
-def serve(nodes: int, mesh: bool, pipe: Pipe) -> None:
+def serve(nodes: int, mesh: bool, pipe: Pipe, other_end: Pipe) -> None:
     """Until the pipe closes. Orders come by it, and are answered."""
+    other_end.close()  # or it would never close
     api = CountingApi()
     api.put(*cluster.objects(nodes, mesh))
     api._history.clear()
@@ -106,7 +107,7 @@ class Server:
     def __init__(self, nodes: int, mesh: bool) -> None:
         fork = multiprocessing.get_context("fork")
         self._pipe, far = fork.Pipe()
-        self._process = fork.Process(target=serve, args=(nodes, mesh, far), daemon=True)
+        self._process = fork.Process(target=serve, args=(nodes, mesh, far, self._pipe), daemon=True)
         self._process.start()
         far.close()
         self.port, self.version = self._pipe.recv()
