@@ -486,7 +486,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(family=st.sampled_from(Family))
     def announces(self, family: Family) -> None:
         self.held.add(family)
-        if self.connected and not self.world.peer.path_failed:
+        if self.connected and not (self.world.peer.path_failed or self.world.peer.closing):
             self.world.said(family)
 
     @precondition(lambda self: self.exabgp_up)
@@ -505,7 +505,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(family=st.sampled_from(Family), again=st.booleans())
     def refreshes(self, family: Family, again: bool) -> None:
         self.do(self.world.peer.refresh_began(family))
-        if again and family in self.held and not self.world.peer.path_failed:
+        if again and family in self.held and not (self.world.peer.path_failed or self.world.peer.closing):
             self.world.said(family)
         elif not again:
             self.held.discard(family)

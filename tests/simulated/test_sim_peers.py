@@ -408,3 +408,26 @@ def test_what_exabgp_is_given_is_written_out_when_it_changes_alone(monkeypatch: 
         assert len(written) == before + 1 and "hold-time 12" in written[-1]
 
     simulate(scenario())
+
+
+def test_what_is_said_on_a_session_that_is_being_closed_is_not_learned() -> None:
+    """BFD fails and is back before the session is closed for it: what came between stayed for good."""
+
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.begun(NODE, CONFIGURATION, peer("tor4", "10.0.0.1", bfd={"enabled": True}), TOR6)
+        address = scene.tor4.address
+        scene.bfd.say(address, "Up")
+        await asyncio.sleep(15)
+        assert scene.learned() == LEARNED
+        scene.tor4.there = False  # it does not come back
+        scene.bfd.say(address, "Down", failed=True)
+        scene.bfd.say(address, "Up")
+        scene.speaker.say(scene.tor4, ip_network(FOUR))
+        await asyncio.sleep(0.01)
+        assert scene.tor4.up, "the session is still there"
+        scene.speaker.kill()
+        await asyncio.sleep(200)
+        assert not scene.tor4.up and scene.learned() == {SIX}
+
+    simulate(scenario())

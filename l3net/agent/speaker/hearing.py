@@ -135,7 +135,7 @@ class Hearing:
             touched |= self._rib.withdraw(address, [prefix], path_id)
         if peer is None:
             return touched
-        if not peer.path_failed:  # else it was said before the path failed
+        if not (peer.path_failed or peer.closing):  # else it is of a session that ends
             touched |= self._rib.announce(address, _agreed_on(peer, update.announced))
             peer.updated(_now())
         self.note_limits(peer)
