@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from l3net.errors import KernelError, RefusedError
@@ -573,9 +574,11 @@ async def prefixes_burst(world: World, count: int, seconds: float) -> None:
 
 @happening
 async def hijack(world: World, number: int, seconds: float) -> None:
-    """A router says that it has what is the nodes' own: a part of a block, a service, all there is."""
+    """A router says that it has what is the nodes' own: a part of a block, a service, all there is; or that
+    somebody else on the link has what is outside."""
     node = one_node(world, number)
-    kind = number % 4
+    kind = number % 5
+    hops = {4: ip_address("10.0.0.200"), 6: ip_address("fd00::200")} if kind == 4 else {}
     if kind == 0 and node.blocks:
         block = node.blocks[0].removesuffix("0/24")
         wrong = [f"{block}0/25"]
@@ -583,13 +586,15 @@ async def hijack(world: World, number: int, seconds: float) -> None:
         wrong = ["10.96.0.10/32", "fd96::a/128"]
     elif kind == 2:
         wrong = ["10.96.0.0/17"]
+    elif kind == 4:
+        wrong = ["203.0.113.0/25", "2001:db8::/49"]
     else:
         wrong = [str(segment.subnets[0]).replace("/24", "/25") for segment in world.rack_segments()[:1]]
     sides = [theirs for _, theirs in world.node_router_sessions()]
     lying: list[tuple[RouterSide, Prefix]] = []
     for side in sides[number % len(sides) :: 3]:
         for prefix in wrong:
-            lying += world.lie(side, prefix)
+            lying += world.lie(side, prefix, hops.get(side.address.version))
     await asyncio.sleep(seconds)
     for side, prefix in lying:
         world.lie_no_more(side, prefix)

@@ -169,11 +169,13 @@ class World:
         elif isinstance(side, NodeSide):
             side.speaker.notify(side, 6, 4, received=False)
 
-    def lie(self, side: RouterSide, prefix: str) -> list[tuple[RouterSide, Prefix]]:
+    def lie(
+        self, side: RouterSide, prefix: str, hop: Address | None = None
+    ) -> list[tuple[RouterSide, Prefix]]:
         found = ip_network(prefix)
         if not side.session.up or found.version != side.address.version:
             return []
-        side.session.says(side, found, Path(side.address, (side.router.as_number,)))
+        side.session.says(side, found, Path(hop or side.address, (side.router.as_number,)))
         return [(side, found)]
 
     @staticmethod
@@ -230,6 +232,7 @@ class World:
     def _add_node(self, name: str, rack: int, number: int, segment: Segment) -> None:
         addresses = f"10.0.{rack}.{10 + number}", f"fd00:0:0:{rack:x}::{10 + number:x}"
         one = WorldNode(name, self.random.getrandbits(32), CLUSTER_AS, addresses, (24, 64))
+        one.declares_pods = self.shape.policies and self.shape.lag > 0
         index = len(self.nodes) + 1
         one.blocks = (f"10.244.{index}.0/24", f"fd00:244:{index:x}::/120")
         self.nodes[name] = one
@@ -410,15 +413,21 @@ class World:
         self._pods_made += 1
         pod = f"p{self._pods_made}"
         app = f"a{self._pods_made % 3}"
-        attached = Attached(ObjectName("default", pod), addresses, {"app": app})
+        labels = {} if one.declares_pods else {"app": app}
+        attached = Attached(ObjectName("default", pod), addresses, labels)
+        said = pod_document(pod, *map(str, addresses), on=name, app=app)
+        if one.declares_pods:  # and its ADD waits for that
+            self.declared.apply(said)
         why = await one.attach(pod, attached)
         if why or not one.power:
             one.detach(pod)
+            if one.declares_pods:
+                self.declared.delete(said)
             return
         self.pods[pod], self.apps[pod] = (name, addresses), app
         self.wired(pod)
         if self.shape.policies:
-            self.declared.apply(self._pod_document(pod))
+            self.declared.apply(said)
         await asyncio.sleep(0.3)
         if pod not in self.pods or pod in self.ending:
             return
