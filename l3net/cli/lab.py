@@ -22,7 +22,7 @@ from l3net.lab import state
 from l3net.lab.checks import CHECKS, Check, run_checks
 from l3net.lab.checks.catalogue import SILENT
 from l3net.lab.drawing import FORMATS
-from l3net.lab.errors import LabError
+from l3net.lab.errors import LabError, LabExistsError
 from l3net.lab.host import Host
 from l3net.lab.look import look
 from l3net.lab.machine import CheckedLab
@@ -268,6 +268,9 @@ def demo(topology: Path | None, name: str, router_kind: str | None, keep: bool) 
         ok = _check(there, list(CHECKS), "table", say)
         click.echo()
         click.echo(FORMATS["terminal"](there.topology))
+    except LabExistsError:
+        keep = True  # it is somebody else's
+        raise
     finally:
         if not keep:
             say("taking the lab down")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import yaml
+from click.core import ParameterSource
 
 from l3net.cli.lab_machines import need_root
 from l3net.cli.output import output_option, print_table, print_value
@@ -21,16 +24,27 @@ from l3net.lab.chaos.report import Report, plain
 from l3net.lab.chaos.run import run
 from l3net.lab.chaos.shrink import shrunk
 from l3net.lab.chaos.step import Schedule, parsed, written
+from l3net.lab.errors import LabExistsError
 from l3net.lab.state import TopologySource, read_source
 from l3net.lab.topology import RouterKind
 from l3net.lab.up import bring_up, take_down
 
 NAME = "chaos"
 _Say = Callable[[str], None]
+#: A week.
+_LONGEST = 7 * 24 * 60.0
+#: What says how to draw, and says nothing where a schedule is given.
+_DRAWING = ("seed", "minutes", "faults", "without")
 
 
 def _words(_context: click.Context, _parameter: click.Parameter, text: str | None) -> tuple[str, ...]:
     return tuple(word for word in (text or "").split(",") if word)
+
+
+def _finite(_context: click.Context, _parameter: click.Parameter, minutes: float) -> float:
+    if math.isnan(minutes):  # it is in every range
+        raise click.BadParameter("nan is no number")
+    return minutes
 
 
 @click.command()
@@ -39,9 +53,10 @@ def _words(_context: click.Context, _parameter: click.Parameter, text: str | Non
 )
 @click.option(
     "--minutes",
-    type=click.FloatRange(0.5, min_open=False),
+    type=click.FloatRange(0.5, _LONGEST),
     default=5.0,
     show_default=True,
+    callback=_finite,
     metavar="M",
     help="How long, from the first probe to the last.",
 )
@@ -63,7 +78,8 @@ def _words(_context: click.Context, _parameter: click.Parameter, text: str | Non
     "--schedule",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Carry out a schedule as --plan prints it, instead of drawing one.",
+    help="Carry out a schedule as --plan prints it, instead of drawing one; with the topology in it, unless"
+    " --topology says another.",
 )
 @click.option(
     "--shrink",
@@ -105,21 +121,20 @@ def chaos(
     if list_faults:
         _list(output)
         return
-    source = read_source(topology, RouterKind(router_kind) if router_kind else None)
+    kind = RouterKind(router_kind) if router_kind else None
+    source = read_source(topology, kind)
     wanted = chosen(faults, without)
     left_out = {fault.name: why for fault in wanted if (why := fault.missing())}
     if file is not None:
+        _nothing_to_draw()
         schedule = _read(file)
         if schedule.topology is not None and topology is None:
-            source = _source(schedule, file)
+            source = _source(schedule, file, kind)
         _check(schedule, source)
     else:
         usable = [fault for fault in wanted if fault.name not in left_out]
-        document = yaml.safe_load(source.text) if topology is not None or router_kind else None
-        if document is not None and router_kind:
-            for router in document.get("routers", []):
-                router["kind"] = router_kind
-        schedule = drawn(seed, minutes * 60, usable, source.topology(), document)
+        schedule = drawn(seed, minutes * 60, usable, source.topology())
+    schedule = replace(schedule, topology=_document(source))
     if plan:
         click.echo(written(schedule), nl=False)
         return
@@ -145,12 +160,39 @@ def attempt(
         click.secho(f"{time.monotonic() - start:6.1f} s  ", fg="cyan", nl=False, err=True)
         click.echo(what, err=True)
 
+    def try_to_say(what: str) -> None:
+        with suppress(OSError):  # nobody listens any more: no reason to leave a fault or a lab as it is
+            say(what)
+
     try:
-        lab = bring_up(name, source, say)
-        return run(lab, schedule, say, left_out)
+        lab = bring_up(name, source, try_to_say)
+        return run(lab, schedule, try_to_say, left_out)
+    except LabExistsError:
+        keep = True  # it is somebody else's
+        raise
     finally:
         if not keep:
-            take_down(name)
+            with _undisturbed():
+                take_down(name)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Whoever is impatient and interrupts once more would leave half a lab."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _nothing_to_draw() -> None:
+    """Raises click.UsageError if it is said how to draw, although there is a schedule."""
+    context = click.get_current_context()
+    for name in _DRAWING:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} says what to draw, but with --schedule nothing is drawn")
 
 
 def _shrink(name: str, source: TopologySource, schedule: Schedule) -> None:
@@ -168,9 +210,19 @@ def _read(file: Path) -> Schedule:
         raise ConfigError(f"{file}: cannot be read: {err}") from None
 
 
-def _source(schedule: Schedule, file: Path) -> TopologySource:
+def _source(schedule: Schedule, file: Path, kind: RouterKind | None = None) -> TopologySource:
     """The topology in a schedule file, as text that the lab's files keep."""
-    return TopologySource(json.dumps(schedule.topology), str(file))
+    return TopologySource(yaml.safe_dump(schedule.topology, sort_keys=False), str(file), kind)
+
+
+def _document(source: TopologySource) -> dict[str, object]:
+    """What a schedule is kept with, so that it means the same later. Raises TopologyError."""
+    source.topology()
+    document: dict[str, object] = yaml.safe_load(source.text)
+    routers = document.get("routers")
+    if source.router_kind is not None and isinstance(routers, list):
+        document["routers"] = [{**router, "kind": source.router_kind.value} for router in routers]
+    return document
 
 
 def _check(schedule: Schedule, source: TopologySource) -> None:

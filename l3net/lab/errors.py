@@ -18,5 +18,9 @@ class LabError(L3netError):
     """A lab could not be brought up, asked or taken down."""
 
 
+class LabExistsError(LabError):
+    """There is a lab of that name already, which is not ours to take down."""
+
+
 class NoLabError(NotRunningError):
     """There is no lab of that name."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from l3net.lab.errors import LabError, NoLabError, TopologyError
+from l3net.lab.errors import LabError, LabExistsError, NoLabError, TopologyError
 from l3net.lab.parse import parse_topology
 from l3net.lab.topology import RouterKind, Topology
 
@@ -59,16 +59,24 @@ def lab_directory(name: str) -> Path:
     return LABS / name
 
 
+def refuse_taken(name: str) -> None:
+    """Raises LabExistsError if there is a lab of that name."""
+    if lab_directory(name).exists():
+        raise _exists(name)
+
+
+def _exists(name: str) -> LabExistsError:
+    return LabExistsError(f"there is a lab {name!r} already: `l3net lab down{_option(name)}` removes it")
+
+
 def create(name: str, source: TopologySource) -> Path:
-    """Make a lab's directory and record what it is made of. Raises LabError if there is one already."""
+    """Make a lab's directory and record what it is made of. Raises LabExistsError if there is one already."""
     directory = lab_directory(name)
     LABS.mkdir(mode=0o755, exist_ok=True)
     try:
         directory.mkdir(mode=0o755)
     except FileExistsError:
-        raise LabError(
-            f"there is a lab {name!r} already: `l3net lab down{_option(name)}` removes it"
-        ) from None
+        raise _exists(name) from None
     kind = source.router_kind.value if source.router_kind else None
     record = {"topology": source.text, "where": source.where, "routerKind": kind}
     temporary = directory / "lab.json.new"

@@ -116,7 +116,11 @@ def open_lab(name: str) -> Lab:
 
 
 def bring_up(name: str, source: TopologySource, progress: Progress) -> Lab:
-    """Make a lab; whatever fails or interrupts leaves the rest to `take_down`."""
+    """Make a lab; whatever fails or interrupts leaves the rest to `take_down`.
+
+    But for LabExistsError, which tells of another's lab.
+    """
+    state.refuse_taken(name)  # first: no other error may make whoever cleans up take it down
     topology = source.topology()
     check_software(topology)
     plugin = find_plugin() if topology.pods else None

@@ -39,7 +39,7 @@ def test_what_is_written_is_read_again() -> None:
     document = {"nodes": [{"name": "n1"}]}
     schedule = drawn(7, 120, ALL, TOPOLOGY, document)
     assert parsed(written(schedule), "x", FAULTS) == schedule
-    empty = Schedule(1, 30, ())
+    empty = Schedule(12345678901, 1234567.5, ())
     assert parsed(written(empty), "x", FAULTS) == empty
 
 
@@ -55,6 +55,9 @@ def test_what_is_written_is_read_again() -> None:
         ("{steps: [{at: 1, fault: agent-killed, target: n1, when: 3}]}", "unknown field 'when'"),
         ("{seconds: 3, steps: [{at: 1, fault: agent-killed, target: n1, seconds: 9}]}", "ends at 10"),
         ("{topology: 3, steps: []}", "topology"),
+        ("{steps: [{at: 1, fault: [agent-killed], target: n1}]}", "steps[0].fault: ['agent-killed']"),
+        ("{steps: [{at: 1, fault: agent-killed, target: n1, choice: 1.5}]}", "steps[0].choice"),
+        ("{seed: 1.5, steps: []}", "seed: 1.5 is not a whole number"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(text: str, said: str) -> None:

@@ -129,8 +129,8 @@ class Run:
         fault = FAULTS[step.fault]
         happened = Happened(step, fault, self.clock(), float("inf"))
         self.watch.begun(number, happened)
-        self.say(f"{fault.name} {step.target} for {step.seconds:g} s")
         try:
+            self.say(f"{fault.name} {step.target} for {step.seconds:g} s")
             with fault.act(self.ground, step):
                 self._stop.wait(max(0.0, happened.began + step.seconds - self.clock()))
         except L3netError as err:

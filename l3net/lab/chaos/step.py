@@ -43,7 +43,7 @@ class Schedule:
 
 def written(schedule: Schedule) -> str:
     """The YAML that `--plan` prints and `--schedule` reads."""
-    text = f"seed: {schedule.seed}\nseconds: {schedule.seconds:g}\n"
+    text = f"seed: {schedule.seed}\nseconds: {schedule.seconds:.12g}\n"
     if schedule.topology is not None:
         within = {"topology": dict(schedule.topology)}
         text += yaml.safe_dump(within, sort_keys=False, default_flow_style=None, width=110)
@@ -77,7 +77,7 @@ def parsed(text: str, where: str, known: Mapping[str, object]) -> Schedule:
     if last > seconds:
         raise ConfigError(f"{where}: seconds: {seconds:g}, but the last fault ends at {last:g}")
     return Schedule(
-        int(_number(document.get("seed", 0), f"{where}: seed")), seconds, tuple(sorted(steps)), topology
+        _whole(document.get("seed", 0), f"{where}: seed"), seconds, tuple(sorted(steps)), topology
     )
 
 
@@ -87,18 +87,24 @@ def _step(entry: object, where: str, known: Mapping[str, object]) -> Step:
     if unknown := set(map(str, entry)) - {"at", "fault", "target", "seconds", "choice"}:
         raise ConfigError(f"{where}: unknown field {sorted(unknown)[0]!r}")
     fault = entry.get("fault")
-    if fault not in known:
+    if not isinstance(fault, str) or fault not in known:
         raise ConfigError(f"{where}.fault: {fault!r} is no fault; `l3net lab chaos --list-faults` has them")
     return Step(
         _number(entry.get("at"), f"{where}.at"),
-        str(fault),
+        fault,
         str(entry.get("target", "")),
         _number(entry.get("seconds", 0), f"{where}.seconds"),
-        int(_number(entry.get("choice", 0), f"{where}.choice")),
+        _whole(entry.get("choice", 0), f"{where}.choice"),
     )
 
 
 def _number(value: object, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
         raise ConfigError(f"{where}: {value!r} is not a number from 0 on")
+    return value
+
+
+def _whole(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigError(f"{where}: {value!r} is not a whole number from 0 on")
     return value

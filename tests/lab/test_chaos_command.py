@@ -1,0 +1,130 @@
+"""`l3net lab chaos` as it is typed: what it refuses, what a plan keeps, whose lab it takes down."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from l3net.cli import lab_chaos
+from l3net.cli.lab_chaos import attempt, chaos
+from l3net.errors import ConfigError
+from l3net.lab import state, up
+from l3net.lab.chaos.step import Schedule
+from l3net.lab.errors import LabError, LabExistsError
+from l3net.lab.state import read_source
+
+NOTHING = Schedule(1, 30, ())
+
+
+def typed(*words: str) -> Result:
+    return CliRunner().invoke(chaos, words)
+
+
+@pytest.mark.parametrize("minutes", ["nan", "inf", "1e9", "-1", "0.4", "x"])
+def test_minutes_that_would_never_end_are_refused(minutes: str) -> None:
+    done = typed("--plan", "--minutes", minutes)
+    assert done.exit_code == 2 and "--minutes" in done.output
+
+
+def test_a_plan_has_its_topology_and_is_carried_out_as_it_is(tmp_path: Path) -> None:
+    plan = typed("--plan", "--minutes", "0.5", "--seed", "99999999999999999999")
+    assert yaml.safe_load(plan.output)["topology"]["routers"]
+    file = tmp_path / "mine.yaml"
+    file.write_text(plan.output)
+    assert typed("--schedule", str(file), "--plan").output == plan.output
+
+
+def test_the_kind_of_router_that_is_asked_for_counts_for_a_schedule_too(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(typed("--plan", "--minutes", "0.5", "--faults", "agent-killed").output)
+    plan = typed("--schedule", str(file), "--plan", "--router-kind", "bird")
+    assert {router["kind"] for router in yaml.safe_load(plan.output)["topology"]["routers"]} == {"bird"}
+
+
+@pytest.mark.parametrize("words", [["--seed", "2"], ["--faults", "links"], ["--minutes", "1"]])
+def test_what_would_be_ignored_is_refused(tmp_path: Path, words: list[str]) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("steps: []")
+    done = typed("--schedule", str(file), "--plan", *words)
+    assert done.exit_code == 2 and words[0] in done.output
+
+
+@pytest.mark.parametrize(
+    "text", ["{topology: {x: 2021-01-01}, steps: []}", "{topology: &a {nodes: *a}, steps: []}"]
+)
+def test_a_topology_that_is_no_json_is_told_of(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    assert isinstance(typed("--schedule", str(file), "--plan").exception, ConfigError)
+
+
+@pytest.mark.parametrize("routers", ["3", "null", "[3]"])
+def test_routers_that_are_none_are_told_of_whatever_kind_is_asked_for(tmp_path: Path, routers: str) -> None:
+    file = tmp_path / "topology.yaml"
+    file.write_text(f"{{nodes: [{{name: n1}}], routers: {routers}}}")
+    done = typed("--topology", str(file), "--plan", "--router-kind", "bird", "--faults", "agent-killed")
+    assert isinstance(done.exception, ConfigError)
+
+
+@pytest.fixture
+def taken_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The labs that are taken down."""
+    found: list[str] = []
+    monkeypatch.setattr(state, "LABS", tmp_path)
+    monkeypatch.setattr(lab_chaos, "take_down", found.append)
+    return found
+
+
+def test_a_lab_of_that_name_that_was_there_before_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken_down: list[str]
+) -> None:
+    def lacking(_topology: object) -> None:
+        raise LabError("a router's software is not installed")
+
+    monkeypatch.setattr(up, "check_software", lacking)
+    with pytest.raises(LabError, match="not installed"):
+        attempt("mine", read_source(None), NOTHING, {})
+    assert taken_down == ["mine"]
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(LabExistsError, match="already"):
+        attempt("mine", read_source(None), NOTHING, {})
+    assert taken_down == ["mine"]
+
+
+def test_whoever_interrupts_twice_leaves_no_half_of_a_lab(
+    monkeypatch: pytest.MonkeyPatch, taken_down: list[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def slow(name: str) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        taken_down.append(name)
+
+    monkeypatch.setattr(lab_chaos, "bring_up", interrupted)
+    monkeypatch.setattr(lab_chaos, "take_down", slow)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        attempt("mine", read_source(None), NOTHING, {})
+    assert taken_down == ["mine"] and signal.getsignal(signal.SIGINT) is before
+
+
+def test_whoever_does_not_listen_any_more_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, taken_down: list[str]
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    def says(_name: object, _source: object, say: up.Progress) -> None:
+        monkeypatch.setattr("click.secho", gone)
+        say("something")
+        raise LabError("was reached")
+
+    monkeypatch.setattr(lab_chaos, "bring_up", says)
+    with pytest.raises(LabError, match="was reached"):
+        attempt("mine", read_source(None), NOTHING, {})
