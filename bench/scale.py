@@ -62,10 +62,22 @@ def of_convergence(_options: argparse.Namespace, sizes: list[int]) -> list[dict[
     return convergence.measure(sizes)
 
 
+def _parts(text: str) -> list[str]:
+    if unknown := [each for each in text.split(",") if each not in PARTS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(PARTS)}")
+    return text.split(",")
+
+
+def _sizes(text: str) -> list[int]:
+    if not all(each.isdecimal() and int(each) >= 2 for each in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r} are not numbers of nodes, from 2 on: 100,1000")
+    return [int(each) for each in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--sizes", default="100,1000,5000", help="numbers of nodes")
+    parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--sizes", type=_sizes, default=[100, 1000, 5000], help="numbers of nodes")
     parser.add_argument("--listing", type=int, default=2, help="agents that start from nothing")
     parser.add_argument("--watching", type=int, default=0, help="agents that watch (0: 1000, or 100 of more)")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
@@ -73,7 +85,7 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was made is removed
     if options.part is None:  # a process for each: what one holds is no part of another's memory
-        for part in options.only.split(","):
+        for part in options.only:
             argv = [sys.executable, __file__, *sys.argv[1:], "--part", part]
             with subprocess.Popen(argv) as running:
                 try:
@@ -86,7 +98,7 @@ def main() -> None:
         return
     measured = {"load": of_load, "agent": of_agent, "sessions": of_sessions, "convergence": of_convergence}[
         options.part
-    ](options, [int(each) for each in options.sizes.split(",")])
+    ](options, options.sizes)
     if options.output == "json":
         print(json.dumps({options.part: measured}, default=str, indent=2))
 

@@ -1,14 +1,20 @@
 """A simulated cluster out of a seed: `draw` says what happens, `run` what did not hold.
 
-python tests/simulated/cluster/cluster.py 1 200      # seeds, each failure with a schedule cut down
+python tests/simulated/cluster/cluster.py 1 200      # seeds, with what did not hold
+python tests/simulated/cluster/cluster.py shrink 17  # the case of a seed, cut down
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import logging
+import sys
+from pathlib import Path
 from typing import Any, cast
+
+if __name__ == "__main__":  # pytest has them on its path
+    _TESTS = Path(__file__).parents[2]
+    sys.path[:0] = [str(_TESTS / place) for place in ("simulated", "fakes", "kubeapi")]
 
 from cluster_case import Broken, Case, draw, printed, without
 from cluster_laws import Laws
@@ -104,15 +110,12 @@ def shrunk(case: Case, laws: frozenset[str] | None = None) -> Case:
         size = max(1, size // 2)
 
 
-if __name__ == "__main__":
-    import sys
-    import time
+def _cut_down(case: Case) -> str:
+    small = shrunk(case)
+    return printed(small) + "\n" + "\n".join(map(str, run(small)))
 
-    logging.disable(logging.CRITICAL)
-    first, last = int(sys.argv[1]), int(sys.argv[2])
-    began = time.process_time()
-    for seed in range(first, last):
-        if found := run(draw(seed)):
-            sys.stdout.write(f"seed {seed}: " + "".join(f"\n  {each}" for each in found[:6]) + "\n")
-            sys.stdout.flush()
-    sys.stdout.write(f"{last - first} seeds, {time.process_time() - began:.1f} s CPU\n")
+
+if __name__ == "__main__":
+    from seeds_command import main
+
+    main(sys.argv[1:], __doc__, draw, run, _cut_down)

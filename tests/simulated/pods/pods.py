@@ -107,19 +107,12 @@ def shrunk(case: Case, laws: frozenset[str] | None = None) -> Case:
         size = max(1, size // 2)
 
 
-if __name__ == "__main__":
-    import time
+def _cut_down(case: Case) -> str:
+    small = shrunk(case)
+    return printed(small) + "\n" + "\n".join(map(str, run(small)))
 
-    if sys.argv[1] == "shrink":
-        small = shrunk(draw(int(sys.argv[2])))
-        sys.stdout.write(printed(small) + "\n" + "\n".join(map(str, run(small))) + "\n")
-    else:
-        first, last = int(sys.argv[1]), int(sys.argv[2])
-        start, bad = time.process_time(), 0
-        for seed in range(first, last):
-            if found := run(draw(seed)):
-                bad += 1
-                sys.stdout.write(f"seed {seed}: " + "".join(f"\n  {each}" for each in found[:6]) + "\n")
-                sys.stdout.flush()
-        took = time.process_time() - start
-        sys.stdout.write(f"{last - first} seeds, {bad} bad, {took:.1f} s CPU\n")
+
+if __name__ == "__main__":
+    from seeds_command import main
+
+    main(sys.argv[1:], __doc__, draw, run, _cut_down)

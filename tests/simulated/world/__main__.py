@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -31,7 +32,11 @@ def _one(seed: int) -> tuple[int, list[Broken], float, float]:
 
 
 def _seeds(text: str) -> Iterable[int]:
+    if not re.fullmatch(r"[0-9]+(-[0-9]*)?", text):
+        raise click.BadParameter(f"{text!r} is neither a seed (17) nor seeds (1-500; 1- as many as fit)")
     first, dash, last = text.partition("-")
+    if last and int(last) < int(first):
+        raise click.BadParameter(f"{text!r}: there is none between")
     if not dash:
         return [int(first)]
     return range(int(first), int(last) + 1) if last else count(int(first))
@@ -45,15 +50,15 @@ def main() -> None:
 
 @main.command()
 @click.argument("seeds")
-@click.option("--seconds", type=float, help="Stop after this long.")
-@click.option("--jobs", default=2, show_default=True, help="Processes.")
+@click.option("--seconds", type=click.FloatRange(0), help="Stop after this long.")
+@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Processes.")
 @click.option("--shrink/--no-shrink", "small", default=True, show_default=True)
 @click.option("--first", is_flag=True, help="Stop at the first.")
 def hunt(seeds: str, seconds: float | None, jobs: int, small: bool, first: bool) -> None:
     """Run seeds; exit code 1 if one breaks a law."""
+    wanted = iter(_seeds(seeds))
     began, hours, cpu, ran, bad = time.monotonic(), 0.0, 0.0, 0, []
     with ProcessPoolExecutor(jobs) as pool:
-        wanted = iter(_seeds(seeds))
         pending = {pool.submit(_one, seed) for _, seed in zip(range(jobs * 2), wanted, strict=False)}
         while pending:
             done = next(iter(sorted(pending, key=lambda each: not each.done())))
