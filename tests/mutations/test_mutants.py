@@ -31,8 +31,9 @@ def test_a_patch_for_other_code_is_told() -> None:
         applied(hunk, ["one\n", "three\n"])
 
 
-def test_a_fix_taken_back_is_found_and_the_same_seed_holds_with_it() -> None:
-    (mutation,) = (each for each in all_of_them() if each.name == "drift-unread")
+@pytest.mark.parametrize("name", ["terminating-cut", "announce-early"])
+def test_a_fix_taken_back_is_found_and_the_same_seed_holds_with_it(name: str) -> None:
+    (mutation,) = (each for each in all_of_them() if each.name == name)
     outcome = tried(mutation, 20)
     assert outcome.seed is not None and outcome.law
     assert hunted(ROOT, outcome.world, 0, [outcome.seed])["seed"] is None
