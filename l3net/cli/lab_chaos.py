@@ -275,7 +275,8 @@ def _print(report: Report, output: str) -> None:
     if report.ok:
         click.echo("every promise held")
         return
-    click.echo(f"{len(report.failures)} promises broken:")
+    many = len(report.failures)
+    click.echo(f"{many} {'promise' if many == 1 else 'promises'} broken:")
     for failure in report.failures:
         click.echo(f"  {failure.at:7.1f} s  {failure.what}")
         if failure.causes:

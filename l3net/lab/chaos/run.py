@@ -79,6 +79,7 @@ class Run:
         # What was lost until everything was in place is nobody's.
         self.probing.losses.clear()
         self._zero = self.probing.zero = time.monotonic()
+        self.say("every path carries: the report's seconds, and the schedule's, count from now")
         looking = threading.Thread(target=self.watch.run, name="watch", daemon=True)
         looking.start()
         try:
