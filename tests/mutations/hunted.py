@@ -1,10 +1,9 @@
 """Seeds of one simulation, one after another, with whatever l3net comes first on the path.
 
-python tests/mutations/hunted.py WORLD SECONDS     from seed 0 on, until a law is broken or the CPU time over
-python tests/mutations/hunted.py WORLD 0 SEED      this seed alone
-python tests/mutations/hunted.py WORLD 0 SEED ...  these
+python tests/mutations/hunted.py WORLD SECONDS [FIRST]  from a seed on, until a law is broken or the time over
+python tests/mutations/hunted.py WORLD 0 SEED           this seed alone
 
-Answers with a line of JSON: the seeds that were run, the CPU seconds that it took, and what was broken.
+Answers with a line of JSON: how many seeds were run, the CPU seconds that it took, and what was broken.
 """
 
 from __future__ import annotations
@@ -141,8 +140,10 @@ def main() -> None:
     signal.signal(signal.SIGVTALRM, _ended)
     import l3net
 
-    seeds: Iterable[int] = map(int, sys.argv[3:]) if sys.argv[3:] else count()
-    found = hunt(sys.argv[1], float(sys.argv[2]), seeds) | {"l3net": str(Path(l3net.__file__).parent)}
+    seconds, first = float(sys.argv[2]), int(sys.argv[3]) if sys.argv[3:] else 0
+    found = hunt(sys.argv[1], seconds, count(first) if seconds else [first]) | {
+        "l3net": str(Path(l3net.__file__).parent)
+    }
     sys.stdout.write(json.dumps(found) + "\n")
 
 

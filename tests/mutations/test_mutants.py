@@ -36,7 +36,7 @@ def test_a_fix_taken_back_is_found_and_the_same_seed_holds_with_it(name: str) ->
     (mutation,) = (each for each in all_of_them() if each.name == name)
     outcome = tried(mutation, 20)
     assert outcome.seed is not None and outcome.law
-    assert hunted(ROOT, outcome.world, 0, [outcome.seed])["seed"] is None
+    assert hunted(ROOT, outcome.world, 0, outcome.seed)["seed"] is None
 
 
 @pytest.mark.soak

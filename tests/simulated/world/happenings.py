@@ -587,7 +587,8 @@ async def hijack(world: World, number: int, seconds: float) -> None:
     elif kind == 2:
         wrong = ["10.96.0.0/17"]
     elif kind == 4:
-        wrong = ["203.0.113.0/25", "2001:db8::/49"]
+        # Who knows of no other node takes whatever is on its link for one.
+        wrong = ["203.0.113.0/25", "2001:db8::/49"] if len(world.nodes) > 1 else []
     else:
         wrong = [str(segment.subnets[0]).replace("/24", "/25") for segment in world.rack_segments()[:1]]
     sides = [theirs for _, theirs in world.node_router_sessions()]
