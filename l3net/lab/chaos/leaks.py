@@ -12,8 +12,8 @@ from l3net.lab.chaos.kernel import leases
 from l3net.lab.host import Host
 from l3net.naming import RUN_DIR, STATE_DIR
 
-#: By how much a count may be more at the end. Descriptors, threads and memory breathe; connections are tracked
-#: for up to two minutes after their end, and the first count is taken when probing has just begun.
+#: By how much a count may be more at the end. Descriptors, threads and memory breathe; connections are
+#: tracked for up to two minutes after their end, and the first count is taken when probing has just begun.
 SLACK = {"descriptors": 8, "threads": 6, "MiB": 48, "connections": 6000}
 _COUNT = f"""
 ls /sys/class/net | wc -l; ls /run/netns | wc -l
