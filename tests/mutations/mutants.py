@@ -1,7 +1,7 @@
 """Which fixes the simulations would miss: each patch of this directory is applied to a copy of l3net, and
 seeds run until a law is broken, or the time is over.
 
-python tests/mutations/run.py [--only NAME] [--seconds 30] [--jobs 2] [--json FILE] [--publish]
+python tests/mutations/run.py [--only NAME] [--seconds 20] [--jobs 2] [--json FILE] [--publish]
 
 A find counts only where the same seed breaks nothing without the patch. `--publish` writes the table into
 docs/reliability.md, between its two marks.
@@ -24,7 +24,7 @@ import click
 from undoing import HERE, ROOT, Mutation, all_of_them, copied
 
 #: CPU seconds for one mutation in one simulation.
-SECONDS: Final = 30.0
+SECONDS: Final = 20.0
 DOCUMENT: Final = ROOT / "docs" / "reliability.md"
 MARKS: Final = ("<!-- mutations begin -->\n", "<!-- mutations end -->\n")
 #: A process that takes so many times the CPU time it may is ended: it does not get on.
