@@ -6,17 +6,16 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import click
+from stepped import Case, Run, cut_down
 
 
 def main(
     words: Sequence[str],
     usage: str | None,
-    draw: Callable[[int], Any],
-    run: Callable[[Any], Sequence[object]],
-    cut_down: Callable[[Any], str],
+    draw: Callable[[int], Case],
+    run: Run,
 ) -> None:
     """Exits with 1 if something did not hold, 2 if the words are none of `FIRST BEFORE` and `shrink SEED`."""
     if set(words) & {"-h", "--help"}:
@@ -28,7 +27,7 @@ def main(
             if not run(draw(seed)):
                 click.echo(f"seed {seed}: everything holds")
                 return
-            click.echo(cut_down(draw(seed)))
+            click.echo(cut_down(draw(seed), run))
         case [int(first), int(last)] if first < last:
             sys.exit(_tried(range(first, last), draw, run))
         case _:
@@ -36,7 +35,7 @@ def main(
             sys.exit(2)
 
 
-def _tried(seeds: range, draw: Callable[[int], Any], run: Callable[[Any], Sequence[object]]) -> int:
+def _tried(seeds: range, draw: Callable[[int], Case], run: Run) -> int:
     began, bad = time.process_time(), 0
     for seed in seeds:
         if found := run(draw(seed)):

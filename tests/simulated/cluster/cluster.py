@@ -16,10 +16,11 @@ if __name__ == "__main__":  # pytest has them on its path
     _TESTS = Path(__file__).parents[2]
     sys.path[:0] = [str(_TESTS / place) for place in ("simulated", "fakes", "kubeapi")]
 
-from cluster_case import Broken, Case, draw, printed, without
+from cluster_case import draw
 from cluster_laws import Laws
 from cluster_world import ClusterWorld
 from simloop import SimLoop
+from stepped import Broken, Case
 from threads import SimThreads, simulate_threads
 
 #: Seconds after the last fault within which all is as declared, and for which nothing happens then.
@@ -27,10 +28,6 @@ SETTLES = 330.0
 QUIET = 60.0
 #: More of them where etcd was restored while nobody could ask: until all is listed once more.
 DOUBTED = 900.0
-#: Seeds under which a case with fewer steps is tried.
-ORDERS = 4
-
-__all__ = ["Broken", "Case", "draw", "printed", "run", "shrunk", "without"]
 
 
 def run(case: Case) -> list[Broken]:
@@ -84,38 +81,7 @@ def _end(at: float, args: tuple[Any, ...]) -> float:
     return at + max((each for each in args if isinstance(each, float) and 0 < each <= 300), default=0.0)
 
 
-def shrunk(case: Case, laws: frozenset[str] | None = None) -> Case:
-    """With as few steps as break one of the same laws still."""
-    wanted = laws or frozenset(broken.law for broken in run(case))
-
-    def breaks(one: Case) -> Case | None:
-        """What is left out changes who is first; so a few orders are tried."""
-        for order in range(ORDERS):
-            other = Case(one.seed + order, one.steps)
-            if wanted & {broken.law for broken in run(other)}:
-                return other
-        return None
-
-    size = max(1, len(case.steps) // 2)
-    while True:
-        index = 0
-        while index < len(case.steps):
-            smaller = without(case, set(range(index, index + size)))
-            if (found := breaks(smaller)) is not None:
-                case = found
-            else:
-                index += size
-        if size == 1:
-            return case
-        size = max(1, size // 2)
-
-
-def _cut_down(case: Case) -> str:
-    small = shrunk(case)
-    return printed(small) + "\n" + "\n".join(map(str, run(small)))
-
-
 if __name__ == "__main__":
     from seeds_command import main
 
-    main(sys.argv[1:], __doc__, draw, run, _cut_down)
+    main(sys.argv[1:], __doc__, draw, run)

@@ -8,38 +8,9 @@ that any steps may be left out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
-from typing import Any, TypeAlias
 
-Argument: TypeAlias = str | int | float
-
-
-@dataclass(frozen=True)
-class Step:
-    """`at` in seconds after the beginning."""
-
-    at: float
-    what: str
-    args: tuple[Argument, ...] = ()
-
-
-@dataclass(frozen=True)
-class Case:
-    """`seed` decides what the steps do not: who is first, how long an answer takes."""
-
-    seed: int
-    steps: tuple[Step, ...]
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A law that did not hold; `at` in seconds after the beginning."""
-
-    law: str
-    at: float
-    what: str
-
+from stepped import Argument, Case, Step
 
 #: Seconds in which everything happens; faults may last for some more.
 HAPPENS = 400
@@ -182,14 +153,3 @@ def draw(seed: int) -> Case:
         for _ in range(random.choice((3, 8, 15)))
     )
     return Case(seed, tuple(sorted(steps, key=lambda step: step.at)))
-
-
-def printed(case: Case) -> str:
-    """As a test would have it."""
-    steps = "".join(f"        {step!r},\n" for step in case.steps)
-    return f"Case(\n    {case.seed},\n    (\n{steps}    ),\n)"
-
-
-def without(case: Case, dropped: set[int]) -> Case:
-    kept: tuple[Any, ...] = tuple(step for index, step in enumerate(case.steps) if index not in dropped)
-    return Case(case.seed, kept)

@@ -8,9 +8,10 @@ from collections import Counter
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from cluster_case import CONTROLLERS, Broken
+from cluster_case import CONTROLLERS
 from sim_api import Request
 from sim_etcd import Change, Object, place_of
+from stepped import Broken
 
 from l3net.errors import L3netError, ManifestError
 from l3net.ipam.ledger import Ledger, decode

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from cluster import draw, run
-from cluster_case import BEGINNING, Case, Step
+from cluster_case import BEGINNING
 from cluster_laws import Laws
+from stepped import Case, Step
 
 #: Seeds in one test, so that there are not thousands of tests.
 A_TEST = 6

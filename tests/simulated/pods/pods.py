@@ -16,10 +16,11 @@ from typing import cast
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parent.parent)]
 
-from pods_case import Broken, Case, draw, printed, without
+from pods_case import draw
 from pods_laws import ROOM, Laws
 from pods_world import PodsWorld
 from simloop import SimLoop
+from stepped import Broken, Case
 from threads import SimThreads, simulate_threads
 
 #: Seconds after the last fault after which GC is asked for, those that it and the audit have, and those in
@@ -27,10 +28,6 @@ from threads import SimThreads, simulate_threads
 SETTLES = 140.0
 COLLECTED = 150.0
 QUIET = 130.0
-#: Seeds under which a case with fewer steps is tried.
-ORDERS = 4
-
-__all__ = ["Broken", "Case", "draw", "printed", "run", "shrunk", "without"]
 
 
 def run(case: Case) -> list[Broken]:
@@ -81,38 +78,7 @@ async def _run(case: Case) -> list[Broken]:
     return laws.found
 
 
-def shrunk(case: Case, laws: frozenset[str] | None = None) -> Case:
-    """With as few steps as break one of the same laws still."""
-    wanted = laws or frozenset(broken.law for broken in run(case))
-
-    def breaks(one: Case) -> Case | None:
-        """What is left out changes who is first; so a few orders are tried."""
-        for order in range(ORDERS):
-            other = Case(one.seed + order, one.steps)
-            if wanted & {broken.law for broken in run(other)}:
-                return other
-        return None
-
-    size = max(1, len(case.steps) // 2)
-    while True:
-        index = 0
-        while index < len(case.steps):
-            smaller = without(case, set(range(index, index + size)))
-            if (found := breaks(smaller)) is not None:
-                case = found
-            else:
-                index += size
-        if size == 1:
-            return case
-        size = max(1, size // 2)
-
-
-def _cut_down(case: Case) -> str:
-    small = shrunk(case)
-    return printed(small) + "\n" + "\n".join(map(str, run(small)))
-
-
 if __name__ == "__main__":
     from seeds_command import main
 
-    main(sys.argv[1:], __doc__, draw, run, _cut_down)
+    main(sys.argv[1:], __doc__, draw, run)

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pods_case import Broken
 from sim_guard import element_of
 from sim_links import Link
 from sim_machine import OTHERS, Machine
 from sim_runtime import Box, Hears, Runtime
+from stepped import Broken
 
 from l3net.addresses import parse_interface
 from l3net.cni.frame import Answer

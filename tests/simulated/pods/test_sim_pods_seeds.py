@@ -6,10 +6,11 @@ from random import Random
 
 import pytest
 from pods import draw, run
-from pods_case import BEGINNING, Case, Step
+from pods_case import BEGINNING
 from pods_laws import Laws
 from sim_disk import SimDisk
 from sqlite_vfs import Vfs
+from stepped import Case, Step
 
 #: Seeds in one test, so that there are not thousands of tests.
 A_TEST = 6
