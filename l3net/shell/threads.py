@@ -32,8 +32,6 @@ class Started(Protocol):
 
     def join(self, timeout: float | None = None) -> None: ...
 
-    def is_alive(self) -> bool: ...
-
 
 def _start(target: Callable[[], None], name: str) -> Started:
     thread = threading.Thread(target=target, name=name, daemon=True)
@@ -41,36 +39,30 @@ def _start(target: Callable[[], None], name: str) -> Started:
     return thread
 
 
-class Lock(Protocol):
+class Entered(Protocol):
+    """What `with` holds."""
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> bool | None: ...
+
+
+class Lock(Entered, Protocol):
     """As threading.Lock."""
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
 
     def release(self) -> None: ...
 
-    def __enter__(self) -> bool: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> bool | None: ...
-
-
-class Condition(Protocol):
+class Condition(Entered, Protocol):
     """As threading.Condition."""
-
-    def __enter__(self) -> bool: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> bool | None: ...
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool: ...
 

@@ -26,44 +26,44 @@ def of_speaker(topology: Topology, node: str) -> tuple[Allowance, ...]:
     return (Allowance(Which.NODE, node, whole=True, end=15), Allowance(Which.CROSSING, whole=True, end=15))
 
 
-@contextmanager
-def agent_killed(ground: Ground, step: Step) -> Iterator[None]:
-    try:
-        ground.signal(step.target, "agent", KILL)
-        ground.ended(step.target, "agent")
+#: How a process that nobody else starts again is started, unless it runs.
+_START: dict[str, Callable[[Ground, str], None]] = {
+    "agent": Ground.start_agent,
+    "speaker": Ground.start_speaker,
+}
+
+
+def _end(ground: Ground, step: Step, process: str, sign: int) -> None:
+    ground.signal(step.target, process, sign)
+    ground.ended(step.target, process)
+
+
+def gone(process: str) -> Callable[[Ground, Step], AbstractContextManager[None]]:
+    """Killed, and started again when the fault is over."""
+
+    @contextmanager
+    def act(ground: Ground, step: Step) -> Iterator[None]:
+        try:
+            _end(ground, step, process, KILL)
+            yield
+        finally:
+            _START[process](ground, step.target)
+
+    return act
+
+
+def restarted(process: str) -> Callable[[Ground, Step], AbstractContextManager[None]]:
+    """Ended as by its service, and started at once."""
+
+    @contextmanager
+    def act(ground: Ground, step: Step) -> Iterator[None]:
+        try:
+            _end(ground, step, process, END)
+        finally:
+            _START[process](ground, step.target)
         yield
-    finally:
-        ground.start_agent(step.target)
 
-
-@contextmanager
-def agent_restarted(ground: Ground, step: Step) -> Iterator[None]:
-    try:
-        ground.signal(step.target, "agent", END)
-        ground.ended(step.target, "agent")
-    finally:
-        ground.start_agent(step.target)
-    yield
-
-
-@contextmanager
-def speaker_killed(ground: Ground, step: Step) -> Iterator[None]:
-    try:
-        ground.signal(step.target, "speaker", KILL)
-        ground.ended(step.target, "speaker")
-        yield
-    finally:
-        ground.start_speaker(step.target)
-
-
-@contextmanager
-def speaker_restarted(ground: Ground, step: Step) -> Iterator[None]:
-    try:
-        ground.signal(step.target, "speaker", END)
-        ground.ended(step.target, "speaker")
-    finally:
-        ground.start_speaker(step.target)
-    yield
+    return act
 
 
 def killed(process: str) -> Callable[[Ground, Step], AbstractContextManager[None]]:
@@ -129,15 +129,15 @@ def limited(ground: Ground, step: Step, *, limit: str) -> Iterator[None]:
 
 FAULTS = (
     Fault("agent-killed", "processes", "SIGKILL of the agent, which is started again when the time is over.",
-          nodes, agent_killed, (0.5, 6)),
+          nodes, gone("agent"), (0.5, 6)),
     Fault("agent-restarted", "processes", "The agent ends by SIGTERM and is started again at once.",
-          nodes, agent_restarted, (1, 2)),
+          nodes, restarted("agent"), (1, 2)),
     Fault("agent-stopped", "processes",
           "SIGSTOP of the agent, and SIGCONT.", nodes, stopped("agent"), (1, 8)),
     Fault("speaker-killed", "processes", "SIGKILL of the speaker's supervisor, with which ExaBGP goes.",
-          nodes, speaker_killed, (0.5, 5), of_speaker, touches=True),
+          nodes, gone("speaker"), (0.5, 5), of_speaker, touches=True),
     Fault("speaker-restarted", "processes", "The speaker ends by SIGTERM and is started again at once.",
-          nodes, speaker_restarted, (1, 2), of_speaker, touches=True),
+          nodes, restarted("speaker"), (1, 2), of_speaker, touches=True),
     Fault("exabgp-killed", "processes", "SIGKILL of ExaBGP, which the speaker starts again.",
           nodes, killed("exabgp"), (1, 2), of_speaker, touches=True),
     Fault("exabgp-stopped", "processes",
