@@ -178,19 +178,10 @@ class Fleet:
 
 def cpu_of(place: Place) -> dict[str, float]:
     """Seconds of processor that agent, ExaBGP and relay at `near` have had."""
-    space = Path(f"/proc/{place.near.pid}/ns/pid").readlink()
     found: dict[str, float] = {}
-    for entry in Path("/proc").iterdir():
-        try:
-            if not entry.name.isdigit() or (entry / "ns/pid").readlink() != space:
-                continue
-            argv = (entry / "cmdline").read_bytes().decode().split("\0")
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        for name, word in WORDS.items():
-            if any(part == word or part.endswith(f"/{word}") for part in argv):
-                found[name] = found.get(name, 0.0) + (int(fields[11]) + int(fields[12])) / HERTZ
+    for name, text in place.processes(WORDS, "stat"):
+        fields = text.rpartition(")")[2].split()
+        found[name] = found.get(name, 0.0) + (int(fields[11]) + int(fields[12])) / HERTZ
     return found
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -93,22 +93,27 @@ class Place:
         main = text.split("Main:")[-1]
         return int(main.split("Prefixes:")[1].split()[0])
 
-    def rss(self, **words: str) -> dict[str, float]:
-        """MiB of the process of `near` whose command line has a word; by the name given."""
+    def processes(self, words: Mapping[str, str], file: str) -> Iterator[tuple[str, str]]:
+        """Of each process of `near` whose command line has a word: the word's name, and a file of /proc."""
         space = Path(f"/proc/{self.near.pid}/ns/pid").readlink()
-        found: dict[str, float] = {}
         for entry in Path("/proc").iterdir():
             try:
                 if not entry.name.isdigit() or (entry / "ns/pid").readlink() != space:
                     continue
                 argv = (entry / "cmdline").read_bytes().decode().split("\0")
-                lines = (entry / "status").read_text().splitlines()
+                text = (entry / file).read_text()
             except OSError:
                 continue
             for name, word in words.items():
                 if any(part == word or part.endswith(f"/{word}") for part in argv):
-                    kib = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
-                    found[name] = max(found.get(name, 0.0), kib / 1024)
+                    yield name, text
+
+    def rss(self, **words: str) -> dict[str, float]:
+        """MiB of the process of `near` whose command line has a word; by the name given."""
+        found: dict[str, float] = {}
+        for name, text in self.processes(words, "status"):
+            kib = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS"))
+            found[name] = max(found.get(name, 0.0), kib / 1024)
         return found
 
     # --- far sides ---------------------------------------------------------------------------------------
