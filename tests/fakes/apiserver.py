@@ -772,6 +772,20 @@ class _Server(ThreadingHTTPServer):
         """A client that went away is no news."""
 
 
+def split(path: str) -> tuple[str, str, str, list[str]]:
+    """API group and version, namespace, and the rest of a path. Raises StatusError."""
+    match [part for part in path.split("/") if part]:
+        case ["api", "v1", *rest]:
+            group, version = "", "v1"
+        case ["apis", group, version, *rest]:
+            pass
+        case _:
+            raise StatusError(404, "NotFound")
+    if len(rest) > 2 and rest[0] == "namespaces" and rest[2] != "status":
+        return group, version, rest[1], rest[2:]
+    return group, version, "", rest
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
@@ -856,21 +870,11 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _parse(self, path: str) -> tuple[Resource, str, str, str]:
-        parts = [part for part in path.split("/") if part]
-        match parts:
-            case ["api", "v1", *rest]:
-                group = ""
-            case ["apis", group, _version, *rest]:
-                pass
-            case _:
-                raise StatusError(404, "NotFound")
-        namespace = ""
-        if len(rest) > 2 and rest[0] == "namespaces" and rest[2] != "status":
-            namespace, rest = rest[1], rest[2:]
+        group, version, namespace, rest = split(path)
         resource = self.server.api._resources.get((group, rest[0] if rest else ""))
         if resource is not None and resource.plural in self.server.api.undefined:
             resource = None
-        if resource is None or (group and parts[2] != resource.version):
+        if resource is None or (group and version != resource.version):
             raise StatusError(404, "NotFound", "the server could not find the requested resource")
         name, subresource = (*rest[1:], "", "")[:2]
         if subresource not in ("", "status") or (subresource and not resource.status):

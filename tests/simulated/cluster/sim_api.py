@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from apiserver import Call, StatusError, json_patch, merge_patch, selector
+from apiserver import Call, StatusError, json_patch, merge_patch, selector, split
 from sim_etcd import PLACES, Change, Etcd, Name, Object, Place, Stored, encode
 from sim_faults import Faults
 from threads import EPOCH, SimEvent, SimThreads
@@ -328,17 +328,7 @@ class SimApi:
 
 def parse(path: str) -> tuple[Place, str, str, str]:
     """Place, namespace, name and subresource."""
-    parts = [part for part in path.split("/") if part]
-    match parts:
-        case ["api", "v1", *rest]:
-            group = ""
-        case ["apis", group, _version, *rest]:
-            pass
-        case _:
-            raise StatusError(404, "NotFound")
-    namespace = ""
-    if len(rest) > 2 and rest[0] == "namespaces" and rest[2] != "status":
-        namespace, rest = rest[1], rest[2:]
+    group, _version, namespace, rest = split(path)
     place = (group, rest[0] if rest else "")
     name, subresource = (*rest[1:], "", "")[:2]
     if place not in PLACES or (subresource and not PLACES[place].status):

@@ -9,9 +9,6 @@ from random import Random
 from apiserver import Call, StatusError
 from sim_etcd import Place
 
-#: How a line of a watch is spoilt.
-SPOILT = ("torn", "garbage", "blank", "error500", "twice", "swapped", "shapeless")
-
 
 @dataclass
 class Refusal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,7 +42,6 @@ class Link:
     api: SimApi
     process: Process
     server: int = 0
-    tokens: Iterator[str] = field(default_factory=lambda: iter(()))
     sent: int = 0
 
     def configure(self) -> Configure:

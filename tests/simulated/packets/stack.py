@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from l3net.naming import BRIDGE
 from packets import choices as chance
 from packets.chains import chain_verdict
 from packets.conntrack import Conntrack, Noted
-from packets.meeting import Meeting, Step
+from packets.meeting import Meeting
 from packets.outcomes import Delivered, Dropped, Effects, Forwarded, Lost, Outcome, Rejected
 from packets.packet import Packet
 from packets.routes import Fib, FoundRoute, Hop, address
@@ -257,8 +257,3 @@ def _martian(met: Meeting) -> str:
             return "martian source"
         return "martian destination" if met.destination >> 24 == 127 else ""
     return "loopback from outside" if 1 in (met.source, met.destination) else ""
-
-
-def steps_of(outcome: Outcome) -> Iterator[Step]:
-    for each in outcome.everywhere():
-        yield from each.steps

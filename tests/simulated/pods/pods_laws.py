@@ -65,10 +65,6 @@ class Laws(Hears):
     def hot(self) -> bool:
         return len(self.found) >= ENOUGH
 
-    @property
-    def troubled(self) -> bool:
-        return self.now <= self.trouble_until
-
     def trouble(self, seconds: float = 0.0) -> None:
         """Something is wrong for so long from now."""
         self.trouble_until = max(self.trouble_until, self.now + seconds)

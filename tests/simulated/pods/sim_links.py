@@ -81,7 +81,6 @@ class SimLinks:
         self.spaces: dict[int, Space] = {}
         self.changes = 0
         self.settings: dict[tuple[str, str], str] = {}
-        self.doomed_too_early: list[str] = []
         self.host = self.space("host")
 
     def space(self, name: str) -> Space:

@@ -166,44 +166,39 @@ async def node_off(world: World, number: int, seconds: float) -> None:
         await asyncio.sleep(15)
 
 
-@happening
-async def uplink_down(world: World, number: int, seconds: float) -> None:
-    """Both ends lose the carrier."""
-    node = one_node(world, number)
+async def _cut(world: World, node: WorldNode, seconds: float, *, carrier: bool) -> None:
+    """Its uplink carries nothing to it for a while; without the `carrier` nothing from it either."""
     segment = world.segment_of(node.name, "up0")
     assert segment is not None
-    if node.name in segment.down:
+    ports = segment.deaf if carrier else segment.down
+    if node.name in ports:
         return
     world.excuse_node(node, seconds + 30)
     world.disturb()
-    segment.down.add(node.name)
-    world.without_links.add(node.name)
-    node.kernel.set_link("up0", up=False)
+    ports.add(node.name)
+    if not carrier:
+        world.without_links.add(node.name)
+        node.kernel.set_link("up0", up=False)
     world.fabric.changed()
     await asyncio.sleep(seconds)
     world.disturb()
-    segment.down.discard(node.name)
-    node.kernel.set_link("up0", up=True)
-    world.after_link(node)
+    ports.discard(node.name)
+    if not carrier:
+        node.kernel.set_link("up0", up=True)
+        world.after_link(node)
     world.fabric.changed()
+
+
+@happening
+async def uplink_down(world: World, number: int, seconds: float) -> None:
+    """Both ends lose the carrier."""
+    await _cut(world, one_node(world, number), seconds, carrier=False)
 
 
 @happening
 async def uplink_deaf(world: World, number: int, seconds: float) -> None:
     """The node hears nothing, with the carrier there."""
-    node = one_node(world, number)
-    segment = world.segment_of(node.name, "up0")
-    assert segment is not None
-    if node.name in segment.deaf:
-        return
-    world.excuse_node(node, seconds + 30)
-    world.disturb()
-    segment.deaf.add(node.name)
-    world.fabric.changed()
-    await asyncio.sleep(seconds)
-    world.disturb()
-    segment.deaf.discard(node.name)
-    world.fabric.changed()
+    await _cut(world, one_node(world, number), seconds, carrier=True)
 
 
 @happening
@@ -434,11 +429,11 @@ async def service_deleted(world: World, number: int, seconds: float) -> None:
     name = f"s{number % world.shape.services}" if world.shape.services else ""
     if not name or name in world.gone:
         return
-    world.gone[name] = 1
+    world.gone.add(name)
     world.disturb()
     world.declared.delete(world.service_documents(name)[0])
     await asyncio.sleep(seconds)
-    del world.gone[name]
+    world.gone.discard(name)
     world.disturb()
     world.say_services(name)
 

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
-from sim_node import SimBfd, SimFirewall, SimMemory, SimNode
+from sim_node import SimBfd, SimMemory, SimNode
 
 from l3net.model import Address
-from l3net.naming import BRIDGE
 from l3net.policy.attached import Attached
 from world.declared import View
 from world.nodeside import WorldSpeaker
@@ -140,10 +139,3 @@ class WorldNode(SimNode):
         self.power = True
         self.speaker.power_on()
         self.start()
-
-    @property
-    def bridged(self) -> bool:
-        return self.kernel.bridge is not None and self.kernel.bridge.name == BRIDGE
-
-
-__all__ = ["SimFirewall", "WorldBfd", "WorldNode"]

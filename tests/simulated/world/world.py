@@ -48,7 +48,7 @@ class World:
         self.pods: dict[str, tuple[str, tuple[Address, ...]]] = {}  # name to node and addresses
         self.apps: dict[str, str] = {}
         self.ending: set[str] = set()  # pods that are being deleted
-        self.gone: dict[str, int] = {}  # services that were deleted, by name
+        self.gone: set[str] = set()  # services that were deleted
         self._pods_made = 0
         self._gateways: dict[str, tuple[str, str]] = {}  # by segment
         self._segments: dict[tuple[str, str], Segment] = {}
