@@ -7,11 +7,17 @@ it is given: two runs are the same, and an hour costs what happens in it.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import selectors
 from collections.abc import Callable, Coroutine
+from functools import lru_cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+#: A simulation writes the same few addresses millions of times.
+for _family in (ipaddress.IPv4Address, ipaddress.IPv6Address):
+    _text = lru_cache(maxsize=1 << 16)(_family._string_from_ip_int)  # type: ignore[attr-defined]
+    _family._string_from_ip_int = staticmethod(_text)  # type: ignore[attr-defined]
 
 
 class StuckError(Exception):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sim_node import SimKernel
 
-from l3net.fib.underlay import InterfaceAddress
-from l3net.model import Address, Prefix, RouteKind
+from l3net.fib.underlay import InterfaceAddress, UnderlayRoute
+from l3net.model import Address, Prefix, Route, RouteKind
 
 
 class Hop(NamedTuple):
@@ -43,12 +43,14 @@ _LOCAL = FoundRoute("local", (Hop("lo"),), local=True)
 _FULL = {4: 32, 6: 128}
 _LOOPBACK6 = 1
 _Routes = dict[int, tuple[int, FoundRoute]]  # by network, with its metric
+#: What the kernel has; version, length and network's bits; how it is read.
+_Made = dict[int, tuple[Any, int, int, int, FoundRoute]]
 
 
 class Fib:
-    """All of a node's routes as they were when it was made."""
+    """All of a node's routes when it was made; what has not changed is taken from one `before`."""
 
-    def __init__(self, kernel: SimKernel) -> None:
+    def __init__(self, kernel: SimKernel, before: Fib | None = None) -> None:
         self.addresses = _addresses(kernel)
         self.local: dict[int, set[int]] = {4: set(), 6: {_LOOPBACK6}}
         self._broadcast: set[int] = {0xFFFFFFFF, 0}
@@ -58,21 +60,25 @@ class Fib:
             if each.address.version == 4 and each.length < 31:
                 network = ip_network(f"{each.address}/{each.length}", strict=False)
                 self._broadcast |= {int(network.broadcast_address), int(network.network_address)}
-        for prefix, metric, route in _routes(kernel):
-            self._put(prefix, metric, route)
+        known = before._made if before is not None else {}
+        self._made: _Made = {}  # by the identity of what the kernel has
+        for prefix, metric, had, read in _routes(kernel):
+            made = known.get(id(had))
+            if made is None or made[0] is not had:
+                shift = _FULL[prefix.version] - prefix.prefixlen
+                network = int(prefix.network_address) >> shift
+                made = had, prefix.version, prefix.prefixlen, network, read(had)
+            self._made[id(had)] = made
+            table = self._by_length[made[1]].setdefault(made[2], {})
+            present = table.get(made[3])
+            if present is None or metric < present[0]:
+                table[made[3]] = metric, made[4]
         self._ordered = {
             version: [
                 (_FULL[version] - length, tables) for length, tables in sorted(found.items(), reverse=True)
             ]
             for version, found in self._by_length.items()
         }
-
-    def _put(self, prefix: Prefix, metric: int, route: FoundRoute) -> None:
-        table = self._by_length[prefix.version].setdefault(prefix.prefixlen, {})
-        network = int(prefix.network_address) >> (_FULL[prefix.version] - prefix.prefixlen)
-        known = table.get(network)
-        if known is None or metric < known[0]:
-            table[network] = (metric, route)
 
     def is_local(self, version: int, address: int) -> bool:
         return address in self.local[version] or (version == 4 and address >> 24 == 127)
@@ -124,18 +130,27 @@ def _addresses(kernel: SimKernel) -> list[InterfaceAddress]:
     return found
 
 
-def _routes(kernel: SimKernel) -> Iterator[tuple[Prefix, int, FoundRoute]]:
+def _routes(kernel: SimKernel) -> Iterator[tuple[Prefix, int, Any, Callable[[Any], FoundRoute]]]:
+    """Prefix and metric, what the kernel has there, and how that is read."""
     if kernel.bridge is not None:
-        for address, length in kernel.bridge.gateways:
-            network = ip_interface(f"{address}/{length}").network
-            yield network, 0, FoundRoute(str(network), (Hop(kernel.bridge.name),))
+        for gateway in kernel.bridge.gateways:
+            network = ip_interface(f"{gateway[0]}/{gateway[1]}").network
+            name = kernel.bridge.name
+            yield network, 0, gateway, lambda _, to=network, by=name: FoundRoute(str(to), (Hop(by),))
     for (prefix, metric), other in kernel.others.items():
-        hops = _sorted(Hop(each.interface, each.gateway) for each in other.hops)
-        yield prefix, metric, FoundRoute(str(prefix), hops, other.discard, source=other.source)
+        yield prefix, metric, other, _other
     for (prefix, metric), ours in kernel.ours.items():
-        hops = _sorted(Hop(each.interface, each.gateway) for each in ours.next_hops)
-        discards = ours.kind is RouteKind.BLACKHOLE
-        yield prefix, metric, FoundRoute(str(prefix), hops, discards, source=ours.source)
+        yield prefix, metric, ours, _ours
+
+
+def _other(route: UnderlayRoute) -> FoundRoute:
+    hops = _sorted(Hop(each.interface, each.gateway) for each in route.hops)
+    return FoundRoute(str(route.prefix), hops, route.discard, source=route.source)
+
+
+def _ours(route: Route) -> FoundRoute:
+    hops = _sorted(Hop(each.interface, each.gateway) for each in route.next_hops)
+    return FoundRoute(str(route.prefix), hops, route.kind is RouteKind.BLACKHOLE, source=route.source)
 
 
 def _sorted(hops: Iterable[Hop]) -> tuple[Hop, ...]:

@@ -38,12 +38,13 @@ class SimStack:
         tables: Callable[[], SimTable],
         pods: Callable[[], Mapping[Address, str]],
         *,
-        tracking: Conntrack | None = None,
+        tracking: Callable[[], Conntrack] | None = None,
         now: Callable[[], float] = lambda: 0.0,
         exact: bool = False,
     ) -> None:
         self._kernel, self._tables, self._pods, self._now = kernel, tables, pods, now
-        self.tracking = Conntrack() if tracking is None else tracking
+        own = Conntrack()
+        self._tracking = tracking or (lambda: own)
         self.exact = exact
         self.counted: Callable[[str], None] = lambda _name: None
         self._fib: Fib | None = None
@@ -64,7 +65,7 @@ class SimStack:
             node.kernel,
             lambda: node.firewall.table,
             pods,
-            tracking=node.firewall.tracking,
+            tracking=lambda: node.firewall.tracking,
             now=lambda: asyncio.get_running_loop().time(),
             exact=exact,
         )
@@ -72,12 +73,17 @@ class SimStack:
         return made
 
     @property
+    def tracking(self) -> Conntrack:
+        """The connections; a node that lost its power has others."""
+        return self._tracking()
+
+    @property
     def fib(self) -> Fib:
         """The routes as they are by now."""
         kernel = self._kernel
         state = (kernel.others.version, kernel.ours.version, kernel.bridge, list(kernel.addresses))
         if self._fib is None or state != self._fib_of:
-            self._fib, self._fib_of = Fib(kernel), state
+            self._fib, self._fib_of = Fib(kernel, self._fib), state
         return self._fib
 
     # --- what may become of a packet ---------------------------------------------------------------------

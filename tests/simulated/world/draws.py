@@ -54,13 +54,19 @@ DRAWN: dict[str, tuple[int, tuple[tuple[Argument, ...], ...]]] = {
     "alone": (3, (WHICH, (0.0, 5.0, 130.0))),
 }
 #: Seconds between two happenings.
-PAUSES = (0.0, 0.01, 0.5, 5.0, 40.0, 200.0)
+PAUSES = (0.0, 0.01, 0.5, 5.0, 40.0, 200.0, 900.0)
+#: What few worlds have, and fewer still; a world's cost grows faster than its nodes.
+LARGE, LARGEST = 12, 50
 
 
-def shape(drawn: Random, most_nodes: int = 12) -> Shape:
+def shape(drawn: Random, most_nodes: int = LARGEST) -> Shape:
     racks = drawn.choice((1, 1, 1, 2, 3))
     per_rack = drawn.choice((1, 2, 2, 3, 4))
-    if drawn.random() < 0.05:
+    chance = drawn.random()
+    if chance < 0.05:
+        per_rack = min(LARGE, most_nodes) // racks
+    if chance < 0.01:
+        racks = drawn.choice((2, 5))
         per_rack = most_nodes // racks
     per_rack = max(1, min(per_rack, most_nodes // racks))
     mesh = racks > 1 or drawn.random() < 0.7
@@ -81,7 +87,7 @@ def shape(drawn: Random, most_nodes: int = 12) -> Shape:
     )
 
 
-def draw(seed: int, most_nodes: int = 12, steps: int = 16) -> Case:
+def draw(seed: int, most_nodes: int = LARGEST, steps: int = 16) -> Case:
     """The case of a seed."""
     drawn = Random(seed)
     found = shape(drawn, most_nodes)

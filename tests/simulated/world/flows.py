@@ -9,7 +9,6 @@ from random import Random
 
 from packets.outcomes import Delivered, Forwarded
 from packets.packet import SYN, TCP, UDP, Packet
-from packets.stack import SimStack
 
 from l3net.model import Address
 from world.nodes import WorldNode
@@ -74,7 +73,7 @@ class Flows:
 
     def _send(self, flow: Flow, *, well: bool) -> None:
         node, world = self._world.nodes[flow.node], self._world
-        stack = SimStack.of(node)
+        stack = node.stack
         found = stack.from_pod(flow.packet) if flow.of_pod else stack.receive(flow.packet, "up0")
         outcome = stack.take(self._drawn.choice(found))
         if not well or not node.running or flow.service in world.gone or not world.members[flow.service]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from packets.outcomes import Delivered, Forwarded, Outcome
 from packets.packet import Packet
-from packets.stack import SimStack
 
 from l3net.model import Address
 from world.fabric import Segment
@@ -36,24 +35,23 @@ class End:
 
 
 class Journeys:
-    """Of one instant; nothing is changed by them. `stacks` are kept from one to the next."""
+    """Of one instant; nothing is changed by them."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._stacks = {name: SimStack.of(node) for name, node in world.nodes.items()}
 
     def of_pod(self, node: str, packet: Packet) -> list[End]:
-        return self._ends(node, self._stacks[node].from_pod(packet), 0)
+        return self._ends(node, self._world.nodes[node].stack.from_pod(packet), 0)
 
     def of_host(self, node: str, packet: Packet) -> list[End]:
-        return self._ends(node, self._stacks[node].send(packet), 0)
+        return self._ends(node, self._world.nodes[node].stack.send(packet), 0)
 
     def from_outside(self, router: str, packet: Packet) -> list[End]:
         return self._at(router, packet, 0)
 
     def arrives(self, node: str, packet: Packet, *, of_pod: bool) -> tuple[Outcome, ...]:
         """What becomes of a packet on one node alone."""
-        stack = self._stacks[node]
+        stack = self._world.nodes[node].stack
         return stack.from_pod(packet) if of_pod else stack.receive(packet, "up0")
 
     def _ends(self, node: str, outcomes: tuple[Outcome, ...], hops: int) -> list[End]:
@@ -85,7 +83,7 @@ class Journeys:
         if hops > MOST:
             return [End(f"{device}: goes in circles")]
         if device in self._world.nodes:
-            return self._ends(device, self._stacks[device].receive(packet, "up0"), hops)
+            return self._ends(device, self._world.nodes[device].stack.receive(packet, "up0"), hops)
         fabric = self._world.fabric
         address = packet.destination
         if any(address in segment.members[device] for segment in fabric.of[device]):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
+from packets.stack import SimStack
 from sim_node import SimBfd, SimMemory, SimNode
 
 from l3net.model import Address
@@ -54,6 +55,7 @@ class WorldNode(SimNode):
         self.speaker = WorldSpeaker(name, as_number, self.bfd)
         self.power = True
         self.pod_number = 0
+        self.stack = SimStack.of(self)
         self._served: tuple[object, dict[Address, set[Address]]] = (None, {})
 
     # --- what a packet finds -----------------------------------------------------------------------------

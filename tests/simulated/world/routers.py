@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -120,7 +120,7 @@ class Router:
         self.own: set[Prefix] = set()
         self.fib: dict[Prefix, frozenset[Address]] = {}
         self.deferring = False  # it has restarted, and forwards by what it had
-        self.moved: Callable[[], None] = lambda: None  # what it forwards by has changed
+        self.changes = 0  # of what it forwards by
 
     @property
     def forwards(self) -> bool:
@@ -136,7 +136,7 @@ class Router:
             side.session.close(End.LOST if gracefully else End.NOTIFIED, by=side)
         if not gracefully:
             self.fib.clear()
-            self.moved()
+            self.changes += 1
         self.deferring = gracefully
 
     def start(self) -> None:
@@ -195,7 +195,7 @@ class Router:
                     self.fib[prefix] = hops
                 else:
                     del self.fib[prefix]
-                self.moved()
+                self.changes += 1
             for side in self.sides:
                 self._tell(side, prefix)
 

@@ -10,12 +10,14 @@ from simloop import simulate
 from world import oddities as _more
 from world.case import Broken, Case, Step
 from world.happenings import HAPPENINGS
-from world.laws import Judge, Quiet, Unforeseen
+from world.laws import Judge, Quiet, Unforeseen, calm
 from world.world import World
 
 #: Seconds until a world has come up, and between two looks at it.
 COMES_UP = 40.0
 LOOKS = 5.0
+#: A world that is calm, and in which nothing has changed, is looked at one time of so many.
+SELDOM = 8
 #: The last seconds of the quiet time, in which nothing may be done at all.
 IDLE = 100.0
 
@@ -35,10 +37,15 @@ async def _steps(world: World, judge: Judge, steps: tuple[Step, ...]) -> None:
     judge.look()
 
 
-async def _looks(judge: Judge) -> None:
+async def _looks(world: World, judge: Judge) -> None:
+    before, same = world.changes, 0
     while True:
         await asyncio.sleep(LOOKS)
-        judge.look()
+        now = world.changes
+        same = same + 1 if now == before and calm(world) else 0
+        before = now
+        if same % SELDOM == 0:
+            judge.look()
 
 
 async def _live(case: Case) -> tuple[list[Broken], float]:
@@ -51,12 +58,11 @@ async def _live(case: Case) -> tuple[list[Broken], float]:
     try:
         world.begin()
         await asyncio.sleep(COMES_UP / 2)
-        for name in world.nodes:
-            for _ in range(case.shape.pods):
-                await world.add_pod(name)
+        for _ in range(case.shape.pods):
+            await asyncio.gather(*map(world.add_pod, world.nodes))
         await asyncio.sleep(COMES_UP / 2)
         judge.weigh()
-        looks = asyncio.create_task(_looks(judge))
+        looks = asyncio.create_task(_looks(world, judge))
         await _steps(world, judge, case.steps)
         await asyncio.sleep(case.quiet - IDLE)
         quiet = Quiet(world)

@@ -109,6 +109,21 @@ class World:
         """Whether all nodes can follow, or nothing has changed since they cannot."""
         return not any(any(marks) for marks in self._impaired.values())
 
+    @property
+    def changes(self) -> tuple[object, ...]:
+        """Other than before as soon as anything that forwards is, or has been disturbed."""
+        nodes = [
+            (
+                node.kernel.ours.version,
+                node.kernel.others.version,
+                node.firewall.replaced,
+                len(node.firewall.amended),
+                len(node.pods.wired),
+            )
+            for node in self.nodes.values()
+        ]
+        return self.since, nodes, [router.changes for router in self.fabric.routers.values()]
+
     def excuse_session(self, session: Session, seconds: float) -> None:
         session.excused = max(session.excused, self.now() + seconds)
 
