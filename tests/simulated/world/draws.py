@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
+from typing import TypeVar
 
 from world.case import Argument, Case, Shape, Step
 
+Drawn = TypeVar("Drawn")
 #: What may happen, how often beside the others, and what its arguments are drawn from.
 SECONDS = (0.0, 0.2, 3.0, 20.0, 130.0)
 WHICH = tuple(range(50))
@@ -17,6 +20,7 @@ DRAWN: dict[str, tuple[int, tuple[tuple[Argument, ...], ...]]] = {
     "bfd_killed": (2, (WHICH, SECONDS)),
     "node_off": (3, (WHICH, (1.0, 20.0, 100.0, 400.0))),
     "uplink_down": (4, (WHICH, (0.01, 1.0, 12.0, 130.0))),
+    "path_fails": (4, (WHICH, (0.5, 3.0, 40.0, 130.0), ("to", "from", "both"))),
     "uplink_deaf": (3, (WHICH, (0.5, 3.0, 40.0, 130.0))),
     "wire_down": (3, (WHICH, (0.5, 12.0, 130.0))),
     "router_restarts": (4, (WHICH, (1.0, 8.0, 60.0, 150.0), (True, False))),
@@ -78,7 +82,7 @@ def shape(drawn: Random, most_nodes: int = LARGEST) -> Shape:
         mesh=mesh,
         reflectors=mesh and drawn.random() < 0.25,
         bfd=drawn.random() < 0.4,
-        hold=drawn.choice((9, 9, 30, 90)),
+        hold=drawn.choice((9, 9, 30, 90, 90)),
         graceful=drawn.choice((120, 120, 120, 0)),
         services=drawn.choice((1, 2, 4)),
         pods=drawn.choice((1, 2, 3)),
@@ -88,14 +92,23 @@ def shape(drawn: Random, most_nodes: int = LARGEST) -> Shape:
 
 
 def draw(seed: int, most_nodes: int = LARGEST, steps: int = 16) -> Case:
-    """The case of a seed."""
+    """The case of a seed. A seed has a few of all happenings, machines and pauses, so that what seldom meets
+    does in some (swarm testing: Groce and others, ISSTA 2012)."""
     drawn = Random(seed)
     found = shape(drawn, most_nodes)
     names = [name for name, (weight, _) in DRAWN.items() for _ in range(weight)]
+    kinds = _some(drawn, names, (2, 3, 5, 9, 200))
+    machines = _some(drawn, WHICH, (1, 2, 3, 50))
+    pauses = _some(drawn, PAUSES, (2, 3, 5, 7))
     at, made = 0.0, []
     for _ in range(drawn.randint(4, steps)):
-        name = drawn.choice(names)
-        args = tuple(drawn.choice(values) for values in DRAWN[name][1])
-        made.append(Step(round(at, 3), name, args))
-        at += drawn.choice(PAUSES)
+        name = drawn.choice(kinds)
+        drawn_from = (machines if values is WHICH else values for values in DRAWN[name][1])
+        made.append(Step(round(at, 3), name, tuple(map(drawn.choice, drawn_from))))
+        at += drawn.choice(pauses)
     return Case(seed, found, tuple(made))
+
+
+def _some(drawn: Random, all_of_them: Sequence[Drawn], sizes: Sequence[int]) -> Sequence[Drawn]:
+    """As many as one of the sizes says."""
+    return drawn.sample(all_of_them, min(drawn.choice(sizes), len(all_of_them)))

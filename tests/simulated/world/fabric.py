@@ -13,17 +13,20 @@ from world.sessions import Session
 
 @dataclass
 class Segment:
-    """A link that two or more share. `down`: whose port has no carrier; `deaf`: whose port hears nothing."""
+    """A link that two or more share. `down`: whose port has no carrier; `deaf`: whose port hears nothing.
+    `holes`: which sender's frames to which receiver are lost on the way."""
 
     name: str
     subnets: tuple[Prefix, ...]
     members: dict[str, tuple[Address, ...]] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
     deaf: set[str] = field(default_factory=set)
+    holes: set[tuple[str, str]] = field(default_factory=set)
 
     def carries(self, sender: str, receiver: str) -> bool:
         """Whether a frame of one reaches the other."""
-        return sender not in self.down and receiver not in self.down and receiver not in self.deaf
+        there = sender not in self.down and receiver not in self.down and receiver not in self.deaf
+        return there and (sender, receiver) not in self.holes
 
 
 class Fabric:
@@ -113,9 +116,10 @@ class Fabric:
                         seen.add(other)
                         edge.append(other)
 
-    def _serves_as_gateway(self, name: str) -> tuple[bool, int]:
+    def _serves_as_gateway(self, name: str, segment: Segment) -> tuple[bool, bool, int]:
         """Routers watch what they are a gateway for: the one that forwards and reaches most is it."""
-        return self.routers[name].forwards, sum(self.reaches(name, other) for other in self.routers)
+        whole = not any(name in hole for hole in segment.holes)
+        return self.routers[name].forwards, whole, sum(self.reaches(name, other) for other in self.routers)
 
     def changed(self) -> None:
         """Wires, power or processes."""
@@ -123,7 +127,7 @@ class Fabric:
         for segment, addresses in self._gateways:
             members = [name for name in segment.members if name in self.routers and name not in segment.down]
             if members:
-                best = max(members, key=self._serves_as_gateway)
+                best = max(members, key=lambda name: self._serves_as_gateway(name, segment))
                 self.owners.update(dict.fromkeys(addresses, (best, segment)))
         for session in self.sessions:
             session.look()

@@ -190,6 +190,31 @@ async def _cut(world: World, node: WorldNode, seconds: float, *, carrier: bool) 
 
 
 @happening
+async def path_fails(world: World, number: int, seconds: float, way: str) -> None:
+    """Frames between a node and one of its routers are lost on the way, and no other: those `to` the router,
+    `from` it, or both."""
+    node = one_node(world, number)
+    segment = world.segment_of(node.name, "up0")
+    assert segment is not None
+    routers = [name for name in segment.members if name in world.fabric.routers]
+    router = routers[number % len(routers)]
+    holes = {(node.name, router)} if way != "from" else set()
+    holes |= {(router, node.name)} if way != "to" else set()
+    if holes & segment.holes:
+        return
+    world.disturb()
+    segment.holes |= holes
+    world.fabric.changed()
+    for session in world.fabric.sessions:
+        if not session.passes():
+            world.excuse_session(session, seconds + 30)
+    await asyncio.sleep(seconds)
+    world.disturb()
+    segment.holes -= holes
+    world.fabric.changed()
+
+
+@happening
 async def uplink_down(world: World, number: int, seconds: float) -> None:
     """Both ends lose the carrier."""
     await _cut(world, one_node(world, number), seconds, carrier=False)
@@ -236,7 +261,8 @@ async def router_restarts(world: World, number: int, seconds: float, gracefully:
         router.stop(gracefully=gracefully)
         world.fabric.changed()
         await asyncio.sleep(seconds)
-        router.start()
+        if router.alive and not router.running:
+            router.start()
         if not gracefully or not world.shape.graceful:
             world.disturb()
         world.fabric.changed()
@@ -250,10 +276,11 @@ async def router_restarts(world: World, number: int, seconds: float, gracefully:
 async def router_off(world: World, number: int, seconds: float) -> None:
     """Power is lost."""
     router = one_router(world, number)
-    if not router.running or not router.alive:
+    if not router.alive:
         return
     world.excuse_all(seconds + 30)
-    world.disturb()
+    # Of one that restarts, whose power is lost before that is over, nobody hears without BFD.
+    world.disturb(0 if router.running or world.shape.bfd else 120)
     router.alive = False
     world.fabric.changed()
     await asyncio.sleep(seconds)

@@ -14,26 +14,63 @@ from l3net.policy.attached import Attached
 from world.declared import View
 from world.nodeside import WorldSpeaker
 
-#: Seconds until an agent that ended is started again.
+#: Seconds until an agent that ended is started again, and until BFD hears who is there.
 RESTARTS = 2.0
+BFD_COMES_UP = 0.4
 
 
 class WorldBfd(SimBfd):
-    """A BFD process that tells what it sees of who is watched. `sees`: whether a peer is heard."""
+    """A BFD process that outlives agents, and tells each what it sees of who is watched. `meets` is asked
+    whether a peer is heard, of which the other end then hears, too."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.sees: Callable[[Address], bool] = lambda _peer: False
+        self.meets: Callable[[Address], bool] = lambda _peer: False
+        self._seen: dict[Address, tuple[str, bool]] = {}  # state, and whether it has failed
+
+    def failed(self, peer: Address) -> bool:
+        """Whether it was up, went down by itself, and nobody has forgiven it since."""
+        return self._seen.get(peer, ("", False))[1]
 
     def send(self, data: bytes) -> None:
-        before = set(self.wanted) if self.up else set()
+        forgiven = len(self.forgiven)
         super().send(data)
-        for peer in self.wanted.keys() - before:
-            asyncio.get_running_loop().call_later(0.4, self._tell, peer)
+        for peer in self.forgiven[forgiven:]:
+            if self.failed(peer):
+                self._is(peer, self._seen[peer][0], failed=False)
+        for gone in self._seen.keys() - self.wanted.keys():
+            del self._seen[gone]
+        loop = asyncio.get_running_loop()
+        for peer, each in self.wanted.items() if len(self.forgiven) == forgiven else ():
+            if peer not in self._seen and each.begin:
+                self._seen[peer] = "Down", False
+                loop.call_later(BFD_COMES_UP, self._meet, peer)
+            if peer in self._seen:
+                loop.call_soon(self._tell, peer)
+
+    def stop(self) -> None:
+        super().stop()
+        self._seen.clear()
+
+    def path(self, peer: Address, *, up: bool) -> None:
+        """It hears the peer again, or no longer."""
+        if not self.running or peer not in self._seen:
+            return
+        was, failed = self._seen[peer]
+        self._is(peer, "Up" if up else "Down", failed=not up and (failed or was == "Up"))
+
+    def _meet(self, peer: Address) -> None:
+        if self.running and peer in self._seen and self.meets(peer):
+            self.path(peer, up=True)
+
+    def _is(self, peer: Address, state: str, *, failed: bool) -> None:
+        self._seen[peer] = state, failed
+        self._tell(peer)
 
     def _tell(self, peer: Address) -> None:
-        if self.up and peer in self.wanted and self.sees(peer):
-            self.say(peer, "Up")
+        if self.up and self.running and peer in self._seen:
+            state, failed = self._seen[peer]
+            self.say(peer, state, failed=failed)
 
 
 class WorldNode(SimNode):

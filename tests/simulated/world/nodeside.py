@@ -86,7 +86,7 @@ class NodeSide(SimRouter):
         found = _RESTART.search(self.speaker.neighbours[self.address])
         self.node_restart = int(found[1]) if found else 0
         self.speaker.comes_up(self)
-        if self.bfd:
+        if self.bfd and self.session.passes():
             self.path_is(up=True)
 
     def hears(self, prefix: Prefix, path: Path | None) -> None:
@@ -181,8 +181,7 @@ class WorldSpeaker(SimSpeaker):
         self.tell(side.address, "update", message={"eor": {"afi": f"ipv{version}", "safi": "unicast"}})
 
     def says_path(self, side: NodeSide, *, up: bool) -> None:
-        if side.bfd and self.bfd.up:
-            self.bfd.say(side.address, "Up" if up else "Down", failed=not up)
+        self.bfd.path(side.address, up=up)
 
     def garble(self, line: bytes) -> None:
         """A line that says nothing comes out of the pipe."""

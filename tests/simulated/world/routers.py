@@ -90,7 +90,9 @@ class RouterSide:
         self.router.look_whether_settled()
 
     def path_is(self, *, up: bool) -> None:
-        pass
+        """The path to a peer that restarts fails: it is more than that (RFC 5882 section 4.3.2)."""
+        if not up and self.router.running and not self.session.up:
+            self._forget([prefix for prefix, path in self.learned.items() if path.stale])
 
     def tell(self, prefix: Prefix, path: Path | None) -> None:
         """Announce or withdraw, if that is news."""

@@ -254,7 +254,7 @@ class World:
         self._segments[name, "up0"] = segment
         self.fabric.attach(name, segment, *addresses)
         self.declared.views.append(one.view)
-        one.bfd.sees = lambda peer: self._sees(one, peer)
+        one.bfd.meets = lambda peer: self._meets(one, peer)
 
     def _add_gateway(self, rack: int, segment: Segment) -> None:
         """Where BGP does not say all: an address that one of the rack's living routers has (VRRP)."""
@@ -271,13 +271,18 @@ class World:
         for gateway, prefix in zip(self._gateways.get(segment.name, ()), ("0.0.0.0/0", "::/0"), strict=False):
             node.kernel.other_route(prefix, "up0", gateway)
 
-    def _sees(self, one: WorldNode, peer: Address) -> bool:
+    @staticmethod
+    def _meets(one: WorldNode, peer: Address) -> bool:
+        """Whether both ends of a session hear one another; the other one does from now on, too."""
         side = one.speaker.routers.get(peer)
-        return (
-            isinstance(side, NodeSide)
-            and all(each.bfd for each in side.session.sides)
-            and side.session.passes()
-        )
+        if not isinstance(side, NodeSide) or not side.session.passes():
+            return False
+        if not all(each.bfd for each in side.session.sides):
+            return False
+        for each in side.session.sides:
+            if each is not side:
+                each.path_is(up=True)
+        return True
 
     def _sessions(self, one: WorldNode) -> None:
         """With the rack's routers, and with nodes made before."""
