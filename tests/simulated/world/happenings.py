@@ -538,21 +538,29 @@ async def leaves(world: World, number: int, seconds: float) -> None:
     world.excuse_node(node, seconds + 90)
     world.disturb(40)
     node.memory.leave = True
-    world.left.add(node.name)
+    world.left[node.name] = world.now()
     await asyncio.sleep(seconds)
     node.memory.leave = False
     world.disturb(40)
     await asyncio.sleep(50)
-    world.left.discard(node.name)
+    del world.left[node.name]
     world.disturb()
 
 
 @happening
 async def communities_change(world: World, seconds: float) -> None:
     """Which resets no session."""
-    world.declared.apply(world.configuration(advertise={"communities": ["64512:7"]}))
+    world.configure(advertise={"communities": ["64512:7"]})
     await asyncio.sleep(seconds)
-    world.declared.apply(world.configuration())
+    world.configure(advertise=None)
+
+
+@happening
+async def drain_waits_longer(world: World, seconds: float) -> None:
+    """Nodes that drain wait longer from now on: what they have withdrawn stays so."""
+    world.configure(drain={"wait": 60})
+    await asyncio.sleep(seconds)
+    world.configure(drain=None)
 
 
 @happening

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from random import Random
 
 from packets.outcomes import Delivered
@@ -13,31 +13,22 @@ from packets.packet import SYN, TCP, Packet
 
 from l3net.addresses import host_prefix
 from l3net.model import Address, Prefix
+from world.calm import calm
 from world.case import Broken
 from world.flows import Flows
 from world.journeys import End, Journeys
 from world.moments import Moments
 from world.nodes import WorldNode
+from world.nodeside import NodeSide
 from world.routers import GRACEFUL_SHUTDOWN, RouterSide
+from world.routers_hear import Hearing
 from world.walk import Walks
 from world.world import CLUSTER_AS, GUARDED, LET_IN, OUTSIDE_ADDRESSES, POD_PORT, World
 
-#: Seconds beyond the time in which a failure is noticed, until all is as it should be.
-SETTLES = 12.0
-BFD_NOTICES = 1.5
-
-
 #: What an agent may hold more than in the beginning: a factor, and elements.
 GROWS, GROWS_BY = 1.5, 1500
-
-
-def limit(world: World) -> float:
-    """Seconds after the last disturbance until everything that can work must."""
-    return (BFD_NOTICES if world.shape.bfd else world.shape.hold) + SETTLES
-
-
-def calm(world: World) -> bool:
-    return world.able and world.now() - world.since > limit(world)
+#: Seconds in which a node leaves, with the longest wait.
+LEAVES = 100.0
 
 
 class Judge:
@@ -50,6 +41,7 @@ class Judge:
         self._journeys = Journeys(world)
         world.complain, world.wired = self.broken, self.wired
         self._moments = Moments(world, self.broken)
+        self._hearing = Hearing(world, self.broken)
         self._flows = Flows(world, Random(seed), self.broken)
         self._held: dict[str, int] = {}
         for session in world.fabric.sessions:
@@ -86,7 +78,7 @@ class Judge:
     def forbidden(self, most: int) -> None:
         """What a policy forbids does not pass, whatever else happens."""
         world = self.world
-        if not world.shape.policies:
+        if not world.policed:
             return
         guarded = [pod for pod in world.pods if world.apps[pod] == GUARDED]
         sources = [pod for pod in world.pods if world.apps[pod] != LET_IN]
@@ -96,7 +88,7 @@ class Judge:
     def wired(self, pod: str) -> None:
         """A pod's policies are in force before its first packet."""
         world = self.world
-        if not world.shape.policies or world.apps[pod] != GUARDED:
+        if not world.policed or world.apps[pod] != GUARDED:
             return
         for source in ["", *(each for each in world.pods if world.apps[each] != LET_IN)][:3]:
             self._forbidden(pod, source)
@@ -158,6 +150,8 @@ class Judge:
     def _well(self, end: End, source: str, ends: tuple[str, ...]) -> bool:
         world = self.world
         guarded = {pod for pod in ends if world.apps[pod] == GUARDED and pod != source}
+        if world.shape.policies and not world.policed:
+            return not end.lost or "dropped" in end.why  # by whether it is in force already
         forbidden = world.shape.policies and (not source or world.apps[source] != LET_IN)
         if end.lost:
             return forbidden and bool(guarded) and "dropped" in end.why
@@ -214,19 +208,18 @@ class Judge:
             world.fabric.reaches(source, name) for name, node in world.nodes.items() if node.power
         ):
             return False
-        if source not in world.nodes and world.cordoned | world.left | world.unready >= set(world.nodes):
+        if source not in world.nodes and world.cordoned | set(world.left) | world.unready >= set(world.nodes):
             return False
-        return not world.left & set(homes) and self._in_service(source)
+        return not set(world.left) & set(homes) and self._in_service(source)
 
     # --- what routers hold -------------------------------------------------------------------------------
 
     def announced(self) -> None:
         """Each router has learned of each node what is its own, and nothing else."""
         for mine, theirs in self.world.node_router_sessions():
-            if not mine.session.up or theirs.router.deferring:
-                continue
             node = self.world.nodes[mine.name]
-            if not node.running:
+            self._gone(node, theirs)
+            if not mine.session.up or theirs.router.deferring or not node.running:
                 continue
             wanted = set(self._own(node, theirs))
             heard = set(theirs.learned)
@@ -238,9 +231,20 @@ class Judge:
                 words += [f"{each}, which it should not" for each in sorted(more, key=str)]
                 self.broken("routers have what is declared", what + "; ".join(words))
 
+    def _gone(self, node: WorldNode, theirs: RouterSide) -> None:
+        """Who has left stays away until it shall be back."""
+        world = self.world
+        left = world.left.get(node.name, world.now())
+        if not node.memory.leave or world.now() - left < LEAVES or not node.running or world.hindered(node):
+            return
+        if theirs.session.up or any(not path.stale for path in theirs.learned.values()):
+            has = f"it has {', '.join(map(str, theirs.learned))}"
+            why = "its session is up" if theirs.session.up else has
+            self.broken("who has left is gone", f"{theirs.name} and {node.name}: {why}")
+
     def _attributes(self, node: WorldNode, theirs: RouterSide) -> None:
         """Each path leads to the node itself, and is the last choice if the node is about to go."""
-        going = node.name in self.world.cordoned | self.world.left
+        going = node.name in self.world.cordoned | set(self.world.left)
         for prefix, path in theirs.learned.items():
             wrong = (
                 (path.hop not in node.addresses and f"next hop {path.hop}")
@@ -295,9 +299,35 @@ class Judge:
             if node.firewall.broken:
                 self.broken("the table is there", node.name)
             self._bounded(node)
+            self._says(node)
         for session in self.world.fabric.sessions:
             if not session.up and all(side.ready for side in session.sides):
                 self.broken("sessions are up", session.name)
+
+    def _says(self, node: WorldNode) -> None:
+        """The status says what is so."""
+        for peer in node.status()["peers"]:
+            side = node.speaker.routers[ip_address(peer["address"])]
+            assert isinstance(side, NodeSide)
+            said = len([prefix for prefix in side.heard if prefix])
+            wrong = [
+                f"{name} {peer[name]}"
+                for name, right in (
+                    ("state", "established"),
+                    ("syncing", []),
+                    ("stale", 0),
+                    ("unansweredRefresh", []),
+                    ("outQueue", 0),
+                    ("received", len(side.announces)),
+                    ("announced", said),
+                )
+                if peer[name] != right
+            ]
+            bfd = peer["bfd"]
+            if bfd is not None and (bfd["state"], bfd["failed"]) != ("Up", False):
+                wrong.append(f"BFD {bfd['state']}, failed {bfd['failed']}")
+            if wrong:
+                self.broken("the status says what is so", f"{node.name}, {peer['name']}: {', '.join(wrong)}")
 
     def weigh(self) -> None:
         """How much agents hold in the beginning."""

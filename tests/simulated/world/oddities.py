@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 
+from packets.outcomes import Delivered
+from packets.packet import ACK, SYN, TCP, Packet
 from sim_node import node as node_document
 
+from l3net.bgp.damping import FLAPS
 from l3net.fib.underlay import InterfaceAddress
 from l3net.ports import LinkSeen
+from world.calm import calm
 from world.happenings import happening, one_node
-from world.world import World
+from world.world import GUARDED, OUTSIDE_ADDRESSES, POD_PORT, World
+
+#: Seconds for which a session that flaps is held down at most, in one minute of it.
+LONGEST_HOLD = 90.0
 
 
 @happening
@@ -118,3 +127,82 @@ async def alone(world: World, number: int, seconds: float) -> None:
                 world.complain("what nothing is known against stays", what)
         node.view.back(world.declared.objects)
         await asyncio.sleep(5)
+
+
+@happening
+async def session_flaps(world: World, number: int, pause: float) -> None:
+    """An operator, or what he does not know of, clears one session again and again."""
+    sessions = [side.session for side, _ in world.node_router_sessions()]
+    session = sessions[number % len(sessions)]
+    node = next(world.nodes[side.name] for side in session.sides if side.name in world.nodes)
+    if not session.up:
+        return
+    times, came_up = 12, 0
+    world.excuse_session(session, times * pause + LONGEST_HOLD + 60)
+    able = True
+    with world.impaired(node, disturbs=True):
+        for _ in range(times):
+            came_up += session.up
+            world.clear(session)
+            await asyncio.sleep(pause)
+            able = able and node.running and not world.hindered(node, beside=1)
+        if came_up > FLAPS + 3 and able:
+            what = f"{session.name} came up {came_up} times in {times * pause:.0f} s"
+            world.complain("who flaps is held down", what)
+        await asyncio.sleep(LONGEST_HOLD)
+
+
+@happening
+async def topology_changes(world: World, seconds: float) -> None:
+    """To reflectors, or to a mesh, and back: no route is lost on the way."""
+    shape = world.shape
+    if not shape.mesh or "topology" in world.options or len(world.nodes) < 2:
+        return
+    between = [each for each in world.fabric.sessions if all(side.name in world.nodes for side in each.sides)]
+    for session in between:
+        world.excuse_session(session, seconds + 300)
+    world.configure(topology="Mesh" if shape.reflectors else "RouteReflectors")
+    await asyncio.sleep(seconds)
+    world.configure(topology=None)
+    await asyncio.sleep(150)
+
+
+@happening
+async def policy_gone(world: World, seconds: float) -> None:
+    """The policy is deleted, connections begin that it forbids, and it is made anew: they are ended."""
+    if not world.policed:
+        return
+    world.disturb()
+    world.policed = False
+    world.declared.delete(world.policy_document())
+    await asyncio.sleep(seconds)
+    flows = [each for each in map(partial(_connected, world), list(world.pods)) if each is not None]
+    world.disturb()
+    world.declared.apply(world.policy_document())
+    while not calm(world):  # noqa: ASYNC110 - time is all there is to wait for
+        await asyncio.sleep(5)
+    world.policed = True
+    for pod, packet in flows:
+        name, addresses = world.pods.get(pod, ("", ()))
+        if pod in world.ending or packet.destination not in addresses or world.hindered(world.nodes[name]):
+            continue
+        for outcome in world.nodes[name].stack.receive(replace(packet, flags=ACK), "up0"):
+            if isinstance(outcome, Delivered):
+                world.complain("what is forbidden does not pass", f"an old connection to {pod}: {outcome}")
+
+
+def _connected(world: World, pod: str) -> tuple[str, Packet] | None:
+    """A connection from outside to a pod that is guarded, which has answered; None: there is none."""
+    name, addresses = world.pods[pod]
+    node = world.nodes[name]
+    if world.apps[pod] != GUARDED or pod in world.ending or not node.power:
+        return None
+    port = world.random.randrange(32768, 60999)
+    which = world.random.randrange(2)
+    sent = Packet(OUTSIDE_ADDRESSES[which], addresses[which], TCP, port, POD_PORT, SYN)
+    there = node.stack.take(node.stack.receive(sent, "up0")[0])
+    if not isinstance(there, Delivered):
+        return None
+    answer = Packet(sent.destination, sent.source, TCP, POD_PORT, port, SYN | ACK)
+    node.stack.take(node.stack.from_pod(answer)[0])
+    return pod, sent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -26,10 +26,18 @@ class RouterSide:
         self.said: dict[Prefix, Path] = {}
         self._swept: asyncio.TimerHandle | None = None
         self.waiting = False  # for its End-of-RIB
+        self.told: Callable[[RouterSide, Prefix, Path | None], None] = lambda *_: None  # before it is taken
+        self.began: Callable[[RouterSide], None] = lambda _: None
+        self.swept: Callable[[RouterSide, list[Prefix]], None] = lambda *_: None
 
     @property
     def name(self) -> str:
         return self.router.name
+
+    @property
+    def far(self) -> str:
+        """The name of the other end."""
+        return next(side.name for side in self.session.sides if side is not self)
 
     @property
     def ready(self) -> bool:
@@ -45,6 +53,7 @@ class RouterSide:
 
     def opened(self) -> None:
         self.said.clear()
+        self.began(self)
         self.router.opened(self)
 
     def closed(self, how: End) -> None:
@@ -74,6 +83,7 @@ class RouterSide:
         self.router.changed(prefixes)
 
     def hears(self, prefix: Prefix, path: Path | None) -> None:
+        self.told(self, prefix, path)
         if path is None or self.router.as_number in path.as_path:
             self.learned.pop(prefix, None)
         else:
@@ -81,6 +91,8 @@ class RouterSide:
         self.router.changed([prefix])
 
     def hears_end(self, version: int) -> None:
+        of_family = [prefix for prefix in self.learned if prefix.version == version]
+        self.swept(self, [prefix for prefix in of_family if self.learned[prefix].stale])
         self._sweep(version)
         if not any(path.stale for path in self.learned.values()):
             if self._swept is not None:
@@ -123,6 +135,9 @@ class Router:
         self.fib: dict[Prefix, frozenset[Address]] = {}
         self.deferring = False  # it has restarted, and forwards by what it had
         self.changes = 0  # of what it forwards by
+        self.kept_waiting: Callable[[list[RouterSide]], None] = lambda _: (
+            None
+        )  # by these, until it was too long
 
     @property
     def forwards(self) -> bool:
@@ -157,6 +172,7 @@ class Router:
     def _settles(self) -> None:
         if self.deferring and self.running:
             self.deferring = False
+            self.kept_waiting([side for side in self.sides if side.waiting and side.session.up])
             for side in self.sides:
                 side.waiting = False
             self.changed({*self.fib, *self.own, *(each for side in self.sides for each in side.learned)})

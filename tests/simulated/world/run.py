@@ -8,9 +8,10 @@ import logging
 from simloop import simulate
 
 from world import oddities as _more
+from world.calm import calm
 from world.case import Broken, Case, Step
 from world.happenings import HAPPENINGS
-from world.laws import Judge, Quiet, Unforeseen, calm
+from world.laws import Judge, Quiet, Unforeseen
 from world.world import World
 
 #: Seconds until a world has come up, and between two looks at it.

@@ -54,7 +54,9 @@ class World:
         self._segments: dict[tuple[str, str], Segment] = {}
         self.cordoned: set[str] = set()
         self.unready: set[str] = set()
-        self.left: set[str] = set()
+        self.left: dict[str, float] = {}  # by node, since when it is told to leave
+        self.options: dict[str, Any] = {}  # of the configuration, for a while
+        self.policed = shape.policies  # whether the policy is declared, and all may be held to it
         self.without_links: set[str] = set()  # nodes whose link was down once: it takes others' routes along
         self.complain: Callable[[str, str], None] = lambda _law, _what: None
         self.wired: Callable[[str], None] = lambda _pod: None  # called with each pod that comes
@@ -347,6 +349,11 @@ class World:
             spec["bfd"] = {"enabled": True}
         return configuration(**spec | more)
 
+    def configure(self, **options: Any) -> None:
+        """Have options in the configuration beside the others; None takes one away."""
+        self.options = {name: value for name, value in (self.options | options).items() if value is not None}
+        self.declared.apply(self.configuration(**self.options))
+
     def peer_documents(self) -> list[dict[str, Any]]:
         found = []
         for segment in self.fabric.segments.values():
@@ -386,6 +393,9 @@ class World:
             found.append(slice_)
         return found
 
+    def policy_document(self) -> dict[str, Any]:
+        return policy("guarded", {"app": GUARDED}, {"app": LET_IN}, port=POD_PORT)
+
     def say_node(self, name: str) -> None:
         self.declared.apply(self.node_document(name))
 
@@ -412,7 +422,7 @@ class World:
                 self.local.add(name)
             self.say_services(name)
         if shape.policies:
-            self.declared.apply(policy("guarded", {"app": GUARDED}, {"app": LET_IN}, port=POD_PORT))
+            self.declared.apply(self.policy_document())
         for one in self.nodes.values():
             one.start()
         self.fabric.changed()
