@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
@@ -160,7 +161,36 @@ def test_only_what_is_meant_is_forgotten(
     """Whether the kernel is asked for each kind or for all of a protocol, both families alike."""
     if not alone:
         monkeypatch.setattr(conntrack, "_ASKED_ALONE", 0)
-    argv = ["ip", "netns", "exec", bare_host.name]
+    left = tracked(bare_host, run)
+    assert bare_host.inside(lambda: forget_stale([stale])) == len(gone)
+    assert left() == set(range(len(ENTRIES))) - gone
+
+
+def service(*addresses: str) -> Stale:
+    return Stale(UDP, frozenset(map(ip_address, addresses)), 53)
+
+
+@pytest.mark.parametrize(
+    ("stale", "gone"),
+    [
+        ((service("10.96.0.10"), service("10.96.0.11")), {0, 1, 3}),
+        ((service("fd96::10"), service("fd96::11")), {5, 6, 7}),
+        ((service("fd96::11"), service("fd96::10")), {5, 6, 7}),
+        ((service("10.96.0.10", "fd96::11"), service("10.96.0.11", "fd96::10")), {0, 1, 3, 5, 6, 7}),
+    ],
+)
+def test_of_services_with_one_port_those_of_each_are_forgotten(
+    bare_host: Host, run: Any, stale: tuple[Stale, ...], gone: set[int]
+) -> None:
+    """They change together where one pod is behind all of them."""
+    left = tracked(bare_host, run)
+    assert bare_host.inside(lambda: forget_stale(stale)) == len(gone)
+    assert left() == set(range(len(ENTRIES))) - gone
+
+
+def tracked(host: Host, run: Any) -> Callable[[], set[int]]:
+    """Connections as in ENTRIES; the callable tells which of them are still there."""
+    argv = ["ip", "netns", "exec", host.name]
     for number, (protocol, client, destination, port, answers, answer_port, *seen) in enumerate(ENTRIES):
         source = str(20000 + number)
         extra = ["--state", "SYN_SENT" if seen == ["NONE"] else "ESTABLISHED"] if protocol == "tcp" else []
@@ -176,8 +206,7 @@ def test_only_what_is_meant_is_forgotten(
         return {number for number in range(len(ENTRIES)) if f"sport={20000 + number} " in listed}
 
     assert left() == set(range(len(ENTRIES)))
-    assert bare_host.inside(lambda: forget_stale([stale])) == len(gone)
-    assert left() == set(range(len(ENTRIES))) - gone
+    return left
 
 
 def test_of_a_node_port_what_is_sent_to_the_host_itself_is_forgotten(bare_host: Host, run: Any) -> None:

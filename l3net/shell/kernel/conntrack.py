@@ -244,13 +244,12 @@ def forget_stale(stale: Iterable[Stale]) -> int:
     with Netlink(NETLINK_NETFILTER) as netlink:
         for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
             meant = [each for each in wanted if _concerns(each, version)]
-            if len(meant) <= _ASKED_ALONE:
-                asked = {_asking(each, version): [each] for each in meant}
-            else:
-                asked = {}
-                for each in meant:
-                    alike = Stale(each.protocol, untouched=each.untouched)
-                    asked.setdefault(_asking(alike, version), []).append(each)
+            alone = len(meant) <= _ASKED_ALONE
+            asked: dict[bytes, list[Stale]] = {}
+            for each in meant:
+                # Of IPv6, kinds that differ in their addresses alone share a question, too.
+                about = each if alone else Stale(each.protocol, untouched=each.untouched)
+                asked.setdefault(_asking(about, version), []).append(each)
             for asking, kinds in asked.items():
                 count += _forget_kinds(netlink, _NFGENMSG.pack(family, 0, 0) + asking, kinds, local)
     return count
