@@ -18,14 +18,15 @@ from l3net.cli.lab_machines import need_root
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.errors import ConfigError
 from l3net.lab.chaos.catalogue import FAULTS, chosen
-from l3net.lab.chaos.draw import drawn
+from l3net.lab.chaos.draw import AT_ONCE, drawn
 from l3net.lab.chaos.fault import Fault
+from l3net.lab.chaos.measure import EVERY
 from l3net.lab.chaos.report import Report, plain
 from l3net.lab.chaos.run import run
 from l3net.lab.chaos.shrink import shrunk
 from l3net.lab.chaos.step import Schedule, parsed, written
 from l3net.lab.errors import LabExistsError
-from l3net.lab.state import TopologySource, read_source
+from l3net.lab.state import TopologySource, lab_directory, read_source
 from l3net.lab.topology import RouterKind
 from l3net.lab.up import bring_up, take_down
 
@@ -34,7 +35,7 @@ _Say = Callable[[str], None]
 #: A week.
 _LONGEST = 7 * 24 * 60.0
 #: What says how to draw, and says nothing where a schedule is given.
-_DRAWING = ("seed", "minutes", "faults", "without")
+_DRAWING = ("seed", "minutes", "at_once", "faults", "without")
 
 
 def _words(_context: click.Context, _parameter: click.Parameter, text: str | None) -> tuple[str, ...]:
@@ -70,8 +71,24 @@ def _finite(_context: click.Context, _parameter: click.Parameter, minutes: float
     type=click.Choice([kind.value for kind in RouterKind]),
     help="Run this on every router, whatever the topology says.",
 )
+@click.option(
+    "--at-once",
+    type=click.IntRange(1, 16),
+    default=AT_ONCE,
+    show_default=True,
+    metavar="N",
+    help="Draw so many faults that are under way at the same time, at most.",
+)
 @click.option("--faults", callback=_words, metavar="A,B", help="Draw from these faults or families alone.")
 @click.option("--without", callback=_words, metavar="A,B", help="Draw from all but these.")
+@click.option(
+    "--every",
+    type=click.IntRange(1, 1000),
+    default=round(EVERY * 1000),
+    show_default=True,
+    metavar="MS",
+    help="Milliseconds between probes of a path.",
+)
 @click.option("--list-faults", is_flag=True, help="Say which faults there are, and do nothing.")
 @click.option("--plan", is_flag=True, help="Print the schedule, and do nothing.")
 @click.option(
@@ -95,8 +112,10 @@ def chaos(
     minutes: float,
     topology: Path | None,
     router_kind: str | None,
+    at_once: int,
     faults: tuple[str, ...],
     without: tuple[str, ...],
+    every: int,
     list_faults: bool,
     plan: bool,
     file: Path | None,
@@ -107,7 +126,7 @@ def chaos(
 ) -> None:
     """Bring a lab up, do to it what a seed draws, and measure all the while.
 
-    Probes go over every path that should carry, each 10 ms; what is lost is put down to the fault that was
+    Probes go over every path that should carry; what is lost is put down to the fault that was
     under way, and held against what that fault may cost. Routers, kernels and leases are looked at meanwhile,
     and what is left over at the end.
 
@@ -133,27 +152,53 @@ def chaos(
         _check(schedule, source)
     else:
         usable = [fault for fault in wanted if fault.name not in left_out]
-        schedule = drawn(seed, minutes * 60, usable, source.topology())
+        schedule = drawn(seed, minutes * 60, usable, source.topology(), at_once=at_once)
     schedule = replace(schedule, topology=_document(source))
     if plan:
-        click.echo(written(schedule), nl=False)
+        _print_plan(schedule, output)
         return
+    lab_directory(name)  # before anything else is said of it
     need_root()
-    # Told to end, it ends as it does when interrupted.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    report = attempt(name, source, schedule, left_out, keep=keep)
+    _end_as_interrupted()
+    report = attempt(name, source, schedule, left_out, keep=keep, every=every / 1000)
     _print(report, output)
     if report.ok:
         return
     if shrink:
-        _shrink(name, source, schedule)
+        _shrink(name, source, schedule, every / 1000)
     raise SystemExit(1)
 
 
+def _print_plan(schedule: Schedule, output: str) -> None:
+    """As YAML with a line a step, which `--schedule` reads as it does JSON."""
+    text = written(schedule)
+    if output == "json":
+        print_value(yaml.safe_load(text), output)
+    else:
+        click.echo(text, nl=False)
+
+
+#: What ends a run as Ctrl-C does: also a terminal that goes away, or its Ctrl-backslash.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+def _end_as_interrupted() -> None:
+    """What is ignored stays so: nohup(1) and `&` of a script mean it."""
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
 def attempt(
-    name: str, source: TopologySource, schedule: Schedule, left_out: dict[str, str], *, keep: bool = False
+    name: str,
+    source: TopologySource,
+    schedule: Schedule,
+    left_out: dict[str, str],
+    *,
+    keep: bool = False,
+    every: float = EVERY,
 ) -> Report:
-    """One run on a lab of its own."""
+    """One run on a lab of its own. `every`: seconds between probes of a path."""
     start = time.monotonic()
 
     def say(what: str) -> None:
@@ -166,7 +211,7 @@ def attempt(
 
     try:
         lab = bring_up(name, source, try_to_say)
-        return run(lab, schedule, try_to_say, left_out)
+        return run(lab, schedule, try_to_say, left_out, every)
     except LabExistsError:
         keep = True  # it is somebody else's
         raise
@@ -179,7 +224,7 @@ def attempt(
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Whoever is impatient and interrupts once more would leave half a lab."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
     try:
         yield
     finally:
@@ -192,13 +237,15 @@ def _nothing_to_draw() -> None:
     context = click.get_current_context()
     for name in _DRAWING:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name} says what to draw, but with --schedule nothing is drawn")
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} says what to draw, but with --schedule nothing is drawn"
+            )
 
 
-def _shrink(name: str, source: TopologySource, schedule: Schedule) -> None:
+def _shrink(name: str, source: TopologySource, schedule: Schedule, every: float) -> None:
     def fails(shorter: Schedule) -> bool:
         click.echo(f"trying with {len(shorter.steps)} steps, {shorter.seconds:g} s", err=True)
-        return not attempt(name, source, shorter, {}).ok
+        return not attempt(name, source, shorter, {}, every=every).ok
 
     click.echo(written(shrunk(schedule, fails)), nl=False)
 

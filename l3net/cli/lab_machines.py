@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from l3net.errors import ConfigError
 from l3net.lab.breaking import chosen_links, cut, mend
 from l3net.lab.errors import LabError
 from l3net.lab.machine import CheckedLab
@@ -23,7 +24,7 @@ _Command = Callable[..., Any]
 
 def need_root() -> None:
     if os.geteuid() != 0:
-        raise LabError("a lab needs root (network namespaces, mounts): try again with sudo")
+        raise ConfigError("a lab needs root (network namespaces, mounts): try again with sudo")
 
 
 def which_lab(command: _Command) -> _Command:

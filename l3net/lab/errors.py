@@ -19,7 +19,9 @@ class LabError(L3netError):
 
 
 class LabExistsError(LabError):
-    """There is a lab of that name already, which is not ours to take down."""
+    """There is a lab of that name already, which is not ours to take down; nothing was changed."""
+
+    exit_code = ConfigError.exit_code
 
 
 class NoLabError(NotRunningError):

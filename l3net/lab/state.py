@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from l3net.errors import ConfigError
 from l3net.lab.errors import LabError, LabExistsError, NoLabError, TopologyError
 from l3net.lab.parse import parse_topology
 from l3net.lab.topology import RouterKind, Topology
@@ -55,7 +56,7 @@ def read_source(path: Path | None, router_kind: RouterKind | None = None) -> Top
 
 def lab_directory(name: str) -> Path:
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
-        raise LabError(f"{name!r} is not a lab's name: a-z, 0-9 and '-', at most 32")
+        raise ConfigError(f"{name!r} is not a lab's name: a-z, 0-9 and '-', at most 32")
     return LABS / name
 
 

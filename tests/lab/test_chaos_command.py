@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from l3net.cli import lab_chaos
 from l3net.cli.lab_chaos import attempt, chaos
-from l3net.errors import ConfigError
+from l3net.errors import ConfigError, L3netError
 from l3net.lab import state, up
 from l3net.lab.chaos.step import Schedule
 from l3net.lab.errors import LabError, LabExistsError
@@ -37,6 +39,60 @@ def test_a_plan_has_its_topology_and_is_carried_out_as_it_is(tmp_path: Path) -> 
     file = tmp_path / "mine.yaml"
     file.write_text(plan.output)
     assert typed("--schedule", str(file), "--plan").output == plan.output
+
+
+def test_a_plan_as_json_is_carried_out_too(tmp_path: Path) -> None:
+    words = ("--plan", "--minutes", "0.5", "--seed", "3")
+    file = tmp_path / "mine.json"
+    file.write_text(typed(*words, "-o", "json").output)
+    assert json.loads(file.read_text())["seed"] == 3
+    assert typed("--schedule", str(file), "--plan").output == typed(*words).output
+
+
+def test_wrong_usage_is_told_by_the_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/agent.md: 2 where the command line is wrong and nothing was changed."""
+    monkeypatch.setattr(state, "LABS", tmp_path)
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for name, said in (("../x", "not a lab's name"), ("mine", "already")):
+        error = typed("--name", name).exception
+        assert isinstance(error, L3netError) and error.exit_code == 2 and said in str(error)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    error = typed().exception
+    assert isinstance(error, L3netError) and error.exit_code == 2 and "needs root" in str(error)
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_whatever_asks_it_to_end_has_the_lab_taken_down(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, taken_down: list[str]
+) -> None:
+    def told_to_end(*_: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(lab_chaos, "bring_up", told_to_end)
+    before = {each: signal.getsignal(each) for each in lab_chaos._ENDING}
+    try:
+        done = typed("--name", "mine")
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert taken_down == ["mine"] and done.exit_code != 0
+
+
+def test_a_signal_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch, taken_down: list[str]) -> None:
+    """As by nohup."""
+    before = {each: signal.getsignal(each) for each in lab_chaos._ENDING}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        lab_chaos._end_as_interrupted()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGQUIT) is signal.default_int_handler
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def test_the_kind_of_router_that_is_asked_for_counts_for_a_schedule_too(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from l3net.lab.chaos.busy import Busy
 from l3net.lab.chaos.catalogue import FAULTS
 from l3net.lab.chaos.fault import Cut
 from l3net.lab.chaos.leaks import Counts, leaked
@@ -90,8 +91,31 @@ def test_two_faults_together_may_leave_no_way_where_each_alone_leaves_one() -> N
 def test_a_drain_costs_services_that_others_have_nothing() -> None:
     drained = happened("node-drained", "n2", 10, 30)
     assert beyond(path("client", "n2"), 12, 29, drained) == ()
-    assert beyond(SERVICE, 12, 29, drained) == ((12, 29),)
+    new = replace(SERVICE, kind=Kind.CONNECT)
+    assert beyond(new, 12, 29, drained) == ((12, 29),)
+    assert beyond(SERVICE, 12, 29, drained) == ((13, 29),), "what was under way as its flow was moved"
     assert beyond(path("n2", "n1", translators=("n2",)), 12, 29, drained) == (), "it begins on the node"
+
+
+def test_endpoints_that_come_and_go_cost_what_is_under_way_and_no_connection() -> None:
+    flap = happened("endpoints-flap", "n2", 10, 14)
+    assert beyond(SERVICE, 11, 14.9, flap) == ()
+    assert beyond(SERVICE, 14, 16, flap) == ((15, 16),), "a flow that does not follow"
+    assert beyond(replace(SERVICE, kind=Kind.CONNECT), 11, 11.1, flap) == ((11, 11.1),)
+    assert beyond(path("client", "n2"), 11, 11.1, flap) == ((11, 11.1),), "no service is in between"
+
+
+def test_an_allowance_lasts_as_long_as_it_would_on_a_machine_that_is_not_busy() -> None:
+    """From 11 to 15 everything takes four times as long: 1 s passes of the 4 that are allowed."""
+    busy = Busy()
+    for now, slow in ((0.0, 1.0), (11.0, 1.0), (15.0, 4.0), (40.0, 1.0)):
+        busy.note(now, slow)
+    deleted = [happened("routes-flushed", "n1", 10, 11)]
+    loss = Loss(TO_N1, 10.2, 20, 9)
+    assert Judge(TOPOLOGY, deleted, busy).verdict(loss).beyond == ((17, 20),)
+    assert Judge(TOPOLOGY, deleted).verdict(loss).beyond == ((14, 20),)
+    assert busy.elapsed(10, 20) == 7 and busy.after(10, 7) == 20 and busy.elapsed(50, 60) == 10
+    assert busy.mean == pytest.approx(40 / 37)
 
 
 def test_what_answers_to_a_link_has_but_static_routes_to_it() -> None:

@@ -11,9 +11,8 @@ import yaml
 from l3net.errors import ConfigError
 from l3net.lab.chaos.catalogue import FAULTS, chosen
 from l3net.lab.chaos.draw import HEAD, TAIL, drawn
-from l3net.lab.chaos.fault import hosts_of
 from l3net.lab.chaos.shrink import shrunk
-from l3net.lab.chaos.step import Schedule, Step, parsed, written
+from l3net.lab.chaos.step import Schedule, Step, hosts_of, parsed, written
 from l3net.lab.state import read_source
 
 TOPOLOGY = read_source(None).topology()
@@ -57,6 +56,16 @@ def test_what_is_written_is_read_again() -> None:
         ("{topology: 3, steps: []}", "topology"),
         ("{steps: [{at: 1, fault: [agent-killed], target: n1}]}", "steps[0].fault: ['agent-killed']"),
         ("{steps: [{at: 1, fault: agent-killed, target: n1, choice: 1.5}]}", "steps[0].choice"),
+        (
+            "steps:\n- {at: 1, fault: agent-killed, target: n1, seconds: 9}\n"
+            "- {at: 9, fault: exabgp-killed, target: n1, seconds: 1}\n",
+            "steps[1] (line 3): exabgp-killed at 9 s, while agent-killed of steps[0] (line 2) is at n1",
+        ),
+        (
+            "{steps: [{at: 3, fault: agent-killed, target: n1},"
+            ' {at: 2, fault: link-down, target: "tor1,n1", seconds: 2}]}',
+            "steps[0] (line 1): agent-killed at 3 s, while link-down of steps[1] (line 1) is at n1 until 4",
+        ),
         ("{seed: 1.5, steps: []}", "seed: 1.5 is not a whole number"),
     ],
 )
@@ -64,6 +73,16 @@ def test_what_is_wrong_with_a_file_is_said(text: str, said: str) -> None:
     with pytest.raises(ConfigError) as raised:
         parsed(text, "file.yaml", FAULTS)
     assert said in str(raised.value) and "file.yaml" in str(raised.value)
+
+
+def test_one_after_the_other_and_side_by_side_are_fine() -> None:
+    text = """
+steps:
+- {at: 1, fault: agent-killed, target: n1, seconds: 4}
+- {at: 5, fault: agent-killed, target: n1, seconds: 4}
+- {at: 1, fault: link-down, target: 'tor1,n2', seconds: 9}
+"""
+    assert len(parsed(text, "file.yaml", FAULTS).steps) == 3
 
 
 def test_faults_are_chosen_by_name_and_by_family() -> None:

@@ -15,6 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 from l3net.cli.lab import lab as command
+from l3net.errors import ConfigError
 from l3net.lab import state
 from l3net.lab.errors import LabError, NoLabError
 from l3net.lab.host import find_holders
@@ -214,5 +215,5 @@ def test_a_lab_that_is_not_there_is_said_so(name: str) -> None:
 
 @pytest.mark.parametrize("bad", ["", "../x", "UP", "a" * 40])
 def test_names_that_would_leave_the_directory_are_refused(bad: str) -> None:
-    with pytest.raises(LabError, match="not a lab's name"):
+    with pytest.raises(ConfigError, match="not a lab's name"):
         take_down(bad)

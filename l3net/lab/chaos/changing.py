@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from l3net.lab.chaos import churn
+from l3net.lab.chaos.busy import rest
 from l3net.lab.chaos.cables import off
 from l3net.lab.chaos.declared import CLOSED, endpoint_slice, namespace, numbered, policy, service
-from l3net.lab.chaos.fault import Allowance, Fault, Ribs, Which, everybody, nodes
+from l3net.lab.chaos.fault import Allowance, Fault, Ribs, Which, everybody, nodes, routers
 from l3net.lab.chaos.ground import Ground
 from l3net.lab.chaos.step import Step
 from l3net.lab.host import python
@@ -24,6 +25,8 @@ from l3net.naming import CNI_NETWORK, RUN_DIR
 
 _EVERY = 0.4
 _CHURNED = "chaos-changing.yaml"
+#: Seconds in which every node has followed a change of endpoints, if it is not busy.
+FOLLOWED = 2.0
 #: Pods a second.
 RATE = 20
 
@@ -152,22 +155,45 @@ def churned(ground: Ground, step: Step) -> Iterator[None]:
 
 @contextmanager
 def drained(ground: Ground, step: Step) -> Iterator[None]:
-    """As before maintenance: its endpoints go, then `l3net node drain`; and back."""
+    """As before maintenance: its endpoints go, all nodes have time to follow, then `l3net node drain`; and
+    back, with its endpoints last."""
     host = ground.host(step.target)
     leave = Path(f"/proc/{host.pid}/root{RUN_DIR}/leave")
     try:
         ground.ready(step.target, False)
-        time.sleep(0.5)
+        rest(FOLLOWED)
         leave.touch(mode=0o600)
         yield
     finally:
         leave.unlink(missing_ok=True)
+        until(
+            lambda: _routed(ground, step.target), 60, f"{step.target} has no routes of others after a drain"
+        )
         ground.ready(step.target, True)
+
+
+def _routed(ground: Ground, name: str) -> bool:
+    """Whether every other node and router has routes to a node's blocks."""
+    node = ground.topology.node(name)
+    blocks = node.blocks if node is not None else ()
+    return all(
+        ground.host(other).run(["ip", f"-{block.version}", "route", "show", str(block)], check=False).stdout
+        for other in (*nodes(ground.topology), *routers(ground.topology))
+        if other != name
+        for block in blocks
+    )
 
 
 def of_drain(_topology: Topology, target: str) -> tuple[Allowance, ...]:
     """What ends on the node itself; services that others have as well go on."""
-    return (Allowance(Which.LOCAL, target, whole=True, end=15),)
+    streams = Allowance(Which.STREAMS, target, begin=FOLLOWED + 1)
+    return (Allowance(Which.LOCAL, target, whole=True, end=15), streams)
+
+
+def of_endpoints(_topology: Topology, target: str) -> tuple[Allowance, ...]:
+    """New connections go elsewhere, TCP goes on; an answer that was under way as its flow was moved is
+    lost."""
+    return (Allowance(Which.STREAMS, target, whole=True, end=1),)
 
 
 FAULTS = (
@@ -179,7 +205,7 @@ FAULTS = (
     Fault("policies-change", "declared", "Policies and namespaces come and go, several times a second.",
           everybody, policies, (2, 6)),
     Fault("endpoints-flap", "declared", "The endpoints of a node are ready and not ready by turns.",
-          nodes, endpoints, (2, 6)),
+          nodes, endpoints, (2, 6), of_endpoints),
     Fault("pods-churned", "pods", "Twenty pods a second come and go on a node.", nodes, churned, (2, 8)),
     Fault("node-drained", "declared", "A node's endpoints go, it is drained, and comes back.",
           nodes, drained, (8, 14), of_drain, off, Ribs.LEFT, touches=True, noticed=8, vacates=True),

@@ -6,8 +6,8 @@ import random
 from collections.abc import Mapping, Sequence
 
 from l3net.errors import ConfigError
-from l3net.lab.chaos.fault import Fault, hosts_of
-from l3net.lab.chaos.step import Schedule, Step
+from l3net.lab.chaos.fault import Fault
+from l3net.lab.chaos.step import Schedule, Step, hosts_of
 from l3net.lab.topology import Topology
 
 #: Seconds of calm before the first fault and after the last.

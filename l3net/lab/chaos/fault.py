@@ -23,6 +23,7 @@ class Which(enum.Enum):
     SERVICES = "services that the host translates"
     LOCAL = "what begins or ends on the host, but for services"
     CROSSING = "whatever leaves its host"
+    STREAMS = "UDP through services that the host answers: what is under way as its endpoint goes is lost"
     FORBIDDEN = "what policies forbid towards or from the host: it may pass"
 
 
@@ -105,8 +106,3 @@ def links(topology: Topology) -> tuple[str, ...]:
 def everybody(_topology: Topology) -> tuple[str, ...]:
     """What is declared, for all nodes."""
     return ("declared",)
-
-
-def hosts_of(target: str) -> tuple[str, ...]:
-    """The hosts that a target concerns."""
-    return tuple(target.split(","))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
+from l3net.lab.chaos.busy import Busy
 from l3net.lab.chaos.fault import Allowance, Fault
 from l3net.lab.chaos.path import ProbePath
 from l3net.lab.chaos.step import Step
@@ -54,10 +55,12 @@ class Verdict:
 
 
 class Judge:
-    """Holds losses against what faults may cost."""
+    """Holds losses against what faults may cost. The seconds of an allowance are those of a machine that is
+    not busy: `busy` tells how long they took."""
 
-    def __init__(self, topology: Topology, happened: Sequence[Happened]) -> None:
+    def __init__(self, topology: Topology, happened: Sequence[Happened], busy: Busy | None = None) -> None:
         self._topology = topology
+        self._busy = busy or Busy()
         self._happened = tuple(happened)
         self._wayless: dict[_Ways, list[tuple[float, float]]] = {}
 
@@ -91,13 +94,16 @@ class Judge:
                 if not path.allowed_by(allowance):
                     continue
                 if allowance.whole:
-                    found.append((each.began - EARLY, each.ended + allowance.end))
+                    found.append((each.began - EARLY, self._after(each.ended, allowance.end)))
                     continue
                 if allowance.begin:
-                    found.append((each.began - EARLY, each.began + allowance.begin))
+                    found.append((each.began - EARLY, self._after(each.began, allowance.begin)))
                 if allowance.end:
-                    found.append((each.ended - EARLY, each.ended + allowance.end))
+                    found.append((each.ended - EARLY, self._after(each.ended, allowance.end)))
         return found
+
+    def _after(self, start: float, seconds: float) -> float:
+        return self._busy.after(start, seconds)
 
     def _without_way(self, path: ProbePath) -> list[tuple[float, float]]:
         """When the faults of the moment together leave no way, and a while after."""
@@ -105,11 +111,12 @@ class Judge:
         if key not in self._wayless:
             cutting = [each for each in self._happened if each.fault.cuts(self._topology, each.step.target)]
             # What is cut counts until the routes are back, for others may be cut meanwhile.
-            edges = sorted({t for each in cutting for t in (each.began, each.ended + RECOVERY)})
+            until = {id(each): self._after(each.ended, RECOVERY) for each in cutting}
+            edges = sorted({t for each in cutting for t in (each.began, until[id(each)])})
             self._wayless[key] = [
                 (start - EARLY, end)
                 for start, end in pairwise(edges)
-                if not self._reachable(path, [e for e in cutting if e.began <= start < e.ended + RECOVERY])
+                if not self._reachable(path, [e for e in cutting if e.began <= start < until[id(e)]])
             ]
         return self._wayless[key]
 

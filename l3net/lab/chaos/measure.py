@@ -16,6 +16,9 @@ from l3net.lab.errors import LabError
 from l3net.lab.host import Host, python
 from l3net.lab.wait import until
 
+#: Seconds between probes of a path.
+EVERY = 0.01
+
 
 @dataclass
 class Probing:
@@ -23,6 +26,7 @@ class Probing:
     beginning."""
 
     paths: Sequence[ProbePath]
+    every: float = EVERY
     zero: float = 0.0
     losses: list[Loss] = field(default_factory=list)
     sent: int = 0
@@ -43,8 +47,8 @@ class Probing:
             configuration.write_text(json.dumps(wanted_))
             self._told(host, daemon).unlink(missing_ok=True)
             self._probers.append((host, daemon))
-            argv = [*python(), str(Path(prober.__file__)), str(self._told(host, daemon)), str(configuration)]
-            host.spawn(daemon, argv, pod=pod)
+            words = (Path(prober.__file__), self._told(host, daemon), configuration, self.every)
+            host.spawn(daemon, [*python(), *map(str, words)], pod=pod)
         until(
             lambda: all(self._told(*each).exists() for each in self._probers), 15, "a prober does not start"
         )
@@ -75,9 +79,9 @@ class Probing:
 
     def _noted(self, told: dict[str, object]) -> list[Loss]:
         totals = told.get("totals")
-        if isinstance(totals, dict):
-            self.sent += sum(sent for sent, _ in totals.values())
-            self.lost += sum(lost for _, lost in totals.values())
+        if isinstance(totals, list):
+            self.sent += totals[0]
+            self.lost += totals[1]
         if "path" not in told:
             return []
         first, last, number, count = (float(str(told[key])) for key in ("first", "last", "path", "count"))

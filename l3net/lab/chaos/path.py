@@ -61,6 +61,8 @@ class ProbePath:
                 return allowance.host == self.source or (not self.translators and allowance.host in self.ends)
             case Which.SERVICES:
                 return allowance.host in self.translators
+            case Which.STREAMS:
+                return self.kind is Kind.UDP and bool(self.translators) and allowance.host in self.ends
             case Which.CROSSING:
                 return self.crossing
 

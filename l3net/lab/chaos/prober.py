@@ -1,18 +1,17 @@
 """Probes paths all the while, one process a network namespace. By itself, standard library alone.
 
-    prober.py OUT CONFIGURATION
+    prober.py OUT CONFIGURATION EVERY
 
 The configuration is a file, a JSON list of `[number, kind, address, port]`; kinds are those of
-l3net.lab.chaos.path. OUT gets a JSON object a line: `{"path", "first", "last", "count", "why"}` for probes
-in a row that were not answered, or were and never should be; times are CLOCK_MONOTONIC. SIGTERM ends it, with
-`{"totals": {path: [sent, lost]}}`.
+l3net.lab.chaos.path. EVERY is the seconds between probes of a path. OUT gets a JSON object a line:
+`{"path", "first", "last", "count", "why"}` for probes in a row that were not answered, or were and never
+should be; times are CLOCK_MONOTONIC. SIGTERM ends it, with `{"totals": [sent, lost]}`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import json
 import os
 import selectors
@@ -21,17 +20,20 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from types import FrameType
 
-TICK = 0.01
 #: Flows of a UDP path, which routers and services may spread.
 FLOWS = 4
+#: Seconds between looks for answers, which wait in their sockets until then: a wake-up for each of them would
+#: cost more than the probe.
+LOOK = 0.05
 #: Seconds after which a probe is lost. Longer than this process or an echo waits for a processor.
 LOST = 2.0
 #: Lost probes of a path that are closer are told as one.
 TOGETHER = 0.2
-#: Seconds between probes of kinds that are not sent each tick.
+#: Seconds between probes of kinds that are sent less often.
 EVERY = {"held": 0.1, "connect": 0.1, "forbidden": 0.05}
 _HEAD = struct.Struct("!HI")
 _ROOM, _FORCE = 4 << 20, 33
@@ -57,13 +59,10 @@ class Losses:
     def __init__(self, out: int) -> None:
         self._out = out
         self._runs: dict[int, Run] = {}
-        self.totals: dict[int, list[int]] = {}
-
-    def sent(self, path: int) -> None:
-        self.totals.setdefault(path, [0, 0])[0] += 1
+        self.total = 0
 
     def lost(self, path: int, at: float, why: str = "") -> None:
-        self.totals.setdefault(path, [0, 0])[1] += 1
+        self.total += 1
         run = self._runs.get(path)
         if run is not None and at - run.last <= TOGETHER:
             run.first, run.last, run.count = min(run.first, at), max(run.last, at), run.count + 1
@@ -80,26 +79,72 @@ class Losses:
         for path in [path for path, run in self._runs.items() if now - run.last > LOST + 2 * TOGETHER]:
             self.tell(path)
 
-    def end(self) -> None:
+    def end(self, sent: int) -> None:
         for path in list(self._runs):
             self.tell(path)
-        self.write({"totals": self.totals})
+        self.write({"totals": [sent, self.total]})
 
     def write(self, value: dict[str, object]) -> None:
         os.write(self._out, json.dumps(value).encode() + b"\n")
 
 
+class Sockets:
+    """What the paths of a prober share: a socket for each flow of a family, for UDP, one for ICMP, and who is
+    to hear of the answers there."""
+
+    def __init__(self) -> None:
+        self.ready = selectors.DefaultSelector()
+        self.udp: dict[int, Udp] = {}
+        self.icmp: list[Icmp] = []
+        self._flows: dict[socket.AddressFamily, list[socket.socket]] = {}
+
+    def flows(self, path: Udp) -> list[socket.socket]:
+        self.udp[path.number] = path
+        family = family_of(path.address)
+        if family not in self._flows:
+            self._flows[family] = [roomy(socket.socket(family, socket.SOCK_DGRAM)) for _ in range(FLOWS)]
+        return self._flows[family]
+
+    def look(self) -> None:
+        """Everything that has been answered since the last time."""
+        head = _HEAD.unpack_from
+        for flows in self._flows.values():
+            for it in flows:
+                for said in waiting(it):
+                    if len(said) >= _HEAD.size:
+                        number, probe = head(said)
+                        self.udp[number].answered(probe)
+        for path in self.icmp:
+            path.look()
+
+
+def roomy(it: socket.socket) -> socket.socket:
+    it.setblocking(False)
+    it.setsockopt(socket.SOL_SOCKET, _FORCE, _ROOM)
+    return it
+
+
+def waiting(it: socket.socket) -> Iterator[bytes]:
+    """What waits in a socket. An ICMP error that waits there is about some probe, and says nothing of
+    others."""
+    while True:
+        try:
+            yield it.recv(2048)
+        except BlockingIOError:
+            return
+        except OSError:
+            continue
+
+
 class Path:
-    """One path: `send` at its times, `received` when a socket of it is readable, `expire` what was not
+    """One path: `send` at its times, `received` when a connection of it is ready, `expire` what was not
     answered."""
 
-    def __init__(
-        self, number: int, address: str, port: int, losses: Losses, ready: selectors.BaseSelector
-    ) -> None:
+    def __init__(self, number: int, address: str, port: int, losses: Losses, sockets: Sockets) -> None:
         self.number, self.address, self.port = number, address, port
-        self.losses, self.ready = losses, ready
-        self.waiting: dict[int, float] = {}
-        self.numbers = itertools.count()
+        self.losses, self.sockets, self.ready = losses, sockets, sockets.ready
+        self.pending: dict[int, float] = {}
+        self.sent = 0
         self.start()
 
     def start(self) -> None:
@@ -112,62 +157,40 @@ class Path:
         raise NotImplementedError
 
     def expire(self, now: float) -> None:
-        while self.waiting:
-            number = next(iter(self.waiting))
-            if now - self.waiting[number] < LOST:
+        while self.pending:
+            number = next(iter(self.pending))
+            if now - self.pending[number] < LOST:
                 return
-            self.losses.lost(self.number, self.waiting.pop(number))
-
-    def listen(self, it: socket.socket) -> socket.socket:
-        it.setblocking(False)
-        self.ready.register(it, selectors.EVENT_READ, self)
-        return it
+            self.losses.lost(self.number, self.pending.pop(number))
 
 
 class Udp(Path):
-    flows: list[socket.socket]
-
     def start(self) -> None:
-        self.flows = []
-        for _ in range(FLOWS):
-            it = self.listen(socket.socket(family_of(self.address), socket.SOCK_DGRAM))
-            it.setsockopt(socket.SOL_SOCKET, _FORCE, _ROOM)
-            self.flows.append(it)
+        self.flows = self.sockets.flows(self)
+        self.where = (self.address, self.port)
 
     def send(self, now: float) -> None:
-        number = next(self.numbers)
-        self.waiting[number] = now
-        self.losses.sent(self.number)
-        text = _HEAD.pack(self.number, number) + b"l3net chaos"
+        number = self.sent
+        self.pending[number] = now
+        self.sent = number + 1
         # Not connected: an ICMP error of one probe is no error of the next.
         with contextlib.suppress(OSError):
-            self.flows[number % FLOWS].sendto(text, (self.address, self.port))
-
-    def received(self, it: socket.socket) -> None:
-        while True:
-            try:
-                said = it.recv(2048)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue
-            if len(said) >= _HEAD.size:
-                self.answered(_HEAD.unpack_from(said)[1])
+            self.flows[number % FLOWS].sendto(_HEAD.pack(self.number, number) + b"l3net chaos", self.where)
 
     def answered(self, number: int) -> None:
-        self.waiting.pop(number, None)
+        self.pending.pop(number, None)
 
 
 class Forbidden(Udp):
     """The other way round: an answer is what must not be."""
 
     def answered(self, number: int) -> None:
-        if (at := self.waiting.pop(number, None)) is not None:
+        if (at := self.pending.pop(number, None)) is not None:
             self.losses.lost(self.number, at, "answered")
 
     def expire(self, now: float) -> None:
-        for number in [number for number, at in self.waiting.items() if now - at >= LOST]:
-            del self.waiting[number]
+        for number in [number for number, at in self.pending.items() if now - at >= LOST]:
+            del self.pending[number]
 
 
 class Icmp(Path):
@@ -176,34 +199,29 @@ class Icmp(Path):
     def start(self) -> None:
         six = family_of(self.address) == socket.AF_INET6
         protocol = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP
-        self.it = self.listen(socket.socket(family_of(self.address), socket.SOCK_RAW, protocol))
-        self.it.setsockopt(socket.SOL_SOCKET, _FORCE, _ROOM)
+        self.it = roomy(socket.socket(family_of(self.address), socket.SOCK_RAW, protocol))
         self.it.connect((self.address, 0))
         self.request, self.reply, self.skip = (128, 129, 0) if six else (8, 0, 20)
         self.identity = (os.getpid() * 64 + self.number) & 0xFFFF
+        self.sockets.icmp.append(self)
 
     def send(self, now: float) -> None:
-        number = next(self.numbers)
-        self.waiting[number & 0xFFFF] = now
-        self.losses.sent(self.number)
-        text = struct.pack("!BBHHH", self.request, 0, 0, self.identity, number & 0xFFFF)
+        number = self.sent & 0xFFFF
+        self.pending[number] = now
+        self.sent += 1
+        text = struct.pack("!BBHHH", self.request, 0, 0, self.identity, number)
         if self.skip:  # of ICMPv6 the kernel makes it
             text = text[:2] + struct.pack("!H", checksum(text)) + text[4:]
         with contextlib.suppress(OSError):
             self.it.send(text)
 
-    def received(self, it: socket.socket) -> None:
-        while True:
-            try:
-                said = it.recv(2048)[self.skip :]
-            except BlockingIOError:
-                return
-            except OSError:
-                continue
+    def look(self) -> None:
+        for whole in waiting(self.it):
+            said = whole[self.skip :]
             if len(said) >= 8 and said[0] == self.reply:
                 identity, number = struct.unpack_from("!HH", said, 4)
                 if identity == self.identity:
-                    self.waiting.pop(number, None)
+                    self.pending.pop(number, None)
 
 
 class Held(Path):
@@ -218,7 +236,9 @@ class Held(Path):
     def again(self, now: float) -> None:
         self.opened = now
         self.up = False
-        self.it = self.listen(socket.socket(family_of(self.address), socket.SOCK_STREAM))
+        self.it = socket.socket(family_of(self.address), socket.SOCK_STREAM)
+        self.it.setblocking(False)
+        self.ready.register(self.it, selectors.EVENT_READ, self)
         with contextlib.suppress(OSError):
             self.it.connect((self.address, self.port))
 
@@ -234,7 +254,7 @@ class Held(Path):
             elif not self.up and (err.errno not in (errno.EAGAIN, errno.ENOTCONN) or now - self.opened > 3):
                 self.close()
             return
-        self.losses.sent(self.number)
+        self.sent += 1
 
     def received(self, it: socket.socket) -> None:
         now = time.monotonic()
@@ -269,7 +289,7 @@ class Connect(Path):
         it = socket.socket(family_of(self.address), socket.SOCK_STREAM)
         it.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         it.setblocking(False)
-        self.losses.sent(self.number)
+        self.sent += 1
         code = it.connect_ex((self.address, self.port))
         if code not in (0, errno.EINPROGRESS):
             self.losses.lost(self.number, now, os.strerror(code))
@@ -312,59 +332,68 @@ KINDS: dict[str, type[Path]] = {
 
 @dataclass
 class Due:
-    """When a path is probed next."""
+    """Paths that are probed at one time, and when next."""
 
     at: float
     every: float
-    path: Path
+    paths: list[Path]
 
 
-def run(dues: list[Due], losses: Losses, ready: selectors.BaseSelector, ended: list[int]) -> None:
-    look = stop = 0.0
+def run(dues: list[Due], losses: Losses, sockets: Sockets, ended: list[int]) -> None:
+    paths = [path for due in dues for path in due.paths]
+    look = expire = stop = 0.0
     while not stop or time.monotonic() < stop:
         now = time.monotonic()
-        wait = TICK if stop else max(0.0, min(due.at for due in dues) - now)
-        for key, _ in ready.select(wait):
+        wait = LOOK if stop else max(0.0, min(due.at for due in dues) - now)
+        for key, _ in sockets.ready.select(wait):
             key.data.received(key.fileobj)
         now = time.monotonic()
         for due in dues if not stop else ():
             if due.at <= now:
-                due.path.send(now)
+                for path in due.paths:
+                    path.send(now)
                 # What was missed is not made up for.
                 due.at = max(due.at + due.every, now)
-        if now - look > 0.1:
+        if now - look > LOOK:
             look = now
-            for due in dues:
-                due.path.expire(now)
+            sockets.look()
+        if now - expire > 2 * LOOK:
+            expire = now
+            for path in paths:
+                path.expire(now)
             losses.over(now)
         if ended and not stop:  # what is under way is waited for
             stop = now + LOST + 0.2
 
 
-def main(out: str, wanted: list[tuple[int, str, str, int]]) -> None:
-    losses = Losses(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644))
-    ready = selectors.DefaultSelector()
+def planned(
+    wanted: list[tuple[int, str, str, int]], every: float, losses: Losses, sockets: Sockets
+) -> list[Due]:
+    """Kinds that are probed alike go together: a wake-up for all of them."""
+    found: dict[float, Due] = {}
+    began = time.monotonic()
+    for number, kind, address, port in wanted:
+        seconds = max(every, EVERY.get(kind, every))
+        # Times that are no multiples of one another, lest all of them meet.
+        due = found.setdefault(seconds, Due(began + len(found) * every / 3, seconds, []))
+        due.paths.append(KINDS[kind](number, address, port, losses, sockets))
+    return list(found.values())
+
+
+def main(out: str, wanted: list[tuple[int, str, str, int]], every: float) -> None:
+    losses, sockets = Losses(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)), Sockets()
     ended: list[int] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
         ended.append(number)
 
     signal.signal(signal.SIGTERM, end)
-    began = time.monotonic()
-    dues = [
-        # Spread over a tick, so that they are no burst.
-        Due(
-            began + index * TICK / len(wanted),
-            EVERY.get(kind, TICK),
-            KINDS[kind](number, address, port, losses, ready),
-        )
-        for index, (number, kind, address, port) in enumerate(wanted)
-    ]
-    losses.write({"started": began})
-    run(dues, losses, ready, ended)
-    losses.end()
+    dues = planned(wanted, every, losses, sockets)
+    losses.write({"started": time.monotonic()})
+    run(dues, losses, sockets, ended)
+    losses.end(sum(path.sent for due in dues for path in due.paths))
 
 
 if __name__ == "__main__":
     with open(sys.argv[2], encoding="utf-8") as file:  # noqa: PTH123 - Path is a path that is probed
-        main(sys.argv[1], json.load(file))
+        main(sys.argv[1], json.load(file), float(sys.argv[3]))

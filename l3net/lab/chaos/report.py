@@ -43,6 +43,10 @@ class Report:
     faults: Mapping[str, Row]
     failures: tuple[Failure, ...]
     left_out: Mapping[str, str]
+    #: Processor seconds, by whom.
+    processor: Mapping[str, float] = field(default_factory=dict)
+    #: How many times as long as on an idle machine everything took.
+    slowness: float = 1.0
 
     @property
     def ok(self) -> bool:
@@ -140,4 +144,6 @@ def plain(report: Report) -> dict[str, Any]:
             for failure in report.failures
         ],
         "leftOut": dict(report.left_out),
+        "slowness": round(report.slowness, 1),
+        "processorSeconds": {whom: round(seconds, 1) for whom, seconds in report.processor.items()},
     }

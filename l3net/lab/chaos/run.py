@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from l3net.errors import L3netError
 from l3net.lab.chaos import report as reports
+from l3net.lab.chaos import spent
+from l3net.lab.chaos.busy import Busy
 from l3net.lab.chaos.catalogue import FAULTS
-from l3net.lab.chaos.fault import hosts_of
 from l3net.lab.chaos.ground import Ground, prepare
 from l3net.lab.chaos.leaks import Counts, count, leaked
 from l3net.lab.chaos.losses import Happened, Judge
@@ -19,7 +21,7 @@ from l3net.lab.chaos.measure import Probing
 from l3net.lab.chaos.path import paths
 from l3net.lab.chaos.report import Failure, Report
 from l3net.lab.chaos.routing import bird_with_grace
-from l3net.lab.chaos.step import Schedule, Step
+from l3net.lab.chaos.step import Schedule, Step, hosts_of
 from l3net.lab.chaos.watch import EVERY, Watch
 from l3net.lab.converge import wait_converged
 from l3net.lab.errors import LabError
@@ -31,7 +33,7 @@ Say = Callable[[str], None]
 #: Prefixes that are others' on every node, and must be there at the end (RFC 5737, RFC 3849).
 _OTHERS = ("192.0.2.128/25", "2001:db8:ff::/64")
 #: Seconds in which all paths must carry before anything begins.
-_PATIENCE = 40.0
+_PATIENCE = 120.0
 _CALM = 3.0
 #: Seconds in which what is on its way out has gone at the end.
 _LEFT = 10.0
@@ -46,15 +48,17 @@ class Run:
     say: Say
     left_out: dict[str, str]
     probing: Probing
+    busy: Busy = field(default_factory=Busy)
     watch: Watch = field(init=False)
     failures: list[Failure] = field(default_factory=list)
     happened: list[Happened] = field(default_factory=list)
     _places: dict[int, set[str]] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _zero: float = 0.0
+    _spent: float = field(default_factory=spent.own)
 
     def __post_init__(self) -> None:
-        self.watch = Watch(self.ground, self.clock, self._failed)
+        self.watch = Watch(self.ground, self.clock, self._failed, self.busy)
 
     def clock(self) -> float:
         return time.monotonic() - self._zero
@@ -80,18 +84,15 @@ class Run:
         self.probing.losses.clear()
         self._zero = self.probing.zero = time.monotonic()
         self.say("every path carries: the report's seconds, and the schedule's, count from now")
-        looking = threading.Thread(target=self.watch.run, name="watch", daemon=True)
-        looking.start()
-        try:
-            self._carry_out_steps()
-        finally:
-            self.watch.stop()
-            looking.join(60)
-        seconds = self.clock()
-        self.watch.at_end()
+        with _beside(lambda: self.busy.run(self.clock), self.busy.stop):
+            with _beside(self.watch.run, self.watch.stop):
+                self._carry_out_steps()
+            seconds = self.clock()
+            self.watch.at_end()
+        used = self._used()
         self.probing.stop()
         self._look_for_leaks(before)
-        return self._reported(seconds)
+        return self._reported(seconds, used)
 
     def _wait_for_paths(self) -> None:
         """Until nothing is lost any more for a while. Raises LabError."""
@@ -158,8 +159,12 @@ class Run:
         except LabError:
             self.failures += [Failure(round(self.clock(), 1), f"left over: {line}") for line in found]
 
-    def _reported(self, seconds: float) -> Report:
-        judge = Judge(self.ground.topology, self.happened)
+    def _used(self) -> dict[str, float]:
+        probes, daemons = spent.within(self.ground.lab.hosts.values())
+        return {"probes": probes, "daemons": daemons, "run": spent.own() - self._spent}
+
+    def _reported(self, seconds: float, used: dict[str, float]) -> Report:
+        judge = Judge(self.ground.topology, self.happened, self.busy)
         # What was sent while the probers were begun or ended is no loss.
         losses = [loss for loss in self.probing.losses if loss.last > 0 and loss.first < seconds]
         verdicts = [judge.verdict(loss) for loss in losses]
@@ -175,7 +180,21 @@ class Run:
             reports.rows(self.happened, verdicts, self.watch.converged),
             tuple(sorted(self.failures, key=lambda failure: failure.at)),
             self.left_out,
+            used,
+            self.busy.mean,
         )
+
+
+@contextmanager
+def _beside(run: Callable[[], None], stop: Callable[[], None]) -> Iterator[None]:
+    """A thread that runs meanwhile."""
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop()
+        thread.join(60)
 
 
 def _plant(ground: Ground, name: str) -> list[str]:
@@ -186,15 +205,16 @@ def _plant(ground: Ground, name: str) -> list[str]:
     return list(_OTHERS)
 
 
-def run(lab: Lab, schedule: Schedule, say: Say, left_out: dict[str, str]) -> Report:
-    """Prepare a lab that has just come up, carry the schedule out on it, and judge. Raises LabError."""
+def run(lab: Lab, schedule: Schedule, say: Say, left_out: dict[str, str], every: float) -> Report:
+    """Prepare a lab that has just come up, carry the schedule out on it, and judge. `every`: seconds between
+    probes of a path. Raises LabError."""
     say("making the pods and services that are probed")
     ground = prepare(lab)
     _with_grace(ground)
     wait_converged(replace(lab, topology=ground.topology))
     probed = paths(ground.lab.topology, ground.places, ground.declared)
     say(f"probing {len(probed)} paths")
-    return Run(ground, schedule, say, left_out, Probing(probed)).carry_out()
+    return Run(ground, schedule, say, left_out, Probing(probed, every)).carry_out()
 
 
 def _with_grace(ground: Ground) -> None:

@@ -3,8 +3,9 @@ YAML."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 
 import yaml
 
@@ -25,6 +26,11 @@ class Step:
     @property
     def until(self) -> float:
         return self.at + self.seconds
+
+
+def hosts_of(target: str) -> tuple[str, ...]:
+    """The hosts that a target concerns."""
+    return tuple(target.split(","))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ def parsed(text: str, where: str, known: Mapping[str, object]) -> Schedule:
     steps = tuple(
         _step(entry, f"{where}: steps[{index}]", known) for index, entry in enumerate(document["steps"])
     )
+    _refuse_two_at_one_place(steps, text, where)
     last = max((step.until for step in steps), default=0.0)
     seconds = _number(document.get("seconds", last + 10), f"{where}: seconds")
     if last > seconds:
@@ -79,6 +86,32 @@ def parsed(text: str, where: str, known: Mapping[str, object]) -> Schedule:
     return Schedule(
         _whole(document.get("seed", 0), f"{where}: seed"), seconds, tuple(sorted(steps)), topology
     )
+
+
+def _refuse_two_at_one_place(steps: Sequence[Step], text: str, where: str) -> None:
+    """Faults that meet at a host would undo each other's deeds, and a loss could be put down to neither.
+
+    Raises ConfigError."""
+    lines = _lines(text)
+    by_host: dict[str, list[tuple[Step, int]]] = {}
+    for index, step in enumerate(steps):
+        for host in hosts_of(step.target):
+            by_host.setdefault(host, []).append((step, index))
+    for host, there in by_host.items():
+        for (one, first), (other, second) in pairwise(sorted(there)):
+            if other.at < one.until:
+                raise ConfigError(
+                    f"{where}: steps[{second}] (line {lines[second]}): {other.fault} at {other.at:g} s, while"
+                    f" {one.fault} of steps[{first}] (line {lines[first]}) is at {host} until {one.until:g}"
+                )
+
+
+def _lines(text: str) -> list[int]:
+    """The line of each step of a file that has been read."""
+    document = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert isinstance(document, yaml.MappingNode)  # noqa: S101 - it is read already
+    steps = next(value for key, value in document.value if key.value == "steps")
+    return [step.start_mark.line + 1 for step in steps.value]
 
 
 def _step(entry: object, where: str, known: Mapping[str, object]) -> Step:

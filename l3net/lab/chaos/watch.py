@@ -9,20 +9,23 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
 from l3net.errors import L3netError
-from l3net.lab.chaos.fault import Cut, Ribs, hosts_of
+from l3net.lab.chaos.busy import Busy
+from l3net.lab.chaos.fault import Cut, Ribs
 from l3net.lab.chaos.ground import Ground
 from l3net.lab.chaos.kernel import leases, look, twice, wrong
 from l3net.lab.chaos.losses import Happened
+from l3net.lab.chaos.step import hosts_of
 from l3net.lab.chaos.ways import left
 from l3net.lab.expected import difference, expected_ribs
 from l3net.lab.ribs import SessionSeen, read_rib, read_sessions, same
 from l3net.lab.up import each
 
-#: Seconds after the last change in which routers must hold what is declared, and a node what it should.
+#: Seconds after the last change in which routers must hold what is declared, and a node what it should; of a
+#: machine that is not busy.
 CONVERGE = 20.0
 HEAL = 6.0
 #: Seconds between looks.
-EVERY = 0.5
+EVERY = 1.0
 _NODES_EVERY, _SESSIONS_EVERY = 2.0, 2.0
 #: How long after a fault's end a session may still go down by it.
 TOUCHED = 20.0
@@ -47,6 +50,7 @@ class Watch:
     ground: Ground
     clock: Callable[[], float]
     failed: Callable[[float, str], None]
+    busy: Busy = field(default_factory=Busy)
     active: dict[int, Happened] = field(default_factory=dict)
     ended: list[Happened] = field(default_factory=list)
     converged: dict[str, list[float]] = field(default_factory=dict)
@@ -96,7 +100,7 @@ class Watch:
     def _note(self, what: str, now: float) -> None:
         """Something that cannot be read is a failure only if it stays so."""
         since, _ = self._sick.setdefault("", (now, [what]))
-        if now - since > CONVERGE:
+        if self.busy.elapsed(since, now) > CONVERGE:
             self.failed(now, what)
             self._sick.pop("")
 
@@ -121,22 +125,21 @@ class Watch:
                 for name, since in waiting:
                     self.converged.setdefault(name, []).append(max(0.0, now - since))
                 return
-        if now - changed > CONVERGE and not self._told:
+        if self.busy.elapsed(changed, now) > CONVERGE and not self._told:
             self._told = True
             said = "; ".join(differences[:4])
             self.failed(
                 now, f"routers do not hold what is declared, {CONVERGE:g} s after the last change: {said}"
             )
 
-    @staticmethod
-    def _unsure(happened: Happened, now: float) -> bool:
+    def _unsure(self, happened: Happened, now: float) -> bool:
         match happened.fault.ribs:
             case Ribs.SAME:
                 return False
             case Ribs.ANY:
                 return True
             case Ribs.CUT | Ribs.LEFT:
-                return now < happened.began + happened.fault.noticed
+                return self.busy.elapsed(happened.began, now) < happened.fault.noticed
 
     def unlike(self, active: Iterable[Happened]) -> list[str]:
         """How routers' RIBs differ from what is declared, but for what is cut."""
@@ -185,19 +188,20 @@ class Watch:
 
     # --- nodes -------------------------------------------------------------------------------------------
 
-    def _busy(self, now: float) -> set[str]:
+    def _at_work(self, now: float) -> set[str]:
         """Hosts that a fault is at, or was a moment ago."""
         with self._lock:
-            late = [happened for happened in self.ended[-12:] if now - happened.ended < HEAL]
+            ended = self.ended[-12:]
+            late = [each_ for each_ in ended if self.busy.elapsed(each_.ended, now) < HEAL]
             found = {host for each_ in (*self.active.values(), *late) for host in hosts_of(each_.step.target)}
         if "declared" in found:
             found |= {node.name for node in self.ground.topology.nodes}
         return found
 
     def _look_at_nodes(self, now: float) -> None:
-        busy = self._busy(now)
+        at_work = self._at_work(now)
         for node in self.ground.topology.nodes:
-            if node.name in busy:
+            if node.name in at_work:
                 self._sick.pop(node.name, None)
                 continue
             found = self.sick(node.name)
@@ -220,7 +224,7 @@ class Watch:
 
     def at_end(self, patience: float = CONVERGE) -> None:
         """Everything once more, when all faults are over."""
-        deadline = time.monotonic() + patience
+        began = self.clock()
         while True:
             found = [
                 *self.unlike([]),
@@ -235,7 +239,7 @@ class Watch:
             ]
             if not found:
                 return
-            if time.monotonic() > deadline:
+            if self.busy.elapsed(began, self.clock()) > patience:
                 self.failed(self.clock(), f"at the end: {'; '.join(found[:6])}")
                 return
             time.sleep(EVERY)
