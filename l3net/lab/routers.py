@@ -46,11 +46,8 @@ def start_router(topology: Topology, host: Host) -> None:
         case RouterKind.FRR:
             config = _write(host.directory / "frr.conf", frr_config(topology, host.name))
             (host.directory / "vtysh.conf").write_text("service integrated-vtysh-config\n")
-            host.spawn("zebra", ["zebra", "-f", str(config), "-A", "127.0.0.1", "-P", "0", "--log", "stdout"])
-            # bgpd's first message to zebra must find its socket.
-            _wait_socket(host, "zebra", "/run/frr/zserv.api")
-            host.spawn("bgpd", ["bgpd", "-f", str(config), "-P", "0", "--log", "stdout"])
-            _wait_socket(host, "bgpd", "/run/frr/bgpd.vty")
+            start_zebra(host, config)
+            start_bgpd(host, config)
         case RouterKind.BIRD:
             config = _write(host.directory / "bird.conf", bird_config(topology, host.name))
             host.spawn("bird", ["bird", "-f", "-c", str(config)])
@@ -68,6 +65,19 @@ def start_router(topology: Topology, host: Host) -> None:
             host.spawn("rib-follower", [*python(), str(Path(rib_follower.__file__)), "openbgpd"])
         case RouterKind.L3NET:
             raise LabError(f"{host.name}: a router of kind l3net is started as a node is")
+
+
+def start_zebra(host: Host, config: Path, *recover: str) -> None:
+    """FRR's zebra, whose socket bgpd must find. `recover`: more options, such as `-K 60`."""
+    words = ["-f", str(config), "-A", "127.0.0.1", "-P", "0", "--log", "stdout", *recover]
+    host.spawn("zebra", ["zebra", *words])
+    _wait_socket(host, "zebra", "/run/frr/zserv.api")
+
+
+def start_bgpd(host: Host, config: Path) -> None:
+    """FRR's bgpd."""
+    host.spawn("bgpd", ["bgpd", "-f", str(config), "-P", "0", "--log", "stdout"])
+    _wait_socket(host, "bgpd", "/run/frr/bgpd.vty")
 
 
 def openbgpd_program() -> str:

@@ -105,6 +105,17 @@ def test_endpoints_that_come_and_go_cost_what_is_under_way_and_no_connection() -
     assert beyond(path("client", "n2"), 11, 11.1, flap) == ((11, 11.1),), "no service is in between"
 
 
+def test_a_graceful_restart_costs_nothing_while_the_router_is_away() -> None:
+    """And FRR's what FRR deletes at its end, BIRD's a probe."""
+    frr, bird = TOPOLOGY, read_source(None, _kind("bird")).topology()
+    restart = [happened("router-restarts-gracefully", "tor1", 10, 13)]
+    for topology in (frr, bird):
+        assert Judge(topology, restart).verdict(Loss(TO_N1, 11, 11, 1)).beyond == ((11, 11),)
+        assert not Judge(topology, restart).verdict(Loss(TO_N1, 14, 14, 1)).beyond
+    assert not Judge(frr, restart).verdict(Loss(TO_N1, 14, 15, 90)).beyond
+    assert Judge(bird, restart).verdict(Loss(TO_N1, 14, 15, 90)).beyond
+
+
 def test_an_allowance_lasts_as_long_as_it_would_on_a_machine_that_is_not_busy() -> None:
     """From 11 to 15 everything takes four times as long: 1 s passes of the 4 that are allowed."""
     busy = Busy()

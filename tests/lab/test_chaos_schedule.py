@@ -14,6 +14,7 @@ from l3net.lab.chaos.draw import HEAD, TAIL, drawn
 from l3net.lab.chaos.shrink import shrunk
 from l3net.lab.chaos.step import Schedule, Step, hosts_of, parsed, written
 from l3net.lab.state import read_source
+from l3net.lab.topology import RouterKind
 
 TOPOLOGY = read_source(None).topology()
 ALL = list(FAULTS.values())
@@ -98,7 +99,8 @@ def test_too_short_or_without_a_target_is_refused() -> None:
     with pytest.raises(ConfigError, match="too short"):
         drawn(1, 10, ALL, TOPOLOGY)
     with pytest.raises(ConfigError, match="no fault is left"):
-        drawn(1, 100, [FAULTS["router-restarts-gracefully"]], TOPOLOGY)  # there is no BIRD
+        gobgp = read_source(None, RouterKind.GOBGP).topology()
+        drawn(1, 100, [FAULTS["router-restarts-gracefully"]], gobgp)
 
 
 def test_every_fault_has_a_sentence_and_lengths() -> None:

@@ -29,14 +29,16 @@ class Which(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """When probes may be lost because of a fault, in seconds: after it begins, all the while, after it
-    ends."""
+    """When probes may be lost because of a fault, in seconds: after it begins, all the while, after it ends.
+
+    `most`: so many of a path in a row, 0 for any number."""
 
     which: Which
     host: str = ""
     begin: float = 0.0
     whole: bool = False
     end: float = 0.0
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True, order=True)

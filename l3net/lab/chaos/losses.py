@@ -65,7 +65,7 @@ class Judge:
         self._wayless: dict[_Ways, list[tuple[float, float]]] = {}
 
     def verdict(self, loss: Loss) -> Verdict:
-        beyond = without((loss.first, loss.last), self.windows(loss.path))
+        beyond = without((loss.first, loss.last), self.windows(loss.path, loss.count))
         return Verdict(loss, self.causes(loss), tuple(beyond))
 
     def causes(self, loss: Loss) -> tuple[Happened, ...]:
@@ -86,12 +86,12 @@ class Judge:
     def _allowances(self, each: Happened) -> tuple[Allowance, ...]:
         return each.fault.allows(self._topology, each.step.target)
 
-    def windows(self, path: ProbePath) -> list[tuple[float, float]]:
-        """When probes of a path may be lost."""
+    def windows(self, path: ProbePath, count: int) -> list[tuple[float, float]]:
+        """When so many probes of a path in a row may be lost."""
         found = list(self._without_way(path))
         for each in self._happened:
             for allowance in self._allowances(each):
-                if not path.allowed_by(allowance):
+                if not path.allowed_by(allowance) or 0 < allowance.most < count:
                     continue
                 if allowance.whole:
                     found.append((each.began - EARLY, self._after(each.ended, allowance.end)))

@@ -20,7 +20,7 @@ from l3net.lab.chaos.losses import Happened, Judge
 from l3net.lab.chaos.measure import Probing
 from l3net.lab.chaos.path import paths
 from l3net.lab.chaos.report import Failure, Report
-from l3net.lab.chaos.routing import bird_with_grace
+from l3net.lab.chaos.routing import bird_with_grace, frr_with_grace
 from l3net.lab.chaos.step import Schedule, Step, hosts_of
 from l3net.lab.chaos.watch import EVERY, Watch
 from l3net.lab.converge import wait_converged
@@ -218,10 +218,15 @@ def run(lab: Lab, schedule: Schedule, say: Say, left_out: dict[str, str], every:
 
 
 def _with_grace(ground: Ground) -> None:
-    """BIRD's restarts may be graceful from now on."""
+    """Restarts of BIRD and FRR may be graceful from now on."""
     for router in ground.lab.topology.routers:
+        host = ground.host(router.name)
         if router.kind is RouterKind.BIRD:
-            host = ground.host(router.name)
             config = host.directory / "bird.conf"
             config.write_text(bird_with_grace(config.read_text()))
             host.run(["birdc", "configure"])
+        elif router.kind is RouterKind.FRR:
+            config = host.directory / "frr.conf"
+            config.write_text(frr_with_grace(config.read_text()))
+            host.run(["vtysh", "-b"])
+            host.run(["vtysh", "-c", "clear bgp *"])
