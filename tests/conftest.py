@@ -22,6 +22,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest, and waits most of it, begins before all others, lest all wait for it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
 @pytest.fixture
 def own_netns() -> Iterator[Callable[[str], str]]:
     """The test thread in a fresh network namespace, gone with the test; the callable runs `ip ...` there."""
