@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,8 +102,9 @@ def _finite(_context: click.Context, _parameter: click.Parameter, minutes: float
 @click.option(
     "--shrink",
     is_flag=True,
-    help="If a promise is broken, leave out steps as long as one still is, and print what is left. Each"
-    " attempt is a run of its own, so that this takes an hour sooner than minutes.",
+    help="If a promise is broken, leave out steps as long as one still is, and print what is left; the report"
+    " goes to standard error. Each attempt is a run of its own, so that this takes an hour sooner than"
+    " minutes.",
 )
 @click.option("--name", default=NAME, show_default=True, metavar="NAME", help="What the lab is called.")
 @click.option("--keep", is_flag=True, help="Leave the lab up at the end, with all its logs.")
@@ -161,7 +163,8 @@ def chaos(
     need_root()
     _end_as_interrupted()
     report = attempt(name, source, schedule, left_out, keep=keep, every=every / 1000)
-    _print(report, output)
+    with redirect_stdout(sys.stderr) if shrink else nullcontext():  # the schedule alone is printed
+        _print(report, output)
     if report.ok:
         return
     if shrink:

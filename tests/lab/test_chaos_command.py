@@ -16,6 +16,7 @@ from l3net.cli import lab_chaos
 from l3net.cli.lab_chaos import attempt, chaos
 from l3net.errors import ConfigError, L3netError
 from l3net.lab import state, up
+from l3net.lab.chaos.report import Failure, Report
 from l3net.lab.chaos.step import Schedule
 from l3net.lab.errors import LabError, LabExistsError
 from l3net.lab.state import read_source
@@ -80,6 +81,29 @@ def test_whatever_asks_it_to_end_has_the_lab_taken_down(
         for each, handler in before.items():
             signal.signal(each, handler)
     assert taken_down == ["mine"] and done.exit_code != 0
+
+
+def test_what_is_made_smaller_is_printed_alone_and_can_be_carried_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = typed("--plan", "--minutes", "2", "--faults", "agent-killed,link-down").output
+    file = tmp_path / "mine.yaml"
+    file.write_text(plan)
+    guilty = yaml.safe_load(plan)["steps"][2]
+
+    def attempted(_name: str, _source: object, schedule: Schedule, *_: object, **__: object) -> Report:
+        broken = (Failure(1.0, "lost"),) if guilty["at"] in {step.at for step in schedule.steps} else ()
+        return Report(1, schedule.seconds, 1, 1, 0, {}, broken, {})
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(state, "LABS", tmp_path)
+    monkeypatch.setattr(lab_chaos, "attempt", attempted)
+    monkeypatch.setattr(lab_chaos, "_end_as_interrupted", lambda: None)
+    done = typed("--schedule", str(file), "--shrink", "--name", "mine")
+    assert done.exit_code == 1 and "promise broken" in done.stderr
+    assert yaml.safe_load(done.stdout)["steps"] == [guilty]
+    file.write_text(done.stdout)
+    assert typed("--schedule", str(file), "--plan").output == done.stdout
 
 
 def test_a_signal_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch, taken_down: list[str]) -> None:
