@@ -15,6 +15,8 @@ from l3net.naming import RUN_DIR, STATE_DIR
 #: By how much a count may be more at the end. Descriptors, threads and memory breathe; connections are
 #: tracked for up to two minutes after their end, and the first count is taken when probing has just begun.
 SLACK = {"descriptors": 8, "threads": 6, "MiB": 48, "connections": 6000}
+#: Seconds for nft to tell of all slots of consistent balancing: a few, on a machine that is not busy.
+_PATIENCE = 180.0
 _COUNT = f"""
 ls /sys/class/net | wc -l; ls /run/netns | wc -l
 find {RUN_DIR} {STATE_DIR} -type f -o -type s | wc -l
@@ -46,7 +48,7 @@ def count(host: Host) -> Counts:
 
 def _nftables(host: Host) -> dict[str, int]:
     """Rules by chain, elements by set; but for those that time out, which traffic makes."""
-    shown = json.loads(host.run(["nft", "-j", "list", "ruleset"]).stdout)["nftables"]
+    shown = json.loads(host.run(["nft", "-j", "list", "ruleset"], timeout=_PATIENCE).stdout)["nftables"]
     found: dict[str, int] = {}
     for item in shown:
         for kind in ("set", "map"):
