@@ -108,9 +108,19 @@ def draw(seed: int, most_nodes: int = LARGEST, steps: int = 16) -> Case:
     for _ in range(drawn.randint(4, steps)):
         name = drawn.choice(kinds)
         drawn_from = (machines if values is WHICH else values for values in DRAWN[name][1])
-        made.append(Step(round(at, 3), name, tuple(map(drawn.choice, drawn_from))))
+        step = Step(round(at, 3), name, tuple(map(drawn.choice, drawn_from)))
+        made.append(step)
+        if drawn.random() < 0.25 and DRAWN[name][1][0] is WHICH:
+            made.append(_beside(drawn, step))
         at += drawn.choice(pauses)
     return Case(seed, found, tuple(made))
+
+
+def _beside(drawn: Random, step: Step) -> Step:
+    """Whatever happens may happen while an agent is away, or cannot follow."""
+    what = drawn.choice(("agent_killed", "agent_killed", "agent_stopped", "api_cut", "kernel_fails"))
+    at = max(0.0, step.at + drawn.choice((-0.5, -0.01, 0.01, 0.5)))
+    return Step(round(at, 3), what, (step.args[0], drawn.choice((0.2, 3.0, 20.0))))
 
 
 def _some(drawn: Random, all_of_them: Sequence[Drawn], sizes: Sequence[int]) -> Sequence[Drawn]:
