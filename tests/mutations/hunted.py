@@ -61,12 +61,13 @@ def packets(seed: int) -> Broken:
     """Packets on one node or two, against what documents, truth tables and verdict say."""
     from test_packets_laws import (
         called_by_documents,
+        edges_hold,
         history_does_not_matter,
         judged_as_said,
         test_policies_are_what_the_suites_say,
     )
 
-    number, kind = divmod(seed, 3)
+    number, kind = divmod(seed, 4)
     if seed == 9:
         test_policies_are_what_the_suites_say()
     found: list[str] = []
@@ -77,6 +78,8 @@ def packets(seed: int) -> Broken:
             found = called_by_documents([number, number + 1], 25)
         case 2:
             found = judged_as_said(range(4 * number, 4 * number + 4))
+        case 3:
+            return edges_hold(number)
     law = ("", "services are what the documents say", "policies are what the verdict says")[kind]
     return [(law, found[0])] if found else []
 

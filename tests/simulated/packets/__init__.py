@@ -13,8 +13,8 @@ Modelled, as the kernel does it (held against it by test_packets_kernel.py):
  - what is not there to be read (another family, another protocol, no connection) ends a rule, also with `!=`;
  - connections: new, established, related (ICMP errors, whose packets inside are translated back), invalid,
    untracked; status, mark, the original direction; a segment that is no SYN and belongs to nothing begins
-   one (nf_conntrack_tcp_loose), with RST, FIN or SYN-ACK it is invalid. Of what is dropped nothing is noted
-   down;
+   one (nf_conntrack_tcp_loose), with RST, FIN or SYN-ACK it is invalid. What is dropped
+   begins none, and is seen of one that there is;
  - dnat, snat and masquerade, in both directions, with another source port where the tuple is taken;
  - output: the route is chosen before, and once more after translation; `oifname` in the hook stays the first;
  - `numgen`, `jhash` (calculated as the kernel does, or left open), ECMP and a `limit` that decides something

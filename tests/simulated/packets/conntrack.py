@@ -40,7 +40,8 @@ class Ends(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class Flow:
-    """A connection. `reply` is what its answers bear before they are translated back."""
+    """A connection. `reply` is what its answers bear before they are translated back. `opening`: it began
+    with a SYN that nobody has answered, and its sender has nothing else to say (nf_conntrack_proto_tcp)."""
 
     original: Ends
     reply: Ends
@@ -48,6 +49,7 @@ class Flow:
     mark: int = 0
     expires: float = 0.0
     closed: bool = False
+    opening: bool = False
 
     @property
     def answered(self) -> bool:
@@ -151,9 +153,11 @@ class Conntrack:
             if self.taken(flow.original, now) or self.taken(flow.reply, now):
                 return  # another was quicker; its packet is dropped
             flow.status |= CONFIRMED
+            flow.opening = flow.original.protocol == TCP and bool(noted.flags & SYN)
             self.flows[flow.original] = self.flows[flow.reply] = flow
         elif not noted.forward:
             flow.status |= SEEN_REPLY
+            flow.opening = False
         unanswered, answered, closed = TIMEOUTS.get(flow.original.protocol, OTHER_TIMEOUTS)
         if flow.original.protocol == TCP and noted.flags & (RST | FIN):
             flow.closed = True

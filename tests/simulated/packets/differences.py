@@ -9,6 +9,7 @@ from typing import Any
 
 from table_side import InForce
 
+from l3net.model import Address
 from l3net.naming import BRIDGE
 from packets.kernel_node import KernelNode, twin
 from packets.outcomes import Delivered, Forwarded, Lost, Outcome, Rejected
@@ -25,7 +26,7 @@ _CODES = {
     (4, 11): {0: "time-exceeded"},
 }
 _CODES |= {
-    (6, 1): {0: "no-route", 3: "host-unreachable", 4: "port-unreachable"},
+    (6, 1): {0: "no-route", 2: "beyond-scope", 3: "host-unreachable", 4: "port-unreachable"},
     (6, 3): {0: "time-exceeded"},
 }
 
@@ -83,7 +84,8 @@ def said(outcome: Outcome, fib: Fib) -> list[Seen]:
     if silent:
         return [alone]
     back = fib.route_to(sent.version, int(sent.source))
-    unsure = back is None or back.discards or back.local
+    # What is sent to a link-local address is sent by a link, of which routes do not know.
+    unsure = back is None or back.discards or back.local or _link_local(sent.source)
     return [answered, alone] if unsure else [answered]
 
 
@@ -202,6 +204,8 @@ class Compared:
             if not isinstance(outcome, Delivered | Forwarded | Lost) or self.judge.wrong:
                 return
             outcome = self._go_on(packet, link, outcome)
+            if outcome is not None and outcome.effects.noted is None:
+                return  # it is invalid, and who is answered is nobody's connection
         if isinstance(outcome, Delivered | Forwarded | Lost) and not packet.flags & FIN:
             self._old.append((packet, link, outcome))
 
@@ -218,7 +222,7 @@ class Compared:
 
     def _go_on(self, packet: Packet, link: str, outcome: Outcome) -> Outcome | None:
         back = _link_of(outcome)
-        if back is None:
+        if back is None or _link_local(packet.source):
             return None
         arrived, chance = outcome.packet, self._chance
         self._compare(arrived.answer(), back, answers=True)
@@ -241,6 +245,10 @@ class Compared:
         else:
             heard = self._node.send(packet, answers=answers)
         return self._happens(Event(packet=packet, link=link, seen=really(packet, heard)))
+
+
+def _link_local(address: Address) -> bool:
+    return address.version == 6 and address.is_link_local
 
 
 def _link_of(outcome: Outcome) -> str | None:

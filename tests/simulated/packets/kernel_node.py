@@ -34,7 +34,7 @@ ADDRESSES = {
     "up0": ("192.0.2.1/24", "2001:db8:c::1/64"),
     "up1": ("192.0.3.1/24", "2001:db8:d::1/64"),
     ENVELOPE: ("240.109.255.254/15",),
-    BRIDGE: ("10.1.1.1/24", "fd00:1:1::1/120"),
+    BRIDGE: ("10.1.1.1/24", "fd00:1:1::1/120", "10.1.4.1/24", "fd00:1:4::1/120"),
 }
 #: Prefix, and gateways with their links; without any a blackhole.
 ROUTES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (

@@ -30,8 +30,12 @@ def _addresses(four: str, six: str, numbers: Sequence[int]) -> list[dict[int, st
 
 PODS = _addresses("10.1.1", "fd00:1:1::", range(2, 7))
 REMOTE = _addresses("10.1.2", "fd00:1:2::", range(2, 5))
+#: In a block that the node has from time to time.
+LATER = _addresses("10.1.4", "fd00:1:4::", (2, 3))
 OWN = [{4: "192.0.2.1", 6: "2001:db8:c::1"}, {4: "192.0.3.1", 6: "2001:db8:d::1"}]
 GATEWAY = {4: "10.1.1.1", 6: "fd00:1:1::1"}
+LATER_GATEWAY = {4: "10.1.4.1", 6: "fd00:1:4::1"}
+LINK_LOCAL = {4: "169.254.7.7", 6: "fe80::7"}
 NODES = {
     ME: OWN[1],
     OTHER: {4: "192.0.3.2", 6: "2001:db8:d::2"},
@@ -45,10 +49,14 @@ BLOCKS = {
     ME: (ip_network("10.1.1.0/24"), ip_network("fd00:1:1::/120")),
     OTHER: (ip_network("10.1.2.0/24"), ip_network("fd00:1:2::/120")),
 }
+LATE_BLOCKS = (ip_network("10.1.4.0/24"), ip_network("fd00:1:4::/120"))
 RANGES = ("192.0.2.0/28", "192.0.2.9/32", "198.51.100.0/24", "10.1.0.0/16", "2001:db8:c::/64", "fd00:1::/32")
 #: Ports of the host that pods publish.
 PUBLISHED = 8500
 PORTS, TARGETS = (80, 443, 53), (8080, 8081)
+#: Some of what a node answers itself (docs/security.md), and what it may be told to answer beside.
+CLOSED, OPEN = ("tcp", 9179), ("udp", 30053)
+OWN_PORTS = (("tcp", 179), ("udp", 3784), ("udp", 6108), CLOSED, OPEN)
 
 
 class RandomNode:
@@ -76,11 +84,15 @@ class RandomNode:
         chance = self.chance
         own = frozenset(ip_address(each[version]) for each in OWN for version in BOTH)
         others = frozenset(ip_address(NODES[node][version]) for node in (OTHER, THIRD) for version in BOTH)
-        inside = [*BLOCKS[ME], *BLOCKS[OTHER], *SERVICES]
+        if self._often(0.3):  # an address that is a service's and a node's
+            shared = chance.sample(VIPS, 3)
+            others |= {ip_address(each[version]) for each in shared for version in BOTH}
+        mine = (*BLOCKS[ME], *LATE_BLOCKS) if self._often(0.5) else BLOCKS[ME]
+        inside = [*BLOCKS[ME], *BLOCKS[OTHER], *SERVICES, *mine[2:]]
         pools = (ip_network("10.1.0.0/16"), ip_network("fd00:1::/32"))
         bare = FirewallPlan(
             servers=frozenset(self.servers.values()),
-            blocks=frozenset(BLOCKS[ME]),
+            blocks=frozenset(mine),
             nat_sources=frozenset(pools if chance.random() < 0.6 else ()),
             inside=frozenset(inside if self._often(0.8) else inside[:2]),
             node_addresses=own | others,
@@ -88,9 +100,9 @@ class RandomNode:
             service_cidrs=frozenset(SERVICES if self._often(0.7) else ()),
             ports_on=frozenset(self._ports_on()),
             policy=self.book.contents,
-            closed_ports=frozenset({("tcp", 9179)} if self._often(0.5) else ()),
-            open_ports=frozenset({("udp", 30053)} if self._often(0.3) else ()),
-            pod_ranges=frozenset((*BLOCKS[ME], *BLOCKS[OTHER])),
+            closed_ports=frozenset({CLOSED} if self._often(0.5) else ()),
+            open_ports=frozenset({OPEN} if self._often(0.3) else ()),
+            pod_ranges=frozenset((*mine, *BLOCKS[OTHER])),
             allowed_sources=frozenset({ip_network("203.0.113.5/32")} if self._often(0.3) else ()),
         )
         if not self.spread:
@@ -117,6 +129,8 @@ class RandomNode:
         address = NODE_PORTS[version] if on_node else ip_address(chance.choice(VIPS)[version])
         port = chance.randrange(30050, 30058) if on_node else chance.choice(PORTS)
         protocol = chance.choice(PROTOCOLS)
+        if on_node and self._often(0.25):
+            protocol, port = chance.choice(OWN_PORTS)
         backends = self._backends(version)
         external = backends
         if self._often(0.3):
@@ -148,7 +162,7 @@ class RandomNode:
 
     def _backends(self, version: int) -> tuple[Backend, ...]:
         chance = self.chance
-        places = [each[version] for each in (*PODS, *PODS, *REMOTE, CLIENTS[3], OWN[1], NODES[OTHER])]
+        places = [each[version] for each in (*PODS, *PODS, *LATER, *REMOTE, CLIENTS[3], OWN[1], NODES[OTHER])]
         found = {
             Backend(ip_address(chance.choice(places)), chance.choice(TARGETS))
             for _ in range(chance.choice((0, 1, 1, 2, 3, 5)))
@@ -197,7 +211,7 @@ class RandomNode:
                 self._serve()
         if self.policed and self._often(0.5):
             self._police(self.chance.randrange(1 << 16))
-        if self._often(0.3):
+        if self._often(0.4):
             self.plan = self._plan()
         else:
             self.plan = self.plan.serving(self.servers.values())
@@ -220,8 +234,8 @@ class RandomNode:
         """One, and the link it comes in by; empty: the host sends it."""
         chance, version = self.chance, self.chance.choice(BOTH)
         links = {
-            BRIDGE: [*PODS, *PODS, *PODS, CLIENTS[0], NOBODY[0]],
-            "up0": [*CLIENTS, *CLIENTS, *REMOTE, PODS[0], OWN[0], NOBODY[1], NODES[OTHER]],
+            BRIDGE: [*PODS, *PODS, *PODS, *LATER, CLIENTS[0], NOBODY[0], LINK_LOCAL],
+            "up0": [*CLIENTS, *CLIENTS, *REMOTE, PODS[0], OWN[0], NOBODY[1], NODES[OTHER], LINK_LOCAL],
             "up1": [*REMOTE, *REMOTE, *REMOTE, CLIENTS[0], NODES[OTHER], NODES[OTHER]],
             "": [*OWN, *OWN, GATEWAY],
         }
@@ -229,7 +243,8 @@ class RandomNode:
             links[ENVELOPE] = [*CLIENTS, *CLIENTS, PODS[0], OWN[1]]
         link = chance.choice(sorted(links))
         source = chance.choice(links[link])[version]
-        to, port, protocol = self._aim(version)
+        odd = link == BRIDGE and source in (LINK_LOCAL[version], NOBODY[0][version])
+        to, port, protocol = self._aim(version, to_node=0.35 if odd else 0.08)
         number = NUMBERS[protocol]
         if self._often(0.05):
             kind = (ICMP, 8) if version == 4 else (ICMPV6, 128)
@@ -241,7 +256,7 @@ class RandomNode:
         mss = 1460 if flags & SYN and self._often(0.3) else 0
         return Packet(ip_address(source), to, number, sport, port, flags, ttl, mss=mss), link
 
-    def _aim(self, version: int) -> tuple[Address, int, str]:
+    def _aim(self, version: int, to_node: float) -> tuple[Address, int, str]:
         """Address, port and protocol: of a server, of somebody, or beside."""
         chance = self.chance
         mine = [each for each in self.servers.values() if each.address.version == version]
@@ -249,23 +264,23 @@ class RandomNode:
             chance.choice(PROTOCOLS),
             chance.choice((*PORTS, *TARGETS, 179, 9179, 6108, 9005, 9010)),
         )
+        own = ip_address(chance.choice((*OWN, GATEWAY))[version])
         if self._often(0.06):
-            return (
-                ip_address(chance.choice((*OWN, GATEWAY))[version]),
-                PUBLISHED + chance.randrange(3),
-                protocol,
-            )
+            return own, PUBLISHED + chance.randrange(3), protocol
+        if self._often(to_node):
+            protocol, port = chance.choice(OWN_PORTS)
+            return own, port, protocol
         if mine and self._often(0.65):
             server = chance.choice(sorted(mine, key=lambda each: str(each.key)))
             address = server.address
             if server.on_node:
-                address = ip_address(chance.choice((*OWN, GATEWAY))[version])
+                address = own
             if self._often(0.1):
                 return address, port, server.protocol
             if self._often(0.1):
                 return address, server.port, protocol
             return address, server.port, server.protocol
-        groups = (PODS, PODS, PODS, REMOTE, OWN, [GATEWAY], CLIENTS, NOBODY, VIPS, [NODES[OTHER]])
+        groups = (PODS, PODS, PODS, LATER, REMOTE, OWN, [GATEWAY], CLIENTS, NOBODY, VIPS, [NODES[OTHER]])
         return ip_address(chance.choice(chance.choice(groups))[version]), port, protocol
 
 

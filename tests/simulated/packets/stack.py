@@ -151,7 +151,8 @@ class SimStack:
         met.ttl -= 1
         hop = _hop(met, route)
         if met.version == 6 and met.source >> 118 == 0x3FA and met.leaves != met.arrived:
-            return self._end(met, Dropped, by=("route", "a link-local source stays on its link"))
+            by = ("route", "a link-local source stays on its link")
+            return self._end(met, Rejected, how="beyond-scope", by=by)
         if (end := self._hook(met, "forward")) is not None:
             return end
         return self._leaves(met, hop)
@@ -234,9 +235,9 @@ class SimStack:
                 met.copies[at] = self._copied(met, sent, gateway, link)
 
     def _end(self, met: Meeting, kind: type[Made], *, through: bool = False, **more: Any) -> Made:
-        """`through`: its connection is noted down."""
+        """`through`: a connection that it begins is noted down."""
         noted = None
-        if through and met.flow is not None and met.state != RELATED:
+        if (through or not met.new) and met.flow is not None and met.state != RELATED:
             noted = Noted(met.flow, met.new, not met.backward, met.flags, met.replaces)
         effects = Effects(noted, tuple(met.counted), tuple(met.logged), tuple(met.filled))
         return kind(

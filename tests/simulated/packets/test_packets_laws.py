@@ -26,6 +26,7 @@ from l3net.policy.verdict import verdict
 from l3net.services.servers import virtual_servers
 from packets import chains, sets
 from packets.kernel_node import twin
+from packets.laws import LIVING, Met, broken
 from packets.outcomes import Delivered, Dropped, Forwarded, Lost, Rejected
 from packets.packet import Packet, packet
 from packets.random_nodes import RandomNode
@@ -188,6 +189,34 @@ def test_policies_are_what_the_verdict_says() -> None:
 @pytest.mark.parametrize("batch", range(16))
 def test_policies_are_what_the_verdict_says_for_longer(batch: int) -> None:
     assert judged_as_said(range(250 * batch, 250 * batch + 250))[:4] == []
+
+
+# --- one node's edges ------------------------------------------------------------------------------------
+
+
+def edges_hold(seed: int, packets: int = 60) -> list[tuple[str, str]]:
+    """What is promised of any packet (laws.py), on a node that changes."""
+    node = RandomNode(seed, "edges")
+    held = InForce(node.plan)
+    table = SimTable.of(held.text)
+    wrong: list[tuple[str, str]] = []
+    sport = 20000
+    for change in range(3):
+        if change:
+            table = table.amended(held.follow(node.change()))
+        stack = SimStack(twin(), lambda table=table: table, lambda: LIVING, now=lambda: LATER)  # type: ignore[misc]
+        for _ in range(packets):
+            sport += 1
+            sent, link = node.packet(sport)
+            outcomes = stack.receive(sent, link) if link else stack.send(sent)
+            wrong += broken(Met(node.plan, sent, link, outcomes))
+    return wrong
+
+
+@pytest.mark.parametrize("ten", range(2))
+def test_edges_hold(ten: int) -> None:
+    for seed in range(10 * ten, 10 * ten + 10):
+        assert edges_hold(seed)[:2] == [], seed
 
 
 # --- history ---------------------------------------------------------------------------------------------

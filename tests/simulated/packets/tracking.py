@@ -7,7 +7,7 @@ from dataclasses import replace
 from packets.chains import chain_verdict
 from packets.conntrack import Conntrack, Ends, Flow, ends_of
 from packets.meeting import Meeting, Step
-from packets.packet import ACK, ERRORS, ICMP, ICMPV6, PORTED, SYN, TCP, Packet
+from packets.packet import ACK, ERRORS, ICMP, ICMPV6, PORTED, RST, SYN, TCP, Packet
 from packets.routes import address
 from packets.statements import Verdict
 from packets.table import SimTable, Stage
@@ -36,8 +36,10 @@ def track(met: Meeting, tracking: Conntrack) -> None:
     found = tracking.find(ends, met.now)
     begins = met.protocol == TCP and met.flags & (SYN | ACK) == SYN
     if found is not None and not (found[0].closed and begins):
-        if met.in_window:
-            met.flow, forward = found
+        flow, forward = found
+        early = forward and flow.opening and not met.flags & (SYN | RST)
+        if met.in_window and not early:
+            met.flow = flow
             met.backward = not forward
             met.state = ESTABLISHED if met.backward or met.flow.answered else NEW
     elif tracking.begins(ends, met.flags):
