@@ -57,6 +57,16 @@ def state(seed: int) -> Broken:
     return []
 
 
+#: What a seed of packets breaks, by its kind.
+_PACKETS: Final = (
+    "history does not matter",
+    "services are what the documents say",
+    "policies are what the verdict says",
+    "",
+    "of rivals the older answers",
+)
+
+
 def packets(seed: int) -> Broken:
     """Packets on one node or two, against what documents, truth tables and verdict say."""
     from test_packets_laws import (
@@ -64,10 +74,11 @@ def packets(seed: int) -> Broken:
         edges_hold,
         history_does_not_matter,
         judged_as_said,
+        rivals_answer,
         test_policies_are_what_the_suites_say,
     )
 
-    number, kind = divmod(seed, 4)
+    number, kind = divmod(seed, 5)
     if seed == 9:
         test_policies_are_what_the_suites_say()
     found: list[str] = []
@@ -80,8 +91,9 @@ def packets(seed: int) -> Broken:
             found = judged_as_said(range(4 * number, 4 * number + 4))
         case 3:
             return edges_hold(number)
-    law = ("", "services are what the documents say", "policies are what the verdict says")[kind]
-    return [(law, found[0])] if found else []
+        case 4:
+            found = rivals_answer(number)
+    return [(_PACKETS[kind], found[0])] if found else []
 
 
 def pods(seed: int) -> Broken:

@@ -30,6 +30,7 @@ from packets.laws import LIVING, Met, broken
 from packets.outcomes import Delivered, Dropped, Forwarded, Lost, Rejected
 from packets.packet import Packet, packet
 from packets.random_nodes import RandomNode
+from packets.rivals import STEPS, Rivals
 from packets.stack import SimStack
 from packets.statements import DROP
 from packets.table import SimTable
@@ -90,6 +91,22 @@ def test_services_are_what_the_documents_say() -> None:
 @pytest.mark.parametrize("few", range(16))
 def test_services_are_what_the_documents_say_for_longer(few: int) -> None:
     assert called_by_documents(range(25 * few, 25 * few + 25), 40)[:4] == []
+
+
+def rivals_answer(seed: int) -> list[str]:
+    """Of those that claim the same the older answers, whatever came first."""
+    rivals, wrong = Rivals(seed), []
+    for _ in range(STEPS):
+        rivals.step()
+        stack = SimStack(twin(), lambda: rivals.table, dict)
+        for called, expected in rivals.calls():
+            if (found := met(stack, called)) != expected:
+                wrong.append(f"seed {seed}: {called} meets {found}, not {expected}")
+    return wrong
+
+
+def test_of_rivals_the_older_answers() -> None:
+    assert [each for seed in range(12) for each in rivals_answer(seed)][:2] == []
 
 
 # --- policies --------------------------------------------------------------------------------------------
