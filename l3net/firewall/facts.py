@@ -38,6 +38,7 @@ class FirewallPlan:
     `pod_ranges` hold the pods of all nodes, and no node or router. What some pods of this node may send from
     beside its blocks is in `allowed_sources`. NodePorts are on those of the node's own addresses that lie in
     `ports_on`.
+    `routers`: whom nodes speak BGP with outside the cluster, by address and port; without an address anybody.
     `envelope`: the device by which packets go on to other nodes, None: none do.
     """
 
@@ -56,6 +57,7 @@ class FirewallPlan:
     open_ports: frozenset[tuple[str, int]] = frozenset()
     pod_ranges: frozenset[Prefix] = frozenset()
     allowed_sources: frozenset[Prefix] = frozenset()
+    routers: frozenset[tuple[Address | None, int]] = frozenset()
     envelope: Envelope | None = None
 
     @property
@@ -124,6 +126,7 @@ def plan(
         open_ports=open_ports,
         pod_ranges=_pod_ranges(state, pools, addresses),
         allowed_sources=collapsed(_allowed(state)),
+        routers=_routers(state),
         envelope=envelope,
     )
 
@@ -159,6 +162,16 @@ def _pod_ranges(state: ClusterState, pools: Iterable[IpPool], nodes: Iterable[Ad
     blocks = (block for node in state.nodes.values() for block in node.blocks)
     rest = [block for block in blocks if not any(contains(pool, block) for pool in whole)]
     return collapsed([*whole, *rest])
+
+
+def _routers(state: ClusterState) -> frozenset[tuple[Address | None, int]]:
+    """Of the peers that a packet can be forwarded to: no link-local ones, as those by an interface are. Which
+    gateways are found by themselves is not asked for here."""
+    return frozenset(
+        (peer.address, peer.port)
+        for peer in state.peers.values()
+        if peer.default_gateway or (peer.address is not None and not peer.address.is_link_local)
+    )
 
 
 def _allowed(state: ClusterState) -> Iterable[Prefix]:

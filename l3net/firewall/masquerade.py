@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from l3net.firewall.contents import IP, Contents, NamedSet, Rules, translating
-from l3net.firewall.facts import FirewallPlan, ports_matched, texts_of, widest_first
+from l3net.firewall.facts import BFD_PORTS, FirewallPlan, ports_matched, texts_of, widest_first
 from l3net.firewall.nat import PORT_PROTOCOLS
 from l3net.firewall.section import SmallSection
 from l3net.naming import PROTOCOL_NUMBERS
@@ -17,8 +18,21 @@ COMPARED = 32
 def _concern(plan: FirewallPlan) -> object:
     return (
         *(plan.bridge, plan.blocks, plan.nat_sources, plan.inside, plan.ports_on),
-        *(plan.node_addresses, plan.shut_ports),
+        *(plan.node_addresses, plan.shut_ports, plan.routers),
     )
+
+
+def _peering(plan: FirewallPlan, version: int) -> Iterator[str]:
+    """What would speak to a router's BGP or BFD with this node's address: the router would take it for the
+    node, and with graceful restart end the node's own session for it (RFC 4724 section 5)."""
+    ports = sorted({port for _, port in plan.routers})
+    for port in ports:
+        those = {address for address, its in plan.routers if its == port}
+        known = sorted(str(each) for each in those if each is not None and each.version == version)
+        of = "" if None in those else f"{IP[version]} daddr {{ {', '.join(known)} }} "
+        if of == "" or known:
+            yield f"{of}tcp dport {port} drop"
+            yield f"{of}udp dport {{ {', '.join(map(str, BFD_PORTS))} }} drop"
 
 
 def _contents(plan: FirewallPlan) -> Contents:
@@ -36,7 +50,8 @@ def _contents(plan: FirewallPlan) -> Contents:
         closed = (
             f"{ip} daddr @node-addresses{version} {each} drop" for each in ports_matched(plan.shut_ports)
         )
-        chains[f"elsewhere{version}"] = (*own, *closed, "masquerade")
+        peering = tuple(_peering(plan, version))
+        chains[f"elsewhere{version}"] = (*own, *closed, *peering, "masquerade")
         # `ct original proto-dst` is no part of a concatenation in nft 1.0.6.
         chains[f"by-port{version}"] = tuple(
             f"meta l4proto {PROTOCOL_NUMBERS[protocol]}"
@@ -44,7 +59,8 @@ def _contents(plan: FirewallPlan) -> Contents:
             for protocol in PORT_PROTOCOLS
         )
         compared = [f"{ip} daddr {prefix} return" for prefix in inside[:COMPARED]]
-        chains[f"outside{version}"] = (*compared, f"{ip} daddr @inside{version} return", "masquerade")
+        beyond_those = f"{ip} daddr @inside{version} return"
+        chains[f"outside{version}"] = (*compared, beyond_those, *peering, "masquerade")
         rules += [
             # A pod that calls its own service: the answer must come back through us.
             f"ct status dnat {ip} saddr . {ip} daddr @hairpin{version} masquerade",

@@ -275,6 +275,27 @@ def test_nobody_speaks_to_another_nodes_bgp_as_this_node(net: Net, version: int)
 
 
 @both
+def test_no_pod_speaks_to_a_routers_bgp_as_this_node(net: Net, version: int) -> None:
+    """With natOutgoing it would come from the node's address, by itself or by a service whose endpoint is the
+    router."""
+    router = ip_address(OTHER[version])
+    called = node_port(version, backend(OTHER[version], 179), port=30179)
+    wanted = plan(called, nat_sources=on(*BLOCKS), routers=frozenset({(router, 179)}))
+    with net.serving(version, 179, 8080, roles=("other",)):
+        net.apply(wanted)
+        assert net.ask("pod1", version, OTHER[version], 8080) == ("other", "8080", UPLINK[version])
+        for role, to, port in (("pod1", OTHER, 179), ("pod1", NODE, 30179), ("client", NODE, 30179)):
+            with pytest.raises(TimeoutError):
+                net.ask(role, version, to[version], port, wait=IMPATIENCE)
+        assert net.ask("node", version, OTHER[version], 179)[0] == "other", "the node itself"
+        net.apply(replace(wanted, routers=frozenset({(None, 179)})))  # whom the node finds by itself
+        with pytest.raises(TimeoutError):
+            net.ask("pod1", version, OTHER[version], 179, wait=IMPATIENCE)
+        net.apply(replace(wanted, routers=frozenset()))  # the control
+        assert net.ask("pod1", version, OTHER[version], 179) == ("other", "179", UPLINK[version])
+
+
+@both
 def test_a_connection_goes_on_while_the_table_is_replaced(net: Net, version: int) -> None:
     wanted = plan(node_port(version, backend(POD["pod1"][version]), backend(REMOTE[version])))
     net.apply(wanted)

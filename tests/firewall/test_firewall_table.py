@@ -135,6 +135,10 @@ def test_the_plan_of_a_node() -> None:
     state.peers["router"] = BgpPeer("router", ip_address("10.244.255.1"))  # in a pool: its blocks alone
     assert ip_network("10.244.0.0/16") not in plan(state, "n1", ()).pod_ranges
     assert ip_network("10.244.1.0/24") in plan(state, "n1", ()).pod_ranges
+    assert found.routers == frozenset()
+    state.peers["local"] = BgpPeer("local", ip_address("fe80::1"), source_interface="up0")
+    state.peers["gateways"] = BgpPeer("gateways", default_gateway=True, port=1179)
+    assert plan(state, "n1", ()).routers == {(ip_address("10.244.255.1"), 179), (None, 1179)}
     assert found.allowed_sources == frozenset()
     state.pools["a"] = replace(state.pools["a"], allowed_sources=(ip_network("198.51.100.0/24"),))
     state.namespaces["shop"] = Namespace("shop", allowed_sources=(ip_network("198.51.100.0/25"),))
