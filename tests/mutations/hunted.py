@@ -64,6 +64,7 @@ _PACKETS: Final = (
     "policies are what the verdict says",
     "",
     "of rivals the older answers",
+    "clients come back to their endpoint",
 )
 
 
@@ -71,6 +72,7 @@ def packets(seed: int) -> Broken:
     """Packets on one node or two, against what documents, truth tables and verdict say."""
     from test_packets_laws import (
         called_by_documents,
+        clients_come_back,
         edges_hold,
         history_does_not_matter,
         judged_as_said,
@@ -78,7 +80,7 @@ def packets(seed: int) -> Broken:
         test_policies_are_what_the_suites_say,
     )
 
-    number, kind = divmod(seed, 5)
+    number, kind = divmod(seed, 6)
     if seed == 9:
         test_policies_are_what_the_suites_say()
     found: list[str] = []
@@ -93,6 +95,8 @@ def packets(seed: int) -> Broken:
             return edges_hold(number)
         case 4:
             found = rivals_answer(number)
+        case 5:
+            found = clients_come_back(number)
     return [(_PACKETS[kind], found[0])] if found else []
 
 

@@ -15,12 +15,15 @@ from l3net.model import Address, Prefix, VirtualServer
 from l3net.naming import BRIDGE, ENVELOPE
 from packets.outcomes import Delivered, Dropped, Forwarded, Lost, Outcome, Rejected
 from packets.packet import ACK, FIN, ICMPV6, NUMBERS, PORTED, RST, SYN, TCP, Packet
-from packets.random_nodes import GATEWAY, LATER, LATER_GATEWAY, OWN, PODS
+from packets.random_nodes import CLIENTS, GATEWAY, LATER, LATER_GATEWAY, OWN, PODS
 
 NAMES = {number: name for name, number in NUMBERS.items()}
 #: What stands on the node's links (kernel_node.ADDRESSES).
 STANDING = frozenset(ip_address(each) for own in (*OWN, GATEWAY, LATER_GATEWAY) for each in own.values())
 LIVING = {ip_address(address): f"pod {address}" for each in (*PODS, *LATER) for address in each.values()}
+_OUTSIDE = frozenset(ip_address(each) for client in CLIENTS for each in client.values())
+#: Types of ICMPv6: router advertisement, redirect (RFC 4861).
+ADVERT, REDIRECT = 134, 137
 #: UDP for BFD (RFC 5881, 5883) and for the envelope; TCP for BGP (RFC 4271).
 _ALWAYS = frozenset({("tcp", 179), ("udp", 3784), ("udp", 3785), ("udp", 4784), ("udp", 6109)})
 
@@ -65,6 +68,13 @@ class Met:
         """What the node answers, and not to pods."""
         relay = {("udp", self.plan.error_port)} if self.plan.error_port else set()
         return _ALWAYS | relay | self.plan.closed_ports
+
+    def peering(self, to: Address, kind: tuple[str, int]) -> bool:
+        """Whether it is what nodes or routers keep for their peers."""
+        if to in self.plan.node_addresses and kind in self.shut:
+            return True
+        by_tcp = {("tcp", port) for known, port in self.plan.routers if known in (None, to)}
+        return kind in by_tcp or (bool(by_tcp) and kind[0] == "udp" and kind[1] in (3784, 3785, 4784))
 
     @property
     def ordinary(self) -> bool:
@@ -116,6 +126,17 @@ def _own_addresses(met: Met) -> Iterator[Outcome]:
         yield from (each for each in met.outcomes if not isinstance(each, Dropped) or each.copies)
 
 
+def _may_send(met: Met) -> Iterator[Outcome]:
+    """From these it reaches whom no policy forbids and nobody keeps for himself."""
+    to, sent = met.sent.destination, met.sent
+    kept = met.of_service() or met.on_node or (to in STANDING and met.kind in met.shut)
+    if not (met.of_pod_here and met.own_source and met.ordinary and met.begins) or kept:
+        return
+    free = not met.plan.policy.chains and not met.peering(to, met.kind)
+    if free and (to in LIVING or to in STANDING or to in _OUTSIDE) and to != sent.source:
+        yield from (each for each in met.outcomes if isinstance(each, Dropped))
+
+
 def _link_local(met: Met) -> Iterator[Outcome]:
     """A pod's link-local address goes to the node and to nobody else."""
     if met.of_pod_here and met.sent.source.is_link_local:
@@ -135,13 +156,59 @@ def _shut(met: Met) -> Iterator[Outcome]:
 
 
 def _own_ports(met: Met) -> Iterator[Outcome]:
-    """What the node itself answers is no service's: it reaches the node."""
-    ports = met.plan.open_ports if met.of_any_pod else met.shut | met.plan.open_ports
+    """What the node itself answers is no service's, and what no service has at an address of its links is the
+    node's: it arrives there as it is."""
     free = met.ordinary and met.own_source and met.begins and not (met.of_any_pod and met.plan.policy.chains)
-    if free and met.sent.destination in STANDING and not met.of_service() and met.kind in ports:
+    closed = met.of_any_pod and met.kind in met.shut
+    if free and not closed and met.sent.destination in STANDING and met.server() is None:
         for each in met.outcomes:
             if not isinstance(each, Delivered) or each.to or each.packet.dport != met.sent.dport:
                 yield each
+
+
+def _invalid(met: Met) -> Iterator[Outcome]:
+    """The end of a connection that nobody knows, to a NodePort: the node answers by no reset."""
+    sent = met.sent
+    by_key = {each.key for each in met.plan.servers}
+    if met.link and met.on_node and sent.protocol == TCP and sent.flags & (RST | FIN):
+        node_port = (type(sent.destination)(0), *met.kind) in by_key
+        if node_port and met.kind not in met.shut | met.plan.open_ports:
+            yield from (each for each in met.outcomes if not isinstance(each, Dropped))
+
+
+def _in_our_name(met: Met) -> Iterator[Outcome]:
+    """Nobody speaks to what another node, or a router, keeps for its peers with the address of this one."""
+    for each in met.outcomes if met.link else ():
+        packet = each.packet
+        kind = NAMES.get(packet.protocol, ""), packet.dport
+        if (
+            isinstance(each, Forwarded)
+            and packet.source in STANDING
+            and met.peering(packet.destination, kind)
+        ):
+            yield each
+
+
+def _discovery(met: Met) -> Iterator[Outcome]:
+    """No pod is told of shorter ways, and none plays a router: what goes from pod to pod goes by the node."""
+    sent = met.sent
+    kinds = {"": (REDIRECT,), BRIDGE: (ADVERT, REDIRECT)}.get(met.link, ())
+    if sent.version == 6 and sent.protocol == ICMPV6 and sent.icmp in kinds:
+        for each in met.outcomes:
+            if met.of_pod_here or (_arrives(each) and each.packet.destination in LIVING):
+                yield from () if isinstance(each, Dropped) else (each,)
+
+
+def _handed_on(met: Met) -> Iterator[Outcome]:
+    """What other nodes hand on is for services that all answer alike, and from nobody of this node."""
+    spread = {
+        each.key for each in met.plan.servers if each.spread and each.address not in met.plan.node_addresses
+    }
+    if met.link != ENVELOPE or not spread:
+        return
+    source, to = met.sent.source, met.sent.destination
+    if (to, *met.kind) not in spread or source in STANDING or source in LIVING:
+        yield from (each for each in met.outcomes if _arrives(each) or each.copies)
 
 
 def _meets_itself(met: Met) -> Iterator[Outcome]:
@@ -190,8 +257,10 @@ def _served(met: Met) -> Iterator[Outcome]:
         if server.on_node or met.sent.destination not in STANDING | met.plan.node_addresses:
             yield from (each for each in met.outcomes if not isinstance(each, Rejected))
         return
+    # In this node's name nobody speaks to its peers; and a pod neither to the node, nor with another's name.
+    kept = {(to, port) for to, port in wanted if met.peering(to, (server.protocol, port))}
     reached = {(each.packet.destination, each.packet.dport) for each in met.outcomes if _arrives(each)}
-    if reached != wanted:
+    if not wanted - kept <= reached <= wanted:
         yield from met.outcomes
 
 
@@ -221,9 +290,14 @@ def _masqueraded(met: Met) -> Iterator[Outcome]:
 
 LAWS: dict[str, Callable[[Met], Iterator[Outcome]]] = {
     "a pod sends from its own addresses only": _own_addresses,
+    "a pod's own packets are not dropped": _may_send,
     "a link-local address goes no further than the node": _link_local,
     "pods do not reach what the node keeps for its peers": _shut,
     "what the node answers itself is no service's": _own_ports,
+    "the end of what nobody knows is not answered": _invalid,
+    "nobody speaks to another node's peers in this one's name": _in_our_name,
+    "pods are told of no other ways": _discovery,
+    "what nodes hand on is for few services and from others": _handed_on,
     "a pod that meets itself is called from elsewhere": _meets_itself,
     "a service's address leads nowhere but to the service": _refused,
     "a service leads to its endpoints": _served,

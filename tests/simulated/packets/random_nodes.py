@@ -30,6 +30,8 @@ def _addresses(four: str, six: str, numbers: Sequence[int]) -> list[dict[int, st
 
 PODS = _addresses("10.1.1", "fd00:1:1::", range(2, 7))
 REMOTE = _addresses("10.1.2", "fd00:1:2::", range(2, 5))
+#: Whom nodes speak BGP with.
+ROUTERS = _addresses("198.51.100", "2001:db8:e::", (1, 2))
 #: In a block that the node has from time to time.
 LATER = _addresses("10.1.4", "fd00:1:4::", (2, 3))
 OWN = [{4: "192.0.2.1", 6: "2001:db8:c::1"}, {4: "192.0.3.1", 6: "2001:db8:d::1"}]
@@ -88,13 +90,13 @@ class RandomNode:
             shared = chance.sample(VIPS, 3)
             others |= {ip_address(each[version]) for each in shared for version in BOTH}
         mine = (*BLOCKS[ME], *LATE_BLOCKS) if self._often(0.5) else BLOCKS[ME]
-        inside = [*BLOCKS[ME], *BLOCKS[OTHER], *SERVICES, *mine[2:]]
+        inside = [*BLOCKS[ME], *BLOCKS[OTHER], *SERVICES, *mine[2:], *map(ip_network, own | others)]
         pools = (ip_network("10.1.0.0/16"), ip_network("fd00:1::/32"))
         bare = FirewallPlan(
             servers=frozenset(self.servers.values()),
             blocks=frozenset(mine),
             nat_sources=frozenset(pools if chance.random() < 0.6 else ()),
-            inside=frozenset(inside if self._often(0.8) else inside[:2]),
+            inside=frozenset(inside if self._often(0.8) else inside[:2] + inside[6:]),
             node_addresses=own | others,
             error_port=chance.choice((0, 6108)),
             service_cidrs=frozenset(SERVICES if self._often(0.7) else ()),
@@ -103,6 +105,7 @@ class RandomNode:
             closed_ports=frozenset({CLOSED} if self._often(0.5) else ()),
             open_ports=frozenset({OPEN} if self._often(0.3) else ()),
             pod_ranges=frozenset((*mine, *BLOCKS[OTHER])),
+            routers=frozenset(self._routers()),
             allowed_sources=frozenset({ip_network("203.0.113.5/32")} if self._often(0.3) else ()),
         )
         if not self.spread:
@@ -114,6 +117,11 @@ class RandomNode:
         made = envelope(nodes, ME, 1500)
         assert made is not None
         return replace(bare, envelope=replace(made, index=40))
+
+    def _routers(self) -> list[tuple[Address | None, int]]:
+        if self._often(0.1):
+            return [(None, 179)]
+        return [(ip_address(each[version]), 179) for each in ROUTERS for version in BOTH if self._often(0.7)]
 
     def _ports_on(self) -> list[Prefix]:
         wanted: list[Prefix] = []
@@ -167,6 +175,8 @@ class RandomNode:
             Backend(ip_address(chance.choice(places)), chance.choice(TARGETS))
             for _ in range(chance.choice((0, 1, 1, 2, 3, 5)))
         }
+        if self._often(0.1):  # what another node keeps for its peers
+            found.add(Backend(ip_address(NODES[OTHER][version]), chance.choice((179, 9179, 3784))))
         return tuple(sorted(found))
 
     def _spread(self, version: int) -> Spread:
@@ -240,7 +250,7 @@ class RandomNode:
             "": [*OWN, *OWN, GATEWAY],
         }
         if self.spread:
-            links[ENVELOPE] = [*CLIENTS, *CLIENTS, PODS[0], OWN[1]]
+            links[ENVELOPE] = [*CLIENTS, *CLIENTS, PODS[0], PODS[1], OWN[1]]
         link = chance.choice(sorted(links))
         source = chance.choice(links[link])[version]
         odd = link == BRIDGE and source in (LINK_LOCAL[version], NOBODY[0][version])
@@ -248,6 +258,8 @@ class RandomNode:
         number = NUMBERS[protocol]
         if self._often(0.05):
             kind = (ICMP, 8) if version == 4 else (ICMPV6, 128)
+            if version == 6 and link in ("", BRIDGE) and self._often(0.5):
+                kind = (ICMPV6, chance.choice((134, 137)))
             return Packet(ip_address(source), to, kind[0], sport, icmp=kind[1]), link
         flags = 0
         if number == TCP:
@@ -269,7 +281,8 @@ class RandomNode:
             return own, PUBLISHED + chance.randrange(3), protocol
         if self._often(to_node):
             protocol, port = chance.choice(OWN_PORTS)
-            return own, port, protocol
+            to = chance.choice((own, own, ip_address(chance.choice(ROUTERS)[version])))
+            return to, port, protocol
         if mine and self._often(0.65):
             server = chance.choice(sorted(mine, key=lambda each: str(each.key)))
             address = server.address

@@ -4,6 +4,7 @@ suites say: thousands of clusters, one after the other by what changes, without 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -19,7 +20,8 @@ from table_side import InForce
 from truth import ADDRESSES, PODS, cases
 
 from l3net.firewall.facts import plan
-from l3net.model import Address, BridgePlan, ClusterState
+from l3net.firewall.policycontents import NO_POLICY
+from l3net.model import Address, Backend, BridgePlan, ClusterState, VirtualServer
 from l3net.naming import BRIDGE
 from l3net.policy.known_state import KnownState
 from l3net.policy.verdict import verdict
@@ -29,7 +31,7 @@ from packets.kernel_node import twin
 from packets.laws import LIVING, Met, broken
 from packets.outcomes import Delivered, Dropped, Forwarded, Lost, Rejected
 from packets.packet import Packet, packet
-from packets.random_nodes import RandomNode
+from packets.random_nodes import OWN, REMOTE, RandomNode
 from packets.rivals import STEPS, Rivals
 from packets.stack import SimStack
 from packets.statements import DROP
@@ -234,6 +236,73 @@ def edges_hold(seed: int, packets: int = 60) -> list[tuple[str, str]]:
 def test_edges_hold(ten: int) -> None:
     for seed in range(10 * ten, 10 * ten + 10):
         assert edges_hold(seed)[:2] == [], seed
+
+
+# --- clients that come back ------------------------------------------------------------------------------
+
+
+def clients_come_back(seed: int) -> list[str]:
+    """Whom a service with affinity has led to an endpoint is led there again, whatever else changes, as long
+    as that endpoint is one (docs/services.md, sessionAffinity)."""
+    node = RandomNode(seed, "affinity")
+    _stick(node)
+    held = InForce(node.plan)
+    table = SimTable.of(held.text)
+    stack = SimStack(twin(), lambda: table, dict, exact=True)
+    led: dict[tuple[object, int], tuple[Address, int]] = {}
+    wrong: list[str] = []
+    for change in range(3):
+        if change:
+            node.change()
+            _stick(node)
+            table = table.amended(held.follow(node.plan))
+        before, led = led, {}
+        for key, server in sorted(node.servers.items(), key=str):
+            for number in range(12 if server.affinity else 0):
+                ends = {(each.address, each.port) for each in server.external}
+                found = _called(stack, server, number, sport=30000 + 100 * change + number)
+                if found not in ends:
+                    continue  # where the port is the node's own
+                had = before.get((key, number))
+                if had in ends and found != had:
+                    wrong.append(f"seed {seed}: client {number} of {key} meets {found}, and before {had}")
+                led[key, number] = found
+    return wrong
+
+
+def _stick(node: RandomNode) -> None:
+    """All of its servers have affinity and endpoints, and are for everybody; no policies."""
+    for key, server in list(node.servers.items()):
+        ends = (
+            server.external
+            or server.internal
+            or (Backend(ip_address(REMOTE[0][server.address.version]), 80),)
+        )
+        node.servers[key] = replace(
+            server, internal=ends, external=ends, sources=None, spread=None, affinity=10800
+        )
+    node.plan = replace(
+        node.plan,
+        servers=frozenset(node.servers.values()),
+        policy=NO_POLICY,
+        envelope=None,
+        routers=frozenset(),
+    )
+
+
+def _called(stack: SimStack, server: VirtualServer, number: int, sport: int) -> tuple[Address, int]:
+    """Where a client of this number comes to."""
+    version = server.address.version
+    to = OWN[0][version] if server.on_node else str(server.address)
+    client = f"198.51.100.{20 + number}" if version == 4 else f"2001:db8:e::{20 + number}"
+    outcome, *_ = stack.receive(packet(client, to, server.protocol, server.port, sport=sport), "up0")
+    taken = stack.take(outcome).packet
+    stack.tracking.clear()
+    return taken.destination, taken.dport
+
+
+def test_clients_come_back() -> None:
+    assert [each for seed in range(6) for each in clients_come_back(seed)][:2] == []
 
 
 # --- history ---------------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ def decoded_body(
         about = decoded(body[8:])
         # The code is told by the identifier's place, which an error does not have.
         return Packet(source, destination, protocol, body[1], 0, 0, ttl, kind, about)
-    if protocol == ICMPV6 and kind not in (128, 129):
+    # Of discovery what is sent here: the kernel's own has more to say.
+    if protocol == ICMPV6 and kind not in (128, 129) and len(body) > 8:
         return None
     return Packet(source, destination, protocol, struct.unpack_from("!H", body, 4)[0], 0, 0, ttl, kind)
