@@ -1,10 +1,13 @@
 """Which fixes the simulations would miss: each patch of this directory is applied to a copy of l3net, and
 seeds run until a law is broken, or the time is over.
 
-python tests/mutations/run.py [--only NAME] [--seconds 20] [--jobs 2] [--json FILE] [--publish]
+python tests/mutations/run.py [--only NAME] [--seconds 60] [--jobs 2] [--json FILE] [--anew] [--publish]
 
-A find counts only where the same seed breaks nothing without the patch. `--publish` writes the table into
-docs/reliability.md, between its two marks.
+A find counts only where the same seed breaks nothing without the patch. What FILE holds of the same patch and
+the same code is taken from there, and each outcome is written to it as it comes, so that a run that was ended
+goes on where it was. Seeds that found a patch before (FILE, found.json) are tried first. `--anew` knows
+nothing of before. `--publish` writes the tables into docs/reliability.md, between its two marks, and
+found.json.
 """
 
 from __future__ import annotations
@@ -14,43 +17,31 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import click
+from keeping import Book, Outcome, Record, keep, records
+from showing import DOCUMENT, publish, share, tables
 from undoing import HERE, ROOT, Mutation, all_of_them, copied
 
 #: CPU seconds for one mutation in one simulation.
-SECONDS: Final = 20.0
-DOCUMENT: Final = ROOT / "docs" / "reliability.md"
-MARKS: Final = ("<!-- mutations begin -->\n", "<!-- mutations end -->\n")
+SECONDS: Final = 60.0
+#: CPU seconds for all of them; what is left then is not tried.
+TOTAL: Final = 4 * 3600.0
 #: A process that takes so many times the CPU time it may is ended: it does not get on.
 PATIENCE: Final = 8
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one mutation; `seed` None: no simulation found it. `cpu` in seconds, the control's
-    aside."""
-
-    name: str
-    undoes: str
-    told: str
-    world: str
-    seed: int | None
-    law: str
-    what: str
-    seeds: int
-    cpu: float
+#: CPU seconds of one seed that has no other limit.
+ONE_SEED: Final = 60.0
 
 
 def hunted(root: Path, world: str, seconds: float, first: int = 0) -> dict[str, Any]:
     """The answer of hunted.py, with the l3net of `root`; without `seconds` of one seed alone."""
     command = [sys.executable, str(HERE / "hunted.py"), world, str(seconds), str(first)]
-    limit = PATIENCE * (seconds or SECONDS) + 120
+    limit = PATIENCE * (seconds or ONE_SEED) + 120
     environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONHASHSEED": "0"}
     try:
         done = subprocess.run(
@@ -72,35 +63,90 @@ def hunted(root: Path, world: str, seconds: float, first: int = 0) -> dict[str, 
     return found
 
 
-def tried(mutation: Mutation, seconds: float) -> Outcome:
-    """One mutation, in each of its worlds until one finds it."""
-    ran, cpu = 0, 0.0
-    about = mutation.name, mutation.undoes, mutation.told
+def tried(mutation: Mutation, seconds: float, known: Record | None = None) -> Outcome:
+    """One mutation: by the seed that is known to find it, else in each of its worlds until one does."""
     with tempfile.TemporaryDirectory() as directory:
         root = copied(mutation, Path(directory).resolve())
-        for world in mutation.worlds:
-            spent, first = 0.0, 0
-            while spent < seconds:
-                found = hunted(root, world, seconds - spent, first)
-                ran, spent = ran + found["seeds"], spent + found["cpu"]
-                seed = found["seed"]
-                if seed is None or seed < 0:
-                    break
-                if hunted(ROOT, world, 0, seed)["seed"] is None:
-                    named = found["law"], found["what"]
-                    return Outcome(*about, world, seed, *named, ran, round(cpu + spent, 1))
-                first = seed + 1  # it breaks a law as it is
-            cpu += spent
-    return Outcome(*about, ", ".join(mutation.worlds), None, "", "", ran, round(cpu, 1))
+        if known is not None and (again := _again(mutation, root, known)) is not None:
+            return again
+        return _hunted_for(mutation, root, seconds)
 
 
-def try_all(mutations: Sequence[Mutation], seconds: float = SECONDS, jobs: int = 2) -> list[Outcome]:
-    """Each of them, `jobs` at a time."""
+def _again(mutation: Mutation, root: Path, known: Record) -> Outcome | None:
+    """By its seed of before; `cpu` stays what it took to come to that."""
+    found = hunted(root, known.world, 0, known.seed)
+    if found["seed"] != known.seed:
+        return None
+    clean = hunted(ROOT, known.world, 0, known.seed)
+    if clean["seed"] is not None:
+        return None
+    return _of(mutation, known.world, found, clean, known.seeds, known.cpu)
+
+
+def _hunted_for(mutation: Mutation, root: Path, seconds: float) -> Outcome:
+    ran, cpu = 0, 0.0
+    for world in mutation.worlds:
+        spent, first = 0.0, 0
+        while spent < seconds:
+            found = hunted(root, world, seconds - spent, first)
+            ran, spent = ran + found["seeds"], spent + found["cpu"]
+            seed = found["seed"]
+            if seed is None or seed < 0:
+                break
+            clean = hunted(ROOT, world, 0, seed)
+            if clean["seed"] is None:
+                return _of(mutation, world, found, clean, ran, cpu + spent)
+            first = seed + 1  # it breaks a law as it is
+        cpu += spent
+    worlds = ", ".join(mutation.worlds)
+    return Outcome(mutation.name, worlds, None, seeds=ran, cpu=round(cpu, 1), seconds=seconds)
+
+
+def _of(
+    mutation: Mutation, world: str, found: dict[str, Any], clean: dict[str, Any], seeds: int, cpu: float
+) -> Outcome:
+    named = found["law"], found["what"]
+    alone = round(clean["cpu"], 2)
+    return Outcome(mutation.name, world, found["seed"], *named, seeds, round(cpu, 1), alone)
+
+
+@dataclass
+class _Spent:
+    """CPU seconds, and how many are done."""
+
+    cpu: float = 0.0
+    done: int = 0
+
+
+def try_all(
+    mutations: Sequence[Mutation],
+    seconds: float = SECONDS,
+    jobs: int = 2,
+    *,
+    total: float = TOTAL,
+    known: Mapping[str, Record] | None = None,
+    book: Book | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> list[Outcome]:
+    """Each of them, `jobs` at a time. `known`: by which seeds to try them first. What `book` holds of a
+    mutation as it is now is not tried again, and it is told of each that was."""
+    hints, spent = dict(known or {}), _Spent()
 
     def one(mutation: Mutation) -> Outcome:
-        outcome = tried(mutation, seconds)
-        sys.stderr.write(f"{_line(outcome)}\n")
-        sys.stderr.flush()
+        outcome = book.taken(mutation, seconds) if book is not None else None
+        taken = outcome is not None
+        if outcome is None and spent.cpu > total:
+            outcome = Outcome(mutation.name, ", ".join(mutation.worlds), None)
+        elif outcome is None:
+            hint = hints.get(mutation.name) or (book.hint(mutation) if book is not None else None)
+            outcome = tried(mutation, seconds, hint)
+            # What is found by a seed of before has cost two or three runs of that.
+            cost = 3 * outcome.alone if hint and outcome.found else outcome.cpu
+            spent.cpu += cost
+            if book is not None:
+                book.write(mutation, outcome)
+        spent.done += 1
+        say(f"[{spent.done}/{len(mutations)}] {_line(outcome)}{' (known)' if taken else ''}")
         return outcome
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -108,64 +154,49 @@ def try_all(mutations: Sequence[Mutation], seconds: float = SECONDS, jobs: int =
 
 
 def _line(outcome: Outcome) -> str:
-    if outcome.seed is None:
-        return f"{outcome.name}: NOT FOUND by {outcome.world} in {outcome.cpu} s, {outcome.seeds} seeds"
-    return f"{outcome.name}: {outcome.world} seed {outcome.seed} in {outcome.cpu} s: {outcome.law}"
-
-
-def share(outcomes: Sequence[Outcome]) -> float:
-    """Of those that can be expressed, how many are found."""
-    return sum(each.seed is not None for each in outcomes) / max(1, len(outcomes))
-
-
-def table(outcomes: Sequence[Outcome], seconds: float = SECONDS) -> str:
-    """In Markdown."""
-    found = sum(each.seed is not None for each in outcomes)
-    lines = [
-        f"{found} of {len(outcomes)} found ({100 * share(outcomes):.0f} %), in"
-        f" {sum(each.cpu for each in outcomes):.0f} s of CPU time; {seconds:.0f} s for each and simulation.",
-        "",
-        "| Patch | What is wrong with it | Found by | Law | Seed | CPU s |",
-        "|---|---|---|---|---|---|",
-    ]
-    for each in outcomes:
-        seed = "" if each.seed is None else str(each.seed)
-        by = each.world if each.seed is not None else f"not found ({each.world})"
-        lines.append(
-            f"| {each.name} | {_cell(each.undoes)} | {by} | {_cell(each.law)} | {seed} | {each.cpu:.1f} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def publish(text: str) -> None:
-    """Between the two marks of the document."""
-    head, begin, rest = DOCUMENT.read_text().partition(MARKS[0])
-    _, end, tail = rest.partition(MARKS[1])
-    if not (begin and end):
-        raise click.ClickException(f"{DOCUMENT} has no {MARKS[0].strip()} and {MARKS[1].strip()}")
-    DOCUMENT.write_text(f"{head}{begin}\n{text}\n{end}{tail}")
+    if outcome.seed is not None:
+        return f"{outcome.name}: {outcome.world} seed {outcome.seed} in {outcome.cpu} s: {outcome.law}"
+    if not outcome.seeds:
+        return f"{outcome.name}: NOT TRIED"
+    return f"{outcome.name}: NOT FOUND by {outcome.world} in {outcome.cpu} s, {outcome.seeds} seeds"
 
 
 @click.command(help=__doc__)
 @click.option("--only", multiple=True, help="Names of patches, or how they begin.")
 @click.option("--seconds", default=SECONDS, show_default=True, help="CPU time for each in each simulation.")
+@click.option("--total", default=TOTAL, show_default=True, help="CPU time for all.")
 @click.option("--jobs", default=2, show_default=True, help="Processes.")
-@click.option("--json", "as_json", type=click.Path(path_type=Path), help="Write what was found to a file.")
-@click.option("--publish", "published", is_flag=True, help="Write the table into docs/reliability.md.")
-def main(only: tuple[str, ...], seconds: float, jobs: int, as_json: Path | None, published: bool) -> None:
+@click.option("--json", "as_json", type=click.Path(path_type=Path), help="What is known, and is written.")
+@click.option("--anew", is_flag=True, help="Nothing is known.")
+@click.option("--publish", "published", is_flag=True, help=f"Write {DOCUMENT.name} and found.json.")
+def main(
+    only: tuple[str, ...],
+    seconds: float,
+    total: float,
+    jobs: int,
+    as_json: Path | None,
+    anew: bool,
+    published: bool,
+) -> None:
     """See above."""
-    wanted = [each for each in all_of_them() if not only or each.name.startswith(only)]
-    outcomes = try_all(wanted, seconds, jobs)
-    text = table(outcomes, seconds)
-    if as_json is not None:
-        as_json.write_text(json.dumps([asdict(each) for each in outcomes], indent=1) + "\n")
+    if published and only:
+        raise click.UsageError("--publish is for all of them")
+    everything = all_of_them()
+    wanted = [each for each in everything if not only or each.name.startswith(only)]
+    book = Book(as_json, everything, anew=anew) if as_json is not None else None
+
+    def say(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+    known = {} if anew else records()
+    outcomes = try_all(wanted, seconds, jobs, total=total, known=known, book=book, say=say)
+    text = tables(wanted, outcomes, seconds)
     if published:
         publish(text)
+        keep(outcomes)
     click.echo(text, nl=False)
+    click.echo(f"{100 * share(outcomes):.0f} % found", err=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Fixes taken back: the patches beside this file, what they say of themselves, and a copy of l3net with one.
 
 A patch begins with headers: `Undoes:` what is wrong with it, `Told:` where the history tells of the fix, and
-`World:` the simulations that can express it, as in hunted.py. It is against the code of today: what it finds
-there has to be there exactly, wherever in the file.
+`World:` the simulations that can express it, as in hunted.py; where none finds it, `Missed:` may say why. It
+is against the code of today: what it finds there has to be there exactly, wherever in the file.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Final
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[1]
 HEADERS: Final = ("Undoes", "Told", "World")
+MISSED: Final = "Missed"
 _HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+\d+(?:,\d+)? @@")
 
 
@@ -37,26 +38,28 @@ class Hunk:
 
 @dataclass(frozen=True)
 class Mutation:
-    """One fix taken back. `worlds` are tried in this order."""
+    """One fix taken back. `worlds` are tried in this order. `missed`: why none of them finds it."""
 
     name: str
     undoes: str
     told: str
     worlds: tuple[str, ...]
     hunks: tuple[Hunk, ...]
+    missed: str = ""
 
 
 def read(path: Path) -> Mutation:
     """Raises ValueError for what is no such patch."""
     head, _, body = path.read_text().partition("--- ")
     found = dict(line.split(": ", 1) for line in head.splitlines() if line)
+    missed = found.pop(MISSED, "")
     if tuple(found) != HEADERS:
-        raise ValueError(f"{path.name}: the headers are {', '.join(HEADERS)}, in this order")
+        raise ValueError(f"{path.name}: the headers are {', '.join(HEADERS)}, in this order, and {MISSED}")
     hunks = tuple(_hunks("--- " + body))
     if not hunks:
         raise ValueError(f"{path.name}: no hunk")
     undoes, told, worlds = (found[each] for each in HEADERS)
-    return Mutation(path.stem, undoes, told, tuple(worlds.split(", ")), hunks)
+    return Mutation(path.stem, undoes, told, tuple(worlds.split(", ")), hunks, missed)
 
 
 def _hunks(text: str) -> Iterator[Hunk]:
