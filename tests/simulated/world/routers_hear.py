@@ -78,7 +78,9 @@ class Hearing:
             return
         if path is None and known is not None:
             withdrawn[prefix] = world.now(), node.memory
-            if GRACEFUL_SHUTDOWN not in known.communities and not world.hindered(node):
+            # As a session comes up, ExaBGP says what it said before, until the agent puts it right.
+            settled = world.now() - self._opened.get(side, 0.0) > SOON
+            if settled and GRACEFUL_SHUTDOWN not in known.communities and not world.hindered(node):
                 self._broken(
                     "who goes is gone round first", f"{node.name} withdraws {prefix} from {side.name}"
                 )
