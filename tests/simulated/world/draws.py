@@ -104,6 +104,8 @@ def draw(seed: int, most_nodes: int = LARGEST, steps: int = 16) -> Case:
     kinds = _some(drawn, names, (2, 3, 5, 9, 200))
     machines = _some(drawn, WHICH, (1, 2, 3, 50))
     pauses = _some(drawn, PAUSES, (2, 3, 5, 7))
+    if len(found.names) > LARGE:
+        steps, pauses = 6, PAUSES[:-2]
     at, made = 0.0, []
     for _ in range(drawn.randint(4, steps)):
         name = drawn.choice(kinds)

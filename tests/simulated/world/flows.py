@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from packets.outcomes import Delivered, Forwarded
+from packets.outcomes import Delivered, Forwarded, Lost
 from packets.packet import SYN, TCP, UDP, Packet
 
 from l3net.model import Address
@@ -35,26 +35,30 @@ class Flows:
     def __init__(self, world: World, drawn: Random, broken: Callable[[str, str], None]) -> None:
         self._world, self._drawn, self._broken = world, drawn, broken
         self._flows: list[Flow] = []
+        self._untranslated: list[Flow] = []  # that began without a table, until all is well again
         world.flushed = self.flushed
 
     def go_on(self, *, well: bool) -> None:
         """One packet of each flow; of TCP a SYN, as long as there is no answer."""
-        for flow in list(self._flows):
-            node = self._world.nodes[flow.node]
-            if not node.power or (flow.of_pod and not node.wires(flow.packet.source)):
-                self._flows.remove(flow)  # its client is gone, or its entries are
-            else:
-                self._send(flow, well=well)
+        for flows in (self._flows, self._untranslated):
+            for flow in list(flows):
+                node = self._world.nodes[flow.node]
+                if not node.power or (flow.of_pod and not node.wires(flow.packet.source)):
+                    flows.remove(flow)  # its client is gone, or its entries are
+                else:
+                    self._send(flow, well=well)
+        if well or len(self._untranslated) > MOST:
+            self._untranslated.clear()
         if len(self._flows) >= MOST:
             del self._flows[0]
-        self._begin(self._drawn.choice(list(self._world.nodes.values())), UDP)
+        self._begin(self._drawn.choice(list(self._world.nodes.values())), UDP, self._flows)
 
     def flushed(self, node: WorldNode) -> None:
         """Somebody has flushed the table: what begins now goes on when it is back."""
         for protocol in (TCP, UDP):
-            self._begin(node, protocol)
+            self._begin(node, protocol, self._untranslated)
 
-    def _begin(self, node: WorldNode, protocol: int) -> None:
+    def _begin(self, node: WorldNode, protocol: int, flows: list[Flow]) -> None:
         world = self._world
         services = [(address, name) for address, name in world.services.items() if name not in world.local]
         if not services or not node.power:
@@ -68,7 +72,7 @@ class Flows:
             return
         port, flags = self._drawn.randrange(32768, 60999), SYN if protocol == TCP else 0
         flow = Flow(node.name, name, Packet(own, address, protocol, port, PORTS[protocol], flags), of_pod)
-        self._flows.append(flow)
+        flows.append(flow)
         self._send(flow, well=False)
 
     def _send(self, flow: Flow, *, well: bool) -> None:
@@ -80,6 +84,8 @@ class Flows:
             return
         ends: set[Address] = {each for pod in world.members[flow.service] for each in world.pods[pod][1]}
         to = outcome.packet.destination if isinstance(outcome, Delivered | Forwarded) else None
-        if to is not None and to not in ends:
+        if isinstance(outcome, Lost) and outcome.packet.destination == flow.packet.destination:
+            self._broken("flows go to whom a service has", f"{flow.node}: {flow.packet}: {outcome.words}")
+        elif to is not None and to not in ends:
             what = f"{flow.node}: {flow.packet} to {flow.service} goes to {to}"
             self._broken("flows go to whom a service has", what)

@@ -45,7 +45,7 @@ async def _looks(world: World, judge: Judge) -> None:
         now = world.changes
         same = same + 1 if now == before and calm(world) else 0
         before = now
-        if same % SELDOM == 0:
+        if same < 2 or same % SELDOM == 0:
             judge.look()
 
 

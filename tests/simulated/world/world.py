@@ -441,8 +441,8 @@ class World:
         if any(one.wires(each) for each in addresses):
             return
         self._pods_made += 1
-        pod = f"p{self._pods_made}"
-        app = f"a{self._pods_made % 3}"
+        made = self._pods_made
+        pod, app = f"p{made}", f"a{made % 3}"
         labels = {} if one.declares_pods else {"app": app}
         attached = Attached(ObjectName("default", pod), addresses, labels)
         said = pod_document(pod, *map(str, addresses), on=name, app=app)
@@ -462,7 +462,7 @@ class World:
         if pod not in self.pods or pod in self.ending:
             return
         for number, service_name in enumerate(self.members):
-            if self._pods_made % max(1, len(self.members)) == number:
+            if made % max(1, len(self.members)) == number:
                 self.members[service_name].append(pod)
                 self.say_services(service_name)
 
