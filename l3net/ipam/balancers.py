@@ -66,6 +66,9 @@ def plan_addresses(
     for name in sorted(services):  # what the ledger knows comes before what a status says
         if served(services[name], every_class=every_class):
             planner.keep(services[name], ledger.get(name, ()), was_ours=True)
+    waiting = [Service(name) for name in sorted(unsure) if name not in services and name in ledger]
+    for service in waiting:  # after the others, who may share with one of them
+        planner.keep(service, ledger[service.name], was_ours=False)
     for name in sorted(services):
         service = services[name]
         held = ledger.get(name, ())
@@ -81,9 +84,6 @@ def plan_addresses(
             if not held:
                 whole = service.load_balancer_class is not None
                 planner.keep(service, carried if whole else inside, was_ours=False)
-    waiting = [Service(name) for name in sorted(unsure) if name not in services and name in ledger]
-    for service in waiting:  # after the others, who may share with one of them
-        planner.keep(service, ledger[service.name], was_ours=False)
     planner.ask_all(ours)
     for service in ours:
         planner.fill(service)

@@ -119,6 +119,24 @@ def test_unsure_keeps_what_it_holds_and_may_still_share_it() -> None:
     assert gone not in found.served
 
 
+def test_a_status_takes_nothing_from_one_of_whom_nobody_knows() -> None:
+    """As after a restore, while the watch still tells of what was there before it."""
+    address = parse_address("192.0.2.0")
+    lb = IpPool("p", parse_prefix("192.0.2.0/30"), 32, allowed_uses=frozenset({PoolUse.LOAD_BALANCER}))
+    stale = Service(
+        ObjectName("default", "stale"),
+        "LoadBalancer",
+        (parse_address("10.96.0.1"),),
+        load_balancer_class="l3net.io/bgp",
+        load_balancer_ips=(address,),
+    )
+    unsure = ObjectName("default", "unsure")
+    found = plan_addresses(
+        {stale.name: stale}, {"p": lb}, {unsure: (address,)}, namespaces={}, unsure={unsure}
+    )
+    assert found.held == {unsure: (address,), stale.name: (parse_address("192.0.2.1"),)}
+
+
 # --- the writes alone ------------------------------------------------------------------------------------
 
 
