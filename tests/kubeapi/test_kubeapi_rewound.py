@@ -6,6 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from apiserver import Call, FakeApiServer
@@ -14,6 +17,7 @@ from kube_follower import Follower, configuration, endpoints, node, peer, servic
 from l3net.model import Kind, ObjectName
 from l3net.ports import Changed, Mended, Rejected
 from l3net.shell.kubernetes.api import KubeApi
+from l3net.shell.kubernetes.freshness import DOUBT, Freshness
 from l3net.shell.kubernetes.kinds import KINDS
 from l3net.shell.kubernetes.reflector import Reflector
 from l3net.shell.kubernetes.versions import behind
@@ -113,6 +117,23 @@ def test_a_silent_watch_is_not_believed(
 ) -> None:
     monkeypatch.setattr("l3net.shell.kubernetes.api.WATCH_TIMEOUT", 1.0)
     past_is_present(past_and_present(api, connect))
+
+
+@pytest.mark.parametrize(("silent", "doubted"), [(70.0, False), (80.0, True)])
+def test_a_watch_that_fell_silent_broke_then(silent: float, doubted: bool) -> None:
+    """Who is cut off is told so by the kernel, once he is no longer: the break was no short one."""
+    now = [0.0]
+    threads: Any = SimpleNamespace(monotonic=lambda: now[0], random=Random(1))
+    fresh = Freshness((2400.0, 4800.0), threads)
+    fresh.listed(1)
+    now[0] = 1000.0
+    fresh.heard()
+    now[0] += silent
+    fresh.broke()
+    now[0] += 1.0
+    fresh.resumed()
+    now[0] += DOUBT[1]
+    assert fresh.due is doubted
 
 
 def test_it_is_listed_now_and_then_and_from_the_cache(api: FakeApiServer, connect: Connect) -> None:

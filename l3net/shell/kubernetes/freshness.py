@@ -11,6 +11,8 @@ from l3net.shell.threads import Threads
 #: grown past what was heard before: it is listed after so many seconds, drawn from this range, although its
 #: watch was resumed.
 LONG_BREAK: Final = 10.0
+#: Seconds within which a watch that is alive says something: bookmarks come once a minute.
+SAYS: Final = 75.0
 DOUBT: Final = (300.0, 600.0)
 #: Objects that are listed as often as `relist` says; a collection of more is listed as much more seldom, so
 #: that a large cluster's lists are no steady load, and this many times more seldom at most.
@@ -25,6 +27,7 @@ class Freshness:
         self._threads = threads
         self._relist, self._due = relist, 0.0  # monotonic, as all times here
         self._listed_at = self._bookmark_at = 0.0  # 0.0: never
+        self._heard_at = 0.0
         self._broke_at: float | None = None
 
     @property
@@ -34,9 +37,14 @@ class Freshness:
 
     def listed(self, objects: int) -> None:
         """All of them, which are so many."""
-        self._listed_at, self._broke_at = self._threads.monotonic(), None
+        self._listed_at = self._heard_at = self._threads.monotonic()
+        self._broke_at = None
         longer = min(max(1.0, objects / OFTEN), SELDOM)
         self._due = self._listed_at + longer * self._threads.random.uniform(*self._relist)
+
+    def heard(self) -> None:
+        """Something of the watch."""
+        self._heard_at = self._threads.monotonic()
 
     def bookmarked(self) -> None:
         self._bookmark_at = self._threads.monotonic()
@@ -46,14 +54,16 @@ class Freshness:
         self._due = 0.0
 
     def broke(self) -> None:
-        """The connection."""
+        """The connection. One that fell silent broke then: who is cut off is told of it by a probe of the
+        kernel's, when the network is there again or minutes later."""
         if self._broke_at is None:
-            self._broke_at = self._threads.monotonic()
+            now = self._threads.monotonic()
+            self._broke_at = self._heard_at if now - self._heard_at > SAYS else now
 
     def resumed(self) -> None:
         """A watch was, from where the last one ended."""
         broke, self._broke_at = self._broke_at, None
-        now = self._threads.monotonic()
+        now = self._heard_at = self._threads.monotonic()
         if broke is not None and now - broke > LONG_BREAK:
             self._due = min(self._due, now + self._threads.random.uniform(*DOUBT))
 

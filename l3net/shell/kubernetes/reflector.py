@@ -332,6 +332,7 @@ class Reflector:
                 self._pacing.lived()
 
     def _line(self, line: bytes) -> None:
+        self._fresh.heard()
         type_, version, document = self._collection.change(line)
         if document is None:
             self._fresh.bookmarked()
