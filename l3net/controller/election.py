@@ -36,6 +36,8 @@ class Election:
     _seen_at: float = 0.0
     _renewed_at: float | None = None
     _released: bool = False
+    _transitions: int = 0
+    _back_at: float = float("-inf")  # when the lease was seen to be of before, last
 
     @property
     def leading(self) -> bool:
@@ -59,13 +61,19 @@ class Election:
 
     def _attempt(self, asked_at: float) -> None:
         lease = self.cell.read()
+        if lease.transitions < self._transitions or (self._version and not lease.version):
+            self._back_at = asked_at
         if lease.version != self._version:
             self._version, self._seen_at = lease.version, asked_at
         if self.holder != lease.holder:
             self.holder = lease.holder
-        ours = lease.holder == self.identity
+        self._transitions = lease.transitions
+        ours, led = lease.holder == self.identity, self.leading
         if not ours:
             self._renewed_at = None
+        # Nobody holds one that was deleted, or put back to when it was free: whoever led may do so still.
+        if not led and asked_at < self._back_at + DURATION:
+            return
         # One that names us and that we do not hold is of a store that was put back: another leads, maybe.
         if not (ours and self.leading) and lease.holder and asked_at < self._seen_at + lease.duration:
             return
@@ -79,7 +87,7 @@ class Election:
             return
         written = self.cell.write(taken)
         self._version, self._seen_at = written.version, asked_at
-        self.holder = self.identity
+        self.holder, self._transitions = self.identity, written.transitions
         # from before the question: what others count from is later
         self._renewed_at = asked_at
 

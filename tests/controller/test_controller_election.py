@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -84,6 +85,28 @@ def test_another_takes_over_a_lease_time_after_the_last_renewal_it_saw() -> None
     assert not one.leading
     ways[0].broken = False
     assert not one.attempt()
+
+
+@pytest.mark.parametrize("back", [LeaderLease("", 1, 3, "x"), LeaderLease()])
+def test_a_lease_that_is_free_again_is_not_taken_while_somebody_leads(back: LeaderLease) -> None:
+    """etcd was put back to when nobody held it, or it was deleted."""
+    clock, ways, (one, two) = candidates()
+    ways[0].cell.lease = LeaderLease("", 1, 3, "w")
+    assert one.attempt() and not two.attempt()
+    ways[0].cell.lease = back
+    clock.now += RETRY / 2
+    assert one.leading and not two.attempt()
+    clock.now += RETRY / 2
+    assert one.attempt() and not two.attempt(), "who led takes it at once"
+    clock.now += 2 * DURATION
+    one.attempt(), two.attempt()
+    ways[0].cell.lease, ways[0].broken = back, True
+    took = 0.0
+    while not two.attempt():
+        clock.now += RETRY
+        took += RETRY
+        one.attempt()
+    assert not one.leading and took <= DURATION + RETRY
 
 
 def test_a_leader_that_cannot_renew_steps_down_before_another_may_begin() -> None:
