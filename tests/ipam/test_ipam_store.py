@@ -457,6 +457,23 @@ def test_a_file_that_was_opened_read_only_is_written_once_it_may_be(tmp_path: Pa
     store.close()
 
 
+def test_no_lease_is_given_where_the_store_still_takes_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails once more, and would take the lease."""
+    path = tmp_path / "leases.db"
+    SqliteLeases(path).close()
+    with monkeypatch.context() as failing:
+        failing.setattr(SqliteLeases, "_prepare", lambda _self, **_: "")
+        store = SqliteLeases(path, named=True)
+        wanted = Wanted(LeaseKey("net", "c1", "eth0"), block_sets((ip_network("10.1.0.0/24"),)))
+        with pytest.raises(LeaseStoreError, match="takes no name") as refused:
+            store.assign(wanted)
+        assert refused.value.try_later and not store.leases()
+    assert store.assign(wanted).store
+    store.close()
+
+
 def test_no_lease_is_given_without_the_name_of_its_store(tmp_path: Path) -> None:
     """As on a disk that took nothing when the agent started."""
     path = tmp_path / "leases.db"

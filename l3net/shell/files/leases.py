@@ -109,9 +109,12 @@ class SqliteLeases(SqliteStore):
     # --- LeaseStore --------------------------------------------------------------------------------------
 
     def _be_named(self) -> None:
-        """Where the disk took nothing before: no lease is without the name by which it is known as ours."""
+        """Where the disk took nothing before: no lease is without the name by which it is known as ours.
+        Raises LeaseStoreError."""
         if self._named and not self.identity:
             self.identity = self._prepare(named=True)
+            if not self.identity:
+                raise LeaseStoreError(f"{self._path}: it takes no name; try again later", try_later=True)
 
     def assign(self, wanted: Wanted) -> Lease:
         self._be_named()

@@ -265,7 +265,7 @@ class Machine:
                 self.unserved.append((self.now, str(err)))
                 self.threads.loop.call_later(RESTART, self.start)
                 self._gone()
-            half.listener, half.begun, self.fresh = self.listener, True, False
+            half.listener, half.begun = self.listener, True
             sleep(process, self.random.uniform(0.01, 1.0))
             self._look_after(process, server)
 
@@ -275,6 +275,7 @@ class Machine:
         """What of an agent's passes concerns the server."""
         told = None
         while True:  # a link that goes is told of by the kernel
+            self.fresh = self.fresh and bool(server._unsafe())
             with server.faults.contained("bridge"):
                 self.make_bridge()
             if told != self.network:
