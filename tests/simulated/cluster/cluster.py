@@ -18,13 +18,17 @@ if __name__ == "__main__":  # pytest has them on its path
 
 from cluster_case import draw
 from cluster_laws import Laws
+from cluster_views import GRACE
 from cluster_world import ClusterWorld
 from simloop import SimLoop
-from stepped import Broken, Case
+from stepped import Broken, Case, Step
 from threads import SimThreads, simulate_threads
 
-#: Seconds after the last fault within which all is as declared, and for which nothing happens then.
+#: Seconds after the last fault within which all is as declared, those after which it may be, looks at which
+#: nothing was left to be done then, and seconds for which nothing happens after that.
 SETTLES = 330.0
+SOONEST = 60.0
+LOOKS = 3
 QUIET = 60.0
 #: More of them where etcd was restored while nobody could ask: until all is listed once more.
 DOUBTED = 900.0
@@ -50,19 +54,24 @@ async def _run(case: Case) -> list[Broken]:
     began = loop.time()
 
     def step(what: str, *args: Any) -> None:
-        before = laws.usable() if what == "restore" else None
+        before, version = (laws.usable(), world.etcd.version) if what == "restore" else (None, 0)
+        laws.timely.struck(what, args)
         getattr(world, what)(*args)
         if before is not None:
             laws.restored(before)
+            laws.timely.restored(version - world.etcd.version)
 
     for each in case.steps:
         loop.call_at(began + each.at, step, each.what, *each.args)
-    ends = began + max((_end(each.at, each.args) for each in case.steps), default=0.0)
+    ends = began + max(map(_end, case.steps), default=0.0)
+    rests = 0
     try:
-        while loop.time() < ends + SETTLES and not laws.hot:
+        while loop.time() < ends + SETTLES and rests < LOOKS and not laws.hot:
             await asyncio.sleep(10)
             world.keep_snapshot()
             laws.look()
+            if loop.time() > ends + SOONEST:
+                rests = rests + 1 if laws.timely.at_rest() else 0
         if not laws.hot:
             if world.restored and not laws.true_views():
                 await asyncio.sleep(DOUBTED)
@@ -76,9 +85,10 @@ async def _run(case: Case) -> list[Broken]:
     return laws.found
 
 
-def _end(at: float, args: tuple[Any, ...]) -> float:
-    """When a step has no effect any more, by the longest time that it names."""
-    return at + max((each for each in args if isinstance(each, float) and 0 < each <= 300), default=0.0)
+def _end(step: Step) -> float:
+    """When it has no effect any more, by the longest time that it names."""
+    longest = max((each for each in step.args if isinstance(each, float) and 0 < each <= 300), default=0.0)
+    return step.at + longest + {"node_swap": GRACE, "stop": 20.0}.get(step.what, 0.0)
 
 
 if __name__ == "__main__":

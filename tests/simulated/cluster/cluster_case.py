@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+from cluster_tales import TALES
 from stepped import Argument, Case, Step
 
 #: Seconds in which everything happens; faults may last for some more.
-HAPPENS = 400
+HAPPENS = (120, 250, 400)
+#: The share of seeds with a tale, in whose course little else happens.
+TOLD = 0.75
 #: Faults that are told apart by what meets them, and changes.
 MEETINGS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("restore", "restart", "stop", "pause"), ("node", "node_gone", "service", "wish", "pool_back")),
@@ -41,6 +44,7 @@ BEGINNING = (
     *(Step(0, "node", (name,)) for name in NODES[:4]),
     *(Step(0, "service", (name, number % 2)) for number, name in enumerate(SERVICES[:3])),
     Step(0, "peer", ("tor",)),
+    Step(0, "service_range", ("services",)),
     Step(0, "start", ("n1",)),
     Step(0, "start", ("a",)),
     Step(1, "start", ("b",)),
@@ -60,6 +64,7 @@ class Draw:
             "node_swap": lambda: (one(NODES), one(NODES), self.seconds(0.0, 100)),
             "beat": lambda: (one(NODES),),
             "wish": lambda: (one(NODES), one((4, 6)), one((2, 3))),
+            "label": lambda: (one(NODES), one(("red", "green", "blue"))),
             "warn": lambda: (one(NODES), one(("it is late", "it is early"))),
             "pool": lambda: one((("four", "10.244.0.0/18", 24), ("more", "10.112.0.0/18", 26))),
             "pool_gone": lambda: (one(("four", "six", "more")),),
@@ -100,7 +105,11 @@ class Draw:
             "restart_server": lambda: (one((0, 1)),),
             "compact": lambda: (),
             "restore": lambda: (self.seconds(20, 150),),
-            "ledger": lambda: (one(("drop", "swap", "empty", "delete", "broken")), self.random.randrange(8)),
+            "ledger": lambda: (
+                one(("drop", "swap", "gone", "empty", "delete", "broken")),
+                self.random.randrange(8),
+            ),
+            "lease_gone": lambda: (),
             "restart": lambda: (one(CLIENTS), self.seconds(0.1, 60)),
             "stop": lambda: (one(CONTROLLERS), self.seconds(0.1, 60)),
             "pause": lambda: (one(CONTROLLERS), self.seconds(3, 200)),
@@ -132,24 +141,47 @@ class Draw:
         return Step(at, what, of[what]())
 
 
+FAULTS = frozenset(Draw(Random(0)).faults)
+
+
 def draw(seed: int) -> Case:
-    """Few sorts of faults a seed, and often at the same time as changes: what matters are the meetings."""
+    """A tale, or few sorts of faults, often at the same time as changes: what matters are the meetings."""
     random = Random(seed)
-    made = Draw(random)
+    steps = _told(random) if random.random() < TOLD else _met(random)
+    return Case(seed, tuple(sorted((*BEGINNING, *steps), key=lambda step: step.at)))
+
+
+def _told(random: Random) -> list[Step]:
+    """One tale, or two one after the other, with some changes beside it."""
+    began, made = random.uniform(20, 40), Draw(random)
+    steps: list[Step] = []
+    for _ in range(random.choice((1, 2, 2, 3))):
+        steps += random.choice(TALES)(random, began)
+        began = max(step.at for step in steps) + random.uniform(0, 30)
+    names = sorted(made.changes)
+    steps += [
+        made.step(made.changes, names, round(random.uniform(15, began), 2))
+        for _ in range(random.choice((0, 0, 1, 4)))
+    ]
+    return steps
+
+
+def _met(random: Random) -> list[Step]:
+    made, happens = Draw(random), random.choice(HAPPENS)
     sorts = random.sample(sorted(made.faults), random.choice((1, 2, 3, 5)))
     changes = random.sample(sorted(made.changes), random.choice((4, 8, len(made.changes))))
     if random.random() < 0.6:
         meeting, changes = (list(each) for each in random.choice(MEETINGS))
         sorts = random.sample(meeting, random.randint(1, len(meeting)))
-    steps = list(BEGINNING)
+    steps: list[Step] = []
     for _ in range(random.choice((2, 4, 8))):
-        at = round(random.uniform(0.2, HAPPENS), 2)
+        at = round(random.uniform(0.2, happens), 2)
         steps.append(made.step(made.faults, sorts, at))
         for _ in range(random.choice((0, 1, 3))):
             later = max(0.0, at + random.choice((-0.5, 0.0, 0.01, 0.1, 1, 5, 20)))
             steps.append(made.step(made.changes, changes, round(later + random.random() / 50, 3)))
     steps.extend(
-        made.step(made.changes, changes, round(random.uniform(0.2, HAPPENS), 2))
+        made.step(made.changes, changes, round(random.uniform(0.2, happens), 2))
         for _ in range(random.choice((3, 8, 15)))
     )
-    return Case(seed, tuple(sorted(steps, key=lambda step: step.at)))
+    return steps

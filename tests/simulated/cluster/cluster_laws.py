@@ -5,84 +5,40 @@ l3net decides.
 from __future__ import annotations
 
 from collections import Counter
-from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Any, TypeAlias
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
 
-from cluster_case import CONTROLLERS
+from cluster_case import CONTROLLERS, FAULTS
+from cluster_ledger import LedgerLaws
+from cluster_timely import Timely
+from cluster_views import GRACE, Key, View, blocks_of, fact_of, ingress_of, overlapping
 from sim_api import Request
 from sim_etcd import Change, Object, place_of
 from stepped import Broken
 
-from l3net.errors import L3netError, ManifestError
+from l3net.errors import L3netError
 from l3net.ipam.ledger import Ledger, decode
 from l3net.kube.registry import KINDS
-from l3net.kube.translate import translate
 from l3net.model import Fact, Kind, ObjectName
-from l3net.naming import ANNOTATION_BLOCKS
-from l3net.ports import Changed, DatastoreEvent, InSync
 from l3net.shell.kubernetes.writer import LEDGER
 
 if TYPE_CHECKING:
     from cluster_world import Client, ClusterWorld
-
-Key: TypeAlias = tuple[Kind, ObjectName]
 
 #: Requests of one client in a minute, whatever happens; and while nothing does, its lease's aside.
 MOST_REQUESTS = 700
 MOST_QUIET = 12
 #: An API server may be behind by this many seconds (cluster_case.py).
 BEHIND = 110.0
-#: Seconds for which a node must be gone, in these controllers.
-GRACE = 60.0
+#: Seconds for which a kind that is not known may be one that is not known yet.
+UNSURE = 59.0
+#: Seconds that one must have been cut off for it to be sure that he noticed (freshness.SAYS, a probe).
+BLIND = 90.0
 #: Threads of one process.
 MOST_THREADS = 60
 #: What is followed by need, so that objects may leave a view without being gone.
 BY_NEED = frozenset({Kind.POD, Kind.SECRET})
 KINDS_BY_NAME = frozenset(each.value for each in Kind)
-
-
-def blocks_of(node: Object) -> tuple[str, ...]:
-    added = (node["metadata"].get("annotations") or {}).get(ANNOTATION_BLOCKS, "")
-    return (*(node["spec"].get("podCIDRs") or ()), *filter(None, added.split(",")))
-
-
-def ingress_of(service: Object) -> tuple[str, ...]:
-    if service["spec"].get("type") != "LoadBalancer":
-        return ()
-    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
-    return tuple(each["ip"] for each in ingress)
-
-
-def overlapping(first: str, second: str) -> bool:
-    one, other = ip_network(first), ip_network(second)
-    return one.version == other.version and one.overlaps(other)  # type: ignore[arg-type]
-
-
-class View:
-    """What one follower was told."""
-
-    def __init__(self, laws: Laws, client: Client) -> None:
-        self._laws, self.client = laws, client
-        self.kinds: tuple[Kind, ...] = ()
-        self.facts: dict[Key, Fact] = {}
-        self.told: dict[Key, float] = {}
-        self.in_sync = False
-        self.began = laws.now
-        self.first = laws.usable()
-
-    def hear(self, event: DatastoreEvent) -> None:
-        match event:
-            case Changed(kind=kind, name=name, fact=None):
-                if self.facts.pop((kind, name), None) is not None:
-                    self._laws.judge_gone(self, (kind, name))
-            case Changed(kind=kind, name=name, fact=fact) if fact is not None:
-                self.told.setdefault((kind, name), self._laws.now)
-                self.facts[kind, name] = fact
-            case InSync():
-                if self.in_sync:
-                    self._laws.broken("in-sync", f"{self.client.name} is told twice")
-                self.in_sync = True
-                self._laws.judge_sync(self)
 
 
 class Laws:
@@ -94,7 +50,9 @@ class Laws:
         self.hot = False
         self.quiet_since: float | None = None
         self._gone: dict[Key, float] = {}  # when an object ceased to be, or to be usable, last
-        self._made: dict[tuple[str, str], float] = {}
+        self.made: dict[tuple[str, str], float] = {}  # by kind and name: when, last
+        self.ledger = LedgerLaws(self)
+        self.timely = Timely(self, FAULTS)
         self._left: dict[str, tuple[float, set[str]]] = {}  # nodes: when they went, and their blocks
         self._promised: dict[str, tuple[float, set[str]]] = {}
         self._minutes: Counter[tuple[str, int]] = Counter()
@@ -125,6 +83,7 @@ class Laws:
     def _changed(self, change: Change) -> None:
         before, after = (each and each.document for each in (change.before, change.after))
         kind = (before or after or {})["kind"]
+        self.timely.changed(kind, change, self.world.api.writing)
         if kind in KINDS_BY_NAME:
             key = Kind(kind), ObjectName(change.name[0], change.name[1])
             if before is not None and (after is None or fact_of(after) is None):
@@ -136,14 +95,14 @@ class Laws:
                 self._promised.pop(name, None)
             return
         if before is None:
-            self._made[kind, change.name[1]] = self.now
+            self.made[kind, change.name[1]] = self.now
         if kind == "Node":
             self._back(before, after)
             self._node(before, after)
         elif kind == "Service":
             self._service(after)
         elif kind == "ConfigMap" and change.name[1] == LEDGER and self.world.api.writing:
-            self._ledger(after)
+            self.ledger.wrote(change)
         elif kind == "Event":
             self._event(change)
         if self.quiet_since is not None and kind not in ("Lease",) and self.world.api.writing:
@@ -185,28 +144,6 @@ class Laws:
                 names = sorted([after["metadata"]["name"], other["metadata"]["name"]])
                 self.broken("no address has two services", f"{mine & set(ingress_of(other))} of {names}")
 
-    def _ledger(self, after: Object) -> None:
-        try:
-            ledger = decode(after.get("data") or {})
-        except L3netError as err:
-            self.broken("ledger", str(err))
-            return
-        held = [(str(block), name) for name, blocks in ledger.blocks.items() for block in blocks]
-        for index, (block, name) in enumerate(held):
-            for other, second in held[index + 1 :]:
-                if overlapping(block, other):
-                    self.broken("no block has two nodes in the ledger", f"{block} of {name}, {second}")
-            for each in self.objects("Node"):
-                if each["metadata"]["name"] != name:
-                    for carried in blocks_of(each):
-                        if overlapping(block, carried):
-                            what = f"{block} of {each['metadata']['name']} is given to {name}"
-                            self.broken("no block is given that a node carries", what)
-        addresses = Counter(address for found in ledger.addresses.values() for address in found)
-        for address, count in addresses.items():
-            if count > 1:
-                self.broken("no address has two services in the ledger", str(address))
-
     def _event(self, change: Change) -> None:
         assert change.after is not None
         if change.before is None:
@@ -218,18 +155,14 @@ class Laws:
     # --- at every request --------------------------------------------------------------------------------
 
     def _asked(self, request: Request) -> None:
-        world = self.world
         minute = int((self.now - self.began) / 60)
         self._minutes[request.client, minute] += 1
         count = self._minutes[request.client, minute]
         if count > MOST_REQUESTS:
             self.broken("no hot loop", f"{request.client} asks more than {MOST_REQUESTS} times a minute")
             self.hot = self.hot or count > 3 * MOST_REQUESTS
-        leads = [
-            name
-            for name in CONTROLLERS
-            if (found := world.clients[name].controller) is not None and found.leading
-        ]
+        self.ledger.asked(request)
+        leads = self.leads()
         if len(leads) > 1:
             self.broken("one leader", f"{leads} lead")
         lease = "/leases" in request.target
@@ -259,27 +192,51 @@ class Laws:
     def restored(self, before: dict[Key, Fact]) -> None:
         for key in before.keys() - self.usable().keys():
             self._gone[key] = self.now
+        for name, (since, until) in self.world.apart_for.items():
+            if since <= self.now < until < since + BLIND and name in self.views:
+                self.views[name].blind = True
 
     def judge_gone(self, view: View, key: Key) -> None:
         kind, name = key
         own = view.client.name not in CONTROLLERS
-        if kind in BY_NEED or (own and kind is Kind.NODE) or self._undefined(kind):
+        if kind in BY_NEED or (own and kind is Kind.NODE) or self._undefined(kind, UNSURE):
             return
         if key in self.usable() and self._gone.get(key, -1e9) < view.told[key] - BEHIND:
             self.broken(
                 "nothing goes that is there", f"{view.client.name} is told that {kind.value} {name} is gone"
             )
 
-    def _undefined(self, kind: Kind) -> bool:
-        plural = KINDS[kind].plural
-        return any(each.code == 404 and each.plural == plural for each in self.world.faults.refusals)
+    def _undefined(self, kind: Kind, seconds: float) -> bool:
+        """Whether the kind is or was not known, first so many seconds ago."""
+        faults, plural = self.world.faults.refusals, KINDS[kind].plural
+        return any(
+            each.code == 404 and each.plural == plural and each.began <= self.now - seconds for each in faults
+        )
+
+    def judge_policy(self, view: View, name: ObjectName) -> None:
+        """The first that it is told of: by now it knows the Pods that there were before, of which the policy
+        may speak."""
+        since = max(self.made.get((Kind.NETWORK_POLICY.value, name.name), 0.0), view.began)
+        if view.client.name in CONTROLLERS or self.world.restored:
+            return
+        for key in self.usable():
+            made = self.made.get((key[0].value, key[1].name), 0.0)
+            if (
+                key[0] is Kind.POD
+                and made < since
+                and self._gone.get(key, 0.0) < since
+                and key not in view.facts
+            ):
+                self.broken(
+                    "a policy is told once all Pods are known", f"{view.client.name}: {name}, {key[1]}"
+                )
 
     def judge_sync(self, view: View) -> None:
         """All of it that there was when it began, and still is, has been told."""
         now = self.usable()
         for key in view.first:
             kind, name = key
-            if kind not in view.kinds or kind in BY_NEED or self._undefined(kind):
+            if kind not in view.kinds or kind in BY_NEED or self._undefined(kind, 0.0):
                 continue
             if kind is Kind.NODE and view.client.name not in CONTROLLERS:
                 continue
@@ -289,7 +246,8 @@ class Laws:
     # --- now and then, and at the end --------------------------------------------------------------------
 
     def look(self) -> None:
-        """At what must be bounded."""
+        """At what must be bounded, and what must be there by now."""
+        self.timely.look()
         objects = sum(map(len, self.world.etcd.objects.values()))
         for client in self.world.clients.values():
             if client.process is None or not client.running:
@@ -309,7 +267,7 @@ class Laws:
         now = self.usable()
         for view in self.views.values():
             self._view_is_true(view, now)
-        leads = [name for name in CONTROLLERS if self._leads(name)]
+        leads = self.leads()
         if any(self.world.clients[name].running for name in CONTROLLERS) and len(leads) != 1:
             self.broken("one leads in the end", str(leads))
         if leads:
@@ -319,13 +277,26 @@ class Laws:
             if count > MOST_QUIET or method != "GET":
                 self.broken("quiet", f"{client} {method} {path} {count} times")
 
-    def _leads(self, name: str) -> bool:
-        controller = self.world.clients[name].controller
-        return controller is not None and controller.leading
+    def holds(self) -> bool:
+        """Whether all is as it has to be in the end."""
+        kept = self.found, self._said
+        self.found, self._said = [], set()
+        try:
+            self.end()
+            return not self.found
+        finally:
+            self.found, self._said = kept
+
+    def leads(self) -> list[str]:
+        """Who believes to lead."""
+        found = ((name, self.world.clients[name].controller) for name in CONTROLLERS)
+        return [name for name, controller in found if controller is not None and controller.leading]
 
     def true_views(self) -> bool:
         now = self.usable()
-        return not any(self._untrue(view, now) for view in self.views.values() if view.client.running)
+        return not any(
+            self.untrue(view, now) for view in self.views.values() if view.client.running and not view.blind
+        )
 
     def _view_is_true(self, view: View, now: dict[Key, Fact]) -> None:
         client = view.client
@@ -333,11 +304,12 @@ class Laws:
             return
         if not view.in_sync:
             self.broken("in sync in the end", client.name)
-        for what in self._untrue(view, now):
+        for _, what in self.untrue(view, now) if not view.blind else ():
             self.broken("a view is true in the end", what)
 
-    def _untrue(self, view: View, now: dict[Key, Fact]) -> list[str]:
-        client, found = view.client, list[str]()
+    def untrue(self, view: View, now: dict[Key, Fact]) -> list[tuple[Key, str]]:
+        """What a view has otherwise than it is, and in words."""
+        client, found = view.client, list[tuple[Key, str]]()
         wanted = {
             key: fact
             for key, fact in now.items()
@@ -361,7 +333,7 @@ class Laws:
             if wanted.get(key) != seen.get(key):
                 kind, name = key
                 what = "not" if key not in seen else "still" if key not in wanted else "in another state"
-                found.append(f"{client.name} knows {kind.value} {name} {what}")
+                found.append((key, f"{client.name} knows {kind.value} {name} {what}"))
         return found
 
     def _all_is_said(self, now: dict[Key, Fact]) -> None:
@@ -386,8 +358,8 @@ class Laws:
             for (of, node), (up, when) in self.world.reported.items():
                 since = max(
                     self.world.restored + 200,
-                    self._made.get(("Node", node), 0),
-                    self._made.get(("BGPPeer", peer), 0),
+                    self.made.get(("Node", node), 0),
+                    self.made.get(("BGPPeer", peer), 0),
                 )
                 if of == peer and when > since and node in nodes and states.get(node) is not up:
                     self.broken(
@@ -397,20 +369,31 @@ class Laws:
     def _there(self, key: Key) -> bool:
         return self.world.etcd.get(key[0].value, key[1].name, key[1].namespace) is not None
 
-    def _all_have(self, now: dict[Key, Fact]) -> None:
+    def families(self) -> set[int]:
+        """Of which there are pools for pods; 1: IPv6."""
         pools = [found["spec"] for found in self.objects("IPPool") if fact_of(found) is not None]
-        families = {
-            ip_network(spec["cidr"]).version
-            for spec in pools
-            if "LoadBalancer" not in spec.get("allowedUses", ())
+        return {
+            int(":" in spec["cidr"]) for spec in pools if "LoadBalancer" not in spec.get("allowedUses", ())
         }
+
+    def _ledger(self) -> Ledger:
         found = self.world.etcd.get("ConfigMap", LEDGER, "kube-system")
-        ledger = decode((found or {}).get("data") or {}) if found else Ledger()
+        try:
+            return decode((found or {}).get("data") or {})
+        except L3netError:
+            return Ledger()
+
+    def ledger_names(self) -> set[str]:
+        """Nodes that have something by it."""
+        return set(self._ledger().blocks)
+
+    def _all_have(self, now: dict[Key, Fact]) -> None:
+        families, ledger = self.families(), self._ledger()
         for node in self.objects("Node"):
             name, held = node["metadata"]["name"], blocks_of(node)
-            missing = families - {ip_network(block).version for block in held}
+            missing = families - {int(":" in block) for block in held}
             if missing and fact_of(node) is not None:
-                self.broken("every node has its blocks", f"{name} has {held}, no IPv{sorted(missing)}")
+                self.broken("every node has its blocks", f"{name} has {held}")
             if set(map(str, ledger.blocks.get(name, ()))) != set(held) and fact_of(node) is not None:
                 self.broken("the ledger says what nodes carry", f"{name}: {ledger.blocks.get(name)}, {held}")
         for service in self.objects("Service"):
@@ -423,14 +406,6 @@ class Laws:
                 }
                 if {str(ip_address(each)) for each in ingress_of(service)} != held_addresses:
                     self.broken("the ledger says what services have", service["metadata"]["name"])
-
-
-def fact_of(document: Object) -> Fact | None:
-    try:
-        found = translate(document, [])
-    except ManifestError:
-        return None
-    return found[2] if found is not None else None
 
 
 def _said(event: Object) -> tuple[str, str, str, str]:

@@ -4,102 +4,23 @@ an API server. Each step of a case (cluster_case.py) is a method here.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
-from cluster_case import CLIENTS, CONTROLLERS, NODES
-from cluster_laws import GRACE
+from cluster_case import CLIENTS, NODES
+from cluster_clients import NAMESPACE, Client
+from cluster_views import GRACE
 from kube_follower import namespace, network_policy, own, peer, pod
 from sim_api import SimApi
 from sim_etcd import Object, Snapshot, place_of
 from sim_faults import Refusal
-from sim_transport import Link
-from threads import Process, SimThread, SimThreads, sleep
+from threads import SimThread, SimThreads, sleep
 
-from l3net.cli.controller import composed, together
-from l3net.controller.decide import Settings
-from l3net.controller.loop import Controller
-from l3net.controller.verdicts import Verdicts
 from l3net.errors import L3netError
 from l3net.ipam.ledger import Ledger, encode
-from l3net.kube.registry import KINDS
-from l3net.ports import DatastoreEvent
-from l3net.shell.kubernetes.api import KubeApi
-from l3net.shell.kubernetes.reflector import RELIST
-from l3net.shell.kubernetes.store import KubernetesDatastore
-from l3net.shell.kubernetes.writer import LEDGER, KubeOwnNode
-
-NAMESPACE = "kube-system"
-
-
-class Seen:
-    """A datastore, and who looks on."""
-
-    def __init__(self, store: Any, hear: Callable[[DatastoreEvent], None]) -> None:
-        self.store, self._hear = store, hear
-
-    async def events(self) -> AsyncIterator[DatastoreEvent]:
-        async with contextlib.aclosing(self.store.events()) as events:
-            async for event in events:
-                self._hear(event)
-                yield event
-
-
-class Client:
-    """A process that asks the API, started again and again under one name."""
-
-    def __init__(self, world: ClusterWorld, name: str) -> None:
-        self.world, self.name = world, name
-        self.process: Process | None = None
-        self.link: Link | None = None
-        self.server, self.skew, self.starts = int(name == "b"), 0.0, 0
-        self.controller: Controller | None = None
-        self.verdicts: Verdicts | None = None
-        self.store: KubernetesDatastore | None = None
-
-    @property
-    def running(self) -> bool:
-        return self.process is not None and not self.process.dead
-
-    def api(self) -> KubeApi:
-        self.starts += 1
-        self.process = self.world.threads.process(self.name, self.skew)
-        self.link = Link(self.world.api, self.process, self.server)
-        return KubeApi(threads=self.process.threads, configure=self.link.configure())
-
-    def start(self) -> None:
-        if self.running:
-            return
-        api = self.api()
-        assert self.process is not None
-        look = self.world.watchers(self)
-        if self.name not in CONTROLLERS:
-            # It looks more often than others: so there are lists out of caches.
-            relist = (40.0, 90.0) if self.world.seed % 2 else RELIST
-            store = self.store = KubernetesDatastore(api, self.name, relist=relist)
-            look.kinds = tuple(store._kinds)
-
-            async def follow() -> None:
-                async for _ in Seen(store, look.hear).events():
-                    pass
-
-            self.process.run(follow)
-            return
-        identity = f"{self.name}-{self.starts}"
-        self.controller, self.verdicts = composed(api, NAMESPACE, identity, Settings(GRACE), lambda _: None)
-        self.store = self.controller._datastore  # type: ignore[assignment]
-        look.kinds = KINDS.watched("controller")
-        self.controller._datastore = Seen(self.store, look.hear)
-        parts = self.controller, self.verdicts
-        self.process.run(lambda: together(*parts))
-
-    def kill(self) -> None:
-        if self.process is not None and self.running:
-            self.process.kill()
-        self.controller = self.verdicts = self.store = None
+from l3net.shell.kubernetes.writer import LEASE, LEDGER, KubeOwnNode
 
 
 class ClusterWorld:
@@ -116,6 +37,7 @@ class ClusterWorld:
         self._insisting: dict[str, SimThread] = {}
         self.edited = 0.0  # when the ledger was edited by hand last
         self.restored = 0.0
+        self.apart_for: dict[str, tuple[float, float]] = {}  # by client: nothing arrives since, until
         self.reported: dict[tuple[str, str], tuple[bool, float]] = {}  # by peer and node: state, and when
 
     @property
@@ -125,6 +47,11 @@ class ClusterWorld:
 
     def _later(self, seconds: float, call: Callable[..., object], *args: object) -> None:
         self.threads.loop.call_later(seconds, call, *args)
+
+    @property
+    def insisting(self) -> bool:
+        """Whether an agent still has something to say."""
+        return any(thread.is_alive() for thread in self._insisting.values())
 
     def keep_snapshot(self) -> None:
         """Called now and then, as a cluster's backup is."""
@@ -181,6 +108,12 @@ class ClusterWorld:
             found["status"]["conditions"] = [
                 {"type": "Ready", "status": "True", "lastHeartbeatTime": f"{self.now}"}
             ]
+            self.etcd.put(found)
+
+    def label(self, name: str, colour: str) -> None:
+        found = self._get("Node", name)
+        if found is not None:
+            found["metadata"]["labels"] = {"colour": colour}
             self.etcd.put(found)
 
     def wish(self, name: str, version: int, count: int) -> None:
@@ -282,6 +215,14 @@ class ClusterWorld:
             found.pop("status", None)
             self.etcd.put(found)
 
+    def service_range(self, name: str) -> None:
+        """As the API server tells of its own; old ones do not know the kind."""
+        spec = {"cidrs": ["10.96.0.0/16", "fd00:96::/112"]}
+        metadata = {"name": name}
+        self._put_spec(
+            {"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": metadata, "spec": spec}
+        )
+
     def peer(self, name: str) -> None:
         self._put_spec(peer(name, address="10.0.0.9" if name == "tor" else "fd00::9"))
 
@@ -350,7 +291,7 @@ class ClusterWorld:
 
     def undefined(self, plural: str, seconds: float) -> None:
         """Its CRD is not there."""
-        self.faults.refusals.append(Refusal(self.now + seconds, 404, plural=plural))
+        self.faults.refusals.append(Refusal(self.now + seconds, 404, plural=plural, began=self.now))
 
     def gone_watches(self, plural: str, seconds: float) -> None:
         """Lists are answered, and every watch is refused as too old."""
@@ -369,7 +310,9 @@ class ClusterWorld:
 
     def apart(self, name: str, seconds: float) -> None:
         """Nothing of one client arrives."""
-        self.faults.apart[name] = max(self.faults.apart.get(name, 0.0), self.now + seconds)
+        since, until = self.apart_for.get(name, (0.0, 0.0))
+        self.apart_for[name] = (since if until > self.now else self.now), max(until, self.now + seconds)
+        self.faults.apart[name] = self.apart_for[name][1]
         for server in self.api.servers:
             self._later(seconds, server.wake)
 
@@ -430,6 +373,10 @@ class ClusterWorld:
             case "broken":
                 found["data"]["blocks"] = "what is this\n"
                 self._later(30, self._ledger_again, json.loads(json.dumps(lines)))
+            case "gone":
+                nodes = {name for _, name in self.etcd.objects[place_of("Node")]}
+                kept = [line for line in lines if line.partition(" ")[0] in nodes]
+                found["data"]["blocks"] = "".join(f"{line}\n" for line in kept)
             case "drop" if lines:
                 del lines[which % len(lines)]
                 found["data"]["blocks"] = "".join(f"{line}\n" for line in lines)
@@ -440,6 +387,10 @@ class ClusterWorld:
                     f"{name} {blocks}\n" for name, blocks in zip(names, turned, strict=True)
                 )
         self.etcd.put(found)
+
+    def lease_gone(self) -> None:
+        """Somebody deletes it."""
+        self._gone("Lease", LEASE, NAMESPACE)
 
     def _ledger_again(self, lines: list[str]) -> None:
         found = self._get("ConfigMap", LEDGER, NAMESPACE)

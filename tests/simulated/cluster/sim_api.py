@@ -25,6 +25,8 @@ from threads import EPOCH, SimEvent, SimThreads
 #: Seconds between two bookmarks; of a change's way from the store into a cache and down a watch, at most.
 BOOKMARKS = 60.0
 DELAY = 0.05
+#: Seconds between two probes of TCP keepalive (kubernetes.utils.keepalive).
+PROBES = 15.0
 #: Lines that a client that does not read may leave unread.
 UNREAD = 2000
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -154,6 +156,14 @@ class Watch:
             for timer in self._timers:
                 timer.cancel()
             self.server.watches[self.place].remove(self)
+            self._end(how)
+
+    def _end(self, how: object) -> None:
+        """Who is cut off does not hear of it: a probe of his keepalive is refused when he is no longer."""
+        api = self.server.api
+        if api.faults.lost(self.client):
+            api.threads.loop.call_later(api.random.uniform(0.5, 1.0) * PROBES, self._end, RESET)
+        else:
             self.put(how)
 
 

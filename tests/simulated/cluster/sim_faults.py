@@ -21,6 +21,7 @@ class Refusal:
     client: str = ""
     retry_after: str = ""
     share: float = 1.0
+    began: float = 0.0
 
 
 REASONS = {

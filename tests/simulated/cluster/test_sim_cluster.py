@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from random import Random
+from typing import Any
+
 import pytest
 from cluster import draw, run
 from cluster_case import BEGINNING
 from cluster_laws import Laws
+from cluster_tales import Tale, edited_ledger, policies, short_refusal, stale_watch, undefined_for_a_while
 from stepped import Case, Step
+
+from l3net.controller.loop import Controller
+from l3net.shell.kubernetes.absence import Absence
+from l3net.shell.kubernetes.reach import Reach
 
 #: Seeds in one test, so that there are not thousands of tests.
 A_TEST = 6
@@ -95,6 +103,39 @@ FOUND = {
             Step(40, "slow", (60.0, 5.0, 28.0)),
         ),
     ),
+    "who was told by the kernel alone that he is cut off hears of it, too": Case(
+        0,
+        (
+            *BEGINNING,
+            Step(60.32, "pool", ("more", "10.112.0.0/18", 26)),
+            Step(62.207, "namespaces", (3,)),
+            Step(62.455, "peer", ("spine",)),
+            Step(67.506, "apart", ("n1", 94.75)),
+            Step(76.121, "restore", (13.0,)),
+        ),
+    ),
+    "what the ledger gives to one of whom nobody knows goes to no status": Case(
+        0,
+        (
+            *BEGINNING,
+            Step(47.155, "service", ("s4", 1)),
+            Step(47.25, "service_gone", ("s2",)),
+            Step(48.434, "node", ("n5",)),
+            Step(48.575, "mesh", (0,)),
+            Step(49.336, "namespaces", (3,)),
+            Step(54.566, "apart", ("n1", 70.87)),
+            Step(61.223, "restore", (14.64,)),
+        ),
+    ),
+    "a lease that is free again is not taken while somebody leads": Case(
+        1,
+        (
+            *BEGINNING,
+            Step(29.5, "stop", ("a", 1.0)),
+            Step(61.0, "restore", (23.0,)),
+            *(Step(75.0 + 7.3 * number, "lease_gone") for number in range(4)),
+        ),
+    ),
     "who was cut off during a restore hears of it": Case(
         4,
         (
@@ -105,6 +146,40 @@ FOUND = {
         ),
     ),
 }
+
+
+def told(tale: Tale, seed: int) -> Case:
+    """A tale alone."""
+    steps = tale(Random(seed), 25.0)
+    return Case(seed, tuple(sorted((*BEGINNING, *steps), key=lambda step: step.at)))
+
+
+#: What breaks a law: tale, seed, law, and what of l3net is replaced by what.
+CONTROLS = [
+    (
+        "blocks of who is gone rest",
+        edited_ledger,
+        3,
+        Controller,
+        "_forgotten",
+        lambda *_: frozenset(("n1", "n2", "n3")),
+    ),
+    ("nothing is freed of who is there", stale_watch, 0, Controller, "_is_lost", lambda *_: True),
+    ("a policy is told once all Pods are known", policies, 0, Reach, "take", lambda *_: True),
+    ("every node has its blocks in time", short_refusal, 0, Controller, "_retry", lambda *_: None),
+    ("nothing goes that is there", undefined_for_a_while, 0, Absence, "met", lambda *_, **__: 5.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("law", "tale", "seed", "of", "name", "other"), CONTROLS, ids=[control[0] for control in CONTROLS]
+)
+def test_a_law_is_broken_without_what_keeps_it(
+    law: str, tale: Tale, seed: int, of: type, name: str, other: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(told(tale, seed)) == []
+    monkeypatch.setattr(of, name, other)
+    assert law in {each.law for each in run(told(tale, seed))}
 
 
 @pytest.mark.parametrize("name", FOUND)

@@ -26,6 +26,10 @@ MEETINGS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("refuse", "unsent"), ("pod_gone", "collect", "dies", "again")),
     (("full", "io", "read_only", "locked"), ("kill", "stop", "kill_at")),
     (("slow_disk", "slow_kernel"), ("kill_at", "power_at", "impatient", "collect")),
+    (("refuse nft", "interrupted"), ("kill",)),
+    (("io", "interrupted", "unsent"), ("state_lost",)),
+    (("refuse delete link", "lost_answer"), ("pod_gone", "impatient", "again")),
+    (("bridge_again", "pin_lost", "port_down"), ("pod", "again", "kill")),
 )
 #: EBUSY, ENOMEM, ENOBUFS
 CODES = (16, 12, 105)
@@ -61,10 +65,12 @@ class Draw:
             "state_lost": lambda: (seconds(0.01, 10),),
             "full": lambda: (seconds(1, 90),),
             "read_only": lambda: (seconds(1, 90),),
-            "io": lambda: (seconds(1, 90), one((0.2, 1.0))),
+            "io": lambda: (seconds(1, 90), one((0.2, 0.4, 1.0))),
             "slow_disk": lambda: (seconds(5, 60), one((30, 300))),
             "locked": lambda: (seconds(0.5, 30),),
             "refuse": lambda: (one(REFUSED), one(CODES), seconds(1, 60), one((0.2, 1.0))),
+            "refuse nft": lambda: ("nft", one(CODES), seconds(10, 60), one((0.5, 0.7))),
+            "refuse delete link": lambda: ("delete link", one(CODES), seconds(5, 60), one((0.5, 1.0))),
             "lost_answer": lambda: (seconds(1, 60), one((0.1, 0.5))),
             "unsent": lambda: (seconds(1, 60), one((0.1, 0.5))),
             "interrupted": lambda: (seconds(1, 60), one((0.3, 1.0))),
@@ -83,7 +89,7 @@ class Draw:
 
     def step(self, of: dict[str, Callable[[], tuple[Argument, ...]]], names: list[str], at: float) -> Step:
         what = self.random.choice(names)
-        return Step(at, what, of[what]())
+        return Step(at, what.partition(" ")[0], of[what]())
 
 
 def draw(seed: int) -> Case:
@@ -99,14 +105,19 @@ def draw(seed: int) -> Case:
         for _ in range(random.choice((1, 2, 4))):
             later = max(0.0, at + random.choice((-0.05, 0.0, 0.002, 0.01, 0.1, 1, 5)))
             steps.append(made.step(made.changes, changes, round(later + random.random() / 50, 4)))
-    if random.random() < 0.5:
+    if random.random() < 0.65:
         first, then = random.choice(MEETINGS)
         everything = made.faults | made.changes
         for _ in range(random.choice((1, 2))):
             at = round(random.uniform(20, HAPPENS), 2)
             steps.append(made.step(everything, list(first), at))
             steps.append(made.step(everything, list(then), round(at + made.seconds(0.01, 3), 3)))
-            steps.append(Step(round(at + made.seconds(0.05, 20), 3), "pod", (random.choice(PODS),)))
+            steps += [
+                Step(round(at + made.seconds(0.05, 20), 3), "pod", (random.choice(PODS),))
+                for _ in range(random.choice((1, 4)))
+            ]
+            if random.random() < 0.3:
+                steps.append(Step(round(at + made.seconds(1, 5), 3), "pods", (8,)))
     steps.extend(
         made.step(made.changes, changes, round(random.uniform(3, HAPPENS), 2))
         for _ in range(random.choice((3, 8, 15)))

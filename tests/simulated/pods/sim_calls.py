@@ -69,12 +69,12 @@ class Connection:
 
 
 class Listener:
-    """As a listening socket. It dies with its process."""
+    """As a listening socket, of which each connection wakes one who accepts. It dies with its process."""
 
     def __init__(self, process: Process, kernel: SimLinks) -> None:
         self._process, self._kernel = process, kernel
         self._waiting: list[Connection] = []
-        self._come = SimEvent(process.world)
+        self._accepting: list[SimEvent] = []  # longest first
         self._shut = False
 
     @property
@@ -85,8 +85,9 @@ class Listener:
         while not self._waiting:
             if self._shut:
                 raise OSError(errno.EINVAL, "shut down")
-            self._come.clear()
-            self._come.wait()
+            come = SimEvent(self._process.world)
+            self._accepting.append(come)
+            come.wait()
         return self._waiting.pop(0), ""
 
     def connect(self, space: Space | None) -> tuple[Connection, socket.socket]:
@@ -96,12 +97,14 @@ class Listener:
         ours, theirs = socket.socketpair()
         made = Connection(self._process, self._kernel, ours, space)
         self._waiting.append(made)
-        self._come.set()
+        if self._accepting:
+            self._accepting.pop(0).set()
         return made, theirs
 
     def shutdown(self, _how: int) -> None:
         self._shut = True
-        self._come.set()
+        for each in self._accepting:
+            each.set()
 
     def close(self) -> None:
         """Also of a process that is no more: who waits for it hears that it is gone."""

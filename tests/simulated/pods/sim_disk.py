@@ -147,6 +147,11 @@ class SimDisk:
             self.removed.pop(path, None)
         return True
 
+    @property
+    def settled(self) -> bool:
+        """Whether all that was written is on the platter."""
+        return not any(file.changes or not file.named for file in self.files.values())
+
     # --- power -------------------------------------------------------------------------------------------
 
     def _keep_some(self, file: SimFile) -> None:
