@@ -48,6 +48,7 @@ class Client:
         self.process: Process | None = None
         self.link: Link | None = None
         self.server, self.skew, self.starts = int(name == "b"), 0.0, 0
+        self.started = 0.0
         self.controller: Controller | None = None
         self.verdicts: Verdicts | None = None
         self.store: KubernetesDatastore | None = None
@@ -57,7 +58,7 @@ class Client:
         return self.process is not None and not self.process.dead
 
     def api(self) -> KubeApi:
-        self.starts += 1
+        self.starts, self.started = self.starts + 1, self.world.now
         self.process = self.world.threads.process(self.name, self.skew)
         self.link = Link(self.world.api, self.process, self.server)
         return KubeApi(threads=self.process.threads, configure=self.link.configure())

@@ -37,6 +37,7 @@ class ClusterWorld:
         self._insisting: dict[str, SimThread] = {}
         self.edited = 0.0  # when the ledger was edited by hand last
         self.restored = 0.0
+        self.lease_back = 0.0  # when the lease was deleted, or put back, last
         self.apart_for: dict[str, tuple[float, float]] = {}  # by client: nothing arrives since, until
         self.reported: dict[tuple[str, str], tuple[bool, float]] = {}  # by peer and node: state, and when
 
@@ -354,7 +355,7 @@ class ClusterWorld:
         wanted = self.now - seconds
         older = [snapshot for when, snapshot in self._snapshots if when <= wanted]
         if older and older[-1].version < self.etcd.version:
-            self.restored = self.now
+            self.restored = self.lease_back = self.now
             self.api.restore(older[-1])
 
     def ledger(self, how: str, which: int) -> None:
@@ -390,6 +391,7 @@ class ClusterWorld:
 
     def lease_gone(self) -> None:
         """Somebody deletes it."""
+        self.lease_back = self.now
         self._gone("Lease", LEASE, NAMESPACE)
 
     def _ledger_again(self, lines: list[str]) -> None:

@@ -81,7 +81,8 @@ class Laws(Hears):
     def added(self, box: Box) -> None:
         for address in box.addresses:
             for other in self.runtime.boxes:
-                if other is not box and other.state in ("live", "going") and address in other.addresses:
+                held = other.state in ("live", "going") and address in other.addresses
+                if other is not box and held and not self._unknowable(other, address):
                     self.broken("an address has one owner", f"{address}: {other.container}, {box.container}")
             freed, boot, store = self._freed.get(address, (-1e9, 0, 0))
             same = boot == self.machine.boots and store == self.machine.losses
@@ -99,6 +100,11 @@ class Laws(Hears):
             for lack in self.lacks(box):
                 self.broken("an ADD that succeeded is complete", f"{box.container}: {lack}")
         self._durable(box)
+
+    def _unknowable(self, box: Box, address: str) -> bool:
+        """Whether it died while the store was lost: neither lease nor interface tells of it any more."""
+        store = self._freed.get(address, (0.0, 0, self.machine.losses))[2]
+        return box.state == "going" and box.space.removed and store != self.machine.losses
 
     def _disturbs(self, since: float) -> bool:
         return self.trouble_until >= since
@@ -165,7 +171,8 @@ class Laws(Hears):
             return
         if command == "ADD" and ("no address free" in text or ('"code":11' in text and "free" in text)):
             return
-        if command == "CHECK" and (box is None or box.state != "live"):
+        mended = self.now - self.trouble_until > WHOLE
+        if command == "CHECK" and (box is None or box.state != "live" or not mended):
             return
         self.broken(
             "a call succeeds while nothing is wrong", f"{command} {box and box.container}: {text[:300]}"
