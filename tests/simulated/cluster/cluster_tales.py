@@ -227,6 +227,16 @@ def undefined_for_a_while(random: Random, began: float) -> list[Step]:
     return telling.steps
 
 
+def refused_watches(random: Random, began: float) -> list[Step]:
+    """Lists are answered, and watches are not."""
+    telling = _Telling(random, began)
+    plural = random.choice(("nodes", "services", "ippools", "namespaces", "pods"))
+    telling.at(0, 1, "gone_watches", plural, telling.seconds(70, 110))
+    for number in range(3):
+        telling.at(2 + 20 * number, 20 * number + 20, random.choice(("cut", "compact")))
+    return telling.steps
+
+
 def _changes(random: Random, count: int) -> list[tuple[str, tuple[Argument, ...]]]:
     """Of several kinds."""
     every: list[tuple[str, tuple[Argument, ...]]] = [
@@ -259,4 +269,5 @@ TALES: tuple[Tale, ...] = (
     made_anew,
     slow_leader,
     undefined_for_a_while,
+    refused_watches,
 )
