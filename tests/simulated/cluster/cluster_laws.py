@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cluster_case import CONTROLLERS, FAULTS
 from cluster_ledger import LedgerLaws
 from cluster_timely import Timely
-from cluster_views import GRACE, Key, View, blocks_of, fact_of, ingress_of, overlapping
+from cluster_views import GRACE, Key, View, blocks_of, fact_of, ingress_of, is_wrong, overlapping
 from sim_api import Request
 from sim_etcd import Change, Object, place_of
 from stepped import Broken
@@ -210,6 +210,11 @@ class Laws:
         own = view.client.name not in CONTROLLERS
         if kind in BY_NEED or (own and kind is Kind.NODE) or self._undefined(kind, UNSURE):
             return
+        there = self.world.etcd.get(kind.value, name.name, name.namespace)
+        same = self.made.get((kind.value, name.name), 0.0) < view.told[key] and not self.world.restored
+        if there is not None and is_wrong(there) and same:
+            what = f"{view.client.name} is told that {kind.value} {name} is gone"
+            self.broken("the last good version stays in force", what)
         if key in self.usable() and self._gone.get(key, -1e9) < view.told[key] - BEHIND:
             self.broken(
                 "nothing goes that is there", f"{view.client.name} is told that {kind.value} {name} is gone"

@@ -54,6 +54,15 @@ def fact_of(document: Object) -> Fact | None:
     return found[2] if found is not None else None
 
 
+def is_wrong(document: Object) -> bool:
+    """Whether it cannot be used."""
+    try:
+        translate(document, [])
+    except ManifestError:
+        return True
+    return False
+
+
 class View:
     """What one follower was told."""
 
