@@ -11,12 +11,15 @@ from collections.abc import Callable
 from random import Random
 
 from cluster_tales import TALES
+from cluster_views import GRACE
 from stepped import Argument, Case, Step
 
 #: Seconds in which everything happens; faults may last for some more.
 HAPPENS = (120, 250, 400)
 #: The share of seeds with a tale, in whose course little else happens.
 TOLD = 0.75
+#: The share of these at whose end somebody edits the ledger.
+EDITED = 0.15
 #: Faults that are told apart by what meets them, and changes.
 MEETINGS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("restore", "restart", "stop", "pause"), ("node", "node_gone", "service", "wish", "pool_back")),
@@ -163,6 +166,9 @@ def _told(random: Random) -> list[Step]:
         made.step(made.changes, names, round(random.uniform(15, began), 2))
         for _ in range(random.choice((0, 0, 1, 4)))
     ]
+    if random.random() < EDITED:  # when nothing else has the controllers look at it
+        how = random.choice(("drop", "swap", "empty", "delete"))
+        steps.append(Step(round(began + GRACE + 5, 2), "ledger", (how, random.randrange(8))))
     return steps
 
 
