@@ -351,14 +351,16 @@ async def kernel_fails(world: World, number: int, seconds: float) -> None:
 async def table_refuses(world: World, number: int, seconds: float) -> None:
     """What is about one service is refused, and nothing else."""
     node = one_node(world, number)
-    if not world.services:
+    if not world.services or node.refusing:
         return
     address = str(list(world.services)[number % len(world.services)])
     with world.impaired(node):
         refusal = RefusedError("nft cannot change table inet l3net (in use)", errno.EBUSY)
         node.firewall.refuses = lambda text: refusal if address in text else None
+        node.refusing = True
         await asyncio.sleep(seconds)
         node.firewall.refuses = lambda _text: None
+        node.refusing = False
         await asyncio.sleep(65)
 
 

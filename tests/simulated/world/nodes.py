@@ -91,6 +91,8 @@ class WorldNode(SimNode):
         self.bfd = WorldBfd()
         self.speaker = WorldSpeaker(name, as_number, self.bfd)
         self.power = True
+        self.refusing = False  # nft refuses something of the table
+        self.starts: Callable[[], None] = lambda: None  # called as an agent does
         self.pod_number = 0
         self.stack = SimStack.of(self)
         self._served: tuple[object, dict[Address, set[Address]]] = (None, {})
@@ -137,6 +139,7 @@ class WorldNode(SimNode):
 
     def start(self) -> None:
         """Start an agent; one that ends by itself is started again, as by its DaemonSet."""
+        self.starts()
         super().start()
         assert self._task is not None
         self._task.add_done_callback(self._ended)

@@ -257,6 +257,8 @@ class World:
         self.fabric.attach(name, segment, *addresses)
         self.declared.views.append(one.view)
         one.bfd.meets = lambda peer: self._meets(one, peer)
+        # What was in force before is not what a new agent can have of an nft that refuses some.
+        one.starts = lambda: self.disturb() if one.refusing else None
 
     def _add_gateway(self, rack: int, segment: Segment) -> None:
         """Where BGP does not say all: an address that one of the rack's living routers has (VRRP)."""
