@@ -250,6 +250,7 @@ class World:
         addresses = f"10.0.{rack}.{10 + number}", f"fd00:0:0:{rack:x}::{10 + number:x}"
         one = WorldNode(name, self.random.getrandbits(32), CLUSTER_AS, addresses, (24, 64))
         one.declares_pods = self.shape.policies and self.shape.lag > 0
+        one.view.lag = self.shape.lag
         index = len(self.nodes) + 1
         one.blocks = (f"10.244.{index}.0/24", f"fd00:244:{index:x}::/120")
         self.nodes[name] = one
