@@ -189,7 +189,7 @@ class Judge:
         world = self.world
         if not world.fabric.reaches(source, node):
             return False
-        if world.shape.reflectors:
+        if world.reflects:
             return all(world.fabric.reaches(source, name) for name in world.nodes)
         if world.shape.mesh or source == node or source not in world.nodes:
             return True

@@ -93,7 +93,6 @@ class WorldNode(SimNode):
         self.power = True
         self.refusing = False  # nft refuses something of the table
         self.starts: Callable[[], None] = lambda: None  # called as an agent does
-        self.pod_number = 0
         self.stack = SimStack.of(self)
         self._served: tuple[object, dict[Address, set[Address]]] = (None, {})
 

@@ -161,10 +161,12 @@ async def topology_changes(world: World, seconds: float) -> None:
     between = [each for each in world.fabric.sessions if all(side.name in world.nodes for side in each.sides)]
     for session in between:
         world.excuse_session(session, seconds + 300)
+    world.reflects = True
     world.configure(topology="Mesh" if shape.reflectors else "RouteReflectors")
     await asyncio.sleep(seconds)
     world.configure(topology=None)
     await asyncio.sleep(150)
+    world.reflects = shape.reflectors
 
 
 @happening

@@ -56,6 +56,7 @@ class World:
         self.unready: set[str] = set()
         self.left: dict[str, float] = {}  # by node, since when it is told to leave
         self.options: dict[str, Any] = {}  # of the configuration, for a while
+        self.reflects = shape.reflectors  # whether nodes may hear of one another by reflectors alone
         self.policed = shape.policies  # whether the policy is declared, and all may be held to it
         self.without_links: set[str] = set()  # nodes whose link was down once: it takes others' routes along
         self.complain: Callable[[str, str], None] = lambda _law, _what: None
@@ -336,7 +337,11 @@ class World:
             more["unschedulable"] = True
         if name in self.unready:
             more["ready"] = False
-        return node(name, *one.blocks, addresses=tuple(map(str, one.addresses)), **more)
+        reflects = one in list(self.nodes.values())[: 1 + (len(self.nodes) > 3)]
+        labels = {"reflects": "yes"} if reflects else {}
+        return node(
+            name, *one.blocks, addresses=tuple(map(str, one.addresses)), metadata={"labels": labels}, **more
+        )
 
     def configuration(self, **more: Any) -> dict[str, Any]:
         shape = self.shape
@@ -348,6 +353,7 @@ class World:
         }
         if shape.reflectors:
             spec["topology"] = "RouteReflectors"
+        spec["routeReflector"] = {"nodeSelector": {"matchLabels": {"reflects": "yes"}}}
         if shape.bfd:
             spec["bfd"] = {"enabled": True}
         return configuration(**spec | more)
@@ -435,11 +441,10 @@ class World:
     async def add_pod(self, name: str) -> None:
         """A runtime asks for a pod, until it has one or the node is away."""
         one = self.nodes[name]
-        one.pod_number += 1
-        number = one.pod_number % 200 + 10
         if not one.power or not one.running or one.lost:
             return
         network = [ip_network(block) for block in one.blocks[:2]]
+        number = next(each for each in range(10, 200) if not one.wires(network[0][each]))
         addresses = tuple(each[number] for each in network)
         if any(one.wires(each) for each in addresses):
             return
@@ -481,11 +486,13 @@ class World:
         await asyncio.sleep(1.0)
         if pod in self.pods:
             self.nodes[self.pods[pod][0]].detach(pod)
-            self._forget(pod)
+            self._forget(pod, self.random.choice((0.0, 0.5, 10.0)))
 
-    def _forget(self, pod: str) -> None:
+    def _forget(self, pod: str, later: float = 0.0) -> None:
+        """Its object goes `later`: its address may be another pod's by then."""
         if self.shape.policies:
-            self.declared.delete(self._pod_document(pod))
+            document = self._pod_document(pod)
+            asyncio.get_running_loop().call_later(later, self.declared.delete, document)
         del self.pods[pod]
 
     def _pod_document(self, pod: str) -> dict[str, Any]:
