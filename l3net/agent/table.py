@@ -63,11 +63,12 @@ class Table:
         self._aside: dict[ServerKey, VirtualServer | None] = {}  # refused
         self.made = 0  # how often it was made anew
         self._looked = -LONGEST  # when a refusal had the table replaced last
+        self._torn = False  # since it was made, somebody changed it or took it away
         self._busy = asyncio.Lock()
         #: Called before anything is compared: what changes in place does so now or after `follow`.
         self.prepare: Callable[[], None] = lambda: None
-        #: Called after what could be done was done, with whether the table was made anew.
-        self.applied: Callable[[bool], None] = lambda _anew: None
+        #: Called after all, with whether the table was made anew, and may not have been in force before.
+        self.applied: Callable[[bool, bool], None] = lambda _anew, _torn: None
 
     @property
     def known(self) -> bool:
@@ -103,13 +104,13 @@ class Table:
     ) -> bool:
         """Bring the table to a plan with these servers, of which `changed` are others than the last time.
 
-        `check`: see whether somebody else changed it. Returns whether the table was made anew. One call at a
-        time; another waits.
+        `check`: see whether somebody else changed it. Returns whether the table was made anew.
         """
         async with self._busy:
             self.prepare()
             anew = await self._follow(plan, servers, changed, check=check)
-        self.applied(anew)
+            torn, self._torn = anew and self._torn, self._torn and not anew
+        self.applied(anew, torn)
         return anew
 
     async def _follow(
@@ -121,14 +122,16 @@ class Table:
             self._fresh[key] = server
         anew = False
         try:
-            if check and self.known and not await self._in_thread(self._firewall.intact):
-                log.warning("the nftables table is not as it was left; it is put back")
-                self.doubt()
-                self._over(WHOLE)
+            if check and self.made and not await self._in_thread(self._firewall.intact):
+                self._torn = True
+                if self.known:
+                    log.warning("the nftables table is not as it was left; it is put back")
+                    self.doubt()
+                    self._over(WHOLE)
             if self._held is not None:
                 await self._advance(self._held, self._plan)
             if self._held is None and self._due(WHOLE):
-                gone = check and not await self._in_thread(self._firewall.there)
+                self._torn |= (gone := not await self._in_thread(self._firewall.there))
                 await self._replace(self._plan.serving(servers.values()), gone=gone)
                 anew = True
         except KernelError as err:
@@ -242,6 +245,7 @@ class Table:
     async def _in_doubt(self, refusal: RefusedError) -> bool:
         """Whether a refusal may come of a table that is not what we take it for."""
         if not await self._in_thread(self._firewall.intact):
+            self._torn = True
             return True
         if refusal.code not in (errno.ENOENT, errno.EEXIST) or self._now() < self._looked + LONGEST:
             return False

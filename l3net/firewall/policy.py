@@ -4,7 +4,8 @@ A map for each direction leads from a pod's address to the chain of its policies
 of them. Each policy has a chain, each selection of pods a set, so that a pod that comes or goes changes
 elements alone. What is established goes on without a look; what a policy newly forbids has its entry in
 connection tracking deleted, and `ended` tells a segment of such a TCP connection from one of a connection
-that tracking merely does not know.
+that tracking merely does not know. Of UDP, an answer that is under way then would begin a flow the other way
+round, which may be allowed, and what it answers would go on as answers of that: `late` drops it.
 
 Everything a packet is judged by here is looked up in sets of exact values or compared in rules, since sets of
 ranges are empty for a moment while they are made (see ruleset).
@@ -30,6 +31,12 @@ ENDED_FOR: Final = 1200
 #: Which the guard of its port holds a pod to.
 _BY_MAC: Final = f"ether saddr vmap @{EGRESS_MAC}"
 ENDED_MOST: Final = 65536
+#: The sets of answers to ended UDP flows, by their five parts.
+LATE: Final = "late"
+#: Seconds in which such an answer is taken for one. What comes later begins a flow of its own.
+LATE_FOR: Final = 10
+#: The sets of what is over, which the next agent is to know, too.
+_OVER: Final = frozenset(f"{name}{version}" for name in (ENDED, LATE) for version in IP)
 _ND = "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert"
 
 
@@ -148,7 +155,7 @@ def _base(bridge: str) -> Iterator[tuple[str, Rules]]:
         (
             hook("filter", "forward", 0),
             passing,
-            *_ended(),
+            *_over(),
             f"iifname != {pods} accept",
             *_judged("saddr", EGRESS),
             _BY_MAC,
@@ -161,20 +168,25 @@ def _base(bridge: str) -> Iterator[tuple[str, Rules]]:
             hook("filter", "input", 0),
             f"iifname != {pods} accept",
             passing,
+            *_over(),
             f"icmpv6 type {{ {_ND} }} accept",
             *_judged("saddr", EGRESS, itself=False),
             _BY_MAC,
         ),
     )
+    # What the node itself begins is judged by nobody; its answers to what is over begin nothing.
+    yield ("policy-output", (hook("filter", "output", 0), f"oifname != {pods} accept", passing, *_over()))
     yield (
         "policy-ingress",
         (hook("filter", "forward", 1), passing, f"oifname != {pods} accept", *_judged("daddr", INGRESS)),
     )
 
 
-def _ended() -> Iterator[str]:
-    """A segment of a connection that a policy ended: both ends hear that it is over."""
+def _over() -> Iterator[str]:
+    """A segment of a connection that a policy ended: both ends hear that it is over. An answer to an ended
+    flow's datagram does not arrive."""
     for version, ip in IP.items():
+        yield f"ct state new {ip} saddr . udp sport . {ip} daddr . udp dport @{LATE}{version} drop"
         yield (
             f"ct state new tcp flags & (fin|syn|rst|ack) != syn {ip} saddr . tcp sport . {ip} daddr"
             f" . tcp dport @{ENDED}{version} reject with tcp reset"
@@ -193,7 +205,7 @@ class PolicySection:
 
     name = "policy"
     own = re.compile(
-        r"policy-(egress|input|ingress)|(egress|ingress|self|ended|held)[46]|egress-mac"
+        r"policy-(egress|input|output|ingress)|(egress|ingress|self|ended|late|held)[46]|egress-mac"
         r"|(peers|named|nodes|nets)[46]-.*|(pol|mix)-.*"
     )
     reads = NOTHING
@@ -201,7 +213,7 @@ class PolicySection:
 
     def made(self, plan: FirewallPlan) -> Made:
         made = _made(plan.policy, plan.bridge)
-        return Made(made.lines, made.held)
+        return Made(made.lines, made.held, _OVER)
 
     def bare(self, plan: FirewallPlan) -> Made:
         """Pods that have policies reach nobody while these are refused: what is promised is not left open."""
@@ -215,7 +227,7 @@ class PolicySection:
             rules += [f"{ip} saddr @held{version} drop", f"{ip} daddr @held{version} drop"]
         made.held.chains["policy-held"] = tuple(rules)
         lines += chain_blocks({"policy-held": tuple(rules)})
-        return Made((*made.lines, *lines), made.held)
+        return Made((*made.lines, *lines), made.held, _OVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +241,8 @@ def _made(contents: PolicyContents, bridge: str) -> _PolicyMade:
     for name, live in contents.sets.items():
         lines += _block(name, live)
     for version, ip in IP.items():
-        lines += _ended_block(version, ip)
+        lines += _passing_block(ENDED, "tcp", ENDED_FOR, version, ip)
+        lines += _passing_block(LATE, "udp", LATE_FOR, version, ip)
     lines += chain_blocks(contents.chains)
     lines += chain_blocks(dict(_base(bridge)))
     held = PolicyHeld(
@@ -256,12 +269,13 @@ def _block(name: str, live: LiveSet) -> Iterator[str]:
     yield "}"
 
 
-def _ended_block(version: int, ip: str) -> Iterator[str]:
-    yield f"set {ENDED}{version} {{"
-    yield f"typeof {ip} saddr . tcp sport . {ip} daddr . tcp dport"
+def _passing_block(name: str, protocol: str, seconds: int, version: int, ip: str) -> Iterator[str]:
+    """A set whose elements go by themselves."""
+    yield f"set {name}{version} {{"
+    yield f"typeof {ip} saddr . {protocol} sport . {ip} daddr . {protocol} dport"
     yield f"size {ENDED_MOST}"
     yield "flags timeout"
-    yield f"timeout {ENDED_FOR}s"
+    yield f"timeout {seconds}s"
     yield "}"
 
 

@@ -41,9 +41,9 @@ class Held(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A section made anew: its lines in the table's block, and what is in force with them. `filled` are the
-    sets that packets fill, whose members are put back. `beside`: lines for tables of the same name, by their
-    family."""
+    """A section made anew: its lines in the table's block, and what is in force with them. `filled` are sets
+    whose members come and go by themselves: they are put back. `beside`: lines for tables of the same name,
+    by their family."""
 
     lines: tuple[str, ...]
     held: Held

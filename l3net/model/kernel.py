@@ -114,7 +114,8 @@ class Tracked:
     """A connection that the kernel tracks, as it is behind any translation of its destination.
 
     `protocol` is IANA's number; `source` and `source_port` began it, `destination` and `port` answer.
-    `handle` is what the kernel knows it by.
+    `handle` is what the kernel knows it by. `unsure`: its beginning may not have been seen, so that the
+    other end may have begun it.
     """
 
     protocol: int
@@ -123,3 +124,4 @@ class Tracked:
     destination: Address
     port: int
     handle: bytes = b""
+    unsure: bool = False

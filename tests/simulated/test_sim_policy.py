@@ -25,6 +25,8 @@ from sim_policies import (
 )
 from simloop import simulate
 
+from l3net.firewall.policy import ENDED_FOR
+
 PODS = (pod("web", app="web", on="n1"), pod("good", GOOD, role="good"), pod("bad", BAD, role="bad"))
 ONLY_GOOD = policy("web", {"app": "web"}, {"role": "good"})
 OWN = attached("web", WEB_POD)
@@ -259,7 +261,7 @@ def test_a_peer_that_comes_is_no_reason_to_look_unless_it_may_be_refused() -> No
         scene = Scene(declares_pods=True)
         await scene.ready(*PODS, ONLY_GOOD)
         assert await scene.pods.add("web", OWN) == ""
-        await asyncio.sleep(1)
+        await asyncio.sleep(2 * ENDED_FOR)  # what began while there was no table has been looked for
         asked = []
         of = scene.firewall.of
 

@@ -39,6 +39,7 @@ CT_DELETE: Final = (1 << 8) | 2
 CTA_TUPLE_ORIG: Final = 1
 CTA_TUPLE_REPLY: Final = 2
 CTA_STATUS: Final = 3
+CTA_PROTOINFO: Final = 4
 CTA_ID: Final = 12
 CTA_ZONE: Final = 18
 CTA_FILTER: Final = 25
@@ -60,9 +61,14 @@ CTA_IP_V6_DST: Final = 4
 CTA_PROTO_NUM: Final = 1
 CTA_PROTO_SRC_PORT: Final = 2
 CTA_PROTO_DST_PORT: Final = 3
-# linux/netfilter/nf_conntrack_common.h: an answer was seen; the destination is translated.
+CTA_PROTOINFO_TCP: Final = 1
+CTA_PROTOINFO_TCP_FLAGS_ORIGINAL: Final = 4
+# linux/netfilter/nf_conntrack_common.h: an answer was seen; the source, the destination is translated.
 IPS_SEEN_REPLY: Final = 1 << 1
+IPS_SRC_NAT: Final = 1 << 4
 IPS_DST_NAT: Final = 1 << 5
+# linux/netfilter/nf_conntrack_tcp.h: of one that was in the middle when it was seen first (tcp_new).
+IP_CT_TCP_FLAG_BE_LIBERAL: Final = 0x08
 _TOUCHED: Final = IPS_SEEN_REPLY | IPS_DST_NAT
 _NFGENMSG: Final = struct.Struct("=BBH")
 _PORT: Final = struct.Struct("!H")
@@ -334,8 +340,29 @@ def _tracked(body: bytes, wanted: Collection[bytes], local: Collection[bytes]) -
         return None
     source, destination = ip_address(original.source), ip_address(reply.source)
     return Tracked(
-        original.protocol, source, original.source_port, destination, reply.source_port, bytes(body)
+        original.protocol,
+        source,
+        original.source_port,
+        destination,
+        reply.source_port,
+        bytes(body),
+        _unsure(original.protocol, parts),
     )
+
+
+def _unsure(protocol: int, parts: Mapping[int, memoryview]) -> bool:
+    """Whether the end that was seen first may be the one that answers. What is translated was seen from its
+    beginning on."""
+    status = int.from_bytes(parts.get(CTA_STATUS, b""), "big")
+    if status & (IPS_SRC_NAT | IPS_DST_NAT):
+        return False
+    if protocol != socket.IPPROTO_TCP:
+        return protocol == socket.IPPROTO_UDP
+    for kind, tcp in attributes(parts.get(CTA_PROTOINFO, b"")):
+        if kind == CTA_PROTOINFO_TCP:
+            flags = dict(attributes(tcp)).get(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, b"\0")
+            return bool(flags[0] & IP_CT_TCP_FLAG_BE_LIBERAL)  # struct nf_ct_tcp_flags: flags, mask
+    return False
 
 
 class Conntrack:

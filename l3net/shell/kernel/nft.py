@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from l3net.errors import KernelError, RefusedError
-from l3net.firewall.policy import ENDED
+from l3net.firewall.policy import ENDED, LATE
 from l3net.firewall.ruleset import FAMILIES, deletion
 from l3net.firewall.sticky import CLIENTS
 from l3net.naming import NFT_TABLE
@@ -33,7 +33,8 @@ _QUIET: Final = 60.0
 _REMEMBERED: Final = 64
 #: Sets whose members come and go by themselves are no part of what is compared.
 _FILLED: Final = re.compile(
-    rb"\tset (?:%s[46]-|%s[46] ).*?\n\t}\n" % (CLIENTS.encode(), ENDED.encode()), re.DOTALL
+    rb"\tset (?:%s[46]-|%s[46] |%s[46] ).*?\n\t}\n" % (CLIENTS.encode(), ENDED.encode(), LATE.encode()),
+    re.DOTALL,
 )
 _MESSAGE = re.compile(r"Error: (.*)")
 _CODES: Final = {

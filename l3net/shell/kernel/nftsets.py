@@ -1,15 +1,17 @@
-"""What sets that rules fill hold, read by netlink: nft 1.0.6 reads one set a process, or the whole table."""
+"""What sets hold whose members come and go by themselves, read by netlink: nft 1.0.6 reads one set a process,
+or the whole table."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
 from l3net.errors import KernelError
-from l3net.model import Address
+from l3net.firewall.policy import ENDED, LATE
 from l3net.naming import NFT_TABLE
 from l3net.shell.kernel.netlink import NETLINK_NETFILTER, Netlink, Request, attribute, attributes
 
@@ -23,19 +25,21 @@ _KEY: Final = 1
 _TIMEOUT: Final = 4
 _EXPIRATION: Final = 5
 _VALUE: Final = 1
+#: Sets whose keys are connections.
+_CONNECTIONS: Final = re.compile(f"({ENDED}|{LATE})[46]")
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An address in a set; `timeout` and `left` in milliseconds."""
+    """Of a set, by its key as nft reads it; `timeout` and `left` in milliseconds."""
 
-    address: Address
+    key: str
     timeout: int
     left: int
 
     def __str__(self) -> str:
         """As nft reads it."""
-        return f"{self.address} timeout {self.timeout}ms expires {self.left}ms"
+        return f"{self.key} timeout {self.timeout}ms expires {self.left}ms"
 
 
 def members(names: Iterable[str]) -> dict[str, list[Member]]:
@@ -52,11 +56,12 @@ def members(names: Iterable[str]) -> dict[str, list[Member]]:
                 if err.code == errno.ENOENT:
                     continue
                 raise
-            found[name] = [member for _, each in dumped for member in _decoded(each)]
+            connections = _CONNECTIONS.fullmatch(name) is not None
+            found[name] = [member for _, each in dumped for member in _decoded(each, connections=connections)]
     return found
 
 
-def _decoded(body: bytes) -> Iterable[Member]:
+def _decoded(body: bytes, *, connections: bool) -> Iterator[Member]:
     for kind, value in attributes(memoryview(body)[4:]):
         if kind != _LIST_ELEMENTS:
             continue
@@ -64,5 +69,17 @@ def _decoded(body: bytes) -> Iterable[Member]:
             parts = dict(attributes(element))
             times = [int.from_bytes(parts.get(which, b""), "big") for which in (_TIMEOUT, _EXPIRATION)]
             for which, key in attributes(parts.get(_KEY, b"")):
-                if which == _VALUE and len(key) in (4, 16) and times[1]:
-                    yield Member(ip_address(bytes(key)), *times)
+                if which == _VALUE and times[1]:
+                    yield Member(_said(bytes(key), connections=connections), *times)
+
+
+def _said(key: bytes, *, connections: bool) -> str:
+    """An address; or those of both ends of a connection, each with its port, filled up to four octets."""
+    if not connections:
+        return str(ip_address(key))
+    half = len(key) // 2
+    return " . ".join(_end(key[at : at + half]) for at in (0, half))
+
+
+def _end(key: bytes) -> str:
+    return f"{ip_address(key[:-4])} . {int.from_bytes(key[-4:-2], 'big')}"
