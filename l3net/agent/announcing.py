@@ -72,8 +72,13 @@ class Announcing:
                 best = self._routing.best(prefix)
                 if best:
                     learned[prefix] = best[0]
+        # What an agent before us has passed on is not withdrawn before it is known who still says it.
+        unheard = self.passes_on(state) and self._speaking.peers.catching_up
         view = self.view(state)
         for address, session in self.sessions.items():
+            if unheard and address not in self._speaking.peers.wants:
+                self._retry.failed(_part(session))
+                continue
             with self._for_peer(session):
                 self._speaking.want(address, desired(view, session, learned, self.stage()))
 

@@ -45,6 +45,11 @@ FOUND = {
         shape=Shape(nodes=2, services=1, pods=1),
         steps=(Step(at=10.0, what="block_lost", args=(0, 100.0)),),
     ),
+    "a reflector whose agent is killed": Case(
+        seed=31,
+        shape=Shape(nodes=3, reflectors=True, services=1, pods=1),
+        steps=(Step(at=100.0, what="agent_killed", args=(0, 0.2)),),
+    ),
     "a router that restarts while a node's link is down": Case(
         seed=143,
         shape=Shape(spines=2, services=1, pods=1),
@@ -54,6 +59,18 @@ FOUND = {
         ),
     ),
 }
+
+
+def test_fifty_nodes() -> None:
+    """Behind ten routers, with reflectors: as many as a seed has at most."""
+    steps = (
+        Step(1.0, "agent_killed", (0, 3.0)),
+        Step(5.0, "router_restarts", (1, 8.0, True)),
+        Step(60.0, "pod_added", (3,)),
+        Step(61.0, "path_fails", (7, 40.0, "to")),
+        Step(130.0, "node_off", (11, 20.0)),
+    )
+    holds(Case(1, Shape(racks=5, tors=2, spines=2, nodes=10, reflectors=True, pods=1), steps, quiet=200.0))
 
 
 @pytest.mark.parametrize("name", FOUND)

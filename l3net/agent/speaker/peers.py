@@ -33,6 +33,9 @@ from l3net.model import Address, Prefix
 
 log = logging.getLogger("l3net.bgp")
 
+#: Seconds in which the speaker tells what it is asked for, or is not waited for.
+CATCHES_UP = 10.0
+
 Touched = Callable[[set[Prefix]], None]
 
 
@@ -57,7 +60,8 @@ class Peers(dict[Address, Peering]):
         self._token = token
         self._wants: dict[Address, AdjRibOut] = {}
         self._timers: dict[Address, asyncio.TimerHandle] = {}
-        self._asked: dict[Address, str] = {}  # tokens of what the speaker is to tell
+        self.who_is_up = False  # whether the speaker has told
+        self._asked: dict[Address, tuple[str, float]] = {}  # token of what the speaker is to tell, and when
 
     # --- what they shall hear ----------------------------------------------------------------------------
 
@@ -182,20 +186,31 @@ class Peers(dict[Address, Peering]):
     def ask_received(self, address: Address) -> None:
         """Have the speaker tell all that the peer has announced."""
         token = self._token()
-        self._asked[address] = token
+        self._asked[address] = asked = token, _now()
 
         def refused() -> None:
             peer = self.get(address)
-            if peer is not None and self._asked.get(address) == token:
+            if peer is not None and self._asked.get(address) == asked:
+                del self._asked[address]
                 self._touch(self.do(address, peer.replay_refused(_now())))
 
         self._dialogue.ask(commands.received(token, address), on_refusal=refused)
+
+    @property
+    def catching_up(self) -> bool:
+        """Whether the speaker has yet to tell what peers have said on sessions that were found up, or which
+        these are."""
+        if not self.who_is_up:
+            return True
+        now = _now()
+        found = (address for address, (_, when) in self._asked.items() if now - when < CATCHES_UP)
+        return any((peer := self.get(address)) is not None and peer.established for address in found)
 
     def replayed(self, message: ReplayBegan | ReplayEnded) -> set[Prefix]:
         """It begins, or has ended; that somebody else asked for concerns nobody."""
         address = message.peer
         peer = self.get(address)
-        if peer is None or self._asked.get(address) != message.token:
+        if peer is None or self._asked.get(address, ("", 0.0))[0] != message.token:
             return set()
         if isinstance(message, ReplayEnded):
             del self._asked[address]

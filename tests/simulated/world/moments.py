@@ -8,10 +8,13 @@ from typing import Any
 
 from l3net.addresses import contains
 from l3net.delta import Delta
-from l3net.model import Address, Prefix
+from l3net.model import Address
+from world.calm import calm
 from world.nodes import WorldNode
 from world.world import World
 
+#: Seconds in which a route that is back has not gone for good.
+LITTLE = 5.0
 Complain = Callable[[str, str], None]
 
 
@@ -25,7 +28,7 @@ class Moments:
 
     def _follow(self, node: WorldNode) -> None:
         apply, routes = node.kernel.apply, node.speaker._routes
-        gone: dict[Prefix, tuple[float, bool]] = {}
+        gone: dict[Any, tuple[float, bool, bool]] = {}
 
         def applied(wanted: Any) -> Any:
             if isinstance(wanted, Delta):
@@ -41,13 +44,18 @@ class Moments:
         node.speaker._routes = said  # type: ignore[method-assign]
 
     def _uncovered(self, node: WorldNode, wanted: Delta[Any, Any], gone: dict[Any, Any]) -> None:
-        """What leads to an address before and after leads to it in between: a pass takes no time here, so
-        that what goes and comes in one instant has been without a route."""
+        """What leads to an address before and after leads to it in between. A pass takes no time here, so
+        that what goes and comes in one instant has been without a route; so has what nothing has disturbed,
+        if it is back a little later."""
         now, ours = self._world.now(), node.kernel.ours
-        for key in [each for each, (when, _) in gone.items() if when < now]:
+        for key in [each for each, (when, _, well) in gone.items() if when < now - (LITTLE if well else 0)]:
             del gone[key]
+        well = calm(self._world) and not self._world.hindered(node)
+        blocks = {block for each in self._world.nodes.values() for block in each.blocks}
         for prefix, metric in wanted.put:
-            for (lost, of), (_, covered) in gone.items():
+            for (lost, of), (when, covered, _) in gone.items():
+                if when < now and (not well or str(lost) not in blocks):
+                    continue
                 if (lost, of) == (prefix, metric) or (not covered and contains(prefix, lost)):
                     law = "no moment is without a route"
                     self._broken(law, f"{node.name}: {lost} has gone before {prefix} comes")
@@ -55,7 +63,7 @@ class Moments:
             if key in ours:
                 rest = [each for each in ours if each != key and each not in wanted.delete]
                 covered = any(each.version == key[0].version and contains(each, key[0]) for each, _ in rest)
-                gone[key] = now, covered
+                gone[key] = now, covered, well
 
     def _unserved(self, node: WorldNode, rest: list[str]) -> None:
         """What is announced of services is served already: peers send at once."""
