@@ -94,4 +94,4 @@ def publish(text: str) -> None:
 def published() -> dict[str, str]:
     """What the document calls found, and by which simulation."""
     rows = (_ROW.match(line) for line in _parts()[1].splitlines())
-    return {row[1]: row[3] for row in rows if row is not None}
+    return {row[1]: row[3] for row in rows if row is not None and not row[3].isdigit()}

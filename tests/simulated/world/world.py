@@ -50,6 +50,7 @@ class World:
         self.ending: set[str] = set()  # pods that are being deleted
         self.gone: set[str] = set()  # services that were deleted
         self._pods_made = 0
+        self._taken: set[Address] = set()
         self._gateways: dict[str, tuple[str, str]] = {}  # by segment
         self._segments: dict[tuple[str, str], Segment] = {}
         self.cordoned: set[str] = set()
@@ -444,7 +445,12 @@ class World:
         if not one.power or not one.running or one.lost:
             return
         network = [ip_network(block) for block in one.blocks[:2]]
-        number = next(each for each in range(10, 200) if not one.wires(network[0][each]))
+        taken = self._taken  # by who is being wired
+        number = next(
+            each
+            for each in range(10, 200)
+            if not one.wires(network[0][each]) and network[0][each] not in taken
+        )
         addresses = tuple(each[number] for each in network)
         if any(one.wires(each) for each in addresses):
             return
@@ -456,7 +462,9 @@ class World:
         said = pod_document(pod, *map(str, addresses), on=name, app=app)
         if one.declares_pods:  # and its ADD waits for that
             self.declared.apply(said)
+        taken |= set(addresses)
         why = await one.attach(pod, attached)
+        taken -= set(addresses)
         if why or not one.power:
             one.detach(pod)
             if one.declares_pods:
