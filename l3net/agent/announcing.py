@@ -77,8 +77,7 @@ class Announcing:
         view = self.view(state)
         for address, session in self.sessions.items():
             if unheard and address not in self._speaking.peers.wants:
-                self._retry.failed(_part(session))
-                continue
+                continue  # `Peers.caught_up` has all looked at again
             with self._for_peer(session):
                 self._speaking.want(address, desired(view, session, learned, self.stage()))
 

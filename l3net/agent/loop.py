@@ -110,7 +110,7 @@ class Agent:
         peers = speaking.peers
         self.bfd = Liveness(shells.bfd, peers.path_failed, peers.path_recovered, peers.path_held)
         speaking.hearing.on_established = self.bfd.established
-        speaking.hearing.on_as_number = kernel.discovery.changed = marks.look_again
+        speaking.hearing.on_as_number = kernel.discovery.changed = peers.caught_up = marks.look_again
         self.held = HeldSessions(
             me, speaking, self.routing, kernel.discovery, marks.look_again, guarded=shells.speaker.guarded
         )

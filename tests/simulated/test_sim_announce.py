@@ -8,8 +8,8 @@ from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
-from scene import CONFIGURATION, NODE, TOR4, TOR6, Scene
-from sim_node import endpoints, service
+from scene import BLOCKS, CONFIGURATION, NODE, TOR4, TOR6, Scene
+from sim_node import configuration, endpoints, service
 from simloop import simulate
 
 from l3net.agent.exports import exports
@@ -59,5 +59,22 @@ def test_a_source_that_looks_at_services_follows_them(monkeypatch: pytest.Monkey
         scene.memory.leave = True
         await asyncio.sleep(40)
         assert not scene.heard(scene.tor4)
+
+    simulate(scenario())
+
+
+def test_who_passes_on_what_it_learned_speaks_as_soon_as_its_speaker_does() -> None:
+    """Nothing is said before it is known what the peers say; that these say nothing is known at once."""
+
+    async def scenario() -> None:
+        scene = Scene()
+        scene.tor4.announces.clear()
+        scene.tor6.announces.clear()
+        scene.speaker.running = False
+        await scene.begun(NODE, configuration(**CONFIGURATION["spec"], transit=True), TOR4, TOR6, seconds=300)
+        assert not scene.blocks_heard()
+        scene.speaker._start()
+        await asyncio.sleep(5)
+        assert scene.blocks_heard() == set(BLOCKS)
 
     simulate(scenario())

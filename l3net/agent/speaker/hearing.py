@@ -178,7 +178,7 @@ class Hearing:
             peer = self._peers.get(address)
             if peer is not None and established:
                 self._found_up(address, peer, neighbors.opened.get(address, peer.opened))
-        self._peers.who_is_up = bool(self._peers)  # else sessions are not decided yet
+        self._peers.found()
 
     def _found_up(self, address: Address, peer: Peering, opened: Opened | None) -> None:
         """A session of which we may not know: established before we came. The speaker tells what its peer has

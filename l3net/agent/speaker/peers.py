@@ -60,7 +60,9 @@ class Peers(dict[Address, Peering]):
         self._token = token
         self._wants: dict[Address, AdjRibOut] = {}
         self._timers: dict[Address, asyncio.TimerHandle] = {}
-        self.who_is_up = False  # whether the speaker has told
+        self._who_is_up = False  # whether the speaker has told
+        #: Called when it is no longer `catching_up`, with peers for whom nothing is decided.
+        self.caught_up: Callable[[], None] = lambda: None
         self._asked: dict[Address, tuple[str, float]] = {}  # token of what the speaker is to tell, and when
 
     # --- what they shall hear ----------------------------------------------------------------------------
@@ -191,16 +193,30 @@ class Peers(dict[Address, Peering]):
         def refused() -> None:
             peer = self.get(address)
             if peer is not None and self._asked.get(address) == asked:
-                del self._asked[address]
+                self._told(address)
                 self._touch(self.do(address, peer.replay_refused(_now())))
 
+        asyncio.get_running_loop().call_later(CATCHES_UP, self._look_whether_caught_up)
         self._dialogue.ask(commands.received(token, address), on_refusal=refused)
+
+    def found(self) -> None:
+        """The speaker has told which sessions are up; without peers they are not decided yet."""
+        self._who_is_up = bool(self)
+        self._look_whether_caught_up()
+
+    def _told(self, address: Address) -> None:
+        del self._asked[address]
+        self._look_whether_caught_up()
+
+    def _look_whether_caught_up(self) -> None:
+        if not self.catching_up and not self.keys() <= self._wants.keys():
+            self.caught_up()
 
     @property
     def catching_up(self) -> bool:
         """Whether the speaker has yet to tell what peers have said on sessions that were found up, or which
         these are."""
-        if not self.who_is_up:
+        if not self._who_is_up:
             return True
         now = _now()
         found = (address for address, (_, when) in self._asked.items() if now - when < CATCHES_UP)
@@ -213,7 +229,7 @@ class Peers(dict[Address, Peering]):
         if peer is None or self._asked.get(address, ("", 0.0))[0] != message.token:
             return set()
         if isinstance(message, ReplayEnded):
-            del self._asked[address]
+            self._told(address)
             return self.do(address, peer.replay_ended(_now()))
         return self.do(address, peer.replay_began(_now(), message.opened, message.lasted, message.heard))
 
