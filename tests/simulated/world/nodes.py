@@ -33,6 +33,8 @@ class WorldBfd(SimBfd):
         return self._seen.get(peer, ("", False))[1]
 
     def send(self, data: bytes) -> None:
+        if not self.up:  # nobody hears it; whoever connects hears all
+            return
         forgiven = len(self.forgiven)
         super().send(data)
         for peer in self.forgiven[forgiven:]:
