@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from typing import Any
 
 from l3net.bgp.drain import DrainRecord, Stage, stage
@@ -26,10 +27,12 @@ class Draining:
         self.stage = Stage.NONE
         self.ending = False  # the agent was told to stop, and the node goes
         self.problem = ""
+        #: Called when the stage or its cause is another.
+        self.on_changed: Callable[[], None] = lambda: None
         record = memory.read()
         if record is not None and record.cause in {each.value for each in DrainCause}:
             self._since, self.cause = record.since, DrainCause(record.cause)
-            self.stage = next((each for each in Stage if _name(each) == record.stage), Stage.NONE)
+            self.stage = next((each for each in Stage if stage_name(each) == record.stage), Stage.NONE)
 
     def overtaken(self) -> bool:
         """Whether the node was told to leave, or to return, since the last look."""
@@ -67,14 +70,15 @@ class Draining:
             log.info("draining: over")
             record = None
         else:
-            log.info("draining (%s): %s", self.cause.value, _name(self.stage))
-            record = DrainRecord(self.cause.value, self._since, _name(self.stage))
+            log.info("draining (%s): %s", self.cause.value, stage_name(self.stage))
+            record = DrainRecord(self.cause.value, self._since, stage_name(self.stage))
         try:
             self._memory.write(record)
             self.problem = ""
         except L3netError as err:
             self.problem = str(err)
             log.error("%s", err)
+        self.on_changed()
         return before[1] is not self.stage
 
     def due(self) -> float | None:
@@ -86,15 +90,15 @@ class Draining:
     def status(self) -> dict[str, Any]:
         """What is shown of it."""
         if self.cause is None:
-            return {"stage": _name(self.stage)}
+            return {"stage": stage_name(self.stage)}
         return {
-            "stage": _name(self.stage),
+            "stage": stage_name(self.stage),
             "cause": self.cause.value,
             "sinceSeconds": round(self._memory.now() - self._since, 1),
         }
 
 
-def _name(found: Stage) -> str:
+def stage_name(found: Stage) -> str:
     """`servicesWithdrawn` for SERVICES_WITHDRAWN."""
     first, *others = found.name.lower().split("_")
     return first + "".join(map(str.capitalize, others))

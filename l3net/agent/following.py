@@ -33,6 +33,8 @@ class Following:
         self._me = me
         self._faults = faults
         self._changed, self._told = changed, told
+        #: Called with each change before it is taken over.
+        self.on_heard: Callable[[Changed], None] = lambda _event: None
         self._known: set[tuple[Kind, ObjectName]] = set()  # declared objects in force
         self._held_for: str | None = None
         self._configured = False  # it is known what the BGPConfiguration says, or that there is none
@@ -84,6 +86,7 @@ class Following:
                 if self._held_for:  # by that, maybe
                     self._told()
             case Changed():
+                self.on_heard(event)
                 take(self.state, event)
                 self._changed(event)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 
 from l3net.agent.refused import Refused
@@ -38,6 +38,8 @@ class KernelSide:
         self.refused = Refused()
         self.problems: dict[str, str] = {}
         self.changes = 0  # batches carried out
+        #: Called with what the kernel has taken, while `mirror` still holds what was before.
+        self.on_applied: Callable[[Delta[RouteKey, Route]], None] = lambda _delta: None
 
     # --- routes ------------------------------------------------------------------------------------------
 
@@ -133,6 +135,7 @@ class KernelSide:
                 {key: route for key, route in delta.put.items() if key not in failed},
                 {key: route for key, route in delta.delete.items() if key not in failed},
             )
+        self.on_applied(taken)
         self.mirror.update(taken.put)
         for key in taken.delete:
             self.mirror.pop(key, None)

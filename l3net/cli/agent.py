@@ -12,7 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -210,10 +210,12 @@ async def _main(
     from l3net.agent.arrival import Arrival  # noqa: PLC0415
     from l3net.agent.loop import Agent, run_agent  # noqa: PLC0415 - after --help
     from l3net.agent.policyanswers import policy_answer  # noqa: PLC0415
+    from l3net.agent.recording import Recording  # noqa: PLC0415
     from l3net.agent.status import answer, routes, status  # noqa: PLC0415
     from l3net.agent.supervising import kept_up  # noqa: PLC0415
     from l3net.cli.agent_shells import node_shells  # noqa: PLC0415
     from l3net.shell.files.cniinstall import put_conflist  # noqa: PLC0415
+    from l3net.shell.files.historyfile import HistoryFile  # noqa: PLC0415
     from l3net.shell.sockets.agentserver import AgentServer  # noqa: PLC0415
 
     # Facts hold no cycles: looking for some while tens of thousands arrive would take a third of the time.
@@ -221,13 +223,18 @@ async def _main(
     datastore, own = opened
     node = Agent(settings, node_shells(settings, datastore))
     told = partial(answer, node), partial(status, node), partial(routes, node)
-    slow = {"policy": partial(policy_answer, node)}
+    recording = Recording(node, HistoryFile(settings.run_dir))
+    slow: dict[str, Callable[[str], Awaitable[dict[str, Any]]]] = {
+        "policy": partial(policy_answer, node),
+        "history": recording.answer,
+    }
     server = AgentServer(settings.run_dir / AGENT_SOCKET, *told, node.faults, slow)
     install = partial(put_conflist, cni_conf_dir) if cni_conf_dir is not None else None
     arrival = Arrival(node, install, own)
     parts: dict[str, Callable[[], Awaitable[None]]] = {
         "agent socket": server.run,
         "arrival": arrival.run,
+        "history": recording.run,
     }
     if own is not None:
         from l3net.agent.reporting import Reporting  # noqa: PLC0415

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
 from l3net.bgp.drain import DrainRecord
+from l3net.history.entry import Entry
 from l3net.model import Route
 from l3net.policy.attached import Attached
 from l3net.ports.kernel import RouteKey
@@ -96,6 +97,22 @@ class RouteMemory(Protocol):
     def read(self) -> Mapping[RouteKey, Route]: ...
 
     def write(self, routes: Mapping[RouteKey, Route]) -> None:
+        """Raises L3netError."""
+        ...
+
+
+class HistoryMemory(Protocol):
+    """What was decided on the node, kept over an agent's restart, and the clock it is dated by."""
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        ...
+
+    def read(self) -> Sequence[Entry]:
+        """The oldest first; nothing if it cannot be read."""
+        ...
+
+    def append(self, entries: Iterable[Entry]) -> None:
         """Raises L3netError."""
         ...
 

@@ -8,7 +8,7 @@ and those that claim its addresses or ports; this node or the policy make all.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from l3net.addresses import host_prefix
@@ -85,6 +85,8 @@ class ServiceBook:
         self.servers: dict[ServerKey, VirtualServer] = {}
         self.health = HealthBook()
         self._spread: set[ServerKey] = set()
+        #: Called with the verdicts of a service before and since, where they are others.
+        self.on_judged: Callable[[tuple[ServiceVerdict, ...], tuple[ServiceVerdict, ...]], None] = _unheard
 
     # --- what is declared --------------------------------------------------------------------------------
 
@@ -235,6 +237,7 @@ class ServiceBook:
             self._verdicts[name] = verdicts
         if before == verdicts:
             return
+        self.on_judged(before, verdicts)
         for verdict in before:
             if verdict.advertised:
                 self._touched_prefixes.setdefault(verdict.address, True)
@@ -287,6 +290,15 @@ class ServiceBook:
         """The host prefixes to announce, as settled last."""
         return frozenset(self._announced.values())
 
+    def of_address(self, address: Address) -> tuple[ServiceVerdict, ...]:
+        """The verdicts on an address, one for each service that mentions it."""
+        return tuple(
+            verdict
+            for name in sorted(self._mentions.get(address, ()))
+            for verdict in self._verdicts.get(name, ())
+            if verdict.address == address
+        )
+
     def has_address(self, address: Address) -> bool:
         """Whether any service mentions it."""
         return address in self._mentions
@@ -314,6 +326,10 @@ class ServiceBook:
         """By service name."""
         for name in sorted(self._verdicts):
             yield from self._verdicts[name]
+
+
+def _unheard(*_: object) -> None:
+    """Nobody keeps what was decided."""
 
 
 def _addresses(service: Service | None) -> set[Address]:

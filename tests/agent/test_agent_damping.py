@@ -82,13 +82,13 @@ def test_nothing_is_queued_for_a_session_that_flaps_until_it_holds(tmp_path: Pat
         seen = []
         for _ in range(SHAKY_FLAPS + 1):
             speaking.hearing.handle(StateChanged(far, "up"))
-            seen.append(speaking._announcer.established(far))
+            seen.append(speaking.announcer.established(far))
             speaking.hearing.handle(StateChanged(far, "down", "closed"))
         speaking.hearing.handle(StateChanged(far, "up"))
         for _ in range(600):
-            if speaking._announcer.established(far):
+            if speaking.announcer.established(far):
                 break
             await asyncio.sleep(0.1)
-        return [*seen, speaking._announcer.established(far)]
+        return [*seen, speaking.announcer.established(far)]
 
     assert asyncio.run(told()) == [True] * SHAKY_FLAPS + [False, True]

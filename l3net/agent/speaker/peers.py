@@ -63,6 +63,8 @@ class Peers(dict[Address, Peering]):
         self._who_is_up = False  # whether the speaker has told
         #: Called when it is no longer `catching_up`, with peers for whom nothing is decided.
         self.caught_up: Callable[[], None] = lambda: None
+        #: Called with each thing that a peer's machine has to say.
+        self.on_said: Callable[[Peering, str], None] = lambda _peer, _text: None
         self._asked: dict[Address, tuple[str, float]] = {}  # token of what the speaker is to tell, and when
 
     # --- what they shall hear ----------------------------------------------------------------------------
@@ -166,6 +168,7 @@ class Peers(dict[Address, Peering]):
                 asyncio.get_running_loop().call_later(seconds, self._reconfigure)
             case Say(level, text):
                 log.log(level, "%s: %s", self._named(address), text)
+                self.on_said(self[address], text)
         return set()
 
     def _named(self, address: Address) -> str:

@@ -63,8 +63,8 @@ class Speaking:
         self._faults = faults or Faults()
         self._rib = rib
         self._touched = touched
-        self._announcer = Announcer()
-        self._dialogue = Dialogue(speaker.connect, self._announcer, self._connected, self._hear, self._lost)
+        self.announcer = Announcer()
+        self._dialogue = Dialogue(speaker.connect, self.announcer, self._connected, self._hear, self._lost)
         self._sessions: dict[Address, Session] = {}
         self._configuring = Configuring(
             speaker.files,
@@ -73,8 +73,8 @@ class Speaking:
             self._drain_leaving,
             self._say_farewell,
         )
-        self.peers = Peers(rib, self._announcer, self._dialogue, touched, self._reconfigure, speaker.token)
-        self.queues = OutQueues(self._announcer, self._dialogue)
+        self.peers = Peers(rib, self.announcer, self._dialogue, touched, self._reconfigure, speaker.token)
+        self.queues = OutQueues(self.announcer, self._dialogue)
         self._leaving: dict[Address, Session] = {}  # being withdrawn from, then removed
         self._decided = False  # until the sessions are known, ExaBGP's configuration is not touched
         self._started = _now()
@@ -86,7 +86,7 @@ class Speaking:
         self.hearing = Hearing(
             self.peers,
             rib,
-            self._announcer,
+            self.announcer,
             self._dialogue,
             touched,
             self._faults,
@@ -128,9 +128,9 @@ class Speaking:
         self._look_at_clock()
         now = _now()
         for address in [gone for gone in self.peers if gone not in sessions]:
-            if self._announcer.established(address):
+            if self.announcer.established(address):
                 self._leaving[address] = self.peers[address].session
-                self._announcer.want(address, {})
+                self.announcer.want(address, {})
             self.peers.forget(address)
         self._leaving = {
             address: session for address, session in self._leaving.items() if address not in sessions
@@ -149,7 +149,7 @@ class Speaking:
         touched = self._rib.set_sessions(sessions)
         for peer in self.peers.values():
             self.hearing.note_limits(peer)
-        self._announcer.set_sessions({**self._leaving, **sessions})
+        self.announcer.set_sessions({**self._leaving, **sessions})
         self._sessions = dict(sessions)
         self._configuring.mark()
         if any(not peer.established for peer in self.peers.values()):
@@ -206,12 +206,12 @@ class Speaking:
     async def flushed(self, limit: float) -> None:
         """Until what is wanted has been told to ExaBGP and had time to go out, at most `limit` seconds."""
         deadline = _now() + limit
-        told = max((self._announcer.announced(address) for address in self.peers), default=0)
-        while not (self._dialogue.up and self._announcer.idle and not self._dialogue.curious):
+        told = max((self.announcer.announced(address) for address in self.peers), default=0)
+        while not (self._dialogue.up and self.announcer.idle and not self._dialogue.curious):
             if _now() > deadline:
                 log.warning("timed out sending final withdrawals")
                 return
-            told = max(told, *(self._announcer.announced(address) for address in self.peers), 0)
+            told = max(told, *(self.announcer.announced(address) for address in self.peers), 0)
             self._dialogue.pump()
             await asyncio.sleep(0.05)
         # ExaBGP answers when a line is queued, not when it is sent
@@ -281,13 +281,13 @@ class Speaking:
         deadline = _now() + DRAIN_SECONDS
         while self._leaving and self._dialogue.up and _now() < deadline:
             self._dialogue.pump()
-            if self._announcer.idle:
+            if self.announcer.idle:
                 await asyncio.sleep(DRAIN_FLUSH)  # ExaBGP answers when a line is queued, not when it is sent
                 break
             await asyncio.sleep(0.05)
         if self._leaving:
             self._leaving.clear()
-            self._announcer.set_sessions(self._sessions)
+            self.announcer.set_sessions(self._sessions)
 
     def _wanted_sessions(self) -> dict[Address, Session]:
         """The sessions ExaBGP shall have now: all but those held down; none on a node that has left."""

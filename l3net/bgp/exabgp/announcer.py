@@ -9,7 +9,7 @@ for one). The End-of-RIB of a family follows when all of the family has been sai
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -23,6 +23,9 @@ WINDOW = 2
 
 #: A command, the peer it is for, and the prefixes it announces.
 _Line: TypeAlias = tuple[str, Address, tuple[Prefix, ...]]
+#: Hears of each line before it is sent: the session, its prefixes, their path (None: they are withdrawn), and
+#: what the peer was told before.
+Telling: TypeAlias = Callable[[Session, tuple[Prefix, ...], Path | None, Mapping[Prefix, Path | None]], None]
 
 
 @dataclass(slots=True)
@@ -45,6 +48,7 @@ class Announcer:
         self._unclaimed: dict[Address, dict[Prefix, Path | None]] = {}
         self._unanswered: deque[tuple[Address, tuple[Prefix, ...]]] = deque()
         self.moved = False  # something was said since this was last made false
+        self.on_telling: Telling = _unheard
 
     def reset(self) -> None:
         """A new connection to ExaBGP: nothing is known of what it holds until `holds` and `up` tell."""
@@ -128,7 +132,7 @@ class Announcer:
         peer.to_withdraw = dict.fromkeys(peer.said)
         lines = []
         while peer.to_withdraw:
-            lines.append(_withdraw(peer)[0])
+            lines.append(_withdraw(peer, self.on_telling)[0])
         return lines
 
     def established(self, address: Address) -> bool:
@@ -200,10 +204,10 @@ class Announcer:
         ready = [peer for peer in self._peers.values() if peer.established]
         for peer in ready:
             if peer.to_withdraw:
-                return _withdraw(peer)
+                return _withdraw(peer, self.on_telling)
         waiting = [peer for peer in ready if peer.to_announce]
         if waiting:
-            return _announce(min(waiting, key=lambda peer: len(peer.to_announce)))
+            return _announce(min(waiting, key=lambda peer: len(peer.to_announce)), self.on_telling)
         for peer in ready:
             if peer.end_of_rib and peer.wanted is not None:
                 address = peer.session.peer_address
@@ -211,7 +215,11 @@ class Announcer:
         return None
 
 
-def _withdraw(peer: _Peer) -> _Line:
+def _unheard(*_: object) -> None:
+    """Nobody keeps what was told."""
+
+
+def _withdraw(peer: _Peer, telling: Telling) -> _Line:
     """The first prefix and those that were announced like it: see `commands.withdraw`."""
     first = next(iter(peer.to_withdraw))
     told = peer.said.get(first)
@@ -221,6 +229,7 @@ def _withdraw(peer: _Peer) -> _Line:
             batch.append(prefix)
             if len(batch) == PREFIXES_PER_LINE:
                 break
+    telling(peer.session, tuple(batch), None, peer.said)
     for prefix in batch:
         del peer.to_withdraw[prefix]
         peer.said.pop(prefix, None)
@@ -238,7 +247,7 @@ def _alike(one: Path | None, other: Path | None) -> bool:
     return one.next_hop == other.next_hop and one.attributes == other.attributes
 
 
-def _announce(peer: _Peer) -> _Line:
+def _announce(peer: _Peer, telling: Telling) -> _Line:
     first = next(iter(peer.to_announce.values()))
     batch: list[Path] = []
     for path in peer.to_announce.values():
@@ -250,9 +259,10 @@ def _announce(peer: _Peer) -> _Line:
             batch.append(path)
             if len(batch) == PREFIXES_PER_LINE:
                 break
+    prefixes = tuple(path.prefix for path in batch)
+    telling(peer.session, prefixes, first, peer.said)
     for path in batch:
         del peer.to_announce[path.prefix]
         peer.said[path.prefix] = path
-    prefixes = tuple(path.prefix for path in batch)
     line = announce(peer.session, first.next_hop, first.attributes, prefixes)
     return line, peer.session.peer_address, prefixes

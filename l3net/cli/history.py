@@ -1,0 +1,154 @@
+"""`l3net history`."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from l3net.cli import options
+from l3net.cli.output import output_option, print_table, print_value
+from l3net.errors import ConfigError, NotRunningError
+from l3net.history.asking import select
+from l3net.history.entry import EntryKind
+from l3net.naming import AGENT_SOCKET
+from l3net.shell.files.historyfile import HistoryFile
+from l3net.shell.sockets.agentsocket import ask
+
+#: Seconds between two questions of --follow.
+_AGAIN: Final = 0.5
+_COLUMNS: Final = ("TIME", "KIND", "SUBJECT", "WHAT", "PEER", "BEFORE", "SINCE", "REASON")
+#: A prefix as long as these is looked for as an address is.
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Moment(click.types.FloatParamType):
+    """`90s`, `10m`, `2h`, `1d` ago, or a time of ISO 8601; seconds since 1970."""
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        number, unit = text[:-1], text[-1:]
+        if unit in _UNITS and number.isdecimal() and len(number) < 9:
+            return time.time() - int(number) * _UNITS[unit]
+        try:
+            return datetime.fromisoformat(text).timestamp()
+        except (ValueError, OverflowError, OSError):
+            self.fail(
+                f"{value} is neither like 90s, 10m, 2h or 1d nor a time like 2026-03-01T12:00", param, ctx
+            )
+
+
+@click.command(short_help="Show what was decided on this node, when and why.")
+@click.argument("subject", required=False, default="")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice([kind.value for kind in EntryKind]),
+    help="Only entries of this kind; may be given several times.",
+)
+@click.option(
+    "--since",
+    type=Moment(),
+    default=None,
+    metavar="AGO|TIME",
+    help="Only since then: 10m, 2h, 2026-03-01T12:00.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    show_default=True,
+    help="At most so many, the last ones.",
+)
+@click.option(
+    "--follow", "-f", is_flag=True, help="Go on with what is decided from now on, until interrupted."
+)
+@options.run_dir()
+@output_option
+def history(
+    subject: str,
+    kinds: tuple[str, ...],
+    since: float | None,
+    limit: int,
+    follow: bool,
+    run_dir: Path,
+    output: str,
+) -> None:
+    """The last decisions of this node that were carried out: what peers and kernel were told, sessions that
+    came and went, what services' addresses were found to be, drains, and what was declared.
+
+    SUBJECT is a prefix or address (with every prefix that holds it), a service NAMESPACE/NAME, a peer by name
+    or address, or the name of a declared object. Of each kind the last thousand are kept; they survive the
+    agent's restart, not the node's. Where no agent answers, what it has written down is shown. With --follow,
+    `-o json` prints one object a line.
+
+    \b
+    l3net history                          the last 50 decisions
+    l3net history 10.96.0.10 --since 1h    why was this address withdrawn?
+    l3net history tor1 --kind session      when was this session down?
+    l3net history default/web -o json
+    """
+    asked = {"subject": subject, "kinds": list(kinds), "since": since or 0.0, "limit": limit}
+    rows = _rows(asked, run_dir, follow=follow)
+    if not follow:
+        _show(rows, output)
+        return
+    if output == "yaml":
+        raise click.UsageError("--follow prints a table or, with -o json, one object a line")
+    shown: set[str] = set()
+    while True:
+        for row in rows:
+            if (text := json.dumps(row)) not in shown:
+                click.echo(text if output == "json" else "  ".join(filter(None, _cells(row))))
+        shown = {json.dumps(row) for row in rows}
+        try:
+            time.sleep(_AGAIN)
+        except KeyboardInterrupt:
+            return
+        rows = _rows(asked, run_dir, follow=True)
+
+
+def _rows(asked: dict[str, Any], run_dir: Path, *, follow: bool) -> list[dict[str, Any]]:
+    """Of the agent; without one, of the file that it has left."""
+    try:
+        answer = ask(run_dir / AGENT_SOCKET, f"history {json.dumps(asked)}")
+    except NotRunningError as err:
+        entries = HistoryFile(run_dir).read()
+        if follow or not entries:
+            raise
+        click.echo(f"l3net: {err}; this is what the last one has written down", err=True)
+        kinds = {EntryKind(kind) for kind in asked["kinds"]}
+        found = select(entries, asked["subject"], kinds, asked["since"], asked["limit"])
+        return [entry.row() for entry in found]
+    if "error" in answer:
+        raise ConfigError(answer["error"])
+    if "entries" not in answer:
+        raise ConfigError("the agent that runs is older than this command and keeps no history")
+    rows: list[dict[str, Any]] = answer["entries"]
+    return rows
+
+
+def _show(rows: list[dict[str, Any]], output: str) -> None:
+    if output != "table":
+        print_value(rows, output)
+    elif rows:
+        print_table("", _COLUMNS, map(_cells, rows))
+    else:
+        click.echo("nothing of that was decided, or it is longer ago than what is kept")
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    more = f" and {row['count'] - 1} more" if row["count"] > 1 else ""
+    about = row["prefixes"][0] if row["kind"] == EntryKind.SERVICE.value and row["prefixes"] else ""
+    when = datetime.fromtimestamp(row["at"], UTC).astimezone().isoformat(" ", "milliseconds")
+    subject = f"{row['subject']}{' ' * bool(about)}{about}{more}"
+    return (when[:23], row["kind"], subject, row["what"], row["peer"], row["old"], row["new"], row["reason"])
