@@ -285,6 +285,11 @@ class LocRib:
         """The peer's Adj-RIB-In, refused paths included."""
         return [entry for source in self._sources.get(peer, {}).values() for entry in source.table.values()]
 
+    def at(self, peer: Address, prefix: Prefix) -> list[Received]:
+        """What the peer has announced of one prefix, refused paths included."""
+        found = (source.table.get(prefix) for source in self._sources.get(peer, {}).values())
+        return [entry for entry in found if entry is not None]
+
     def counts(self, peer: Address) -> tuple[int, int]:
         """(paths received, paths accepted) of a peer."""
         entries = self.received(peer)

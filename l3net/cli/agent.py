@@ -208,6 +208,7 @@ async def _main(
     metrics: tuple[str, int] | None,
 ) -> None:
     from l3net.agent.arrival import Arrival  # noqa: PLC0415
+    from l3net.agent.explaining import explain_answer  # noqa: PLC0415
     from l3net.agent.loop import Agent, run_agent  # noqa: PLC0415 - after --help
     from l3net.agent.policyanswers import policy_answer  # noqa: PLC0415
     from l3net.agent.recording import Recording  # noqa: PLC0415
@@ -216,6 +217,7 @@ async def _main(
     from l3net.cli.agent_shells import node_shells  # noqa: PLC0415
     from l3net.shell.files.cniinstall import put_conflist  # noqa: PLC0415
     from l3net.shell.files.historyfile import HistoryFile  # noqa: PLC0415
+    from l3net.shell.probes.sight import HostSight  # noqa: PLC0415
     from l3net.shell.sockets.agentserver import AgentServer  # noqa: PLC0415
 
     # Facts hold no cycles: looking for some while tens of thousands arrive would take a third of the time.
@@ -224,9 +226,11 @@ async def _main(
     node = Agent(settings, node_shells(settings, datastore))
     told = partial(answer, node), partial(status, node), partial(routes, node)
     recording = Recording(node, HistoryFile(settings.run_dir))
+    sight = HostSight(settings.state_dir)
     slow: dict[str, Callable[[str], Awaitable[dict[str, Any]]]] = {
         "policy": partial(policy_answer, node),
         "history": recording.answer,
+        "explain": partial(explain_answer, node, sight),
     }
     server = AgentServer(settings.run_dir / AGENT_SOCKET, *told, node.faults, slow)
     install = partial(put_conflist, cni_conf_dir) if cni_conf_dir is not None else None

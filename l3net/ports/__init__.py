@@ -53,6 +53,7 @@ from l3net.ports.node import (
     Stream,
 )
 from l3net.ports.proxies import OtherProxy, ProxyMemory
+from l3net.ports.sight import Sight
 
 __all__ = [
     "MOST_NAMED",
@@ -97,6 +98,7 @@ __all__ = [
     "RouteMemory",
     "RouteSeen",
     "RouteTable",
+    "Sight",
     "SpeakerFiles",
     "Stream",
     "TableSeen",

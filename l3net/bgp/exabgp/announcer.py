@@ -171,6 +171,11 @@ class Announcer:
         peer = self._peers.get(address)
         return len(peer.said) if peer is not None else 0
 
+    def has_said(self, address: Address, prefix: Prefix) -> bool:
+        """Whether the peer has been told a prefix as it is wanted."""
+        peer = self._peers.get(address)
+        return peer is not None and prefix in peer.said and prefix not in peer.to_announce
+
     def waiting(self, address: Address) -> int:
         """How many prefixes wait to be told."""
         peer = self._peers.get(address)

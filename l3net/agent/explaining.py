@@ -1,0 +1,314 @@
+"""Answers why: of a service, a pod, an address, or a packet from one end to another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+from l3net.addresses import host_prefix
+from l3net.agent.loop import Agent
+from l3net.agent.seeing import Seeing
+from l3net.agent.tally import standing
+from l3net.errors import ConfigError
+from l3net.explain.address import AddressFacts, Heard, explain_address, nobody
+from l3net.explain.facts import End
+from l3net.explain.path import PathFacts, Served, explain_path
+from l3net.explain.service import MOST_ENDS, explain_service
+from l3net.explain.steps import Explanation, bad
+from l3net.model import NODE_PORTS, Address, ObjectName, ServerKey, VirtualServer
+from l3net.policy.places import Place, Port, at, named, places, port_of
+from l3net.policy.view import Whereabouts
+from l3net.ports import Sight
+
+
+async def explain_answer(agent: Agent, sight: Sight, question: str) -> dict[str, Any]:
+    """`question`: a JSON object with a `subject`: `service NS/NAME`, `pod NS/NAME`, `address A`, or
+    `SRC DST[:PORT[/PROTOCOL]]`, each end an address, or NS/NAME of a pod or service."""
+    try:
+        words = str(json.loads(question)["subject"]).split()
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {"error": 'the question is no JSON object with a "subject"'}
+    try:
+        if not agent.in_sync:
+            raise ConfigError("the agent does not know the declared state yet; ask again when it is ready")
+        found = await _explain(Seeing(agent, sight), words)
+    except ConfigError as err:
+        return {"error": str(err)}
+    return {"node": agent.node_name, **found.answer()}
+
+
+async def _explain(seeing: Seeing, words: list[str]) -> Explanation:
+    match words:
+        case ["service" | "svc", name]:
+            return explain_service(await seeing.service(named(name, "service")))
+        case ["pod", name]:
+            return await _pod(seeing, named(name, "pod"))
+        case ["address", text]:
+            return await _address(seeing, _ip(text))
+        case [text]:
+            return await _one(seeing, text)
+        case [source, destination]:
+            return await _path(seeing, source, destination)
+    raise ConfigError("say what: service NS/NAME, pod NS/NAME, address A, or SOURCE DESTINATION[:PORT]")
+
+
+async def _one(seeing: Seeing, text: str) -> Explanation:
+    """A word alone: an address, a service or a pod."""
+    if "/" not in text:
+        return await _address(seeing, _ip(text))
+    name = named(text, "pod or service")
+    if name in seeing.agent.state.services:
+        return explain_service(await seeing.service(name))
+    return await _pod(seeing, name)
+
+
+def _ip(text: str) -> Address:
+    try:
+        return ip_address(text.strip("[]"))
+    except ValueError:
+        raise ConfigError(f"{text} is no address, and no NAMESPACE/NAME") from None
+
+
+# --- one address -----------------------------------------------------------------------------------------
+
+
+async def _pod(seeing: Seeing, name: ObjectName) -> Explanation:
+    """The first of its addresses about which there is something to say; well is said of all."""
+    subject = f"pod {name}"
+    own = list(seeing.attached_named(name))
+    pod = seeing.view.pod(name)
+    addresses = own or (list(seeing.view.addresses(pod)) if pod is not None else [])
+    waits = name in seeing.agent.policing.awaited
+    if not addresses:
+        if pod is None and not waits:
+            seen = f"no pod {name} is known" + (
+                f": {seeing.view.partial}" if seeing.view.partial else " on this node"
+            )
+            step = bad("pod", "", seen, "name its address, or ask on its node: --node", "noPod")
+        else:
+            seen = "its ADD waits until the API server has told of it" if waits else "it has no address yet"
+            step = bad("pod", str(name), seen, "`kubectl describe pod` has the runtime's error", "noAddress")
+        return Explanation(subject, (step,), "", inside=False)
+    found = [await _address(seeing, address, subject) for address in addresses]
+    for each in found:
+        if each.bad is not None:
+            return each
+    steps = tuple(step for each in found for step in each.steps)
+    return replace(found[0], steps=steps)
+
+
+async def _address(seeing: Seeing, address: Address, subject: str = "") -> Explanation:
+    agent = seeing.agent
+    name = seeing.service_at(address, None)
+    if name is not None:
+        found = explain_service(await seeing.service(name, only=address))
+        return replace(found, subject=subject or f"address {address} ({found.subject})")
+    end = await seeing.looked(seeing.end(address))
+    block = seeing.block_of(address)
+    told = seeing.told(block[0]) if block is not None and block[1] == seeing.me else None
+    heard = _heard(seeing, address) if not end.here else []
+    facts = AddressFacts(
+        end,
+        seeing.me,
+        block,
+        told,
+        heard,
+        await seeing.host(),
+        agent.podnet.underlay_mtu,
+        policies=_policies(seeing, end),
+    )
+    explained = explain_address(facts, subject)
+    extra = []
+    if block is not None and block[1] == seeing.me and told is None:
+        extra.append(
+            bad(
+                "block",
+                seeing.me,
+                f"{block[0]} is not announced: its IPPool has advertise: false, advertise.podBlocks is off, "
+                "or another node has the block",
+                "see the IPPool and the BGPConfiguration",
+                "blockNotAnnounced",
+            )
+        )
+    if not end.pod and not end.node and not end.way.leads and not heard:
+        extra.append(nobody(str(address), end.way))
+    steps = (*explained.steps, *extra)
+    outside = explained.outside and not extra if explained.outside is not None else (False if extra else None)
+    return replace(explained, steps=steps, outside=outside)
+
+
+def _heard(seeing: Seeing, address: Address) -> list[Heard]:
+    """What peers have announced of the longest prefixes that hold an address."""
+    agent = seeing.agent
+    found: list[Heard] = []
+    own = host_prefix(address)
+    for length in range(own.prefixlen, -1, -1):
+        prefix = own.supernet(new_prefix=length)
+        best = {(each.session.peer_address, each.path) for each in agent.routing.best(prefix)}
+        found += [
+            Heard(
+                prefix,
+                f"{peer.session.name} ({peer_address})",
+                str(entry.path.next_hop),
+                str(standing(agent, peer.session, entry)),
+                best=(peer_address, entry.path) in best,
+            )
+            for peer_address, peer in agent.speaking.peers.items()
+            for entry in agent.rib.at(peer_address, prefix)
+        ]
+        if any(each.best for each in found):
+            break
+    return found
+
+
+def _policies(seeing: Seeing, end: End) -> list[str]:
+    book = seeing.agent.policing.book
+    for _, addresses, policies in book.here():
+        if end.address in addresses:
+            return [f"{policy.name}" for policy in policies]
+    return []
+
+
+# --- from one end to another -----------------------------------------------------------------------------
+
+
+async def _path(seeing: Seeing, source_text: str, destination_text: str) -> Explanation:
+    text, port = _split(destination_text)
+    source = _place(seeing.view, source_text, port)
+    version, address = None, source.addresses[0]
+    destination_place: Place | None = None
+    if "/" in text and named(text.removeprefix("service/").removeprefix("svc/"), "destination") in (
+        seeing.agent.state.services
+    ):
+        name = named(text.removeprefix("service/").removeprefix("svc/"), "service")
+        service = seeing.agent.state.services[name]
+        own = [*service.cluster_ips, *service.external_ips, *service.load_balancer_ips]
+        matching = [each for each in own if any(each.version == one.version for one in source.addresses)]
+        if not matching:
+            raise ConfigError(f"{source_text} and {text} have no address of one family")
+        destination = matching[0]
+    else:
+        destination_place = _place(seeing.view, text, port)
+        destination = destination_place.addresses[0]
+    version = destination.version
+    same = [each for each in source.addresses if each.version == version]
+    if not same:
+        raise ConfigError(f"{source_text} and {destination_text} have no address of one family")
+    address = same[0]
+    begin = await seeing.looked(seeing.end(address))
+    target = seeing.end(destination, str(port.number) if port is not None and port.number else "")
+    if source.pod is not None and not begin.pod:
+        begin = replace(begin, pod=str(source.pod.name))
+    return await _from_to(seeing, source, begin, target, port)
+
+
+async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port: Port | None) -> Explanation:
+    agent = seeing.agent
+    served, server = await _served(seeing, begin, target, port)
+    asked = port or port_of("80/tcp")
+    if served is not None and server is not None:
+        backends = _backends(begin, server)
+        ends = [seeing.end(each.address, str(each.port)) for each in backends]
+        ends = [await seeing.looked(end) for end in ends[:MOST_ENDS]] + ends[MOST_ENDS:]
+        ends = [seeing.judged(source, end, Port(int(end.port), asked.protocol)) for end in ends]
+    elif served is not None:
+        ends = []
+    else:
+        ends = [seeing.judged(source, await seeing.looked(target), asked)]
+    block = seeing.block_of(target.address)
+    mine = block is not None and block[1] == seeing.me
+    source_block = seeing.block_of(begin.address)
+    facts = PathFacts(
+        begin,
+        target,
+        seeing.me,
+        port=str(port) if port is not None else "",
+        served=served,
+        ends=ends,
+        told=seeing.told(block[0]) if block is not None and mine else None,
+        source_told=seeing.told(source_block[0]) if source_block is not None and begin.here else None,
+        back=await seeing.way(begin.address),
+        masquerades=_masquerades(agent, begin.address),
+        host=await seeing.host(),
+        pod_mtu=agent.podnet.underlay_mtu,
+    )
+    return explain_path(facts)
+
+
+async def _served(
+    seeing: Seeing, begin: End, target: End, port: Port | None
+) -> tuple[Served | None, VirtualServer | None]:
+    """The service that a destination is of, and the virtual server that takes the packet."""
+    agent = seeing.agent
+    servers = agent.services.book.servers
+    name, key = seeing.service_at(target.address, port), _key(target.address, port)
+    if name is None:
+        node = seeing.view.node_at(target.address)
+        wildcard = NODE_PORTS[target.address.version]
+        key = _key(wildcard, port)
+        if node is None or key is None or key not in servers:
+            return None, None
+        name = next(
+            (
+                each.name
+                for each in agent.state.services.values()
+                if any(p.node_port == key[2] and p.protocol.lower() == key[1] for p in each.ports)
+            ),
+            None,
+        )
+        if name is None:
+            return None, None
+    facts = await seeing.service(name)
+    if key is None:  # no port was asked for: the first that it has
+        own = [each for each in facts.servers if each[0] == target.address]
+        key = min(own, default=None)
+    server = servers.get(key) if key is not None else None
+    answers = server is not None or (key is not None and _has_port(facts.service, key))
+    closed = server is not None and server.sources is not None
+    closed = closed and not any(begin.address in each for each in (server.sources or ())) if server else False
+    return Served(facts, key, answers=answers, closed=closed), server
+
+
+def _has_port(service: Any, key: ServerKey) -> bool:
+    return any(each.port == key[2] and each.protocol.lower() == key[1] for each in service.ports)
+
+
+def _key(address: Address, port: Port | None) -> ServerKey | None:
+    return (address, port.protocol, port.number) if port is not None and port.number else None
+
+
+def _backends(begin: End, server: VirtualServer) -> list[Any]:
+    """Those that a connection may be given to: what begins on this node's side meets `internal`."""
+    if begin.pod or begin.node:
+        return list(server.internal)
+    if server.spread is not None:
+        return [placed.backend for placed in server.spread.ready]
+    return list(server.external)
+
+
+def _masquerades(agent: Agent, address: Address) -> bool:
+    return any(pool.nat_outgoing and address in pool.cidr for pool in agent.state.pools.values())
+
+
+def _split(text: str) -> tuple[str, Port | None]:
+    """`A:PORT/PROTO`, `[A]:PORT`, `NS/NAME:PORT/PROTO`, or without a port. Raises ConfigError."""
+    if text.startswith("["):
+        inner, _, rest = text[1:].partition("]")
+        return inner, port_of(rest[1:]) if rest.startswith(":") else None
+    head, colon, tail = text.rpartition(":")
+    if not colon:
+        return text, None
+    try:
+        ip_address(text)
+    except ValueError:
+        return head, port_of(tail)
+    return text, None  # an IPv6 address
+
+
+def _place(view: Whereabouts, text: str, port: Port | None) -> Place:
+    """One end. Of a service given as a source there is no sense."""
+    if "/" in text or text in ("",):
+        return places(view, text if text.count("/") > 1 else f"pod/{text}", port)[0]
+    return at(view, _ip(text))

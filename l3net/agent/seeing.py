@@ -1,0 +1,231 @@
+"""Gathers what an explanation stands on (l3net.explain.facts): from the agent, and from the kernel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from l3net.addresses import host_prefix
+from l3net.agent.loop import Agent
+from l3net.agent.policyanswers import view_of
+from l3net.agent.resolving import interface_to
+from l3net.announce.source import Announcement, Source
+from l3net.announce.sources import reasons, verdict
+from l3net.bgp.peering import Peering
+from l3net.bgp.verdict import Export
+from l3net.doctor.findings import NodeLook
+from l3net.explain.facts import End, PeerTold, Way
+from l3net.explain.service import MOST_ENDS, ServiceFacts
+from l3net.firewall.services import SERVICES
+from l3net.model import Address, Backend, Family, ObjectName, Prefix, ServerKey, VirtualServer
+from l3net.policy.attached import Attached
+from l3net.policy.places import Place, Port, at
+from l3net.policy.trial import between
+from l3net.ports import Sight
+from l3net.services.endpoints import of_port
+
+
+class Seeing:
+    """One look: what is asked twice is looked at once."""
+
+    def __init__(self, agent: Agent, sight: Sight) -> None:
+        self.agent, self._sight = agent, sight
+        self.me = agent.node_name
+        self.view = view_of(agent)
+        self._known = self.view.known
+        self._ways: dict[tuple[Address, Address | None], Way] = {}
+        self._attached: dict[Address, Attached] = {
+            address: attached for _, attached in agent.pods.attached() for address in attached.addresses
+        }
+        self._sources: list[tuple[Source, Announcement]] | None = None
+
+    # --- the kernel --------------------------------------------------------------------------------------
+
+    async def host(self) -> NodeLook:
+        """The host's settings."""
+        return await asyncio.to_thread(self._sight.host)
+
+    async def way(self, destination: Address, source: Address | None = None) -> Way:
+        """The kernel's way to an address."""
+        key = destination, source
+        if key not in self._ways:
+            self._ways[key] = await asyncio.to_thread(self._sight.way, destination, source)
+        return self._ways[key]
+
+    # --- ends --------------------------------------------------------------------------------------------
+
+    def end(self, address: Address, port: str = "") -> End:
+        """Who is at an address."""
+        place = at(self.view, address)
+        attached = self._attached.get(address)
+        node = self.node_of(address) or place.node
+        pod = str(place.pod.name) if place.pod is not None else ""
+        if attached is not None and attached.named:
+            pod = str(attached.pod)
+        own = any(address in block for block in self.own_blocks())
+        return End(
+            address,
+            port,
+            pod=pod,
+            node=self.me if attached is not None else node,
+            here=own or attached is not None,
+            attached=attached is not None,
+            mac=attached.mac if attached is not None else "",
+        )
+
+    async def looked(self, end: End) -> End:
+        """With the kernel's way there."""
+        return replace(end, way=await self.way(end.address))
+
+    def judged(self, source: Place, end: End, port: Port) -> End:
+        """With what policies say of a connection from a source."""
+        if not self.agent.policing.book.policies:
+            return end
+        for found in between(self.view, self._known, source, at(self.view, end.address), port):
+            if found.ends[1] == end.address and found.verdict.always is None:
+                return replace(end, allowed=found.verdict.allowed, decision=str(found.verdict))
+        return end
+
+    def own_blocks(self) -> tuple[Prefix, ...]:
+        """This node's."""
+        node = self.agent.state.nodes.get(self.me)
+        return node.blocks if node is not None else ()
+
+    def node_of(self, address: Address) -> str:
+        """The node whose block holds an address, or that has it itself; empty if there is none."""
+        found = self.block_of(address)
+        if found is not None:
+            return found[1]
+        node = self.view.node_at(address)
+        return node.name if node is not None else ""
+
+    def block_of(self, address: Address) -> tuple[Prefix, str] | None:
+        """The block that holds an address, and its node: this one first."""
+        nodes = sorted(self.agent.state.nodes.items(), key=lambda item: item[0] != self.me)
+        return next(
+            ((block, name) for name, node in nodes for block in node.blocks if address in block), None
+        )
+
+    # --- peers -------------------------------------------------------------------------------------------
+
+    def told(self, prefix: Prefix) -> tuple[Prefix, list[PeerTold]] | None:
+        """What each peer hears of a prefix; None where the node announces none such."""
+        agent = self.agent
+        view = agent.announcing.view(agent.state)
+        if self._sources is None:
+            self._sources = list(reasons(view))
+        source = next(
+            (each for each, found in self._sources if found.prefix == prefix and not found.refusal), None
+        )
+        if source is None:
+            return None
+        rows = []
+        for peer in agent.speaking.peers.values():
+            found, by = verdict(view, peer.session, source, prefix, agent.draining.stage)
+            rows.append(self._peer(peer, prefix, found, by))
+        return prefix, rows
+
+    def _peer(self, peer: Peering, prefix: Prefix, found: Export, by: str) -> PeerTold:
+        session, now = peer.session, asyncio.get_running_loop().time()
+        if found is Export.ANNOUNCED and peer.established and Family(prefix.version) not in peer.negotiated:
+            found = Export.FAMILY_NOT_NEGOTIATED
+        return PeerTold(
+            session.name,
+            session.peer_address,
+            mesh=session.mesh,
+            established=peer.established,
+            state=peer.reason or ("established" if peer.established else "down"),
+            since=f"{now - peer.since:.0f} s",
+            verdict=found,
+            by=by,
+            said=self.agent.speaking.announcer.has_said(session.peer_address, prefix),
+            interface=interface_to(self.agent.routing.underlay, session) or "",
+            path_failed=peer.path_failed and not peer.established,
+            carries=Family(prefix.version) in session.families,
+        )
+
+    # --- services ----------------------------------------------------------------------------------------
+
+    def service_at(self, address: Address, port: Port | None) -> ObjectName | None:
+        """The service that answers at an address: of several, the one that has the port."""
+        names = [each.service for each in self.agent.services.book.of_address(address)]
+        if port is not None and len(names) > 1:
+            for name in names:
+                service = self.agent.state.services[name]
+                if any(
+                    each.port == port.number and each.protocol.lower() == port.protocol
+                    for each in service.ports
+                ):
+                    return name
+        return names[0] if names else None
+
+    async def service(self, name: ObjectName, *, only: Address | None = None) -> ServiceFacts:
+        """All that an explanation of a service stands on."""
+        agent = self.agent
+        book, state = agent.services.book, agent.state
+        service = state.services.get(name)
+        if service is None:
+            return ServiceFacts(None, str(name), self.me, known=sorted(map(str, state.services)))
+        verdicts = [each for each in book.verdicts() if each.service == name]
+        told: dict[Address, tuple[Prefix, list[PeerTold]]] = {}
+        for each in verdicts:
+            if each.advertised and (found := self.told(host_prefix(each.address))) is not None:
+                told[each.address] = found
+        servers = self._servers(name)
+        here, declared = self._endpoint_nodes(name)
+        backends = {
+            backend for server in servers.values() for backend in (*server.external, *server.internal)
+        }
+        ends = [self.end(backend.address, str(backend.port)) for backend in sorted(backends, key=_order)]
+        ends = [await self.looked(end) for end in ends[:MOST_ENDS]] + ends[MOST_ENDS:]
+        proxying = agent.proxying.standing
+        return ServiceFacts(
+            service,
+            str(name),
+            self.me,
+            verdicts=verdicts,
+            told=told,
+            servers=servers,
+            ends=ends,
+            declared_endpoints=declared,
+            elsewhere=here,
+            proxy="" if proxying.on else proxying.why,
+            refusal=agent.services.table.refusal(SERVICES.name) if proxying.on else "",
+            ranges=service.source_ranges or (),
+            host=await self.host(),
+            pod_mtu=agent.podnet.underlay_mtu,
+            only=only,
+        )
+
+    def _servers(self, name: ObjectName) -> Mapping[ServerKey, VirtualServer]:
+        """Those that this node answers for the service: of the service's own addresses alone."""
+        book, service = self.agent.services.book, self.agent.state.services[name]
+        own = {*service.cluster_ips, *service.external_ips, *service.load_balancer_ips}
+        ports = {(port.protocol.lower(), port.port) for port in service.ports}
+        return {
+            key: book.servers[key]
+            for key in ((address, *port) for address in own for port in ports)
+            if key in book.servers
+        }
+
+    def _endpoint_nodes(self, name: ObjectName) -> tuple[list[str], int]:
+        """Other nodes with endpoints that are ready, and how many endpoints are declared at all."""
+        state = self.agent.state
+        service = state.services[name]
+        slices = [each for each in state.slices.values() if each.service == name]
+        found = {
+            endpoint.address: endpoint for port in service.ports for endpoint, _ in of_port(port, slices)
+        }
+        ready = (endpoint for endpoint in found.values() if endpoint.ready or service.publish_not_ready)
+        nodes = {endpoint.node or self.node_of(endpoint.address) for endpoint in ready}
+        declared = {endpoint.address for each in slices for endpoint in each.endpoints}
+        return sorted(nodes - {self.me, ""}), len(declared)
+
+    def attached_named(self, name: ObjectName) -> Iterable[Address]:
+        """The addresses that a pod has here."""
+        return [address for address, each in self._attached.items() if each.pod == name]
+
+
+def _order(backend: Backend) -> tuple[int, Backend]:
+    return backend.address.version, backend

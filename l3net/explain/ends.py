@@ -1,0 +1,126 @@
+"""Whether an endpoint can be reached from this node: policy, route, neighbour, the pod's port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from l3net.explain.facts import DEAD, End, Hop
+from l3net.explain.steps import Mark, Step, bad, note, ok
+
+
+def end_steps(end: End, me: str, pod_mtu: int = 0) -> Iterator[Step]:
+    """Of one endpoint, in the order in which a packet meets them."""
+    if end.decision:
+        make_ok = ok("policy", end.where, end.decision)
+        yield (
+            make_ok
+            if end.allowed
+            else bad(
+                "policy",
+                end.where,
+                end.decision,
+                "`l3net policy show` has the rule; `l3net policy matrix` whom else it concerns",
+                "policy",
+            )
+        )
+    if end.here and not end.attached:
+        yield bad(
+            "endpoint",
+            end.where,
+            "it lies in this node's block, and no pod here has it: the endpoint is of a pod that is gone",
+            "see whether the EndpointSlice is stale, or the pod's address another's: `l3net ipam show`",
+            "endpointGone",
+        )
+        return
+    yield _route(end, me)
+    for hop in end.way.hops:
+        yield from _hop(end, hop, pod_mtu)
+
+
+def _route(end: End, me: str) -> Step:
+    way = end.way
+    if way.kind == "unknown":
+        return note("route", end.where, "the kernel could not be asked")
+    if not way.leads:
+        learned = (
+            "the route of its block, learned over BGP, is missing" if not end.here else "its bridge is gone"
+        )
+        return bad(
+            "route",
+            end.where,
+            f"{me} has no way there: {way}; {learned}",
+            "`l3net bgp routes` shows who announces it and the verdict on that; `l3net history` when it went",
+            "blackhole" if way.kind != "none" else "noRoute",
+        )
+    return ok("route", end.where, str(way))
+
+
+def _hop(end: End, hop: Hop, pod_mtu: int) -> Iterator[Step]:
+    where = f"{hop.gateway or end.address} dev {hop.interface}"
+    only = len(end.way.hops) == 1
+    if not hop.carrier:
+        yield _stops(
+            only,
+            "link",
+            where,
+            f"the link {hop.interface} has no carrier",
+            "look at the cable and the far port",
+            "linkDown",
+        )
+        return
+    if hop.neighbour in DEAD:
+        yield _stops(
+            only,
+            "neighbour",
+            where,
+            f"nobody answers for {hop.gateway or end.address} on {hop.interface} (neighbour {hop.neighbour})",
+            "see whether that host is up, and its address and VLAN",
+            "neighbourFailed",
+        )
+        return
+    if end.mac and hop.link_address and hop.link_address != end.mac:
+        yield bad(
+            "neighbour",
+            where,
+            f"the neighbour entry is {hop.link_address}, the pod's address is {end.mac}: another answers "
+            "for it, or somebody changed the entry",
+            "the agent puts it back within seconds; find who else has the address (`l3net ipam check`)",
+            "neighbourWrong",
+        )
+        return
+    if end.here and end.attached:
+        if hop.neighbour == "":
+            yield note("neighbour", where, "there is no neighbour entry; it is resolved when a packet comes")
+        elif hop.port == "":
+            yield bad(
+                "port",
+                where,
+                f"no port of the bridge {hop.interface} leads to {hop.link_address}",
+                "the pod's interface is gone or off the bridge: `l3net doctor`, or delete the pod",
+                "portGone",
+            )
+            return
+        elif hop.port is not None and not hop.port_forwards:
+            yield bad(
+                "port",
+                where,
+                f"the bridge port {hop.port} is down",
+                "`ip link show` of the port; the agent sets it up again within a second: who sets it down?",
+                "portDown",
+            )
+            return
+    if pod_mtu and hop.mtu and hop.mtu < pod_mtu:
+        yield note(
+            "MTU",
+            where,
+            f"{hop.interface} carries {hop.mtu} bytes, pods send {pod_mtu}: larger need path MTU discovery",
+            "give the link the MTU of the others, or the agent --mtu",
+            "mtu",
+        )
+    if hop.neighbour:
+        yield ok("neighbour", where, f"{hop.link_address or 'no address'} ({hop.neighbour})")
+
+
+def _stops(only: bool, what: str, where: str, seen: str, advice: str, cause: str) -> Step:
+    """One of several equal ways that fails takes its share of the packets."""
+    return Step(what, where, Mark.BAD if only else Mark.NOTE, seen, advice, cause)

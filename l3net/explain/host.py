@@ -1,0 +1,59 @@
+"""What of a whole host stops packets, whatever the address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from l3net.doctor.findings import NodeLook, Severity
+from l3net.doctor.node import judge_node
+from l3net.explain.steps import Step, bad, note
+
+#: A host of which nothing was seen.
+UNSEEN: Final = NodeLook()
+#: Share of a full table of connections; a connection more is dropped only when it is full.
+_FULL = 1.0
+#: A check of the doctor that is no affair of packets.
+_PACKETS = ("kernel",)
+
+
+def host_steps(look: NodeLook, node: str) -> Iterator[Step]:
+    """Findings of the doctor that concern packets."""
+    for finding in judge_node(look, ecmp=False):
+        if finding.check not in _PACKETS or finding.severity is Severity.OK:
+            continue
+        cause = "conntrackFull" if finding.subject == "conntrack" else "forwardingOff"
+        stops = finding.severity is Severity.PROBLEM and not (cause == "conntrackFull" and not _full(look))
+        make = bad if stops else note
+        yield make("host", node, finding.what, finding.remedy, cause)
+    if look.dropping:
+        yield note(
+            "firewall",
+            node,
+            f"chains of others drop what no rule of theirs takes: {', '.join(look.dropping)}",
+            "see that they let pass what is forwarded from and to the bridge l3net0 and the uplinks",
+            "foreignFirewall",
+        )
+
+
+def _full(look: NodeLook) -> bool:
+    if look.conntrack is None:
+        return False
+    entries, limit = look.conntrack
+    return bool(limit) and entries >= _FULL * limit
+
+
+def strict_steps(
+    look: NodeLook, arrives: frozenset[str], leaves: frozenset[str], node: str
+) -> Iterator[Step]:
+    """rp_filter: what comes in by a link by which the answer would not go is dropped where it is strict."""
+    caught = sorted(set(look.strict_rp_filter) & (arrives - leaves))
+    if caught and leaves:
+        yield bad(
+            "rp_filter",
+            node,
+            f"rp_filter of {', '.join(caught)} is strict, and answers leave by {', '.join(sorted(leaves))}: "
+            "what comes in there is dropped",
+            "set net.ipv4.conf.all.rp_filter and that of the interface to 2 (loose) or 0",
+            "rpFilter",
+        )

@@ -1,0 +1,227 @@
+"""What becomes of a packet from one end to another, as this node sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from l3net.doctor.findings import NodeLook
+from l3net.explain.announced import peer_steps
+from l3net.explain.ends import end_steps
+from l3net.explain.facts import UNKNOWN, End, PeerTold, Way
+from l3net.explain.host import UNSEEN, host_steps, strict_steps
+from l3net.explain.service import MOST_ENDS, ServiceFacts, explain_service
+from l3net.explain.steps import Explanation, Mark, Step, any_bad, bad, note, ok
+from l3net.model import Address, Prefix, ServerKey
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A service that the destination address is of: the service's own facts, and the port asked for.
+
+    `closed`: the source is in none of its source ranges. `answers`: the port is one of its ports.
+    """
+
+    facts: ServiceFacts
+    key: ServerKey | None
+    answers: bool = True
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PathFacts:
+    """`source` and `destination` as they were found; `served`, if the destination is a service's. `told`: who
+    hears of the destination, where it is this node's own. `back`: the kernel's way to the source.
+    `masquerades`: what is sent leaves with the node's address; `returns`: routers know the way back to the
+    source (it is announced), None where that does not matter."""
+
+    source: End
+    destination: End
+    node: str
+    port: str = ""
+    served: Served | None = None
+    ends: Sequence[End] = ()
+    told: tuple[Prefix, Sequence[PeerTold]] | None = None
+    source_told: tuple[Prefix, Sequence[PeerTold]] | None = None
+    back: Way = UNKNOWN
+    masquerades: bool = False
+    host: NodeLook = UNSEEN
+    pod_mtu: int = 0
+    node_source: str = ""
+    node_destination: str = ""
+
+
+def explain_path(facts: PathFacts) -> Explanation:
+    """From the source to each endpoint that it may meet, and back."""
+    source, destination = facts.source, facts.destination
+    port = f":{facts.port}" if facts.port else ""
+    subject = f"{source.pod or source.address} -> {destination.pod or destination.address}{port}"
+    steps = list(_steps(facts))
+    met = facts.ends[0].where if facts.ends else str(destination.address)
+    more = f" and {len(facts.ends) - 1} more" if len(facts.ends) > 1 else ""
+    return Explanation(subject, tuple(steps), f"packets pass, to {met}{more}")
+
+
+def _steps(facts: PathFacts) -> Iterator[Step]:
+    yield from _source(facts)
+    if _from_beyond(facts.source) and not facts.source.here:
+        yield from _reaches_us(facts)
+    yield from host_steps(facts.host, facts.node)
+    if facts.served is not None:
+        served = list(_service(facts, facts.served))
+        yield from served
+        if any_bad(served):
+            return
+    ends = [list(end_steps(end, facts.node, facts.pod_mtu)) for end in facts.ends[:MOST_ENDS]]
+    failing = sum(map(any_bad, ends))
+    for steps in ends:
+        yield from steps
+    if not failing or failing < len(ends):
+        yield from _back(facts)
+
+
+def _from_beyond(end: End) -> bool:
+    """Whether it is neither a pod nor a node that is known."""
+    return not end.pod and not end.node
+
+
+def _source(facts: PathFacts) -> Iterator[Step]:
+    source = facts.source
+    if source.here and source.attached:
+        yield ok("source", source.where, "a pod of this node; it may send from its own addresses alone")
+    elif source.here and source.pod:
+        yield bad(
+            "source",
+            source.where,
+            "no pod here has this address: what is sent from it is dropped by the guard of the pods' ports",
+            "ask from an address that a pod has: `l3net ipam show`",
+            "spoofed",
+        )
+    elif source.node and source.node != facts.node:
+        yield note(
+            "source",
+            source.where,
+            f"runs on {source.node}: that node judges its egress and translates what it asks of services",
+            f"ask there, too: l3net explain --node {source.node}",
+        )
+    elif _from_beyond(source):
+        yield ok("source", str(source.address), "beyond the cluster")
+
+
+def _reaches_us(facts: PathFacts) -> Iterator[Step]:
+    """From beyond the cluster: whether routers send it here at all."""
+    told = facts.told
+    if facts.served is not None:
+        verdicts = [
+            each
+            for each in facts.served.facts.verdicts
+            if each.address == facts.destination.address and each.advertised
+        ]
+        if not verdicts:
+            only = replace(facts.served.facts, only=facts.destination.address)
+            found = [step for step in explain_service(only).steps if step.what == "address"]
+            yield from found
+            return
+        told = facts.served.facts.told.get(facts.destination.address)
+    if told is None:
+        return
+    steps = peer_steps(*told)
+    yield from steps
+    if any_bad(steps):
+        return
+    arrives = frozenset(
+        peer.interface for peer in told[1] if peer.said and peer.established and peer.interface
+    )
+    yield from strict_steps(facts.host, arrives, facts.back.interfaces, facts.node)
+
+
+def _service(facts: PathFacts, served: Served) -> Iterator[Step]:
+    its = served.facts
+    if its.proxy:
+        yield note(
+            "services", facts.node, f"another proxy translates services here: {its.proxy}", cause="otherProxy"
+        )
+    elif its.refusal:
+        yield bad(
+            "services",
+            facts.node,
+            f"the service table is not in force: {its.refusal}",
+            "see the agent's log",
+            "table",
+        )
+    if not served.answers:
+        ports = ", ".join(f"{port.port}/{port.protocol}" for port in its.service.ports) if its.service else ""
+        yield bad(
+            "service",
+            its.name,
+            f"it does not answer on {facts.port}",
+            f"its ports are {ports or 'none'}",
+            "noSuchPort",
+        )
+        return
+    if served.closed:
+        yield bad(
+            "source ranges",
+            its.name,
+            f"{facts.source.address} lies in none of its loadBalancerSourceRanges",
+            "add the client's range to spec.loadBalancerSourceRanges",
+            "sourceRanges",
+        )
+        return
+    if not facts.ends:
+        inner = [
+            step for step in explain_service(its).steps if step.mark is Mark.BAD and step.what == "endpoints"
+        ]
+        yield from inner or [
+            bad(
+                "endpoints",
+                facts.node,
+                "no endpoint takes connections of this kind on this node",
+                "with traffic policy Local only nodes with endpoints serve it"
+                + (f": {', '.join(its.elsewhere[:5])}" if its.elsewhere else ""),
+                "noLocalEndpoints" if its.elsewhere else "noEndpoints",
+            )
+        ]
+        return
+    yield ok("service", its.name, f"leads to {len(facts.ends)} endpoint{'s' * (len(facts.ends) != 1)}")
+
+
+def _back(facts: PathFacts) -> Iterator[Step]:
+    """Whether the answer finds its way."""
+    source = facts.source
+    beyond = not facts.destination.pod and not facts.destination.node and facts.served is None
+    if source.here and source.attached and beyond:
+        if facts.masquerades:
+            yield ok("masquerade", facts.node, "leaves with an address of this node")
+            return
+        if facts.source_told is not None:
+            steps = peer_steps(*facts.source_told)
+            if any_bad(steps):
+                yield bad(
+                    "way back",
+                    facts.node,
+                    f"the pod's address leaves as it is, and no router is told of {facts.source_told[0]}: "
+                    "answers do not come back",
+                    "announce the block, or set natOutgoing of its IPPool",
+                    "noWayBack",
+                )
+            else:
+                yield ok("way back", facts.node, f"routers are told of {facts.source_told[0]}")
+        return
+    if source.here or facts.back.kind == "unknown":
+        return
+    if facts.back.leads:
+        yield ok("way back", facts.node, f"to {source.address}: {facts.back}")
+    else:
+        yield bad(
+            "way back",
+            facts.node,
+            f"{facts.node} has no way back to {source.address}: {facts.back}",
+            "announce the client's prefix to this node, or let the routers announce a default route",
+            "noWayBack",
+        )
+
+
+def far(address: Address) -> End:
+    """An end of which nothing is known but its address."""
+    return End(address)

@@ -1,0 +1,198 @@
+"""Why a service is reached or not: from the cluster, and from beyond it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from l3net.doctor.findings import NodeLook
+from l3net.explain.announced import peer_steps
+from l3net.explain.ends import end_steps
+from l3net.explain.facts import End, PeerTold
+from l3net.explain.host import UNSEEN, host_steps
+from l3net.explain.steps import Explanation, Mark, Step, any_bad, bad, note, ok
+from l3net.explain.words import OF_REASON
+from l3net.model import Address, Prefix, ServerKey, Service, VirtualServer
+from l3net.services.verdicts import Reason, ServiceAddressKind, ServiceVerdict
+
+#: Endpoints that are looked at one by one.
+MOST_ENDS = 8
+#: Why a ClusterIP is not announced where nobody expects it to be.
+_MEANT = (Reason.KIND_DISABLED, Reason.NOT_SELECTED, Reason.OPTED_OUT)
+_NOT_HERE = (Reason.NO_LOCAL_ENDPOINTS, Reason.NODE_DRAINING)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """Of one service at one node. `told`: by address, each peer; `servers`: what the node's table answers;
+    `ends`: by server the endpoints of the cluster; `elsewhere`: nodes that have endpoints; `proxy`: why this
+    node does not translate services itself, empty if it does; `refusal`: why the table is not as decided."""
+
+    service: Service | None
+    name: str
+    node: str
+    known: Sequence[str] = ()
+    verdicts: Sequence[ServiceVerdict] = ()
+    told: Mapping[Address, tuple[Prefix, Sequence[PeerTold]]] = field(default_factory=dict)
+    servers: Mapping[ServerKey, VirtualServer] = field(default_factory=dict)
+    ends: Sequence[End] = ()
+    declared_endpoints: int = 0
+    elsewhere: Sequence[str] = ()
+    proxy: str = ""
+    refusal: str = ""
+    ranges: Sequence[Prefix] = ()
+    host: NodeLook = UNSEEN
+    pod_mtu: int = 0
+    only: Address | None = None
+
+
+def explain_service(facts: ServiceFacts) -> Explanation:
+    """Of all of its addresses, or of `only` one."""
+    subject = f"service {facts.name}"
+    if facts.service is None:
+        step = bad(
+            "service",
+            "",
+            f"no service {facts.name} is declared",
+            f"there are: {', '.join(facts.known[:10]) or 'none'}",
+            "noService",
+        )
+        return Explanation(subject, (step,), "", inside=False, outside=False)
+    verdicts = [each for each in facts.verdicts if facts.only in (None, each.address)]
+    if not verdicts:
+        seen = "it has no address" if facts.only is None else f"{facts.only} is none of its addresses"
+        step = note("service", "", f"{seen}: a headless service is resolved to its pods", cause="headless")
+        return Explanation(
+            subject, (step,), f"{facts.name} is headless: its pods are asked directly", None, None
+        )
+    data = list(_data_path(facts))
+    outside: list[Step] = []
+    announced = False
+    wanted = [each for each in verdicts if not _inward(each, verdicts, facts)]
+    for verdict in verdicts:
+        found = _address(verdict, facts, expected=verdict in wanted)
+        announced = announced or (verdict.advertised and not any_bad(found))
+        outside += found
+    if wanted and announced and any_bad(outside):
+        outside = [_softened(step) for step in outside]
+    steps = (*outside, *data)
+    reached = not any_bad(data)
+    expected = bool(wanted)
+    well = _well(facts, announced=announced, expected=expected)
+    return Explanation(subject, steps, well, inside=reached, outside=reached and announced)
+
+
+def _inward(verdict: ServiceVerdict, all_of_them: Sequence[ServiceVerdict], facts: ServiceFacts) -> bool:
+    """A ClusterIP that is kept inside on purpose, unless it is what was asked for."""
+    if verdict.kind is not ServiceAddressKind.CLUSTER_IP or facts.only is not None:
+        return False
+    return verdict.reason in _MEANT
+
+
+def _address(verdict: ServiceVerdict, facts: ServiceFacts, *, expected: bool) -> list[Step]:
+    where = f"{verdict.address} ({verdict.kind.value}) on {facts.node}"
+    steps = [
+        note("address", where, lost, "use another port or address; the older service keeps it", "conflict")
+        for lost in verdict.lost
+    ]
+    if verdict.reason is not Reason.ADVERTISE:
+        words, advice = OF_REASON[verdict.reason]
+        if verdict.reason in _NOT_HERE and facts.elsewhere:
+            words += f"; endpoints run on {', '.join(facts.elsewhere[:5])}"
+        make = bad if expected else note
+        return [*steps, make("address", where, f"not announced: {words}", advice, verdict.reason.value)]
+    prefix, peers = facts.told[verdict.address]
+    return [*steps, ok("address", where, "to be announced"), *peer_steps(prefix, peers)]
+
+
+def _softened(step: Step) -> Step:
+    """Another address of the service is reached: this is worth knowing, and not the answer."""
+    if step.mark is not Mark.BAD:
+        return step
+    return Step(step.what, step.where, Mark.NOTE, step.seen, step.advice, step.cause, step.since)
+
+
+def _data_path(facts: ServiceFacts) -> Iterator[Step]:
+    """What a packet to the service meets on this node."""
+    yield from host_steps(facts.host, facts.node)
+    if facts.proxy:
+        yield note(
+            "services",
+            facts.node,
+            f"another proxy translates services here: {facts.proxy}",
+            cause="otherProxy",
+        )
+    elif facts.refusal:
+        yield bad(
+            "services",
+            facts.node,
+            f"the service table is not in force: {facts.refusal}",
+            "see the agent's log",
+            "table",
+        )
+    elif not facts.servers:
+        yield bad(
+            "services",
+            facts.node,
+            "this node answers to none of its ports",
+            "another service has them, or it has no ports: `l3net status` names what is lost",
+            "notServed",
+        )
+    usable = [server for server in facts.servers.values() if server.internal or server.external]
+    if facts.servers and not usable:
+        declared = facts.declared_endpoints
+        seen = f"none of its {declared} endpoints is ready" if declared else "no endpoint is declared"
+        here = (
+            ""
+            if not facts.elsewhere
+            else f" on this node (traffic policy Local); there are on {', '.join(facts.elsewhere[:5])}"
+        )
+        words = OF_REASON[Reason.NO_ENDPOINTS][1]
+        yield bad(
+            "endpoints",
+            facts.node,
+            seen + here,
+            words,
+            "noEndpoints" if not facts.elsewhere else "noLocalEndpoints",
+        )
+    if facts.ranges:
+        listed = ", ".join(map(str, facts.ranges[:5]))
+        yield note(
+            "source ranges",
+            facts.node,
+            f"its load-balancer addresses answer to {listed} alone",
+            cause="sourceRanges",
+        )
+    yield from _ends(facts)
+
+
+def _ends(facts: ServiceFacts) -> Iterator[Step]:
+    """Bad only where no endpoint is reached; else that one fails takes its share of connections."""
+    ends = facts.ends[:MOST_ENDS]
+    each = [list(end_steps(end, facts.node, facts.pod_mtu)) for end in ends]
+    failing = sum(map(any_bad, each))
+    for steps in each:
+        yield from steps if failing == len(ends) else map(_share, steps)
+    if len(facts.ends) > len(ends):
+        yield note(
+            "endpoints", facts.node, f"{len(facts.ends) - len(ends)} more endpoints were not looked at"
+        )
+
+
+def _share(step: Step) -> Step:
+    if step.mark is not Mark.BAD:
+        return step
+    seen = f"{step.seen}; connections that are given to this endpoint fail, others do not"
+    return Step(step.what, step.where, Mark.BAD, seen, step.advice, step.cause, step.since)
+
+
+def _well(facts: ServiceFacts, *, announced: bool, expected: bool) -> str:
+    ready = len({end.address for end in facts.ends})
+    ends = f"{ready} endpoint{'s' * (ready != 1)}"
+    if announced:
+        return (
+            f"{facts.name} is reached from the cluster and from beyond it: {ends}, announced by {facts.node}"
+        )
+    if not expected:
+        return f"{facts.name} is reached from the cluster ({ends}), and not announced, as configured"
+    return f"{facts.name} is reached from the cluster ({ends})"

@@ -1,0 +1,21 @@
+"""What the host shows to whoever asks why."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from l3net.doctor.findings import NodeLook
+from l3net.explain.facts import Way
+from l3net.model import Address
+
+
+class Sight(Protocol):
+    """Looks; nothing is changed and nothing is sent. Each may take a tenth of a second: in a thread."""
+
+    def way(self, destination: Address, source: Address | None = None) -> Way:
+        """What the kernel does with a packet; never raises."""
+        ...
+
+    def host(self) -> NodeLook:
+        """The settings that stop packets; never raises."""
+        ...

@@ -1,0 +1,28 @@
+"""What this host shows (ports.Sight)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from l3net.doctor.findings import NodeLook
+from l3net.explain.facts import Way
+from l3net.model import Address
+from l3net.shell.probes.node import look_at_node
+from l3net.shell.probes.way import way_to
+
+_NOWHERE = Path("/nonexistent")
+
+
+class HostSight:
+    """In the network namespace of the thread that asks."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+
+    def way(self, destination: Address, source: Address | None = None) -> Way:
+        """What the kernel does with a packet."""
+        return way_to(destination, source)
+
+    def host(self) -> NodeLook:
+        """Its settings; of CNI files and links of peers nothing."""
+        return look_at_node(self._state_dir, _NOWHERE, _NOWHERE, wants_pods=False)
