@@ -13,7 +13,7 @@ from l3net.agent.seeing import Seeing
 from l3net.agent.tally import standing
 from l3net.errors import ConfigError
 from l3net.explain.address import AddressFacts, Heard, explain_address, nobody
-from l3net.explain.facts import End
+from l3net.explain.facts import UNKNOWN, End
 from l3net.explain.path import PathFacts, Served, explain_path
 from l3net.explain.service import MOST_ENDS, explain_service
 from l3net.explain.steps import Explanation, bad
@@ -211,15 +211,23 @@ async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port:
     if served is not None and server is not None:
         backends = _backends(begin, server)
         ends = [seeing.end(each.address, str(each.port)) for each in backends]
-        ends = [await seeing.looked(end) for end in ends[:MOST_ENDS]] + ends[MOST_ENDS:]
+        ends = [
+            *[await seeing.looked(end, begin.address, asked.protocol) for end in ends[:MOST_ENDS]],
+            *ends[MOST_ENDS:],
+        ]
         ends = [seeing.judged(source, end, Port(int(end.port), asked.protocol)) for end in ends]
     elif served is not None:
         ends = []
     else:
-        ends = [seeing.judged(source, await seeing.looked(target), asked)]
+        ends = [seeing.judged(source, await seeing.looked(target, begin.address, asked.protocol), asked)]
     block = seeing.block_of(target.address)
     mine = block is not None and block[1] == seeing.me
     source_block = seeing.block_of(begin.address)
+    told = seeing.told(block[0]) if block is not None and mine else None
+    source_told = seeing.told(source_block[0]) if source_block is not None and begin.here else None
+    unannounced = block[0] if block is not None and mine and told is None else None
+    if unannounced is None and source_block is not None and begin.here and source_told is None:
+        unannounced = source_block[0]
     facts = PathFacts(
         begin,
         target,
@@ -227,8 +235,10 @@ async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port:
         port=str(port) if port is not None else "",
         served=served,
         ends=ends,
-        told=seeing.told(block[0]) if block is not None and mine else None,
-        source_told=seeing.told(source_block[0]) if source_block is not None and begin.here else None,
+        told=told,
+        source_told=source_told,
+        unannounced=unannounced,
+        to_service=await seeing.way(target.address) if served is not None else UNKNOWN,
         back=await seeing.way(begin.address),
         masquerades=_masquerades(agent, begin.address),
         host=await seeing.host(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from l3net.addresses import host_prefix
@@ -16,6 +16,7 @@ from l3net.bgp.peering import Peering
 from l3net.bgp.verdict import Export
 from l3net.doctor.findings import NodeLook
 from l3net.explain.facts import End, PeerTold, Way
+from l3net.explain.foreign import Chain, Packet, drops
 from l3net.explain.service import MOST_ENDS, ServiceFacts
 from l3net.firewall.services import SERVICES
 from l3net.model import Address, Backend, Family, ObjectName, Prefix, ServerKey, VirtualServer
@@ -38,6 +39,7 @@ class Seeing:
         self._attached: dict[Address, Attached] = {
             address: attached for _, attached in agent.pods.attached() for address in attached.addresses
         }
+        self._chains: Sequence[Chain] | None = None
         self._sources: list[tuple[Source, Announcement]] | None = None
 
     # --- the kernel --------------------------------------------------------------------------------------
@@ -74,9 +76,13 @@ class Seeing:
             mac=attached.mac if attached is not None else "",
         )
 
-    async def looked(self, end: End) -> End:
-        """With the kernel's way there."""
-        return replace(end, way=await self.way(end.address))
+    async def looked(self, end: End, source: Address | None = None, protocol: str = "tcp") -> End:
+        """With the kernel's way there, and what chains of others do with what comes from a source."""
+        if self._chains is None:
+            self._chains = await asyncio.to_thread(self._sight.chains)
+        port = int(end.port) if end.port.isdecimal() else None
+        dropped, surely = drops(self._chains, Packet(source, end.address, protocol, port))
+        return replace(end, way=await self.way(end.address), dropped=dropped, surely=surely)
 
     def judged(self, source: Place, end: End, port: Port) -> End:
         """With what policies say of a connection from a source."""
@@ -166,7 +172,8 @@ class Seeing:
         book, state = agent.services.book, agent.state
         service = state.services.get(name)
         if service is None:
-            return ServiceFacts(None, str(name), self.me, known=sorted(map(str, state.services)))
+            known = sorted(map(str, state.services))
+            return ServiceFacts(None, str(name), self.me, known=known, rejected=self._rejected(name))
         verdicts = [each for each in book.verdicts() if each.service == name]
         told: dict[Address, tuple[Prefix, list[PeerTold]]] = {}
         for each in verdicts:
@@ -191,12 +198,19 @@ class Seeing:
             declared_endpoints=declared,
             elsewhere=here,
             proxy="" if proxying.on else proxying.why,
+            other_proxy=agent.proxying.seen.answers,
             refusal=agent.services.table.refusal(SERVICES.name) if proxying.on else "",
             ranges=service.source_ranges or (),
             host=await self.host(),
             pod_mtu=agent.podnet.underlay_mtu,
             only=only,
+            rejected=self._rejected(name),
         )
+
+    def _rejected(self, name: ObjectName) -> str:
+        """What is wrong with the manifest of a service that is declared and cannot be used."""
+        words = f"Service {name}: "
+        return next((text for each in self.agent.declared.rejected if words in (text := str(each))), "")
 
     def _servers(self, name: ObjectName) -> Mapping[ServerKey, VirtualServer]:
         """Those that this node answers for the service: of the service's own addresses alone."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from l3net.cli import options
 from l3net.cli.output import output_option, print_value
 from l3net.errors import ConfigError
-from l3net.naming import AGENT_SOCKET
+from l3net.naming import AGENT_SOCKET, RUN_DIR
 from l3net.shell.sockets.agentsocket import ask
+
+if TYPE_CHECKING:
+    from l3net.lab.up import Lab
 
 #: Seconds for an answer: the kernel is looked at, endpoint by endpoint.
 PATIENCE: Final = 30.0
@@ -24,9 +27,23 @@ _COLOURS: Final = {"ok": "green", "note": "yellow", "bad": "red"}
 @click.argument(
     "words", nargs=-1, required=True, metavar="[service|pod|address] NAME | SOURCE DESTINATION[:PORT]"
 )
+@click.option("--lab", "lab_name", metavar="NAME", help="Ask a node of a lab that is up, from outside.")
+@click.option("--node", metavar="NODE", help="With --lab: which one; the first unless given.")
+@click.option(
+    "--ask-router",
+    is_flag=True,
+    help="With --lab: ask the routers, too, what they made of what they were told (vtysh, birdc ...).",
+)
 @options.run_dir()
 @output_option
-def explain(words: tuple[str, ...], run_dir: Path, output: str) -> None:
+def explain(
+    words: tuple[str, ...],
+    lab_name: str | None,
+    node: str | None,
+    ask_router: bool,
+    run_dir: Path,
+    output: str,
+) -> None:
     """Say whether a service, pod or address is reached, or a packet passes from SOURCE to DESTINATION, step
     by step; and why not.
 
@@ -48,16 +65,34 @@ def explain(words: tuple[str, ...], run_dir: Path, output: str) -> None:
     l3net explain 198.51.100.7 10.96.0.10:443
     l3net explain default/shell default/web:80 -o json
     """
-    answer = ask(run_dir / AGENT_SOCKET, f"explain {json.dumps({'subject': ' '.join(words)})}", PATIENCE)
+    if lab_name is None and (ask_router or node is not None):
+        raise click.UsageError("--node and --ask-router need --lab")
+    question = f"explain {json.dumps({'subject': ' '.join(words)})}"
+    lab = _lab(lab_name) if lab_name is not None else None
+    if lab is None:
+        answer = ask(run_dir / AGENT_SOCKET, question, PATIENCE)
+    else:
+        node = node or lab.topology.nodes[0].name
+        answer = ask(lab.host(node).inside(RUN_DIR) / AGENT_SOCKET, question, PATIENCE)
     if "error" in answer:
         raise ConfigError(answer["error"])
     if "steps" not in answer:
         raise ConfigError("the agent that runs is older than this command and cannot explain")
+    if lab is not None and ask_router:
+        from l3net.lab.routers_say import with_routers  # noqa: PLC0415
+
+        answer = with_routers(lab, node or "", answer)
     if output != "table":
         print_value(answer, output)
     else:
         show(answer)
     sys.exit(0 if answer["healthy"] else 1)
+
+
+def _lab(name: str) -> Lab:
+    from l3net.lab.up import open_lab  # noqa: PLC0415 - only with --lab
+
+    return open_lab(name)
 
 
 def show(answer: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from l3net.bgp.verdict import Export
 from l3net.explain.facts import PeerTold
@@ -26,7 +27,10 @@ def peer_steps(prefix: Prefix, peers: Sequence[PeerTold]) -> list[Step]:
                 "noPeer",
             )
         ]
-    return [_told(prefix, peer, stops=not reached) for peer in outside]
+    return [
+        replace(_told(prefix, peer, stops=not reached), prefix=str(prefix), peer=str(peer.address))
+        for peer in outside
+    ]
 
 
 def _hears(peer: PeerTold) -> bool:

@@ -23,6 +23,15 @@ def end_steps(end: End, me: str, pod_mtu: int = 0) -> Iterator[Step]:
                 "policy",
             )
         )
+    if end.dropped:
+        make = bad if end.surely else note
+        yield make(
+            "firewall",
+            end.where,
+            end.dropped,
+            "let that firewall accept what is forwarded from and to l3net0 and the uplinks",
+            "foreignFirewall",
+        )
     if end.here and not end.attached:
         yield bad(
             "endpoint",

@@ -93,7 +93,11 @@ class PeerTold:
 @dataclass(frozen=True, slots=True)
 class End:
     """One endpoint, or other end of a connection: the pod if it is known, the node if that is known, and
-    whether it runs here. `attached`: a pod that runs here, and its MAC."""
+    whether it runs here. `attached`: a pod that runs here, and its MAC.
+
+    `allowed`, `decision`: what policies say of what comes from the source; `dropped`: by what of others it is
+    or, if not `surely`, may be.
+    """
 
     address: Address
     port: str = ""
@@ -105,6 +109,8 @@ class End:
     way: Way = UNKNOWN
     allowed: bool = True
     decision: str = ""
+    dropped: str = ""
+    surely: bool = False
 
     @property
     def where(self) -> str:

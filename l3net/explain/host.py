@@ -26,14 +26,6 @@ def host_steps(look: NodeLook, node: str) -> Iterator[Step]:
         stops = finding.severity is Severity.PROBLEM and not (cause == "conntrackFull" and not _full(look))
         make = bad if stops else note
         yield make("host", node, finding.what, finding.remedy, cause)
-    if look.dropping:
-        yield note(
-            "firewall",
-            node,
-            f"chains of others drop what no rule of theirs takes: {', '.join(look.dropping)}",
-            "see that they let pass what is forwarded from and to the bridge l3net0 and the uplinks",
-            "foreignFirewall",
-        )
 
 
 def _full(look: NodeLook) -> bool:

@@ -10,7 +10,7 @@ from l3net.explain.announced import peer_steps
 from l3net.explain.ends import end_steps
 from l3net.explain.facts import UNKNOWN, End, PeerTold, Way
 from l3net.explain.host import UNSEEN, host_steps, strict_steps
-from l3net.explain.service import MOST_ENDS, ServiceFacts, explain_service
+from l3net.explain.service import MOST_ENDS, ServiceFacts, explain_service, proxy_steps
 from l3net.explain.steps import Explanation, Mark, Step, any_bad, bad, note, ok
 from l3net.model import Address, Prefix, ServerKey
 
@@ -30,10 +30,13 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class PathFacts:
-    """`source` and `destination` as they were found; `served`, if the destination is a service's. `told`: who
-    hears of the destination, where it is this node's own. `back`: the kernel's way to the source.
-    `masquerades`: what is sent leaves with the node's address; `returns`: routers know the way back to the
-    source (it is announced), None where that does not matter."""
+    """`source` and `destination` as they were found; `served`, if the destination is a service's.
+
+    `told`: who hears of the destination, where it is this node's own; `source_told` the same of the source.
+    `unannounced`: this node's block that holds the destination, or else the source, and of which nobody is
+    told. `back`: the kernel's way to the source; `to_service`: the host's own to the service.
+    `masquerades`: what is sent leaves with the node's address.
+    """
 
     source: End
     destination: End
@@ -47,8 +50,8 @@ class PathFacts:
     masquerades: bool = False
     host: NodeLook = UNSEEN
     pod_mtu: int = 0
-    node_source: str = ""
-    node_destination: str = ""
+    unannounced: Prefix | None = None
+    to_service: Way = UNKNOWN
 
 
 def explain_path(facts: PathFacts) -> Explanation:
@@ -123,6 +126,15 @@ def _reaches_us(facts: PathFacts) -> Iterator[Step]:
             yield from found
             return
         told = facts.served.facts.told.get(facts.destination.address)
+    if told is None and facts.unannounced is not None:
+        yield bad(
+            "block",
+            facts.node,
+            f"{facts.unannounced} is not announced: its IPPool has advertise: false, advertise.podBlocks "
+            "is off, or another node has the block",
+            "see the IPPool and the BGPConfiguration",
+            "blockNotAnnounced",
+        )
     if told is None:
         return
     steps = peer_steps(*told)
@@ -137,18 +149,7 @@ def _reaches_us(facts: PathFacts) -> Iterator[Step]:
 
 def _service(facts: PathFacts, served: Served) -> Iterator[Step]:
     its = served.facts
-    if its.proxy:
-        yield note(
-            "services", facts.node, f"another proxy translates services here: {its.proxy}", cause="otherProxy"
-        )
-    elif its.refusal:
-        yield bad(
-            "services",
-            facts.node,
-            f"the service table is not in force: {its.refusal}",
-            "see the agent's log",
-            "table",
-        )
+    yield from proxy_steps(its)
     if not served.answers:
         ports = ", ".join(f"{port.port}/{port.protocol}" for port in its.service.ports) if its.service else ""
         yield bad(
@@ -166,6 +167,16 @@ def _service(facts: PathFacts, served: Served) -> Iterator[Step]:
             f"{facts.source.address} lies in none of its loadBalancerSourceRanges",
             "add the client's range to spec.loadBalancerSourceRanges",
             "sourceRanges",
+        )
+        return
+    if facts.source.node == facts.node and not facts.source.pod and not facts.to_service.leads:
+        yield bad(
+            "route",
+            facts.node,
+            f"processes of the host have no route to {facts.destination.address} ({facts.to_service}): the "
+            "kernel refuses before anything is translated",
+            "name the range in serviceCIDRs of the BGPConfiguration, or give the host a default route",
+            "noHostRoute",
         )
         return
     if not facts.ends:
@@ -194,19 +205,18 @@ def _back(facts: PathFacts) -> Iterator[Step]:
         if facts.masquerades:
             yield ok("masquerade", facts.node, "leaves with an address of this node")
             return
-        if facts.source_told is not None:
-            steps = peer_steps(*facts.source_told)
-            if any_bad(steps):
+        block = facts.source_told[0] if facts.source_told is not None else facts.unannounced
+        if block is not None:
+            if facts.source_told is None or any_bad(peer_steps(*facts.source_told)):
                 yield bad(
                     "way back",
                     facts.node,
-                    f"the pod's address leaves as it is, and no router is told of {facts.source_told[0]}: "
-                    "answers do not come back",
+                    f"the pod's address leaves as it is, and no router is told of {block}: answers are lost",
                     "announce the block, or set natOutgoing of its IPPool",
                     "noWayBack",
                 )
             else:
-                yield ok("way back", facts.node, f"routers are told of {facts.source_told[0]}")
+                yield ok("way back", facts.node, f"routers are told of {block}")
         return
     if source.here or facts.back.kind == "unknown":
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from l3net.doctor.findings import NodeLook
 from l3net.explain.announced import peer_steps
@@ -19,19 +19,24 @@ from l3net.services.verdicts import Reason, ServiceAddressKind, ServiceVerdict
 MOST_ENDS = 8
 #: Why a ClusterIP is not announced where nobody expects it to be.
 _MEANT = (Reason.KIND_DISABLED, Reason.NOT_SELECTED, Reason.OPTED_OUT)
+_MEND = "mend the manifest; `l3net validate` checks one before it is applied"
 _NOT_HERE = (Reason.NO_LOCAL_ENDPOINTS, Reason.NODE_DRAINING)
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceFacts:
-    """Of one service at one node. `told`: by address, each peer; `servers`: what the node's table answers;
-    `ends`: by server the endpoints of the cluster; `elsewhere`: nodes that have endpoints; `proxy`: why this
-    node does not translate services itself, empty if it does; `refusal`: why the table is not as decided."""
+    """Of one service at one node. `told`: by address, each peer; `servers`: what the node's table answers.
+
+    `ends`: the endpoints that it sends to; `elsewhere`: other nodes that have endpoints; `proxy`: why this
+    node does not translate services itself, empty if it does; `other_proxy`: the kube-proxy that answers;
+    `refusal`: why the table is not as decided.
+    """
 
     service: Service | None
     name: str
     node: str
     known: Sequence[str] = ()
+    rejected: str = ""
     verdicts: Sequence[ServiceVerdict] = ()
     told: Mapping[Address, tuple[Prefix, Sequence[PeerTold]]] = field(default_factory=dict)
     servers: Mapping[ServerKey, VirtualServer] = field(default_factory=dict)
@@ -39,6 +44,7 @@ class ServiceFacts:
     declared_endpoints: int = 0
     elsewhere: Sequence[str] = ()
     proxy: str = ""
+    other_proxy: str = ""
     refusal: str = ""
     ranges: Sequence[Prefix] = ()
     host: NodeLook = UNSEEN
@@ -50,15 +56,16 @@ def explain_service(facts: ServiceFacts) -> Explanation:
     """Of all of its addresses, or of `only` one."""
     subject = f"service {facts.name}"
     if facts.service is None:
-        step = bad(
-            "service",
-            "",
-            f"no service {facts.name} is declared",
-            f"there are: {', '.join(facts.known[:10]) or 'none'}",
-            "noService",
-        )
+        seen = facts.rejected or f"no service {facts.name} is declared"
+        advice = f"there are: {', '.join(facts.known[:10]) or 'none'}"
+        if facts.rejected:
+            advice = _MEND
+        step = bad("service", "", seen, advice, "rejected" if facts.rejected else "noService")
         return Explanation(subject, (step,), "", inside=False, outside=False)
     verdicts = [each for each in facts.verdicts if facts.only in (None, each.address)]
+    if facts.rejected and not verdicts:
+        step = bad("service", "", facts.rejected, _MEND, "rejected")
+        return Explanation(subject, (step,), "", inside=False, outside=False)
     if not verdicts:
         seen = "it has no address" if facts.only is None else f"{facts.only} is none of its addresses"
         step = note("service", "", f"{seen}: a headless service is resolved to its pods", cause="headless")
@@ -75,7 +82,8 @@ def explain_service(facts: ServiceFacts) -> Explanation:
         outside += found
     if wanted and announced and any_bad(outside):
         outside = [_softened(step) for step in outside]
-    steps = (*outside, *data)
+    wrong = [note("service", "", facts.rejected, _MEND, "rejected")] if facts.rejected else []
+    steps = (*wrong, *outside, *data)
     reached = not any_bad(data)
     expected = bool(wanted)
     well = _well(facts, announced=announced, expected=expected)
@@ -109,28 +117,14 @@ def _softened(step: Step) -> Step:
     """Another address of the service is reached: this is worth knowing, and not the answer."""
     if step.mark is not Mark.BAD:
         return step
-    return Step(step.what, step.where, Mark.NOTE, step.seen, step.advice, step.cause, step.since)
+    return replace(step, mark=Mark.NOTE)
 
 
 def _data_path(facts: ServiceFacts) -> Iterator[Step]:
     """What a packet to the service meets on this node."""
     yield from host_steps(facts.host, facts.node)
-    if facts.proxy:
-        yield note(
-            "services",
-            facts.node,
-            f"another proxy translates services here: {facts.proxy}",
-            cause="otherProxy",
-        )
-    elif facts.refusal:
-        yield bad(
-            "services",
-            facts.node,
-            f"the service table is not in force: {facts.refusal}",
-            "see the agent's log",
-            "table",
-        )
-    elif not facts.servers:
+    yield from proxy_steps(facts)
+    if not facts.proxy and not facts.refusal and not facts.servers:
         yield bad(
             "services",
             facts.node,
@@ -166,6 +160,29 @@ def _data_path(facts: ServiceFacts) -> Iterator[Step]:
     yield from _ends(facts)
 
 
+def proxy_steps(facts: ServiceFacts) -> Iterator[Step]:
+    """Who translates services on the node, and whether its table is in force."""
+    if facts.proxy and facts.other_proxy:
+        seen = f"kube-proxy ({facts.other_proxy}) translates services here: {facts.proxy}"
+        yield note("services", facts.node, seen, cause="otherProxy")
+    elif facts.proxy:
+        yield bad(
+            "services",
+            facts.node,
+            f"nobody translates services here: {facts.proxy}, and no kube-proxy answers",
+            "set serviceProxy of the BGPConfiguration to Auto or Enabled, or start the other proxy",
+            "noProxy",
+        )
+    elif facts.refusal:
+        yield bad(
+            "services",
+            facts.node,
+            f"the service table is not in force: {facts.refusal}",
+            "see the agent's log",
+            "table",
+        )
+
+
 def _ends(facts: ServiceFacts) -> Iterator[Step]:
     """Bad only where no endpoint is reached; else that one fails takes its share of connections."""
     ends = facts.ends[:MOST_ENDS]
@@ -183,7 +200,7 @@ def _share(step: Step) -> Step:
     if step.mark is not Mark.BAD:
         return step
     seen = f"{step.seen}; connections that are given to this endpoint fail, others do not"
-    return Step(step.what, step.where, Mark.BAD, seen, step.advice, step.cause, step.since)
+    return replace(step, seen=seen)
 
 
 def _well(facts: ServiceFacts, *, announced: bool, expected: bool) -> str:

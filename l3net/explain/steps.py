@@ -20,7 +20,8 @@ class Mark(enum.Enum):
 class Step:
     """`what` was looked at, `where` (node, peer, endpoint), what was `seen`, and what to do about it.
 
-    `cause`: a stable word for programs. `since` when, in words.
+    `cause`: a stable word for programs. `since` when, in words. `prefix` and `peer` (its address): of an
+    announcement.
     """
 
     what: str
@@ -30,6 +31,8 @@ class Step:
     advice: str = ""
     cause: str = ""
     since: str = ""
+    prefix: str = ""
+    peer: str = ""
 
     def row(self) -> dict[str, str]:
         """As plain values."""
@@ -41,6 +44,8 @@ class Step:
             "advice": self.advice,
             "cause": self.cause,
             "since": self.since,
+            "prefix": self.prefix,
+            "peer": self.peer,
         }
 
 

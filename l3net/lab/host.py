@@ -68,6 +68,10 @@ class Host:
     def python(self) -> Sequence[str]:
         return python()
 
+    def inside(self, path: str) -> Path:
+        """A path of the host's own file system, as the machine sees it."""
+        return Path(f"/proc/{self.pid}/root{path}")
+
     def enter(self, pod: str | None = None) -> list[str]:
         """The start of a command line that runs inside the host, or in the network namespace of a pod."""
         net = "--net" if pod is None else f"--net=/proc/{self.pid}/root/run/netns/{pod}"
@@ -153,7 +157,7 @@ class Host:
 
     def status(self) -> dict[str, Any]:
         """What the agent says of itself, as `l3net status -o json` prints it. Raises NotRunningError."""
-        answer = ask(Path(f"/proc/{self.pid}/root{RUN_DIR}/{AGENT_SOCKET}"), "status")
+        answer = ask(self.inside(RUN_DIR) / AGENT_SOCKET, "status")
         return answer if isinstance(answer, dict) else {}
 
     def log_tail(self, name: str, lines: int = 12) -> str:

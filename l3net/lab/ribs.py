@@ -50,6 +50,15 @@ def same(one: SessionSeen, other: SessionSeen) -> bool:
 
 def read_rib(topology: Topology, host: Machine) -> Rib:
     """The blocks and service addresses in a router's RIB, with the neighbours its best paths come from."""
+    return {
+        prefix: hops
+        for prefix, hops in read_paths(topology, host).items()
+        if is_cluster_prefix(topology, prefix)
+    }
+
+
+def read_paths(topology: Topology, host: Machine) -> Rib:
+    """All of a router's RIB, with the neighbours its best paths come from."""
     router = topology.router(host.name)
     assert router is not None  # noqa: S101
     readers = {
@@ -61,8 +70,7 @@ def read_rib(topology: Topology, host: Machine) -> Rib:
     }
     found: dict[Prefix, set[Address]] = defaultdict(set)
     for prefix, neighbour in readers[router.kind](topology, host):
-        if is_cluster_prefix(topology, prefix):
-            found[prefix].add(neighbour)
+        found[prefix].add(neighbour)
     return {prefix: frozenset(hops) for prefix, hops in found.items()}
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from l3net.doctor.findings import NodeLook
 from l3net.explain.facts import Way
+from l3net.explain.foreign import Chain
 from l3net.model import Address
 
 
@@ -14,6 +16,10 @@ class Sight(Protocol):
 
     def way(self, destination: Address, source: Address | None = None) -> Way:
         """What the kernel does with a packet; never raises."""
+        ...
+
+    def chains(self) -> Sequence[Chain]:
+        """The chains of others by which they may drop what is forwarded; never raises."""
         ...
 
     def host(self) -> NodeLook:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from l3net.doctor.findings import NodeLook
 from l3net.explain.facts import Way
+from l3net.explain.foreign import Chain
 from l3net.model import Address
+from l3net.shell.probes.foreign import foreign_chains
 from l3net.shell.probes.node import look_at_node
 from l3net.shell.probes.way import way_to
 
@@ -22,6 +24,10 @@ class HostSight:
     def way(self, destination: Address, source: Address | None = None) -> Way:
         """What the kernel does with a packet."""
         return way_to(destination, source)
+
+    def chains(self) -> tuple[Chain, ...]:
+        """Those of others at the hooks of forwarding."""
+        return foreign_chains()
 
     def host(self) -> NodeLook:
         """Its settings; of CNI files and links of peers nothing."""

@@ -1,0 +1,92 @@
+"""What a lab's routers made of what a node has told them: the part of an explanation that no node can see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from l3net.explain.steps import Step, bad, note, ok
+from l3net.lab.errors import LabError
+from l3net.lab.expected import Rib
+from l3net.lab.machine import CheckedLab
+from l3net.lab.ribs import read_paths
+from l3net.lab.topology import BgpSession
+from l3net.model import Address, Prefix
+
+
+def with_routers(lab: CheckedLab, node: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer of a node, with a step for each router about what the node has told. Raises LabError."""
+    steps = list(router_steps(lab, node, answer))
+    rows = [*answer["steps"], *(step.row() for step in steps)]
+    found = next((step for step in steps if step.mark.value == "bad"), None)
+    more: dict[str, Any] = {"steps": rows}
+    if found is not None and answer["healthy"]:
+        more |= {"healthy": False, "outside": False, "cause": found.cause, "advice": found.advice}
+        more["answer"] = f"{found.where}: {found.seen}"
+    return {**answer, **more}
+
+
+def router_steps(lab: CheckedLab, node: str, answer: Mapping[str, Any]) -> Iterator[Step]:
+    """Routers that were told first, then those that should have heard of it from them."""
+    sessions = {session.remote: session for session in lab.topology.sessions(node)}
+    ribs: dict[str, Rib] = {}
+    told: dict[Prefix, set[str]] = {}
+    for row in answer["steps"]:
+        if not row.get("prefix") or row["verdict"] != "ok":
+            continue
+        session = sessions.get(ip_address(row["peer"]))
+        if session is None:
+            continue
+        prefix = ip_network(row["prefix"])
+        told.setdefault(prefix, set()).add(session.remote_host)
+        yield _taken(lab, ribs, prefix, session)
+    for prefix, routers in told.items():
+        for router in lab.topology.routers:
+            if router.name not in routers:
+                yield _heard(lab, ribs, prefix, router.name)
+
+
+def _rib(lab: CheckedLab, ribs: dict[str, Rib], router: str) -> Rib:
+    if router not in ribs:
+        ribs[router] = read_paths(lab.topology, lab.host(router))
+    return ribs[router]
+
+
+def _taken(lab: CheckedLab, ribs: dict[str, Rib], prefix: Prefix, session: BgpSession) -> Step:
+    what, where = f"route to {prefix}", f"router {session.remote_host}"
+    neighbours: frozenset[Address] | None
+    try:
+        neighbours = _rib(lab, ribs, session.remote_host).get(prefix)
+    except LabError as err:
+        return note(what, where, f"could not be asked: {err}")
+    if neighbours is None:
+        return bad(
+            what,
+            where,
+            f"was told of {prefix} by {session.local} and does not use it: its own filter, a limit, or "
+            "a static route refuses it",
+            "look at the router's import policy for this neighbour, and at its rejected routes",
+            "routerRefused",
+        )
+    if session.local not in neighbours:
+        others = ", ".join(sorted(map(str, neighbours)))
+        return note(what, where, f"has it, and prefers the way by {others}", cause="routerPrefersAnother")
+    return ok(what, where, f"uses it, by {session.local}")
+
+
+def _heard(lab: CheckedLab, ribs: dict[str, Rib], prefix: Prefix, router: str) -> Step:
+    what, where = f"route to {prefix}", f"router {router}"
+    try:
+        neighbours = _rib(lab, ribs, router).get(prefix)
+    except LabError as err:
+        return note(what, where, f"could not be asked: {err}")
+    if neighbours is None:
+        return bad(
+            what,
+            where,
+            f"has no route to {prefix}: the routers that were told do not pass it on to this one",
+            "look at the sessions and filters between the routers",
+            "routerMissing",
+        )
+    return ok(what, where, f"uses it, by {', '.join(sorted(map(str, neighbours)))}")

@@ -1,0 +1,112 @@
+"""`l3net explain` names the cause where packets do not pass, and says so where they do: each is measured."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from explain_bench import TOPOLOGY, Bench, Case, fill
+from explain_broken import BROKEN
+from explain_healthy import HEALTHY
+
+from l3net.lab.errors import LabError
+from l3net.lab.pods import find_plugin
+from l3net.lab.state import read_source
+from l3net.lab.up import bring_up, take_down
+
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.first,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    try:
+        find_plugin()
+    except LabError as err:
+        pytest.skip(str(err))
+    file = tmp_path / "topology.yaml"
+    file.write_text(yaml.safe_dump(TOPOLOGY))
+    name = f"x{uuid.uuid4().hex[:8]}"
+    try:
+        made = Bench(bring_up(name, read_source(file, None), lambda what: None))
+        made.begin()
+        well = Case("before", "", "service default/web", targets=(("192.0.2.10", 80), ("2001:db8:2::a", 80)))
+        assert made.until(lambda: passes(made, well)), "nothing is broken, and nothing passes"
+        yield made
+    finally:
+        take_down(name)
+
+
+def passes(bench: Bench, case: Case) -> bool:
+    return bench.passes(case.source, [(fill(bench, address), port) for address, port in case.targets])
+
+
+def broken(bench: Bench, case: Case) -> None:
+    said: list[str] = []
+
+    def named() -> bool:
+        answer = bench.explain(case.node, fill(bench, case.subject), case.routers)
+        said[:] = [f"{answer['cause'] or 'healthy'}: {answer['answer']}"]
+        return bool(answer["cause"] == case.cause) and bool(answer["advice"])
+
+    try:
+        if case.change is not None:
+            bench.declare(case.change)
+        if case.act is not None:
+            case.act(bench)
+        assert bench.until(named), f"{case.name}: {case.cause} is to be said, and {said} is"
+        assert bench.until(lambda: not passes(bench, case)), f"{case.name}: nothing is broken"
+    finally:
+        if case.undo is not None:
+            case.undo(bench)
+        bench.mend()
+
+
+def healthy(bench: Bench, case: Case) -> None:
+    said: list[str] = []
+
+    def well() -> bool:
+        answer = bench.explain(case.node, fill(bench, case.subject), case.routers)
+        said[:] = [f"{answer['cause']}: {answer['answer']}"]
+        return bool(answer["healthy"])
+
+    try:
+        if case.change is not None:
+            bench.declare(case.change)
+        if case.act is not None:
+            case.act(bench)
+        assert bench.until(lambda: passes(bench, case)), f"{case.name}: nothing passes"
+        assert bench.until(well), f"{case.name}: it is well, and {said} is said"
+    finally:
+        if case.undo is not None:
+            case.undo(bench)
+        bench.mend()
+
+
+def wrong(bench: Bench, cases: tuple[Case, ...], judge: Callable[[Bench, Case], None]) -> list[str]:
+    """What is wrong with each case; the next one is looked at all the same."""
+    found = []
+    for case in cases:
+        try:
+            judge(bench, case)
+        except (AssertionError, LabError) as err:
+            found.append(str(err).splitlines()[0])
+    return found
+
+
+def test_in_forty_set_ups_that_are_broken_it_names_the_cause(bench: Bench) -> None:
+    assert len(BROKEN) >= 40
+    assert wrong(bench, BROKEN, broken) == []
+
+
+def test_in_forty_set_ups_that_are_well_it_says_so(bench: Bench) -> None:
+    assert len(HEALTHY) >= 40
+    assert wrong(bench, HEALTHY, healthy) == []

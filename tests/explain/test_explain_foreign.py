@@ -1,0 +1,142 @@
+"""What chains of others do with a packet, held against the kernel: each is loaded, and the packet sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from ipaddress import ip_address
+
+import pytest
+
+from l3net.explain.foreign import Chain, Packet, drops
+from l3net.shell.probes import foreign
+
+pytestmark = [pytest.mark.netns, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+#: Rules of a chain at `forward`, and whether they drop TCP from 10.7.1.2 to 10.7.2.2 port 80: surely, not, or
+#: it cannot be told.
+CHAINS = [
+    ("accept", "", "passes"),
+    ("drop", "", "drops"),
+    ("drop", "tcp dport 80 accept; ct state established accept", "passes"),
+    ("drop", "tcp dport 81 accept", "drops"),
+    ("accept", "tcp dport 80 drop", "drops"),
+    ("accept", "tcp dport { 22, 80-90 } reject", "drops"),
+    ("accept", "tcp dport != 80 drop", "drops"),
+    ("accept", "udp dport 80 drop", "passes"),
+    ("accept", "ip daddr 10.7.2.0/24 drop", "drops"),
+    ("accept", "ip daddr != 10.7.2.0/24 drop", "drops"),
+    ("accept", "ip daddr { 10.7.2.1, 10.7.2.2 } drop", "drops"),
+    ("accept", "ip daddr 10.7.2.1-10.7.2.9 drop", "drops"),
+    ("accept", "ip saddr 10.7.1.2 tcp dport 80 drop", "drops"),
+    ("accept", "ip6 daddr fd00::/8 drop", "passes"),
+    ("accept", "ct state new drop", "drops"),
+    ("accept", "ct state established drop", "drops"),
+    ("accept", "tcp sport 80 drop", "drops"),
+    ("accept", "tcp dport 22 drop", "passes"),
+    ("accept", "meta l4proto tcp drop", "drops"),
+    ("accept", "meta l4proto { 17, 132 } drop", "passes"),
+    ("accept", 'iifname "in0" drop', "may"),
+    ("drop", 'iifname "in0" accept; ct state established accept', "may"),
+    ("accept", "limit rate 1/day drop", "may"),
+    ("accept", "jump called", "drops"),
+    ("accept", "tcp dport 81 jump called", "passes"),
+    ("drop", "jump accepting; ct state established accept", "passes"),
+    ("accept", "jump returning; tcp dport 80 drop", "drops"),
+]
+_CALLED = """chain called { tcp dport 80 drop
+ }
+chain accepting { tcp dport 80 accept
+ }
+chain returning { return
+ }
+"""
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[str]:
+    """A router between two hosts."""
+    name = f"fx{uuid.uuid4().hex[:6]}"
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True)
+
+    with ExitStack() as undo:
+        for each in (name, f"{name}a", f"{name}b"):
+            ip("netns", "add", each)
+            undo.callback(subprocess.run, ["ip", "netns", "del", each], check=False)
+        for number, (far, link) in enumerate(((f"{name}a", "in0"), (f"{name}b", "out0")), 1):
+            ip("-n", name, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", far)
+            ip("-n", name, "addr", "add", f"10.7.{number}.1/24", "dev", link)
+            ip("-n", far, "addr", "add", f"10.7.{number}.2/24", "dev", "eth0")
+            for host, its in ((name, link), (far, "eth0")):
+                ip("-n", host, "link", "set", its, "up")
+            ip("-n", far, "route", "add", "default", "via", f"10.7.{number}.1")
+        subprocess.run(["ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True)
+        server = subprocess.Popen(
+            ["ip", "netns", "exec", f"{name}b", "python3", "-c", _SERVER], stdout=subprocess.PIPE
+        )
+        undo.callback(server.wait)
+        undo.callback(server.kill)
+        assert server.stdout is not None
+        server.stdout.readline()
+        yield name
+
+
+_SERVER = """import socket
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(("10.7.2.2", 80)); s.listen(64)
+print("up", flush=True)
+while True: s.accept()[0].close()
+"""
+_CLIENT = """import socket, sys
+s = socket.socket(); s.settimeout(0.4)
+try: s.connect(("10.7.2.2", 80))
+except OSError: sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize(("policy", "rules", "wanted"), CHAINS)
+def test_a_packet_meets_what_is_said(hosts: str, policy: str, rules: str, wanted: str) -> None:
+    text = (
+        f"table inet foreign {{\n{_CALLED}chain f {{\ntype filter hook forward priority 0; policy {policy};\n"
+    )
+    text += rules.replace("; ", "\n") + "\n}\n}\n"
+    enter = ["ip", "netns", "exec", hosts]
+    subprocess.run([*enter, "nft", "-f", "-"], input=f"flush ruleset\n{text}", text=True, check=True)
+    listed = subprocess.run([*enter, "nft", "-j", "list", "ruleset"], capture_output=True, check=True).stdout
+    chains = foreign.chains_of(json.loads(listed)["nftables"])
+    packet = Packet(ip_address("10.7.1.2"), ip_address("10.7.2.2"), "tcp", 80)
+    said, surely = drops(chains, packet)
+    assert ("drops" if surely else "may" if said else "passes") == wanted, said
+    if wanted != "may":
+        passed = subprocess.run(["ip", "netns", "exec", f"{hosts}a", "python3", "-c", _CLIENT], check=False)
+        assert (passed.returncode == 0) is (wanted == "passes")
+
+
+def test_tables_of_ours_and_other_hooks_are_no_affair_of_it() -> None:
+    drop = [{"drop": None}]
+    rows = [
+        {"chain": {"family": "inet", "table": table, "name": "c", "type": "filter", "hook": hook}}
+        for table, hook in (("l3net", "forward"), ("l3net_cni", "forward"), ("theirs", "input"))
+    ]
+    rows += [{"rule": {"family": "inet", "table": "theirs", "chain": "c", "expr": drop}}]
+    assert foreign.chains_of(rows) == ()
+
+
+def test_of_a_source_that_is_not_known_it_says_that_it_may() -> None:
+    source = {
+        "match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "10.0.0.1"}
+    }
+    chain = Chain("ip", "t", "c", "forward", "accept", ([source, {"drop": None}],))
+    assert drops([chain], Packet(None, ip_address("10.7.2.2"), "tcp", 80)) == (
+        f"rule 1 of {chain} may drop it",
+        False,
+    )
+    assert drops([chain], Packet(None, ip_address("fd00::1"), "tcp", 80)) == ("", False), (
+        "of the other family"
+    )
