@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -35,7 +35,7 @@ def validate(context: click.Context, paths: tuple[Path, ...], output: str) -> No
     standard input. What is asked for and l3net does not do, such as an AdminNetworkPolicy, is a
     warning. Exits with 2 when anything is wrong.
     """
-    readings = {str(path): _read(path) for path in _files(paths)}
+    readings = {str(path): _read(path) for path in files_of(paths)}
     claims: dict[Key, Claim] = {}
     rejected: list[Rejected] = []
     for reading in readings.values():
@@ -112,7 +112,20 @@ def _ports_of_nodes(state: ClusterState, claims: dict[Key, Claim]) -> Iterator[R
                 yield Rejected(claims[Kind.SERVICE, name].where, field, why)
 
 
-def _files(paths: tuple[Path, ...]) -> list[Path]:
+def read_manifests(paths: Sequence[Path]) -> tuple[dict[Key, Claim], list[Rejected]]:
+    """The objects of files, and what is wrong with them; of two that state the same the first holds."""
+    claims: dict[Key, Claim] = {}
+    rejected: list[Rejected] = []
+    for reading in map(_read, paths):
+        rejected += reading.rejected
+        for key, claim in reading.claims.items():
+            if claims.setdefault(key, claim) is not claim:
+                rejected.append(duplicate(*key, claim.where, claims[key].where))
+    return claims, rejected
+
+
+def files_of(paths: tuple[Path, ...]) -> list[Path]:
+    """The manifests that paths stand for. Raises ConfigError."""
     found: dict[Path, None] = {}
     for path in paths:
         try:
