@@ -12,6 +12,7 @@ from l3net.addresses import prefix_order
 from l3net.agent.exports import exports
 from l3net.agent.health import unready
 from l3net.agent.loop import Agent
+from l3net.agent.names import names
 from l3net.agent.neighbors import neighbor_detail
 from l3net.agent.planning import plan_for
 from l3net.agent.policyanswers import policy_problems, policy_status
@@ -360,7 +361,10 @@ def answer(agent: Agent, question: str) -> dict[str, Any]:
             return received(agent)
         case "exports":
             return exports(agent)
+        case "names":
+            return names(agent)
         case _:
             return {
-                "error": "ask for: alive, status, ready, drain, routes, exports, plan DIRECTORY, policy ..."
+                "error": "ask for: alive, status, ready, drain, routes, exports, names, plan DIRECTORY, "
+                "policy ..."
             }

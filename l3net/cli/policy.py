@@ -181,14 +181,14 @@ def drops(follow: bool, run_dir: Path, output: str) -> None:
     _tell_notes(filter(None, [answer["problem"]]))
     if not follow:
         if output == "table":
-            click.echo("".join(f"{_drop(row)}\n" for row in answer["drops"]), nl=False)
+            click.echo("".join(f"{drop_line(row)}\n" for row in answer["drops"]), nl=False)
         else:
             print_value(answer["drops"], output)
         return
     after = 0
     while True:
         for row in answer["drops"]:
-            click.echo(_drop(row) if output == "table" else _line(row, output))
+            click.echo(drop_line(row) if output == "table" else _line(row, output))
             after = row["serial"]
         time.sleep(_AGAIN)
         answer = _asked("drops", {"after": str(after)}, None, run_dir)
@@ -307,7 +307,8 @@ def _cell(cell: dict[str, str]) -> str:
     return next(iter(told)) if len(told) == 1 else ", ".join(f"{key} {value}" for key, value in cell.items())
 
 
-def _drop(row: dict[str, Any]) -> str:
+def drop_line(row: dict[str, Any]) -> str:
+    """A dropped packet, for people."""
     when = datetime.fromtimestamp(row["time"]).astimezone().isoformat(timespec="milliseconds")
     ends = " -> ".join(_socket(row[end]) for end in ("source", "destination"))
     return f"{when} {row['direction'] or '-'} {ends} {row['protocol']}: {row['reason']}"

@@ -131,7 +131,7 @@ def forget(addresses: Iterable[Address]) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tuple:
+class Tuple:
     """One direction of a connection as the kernel tells it."""
 
     protocol: int
@@ -141,7 +141,8 @@ class _Tuple:
     destination_port: int
 
 
-def _tuple(packed: memoryview) -> _Tuple:
+def tuple_of(packed: memoryview) -> Tuple:
+    """The tuple in a nested attribute; what it lacks is empty or 0."""
     source = destination = b""
     protocol = source_port = destination_port = 0
     for kind, value in attributes(packed):
@@ -159,13 +160,13 @@ def _tuple(packed: memoryview) -> _Tuple:
                     source_port = _PORT.unpack(field)[0]
                 elif which == CTA_PROTO_DST_PORT:
                     destination_port = _PORT.unpack(field)[0]
-    return _Tuple(protocol, source, destination, source_port, destination_port)
+    return Tuple(protocol, source, destination, source_port, destination_port)
 
 
 def is_stale(
     stale: Stale,
-    original: _Tuple,
-    reply: _Tuple,
+    original: Tuple,
+    reply: Tuple,
     status: int = 0,
     local: Collection[bytes] = frozenset(),
 ) -> bool:
@@ -187,7 +188,7 @@ def is_stale(
     )
 
 
-def _lies_in(original: _Tuple, prefixes: Collection[Prefix]) -> bool:
+def _lies_in(original: Tuple, prefixes: Collection[Prefix]) -> bool:
     destination = ip_address(original.destination)
     return any(destination in prefix for prefix in prefixes)
 
@@ -276,7 +277,7 @@ def _forget_kinds(netlink: Netlink, body: bytes, kinds: Sequence[Stale], local: 
         found = dict(attributes(memoryview(dumped)[_NFGENMSG.size :]))
         if CTA_TUPLE_ORIG not in found or CTA_TUPLE_REPLY not in found:
             continue
-        original, reply = _tuple(found[CTA_TUPLE_ORIG]), _tuple(found[CTA_TUPLE_REPLY])
+        original, reply = tuple_of(found[CTA_TUPLE_ORIG]), tuple_of(found[CTA_TUPLE_REPLY])
         status = int.from_bytes(found.get(CTA_STATUS, b""), "big")
         candidates = (*by_port.get(original.destination_port, ()), *by_port.get(0, ()))
         if any(is_stale(each, original, reply, status, local) for each in candidates):
@@ -335,7 +336,7 @@ def _tracked(body: bytes, wanted: Collection[bytes], local: Collection[bytes]) -
     parts = dict(attributes(memoryview(body)[_NFGENMSG.size :]))
     if CTA_TUPLE_ORIG not in parts or CTA_TUPLE_REPLY not in parts:
         return None
-    original, reply = _tuple(parts[CTA_TUPLE_ORIG]), _tuple(parts[CTA_TUPLE_REPLY])
+    original, reply = tuple_of(parts[CTA_TUPLE_ORIG]), tuple_of(parts[CTA_TUPLE_REPLY])
     if original.source in local or not {original.source, reply.source} & {*wanted}:
         return None
     source, destination = ip_address(original.source), ip_address(reply.source)
