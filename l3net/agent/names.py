@@ -34,5 +34,6 @@ def names(agent: Agent) -> dict[str, Any]:
         "pods": pods,
         "nodes": {str(address): name for name, node in state.nodes.items() for address in node.addresses},
         "services": services,
+        "peers": {str(address): peer.session.name for address, peer in agent.speaking.peers.items()},
         "blocks": {str(block): name for name, node in state.nodes.items() for block in node.blocks},
     }

@@ -33,6 +33,7 @@ COMMANDS = {
     "policy": ("l3net.cli.policy", "policy", "See network policies, and whom they let through."),
     "speaker": ("l3net.cli.speaker", "speaker", "Run the BGP speaker (ExaBGP) of this node."),
     "status": ("l3net.cli.status", "status", "Show what the agent of this node knows and does."),
+    "trace": ("l3net.cli.trace", "trace", "Send real probes, and show where they stop and by what."),
     "validate": ("l3net.cli.validate", "validate", "Check manifests without applying them."),
 }
 

@@ -62,7 +62,8 @@ def explain_path(facts: PathFacts) -> Explanation:
     steps = list(_steps(facts))
     met = facts.ends[0].where if facts.ends else str(destination.address)
     more = f" and {len(facts.ends) - 1} more" if len(facts.ends) > 1 else ""
-    return Explanation(subject, tuple(steps), f"packets pass, to {met}{more}")
+    ends = str(source.address), str(destination.address), facts.port
+    return Explanation(subject, tuple(steps), f"packets pass, to {met}{more}", ends=ends)
 
 
 def _steps(facts: PathFacts) -> Iterator[Step]:

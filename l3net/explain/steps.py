@@ -52,13 +52,14 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """`well` is said where no step is bad. `inside`, `outside`: whether it is reached from the cluster and
-    from beyond; None: that was not the question."""
+    from beyond; None: that was not the question. `ends`: of a packet, source, destination and port."""
 
     subject: str
     steps: tuple[Step, ...]
     well: str
     inside: bool | None = None
     outside: bool | None = None
+    ends: tuple[str, str, str] | None = None
 
     @property
     def bad(self) -> Step | None:
@@ -73,6 +74,9 @@ class Explanation:
             "healthy": bad is None,
             "inside": self.inside,
             "outside": self.outside,
+            "ends": dict(zip(("source", "destination", "port"), self.ends, strict=True))
+            if self.ends
+            else None,
             "cause": bad.cause if bad is not None else "",
             "answer": self.well if bad is None else f"{bad.where}: {bad.seen}" if bad.where else bad.seen,
             "advice": bad.advice if bad is not None else "",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from explain_bench import TOPOLOGY, Bench, Case, fill
-from explain_broken import BROKEN
+from explain_broken import BROKEN, more, network_policy
 from explain_healthy import HEALTHY
 
 from l3net.lab.errors import LabError
@@ -107,6 +111,33 @@ def test_in_forty_set_ups_that_are_broken_it_names_the_cause(bench: Bench) -> No
     assert wrong(bench, BROKEN, broken) == []
 
 
+def traced(bench: Bench, source: str, destination: str) -> dict[str, Any]:
+    words = ["trace", "--lab", bench.lab.name, "--from", source, destination, "--wait", "0.5", "-o", "json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "l3net.cli.main", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (0, 1), done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    assert answer["arrived"] is (done.returncode == 0)
+    return answer
+
+
+def tracing(bench: Bench) -> None:
+    """From outside, and from a pod; then with a policy that denies it, whose rule is named."""
+    found = traced(bench, "client", "[2001:db8:2::a]:80")
+    assert found["arrived"]
+    assert [hop["name"] for hop in found["hops"][:2]] == ["edge", "tor"]
+    local = f"{bench.pod('web-1', 4)}:8080"
+    assert traced(bench, "shell-1", local)["arrived"]
+    bench.declare(more(network_policy(policyTypes=["Ingress"], ingress=[])))
+    assert bench.until(lambda: not traced(bench, "shell-1", local)["arrived"])
+    found = traced(bench, "shell-1", local)
+    assert [(each["host"], each["table"]) for each in found["drops"]] == [("n1", "inet l3net")]
+    assert found["explain"]["cause"] == "policy"
+    bench.mend()
+
+
 def test_in_forty_set_ups_that_are_well_it_says_so(bench: Bench) -> None:
     assert len(HEALTHY) >= 40
     assert wrong(bench, HEALTHY, healthy) == []
+    tracing(bench)
