@@ -13,20 +13,19 @@ from l3net.agent.exports import exports
 from l3net.agent.health import unready
 from l3net.agent.loop import Agent
 from l3net.agent.names import names
-from l3net.agent.neighbors import neighbor_detail
+from l3net.agent.neighbors import REFUSED, peer_rows
 from l3net.agent.planning import plan_for
 from l3net.agent.policyanswers import policy_problems, policy_status
 from l3net.agent.swallowed import swallowed_blocks
-from l3net.agent.tally import Tally, standing
+from l3net.agent.tally import Tally
 from l3net.agent.unresolved import peers_off_link
 from l3net.announce.blocks import own_blocks
-from l3net.bgp.sessions import UNKNOWN_AS, Refusal
 from l3net.bgp.verdict import Verdict
 from l3net.firewall.ranking import TOTAL
 from l3net.firewall.sticky import MOST, MOST_ENDS
 from l3net.ipam.crosscheck import crosscheck_state
 from l3net.ipam.findings import FindingReason
-from l3net.model import Address, BgpPeer, NextHop
+from l3net.model import Address, NextHop
 
 #: Routes put into words before the loop has its turn.
 AT_ONCE = 1000
@@ -34,7 +33,6 @@ AT_ONCE = 1000
 STUCK = 15.0
 #: Contradictions between declared objects that are told one by one.
 MOST_CONTRADICTIONS = 20
-REFUSED = "ExaBGP refuses its configuration"
 
 
 def status(agent: Agent) -> dict[str, Any]:
@@ -53,7 +51,7 @@ def status(agent: Agent) -> dict[str, Any]:
         "drain": agent.draining.status(),
         "memoryMiB": round(agent.shells.process.peak_memory() / (1 << 20), 1),
         "blocks": [str(block) for block in own_blocks(agent.state, agent.node_name)],
-        "peers": _peers(agent, tallies),
+        "peers": peer_rows(agent, tallies),
         "services": [
             {
                 "service": str(verdict.service),
@@ -76,76 +74,6 @@ def status(agent: Agent) -> dict[str, Any]:
         "policy": policy_status(agent),
         "views": views(agent),
         "problems": _problems(agent, tallies),
-    }
-
-
-def _peers(agent: Agent, tallies: Mapping[Address, Tally]) -> list[dict[str, Any]]:
-    now = asyncio.get_running_loop().time()
-    rows = []
-    for address, peer in agent.speaking.peers.items():
-        tally = tallies[address]
-        rows.append(
-            {
-                "name": peer.session.name,
-                "address": str(address),
-                "asNumber": None if peer.session.peer_as == UNKNOWN_AS else peer.session.peer_as,
-                "localAddress": str(peer.session.local_address),
-                "interface": (peer.session.source_interface or "") if address.is_link_local else "",
-                "port": peer.session.port,
-                "listenPort": peer.session.listen_port,
-                "password": peer.session.password is not None,
-                "gtsm": peer.session.gtsm,
-                "passive": peer.session.passive,
-                "type": "eBGP" if peer.session.external else "iBGP",
-                "state": "established" if peer.established else "down",
-                "reason": REFUSED if address in agent.speaking.refused else peer.reason,
-                "sinceSeconds": round(now - peer.since, 1),
-                "flaps": peer.flaps,
-                "received": tally.received,
-                "accepted": tally.accepted,
-                "refused": tally.refused,
-                "overLimit": sorted(f"IPv{family.value}" for family in peer.over_limit),
-                "announced": agent.speaking.queues.announced(address),
-                "bfd": agent.bfd.status(address, now),
-                **neighbor_detail(agent, peer, now),
-            }
-        )
-    return rows + [_refused_peer(refusal, agent.state.peers) for refusal in _of_declared(agent)]
-
-
-def _of_declared(agent: Agent) -> list[Refusal]:
-    """What stands against BGPPeers; the mesh's refusals are no rows, for nobody declared those peers."""
-    declared = agent.state.peers
-    return [each for each in agent.sessions.refusals if each.name.partition("/")[0] in declared]
-
-
-def _refused_peer(refusal: Refusal, declared: Mapping[str, BgpPeer]) -> dict[str, Any]:
-    """A row for a peer that has no session at all, with the reason: it is declared, and so it is shown."""
-    address = declared[refusal.name.partition("/")[0]].address
-    peer = {
-        "name": refusal.name,
-        "address": str(address or ""),
-        "asNumber": None,
-        "localAddress": "",
-        "interface": "",
-    }
-    counts = dict.fromkeys(("sinceSeconds", "flaps", "received", "accepted", "announced"), 0)
-    no = dict.fromkeys(("password", "gtsm", "passive"), False)
-    return {
-        **peer,
-        **no,
-        **counts,
-        "port": 0,
-        "listenPort": 0,
-        "type": "",
-        "state": "refused",
-        "reason": f"{refusal.reason.value}{': ' * bool(refusal.detail)}{refusal.detail}",
-        "refused": {},
-        "overLimit": [],
-        "bfd": None,
-        **dict.fromkeys(("stale", "outQueue", "stuckSeconds"), 0),
-        **dict.fromkeys(("syncing", "unansweredRefresh"), ()),
-        **dict.fromkeys(("negotiated", "lastReset", "lastAttempt")),
     }
 
 
@@ -319,33 +247,8 @@ def contradictions(agent: Agent) -> list[str]:
     return found[:MOST_CONTRADICTIONS] + more
 
 
-def received(agent: Agent) -> dict[str, Any]:
-    """Every path learned from a peer, with the verdict on it."""
-    rows = []
-    for address, peer in agent.speaking.peers.items():
-        entries = sorted(agent.rib.received(address), key=lambda entry: prefix_order(entry.raw.prefix))
-        for entry in entries:
-            attributes = entry.path.attributes
-            rows.append(
-                {
-                    "prefix": str(entry.raw.prefix),
-                    "pathId": entry.raw.path_id,
-                    "peer": str(address),
-                    "name": peer.session.name,
-                    "nextHop": str(entry.path.next_hop),
-                    "asPath": list(attributes.as_path),
-                    "localPreference": attributes.local_preference,
-                    "med": attributes.med,
-                    "communities": sorted(map(str, attributes.communities)),
-                    "stale": entry.stale,
-                    "verdict": str(standing(agent, peer.session, entry)),
-                }
-            )
-    return {"routes": rows}
-
-
 def answer(agent: Agent, question: str) -> dict[str, Any]:
-    """What the agent's socket answers, but for `status`, which is told in parts."""
+    """What the agent's socket answers at once; `status` and `routes` are told in parts."""
     word, _, rest = question.partition(" ")
     match word:
         case "alive":
@@ -357,14 +260,12 @@ def answer(agent: Agent, question: str) -> dict[str, Any]:
             return {**agent.draining.status(), "ready": not unready(agent)}
         case "plan":
             return plan_for(agent, Path(rest))
-        case "routes":
-            return received(agent)
         case "exports":
             return exports(agent)
         case "names":
             return names(agent)
         case _:
             return {
-                "error": "ask for: alive, status, ready, drain, routes, exports, names, plan DIRECTORY, "
-                "policy ..."
+                "error": "ask for: alive, status, ready, drain, neighbors, routes, exports, names, "
+                "plan DIRECTORY, policy ..."
             }

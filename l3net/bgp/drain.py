@@ -58,8 +58,4 @@ def last_choice(session: Session, attributes: Attributes, prepend: int) -> Attri
     attributes = replace(attributes, communities=attributes.communities | {GRACEFUL_SHUTDOWN})
     if not session.external:
         return replace(attributes, local_preference=0)
-    return replace(
-        attributes,
-        as_path=(session.local_as,) * prepend + attributes.as_path,
-        as_path_length=prepend + attributes.as_path_length,
-    )
+    return attributes.prepended((session.local_as,) * prepend)

@@ -52,10 +52,8 @@ def apply_operations(attributes: Attributes, operations: Operations) -> Attribut
     if operations == Operations():
         return attributes
     return replace(
-        attributes,
+        attributes.prepended(operations.prepend),
         communities=_communities(attributes.communities, operations),
-        as_path=operations.prepend + attributes.as_path,
-        as_path_length=len(operations.prepend) + attributes.as_path_length,
         local_preference=(
             operations.local_preference
             if operations.local_preference is not None

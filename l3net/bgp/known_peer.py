@@ -7,7 +7,7 @@ from typing import Final
 
 from l3net.bgp.damping import Damping
 from l3net.bgp.events import Opened
-from l3net.bgp.peer_reasons import Attempt, Reset, Shown
+from l3net.bgp.peer_reasons import Attempt, Notice, Reset, Shown
 from l3net.bgp.peer_states import OWNERS, State, Timer
 from l3net.bgp.sessions import Session
 from l3net.model import Family
@@ -41,6 +41,8 @@ class KnownPeer:
     last_reset: Reset | None = None
     last_attempt: Attempt | None = None
     last_update: float = 0.0
+    last_sent: Notice | None = None  # NOTIFICATIONs
+    last_received: Notice | None = None
     parted: bool = False  # no session is held, whatever is wanted
     echo_lost: bool = False  # BFD's echo has failed: a session would prove nothing
     path_failed: bool = False  # BFD has lost the peer, and no session has come up since
@@ -126,6 +128,14 @@ class KnownPeer:
         """Why there is no session: what the last attempt ended with hides nothing of how the session did."""
         if not (self.closing or self.held(now) or self.parted):
             self.reason = f"{failure}; last session: {self.last_reset}" if self.last_reset else failure
+
+    def note(self, now: float, notification: Notification, text: str) -> None:
+        """A NOTIFICATION came or went."""
+        if notification.received:  # one of ours may have gone to a second connection, which was refused
+            self.notified = notification
+            self.last_received = Notice(now, notification, text)
+        else:
+            self.last_sent = Notice(now, notification, text)
 
     def updated(self, now: float) -> None:
         """An UPDATE came."""

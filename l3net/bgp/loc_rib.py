@@ -281,6 +281,15 @@ class LocRib:
     def prefixes(self) -> Iterator[Prefix]:
         return iter(self._rows)
 
+    @property
+    def prefix_count(self) -> int:
+        """Prefixes that any peer has announced."""
+        return len(self._rows)
+
+    def holding(self, prefix: Prefix) -> Iterator[tuple[Session, Received]]:
+        """All that peers say of a prefix, refused paths included."""
+        return ((source.session, source.table[prefix]) for source in self._rows.get(prefix, ()))
+
     def received(self, peer: Address) -> list[Received]:
         """The peer's Adj-RIB-In, refused paths included."""
         return [entry for source in self._sources.get(peer, {}).values() for entry in source.table.values()]
@@ -294,6 +303,10 @@ class LocRib:
         """(paths received, paths accepted) of a peer."""
         entries = self.received(peer)
         return len(entries), sum(entry.judgement.verdict is Verdict.ACCEPTED for entry in entries)
+
+    def count(self, peer: Address, family: Family) -> int:
+        """How many paths of a family a peer has announced."""
+        return self._counts.get(peer, {}).get(family.value, 0)
 
     def _each(self) -> Iterator[_AdjRibIn]:
         return (source for sources in self._sources.values() for source in sources.values())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from l3net.community import AnyCommunity, ExtendedCommunity
 from l3net.model import Address, Prefix
+
+#: RFC 4271 section 4.3 b.
+_AS_SEQUENCE = 2
 
 
 class Origin(enum.IntEnum):
@@ -25,7 +28,8 @@ class Attributes:
     `as_path` is flat, nearest AS first; `as_path_length` counts an AS_SET as one (RFC 4271
     section 9.1.2.2 a).
     None means that the attribute is absent. `originator` and `clusters` are RFC 4456's. `confederation`: the
-    AS_PATH holds a segment of RFC 5065, whose numbers are in `as_path` too.
+    AS_PATH holds a segment of RFC 5065, whose numbers are in `as_path` too. `segments`: type and length of
+    each, where all is not one AS_SEQUENCE (l3net.bgp.segments).
     """
 
     origin: Origin = Origin.IGP
@@ -37,10 +41,28 @@ class Attributes:
     originator: IPv4Address | None = None
     clusters: tuple[IPv4Address, ...] = ()
     confederation: bool = False
+    segments: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.as_path_length < 0:
             object.__setattr__(self, "as_path_length", len(self.as_path))
+
+    def prepended(self, numbers: tuple[int, ...]) -> Attributes:
+        """The same with AS numbers before the path (RFC 4271 section 5.1.2)."""
+        if not numbers:
+            return self
+        segments = self.segments
+        if segments:
+            kind, count = segments[0]
+            begun = kind == _AS_SEQUENCE
+            before = (_AS_SEQUENCE, len(numbers) + (count if begun else 0))
+            segments = (before, *(segments[1:] if begun else segments))
+        return replace(
+            self,
+            as_path=numbers + self.as_path,
+            as_path_length=len(numbers) + self.as_path_length,
+            segments=segments,
+        )
 
     @property
     def link_bandwidth(self) -> float | None:

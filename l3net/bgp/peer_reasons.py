@@ -44,6 +44,15 @@ class Attempt:
         return self.error if self.outgoing else f"the peer dialled in: {self.error}"
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A NOTIFICATION that was sent or received, and when; `text` is an operator's (RFC 9003)."""
+
+    at: float
+    notification: Notification
+    text: str = ""
+
+
 @dataclass(slots=True)
 class Shown:
     """A line that is in the log, and when it came there: what repeats itself is told now and then."""

@@ -179,8 +179,7 @@ class Peering(KnownPeer):
 
     def was_notified(self, now: float, notification: Notification, text: str = "") -> list[Action]:
         """A NOTIFICATION came or went; the end of the connection follows."""
-        if notification.received:  # one of ours may have gone to a second connection, which was refused
-            self.notified = notification
+        self.note(now, notification, text)
         self.told = text or self.told
         side = "received" if notification.received else "sent"
         shown = f"NOTIFICATION {side}: {notification}{': ' + text if text else ''}"

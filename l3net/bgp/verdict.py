@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 
 class Export(enum.Enum):
@@ -55,6 +56,38 @@ class Judgement:
 
     def __str__(self) -> str:
         return f"{self.verdict.value}:{self.by}" if self.by else self.verdict.value
+
+
+#: What refuses a path, for who reads it without the manual.
+_MEANINGS: Final = {
+    Verdict.DEFAULT_ROUTE: "a default route; import.defaultRoute takes them",
+    Verdict.OWN_BLOCK: "it lies inside a block of this node",
+    Verdict.OWN_NETWORK: "this node announces it itself (advertise.networks)",
+    Verdict.SERVICE_CIDR: "it lies inside a service range, or is a service address",
+    Verdict.NODE_SUBNET: "it holds a link of this node or another node's address (import.nodeSubnets)",
+    Verdict.NOT_OF_NODE: "over the mesh a node announces its own blocks alone",
+    Verdict.FAMILY_NOT_NEGOTIATED: "the session does not carry its family (families of the BGPPeer)",
+    Verdict.MARTIAN: "loopback, link-local, multicast or the like",
+    Verdict.OWN_AS: "our AS is in the AS path (RFC 4271 section 9.1.2)",
+    Verdict.AS_ZERO: "AS 0 is in the AS path (RFC 7607)",
+    Verdict.CONFEDERATION: "a confederation's segment is in the AS path (RFC 5065 section 5)",
+    Verdict.REFLECTION_LOOP: "our router ID or cluster ID is on the path (RFC 4456 section 8)",
+    Verdict.NEXT_HOP_SELF: "its next hop is this node",
+    Verdict.NEXT_HOP_INVALID: "its next hop is no address of a router",
+    Verdict.NEXT_HOP_UNKNOWN: "its next hop is neither the peer nor a node (thirdPartyNextHops)",
+    Verdict.BOGON_PREFIX: "the prefix is a bogon (import.bogons)",
+    Verdict.BOGON_AS: "a bogon AS is in the AS path (import.bogons)",
+    Verdict.NO_POLICY: "no policy names it (RFC 8212): import.cidrs, or a filter of the peer",
+    Verdict.OUTSIDE_IMPORT_CIDRS: "it lies outside import.cidrs",
+    Verdict.MAX_PREFIXES: "the peer has announced its limit (maxPrefixes)",
+    Verdict.UNRESOLVED: "its next hop leads nowhere now (RFC 4271 section 9.1.2)",
+    Verdict.FILTERED: "the filter refuses it",
+}
+
+
+def meaning(judgement: Judgement) -> str:
+    """Why a path is refused, in words; empty where it is not."""
+    return _MEANINGS.get(judgement.verdict, "")
 
 
 ACCEPTED = Judgement(Verdict.ACCEPTED)

@@ -210,8 +210,10 @@ async def _main(
     from l3net.agent.arrival import Arrival  # noqa: PLC0415
     from l3net.agent.explaining import explain_answer  # noqa: PLC0415
     from l3net.agent.loop import Agent, run_agent  # noqa: PLC0415 - after --help
+    from l3net.agent.neighbors import neighbors  # noqa: PLC0415
     from l3net.agent.policyanswers import policy_answer  # noqa: PLC0415
     from l3net.agent.recording import Recording  # noqa: PLC0415
+    from l3net.agent.ribs import routes_answer  # noqa: PLC0415
     from l3net.agent.status import answer, routes, status  # noqa: PLC0415
     from l3net.agent.supervising import kept_up  # noqa: PLC0415
     from l3net.cli.agent_shells import node_shells  # noqa: PLC0415
@@ -231,8 +233,10 @@ async def _main(
         "policy": partial(policy_answer, node),
         "history": recording.answer,
         "explain": partial(explain_answer, node, sight),
+        "neighbors": partial(neighbors, node),
     }
-    server = AgentServer(settings.run_dir / AGENT_SOCKET, *told, node.faults, slow)
+    in_parts = {"routes": partial(routes_answer, node)}
+    server = AgentServer(settings.run_dir / AGENT_SOCKET, *told, node.faults, slow, in_parts)
     install = partial(put_conflist, cni_conf_dir) if cni_conf_dir is not None else None
     arrival = Arrival(node, install, own)
     parts: dict[str, Callable[[], Awaitable[None]]] = {

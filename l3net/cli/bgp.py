@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import click
 
 from l3net.cli import options
-from l3net.cli.output import duration, output_option, print_table, print_value
+from l3net.cli.bgp_neighbors import meant, neighbor, neighbors, summary
+from l3net.cli.bgp_routes import routes
+from l3net.cli.output import output_option, print_table, print_value
+from l3net.cli.renamed import old_flag
 from l3net.errors import ConfigError
 from l3net.naming import AGENT_SOCKET
 from l3net.shell.sockets.agentsocket import ask
@@ -22,73 +24,18 @@ def bgp() -> None:
     """What peers announced and what was made of it; what they hear; what a change would do."""
 
 
-@bgp.command()
-@click.option("--peer", metavar="ADDRESS|NAME", help="Only the routes of this peer.")
-@click.option("--refused", is_flag=True, help="Only the routes that are not used.")
-@_run_dir
-@output_option
-def routes(peer: str | None, refused: bool, run_dir: Path, output: str) -> None:
-    """Every route learned from a peer, used or refused, and why."""
-    found = [
-        row
-        for row in ask(run_dir / AGENT_SOCKET, "routes")["routes"]
-        if _meant(peer, row["peer"], row["name"]) and not (refused and row["verdict"] == "accepted")
-    ]
-    if output != "table":
-        print_value(found, output)
-        return
-    print_table(
-        "",
-        ["PREFIX", "PEER", "NEXT HOP", "AS PATH", "LOCAL PREF", "MED", "COMMUNITIES", "VERDICT"],
-        [
-            (
-                row["prefix"],
-                row["name"],
-                row["nextHop"],
-                " ".join(map(str, row["asPath"])),
-                "" if row["localPreference"] is None else row["localPreference"],
-                "" if row["med"] is None else row["med"],
-                " ".join(row["communities"]),
-                f"{row['verdict']} (stale)" if row["stale"] else row["verdict"],
-            )
-            for row in found
-        ],
-    )
-
-
-@bgp.command()
-@click.argument("peer", metavar="[ADDRESS|NAME]", required=False)
-@_run_dir
-@output_option
-def neighbor(peer: str | None, run_dir: Path, output: str) -> None:
-    """Each peer in full: what both sides agreed on, what waits to be sent, and how its session last ended.
-
-    Exits with 2 if there is no such peer.
-    """
-    found = [
-        row
-        for row in ask(run_dir / AGENT_SOCKET, "status")["peers"]
-        if _meant(peer, row["address"], row["name"])
-    ]
-    if peer is not None and not found:
-        raise ConfigError(f"no peer {peer} on this node; `l3net status` lists them")
-    if output != "table":
-        print_value(found, output)
-        return
-    if any("negotiated" not in row for row in found):
-        raise ConfigError(
-            "the agent that runs is older than this command; `l3net status` shows what it tells"
-        )
-    click.echo("\n\n".join("\n".join(_neighbor_lines(row)) for row in found))
+for _command in (summary, neighbors, neighbor, routes):
+    bgp.add_command(_command)
 
 
 @bgp.command()
 @click.option("--peer", metavar="ADDRESS|NAME", help="Only what this peer hears.")
 @click.option("--prefix", metavar="PREFIX", help="Only this prefix or address.")
-@click.option("--refused", is_flag=True, help="Only what is not announced.")
+@click.option("--rejected", is_flag=True, help="Only what is not announced.")
+@old_flag("--refused", "--rejected")
 @_run_dir
 @output_option
-def announced(peer: str | None, prefix: str | None, refused: bool, run_dir: Path, output: str) -> None:
+def announced(peer: str | None, prefix: str | None, rejected: bool, run_dir: Path, output: str) -> None:
     """Every prefix of this node's for every peer: announced, or why not.
 
     Blocks, networks, and each address of each service; what a router passes on is not among them.
@@ -96,9 +43,9 @@ def announced(peer: str | None, prefix: str | None, refused: bool, run_dir: Path
     found = [
         row
         for row in ask(run_dir / AGENT_SOCKET, "exports")["routes"]
-        if _meant(peer, row["peer"], row["name"])
+        if meant(peer, row["peer"], row["name"])
         and prefix in (None, row["prefix"], row["prefix"].rpartition("/")[0])
-        and not (refused and row["verdict"] == "announced")
+        and not (rejected and row["verdict"] == "announced")
     ]
     if output != "table":
         print_value(found, output)
@@ -157,62 +104,3 @@ def _routes(row: dict[str, Any]) -> str:
     return " ".join(
         [*(f"+{prefix}" for prefix in row["announce"]), *(f"-{prefix}" for prefix in row["withdraw"])]
     )
-
-
-def _meant(peer: str | None, address: str, name: str) -> bool:
-    """Whether a peer is the one that was asked for: by name, or by its address in any spelling."""
-    if peer in (None, address, name):
-        return True
-    try:
-        return str(ip_address(peer or "")) == address
-    except ValueError:
-        return False
-
-
-def _neighbor_lines(row: dict[str, Any]) -> list[str]:
-    """One peer, for people."""
-    since = f" for {duration(row['sinceSeconds'])}" if row["state"] != "refused" else ""
-    why = f": {row['reason']}" if row["reason"] else ""
-    lines = [f"{row['name']} ({row['address']}): {row['state']}{since}{why}"]
-
-    def say(title: str, text: object) -> None:
-        lines.append(f"  {title + ':':<18} {text}")
-
-    if row["state"] == "refused":
-        return lines
-    say("session", f"{row['type']}, AS {row['asNumber'] or 'any'}, from {row['localAddress']}{_guards(row)}")
-    if agreed := row["negotiated"]:
-        say("router ID", agreed["routerID"])
-        say("families", ", ".join(agreed["families"]) or "none")
-        say("hold time", f"{agreed['holdTime']} s, a KEEPALIVE every {agreed['keepaliveTime']} s")
-        say("peer offers", ", ".join(agreed["capabilities"]) or "no capabilities")
-        say("graceful restart", _restart(agreed["gracefulRestart"]))
-    say("routes in", f"{row['received']} received, {row['accepted']} accepted, {row['stale']} stale")
-    stuck = f", nothing taken for {row['stuckSeconds']:.0f} s" if row["stuckSeconds"] >= 1 else ""
-    say("prefixes out", f"{row['announced']} sent, {row['outQueue']} queued{stuck}")
-    if row["syncing"]:
-        say("not all said yet", ", ".join(row["syncing"]))
-    if row["unansweredRefresh"]:
-        say("refresh", f"no answer to the ROUTE-REFRESH for {', '.join(row['unansweredRefresh'])}")
-    if reset := row["lastReset"]:
-        say("last reset", f"{duration(reset['sinceSeconds'])} ago, {reset['reason']}")
-    if attempt := row["lastAttempt"]:
-        side = "dialling" if attempt["direction"] == "out" else "the peer dialled in"
-        say("last attempt", f"{duration(attempt['sinceSeconds'])} ago, {side}: {attempt['error']}")
-    say("flaps", row["flaps"])
-    if row["bfd"]:
-        say("BFD", row["bfd"]["state"])
-    return lines
-
-
-def _guards(row: dict[str, Any]) -> str:
-    named = {"password": "TCP MD5", "gtsm": "GTSM", "passive": "passive"}
-    return "".join(f", {name}" for key, name in named.items() if row[key])
-
-
-def _restart(offered: dict[str, Any] | None) -> str:
-    if offered is None:
-        return "not offered: nothing is kept when the session ends"
-    if not offered["families"]:
-        return "offered as a helper alone: nothing is kept when the session ends"
-    return f"{', '.join(offered['kept']) or 'nothing'} kept for {offered['restartTime']} s"

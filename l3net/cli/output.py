@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,10 @@ import click
 
 #: Columns of a table that is piped: nothing that a program looks for is folded.
 _WIDEST = 5000
+#: Rows beyond which a table is laid out without the terminal's width: rich takes a millisecond for each.
+_PLAIN_BEYOND = 1000
+#: Seconds after which a command tells how far it has come.
+PATIENCE = 2.0
 FORMATS = ("table", "json", "yaml")
 
 
@@ -38,6 +43,10 @@ def print_value(value: Any, output: str) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table as wide as the terminal; when piped, as wide as its content."""
+    found = [[str(cell) for cell in row] for row in rows]
+    if len(found) > _PLAIN_BEYOND:
+        _print_plain(title, columns, found)
+        return
     from rich.console import Console  # noqa: PLC0415 - costs 60 ms that agent and plugin must not pay
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -45,10 +54,41 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))  # as it is: a bracket in it is no markup
+    for row in found:
+        table.add_row(*(Text(cell) for cell in row))  # as it is: a bracket in it is no markup
     console = Console() if sys.stdout.isatty() else Console(width=_WIDEST, no_color=True, highlight=False)
     console.print(table)
+
+
+def _print_plain(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
+    """The same, without folding."""
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    lines = [title] if title else []
+    lines += [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (list(columns), *rows)
+    ]
+    click.echo("\n".join(lines))
+
+
+class Progress:
+    """Tells on a terminal, beside what is printed, how far a long answer has come. `unit` is of `far`."""
+
+    def __init__(self, what: str, unit: str) -> None:
+        self._what, self._unit = what, unit
+        self._next = time.monotonic() + PATIENCE
+        self._told = False
+
+    def __call__(self, far: float) -> None:
+        now = time.monotonic()
+        if sys.stderr.isatty() and now >= self._next:
+            self._next, self._told = now + 0.5, True
+            click.echo(f"\r{self._what}: {far:.1f} {self._unit} so far", nl=False, err=True)
+
+    def done(self) -> None:
+        """Wipe the line."""
+        if self._told:
+            click.echo("\r\x1b[K", nl=False, err=True)
 
 
 def duration(seconds: float) -> str:

@@ -326,6 +326,7 @@ def test_how_the_sessions_are(direct: Direct, version: int) -> None:
             "families": [f"ipv{version} unicast"],
             "hold-time": 90,
             "sent-updates": 0,
+            "messages": {side: {"open": 1, "keepalive": 1} for side in ("sent", "received")},
         }
         assert row["up-seconds"] < 30
         wire.close()

@@ -122,11 +122,15 @@ class SimSpeaker:
         self.neighbours: dict[Address, str] = {}
         self.refuses: Callable[[str], bool] = lambda _block: False  # a block of the configuration
         self.deaf = False  # answers nothing
+        self.counts: dict[str, dict[str, int]] | None = None  # messages by side and type; None: untold
         self.puts_off = False  # what is to be loaded, and says that it is done, as with routes queued
         self.commands: list[str] = []
         self.said: dict[Address, dict[Prefix, str]] = {}
         self.started = 0
         self.writing_fails = ""
+
+    def counted(self) -> dict[str, Any]:
+        return {} if self.counts is None else {"messages": self.counts}
 
     # --- ports.SpeakerFiles ------------------------------------------------------------------------------
 
@@ -333,7 +337,10 @@ class SimSpeaker:
                     asyncio.get_running_loop().call_later(0.05, self._load)
                 self._out(b"done")
             case ["l3net", "peers"]:
-                rows = [{"peer": str(each), "queued": 0, "unsent-seconds": 0.0} for each in self.neighbours]
+                rows = [
+                    {"peer": str(each), "queued": 0, "unsent-seconds": 0.0} | self.counted()
+                    for each in self.neighbours
+                ]
                 self._out({"l3net-peers": rows}, b"done")
             case ["l3net", "received", token, "neighbor", peer]:
                 self._replay(ip_address(peer), token)

@@ -1,14 +1,20 @@
-"""What waits to be sent to each peer, here and in ExaBGP."""
+"""What waits to be sent to each peer, here and in ExaBGP, and what has been exchanged with it."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
+from typing import Final
 
 from l3net.agent.speaker.dialogue import Dialogue
 from l3net.bgp.exabgp import commands
 from l3net.bgp.exabgp.announcer import Announcer
-from l3net.bgp.exabgp.messages import Message, Queue, Queues
+from l3net.bgp.exabgp.messages import Message, MessageCounts, Queue, Queues
 from l3net.model import Address
+
+#: Seconds for which somebody who looks waits for ExaBGP to tell how it is now.
+PATIENCE: Final = 0.5
 
 
 class OutQueues:
@@ -19,6 +25,7 @@ class OutQueues:
         self._dialogue = dialogue
         self._queues: Mapping[Address, Queue] = {}
         self._told = True
+        self._awaited: asyncio.Future[None] | None = None
 
     def anew(self) -> None:
         """The connection is another, or gone."""
@@ -36,13 +43,39 @@ class OutQueues:
         for answer in answers:
             if isinstance(answer, Queues):
                 self._queues = answer.peers
+        self._answered()
+
+    async def fresh(self) -> None:
+        """Have them told as they are now, if ExaBGP does so soon: who looks at a table wants that."""
+        if not (self._told and self._dialogue.up):
+            return
+        if self._awaited is None:
+            self._awaited = asyncio.get_running_loop().create_future()
+            self._dialogue.ask(commands.SHOW_QUEUES, self.learn, self._refused)
+        awaited = self._awaited
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.shield(awaited)
+        if self._awaited is awaited:
+            self._answered()
+
+    def _answered(self) -> None:
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None and not awaited.done():
+            awaited.set_result(None)
 
     def _refused(self) -> None:
         self._told = False
+        self._answered()
 
     def _queued(self, address: Address) -> int:
         queue = self._queues.get(address)
         return queue.queued if queue is not None else 0
+
+    def messages(self, address: Address) -> MessageCounts | None:
+        """Exchanged with a peer on its session, as far as that is told."""
+        queue = self._queues.get(address)
+        return queue.messages if queue is not None else None
 
     def announced(self, address: Address) -> int:
         """Prefixes that have been sent to the peer, as far as ExaBGP tells."""

@@ -12,6 +12,7 @@ from l3net.bgp.exabgp import commands
 from l3net.bgp.exabgp.announcer import Announcer
 from l3net.bgp.exabgp.messages import ReplayBegan, ReplayEnded
 from l3net.bgp.loc_rib import LocRib
+from l3net.bgp.path import Path
 from l3net.bgp.peer_actions import (
     Action,
     Announce,
@@ -93,6 +94,14 @@ class Peers(dict[Address, Peering]):
             self._announcer.amend(address, changed)
         else:
             self.want(address, wanted)
+
+    def hears(self, address: Address) -> AdjRibOut:
+        """What a peer shall hear and can: the Adj-RIB-Out after policy. Not to be changed."""
+        return self._announceable(address, self._wants.get(address, {}))
+
+    def has_told(self, address: Address, prefix: Prefix, path: Path) -> bool:
+        """Whether ExaBGP has been told this of a prefix for a peer."""
+        return self._announcer.said(address).get(prefix) == path
 
     def compare(self) -> None:
         """Look again whether all that is wanted has been said: what ExaBGP refused was not."""

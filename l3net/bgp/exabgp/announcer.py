@@ -176,6 +176,11 @@ class Announcer:
         peer = self._peers.get(address)
         return peer is not None and prefix in peer.said and prefix not in peer.to_announce
 
+    def said(self, address: Address) -> Mapping[Prefix, Path | None]:
+        """What the peer has been told; None: by an agent before us, with attributes that are not known."""
+        peer = self._peers.get(address)
+        return peer.said if peer is not None else {}
+
     def waiting(self, address: Address) -> int:
         """How many prefixes wait to be told."""
         peer = self._peers.get(address)

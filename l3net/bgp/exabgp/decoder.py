@@ -19,6 +19,7 @@ from l3net.bgp.exabgp.messages import (
     Done,
     Failed,
     Message,
+    MessageCounts,
     Neighbors,
     Queue,
     Queues,
@@ -27,6 +28,7 @@ from l3net.bgp.exabgp.messages import (
 )
 from l3net.bgp.path import Attributes, Origin, Path
 from l3net.bgp.prefixes import parse_prefix
+from l3net.bgp.segments import Run, Segment, kept
 from l3net.community import AnyCommunity, Community, ExtendedCommunity
 from l3net.model import Address, Family, Prefix
 
@@ -96,7 +98,9 @@ def _message(value: Any) -> Message | None:
         if "l3net-peers" in value:
             return Queues(
                 {
-                    _address(row["peer"]): Queue(int(row["queued"]), float(row["unsent-seconds"]))
+                    _address(row["peer"]): Queue(
+                        int(row["queued"]), float(row["unsent-seconds"]), _counts(row.get("messages"))
+                    )
                     for row in value["l3net-peers"]
                 }
             )
@@ -137,6 +141,15 @@ def _message(value: Any) -> Message | None:
             return _replay(peer, neighbor["replay"])
         case _:
             return None
+
+
+def _counts(told: Mapping[str, Any] | None) -> MessageCounts | None:
+    if told is None:
+        return None
+    sent, received = (
+        {_printable(name): int(count) for name, count in told[side].items()} for side in ("sent", "received")
+    )
+    return MessageCounts(sent, received)
 
 
 def _replay(peer: Address, replay: Mapping[str, Any]) -> Message:
@@ -297,14 +310,16 @@ def _attributes(raw: Mapping[str, Any]) -> Attributes:
     as_path: list[int] = []
     length = 0
     confederation = False
-    segments = raw.get("as-path", {})
-    for segment in segments.values():
+    runs: list[Run] = []
+    for segment in raw.get("as-path", {}).values():
         numbers = [int(number) for number in segment["value"]]
         as_path += numbers
-        match segment["element"]:
-            case "as-set":
+        kind = _SEGMENTS.get(segment["element"], Segment.AS_CONFED_SET)
+        runs.append((kind, tuple(numbers)))
+        match kind:
+            case Segment.AS_SET:
                 length += 1
-            case "as-sequence":
+            case Segment.AS_SEQUENCE:
                 length += len(numbers)
             case _:  # those of a confederation do not count (RFC 5065 section 5.3)
                 confederation = True
@@ -329,6 +344,7 @@ def _attributes(raw: Mapping[str, Any]) -> Attributes:
         originator=IPv4Address(raw["originator-id"]) if "originator-id" in raw else None,
         clusters=tuple(IPv4Address(cluster) for cluster in raw.get("cluster-list", ())),
         confederation=confederation,
+        segments=kept(runs),
     )
 
 
@@ -338,6 +354,13 @@ def _extended_community(value: int) -> ExtendedCommunity:
     return ExtendedCommunity(value.to_bytes(8, "big"))
 
 
+#: As our ExaBGP names them (l3net.shell.speaker.exabgp).
+_SEGMENTS = {
+    "as-set": Segment.AS_SET,
+    "as-sequence": Segment.AS_SEQUENCE,
+    "as-confed-sequence": Segment.AS_CONFED_SEQUENCE,
+    "as-confed-set": Segment.AS_CONFED_SET,
+}
 _ORIGINS = {"igp": Origin.IGP, "egp": Origin.EGP, "incomplete": Origin.INCOMPLETE}
 
 

@@ -44,11 +44,21 @@ class ReplayEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageCounts:
+    """BGP messages on the session, or the attempt at one, by type (`open`, `update`, `keepalive`...)."""
+
+    sent: Mapping[str, int]
+    received: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Queue:
-    """What waits for one peer: prefixes not yet written to its socket, and how long that has been stuck."""
+    """What waits for one peer: prefixes not yet written to its socket, and how long that has been stuck; what
+    has been exchanged with it."""
 
     queued: int
     stuck: float  # seconds
+    messages: MessageCounts | None = None  # None: the speaker is older than we are
 
 
 @dataclass(frozen=True, slots=True)

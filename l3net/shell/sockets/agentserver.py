@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from l3net.errors import L3netError
 from l3net.faults import Faults
 
 LONGEST_QUESTION: Final = 4096
@@ -17,11 +18,14 @@ LONGEST_QUESTION: Final = 4096
 TIMEOUT: Final = 30.0
 
 Rows = AsyncIterator[list[dict[str, Any]]]
+#: What follows the first word of a question -> the fields before the rows, the name of the rows, the rows.
+InParts = Callable[[str], tuple[dict[str, Any], str, Rows]]
 
 
 class AgentServer:
     """`answer` takes a question; `status` and its `routes` are told in parts, as they are put into words.
-    `slow` are questions, by their first word, in whose answers others have their turn."""
+    `slow` are questions, by their first word, in whose answers others have their turn; `parts` those that are
+    told as the status is: for these a L3netError is the answer, in words."""
 
     def __init__(
         self,
@@ -31,11 +35,16 @@ class AgentServer:
         routes: Callable[[], Rows],
         faults: Faults,
         slow: Mapping[str, Callable[[str], Awaitable[dict[str, Any]]]] | None = None,
+        parts: Mapping[str, InParts] | None = None,
     ) -> None:
         self._path = path
-        self._answer, self._status, self._routes = answer, status, routes
+        self._answer = answer
         self._faults = faults
         self._slow = slow or {}
+        self._parts: Mapping[str, InParts] = {
+            "status": lambda _: (status(), "routes", routes()),
+            **(parts or {}),
+        }
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -59,28 +68,33 @@ class AgentServer:
             async with asyncio.timeout(TIMEOUT):
                 question = (await reader.readline())[:LONGEST_QUESTION].strip()
                 try:
-                    if question == b"status":
-                        await self._tell_status(writer)
-                        return
                     text = question.decode(errors="replace")
                     word, _, rest = text.partition(" ")
+                    if word in self._parts:
+                        await _tell_in_parts(writer, *self._parts[word](rest))
+                        return
                     slow = self._slow.get(word)
                     answer = await slow(rest) if slow is not None else self._answer(text)
                 except ConnectionError:  # who asked is gone
                     return
+                except L3netError as err:
+                    answer = {"error": str(err)}
                 except Exception as err:  # of one question: the next is answered
                     self._faults.note("agent socket", err, lasting=False)
                     answer = {"error": f"the agent failed to answer ({type(err).__name__}); see its log"}
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
 
-    async def _tell_status(self, writer: asyncio.StreamWriter) -> None:
-        """As one line; the routes as they are put into words."""
-        writer.write(json.dumps(self._status())[:-1].encode() + b', "routes": [')
-        first = True
-        async for rows in self._routes():
-            writer.write((b"" if first else b", ") + json.dumps(rows)[1:-1].encode())
+
+async def _tell_in_parts(writer: asyncio.StreamWriter, head: dict[str, Any], name: str, rows: Rows) -> None:
+    """As one line; the rows as they are put into words."""
+    begin = json.dumps(head)[:-1].encode() + b", " * bool(head)
+    writer.write(begin + json.dumps(name).encode() + b": [")
+    first = True
+    async for part in rows:
+        if part:
+            writer.write((b"" if first else b", ") + json.dumps(part)[1:-1].encode())
             await writer.drain()
             first = False
-        writer.write(b"]}\n")
-        await writer.drain()
+    writer.write(b"]}\n")
+    await writer.drain()

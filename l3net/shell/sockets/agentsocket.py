@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,26 @@ from l3net.errors import NotRunningError
 TIMEOUT = 5.0
 
 
-def ask(path: Path, question: str, patience: float = TIMEOUT) -> dict[str, Any]:
-    """The agent's answer to one line, such as `status`. `patience` in seconds. Raises NotRunningError."""
+def ask(
+    path: Path,
+    question: str,
+    patience: float = TIMEOUT,
+    told: Callable[[int], None] = lambda _octets: None,
+) -> dict[str, Any]:
+    """The agent's answer to one line, such as `status`. `patience` in seconds between its parts; `told` is
+    called with the octets that have come. Raises NotRunningError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(patience)
         try:
             sock.connect(str(path))
             sock.sendall(question.encode() + b"\n")
-            data = b""
+            data = bytearray()  # an answer may have a hundred MiB
             while not data.endswith(b"\n"):
-                chunk = sock.recv(1 << 16)
+                chunk = sock.recv(1 << 18)
                 if not chunk:
                     break
                 data += chunk
+                told(len(data))
             answer: dict[str, Any] = json.loads(data)
         except (OSError, ValueError) as err:
             what = err.strerror if isinstance(err, OSError) and err.strerror else str(err)

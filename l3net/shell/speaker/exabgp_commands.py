@@ -110,6 +110,7 @@ def _row(peer: Any) -> dict[str, Any]:
         "families": [],
         "hold-time": 0,
         "sent-updates": peer.stats["send-update"],
+        "messages": {"sent": _messages(peer, "send"), "received": _messages(peer, "receive")},
     }
     if peer.fsm == FSM.ESTABLISHED and peer.proto is not None:
         negotiated = peer.proto.negotiated
@@ -117,6 +118,14 @@ def _row(peer: Any) -> dict[str, Any]:
         row["families"] = [f"{afi} {safi}" for afi, safi in negotiated.families]
         row["hold-time"] = int(negotiated.holdtime)
     return row
+
+
+def _messages(peer: Any, side: str) -> dict[str, int]:
+    """Sent or received on the session, or the attempt at one, by type."""
+    counts = (
+        (name.removeprefix(f"{side}-"), count) for name, count in peer.stats.items() if name.startswith(side)
+    )
+    return {name: count for name, count in counts if count}
 
 
 def _peers(reactor: Any, service: str) -> Iterator[None]:

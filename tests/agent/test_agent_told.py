@@ -1,0 +1,101 @@
+"""What `l3net bgp` tells of a real session, beside what its router tells."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+from node_rig import CONFIGURATION, FRR, NODE, TOR4, TOR6, Rig
+
+pytestmark = pytest.mark.netns
+
+#: Two prefixes that hold one another, tagged, and one of another AS that is refused.
+TOLD = FRR.replace(
+    "network 192.168.7.0/24",
+    "network 192.168.7.0/24 route-map TAG\n  network 192.168.0.0/16\n  network 0.0.0.0/0",
+)
+TOLD += """
+exit
+route-map TAG permit 10
+ set community 65002:7 65002:8
+ set large-community 65002:1:2
+ set as-path prepend 65002 174
+ set metric 50
+"""
+
+
+def asked(rig: Rig, *words: str) -> Any:
+    argv = [sys.executable, "-m", "l3net.cli.main", "bgp", *words, "-o", "json"]
+    return json.loads(rig.node.run(argv).stdout)
+
+
+def text(rig: Rig, *words: str) -> str:
+    return rig.node.run([sys.executable, "-m", "l3net.cli.main", "bgp", *words]).stdout
+
+
+@pytest.fixture
+def told(rig: Rig) -> Rig:
+    rig.start_tor(TOLD)
+    rig.declare("node.yaml", NODE, CONFIGURATION, TOR4, TOR6)
+    rig.start_speaker()
+    rig.start_agent()
+    rig.established("10.90.0.2", "fd90::2")
+    rig.until(lambda: len(asked(rig, "routes", "--best")) == 3, "what the router says")
+    rig.until(lambda: rig.tor_routes() == {"10.244.1.0/24", "fd00:10:244:1::/120"}, "what the node says")
+    return rig
+
+
+def test_a_network_engineer_finds_what_routers_show(told: Rig) -> None:
+    rig = told
+    _summary(rig)
+    (route,) = asked(rig, "routes", "192.168.7.77")
+    assert route["prefix"] == "192.168.7.0/24" and route["asPathText"] == "65002 65002 174"
+    assert set(route["communities"]) == {"65002:7", "65002:8", "65002:1:2"}
+    assert (route["med"], route["best"], route["verdict"]) == (50, True, "accepted")
+    assert [row["prefix"] for row in asked(rig, "routes", "192.168.8.1")] == ["192.168.0.0/16"]
+    assert [row["prefix"] for row in asked(rig, "routes", "192.168.8.1", "--rejected")] == ["0.0.0.0/0"]
+    assert [
+        row["prefix"] for row in asked(rig, "routes", "--community", "65002:8", "--as-path", "_174$")
+    ] == ["192.168.7.0/24"]
+    refused = text(rig, "routes", "--rejected")
+    assert "defaultRoute" in refused and "import.defaultRoute takes them" in refused
+    assert ">" in text(rig, "routes", "192.168.7.0/24")
+    heard = {(row["prefix"], row["peer"]): row for row in asked(rig, "routes", "--advertised")}
+    assert heard.keys() == {("10.244.1.0/24", "10.90.0.2"), ("fd00:10:244:1::/120", "fd90::2")}
+    for (prefix, _), row in heard.items():
+        family = "ipv6" if ":" in prefix else "ipv4"
+        shown = json.loads(rig.vtysh(f"show bgp {family} unicast {prefix} json"))["paths"][0]
+        assert shown["aspath"]["string"] == row["asPathText"] and row["state"] == "sent"
+        assert row["nextHop"] in {hop["ip"] for hop in shown["nexthops"]}
+
+
+def _summary(rig: Rig) -> None:
+    rows = {row["address"]: row for row in asked(rig, "summary")["neighbors"]}
+    shown = json.loads(rig.vtysh("show bgp summary json"))
+    theirs = shown["ipv4Unicast"]["peers"] | shown["ipv6Unicast"]["peers"]
+    mine = {"10.90.0.2": "10.90.0.1", "fd90::2": "fd90::1"}
+    for address, row in rows.items():
+        other = theirs[mine[address]]
+        # Both go on: what one has sent, the other has received, or will before long.
+        assert 0 <= row["messages"]["received"]["update"] <= other["msgSent"]
+        assert row["messages"]["sent"]["open"] == row["messages"]["received"]["open"] == 1
+        assert row["received"] == other["pfxSnt"] and row["announced"] == other["pfxRcd"]
+        assert (
+            row["localASNumber"] == other.get("localAs", 65001) or other["remoteAs"] == row["localASNumber"]
+        )
+    table = text(rig, "summary").splitlines()
+    assert table[0] == "BGP router ID 10.90.0.1, local AS 65001, node node"
+    assert "STATE/PFX RCVD" in table[3] and table[4].startswith("10.90.0.2  65002")
+    full = text(rig, "neighbor", "tor4")
+    for words in ("messages in:", "1 open", "this node:         AS 65001", "IPv4:", "configured:"):
+        assert words in full, full
+    assert "tor6" in text(rig, "neighbors")
+    rig.vtysh("clear bgp 10.90.0.1")
+    rig.until(lambda: "Administrative Reset" in text(rig, "neighbors"), "the last error")
+    (row,) = asked(rig, "neighbor", "10.90.0.2")
+    received = row["lastNotification"]["received"]
+    assert (received["code"], received["subcode"], row["lastNotification"]["sent"]) == (6, 4, None)
+    rig.established("10.90.0.2")
+    rig.until(lambda: len(asked(rig, "routes", "--best")) == 3, "what the router says again")
