@@ -209,6 +209,7 @@ async def _main(
 ) -> None:
     from l3net.agent.arrival import Arrival  # noqa: PLC0415
     from l3net.agent.explaining import explain_answer  # noqa: PLC0415
+    from l3net.agent.dumping import dump_answer  # noqa: PLC0415
     from l3net.agent.loop import Agent, run_agent  # noqa: PLC0415 - after --help
     from l3net.agent.neighbors import neighbors  # noqa: PLC0415
     from l3net.agent.policyanswers import policy_answer  # noqa: PLC0415
@@ -235,7 +236,7 @@ async def _main(
         "explain": partial(explain_answer, node, sight),
         "neighbors": partial(neighbors, node),
     }
-    in_parts = {"routes": partial(routes_answer, node)}
+    in_parts = {"routes": partial(routes_answer, node), "dump": partial(dump_answer, node)}
     server = AgentServer(settings.run_dir / AGENT_SOCKET, *told, node.faults, slow, in_parts)
     install = partial(put_conflist, cni_conf_dir) if cni_conf_dir is not None else None
     arrival = Arrival(node, install, own)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from l3net.cli import options
+from l3net.cli.bgp_dump import dump
 from l3net.cli.bgp_neighbors import meant, neighbor, neighbors, summary
 from l3net.cli.bgp_routes import routes
 from l3net.cli.output import output_option, print_table, print_value
@@ -24,7 +25,7 @@ def bgp() -> None:
     """What peers announced and what was made of it; what they hear; what a change would do."""
 
 
-for _command in (summary, neighbors, neighbor, routes):
+for _command in (summary, neighbors, neighbor, routes, dump):
     bgp.add_command(_command)
 
 

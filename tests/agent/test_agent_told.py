@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from typing import Any
 
@@ -50,6 +51,7 @@ def told(rig: Rig) -> Rig:
 def test_a_network_engineer_finds_what_routers_show(told: Rig) -> None:
     rig = told
     _summary(rig)
+    _dumped(rig)
     (route,) = asked(rig, "routes", "192.168.7.77")
     assert route["prefix"] == "192.168.7.0/24" and route["asPathText"] == "65002 65002 174"
     assert set(route["communities"]) == {"65002:7", "65002:8", "65002:1:2"}
@@ -99,3 +101,28 @@ def _summary(rig: Rig) -> None:
     assert (received["code"], received["subcode"], row["lastNotification"]["sent"]) == (6, 4, None)
     rig.established("10.90.0.2")
     rig.until(lambda: len(asked(rig, "routes", "--best")) == 3, "what the router says again")
+
+
+def _dumped(rig: Rig) -> None:
+    """An MRT file, read by bgpdump: what the agent tells, and what the router says that it has told."""
+    file = rig.directory / "rib.mrt"
+    text(rig, "dump", "--output", str(file))
+    told = set()
+    for line in subprocess.run(
+        ["bgpdump", "-m", file], capture_output=True, text=True, check=True
+    ).stdout.splitlines():
+        _, _, _, peer, number, prefix, path, origin, hop, *_ = line.split("|")
+        assert number == "65002" and origin == "IGP"
+        told.add((peer, prefix, path, hop))
+    rows = asked(rig, "routes")
+    assert told == {(row["peer"], row["prefix"], row["asPathText"], row["nextHop"]) for row in rows}
+    theirs = set()
+    for family, address in (("ipv4", "10.90.0.1"), ("ipv6", "fd90::1")):
+        shown = json.loads(rig.vtysh(f"show bgp {family} unicast neighbors {address} advertised-routes json"))
+        theirs |= set(shown["advertisedRoutes"])
+    assert {prefix for _, prefix, _, _ in told} == theirs
+    before = file.read_bytes()
+    words = ["bgp", "dump", "--output", "/proc/nowhere/rib.mrt"]
+    failed = rig.node.run([sys.executable, "-m", "l3net.cli.main", *words], check=False)
+    assert failed.code == 1 and "/proc/nowhere/rib.mrt" in failed.stderr
+    assert file.read_bytes() == before and [each.name for each in rig.directory.glob(".rib*")] == []

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+
+
+def written_whole(path: Path, chunks: Iterable[bytes]) -> None:
+    """Replace a file by what comes in parts; it is on the disk before it takes the old one's place. Raises
+    OSError, the old file staying."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).rename(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str, *, lasting: bool = False) -> None:
