@@ -22,6 +22,7 @@ from l3net.agent.healthchecks import HealthChecks, eligible
 from l3net.agent.histogram import Histogram
 from l3net.agent.kernel import KernelSide
 from l3net.agent.leaving import Leaving
+from l3net.agent.monitoring.monitoring import Monitoring
 from l3net.agent.noticing import Noticing
 from l3net.agent.podnet import PodNet, uplinks
 from l3net.agent.policing import ALONE, Policing
@@ -63,16 +64,13 @@ class Agent:
     def __init__(self, settings: AgentSettings, shells: Shells) -> None:
         kernel, me = shells.kernel, settings.node_name
         self.node_name = me
-        self.shells = shells
-        self.pods = shells.pods
-        self.faults = shells.pods.faults
-        self.errors = kernel.errors
+        self.shells, self.pods = shells, shells.pods
+        self.faults, self.errors = shells.pods.faults, kernel.errors
         self._marks = marks = Marks()
         self._retry = Retry(lambda parts: marks.mark(of_parts(parts)))
         self._import_judge: ImportJudge | None = None
-        self.passes = 0
+        self.passes = self.failed_passes = 0
         self.pass_seconds = Histogram()
-        self.failed_passes = 0
         self.declared = Following(
             shells.datastore, me, self.faults, self._declared, lambda: marks.mark(Dirty.ALL)
         )
@@ -111,6 +109,7 @@ class Agent:
         self.bfd = Liveness(shells.bfd, peers.path_failed, peers.path_recovered, peers.path_held)
         speaking.hearing.on_established = self.bfd.established
         speaking.hearing.on_as_number = kernel.discovery.changed = peers.caught_up = marks.look_again
+        self.monitoring = Monitoring(me, shells.collectors, speaking, self.rib, self.faults, shells.random)
         self.held = HeldSessions(
             me, speaking, self.routing, kernel.discovery, marks.look_again, guarded=shells.speaker.guarded
         )
@@ -171,6 +170,7 @@ class Agent:
                     "health checks": self.checks.run,
                     "service proxy": self.proxying.run,
                     "BFD": self.bfd.run,
+                    "BMP": self.monitoring.run,
                     "routes for the next agent": lambda: self.routing.remember(
                         self.shells.memory, lambda: self.in_sync and bool(self.passes)
                     ),
@@ -308,6 +308,7 @@ class Agent:
         if self.draining.stage is not Stage.WITHDRAWN:
             self.speaking.part(left)
         self.speaking.set_sessions(found)
+        self.monitoring.follow(self.state)
         touched = {
             entry.raw.prefix
             for peer in self.routing.resolver.set_sessions(found)

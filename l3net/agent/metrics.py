@@ -63,6 +63,7 @@ def _lines(agent: Agent) -> Iterator[str]:
     )
     yield from histogram("l3net_pass_seconds", "How long a pass of the loop took.", agent.pass_seconds)
     yield from _sessions(agent)
+    yield from _collectors(agent)
     yield from _services(agent)
     yield from policy_metrics(agent)
     yield from _kernel(agent)
@@ -76,6 +77,37 @@ def _lines(agent: Agent) -> Iterator[str]:
     yield from counter("process_cpu_seconds_total", "CPU time used.", [({}, process.cpu_seconds())])
     yield from gauge("process_resident_memory_bytes", "Memory resident.", [({}, process.resident())])
     yield from gauge("process_uptime_seconds", "Time since the start.", [({}, process.uptime())])
+
+
+def _collectors(agent: Agent) -> Iterator[str]:
+    """Of BMP; nothing where none is declared."""
+    rows = [
+        ({"collector": row["name"], "address": row["address"], "port": row["port"]}, row)
+        for row in agent.monitoring.status()
+    ]
+    if not rows:
+        return
+    yield from gauge(
+        "l3net_bmp_connected",
+        "Whether the collector is connected.",
+        [(labels, row["connected"]) for labels, row in rows],
+    )
+    yield from gauge(
+        "l3net_bmp_waiting_prefixes",
+        "Prefixes of which the collector is yet to be told.",
+        [(labels, row["waiting"]) for labels, row in rows],
+    )
+    for name, text, key in (
+        ("l3net_bmp_connections_total", "Connections made to the collector.", "connections"),
+        ("l3net_bmp_messages_total", "Messages sent to the collector.", "messages"),
+        ("l3net_bmp_sent_bytes_total", "Octets of them.", "octets"),
+        (
+            "l3net_bmp_dropped_total",
+            "Times that the collector fell behind, and was told all anew.",
+            "dropped",
+        ),
+    ):
+        yield from counter(name, text, [(labels, row[key]) for labels, row in rows])
 
 
 def _services(agent: Agent) -> Iterator[str]:

@@ -21,6 +21,7 @@ from l3net.policy.attached import Attached
 from l3net.ports import (
     Admission,
     Bridges,
+    Collectors,
     Connect,
     Connections,
     Counters,
@@ -146,6 +147,7 @@ class Shells:
     pods: Pods
     health: HealthPorts
     proxies: Proxies
+    collectors: Collectors
     drain: DrainMemory
     memory: RouteMemory
     process: Process

@@ -72,6 +72,7 @@ def status(agent: Agent) -> dict[str, Any]:
             ],
         },
         "policy": policy_status(agent),
+        "monitoring": {"bmp": agent.monitoring.status()},
         "views": views(agent),
         "problems": _problems(agent, tallies),
     }
@@ -215,6 +216,7 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
         if peer.established and not peer.takes_its_next_hops
     ]
     problems += agent.bfd.problems()
+    problems += agent.monitoring.problems()
     if agent.draining.problem:
         problems.append(agent.draining.problem)
     if agent.speaking.undecodable:

@@ -7,7 +7,7 @@ up to the router-ID step are all used (ECMP), also with different AS_PATHs of eq
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
@@ -112,6 +112,12 @@ class LocRib:
         self._rows: dict[Prefix, tuple[_AdjRibIn, ...]] = {}  # the sources that have each prefix
         self._counts: dict[Address, dict[int, int]] = {}
         self._over: dict[Address, dict[int, int]] = {}
+        #: Called with each change of what a peer says: the peer, the path identifier, the prefixes.
+        self.on_changed: Callable[[Address, str, Collection[Prefix]], None] | None = None
+
+    def _changed(self, peer: Address, path_id: str, prefixes: Collection[Prefix]) -> None:
+        if self.on_changed is not None and prefixes:
+            self.on_changed(peer, path_id, prefixes)
 
     def set_sessions(self, sessions: Mapping[Address, Session]) -> set[Prefix]:
         """Take over the sessions of now; paths of a peer that is no longer one are dropped, and those beyond
@@ -184,10 +190,13 @@ class LocRib:
             elif before.raw == raw:
                 if before.stale:
                     table[prefix] = Received(raw, before.judgement, before.path)
+                    self._changed(peer, path_id, (prefix,))
                 continue
             judgement, path = self._judge(session, raw)
             table[prefix] = Received(raw, judgement, path)
             touched.add(prefix)
+            if self.on_changed is not None:
+                self.on_changed(peer, path_id, (prefix,))
         return touched
 
     def over_limit(self, peer: Address, family: Family) -> int:
@@ -222,6 +231,7 @@ class LocRib:
                 counts[prefix.version] -= 1
                 touched.add(entry.raw.prefix)  # the very one that other tables hold, which spares comparisons
         self._forget(touched, source)
+        self._changed(peer, path_id, touched)
         if not table:  # a peer may number every path anew (RFC 7911 section 3)
             del self._sources[peer][path_id]
         return touched
@@ -237,9 +247,10 @@ class LocRib:
             if peer in self._over:
                 self._over[peer].update(dict.fromkeys(versions, 0))
             return touched
-        for source in self._sources.pop(peer, {}).values():
+        for path_id, source in self._sources.pop(peer, {}).items():
             touched.update(source.table)
             self._forget(source.table, source)
+            self._changed(peer, path_id, source.table)
         self._counts.pop(peer, None)
         self._over.pop(peer, None)
         return touched
@@ -298,6 +309,15 @@ class LocRib:
         """What the peer has announced of one prefix, refused paths included."""
         found = (source.table.get(prefix) for source in self._sources.get(peer, {}).values())
         return [entry for entry in found if entry is not None]
+
+    def tables(self, peer: Address) -> Iterator[tuple[str, Collection[Prefix]]]:
+        """The prefixes a peer has announced, by path identifier."""
+        return ((path_id, source.table.keys()) for path_id, source in self._sources.get(peer, {}).items())
+
+    def entry(self, peer: Address, prefix: Prefix, path_id: str = "") -> Received | None:
+        """What a peer says of a prefix."""
+        source = self._sources.get(peer, {}).get(path_id)
+        return source.table.get(prefix) if source is not None else None
 
     def counts(self, peer: Address) -> tuple[int, int]:
         """(paths received, paths accepted) of a peer."""

@@ -32,6 +32,7 @@ from l3net.shell.kernel.routes import KernelRoutes
 from l3net.shell.kernel.sysctl import enable_forwarding
 from l3net.shell.kernel.underlay import KernelUnderlay
 from l3net.shell.manifests.tree import ManifestTree
+from l3net.shell.sockets.collectors import TcpCollectors
 from l3net.shell.sockets.healthports import HealthListeners
 from l3net.shell.sockets.kubeproxy import kube_proxy_answers
 from l3net.shell.sockets.unixlink import UnixLink
@@ -59,6 +60,7 @@ def node_shells(settings: AgentSettings, datastore: Datastore) -> Shells:
         pods=pods,
         health=HealthListeners(),
         proxies=Proxies(_KubeProxy(), ProxyFile(settings.run_dir)),
+        collectors=TcpCollectors(),
         drain=DrainFile(settings.run_dir),
         memory=RouteFile(settings.run_dir),
         process=OwnProcess(),

@@ -98,10 +98,24 @@ def status(run_dir: Path, ready: bool, alive: bool, output: str) -> None:
         click.echo(f"\n{pods['leases']} attachments of pods have addresses" + _notes(pods))
     if policy := answer.get("policy"):
         click.echo(_policy(policy))
+    for collector in answer.get("monitoring", {}).get("bmp", ()):
+        click.echo(_collector(collector))
     if answer.get("views"):
         click.echo(f"\n{_views(answer['views'])}")
     for problem in answer["problems"]:
         click.echo(f"problem: {problem}", err=True)
+
+
+def _collector(row: dict[str, Any]) -> str:
+    """One collector of BMP messages."""
+    where = f"BMP collector {row['name']} ({row['address']} port {row['port']}):"
+    since = duration(row["sinceSeconds"])
+    if row["connected"]:
+        again = f", {row['dropped']} times told all anew" if row["dropped"] else ""
+        sent = f"{row['messages']} messages, {row['waiting']} prefixes wait"
+        return f"{where} connected for {since}, {sent}{again}"
+    why = f": {row['lastError']}" if row["lastError"] else ""
+    return f"{where} not connected for {since}{why}"
 
 
 def _policy(policy: dict[str, Any]) -> str:

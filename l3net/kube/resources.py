@@ -20,6 +20,7 @@ from l3net.model import (
     BgpConfiguration,
     BgpFilter,
     BgpPeer,
+    BmpCollector,
     Bogons,
     DrainPolicy,
     Family,
@@ -86,6 +87,7 @@ def bgp_configuration(document: Field, name: ObjectName) -> BgpConfiguration:
         transit=spec["transit"].flag(default=False),
         bfd=_bfd(spec["bfd"], enabled=False),
         drain=_drain(spec["drain"]),
+        collectors=_collectors(spec["monitoring"]["bmp"]),
     )
 
 
@@ -106,6 +108,21 @@ def _drain(field: Field) -> DrainPolicy:
         wait=field["wait"].integer(0, 600, default=10),
         prepend=field["prependASPath"].integer(0, 10, default=3),
     )
+
+
+def _collectors(field: Field) -> tuple[BmpCollector, ...]:
+    found: list[BmpCollector] = []
+    for item in field.items():
+        name, address = item["name"].text(), _speaker_address(item["address"])
+        if address.is_link_local:
+            raise item["address"].wrong(f"{address} is a link-local address, which says nothing of the link")
+        port = item["port"].integer(1, 65535)
+        if any(name == other.name for other in found):
+            raise item["name"].wrong(f"{name} is the name of another collector")
+        if any((address, port) == (other.address, other.port) for other in found):
+            raise item["address"].wrong(f"{address} port {port} is another collector's")
+        found.append(BmpCollector(name, address, port, selector(item["nodeSelector"])))
+    return tuple(found)
 
 
 def _bogons(field: Field) -> Bogons:

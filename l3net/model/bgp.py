@@ -94,6 +94,16 @@ class ServiceProxy(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class BmpCollector:
+    """A collector of BMP messages (RFC 7854), and the nodes that send it some."""
+
+    name: str
+    address: Address
+    port: int
+    node_selector: Selector = EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
 class BgpConfiguration:
     """The cluster-wide BGPConfiguration (the object named `default`). Times are in seconds."""
 
@@ -114,6 +124,7 @@ class BgpConfiguration:
     transit: bool = False  # re-advertise learned routes: for routers, never for nodes
     bfd: BfdSettings | None = None  # of the sessions of the mesh
     drain: DrainPolicy = DEFAULT_DRAIN
+    collectors: tuple[BmpCollector, ...] = ()
 
 
 #: Prefixes a peer may announce of each family unless its BGPPeer says otherwise.

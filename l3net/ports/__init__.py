@@ -6,6 +6,7 @@ from l3net.ports.cluster import (
     LeaderLease,
     LeaseCell,
 )
+from l3net.ports.collectors import Collector, CollectorError, Collectors
 from l3net.ports.declared import (
     MOST_NAMED,
     Changed,
@@ -62,6 +63,9 @@ __all__ = [
     "Bridges",
     "Changed",
     "ClusterWriter",
+    "Collector",
+    "CollectorError",
+    "Collectors",
     "Condition",
     "Connect",
     "Connections",

@@ -26,6 +26,8 @@ route-map TAG permit 10
  set metric 50
 """
 
+PMBMPD = {"name": "pmacct", "address": "10.90.0.2", "port": 1790}
+
 
 def asked(rig: Rig, *words: str) -> Any:
     argv = [sys.executable, "-m", "l3net.cli.main", "bgp", *words, "-o", "json"]
@@ -38,8 +40,14 @@ def text(rig: Rig, *words: str) -> str:
 
 @pytest.fixture
 def told(rig: Rig) -> Rig:
+    (rig.tor.directory / "pmbmpd.conf").write_text(
+        f"bmp_daemon_ip: 10.90.0.2\nbmp_daemon_port: 1790\nbmp_daemon_msglog_output: json\n"
+        f"bmp_daemon_msglog_file: {rig.directory}/bmp.json\n"
+    )
+    rig.tor.spawn("pmbmpd", ["pmbmpd", "-f", str(rig.tor.directory / "pmbmpd.conf")])
     rig.start_tor(TOLD)
-    rig.declare("node.yaml", NODE, CONFIGURATION, TOR4, TOR6)
+    spec = {**CONFIGURATION["spec"], "monitoring": {"bmp": [PMBMPD]}}  # type: ignore[dict-item]
+    rig.declare("node.yaml", NODE, {**CONFIGURATION, "spec": spec}, TOR4, TOR6)
     rig.start_speaker()
     rig.start_agent()
     rig.established("10.90.0.2", "fd90::2")
@@ -71,6 +79,7 @@ def test_a_network_engineer_finds_what_routers_show(told: Rig) -> None:
         shown = json.loads(rig.vtysh(f"show bgp {family} unicast {prefix} json"))["paths"][0]
         assert shown["aspath"]["string"] == row["asPathText"] and row["state"] == "sent"
         assert row["nextHop"] in {hop["ip"] for hop in shown["nexthops"]}
+    _collected(rig)
 
 
 def _summary(rig: Rig) -> None:
@@ -126,3 +135,61 @@ def _dumped(rig: Rig) -> None:
     failed = rig.node.run([sys.executable, "-m", "l3net.cli.main", *words], check=False)
     assert failed.code == 1 and "/proc/nowhere/rib.mrt" in failed.stderr
     assert file.read_bytes() == before and [each.name for each in rig.directory.glob(".rib*")] == []
+
+
+def _collected(rig: Rig) -> None:
+    """What pmacct's BMP daemon has been told, beside FRR's: both tables of each session, why one ended."""
+    file = rig.directory / "bmp.json"
+
+    def tables() -> dict[tuple[str, str, bool], dict[str, Any]]:
+        """By peer, prefix and whether the node says it; what a session had is gone with it."""
+        found: dict[tuple[str, str, bool], dict[str, Any]] = {}
+        for row in map(json.loads, file.read_text().splitlines()):
+            if row.get("bmp_msg_type") == "peer_down":
+                found = {key: each for key, each in found.items() if key[0] != row["peer_ip"]}
+            elif row.get("bmp_msg_type") == "route_monitor":
+                key = row["peer_ip"], row["ip_prefix"], "is_out" in row
+                if row["log_type"] == "update":
+                    found[key] = row
+                else:
+                    del found[key]
+        return found
+
+    def theirs() -> dict[tuple[str, str, bool], dict[str, Any]]:
+        found = {}
+        for family, peer, mine in (("ipv4", "10.90.0.2", "10.90.0.1"), ("ipv6", "fd90::2", "fd90::1")):
+            shown = json.loads(
+                rig.vtysh(f"show bgp {family} unicast neighbors {mine} advertised-routes json")
+            )
+            found |= {(peer, prefix, False): row for prefix, row in shown["advertisedRoutes"].items()}
+            routes = json.loads(rig.vtysh(f"show bgp {family} unicast neighbors {mine} routes json"))[
+                "routes"
+            ]
+            found |= {(peer, prefix, True): rows[0] for prefix, rows in routes.items()}
+        return found
+
+    rig.until(lambda: tables().keys() == theirs().keys(), "the collector to have both tables")
+    told, wanted = tables(), theirs()
+    assert len(told) == 8
+    for key, row in told.items():
+        as_path = row["as_path"]
+        assert as_path.removeprefix("65002 ").removeprefix("65002") in wanted[key]["path"], key
+    tagged = told["10.90.0.2", "192.168.7.0/24", False]
+    assert (tagged["comms"], tagged["lcomms"], tagged["med"]) == ("65002:7 65002:8", "65002:1:2", 50)
+    assert tagged["as_path"] == "65002 65002 174" and tagged["bgp_nexthop"] == "10.90.0.2"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    (down,) = (row for row in rows if row.get("bmp_msg_type") == "peer_down")
+    assert (down["peer_ip"], down["reason_type"]) == ("10.90.0.2", 3), "as _summary has had it"
+    ups = [row for row in rows if row.get("bmp_msg_type") == "peer_up"]
+    assert {(row["bgp_id"], row["remote_port"], row["local_ip"]) for row in ups} == {
+        ("10.90.0.2", 179, "10.90.0.1"),
+        ("10.90.0.2", 179, "fd90::1"),
+    }
+    assert all(row["local_port"] > 1024 for row in ups)
+    rig.vtysh(
+        "configure terminal", "router bgp 65002", "address-family ipv4 unicast", "no network 192.168.0.0/16"
+    )
+    gone = "10.90.0.2", "192.168.0.0/16", False
+    rig.until(lambda: gone not in tables(), "a withdrawal")
+    text_of_it = rig.node.run([sys.executable, "-m", "l3net.cli.main", "status"]).stdout
+    assert "BMP collector pmacct (10.90.0.2 port 1790): connected for" in text_of_it

@@ -23,6 +23,7 @@ from l3net.model import (
     BgpConfiguration,
     BgpFilter,
     BgpPeer,
+    BmpCollector,
     Bogons,
     Endpoint,
     EndpointSlice,
@@ -253,6 +254,17 @@ def test_node_ports_are_of_the_types_that_have_some(kind: str, ports: tuple[int,
 def test_node_port_addresses(text: str, expected: NodePortAddresses) -> None:
     found = fact(own("BGPConfiguration", f"nodePortAddresses: {text}", name="default"))
     assert found.node_ports == expected
+
+
+def test_collectors() -> None:
+    text = (
+        "monitoring: {bmp: [{name: one, address: 192.0.2.9, port: 1790}, "
+        "{name: two, address: 'fd00::9', port: 5000, nodeSelector: {matchLabels: {rack: a}}}]}"
+    )
+    one, two = fact(own("BGPConfiguration", text, name="default")).collectors
+    assert one == BmpCollector("one", ip_address("192.0.2.9"), 1790)
+    assert (two.address, two.port) == (ip_address("fd00::9"), 5000)
+    assert two.node_selector.matches({"rack": "a"}) and not two.node_selector.matches({})
 
 
 SOURCES = "service.beta.kubernetes.io/load-balancer-source-ranges"
@@ -702,6 +714,25 @@ WRONG = [
         "{nodePortAddresses: [10.0.0.0/8, primary]}",
         "spec.nodePortAddresses",
         "primary stands alone",
+    ),
+    *(
+        ("BGPConfiguration", f"{{monitoring: {{bmp: [{rows}]}}}}", f"spec.monitoring.bmp[{where}", words)
+        for rows, where, words in (
+            ("{name: a, address: 224.0.0.1, port: 1}", "0].address", "not the address of a host"),
+            ("{name: a, address: 'fe80::1', port: 1}", "0].address", "link-local"),
+            ("{name: a, address: 10.0.0.1, port: 0}", "0].port", "1"),
+            ("{name: A, address: 10.0.0.1, port: 1}", "0].name", "A"),
+            (
+                "{name: a, address: 10.0.0.1, port: 1}, {name: b, address: 10.0.0.1, port: 1}",
+                "1].address",
+                "another collector's",
+            ),
+            (
+                "{name: a, address: 10.0.0.1, port: 1}, {name: a, address: 10.0.0.2, port: 1}",
+                "1].name",
+                "another collector",
+            ),
+        )
     ),
     ("BGPConfiguration", "{nodePortAddresses: [eth0]}", "spec.nodePortAddresses[0]", "eth0"),
     ("BGPConfiguration", "{nodePortAddresses: [10.0.0.0/33]}", "spec.nodePortAddresses[0]", "prefix"),

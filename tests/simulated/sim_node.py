@@ -41,6 +41,7 @@ from l3net.ports import (
     Admission,
     Answer,
     Changed,
+    CollectorError,
     DatastoreEvent,
     HealthAnswer,
     InSync,
@@ -651,6 +652,59 @@ class _Routes:
         self._memory.routes = routes
 
 
+class SimCollectors:
+    """ports.Collectors: those at the addresses `there` take what they are told."""
+
+    def __init__(self) -> None:
+        self.there: dict[tuple[Address, int], SimCollector] = {}
+        self.tried = 0
+
+    def now(self) -> float:
+        return 1_700_000_000 + asyncio.get_running_loop().time()
+
+    async def connect(self, address: Address, port: int) -> SimCollector:
+        self.tried += 1
+        found = self.there.get((address, port))
+        if found is None:
+            raise CollectorError("connection refused")
+        found.began()
+        return found
+
+
+class SimCollector:
+    """ports.Collector: the octets of each connection. `deaf`: it reads nothing."""
+
+    def __init__(self) -> None:
+        self.connections: list[bytearray] = []
+        self.open = False
+        self.deaf = False
+        self._gone = asyncio.Event()
+
+    def began(self) -> None:
+        self.connections.append(bytearray())
+        self.open, self._gone = True, asyncio.Event()
+
+    def hang_up(self) -> None:
+        self._gone.set()
+
+    async def send(self, octets: bytes) -> None:
+        while self.deaf:  # noqa: ASYNC110 - as long as a test says
+            await asyncio.sleep(0.1)
+        if self._gone.is_set():
+            raise CollectorError("connection reset by peer")
+        self.connections[-1] += octets
+
+    async def ended(self) -> str:
+        await self._gone.wait()
+        return ""
+
+    def farewell(self, octets: bytes) -> None:
+        self.connections[-1] += octets
+
+    def close(self) -> None:
+        self.open = False
+
+
 class SimProcess:
     """ports.Process."""
 
@@ -705,6 +759,7 @@ class SimNode:
         self.pods = SimPods()
         self.health = SimHealth()
         self.proxies = SimProxies()
+        self.collectors = SimCollectors()
         self.speaker = SimSpeaker(*routers)
         self.bfd = SimBfd()
         self.memory = SimMemory()
@@ -739,6 +794,7 @@ class SimNode:
             pods=self.pods,
             health=self.health,
             proxies=Proxies(self.proxies, self.proxies),
+            collectors=self.collectors,
             drain=self.memory,
             memory=_Routes(self.memory),
             process=SimProcess(),

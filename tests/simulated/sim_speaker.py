@@ -17,6 +17,8 @@ from l3net.model import Address, Prefix
 #: Seconds for a session to come up, and for anything to go over a pipe or a socket.
 COMES_UP = 0.3
 DELAY = 0.001
+#: An OPEN, for both sides.
+SENT = ("ff" * 16) + "001d0104fc00005a0a00000200"
 
 
 @dataclass
@@ -122,6 +124,7 @@ class SimSpeaker:
         self.neighbours: dict[Address, str] = {}
         self.refuses: Callable[[str], bool] = lambda _block: False  # a block of the configuration
         self.deaf = False  # answers nothing
+        self.older = False  # keeps no OPENs
         self.counts: dict[str, dict[str, int]] | None = None  # messages by side and type; None: untold
         self.puts_off = False  # what is to be loaded, and says that it is done, as with routes queued
         self.commands: list[str] = []
@@ -342,6 +345,22 @@ class SimSpeaker:
                     for each in self.neighbours
                 ]
                 self._out({"l3net-peers": rows}, b"done")
+            case ["l3net", "opens"]:
+                if self.older:
+                    self._out(b"error")
+                    return
+                opens = [
+                    {
+                        "peer": str(each),
+                        "sent": SENT,
+                        "received": SENT,
+                        "local": ["10.0.0.2", 40000],
+                        "remote-port": 179,
+                    }
+                    for each, router in self.routers.items()
+                    if router.up
+                ]
+                self._out({"l3net-opens": opens}, b"done")
             case ["l3net", "received", token, "neighbor", peer]:
                 self._replay(ip_address(peer), token)
             case ["neighbor", peer, "teardown", subcode]:

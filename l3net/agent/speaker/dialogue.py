@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from l3net.bgp.exabgp.announcer import Announcer
 from l3net.bgp.exabgp.decoder import Decoder, LineBuffer
-from l3net.bgp.exabgp.messages import Announced, Done, Failed, Message, Neighbors, Queues
+from l3net.bgp.exabgp.messages import Announced, Done, Failed, Message, Neighbors, OpensTold, Queues
 from l3net.ports import Connect
 
 log = logging.getLogger("l3net.bgp")
@@ -101,7 +101,7 @@ class Dialogue:
         match message:
             case Done() | Failed():
                 self._answered(message)
-            case Neighbors() | Announced() | Queues():
+            case Neighbors() | Announced() | Queues() | OpensTold():
                 if self._asking is not None:
                     self._asking.answers.append(message)
             case _:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from l3net.agent.speaker.dialogue import Dialogue
 from l3net.bgp.adj_rib_out import AdjRibOut
+from l3net.bgp.bmp.messages import Opens
 from l3net.bgp.exabgp import commands
 from l3net.bgp.exabgp.announcer import Announcer
-from l3net.bgp.exabgp.messages import ReplayBegan, ReplayEnded
+from l3net.bgp.exabgp.messages import Message, OpensTold, ReplayBegan, ReplayEnded
 from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.path import Path
 from l3net.bgp.peer_actions import (
@@ -66,6 +67,8 @@ class Peers(dict[Address, Peering]):
         self.caught_up: Callable[[], None] = lambda: None
         #: Called with each thing that a peer's machine has to say.
         self.on_said: Callable[[Peering, str], None] = lambda _peer, _text: None
+        #: Called with a peer to which something has happened.
+        self.on_changed: Callable[[Address], None] | None = None
         self._asked: dict[Address, tuple[str, float]] = {}  # token of what the speaker is to tell, and when
 
     # --- what they shall hear ----------------------------------------------------------------------------
@@ -141,6 +144,8 @@ class Peers(dict[Address, Peering]):
         for action in actions:
             touched |= self._do(address, action)
         self._arm(address)
+        if self.on_changed is not None:
+            self.on_changed(address)
         return touched
 
     def _do(self, address: Address, action: Action) -> set[Prefix]:
@@ -210,6 +215,21 @@ class Peers(dict[Address, Peering]):
 
         asyncio.get_running_loop().call_later(CATCHES_UP, self._look_whether_caught_up)
         self._dialogue.ask(commands.received(token, address), on_refusal=refused)
+
+    def ask_opens(self, told: Callable[[Mapping[Address, Opens] | None], None]) -> None:
+        """Have the speaker tell the OPENs of all sessions that are up; `told` gets None if it keeps none."""
+        if not self._dialogue.up:
+            told({})
+            return
+
+        def learn(answers: list[Message]) -> None:
+            for answer in answers:
+                if isinstance(answer, OpensTold):
+                    told(answer.peers)
+                    return
+            told({})
+
+        self._dialogue.ask(commands.SHOW_OPENS, learn, lambda: told(None))
 
     def found(self) -> None:
         """The speaker has told which sessions are up; without peers they are not decided yet."""

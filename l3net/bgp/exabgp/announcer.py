@@ -21,8 +21,8 @@ from l3net.model import Address, Family, Prefix
 #: Lines sent and not answered yet. Two keep ExaBGP busy and let a single change wait some 20 ms in a burst.
 WINDOW = 2
 
-#: A command, the peer it is for, and the prefixes it announces.
-_Line: TypeAlias = tuple[str, Address, tuple[Prefix, ...]]
+#: A command, the peer it is for, the prefixes it announces, and those it withdraws.
+_Line: TypeAlias = tuple[str, Address, tuple[Prefix, ...], tuple[Prefix, ...]]
 #: Hears of each line before it is sent: the session, its prefixes, their path (None: they are withdrawn), and
 #: what the peer was told before.
 Telling: TypeAlias = Callable[[Session, tuple[Prefix, ...], Path | None, Mapping[Prefix, Path | None]], None]
@@ -49,6 +49,8 @@ class Announcer:
         self._unanswered: deque[tuple[Address, tuple[Prefix, ...]]] = deque()
         self.moved = False  # something was said since this was last made false
         self.on_telling: Telling = _unheard
+        #: Called when it has changed what a peer was told of prefixes.
+        self.on_said: Callable[[Address, tuple[Prefix, ...]], None] | None = None
 
     def reset(self) -> None:
         """A new connection to ExaBGP: nothing is known of what it holds until `holds` and `up` tell."""
@@ -132,7 +134,9 @@ class Announcer:
         peer.to_withdraw = dict.fromkeys(peer.said)
         lines = []
         while peer.to_withdraw:
-            lines.append(_withdraw(peer, self.on_telling)[0])
+            line, _, _, withdrawn = _withdraw(peer, self.on_telling)
+            lines.append(line)
+            self._said(address, withdrawn)
         return lines
 
     def established(self, address: Address) -> bool:
@@ -148,6 +152,7 @@ class Announcer:
         if refused and peer is not None:
             for prefix in prefixes:
                 peer.said.pop(prefix, None)
+            self._said(address, prefixes)
 
     @property
     def unanswered(self) -> int:
@@ -193,11 +198,16 @@ class Announcer:
             following = self._next()
             if following is None:
                 break
-            line, address, prefixes = following
+            line, address, prefixes, withdrawn = following
             lines.append(line)
             self.moved = True
             self._unanswered.append((address, prefixes))
+            self._said(address, prefixes or withdrawn)
         return lines
+
+    def _said(self, address: Address, prefixes: tuple[Prefix, ...]) -> None:
+        if self.on_said is not None and prefixes:
+            self.on_said(address, prefixes)
 
     def _compare(self, peer: _Peer) -> None:
         if peer.wanted is None:
@@ -221,7 +231,7 @@ class Announcer:
         for peer in ready:
             if peer.end_of_rib and peer.wanted is not None:
                 address = peer.session.peer_address
-                return end_of_rib(address, peer.end_of_rib.pop()), address, ()
+                return end_of_rib(address, peer.end_of_rib.pop()), address, (), ()
         return None
 
 
@@ -248,7 +258,7 @@ def _withdraw(peer: _Peer, telling: Telling) -> _Line:
         if told is None
         else withdraw(peer.session, batch, told.next_hop, told.attributes)
     )
-    return line, peer.session.peer_address, ()
+    return line, peer.session.peer_address, (), tuple(batch)
 
 
 def _alike(one: Path | None, other: Path | None) -> bool:
@@ -275,4 +285,4 @@ def _announce(peer: _Peer, telling: Telling) -> _Line:
         del peer.to_announce[path.prefix]
         peer.said[path.prefix] = path
     line = announce(peer.session, first.next_hop, first.attributes, prefixes)
-    return line, peer.session.peer_address, prefixes
+    return line, peer.session.peer_address, prefixes, ()

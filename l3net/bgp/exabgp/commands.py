@@ -18,6 +18,8 @@ SHOW_ADJ_RIB_OUT = "show adj-rib out json"
 RELOAD = "reload"
 #: Of ours (l3net.shell.speaker.exabgp), which another ExaBGP refuses: what waits to be sent to each peer.
 SHOW_QUEUES = "l3net peers"
+#: Likewise: both sides' OPENs of each session that is up.
+SHOW_OPENS = "l3net opens"
 #: For the relay, not for ExaBGP: end it, so that its supervisor starts it afresh.
 RESTART = "!restart"
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
 from typing import Any
 
+from l3net.bgp.bmp.messages import Opens
 from l3net.bgp.events import Attempted, EndOfRib, Notified, Opened, Refresh, StateChanged, Updated
 from l3net.bgp.exabgp.configuration import MARKER
 from l3net.bgp.exabgp.messages import (
@@ -21,6 +22,7 @@ from l3net.bgp.exabgp.messages import (
     Message,
     MessageCounts,
     Neighbors,
+    OpensTold,
     Queue,
     Queues,
     ReplayBegan,
@@ -104,6 +106,8 @@ def _message(value: Any) -> Message | None:
                     for row in value["l3net-peers"]
                 }
             )
+        if "l3net-opens" in value:
+            return OpensTold({_address(row["peer"]): _opens(row) for row in value["l3net-opens"]})
         if "route" in value:
             return Announced(
                 _address(value["peer"]["address"]), parse_prefix(value["route"]["nlri"]["prefix"])
@@ -141,6 +145,17 @@ def _message(value: Any) -> Message | None:
             return _replay(peer, neighbor["replay"])
         case _:
             return None
+
+
+def _opens(row: Mapping[str, Any]) -> Opens:
+    local, local_port = row["local"]
+    return Opens(
+        bytes.fromhex(row["sent"]),
+        bytes.fromhex(row["received"]),
+        _address(str(local).partition("%")[0]),
+        int(local_port),
+        int(row["remote-port"]),
+    )
 
 
 def _counts(told: Mapping[str, Any] | None) -> MessageCounts | None:

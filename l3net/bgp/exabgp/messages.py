@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from l3net.bgp.bmp.messages import Opens
 from l3net.bgp.events import Attempted, EndOfRib, Notified, Opened, Refresh, StateChanged, Updated
 from l3net.model import Address, Family, Prefix
 
@@ -69,6 +70,13 @@ class Queues:
 
 
 @dataclass(frozen=True, slots=True)
+class OpensTold:
+    """Answer to `l3net opens`, by peer."""
+
+    peers: Mapping[Address, Opens]
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbors:
     """Answer to `show neighbor json`: whether each configured peer is established.
 
@@ -104,4 +112,5 @@ Message: TypeAlias = (
     | ReplayBegan
     | ReplayEnded
     | Queues
+    | OpensTold
 )

@@ -6,7 +6,8 @@ events, and one that ends; last a `replayed` line. What happens meanwhile is tol
 is true when it is written. TOKEN ([0-9a-z]+) comes back in each of these; it should hold a digit, as a plain
 ExaBGP, which answers `error`, finds its commands by their last word too.
 
-`l3net peers` answers one line of JSON about the sessions, and `done`.
+`l3net peers` answers one line of JSON about the sessions, and `done`; `l3net opens` one about both sides'
+OPENs of those that are up, octet by octet, and the ends of their connections.
 
 A turn of the reactor gives commands a bounded time, whatever they have to say: sessions are served between.
 Used inside ExaBGP's process only.
@@ -14,6 +15,7 @@ Used inside ExaBGP's process only.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import re
@@ -23,6 +25,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from exabgp.bgp.fsm import FSM
+from exabgp.bgp.message import Open
 from exabgp.bgp.message.open.capability.refresh import REFRESH
 from exabgp.logger import log
 from exabgp.reactor.api import API
@@ -38,6 +41,7 @@ TURN: Final = 0.015
 STEPS_A_TURN: Final = 1000
 _RECEIVED: Final = re.compile(r"l3net received ([0-9a-z]+)(?: neighbor (\S+))?")
 PEERS: Final = "l3net peers"
+OPENS: Final = "l3net opens"
 #: What is told beside the commands: of a million routes for many seconds, in which no command may wait.
 _ASIDE: Final[deque[Iterator[None]]] = deque()
 
@@ -135,10 +139,35 @@ def _peers(reactor: Any, service: str) -> Iterator[None]:
     yield
 
 
+def _opens_row(peer: Any) -> dict[str, Any]:
+    negotiated, io = peer.proto.negotiated, peer.proto.connection.io
+    (local, port, *_), (_, remote_port, *_) = io.getsockname(), io.getpeername()
+    received = negotiated.received_open
+    return {
+        "peer": str(peer.neighbor["peer-address"]),
+        "sent": negotiated.sent_open.message().hex(),
+        "received": getattr(received, "l3net_octets", b"").hex() or received.message().hex(),
+        "local": [local, port],
+        "remote-port": remote_port,
+    }
+
+
+def _opens(reactor: Any, service: str) -> Iterator[None]:
+    rows = []
+    for peer in _established(reactor, service):
+        with contextlib.suppress(OSError, AttributeError):  # its connection has just gone
+            rows.append(_opens_row(peer))
+    reactor.processes.write(service, json.dumps({"l3net-opens": rows}))
+    reactor.processes.answer_done(service)
+    yield
+
+
 def carried_out(reactor: Any, service: str, command: str) -> bool:
     """Whether it is a command of ours; it is carried out in turn, and answered."""
     if command == PEERS:
         reactor.asynchronous.schedule(service, command, _peers(reactor, service))
+    elif command == OPENS:
+        reactor.asynchronous.schedule(service, command, _opens(reactor, service))
     elif asked := _RECEIVED.fullmatch(command):
         replay = _replay(reactor, service, asked[1], asked[2])
         reactor.asynchronous.schedule(service, command, _received(reactor, service, replay))
@@ -191,6 +220,12 @@ def beside(limit: float = TURN) -> bool:
 def install() -> None:
     """Have this process's ExaBGP know these commands, and share its time."""
     respond, event_loop_run, wait = API.response, ASYNC.run, Reactor._wait_for_io
+    unpack_open = Open.unpack_message.__func__
+
+    def unpack_and_keep(cls: Any, data: bytes, *rest: Any, **named: Any) -> Any:
+        opened = unpack_open(cls, data, *rest, **named)
+        opened.l3net_octets = opened._message(bytes(data))
+        return opened
 
     def response(self: Any, reactor: Any, service: str, command: str, use_json: bool) -> Any:
         return carried_out(reactor, service, command) or respond(self, reactor, service, command, use_json)
@@ -206,6 +241,7 @@ def install() -> None:
         idle = self.asynchronous.ready() and not _ASIDE
         return wait(self, milliseconds if idle else 0)
 
+    Open.unpack_message = classmethod(unpack_and_keep)
     API.response = response
     ASYNC.run = run
     Reactor._wait_for_io = wait_for_io
