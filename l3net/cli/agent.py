@@ -12,7 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -208,15 +208,11 @@ async def _main(
     metrics: tuple[str, int] | None,
 ) -> None:
     from l3net.agent.arrival import Arrival  # noqa: PLC0415
-    from l3net.agent.explaining import explain_answer  # noqa: PLC0415
-    from l3net.agent.dumping import dump_answer  # noqa: PLC0415
     from l3net.agent.loop import Agent, run_agent  # noqa: PLC0415 - after --help
-    from l3net.agent.neighbors import neighbors  # noqa: PLC0415
-    from l3net.agent.policyanswers import policy_answer  # noqa: PLC0415
     from l3net.agent.recording import Recording  # noqa: PLC0415
-    from l3net.agent.ribs import routes_answer  # noqa: PLC0415
     from l3net.agent.status import answer, routes, status  # noqa: PLC0415
     from l3net.agent.supervising import kept_up  # noqa: PLC0415
+    from l3net.cli.agent_questions import questions, questions_in_parts  # noqa: PLC0415
     from l3net.cli.agent_shells import node_shells  # noqa: PLC0415
     from l3net.shell.files.cniinstall import put_conflist  # noqa: PLC0415
     from l3net.shell.files.historyfile import HistoryFile  # noqa: PLC0415
@@ -229,15 +225,8 @@ async def _main(
     node = Agent(settings, node_shells(settings, datastore))
     told = partial(answer, node), partial(status, node), partial(routes, node)
     recording = Recording(node, HistoryFile(settings.run_dir))
-    sight = HostSight(settings.state_dir)
-    slow: dict[str, Callable[[str], Awaitable[dict[str, Any]]]] = {
-        "policy": partial(policy_answer, node),
-        "history": recording.answer,
-        "explain": partial(explain_answer, node, sight),
-        "neighbors": partial(neighbors, node),
-    }
-    in_parts = {"routes": partial(routes_answer, node), "dump": partial(dump_answer, node)}
-    server = AgentServer(settings.run_dir / AGENT_SOCKET, *told, node.faults, slow, in_parts)
+    slow = questions(node, recording, HostSight(settings.state_dir))
+    server = AgentServer(settings.run_dir / AGENT_SOCKET, *told, node.faults, slow, questions_in_parts(node))
     install = partial(put_conflist, cni_conf_dir) if cni_conf_dir is not None else None
     arrival = Arrival(node, install, own)
     parts: dict[str, Callable[[], Awaitable[None]]] = {
