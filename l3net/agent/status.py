@@ -268,6 +268,6 @@ def answer(agent: Agent, question: str) -> dict[str, Any]:
             return names(agent)
         case _:
             return {
-                "error": "ask for: alive, status, ready, drain, neighbors, routes, dump, exports, names, "
-                "plan DIRECTORY, policy ..."
+                "error": "ask for: alive, status, ready, drain, neighbors, routes, dump, complete, exports, "
+                "names, plan DIRECTORY, policy ..."
             }

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
+from l3net.agent.completing import completions
 from l3net.agent.dumping import dump_answer
 from l3net.agent.explaining import explain_answer
 from l3net.agent.loop import Agent
@@ -25,6 +26,7 @@ def questions(
         "policy": partial(policy_answer, node),
         "history": recording.answer,
         "explain": partial(explain_answer, node, sight),
+        "complete": partial(completions, node),
         "neighbors": partial(neighbors, node),
     }
 

@@ -13,6 +13,7 @@ from l3net.cli.bgp_neighbors import meant, neighbor, neighbors, summary
 from l3net.cli.bgp_routes import routes
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cli.renamed import old_flag
+from l3net.cli.values import known
 from l3net.errors import ConfigError
 from l3net.naming import AGENT_SOCKET
 from l3net.shell.sockets.agentsocket import ask
@@ -30,8 +31,12 @@ for _command in (summary, neighbors, neighbor, routes, dump):
 
 
 @bgp.command()
-@click.option("--peer", metavar="ADDRESS|NAME", help="Only what this peer hears.")
-@click.option("--prefix", metavar="PREFIX", help="Only this prefix or address.")
+@click.option(
+    "--peer", metavar="ADDRESS|NAME", help="Only what this peer hears.", shell_complete=known("peers")
+)
+@click.option(
+    "--prefix", metavar="PREFIX", help="Only this prefix or address.", shell_complete=known("prefixes")
+)
 @click.option("--rejected", is_flag=True, help="Only what is not announced.")
 @old_flag("--refused", "--rejected")
 @_run_dir

@@ -10,6 +10,7 @@ import click
 
 from l3net.cli import options
 from l3net.cli.output import duration, output_option, print_table, print_value
+from l3net.cli.values import known
 from l3net.errors import ConfigError
 from l3net.naming import AGENT_SOCKET
 from l3net.shell.sockets.agentsocket import ask
@@ -86,7 +87,7 @@ def neighbors(run_dir: Path, output: str) -> None:
 
 
 @click.command()
-@click.argument("peer", metavar="[ADDRESS|NAME]", required=False)
+@click.argument("peer", metavar="[ADDRESS|NAME]", required=False, shell_complete=known("peers"))
 @options.run_dir()
 @output_option
 def neighbor(peer: str | None, run_dir: Path, output: str) -> None:

@@ -12,6 +12,7 @@ from l3net.bgp.path_filter import PathFilter
 from l3net.cli import options
 from l3net.cli.output import Progress, output_option, print_table, print_value
 from l3net.cli.renamed import old_flag
+from l3net.cli.values import known
 from l3net.errors import ConfigError
 from l3net.naming import AGENT_SOCKET
 from l3net.shell.sockets.agentsocket import ask
@@ -21,8 +22,10 @@ PATIENCE = 30.0
 
 
 @click.command()
-@click.argument("prefix", metavar="[PREFIX|ADDRESS]", required=False)
-@click.option("--peer", metavar="ADDRESS|NAME", help="Only the routes of this peer.")
+@click.argument("prefix", metavar="[PREFIX|ADDRESS]", required=False, shell_complete=known("prefixes"))
+@click.option(
+    "--peer", metavar="ADDRESS|NAME", help="Only the routes of this peer.", shell_complete=known("peers")
+)
 @click.option(
     "--received",
     is_flag=True,

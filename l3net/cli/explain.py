@@ -11,6 +11,7 @@ import click
 
 from l3net.cli import options
 from l3net.cli.output import output_option, print_value
+from l3net.cli.values import of_words
 from l3net.errors import ConfigError
 from l3net.naming import AGENT_SOCKET, RUN_DIR
 from l3net.shell.sockets.agentsocket import ask
@@ -23,9 +24,22 @@ PATIENCE: Final = 30.0
 _COLOURS: Final = {"ok": "green", "note": "yellow", "bad": "red"}
 
 
+def _may_follow(before: list[str]) -> tuple[str, ...]:
+    """Kinds of names (l3net.agent.completing) that may come after these words."""
+    everything = ("pods", "services", "service-addresses", "addresses")
+    if len(before) == 1:
+        named = {"service": ("services",), "pod": ("pods",), "address": ("service-addresses", "addresses")}
+        return named.get(before[0], everything)
+    return everything if not before else ()
+
+
 @click.command(short_help="Say why something is reachable or not.")
 @click.argument(
-    "words", nargs=-1, required=True, metavar="[service|pod|address] NAME | SOURCE DESTINATION[:PORT]"
+    "words",
+    nargs=-1,
+    required=True,
+    metavar="[service|pod|address] NAME | SOURCE DESTINATION[:PORT]",
+    shell_complete=of_words(_may_follow, "service", "pod", "address"),
 )
 @click.option("--lab", "lab_name", metavar="NAME", help="Ask a node of a lab that is up, from outside.")
 @click.option("--node", metavar="NODE", help="With --lab: which one; the first unless given.")

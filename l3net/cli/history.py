@@ -12,6 +12,7 @@ import click
 
 from l3net.cli import options
 from l3net.cli.output import output_option, print_table, print_value
+from l3net.cli.values import known
 from l3net.errors import ConfigError, NotRunningError
 from l3net.history.asking import select
 from l3net.history.entry import EntryKind
@@ -47,7 +48,12 @@ class Moment(click.types.FloatParamType):
 
 
 @click.command(short_help="Show what was decided on this node, when and why.")
-@click.argument("subject", required=False, default="")
+@click.argument(
+    "subject",
+    required=False,
+    default="",
+    shell_complete=known("services", "peers", "prefixes", "service-addresses"),
+)
 @click.option(
     "--kind",
     "kinds",

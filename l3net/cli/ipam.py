@@ -17,6 +17,7 @@ from l3net.attach.adopting import record_extras
 from l3net.attach.there import host_ends, present
 from l3net.cli import options
 from l3net.cli.output import output_option, print_table, print_value
+from l3net.cli.values import known
 from l3net.cni.host_end import host_ifname
 from l3net.errors import ConfigError, L3netError, NotRunningError
 from l3net.ipam.import_host_local import leases_of, parse_reservation
@@ -98,7 +99,7 @@ def show(path: Path, network: str | None, output: str) -> None:
 
 
 @ipam.command()
-@click.argument("address")
+@click.argument("address", shell_complete=known("addresses"))
 @output_option
 @click.pass_obj
 def who(path: Path, address: str, output: str) -> None:
@@ -109,7 +110,7 @@ def who(path: Path, address: str, output: str) -> None:
 
 
 @ipam.command()
-@click.argument("address", required=False)
+@click.argument("address", required=False, shell_complete=known("addresses"))
 @click.option("--limit", default=100, show_default=True)
 @output_option
 @click.pass_obj
@@ -178,7 +179,7 @@ def _lost_blocks(run_dir: Path, identity: str) -> list[dict[str, Any]]:
 
 
 @ipam.command()
-@click.argument("address")
+@click.argument("address", shell_complete=known("addresses"))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def release(path: Path, address: str, yes: bool) -> None:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from l3net.cli.lab_chaos import chaos
 from l3net.cli.lab_export import export
@@ -18,6 +19,7 @@ from l3net.cli.lab_findings import print_findings
 from l3net.cli.lab_machines import break_, need_root, opened, repair_, which_lab
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cli.renamed import alias, old_flag
+from l3net.errors import L3netError
 from l3net.lab import state
 from l3net.lab.checks import CHECKS, Check, run_checks
 from l3net.lab.checks.catalogue import SILENT
@@ -43,6 +45,19 @@ _router_kind = click.option(
     help="Run this on every router, whatever the topology says.",
 )
 _topology = click.argument("topology", required=False, type=click.Path(path_type=Path, dir_okay=False))
+
+
+def _hosts(context: click.Context, _parameter: click.Parameter, begin: str) -> list[CompletionItem]:
+    """Of the lab that runs, for a shell."""
+    try:
+        hosts = open_lab(context.params.get("name") or DEFAULT_NAME).hosts
+    except (L3netError, OSError):
+        return []
+    return [CompletionItem(host) for host in hosts if host.startswith(begin)]
+
+
+def _checks(_context: click.Context, _parameter: click.Parameter, begin: str) -> list[CompletionItem]:
+    return [CompletionItem(check.name) for check in (*CHECKS, SILENT) if check.name.startswith(begin)]
 
 
 @click.group()
@@ -106,7 +121,7 @@ def down(name: str) -> None:
 
 @lab.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @_name
-@click.argument("host")
+@click.argument("host", shell_complete=_hosts)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
     """Run COMMAND (a shell, unless given) inside HOST; a pod is POD or NODE/POD."""
@@ -155,8 +170,14 @@ def _option(name: str) -> str:
 @lab.command()
 @which_lab
 @output_option
-@click.option("--only", multiple=True, metavar="CHECK", help="Run this check; may be given several times.")
-@click.option("--skip", multiple=True, metavar="CHECK", help="Leave this check out.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="CHECK",
+    help="Run this check; may be given several times.",
+    shell_complete=_checks,
+)
+@click.option("--skip", multiple=True, metavar="CHECK", help="Leave this check out.", shell_complete=_checks)
 @click.option(
     "--non-disruptive", is_flag=True, help="Leave out the checks that break something and repair it."
 )

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import logging
+import os
 import sys
 
 import click
@@ -77,14 +78,18 @@ def configure_logging(level: str) -> None:
     )
 
 
-def main() -> None:
-    """Console entry point: errors of ours become one line and an exit code."""
+def main(program: str = "l3net") -> None:
+    """Console entry point: errors of ours become one line and an exit code. `program`: as it was called."""
+    if "_L3NET_COMPLETE" in os.environ:
+        from l3net.cli.completion import prepare  # noqa: PLC0415 - while somebody completes
+
+        prepare()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of links may be any bytes
     try:
         # What a command's context exits with is returned here, not raised.
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name=program, complete_var="_L3NET_COMPLETE", standalone_mode=False)
     except click.Abort:
         sys.exit(130)
     except click.ClickException as err:

@@ -14,6 +14,7 @@ import click
 from l3net.cli import options
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cli.policydir import directory_view
+from l3net.cli.values import known, of_words
 from l3net.errors import ConfigError, NotRunningError
 from l3net.naming import AGENT_SOCKET
 from l3net.shell.sockets.agentsocket import ask
@@ -75,7 +76,13 @@ def list_policies(directory: Path | None, run_dir: Path, output: str) -> None:
 
 
 @policy.command()
-@click.argument("words", metavar="[KIND] NAMESPACE/NAME", nargs=-1, required=True)
+@click.argument(
+    "words",
+    metavar="[KIND] NAMESPACE/NAME",
+    nargs=-1,
+    required=True,
+    shell_complete=of_words(lambda _before: ("policies",), "NetworkPolicy", "ClusterNetworkPolicy"),
+)
 @_directory
 @_run_dir
 @output_option
@@ -100,8 +107,8 @@ def show(words: tuple[str, ...], directory: Path | None, run_dir: Path, output: 
 
 
 @policy.command()
-@click.argument("source")
-@click.argument("destination")
+@click.argument("source", shell_complete=known("pods", "addresses"))
+@click.argument("destination", shell_complete=known("pods", "services", "addresses", "service-addresses"))
 @_port
 @_directory
 @_run_dir
@@ -138,7 +145,7 @@ def test(
 
 
 @policy.command()
-@click.argument("namespace")
+@click.argument("namespace", shell_complete=known("namespaces"))
 @_port
 @_directory
 @_run_dir

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 import click
@@ -13,7 +14,7 @@ _INTRO = """\
 
 Every command and every option, as `--help` of each tells it. Exit codes of every command: 0 done, 1 failed,
 2 wrong usage or configuration, 3 nothing of ours is running. `l3net completion bash|zsh|fish` prints a
-completion script.
+completion script, docs/man has the same as manual pages.
 """
 
 
@@ -39,13 +40,18 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def _text(text: str) -> Iterator[str]:
-    """The help, a paragraph at a time; what click is told not to wrap stands as it is."""
-    for paragraph in text.strip().split("\n\n"):
-        if paragraph.startswith("\b"):
-            yield from (f"    {line}".rstrip() for line in paragraph.splitlines()[1:])
-        else:
-            yield " ".join(paragraph.split())
+    for paragraph, as_it_is in paragraphs(text):
+        yield from (f"    {line}".rstrip() for line in paragraph.splitlines()) if as_it_is else (paragraph,)
         yield ""
+
+
+def paragraphs(text: str) -> Iterator[tuple[str, bool]]:
+    """Those of a help; and whether click is told not to wrap it, so that it stands as it is."""
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        if paragraph.startswith("\b"):
+            yield inspect.cleandoc(paragraph.removeprefix("\b")), True
+        else:
+            yield " ".join(paragraph.split()), False
 
 
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:

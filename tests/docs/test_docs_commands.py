@@ -1,9 +1,10 @@
-"""docs/commands.md is what `make docs` makes of the commands."""
+"""docs/commands.md and docs/man are what `make docs` makes of the commands."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from l3net.cli.manpages import pages
 from l3net.cli.reference import reference
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -11,6 +12,11 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def test_it_is_current() -> None:
     assert (DOCS / "commands.md").read_text() == reference(), "run `make docs`"
+
+
+def test_the_manual_pages_are_current() -> None:
+    found = {file.name: file.read_text() for file in (DOCS / "man").iterdir()}
+    assert found == pages(), "run `make docs`"
 
 
 def test_every_option_of_the_agent_is_in_its_own_document() -> None:

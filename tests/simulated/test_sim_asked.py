@@ -12,6 +12,7 @@ from scene import BLOCKS, CONFIGURATION, FOUR, NODE, SIX, TOR4, TOR6, Scene
 from simloop import simulate
 
 from l3net.agent import ribs
+from l3net.agent.completing import KINDS, MOST, completions
 from l3net.agent.neighbors import neighbors
 from l3net.agent.ribs import routes_answer
 from l3net.bgp.verdict import Judgement, Verdict, meaning
@@ -135,3 +136,30 @@ def test_neighbors_with_their_counters() -> None:
 
 def test_every_refusal_has_words() -> None:
     assert [each for each in Verdict if not meaning(Judgement(each))] == [Verdict.ACCEPTED]
+
+
+def test_names_for_who_types() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.ready(seconds=20)
+
+        async def names(begin: str, *kinds: str) -> list[str]:
+            found: list[str] = (await completions(scene.agent, json.dumps({"kinds": kinds, "begin": begin})))[
+                "names"
+            ]
+            return found
+
+        assert await names("", "peers") == ["10.0.0.1", "fd00::1", "tor4", "tor6"]
+        assert await names("tor", "peers") == ["tor4", "tor6"]
+        assert await names("", "prefixes") == sorted([FOUR, SIX, *BLOCKS])
+        assert await names("", "nodes") == ["n1"]
+        assert await names("", *set(KINDS) - {"peers", "prefixes", "nodes"}) == []
+        for number in range(MOST + 5):
+            scene.tor4.route(f"100.64.{number}.0/24")
+        scene.speaker.say(scene.tor4, *scene.tor4.announces)
+        await asyncio.sleep(1)
+        assert len(await names("100.", "prefixes")) == MOST
+        for wrong in ("", "[]", '{"kinds": ["secrets"]}', '{"kinds": 3}', "[" * 9000):
+            assert "error" in await completions(scene.agent, wrong)
+
+    simulate(scenario())
