@@ -11,7 +11,7 @@ import click
 
 from l3net.cli import options
 from l3net.cli.output import output_option, print_value
-from l3net.cli.values import of_words
+from l3net.cli.values import known, of_words
 from l3net.errors import ConfigError
 from l3net.naming import AGENT_SOCKET, RUN_DIR
 from l3net.shell.sockets.agentsocket import ask
@@ -42,7 +42,12 @@ def _may_follow(before: list[str]) -> tuple[str, ...]:
     shell_complete=of_words(_may_follow, "service", "pod", "address"),
 )
 @click.option("--lab", "lab_name", metavar="NAME", help="Ask a node of a lab that is up, from outside.")
-@click.option("--node", metavar="NODE", help="With --lab: which one; the first unless given.")
+@click.option(
+    "--node",
+    metavar="NODE",
+    help="With --lab: which one; the first unless given.",
+    shell_complete=known("nodes"),
+)
 @click.option(
     "--ask-router",
     is_flag=True,

@@ -15,6 +15,7 @@ from l3net.agent.declared import take
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cli.validate import files_of, read_manifests
 from l3net.config import datastore
+from l3net.cli.values import known
 from l3net.errors import ConfigError, L3netError
 from l3net.explain.change import NodeChange, changes, policy_changes
 from l3net.model import ClusterState, Kind, Secret
@@ -59,7 +60,12 @@ class PlanError(L3netError):
     help="How to reach the API server.",
 )
 @click.option(
-    "--node", "nodes", multiple=True, metavar="NODE", help="Only this node; may be given several times."
+    "--node",
+    "nodes",
+    multiple=True,
+    metavar="NODE",
+    help="Only this node; may be given several times.",
+    shell_complete=known("nodes"),
 )
 @click.option(
     "--whole",
