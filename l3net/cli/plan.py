@@ -14,8 +14,8 @@ import click
 from l3net.agent.declared import take
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cli.validate import files_of, read_manifests
-from l3net.config import datastore
 from l3net.cli.values import known
+from l3net.config import datastore
 from l3net.errors import ConfigError, L3netError
 from l3net.explain.change import NodeChange, changes, policy_changes
 from l3net.model import ClusterState, Kind, Secret

@@ -10,7 +10,12 @@ from pathlib import Path
 
 def written_whole(path: Path, chunks: Iterable[bytes]) -> None:
     """Replace a file by what comes in parts; it is on the disk before it takes the old one's place. Raises
-    OSError, the old file staying."""
+    OSError, the old file staying. What is no file, as a device, is written to, and a link is followed."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        with path.open("wb") as target:
+            target.writelines(chunks)
+        return
     descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
