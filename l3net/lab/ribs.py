@@ -178,8 +178,10 @@ def _gobgp_sessions(topology: Topology, host: Machine) -> dict[Address, SessionS
 
 
 def _openbgpd_rib(topology: Topology, host: Machine) -> Iterable[tuple[Prefix, Address]]:
-    """Equal paths together, as the follower has them: OpenBGPD itself selects one."""
-    for prefix, paths in openbgpd_best_paths(_json(host, ["bgpctl", "-j", "show", "rib"])["rib"]).items():
+    """Equal paths together, as the follower has them: OpenBGPD itself selects one. Before its RIB is there
+    its answer has none."""
+    rib = _json(host, ["bgpctl", "-j", "show", "rib"]).get("rib", [])
+    for prefix, paths in openbgpd_best_paths(rib).items():
         for path in paths:
             yield ip_network(prefix), ip_address(path["neighbor"]["remote_addr"])
 

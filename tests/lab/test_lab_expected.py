@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
+from types import SimpleNamespace
 
+from l3net.lab import ribs
 from l3net.lab.checks.disturb import _lost
 from l3net.lab.expected import announced, difference, expected_ribs, is_cluster_prefix
 from l3net.lab.rib_follower import gobgp_next_hops, kernel_routes, openbgpd_best_paths
@@ -106,6 +108,12 @@ def test_openbgpd_paths_that_are_as_good_as_the_selected_one_share_the_traffic()
     assert openbgpd_best_paths([openbgpd_path(there, "10.0.5.1", "1", localpref=50), rib[0]]) == {
         there: [rib[0]]
     }
+
+
+def test_an_openbgpd_that_has_no_rib_yet_has_no_routes() -> None:
+    """`bgpctl -j show rib` answers an object without one for a moment after the start."""
+    host = SimpleNamespace(name="tor1", run=lambda _argv: SimpleNamespace(stdout="{}"))
+    assert list(ribs._openbgpd_rib(TOPOLOGY, host)) == []  # type: ignore[arg-type]
 
 
 def test_kernel_routes_are_told_as_prefixes() -> None:
