@@ -26,7 +26,17 @@ route-map TAG permit 10
  set metric 50
 """
 
-PMBMPD = {"name": "pmacct", "address": "10.90.0.2", "port": 1790}
+
+def _collect(rig: Rig, address: str) -> None:
+    """Have pmacct's BMP daemon listen at the router's address, and declare it."""
+    (rig.tor.directory / "pmbmpd.conf").write_text(
+        f"bmp_daemon_ip: {address}\nbmp_daemon_port: 1790\nbmp_daemon_msglog_output: json\n"
+        f"bmp_daemon_msglog_file: {rig.directory}/bmp.json\n"
+    )
+    rig.tor.spawn("pmbmpd", ["pmbmpd", "-f", str(rig.tor.directory / "pmbmpd.conf")])
+    bmp = [{"name": "pmacct", "address": address, "port": 1790}]
+    spec = {**CONFIGURATION["spec"], "monitoring": {"bmp": bmp}}  # type: ignore[dict-item]
+    rig.declare("node.yaml", NODE, {**CONFIGURATION, "spec": spec}, TOR4, TOR6)
 
 
 def asked(rig: Rig, *words: str) -> Any:
@@ -40,14 +50,8 @@ def text(rig: Rig, *words: str) -> str:
 
 @pytest.fixture
 def told(rig: Rig) -> Rig:
-    (rig.tor.directory / "pmbmpd.conf").write_text(
-        f"bmp_daemon_ip: 10.90.0.2\nbmp_daemon_port: 1790\nbmp_daemon_msglog_output: json\n"
-        f"bmp_daemon_msglog_file: {rig.directory}/bmp.json\n"
-    )
-    rig.tor.spawn("pmbmpd", ["pmbmpd", "-f", str(rig.tor.directory / "pmbmpd.conf")])
+    _collect(rig, "10.90.0.2")
     rig.start_tor(TOLD)
-    spec = {**CONFIGURATION["spec"], "monitoring": {"bmp": [PMBMPD]}}  # type: ignore[dict-item]
-    rig.declare("node.yaml", NODE, {**CONFIGURATION, "spec": spec}, TOR4, TOR6)
     rig.start_speaker()
     rig.start_agent()
     rig.established("10.90.0.2", "fd90::2")
@@ -191,5 +195,15 @@ def _collected(rig: Rig) -> None:
     )
     gone = "10.90.0.2", "192.168.0.0/16", False
     rig.until(lambda: gone not in tables(), "a withdrawal")
-    text_of_it = rig.node.run([sys.executable, "-m", "l3net.cli.main", "status"]).stdout
-    assert "BMP collector pmacct (10.90.0.2 port 1790): connected for" in text_of_it
+    assert "BMP collector pmacct (10.90.0.2 port 1790): connected for" in _status(rig)
+    rig.tor.run(["kill", "-9", str(rig.tor.daemon_pid("pmbmpd"))])
+    rig.until(lambda: "not connected for" in _status(rig), "the end of the collector")
+    rig.until(lambda: "connection refused" in _status(rig), "another attempt")
+    file.unlink()
+    _collect(rig, "fd90::2")
+    rig.until(lambda: file.exists() and tables().keys() == theirs().keys(), "all of it, over IPv6")
+    assert "BMP collector pmacct (fd90::2 port 1790): connected for" in _status(rig)
+
+
+def _status(rig: Rig) -> str:
+    return rig.node.run([sys.executable, "-m", "l3net.cli.main", "status"]).stdout

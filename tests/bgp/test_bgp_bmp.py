@@ -263,3 +263,19 @@ def test_a_collector_that_falls_behind_begins_anew() -> None:
     for _ in range(feeds.MOST_MESSAGES + 1):
         other.say(b"x")
     assert other.overrun
+
+
+def test_paths_with_identifiers_are_told_apart() -> None:
+    """RFC 7911: the OPENs say that prefixes have them."""
+    tables, prefix = Tables(), ip_network("10.0.0.0/8")
+    feed = Feed(tables)
+    for number in (1, 2):
+        tables[TOR4.address, False, prefix, f"0.0.0.{number}"] = path("10.0.0.0/8", as_path=(number,))
+    told = initiation("n1", "")
+    feed.up(TOR4, peer_up(TOR4, OPENS, AT), (4,), tables.of(TOR4.address))
+    del tables[TOR4.address, False, prefix, "0.0.0.1"]
+    feed.changed(TOR4.address, [prefix], "0.0.0.1", out=False)
+    while not feed.idle:
+        told += feed.next(AT)
+    found = Collected(told, frozenset({"10.0.0.1"})).peers["10.0.0.1"].tables
+    assert {identifier for _, _, identifier in found} == {"0.0.0.2"}
