@@ -16,6 +16,7 @@ import click
 from l3net.cli import options
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cli.policy import drop_line
+from l3net.cli.values import known
 from l3net.errors import NotRunningError
 from l3net.explain.flows import MOST_KINDS, Flow, Names, Totals, Tracked, Wanted, peers_of
 from l3net.naming import AGENT_SOCKET
@@ -33,9 +34,21 @@ _COLUMNS: Final = ("SOURCE", "DESTINATION", "SERVICE", "PORT", "TO PORT", "CONNE
 
 @click.command(short_help="Show connections and drops, by names of pods and services.")
 @click.option(
-    "--pod", "pods", multiple=True, metavar="NS/NAME", help="Only of this pod; may be given several times."
+    "--pod",
+    "pods",
+    multiple=True,
+    metavar="NS/NAME",
+    help="Only of this pod; may be given several times.",
+    shell_complete=known("pods"),
 )
-@click.option("--service", "services", multiple=True, metavar="NS/NAME", help="Only to this service.")
+@click.option(
+    "--service",
+    "services",
+    multiple=True,
+    metavar="NS/NAME",
+    help="Only to this service.",
+    shell_complete=known("services"),
+)
 @click.option("--peer", "peers", multiple=True, metavar="ADDRESS|CIDR", help="Only with such an end.")
 @click.option("--follow", "-f", is_flag=True, help="Show connections as they begin, until interrupted.")
 @click.option("--ended", is_flag=True, help="With --follow: also as they end.")

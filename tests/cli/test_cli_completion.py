@@ -160,6 +160,7 @@ def test_every_command_that_takes_a_value_completes_it(
         assert complete("explain", "service", "default/web", "") == []
         assert "tor1" in complete("history", "")
         assert complete("ipam", "who", "") == ["10.244.1.7"]
+        assert complete("flows", "--service", "d") == ["default/web"]
         assert "self-heal" in complete("lab", "check", "--only", "self")
         assert asked
     other = tmp_path / "other"
