@@ -19,6 +19,7 @@ COMMANDS = {
     "agent": ("l3net.cli.agent", "agent", "Run the node agent."),
     "bfd": ("l3net.cli.bfd", "bfd", "Watch the paths to BGP peers (BFD)."),
     "bgp": ("l3net.cli.bgp", "bgp", "Look into BGP on this node, and plan changes."),
+    "bundle": ("l3net.cli.bundle", "bundle", "Pack all that is known of this node into one archive."),
     "cni": ("l3net.cli.cni", "cni", "Install or remove the CNI plugin."),
     "completion": ("l3net.cli.completion", "completion", "Print the completion script of a shell."),
     "conformance": ("l3net.cli.conformance", "conformance", "Try any CNI plugin on what is expected of one."),

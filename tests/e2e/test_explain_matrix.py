@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -109,6 +112,46 @@ def wrong(bench: Bench, cases: tuple[Case, ...], judge: Callable[[Bench, Case], 
 def test_in_forty_set_ups_that_are_broken_it_names_the_cause(bench: Bench) -> None:
     assert len(BROKEN) >= 40
     assert wrong(bench, BROKEN, broken) == []
+    bundling(bench)
+
+
+def bundling(bench: Bench) -> None:
+    """Nothing in it tells the password that a session has; the control is that ExaBGP has it."""
+    case = next(each for each in BROKEN if each.name.startswith("another password"))
+    assert case.change is not None
+    bench.declare(case.change)
+    host = bench.host("n1")
+    coded = base64.b64encode(b"not-the-routers").decode()
+    assert bench.until(lambda: coded in host.run(["cat", "/run/l3net/exabgp.conf"]).stdout)
+    host.run(["sh", "-c", "echo it is not-the-routers >/tmp/of-a-log"])
+    words = [
+        sys.executable,
+        "-m",
+        "l3net.cli.main",
+        "bundle",
+        "--output",
+        "/tmp/bundle.tar.gz",
+        "--log",
+        "/tmp/of-a-log",
+    ]
+    try:
+        host.run(words, timeout=60)
+        with tarfile.open(fileobj=io.BytesIO(host.inside("/tmp/bundle.tar.gz").read_bytes())) as tar:
+            files = {entry.name.partition("/")[2]: tar.extractfile(entry).read() for entry in tar}  # type: ignore[union-attr]
+    finally:
+        host.run(["rm", "-f", "/tmp/bundle.tar.gz", "/tmp/of-a-log"])
+        bench.mend()
+    assert not [
+        name for name, content in files.items() if b"not-the-routers" in content or coded.encode() in content
+    ]
+    assert files["logs/0-of-a-log"] == b"it is [left out]\n"
+    missing = [line for line in files["README.txt"].decode().splitlines() if line.startswith("missing")]
+    assert all("journald" in line for line in missing), missing
+    assert json.loads(files["agent/status.json"])["node"] == "n1"
+    assert json.loads(files["doctor.json"])
+    assert b"table inet l3net" in files["kernel/nftables.txt"]
+    assert b"net.ipv4.ip_forward = 1" in files["kernel/sysctls.txt"]
+    assert {"agent/routes.json", "agent/history.json", "kernel/links.json", "leases.json"} <= files.keys()
 
 
 def traced(bench: Bench, source: str, destination: str) -> dict[str, Any]:
