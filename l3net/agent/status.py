@@ -16,6 +16,7 @@ from l3net.agent.names import names
 from l3net.agent.neighbors import REFUSED, peer_rows
 from l3net.agent.planning import plan_for
 from l3net.agent.policyanswers import policy_problems, policy_status
+from l3net.agent.servicemap import pods_of
 from l3net.agent.swallowed import swallowed_blocks
 from l3net.agent.tally import Tally
 from l3net.agent.unresolved import peers_off_link
@@ -266,8 +267,12 @@ def answer(agent: Agent, question: str) -> dict[str, Any]:
             return exports(agent)
         case "names":
             return names(agent)
+        case "brief":
+            return status(agent)
+        case "pods":
+            return pods_of(agent)
         case _:
             return {
-                "error": "ask for: alive, status, ready, drain, neighbors, routes, dump, complete, exports, "
-                "names, plan DIRECTORY, policy ..."
+                "error": "ask for: alive, status, brief, ready, drain, neighbors, routes, dump, complete, exports, "
+                "names, services, pods, plan DIRECTORY, policy ..."
             }

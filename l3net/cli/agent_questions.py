@@ -14,6 +14,7 @@ from l3net.agent.neighbors import neighbors
 from l3net.agent.policyanswers import policy_answer
 from l3net.agent.recording import Recording
 from l3net.agent.ribs import routes_answer
+from l3net.agent.servicemap import services_answer
 from l3net.shell.probes.sight import HostSight
 from l3net.shell.sockets.agentserver import InParts
 
@@ -28,6 +29,7 @@ def questions(
         "explain": partial(explain_answer, node, sight),
         "complete": partial(completions, node),
         "neighbors": partial(neighbors, node),
+        "services": partial(services_answer, node),
     }
 
 

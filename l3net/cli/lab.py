@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 from l3net.cli.lab_chaos import chaos
 from l3net.cli.lab_export import export
 from l3net.cli.lab_findings import print_findings
+from l3net.cli.lab_glass import glass
 from l3net.cli.lab_machines import break_, need_root, opened, repair_, which_lab
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cli.renamed import alias, old_flag
@@ -68,7 +69,7 @@ def lab() -> None:
     """
 
 
-for command in (chaos, export, break_, repair_):
+for command in (chaos, export, break_, glass, repair_):
     lab.add_command(command)
 alias(lab, "mend", "repair")
 
@@ -93,7 +94,9 @@ def up(topology: Path | None, name: str, router_kind: str | None) -> None:
     source = read_source(topology, RouterKind(router_kind) if router_kind else None)
     say = _progress()
     _up_or_down(name, lambda: bring_up(name, source, say))
-    say(f"up; see `l3net lab status{_option(name)}`, `l3net lab check{_option(name)}`")
+    say(
+        f"up; see `l3net lab status{_option(name)}`, `l3net lab check{_option(name)}`, `l3net lab glass{_option(name)}`"
+    )
 
 
 def _up_or_down(name: str, make: Callable[[], Lab]) -> Lab:
@@ -329,6 +332,7 @@ def _what_to_try(there: Lab, name: str) -> str:
     if topology.nodes:
         node = topology.nodes[-1].name
         lines.append(f"  {command} exec{option} {node} -- ip route")
+        lines.append(f"  {command} glass{option}   # then open http://127.0.0.1:9179/")
         lines.append(f"  edit {there.manifests}/*.yaml and watch {there.directory}/{node}/agent.log")
     lines.append(f"  {command} check{option} --silent-failure")
     lines.append(f"  {command} down{option}")

@@ -27,6 +27,7 @@ COMMANDS = {
     "doctor": ("l3net.cli.doctor", "doctor", "Find out what is wrong on this node."),
     "explain": ("l3net.cli.explain", "explain", "Say why something is reachable or not."),
     "flows": ("l3net.cli.flows", "flows", "Show connections and drops, by names of pods and services."),
+    "glass": ("l3net.cli.glass", "glass", "Serve the looking glass, a web page."),
     "history": ("l3net.cli.history", "history", "Show what was decided on this node, when and why."),
     "ipam": ("l3net.cli.ipam", "ipam", "Look into and mend the address leases of this node."),
     "lab": ("l3net.cli.lab", "lab", "Bring up a lab of nodes and routers on this machine."),

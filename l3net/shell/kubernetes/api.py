@@ -108,8 +108,14 @@ class KubeApi:
 
     # --- requests ----------------------------------------------------------------------------------------
 
-    def get(self, path: str, query: Mapping[str, object] | None = None) -> bytes:
-        return self._whole("GET", path, query)
+    def get(
+        self,
+        path: str,
+        query: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """`headers` beside those of the API: of a proxied request, for whom it is for."""
+        return self._whole("GET", path, query, headers=headers)
 
     def create(self, path: str, document: Mapping[str, object]) -> bytes:
         return self._whole("POST", path, None, document)
@@ -139,10 +145,11 @@ class KubeApi:
         query: Mapping[str, object] | None,
         body: object = None,
         content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
     ) -> bytes:
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
-        response = self._send(method, path, query, body, content_type, READ_TIMEOUT)
+        response = self._send(method, path, query, body, content_type, READ_TIMEOUT, headers)
         try:
             data: bytes = response.read()
         except (HTTPError, OSError) as err:
@@ -159,12 +166,13 @@ class KubeApi:
         body: object,
         content_type: str,
         timeout: float,
+        more: Mapping[str, str] | None = None,
     ) -> Any:
-        used, response = self._send_once(method, path, query, body, content_type, timeout)
+        used, response = self._send_once(method, path, query, body, content_type, timeout, more)
         if response.status == 401 and self._reload(used):
             response.drain_conn()
             response.release_conn()
-            _, response = self._send_once(method, path, query, body, content_type, timeout)
+            _, response = self._send_once(method, path, query, body, content_type, timeout, more)
         if response.status >= 400:
             raise _refused(method, path, response)
         return response
@@ -177,6 +185,7 @@ class KubeApi:
         body: object,
         content_type: str,
         timeout: float,
+        more: Mapping[str, str] | None = None,
     ) -> tuple[object, Any]:
         import urllib3  # noqa: PLC0415
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
@@ -184,7 +193,7 @@ class KubeApi:
         with self._lock:
             transport = self._transport
         configuration, pools = transport.configuration, (transport.pool, transport.around)
-        headers = {"Accept": "application/json", "User-Agent": "l3net"}
+        headers = {"Accept": "application/json", "User-Agent": "l3net", **(more or {})}
         target = path + ("?" + _encoded(query) if query else "")
         try:
             # Renews a token that is due.

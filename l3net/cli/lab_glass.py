@@ -1,0 +1,47 @@
+"""`l3net lab glass`: the looking glass of a lab's nodes, on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from l3net.cli.lab_machines import need_root
+from l3net.glass.settings import LOOPBACK, settings
+from l3net.lab.state import DEFAULT_NAME
+from l3net.lab.up import open_lab
+from l3net.naming import AGENT_SOCKET, RUN_DIR
+
+
+@click.command()
+@click.option(
+    "--name",
+    default=DEFAULT_NAME,
+    show_default=True,
+    metavar="NAME",
+    help="Which lab; several live side by side.",
+)
+@click.option(
+    "--listen",
+    multiple=True,
+    default=LOOPBACK,
+    show_default=True,
+    metavar="ADDRESS:PORT",
+    help="Where to serve, on a loopback address of this machine.",
+)
+def glass(name: str, listen: tuple[str, ...]) -> None:
+    """Serve the looking glass of a lab that is up: open http://127.0.0.1:9179/ in a browser on this machine.
+
+    Runs in the foreground until interrupted. It asks the agents of the lab's nodes as they are; nothing is
+    started on them.
+    """
+    need_root()
+    chosen = settings(listen, "", ())
+    there = open_lab(name)
+    from l3net.cli.glass import serving  # noqa: PLC0415 - after --help
+
+    agents = {
+        node.name: Path(f"/proc/{there.host(node.name).pid}/root{RUN_DIR}/{AGENT_SOCKET}")
+        for node in there.topology.nodes
+    }
+    raise SystemExit(serving(chosen, agents, "nobody"))

@@ -1,0 +1,119 @@
+"""Server-sent events: what has changed of the fabric and what has happened, to a bounded number of listeners.
+
+The nodes are asked while somebody listens, and not otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+from l3net.errors import L3netError
+from l3net.glass import merged
+from l3net.glass.backend import Backend, UnknownQuestionError
+from l3net.glass.fabric import changes
+
+log = logging.getLogger("l3net.glass")
+
+#: Listeners at a time.
+MOST: Final = 32
+#: Events that wait for one; who is slower is told to ask anew.
+WAITING: Final = 32
+#: Seconds between two looks, at least; a node more makes it longer by SECONDS_A_NODE.
+INTERVAL: Final = 2.0
+SECONDS_A_NODE: Final = 0.02
+#: Seconds after which a listener is told that the connection lives.
+HEARTBEAT: Final = 15.0
+#: Entries of the history asked for at each look.
+ENTRIES: Final = 200
+
+
+def event(name: str, value: object) -> bytes:
+    """As text/event-stream has it."""
+    return f"event: {name}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
+
+
+class Events:
+    """`listen` yields what is to be sent; the first piece is a greeting."""
+
+    def __init__(self, backend: Backend, interval: float = INTERVAL) -> None:
+        self._backend, self._interval = backend, interval
+        self._listeners: set[asyncio.Queue[bytes | None]] = set()
+        self._looking: asyncio.Task[None] | None = None
+        self._known: dict[str, Mapping[str, Any]] = {}
+        self._last: float | None = None  # time of the newest entry that was told
+
+    @property
+    def full(self) -> bool:
+        return len(self._listeners) >= MOST
+
+    async def listen(self) -> AsyncIterator[bytes]:
+        """Until the listener goes or is too slow: then the last event is `again`."""
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(WAITING)
+        self._listeners.add(queue)
+        if self._looking is None or self._looking.done():
+            self._known, self._last = {}, None
+            self._looking = asyncio.create_task(self._look())
+        try:
+            yield b"retry: 3000\n\n" + event("hello", {"interval": self._interval})
+            while True:
+                piece: bytes | None
+                try:
+                    async with asyncio.timeout(HEARTBEAT):
+                        piece = await queue.get()
+                except TimeoutError:
+                    piece = b": still here\n\n"
+                if piece is None:
+                    yield event("again", {})
+                    return
+                yield piece
+        finally:
+            self._listeners.discard(queue)
+            if not self._listeners and self._looking is not None:
+                self._looking.cancel()
+                self._looking = None
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._looking
+
+    def _tell(self, piece: bytes) -> None:
+        for queue in self._listeners:
+            try:
+                queue.put_nowait(piece)
+            except asyncio.QueueFull:
+                while not queue.empty():
+                    queue.get_nowait()
+                queue.put_nowait(None)
+
+    async def _look(self) -> None:
+        while True:
+            wait = self._interval
+            try:
+                found = await merged.fabric(self._backend, {})
+                wait += SECONDS_A_NODE * len(found["nodes"])
+                changed, gone, self._known = changes(self._known, found["nodes"])
+                if changed or gone:
+                    self._tell(event("fabric", {"at": found["at"], "nodes": changed, "gone": gone}))
+                await self._new_entries()
+            except L3netError as err:
+                self._tell(event("problem", {"error": str(err)}))
+            except Exception as err:  # of one look: the next may do better
+                log.error("events: %s: %s", type(err).__name__, err)
+            await asyncio.sleep(wait)
+
+    async def _new_entries(self) -> None:
+        try:
+            found = await merged.history(self._backend, {"limit": str(ENTRIES)})
+        except UnknownQuestionError:
+            return
+        entries = found["entries"]
+        if self._last is not None and (new := [each for each in entries if each["at"] > self._last]):
+            self._tell(event("history", {"entries": new}))
+        self._last = entries[-1]["at"] if entries else self._last or 0.0

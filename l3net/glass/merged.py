@@ -1,0 +1,135 @@
+"""What is told of all nodes together. A node that does not answer is told so, at no cost to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from l3net.errors import L3netError
+from l3net.glass.backend import Backend, Query, UnknownQuestionError
+from l3net.glass.fabric import unreached
+from l3net.glass.tables import number
+
+#: Nodes asked at a time, and seconds for one of them.
+AT_ONCE: Final = 24
+PATIENCE: Final = 10.0
+MOST_ENTRIES: Final = 2000
+
+Answers = list[tuple[str, dict[str, Any] | L3netError]]
+
+
+async def each(backend: Backend, resource: str, query: Query, nodes: Sequence[str] | None = None) -> Answers:
+    """The answer of each node, or why there is none. Raises L3netError where the nodes cannot be told."""
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def one(node: str) -> dict[str, Any] | L3netError:
+        async with turn:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    return await backend.get(node, resource, query)
+            except TimeoutError:
+                return L3netError(f"no answer within {PATIENCE:.0f} s")
+            except L3netError as err:
+                return err
+
+    names = await backend.names() if nodes is None else nodes
+    return list(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+
+
+def _failures(answers: Answers) -> list[dict[str, Any]]:
+    return [{"node": node, "error": str(found)} for node, found in answers if isinstance(found, L3netError)]
+
+
+def _all_unknown(answers: Answers) -> None:
+    """Raises UnknownQuestionError where no agent knows the question."""
+    if answers and all(isinstance(found, UnknownQuestionError) for _, found in answers):
+        raise UnknownQuestionError(str(answers[0][1]))
+
+
+async def fabric(backend: Backend, query: Query) -> dict[str, Any]:
+    """`nodes` as in fabric.py, and when."""
+    answers = await each(backend, "fabric", {})
+    rows = [
+        unreached(node, str(found)) if isinstance(found, L3netError) else found for node, found in answers
+    ]
+    return {"cluster": backend.cluster, "at": round(time.time(), 3), "nodes": rows}
+
+
+async def search(backend: Backend, query: Query) -> dict[str, Any]:
+    """`found` by node, of those that know anything."""
+    answers = await each(backend, "lookup", {"q": query["q"]})
+    kinds = ("received", "announced", "kernel", "services", "pods", "blocks", "peers")
+    found = [
+        answer
+        for _, answer in answers
+        if not isinstance(answer, L3netError) and any(answer.get(kind) for kind in kinds)
+    ]
+    return {"q": query["q"], "found": found, "failures": _failures(answers), "asked": len(answers)}
+
+
+async def services(backend: Backend, query: Query) -> dict[str, Any]:
+    """Services with the verdict of each node on each address, and how traffic from outside is shared."""
+    answers = await each(backend, "services", query)
+    _all_unknown(answers)
+    total, rows = 0, dict[str, dict[str, Any]]()
+    for node, answer in answers:
+        if isinstance(answer, L3netError):
+            continue
+        total = max(total, answer["total"])
+        for row in answer["rows"]:
+            merged = rows.setdefault(row["service"], {**row, "addresses": {}})
+            for address in row["addresses"]:
+                kept = merged["addresses"].setdefault(
+                    address["address"], {"address": address["address"], "kind": address["kind"], "nodes": []}
+                )
+                kept["nodes"].append({"node": node, "verdict": address["verdict"]})
+    told = []
+    for name in sorted(rows):
+        row = rows[name]
+        told.append({**row, "addresses": [_shared(each_) for each_ in row["addresses"].values()]})
+    return {"total": total, "rows": told, "failures": _failures(answers)}
+
+
+def _shared(address: Mapping[str, Any]) -> dict[str, Any]:
+    """`share` of each node that announces: routers with equal ways to all of them spread flows evenly."""
+    announcing = sum(1 for each_ in address["nodes"] if each_["verdict"] == "advertise")
+    nodes = [
+        {**each_, "share": round(1 / announcing, 4) if each_["verdict"] == "advertise" else 0.0}
+        for each_ in address["nodes"]
+    ]
+    return {**address, "announcing": announcing, "nodes": nodes}
+
+
+async def history(backend: Backend, query: Query) -> dict[str, Any]:
+    """Entries of all nodes by time, each with its `node`."""
+    limit = number(query.get("limit", ""), "limit", 500, MOST_ENTRIES)
+    answers = await each(backend, "history", query)
+    _all_unknown(answers)
+    entries = [
+        {"node": node, **entry}
+        for node, answer in answers
+        if not isinstance(answer, L3netError)
+        for entry in answer["entries"]
+    ]
+    entries.sort(key=lambda entry: float(entry["at"]))
+    return {"entries": entries[-limit:] if limit else [], "failures": _failures(answers)}
+
+
+async def drops(backend: Backend, query: Query) -> dict[str, Any]:
+    """Dropped packets of all nodes by time, each with its `node`; `logging`: policies that log, at most."""
+    answers = await each(backend, "drops", {})
+    _all_unknown(answers)
+    known = [(node, answer) for node, answer in answers if not isinstance(answer, L3netError)]
+    rows = [{"node": node, **row} for node, answer in known for row in answer["drops"]]
+    rows.sort(key=lambda row: float(row["time"]))
+    return {
+        "drops": rows[-1000:],
+        "seen": sum(answer["seen"] for _, answer in known),
+        "logging": max((answer["logging"] for _, answer in known), default=0),
+        "problems": [
+            {"node": node, "problem": each_["problem"]} for node, each_ in known if each_["problem"]
+        ],
+        "failures": _failures(answers),
+    }

@@ -1,0 +1,68 @@
+// The API, by paths relative to the page: it may stand below a proxy's.
+
+let token = sessionStorage.getItem("l3net-token") || "";
+
+export class Refused extends Error {
+  constructor(status, message) { super(message); this.status = status; }
+}
+
+const headers = () => (token ? { "X-L3net-Token": token } : {});
+
+/** JSON of a path below api/v1/. Throws Refused. */
+export async function get(path, query = {}, signal = undefined) {
+  const given = Object.entries(query).filter(([, value]) => value !== "" && value !== undefined && value !== null);
+  const text = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+  let response;
+  try {
+    response = await fetch(`api/v1/${path}${text ? `?${text}` : ""}`, { headers: headers(), signal, cache: "no-store" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, "The looking glass does not answer.");
+  }
+  if (response.status === 401 && askToken()) return get(path, query, signal);
+  let value = null;
+  try { value = await response.json(); } catch { /* told below */ }
+  if (!response.ok || value === null) throw new Refused(response.status, (value && (value.error || value.message)) || `The answer was ${response.status}.`);
+  return value;
+}
+
+export const ofNode = (node, resource, query, signal) => get(`nodes/${encodeURIComponent(node)}/${resource}`, query, signal);
+
+function askToken() {
+  const given = window.prompt(token ? "This token is not right. The token of this looking glass:" : "The token of this looking glass:");
+  token = (given || "").trim();
+  if (token) sessionStorage.setItem("l3net-token", token); else sessionStorage.removeItem("l3net-token");
+  return Boolean(token);
+}
+
+/** Server-sent events, read by fetch since EventSource sends no token. Calls back until the page goes. */
+export async function listen(told, state) {
+  for (let wait = 1000; ; wait = Math.min(wait * 2, 30000)) {
+    try {
+      const response = await fetch("api/v1/events", { headers: headers(), cache: "no-store" });
+      if (response.ok) {
+        state("live");
+        wait = 1000;
+        await read(response.body.getReader(), told);
+      }
+    } catch { /* begun anew below */ }
+    state("reconnecting");
+    await new Promise((done) => setTimeout(done, wait));
+  }
+}
+
+async function read(reader, told) {
+  const decoder = new TextDecoder();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    rest += decoder.decode(value, { stream: true });
+    const pieces = rest.split("\n\n");
+    rest = pieces.pop();
+    for (const piece of pieces) {
+      const name = /^event: (.*)$/m.exec(piece), content = /^data: (.*)$/m.exec(piece);
+      if (name && content) told(name[1], JSON.parse(content[1]));
+    }
+  }
+}

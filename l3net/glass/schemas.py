@@ -1,0 +1,236 @@
+"""JSON schemas (2020-12) of the API's answers. Objects may hold more than is named here."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+Schema = dict[str, Any]
+
+TEXT: Final[Schema] = {"type": "string"}
+WHOLE: Final[Schema] = {"type": "integer", "minimum": 0}
+NUMBER: Final[Schema] = {"type": "number"}
+YES: Final[Schema] = {"type": "boolean"}
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def listed(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def record(optional: tuple[str, ...] = (), /, **fields: Schema) -> Schema:
+    """An object that has these fields, but for the optional ones."""
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": [name for name in fields if name not in optional],
+    }
+
+
+def either(*kinds: str) -> Schema:
+    return {"type": list(kinds)}
+
+
+def words(*values: str) -> Schema:
+    return {"type": "string", "enum": list(values)}
+
+
+def paged(rows: Schema, **more: Schema) -> Schema:
+    return record(total=WHOLE, offset=WHOLE, rows=listed(rows), **more)
+
+
+_FAILURES: Final = listed(record(node=TEXT, error=TEXT))
+_OPEN: Final[Schema] = {"type": "object"}
+
+SCHEMAS: Final[dict[str, Schema]] = {
+    "Error": record(error=TEXT),
+    "Root": record(version=TEXT, cluster=YES, nodes=WHOLE, description=TEXT),
+    "Names": record(cluster=YES, nodes=listed(TEXT)),
+    "Session": record(
+        name=TEXT,
+        address=TEXT,
+        localAddress=TEXT,
+        asNumber=either("integer", "null"),
+        type=TEXT,
+        router={"type": "string", "description": "The peer's router ID while the session is established."},
+        state=words("established", "down", "refused"),
+        reason=TEXT,
+        sinceSeconds=NUMBER,
+        flaps=WHOLE,
+        received=WHOLE,
+        accepted=WHOLE,
+        announced=WHOLE,
+        refused={"type": "object", "additionalProperties": WHOLE},
+        bfd={"type": "string", "description": "State of the BFD session; empty: there is none."},
+    ),
+    "Node": record(
+        node=TEXT,
+        version=TEXT,
+        state=words("ready", "not ready", "draining", "unreachable"),
+        why=TEXT,
+        blocks=listed(TEXT),
+        pods=WHOLE,
+        peers=listed(ref("Session")),
+        mesh=record(sessions=WHOLE, established=WHOLE, down=listed(ref("Session"))),
+        announced=WHOLE,
+        problems=listed(TEXT),
+        problemCount=WHOLE,
+    ),
+    "Fabric": record(cluster=YES, at=NUMBER, nodes=listed(ref("Node"))),
+    "Status": record(
+        version=TEXT,
+        node=TEXT,
+        ready=YES,
+        unready=TEXT,
+        peers=listed(_OPEN),
+        services=listed(_OPEN),
+        problems=listed(TEXT),
+    ),
+    "Route": record(
+        prefix=TEXT,
+        pathId=TEXT,
+        peer=TEXT,
+        name=TEXT,
+        nextHop=TEXT,
+        asPath=listed(WHOLE),
+        localPreference=either("integer", "null"),
+        med=either("integer", "null"),
+        communities=listed(TEXT),
+        stale=YES,
+        verdict=TEXT,
+    ),
+    "Export": record(
+        peer=TEXT, name=TEXT, prefix=TEXT, kind=TEXT, service=TEXT, communities=listed(TEXT), verdict=TEXT
+    ),
+    "KernelRoute": record(prefix=TEXT, kind=TEXT, metric=WHOLE, nextHops=listed(TEXT), inKernel=YES),
+    "Routes": paged(ref("Route")),
+    "Exports": paged(ref("Export")),
+    "Kernel": paged(ref("KernelRoute")),
+    "Endpoint": record(address=TEXT, ports=listed(TEXT), node=TEXT, state=TEXT),
+    "Service": record(
+        service=TEXT,
+        type=TEXT,
+        ports=listed(TEXT),
+        local=listed(words("internal", "external")),
+        addresses=listed(record(address=TEXT, kind=TEXT, verdict=TEXT)),
+        endpoints=listed(ref("Endpoint")),
+        endpointCount=WHOLE,
+    ),
+    "Services": record(total=WHOLE, node=TEXT, rows=listed(ref("Service"))),
+    "ServiceMap": record(
+        total=WHOLE,
+        rows=listed(
+            record(
+                service=TEXT,
+                type=TEXT,
+                ports=listed(TEXT),
+                addresses=listed(
+                    record(
+                        address=TEXT,
+                        kind=TEXT,
+                        announcing=WHOLE,
+                        nodes=listed(record(node=TEXT, verdict=TEXT, share=NUMBER)),
+                    )
+                ),
+                endpoints=listed(ref("Endpoint")),
+                endpointCount=WHOLE,
+            )
+        ),
+        failures=_FAILURES,
+    ),
+    "Pods": paged(record(pod=TEXT, addresses=listed(TEXT), policies=WHOLE)),
+    "Lookup": record(
+        node=TEXT,
+        q=TEXT,
+        received=listed(ref("Route")),
+        announced=listed(ref("Export")),
+        kernel=listed(ref("KernelRoute")),
+        services=listed(ref("Service")),
+        pods=listed(_OPEN),
+        blocks=listed(TEXT),
+        peers=listed(record(name=TEXT, address=TEXT, state=TEXT)),
+    ),
+    "Search": record(q=TEXT, found=listed(ref("Lookup")), failures=_FAILURES, asked=WHOLE),
+    "Explanation": record(
+        subject=TEXT,
+        healthy=YES,
+        answer=TEXT,
+        advice=TEXT,
+        steps=listed(
+            record(
+                ("where", "detail", "since"),
+                what=TEXT,
+                where=TEXT,
+                verdict=words("ok", "bad", "note"),
+                detail={},
+                since={},
+            )
+        ),
+    ),
+    "Entry": record(
+        ("peer", "reason", "old", "new", "node"),
+        at={"type": "number", "description": "Seconds since 1970, UTC."},
+        kind=TEXT,
+        subject=TEXT,
+        what=TEXT,
+        peer=TEXT,
+        reason=TEXT,
+        old=TEXT,
+        new=TEXT,
+        node=TEXT,
+    ),
+    "History": record(("failures",), entries=listed(ref("Entry")), failures=_FAILURES),
+    "Policies": paged(_OPEN, refused=TEXT),
+    "Policy": _OPEN,
+    "Matrix": record(
+        namespace=TEXT,
+        port=TEXT,
+        columns=listed(record(name=TEXT, pods=listed(TEXT))),
+        rows=listed({"type": "object", "required": ["from", "pods", "to"]}),
+        notes=listed(TEXT),
+    ),
+    "Test": record(allowed=YES, source=TEXT, destination=TEXT, connections=listed(_OPEN), notes=listed(TEXT)),
+    "Drop": record(
+        ("serial", "node"),
+        serial=WHOLE,
+        node=TEXT,
+        time=NUMBER,
+        direction=TEXT,
+        source=_OPEN,
+        destination=_OPEN,
+        protocol=TEXT,
+        policies=listed(TEXT),
+        reason=TEXT,
+    ),
+    "Drops": record(drops=listed(ref("Drop")), seen=WHOLE, logging=WHOLE, problem=TEXT),
+    "AllDrops": record(
+        drops=listed(ref("Drop")), seen=WHOLE, logging=WHOLE, problems=listed(_OPEN), failures=_FAILURES
+    ),
+}
+#: The schema of each resource of a node, and of what is told of all nodes.
+OF_NODE: Final = {
+    "fabric": "Node",
+    "status": "Status",
+    "routes": "Routes",
+    "exports": "Exports",
+    "kernel": "Kernel",
+    "services": "Services",
+    "pods": "Pods",
+    "lookup": "Lookup",
+    "explain": "Explanation",
+    "history": "History",
+    "policies": "Policies",
+    "policy": "Policy",
+    "matrix": "Matrix",
+    "test": "Test",
+    "drops": "Drops",
+}
+OF_ALL: Final = {
+    "fabric": "Fabric",
+    "search": "Search",
+    "services": "ServiceMap",
+    "history": "History",
+    "drops": "AllDrops",
+}
