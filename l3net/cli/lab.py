@@ -94,9 +94,8 @@ def up(topology: Path | None, name: str, router_kind: str | None) -> None:
     source = read_source(topology, RouterKind(router_kind) if router_kind else None)
     say = _progress()
     _up_or_down(name, lambda: bring_up(name, source, say))
-    say(
-        f"up; see `l3net lab status{_option(name)}`, `l3net lab check{_option(name)}`, `l3net lab glass{_option(name)}`"
-    )
+    see = ", ".join(f"`l3net lab {command}{_option(name)}`" for command in ("status", "check", "glass"))
+    say(f"up; see {see}")
 
 
 def _up_or_down(name: str, make: Callable[[], Lab]) -> Lab:

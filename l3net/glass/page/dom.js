@@ -57,8 +57,10 @@ export function badge(word, kind = tone(word), title = null) {
   return h("span", { class: `badge ${kind}`, title }, h("span", { "aria-hidden": "true" }, GLYPHS[kind] || GLYPHS.off), ` ${word}`);
 }
 
-/** A table: columns are [title, row => cell, class]. */
+/** A table: columns are [title, row => cell, class, whether it may be left out where empty]. */
 export function table(caption, columns, rows, options = {}) {
+  // A column that may be left out, and would be empty, is.
+  if (rows.length) columns = columns.filter(([, cell, , optional]) => !optional || rows.some((row) => cell(row) !== ""));
   const body = rows.map((row) => h("tr", options.row ? options.row(row) : null,
     columns.map(([, cell, kind], place) => {
       const inside = cell(row);

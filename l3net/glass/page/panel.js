@@ -1,6 +1,7 @@
 // Details beside the drawing: all sessions, a node, a router, or what goes over one edge.
 
 import { ofNode } from "./api.js";
+import { shortName } from "./model.js";
 import { badge, duration, h, paged, plural, say, table, tabs } from "./dom.js";
 
 const since = (session) => (session.state === "refused" ? "" : duration(session.sinceSeconds));
@@ -10,16 +11,16 @@ export const ROUTE = [
   ["Prefix", (row) => row.prefix, "mono"],
   ["Next hop", (row) => row.nextHop, "mono"],
   ["AS path", (row) => row.asPath.join(" "), "mono"],
-  ["Communities", (row) => row.communities.join(" "), "mono"],
-  ["Pref", (row) => row.localPreference ?? "", "num"],
-  ["MED", (row) => row.med ?? "", "num"],
+  ["Communities", (row) => row.communities.join(" "), "mono", true],
+  ["Pref", (row) => row.localPreference ?? "", "num", true],
+  ["MED", (row) => row.med ?? "", "num", true],
 ];
 const WHY = ["Why not", (row) => badge(row.verdict + (row.stale ? " (stale)" : ""), "bad")];
 const OUT = [
   ["Prefix", (row) => row.prefix, "mono"],
   ["Kind", (row) => row.kind],
-  ["Service", (row) => row.service],
-  ["Communities", (row) => row.communities.join(" "), "mono"],
+  ["Service", (row) => row.service, null, true],
+  ["Communities", (row) => row.communities.join(" "), "mono", true],
   ["Verdict", (row) => badge(row.verdict)],
 ];
 export const KERNEL = [
@@ -75,7 +76,7 @@ export class Panel {
       ["Node", (row) => h("button", { type: "button", class: "link", onclick: () => this.open("node", row.edge.node) }, row.edge.node)],
       ["Peer", (row) => h("button", { type: "button", class: "link", title: row.name, onclick: () => this.open("edge", row.edge.key) }, row.via.label, h("small", {}, ` ${row.address}`))],
       ["State", (row) => badge(row.state, undefined, row.reason)],
-      ["BFD", (row) => (row.bfd ? badge(row.bfd) : "")],
+      ["BFD", (row) => (row.bfd ? badge(row.bfd) : ""), null, true],
       ["In use", (row) => row.accepted, "num"],
       ["Out", (row) => row.announced, "num"],
       ["Since", since, "num"],
@@ -100,7 +101,7 @@ export class Panel {
     const sessions = table(`Sessions of ${node.node}`, [
       ["Peer", (row) => h("button", { type: "button", class: "link", title: row.name, onclick: () => this.open("edge", this.edgeOf(node.node, row).key) }, this.edgeOf(node.node, row).label, h("small", {}, ` ${row.address}`))],
       ["State", (row) => badge(row.state, undefined, row.reason)],
-      ["BFD", (row) => (row.bfd ? badge(row.bfd) : "")],
+      ["BFD", (row) => (row.bfd ? badge(row.bfd) : ""), null, true],
       ["In use", (row) => row.accepted, "num"],
       ["Rejected", refused, "num"],
       ["Out", (row) => row.announced, "num"],
@@ -135,14 +136,14 @@ export class Panel {
   }
 
   routes(node, peer, verdict) {
-    const from = peer ? [] : [["Peer", (row) => h("span", { title: row.peer }, row.name)]];
+    const from = peer ? [] : [["Peer", (row) => h("span", { title: row.peer }, shortName(row.name, node))]];
     const columns = verdict === "used" ? [...ROUTE.slice(0, 1), ...from, ...ROUTE.slice(1)] : [ROUTE[0], WHY, ...from, ...ROUTE.slice(1, 4)];
     const title = verdict === "used" ? "Routes that are used" : "Routes that are rejected";
     return paged(`${title}, ${node}${peer ? ` from ${peer}` : ""}`, columns, (offset, q, limit) => ofNode(node, "routes", { peer, verdict, offset, q, limit }), { empty: verdict === "used" ? "No route of these is used." : "None is rejected." });
   }
 
   exports(node, peer) {
-    const to = peer ? [] : [["Peer", (row) => h("span", { title: row.peer }, row.name)]];
+    const to = peer ? [] : [["Peer", (row) => h("span", { title: row.peer }, shortName(row.name, node))]];
     return paged(`Announcements of ${node}${peer ? ` to ${peer}` : ""}`, [OUT[0], ...to, ...OUT.slice(1)], (offset, q, limit) => ofNode(node, "exports", { peer, offset, q, limit }), { empty: "Nothing is to be announced." });
   }
 

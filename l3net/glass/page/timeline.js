@@ -84,13 +84,13 @@ export function timelineView(state, query) {
     list.replaceChildren(h("div", { class: "tools" }, h("span", { class: "count" }, `${plural(shown.length, "entry", "entries")}${shown.length > SHOWN ? `, the last ${SHOWN} of them` : ""}`), window_ ? h("button", { type: "button", onclick: () => { window_ = null; cursor = null; draw(); } }, "Whole time") : null),
       table("Entries, the newest first", [
         ["Time", (row) => moment(row.at), "mono"],
-        ["Node", (row) => row.node || ""],
+        ["Node", (row) => row.node || "", null, true],
         ["Kind", (row) => row.kind],
         ["Subject", (row) => row.subject, "mono"],
-        ["Peer", (row) => row.peer || ""],
+        ["Peer", (row) => row.peer || "", null, true],
         ["What", (row) => badge(row.what, toneOf(row))],
-        ["Why", (row) => row.reason || ""],
-        ["Before → after", (row) => (row.old || row.new ? `${row.old || "–"} → ${row.new || "–"}` : ""), "mono"],
+        ["Why", (row) => row.reason || "", null, true],
+        ["Before → after", (row) => (row.old || row.new ? `${row.old || "–"} → ${row.new || "–"}` : ""), "mono", true],
       ], shown.slice(-SHOWN).reverse(), { empty: "Nothing happened in this time." }));
   }
   for (const kind of KINDS) choice.append(h("label", {}, h("input", { type: "checkbox", checked: true, onchange: (event) => { event.target.checked ? kinds.add(kind) : kinds.delete(kind); draw(); } }), ` ${kind}`));
