@@ -35,17 +35,31 @@ function askToken() {
   return Boolean(token);
 }
 
-/** Server-sent events, read by fetch since EventSource sends no token. Calls back until the page goes. */
-export async function listen(told, state) {
+/** Server-sent events, read by fetch since EventSource sends no token. Only while the page is seen: a browser has
+ * six connections to a host for all its tabs, and nodes are asked only while somebody looks. */
+export async function listen(told, state, seen) {
   for (let wait = 1000; ; wait = Math.min(wait * 2, 30000)) {
+    if (document.hidden) {
+      await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
+      if (!document.hidden) seen();
+      wait = 500;
+      continue;
+    }
+    const stopper = new AbortController();
+    const hidden = () => { if (document.hidden) stopper.abort(); }, gone = () => stopper.abort();
+    document.addEventListener("visibilitychange", hidden);
+    window.addEventListener("pagehide", gone);
     try {
-      const response = await fetch("api/v1/events", { headers: headers(), cache: "no-store" });
+      const response = await fetch("api/v1/events", { headers: headers(), cache: "no-store", signal: stopper.signal });
       if (response.ok) {
         state("live");
         wait = 1000;
         await read(response.body.getReader(), told);
       }
     } catch { /* begun anew below */ }
+    document.removeEventListener("visibilitychange", hidden);
+    window.removeEventListener("pagehide", gone);
+    if (document.hidden) { state("paused"); continue; }
     state("reconnecting");
     await new Promise((done) => setTimeout(done, wait));
   }

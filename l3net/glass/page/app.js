@@ -60,7 +60,7 @@ function fabricView(query) {
   panel.onopen = (kind, key) => fabric.choose(kind, key);
   const [kind, key] = query.node ? ["node", query.node] : ["all", ""];
   if (kind === "node" && state.nodes.has(key)) fabric.choose("node", key); else panel.show("all", "", fabric.model);
-  return { element: fabric.element, end: () => fabric.end(), ready: () => fabric.fit() };
+  return { element: fabric.element, end: () => fabric.end(), ready: () => fabric.resized() };
 }
 
 document.getElementById("find").addEventListener("submit", (event) => {
@@ -99,4 +99,5 @@ route(true);
 refresh().then(() => get("")).then((about) => {
   document.getElementById("about").textContent = `l3net ${about.version}${about.cluster ? `, ${about.nodes} nodes` : ""}`;
 }).catch((error) => { status("offline"); if (!state.loaded) main.replaceChildren(problem(error)); });
-listen(told, status);
+listen(told, status, () => refresh().catch(() => {}));
+window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });

@@ -67,7 +67,7 @@ export function table(caption, columns, rows, options = {}) {
       return place === 0 ? h("th", { scope: "row", class: kind }, inside) : h("td", { class: kind }, inside);
     })));
   return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" },
-    h("table", {}, h("caption", { class: options.caption ? null : "hidden" }, caption),
+    h("table", { class: options.fit ? "fit" : null }, h("caption", { class: options.caption ? null : "hidden" }, caption),
       h("thead", {}, h("tr", {}, columns.map(([title, , kind]) => h("th", { scope: "col", class: kind === "mono" ? null : kind }, title)))),
       h("tbody", {}, body.length ? body : h("tr", {}, h("td", { colspan: columns.length, class: "empty" }, options.empty || "Nothing here.")))));
 }

@@ -7,7 +7,7 @@ const end = (each) => { const where = each.port ? `${each.address.includes(":") 
 
 export function dropsView() {
   let timer = 0, ended = false, text = "";
-  const place = h("div", {});
+  const place = h("div", {}, h("p", { class: "hint" }, "Asking the nodes …"));
   const filter = h("input", { type: "search", placeholder: "Pod, address, policy or node", "aria-label": "Filter drops", maxlength: 200, spellcheck: "false", oninput: () => { text = filter.value.trim().toLowerCase(); draw(); } });
   let found = null;
   function draw() {

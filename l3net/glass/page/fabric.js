@@ -40,6 +40,9 @@ export class Fabric {
     this.stop = state.on(() => this.draw());
   }
 
+  /** The place has its size now. */
+  resized() { this.shape = null; this.draw(); }
+
   end() { this.stop(); this.observer.disconnect(); }
 
   draw() {
@@ -48,7 +51,7 @@ export class Fabric {
     const shape = this.model.nodes.map((each) => each.node).join() + "|" + this.model.edges.map((each) => each.key).join();
     if (shape !== this.shape) {
       this.shape = shape;
-      this.places = layout(this.model, this.canvas.clientWidth);
+      this.places = layout(this.model, this.canvas.clientWidth, this.canvas.clientHeight);
       this.svg.classList.toggle("large", !this.places.small);
       this.build();
       this.touched = false;
@@ -89,7 +92,7 @@ export class Fabric {
     this.highlight = s("path", { class: "edge chosen", d: "" });
     for (const router of this.model.routers) boxes.append(this.box("router", router.key, this.places.routers.get(router.key)));
     for (const node of this.model.nodes) boxes.append(this.box("node", node.node, this.places.nodes.get(node.node)));
-    this.scene.replaceChildren(lines, this.highlight, boxes, marks);
+    this.scene.replaceChildren(this.highlight, lines, boxes, marks);
     const first = boxes.firstElementChild;
     if (first) first.setAttribute("tabindex", "0");
     this.refresh();
@@ -97,7 +100,7 @@ export class Fabric {
 
   box(kind, key, place) {
     const small = this.places.small || kind === "router";
-    const group = s("g", { class: `box ${kind}`, role: "button", tabindex: "-1", transform: `translate(${place.x - place.w / 2} ${place.y})`, "data-kind": kind, "data-key": key },
+    const group = s("g", { class: `box ${kind}`, role: "button", tabindex: "-1", transform: `translate(${place.x - place.w / 2} ${place.y})`, "data-kind": kind, "data-key": key, "data-w": place.w },
       s("rect", { width: place.w, height: place.h, rx: small ? 10 : 4 }));
     if (small) group.append(s("text", { class: "name", x: 14, y: 24 }), s("text", { class: "more", x: 14, y: 43 }), s("text", { class: "sign", x: place.w - 14, y: 24, "text-anchor": "end" }));
     else group.append(s("text", { class: "tiny", x: place.w / 2, y: place.h + 5, "text-anchor": "middle" }));
@@ -110,7 +113,7 @@ export class Fabric {
       const group = this.parts.get(`router ${router.key}`);
       const all = router.sessions.length, kind = router.up === all ? "ok" : router.up ? "warn" : "bad";
       this.set(group, kind, `Router ${router.label}, AS ${router.asNumber ?? "unknown"}: ${router.up} of ${plural(all, "session")} established`);
-      this.text(group, ".name", cut(router.label, 14));
+      this.text(group, ".name", cut(router.label, fits(group.dataset.w, 9, 38)));
       this.text(group, ".more", `AS ${router.asNumber ?? "?"}`);
       this.text(group, ".sign", `${router.up}/${all}`);
     }
@@ -120,8 +123,10 @@ export class Fabric {
       const problems = node.problemCount ? `, ${plural(node.problemCount, "problem")}` : "";
       this.set(group, node.state === "ready" && node.problemCount ? "warn" : kind, `Node ${node.node}: ${node.state}${node.why ? `, ${node.why}` : ""}, ${plural(node.pods, "pod")}${problems}`);
       if (this.places.small) {
-        this.text(group, ".name", cut(node.node, 14));
-        this.text(group, ".more", node.state === "ready" ? `${plural(node.pods, "pod")}${problems || (node.blocks.length ? `, ${node.blocks[0]}` : "")}` : cut(node.state + (node.why ? `: ${node.why}` : ""), 24));
+        this.text(group, ".name", cut(node.node, fits(group.dataset.w, 9, 34)));
+        const more = node.state === "ready" ? `${plural(node.pods, "pod")}${problems || (node.blocks.length ? `, ${node.blocks[0]}` : "")}` : node.state + (node.why ? `: ${node.why}` : "");
+        const most = fits(group.dataset.w, 6.6, 22);
+        this.text(group, ".more", more.length > most && node.state === "ready" ? cut(`${plural(node.pods, "pod")}`, most) : cut(more, most));
         this.text(group, ".sign", NODE_SIGNS[node.state] || "○");
       } else this.text(group, ".tiny", node.node.length > 9 ? `…${node.node.slice(-8)}` : node.node);
     }
@@ -180,7 +185,7 @@ export class Fabric {
   fit() {
     const { clientWidth: width, clientHeight: height } = this.canvas;
     if (!this.places || !width || !height) return;
-    const pad = 24, k = Math.min((width - pad * 2) / this.places.width, (height - pad * 2 - 30) / this.places.height, 1.25);
+    const pad = 24, k = Math.min((width - pad * 2) / this.places.width, (height - pad * 2 - 30) / this.places.height, 1.4);
     const x = (width - this.places.width * k) / 2, y = Math.max(pad, (height - 30 - this.places.height * k) / 2 - 10 * k);
     this.fitting = true;
     d3.select(this.svg).call(this.zoom.transform, d3.zoomIdentity.translate(x, y).scale(k));
@@ -255,6 +260,7 @@ export class Fabric {
 
 const bezier = (t, a, b, c, d) => (1 - t) ** 3 * a + 3 * (1 - t) ** 2 * t * b + 3 * (1 - t) * t ** 2 * c + t ** 3 * d;
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+const fits = (width, letter, margin) => Math.max(4, Math.floor((width - margin) / letter));
 const short = (count) => (count >= 10000 ? `${Math.round(count / 1000)}k` : String(count));
 
 function distance(x, y, x1, y1, x2, y2) {

@@ -68,9 +68,10 @@ export function summary(model) {
 
 /** Places: routers in a row, below them the nodes, those with the same routers together. The same for the same
  * fabric, so that nothing moves unless something has come or gone. */
-export function layout(model, width = 0) {
+export function layout(model, width = 0, height = 0) {
   const small = model.nodes.length <= 24;
-  const size = small ? { w: 172, h: 56, gx: 22, gy: 30 } : { w: 15, h: 15, gx: 7, gy: 7 };
+  const narrow = width > 0 && width < 560;
+  const size = small ? (narrow ? { w: 112, h: 56, gx: 12, gy: 26 } : { w: 172, h: 56, gx: 22, gy: 30 }) : { w: 15, h: 15, gx: 7, gy: 7 };
   const order = new Map(model.routers.map((router, place) => [router.key, place]));
   const of = new Map(model.nodes.map((node) => [node.node, []]));
   for (const edge of model.edges) of.get(edge.node).push(order.get(edge.router));
@@ -82,8 +83,8 @@ export function layout(model, width = 0) {
     racks.get(key).nodes.push(node);
   }
   const sorted = [...racks.values()].sort((a, b) => a.middle - b.middle || a.set.length - b.set.length);
-  const perRow = small ? (width && width < 700 ? 2 : Math.max(2, Math.min(5, Math.floor(12 / sorted.length)))) : 0;
-  const gap = small ? 44 : 60;
+  const perRow = small ? (narrow ? 2 : Math.max(2, Math.min(5, Math.floor(12 / sorted.length)))) : 0;
+  const gap = small ? (narrow ? 16 : 44) : 60;
   let x = 0, deepest = 0;
   const top = small ? 196 : 240;
   const at = new Map();
@@ -97,10 +98,14 @@ export function layout(model, width = 0) {
     x += columns * (size.w + size.gx) - size.gx + gap;
   }
   const across = Math.max(x - gap, 200);
-  const box = { w: 152, h: 54 };
+  const box = { w: small && narrow ? 116 : 152, h: 54 };
   const count = model.routers.length;
-  const step = Math.max(box.w + 36, across / Math.max(count, 1));
+  const step = Math.max(box.w + (narrow ? 16 : 36), across / Math.max(count, 1));
   const wide = Math.max(across, step * count);
+  // Of a small fabric the lines are as long as the place is high.
+  const room = small && width && height ? Math.min(150, Math.max(0, (wide * (height - 60)) / width - deepest)) : 0;
+  for (const each of at.values()) each.y += room;
+  deepest += room;
   const shift = (wide - across) / 2;
   for (const each of at.values()) each.x += shift;
   const routers = new Map(model.routers.map((router, place) => [router.key, { x: step * (place + 0.5) + (wide - step * count) / 2, y: 30, ...box }]));

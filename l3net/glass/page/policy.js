@@ -50,6 +50,6 @@ function matrix(found) {
     ...found.columns.map((column, place) => [h("span", { title: column.pods.join(", ") }, `to ${column.name}`), (row) => cell(row.to[place]), "matrix"])];
   return h("div", {}, h("h2", {}, `Who reaches the pods of ${found.namespace} on ${found.port}`),
     found.refused ? h("p", { class: "notice bad" }, `Policies are not in force as declared: ${found.refused}`) : null,
-    table(`Who reaches the pods of ${found.namespace} on ${found.port}`, columns, found.rows),
+    table(`Who reaches the pods of ${found.namespace} on ${found.port}`, columns, found.rows, { fit: true }),
     found.notes.map((each) => h("p", { class: "hint" }, each)));
 }

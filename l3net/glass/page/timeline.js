@@ -18,7 +18,8 @@ export function timelineView(state, query) {
   const latest = h("button", { type: "button", onclick: () => { cursor = null; slider.value = 1000; draw(); } }, "Now");
   const when = h("output", { class: "mono" });
   const svg = s("svg", { class: "timeline", role: "img", "aria-label": "Entries over time by kind; the table below has them one by one" });
-  const list = h("div", {});
+  const list = h("div", {}, h("p", { class: "hint" }, "Asking the nodes …"));
+  let loaded = false;
   const body = h("div", {},
     h("div", { class: "tools" }, q, choice),
     h("div", { class: "card plot" }, svg, h("div", { class: "scrub" }, slider, when, latest)),
@@ -33,6 +34,7 @@ export function timelineView(state, query) {
   function scrub(part) { const [a, b] = window_ || span(); cursor = part >= 1 ? null : a + (b - a) * part; draw(); }
   function draw() { cancelAnimationFrame(frame); frame = requestAnimationFrame(drawNow); }
   function drawNow() {
+    if (!loaded) return;
     const width = Math.max(svg.clientWidth, 280), lanes = KINDS.filter((kind) => entries.some((each) => each.kind === kind));
     const left = width < 520 ? 8 : 104, lane = 30, height = 26 + Math.max(lanes.length, 1) * lane + 22;
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -94,7 +96,7 @@ export function timelineView(state, query) {
       ], shown.slice(-SHOWN).reverse(), { empty: "Nothing happened in this time." }));
   }
   for (const kind of KINDS) choice.append(h("label", {}, h("input", { type: "checkbox", checked: true, onchange: (event) => { event.target.checked ? kinds.add(kind) : kinds.delete(kind); draw(); } }), ` ${kind}`));
-  get("history", { limit: 2000 }).then((found) => { entries = found.entries; draw(); }).catch((error) => body.replaceChildren(problem(error)));
+  get("history", { limit: 2000 }).then((found) => { entries = found.entries; loaded = true; draw(); }).catch((error) => body.replaceChildren(problem(error)));
   const stop = state.onEntries((more) => { entries = [...entries, ...more].slice(-MOST); draw(); if (more.length < 4) say(more.map((each) => `${each.subject} ${each.what}`).join(", ")); });
   const observer = new ResizeObserver(() => draw());
   observer.observe(svg);
