@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -49,7 +51,15 @@ class Guard:
         if isinstance(transport, asyncio.Transport) and transport in self._timers:
             self.begin(transport)
             loop = asyncio.get_running_loop()
-            self._timers[transport] = loop.call_later(self._quiet, transport.abort)
+            self._timers[transport] = loop.call_later(self._quiet, _reset, transport)
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Close it with a reset (tcp(7), SO_LINGER): what a client does not read is not kept for it either."""
+    made = transport.get_extra_info("socket")
+    if made is not None:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 class _Guarded(asyncio.Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import pwd
 from typing import Final
@@ -10,6 +11,18 @@ from typing import Final
 from l3net.errors import ConfigError
 
 _NO_NEW_PRIVILEGES: Final = 38  # PR_SET_NO_NEW_PRIVS (prctl(2))
+
+#: What is imported where it is first used. Who has no rights any more may not be able to read it: an interpreter
+#: or a virtual environment can be in a home that is closed to others.
+_LATE: Final = (
+    "concurrent.futures.thread",
+    "encodings.idna",
+    "encodings.latin_1",
+    "encodings.utf_8_sig",
+    "html.entities",
+    "mimetypes",
+    "traceback",
+)
 
 
 def known_user(name: str) -> tuple[int, int]:
@@ -26,6 +39,8 @@ def give_up(user: int, group: int) -> None:
 
     Raises ConfigError where it is and may not (a container without CAP_SETUID and CAP_SETGID).
     """
+    for module in _LATE:
+        importlib.import_module(module)
     if os.geteuid() == 0 and user != 0:
         try:
             os.setgroups([])

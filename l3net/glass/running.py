@@ -100,8 +100,12 @@ def _web_process(
         async def made(stack: AsyncExitStack) -> tuple[Backend, Awaitable[object]]:
             askers = {name: Asker(door) for name, door in doors.items()}
             nodes = {name: OneNode(asker.ask) for name, asker in askers.items()}
-            closed = asyncio.gather(*(asker.closed.wait() for asker in askers.values()))
-            return nodes[""] if "" in nodes else Nodes(nodes), closed
+
+            async def closed() -> None:
+                for asker in askers.values():
+                    await asker.closed.wait()
+
+            return nodes[""] if "" in nodes else Nodes(nodes), closed()
 
         asyncio.run(serve(settings, sockets, files, made))
         code = 0
@@ -133,7 +137,7 @@ async def serve(settings: Settings, sockets: list[socket.socket], files: dict[st
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         backend, ends = await made(stack)
-        waits = [asyncio.ensure_future(ends), asyncio.create_task(stop.wait())]
+        waits = [asyncio.ensure_future(ends), asyncio.ensure_future(stop.wait())]
         try:
             await Web(backend, settings, files).run(
                 sockets, asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

@@ -19,7 +19,7 @@ from l3net.errors import ConfigError, L3netError, NotRunningError
 from l3net.glass import merged
 from l3net.glass.backend import Backend, NoSuchError, Query, UnknownQuestionError
 from l3net.glass.events import Events
-from l3net.glass.guard import Guard
+from l3net.glass.guard import MOST, QUIET, Guard
 from l3net.glass.node import SELF
 from l3net.glass.openapi import MERGED, description
 from l3net.glass.resources import RESOURCES
@@ -74,12 +74,13 @@ def page_files() -> dict[str, Page]:
 
 
 class Web:
-    """`run` serves on sockets that listen already."""
+    """`run` serves on sockets that listen already. `bounds`: connections, and seconds for a slow one."""
 
     def __init__(self, backend: Backend, settings: Settings, files: Mapping[str, Page]) -> None:
         self._backend, self._settings, self._files = backend, settings, files
         self._events = Events(backend)
         self._description = description(cluster=backend.cluster)
+        self.bounds = (MOST, QUIET)
         self._guard = Guard(lambda: None)
 
     async def run(self, listening: list[socket.socket], until: Awaitable[object]) -> None:
@@ -91,7 +92,7 @@ class Web:
         )
         await runner.setup()
         assert runner.server is not None  # noqa: S101 - for the type checker
-        self._guard = Guard(runner.server)
+        self._guard = Guard(runner.server, *self.bounds)
         loop = asyncio.get_running_loop()
         servers = [await loop.create_server(self._guard.protocol, sock=each) for each in listening]
         try:

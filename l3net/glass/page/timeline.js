@@ -88,7 +88,7 @@ export function timelineView(state, query) {
         ["Time", (row) => moment(row.at), "mono"],
         ["Node", (row) => row.node || "", null, true],
         ["Kind", (row) => row.kind],
-        ["Subject", (row) => row.subject, "mono"],
+        ["Subject", (row) => (row.count > 1 ? [row.subject, h("small", {}, ` and ${row.count - 1} more`)] : row.subject), "mono"],
         ["Peer", (row) => row.peer || "", null, true],
         ["What", (row) => badge(row.what, toneOf(row))],
         ["Why", (row) => row.reason || "", null, true],
