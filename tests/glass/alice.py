@@ -1,5 +1,8 @@
-"""Reads birdwatcher's answers as Alice-LG's source of that name does. What it asserts the type of must have
-that type, or the whole of Alice-LG's request fails (there: pkg/sources/birdwatcher, parsers.go, stream_decoder.go)."""
+"""Reads birdwatcher's answers as Alice-LG's source of that name does.
+
+What it asserts the type of must have that type, or the whole of Alice-LG's request fails: there
+pkg/sources/birdwatcher, parsers.go and stream_decoder.go.
+"""
 
 from __future__ import annotations
 
