@@ -29,7 +29,7 @@ export class Fabric {
       h("li", {}, h("span", { class: "bfd-sign", "aria-hidden": "true" }, "◇"), "BFD"),
       h("li", {}, h("span", { class: "mono", "aria-hidden": "true" }, "↓↑"), "prefixes in use, announced"));
     this.canvas = h("div", { class: "canvas" }, this.svg, tools, this.legend);
-    this.element = h("section", { class: "fabric-view", "aria-label": "Fabric" },
+    this.element = h("section", { class: "fabric-view", "aria-label": "Fabric" }, h("h1", { class: "hidden" }, "Fabric"),
       h("div", { class: "drawing" }, this.chips, this.canvas), this.panel.element);
     this.svg.addEventListener("click", (event) => this.clicked(event));
     this.svg.addEventListener("keydown", (event) => this.key(event));
@@ -102,7 +102,7 @@ export class Fabric {
     const small = this.places.small || kind === "router";
     const group = s("g", { class: `box ${kind}`, role: "button", tabindex: "-1", transform: `translate(${place.x - place.w / 2} ${place.y})`, "data-kind": kind, "data-key": key, "data-w": place.w },
       s("rect", { width: place.w, height: place.h, rx: small ? 10 : 4 }));
-    if (small) group.append(s("text", { class: "name", x: 14, y: 24 }), s("text", { class: "more", x: 14, y: 43 }), s("text", { class: "sign", x: place.w - 14, y: 24, "text-anchor": "end" }));
+    if (small) group.append(s("text", { class: "name", x: 14, y: 24 }), " ", s("text", { class: "more", x: 14, y: 43 }), " ", s("text", { class: "sign", x: place.w - 14, y: 24, "text-anchor": "end", "aria-hidden": "true" }));
     else group.append(s("text", { class: "tiny", x: place.w / 2, y: place.h + 5, "text-anchor": "middle" }));
     this.parts.set(`${kind} ${key}`, group);
     return group;
@@ -112,7 +112,7 @@ export class Fabric {
     for (const router of this.model.routers) {
       const group = this.parts.get(`router ${router.key}`);
       const all = router.sessions.length, kind = router.up === all ? "ok" : router.up ? "warn" : "bad";
-      this.set(group, kind, `Router ${router.label}, AS ${router.asNumber ?? "unknown"}: ${router.up} of ${plural(all, "session")} established`);
+      this.set(group, kind, `${router.label} AS ${router.asNumber ?? "?"} ${router.up}/${all}: router, ${router.up} of ${plural(all, "session")} established`);
       this.text(group, ".name", cut(router.label, fits(group.dataset.w, 9, 38)));
       this.text(group, ".more", `AS ${router.asNumber ?? "?"}`);
       this.text(group, ".sign", `${router.up}/${all}`);
@@ -121,10 +121,10 @@ export class Fabric {
       const group = this.parts.get(`node ${node.node}`);
       const kind = tone(node.state);
       const problems = node.problemCount ? `, ${plural(node.problemCount, "problem")}` : "";
-      this.set(group, node.state === "ready" && node.problemCount ? "warn" : kind, `Node ${node.node}: ${node.state}${node.why ? `, ${node.why}` : ""}, ${plural(node.pods, "pod")}${problems}`);
+      const more = node.state === "ready" ? `${plural(node.pods, "pod")}${problems || (node.blocks.length ? `, ${node.blocks[0]}` : "")}` : node.state + (node.why ? `: ${node.why}` : "");
+      this.set(group, node.state === "ready" && node.problemCount ? "warn" : kind, `${node.node} ${more}: node, ${node.state}`);
       if (this.places.small) {
         this.text(group, ".name", cut(node.node, fits(group.dataset.w, 9, 34)));
-        const more = node.state === "ready" ? `${plural(node.pods, "pod")}${problems || (node.blocks.length ? `, ${node.blocks[0]}` : "")}` : node.state + (node.why ? `: ${node.why}` : "");
         const most = fits(group.dataset.w, 6.6, 22);
         this.text(group, ".more", more.length > most && node.state === "ready" ? cut(`${plural(node.pods, "pod")}`, most) : cut(more, most));
         this.text(group, ".sign", NODE_SIGNS[node.state] || "○");

@@ -35,7 +35,7 @@ export class Panel {
     this.title = h("h2", { tabindex: "-1" });
     this.back = h("button", { type: "button", class: "back", onclick: () => { this.show("all", "", this.model); this.focus(); } }, "All sessions");
     this.body = h("div", { class: "panel-body" });
-    this.element = h("aside", { class: "panel", "aria-label": "Details" }, h("div", { class: "panel-head" }, this.title, this.back), this.body);
+    this.element = h("section", { class: "panel", "aria-label": "Details" }, h("div", { class: "panel-head" }, this.title, this.back), this.body);
     this.kind = "all";
     this.key = "";
     this.filter = "";
