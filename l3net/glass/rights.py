@@ -12,8 +12,8 @@ from l3net.errors import ConfigError
 
 _NO_NEW_PRIVILEGES: Final = 38  # PR_SET_NO_NEW_PRIVS (prctl(2))
 
-#: What is imported where it is first used. Who has no rights any more may not be able to read it: an interpreter
-#: or a virtual environment can be in a home that is closed to others.
+#: What is imported where it is first used. Who has no rights any more may not be able to read it: an
+#: interpreter or a virtual environment can be in a home that is closed to others.
 _LATE: Final = (
     "concurrent.futures.thread",
     "encodings.idna",

@@ -32,6 +32,17 @@ VALUES: Mapping[str, Mapping[str, Any]] = {
         },
         "speaker": {"image": {"tag": "0.0.9"}, "port": 1179, "podAnnotations": {"b": "1"}},
         "bfd": {"enabled": True, "image": {"tag": "0.0.8"}, "podAnnotations": {"d": "1"}},
+        "glass": {
+            "enabled": True,
+            "tokenSecret": "glass",
+            "podAnnotations": {"e": "1"},
+            "cluster": {
+                "enabled": True,
+                "throughApiServer": True,
+                "behindProxy": True,
+                "allowHosts": ["glass.example"],
+            },
+        },
         "controller": {
             "replicas": 3,
             "blocks": False,

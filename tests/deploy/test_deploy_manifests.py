@@ -194,7 +194,8 @@ def test_containers_have_no_more_than_they_need(values: dict[str, Any]) -> None:
     assert added["agent"] == {"NET_ADMIN", "SYS_ADMIN", "NET_RAW"}
     assert added["speaker"] == {"NET_BIND_SERVICE", "NET_RAW"}
     assert added.get("bfd", {"NET_RAW", "SYS_NICE", "IPC_LOCK"}) == {"NET_RAW", "SYS_NICE", "IPC_LOCK"}
-    assert not added["install-cni"] and not added.get("controller")
+    assert not added["install-cni"] and not added.get("controller") and not added.get("glass-cluster")
+    assert added.get("glass", {"SETUID", "SETGID"}) == {"SETUID", "SETGID"}
 
 
 def test_the_speaker_is_left_alone_when_the_agent_changes() -> None:
@@ -275,6 +276,19 @@ def test_bfd_is_off_unless_wanted() -> None:
     assert before == after, "its pods stay when all else is replaced"
 
 
+def test_the_looking_glass_is_off_and_beyond_loopback_asks_for_a_token() -> None:
+    assert not [each for each in documents({}) if "glass" in each["metadata"]["name"]]
+    [node] = [each for each in containers(documents({"glass": {"enabled": True}})) if each["name"] == "glass"]
+    assert {each for each in node["command"] if each.startswith("--listen")} == {
+        "--listen=127.0.0.1:9179",
+        "--listen=[::1]:9179",
+    }
+    values = {"glass": {"enabled": True, "tokenSecret": "t", "cluster": {"enabled": True}}}
+    for each in containers(documents(values)):
+        if each["name"].startswith("glass"):
+            assert "--token-file=/etc/l3net-glass/token" in each["command"]
+
+
 # --- the image -------------------------------------------------------------------------------------------
 
 
@@ -286,6 +300,7 @@ def test_lock_pins_what_the_project_asks_for(name: str) -> None:
         wanted = [
             *project["project"]["dependencies"],
             *project["project"]["optional-dependencies"]["kubernetes"],
+            *project["project"]["optional-dependencies"]["glass"],
         ]
     entries = dict(
         match.groups() for match in re.finditer(r"^(\S+)==(\S+) \\\n", (DEPLOY / name).read_text(), re.M)
@@ -346,6 +361,8 @@ def test_every_default_has_a_schema_and_the_other_way_round() -> None:
         {"agent": {"tolerationz": []}},
         {"controller": {"loadBalancers": "some"}},
         {"image": {"digest": "latest"}},
+        {"glass": {"enabled": True, "cluster": {"enabled": True}}},
+        {"glass": {"tokenSecret": "t", "cluster": {"enabled": True}}},
     ],
 )
 def test_wrong_values_are_refused(values: dict[str, Any]) -> None:

@@ -64,9 +64,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def glass(run: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def glass(
+    run: Path, *options: str, before: tuple[str, ...] = ()
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """`before`: a command that runs it."""
     port = free_port()
-    argv = [sys.executable, "-m", "l3net.cli.main", "glass", "--listen", f"127.0.0.1:{port}"]
+    argv = [*before, sys.executable, "-m", "l3net.cli.main", "glass", "--listen", f"127.0.0.1:{port}"]
     running = subprocess.Popen([*argv, "--run-dir", str(run), *options], stderr=subprocess.PIPE)
     try:
         until(lambda: listens(port) or running.poll() is not None, 20, "it does not listen")
@@ -124,6 +127,22 @@ def test_the_web_server_has_no_rights_and_its_end_is_the_doors(run: Path) -> Non
         assert said["NoNewPrivs"].strip() == "1"
         os.kill(child, signal.SIGKILL)
         assert running.wait(10) == -signal.SIGKILL or running.returncode > 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("given", [True, False])
+def test_a_container_needs_two_capabilities(run: Path, given: bool) -> None:
+    """Those of the chart are enough; the control: without them it says what it wants."""
+    allowed = "-all,+setuid,+setgid" if given else "-all"
+    confined = ("setpriv", "--no-new-privs", "--inh-caps=-all", f"--bounding-set={allowed}")
+    with agent(run), glass(run, before=confined) as (running, port):
+        if given:
+            assert get(port, "fabric")[0] == 200
+            assert running.stderr is not None
+        else:
+            assert running.wait(20) == 2
+            assert running.stderr is not None
+            assert b"CAP_SETUID" in running.stderr.read()
 
 
 def test_the_web_server_ends_with_the_door(run: Path) -> None:
