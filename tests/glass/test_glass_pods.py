@@ -122,7 +122,5 @@ def test_the_chart_allows_that_and_nothing_more(through: bool) -> None:
     assert rules == {(("pods",), ("list",))} | ({(("pods/proxy",), ("get",))} if through else set())
     named = [each for each in found if each["kind"] == "ClusterRoleBinding"]
     assert "l3net-glass" not in {subject["name"] for each in named for subject in each["subjects"]}
-    [daemon] = [
-        each for each in found if each["kind"] == "DaemonSet" and each["metadata"]["name"] == "l3net-glass"
-    ]
+    daemon = find(found, "DaemonSet", "l3net-glass")
     assert daemon["spec"]["template"]["spec"]["automountServiceAccountToken"] is False

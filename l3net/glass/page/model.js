@@ -89,7 +89,7 @@ export function layout(model, width = 0, height = 0) {
   const top = small ? 196 : 240;
   const at = new Map();
   for (const rack of sorted) {
-    const columns = small ? Math.min(perRow, rack.nodes.length) : Math.ceil(Math.sqrt(rack.nodes.length * 2.2));
+    const columns = small ? Math.min(perRow, rack.nodes.length) : Math.ceil(Math.sqrt(rack.nodes.length * 1.35));
     rack.nodes.forEach((node, place) => {
       const column = place % columns, row = Math.floor(place / columns);
       at.set(node.node, { x: x + column * (size.w + size.gx) + size.w / 2, y: top + row * (size.h + size.gy), w: size.w, h: size.h });
