@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import socket
 from collections import deque
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from l3net.errors import L3netError, NotRunningError
+from l3net.glass.packed import loads
 
 #: What may be asked: each changes nothing, and opens no file that who asks can name.
 QUESTIONS: Final = frozenset(
@@ -79,7 +79,7 @@ class Asker:
             try:
                 async with asyncio.timeout(PATIENCE):
                     answer = await _read(connection)
-                    found = await asyncio.to_thread(json.loads, answer)
+                    found = await asyncio.to_thread(loads, answer)
             except TimeoutError:
                 raise NotRunningError(f"the agent does not answer within {PATIENCE:.0f} s") from None
             except (OSError, ValueError) as err:

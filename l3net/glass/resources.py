@@ -11,7 +11,8 @@ from l3net.errors import ConfigError, L3netError
 from l3net.glass.backend import Query, UnknownQuestionError
 from l3net.glass.fabric import node_row
 from l3net.glass.held import FRESH, FRESH_TABLES, Held
-from l3net.glass.tables import MOST, PAGE, filtered, is_prefix, matches, number, page, prefix_of
+from l3net.glass.tables import MOST, PAGE, Row, filtered, is_prefix, matches, number, page, prefix_of
+from l3net.model import Prefix
 
 #: What an agent says that does not know a question.
 _UNKNOWN: Final = "ask for: "
@@ -64,8 +65,26 @@ async def _status(held: Held, query: Query) -> dict[str, Any]:
 
 
 async def _routes(held: Held, query: Query) -> dict[str, Any]:
-    answer = await asked(held, "routes", FRESH_TABLES)
-    return page(filtered(answer["routes"], query), query)
+    wanted: dict[str, Any] = {"peer": query["peer"]} if query.get("peer") else {}
+    if query.get("verdict") == "unused":
+        wanted["rejected"] = True
+    return page(filtered(await _paths(held, wanted), query), query)
+
+
+async def _paths(held: Held, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of the agent, which filters them; one that does not know how tells all."""
+    answer = await asked(held, f"routes {json.dumps(wanted)}" if wanted else "routes", FRESH_TABLES)
+    return list(answer["routes"])
+
+
+async def _learned(held: Held, prefix: Prefix) -> list[Row]:
+    """What holds a prefix, the longest first: all that was learned of the longest, and what is used of those
+    that are in use, lest something rejected hide that."""
+    alone = prefix.prefixlen == prefix.max_prefixlen
+    text = str(prefix.network_address if alone else prefix)
+    found = await _paths(held, {"prefix": text}) + await _paths(held, {"prefix": text, "best": True})
+    rows = {(row["peer"], row["prefix"], row["pathId"]): row for row in found}
+    return matches(list(rows.values()), prefix, MOST_FOUND)
 
 
 async def _exports(held: Held, query: Query) -> dict[str, Any]:
@@ -152,10 +171,9 @@ async def _lookup(held: Held, query: Query) -> dict[str, Any]:
     }
     if is_prefix(text):
         prefix = prefix_of(text)
-        received = await asked(held, "routes", FRESH_TABLES)
         announced = await asked(held, "exports", FRESH_TABLES)
         kernel = await asked(held, "status", FRESH_TABLES)
-        found["received"] = matches(received["routes"], prefix, MOST_FOUND)
+        found["received"] = await _learned(held, prefix)
         found["announced"] = matches(announced["routes"], prefix, MOST_FOUND)
         found["kernel"] = matches(kernel["routes"], prefix, MOST_FOUND)
         found["blocks"] = [

@@ -66,7 +66,7 @@ def _six(number_: int, length: int) -> Prefix:
 def matches(rows: Iterable[Row], prefix: Prefix, most: int = 50) -> list[Row]:
     """Rows whose prefix is that or holds it, the longest first: what a look-up would see."""
     order = {text: place for place, text in enumerate(covering(prefix))}
-    found = [row for row in rows if row["prefix"] in order]
+    found: list[Row] = [dict(row) for row in rows if row["prefix"] in order]
     return sorted(found, key=lambda row: order[row["prefix"]])[:most]
 
 
@@ -98,5 +98,5 @@ def _texts(row: Row) -> Iterable[str]:
     for value in row.values():
         if isinstance(value, str):
             yield value.lower()
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             yield " ".join(map(str, value)).lower()

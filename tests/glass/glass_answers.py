@@ -142,7 +142,7 @@ ENTRY = {"at": 1000.5, "kind": "session", "subject": "tor", "what": "established
 
 def answer(question: str, node: str = "n1") -> Answer:
     """What an agent answers."""
-    word, _, _ = question.partition(" ")
+    word, _, _ = question.partition(" ")  # of routes it tells all, whatever is asked for
     match word:
         case "brief":
             return status(node)
