@@ -54,7 +54,7 @@ const TONES = {
 export const tone = (word) => TONES[word] || "off";
 /** A state as a word with a sign: never by colour alone. */
 export function badge(word, kind = tone(word), title = null) {
-  return h("span", { class: `badge ${kind}`, title }, h("span", { "aria-hidden": "true" }, GLYPHS[kind] || GLYPHS.off), ` ${word}`);
+  return h("span", { class: `badge ${kind}${word.length > 30 ? " long" : ""}`, title }, h("span", { "aria-hidden": "true" }, GLYPHS[kind] || GLYPHS.off), ` ${word}`);
 }
 
 /** A table: columns are [title, row => cell, class, whether it may be left out where empty]. */

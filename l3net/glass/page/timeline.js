@@ -91,7 +91,7 @@ export function timelineView(state, query) {
         ["Subject", (row) => (row.count > 1 ? [row.subject, h("small", {}, ` and ${row.count - 1} more`)] : row.subject), "mono"],
         ["Peer", (row) => row.peer || "", null, true],
         ["What", (row) => badge(row.what, toneOf(row))],
-        ["Why", (row) => row.reason || "", null, true],
+        ["Why", (row) => row.reason || "", "why", true],
         ["Before → after", (row) => (row.old || row.new ? `${row.old || "–"} → ${row.new || "–"}` : ""), "mono", true],
       ], shown.slice(-SHOWN).reverse(), { empty: "Nothing happened in this time." }));
   }
