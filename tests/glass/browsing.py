@@ -35,7 +35,8 @@ class Page:
     def text(self, selector: str = "body") -> str:
         """Of the first one; empty where there is none."""
         found = self.script(
-            "const e = document.querySelector(arguments[0]); return e ? e.innerText : ''", selector
+            "const e = document.querySelector(arguments[0]); return e ? e.innerText || e.textContent : ''",
+            selector,
         )
         return str(found)
 

@@ -49,9 +49,10 @@ def served(
     settings: Settings | None = None,
     backend: Callable[[], Awaitable[Backend]] | None = None,
     prepare: Callable[[Web], None] = lambda web: None,
+    port: int = 0,
 ) -> Iterator[Glass]:
     """With the page of one agent, or of what `backend` makes in the loop. `prepare` may change its bounds."""
-    listening = socket.create_server(("127.0.0.1", 0), backlog=512)
+    listening = socket.create_server(("127.0.0.1", port), backlog=512)
     started, loops, failures = threading.Event(), list[asyncio.AbstractEventLoop](), list[BaseException]()
     stops: list[asyncio.Event] = []
 

@@ -1,6 +1,9 @@
 // The API, by paths relative to the page: it may stand below a proxy's.
 
+import { h } from "./dom.js";
+
 let token = sessionStorage.getItem("l3net-token") || "";
+let declined = false, asking = null;
 
 export class Refused extends Error {
   constructor(status, message) { super(message); this.status = status; }
@@ -12,6 +15,7 @@ const headers = () => (token ? { "X-L3net-Token": token } : {});
 export async function get(path, query = {}, signal = undefined) {
   const given = Object.entries(query).filter(([, value]) => value !== "" && value !== undefined && value !== null);
   const text = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+  const used = token;
   let response;
   try {
     response = await fetch(`api/v1/${path}${text ? `?${text}` : ""}`, { headers: headers(), signal, cache: "no-store" });
@@ -19,7 +23,7 @@ export async function get(path, query = {}, signal = undefined) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "The looking glass does not answer.");
   }
-  if (response.status === 401 && askToken()) return get(path, query, signal);
+  if (response.status === 401 && await askToken(used)) return get(path, query, signal);
   let value = null;
   try { value = await response.json(); } catch { /* told below */ }
   if (!response.ok || value === null) throw new Refused(response.status, (value && (value.error || value.message)) || `The answer was ${response.status}.`);
@@ -28,11 +32,23 @@ export async function get(path, query = {}, signal = undefined) {
 
 export const ofNode = (node, resource, query, signal) => get(`nodes/${encodeURIComponent(node)}/${resource}`, query, signal);
 
-function askToken() {
-  const given = window.prompt(token ? "This token is not right. The token of this looking glass:" : "The token of this looking glass:");
-  token = (given || "").trim();
-  if (token) sessionStorage.setItem("l3net-token", token); else sessionStorage.removeItem("l3net-token");
-  return Boolean(token);
+/** Whether there is another token than the one that was `used`. Many who are refused at once ask once. */
+async function askToken(used) {
+  if (token !== used) return true;
+  if (declined) return false;
+  asking = asking || new Promise((answer) => {
+    const input = h("input", { type: "password", id: "token", autocomplete: "current-password", required: true, size: 40 });
+    const close = (given) => { dialog.close(); dialog.remove(); asking = null; answer(given); };
+    const dialog = h("dialog", { "aria-labelledby": "token-title", oncancel: (event) => { event.preventDefault(); declined = true; close(false); } },
+      h("form", { onsubmit: (event) => { event.preventDefault(); token = input.value.trim(); sessionStorage.setItem("l3net-token", token); close(true); } },
+        h("h2", { id: "token-title" }, used ? "This token is not the right one" : "A token is needed"),
+        h("p", {}, h("label", { for: "token" }, "The token of this looking glass, as in its token file")), h("p", {}, input),
+        h("button", { type: "submit" }, "Open")));
+    document.body.append(dialog);
+    dialog.showModal();
+    input.focus();
+  });
+  return asking;
 }
 
 /** Server-sent events, read by fetch since EventSource sends no token. Only while the page is seen: a browser has

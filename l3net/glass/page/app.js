@@ -46,7 +46,7 @@ function route(first = false) {
   const title = VIEWS.find(([each]) => each === key)[1];
   document.title = `${title} – l3net looking glass`;
   document.body.dataset.view = key;
-  if (!state.loaded) view = { element: h("p", { class: "notice" }, "Asking the nodes …") };
+  if (!state.loaded) view = { element: h("div", {}, h("h1", { class: "hidden" }, title), h("p", { class: "notice" }, "Asking the nodes …")) };
   else if (key === "fabric") view = fabricView(query);
   else view = { search: searchView, timeline: timelineView, services: servicesView, policy: policyView, drops: dropsView }[key](state, query);
   main.replaceChildren(view.element);
@@ -92,7 +92,7 @@ function told(name, value) {
     state.take(value.nodes, value.gone);
     if (first) route(true);
   } else if (name === "history") state.entries.forEach((each) => each(value.entries));
-  else if (name === "again") refresh().catch(() => {});
+  else if (name === "again" || (name === "hello" && state.loaded)) refresh().catch(() => {});
 }
 
 route(true);
