@@ -65,7 +65,8 @@ def test_five_hundred_nodes_are_drawn_and_moved(record_property: Callable[[str, 
         before = page.find("svg.fabric > g")[0].get_attribute("transform")
         page.script(
             "window.frames_ = []; let last = performance.now(); const tick = now => {"
-            " frames_.push(now - last); last = now; requestAnimationFrame(tick) }; requestAnimationFrame(tick)"
+            " frames_.push(now - last); last = now; requestAnimationFrame(tick) };"
+            " requestAnimationFrame(tick)"
         )
         mouse(page, "mousePressed", 400, 300, 1)
         for step in range(120):
