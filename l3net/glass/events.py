@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from l3net.errors import L3netError
 from l3net.glass import merged
-from l3net.glass.backend import Backend, UnknownQuestionError
+from l3net.glass.backend import Backend, Query, UnknownQuestionError
 from l3net.glass.fabric import changes
 
 log = logging.getLogger("l3net.glass")
@@ -45,7 +45,7 @@ class Events:
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._known: dict[str, Mapping[str, Any]] = {}
-        self._last: float | None = None  # time of the newest entry that was told
+        self._last: dict[str, float] = {}  # by node: time of the newest entry that was told
 
     @property
     def full(self) -> bool:
@@ -56,7 +56,7 @@ class Events:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(WAITING)
         self._listeners.add(queue)
         if self._looking is None or self._looking.done():
-            self._known, self._last = {}, None
+            self._known, self._last = {}, {}
             self._looking = asyncio.create_task(self._look())
         try:
             yield b"retry: 3000\n\n" + event("hello", {"interval": self._interval})
@@ -109,11 +109,20 @@ class Events:
             await asyncio.sleep(wait)
 
     async def _new_entries(self) -> None:
+        """Of a node that is new to us only the last is asked for, to know where to begin. Clocks differ."""
+
+        def wanted(node: str) -> Query:
+            last = self._last.get(node)
+            return {"limit": "1"} if last is None else {"limit": str(ENTRIES), "after": repr(last)}
+
         try:
-            found = await merged.history(self._backend, {"limit": str(ENTRIES)})
+            found = await merged.entries(self._backend, wanted)
         except UnknownQuestionError:
             return
-        entries = found["entries"]
-        if self._last is not None and (new := [each for each in entries if each["at"] > self._last]):
+        new = [entry for entry in found["entries"] if entry["node"] in self._last]
+        for node in self._known.keys() - {each["node"] for each in found["failures"]}:
+            self._last.setdefault(node, 0.0)
+        for entry in found["entries"]:
+            self._last[entry["node"]] = max(self._last.get(entry["node"], 0.0), entry["at"])
+        if new:
             self._tell(event("history", {"entries": new}))
-        self._last = entries[-1]["at"] if entries else self._last or 0.0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from l3net.errors import L3netError
 from l3net.glass.backend import Backend, Query, UnknownQuestionError
 from l3net.glass.fabric import unreached
-from l3net.glass.tables import number
+from l3net.glass.tables import number, seconds
 
 #: Nodes asked at a time, and seconds for one of them.
 AT_ONCE: Final = 24
@@ -20,21 +20,22 @@ MOST_ENTRIES: Final = 2000
 Answers = list[tuple[str, dict[str, Any] | L3netError]]
 
 
-async def each(backend: Backend, resource: str, query: Query, nodes: Sequence[str] | None = None) -> Answers:
-    """The answer of each node, or why there is none. Raises L3netError where the nodes cannot be told."""
+async def each(backend: Backend, resource: str, query: Query | Callable[[str], Query]) -> Answers:
+    """The answer of each node, or why there is none. `query`: of all, or by node. Raises L3netError where the
+    nodes cannot be told."""
     turn = asyncio.Semaphore(AT_ONCE)
 
     async def one(node: str) -> dict[str, Any] | L3netError:
         async with turn:
             try:
                 async with asyncio.timeout(PATIENCE):
-                    return await backend.get(node, resource, query)
+                    return await backend.get(node, resource, query(node) if callable(query) else query)
             except TimeoutError:
                 return L3netError(f"no answer within {PATIENCE:.0f} s")
             except L3netError as err:
                 return err
 
-    names = await backend.names() if nodes is None else nodes
+    names = await backend.names()
     return list(zip(names, await asyncio.gather(*map(one, names)), strict=True))
 
 
@@ -105,16 +106,23 @@ def _shared(address: Mapping[str, Any]) -> dict[str, Any]:
 async def history(backend: Backend, query: Query) -> dict[str, Any]:
     """Entries of all nodes by time, each with its `node`."""
     limit = number(query.get("limit", ""), "limit", 500, MOST_ENTRIES)
+    seconds(query.get("after", ""))  # a wrong one is told once, and not by each node
+    found = await entries(backend, query)
+    return {**found, "entries": found["entries"][-limit:] if limit else []}
+
+
+async def entries(backend: Backend, query: Query | Callable[[str], Query]) -> dict[str, Any]:
+    """As `history`, whatever their number; `query` may be by node."""
     answers = await each(backend, "history", query)
     _all_unknown(answers)
-    entries = [
+    found = [
         {"node": node, **entry}
         for node, answer in answers
         if not isinstance(answer, L3netError)
         for entry in answer["entries"]
     ]
-    entries.sort(key=lambda entry: float(entry["at"]))
-    return {"entries": entries[-limit:] if limit else [], "failures": _failures(answers)}
+    found.sort(key=lambda entry: float(entry["at"]))
+    return {"entries": found, "failures": _failures(answers)}
 
 
 async def drops(backend: Backend, query: Query) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from l3net.errors import ConfigError, L3netError
 from l3net.glass.backend import Query, UnknownQuestionError
 from l3net.glass.fabric import node_row
 from l3net.glass.held import FRESH, FRESH_TABLES, Held
-from l3net.glass.tables import MOST, PAGE, Row, filtered, is_prefix, matches, number, page, prefix_of
+from l3net.glass.tables import MOST, PAGE, Row, filtered, is_prefix, matches, number, page, prefix_of, seconds
 from l3net.model import Prefix
 
 #: What an agent says that does not know a question.
@@ -140,7 +140,9 @@ async def _history(held: Held, query: Query) -> dict[str, Any]:
     wanted: dict[str, Any] = {"limit": number(query.get("limit", ""), "limit", 500, 5000)}
     if subject := query.get("subject", ""):
         wanted["subject"] = subject
-    return await asked(held, f"history {json.dumps(wanted)}")
+    answer = await asked(held, f"history {json.dumps(wanted)}")
+    after = seconds(query.get("after", ""))
+    return {**answer, "entries": [entry for entry in answer["entries"] if entry["at"] > after]}
 
 
 async def _explain(held: Held, query: Query) -> dict[str, Any]:
@@ -218,7 +220,11 @@ RESOURCES: Final[dict[str, Resource]] = {
     "history": Resource(
         "The last decisions, the newest last",
         _history,
-        {"limit": "entries, 500 unless given", "subject": "prefix, NS/NAME or peer name"},
+        {
+            "limit": "entries, 500 unless given",
+            "subject": "prefix, NS/NAME or peer name",
+            "after": "only those after this time, in seconds since 1970",
+        },
     ),
     "policies": Resource("Policies in the order in which they are asked", _policies, _PAGING),
     "policy": Resource(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any, Final
@@ -22,6 +23,17 @@ def number(text: str, name: str, default: int, most: int) -> int:
     if not (text.isascii() and text.isdecimal()) or len(text) > 9 or int(text) > most:
         raise ConfigError(f"{name}={text[:20]}: write a number, {most} at most")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """A time in seconds since 1970; none is the beginning. Raises ConfigError."""
+    try:
+        at = float(text or 0)
+    except ValueError:
+        at = math.nan
+    if not math.isfinite(at):
+        raise ConfigError(f"after={text[:20]}: write seconds since 1970")
+    return at
 
 
 def page(rows: Sequence[Row], query: Mapping[str, str], tell: Callable[[Row], Any] = dict) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -201,12 +202,13 @@ def test_services_tell_how_routers_share(glass: Glass) -> None:
 
 
 def test_events_begin_with_the_fabric_and_go_on_with_what_changes() -> None:
-    import http.client
-
-    state = {"ready": True}
+    state: dict[str, Any] = {"ready": True, "entries": [{**answers.ENTRY, "at": 1.0}]}
 
     def agent(question: str) -> dict[str, Any]:
         found = answers.answer(question)
+        if question.startswith("history"):
+            limit = json.loads(question.partition(" ")[2])["limit"]
+            return {"entries": state["entries"][-limit:]}
         return {**found, "ready": state["ready"], "unready": ""} if question == "brief" else found
 
     def quick(web: Any) -> None:
@@ -233,4 +235,19 @@ def test_events_begin_with_the_fabric_and_go_on_with_what_changes() -> None:
         state["ready"] = False
         name, value = event()
         assert (name, value["nodes"][0]["state"]) == ("fabric", "not ready")
+        # What had happened before is not told as new; what happens now is, and once.
+        state["entries"] = [*state["entries"], {**answers.ENTRY, "at": 2.0}, {**answers.ENTRY, "at": 3.0}]
+        name, value = event()
+        assert (name, [entry["at"] for entry in value["entries"]]) == ("history", [2.0, 3.0])
+        state["ready"] = True
+        name, value = event()
+        assert name == "fabric"
         connection.close()
+
+
+def test_history_after_a_time(glass: Glass) -> None:
+    assert glass.get("history?after=1000.4")["entries"]
+    assert glass.get("nodes/n1/history?after=1000.5")["entries"] == []
+    for wrong in ("x", "nan", "inf"):
+        assert glass.ask(f"/api/v1/history?after={wrong}")[0] == 400
+        assert glass.ask(f"/api/v1/nodes/n1/history?after={wrong}")[0] == 400

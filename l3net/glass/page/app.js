@@ -20,7 +20,10 @@ class State {
   take(nodes, gone = null) {
     if (gone === null) this.nodes = new Map();
     for (const name of gone || []) this.nodes.delete(name);
-    for (const node of nodes) this.nodes.set(node.node, node);
+    for (const node of nodes) {
+      for (const session of [...node.peers, ...node.mesh.down]) session.heard = Date.now();
+      this.nodes.set(node.node, node);
+    }
     this.loaded = true;
     this.listeners.forEach((each) => each());
   }
@@ -99,5 +102,7 @@ route(true);
 refresh().then(() => get("")).then((about) => {
   document.getElementById("about").textContent = `l3net ${about.version}${about.cluster ? `, ${about.nodes} nodes` : ""}`;
 }).catch((error) => { status("offline"); if (!state.loaded) main.replaceChildren(problem(error)); });
+// What lasts grows older though nothing happens.
+setInterval(() => { if (!document.hidden && state.loaded) state.listeners.forEach((each) => each()); }, 20000);
 listen(told, status, () => refresh().catch(() => {}));
 window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });

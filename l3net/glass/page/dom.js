@@ -75,18 +75,20 @@ export function table(caption, columns, rows, options = {}) {
 /** Rows of a large table, a page at a time: `load(offset, q)` gives { total, rows }. */
 export function paged(caption, columns, load, options = {}) {
   const size = options.size || 100;
-  let offset = 0, q = "", turn = 0, total = 0;
+  const kept = options.kept || {};  // where the reader is, for a table that is made anew
+  let offset = kept.offset || 0, q = kept.q || "", turn = 0, total = 0;
   const place = h("div", { class: "page-rows" });
   const count = h("span", { class: "count" });
   const back = h("button", { type: "button", onclick: () => go(offset - size) }, "Previous");
   const next = h("button", { type: "button", onclick: () => go(offset + size) }, "Next");
   const filter = options.filter === false ? null : h("input", {
-    type: "search", placeholder: options.filter || "Filter: prefix, AS, community …", "aria-label": `Filter ${caption}`, maxlength: 200, spellcheck: "false",
+    type: "search", value: q, placeholder: options.filter || "Filter: prefix, AS, community …", "aria-label": `Filter ${caption}`, maxlength: 200, spellcheck: "false",
     oninput: () => { clearTimeout(filter.timer); filter.timer = setTimeout(() => { q = filter.value.trim(); go(0); }, 250); },
   });
   const buttons = h("span", { class: "pages" }, back, next);
   async function go(to) {
     offset = Math.max(0, to);
+    Object.assign(kept, { offset, q });
     const mine = ++turn;
     place.setAttribute("aria-busy", "true");
     try {
@@ -106,7 +108,7 @@ export function paged(caption, columns, load, options = {}) {
     next.disabled = offset + size >= total;
     buttons.hidden = total <= size;
   }
-  go(0);
+  go(offset);
   return h("div", { class: "paged" }, h("div", { class: "tools" }, filter, count, buttons), place);
 }
 

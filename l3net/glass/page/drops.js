@@ -5,7 +5,7 @@ import { badge, h, moment, problem, table } from "./dom.js";
 
 const end = (each) => { const where = each.port ? `${each.address.includes(":") ? `[${each.address}]` : each.address}:${each.port}` : each.address; return each.name ? h("span", {}, each.name, h("small", { class: "dim mono" }, ` ${where}`)) : h("span", { class: "mono" }, where); };
 
-export function dropsView() {
+export function dropsView(state) {
   let timer = 0, ended = false, text = "";
   const place = h("div", {}, h("p", { class: "hint" }, "Asking the nodes …"));
   const filter = h("input", { type: "search", placeholder: "Pod, address, policy or node", "aria-label": "Filter drops", maxlength: 200, spellcheck: "false", oninput: () => { text = filter.value.trim().toLowerCase(); draw(); } });
@@ -23,7 +23,7 @@ export function dropsView() {
   }
   async function load() {
     try { found = await get("drops"); draw(); } catch (error) { place.replaceChildren(problem(error)); }
-    if (!ended) timer = setTimeout(load, document.hidden ? 15000 : 3000);
+    if (!ended) timer = setTimeout(load, document.hidden ? 15000 : 3000 + 20 * state.names.length);
   }
   load();
   return {

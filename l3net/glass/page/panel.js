@@ -4,7 +4,7 @@ import { ofNode } from "./api.js";
 import { shortName } from "./model.js";
 import { badge, duration, h, paged, plural, say, table, tabs } from "./dom.js";
 
-const since = (session) => (session.state === "refused" ? "" : duration(session.sinceSeconds));
+const since = (session) => (session.state === "refused" ? "" : duration(session.sinceSeconds + (Date.now() - session.heard) / 1000));
 const refused = (session) => Object.values(session.refused).reduce((a, b) => a + b, 0);
 
 export const ROUTE = [
@@ -38,7 +38,7 @@ export class Panel {
     this.element = h("section", { class: "panel", "aria-label": "Details" }, h("div", { class: "panel-head" }, this.title, this.back), this.body);
     this.kind = "all";
     this.key = "";
-    this.filter = "";
+    this.kept = {};
   }
 
   focus() {
@@ -88,7 +88,7 @@ export class Panel {
     };
     this.body.replaceChildren(
       h("p", { class: "hint" }, "Choose a node, a router or a line of the drawing to see its routes."),
-      paged("Sessions", columns, load, { size: 50, filter: "Filter: node, peer, state …", empty: "No sessions with routers." }));
+      paged("Sessions", columns, load, { size: 50, kept: this.kept, filter: "Filter: node, peer, state …", empty: "No sessions with routers." }));
   }
 
   open(kind, key) {

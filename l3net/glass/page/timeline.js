@@ -97,7 +97,7 @@ export function timelineView(state, query) {
   }
   for (const kind of KINDS) choice.append(h("label", {}, h("input", { type: "checkbox", checked: true, onchange: (event) => { event.target.checked ? kinds.add(kind) : kinds.delete(kind); draw(); } }), ` ${kind}`));
   get("history", { limit: 2000 }).then((found) => { entries = found.entries; loaded = true; draw(); }).catch((error) => body.replaceChildren(problem(error)));
-  const stop = state.onEntries((more) => { entries = [...entries, ...more].slice(-MOST); draw(); if (more.length < 4) say(more.map((each) => `${each.subject} ${each.what}`).join(", ")); });
+  const stop = state.onEntries((more) => { const key = (each) => `${each.node} ${each.at} ${each.subject} ${each.what} ${each.peer}`, there = new Set(entries.slice(-500).map(key)); entries = [...entries, ...more.filter((each) => !there.has(key(each)))].slice(-MOST); draw(); if (more.length < 4) say(more.map((each) => `${each.subject} ${each.what}`).join(", ")); });
   const observer = new ResizeObserver(() => draw());
   observer.observe(svg);
   return { element, end: () => { stop(); observer.disconnect(); } };
