@@ -16,6 +16,7 @@ from l3net.errors import L3netError
 from l3net.glass import merged
 from l3net.glass.backend import Backend, Query, UnknownQuestionError
 from l3net.glass.fabric import changes
+from l3net.glass.packed import plain
 
 log = logging.getLogger("l3net.glass")
 
@@ -34,7 +35,7 @@ ENTRIES: Final = 200
 
 def event(name: str, value: object) -> bytes:
     """As text/event-stream has it."""
-    return f"event: {name}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
+    return f"event: {name}\ndata: {json.dumps(value, separators=(',', ':'), default=plain)}\n\n".encode()
 
 
 class Events:

@@ -36,6 +36,13 @@ class Row(Mapping[str, Any]):
         return self._values
 
 
+def plain(value: object) -> object:
+    """What JSON has a Row as (the `default` of json.dumps). Raises TypeError."""
+    if isinstance(value, Row):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no JSON")
+
+
 def loads(text: bytes) -> Any:
     """JSON; objects that have a prefix as Row, and lists in those as tuples. Raises ValueError."""
     known: dict[Hashable, Any] = {}

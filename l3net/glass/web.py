@@ -22,6 +22,7 @@ from l3net.glass.events import Events
 from l3net.glass.guard import MOST, QUIET, Guard
 from l3net.glass.node import SELF
 from l3net.glass.openapi import MERGED, description
+from l3net.glass.packed import plain
 from l3net.glass.resources import RESOURCES
 from l3net.glass.security import HEADERS, LONGEST_VALUE, refusal
 from l3net.glass.settings import Settings
@@ -236,7 +237,9 @@ def _known(query: Query, name: str, known: Mapping[str, Any]) -> None:
 
 
 async def _json(request: web.Request, value: object) -> web.Response:
-    content = await asyncio.to_thread(lambda: json.dumps(value, separators=(",", ":")).encode())
+    content = await asyncio.to_thread(
+        lambda: json.dumps(value, separators=(",", ":"), default=plain).encode()
+    )
     response = web.Response(body=content, content_type="application/json")
     if len(content) > COMPRESSED and "gzip" in request.headers.get("Accept-Encoding", ""):
         response.body = await asyncio.to_thread(gzip.compress, content, 3)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l3net.glass.packed import Row, loads
+from l3net.glass.packed import plain as as_json
 
 TEXTS = st.sampled_from(["", "a", "10.0.0.0/8", "ä"])
 VALUES = (
@@ -46,6 +47,14 @@ def test_rows_share_what_they_have_in_common() -> None:
     assert (rows[0].get("none"), len(rows[0])) == (None, len(answers.route("10.0.0.0/8")))
     with pytest.raises(KeyError):
         rows[0]["none"]
+
+
+def test_a_row_is_told_as_it_was() -> None:
+    """Wherever it stands: an explanation may hold a route."""
+    text = json.dumps({"steps": [{"detail": {"prefix": "10.0.0.0/8", "hops": ["a"]}}]})
+    assert json.dumps(loads(text.encode()), default=as_json) == text
+    with pytest.raises(TypeError):
+        json.dumps(object(), default=as_json)
 
 
 def test_wrong_json_is_refused() -> None:

@@ -153,6 +153,14 @@ def test_the_web_server_ends_with_the_door(run: Path) -> None:
         until(lambda: not Path(f"/proc/{child}").exists(), 10, "the web server goes on")
 
 
+def test_whatever_an_agent_says_is_told_as_it_was(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = answers.answer("explain")
+    said["steps"][0]["detail"] = {"prefix": "10.0.0.0/8", "nextHops": ["10.0.0.1"]}
+    monkeypatch.setattr(answers, "answer", lambda *_: said)
+    with agent(run), glass(run) as (_, port):
+        assert get(port, "nodes/self/explain?subject=address%2010.0.0.1") == (200, said)
+
+
 def test_an_agent_that_goes_and_comes_back(run: Path) -> None:
     with glass(run) as (running, port):
         assert get(port, "nodes/self/status")[0] == 503
