@@ -53,6 +53,7 @@ export class Fabric {
       this.shape = shape;
       this.places = layout(this.model, this.canvas.clientWidth, this.canvas.clientHeight);
       this.svg.classList.toggle("large", !this.places.small);
+      this.svg.classList.toggle("mid", this.places.mode === "mid");
       this.build();
       this.touched = false;
       this.fit();
@@ -92,7 +93,7 @@ export class Fabric {
     this.highlight = s("path", { class: "edge chosen", d: "" });
     for (const router of this.model.routers) boxes.append(this.box("router", router.key, this.places.routers.get(router.key)));
     for (const node of this.model.nodes) boxes.append(this.box("node", node.node, this.places.nodes.get(node.node)));
-    this.scene.replaceChildren(this.highlight, lines, boxes, marks);
+    this.scene.replaceChildren(...(this.places.small ? [this.highlight, lines] : [lines, this.highlight]), boxes, marks);
     const first = boxes.firstElementChild;
     if (first) first.setAttribute("tabindex", "0");
     this.refresh();
@@ -102,7 +103,8 @@ export class Fabric {
     const small = this.places.small || kind === "router";
     const group = s("g", { class: `box ${kind}`, role: "button", tabindex: "-1", transform: `translate(${place.x - place.w / 2} ${place.y})`, "data-kind": kind, "data-key": key, "data-w": place.w },
       s("rect", { width: place.w, height: place.h, rx: small ? 10 : 4 }));
-    if (small) group.append(s("text", { class: "name", x: 14, y: 24 }), " ", s("text", { class: "more", x: 14, y: 43 }), " ", s("text", { class: "sign", x: place.w - 14, y: 24, "text-anchor": "end", "aria-hidden": "true" }));
+    if (small && place.h < 50) group.append(s("text", { class: "name", x: 9, y: 23 }), " ", s("text", { class: "sign", x: place.w - 8, y: 23, "text-anchor": "end", "aria-hidden": "true" }));
+    else if (small) group.append(s("text", { class: "name", x: 14, y: 24 }), " ", s("text", { class: "more", x: 14, y: 43 }), " ", s("text", { class: "sign", x: place.w - 14, y: 24, "text-anchor": "end", "aria-hidden": "true" }));
     else group.append(s("text", { class: "tiny", x: place.w / 2, y: place.h + 5, "text-anchor": "middle" }));
     this.parts.set(`${kind} ${key}`, group);
     return group;
@@ -113,7 +115,7 @@ export class Fabric {
       const group = this.parts.get(`router ${router.key}`);
       const all = router.sessions.length, kind = router.up === all ? "ok" : router.up ? "warn" : "bad";
       this.set(group, kind, `${router.label} AS ${router.asNumber ?? "?"} ${router.up}/${all}: router, ${router.up} of ${plural(all, "session")} established`);
-      this.text(group, ".name", cut(router.label, fits(group.dataset.w, 9, 38)));
+      this.text(group, ".name", cut(router.label, fits(group.dataset.w, 8.4, 20 + 7 * `${router.up}/${all}`.length)));
       this.text(group, ".more", `AS ${router.asNumber ?? "?"}`);
       this.text(group, ".sign", `${router.up}/${all}`);
     }
@@ -124,10 +126,10 @@ export class Fabric {
       const more = node.state === "ready" ? `${plural(node.pods, "pod")}${problems || (node.blocks.length ? `, ${node.blocks[0]}` : "")}` : node.state + (node.why ? `: ${node.why}` : "");
       this.set(group, node.state === "ready" && node.problemCount ? "warn" : kind, `${node.node} ${more}: node, ${node.state}`);
       if (this.places.small) {
-        this.text(group, ".name", cut(node.node, fits(group.dataset.w, 9, 34)));
+        this.text(group, ".name", shortened(node.node, this.places.mode === "mid" ? fits(group.dataset.w, 7.1, 32) : fits(group.dataset.w, 9, 34)));
         const most = fits(group.dataset.w, 6.6, 22);
         this.text(group, ".more", more.length > most && node.state === "ready" ? cut(`${plural(node.pods, "pod")}`, most) : cut(more, most));
-        this.text(group, ".sign", NODE_SIGNS[node.state] || "○");
+        this.text(group, ".sign", node.state === "ready" && node.problemCount ? "▲" : NODE_SIGNS[node.state] || "○");
       } else this.text(group, ".tiny", node.node.length > 9 ? `…${node.node.slice(-8)}` : node.node);
     }
     this.drawEdges();
@@ -146,34 +148,40 @@ export class Fabric {
 
   drawEdges() {
     // Of a large fabric all edges of a state are one path: thousands of elements would make panning stutter.
-    const few = this.model.edges.length <= 60 && this.places.small;
+    const few = this.model.edges.length <= 160 && this.places.small;
     if (!few) {
-      const paths = STATES.map((state) => s("path", { class: `edge ${state}`, d: this.model.edges.filter((each) => each.state === state).map((each) => this.line(each)).join("") }));
-      this.lines.replaceChildren(...paths);
-      this.marks.replaceChildren();
+      this.lines.replaceChildren(...STATES.map((state) => s("path", { class: `edge ${state}`, d: this.model.edges.filter((each) => each.state === state).map((each) => this.line(each)).join("") })));
     } else {
       this.lines.replaceChildren(...this.model.edges.flatMap((edge) => [
         s("path", { class: `edge ${edge.state}`, d: this.line(edge) }),
-        s("path", { class: "hit", d: this.line(edge), "data-edge": edge.key }, s("title", {}, `${edge.node} – ${edge.label}: ${edge.state}`)),
+        s("path", { class: "hit", d: this.line(edge), "data-edge": edge.key }, s("title", {}, `${edge.node} – ${edge.label}: ${edge.state}, ↓${edge.accepted} ↑${edge.announced}${edge.bfd ? `, BFD ${edge.bfd}` : ""}`)),
       ]));
-      const beside = new Map();
-      this.marks.replaceChildren(...this.model.edges.map((edge) => {
-        const from = this.places.routers.get(edge.router), to = this.places.nodes.get(edge.node);
-        const count = beside.get(edge.node) || 0;
-        beside.set(edge.node, count + 1);
-        const t = this.model.edges.filter((each) => each.node === edge.node).length > 1 ? 0.66 : 0.5;
-        const middle = (from.y + from.h + to.y) / 2, y1 = from.y + from.h, y2 = to.y;
-        const x = bezier(t, from.x, from.x, to.x, to.x), y = bezier(t, y1, middle, middle, y2);
-        const text = edge.state === "established" ? `↓${short(edge.accepted)} ↑${short(edge.announced)}` : edge.state;
-        const width = text.length * 6.6 + 16 + (edge.bfd ? 16 : 0);
-        return s("g", { class: `mark ${edge.state}`, transform: `translate(${x} ${y})`, "data-edge": edge.key },
-          s("rect", { x: -width / 2, y: -11, width, height: 22, rx: 11 }),
-          s("text", { x: edge.bfd ? -8 : 0, y: 4, "text-anchor": "middle" }, text),
-          edge.bfd && s("text", { class: `bfd ${edge.bfd === "Up" ? "ok" : "bad"}`, x: width / 2 - 13, y: 4.5, "text-anchor": "middle" }, s("title", {}, `BFD ${edge.bfd}`), edge.bfd === "Up" ? "◇" : "✕"));
-      }));
     }
-    const chosen = this.model.edges.filter((each) => this.chosen && (this.chosen === `edge ${each.key}` || this.chosen === `node ${each.node}` || this.chosen === `router ${each.router}`));
-    this.highlight.setAttribute("d", chosen.map((each) => this.line(each)).join(""));
+    const picked = this.model.edges.filter((each) => this.isChosen(each));
+    // What a line carries stands on it: on all where there is room, else on those that are chosen or not well.
+    const told = this.model.edges.length <= 16 && this.places.small ? this.model.edges
+      : [...new Set([...picked.slice(0, 12), ...(few ? this.model.edges.filter((each) => each.state !== "established" || (each.bfd && each.bfd !== "Up")) : [])])].slice(0, 40);
+    this.marks.replaceChildren(...told.map((edge) => this.mark(edge, told)));
+    this.highlight.setAttribute("d", picked.map((each) => this.line(each)).join(""));
+  }
+
+  isChosen(edge) {
+    return Boolean(this.chosen) && (this.chosen === `edge ${edge.key}` || this.chosen === `node ${edge.node}` || this.chosen === `router ${edge.router}`);
+  }
+
+  mark(edge, told) {
+    const from = this.places.routers.get(edge.router), to = this.places.nodes.get(edge.node);
+    const beside = told.filter((each) => each.node === edge.node), place = beside.indexOf(edge);
+    const t = beside.length > 1 ? 0.5 + (0.3 * (place + 0.5)) / beside.length : 0.5;
+    const y1 = from.y + from.h, y2 = to.y, middle = (y1 + y2) / 2, curved = this.places.small;
+    const x = curved ? bezier(t, from.x, from.x, to.x, to.x) : from.x + (to.x - from.x) * t;
+    const y = curved ? bezier(t, y1, middle, middle, y2) : y1 + (y2 - y1) * t;
+    const text = edge.state === "established" ? `↓${short(edge.accepted)} ↑${short(edge.announced)}` : edge.state;
+    const wide = text.length * 6.6 + 16 + (edge.bfd ? 16 : 0);
+    return s("g", { class: `mark ${edge.state}`, transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})`, "data-edge": edge.key },
+      s("rect", { x: -wide / 2, y: -11, width: wide, height: 22, rx: 11 }),
+      s("text", { x: edge.bfd ? -8 : 0, y: 4, "text-anchor": "middle" }, text),
+      edge.bfd && s("text", { class: `bfd ${edge.bfd === "Up" ? "ok" : "bad"}`, x: wide / 2 - 13, y: 4.5, "text-anchor": "middle" }, s("title", {}, `BFD ${edge.bfd}`), edge.bfd === "Up" ? "◇" : "✕"));
   }
 
   moved(transform) {
@@ -260,6 +268,8 @@ export class Fabric {
 
 const bezier = (t, a, b, c, d) => (1 - t) ** 3 * a + 3 * (1 - t) ** 2 * t * b + 3 * (1 - t) * t ** 2 * c + t ** 3 * d;
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+/** The end of a name tells more than its beginning: node-017 of many. */
+const shortened = (text, most) => (text.length > most ? `…${text.slice(1 - most)}` : text);
 const fits = (width, letter, margin) => Math.max(4, Math.floor((width - margin) / letter));
 const short = (count) => (count >= 10000 ? `${Math.round(count / 1000)}k` : String(count));
 

@@ -6,7 +6,8 @@ const WORST = ["established", "down", "refused"];
 
 /** A peer's name without what belongs to the session: the node's name and the family. */
 export function shortName(name, node) {
-  const parts = name.split(/[-/_.]/).filter((part) => part && part !== node && !/^(ip)?v?[46]$/i.test(part));
+  const rest = name.split(node).join("-");
+  const parts = rest.split(/[-/_]/).filter((part) => part && !/^(ip)?v?[46]$/i.test(part));
   return parts.join("-") || name;
 }
 
@@ -66,48 +67,63 @@ export function summary(model) {
   };
 }
 
+// How a node is drawn: with two lines, with its name alone, or as a square.
+const SIZES = {
+  big: { w: 172, h: 56, gx: 22, gy: 30, gap: 44, most: 9 },
+  mid: { w: 108, h: 36, gx: 12, gy: 18, gap: 34, most: 60 },
+  tiny: { w: 15, h: 15, gx: 7, gy: 7, gap: 60, most: Infinity },
+};
+
 /** Places: routers in a row, below them the nodes, those with the same routers together. The same for the same
- * fabric, so that nothing moves unless something has come or gone. */
+ * fabric and place, so that nothing moves unless something has come or gone. */
 export function layout(model, width = 0, height = 0) {
-  const small = model.nodes.length <= 24;
-  const narrow = width > 0 && width < 560;
-  const size = small ? (narrow ? { w: 112, h: 56, gx: 12, gy: 26 } : { w: 172, h: 56, gx: 22, gy: 30 }) : { w: 15, h: 15, gx: 7, gy: 7 };
+  const count = model.nodes.length, narrow = width > 0 && width < 560;
+  const mode = count <= SIZES.big.most ? "big" : count <= SIZES.mid.most ? "mid" : "tiny";
+  const size = mode === "big" && narrow ? { ...SIZES.big, w: 112, gx: 12, gy: 26, gap: 16 } : SIZES[mode];
+  const racks = racksOf(model);
+  // Of some ways to break the rows the one that is drawn largest.
+  let best = null;
+  for (const columns of mode === "tiny" ? [0] : [4, 3, 2, 5, 6, 8, 1]) {
+    for (const router of narrow ? [104] : [152, 116]) {
+      const found = placed(model, racks, size, mode, columns, router, width, height);
+      if (!best || found.scale > best.scale * 1.02) best = found;
+    }
+  }
+  return best;
+}
+
+/** Nodes by the set of their routers, from left to right. */
+function racksOf(model) {
   const order = new Map(model.routers.map((router, place) => [router.key, place]));
   const of = new Map(model.nodes.map((node) => [node.node, []]));
   for (const edge of model.edges) of.get(edge.node).push(order.get(edge.router));
   const racks = new Map();
   for (const node of model.nodes) {
-    const set = [...new Set(of.get(node.node))].sort((a, b) => a - b);
-    const key = set.join(",");
+    const set = [...new Set(of.get(node.node))].sort((a, b) => a - b), key = set.join(",");
     if (!racks.has(key)) racks.set(key, { set, nodes: [], middle: set.length ? set.reduce((a, b) => a + b, 0) / set.length : 1e9 });
     racks.get(key).nodes.push(node);
   }
-  const sorted = [...racks.values()].sort((a, b) => a.middle - b.middle || a.set.length - b.set.length);
-  const perRow = small ? (narrow ? 2 : Math.max(2, Math.min(5, Math.floor(12 / sorted.length)))) : 0;
-  const gap = small ? (narrow ? 16 : 44) : 60;
+  return [...racks.values()].sort((a, b) => a.middle - b.middle || a.set.length - b.set.length);
+}
+
+function placed(model, racks, size, mode, columns, routerWidth, width, height) {
+  const at = new Map(), top = mode === "tiny" ? 240 : 196, box = { w: routerWidth, h: 54 };
   let x = 0, deepest = 0;
-  const top = small ? 196 : 240;
-  const at = new Map();
-  for (const rack of sorted) {
-    const columns = small ? Math.min(perRow, rack.nodes.length) : Math.ceil(Math.sqrt(rack.nodes.length * 1.35));
+  for (const rack of racks) {
+    const across = columns ? Math.min(columns, rack.nodes.length) : Math.ceil(Math.sqrt(rack.nodes.length * 1.35));
     rack.nodes.forEach((node, place) => {
-      const column = place % columns, row = Math.floor(place / columns);
-      at.set(node.node, { x: x + column * (size.w + size.gx) + size.w / 2, y: top + row * (size.h + size.gy), w: size.w, h: size.h });
-      deepest = Math.max(deepest, top + row * (size.h + size.gy) + size.h);
+      const y = top + Math.floor(place / across) * (size.h + size.gy);
+      at.set(node.node, { x: x + (place % across) * (size.w + size.gx) + size.w / 2, y, w: size.w, h: size.h });
+      deepest = Math.max(deepest, y + size.h);
     });
-    x += columns * (size.w + size.gx) - size.gx + gap;
+    x += across * (size.w + size.gx) - size.gx + size.gap;
   }
-  const across = Math.max(x - gap, 200);
-  const box = { w: small && narrow ? 116 : 152, h: 54 };
-  const count = model.routers.length;
-  const step = Math.max(box.w + (narrow ? 16 : 36), across / Math.max(count, 1));
-  const wide = Math.max(across, step * count);
+  const across = Math.max(x - size.gap, 200), count = model.routers.length;
+  const step = Math.max(box.w + (box.w < 140 ? 14 : 30), across / Math.max(count, 1)), wide = Math.max(across, step * count);
+  const scale = width && height ? Math.min(1.4, (width - 48) / wide, (height - 90) / Math.max(deepest, 120)) : 1 / wide;
   // Of a small fabric the lines are as long as the place is high.
-  const room = small && width && height ? Math.min(150, Math.max(0, (wide * (height - 60)) / width - deepest)) : 0;
-  for (const each of at.values()) each.y += room;
-  deepest += room;
-  const shift = (wide - across) / 2;
-  for (const each of at.values()) each.x += shift;
+  const room = mode !== "tiny" && width && height ? Math.min(150, Math.max(0, (height - 90) / scale - deepest)) : 0;
+  for (const each of at.values()) { each.x += (wide - across) / 2; each.y += room; }
   const routers = new Map(model.routers.map((router, place) => [router.key, { x: step * (place + 0.5) + (wide - step * count) / 2, y: 30, ...box }]));
-  return { small, nodes: at, routers, width: wide, height: Math.max(deepest, box.h + 60) };
+  return { mode, small: mode !== "tiny", nodes: at, routers, width: wide, height: Math.max(deepest + room, box.h + 60), scale };
 }
