@@ -273,6 +273,6 @@ def answer(agent: Agent, question: str) -> dict[str, Any]:
             return pods_of(agent)
         case _:
             return {
-                "error": "ask for: alive, status, brief, ready, drain, neighbors, routes, dump, complete, exports, "
-                "names, services, pods, plan DIRECTORY, policy ..."
+                "error": "ask for: alive, status, brief, ready, drain, neighbors, routes, dump, complete, "
+                "exports, names, services, pods, plan DIRECTORY, policy ..."
             }
