@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from l3net.cli.lab_machines import need_root
+from l3net.errors import ConfigError
 from l3net.glass.settings import LOOPBACK, settings
 from l3net.lab.state import DEFAULT_NAME
 from l3net.lab.up import open_lab
@@ -36,7 +37,11 @@ def glass(name: str, listen: tuple[str, ...]) -> None:
     started on them.
     """
     need_root()
-    chosen = settings(listen, "", ())
+    chosen = settings(listen, "", (), behind_proxy=True)
+    if beyond := [str(each) for each in chosen.listen if not each.address.is_loopback]:
+        raise ConfigError(
+            f"--listen {beyond[0]}: a lab's page asks nobody who they are: serve it on loopback"
+        )
     there = open_lab(name)
     from l3net.cli.glass import serving  # noqa: PLC0415 - after --help
 

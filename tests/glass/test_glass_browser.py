@@ -15,6 +15,7 @@ import pytest
 from browsing import Page, browser
 from glass_server import served
 
+from l3net.errors import NotRunningError
 from l3net.glass.backend import Backend
 from l3net.glass.node import Nodes, OneNode
 from l3net.glass.settings import Settings
@@ -139,6 +140,24 @@ def test_hostile_text_stays_text() -> None:
         page.wait(lambda: "<img" in page.text(".answer"), "the question is not shown")
         assert page.script("return window.hurt === undefined")
         assert page.errors() == []
+
+
+def test_what_does_not_answer_is_told_in_every_view() -> None:
+    """Nothing that is empty passes for nothing that happened."""
+
+    async def away(question: str) -> dict[str, Any]:
+        raise NotRunningError("no agent answers (Connection refused)")
+
+    async def made() -> Backend:
+        return Nodes({"n1": big(1), "n2": OneNode(away)})
+
+    with served(backend=made) as glass, browser(f"http://127.0.0.1:{glass.port}/") as page:
+        for view in ("search?q=10.1.2.3", "timeline", "services", "drops"):
+            page.open(f"#/{view}")
+            page.wait(lambda: "1 node did not answer" in page.text("main"), f"{view}: it is not told")
+        page.open("#/fabric")
+        page.wait(lambda: page.find(".box.node.bad"), "it is not drawn")
+        assert page.accessibility() == []
 
 
 def test_the_token_is_asked_for_once() -> None:

@@ -120,6 +120,14 @@ export function problem(error) {
     : error.message);
 }
 
+/** The nodes that did not answer, if any. */
+export function failures(found) {
+  const all = found.failures || [];
+  if (!all.length) return null;
+  return h("div", { class: "notice warn" }, h("strong", {}, `${plural(all.length, "node")} did not answer`),
+    h("ul", {}, all.slice(0, 10).map((each) => h("li", {}, `${each.node}: ${each.error}`)), all.length > 10 ? h("li", {}, `and ${all.length - 10} more`) : null));
+}
+
 /** Tabs within a panel: [title, () => element]. */
 export function tabs(label, parts, chosen = 0) {
   const list = h("div", { role: "tablist", "aria-label": label, class: "subtabs" });

@@ -1,7 +1,7 @@
 // Packets that policies dropped, of those that are logged.
 
 import { get } from "./api.js";
-import { badge, h, moment, problem, table } from "./dom.js";
+import { badge, failures, h, moment, problem, table } from "./dom.js";
 
 const end = (each) => { const where = each.port ? `${each.address.includes(":") ? `[${each.address}]` : each.address}:${each.port}` : each.address; return each.name ? h("span", {}, each.name, h("small", { class: "dim mono" }, ` ${where}`)) : h("span", { class: "mono" }, where); };
 
@@ -15,6 +15,7 @@ export function dropsView(state) {
     const rows = found.drops.filter((row) => !text || JSON.stringify(row).toLowerCase().includes(text)).reverse();
     place.replaceChildren(
       found.logging ? "" : h("p", { class: "notice note" }, "No policy logs what it denies. Give one the annotation ", h("code", {}, 'l3net.io/log-drops: "true"'), " and its drops appear here with names."),
+      failures(found) || "",
       ...found.problems.map((each) => h("p", { class: "notice bad" }, `${each.node}: ${each.problem}`)),
       table("Dropped packets, the newest first", [
         ["Time", (row) => moment(row.time), "mono"], ["Node", (row) => row.node], ["Direction", (row) => row.direction || "–"],

@@ -1,7 +1,7 @@
 // Everything that is known of an address, prefix or name, and `explain` for it.
 
 import { get, ofNode } from "./api.js";
-import { badge, h, plural, problem, table } from "./dom.js";
+import { badge, failures, h, plural, problem, table } from "./dom.js";
 import { KERNEL, ROUTE } from "./panel.js";
 
 const ADDRESS = /^[0-9a-f:.]+(\/\d+)?$/i;
@@ -29,7 +29,7 @@ async function run(q, state, place, signal) {
   }
   const parts = [answer(q, found), explain(q, found, state)];
   parts.push(...sections(found));
-  if (found.failures.length) parts.push(h("div", { class: "notice warn" }, h("strong", {}, `${plural(found.failures.length, "node")} did not answer`), h("ul", {}, found.failures.slice(0, 10).map((each) => h("li", {}, `${each.node}: ${each.error}`)))));
+  parts.push(failures(found));
   place.replaceChildren(...parts.filter(Boolean));
 }
 

@@ -1,7 +1,7 @@
 // Services: which node announces which address, how routers share, and the endpoints behind.
 
 import { get } from "./api.js";
-import { badge, h, plural, problem, s, table } from "./dom.js";
+import { badge, failures, h, plural, problem, s, table } from "./dom.js";
 
 const d3 = window.d3;
 const percent = (share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
@@ -14,6 +14,7 @@ export function servicesView(state, query) {
   const count = h("span", { class: "count" }), back = h("button", { type: "button", onclick: () => load(offset - size) }, "Previous"), next = h("button", { type: "button", onclick: () => load(offset + size) }, "Next");
   const pages = h("span", { class: "pages" }, back, next);
   const place = h("div", { class: "cards", "aria-live": "polite" });
+  const missing = h("div", {});
   async function load(to) {
     offset = Math.max(0, to);
     const mine = ++turn;
@@ -21,6 +22,7 @@ export function servicesView(state, query) {
       const found = await get("services", { q, offset, limit: size });
       if (mine !== turn) return;
       total = found.total;
+      missing.replaceChildren(failures(found) || "");
       place.replaceChildren(...(found.rows.length ? found.rows.map(card) : [h("p", { class: "hint" }, q ? "No service matches." : "No service is declared.")]));
       count.textContent = total ? `${offset + 1}–${offset + found.rows.length} of ${total.toLocaleString("en")}` : "none";
     } catch (error) { if (mine === turn) place.replaceChildren(problem(error)); }
@@ -29,7 +31,7 @@ export function servicesView(state, query) {
     pages.hidden = total <= size;
   }
   load(0);
-  return { element: h("section", { class: "wide" }, h("h1", {}, "Services"), h("div", { class: "tools" }, filter, count, pages), place) };
+  return { element: h("section", { class: "wide" }, h("h1", {}, "Services"), h("div", { class: "tools" }, filter, count, pages), missing, place) };
 }
 
 function card(service) {

@@ -1,7 +1,7 @@
 // What happened and when: a drawing that can be scrubbed, and the entries as a table.
 
 import { get } from "./api.js";
-import { badge, clock, h, moment, plural, problem, s, say, table } from "./dom.js";
+import { badge, clock, failures, h, moment, plural, problem, s, say, table } from "./dom.js";
 
 const d3 = window.d3;
 const KINDS = ["session", "announcement", "route", "service", "policy", "drain", "node"];
@@ -96,7 +96,7 @@ export function timelineView(state, query) {
       ], shown.slice(-SHOWN).reverse(), { empty: "Nothing happened in this time." }));
   }
   for (const kind of KINDS) choice.append(h("label", {}, h("input", { type: "checkbox", checked: true, onchange: (event) => { event.target.checked ? kinds.add(kind) : kinds.delete(kind); draw(); } }), ` ${kind}`));
-  get("history", { limit: 2000 }).then((found) => { entries = found.entries; loaded = true; draw(); }).catch((error) => body.replaceChildren(problem(error)));
+  get("history", { limit: 2000 }).then((found) => { entries = found.entries; loaded = true; body.prepend(failures(found) || ""); draw(); }).catch((error) => body.replaceChildren(problem(error)));
   const stop = state.onEntries((more) => { const key = (each) => `${each.node} ${each.at} ${each.subject} ${each.what} ${each.peer}`, there = new Set(entries.slice(-500).map(key)); entries = [...entries, ...more.filter((each) => !there.has(key(each)))].slice(-MOST); draw(); if (more.length < 4) say(more.map((each) => `${each.subject} ${each.what}`).join(", ")); });
   const observer = new ResizeObserver(() => draw());
   observer.observe(svg);
