@@ -82,7 +82,7 @@ class Swept:
         )
 
     def changing(self, command: str) -> list[tuple[str, int]]:
-        """Those that may change something: killed at one that only reads is killed before the next of them."""
+        """Those that may change something: killed where it reads is killed before the next of them."""
         return list(self.occurrences(command, reading=False))
 
     def occurrences(self, command: str, *, reading: bool = True) -> Iterator[tuple[str, int]]:
