@@ -66,9 +66,12 @@ async def _one(seeing: Seeing, text: str) -> Explanation:
 
 def _ip(text: str) -> Address:
     try:
-        return ip_address(text.strip("[]"))
+        found = ip_address(text.strip("[]"))
     except ValueError:
-        raise ConfigError(f"{text} is no address, and no NAMESPACE/NAME") from None
+        raise ConfigError(f"{text[:80]} is no address, and no NAMESPACE/NAME") from None
+    if found.is_multicast or found.is_unspecified:
+        raise ConfigError(f"{found} is nobody's address: say that of a pod, service, node or host")
+    return found
 
 
 # --- one address -----------------------------------------------------------------------------------------
