@@ -149,6 +149,7 @@ class SimKernel:
         self.refuses: Callable[[Route], KernelError | None] = lambda _route: None
         self.failing: dict[str, KernelError] = {}  # by what is asked: read, bridge, underlay
         self.batches: list[Delta[RouteKey, Route]] = []
+        self.reads = 0  # of all routes of ours
         self._heard: Callable[[KernelNotice], None] | None = None
 
     # --- what happens to it ------------------------------------------------------------------------------
@@ -223,6 +224,7 @@ class SimKernel:
             return self.bridge
         if "read" in self.failing:
             raise self.failing["read"]
+        self.reads += 1
         return dict(self.ours)
 
     def apply(self, wanted: Any) -> Any:

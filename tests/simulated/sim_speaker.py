@@ -19,6 +19,8 @@ COMES_UP = 0.3
 DELAY = 0.001
 #: An OPEN, for both sides.
 SENT = ("ff" * 16) + "001d0104fc00005a0a00000200"
+#: Seconds after which ExaBGP, asked, calls a session up.
+SEEN_UP = 1.0
 
 
 @dataclass
@@ -37,6 +39,7 @@ class SimRouter:
     there: bool = True  # it answers
     up: bool = False  # the session
     ends_of_rib: int = 0  # that it has heard
+    said_ends: set[int] = field(default_factory=set)  # the families whose End-of-RIB it has said
     history: list[str] = field(default_factory=list)
 
     def route(self, prefix: str, hop: str | None = None, *path: int) -> None:
@@ -131,6 +134,7 @@ class SimSpeaker:
         self.said: dict[Address, dict[Prefix, str]] = {}
         self.started = 0
         self.writing_fails = ""
+        self.refuses_routes = False  # to announce any
 
     def counted(self) -> dict[str, Any]:
         return {} if self.counts is None else {"messages": self.counts}
@@ -264,6 +268,7 @@ class SimSpeaker:
         self.say(router, found)
 
     def end_of_rib(self, router: SimRouter) -> None:
+        router.said_ends = set(router.families)
         for version in router.families:
             self.tell(router.address, "update", message={"eor": {"afi": f"ipv{version}", "safi": "unicast"}})
 
@@ -370,6 +375,8 @@ class SimSpeaker:
             case ["neighbor", peer, "announce", "eor", family, _]:
                 self.routers[ip_address(peer)].ended(int(family.removeprefix("ipv")))
                 self._out(b"done")
+            case ["neighbor", _, "announce", "attributes", *_] if self.refuses_routes:
+                self._out(b"error")
             case ["neighbor", peer, verb, "attributes", *rest] if verb in ("announce", "withdraw"):
                 self._routes(ip_address(peer), verb, line, rest)
                 self._out(b"done")
@@ -392,7 +399,7 @@ class SimSpeaker:
         rows: list[dict[str, Any]] = []
         for address in self.neighbours:
             router = self.routers.get(address)
-            up = router is not None and router.up
+            up = router is not None and router.up and self.lasted(router) >= SEEN_UP
             rows.append(
                 {
                     "peer": {"address": str(address), "hold": 90, "id": "10.0.0.1", "capabilities": {}},
@@ -403,6 +410,11 @@ class SimSpeaker:
         rows.append({"peer": {"address": str(MARKER)}, "local": {"id": self.loaded}, "state": "down"})
         return rows
 
+    @staticmethod
+    def lasted(_router: SimRouter) -> float:
+        """How long a session that is up has been, in seconds."""
+        return 500.0
+
     def _replay(self, peer: Address, token: str) -> None:
         router = self.routers[peer]
         if not router.up:
@@ -412,8 +424,8 @@ class SimSpeaker:
             "token": token,
             "state": "begin",
             "open": self._open(router),
-            "up-seconds": 500.0,
-            "eor": [f"ipv{version} unicast" for version in router.families],
+            "up-seconds": self.lasted(router),
+            "eor": [f"ipv{version} unicast" for version in sorted(router.said_ends)],
         }
         self.tell(peer, "replay", replay=began)
         self.say(router, *router.announces)

@@ -85,7 +85,7 @@ def test_a_run_depends_on_its_case_alone() -> None:
 
 def test_a_fault_is_found_and_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: an agent that never reads its routes back, in a world where somebody deletes one."""
-    case = draw(3, most_nodes=6, steps=12)
+    case = draw(6, most_nodes=6, steps=12)
     steps = (*case.steps, Step(50.0, "routes_deleted", (0, False)))
     holds(Case(3, case.shape, steps))
     monkeypatch.setattr(KernelSide, "read_routes", lambda _self: None)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from random import Random
 from typing import Any
 
 from sim_node import SimDatastore
 
 from l3net.kube.translate import translate
-from l3net.ports import Changed
+from l3net.ports import Changed, DatastoreEvent
 
 
 class View(SimDatastore):
@@ -28,6 +28,19 @@ class View(SimDatastore):
         self._random = Random(seed)
         self._late: deque[Changed] = deque()
         self._last = 0.0  # when what was said before is heard
+
+    async def events(self) -> AsyncIterator[DatastoreEvent]:
+        """Who begins while it is cut off is answered some lists, and none of the rest until it is not."""
+        if self.cut:
+            kinds = sorted({kind for kind, _ in self.objects}, key=str)
+            answered = self._random.sample(kinds, self._random.randint(0, len(kinds) - 1))
+            for (kind, _), event in list(self.objects.items()):
+                if kind in answered:
+                    yield event
+            while self.cut:  # noqa: ASYNC110 - as long as a test says
+                await asyncio.sleep(0.1)
+        async for event in super().events():
+            yield event
 
     def hear(self, event: Changed) -> None:
         """The API server tells everybody."""

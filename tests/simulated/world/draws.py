@@ -7,6 +7,7 @@ from random import Random
 from typing import TypeVar
 
 from world.case import Argument, Case, Shape, Step
+from world.tales import told
 
 Drawn = TypeVar("Drawn")
 #: What may happen, how often beside the others, and what its arguments are drawn from.
@@ -96,9 +97,16 @@ def shape(drawn: Random, most_nodes: int = LARGEST) -> Shape:
 
 
 def draw(seed: int, most_nodes: int = LARGEST, steps: int = 16) -> Case:
-    """The case of a seed. A seed has a few of all happenings, machines and pauses, so that what seldom meets
-    does in some (swarm testing: Groce and others, ISSTA 2012)."""
-    drawn = Random(seed)
+    """The case of a seed: of every other one tales, in a small world. `most_nodes` and `steps` are of the
+    rest."""
+    number, tales = divmod(seed, 2)
+    return told(number) if tales else swarm(number, most_nodes, steps)
+
+
+def swarm(number: int, most_nodes: int = LARGEST, steps: int = 16) -> Case:
+    """A few of all happenings, machines and pauses, so that what seldom meets does in some (swarm testing:
+    Groce and others, ISSTA 2012)."""
+    drawn = Random(number)
     found = shape(drawn, most_nodes)
     names = [name for name, (weight, _) in DRAWN.items() for _ in range(weight)]
     kinds = _some(drawn, names, (2, 3, 5, 9, 200))
@@ -115,7 +123,7 @@ def draw(seed: int, most_nodes: int = LARGEST, steps: int = 16) -> Case:
         if drawn.random() < 0.25 and DRAWN[name][1][0] is WHICH:
             made.append(_beside(drawn, step))
         at += drawn.choice(pauses)
-    return Case(seed, found, tuple(made))
+    return Case(number, found, tuple(made))
 
 
 def _beside(drawn: Random, step: Step) -> Step:

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from world.world import World
 
 Happening = Callable[..., Awaitable[None]]
+
+
+def no_care() -> None:
+    """In place of what looks whether something has stayed, where it need not."""
+
+
 HAPPENINGS: dict[str, Happening] = {}
 
 
@@ -76,9 +82,12 @@ async def exabgp_killed(world: World, number: int) -> None:
     world.excuse_node(node, 20)
     if not node.running:  # nobody tells the new one what to say
         world.disturb()
+    stays = world.keeps(node) if world.shape.graceful else no_care
     with world.impaired(node, disturbs=not world.shape.graceful):
         node.speaker.kill()
-        await asyncio.sleep(12)
+        await asyncio.sleep(0.3)  # it is not back yet
+        stays()
+        await asyncio.sleep(11.7)
 
 
 @happening
@@ -116,6 +125,10 @@ async def reload_put_off(world: World, number: int, seconds: float) -> None:
         await asyncio.sleep(seconds)
         node.speaker.puts_off = False
         await asyncio.sleep(60)
+        loaded = node.speaker.neighbours.get(side.address, "")
+        able = node.power and node.running and node.speaker.running and not world.hindered(node, beside=1)
+        if able and node.name not in world.left and f"hold-time {world.shape.hold + 3};" not in loaded:
+            world.complain("ExaBGP does what is declared", f"{node.name}: {side.address} as before")
         world.disturb()
         world.declared.apply(before)
         await asyncio.sleep(10)
@@ -628,6 +641,9 @@ async def hijack(world: World, number: int, seconds: float) -> None:
     for side in sides[number % len(sides) :: 3]:
         for prefix in wrong:
             lying += world.lie(side, prefix, hops.get(side.address.version))
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(min(seconds, 3.0))
+    if kind:
+        world.nobody_has({prefix for _, prefix in lying})
+    await asyncio.sleep(seconds - min(seconds, 3.0))
     for side, prefix in lying:
         world.lie_no_more(side, prefix)

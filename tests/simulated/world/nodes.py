@@ -12,7 +12,7 @@ from sim_node import SimBfd, SimMemory, SimNode
 from l3net.model import Address
 from l3net.policy.attached import Attached
 from world.declared import View
-from world.nodeside import WorldSpeaker
+from world.nodeside import NodeSide, WorldSpeaker
 
 #: Seconds until an agent that ended is started again, and until BFD hears who is there.
 RESTARTS = 2.0
@@ -135,6 +135,10 @@ class WorldNode(SimNode):
         if attached is not None:
             self.pods.delete(name)
             self.pods.leased -= set(attached.addresses)
+
+    def sides(self) -> list[NodeSide]:
+        """Its ends of its sessions."""
+        return [side for side in self.speaker.routers.values() if isinstance(side, NodeSide)]
 
     # --- the agent ---------------------------------------------------------------------------------------
 

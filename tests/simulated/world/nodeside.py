@@ -56,6 +56,7 @@ class NodeSide(SimRouter):
         self.paths: dict[Prefix, Path] = {}
         self.node_restart = 0  # what the node asks for
         self.internal = as_number == speaker.as_number
+        self.since = 0.0  # when it came up
         self._closing = False
 
     @property
@@ -161,8 +162,9 @@ class WorldSpeaker(SimSpeaker):
             asyncio.get_running_loop().call_later(COMES_UP, side.session.look)
 
     def comes_up(self, side: NodeSide) -> None:
-        side.up = True
+        side.up, side.since = True, asyncio.get_running_loop().time()
         side.heard.clear()
+        side.said_ends.clear()
         side.history.append("up")
         self.tell(side.address, "open", open=self._open(side))
         self.tell(side.address, "state", state="connected")
@@ -177,7 +179,13 @@ class WorldSpeaker(SimSpeaker):
             self.tell(side.address, "notification", direction=direction, notification=found)
         self._close(side.address, _WORDS_OF_END[how])
 
+    @staticmethod
+    def lasted(router: SimRouter) -> float:
+        assert isinstance(router, NodeSide)
+        return asyncio.get_running_loop().time() - router.since
+
     def says_end(self, side: NodeSide, version: int) -> None:
+        side.said_ends.add(version)
         self.tell(side.address, "update", message={"eor": {"afi": f"ipv{version}", "safi": "unicast"}})
 
     def says_path(self, side: NodeSide, *, up: bool) -> None:

@@ -24,8 +24,9 @@ class Hearing:
 
     def __init__(self, world: World, broken: Complain) -> None:
         self._world, self._broken = world, broken
-        #: What a node has withdrawn since it drains: when, and the memory that it had of its drain.
-        self._withdrawn: dict[str, dict[Prefix, tuple[float, object]]] = {}
+        #: What a node has withdrawn since it drains: when, the memory that it had of its drain, and how often
+        #: the world had been disturbed.
+        self._withdrawn: dict[str, dict[Prefix, tuple[float, object, int]]] = {}
         self._opened: dict[RouterSide, float] = {}
         self._swept: dict[RouterSide, dict[Prefix, float]] = {}
         for _, side in world.node_router_sessions():
@@ -77,7 +78,7 @@ class Hearing:
         if node.name in world.unready or not self._has(node, prefix):
             return
         if path is None and known is not None:
-            withdrawn[prefix] = world.now(), node.memory
+            withdrawn[prefix] = world.now(), node.memory, world.disturbed
             # As a session comes up, ExaBGP says what it said before, until the agent puts it right.
             settled = world.now() - self._opened.get(side, 0.0) > SOON
             if settled and GRACEFUL_SHUTDOWN not in known.communities and not world.hindered(node):
@@ -85,8 +86,8 @@ class Hearing:
                     "who goes is gone round first", f"{node.name} withdraws {prefix} from {side.name}"
                 )
         elif path is not None and prefix in withdrawn:
-            when, memory = withdrawn[prefix]
-            if memory is node.memory and world.since <= when and world.now() - when > SOON:
+            when, memory, disturbed = withdrawn[prefix]
+            if memory is node.memory and world.disturbed == disturbed and world.now() - when > SOON:
                 what = f"{node.name} announces {prefix} to {side.name} again"
                 self._broken("what a drain has withdrawn stays so", what)
 

@@ -7,6 +7,7 @@ import logging
 
 from simloop import simulate
 
+from world import hardships as _hard
 from world import oddities as _more
 from world.calm import calm
 from world.case import Broken, Case, Step
@@ -23,7 +24,7 @@ SELDOM = 8
 IDLE = 100.0
 
 
-assert _more.happening  # what it adds to HAPPENINGS
+assert _more.happening and _hard.happening  # what they add to HAPPENINGS
 
 
 async def _steps(world: World, judge: Judge, steps: tuple[Step, ...]) -> None:

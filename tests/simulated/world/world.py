@@ -14,7 +14,7 @@ from sim_policies import pod as pod_document
 from sim_policies import policy
 
 from l3net.model import Address, ObjectName, Prefix
-from l3net.naming import BRIDGE
+from l3net.naming import BRIDGE, METRIC_BGP
 from l3net.policy.attached import Attached
 from world.case import Shape
 from world.declared import Declared
@@ -65,6 +65,7 @@ class World:
         self.flushed: Callable[[WorldNode], None] = lambda _node: None  # with each whose table is gone
         self.odd: set[str] = set()  # objects that are there for a while, or not
         self.since = 0.0  # when what forwards, or what is declared, changed last
+        self.disturbed = 0  # how often it has
         self._impaired: dict[
             str, list[bool]
         ] = {}  # nodes that cannot follow: whether something has changed since
@@ -78,6 +79,7 @@ class World:
     def disturb(self, longer: float = 0.0) -> None:
         """What forwards, or what is declared, changes now. All may take `longer` to follow, in seconds."""
         self.since = max(self.since, self.now() + longer)
+        self.disturbed += 1
         for each in self._impaired.values():
             each[:] = [True] * len(each)
 
@@ -99,6 +101,28 @@ class World:
     def hindered(self, one: WorldNode, beside: int = 0) -> bool:
         """Whether something keeps a node from following; `beside` so many that the asker knows of."""
         return len(self._impaired.get(one.name, ())) > beside
+
+    def keeps(self, node: WorldNode, beside: int = 0) -> Callable[[], None]:
+        """What a node has learned is there; what this returns complains if it is not any more, and nothing
+        else has happened meanwhile. `beside`: as in `hindered`, of now."""
+        before, disturbed = set(node.kernel.ours), self.disturbed
+        well = node.running and not self.hindered(node, beside)
+
+        def look() -> None:
+            missing = before - set(node.kernel.ours)
+            as_before = disturbed == self.disturbed and node.running and not self.hindered(node, beside=1)
+            if missing and well and as_before and node.power:
+                what = f"{node.name} has lost {', '.join(sorted(str(key[0]) for key in missing))}"
+                self.complain("what nothing is known against stays", what)
+
+        return look
+
+    def nobody_has(self, prefixes: Iterable[Prefix]) -> None:
+        """What somebody lies about draws nothing."""
+        for node in self.nodes.values():
+            for prefix in prefixes:
+                if (prefix, METRIC_BGP) in node.kernel.ours:
+                    self.complain("who lies draws nothing", f"{node.name} has a route to {prefix}")
 
     @contextlib.contextmanager
     def all_impaired(self, nodes: Iterable[WorldNode]) -> Iterator[None]:
@@ -145,6 +169,12 @@ class World:
             if str(near.address) == document["spec"]["address"]:
                 self.excuse_session(near.session, seconds)
 
+    def excuse_mesh(self, node: WorldNode, seconds: float) -> None:
+        """Of its sessions those with other nodes."""
+        for side in node.sides():
+            if side.internal:
+                self.excuse_session(side.session, seconds)
+
     def excuse_router(self, router: Router, seconds: float) -> None:
         for session in self.fabric.sessions:
             if any(isinstance(side, RouterSide) and side.router is router for side in session.sides):
@@ -153,6 +183,10 @@ class World:
     def excuse_all(self, seconds: float) -> None:
         for session in self.fabric.sessions:
             self.excuse_session(session, seconds)
+
+    def backed(self, name: str) -> bool:
+        """Whether a service is declared and has an endpoint."""
+        return name not in self.gone and bool(self.members[name]) and name not in self.local
 
     # --- what is done to it ------------------------------------------------------------------------------
 

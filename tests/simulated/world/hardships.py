@@ -1,0 +1,321 @@
+"""What is hard (see happenings.py): several things at once that belong together, or a part that fails alone, each
+with a look of its own at what must hold meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Callable
+from ipaddress import ip_network
+
+from l3net.errors import KernelError, RefusedError
+from l3net.model import Route
+from l3net.naming import METRIC_BGP
+from l3net.ports import RouteKey
+from world.calm import calm
+from world.happenings import HAPPENINGS, happening, one_node, one_router
+from world.nodes import WorldNode
+from world.sessions import Path
+from world.world import POD_PORT, World
+
+#: Seconds until what failed a moment ago is tried again, and until all that is tried later has been.
+AGAIN, AT_LAST = 8.0, 65.0
+#: How often routes are read back in 10 s in which one is refused, and a table made anew in some.
+MOST_READS, MOST_TABLES = 6, 3
+
+
+def _free(world: World, node: WorldNode, beside: int = 0) -> bool:
+    return node.power and node.running and not world.hindered(node, beside=beside)
+
+
+# --- what is declared ------------------------------------------------------------------------------------
+
+
+@happening
+async def rollout(world: World, number: int, pause: float) -> None:
+    """A node's pods are replaced, one after the other. What is new may have an address whose old owner is still
+    declared."""
+    node = one_node(world, number)
+    for pod in [name for name, (on, _) in world.pods.items() if on == node.name]:
+        if not node.power:
+            return
+        world.disturb()
+        await world.delete_pod(pod)
+        await world.add_pod(node.name)
+        world.disturb()
+        await asyncio.sleep(pause)
+
+
+@happening
+async def node_deleted(world: World, number: int, seconds: float) -> None:
+    """Somebody deletes a Node whose machine is there; its kubelet registers it again. Until then its own agent
+    changes nothing, and the others have no session with it."""
+    node = one_node(world, number)
+    if node.name in world.odd or node.name in world.cordoned | world.unready or not node.power:
+        return
+    world.odd.add(node.name)
+    world.excuse_mesh(node, seconds + 60)
+    world.disturb()
+    document = world.node_document(node.name)
+    stays = world.keeps(node)
+    with world.impaired(node):
+        world.declared.delete(document)
+        await asyncio.sleep(min(seconds, 2.0))
+        stays()
+        await asyncio.sleep(seconds - min(seconds, 2.0))
+        world.say_node(node.name)
+        world.disturb()
+        await asyncio.sleep(5)
+    world.odd.discard(node.name)
+
+
+@happening
+async def hold_time_changes(world: World, seconds: float) -> None:
+    """Of all sessions with routers, which are made anew for it: by us, so that nothing that was learned goes,
+    be it by routers that keep nothing over a restart of their own."""
+    if not world.shape.graceful or "holdTime" in world.options or not calm(world):
+        return
+    world.excuse_all(seconds + 60)
+    nodes = list(world.nodes.values())
+    for side, _ in world.node_router_sessions():
+        side.forwarding = False
+    with world.all_impaired(nodes):
+        for hold in (world.shape.hold + 5, None):
+            looks = [world.keeps(node, beside=1) for node in nodes]
+            world.configure(holdTime=hold)
+            for _ in range(10):
+                await asyncio.sleep(0.2)
+                for look in looks:
+                    look()
+            await asyncio.sleep(max(10.0, seconds))
+    for side, _ in world.node_router_sessions():
+        side.forwarding = True
+
+
+@happening
+async def shut_down(world: World, number: int, seconds: float) -> None:
+    """A node is told to leave, and its agent to stop, which ends when the routers have nothing of it any more."""
+    node = one_node(world, number)
+    if node.memory.leave or not _free(world, node):
+        return
+    world.excuse_node(node, 60 + seconds + 90)
+    world.disturb(60 + seconds)
+    node.memory.leave = True
+    world.left[node.name] = world.now()
+    with world.impaired(node):
+        await node.terminate()
+        await asyncio.sleep(0.5)
+        left = [side for _, side in world.node_router_sessions() if side.far == node.name and side.learned]
+        if left and node.power and not world.hindered(node, beside=1):
+            what = f"{left[0].name} has of {node.name}: {', '.join(map(str, left[0].learned))}"
+            world.complain("who has left is gone", what)
+        await asyncio.sleep(seconds)
+        node.memory.leave = False
+        if node.power and not node.running:
+            node.start()
+        world.disturb(40)
+        await asyncio.sleep(50)
+    world.left.pop(node.name, None)
+    world.disturb()
+
+
+# --- routers ---------------------------------------------------------------------------------------------
+
+
+@happening
+async def rack_dark(world: World, number: int, seconds: float) -> None:
+    """All routers of a rack lose power at once."""
+    segment = world.rack_segments()[number % len(world.rack_segments())]
+    names = list(world.fabric.routers)
+    off = [names.index(name) for name in segment.members if name in world.fabric.routers]
+    await asyncio.gather(*(HAPPENINGS["router_off"](world, each, seconds) for each in off))
+
+
+@happening
+async def routing_dies(world: World, number: int, seconds: float) -> None:
+    """A router's BGP dies without a word and does not come back, and with it what it forwards by: its peers wait
+    for it, as long as it has asked for, and no longer."""
+    router = one_router(world, number)
+    if not router.running or not router.alive:
+        return
+    world.excuse_all(seconds + 60)
+    world.disturb(125)
+    router.stop(gracefully=True)
+    router.deferring = False
+    router.fib.clear()
+    router.changes += 1
+    world.fabric.changed()
+    await asyncio.sleep(seconds)
+    if router.alive and not router.running:
+        router.start()
+    world.disturb()
+    world.fabric.changed()
+
+
+@happening
+async def node_lies(world: World, number: int, seconds: float) -> None:
+    """A node announces to the others what is not its own."""
+    liar = one_node(world, number)
+    others = [each for each in world.nodes.values() if each is not liar]
+    wrong = ["203.0.113.0/25", "2001:db8::/49", "0.0.0.0/0", "::/0"]
+    wrong += [others[-1].blocks[0].replace("0/24", "128/25")] if others and others[-1].blocks else []
+    prefixes = [ip_network(each) for each in wrong]
+    told = []
+    for side in liar.sides():
+        if side.internal and side.session.up:
+            hop = next(each for each in liar.addresses if each.version == side.address.version)
+            for prefix in prefixes:
+                if prefix.version == hop.version:
+                    side.session.says(side, prefix, Path(hop))
+                    told.append((side, prefix))
+    await asyncio.sleep(min(3.0, seconds))
+    world.nobody_has([prefix for prefix in prefixes if prefix.prefixlen])
+    await asyncio.sleep(seconds - min(3.0, seconds))
+    for side, prefix in told:
+        if side.session.up:
+            side.session.says(side, prefix, None)
+
+
+@happening
+async def speaker_refuses(world: World, number: int, seconds: float) -> None:
+    """ExaBGP takes no announcement for a while."""
+    node = one_node(world, number)
+    if not node.power:
+        return
+    with world.impaired(node):
+        node.speaker.refuses_routes = True
+        await asyncio.sleep(seconds)
+        node.speaker.refuses_routes = False
+        await asyncio.sleep(AT_LAST)
+
+
+# --- the kernel ------------------------------------------------------------------------------------------
+
+
+@happening
+async def route_refused(world: World, number: int, seconds: float) -> None:
+    """The kernel takes one route no more, which somebody has deleted. All others follow, and the rest is not
+    read again and again for it."""
+    node = one_node(world, number)
+    found = sorted((key for key in node.kernel.ours if key[1] == METRIC_BGP), key=str)
+    if not found or not _free(world, node):
+        return
+    refused = found[number % len(found)]
+    world.disturb()
+    with world.impaired(node):
+        node.kernel.refuses = _refusing(refused)
+        if refused in node.kernel.ours:
+            node.kernel.delete_ours(refused)
+        await asyncio.sleep(3)
+        others = [key for key in node.kernel.ours if key[1] == METRIC_BGP][:3]
+        world.disturb()
+        disturbed, reads = world.disturbed, node.kernel.reads
+        node.kernel.delete_ours(*others)
+        for _ in range(10):
+            world.outsiders[0].announce("198.51.100.0/24")
+            await asyncio.sleep(0.5)
+            world.outsiders[0].announce("198.51.100.0/24", gone=True)
+            await asyncio.sleep(0.5)
+        if world.disturbed == disturbed and _free(world, node, beside=1):
+            missing = [str(prefix) for prefix, metric in others if (prefix, metric) not in node.kernel.ours]
+            read = node.kernel.reads - reads
+            if missing or read > MOST_READS:
+                what = f"{node.name}: not there: {', '.join(missing) or 'none'}; read {read} times in 10 s"
+                world.complain("one refusal stops no other", f"{what}, {refused[0]} alone is refused")
+        await asyncio.sleep(seconds)
+        node.kernel.refuses = lambda _route: None
+        await asyncio.sleep(AT_LAST)
+
+
+def _refusing(key: RouteKey) -> Callable[[Route], KernelError | None]:
+    def refuses(route: Route) -> KernelError | None:
+        return KernelError(f"put route {route.prefix}", 22) if (route.prefix, route.metric) == key else None
+
+    return refuses
+
+
+@happening
+async def bridge_fails(world: World, number: int, seconds: float) -> None:
+    """The bridge cannot be changed while the node gets another block: what routers say is followed all the
+    same."""
+    node = one_node(world, number)
+    more = f"10.247.{number % 100}.0/24"
+    if more in node.blocks or "bridge" in node.kernel.failing or not _free(world, node):
+        return
+    with world.impaired(node):
+        node.kernel.failing["bridge"] = KernelError("bridge is broken", 5)
+        node.blocks = (*node.blocks, more)
+        world.disturb()
+        world.say_node(node.name)
+        await asyncio.sleep(3)
+        world.disturb()
+        disturbed = world.disturbed
+        found = [key for key in node.kernel.ours if key[1] == METRIC_BGP][:3]
+        node.kernel.delete_ours(*found)
+        await asyncio.sleep(3)
+        missing = [str(prefix) for prefix, metric in found if (prefix, metric) not in node.kernel.ours]
+        if missing and world.disturbed == disturbed and _free(world, node, beside=1):
+            what = f"{node.name}: {', '.join(missing)} not there, and the bridge alone fails"
+            world.complain("one refusal stops no other", what)
+        await asyncio.sleep(seconds)
+        node.kernel.failing.pop("bridge", None)
+        node.blocks = tuple(each for each in node.blocks if each != more)
+        world.disturb()
+        world.say_node(node.name)
+        await asyncio.sleep(AT_LAST)
+
+
+@happening
+async def fails_for_a_moment(world: World, number: int, seconds: float) -> None:
+    """nft fails as somebody flushes its table, and then does not any more: the table is back a little later."""
+    node = one_node(world, number)
+    if not _free(world, node) or node.firewall.failing is not None:
+        return
+    world.disturb()
+    with world.impaired(node):
+        node.firewall.failing = KernelError("nft cannot change table inet l3net (x)", 105)
+        node.firewall.flush()
+        world.flushed(node)
+        await asyncio.sleep(seconds)
+        node.firewall.failing = None
+        await asyncio.sleep(seconds + AGAIN)
+        if node.firewall.broken and _free(world, node, beside=1):
+            what = f"{node.name}: its table is not back {seconds + AGAIN} s after {seconds} s of failures"
+            world.complain("what failed is tried again soon", what)
+        await asyncio.sleep(AT_LAST)
+
+
+@happening
+async def flushed_and_refused(world: World, number: int, seconds: float, policies: bool) -> None:
+    """Somebody flushes the table, and nft refuses a part of what is to be put back: one service, or all that is
+    judged by `policies`. The other services are served; what cannot be judged is closed."""
+    node = one_node(world, number)
+    if not world.services or node.refusing or not _free(world, node):
+        return
+    address = list(world.services)[number % len(world.services)]
+    words = f"dport {POD_PORT}" if policies else str(address)
+    with world.impaired(node, disturbs=True):
+        refusal = RefusedError("nft cannot change table inet l3net (in use)", errno.EBUSY)
+        node.firewall.refuses = lambda text: refusal if words in text else None
+        node.refusing = True
+        node.firewall.flush()
+        world.flushed(node)
+        await asyncio.sleep(3)
+        replaced = node.firewall.replaced
+        for _ in range(8):
+            await HAPPENINGS["endpoints_flap"](world, world.random.randrange(9), 1)
+            await asyncio.sleep(0.3)
+        if _free(world, node, beside=1) and not node.firewall.broken:
+            more = node.firewall.replaced - replaced
+            if more > MOST_TABLES:
+                what = f"{node.name}: {more} tables in place of one another while nft refuses {words}"
+                world.complain("one refusal stops no other", what)
+        await asyncio.sleep(8)
+        for other, name in world.services.items() if _free(world, node, beside=1) else ():
+            if not policies and other != address and world.backed(name) and not node.serves(other):
+                what = f"{node.name} does not serve {other}, and {address} alone is refused"
+                world.complain("one refusal stops no other", what)
+        await asyncio.sleep(seconds)
+        node.firewall.refuses = lambda _text: None
+        node.refusing = False
+        await asyncio.sleep(AT_LAST)
