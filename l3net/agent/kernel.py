@@ -53,7 +53,7 @@ class KernelSide:
 
     def keep_until_heard(self, known: Mapping[RouteKey, Route]) -> None:
         """At our start: what is there, and what an agent before us knew of, is wanted as it is until we know
-        better; learned routes until a peer has spoken of them, or all peers have spoken."""
+        better; learned routes until there is a path again, or all peers have spoken."""
         self.desired = {**known, **self.mirror}
         self._unheard = {key for key in self.desired if key[1] == METRIC_BGP}
 
@@ -62,14 +62,17 @@ class KernelSide:
         self.read_routes()
         await self.apply_routes(list(self.desired))
 
-    def heard(self, prefixes: Iterable[Prefix]) -> None:
-        """Of learned routes."""
-        if self._unheard:
-            self._unheard.difference_update((prefix, METRIC_BGP) for prefix in prefixes)
+    def heard(self, key: RouteKey) -> None:
+        """There is a path to it."""
+        self._unheard.discard(key)
+
+    def waits(self, key: RouteKey) -> bool:
+        """Whether a learned route stays until all peers have spoken."""
+        return key in self._unheard
 
     @property
     def unheard(self) -> int:
-        """How many learned routes are kept that nobody has spoken of since our start."""
+        """How many learned routes are kept to which there is no path yet since our start."""
         return len(self._unheard)
 
     def heard_all(self) -> set[RouteKey]:

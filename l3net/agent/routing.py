@@ -97,17 +97,18 @@ class Routing:
         return gone | wanted.keys()
 
     def want_learned(self, touched: set[Prefix]) -> set[RouteKey]:
-        """Want the best paths to these prefixes; the keys to look at."""
+        """Want the best paths to these prefixes; the keys to look at. That one peer has a path that is no
+        use, as one that has come back to this AS, says nothing of what another has not said again yet."""
         kernel, keys = self._kernel, set()
         for prefix in touched:
             key = (prefix, METRIC_BGP)
             route = self._learned(prefix)
-            if route is None:
-                kernel.desired.pop(key, None)
-            else:
+            if route is not None:
+                kernel.heard(key)
                 kernel.desired[key] = route
+            elif not kernel.waits(key):
+                kernel.desired.pop(key, None)
             keys.add(key)
-        kernel.heard(touched)
         return keys
 
     async def apply(self, keys: set[RouteKey]) -> None:

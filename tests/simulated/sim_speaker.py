@@ -101,7 +101,7 @@ class SimLink:
     async def run(self) -> None:
         try:
             while True:
-                while not self._speaker.running:  # noqa: ASYNC110 - as long as a test says
+                while not self._speaker.answers():  # noqa: ASYNC110 - as long as a test says
                     await asyncio.sleep(0.05)
                 self.up, self.closed = True, asyncio.Event()
                 self.connected()
@@ -135,6 +135,8 @@ class SimSpeaker:
         self.started = 0
         self.writing_fails = ""
         self.refuses_routes = False  # to announce any
+        self.late = 0.0  # seconds in which its relay is not there yet when it has begun
+        self.begun = 0.0
 
     def counted(self) -> dict[str, Any]:
         return {} if self.counts is None else {"messages": self.counts}
@@ -169,6 +171,10 @@ class SimSpeaker:
         self.link = SimLink(self, callbacks)
         return self.link
 
+    def answers(self) -> bool:
+        """Whether its relay can be connected to."""
+        return self.running and asyncio.get_running_loop().time() >= self.begun + self.late
+
     def kill(self) -> None:
         """ExaBGP dies; its supervisor starts it again with the file on disk. Routers see a restart."""
         for router in self.routers.values():
@@ -183,6 +189,7 @@ class SimSpeaker:
 
     def _start(self) -> None:
         self.running, self.loaded, self.neighbours = True, "", {}
+        self.begun = asyncio.get_running_loop().time()
         self._load()
 
     def _load(self) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 from scene import BLOCKS, CONFIGURATION, FOUR, LEARNED, NODE, SIX, TOR4, TOR6, Scene
 from sim_node import configuration, endpoints, node, peer, service
+from sim_speaker import SimRouter
 from simloop import simulate
 
+from l3net.agent.loop import LEARNED_GRACE
 from l3net.errors import KernelError
 from l3net.model import RouteKind
 from l3net.naming import METRIC_AGGREGATE, METRIC_BGP, METRIC_BLACKHOLE, METRIC_SERVICES
@@ -70,6 +72,30 @@ def test_an_agent_that_is_restarted_changes_nothing(stop: str) -> None:
         scene.datastore.apply(node("n1", BLOCKS[0]))
         await asyncio.sleep(1)
         assert scene.blocks_heard() == {BLOCKS[0]} and scene.kernel.ours != ours
+
+    simulate(scenario())
+
+
+def test_a_path_that_is_no_use_tells_nothing_of_who_has_not_spoken_yet() -> None:
+    """A router passes a node's own routes back, with its AS in the path, before the one that they are learned
+    of is there again. The control: once all have had their time, the route goes."""
+
+    async def scenario() -> None:
+        scene = Scene()
+        other, prefix = SimRouter(ip_address("10.0.0.3")), ip_network("198.51.100.0/24")
+        scene.speaker.routers[other.address] = other
+        other.route(str(prefix))
+        scene.tor4.route(str(prefix), None, 64512)
+        scene.datastore.apply(peer("other", "10.0.0.3"))
+        await scene.begun(NODE, CONFIGURATION, TOR4, TOR6)
+        assert hop(scene, str(prefix)) == {("10.0.0.3", "up0")}
+        await scene.kill()
+        scene.speaker.drop(other, back=False)
+        scene.start()
+        await asyncio.sleep(5)
+        assert hop(scene, str(prefix)) == {("10.0.0.3", "up0")}
+        await asyncio.sleep(LEARNED_GRACE + 31)
+        assert not hop(scene, str(prefix)) and scene.learned() == LEARNED
 
     simulate(scenario())
 

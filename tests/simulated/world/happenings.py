@@ -30,6 +30,8 @@ def no_care() -> None:
 
 
 HAPPENINGS: dict[str, Happening] = {}
+#: Seconds in which a node has left.
+AWAY = 100.0
 
 
 def happening(do: Happening) -> Happening:
@@ -53,7 +55,7 @@ async def agent_killed(world: World, number: int, seconds: float) -> None:
     node = one_node(world, number)
     if not node.power or not node.running:
         return
-    with world.impaired(node):
+    with world.impaired(node, steady=True):
         await node.kill()
         await asyncio.sleep(seconds)
         if node.power and not node.running:
@@ -66,7 +68,7 @@ async def agent_stopped(world: World, number: int, seconds: float) -> None:
     node = one_node(world, number)
     if not node.power or not node.running or node.memory.leave:
         return
-    with world.impaired(node):
+    with world.impaired(node, steady=True):
         await node.terminate()
         await asyncio.sleep(seconds)
         if node.power and not node.running:
@@ -80,10 +82,12 @@ async def exabgp_killed(world: World, number: int) -> None:
     if not node.power or not node.speaker.running:
         return
     world.excuse_node(node, 20)
-    if not node.running:  # nobody tells the new one what to say
+    if not node.running or not node.agent.in_sync:  # nobody tells the new one what to say
         world.disturb()
     stays = world.keeps(node) if world.shape.graceful else no_care
-    with world.impaired(node, disturbs=not world.shape.graceful):
+    graceful = bool(world.shape.graceful)
+    with world.impaired(node, disturbs=not graceful, steady=graceful):
+        node.speaker.late = world.random.choice((0.0, 0.0, 0.5, 1.5))
         node.speaker.kill()
         await asyncio.sleep(0.3)  # it is not back yet
         stays()
@@ -97,7 +101,7 @@ async def exabgp_hangs(world: World, number: int, seconds: float) -> None:
     if not node.power or not node.speaker.running:
         return
     world.excuse_node(node, seconds + 20)
-    if not node.running:
+    if not node.running or not node.agent.in_sync:
         world.disturb()
     with world.impaired(node, disturbs=not world.shape.graceful):
         node.speaker.deaf = True
@@ -320,8 +324,9 @@ async def session_reset(world: World, number: int) -> None:
 
 @happening
 async def table_flushed(world: World, number: int) -> None:
-    world.disturb()
     node = one_node(world, number)
+    world.back_soon(node, lambda: "its table" if node.firewall.broken else "")
+    world.disturb()
     node.firewall.flush()
     world.flushed(node)
 
@@ -331,13 +336,19 @@ async def routes_deleted(world: World, number: int, told: bool) -> None:
     node = one_node(world, number)
     found = sorted((key for key in node.kernel.ours if key[1] == METRIC_BGP), key=str)
     if found:
+        gone = world.random.sample(found, min(3, len(found)))
+        if told:
+            world.back_soon(
+                node, lambda: ", ".join(str(key[0]) for key in gone if key not in node.kernel.ours)
+            )
         world.disturb(0 if told else 31)
-        node.kernel.delete_ours(*world.random.sample(found, min(3, len(found))), told=told)
+        node.kernel.delete_ours(*gone, told=told)
 
 
 @happening
 async def bridge_deleted(world: World, number: int) -> None:
     node = one_node(world, number)
+    world.back_soon(node, lambda: "its bridge" if node.kernel.bridge is None else "")
     world.disturb()
     node.kernel.bridge = None
     node.lose_notices()
@@ -412,11 +423,15 @@ async def api_cut(world: World, number: int, seconds: float) -> None:
     node = one_node(world, number)
     if node.view.cut:
         return
+    disturbed = world.disturbed
     with world.impaired(node):
         node.view.cut_off()
         await asyncio.sleep(seconds)
+        stays = world.keeps(node, beside=1) if world.disturbed == disturbed else no_care
         node.view.back(world.declared.objects)
-        await asyncio.sleep(1)
+        for _ in range(10):
+            await asyncio.sleep(0.1)
+            stays()
 
 
 @happening
@@ -472,9 +487,11 @@ async def service_deleted(world: World, number: int, seconds: float) -> None:
     if not name or name in world.gone:
         return
     world.gone.add(name)
-    world.disturb()
-    world.declared.delete(world.service_documents(name)[0])
-    await asyncio.sleep(seconds)
+    with world.goes(name):
+        world.disturb()
+        world.declared.delete(world.service_documents(name)[0])
+        await asyncio.sleep(min(seconds, 1.0))
+    await asyncio.sleep(seconds - min(seconds, 1.0))
     world.gone.discard(name)
     world.disturb()
     world.say_services(name)
@@ -554,7 +571,13 @@ async def leaves(world: World, number: int, seconds: float) -> None:
     world.disturb(40)
     node.memory.leave = True
     world.left[node.name] = world.now()
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(min(seconds, AWAY))
+    passes, agent, disturbed = node.agent.passes, node.agent, world.disturbed
+    await asyncio.sleep(seconds - min(seconds, AWAY))
+    more = node.agent.passes - passes
+    undisturbed = world.disturbed == disturbed and node.running and node.agent is agent
+    if undisturbed and not world.hindered(node) and more > (seconds - AWAY) / 30 + 3:
+        world.complain("who has left is quiet", f"{node.name}: {more} passes in {seconds - AWAY:.0f} s")
     node.memory.leave = False
     world.disturb(40)
     await asyncio.sleep(50)

@@ -1,27 +1,32 @@
-"""What is hard (see happenings.py): several things at once that belong together, or a part that fails alone, each
-with a look of its own at what must hold meanwhile."""
+"""What is hard (see happenings.py): several things at once that belong together, or a part that fails alone,
+each with a look of its own at what must hold meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 from collections.abc import Callable
 from ipaddress import ip_network
 
+from packets.outcomes import Delivered
+from packets.packet import SYN, TCP, Packet
+
 from l3net.errors import KernelError, RefusedError
 from l3net.model import Route
 from l3net.naming import METRIC_BGP
-from l3net.ports import RouteKey
+from l3net.ports import RouteKey, RouteSeen
 from world.calm import calm
 from world.happenings import HAPPENINGS, happening, one_node, one_router
 from world.nodes import WorldNode
-from world.sessions import Path
-from world.world import POD_PORT, World
+from world.sessions import DIALS, Path
+from world.world import GUARDED, LET_IN, POD_PORT, World
 
 #: Seconds until what failed a moment ago is tried again, and until all that is tried later has been.
 AGAIN, AT_LAST = 8.0, 65.0
-#: How often routes are read back in 10 s in which one is refused, and a table made anew in some.
-MOST_READS, MOST_TABLES = 6, 3
+#: How often a table is made anew in some seconds in which a part of it is refused.
+MOST_TABLES = 3
+COMMUNITY = "64512:7"
 
 
 def _free(world: World, node: WorldNode, beside: int = 0) -> bool:
@@ -33,8 +38,8 @@ def _free(world: World, node: WorldNode, beside: int = 0) -> bool:
 
 @happening
 async def rollout(world: World, number: int, pause: float) -> None:
-    """A node's pods are replaced, one after the other. What is new may have an address whose old owner is still
-    declared."""
+    """A node's pods are replaced, one after the other. What is new may have an address whose old owner is
+    still declared."""
     node = one_node(world, number)
     for pod in [name for name, (on, _) in world.pods.items() if on == node.name]:
         if not node.power:
@@ -48,8 +53,8 @@ async def rollout(world: World, number: int, pause: float) -> None:
 
 @happening
 async def node_deleted(world: World, number: int, seconds: float) -> None:
-    """Somebody deletes a Node whose machine is there; its kubelet registers it again. Until then its own agent
-    changes nothing, and the others have no session with it."""
+    """Somebody deletes a Node whose machine is there; its kubelet registers it again. Until then its own
+    agent changes nothing, and the others have no session with it."""
     node = one_node(world, number)
     if node.name in world.odd or node.name in world.cordoned | world.unready or not node.power:
         return
@@ -57,7 +62,7 @@ async def node_deleted(world: World, number: int, seconds: float) -> None:
     world.excuse_mesh(node, seconds + 60)
     world.disturb()
     document = world.node_document(node.name)
-    stays = world.keeps(node)
+    stays = world.keeps(node, of_nodes=False)
     with world.impaired(node):
         world.declared.delete(document)
         await asyncio.sleep(min(seconds, 2.0))
@@ -77,9 +82,12 @@ async def hold_time_changes(world: World, seconds: float) -> None:
         return
     world.excuse_all(seconds + 60)
     nodes = list(world.nodes.values())
-    for side, _ in world.node_router_sessions():
+    sides = [side for side, _ in world.node_router_sessions()]
+    for side in sides:
         side.forwarding = False
-    with world.all_impaired(nodes):
+    with contextlib.ExitStack() as stack:
+        for node in nodes:
+            stack.enter_context(world.impaired(node, steady=True))
         for hold in (world.shape.hold + 5, None):
             looks = [world.keeps(node, beside=1) for node in nodes]
             world.configure(holdTime=hold)
@@ -88,13 +96,14 @@ async def hold_time_changes(world: World, seconds: float) -> None:
                 for look in looks:
                     look()
             await asyncio.sleep(max(10.0, seconds))
-    for side, _ in world.node_router_sessions():
+    world.disturb()
+    for side in sides:
         side.forwarding = True
 
 
 @happening
 async def shut_down(world: World, number: int, seconds: float) -> None:
-    """A node is told to leave, and its agent to stop, which ends when the routers have nothing of it any more."""
+    """A node is told to leave, and its agent to stop, which ends when routers have nothing of it any more."""
     node = one_node(world, number)
     if node.memory.leave or not _free(world, node):
         return
@@ -133,8 +142,8 @@ async def rack_dark(world: World, number: int, seconds: float) -> None:
 
 @happening
 async def routing_dies(world: World, number: int, seconds: float) -> None:
-    """A router's BGP dies without a word and does not come back, and with it what it forwards by: its peers wait
-    for it, as long as it has asked for, and no longer."""
+    """A router's BGP dies without a word and does not come back, and with it what it forwards by: its peers
+    wait for it, as long as it has asked for, and no longer."""
     router = one_router(world, number)
     if not router.running or not router.alive:
         return
@@ -178,15 +187,51 @@ async def node_lies(world: World, number: int, seconds: float) -> None:
 
 @happening
 async def speaker_refuses(world: World, number: int, seconds: float) -> None:
-    """ExaBGP takes no announcement for a while."""
+    """ExaBGP takes no announcement for a while, in which the node gets another block."""
     node = one_node(world, number)
-    if not node.power:
+    more = f"10.248.{number % 100}.0/24"
+    if not _free(world, node) or more in node.blocks:
         return
     with world.impaired(node):
         node.speaker.refuses_routes = True
+        world.disturb()
+        node.blocks = (*node.blocks, more)
+        world.say_node(node.name)
         await asyncio.sleep(seconds)
         node.speaker.refuses_routes = False
         await asyncio.sleep(AT_LAST)
+    await asyncio.sleep(40)
+    world.disturb()
+    node.blocks = tuple(each for each in node.blocks if each != more)
+    world.say_node(node.name)
+
+
+@happening
+async def missed(world: World, number: int, seconds: float) -> None:
+    """A session comes up, and maybe goes again, in the moment in which an agent finds its speaker, and a router
+    has much to say just then."""
+    node = one_node(world, number)
+    sides = world.router_sides(node)
+    if not sides or not _free(world, node):
+        return
+    side, drawn = sides[number % len(sides)], world.random
+    world.excuse_node(node, 60)
+    with world.impaired(node, disturbs=True):
+        await node.kill()
+        await asyncio.sleep(seconds)
+        world.clear(side.session)
+        await asyncio.sleep(DIALS + drawn.uniform(0.01, 0.9))
+        if node.power and not node.running:
+            node.start()
+        name = f"198.51.{100 + number % 100}.0/24"
+        await asyncio.sleep(drawn.uniform(0.003, 0.1))
+        world.outsiders[0].announce(name)
+        await asyncio.sleep(drawn.uniform(0.01, 0.4))
+        if drawn.random() < 0.6:
+            world.clear(side.session)
+        await asyncio.sleep(drawn.choice((0.0, 2.0)))
+        world.outsiders[0].announce(name, gone=True)
+        await asyncio.sleep(10)
 
 
 # --- the kernel ------------------------------------------------------------------------------------------
@@ -194,37 +239,41 @@ async def speaker_refuses(world: World, number: int, seconds: float) -> None:
 
 @happening
 async def route_refused(world: World, number: int, seconds: float) -> None:
-    """The kernel takes one route no more, which somebody has deleted. All others follow, and the rest is not
-    read again and again for it."""
-    node = one_node(world, number)
-    found = sorted((key for key in node.kernel.ours if key[1] == METRIC_BGP), key=str)
-    if not found or not _free(world, node):
+    """A router announces one network in place of another, and the kernel does not take its route. The other
+    one goes all the same, those beside it follow, and all is not read again and again for it."""
+    node, router = one_node(world, number), world.outsiders[0]
+    before, now = (f"198.51.{third + number % 50}.0/24" for third in (100, 150))
+    if not _free(world, node):
         return
-    refused = found[number % len(found)]
-    world.disturb()
+    old, key = (ip_network(before), METRIC_BGP), (ip_network(now), METRIC_BGP)
     with world.impaired(node):
-        node.kernel.refuses = _refusing(refused)
-        if refused in node.kernel.ours:
-            node.kernel.delete_ours(refused)
-        await asyncio.sleep(3)
-        others = [key for key in node.kernel.ours if key[1] == METRIC_BGP][:3]
         world.disturb()
-        disturbed, reads = world.disturbed, node.kernel.reads
-        node.kernel.delete_ours(*others)
-        for _ in range(10):
-            world.outsiders[0].announce("198.51.100.0/24")
-            await asyncio.sleep(0.5)
-            world.outsiders[0].announce("198.51.100.0/24", gone=True)
-            await asyncio.sleep(0.5)
-        if world.disturbed == disturbed and _free(world, node, beside=1):
-            missing = [str(prefix) for prefix, metric in others if (prefix, metric) not in node.kernel.ours]
-            read = node.kernel.reads - reads
-            if missing or read > MOST_READS:
-                what = f"{node.name}: not there: {', '.join(missing) or 'none'}; read {read} times in 10 s"
-                world.complain("one refusal stops no other", f"{what}, {refused[0]} alone is refused")
+        router.announce(before)
+        await asyncio.sleep(2)
+        node.kernel.refuses = _refusing(key)
+        there, disturbed = old in node.kernel.ours, world.disturbed
+        router.announce(before, gone=True)
+        router.announce(now)
+        await asyncio.sleep(2)
+        reads = node.kernel.reads
+        for _ in range(3):
+            node.kernel.notice(RouteSeen(None, gone=False))
+            await asyncio.sleep(1)
+        well = there and world.disturbed == disturbed and _free(world, node, beside=1)
+        reads = node.kernel.reads - reads
+        if well and (old in node.kernel.ours or reads > 1):
+            stays = f"has {old[0]}, which is gone, " if old in node.kernel.ours else ""
+            what = f"{node.name}: {stays}has read {reads} times in 3 s while {key[0]} is refused"
+            world.complain("one refusal stops no other", what)
         await asyncio.sleep(seconds)
         node.kernel.refuses = lambda _route: None
-        await asyncio.sleep(AT_LAST)
+        await asyncio.sleep(2 * seconds + AGAIN)
+        well = there and world.disturbed == disturbed and _free(world, node, beside=1)
+        if well and router.running and router.alive and key not in node.kernel.ours:
+            world.complain("what failed is tried again soon", f"{node.name}: no route to {key[0]}")
+        router.announce(now, gone=True)
+        await asyncio.sleep(5)
+        world.disturb()
 
 
 def _refusing(key: RouteKey) -> Callable[[Route], KernelError | None]:
@@ -236,8 +285,7 @@ def _refusing(key: RouteKey) -> Callable[[Route], KernelError | None]:
 
 @happening
 async def bridge_fails(world: World, number: int, seconds: float) -> None:
-    """The bridge cannot be changed while the node gets another block: what routers say is followed all the
-    same."""
+    """The bridge cannot be changed while the node gets another block: routers are told the rest all the same."""
     node = one_node(world, number)
     more = f"10.247.{number % 100}.0/24"
     if more in node.blocks or "bridge" in node.kernel.failing or not _free(world, node):
@@ -248,15 +296,19 @@ async def bridge_fails(world: World, number: int, seconds: float) -> None:
         world.disturb()
         world.say_node(node.name)
         await asyncio.sleep(3)
-        world.disturb()
         disturbed = world.disturbed
-        found = [key for key in node.kernel.ours if key[1] == METRIC_BGP][:3]
-        node.kernel.delete_ours(*found)
+        world.configure(advertise={"communities": [COMMUNITY]})
         await asyncio.sleep(3)
-        missing = [str(prefix) for prefix, metric in found if (prefix, metric) not in node.kernel.ours]
-        if missing and world.disturbed == disturbed and _free(world, node, beside=1):
-            what = f"{node.name}: {', '.join(missing)} not there, and the bridge alone fails"
-            world.complain("one refusal stops no other", what)
+        sides = [
+            side for side in world.router_sides(node) if side.router.running and not side.router.deferring
+        ]
+        well = world.disturbed == disturbed and _free(world, node, beside=1)
+        for side in sides if well and world.options.get("advertise") else ():
+            for prefix, path in side.learned.items():
+                if str(prefix) in node.blocks and COMMUNITY not in path.communities:
+                    what = f"{node.name} has not told {side.name} of {prefix}, and the bridge alone fails"
+                    world.complain("one refusal stops no other", what)
+        world.configure(advertise=None)
         await asyncio.sleep(seconds)
         node.kernel.failing.pop("bridge", None)
         node.blocks = tuple(each for each in node.blocks if each != more)
@@ -319,3 +371,64 @@ async def flushed_and_refused(world: World, number: int, seconds: float, policie
         node.firewall.refuses = lambda _text: None
         node.refusing = False
         await asyncio.sleep(AT_LAST)
+
+
+@happening
+async def refused_once(world: World, number: int, policies: bool) -> None:
+    """nft refuses a part of a table that is made anew, and a moment later it does not any more."""
+    node = one_node(world, number)
+    if not world.services or node.refusing or not _free(world, node):
+        return
+    words = f"dport {POD_PORT}" if policies else str(list(world.services)[number % len(world.services)])
+    with world.impaired(node, disturbs=True):
+        refusal = RefusedError("nft cannot change table inet l3net (in use)", errno.EBUSY)
+        node.firewall.refuses = lambda text: refusal if words in text else None
+        node.refusing, disturbed = True, world.disturbed
+        node.firewall.flush()
+        world.flushed(node)
+        await asyncio.sleep(0.2)
+        node.firewall.refuses = lambda _text: None
+        node.refusing = False
+        await asyncio.sleep(AGAIN)
+        closed = _closed(world, node)
+        if closed and world.disturbed == disturbed and _free(world, node, beside=1) and world.policed:
+            world.complain("what failed is tried again soon", f"{node.name}: {closed}")
+        await asyncio.sleep(AT_LAST)
+
+
+def _closed(world: World, node: WorldNode) -> str:
+    """Why nobody comes to a pod of this node who may."""
+    sources = [
+        pod for pod, (name, _) in world.pods.items() if world.apps[pod] == LET_IN and name != node.name
+    ]
+    for pod, (name, addresses) in world.pods.items():
+        if name == node.name and world.apps[pod] == GUARDED and sources and pod not in world.ending:
+            sent = Packet(world.pods[sources[0]][1][0], addresses[0], TCP, 40000, POD_PORT, SYN)
+            for outcome in node.stack.receive(sent, "up0"):
+                if not isinstance(outcome, Delivered):
+                    return f"{sources[0]} does not reach {pod}: {outcome.words}"
+    return ""
+
+
+@happening
+async def link_bounces(world: World, number: int, times: int) -> None:
+    """A link goes down and up again within milliseconds, as a bad plug has it: nobody else hears of that."""
+    node = one_node(world, number)
+    before = set(node.kernel.ours)
+    world.back_soon(node, lambda: ", ".join(str(key[0]) for key in before - set(node.kernel.ours)))
+    world.disturb()
+    for _ in range(times):
+        node.kernel.set_link("up0", up=False)
+        await asyncio.sleep(world.random.uniform(0.001, 0.008))
+        node.kernel.set_link("up0", up=True)
+        await asyncio.sleep(world.random.uniform(0.001, 0.008))
+    world.after_link(node)
+
+
+@happening
+async def evicted(world: World, number: int) -> None:
+    """A node has no pods any more."""
+    node = one_node(world, number)
+    world.disturb()
+    await asyncio.gather(*(world.delete_pod(pod) for pod, (on, _) in world.pods.items() if on == node.name))
+    world.disturb()

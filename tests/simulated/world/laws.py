@@ -98,6 +98,8 @@ class Judge:
         name, addresses = world.pods[pod]
         if pod == source or pod in world.ending or world.nodes[name].firewall.broken:
             return
+        if source and not world.knows(world.nodes[name], source):
+            return
         here = bool(source) and world.pods[source][0] == name
         froms = world.pods[source][1] if source else OUTSIDE_ADDRESSES
         if len(froms) != len(addresses):

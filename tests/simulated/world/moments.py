@@ -27,7 +27,7 @@ class Moments:
             self._follow(node)
 
     def _follow(self, node: WorldNode) -> None:
-        apply, routes = node.kernel.apply, node.speaker._routes
+        apply, routes, amend = node.kernel.apply, node.speaker._routes, node.firewall.amend
         gone: dict[Any, tuple[float, bool, bool]] = {}
 
         def applied(wanted: Any) -> Any:
@@ -40,6 +40,11 @@ class Moments:
                 self._unserved(node, rest)
             routes(peer, verb, line, rest)
 
+        def amended(transaction: str) -> None:
+            amend(transaction)
+            self._unannounced(node)
+
+        node.firewall.amend = amended  # type: ignore[method-assign]
         node.kernel.apply = applied  # type: ignore[method-assign]
         node.speaker._routes = said  # type: ignore[method-assign]
 
@@ -50,7 +55,7 @@ class Moments:
         now, ours = self._world.now(), node.kernel.ours
         for key in [each for each, (when, _, well) in gone.items() if when < now - (LITTLE if well else 0)]:
             del gone[key]
-        well = calm(self._world) and not self._world.hindered(node)
+        well = calm(self._world) and not self._world.unsteady(node)
         blocks = {block for each in self._world.nodes.values() for block in each.blocks}
         for prefix, metric in wanted.put:
             for (lost, of), (when, covered, _) in gone.items():
@@ -64,6 +69,16 @@ class Moments:
                 rest = [each for each in ours if each != key and each not in wanted.delete]
                 covered = any(each.version == key[0].version and contains(each, key[0]) for each, _ in rest)
                 gone[key] = now, covered, well
+
+    def _unannounced(self, node: WorldNode) -> None:
+        """What goes is no more announced when it is no more served: peers send until they hear of it."""
+        for address in self._world.going:
+            if node.serves(address) or self._world.hindered(node):
+                continue
+            for side in node.sides():
+                if side.up and any(each.network_address == address for each in side.heard):
+                    law = "what is announced is served"
+                    self._broken(law, f"{node.name}: {address} is announced to {side.address}, and gone")
 
     def _unserved(self, node: WorldNode, rest: list[str]) -> None:
         """What is announced of services is served already: peers send at once."""

@@ -28,6 +28,8 @@ class Hearing:
         #: the world had been disturbed.
         self._withdrawn: dict[str, dict[Prefix, tuple[float, object, int]]] = {}
         self._opened: dict[RouterSide, float] = {}
+        #: What was withdrawn just now, while all was well: when.
+        self._lost: dict[tuple[RouterSide, Prefix], float] = {}
         self._swept: dict[RouterSide, dict[Prefix, float]] = {}
         for _, side in world.node_router_sessions():
             side.told, side.began, side.swept = self._told, self._began, self._sweeps
@@ -42,7 +44,7 @@ class Hearing:
         world = self._world
         for side in by:
             node = world.nodes.get(side.far)
-            if node is not None and node.running and not world.hindered(node) and calm(world):
+            if node is not None and node.running and not world.unsteady(node) and calm(world):
                 self._broken("who restarts is told the end", f"{side.name} waited for {side.far}")
 
     def _sweeps(self, side: RouterSide, gone: list[Prefix]) -> None:
@@ -53,16 +55,28 @@ class Hearing:
     def _told(self, side: RouterSide, prefix: Prefix, path: Path | None) -> None:
         node = self._world.nodes[side.far]
         self._in_order(side, node, prefix, path)
+        self._goes_on(side, node, prefix, path)
         if self._goes(node):
             self._drains(side, node, prefix, path)
         else:
             self._withdrawn.pop(node.name, None)
 
+    def _goes_on(self, side: RouterSide, node: WorldNode, prefix: Prefix, path: Path | None) -> None:
+        """What is announced stays so while nothing changes: it is not withdrawn and announced again."""
+        now, key = self._world.now(), (side, prefix)
+        well = calm(self._world) and not self._world.unsteady(node) and str(prefix) in node.blocks
+        if path is None:
+            self._lost.pop(key, None)
+            if well and prefix in side.learned:
+                self._lost[key] = now
+        elif self._lost.pop(key, -SOON) > now - SOON and well:
+            self._broken("what is announced stays so", f"{node.name}: {prefix} at {side.name}")
+
     def _in_order(self, side: RouterSide, node: WorldNode, prefix: Prefix, path: Path | None) -> None:
         """End-of-RIB follows all that is said again (RFC 4724 section 4.1)."""
         world = self._world
         when = self._swept.get(side, {}).pop(prefix, None)
-        if path is None or when is None or world.now() - when > SOON or world.hindered(node):
+        if path is None or when is None or world.now() - when > SOON or world.unsteady(node):
             return
         if world.since < self._opened.get(side, 0.0) - SOON:
             what = f"{side.name} had dropped {prefix} of {node.name} when it was said"

@@ -87,7 +87,9 @@ def path_lost(telling: Telling) -> None:
     seconds = telling.seconds(30, 60)
     if telling.maybe(0.7):
         telling.at(0, 0.5, "agent_killed", telling.one, telling.seconds(0.5, 12))
-    telling.at(0.2, 5, "path_fails", telling.one, seconds, telling.random.choice(("to", "from", "both")))
+    telling.at(
+        0.2, 5, "path_fails", telling.one, seconds, telling.random.choice(("to", "both", "from", "to"))
+    )
     telling.at(seconds + 20, seconds + 40, "bfd_killed", telling.one, telling.seconds(0.2, 20), lasts=20)
 
 
@@ -123,10 +125,10 @@ def without_routers(telling: Telling) -> None:
 @tale(nodes=(2, 3, 1), graceful=(120,))
 def restart_together(telling: Telling) -> None:
     """A router and the agents beside it restart, as after an update of all; it waits for all of them."""
-    telling.at(0, 1, "router_restarts", telling.one, telling.seconds(0.5, 6), True)
+    telling.at(0, 1, "router_restarts", telling.one, telling.seconds(0.5, 4), True)
     if telling.maybe(0.7):
-        telling.at(0, 1, "agent_killed", telling.other, telling.seconds(12, 40), lasts=60)
-    away = telling.at(0, 4, "agent_killed", telling.other + 1, telling.seconds(0.5, 5), lasts=60)
+        telling.at(0, 1, "agent_killed", telling.other, telling.seconds(20, 40), lasts=60)
+    away = telling.at(0, 14, "agent_killed", telling.other + 1, telling.seconds(0.5, 5), lasts=60)
     if telling.maybe(0.3):
         telling.at(away - 0.2, away + 1, "api_cut", telling.other + 1, telling.seconds(10, 40))
 
@@ -148,11 +150,12 @@ def speaker_dies(telling: Telling) -> None:
     """ExaBGP is started anew while what is to be said changes."""
     when = telling.at(0, 5, "exabgp_killed", telling.one, lasts=12)
     for _ in range(telling.random.choice((0, 0, 1))):
-        telling.at(when - 0.3, when + 1.5, "service_deleted", telling.random.randrange(4), telling.seconds(5, 60))
+        telling.at(
+            when - 0.3, when + 1.5, "service_deleted", telling.random.randrange(4), telling.seconds(5, 60)
+        )
     if telling.maybe(0.3):
         telling.at(when + 0.2, when + 1, "agent_killed", telling.one, telling.seconds(0.1, 2))
-    telling.at(50, 70, "speaker_refuses", telling.one, telling.seconds(0.5, 3))
-    telling.at(50, 70, "endpoints_flap", telling.other, 3, lasts=70)
+    telling.at(50, 70, "speaker_refuses", telling.one, telling.seconds(0.5, 3), lasts=140)
 
 
 @tale(graceful=(120,))
@@ -164,13 +167,13 @@ def swept(telling: Telling) -> None:
 
 @tale(hold=(9, 30))
 def missed_words(telling: Telling) -> None:
-    """Sessions come and go in the moment in which an agent finds its speaker."""
-    for when in (0.0, 30.0, 60.0):
-        away = telling.seconds(1.5, 4)
-        telling.at(when, when, "agent_killed", telling.one, away)
-        telling.at(when + away - 2.2, when + away - 1.1, "session_reset", telling.other)
-        telling.at(when + away - 0.3, when + away + 0.3, "prefixes_burst", 3, telling.seconds(0.2, 1.2))
-        telling.at(when + away + 0.1, when + away + 0.9, "session_reset", telling.other, lasts=10)
+    """Sessions come and go in the moment in which an agent finds its speaker; services do."""
+    for number in range(4):
+        telling.at(20 * number, 20 * number + 5, "missed", telling.one, telling.seconds(0.1, 3), lasts=40)
+    away = telling.seconds(0.5, 3)
+    when = telling.at(110, 120, "agent_killed", telling.one, away, lasts=40)
+    for _ in range(3):
+        telling.at(when + away, when + away + 0.03, "endpoints_flap", telling.random.randrange(4), 10)
 
 
 @tale(graceful=(120,))
@@ -234,7 +237,7 @@ def changed_by_others(telling: Telling) -> None:
         ("routes_deleted", (telling.one, False)),
         ("table_flushed", (telling.one,)),
         ("bridge_deleted", (telling.one,)),
-        ("uplink_down", (telling.one, 0.01)),
+        ("link_bounces", (telling.one, telling.random.choice((2, 4)))),
     )
     began = telling.seconds(12, 14)
     for number, (name, args) in enumerate(telling.random.sample(what, 4)):
@@ -253,17 +256,20 @@ def refused(telling: Telling) -> None:
 @tale(policies=(1,), services=(4, 2), pods=(3, 2))
 def table_refused(telling: Telling) -> None:
     """nft refuses a part of the table as it is made anew."""
+    telling.at(330, 340, "refused_once", telling.other, telling.maybe(0.7), lasts=80)
     for number in range(2):
         seconds, of_policies = telling.seconds(0.5, 10), telling.maybe()
-        telling.at(160 * number, 160 * number + 5, "flushed_and_refused", telling.one + number, seconds, of_policies)
+        telling.at(
+            160 * number, 160 * number + 5, "flushed_and_refused", telling.one + number, seconds, of_policies
+        )
         telling.at(160 * number + 6, 160 * number + 8, "pod_added", telling.one + number, lasts=90)
 
 
 @tale(policies=(1,), pods=(3, 2))
 def uncounted(telling: Telling) -> None:
-    """The kernel cannot be read as the last policy goes."""
+    """The kernel cannot be read as the last pod goes that a policy is for."""
     telling.at(0, 1, "kernel_fails", telling.one, telling.seconds(60, 80))
-    telling.at(2, 20, "policy_gone", telling.seconds(80, 120), lasts=180)
+    telling.at(20, 30, "evicted", telling.one, lasts=200)
 
 
 # --- services and pods -----------------------------------------------------------------------------------
@@ -273,14 +279,28 @@ def uncounted(telling: Telling) -> None:
 def rollouts(telling: Telling) -> None:
     """All pods are replaced, node by node, in the order of their addresses; traffic goes on."""
     for number in range(3):
-        telling.at(14 + 30 * number, 16 + 30 * number, "rollout", telling.one + number, telling.seconds(0, 8), lasts=20)
+        telling.at(
+            14 + 30 * number,
+            16 + 30 * number,
+            "rollout",
+            telling.one + number,
+            telling.seconds(0, 8),
+            lasts=20,
+        )
 
 
 @tale(services=(1, 2))
 def services_go(telling: Telling) -> None:
     """Services that are served everywhere are deleted, and made anew."""
     for number in range(3):
-        telling.at(40 * number, 40 * number + 5, "service_deleted", telling.random.randrange(4), telling.seconds(5, 20), lasts=40)
+        telling.at(
+            40 * number,
+            40 * number + 5,
+            "service_deleted",
+            telling.random.randrange(4),
+            telling.seconds(5, 20),
+            lasts=40,
+        )
     telling.at(10, 110, "endpoints_flap", telling.random.randrange(4), 3)
 
 
@@ -292,7 +312,14 @@ def liars(telling: Telling) -> None:
     """Somebody announces what is others'."""
     for number, kind in enumerate(telling.random.sample(range(5), 5)):
         seconds = telling.seconds(20, 50)
-        telling.at(20 * number, 20 * number + 15, "hijack", 5 * telling.random.randrange(10) + kind, seconds, lasts=seconds)
+        telling.at(
+            20 * number,
+            20 * number + 15,
+            "hijack",
+            5 * telling.random.randrange(10) + kind,
+            seconds,
+            lasts=seconds,
+        )
     telling.at(60, 90, "node_lies", telling.one, telling.seconds(10, 40), lasts=40)
 
 

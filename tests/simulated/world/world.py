@@ -30,6 +30,10 @@ GUARDED, LET_IN = "a0", "a1"
 POD_PORT = 8080
 OUTSIDE = ("203.0.113.0/24", "2001:db8::/48")
 OUTSIDE_ADDRESSES = tuple(map(ip_address, ("203.0.113.9", "2001:db8::9")))
+#: Seconds until what somebody takes away is back.
+BACK = 3.0
+#: Seconds in which an agent has followed what it has heard.
+KNOWN = 1.0
 SERVICE_RANGES = ("10.96.0.0/16", "fd96::/112")
 
 
@@ -47,6 +51,10 @@ class World:
         self.local: set[str] = set()  # services with internalTrafficPolicy Local
         self.pods: dict[str, tuple[str, tuple[Address, ...]]] = {}  # name to node and addresses
         self.apps: dict[str, str] = {}
+        self.heirs: dict[
+            str, float
+        ] = {}  # pods whose address was another's, and since when they are declared
+        self._had: set[Address] = set()  # that a pod has had
         self.ending: set[str] = set()  # pods that are being deleted
         self.gone: set[str] = set()  # services that were deleted
         self._pods_made = 0
@@ -63,12 +71,13 @@ class World:
         self.complain: Callable[[str, str], None] = lambda _law, _what: None
         self.wired: Callable[[str], None] = lambda _pod: None  # called with each pod that comes
         self.flushed: Callable[[WorldNode], None] = lambda _node: None  # with each whose table is gone
+        self.going: set[Address] = set()  # of services that go now, while all else is well
         self.odd: set[str] = set()  # objects that are there for a while, or not
         self.since = 0.0  # when what forwards, or what is declared, changed last
         self.disturbed = 0  # how often it has
-        self._impaired: dict[
-            str, list[bool]
-        ] = {}  # nodes that cannot follow: whether something has changed since
+        #: Nodes that cannot follow: whether something has changed since. How much of that is steady.
+        self._impaired: dict[str, list[bool]] = {}
+        self._steady: dict[str, int] = {}
         self._build()
 
     # --- what is held against nobody ---------------------------------------------------------------------
@@ -84,9 +93,13 @@ class World:
             each[:] = [True] * len(each)
 
     @contextlib.contextmanager
-    def impaired(self, one: WorldNode | Router, *, disturbs: bool = False) -> Iterator[None]:
-        """Around what keeps one from following changes. What it has stays, unless this `disturbs`."""
+    def impaired(
+        self, one: WorldNode | Router, *, disturbs: bool = False, steady: bool = False
+    ) -> Iterator[None]:
+        """Around what keeps one from following changes. What it has stays, unless this `disturbs`; if it is
+        `steady`, not a word of it changes."""
         marks = self._impaired.setdefault(one.name, [])
+        self._steady[one.name] = self._steady.get(one.name, 0) + steady
         unsettled = self.now() - self.since < self.shape.hold + 12  # it has not followed all that was before
         marks.append(disturbs or unsettled)
         if disturbs:
@@ -94,35 +107,86 @@ class World:
         try:
             yield
         finally:
+            self._steady[one.name] -= steady
             if marks.pop():
                 self.since = max(self.since, self.now())
                 marks[:] = [True] * len(marks)
 
-    def hindered(self, one: WorldNode, beside: int = 0) -> bool:
+    def hindered(self, one: WorldNode | Router, beside: int = 0) -> bool:
         """Whether something keeps a node from following; `beside` so many that the asker knows of."""
         return len(self._impaired.get(one.name, ())) > beside
 
-    def keeps(self, node: WorldNode, beside: int = 0) -> Callable[[], None]:
-        """What a node has learned is there; what this returns complains if it is not any more, and nothing
-        else has happened meanwhile. `beside`: as in `hindered`, of now."""
+    def unsteady(self, one: WorldNode) -> bool:
+        """Whether something may change what a node has and says."""
+        return self.hindered(one, self._steady.get(one.name, 0))
+
+    def keeps(self, node: WorldNode, beside: int = 0, *, of_nodes: bool = True) -> Callable[[], None]:
+        """What a node has learned is there, and what routers have of it; what this returns complains if it is
+        not any more, and nothing else has happened meanwhile. `beside`: as in `hindered`, of now. Without
+        `of_nodes` what other nodes say does not count."""
         before, disturbed = set(node.kernel.ours), self.disturbed
-        well = node.running and not self.hindered(node, beside)
+        others = {block for each in self.nodes.values() if each is not node for block in each.blocks}
+        if not of_nodes:
+            before = {key for key in before if str(key[0]) not in others}
+        well = node.running and self.able and not self.hindered(node, beside)
+        of_it = [
+            (side, prefix)
+            for side in self.router_sides(node)
+            for prefix in side.learned
+            if not self.hindered(side.router)
+        ]
 
         def look() -> None:
-            missing = before - set(node.kernel.ours)
-            as_before = disturbed == self.disturbed and node.running and not self.hindered(node, beside=1)
-            if missing and well and as_before and node.power:
-                what = f"{node.name} has lost {', '.join(sorted(str(key[0]) for key in missing))}"
+            missing = [str(key[0]) for key in before - set(node.kernel.ours)]
+            missing += [
+                f"{prefix} at {side.name}"
+                for side, prefix in of_it
+                if prefix not in side.learned and not self.hindered(side.router) and side.router.running
+            ]
+            as_before = disturbed == self.disturbed and node.running and node.power
+            if missing and well and as_before and not self.hindered(node, beside=max(1, beside)):
+                what = f"{node.name} has lost {', '.join(sorted(missing))}"
                 self.complain("what nothing is known against stays", what)
 
         return look
 
+    def back_soon(self, node: WorldNode, missing: Callable[[], str]) -> None:
+        """What somebody has taken away of a node is back a little later, if nothing else is wrong."""
+        if not self.able or self.now() - self.since < self.shape.hold + 12 or not self._free(node):
+            return
+        disturbed = self.disturbed + 1  # by who takes it away
+
+        def look() -> None:
+            if self.disturbed == disturbed and self._free(node) and (what := missing()):
+                self.complain("what is taken away is put back", f"{node.name}: {what}")
+
+        asyncio.get_running_loop().call_later(BACK, look)
+
+    @contextlib.contextmanager
+    def goes(self, name: str) -> Iterator[None]:
+        """Around what takes a service away from everywhere; call before it disturbs."""
+        well = self.able and self.now() - self.since > self.shape.hold + 12
+        addresses = {each for each, service in self.services.items() if service == name} if well else set()
+        self.going |= addresses
+        try:
+            yield
+        finally:
+            self.going -= addresses
+
+    def knows(self, node: WorldNode, pod: str) -> bool:
+        """Whether a node can have heard who has a pod's address by now."""
+        since = self.heirs.get(pod)
+        return since is None or (not self.hindered(node) and self.now() - since > node.view.lag + KNOWN)
+
+    def _free(self, node: WorldNode) -> bool:
+        return node.power and node.running and not self.hindered(node)
+
     def nobody_has(self, prefixes: Iterable[Prefix]) -> None:
         """What somebody lies about draws nothing."""
-        for node in self.nodes.values():
+        for one in self.nodes.values():
             for prefix in prefixes:
-                if (prefix, METRIC_BGP) in node.kernel.ours:
-                    self.complain("who lies draws nothing", f"{node.name} has a route to {prefix}")
+                if (prefix, METRIC_BGP) in one.kernel.ours:
+                    self.complain("who lies draws nothing", f"{one.name} has a route to {prefix}")
 
     @contextlib.contextmanager
     def all_impaired(self, nodes: Iterable[WorldNode]) -> Iterator[None]:
@@ -494,6 +558,9 @@ class World:
         labels = {} if one.declares_pods else {"app": app}
         attached = Attached(ObjectName("default", pod), addresses, labels)
         said = pod_document(pod, *map(str, addresses), on=name, app=app)
+        if not self._had.isdisjoint(addresses):
+            self.heirs[pod] = self.now()
+        self._had |= set(addresses)
         if one.declares_pods:  # and its ADD waits for that
             self.declared.apply(said)
         taken |= set(addresses)
@@ -505,6 +572,8 @@ class World:
                 self.declared.delete(said)
             return
         self.pods[pod], self.apps[pod] = (name, addresses), app
+        if pod in self.heirs and not one.declares_pods:
+            self.heirs[pod] = self.now()
         self.wired(pod)
         if self.shape.policies:
             self.declared.apply(said)
