@@ -56,16 +56,16 @@ class Announcing:
         self._faults.only(ANNOUNCING, parts)
         self._retry.only(ANNOUNCING, parts)
 
-    def view(self, state: ClusterState) -> NodeView:
-        """What the sources see of this node now."""
-        return NodeView(state, self._me, self._book.announced, self._book.verdicts)
+    def view(self, state: ClusterState, later: frozenset[Prefix] = frozenset()) -> NodeView:
+        """What the sources see of this node now; of services without those that are served only `later`."""
+        return NodeView(state, self._me, self._book.announced - later, self._book.verdicts)
 
     def passes_on(self, state: ClusterState) -> bool:
         """Whether this node announces what it learned."""
         return passes_on(state, self.sessions.values())
 
-    def announce(self, state: ClusterState) -> None:
-        """To each peer, all of it."""
+    def announce(self, state: ClusterState, later: frozenset[Prefix] = frozenset()) -> None:
+        """To each peer, all of it, but for what services have `later`."""
         learned: dict[Prefix, Candidate] = {}
         if self.passes_on(state):
             for prefix in self._rib.prefixes():
@@ -74,7 +74,7 @@ class Announcing:
                     learned[prefix] = best[0]
         # What an agent before us has passed on is not withdrawn before it is known who still says it.
         unheard = self.passes_on(state) and self._speaking.peers.catching_up
-        view = self.view(state)
+        view = self.view(state, later)
         for address, session in self.sessions.items():
             if unheard and address not in self._speaking.peers.wants:
                 continue  # `Peers.caught_up` has all looked at again
@@ -86,13 +86,15 @@ class Announcing:
         state: ClusterState,
         changed: frozenset[Prefix],
         wanted: frozenset[Prefix] = frozenset(),
+        later: frozenset[Prefix] = frozenset(),
     ) -> None:
-        """Services alone have changed: of each peer's Adj-RIB-Out, only their prefixes."""
+        """Services alone have changed: of each peer's Adj-RIB-Out, only their prefixes. What is not served yet
+        comes `later`, also where all is looked at."""
         if not changed:
             return
         # Another's path may take the place of ours, or another source look at the services.
         if self.passes_on(state) or follow_services():
-            self.announce(state)
+            self.announce(state, later)
             return
         view = NodeView(state, self._me, wanted)
         for address, session in self.sessions.items():

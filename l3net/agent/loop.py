@@ -276,7 +276,7 @@ class Agent:
             touched |= self._decide_sessions()
         if Dirty.STATE not in dirty and settled.withdraw:
             # The other way round: peers stop sending before this node stops serving.
-            announcing.announce_changes(state, settled.withdraw)
+            announcing.announce_changes(state, settled.withdraw, later=settled.announce)
             self.speaking.flush()
             await asyncio.sleep(PEERS_FIRST)
         try:

@@ -78,3 +78,37 @@ def test_who_passes_on_what_it_learned_speaks_as_soon_as_its_speaker_does() -> N
         assert scene.blocks_heard() == set(BLOCKS)
 
     simulate(scenario())
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_what_comes_as_another_goes_is_served_before_it_is_announced(
+    monkeypatch: pytest.MonkeyPatch, more: bool
+) -> None:
+    """Also where all is looked at for it: withdrawals come first, and announcements are none of them."""
+    monkeypatch.setattr(sources, "SOURCES", (*sources.SOURCES, replace(MADE, of_services=more)))
+    one, other = (
+        (service(name, address), endpoints(name, pod))
+        for name, address, pod in (("one", "10.96.2.9", "10.244.1.9"), ("other", "10.96.2.10", "10.244.1.10"))
+    )
+
+    async def scenario() -> None:
+        scene, order = Scene(), list[str]()
+        await scene.begun(NODE, CONFIGURATION, TOR4, TOR6, *one)
+        amend, heard = scene.firewall.amend, scene.speaker.heard
+
+        def amended(text: str) -> None:
+            order.append("served" if "10.96.2.10" in text else "")
+            amend(text)
+
+        def told(line: str) -> None:
+            order.append("announced" if "announce" in line and "10.96.2.10" in line else "")
+            heard(line)
+
+        monkeypatch.setattr(scene.firewall, "amend", amended)
+        monkeypatch.setattr(scene.speaker, "heard", told)
+        scene.datastore.delete(one[0])
+        scene.datastore.apply(*other)
+        await asyncio.sleep(1)
+        assert [each for each in order if each] == ["served", "announced"]
+
+    simulate(scenario())

@@ -85,6 +85,8 @@ async def hold_time_changes(world: World, seconds: float) -> None:
     sides = [side for side, _ in world.node_router_sessions()]
     for side in sides:
         side.forwarding = False
+    for router in world.fabric.routers.values():
+        router.slow = 0.5
     with contextlib.ExitStack() as stack:
         for node in nodes:
             stack.enter_context(world.impaired(node, steady=True))
@@ -99,6 +101,8 @@ async def hold_time_changes(world: World, seconds: float) -> None:
     world.disturb()
     for side in sides:
         side.forwarding = True
+    for router in world.fabric.routers.values():
+        router.slow = 0.0
 
 
 @happening
@@ -208,8 +212,8 @@ async def speaker_refuses(world: World, number: int, seconds: float) -> None:
 
 @happening
 async def missed(world: World, number: int, seconds: float) -> None:
-    """A session comes up, and maybe goes again, in the moment in which an agent finds its speaker, and a router
-    has much to say just then."""
+    """A session comes up, and maybe goes again, in the moment in which an agent finds its speaker, and a
+    router has much to say just then."""
     node = one_node(world, number)
     sides = world.router_sides(node)
     if not sides or not _free(world, node):
@@ -285,7 +289,7 @@ def _refusing(key: RouteKey) -> Callable[[Route], KernelError | None]:
 
 @happening
 async def bridge_fails(world: World, number: int, seconds: float) -> None:
-    """The bridge cannot be changed while the node gets another block: routers are told the rest all the same."""
+    """The bridge cannot be changed while the node gets another block: routers are told the rest."""
     node = one_node(world, number)
     more = f"10.247.{number % 100}.0/24"
     if more in node.blocks or "bridge" in node.kernel.failing or not _free(world, node):
@@ -319,7 +323,7 @@ async def bridge_fails(world: World, number: int, seconds: float) -> None:
 
 @happening
 async def fails_for_a_moment(world: World, number: int, seconds: float) -> None:
-    """nft fails as somebody flushes its table, and then does not any more: the table is back a little later."""
+    """nft fails as somebody flushes its table, and then does not any more: the table is soon back."""
     node = one_node(world, number)
     if not _free(world, node) or node.firewall.failing is not None:
         return
@@ -339,8 +343,8 @@ async def fails_for_a_moment(world: World, number: int, seconds: float) -> None:
 
 @happening
 async def flushed_and_refused(world: World, number: int, seconds: float, policies: bool) -> None:
-    """Somebody flushes the table, and nft refuses a part of what is to be put back: one service, or all that is
-    judged by `policies`. The other services are served; what cannot be judged is closed."""
+    """Somebody flushes the table, and nft refuses a part of what is to be put back: one service, or all that
+    is judged by `policies`. The other services are served; what cannot be judged is closed."""
     node = one_node(world, number)
     if not world.services or node.refusing or not _free(world, node):
         return

@@ -134,6 +134,7 @@ class Router:
         self.own: set[Prefix] = set()
         self.fib: dict[Prefix, frozenset[Address]] = {}
         self.deferring = False  # it has restarted, and forwards by what it had
+        self.slow = 0.0  # seconds until it says to a session that came up what it has
         self.changes = 0  # of what it forwards by
         self.kept_waiting: Callable[[list[RouterSide]], None] = lambda _: (
             None
@@ -184,6 +185,13 @@ class Router:
     def opened(self, side: RouterSide) -> None:
         if self.deferring:
             side.waiting = True
+        elif self.slow:
+            asyncio.get_running_loop().call_later(self.slow, self._says_all, side)
+        else:
+            self._says_all(side)
+
+    def _says_all(self, side: RouterSide) -> None:
+        if self.deferring or not self.running:
             return
         for prefix in sorted({*self.own, *self.fib}, key=str):
             self._tell(side, prefix)
