@@ -88,8 +88,8 @@ class Announcing:
         wanted: frozenset[Prefix] = frozenset(),
         later: frozenset[Prefix] = frozenset(),
     ) -> None:
-        """Services alone have changed: of each peer's Adj-RIB-Out, only their prefixes. What is not served yet
-        comes `later`, also where all is looked at."""
+        """Services alone have changed: of each peer's Adj-RIB-Out, only their prefixes. What is not served
+        yet comes `later`, also where all is looked at."""
         if not changed:
             return
         # Another's path may take the place of ours, or another source look at the services.

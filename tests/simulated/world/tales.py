@@ -1,8 +1,8 @@
 """Courses of events that operators meet, and that seldom come about by themselves, drawn out of a seed: what
 happens to a node while its agent is away, what is refused while all else changes, who lies, who comes back.
 
-Each tale is a function of a random source; its decorator says which worlds it can be told in. A world has a few
-tales, one after the other.
+Each tale is a function of a random source; its decorator says which worlds it can be told in. A world has a
+few tales, one after the other.
 """
 
 from __future__ import annotations
