@@ -87,7 +87,7 @@ async def exabgp_killed(world: World, number: int) -> None:
     stays = world.keeps(node) if world.shape.graceful else no_care
     graceful = bool(world.shape.graceful)
     with world.impaired(node, disturbs=not graceful, steady=graceful):
-        node.speaker.late = world.random.choice((0.0, 0.0, 0.5, 1.5))
+        node.speaker.late = world.random.choice((0.0, 0.5, 1.5, 2.5))
         node.speaker.kill()
         await asyncio.sleep(0.3)  # it is not back yet
         stays()

@@ -19,11 +19,14 @@ from l3net.ports import RouteKey, RouteSeen
 from world.calm import calm
 from world.happenings import HAPPENINGS, happening, one_node, one_router
 from world.nodes import WorldNode
+from world.nodeside import NodeSide
 from world.sessions import DIALS, Path
 from world.world import GUARDED, LET_IN, POD_PORT, World
 
 #: Seconds until what failed a moment ago is tried again, and until all that is tried later has been.
 AGAIN, AT_LAST = 8.0, 65.0
+#: Seconds after which an agent knows which sessions there are.
+SEEN = 6.0
 #: How often a table is made anew in some seconds in which a part of it is refused.
 MOST_TABLES = 3
 COMMUNITY = "64512:7"
@@ -233,8 +236,18 @@ async def missed(world: World, number: int, seconds: float) -> None:
         await asyncio.sleep(drawn.uniform(0.01, 0.4))
         if drawn.random() < 0.6:
             world.clear(side.session)
-        await asyncio.sleep(drawn.choice((0.0, 2.0)))
+        await asyncio.sleep(drawn.choice((0.0, 0.0, 2.0)))
         world.outsiders[0].announce(name, gone=True)
+        await asyncio.sleep(SEEN)
+        own = next(each for each in side.session.sides if isinstance(each, NodeSide))
+        if own.session.up and own.speaker.lasted(own) > SEEN - 2 and _free(world, node, beside=1):
+            said = [row for row in node.status()["peers"] if row["address"] == str(own.address)]
+            wrong = [
+                row for row in said if (row["state"], row["received"]) != ("established", len(own.announces))
+            ]
+            if wrong:
+                what = f"{node.name}: {own.address} is {wrong[0]['state']}, {wrong[0]['received']} received"
+                world.complain("the status says what is so", what)
         await asyncio.sleep(10)
 
 
@@ -422,11 +435,13 @@ async def link_bounces(world: World, number: int, times: int) -> None:
     world.back_soon(node, lambda: ", ".join(str(key[0]) for key in before - set(node.kernel.ours)))
     world.disturb()
     for _ in range(times):
-        node.kernel.set_link("up0", up=False)
-        await asyncio.sleep(world.random.uniform(0.001, 0.008))
-        node.kernel.set_link("up0", up=True)
-        await asyncio.sleep(world.random.uniform(0.001, 0.008))
-    world.after_link(node)
+        await asyncio.sleep(world.random.uniform(0.001, 0.3))
+        for _ in range(3):
+            node.kernel.set_link("up0", up=False)
+            await asyncio.sleep(world.random.uniform(0.001, 0.008))
+            node.kernel.set_link("up0", up=True)
+            await asyncio.sleep(world.random.uniform(0.001, 0.008))
+        world.after_link(node)
 
 
 @happening

@@ -85,7 +85,7 @@ def path_lost(telling: Telling) -> None:
     """One of two ways is lost, of which BFD tells long before the session does: maybe while the agent is
     away."""
     seconds = telling.seconds(30, 60)
-    if telling.maybe(0.7):
+    if telling.maybe(0.5):
         telling.at(0, 0.5, "agent_killed", telling.one, telling.seconds(0.5, 12))
     telling.at(
         0.2, 5, "path_fails", telling.one, seconds, telling.random.choice(("to", "both", "from", "to"))
@@ -93,14 +93,14 @@ def path_lost(telling: Telling) -> None:
     telling.at(seconds + 20, seconds + 40, "bfd_killed", telling.one, telling.seconds(0.2, 20), lasts=20)
 
 
-@tale(**WATCHED)
+@tale(**WATCHED, graceful=(120,))
 def dies_while_it_restarts(telling: Telling) -> None:
     """A router that restarts keeps its routes, until it is clear that there is more to it."""
     telling.at(0, 1, "router_restarts", telling.one, telling.seconds(20, 90), True)
     telling.at(2, 12, "router_off", telling.one, telling.seconds(60, 200), lasts=200)
 
 
-@tale(tors=(2,), graceful=(120,))
+@tale(tors=(2,), graceful=(120,), hold=(9, 30))
 def routing_dies(telling: Telling) -> None:
     """A router's BGP does not come back."""
     if telling.maybe(0.3):
@@ -113,7 +113,8 @@ def without_routers(telling: Telling) -> None:
     """Nodes of a rack have one another alone, as the topology changes or one loses a block."""
     telling.at(0, 1, "rack_dark", telling.one, telling.seconds(200, 260), lasts=260)
     if telling.maybe():
-        telling.at(60, 90, "topology_changes", telling.seconds(20, 60))
+        telling.at(55, 59, "api_slow", 0, 5.0, telling.seconds(15, 40))  # the first of nodes reflects
+        telling.at(60, 70, "topology_changes", telling.seconds(60, 90))
     else:
         telling.at(60, 70, "block_lost", telling.one, telling.seconds(60, 100))
         telling.at(80, 90, "agent_killed", telling.other, telling.seconds(0.5, 5))
@@ -122,13 +123,14 @@ def without_routers(telling: Telling) -> None:
 # --- restarts --------------------------------------------------------------------------------------------
 
 
-@tale(nodes=(2, 3, 1), graceful=(120,))
+@tale(nodes=(2, 3, 1), tors=(1, 2), graceful=(120,))
 def restart_together(telling: Telling) -> None:
     """A router and the agents beside it restart, as after an update of all; it waits for all of them."""
     telling.at(0, 1, "router_restarts", telling.one, telling.seconds(0.5, 4), True)
     if telling.maybe(0.7):
         telling.at(0, 1, "agent_killed", telling.other, telling.seconds(20, 40), lasts=60)
-    away = telling.at(0, 14, "agent_killed", telling.other + 1, telling.seconds(0.5, 5), lasts=60)
+    least, most, seconds = telling.random.choice(((0, 2, telling.seconds(4, 9)), (5, 12, telling.seconds(0.5, 5))))
+    away = telling.at(least, most, "agent_killed", telling.other + 1, seconds, lasts=60)
     if telling.maybe(0.3):
         telling.at(away - 0.2, away + 1, "api_cut", telling.other + 1, telling.seconds(10, 40))
 
@@ -136,12 +138,12 @@ def restart_together(telling: Telling) -> None:
 @tale()
 def begins_without_api(telling: Telling) -> None:
     """An agent that starts waits for the API server, for longer than anything else is waited for."""
-    seconds = telling.random.choice((telling.seconds(15, 40), telling.seconds(125, 180)))
+    seconds = telling.seconds(125, 180) if telling.maybe(0.6) else telling.seconds(15, 40)
     telling.at(0, 0.1, "api_cut", telling.one, seconds, lasts=seconds)
     telling.at(0.2, 2, "agent_killed", telling.one, telling.seconds(0.2, 3))
-    if telling.maybe(0.3):
+    if telling.maybe(0.2):
         telling.at(5, 14, "exabgp_killed", telling.one)
-    if telling.maybe(0.3):
+    elif telling.maybe(0.2):
         telling.at(5, 14, "node_deleted", telling.one, telling.seconds(1, 8))
 
 
@@ -195,12 +197,12 @@ def flapping(telling: Telling) -> None:
 @tale(nodes=(2, 3, 1))
 def drained(telling: Telling) -> None:
     """A node drains for long; meanwhile its agent is upgraded, and how long to wait changes."""
-    what = telling.random.choice(("cordoned", "cordoned", "leaves"))
+    what = telling.random.choice(("cordoned", "leaves"))
     telling.at(0, 1, what, telling.one, telling.seconds(200, 260), lasts=300)
     if telling.maybe(0.7):
         telling.at(25, 60, "agent_killed", telling.one, telling.seconds(0.2, 12))
     if telling.maybe(0.7):
-        telling.at(40, 90, "drain_waits_longer", telling.seconds(60, 100))
+        telling.at(14, 50, "drain_waits_longer", telling.seconds(60, 100))
 
 
 @tale()
@@ -237,17 +239,18 @@ def changed_by_others(telling: Telling) -> None:
         ("routes_deleted", (telling.one, False)),
         ("table_flushed", (telling.one,)),
         ("bridge_deleted", (telling.one,)),
-        ("link_bounces", (telling.one, telling.random.choice((2, 4)))),
+        ("link_bounces", (telling.one, telling.random.choice((4, 8)))),
+        ("link_bounces", (telling.other, telling.random.choice((4, 8)))),
     )
     began = telling.seconds(12, 14)
-    for number, (name, args) in enumerate(telling.random.sample(what, 4)):
+    for number, (name, args) in enumerate(telling.random.sample(what, 5)):
         telling.at(began + 65 * number, began + 65 * number + 20, name, *args, lasts=40)
 
 
 @tale()
 def refused(telling: Telling) -> None:
     """The kernel takes one route no more, or fails for a moment."""
-    telling.at(0, 5, "route_refused", telling.one, telling.seconds(1, 40), lasts=90)
+    telling.at(0, 5, "route_refused", telling.one, telling.seconds(0.3, 3), lasts=90)
     telling.at(140, 150, "fails_for_a_moment", telling.one, telling.seconds(0.3, 2), lasts=80)
     if telling.maybe():
         telling.at(250, 260, "bridge_fails", telling.other, telling.seconds(1, 40), lasts=90)
