@@ -127,7 +127,7 @@ def without_routers(telling: Telling) -> None:
 def restart_together(telling: Telling) -> None:
     """A router and the agents beside it restart, as after an update of all; it waits for all of them."""
     telling.at(0, 1, "router_restarts", telling.one, telling.seconds(0.5, 4), True)
-    if telling.maybe(0.7):
+    if telling.maybe(0.85):
         telling.at(0, 1, "agent_killed", telling.other, telling.seconds(20, 40), lasts=60)
     least, most, seconds = telling.random.choice(((0, 2, telling.seconds(4, 9)), (5, 12, telling.seconds(0.5, 5))))
     away = telling.at(least, most, "agent_killed", telling.other + 1, seconds, lasts=60)
