@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from packets.outcomes import Delivered, Forwarded, Lost
+from packets.outcomes import Delivered, Forwarded, Lost, Rejected
 from packets.packet import SYN, TCP, UDP, Packet
 
 from l3net.model import Address
@@ -84,7 +84,7 @@ class Flows:
             return
         ends: set[Address] = {each for pod in world.members[flow.service] for each in world.pods[pod][1]}
         to = outcome.packet.destination if isinstance(outcome, Delivered | Forwarded) else None
-        if isinstance(outcome, Lost) and outcome.packet.destination == flow.packet.destination:
+        if isinstance(outcome, Lost | Rejected) and outcome.packet.destination == flow.packet.destination:
             self._broken("flows go to whom a service has", f"{flow.node}: {flow.packet}: {outcome.words}")
         elif to is not None and to not in ends:
             what = f"{flow.node}: {flow.packet} to {flow.service} goes to {to}"

@@ -576,7 +576,7 @@ async def leaves(world: World, number: int, seconds: float) -> None:
     await asyncio.sleep(seconds - min(seconds, AWAY))
     more = node.agent.passes - passes
     undisturbed = world.disturbed == disturbed and node.running and node.agent is agent
-    if undisturbed and not world.hindered(node) and more > (seconds - AWAY) / 30 + 3:
+    if seconds > AWAY and undisturbed and not world.hindered(node) and more > (seconds - AWAY) / 30 + 3:
         world.complain("who has left is quiet", f"{node.name}: {more} passes in {seconds - AWAY:.0f} s")
     node.memory.leave = False
     world.disturb(40)

@@ -451,3 +451,15 @@ async def evicted(world: World, number: int) -> None:
     world.disturb()
     await asyncio.gather(*(world.delete_pod(pod) for pod, (on, _) in world.pods.items() if on == node.name))
     world.disturb()
+
+
+@happening
+async def ranges_unknown(world: World, seconds: float) -> None:
+    """Nobody says which addresses services may have: those that are not served go where the others go."""
+    if "serviceCIDRs" in world.options:
+        return
+    world.disturb()
+    world.configure(serviceCIDRs=[])
+    await asyncio.sleep(seconds)
+    world.disturb()
+    world.configure(serviceCIDRs=None)

@@ -129,7 +129,9 @@ def restart_together(telling: Telling) -> None:
     telling.at(0, 1, "router_restarts", telling.one, telling.seconds(0.5, 4), True)
     if telling.maybe(0.85):
         telling.at(0, 1, "agent_killed", telling.other, telling.seconds(20, 40), lasts=60)
-    least, most, seconds = telling.random.choice(((0, 2, telling.seconds(4, 9)), (5, 12, telling.seconds(0.5, 5))))
+    least, most, seconds = telling.random.choice(
+        ((0, 2, telling.seconds(4, 9)), (5, 12, telling.seconds(0.5, 5)))
+    )
     away = telling.at(least, most, "agent_killed", telling.other + 1, seconds, lasts=60)
     if telling.maybe(0.3):
         telling.at(away - 0.2, away + 1, "api_cut", telling.other + 1, telling.seconds(10, 40))
@@ -268,6 +270,14 @@ def table_refused(telling: Telling) -> None:
         telling.at(160 * number + 6, 160 * number + 8, "pod_added", telling.one + number, lasts=90)
 
 
+@tale(mesh=(0,), services=(1, 2), pods=(2, 1))
+def flushed(telling: Telling) -> None:
+    """Somebody flushes all tables, of nodes that do not know which addresses are services'."""
+    telling.at(0, 5, "ranges_unknown", telling.seconds(150, 180), lasts=180)
+    telling.at(35, 60, "table_flushed", telling.one)
+    telling.at(90, 120, "table_flushed", telling.other)
+
+
 @tale(policies=(1,), pods=(3, 2))
 def uncounted(telling: Telling) -> None:
     """The kernel cannot be read as the last pod goes that a policy is for."""
@@ -305,6 +315,18 @@ def services_go(telling: Telling) -> None:
             lasts=40,
         )
     telling.at(10, 110, "endpoints_flap", telling.random.randrange(4), 3)
+
+
+@tale(mesh=(1,), reflectors=(1,), nodes=(2, 3), services=(4, 2))
+def services_swap(telling: Telling) -> None:
+    """One service comes in the very moment in which another goes, as if renamed; nodes pass on what they hear."""
+    for number in range(2):
+        began, seconds = 60.0 * number + telling.seconds(0, 5), float(telling.random.randrange(3, 20))
+        one = telling.random.randrange(4)
+        telling.at(began, began, "service_deleted", one, seconds)
+        telling.at(
+            began + seconds, began + seconds, "service_deleted", one + 1, telling.seconds(5, 20), lasts=20
+        )
 
 
 # --- routers' and nodes' words ---------------------------------------------------------------------------
@@ -363,6 +385,7 @@ def _shape(drawn: Random, needs: Needs) -> Shape:
         "services": drawn.choice((1, 2, 4)),
         "pods": drawn.choice((1, 2)),
         "policies": drawn.random() < 0.3,
+        "reflectors": drawn.random() < 0.2,
     }
     for name, values in needs.items():
         drawn_from = [each for at, each in enumerate(values) for _ in range(2 ** (len(values) - 1 - at))]
@@ -372,6 +395,6 @@ def _shape(drawn: Random, needs: Needs) -> Shape:
     if plain["nodes"] * racks == 1:
         plain["mesh"] = False if drawn.random() < 0.5 else plain["mesh"]
     flags = {name: bool(plain[name]) for name in ("mesh", "bfd", "policies")}
-    reflectors = flags["mesh"] and drawn.random() < 0.25
+    flags["reflectors"] = flags["mesh"] and bool(plain["reflectors"])
     lag = drawn.choice((0.0, 0.0, 0.5))
-    return replace(Shape(**plain | flags), racks=racks, reflectors=reflectors, lag=lag)  # type: ignore[arg-type]
+    return replace(Shape(**plain | flags), racks=racks, lag=lag)  # type: ignore[arg-type]
