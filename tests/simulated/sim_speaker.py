@@ -21,6 +21,8 @@ DELAY = 0.001
 SENT = ("ff" * 16) + "001d0104fc00005a0a00000200"
 #: Seconds after which ExaBGP, asked, calls a session up.
 SEEN_UP = 1.0
+#: Seconds in which ExaBGP that was started anew is told what to say.
+TOLD = 2.0
 
 
 @dataclass
@@ -174,6 +176,11 @@ class SimSpeaker:
     def answers(self) -> bool:
         """Whether its relay can be connected to."""
         return self.running and asyncio.get_running_loop().time() >= self.begun + self.late
+
+    @property
+    def begins(self) -> bool:
+        """Whether nobody has had the time to tell it all since it was started anew."""
+        return asyncio.get_running_loop().time() < self.begun + self.late + TOLD
 
     def kill(self) -> None:
         """ExaBGP dies; its supervisor starts it again with the file on disk. Routers see a restart."""

@@ -121,6 +121,10 @@ async def reload_put_off(world: World, number: int, seconds: float) -> None:
         return
     side = routers[number % len(routers)]
     before = world.peer_document(side)
+    name = before["metadata"]["name"]
+    if name in world.odd:
+        return
+    world.odd.add(name)
     world.excuse_peer(before, seconds + 600)  # whoever is cut off hears of it later
     world.excuse_node(node, seconds + 90)  # ExaBGP is started anew for it in the end
     with world.impaired(node, disturbs=True):
@@ -136,6 +140,7 @@ async def reload_put_off(world: World, number: int, seconds: float) -> None:
         world.disturb()
         world.declared.apply(before)
         await asyncio.sleep(10)
+    world.odd.discard(name)
 
 
 @happening

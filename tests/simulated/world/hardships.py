@@ -429,9 +429,11 @@ def _closed(world: World, node: WorldNode) -> str:
 
 @happening
 async def link_bounces(world: World, number: int, times: int) -> None:
-    """A link goes down and up again within milliseconds, as a bad plug has it: nobody else hears of that."""
+    """A link goes down and up again within milliseconds, as a bad plug has it: nobody else hears of that. Its
+    agent may find it down."""
     node = one_node(world, number)
     before = set(node.kernel.ours)
+    world.excuse_node(node, 20)
     world.back_soon(node, lambda: ", ".join(str(key[0]) for key in before - set(node.kernel.ours)))
     world.disturb()
     for _ in range(times):

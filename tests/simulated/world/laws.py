@@ -192,7 +192,7 @@ class Judge:
         if not world.fabric.reaches(source, node):
             return False
         if world.reflects:
-            return all(world.fabric.reaches(source, name) for name in world.nodes)
+            return all(world.fabric.reaches(one, name) for one in (source, node) for name in world.nodes)
         if world.shape.mesh or source == node or source not in world.nodes:
             return True
         segment = world.segment_of(source, "up0")
@@ -221,7 +221,7 @@ class Judge:
         for mine, theirs in self.world.node_router_sessions():
             node = self.world.nodes[mine.name]
             self._gone(node, theirs)
-            if not mine.session.up or theirs.router.deferring or not node.running:
+            if not mine.session.up or theirs.router.deferring or not node.running or node.speaker.begins:
                 continue
             wanted = set(self._own(node, theirs))
             heard = set(theirs.learned)

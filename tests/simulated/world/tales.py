@@ -319,7 +319,7 @@ def services_go(telling: Telling) -> None:
 
 @tale(mesh=(1,), reflectors=(1,), nodes=(2, 3), services=(4, 2))
 def services_swap(telling: Telling) -> None:
-    """One service comes in the very moment in which another goes, as if renamed; nodes pass on what they hear."""
+    """One service comes as another goes, as if renamed; a node passes on what it hears."""
     for number in range(2):
         began, seconds = 60.0 * number + telling.seconds(0, 5), float(telling.random.randrange(3, 20))
         one = telling.random.randrange(4)
