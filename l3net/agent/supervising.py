@@ -105,4 +105,5 @@ class Retry:
         for part in due:  # until it has succeeded
             self._backoff.failed(part, now)
         self._arm()
-        self._again(due)
+        if due:  # a timer may be a little early
+            self._again(due)

@@ -34,11 +34,14 @@ class View(SimDatastore):
         if self.cut:
             kinds = sorted({kind for kind, _ in self.objects}, key=str)
             answered = self._random.sample(kinds, self._random.randint(0, len(kinds) - 1))
-            for (kind, _), event in list(self.objects.items()):
-                if kind in answered:
-                    yield event
+            told = [event for (kind, _), event in self.objects.items() if kind in answered]
+            for event in told:
+                yield event
             while self.cut:  # noqa: ASYNC110 - as long as a test says
                 await asyncio.sleep(0.1)
+            for event in told:
+                if (event.kind, event.name) not in self.objects:
+                    yield Changed(event.kind, event.name, None)
         async for event in super().events():
             yield event
 

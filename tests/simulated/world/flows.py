@@ -45,8 +45,8 @@ class Flows:
                 node = self._world.nodes[flow.node]
                 if not node.power or (flow.of_pod and not node.wires(flow.packet.source)):
                     flows.remove(flow)  # its client is gone, or its entries are
-                else:
-                    self._send(flow, well=well)
+                elif not self._send(flow, well=well):
+                    flows.remove(flow)
         if well or len(self._untranslated) > MOST:
             self._untranslated.clear()
         if len(self._flows) >= MOST:
@@ -75,17 +75,22 @@ class Flows:
         flows.append(flow)
         self._send(flow, well=False)
 
-    def _send(self, flow: Flow, *, well: bool) -> None:
+    def _send(self, flow: Flow, *, well: bool) -> bool:
+        """Whether its client goes on: not if it was told that nobody is there."""
         node, world = self._world.nodes[flow.node], self._world
         stack = node.stack
         found = stack.from_pod(flow.packet) if flow.of_pod else stack.receive(flow.packet, "up0")
         outcome = stack.take(self._drawn.choice(found))
+        told = isinstance(outcome, Rejected) and outcome.packet.destination == flow.packet.destination
+        if told and node.running and node.serves(flow.packet.destination) and not world.hindered(node):
+            self._broken("flows go to whom a service has", f"{flow.node}: {flow.packet}: {outcome.words}")
         if not well or not node.running or flow.service in world.gone or not world.members[flow.service]:
-            return
+            return not told
         ends: set[Address] = {each for pod in world.members[flow.service] for each in world.pods[pod][1]}
         to = outcome.packet.destination if isinstance(outcome, Delivered | Forwarded) else None
-        if isinstance(outcome, Lost | Rejected) and outcome.packet.destination == flow.packet.destination:
+        if isinstance(outcome, Lost) and outcome.packet.destination == flow.packet.destination:
             self._broken("flows go to whom a service has", f"{flow.node}: {flow.packet}: {outcome.words}")
         elif to is not None and to not in ends:
             what = f"{flow.node}: {flow.packet} to {flow.service} goes to {to}"
             self._broken("flows go to whom a service has", what)
+        return not told
