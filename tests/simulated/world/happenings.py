@@ -429,13 +429,13 @@ async def api_cut(world: World, number: int, seconds: float) -> None:
     if node.view.cut:
         return
     disturbed = world.disturbed
-    with world.impaired(node):
+    with world.impaired(node, steady=True):
         node.view.cut_off()
         await asyncio.sleep(seconds)
         stays = world.keeps(node, beside=1) if world.disturbed == disturbed else no_care
         node.view.back(world.declared.objects)
-        for _ in range(10):
-            await asyncio.sleep(0.1)
+        for pause in (*[0.01] * 20, 0.3, 0.5):
+            await asyncio.sleep(pause)
             stays()
 
 

@@ -453,6 +453,10 @@ async def evicted(world: World, number: int) -> None:
     world.disturb()
     await asyncio.gather(*(world.delete_pod(pod) for pod, (on, _) in world.pods.items() if on == node.name))
     world.disturb()
+    await asyncio.sleep(2 * AT_LAST)
+    left = [each for each in node.status()["problems"] if "counters" in each] if _free(world, node) else []
+    if left and all(on != node.name for on, _ in world.pods.values()):
+        world.complain("no problem is left", f"{node.name}: {left[0]}")
 
 
 @happening

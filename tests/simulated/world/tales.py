@@ -86,9 +86,9 @@ def path_lost(telling: Telling) -> None:
     away."""
     seconds = telling.seconds(30, 60)
     if telling.maybe(0.5):
-        telling.at(0, 0.5, "agent_killed", telling.one, telling.seconds(0.5, 12))
+        telling.at(0, 0.1, "agent_killed", telling.one, telling.seconds(3, 12))
     telling.at(
-        0.2, 5, "path_fails", telling.one, seconds, telling.random.choice(("to", "both", "from", "to"))
+        0.2, 2, "path_fails", telling.one, seconds, telling.random.choice(("to", "both", "from", "to"))
     )
     telling.at(seconds + 20, seconds + 40, "bfd_killed", telling.one, telling.seconds(0.2, 20), lasts=20)
 
@@ -112,7 +112,7 @@ def routing_dies(telling: Telling) -> None:
 def without_routers(telling: Telling) -> None:
     """Nodes of a rack have one another alone, as the topology changes or one loses a block."""
     telling.at(0, 1, "rack_dark", telling.one, telling.seconds(200, 260), lasts=260)
-    if telling.maybe():
+    if telling.maybe(0.65):
         telling.at(55, 59, "api_slow", 0, 5.0, telling.seconds(15, 40))  # the first of nodes reflects
         telling.at(60, 70, "topology_changes", telling.seconds(60, 90))
     else:
@@ -241,8 +241,8 @@ def changed_by_others(telling: Telling) -> None:
         ("routes_deleted", (telling.one, False)),
         ("table_flushed", (telling.one,)),
         ("bridge_deleted", (telling.one,)),
-        ("link_bounces", (telling.one, telling.random.choice((4, 8)))),
-        ("link_bounces", (telling.other, telling.random.choice((4, 8)))),
+        ("link_bounces", (telling.one, telling.random.choice((6, 12)))),
+        ("link_bounces", (telling.other, telling.random.choice((6, 12)))),
     )
     began = telling.seconds(12, 14)
     for number, (name, args) in enumerate(telling.random.sample(what, 5)):
