@@ -164,6 +164,20 @@ class Liveness:
             "echo": state.echo,
         }
 
+    def up(self) -> dict[Address, bool]:
+        """Of each peer that BFD watches, whether it is up; not of those for whose BGP session it waits."""
+        linked = self._link.up
+        return {
+            each.peer: linked and (state := self._states.get(each.peer)) is not None and state.state == "Up"
+            for each in self._wanted or ()
+            if each.begin
+        }
+
+    @property
+    def served(self) -> bool:
+        """Whether the BFD process is there, or nobody asks for it."""
+        return self._link.up or not self._wanted
+
     async def run(self) -> None:
         """Runs until cancelled."""
         await self._link.run()

@@ -19,7 +19,6 @@ from l3net.agent.draining import Draining
 from l3net.agent.enveloping import Enveloping
 from l3net.agent.following import DECLARED, Following
 from l3net.agent.healthchecks import HealthChecks, eligible
-from l3net.agent.histogram import Histogram
 from l3net.agent.kernel import KernelSide
 from l3net.agent.leaving import Leaving
 from l3net.agent.monitoring.monitoring import Monitoring
@@ -41,6 +40,7 @@ from l3net.bgp.policy import ImportJudge
 from l3net.bgp.sessions import Session, Sessions
 from l3net.bgp.verdict import ACCEPTED, Judgement
 from l3net.config import AgentSettings
+from l3net.metering.histogram import Histogram
 from l3net.model import ClusterState, Kind, Prefix
 from l3net.ports import Changed, RouteKey, View
 from l3net.services.book import Settled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -17,9 +17,11 @@ from l3net.config import HEALTH_PORT
 from l3net.fib.desired import bridge, gateway
 from l3net.fib.underlay import HostLink, Underlay
 from l3net.firewall.facts import own_ports
+from l3net.ipam.lease import Usage
+from l3net.ipam.ranges import block_sets
 from l3net.ipam.reserved import ReservedPool, open_blocks, reserved_pools
 from l3net.ipam.retained import claimant, retained
-from l3net.model import Address, BridgePlan, ClusterState, Node, Prefix
+from l3net.model import Address, BridgePlan, ClusterState, Family, Node, Prefix
 from l3net.naming import BRIDGE, ENVELOPE, METRIC_BLACKHOLE, VETH_PREFIX
 from l3net.services.proxymode import METRICS_PORT
 
@@ -123,6 +125,13 @@ class PodNet:
         self._tell(state, node, plan, error_port)
         if changed or look:
             self._pods.reattach_ports()
+
+    def room(self) -> Iterator[tuple[Family, int, Usage]]:
+        """Of each family: addresses for pods in the node's open blocks, and how many are taken. Raises
+        LeaseStoreError."""
+        if (network := self._network) is not None:
+            for each in block_sets(network.blocks, network.reserved):
+                yield Family(each.version), each.size, self._pods.usage(each)
 
     def _tell(self, state: ClusterState, node: Node, plan: BridgePlan, error_port: int) -> None:
         pools = self.reserved_pools(state)

@@ -18,12 +18,12 @@ from typing import Any, Final
 from l3net.agent.counting import Counting
 from l3net.agent.drops import Drops
 from l3net.agent.ending import Ending
-from l3net.agent.histogram import Histogram
 from l3net.agent.shells import Kernel
 from l3net.agent.table import Table
 from l3net.faults import Faults
 from l3net.firewall.policy import POLICY
 from l3net.kube.scope import POLICIES, is_policy
+from l3net.metering.histogram import Histogram
 from l3net.model import Address, Fact, Kind, Namespace, Node, ObjectName, Pod, Policy, Selector
 from l3net.policy.attached import Attached
 from l3net.policy.book import PolicyBook

@@ -52,7 +52,7 @@ class Recording:
         self._agent, self._memory = agent, memory
         self._ring = Ring(memory.read())
         self._gathered: list[Entry] = []
-        self._lost = 0
+        self._lost = self._lost_ever = 0
         self._due = asyncio.Event()
         self._declared: dict[tuple[Kind, ObjectName], object] = {}
         speaking = agent.speaking
@@ -64,12 +64,17 @@ class Recording:
         agent.declared.on_heard = self._heard
         self.note(EntryKind.NODE, agent.node_name, "agent started")
 
+    def fullness(self) -> tuple[int, int]:
+        """Entries that are kept, and how many came too fast to be."""
+        return len(self._ring), self._lost_ever
+
     # --- what is heard -----------------------------------------------------------------------------------
 
     def note(self, kind: EntryKind, subject: str, what: str, **more: Any) -> None:
         """Keep one entry, dated now."""
         if len(self._gathered) >= MOST_GATHERED:
             self._lost += 1
+            self._lost_ever += 1
             return
         self._gathered.append(Entry(self._memory.now(), kind, subject, what, **more))
         self._due.set()

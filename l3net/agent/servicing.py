@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from l3net.agent.enveloping import Enveloping
-from l3net.agent.histogram import Histogram
 from l3net.agent.table import Table
 from l3net.errors import KernelError
 from l3net.firewall.facts import FirewallPlan, plan
@@ -16,6 +15,7 @@ from l3net.firewall.handing import HANDING
 from l3net.firewall.policycontents import NO_POLICY, PolicyContents
 from l3net.firewall.ranking import sizes, wanted_slots
 from l3net.firewall.sticky import remembered_of
+from l3net.metering.histogram import Histogram
 from l3net.model import (
     NODE_PORTS,
     ClusterState,
@@ -72,7 +72,7 @@ class Servicing:
         self.serving = True  # whether what is settled is to be in force: l3net is the service proxy
         self._served: bool | None = None  # whether it is
         self.error_port = 0  # by which ICMP errors are handed on, 0: they are not
-        self.latency = Histogram()
+        self.latency, self.kernel_latency = Histogram(), Histogram()
         self.book = ServiceBook()
 
     @property
@@ -136,6 +136,11 @@ class Servicing:
         before, self.error_port = self.error_port, port
         return port != before
 
+    def _in_force(self) -> None:
+        """What was settled is in the kernel, unless it refused a part of it."""
+        if self._heard is not None:
+            self.kernel_latency.observe(self._now() - self._heard)
+
     def done(self) -> None:
         """What was settled is in the kernel and on its way to the peers."""
         if self._heard is not None:
@@ -182,6 +187,7 @@ class Servicing:
         if anew:
             self._anew(changed)
         if self.table.known:
+            self._in_force()
             await self._forget()
             if wanted.envelope is None and not spreading and self._enveloping is not None:
                 self._enveloping.end()

@@ -16,6 +16,7 @@ from l3net.errors import KernelError
 from l3net.faults import Faults
 from l3net.ipam.lease import Usage
 from l3net.ipam.ranges import RangeSet
+from l3net.metering.histogram import Histogram
 from l3net.model import Kind, Prefix
 from l3net.policy.attached import Attached
 from l3net.ports import (
@@ -72,6 +73,10 @@ class Pods(Protocol):
     def problems(self) -> Collection[str]: ...
 
     def status(self) -> Mapping[str, Any]: ...
+
+    def timings(self) -> Mapping[str, Histogram]:
+        """How long the phases of CNI ADD took."""
+        ...
 
     def reattach_ports(self) -> Collection[str]:
         """Put the host ends of all leases back on the bridge, after that was applied."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from l3net.attach.timing import Timings, phase_of
 from l3net.attach.undoing import Undoing
 from l3net.cni import failure
 from l3net.cni.failure import CniError
@@ -65,18 +66,20 @@ class Applier(Protocol):
 
 
 class Appliers:
-    """The appliers in the order in which their parts are made."""
+    """The appliers in the order in which their parts are made. `clock` gives monotonic seconds."""
 
-    def __init__(self, appliers: Sequence[Applier]) -> None:
+    def __init__(self, appliers: Sequence[Applier], clock: Callable[[], float]) -> None:
         self.kinds = tuple(each.of for each in appliers)
         self._of = {each.of: each for each in appliers}
         self._removal = order_of_removal(self.kinds)
+        self.timings = Timings(clock, map(phase_of, self.kinds))
 
     def apply(self, parts: Sequence[Part], place: Place, undoing: Undoing) -> None:
         """Make the parts in order, each to be undone if what follows in the block fails."""
         for part in parts:
             applier = self._of[type(part)]
-            applier.apply(part, place)
+            with self.timings.timed(phase_of(type(part))):
+                applier.apply(part, place)
             undoing.did(type(part).__name__, partial(self._undo, applier, part, place))
 
     @staticmethod

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from l3net.faults import Faults
 from l3net.ipam.audit import AuditLook
 from l3net.ipam.lease import Usage
 from l3net.ipam.ranges import RangeSet, block_sets
+from l3net.metering.histogram import Histogram
 from l3net.model import Prefix
 from l3net.naming import LEASE_DB
 from l3net.policy.attached import Attached
@@ -247,12 +248,17 @@ class CniServer:
                     )
         return found
 
+    def timings(self) -> Mapping[str, Histogram]:
+        """How long the phases of ADD took; nothing before the start."""
+        return self.verbs.timings if self._adoption is not None else {}
+
     def status(self) -> dict[str, Any]:
         """Figures of the pods' side, from any thread."""
         return {
             "store": self.leases.identity if self._adoption is not None else "",
             "leases": self.attachments(),
             "adopted": self._adoption.adopted if self._adoption is not None else 0,
+            "conflicts": len(self._adoption.conflicts) if self._adoption is not None else 0,
             "quarantined": self._spool.quarantined(),
             "faults": [
                 {"part": fault.part, "count": fault.count, "last": fault.last, "lasting": fault.lasting}

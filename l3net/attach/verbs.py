@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from l3net.attach import delegate
 from l3net.attach import rules as cnirules
@@ -16,6 +16,7 @@ from l3net.attach.keylocks import KeyLocks
 from l3net.attach.reaper import Reaper
 from l3net.attach.rules import Rules
 from l3net.attach.there import host_ends, present
+from l3net.attach.timing import ADDRESSES, ALL, CONFIGURATION
 from l3net.attach.undoing import Undoing
 from l3net.cni import failure
 from l3net.cni.failure import CniError, error_object
@@ -31,6 +32,7 @@ from l3net.cni.versions import version_object
 from l3net.errors import KernelError, L3netError
 from l3net.faults import Faults
 from l3net.ipam.lease import Lease, LeaseKey, LeaseStore
+from l3net.metering.histogram import Histogram
 from l3net.model import Address
 from l3net.ports import Admission
 from l3net.shell.kernel import links
@@ -73,7 +75,12 @@ class Verbs:
         self._faults = faults or Faults()
         self._guard = guard
         self._keys = KeyLocks(threads)
-        self._appliers = Appliers(self.appliers())
+        self._appliers = Appliers(self.appliers(), threads.monotonic)
+
+    @property
+    def timings(self) -> Mapping[str, Histogram]:
+        """How long the phases of ADD took."""
+        return self._appliers.timings.found()
 
     def appliers(self) -> Sequence[Applier]:
         """Of the parts that these verbs make, in order."""
@@ -147,10 +154,13 @@ class Verbs:
 
         Beside the result, what `abandon` knows the attachment by.
         """
-        setup = with_dns(self._setup(request))
+        timed = self._appliers.timings.timed
+        with timed(CONFIGURATION):
+            setup = with_dns(self._setup(request))
         place, mac = Place(key, self._store(setup), self._sandboxes, netns), asked_mac(request)
-        with Undoing() as undoing:
-            lease, given = self._addresses(request, setup, place, undoing)
+        with timed(ALL), Undoing() as undoing:
+            with timed(ADDRESSES):
+                lease, given = self._addresses(request, setup, place, undoing)
             wanted = plan(self._appliers.kinds, facts_of(setup, request, lease, mac, given))
             self._appliers.apply(wanted.parts, place, undoing)
             bridge, host, pod = place.ends(setup.bridge)

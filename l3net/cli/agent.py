@@ -240,10 +240,12 @@ async def _main(
         parts["status of BGPPeers"] = Reporting(node, own).run
     if metrics is not None:
         from l3net.agent.health import unready  # noqa: PLC0415
-        from l3net.agent.metrics import metrics as exposition  # noqa: PLC0415
+        from l3net.agent.measuring.seen import Beside  # noqa: PLC0415
+        from l3net.agent.metrics import Metering  # noqa: PLC0415
         from l3net.shell.sockets.web import WebServer  # noqa: PLC0415
 
-        parts["metrics"] = WebServer(metrics, partial(exposition, node), partial(unready, node)).run
+        metering = Metering(node, Beside(recording.fullness, lambda: server.asked))
+        parts["metrics"] = WebServer(metrics, metering.text, partial(unready, node)).run
     others = [asyncio.create_task(kept_up(part, run, node.faults)) for part, run in parts.items()]
     running = asyncio.create_task(run_agent(node, *others))
     loop = asyncio.get_running_loop()

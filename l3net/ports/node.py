@@ -131,6 +131,10 @@ class Process(Protocol):
 
     def uptime(self) -> float: ...
 
+    def started_at(self) -> float:
+        """In seconds since 1970."""
+        ...
+
 
 class Admission(Protocol):
     """Who has a say before a pod is wired: the policies for it. From any thread."""

@@ -85,6 +85,8 @@ class ServiceBook:
         self.servers: dict[ServerKey, VirtualServer] = {}
         self.health = HealthBook()
         self._spread: set[ServerKey] = set()
+        #: How often the verdicts of a service that there is became others.
+        self.rejudged: dict[ObjectName, int] = {}
         #: Called with the verdicts of a service before and since, where they are others.
         self.on_judged: Callable[[tuple[ServiceVerdict, ...], tuple[ServiceVerdict, ...]], None] = _unheard
 
@@ -237,6 +239,10 @@ class ServiceBook:
             self._verdicts[name] = verdicts
         if before == verdicts:
             return
+        if not verdicts:
+            self.rejudged.pop(name, None)
+        elif before:
+            self.rejudged[name] = self.rejudged.get(name, 0) + 1
         self.on_judged(before, verdicts)
         for verdict in before:
             if verdict.advertised:

@@ -7,14 +7,17 @@ from ipaddress import ip_address
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from bgp_facts import path, session
 
-from l3net.agent.metrics import _sessions
+from l3net.agent.measuring.bgp import BGP
+from l3net.agent.measuring.seen import Apart, Beside, Seen
 from l3net.agent.tally import Tally, standing
 from l3net.bgp.loc_rib import Candidate, LocRib
 from l3net.bgp.path import Path
 from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import ACCEPTED, Judgement, Verdict
+from l3net.metering.text import exposition
 from l3net.model import Address
 
 PEER = session()
@@ -77,7 +80,8 @@ def test_the_metric_says_the_same() -> None:
         peers={PEER.peer_address: peer},
         queues=SimpleNamespace(announced=lambda _: 0, out_queue=lambda _: 0),
     )
-    text = "".join(_sessions(found))
+    rows = [row for row in BGP if row.family.name.startswith("l3net_bgp_paths_")]
+    text = exposition(rows, Seen(found, Apart(), Beside()), failed=lambda *_: pytest.fail("unread"))
     labels = 'peer="tor",address="10.0.0.1",as="65001"'
     assert f"l3net_bgp_paths_received{{{labels}}} 8\n" in text
     assert f"l3net_bgp_paths_accepted{{{labels}}} 2\n" in text

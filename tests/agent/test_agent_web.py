@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 
 from l3net.agent.health import unready
-from l3net.agent.histogram import Histogram
 from l3net.agent.metrics import metrics
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import LocRib
 from l3net.config import listen_address
 from l3net.errors import ConfigError
-from l3net.model import ClusterState, Kind, Node
+from l3net.faults import Faults
+from l3net.ipam.lease import Usage
+from l3net.metering.histogram import FINE, Histogram
+from l3net.model import ClusterState, Family, Kind, Node
 from l3net.policy.book import PolicyBook
 from l3net.ports import View
 from l3net.services.book import ServiceBook
@@ -38,7 +40,9 @@ def agent(**changes: Any) -> Any:
     """As much of an agent as is looked at."""
     state = ClusterState(nodes={"n1": Node("n1")})
     session = SimpleNamespace(name='to"r', peer_as=65001, peer_address=PEER)
-    peer = SimpleNamespace(session=session, established=True, flaps=0)
+    peer = SimpleNamespace(
+        session=session, established=True, flaps=0, families={Family.IPV4}, over_limit=set()
+    )
     fields: dict[str, Any] = {
         "in_sync": True,
         "node_name": "n1",
@@ -56,12 +60,21 @@ def agent(**changes: Any) -> Any:
             status=lambda: {
                 "leases": 5,
                 "adopted": 1,
+                "conflicts": 0,
                 "quarantined": 0,
                 "faults": [{"part": "audit", "count": 2, "last": "x", "lasting": True}],
-            }
+            },
+            timings=lambda: {"all": Histogram(FINE)},
         ),
+        "faults": Faults(),
+        "podnet": SimpleNamespace(room=lambda: [(Family.IPV6, 2**64, Usage(3, 1))]),
+        "bfd": SimpleNamespace(up=lambda: {PEER: False}, served=True),
+        "monitoring": SimpleNamespace(status=list),
         "services": SimpleNamespace(
-            book=ServiceBook(), latency=Histogram(), spread={"servers": 2, "slots": 8192, "short": 0}
+            book=ServiceBook(),
+            latency=Histogram(),
+            kernel_latency=Histogram(),
+            spread={"servers": 2, "slots": 8192, "short": 0},
         ),
         "proxying": SimpleNamespace(standing=SimpleNamespace(on=True)),
         "checks": SimpleNamespace(opened={10256}, refused=0, health=SimpleNamespace(healthy=True)),
@@ -228,6 +241,7 @@ def test_metrics_are_well_formed(port: int) -> None:
         elif not line.startswith("# HELP "):
             assert SAMPLE.fullmatch(line), line
             assert re.sub(r"_(bucket|sum|count)$", "", line.split("{")[0].split(" ")[0]) in typed
+    assert not found.faults.found(), "every row could be read"
     assert r'l3net_bgp_session_up{peer="to\"r",address="192.0.2.1",as="65001"} 1' in body
     assert "l3net_bgp_prefixes_announced" in body
     assert 'l3net_service_change_seconds_bucket{le="0.005"} 1' in body

@@ -34,6 +34,7 @@ from l3net.faults import Faults
 from l3net.fib.underlay import HostLink, InterfaceAddress, Underlay, UnderlayHop, UnderlayRoute
 from l3net.ipam.lease import Usage
 from l3net.kube.translate import translate
+from l3net.metering.histogram import Histogram
 from l3net.model import Address, BridgePlan, Envelope, Prefix, Route, Stale, Tracked
 from l3net.naming import BRIDGE, METRIC_BGP
 from l3net.policy.attached import Attached
@@ -521,7 +522,10 @@ class SimPods:
         return [f"{fault.part}: {fault.last}" for fault in self.faults.found() if fault.lasting]
 
     def status(self) -> Mapping[str, Any]:
-        return {"leases": len(self.leased), "adopted": 0, "quarantined": 0, "faults": []}
+        return {"leases": len(self.leased), "adopted": 0, "conflicts": 0, "quarantined": 0, "faults": []}
+
+    def timings(self) -> Mapping[str, Histogram]:
+        return {}
 
     def reattach_ports(self) -> list[str]:
         self.reattached += 1

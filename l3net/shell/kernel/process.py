@@ -11,7 +11,7 @@ class OwnProcess:
     """ports.Process. The uptime counts from when this is made."""
 
     def __init__(self) -> None:
-        self._started = time.monotonic()
+        self._started, self._started_at = time.monotonic(), time.time()
 
     @property
     def pid(self) -> int:
@@ -31,6 +31,10 @@ class OwnProcess:
         """Used by all threads, in user and kernel mode."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return usage.ru_utime + usage.ru_stime
+
+    def started_at(self) -> float:
+        """In seconds since 1970, as the clock of the node was then."""
+        return self._started_at
 
     def uptime(self) -> float:
         """Seconds since the start."""

@@ -14,6 +14,8 @@ from l3net.errors import L3netError
 from l3net.faults import Faults
 
 LONGEST_QUESTION: Final = 4096
+#: Questions that are answered at once, by their first word.
+AT_ONCE: Final = frozenset({"alive", "drain", "exports", "names", "plan", "ready"})
 #: Seconds for one answer; that of 200,000 routes takes two.
 TIMEOUT: Final = 30.0
 
@@ -38,6 +40,7 @@ class AgentServer:
         parts: Mapping[str, InParts] | None = None,
     ) -> None:
         self._path = path
+        self.asked: dict[str, int] = {}  # questions, by a first word that is known
         self._answer = answer
         self._faults = faults
         self._slow = slow or {}
@@ -57,6 +60,10 @@ class AgentServer:
         async with server:
             await server.serve_forever()
 
+    def _count(self, word: str) -> None:
+        known = word if word in self._parts or word in self._slow or word in AT_ONCE else "other"
+        self.asked[known] = self.asked.get(known, 0) + 1
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._answer_one(reader, writer)
@@ -70,6 +77,7 @@ class AgentServer:
                 try:
                     text = question.decode(errors="replace")
                     word, _, rest = text.partition(" ")
+                    self._count(word)
                     if word in self._parts:
                         await _tell_in_parts(writer, *self._parts[word](rest))
                         return

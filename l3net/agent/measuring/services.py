@@ -1,0 +1,83 @@
+"""Services: which addresses are announced, what is served, and how fast a change is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from l3net.agent.measuring.seen import Seen
+from l3net.metering.family import Row, Sample, counter, gauge, histogram, one
+
+
+def _verdicts(seen: Seen) -> Iterator[Sample]:
+    found = Counter((verdict.kind.value, verdict.reason.value) for verdict in seen.agent.verdicts)
+    return iter(sorted(found.items()))
+
+
+def _rejudged(seen: Seen) -> Iterator[Sample]:
+    apart = seen.apart.services
+    for name, count in apart.follow(seen.agent.services.book.rejudged):
+        yield (name.namespace, name.name), count
+    yield ("", "others"), apart.others
+
+
+def _health_ports(seen: Seen) -> Iterator[Sample]:
+    checks = seen.agent.checks
+    yield ("open",), len(checks.opened)
+    yield ("refused",), checks.refused
+
+
+SERVICES: Final[tuple[Row[Seen], ...]] = (
+    gauge("l3net_service_addresses", "Service addresses by kind and verdict.", _verdicts, "kind", "verdict"),
+    counter(
+        "l3net_service_verdict_changes_total",
+        "Times that the verdict of an address of a service (announced, or why not) became another on this"
+        " node. 200 services are told apart; service `others`, with no namespace, is the rest.",
+        _rejudged,
+        "namespace",
+        "service",
+    ),
+    gauge(
+        "l3net_virtual_servers",
+        "Service addresses and ports served.",
+        one(lambda seen: len(seen.agent.services.book.servers)),
+    ),
+    gauge(
+        "l3net_service_proxy",
+        "Whether services are translated by l3net on this node (and not by kube-proxy).",
+        one(lambda seen: seen.agent.proxying.standing.on),
+    ),
+    gauge(
+        "l3net_service_proxy_healthy",
+        "Whether services are in force as declared, as load balancers are told.",
+        one(lambda seen: seen.agent.checks.health.healthy),
+    ),
+    gauge(
+        "l3net_health_ports",
+        "Ports on which load balancers are answered: open, and those that somebody else has (`refused`).",
+        _health_ports,
+        "state",
+    ),
+    gauge(
+        "l3net_consistent_servers",
+        "Service addresses and ports for which every node chooses the same endpoint.",
+        one(lambda seen: seen.spread["servers"]),
+    ),
+    gauge("l3net_consistent_slots", "Slots of their tables.", one(lambda seen: seen.spread["slots"])),
+    gauge(
+        "l3net_consistent_servers_short",
+        "Those of them that have fewer slots than their endpoints want.",
+        one(lambda seen: seen.spread["short"]),
+    ),
+    histogram(
+        "l3net_service_change_kernel_seconds",
+        "From hearing of a changed service or slice until the kernel's table was as it says.",
+        one(lambda seen: seen.agent.services.kernel_latency),
+    ),
+    histogram(
+        "l3net_service_change_seconds",
+        "From hearing of a changed service or slice until its routes were handed to ExaBGP.",
+        one(lambda seen: seen.agent.services.latency),
+    ),
+)
