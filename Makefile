@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 LAB_PACKAGES := iproute2 util-linux procps nftables conntrack traceroute iputils-ping gcc libc6-dev frr bird2 gobgpd openbgpd
 TEST_PACKAGES := strace tcpdump iperf3 busybox-static podman containerd runc containernetworking-plugins \
 	vagrant vagrant-libvirt ruby shellcheck bgpdump pmacct tshark mandoc fish zsh debootstrap gpg gpg-agent \
-	openssh-server openssh-client faketime chromium chromium-driver
+	openssh-server openssh-client faketime chromium chromium-driver prometheus
 KEEP ?=
 # Tests wait for daemons more than they compute: four at a time on two cores. One that fails on a busy machine is
 # tried once more; the summary lists each that was (R).

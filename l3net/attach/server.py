@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -260,10 +261,7 @@ class CniServer:
             "adopted": self._adoption.adopted if self._adoption is not None else 0,
             "conflicts": len(self._adoption.conflicts) if self._adoption is not None else 0,
             "quarantined": self._spool.quarantined(),
-            "faults": [
-                {"part": fault.part, "count": fault.count, "last": fault.last, "lasting": fault.lasting}
-                for fault in self.faults.found()
-            ],
+            "faults": [asdict(fault) for fault in self.faults.found()],
         }
 
     def reattach_ports(self) -> list[str]:

@@ -244,7 +244,8 @@ async def _main(
         from l3net.agent.metrics import Metering  # noqa: PLC0415
         from l3net.shell.sockets.web import WebServer  # noqa: PLC0415
 
-        metering = Metering(node, Beside(recording.fullness, lambda: server.asked))
+        answers = (lambda: own.answers) if own is not None else dict
+        metering = Metering(node, Beside(recording.fullness, lambda: server.asked, answers=answers))
         parts["metrics"] = WebServer(metrics, metering.text, partial(unready, node)).run
     others = [asyncio.create_task(kept_up(part, run, node.faults)) for part, run in parts.items()]
     running = asyncio.create_task(run_agent(node, *others))

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import click
 
 from l3net.cli import options
 from l3net.cli.main import configure_logging
+from l3net.config import listen_address
 from l3net.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -82,6 +83,12 @@ def _namespace() -> str:
     type=click.Choice(["alive", "ready"]),
     help="Ask the controller that runs with this --run-dir how it is, and exit: 0 well, 3 not.",
 )
+@click.option(
+    "--metrics-address",
+    envvar="L3NET_METRICS_ADDRESS",
+    metavar="ADDRESS:PORT",
+    help="Serve /metrics, /healthz and /readyz over HTTP there, such as 127.0.0.1:9619. Off unless given.",
+)
 @options.log_level
 def controller(
     kubeconfig: Path | None,
@@ -91,6 +98,7 @@ def controller(
     grace: float,
     run_dir: Path,
     probe: str | None,
+    metrics_address: str | None,
     log_level: str,
 ) -> None:
     """Give nodes their blocks and load balancers their addresses, out of the IPPools.
@@ -104,27 +112,29 @@ def controller(
 
         click.echo(look(run_dir, ready=probe == "ready"))
         return
+    from l3net.controller.decide import Settings  # noqa: PLC0415 - after --help
+    from l3net.shell.kubernetes.api import KubeApi  # noqa: PLC0415
+
     configure_logging(log_level)
+    metrics = listen_address(metrics_address) if metrics_address is not None else None
     if kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
         raise ConfigError("no API server: this is not a pod, so name one with --kubeconfig FILE")
     try:
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as err:
         raise ConfigError(f"run directory {run_dir}: {err.strerror}; choose another with --run-dir") from err
-    asyncio.run(_main(kubeconfig, namespace, run_dir, blocks, load_balancers == "all", grace))
+    settings = Settings(grace, load_balancers == "all", blocks)
+    asyncio.run(_main(KubeApi(kubeconfig), namespace, run_dir, settings, metrics))
 
 
 async def _main(
-    kubeconfig: Path | None, namespace: str, run_dir: Path, blocks: bool, every_class: bool, grace: float
+    api: KubeApi, namespace: str, run_dir: Path, settings: Settings, metrics: tuple[str, int] | None
 ) -> None:
-    from l3net.controller.decide import Settings  # noqa: PLC0415 - after --help
-    from l3net.shell.files.pulse import Pulse  # noqa: PLC0415
-    from l3net.shell.kubernetes.api import KubeApi  # noqa: PLC0415
+    from l3net.shell.files.pulse import Pulse  # noqa: PLC0415 - after --help
 
     identity = f"{socket.gethostname()}_{uuid.uuid4()}"
-    settings = Settings(grace, every_class, blocks)
-    parts = composed(KubeApi(kubeconfig), namespace, identity, settings, Pulse(run_dir))
-    running = asyncio.create_task(together(*parts))
+    cluster, verdicts = composed(api, namespace, identity, settings, Pulse(run_dir))
+    running = asyncio.create_task(together(cluster, verdicts, *_measured(cluster, api, metrics)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)
@@ -167,10 +177,34 @@ def composed(
     return cluster, verdicts
 
 
-async def together(cluster: Controller, verdicts: Verdicts) -> None:
-    """Until cancelled."""
+def _measured(
+    cluster: Controller, api: KubeApi, address: tuple[str, int] | None
+) -> Iterator[Callable[[], Awaitable[None]]]:
+    """What serves the metrics, if anybody wants them."""
+    if address is None:
+        return
+    from l3net.controller.metrics import Measured  # noqa: PLC0415
+    from l3net.shell.kernel.process import OwnProcess  # noqa: PLC0415
+    from l3net.shell.sockets.web import WebServer  # noqa: PLC0415
+
+    measured = Measured(cluster, OwnProcess(), lambda: dict(api.answers))
+
+    def unready() -> str:
+        return "" if cluster.in_sync else "the declared state is not complete yet"
+
+    yield WebServer(address, measured.text, unready).run
+
+
+async def together(cluster: Controller, verdicts: Verdicts, *others: Callable[[], Awaitable[None]]) -> None:
+    """Until cancelled, or until one of the others cannot go on: its error is raised."""
+    beside = [asyncio.ensure_future(run()) for run in others]
     writing = asyncio.create_task(verdicts.run())
+    main = asyncio.create_task(cluster.run())
     try:
-        await cluster.run()
+        done, _ = await asyncio.wait({main, *beside}, return_when=asyncio.FIRST_COMPLETED)
+        for each in done:
+            each.result()
     finally:
-        writing.cancel()
+        for task in (writing, main, *beside):
+            task.cancel()
+        await asyncio.gather(main, *beside, return_exceptions=True)

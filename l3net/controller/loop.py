@@ -64,20 +64,21 @@ class Controller:
         self.passes = 0
         self._problem = ""
         self._absent: dict[str, float] = {}  # nodes the ledger knows and the state does not: since when
-        self._said: frozenset[Contradiction] = frozenset()
+        self.said: frozenset[Contradiction] = frozenset()
         self._statuses = Statuses(cluster, lambda: self._retry(0))
+        self.decision: Decision | None = None  # of the last pass while this one leads
         self._ledger: tuple[Ledger, str] | None = None  # as last written or read, with its version
         self._read_at = clock()
         self._dirty = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._distrust = distrust
         self._complaining = Complaining(clock)
-        self._writes = Writes(lambda: self.leading, clock, self._retry, random, executor=executor)
+        self.writes = Writes(lambda: self.leading, clock, self._retry, random, executor=executor)
 
     @property
     def problem(self) -> str:
         """What keeps the ledger, or else an object, from being as decided; empty if nothing does."""
-        return self._problem or next(iter(self._writes.problems()), "")
+        return self._problem or next(iter(self.writes.problems()), "")
 
     @property
     def leading(self) -> bool:
@@ -93,7 +94,7 @@ class Controller:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._writes.close()
+            self.writes.close()
             await asyncio.to_thread(self._election.release)
 
     async def _listen(self) -> None:
@@ -118,6 +119,7 @@ class Controller:
             leads = await asyncio.to_thread(self._election.attempt)
             if leads != led:
                 log.info("leading" if leads else f"not leading; {self._election.holder or 'nobody'} is")
+                self.decision = None
                 if leads:
                     self.forget()
                     self._dirty.set()
@@ -165,7 +167,8 @@ class Controller:
     def forget(self) -> None:
         """What a former leader believed is no news to a new one: another may have written since."""
         self._ledger = None
-        self._said = frozenset()
+        self.said = frozenset()
+        self.decision = None
         self._statuses.forget()
         self._absent = {}
 
@@ -180,7 +183,8 @@ class Controller:
             decision = self._settle_ledger(declared)
         except L3netError as err:
             return err
-        self._writes.want(
+        self.decision = decision
+        self.writes.want(
             [
                 *self._blocks(decision),
                 *self._statuses.writes(declared, decision),
@@ -273,10 +277,10 @@ class Controller:
     def _events(self, findings: list[Contradiction]) -> Iterator[Write]:
         """Events for what is new. One that cannot be posted is not worth a retry: the log has it."""
         found = frozenset(findings)
-        for finding in sorted(found - self._said, key=str):
+        for finding in sorted(found - self.said, key=str):
             log.warning("%s", finding)
             yield Write(("event", str(finding)), None, partial(self._post, finding))
-        self._said = found
+        self.said = found
 
     def _post(self, finding: Contradiction) -> None:
         with suppress(L3netError):

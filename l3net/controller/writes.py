@@ -62,6 +62,7 @@ class Writes:
         self._entries: dict[Key, _Entry] = {}
         self._pools: dict[str, Executor] = {}
         self._closed = False
+        self.failures = 0  # attempts that failed, ever
 
     def want(self, writes: Iterable[Write]) -> None:
         """These and no others. Returns at once; what is due begins."""
@@ -81,6 +82,11 @@ class Writes:
                 entry.write = write
                 if not entry.running and not self._backoff.waits(key, now):
                     self._begin(key, entry)
+
+    def waiting(self) -> int:
+        """Writes under way, and those that wait to be tried again."""
+        with self._lock:
+            return len(self._entries)
 
     def problems(self) -> list[str]:
         with self._lock:
@@ -115,6 +121,7 @@ class Writes:
                     continue
                 entry.running = False
                 if error is not None:
+                    self.failures += 1
                     now = self._clock()
                     wait = self._backoff.failed(key, now) - now
                 elif self._entries.get(key) is entry:

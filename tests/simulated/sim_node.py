@@ -728,6 +728,9 @@ class SimProcess:
     def uptime(self) -> float:
         return 1.0
 
+    def started_at(self) -> float:
+        return 1_700_000_000.0
+
 
 class _Directory:
     """ports.Manifests: what `bgp plan` reads."""

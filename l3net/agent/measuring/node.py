@@ -113,6 +113,14 @@ NODE: Final[tuple[Row[Seen], ...]] = (
         one(lambda seen: seen.beside.events()[1]),
     ),
     counter(
+        "l3net_api_requests_total",
+        "Requests to the API server by method and HTTP status; `none`: there was no answer. Nothing over a"
+        " directory.",
+        lambda seen: sorted(seen.beside.answers().items()),
+        "method",
+        "status",
+    ),
+    counter(
         "process_cpu_seconds_total",
         "CPU time used.",
         one(lambda seen: seen.agent.shells.process.cpu_seconds()),

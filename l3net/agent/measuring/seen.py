@@ -44,11 +44,13 @@ class Apart:
 @dataclass(frozen=True, slots=True)
 class Beside:
     """What runs beside the agent's loop: the history, how full it is and what went by untold; questions to
-    the socket, by their first word; Events that were posted, and left out."""
+    the socket, by their first word; Events that were posted, and left out; requests to the API server, by
+    method and status."""
 
     history: Callable[[], tuple[int, int]] = lambda: (0, 0)
     asked: Callable[[], Mapping[str, int]] = dict
     events: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    answers: Callable[[], Mapping[tuple[str, str], int]] = dict
 
 
 class Seen:

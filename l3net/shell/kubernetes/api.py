@@ -83,6 +83,8 @@ class KubeApi:
         self._lock = threading.Lock()
         self.servers = Servers(memory, threads.monotonic)
         self.versions = Versions()
+        #: Requests by method and HTTP status; `none`: there was no answer.
+        self.answers: dict[tuple[str, str], int] = {}
         self._load()
 
     @property
@@ -168,14 +170,24 @@ class KubeApi:
         timeout: float,
         more: Mapping[str, str] | None = None,
     ) -> Any:
-        used, response = self._send_once(method, path, query, body, content_type, timeout, more)
+        used, response = self._counted(method, path, query, body, content_type, timeout, more)
         if response.status == 401 and self._reload(used):
             response.drain_conn()
             response.release_conn()
-            _, response = self._send_once(method, path, query, body, content_type, timeout, more)
+            _, response = self._counted(method, path, query, body, content_type, timeout, more)
         if response.status >= 400:
             raise _refused(method, path, response)
         return response
+
+    def _counted(self, method: str, *asked: Any) -> tuple[object, Any]:
+        status = "none"
+        try:
+            used, response = self._send_once(method, *asked)
+            status = str(response.status)
+        finally:
+            with self._lock:
+                self.answers[method, status] = self.answers.get((method, status), 0) + 1
+        return used, response
 
     def _send_once(
         self,

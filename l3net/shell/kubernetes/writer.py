@@ -270,6 +270,11 @@ class KubeOwnNode:
         self._writer = KubeWriter(api, "")
         self._path = KINDS[Kind.NODE].path_of(ObjectName("", node))
 
+    @property
+    def answers(self) -> Mapping[tuple[str, str], int]:
+        """Requests to the API server, by method and HTTP status."""
+        return dict(self._api.answers)
+
     def warn(self, reason: str, message: str) -> None:
         """An Event on the Node; the same text is one Event, however often."""
         self._writer.post_event(Kind.NODE, ObjectName("", self._node), reason, message)

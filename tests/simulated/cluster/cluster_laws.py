@@ -273,8 +273,8 @@ class Laws:
             if waiting > 4 * objects + 50:
                 self.broken("bounded", f"{client.name} has {waiting} events that nobody takes")
             controller: Any = client.controller
-            if controller is not None and len(controller._writes._entries) > 4 * objects + 50:
-                self.broken("bounded", f"{client.name} has {len(controller._writes._entries)} writes")
+            if controller is not None and len(controller.writes._entries) > 4 * objects + 50:
+                self.broken("bounded", f"{client.name} has {len(controller.writes._entries)} writes")
 
     def end(self) -> None:
         """Long after the last fault."""

@@ -129,6 +129,6 @@ class Timely:
             controller: Any = client.controller
             if controller is None or not controller.leading:
                 continue
-            if controller.problem or controller._writes._entries or client.verdicts._due:  # type: ignore[union-attr]
+            if controller.problem or controller.writes._entries or client.verdicts._due:  # type: ignore[union-attr]
                 return False
         return laws.ledger_names() <= {each["metadata"]["name"] for each in laws.objects("Node")}
