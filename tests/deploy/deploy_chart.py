@@ -43,7 +43,12 @@ VALUES: Mapping[str, Mapping[str, Any]] = {
                 "allowHosts": ["glass.example"],
             },
         },
+        "monitoring": {
+            "podMonitor": {"enabled": True, "interval": "15s", "labels": {"release": "prometheus"}},
+            "rules": {"enabled": True, "labels": {"release": "prometheus"}, "runbook": "https://wiki/alerts"},
+        },
         "controller": {
+            "metricsAddress": "0.0.0.0:9619",
             "replicas": 3,
             "blocks": False,
             "loadBalancers": "all",
