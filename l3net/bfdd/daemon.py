@@ -48,7 +48,15 @@ def say(text: str) -> None:
     poll.register(2, select.POLLOUT)
     if any(event & select.POLLOUT for _, event in poll.poll(0)):
         with contextlib.suppress(OSError):
-            os.write(2, f"{time.strftime('%Y-%m-%d %H:%M:%S')} l3net.bfd: {text}\n".encode()[:4096])
+            os.write(2, line(text[:4000], time.time()).encode()[:8192])
+
+
+def line(text: str, now: float) -> str:
+    """A line of the log, as L3NET_LOG_FORMAT says; `now` in seconds since 1970."""
+    if os.environ.get("L3NET_LOG_FORMAT") != "json":
+        return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))} l3net.bfd: {text}\n"
+    at = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now * 1000) % 1000:03}Z"
+    return json.dumps({"time": at, "level": "info", "logger": "l3net.bfd", "message": text}) + "\n"
 
 
 def become_real_time() -> str:

@@ -113,6 +113,7 @@ LOCK = "agent.lock"
     " l3net is the node's service proxy. 0: none.",
 )
 @options.log_level
+@options.log_format
 def agent(
     where: str | None,
     kubeconfig: Path | None,
@@ -126,6 +127,7 @@ def agent(
     error_relay_port: int,
     health_port: int,
     log_level: str,
+    log_format: str,
 ) -> None:
     """Follow the declared state and keep this node to it: pod bridge, routes, service table, BGP.
 
@@ -138,7 +140,7 @@ def agent(
 
     l3net agent --kubeconfig /etc/kubernetes/kubelet.conf
     """
-    configure_logging(log_level)
+    configure_logging(log_level, log_format)
     chosen = datastore(where, kubeconfig, in_cluster=bool(os.environ.get("KUBERNETES_SERVICE_HOST")))
     metrics = listen_address(metrics_address) if metrics_address is not None else None
     told = frozenset({("tcp", metrics[1])} if metrics is not None else ())

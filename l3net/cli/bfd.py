@@ -13,7 +13,8 @@ from l3net.cli import options
 
 @click.command(short_help="Run BFD for the BGP peers of this node.")
 @options.run_dir("Directory shared with the agent.")
-def bfd(run_dir: Path) -> None:
+@options.log_format
+def bfd(run_dir: Path, log_format: str) -> None:
     """Watch the paths to peers whose BGPPeer has `bfd`, and tell the agent when one fails.
 
     Runs in the foreground until SIGTERM, at real-time priority and apart from agent and speaker, so that
@@ -22,5 +23,6 @@ def bfd(run_dir: Path) -> None:
     """
     # Afresh, without the command line's libraries: what is locked in memory stays small.
     argv = [sys.executable, "-P", "-m", "l3net.bfdd.daemon", str(run_dir)]
+    os.environ["L3NET_LOG_FORMAT"] = log_format
     sys.stderr.flush()
     os.execv(sys.executable, argv)  # noqa: S606 - fixed argv, this interpreter

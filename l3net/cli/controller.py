@@ -90,6 +90,7 @@ def _namespace() -> str:
     help="Serve /metrics, /healthz and /readyz over HTTP there, such as 127.0.0.1:9619. Off unless given.",
 )
 @options.log_level
+@options.log_format
 def controller(
     kubeconfig: Path | None,
     namespace: str,
@@ -100,6 +101,7 @@ def controller(
     probe: str | None,
     metrics_address: str | None,
     log_level: str,
+    log_format: str,
 ) -> None:
     """Give nodes their blocks and load balancers their addresses, out of the IPPools.
 
@@ -115,7 +117,7 @@ def controller(
     from l3net.controller.decide import Settings  # noqa: PLC0415 - after --help
     from l3net.shell.kubernetes.api import KubeApi  # noqa: PLC0415
 
-    configure_logging(log_level)
+    configure_logging(log_level, log_format)
     metrics = listen_address(metrics_address) if metrics_address is not None else None
     if kubeconfig is None and "KUBERNETES_SERVICE_HOST" not in os.environ:
         raise ConfigError("no API server: this is not a pod, so name one with --kubeconfig FILE")

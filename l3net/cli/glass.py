@@ -101,6 +101,7 @@ if TYPE_CHECKING:
 )
 @options.run_dir()
 @options.log_level
+@options.log_format
 def glass(
     listen: tuple[str, ...],
     token_file: Path | None,
@@ -115,6 +116,7 @@ def glass(
     namespace: str,
     run_dir: Path,
     log_level: str,
+    log_format: str,
 ) -> None:
     """Show this node, or with --cluster all of them, as a web page and a JSON API: the fabric, routes,
     searches, what happened, services, policies, drops. Everything is read-only.
@@ -126,7 +128,7 @@ def glass(
 
     l3net glass --cluster --node-url n1=http://192.0.2.1:9179 --node-url n2=http://192.0.2.2:9179
     """
-    configure_logging(log_level)
+    configure_logging(log_level, log_format)
     if not cluster and (node_url or node_token_file or through_api_server):
         raise click.UsageError("--node-url, --node-token-file and --through-api-server go with --cluster")
     chosen = settings(listen, _token(token_file), allow_host, behind_proxy=behind_proxy)

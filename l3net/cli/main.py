@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import logging
 import os
 import sys
 
@@ -73,11 +72,11 @@ def cli() -> None:
     """
 
 
-def configure_logging(level: str) -> None:
-    """One line an event on standard error."""
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+def configure_logging(level: str, form: str = "text") -> None:
+    """One line an event on standard error, as `text` or `json`."""
+    from l3net.cli.logs import configure  # noqa: PLC0415 - of processes that log
+
+    configure(level, form)
 
 
 def main(program: str = "l3net") -> None:

@@ -33,6 +33,15 @@ log_level = click.option(
     help="How much to say on standard error.",
 )
 
+log_format = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    envvar="L3NET_LOG_FORMAT",
+    help="How to say it: lines for people, or one JSON object a line.",
+)
+
 
 def run_dir(purpose: str = "The agent's run directory.") -> Decorator:
     """`--run-dir`, with what it is for in this command."""

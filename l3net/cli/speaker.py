@@ -23,7 +23,8 @@ LINGER = 2.0
     help="Say whether the speaker that runs serves sessions, and exit with 1 if not.",
 )
 @options.log_level
-def speaker(run_dir: Path, probe: str | None, log_level: str) -> None:
+@options.log_format
+def speaker(run_dir: Path, probe: str | None, log_level: str, log_format: str) -> None:
     """Run ExaBGP, and start it again whenever it ends.
 
     Runs in the foreground until SIGTERM. It is a process apart from the agent on purpose: the agent can be
@@ -40,6 +41,6 @@ def speaker(run_dir: Path, probe: str | None, log_level: str) -> None:
         raise SystemExit(1 if why else 0)
     from l3net.shell.speaker.supervisor import Supervisor  # noqa: PLC0415 - after --help
 
-    configure_logging(log_level)
+    configure_logging(log_level, log_format)
     in_cluster = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
     raise SystemExit(Supervisor(run_dir, LINGER if in_cluster else 0.0).run())

@@ -17,9 +17,13 @@ from l3net.naming import AGENT_SOCKET, CNI_SOCKET, RUN_DIR
 _ENVIRONMENT = {"PYTHONPATH": str(Path(l3net.__file__).parent.parent)}
 
 
+#: Handed on from who brings the lab up: every node's agent serves metrics there, and logs so.
+_HANDED_ON = ("L3NET_METRICS_ADDRESS", "L3NET_LOG_FORMAT")
+
+
 def node_environment() -> dict[str, str]:
     """What l3net's processes see beside what every program of a host does."""
-    return dict(_ENVIRONMENT)
+    return _ENVIRONMENT | {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
 
 
 def l3net_command(*argv: str) -> list[str]:
@@ -27,12 +31,12 @@ def l3net_command(*argv: str) -> list[str]:
 
 
 def start_speaker(host: Host) -> None:
-    host.spawn("speaker", l3net_command("speaker"), environment=_ENVIRONMENT)
+    host.spawn("speaker", l3net_command("speaker"), environment=node_environment())
 
 
 def start_agent(host: Host, datastore: Path) -> None:
     argv = l3net_command("agent", "--datastore", f"dir:{datastore}", "--node-name", host.name)
-    host.spawn("agent", argv, environment=_ENVIRONMENT)
+    host.spawn("agent", argv, environment=node_environment())
 
 
 def wait_agent(host: Host, seconds: float = 40) -> None:

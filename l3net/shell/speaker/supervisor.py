@@ -21,6 +21,7 @@ from types import FrameType
 from l3net.naming import EXABGP_CONFIG
 from l3net.shell.files.drainfile import leaving
 from l3net.shell.files.rundir import claim
+from l3net.shell.linelimit import LineLimit
 
 log = logging.getLogger("l3net.speaker")
 exabgp_log = logging.getLogger("l3net.speaker.exabgp")
@@ -49,9 +50,6 @@ FIRST_DELAY = 0.05
 LONGEST_DELAY = 5.0
 #: An ExaBGP that ran this long was healthy: the next restart is immediate again.
 HEALTHY = 30.0
-#: Lines of ExaBGP's passed on at once, and each second.
-LOG_BURST = 100
-LOG_RATE = 2.0
 #: Seconds for which a speaker that was told to stop waits for the agent to take the node out of BGP.
 LEAVE_LIMIT = 75.0
 
@@ -64,26 +62,6 @@ def exabgp_argv(config: Path) -> Sequence[str]:
         return argv
     limits = ["--bounding-set", CAPABILITIES, "--inh-caps", "-all", "--pdeathsig", "TERM"]
     return [setpriv, *limits, "--", *argv]
-
-
-class LineLimit:
-    """A bound on log lines: a burst passes, then so many a second, and what was left out is counted."""
-
-    def __init__(self) -> None:
-        self._tokens = float(LOG_BURST)
-        self._at = 0.0
-        self._left_out = 0
-
-    def take(self, now: float) -> tuple[bool, int]:
-        """(whether a line at `now` passes, how many were left out before it, to be said once)."""
-        self._tokens = min(LOG_BURST, self._tokens + (now - self._at) * LOG_RATE)
-        self._at = now
-        if self._tokens < 1:
-            self._left_out += 1
-            return False, 0
-        self._tokens -= 1
-        left_out, self._left_out = self._left_out, 0
-        return True, left_out
 
 
 class Supervisor:
