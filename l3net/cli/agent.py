@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,6 +113,7 @@ LOCK = "agent.lock"
     help="TCP port on which /healthz and /livez are answered as kube-proxy does, for load balancers, while"
     " l3net is the node's service proxy. 0: none.",
 )
+@options.events
 @options.log_level
 @options.log_format
 def agent(
@@ -126,6 +128,7 @@ def agent(
     metrics_from_pods: bool,
     error_relay_port: int,
     health_port: int,
+    events: bool,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -150,9 +153,11 @@ def agent(
     )
     from l3net.shell.sockets.onlyagent import only_agent  # noqa: PLC0415 - after --help
 
-    opened = _open(settings)  # all that can be wrong with the options is told before anything is made
+    opened = _open(
+        settings, events=events
+    )  # all that can be wrong with the options is told before anything is made
     with only_agent(), _only_one(run_dir):
-        asyncio.run(_main(settings, opened, cni_conf_dir, metrics))
+        asyncio.run(_main(settings, opened, cni_conf_dir, metrics, events=events))
 
 
 @contextlib.contextmanager
@@ -183,7 +188,7 @@ def _only_one(run_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _open(settings: AgentSettings) -> tuple[Datastore, KubeOwnNode | None]:
+def _open(settings: AgentSettings, *, events: bool) -> tuple[Datastore, KubeOwnNode | None]:
     """The declared state, and the Node to write to, if there is an API. Raises ConfigError."""
     chosen = settings.datastore
     if chosen.directory is not None:
@@ -200,7 +205,7 @@ def _open(settings: AgentSettings) -> tuple[Datastore, KubeOwnNode | None]:
     from l3net.shell.kubernetes.store import KubernetesDatastore  # noqa: PLC0415 - needs what KubeApi looks for
     from l3net.shell.kubernetes.writer import KubeOwnNode  # noqa: PLC0415
 
-    return KubernetesDatastore(api, settings.node_name), KubeOwnNode(api, settings.node_name)
+    return KubernetesDatastore(api, settings.node_name), KubeOwnNode(api, settings.node_name, events=events)
 
 
 async def _main(
@@ -208,9 +213,12 @@ async def _main(
     opened: tuple[Datastore, KubeOwnNode | None],
     cni_conf_dir: Path | None,
     metrics: tuple[str, int] | None,
+    *,
+    events: bool,
 ) -> None:
     from l3net.agent.arrival import Arrival  # noqa: PLC0415
     from l3net.agent.loop import Agent, run_agent  # noqa: PLC0415 - after --help
+    from l3net.agent.measuring.seen import Beside  # noqa: PLC0415
     from l3net.agent.recording import Recording  # noqa: PLC0415
     from l3net.agent.status import answer, routes, status  # noqa: PLC0415
     from l3net.agent.supervising import kept_up  # noqa: PLC0415
@@ -240,14 +248,20 @@ async def _main(
         from l3net.agent.reporting import Reporting  # noqa: PLC0415
 
         parts["status of BGPPeers"] = Reporting(node, own).run
+    beside = Beside(recording.fullness, lambda: server.asked)
+    if own is not None:
+        beside = replace(beside, answers=lambda: own.answers)
+    if own is not None and events:
+        from l3net.agent.eventing import Eventing  # noqa: PLC0415
+
+        eventing = Eventing(node, own)
+        parts["Events"], beside = eventing.run, replace(beside, events=eventing.counts)
     if metrics is not None:
         from l3net.agent.health import unready  # noqa: PLC0415
-        from l3net.agent.measuring.seen import Beside  # noqa: PLC0415
         from l3net.agent.metrics import Metering  # noqa: PLC0415
         from l3net.shell.sockets.web import WebServer  # noqa: PLC0415
 
-        answers = (lambda: own.answers) if own is not None else dict
-        metering = Metering(node, Beside(recording.fullness, lambda: server.asked, answers=answers))
+        metering = Metering(node, beside)
         parts["metrics"] = WebServer(metrics, metering.text, partial(unready, node)).run
     others = [asyncio.create_task(kept_up(part, run, node.faults)) for part, run in parts.items()]
     running = asyncio.create_task(run_agent(node, *others))

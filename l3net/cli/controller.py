@@ -89,6 +89,7 @@ def _namespace() -> str:
     metavar="ADDRESS:PORT",
     help="Serve /metrics, /healthz and /readyz over HTTP there, such as 127.0.0.1:9619. Off unless given.",
 )
+@options.events
 @options.log_level
 @options.log_format
 def controller(
@@ -100,6 +101,7 @@ def controller(
     run_dir: Path,
     probe: str | None,
     metrics_address: str | None,
+    events: bool,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -126,16 +128,22 @@ def controller(
     except OSError as err:
         raise ConfigError(f"run directory {run_dir}: {err.strerror}; choose another with --run-dir") from err
     settings = Settings(grace, load_balancers == "all", blocks)
-    asyncio.run(_main(KubeApi(kubeconfig), namespace, run_dir, settings, metrics))
+    asyncio.run(_main(KubeApi(kubeconfig), namespace, run_dir, settings, metrics, events=events))
 
 
 async def _main(
-    api: KubeApi, namespace: str, run_dir: Path, settings: Settings, metrics: tuple[str, int] | None
+    api: KubeApi,
+    namespace: str,
+    run_dir: Path,
+    settings: Settings,
+    metrics: tuple[str, int] | None,
+    *,
+    events: bool,
 ) -> None:
     from l3net.shell.files.pulse import Pulse  # noqa: PLC0415 - after --help
 
     identity = f"{socket.gethostname()}_{uuid.uuid4()}"
-    cluster, verdicts = composed(api, namespace, identity, settings, Pulse(run_dir))
+    cluster, verdicts = composed(api, namespace, identity, settings, Pulse(run_dir), events=events)
     running = asyncio.create_task(together(cluster, verdicts, *_measured(cluster, api, metrics)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -145,7 +153,13 @@ async def _main(
 
 
 def composed(
-    api: KubeApi, namespace: str, identity: str, settings: Settings, beat: Callable[[Controller], None]
+    api: KubeApi,
+    namespace: str,
+    identity: str,
+    settings: Settings,
+    beat: Callable[[Controller], None],
+    *,
+    events: bool = True,
 ) -> tuple[Controller, Verdicts]:
     """The parts of a controller, which wait as the API's callers do. `identity`: its name as a candidate."""
     from l3net.controller.election import Election  # noqa: PLC0415
@@ -156,7 +170,7 @@ def composed(
     from l3net.shell.kubernetes.writer import KubeLease, KubeWriter  # noqa: PLC0415
 
     threads = api.threads
-    writer = KubeWriter(api, namespace, lambda: cluster.leading)
+    writer = KubeWriter(api, namespace, lambda: cluster.leading, events=events)
     verdicts = Verdicts(writer, lambda: cluster.leading, threads.monotonic, threads.random.random)
 
     def judge(kind: KubeKind, name: ObjectName, document: Document, error: ManifestError | None) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from l3net.shell.linelimit import LineLimit
+from l3net.ratelimit import RateLimit
 
 TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 #: Kinds of lines that are counted apart; of more, the one that was heard first is forgotten.
@@ -63,13 +63,13 @@ def _whole(text: str) -> str:
 
 
 class ByKind(logging.Handler):
-    """Hands on to `to`; of one kind (a logger and what it says, whatever about) no more than LineLimit lets
+    """Hands on to `to`; of one kind (a logger and what it says, whatever about) no more than RateLimit lets
     pass. What was left out is told with the next of its kind, and at the end. Debugging is not bounded."""
 
     def __init__(self, to: logging.Handler, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._to, self._clock = to, clock
-        self._limits: dict[tuple[str, str], LineLimit] = {}
+        self._limits: dict[tuple[str, str], RateLimit] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """See logging.Handler; under its lock."""
@@ -77,7 +77,7 @@ class ByKind(logging.Handler):
             self._to.handle(record)
             return
         kind = record.name, str(record.msg)
-        limit = self._limits.pop(kind, None) or LineLimit()
+        limit = self._limits.pop(kind, None) or RateLimit()
         self._limits[kind] = limit  # to the end: what is not heard any more goes first
         if len(self._limits) > MOST_KINDS:
             oldest = next(iter(self._limits))

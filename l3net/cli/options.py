@@ -33,6 +33,14 @@ log_level = click.option(
     help="How much to say on standard error.",
 )
 
+events = click.option(
+    "--events/--no-events",
+    default=True,
+    show_default=True,
+    envvar="L3NET_EVENTS",
+    help="Post Kubernetes Events on what people look at.",
+)
+
 log_format = click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),

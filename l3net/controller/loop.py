@@ -24,8 +24,9 @@ from l3net.controller.writes import BACK_OFF, Write, Writes
 from l3net.errors import ConflictError, L3netError
 from l3net.ipam.findings import Contradiction
 from l3net.ipam.ledger import Ledger, decode, encode
-from l3net.model import Kind, ObjectName
+from l3net.model import Address, Kind, ObjectName
 from l3net.ports import Changed, ClusterWriter, Datastore, InSync, Mended, Rejected
+from l3net.ratelimit import RateLimit
 from l3net.retry import Backoff
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 #: Seconds of quiet that batch changes into a pass, and between two full passes.
 QUIET: Final = 0.1
 RESYNC: Final = 60.0
+#: Events that all is well: so many at once, and then so many in a second.
+TELLING: Final = (50, 1.0)
 #: A ledger larger than this is near what a ConfigMap may hold (1 MiB).
 LARGE_LEDGER: Final = 900_000
 
@@ -73,6 +76,7 @@ class Controller:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._distrust = distrust
         self._complaining = Complaining(clock)
+        self._telling = RateLimit(*TELLING)
         self.writes = Writes(lambda: self.leading, clock, self._retry, random, executor=executor)
 
     @property
@@ -271,8 +275,19 @@ class Controller:
         for node, held in decision.node_blocks.items():
             yield Write(("blocks", node), held, partial(self._cluster.set_blocks, node, held))
         for name, addresses in decision.service_addresses.items():
-            call = partial(self._cluster.set_load_balancer, name, addresses)
+            call = partial(self._give, name, addresses)
             yield Write(("address", str(name)), addresses, call)
+
+    def _give(self, name: ObjectName, addresses: tuple[Address, ...]) -> None:
+        """Tell a service its addresses, and who looks at it that it has them."""
+        self._cluster.set_load_balancer(name, addresses)
+        reason, message = "AddressReleased", "it has no address of an IPPool any more"
+        if addresses:
+            reason, message = "AddressAssigned", f"{', '.join(map(str, addresses))} out of the IPPools"
+        passes, _ = self._telling.take(self._clock())
+        if passes:  # a thousand services that are made at once have it in their status
+            with suppress(L3netError):
+                self._cluster.post_event(Kind.SERVICE, name, reason, message, normal=True)
 
     def _events(self, findings: list[Contradiction]) -> Iterator[Write]:
         """Events for what is new. One that cannot be posted is not worth a retry: the log has it."""

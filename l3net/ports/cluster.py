@@ -84,6 +84,8 @@ class ClusterWriter(Protocol):
         """Take the sessions of nodes that are none of these out of a BGPPeer's status."""
         ...
 
-    def post_event(self, kind: Kind, name: ObjectName, reason: str, message: str) -> None:
-        """A Warning Event; the same again moves the time of the one there is."""
+    def post_event(
+        self, kind: Kind, name: ObjectName, reason: str, message: str, *, normal: bool = False
+    ) -> None:
+        """An Event, a Warning unless `normal`; the same again moves the time of the one there is."""
         ...

@@ -13,7 +13,7 @@ import pytest
 
 from l3net.bfdd.daemon import line
 from l3net.cli.logs import MOST_KINDS, TEXT, ByKind, JsonLines, subject_of
-from l3net.shell.linelimit import LOG_BURST
+from l3net.ratelimit import LOG_BURST
 
 
 class Kept(logging.Handler):

@@ -403,3 +403,23 @@ def test_a_policy_that_is_for_no_pod_is_told_so(api: FakeApiServer, start: Start
     [event] = [each for each in api.objects("Event") if each["reason"] == "SelectsNoPods"]
     assert event["involvedObject"]["name"] == "typo"
     assert event["involvedObject"]["apiVersion"] == "networking.k8s.io/v1"
+
+
+@both
+def test_events_are_those_of_their_object_as_kubectl_looks_for_them(api: FakeApiServer, start: Start) -> None:
+    """`kubectl describe` asks for the Events with the object's own uid."""
+    api.put(pool("lb", "192.0.2.0/31", allowedUses=["LoadBalancer"]), balancer("s"))
+    start()
+    until(lambda: ingress(api, "s") == ["192.0.2.0"], "an address")
+    (given,) = until(
+        lambda: [e for e in api.objects("Event") if e["reason"] == "AddressAssigned"], "an Event"
+    )
+    assert given["type"] == "Normal" and given["message"] == "192.0.2.0 out of the IPPools"
+    assert given["involvedObject"]["uid"] == api.get("Service", "s", "default")["metadata"]["uid"]
+    api.put(balancer("t"), balancer("u"))
+    (refused,) = until(
+        lambda: [e for e in api.objects("Event") if e["reason"] == "NoAddressFree"], "a Warning"
+    )
+    assert refused["type"] == "Warning"
+    name = refused["involvedObject"]["name"]
+    assert refused["involvedObject"]["uid"] == api.get("Service", name, "default")["metadata"]["uid"]

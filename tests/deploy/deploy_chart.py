@@ -21,6 +21,7 @@ VALUES: Mapping[str, Mapping[str, Any]] = {
     "defaults": {},
     "everything": {
         "logFormat": "json",
+        "events": False,
         "image": {"repository": "registry.example/l3net", "digest": "sha256:" + "0" * 64},
         "imagePullSecrets": [{"name": "pull"}],
         "apiServer": {"host": "10.0.0.10", "port": "6443"},

@@ -14,6 +14,7 @@ from deploy_chart import documents
 from kube_follower import BACKOFF, Follower, configuration, network_policy, own, peer, secret
 
 from l3net.controller.decide import Settings
+from l3net.model import Kind
 from l3net.shell.kubernetes.api import KubeApi
 from l3net.shell.kubernetes.store import KubernetesDatastore
 from l3net.shell.kubernetes.writer import KubeOwnNode
@@ -79,7 +80,7 @@ def test_the_controller(api: FakeApiServer, tmp_path: Path) -> None:
             "b's block freed",
         )
         until(lambda: api.calls[Call("patch", "coordination.k8s.io", "leases")], "a renewal")
-        running.controller._said = frozenset()
+        running.controller.said = frozenset()
         running.advance(1)
         until(lambda: api.calls[Call("patch", "", "events")], "the Event again")
     finally:
@@ -106,6 +107,9 @@ def test_the_agent(api: FakeApiServer, tmp_path: Path) -> None:
         own.want_blocks({4: 2})
         own.warn("BlockStillInUse", "block 10.244.5.0/24 is no longer this node's")
         own.warn("BlockStillInUse", "block 10.244.5.0/24 is no longer this node's")
+        own.tell(
+            Kind.BGP_PEER, "tor", "SessionDown", "session of node n1 with 10.0.0.9 is down", normal=False
+        )
         own.want_pools({"tenant": 1})
         own.take_part("true")
         own.report_sessions("tor", [("10.0.0.9", True, "")])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from l3net.errors import ConflictError, GoneError, L3netError
 from l3net.ipam.reserved import raised_pools
+from l3net.kube.registry import KINDS as REGISTRY
+from l3net.kube.registry import access
 from l3net.model import Address, Kind, ObjectName, Prefix
 from l3net.naming import (
     ANNOTATION_BLOCKS,
@@ -20,6 +22,7 @@ from l3net.naming import (
 )
 from l3net.ports import Condition, LeaderLease
 from l3net.shell.kubernetes.api import MERGE_PATCH, ApiError, KubeApi
+from l3net.shell.kubernetes.events import event_of
 from l3net.shell.kubernetes.kinds import KINDS
 
 #: Names of the ConfigMap that holds the ledger and of the Lease, in the controller's namespace.
@@ -29,7 +32,7 @@ LEASE: Final = "l3net-controller"
 MOST_SESSIONS: Final = 64
 ESTABLISHED, DOWN = "Established", "Down"
 STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
-COMPONENT: Final = "l3net-controller"
+CONTROLLER, AGENT = "controller", "agent"
 #: Times an object is read anew when somebody wrote to it between our read and our write.
 ATTEMPTS: Final = 4
 
@@ -70,11 +73,20 @@ class KubeWriter:
     """A ports.ClusterWriter. `namespace` is the controller's own, where the ledger is.
 
     `may` is asked right before each write, when what was to be read is read: reading may take longer than a
-    lease lasts. Where it says no, ConflictError is raised and nothing is written.
+    lease lasts. Where it says no, ConflictError is raised and nothing is written. `process`: CONTROLLER or
+    AGENT, who writes; without `events` it posts none.
     """
 
-    def __init__(self, api: KubeApi, namespace: str, may: Callable[[], bool] = lambda: True) -> None:
-        self._api, self._may = api, may
+    def __init__(
+        self,
+        api: KubeApi,
+        namespace: str,
+        may: Callable[[], bool] = lambda: True,
+        process: str = CONTROLLER,
+        *,
+        events: bool = True,
+    ) -> None:
+        self._api, self._may, self._process, self._events = api, may, process, events
         self._maps = f"/api/v1/namespaces/{namespace}/configmaps"
 
     def _written(self, call: Callable[[], bytes]) -> dict[str, Any]:
@@ -202,38 +214,29 @@ class KubeWriter:
 
     # --- events ------------------------------------------------------------------------------------------
 
-    def post_event(self, kind: Kind, name: ObjectName, reason: str, message: str) -> None:
-        # events about cluster-scoped objects are kept in the namespace `default`
-        namespace = name.namespace or "default"
-        digest = hashlib.sha256(f"{kind.value} {name} {reason} {message}".encode()).hexdigest()[:16]
-        event = f"{name.name[:200]}.{digest}"
-        path = f"/api/v1/namespaces/{namespace}/events"
+    def _uid(self, kind: Kind, name: ObjectName) -> str:
+        """By which `kubectl describe` finds the Events of an object; one that is gone is told of without."""
+        if kind is Kind.NODE:
+            return name.name  # kubelet's convention
+        if "get" not in access(REGISTRY[kind], self._process).verbs:
+            return ""
+        with suppress(GoneError):
+            found = _asked(lambda: self._api.get(KINDS[kind].path_of(name)))
+            return str(found["metadata"].get("uid", ""))
+        return ""
+
+    def post_event(
+        self, kind: Kind, name: ObjectName, reason: str, message: str, *, normal: bool = False
+    ) -> None:
+        if not self._events:
+            return
         now = _now(self._api)
-        document = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": event, "namespace": namespace},
-            "involvedObject": {
-                "kind": kind.value,
-                "apiVersion": KINDS[kind].api_version,
-                "name": name.name,
-                # a Node's events are found by its name as uid (kubelet's convention)
-                **({"uid": name.name} if kind is Kind.NODE else {}),
-                **({"namespace": name.namespace} if name.namespace else {}),
-            },
-            "type": "Warning",
-            "reason": reason,
-            "message": message[:1024],
-            "source": {"component": COMPONENT},
-            "reportingComponent": COMPONENT,
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-        }
+        uid = self._uid(kind, name)
+        event = event_of(kind, name, reason, message, uid, self._process, now, normal=normal)
         try:
-            self._written(lambda: self._api.create(path, document))
+            self._written(lambda: self._api.create(event.path, event.document))
         except ConflictError:
-            self._written(lambda: self._api.patch(f"{path}/{event}", {"lastTimestamp": now}))
+            self._written(lambda: self._api.patch(f"{event.path}/{event.name}", {"lastTimestamp": now}))
 
 
 def _sessions(status: Mapping[str, Any], new: list[dict[str, Any]]) -> dict[str, Any]:
@@ -265,9 +268,9 @@ def _sessions(status: Mapping[str, Any], new: list[dict[str, Any]]) -> dict[str,
 class KubeOwnNode:
     """What an agent writes of its own: on its Node, and its sessions in the status of BGPPeers."""
 
-    def __init__(self, api: KubeApi, node: str) -> None:
+    def __init__(self, api: KubeApi, node: str, *, events: bool = True) -> None:
         self._api, self._node = api, node
-        self._writer = KubeWriter(api, "")
+        self._writer = KubeWriter(api, "", process=AGENT, events=events)
         self._path = KINDS[Kind.NODE].path_of(ObjectName("", node))
 
     @property
@@ -278,6 +281,10 @@ class KubeOwnNode:
     def warn(self, reason: str, message: str) -> None:
         """An Event on the Node; the same text is one Event, however often."""
         self._writer.post_event(Kind.NODE, ObjectName("", self._node), reason, message)
+
+    def tell(self, kind: Kind, name: str, reason: str, message: str, *, normal: bool) -> None:
+        """An Event about an object that belongs to no namespace."""
+        self._writer.post_event(kind, ObjectName("", name), reason, message, normal=normal)
 
     def set_network_available(self) -> None:
         """Condition NetworkUnavailable: False, which some cloud providers set to True until routes exist."""

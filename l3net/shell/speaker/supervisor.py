@@ -19,9 +19,9 @@ from pathlib import Path
 from types import FrameType
 
 from l3net.naming import EXABGP_CONFIG
+from l3net.ratelimit import RateLimit
 from l3net.shell.files.drainfile import leaving
 from l3net.shell.files.rundir import claim
-from l3net.shell.linelimit import LineLimit
 
 log = logging.getLogger("l3net.speaker")
 exabgp_log = logging.getLogger("l3net.speaker.exabgp")
@@ -116,7 +116,7 @@ class Supervisor:
         if self._stopping:  # asked for while the child was being made: `_end` has not seen it
             self._child.terminate()
         if self._child.stderr is not None:
-            limit = LineLimit()
+            limit = RateLimit()
             for line in self._child.stderr:
                 text = line.decode(errors="replace").rstrip()
                 if not text or text.startswith("advice"):  # it misses a file that it does not need
