@@ -170,9 +170,9 @@ class Controller:
 
     def forget(self) -> None:
         """What a former leader believed is no news to a new one: another may have written since."""
+        self.decision = None
         self._ledger = None
         self.said = frozenset()
-        self.decision = None
         self._statuses.forget()
         self._absent = {}
 

@@ -31,7 +31,7 @@ def event_of(
     *,
     normal: bool,
 ) -> Event:
-    """`uid` of the object, empty if it is not known; `process` says it, `agent` or `controller`; `now` as RFC 3339 has it."""
+    """`uid`: of the object, empty if unknown; `process`: `agent` or `controller`; `now`: as in RFC 3339."""
     # events about cluster-scoped objects are kept in the namespace `default`
     namespace = name.namespace or "default"
     said = f"{kind.value} {name} {reason} {message} {uid}"

@@ -422,6 +422,6 @@ class Laws:
                     self.broken("the ledger says what services have", service["metadata"]["name"])
 
 
-def _said(event: Object) -> tuple[str, str, str, str]:
+def _said(event: Object) -> tuple[str, str, str, str, str]:
     about = event["involvedObject"]
-    return about["kind"], about["name"], event["reason"], event["message"]
+    return about["kind"], about["name"], about.get("uid", ""), event["reason"], event["message"]
