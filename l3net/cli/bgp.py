@@ -10,7 +10,8 @@ import click
 from l3net.cli import options
 from l3net.cli.bgp_dump import dump
 from l3net.cli.bgp_neighbors import meant, neighbor, neighbors, summary
-from l3net.cli.bgp_routes import routes
+from l3net.cli.bgp_routes import PATIENCE, routes
+from l3net.cli.nodes import Agents, agents_option
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cli.renamed import old_flag
 from l3net.cli.values import known
@@ -19,6 +20,8 @@ from l3net.naming import AGENT_SOCKET
 from l3net.shell.sockets.agentsocket import ask
 
 _run_dir = options.run_dir()
+#: Of an announcement, before its communities.
+_SHOWN = ("prefix", "kind", "service", "name", "peer")
 
 
 @click.group(short_help="Look into BGP on this node, and plan changes.")
@@ -39,28 +42,33 @@ for _command in (summary, neighbors, neighbor, routes, dump):
 )
 @click.option("--rejected", is_flag=True, help="Only what is not announced.")
 @old_flag("--refused", "--rejected")
-@_run_dir
+@agents_option
 @output_option
-def announced(peer: str | None, prefix: str | None, rejected: bool, run_dir: Path, output: str) -> None:
+def announced(peer: str | None, prefix: str | None, rejected: bool, agents: Agents, output: str) -> None:
     """Every prefix of this node's for every peer: announced, or why not.
 
     Blocks, networks, and each address of each service; what a router passes on is not among them.
     """
-    found = [
-        row
-        for row in ask(run_dir / AGENT_SOCKET, "exports")["routes"]
-        if meant(peer, row["peer"], row["name"])
-        and prefix in (None, row["prefix"], row["prefix"].rpartition("/")[0])
-        and not (rejected and row["verdict"] == "announced")
-    ]
+
+    def chosen(answer: dict[str, Any]) -> list[dict[str, Any]]:
+        return [
+            row
+            for row in answer["routes"]
+            if meant(peer, row["peer"], row["name"])
+            and prefix in (None, row["prefix"], row["prefix"].rpartition("/")[0])
+            and not (rejected and row["verdict"] == "announced")
+        ]
+
+    found = agents.each("exports", chosen, PATIENCE)
     if output != "table":
-        print_value(found, output)
+        agents.print(found, output)
         return
-    columns = ("prefix", "kind", "service", "name", "peer")
-    print_table(
-        "",
-        ["PREFIX", "KIND", "SERVICE", "PEER", "ADDRESS", "COMMUNITIES", "VERDICT"],
-        [[*(row[each] for each in columns), " ".join(row["communities"]), row["verdict"]] for row in found],
+    agents.table(
+        ("PREFIX", "KIND", "SERVICE", "PEER", "ADDRESS", "COMMUNITIES", "VERDICT"),
+        found,
+        lambda rows: (
+            [*(row[each] for each in _SHOWN), " ".join(row["communities"]), row["verdict"]] for row in rows
+        ),
     )
 
 

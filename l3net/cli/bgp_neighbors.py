@@ -3,114 +3,124 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from l3net.cli import options
-from l3net.cli.output import duration, output_option, print_table, print_value
+from l3net.cli.nodes import Agents, agents_option, checked
+from l3net.cli.output import duration, output_option
 from l3net.cli.values import known
 from l3net.errors import ConfigError
-from l3net.naming import AGENT_SOCKET
-from l3net.shell.sockets.agentsocket import ask
+
+_SUMMARY: Final = (
+    *("NEIGHBOR", "AS", "MSG RCVD", "MSG SENT", "OUT Q", "UP/DOWN", "STATE/PFX RCVD", "PFX SENT", "NAME"),
+)
+_NEIGHBORS: Final = (
+    *("NEIGHBOR", "AS", "STATE", "SINCE", "HOLD TIME", "CAPABILITIES", "FLAPS", "LAST ERROR", "NAME"),
+)
 
 
 @click.command()
-@options.run_dir()
+@agents_option
 @output_option
-def summary(run_dir: Path, output: str) -> None:
+def summary(agents: Agents, output: str) -> None:
     """One line for each peer, as routers have it: messages, queue, since when it is up or down, prefixes.
 
     MSG RCVD and MSG SENT count the messages of the session; OUT Q are the prefixes that wait to be sent.
     STATE/PFX RCVD is the number of prefixes received while the session is established, else its state.
     """
-    answer = _ask(run_dir)
+    answers = agents.each("neighbors", _told)
     if output != "table":
-        print_value(answer, output)
+        agents.print(answers, output)
         return
-    rows = answer["neighbors"]
-    up = sum(row["state"] == "established" for row in rows)
-    known = answer["routerID"] or "not known"
-    click.echo(f"BGP router ID {known}, local AS {answer['asNumber']}, node {answer['node']}")
-    click.echo(f"{answer['prefixes']} prefixes received, {up} of {len(rows)} peers established")
-    if not answer["speakerConnected"]:
-        click.echo("the speaker cannot be reached; is `l3net speaker` running?", err=True)
-    click.echo()
-    print_table(
-        "",
-        ["NEIGHBOR", "AS", "MSG RCVD", "MSG SENT", "OUT Q", "UP/DOWN", "STATE/PFX RCVD", "PFX SENT", "NAME"],
-        [
-            (
-                row["address"],
-                row["asNumber"] or "",
-                _total(row, "received"),
-                _total(row, "sent"),
-                row["outQueue"],
-                _since(row),
-                row["received"] if row["state"] == "established" else row["state"],
-                row["announced"],
-                row["name"],
-            )
-            for row in rows
-        ],
-    )
+    for node, answer in answers:
+        if not agents.several:
+            up = sum(row["state"] == "established" for row in answer["neighbors"])
+            own = answer["routerID"] or "not known"
+            click.echo(f"BGP router ID {own}, local AS {answer['asNumber']}, node {answer['node']}")
+            count = len(answer["neighbors"])
+            click.echo(f"{answer['prefixes']} prefixes received, {up} of {count} peers established")
+        if not answer.get("speakerConnected", True):
+            where = f"{node}: " if agents.several else ""
+            click.echo(f"{where}the speaker cannot be reached; is `l3net speaker` running?", err=True)
+    if not agents.several:
+        click.echo()
+    agents.table(_SUMMARY, answers, lambda answer: map(_summary_cells, answer["neighbors"]))
 
 
 @click.command()
-@options.run_dir()
+@agents_option
 @output_option
-def neighbors(run_dir: Path, output: str) -> None:
+def neighbors(agents: Agents, output: str) -> None:
     """One line for each peer: its state, hold time, what it offers, and how it last failed."""
-    rows = _ask(run_dir)["neighbors"]
+    answers = agents.each("neighbors", _rows)
     if output != "table":
-        print_value(rows, output)
+        agents.print(answers, output)
         return
-    print_table(
-        "",
-        ["NEIGHBOR", "AS", "STATE", "SINCE", "HOLD TIME", "CAPABILITIES", "FLAPS", "LAST ERROR", "NAME"],
-        [
-            (
-                row["address"],
-                row["asNumber"] or "",
-                row["state"],
-                _since(row),
-                f"{row['negotiated']['holdTime']} s" if row["negotiated"] else "",
-                " ".join(row["negotiated"]["capabilities"]) if row["negotiated"] else "",
-                row["flaps"],
-                last_error(row),
-                row["name"],
-            )
-            for row in rows
-        ],
-    )
+    agents.table(_NEIGHBORS, answers, lambda rows: map(_neighbor_cells, rows))
 
 
 @click.command()
 @click.argument("peer", metavar="[ADDRESS|NAME]", required=False, shell_complete=known("peers"))
-@options.run_dir()
+@agents_option
 @output_option
-def neighbor(peer: str | None, run_dir: Path, output: str) -> None:
+def neighbor(peer: str | None, agents: Agents, output: str) -> None:
     """Each peer in full: what both sides agreed on, messages, prefixes, timers, how its session last ended.
 
     Exits with 2 if there is no such peer.
     """
-    found = [row for row in _ask(run_dir)["neighbors"] if meant(peer, row["address"], row["name"])]
-    if peer is not None and not found:
-        raise ConfigError(f"no peer {peer} on this node; `l3net bgp summary` lists them")
+    answers = agents.each(
+        "neighbors",
+        lambda answer: [row for row in _rows(answer) if meant(peer, row["address"], row["name"])],
+    )
+    if peer is not None and not any(rows for _, rows in answers):
+        where = "any node that answers" if agents.several else "this node"
+        raise ConfigError(f"no peer {peer} on {where}; `l3net bgp summary` lists them")
     if output != "table":
-        print_value(found, output)
+        agents.print(answers, output)
         return
-    click.echo("\n\n".join("\n".join(_lines(row)) for row in found))
+    told = agents.rendered(answers, lambda rows: ["\n".join(_lines(row)) for row in rows])
+    above = [
+        f"{agents.title(node)}\n{text}" if agents.several else text for node, each in told for text in each
+    ]
+    click.echo("\n\n".join(above))
 
 
-def _ask(run_dir: Path) -> dict[str, Any]:
-    answer = ask(run_dir / AGENT_SOCKET, "neighbors")
-    if "neighbors" not in answer:
-        raise ConfigError(
-            "the agent that runs is older than this command; `l3net status` shows what it tells"
-        )
-    return answer
+def _summary_cells(row: dict[str, Any]) -> list[object]:
+    return [
+        row["address"],
+        row["asNumber"] or "",
+        _total(row, "received"),
+        _total(row, "sent"),
+        row["outQueue"],
+        _since(row),
+        row["received"] if row["state"] == "established" else row["state"],
+        row["announced"],
+        row["name"],
+    ]
+
+
+def _neighbor_cells(row: dict[str, Any]) -> list[object]:
+    return [
+        row["address"],
+        row["asNumber"] or "",
+        row["state"],
+        _since(row),
+        f"{row['negotiated']['holdTime']} s" if row["negotiated"] else "",
+        " ".join(row["negotiated"]["capabilities"]) if row["negotiated"] else "",
+        row["flaps"],
+        last_error(row),
+        row["name"],
+    ]
+
+
+def _told(answer: dict[str, Any]) -> dict[str, Any]:
+    older = "the agent that runs is older than this command; `l3net status` shows what it tells"
+    return checked(answer, "neighbors", older)
+
+
+def _rows(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(_told(answer)["neighbors"])
 
 
 def meant(peer: str | None, address: str, name: str) -> bool:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
 from l3net.bgp.path_filter import PathFilter
-from l3net.cli import options
-from l3net.cli.output import Progress, output_option, print_table, print_value
+from l3net.cli.nodes import Agents, agents_option, checked
+from l3net.cli.output import Progress, output_option
 from l3net.cli.renamed import old_flag
 from l3net.cli.values import known
 from l3net.errors import ConfigError
-from l3net.naming import AGENT_SOCKET
-from l3net.shell.sockets.agentsocket import ask
 
 #: Seconds between the parts of an answer: the agent may look at 200,000 paths before it has one to tell.
 PATIENCE = 30.0
+
+Rows = list[dict[str, Any]]
 
 
 @click.command()
@@ -51,7 +51,7 @@ PATIENCE = 30.0
     " '^65001_' or '_(65002|65003)$'.",
 )
 @old_flag("--refused", "--rejected")
-@options.run_dir()
+@agents_option
 @output_option
 def routes(
     prefix: str | None,
@@ -63,7 +63,7 @@ def routes(
     longer: bool,
     community: tuple[str, ...],
     as_path: str | None,
-    run_dir: Path,
+    agents: Agents,
     output: str,
 ) -> None:
     """The routes that peers have announced, and what became of each: in use (`>`), spare, or refused and why.
@@ -85,54 +85,40 @@ def routes(
     }
     asked = {word: value for word, value in asked.items() if value}
     PathFilter.of(asked)  # what is wrong with it is told although no agent may run
-    found = ask_routes(run_dir, asked)
-    if output != "table":
-        print_value(found, output)
-    elif advertised:
-        _print_advertised(found)
-    else:
-        _print_received(found, rejected)
-
-
-def ask_routes(run_dir: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows. Raises ConfigError for what the agent refuses to answer, NotRunningError."""
     progress = Progress("routes", "MiB")
     question = f"routes {json.dumps(asked)}" if asked else "routes"
-    answer = ask(run_dir / AGENT_SOCKET, question, PATIENCE, lambda octets: progress(octets / (1 << 20)))
+    found = agents.each(question, rows_of, PATIENCE, lambda octets: progress(octets / (1 << 20)))
     progress.done()
-    if "routes" not in answer:
-        raise ConfigError(answer.get("error") or "the agent that runs is older than this command")
-    found: list[dict[str, Any]] = answer["routes"]
-    return found
+    if output != "table":
+        agents.print(found, output)
+    elif advertised:
+        _print_advertised(agents, found)
+    else:
+        _print_received(agents, found, rejected)
 
 
-def _print_received(found: list[dict[str, Any]], rejected: bool) -> None:
-    if found and "best" not in found[0]:
-        raise ConfigError("the agent that runs is older than this command; -o json shows what it tells")
-    print_table(
-        "",
-        [
-            *("", "PREFIX", "PEER", "NEXT HOP", "LOCAL PREF", "MED", "AS PATH", "COMMUNITIES", "VERDICT"),
-            *(["REASON"] if rejected else []),
-        ],
-        [
-            (
-                ">" if row["best"] else "",
-                *_path(row),
-                f"{row['verdict']} (stale)" if row["stale"] else row["verdict"],
-                *([row["reason"]] if rejected else []),
-            )
-            for row in found
-        ],
-    )
+def rows_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows. Raises ConfigError for what the agent refuses to answer."""
+    return list(checked(answer, "routes", "the agent that runs is older than this command")["routes"])
 
 
-def _print_advertised(found: list[dict[str, Any]]) -> None:
-    print_table(
-        "",
-        ["PREFIX", "PEER", "NEXT HOP", "LOCAL PREF", "MED", "AS PATH", "COMMUNITIES", "STATE"],
-        [(*_path(row), row["state"]) for row in found],
-    )
+def _print_received(agents: Agents, found: Sequence[tuple[str, Rows]], rejected: bool) -> None:
+    columns = ("", "PREFIX", "PEER", "NEXT HOP", "LOCAL PREF", "MED", "AS PATH", "COMMUNITIES", "VERDICT")
+
+    def cells(rows: Rows) -> Iterator[list[object]]:
+        if rows and "best" not in rows[0] and agents.here:
+            raise ConfigError("the agent that runs is older than this command; -o json shows what it tells")
+        for row in rows:
+            verdict = f"{row['verdict']} (stale)" if row["stale"] else row["verdict"]
+            reason = [row["reason"]] if rejected else []
+            yield [">" if row["best"] else "", *_path(row), verdict, *reason]
+
+    agents.table([*columns, *(["REASON"] if rejected else [])], found, cells)
+
+
+def _print_advertised(agents: Agents, found: Sequence[tuple[str, Rows]]) -> None:
+    columns = ("PREFIX", "PEER", "NEXT HOP", "LOCAL PREF", "MED", "AS PATH", "COMMUNITIES", "STATE")
+    agents.table(columns, found, lambda rows: ([*_path(row), row["state"]] for row in rows))
 
 
 def _path(row: dict[str, Any]) -> tuple[object, ...]:

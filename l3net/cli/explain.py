@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import Any, Final
 
 import click
 
-from l3net.cli import options
-from l3net.cli.output import output_option, print_value
-from l3net.cli.values import known, of_words
-from l3net.errors import ConfigError
-from l3net.naming import AGENT_SOCKET, RUN_DIR
-from l3net.shell.sockets.agentsocket import ask
-
-if TYPE_CHECKING:
-    from l3net.lab.up import Lab
+from l3net.cli.nodes import Agents, any_agents_option, checked
+from l3net.cli.output import output_option
+from l3net.cli.values import of_words
+from l3net.cli.ways import Ways
 
 #: Seconds for an answer: the kernel is looked at, endpoint by endpoint.
 PATIENCE: Final = 30.0
@@ -41,28 +36,14 @@ def _may_follow(before: list[str]) -> tuple[str, ...]:
     metavar="[service|pod|address] NAME | SOURCE DESTINATION[:PORT]",
     shell_complete=of_words(_may_follow, "service", "pod", "address"),
 )
-@click.option("--lab", "lab_name", metavar="NAME", help="Ask a node of a lab that is up, from outside.")
-@click.option(
-    "--node",
-    metavar="NODE",
-    help="With --lab: which one; the first unless given.",
-    shell_complete=known("nodes"),
-)
 @click.option(
     "--ask-router",
     is_flag=True,
     help="With --lab: ask the routers, too, what they made of what they were told (vtysh, birdc ...).",
 )
-@options.run_dir()
+@any_agents_option
 @output_option
-def explain(
-    words: tuple[str, ...],
-    lab_name: str | None,
-    node: str | None,
-    ask_router: bool,
-    run_dir: Path,
-    output: str,
-) -> None:
+def explain(words: tuple[str, ...], ask_router: bool, agents: Agents, output: str) -> None:
     """Say whether a service, pod or address is reached, or a packet passes from SOURCE to DESTINATION, step
     by step; and why not.
 
@@ -73,7 +54,8 @@ def explain(
     A source or destination is an address, NAMESPACE/NAME of a pod, or (as destination) of a service; the
     destination may have a port, as in 10.96.0.10:53/udp, [fd00::1]:443 or default/web:80. A source that is
     neither pod nor node is taken to be beyond the cluster. This node is asked: what a pod on another node
-    sends is judged there.
+    sends is judged there, and --node NODE asks that one. Of several nodes, each gives its answer in a line,
+    those first that find something bad; -o json has the steps. --lab alone asks the lab's first node.
 
     Exits with 0 when all is well, 1 when something stops packets, 2 for what cannot be asked, 3 when no agent
     answers.
@@ -83,35 +65,50 @@ def explain(
     l3net explain pod default/web-0
     l3net explain 198.51.100.7 10.96.0.10:443
     l3net explain default/shell default/web:80 -o json
+    l3net explain service default/web --all-nodes
     """
-    if lab_name is None and (ask_router or node is not None):
-        raise click.UsageError("--node and --ask-router need --lab")
+    ways = agents.ways
+    if ask_router and ways.lab is None:
+        raise click.UsageError("--ask-router needs --lab")
+    if ways.given and not ways.chosen:
+        agents.ways = _first(ways)
     question = f"explain {json.dumps({'subject': ' '.join(words)})}"
-    lab = _lab(lab_name) if lab_name is not None else None
-    if lab is None:
-        answer = ask(run_dir / AGENT_SOCKET, question, PATIENCE)
-    else:
-        node = node or lab.topology.nodes[0].name
-        answer = ask(lab.host(node).inside(RUN_DIR) / AGENT_SOCKET, question, PATIENCE)
-    if "error" in answer:
-        raise ConfigError(answer["error"])
-    if "steps" not in answer:
-        raise ConfigError("the agent that runs is older than this command and cannot explain")
-    if lab is not None and ask_router:
-        from l3net.lab.routers_say import with_routers  # noqa: PLC0415
-
-        answer = with_routers(lab, node or "", answer)
+    older = "the agent that runs is older than this command and cannot explain"
+    found = agents.each(question, lambda answer: _told(answer, older), PATIENCE)
+    if ways.lab is not None and ask_router:
+        found = _with_routers(ways.lab, found)
     if output != "table":
-        print_value(answer, output)
+        agents.print(found, output)
+    elif agents.several:
+        ranked = sorted(found, key=lambda each: bool(each[1]["healthy"]))
+        agents.table(("", "ANSWER", "WHAT TO DO"), ranked, lambda answer: [_line(answer)])
     else:
-        show(answer)
-    sys.exit(0 if answer["healthy"] else 1)
+        agents.rendered(found, show)
+    sys.exit(0 if all(answer["healthy"] for _, answer in found) else 1)
 
 
-def _lab(name: str) -> Lab:
-    from l3net.lab.up import open_lab  # noqa: PLC0415 - only with --lab
+def _told(answer: dict[str, Any], older: str) -> dict[str, Any]:
+    found = checked(answer, "steps", older)
+    return {**found, "healthy": bool(found["healthy"])}
 
-    return open_lab(name)
+
+def _first(ways: Ways) -> Ways:
+    """The first node of a lab. Raises UsageError of another way, NoLabError."""
+    if ways.lab is None:
+        raise click.UsageError(f"{ways.given}: say which node with --node, or --all-nodes")
+    return replace(ways, nodes=tuple(replace(ways, all_nodes=True).doors())[:1])
+
+
+def _with_routers(lab: str, found: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    from l3net.lab.routers_say import with_routers  # noqa: PLC0415 - only with --ask-router
+    from l3net.lab.up import open_lab  # noqa: PLC0415
+
+    there = open_lab(lab)
+    return [(node, with_routers(there, node, answer)) for node, answer in found]
+
+
+def _line(answer: dict[str, Any]) -> tuple[str, ...]:
+    return ("ok" if answer["healthy"] else "bad", answer["answer"], answer["advice"])
 
 
 def show(answer: dict[str, Any]) -> None:

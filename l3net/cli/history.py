@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from l3net.cli import options
+from l3net.cli.nodes import Agents, agents_option, checked
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cli.values import known
-from l3net.errors import ConfigError, NotRunningError
+from l3net.errors import NotRunningError
 from l3net.history.asking import select
 from l3net.history.entry import EntryKind
-from l3net.naming import AGENT_SOCKET
 from l3net.shell.files.historyfile import HistoryFile
-from l3net.shell.sockets.agentsocket import ask
 
-#: Seconds between two questions of --follow.
+#: Seconds between two questions of --follow; of other nodes.
 _AGAIN: Final = 0.5
+_AGAIN_AFAR: Final = 2.0
 _COLUMNS: Final = ("TIME", "KIND", "SUBJECT", "WHAT", "PEER", "BEFORE", "SINCE", "REASON")
 #: A prefix as long as these is looked for as an address is.
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -78,7 +76,7 @@ class Moment(click.types.FloatParamType):
 @click.option(
     "--follow", "-f", is_flag=True, help="Go on with what is decided from now on, until interrupted."
 )
-@options.run_dir()
+@agents_option
 @output_option
 def history(
     subject: str,
@@ -86,7 +84,7 @@ def history(
     since: float | None,
     limit: int,
     follow: bool,
-    run_dir: Path,
+    agents: Agents,
     output: str,
 ) -> None:
     """The last decisions of this node that were carried out: what peers and kernel were told, sessions that
@@ -95,7 +93,7 @@ def history(
     SUBJECT is a prefix or address (with every prefix that holds it), a service NAMESPACE/NAME, a peer by name
     or address, or the name of a declared object. Of each kind the last thousand are kept; they survive the
     agent's restart, not the node's. Where no agent answers, what it has written down is shown. With --follow,
-    `-o json` prints one object a line.
+    `-o json` prints one object a line. Of several nodes, the entries of all by time.
 
     \b
     l3net history                          the last 50 decisions
@@ -104,9 +102,9 @@ def history(
     l3net history default/web -o json
     """
     asked = {"subject": subject, "kinds": list(kinds), "since": since or 0.0, "limit": limit}
-    rows = _rows(asked, run_dir, follow=follow)
+    rows = _rows(asked, agents, follow=follow)
     if not follow:
-        _show(rows, output)
+        _show(rows, agents, output)
         return
     if output == "yaml":
         raise click.UsageError("--follow prints a table or, with -o json, one object a line")
@@ -114,47 +112,53 @@ def history(
     while True:
         for row in rows:
             if (text := json.dumps(row)) not in shown:
-                click.echo(text if output == "json" else "  ".join(filter(None, _cells(row))))
+                click.echo(text if output == "json" else "  ".join(filter(None, _cells(row, agents))))
         shown = {json.dumps(row) for row in rows}
         try:
-            time.sleep(_AGAIN)
+            time.sleep(_AGAIN if agents.here else _AGAIN_AFAR)
         except KeyboardInterrupt:
             return
-        rows = _rows(asked, run_dir, follow=True)
+        rows = _rows(asked, agents, follow=True)
 
 
-def _rows(asked: dict[str, Any], run_dir: Path, *, follow: bool) -> list[dict[str, Any]]:
-    """Of the agent; without one, of the file that it has left."""
+def _rows(asked: dict[str, Any], agents: Agents, *, follow: bool) -> list[dict[str, Any]]:
+    """Of the agents; without one, of the file that it has left on this node."""
+    older = "the agent that runs is older than this command and keeps no history"
+
+    def entries(answer: dict[str, Any]) -> list[dict[str, Any]]:
+        return list(checked(answer, "entries", older)["entries"])
+
     try:
-        answer = ask(run_dir / AGENT_SOCKET, f"history {json.dumps(asked)}")
+        found = agents.each(f"history {json.dumps(asked)}", entries)
     except NotRunningError as err:
-        entries = HistoryFile(run_dir).read()
-        if follow or not entries:
+        kept = HistoryFile(agents.run_dir).read() if agents.here else ()
+        if follow or not kept:
             raise
         click.echo(f"l3net: {err}; this is what the last one has written down", err=True)
         kinds = {EntryKind(kind) for kind in asked["kinds"]}
-        found = select(entries, asked["subject"], kinds, asked["since"], asked["limit"])
-        return [entry.row() for entry in found]
-    if "error" in answer:
-        raise ConfigError(answer["error"])
-    if "entries" not in answer:
-        raise ConfigError("the agent that runs is older than this command and keeps no history")
-    rows: list[dict[str, Any]] = answer["entries"]
-    return rows
+        return [
+            entry.row() for entry in select(kept, asked["subject"], kinds, asked["since"], asked["limit"])
+        ]
+    if not agents.several:
+        return found[0][1]
+    rows: list[dict[str, Any]] = sorted(agents.named(found), key=lambda row: float(row["at"]))
+    return rows[-asked["limit"] :]
 
 
-def _show(rows: list[dict[str, Any]], output: str) -> None:
+def _show(rows: list[dict[str, Any]], agents: Agents, output: str) -> None:
     if output != "table":
         print_value(rows, output)
     elif rows:
-        print_table("", _COLUMNS, map(_cells, rows))
+        columns = [_COLUMNS[0], *(["NODE"] if agents.several else []), *_COLUMNS[1:]]
+        print_table("", columns, [_cells(row, agents) for row in rows])
     else:
         click.echo("nothing of that was decided, or it is longer ago than what is kept")
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _cells(row: dict[str, Any], agents: Agents) -> list[str]:
     more = f" and {row['count'] - 1} more" if row["count"] > 1 else ""
     about = row["prefixes"][0] if row["kind"] == EntryKind.SERVICE.value and row["prefixes"] else ""
     when = datetime.fromtimestamp(row["at"], UTC).astimezone().isoformat(" ", "milliseconds")
     subject = f"{row['subject']}{' ' * bool(about)}{about}{more}"
-    return (when[:23], row["kind"], subject, row["what"], row["peer"], row["old"], row["new"], row["reason"])
+    told = (row["kind"], subject, row["what"], row["peer"], row["old"], row["new"], row["reason"])
+    return [when[:23], *([row["node"]] if agents.several else []), *map(str, told)]

@@ -83,7 +83,8 @@ class Progress:
         now = time.monotonic()
         if sys.stderr.isatty() and now >= self._next:
             self._next, self._told = now + 0.5, True
-            click.echo(f"\r{self._what}: {far:.1f} {self._unit} so far", nl=False, err=True)
+            told = f"{far:.1f}" if isinstance(far, float) else str(far)
+            click.echo(f"\r{self._what}: {told} {self._unit} so far", nl=False, err=True)
 
     def done(self) -> None:
         """Wipe the line."""

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from l3net.cli import options
+from l3net.cli.nodes import Agents, agents_option, here_alone
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cli.policydir import directory_view
 from l3net.cli.values import known, of_words
 from l3net.errors import ConfigError, NotRunningError
-from l3net.naming import AGENT_SOCKET
-from l3net.shell.sockets.agentsocket import ask
 
-_run_dir = options.run_dir()
 _directory = click.option(
     "--dir",
     "directory",
@@ -31,9 +28,12 @@ _port = click.option(
     "--port", metavar="NUMBER/PROTOCOL", help="Destination port, such as 53/udp, 9000/sctp or icmp."
 )
 _COLUMNS = ("KIND", "NAME", "TIER", "PRIORITY", "FOR", "INGRESS", "EGRESS")
-#: Seconds between questions of `drops --follow`, and for an answer.
+#: Seconds between questions of `drops --follow`, of other nodes, and for an answer.
 _AGAIN = 0.5
+_AGAIN_AFAR = 2.0
 _PATIENCE = 30.0
+
+Answers = list[tuple[str, dict[str, Any]]]
 
 
 @click.group(short_help="See network policies, and whom they let through.")
@@ -43,36 +43,23 @@ def policy() -> None:
 
 @policy.command(name="list")
 @_directory
-@_run_dir
+@agents_option
 @output_option
-def list_policies(directory: Path | None, run_dir: Path, output: str) -> None:
+def list_policies(directory: Path | None, agents: Agents, output: str) -> None:
     """All policies that are in force, in the order in which they are asked.
 
     NetworkPolicies, ClusterNetworkPolicies, and those that labels of tenants stand for. PODS HERE are the
     pods of this node that a policy is for; with --dir, all pods. INGRESS and EGRESS are numbers of rules, `-`
     where a policy says nothing of that direction.
     """
-    answer = _asked("list", {}, directory, run_dir)
+    answers = _asked("list", {}, directory, agents)
     if output != "table":
-        print_value(answer["policies"], output)
+        agents.print([(node, answer["policies"]) for node, answer in answers], output)
     else:
-        print_table(
-            "",
-            [*_COLUMNS[:5], "PODS" if directory else "PODS HERE", *_COLUMNS[5:]],
-            [
-                (
-                    "tenant" if row["derived"] else row["kind"],
-                    _name(row),
-                    row["tier"],
-                    "" if row["priority"] is None else row["priority"],
-                    row["subject"],
-                    len(row["pods"]),
-                    *("-" if row[each] is None else row[each] for each in ("ingress", "egress")),
-                )
-                for row in answer["policies"]
-            ],
-        )
-    _tell_refused(answer)
+        pods = "PODS" if directory else "PODS HERE"
+        columns = [*_COLUMNS[:5], pods, *_COLUMNS[5:]]
+        agents.table(columns, answers, lambda answer: map(_cells, answer["policies"]))
+    _tell_refused(answers)
 
 
 @policy.command()
@@ -84,9 +71,9 @@ def list_policies(directory: Path | None, run_dir: Path, output: str) -> None:
     shell_complete=of_words(lambda _before: ("policies",), "NetworkPolicy", "ClusterNetworkPolicy"),
 )
 @_directory
-@_run_dir
+@agents_option
 @output_option
-def show(words: tuple[str, ...], directory: Path | None, run_dir: Path, output: str) -> None:
+def show(words: tuple[str, ...], directory: Path | None, agents: Agents, output: str) -> None:
     """One policy: whom it is for, its rules in words, and what it has let through and denied on this node.
 
     A ClusterNetworkPolicy has no namespace. KIND (NetworkPolicy, ClusterNetworkPolicy) is needed only where a
@@ -96,14 +83,14 @@ def show(words: tuple[str, ...], directory: Path | None, run_dir: Path, output: 
     if len(words) > 2:
         raise click.UsageError("say [KIND] NAMESPACE/NAME")
     asked = {"name": words[-1], "kind": words[0] if len(words) == 2 else ""}
-    answer = _asked("show", asked, directory, run_dir)
+    answers = _asked("show", asked, directory, agents)
     if output == "yaml":
-        print_value(answer["manifest"], output)
+        agents.print([(node, answer["manifest"]) for node, answer in answers], output)
     elif output == "json":
-        print_value(answer, output)
+        agents.print(answers, output)
     else:
-        click.echo("\n".join(_policy_lines(answer)))
-    _tell_refused(answer)
+        _tell(agents, answers, _policy_lines)
+    _tell_refused(answers)
 
 
 @policy.command()
@@ -111,7 +98,7 @@ def show(words: tuple[str, ...], directory: Path | None, run_dir: Path, output: 
 @click.argument("destination", shell_complete=known("pods", "services", "addresses", "service-addresses"))
 @_port
 @_directory
-@_run_dir
+@agents_option
 @output_option
 @click.pass_context
 def test(
@@ -120,7 +107,7 @@ def test(
     destination: str,
     port: str | None,
     directory: Path | None,
-    run_dir: Path,
+    agents: Agents,
     output: str,
 ) -> None:
     """Whether SOURCE may begin a connection to DESTINATION, and which rule or default says so.
@@ -133,74 +120,95 @@ def test(
     policies are not in force as declared, or of a directory some cannot be used.
     """
     asked = {"source": source, "destination": destination, "port": port or ""}
-    answer = _asked("test", asked, directory, run_dir)
+    answers = _asked("test", asked, directory, agents)
     if output == "table":
-        click.echo("\n".join(_test_lines(answer)))
+        _tell(agents, answers, _test_lines)
     else:
-        print_value(answer, output)
-    _tell_refused(answer)
-    if answer.get("refused"):
+        agents.print(answers, output)
+    _tell_refused(answers)
+    if any(answer.get("refused") for _, answer in answers):
         context.exit(2)
-    context.exit(0 if answer["allowed"] else 1)
+    context.exit(0 if all(answer["allowed"] for _, answer in answers) else 1)
 
 
 @policy.command()
 @click.argument("namespace", shell_complete=known("namespaces"))
 @_port
 @_directory
-@_run_dir
+@agents_option
 @output_option
-def matrix(namespace: str, port: str | None, directory: Path | None, run_dir: Path, output: str) -> None:
+def matrix(namespace: str, port: str | None, directory: Path | None, agents: Agents, output: str) -> None:
     """Who reaches the pods of NAMESPACE on a port (80/tcp unless --port): its own, others', the outside.
 
     A row is who calls, a column who is called. Pods that are judged alike share a row and a column. `some`:
     not all of the row reach all of the column, or not from every address outside. Families are told apart
     where they differ.
     """
-    answer = _asked("matrix", {"namespace": namespace, "port": port or ""}, directory, run_dir)
+    answers = _asked("matrix", {"namespace": namespace, "port": port or ""}, directory, agents)
     if output != "table":
-        print_value(answer, output)
+        agents.print(answers, output)
         return
-    columns = [f"TO {column['name']}" for column in answer["columns"]]
-    print_table(
-        f"namespace {answer['namespace']}, port {answer['port']}",
-        ["FROM", *columns],
-        [(_from(row), *map(_cell, row["to"])) for row in answer["rows"]],
-    )
-    _tell_notes(answer["notes"])
+    for node, (title, columns, rows) in agents.rendered(answers, _matrix):
+        print_table(agents.title(node, title), columns, rows)
+    _tell_notes(dict.fromkeys(note for _, answer in answers for note in answer["notes"]))
 
 
 @policy.command()
 @click.option("--follow", "-f", is_flag=True, help="Go on and show each as it happens, until interrupted.")
-@_run_dir
+@agents_option
 @output_option
-def drops(follow: bool, run_dir: Path, output: str) -> None:
+def drops(follow: bool, agents: Agents, output: str) -> None:
     """The last packets that policies dropped on this node, and which policy or rule did it.
 
     Of policies with the annotation `l3net.io/log-drops: "true"`, ten a second of each at most; the agent
     keeps the last 1000, and writes them to its log. With --follow, JSON is one line a packet.
     """
-    answer = _asked("drops", {}, None, run_dir)
-    if not answer["logging"]:
+    after: dict[str, int] = {}
+    answers = _dropped(after, agents)
+    if not any(answer["logging"] for _, answer in answers):
         click.echo(
             'no policy has the annotation l3net.io/log-drops: "true", so that none is told of', err=True
         )
-    _tell_notes(filter(None, [answer["problem"]]))
+    _tell_notes(dict.fromkeys(answer["problem"] for _, answer in answers if answer["problem"]))
     if not follow:
+        rows = _by_time(agents, answers)
         if output == "table":
-            click.echo("".join(f"{drop_line(row)}\n" for row in answer["drops"]), nl=False)
+            click.echo("".join(f"{_drop_of(row, agents)}\n" for row in rows), nl=False)
         else:
-            print_value(answer["drops"], output)
+            print_value(rows, output)
         return
-    after = 0
     while True:
-        for row in answer["drops"]:
-            click.echo(drop_line(row) if output == "table" else _line(row, output))
-            after = row["serial"]
-        time.sleep(_AGAIN)
-        answer = _asked("drops", {"after": str(after)}, None, run_dir)
-        if answer["seen"] < after:  # another agent by now, which counts anew
-            after = 0
+        for row in _by_time(agents, answers):
+            click.echo(_drop_of(row, agents) if output == "table" else _line(row, output))
+        for node, answer in answers:
+            if answer["drops"]:
+                after[node] = answer["drops"][-1]["serial"]
+        time.sleep(_AGAIN if agents.here else _AGAIN_AFAR)
+        answers = _dropped(after, agents)
+        for node, answer in answers:
+            if answer["seen"] < after.get(node, 0):  # another agent by now, which counts anew
+                after[node] = 0
+
+
+def _dropped(after: Mapping[str, int], agents: Agents) -> Answers:
+    """What each node has dropped after those."""
+
+    def question(node: str) -> str:
+        return f"policy drops {json.dumps({'after': str(after[node])} if after.get(node) else {})}"
+
+    return agents.each(question, _told, _PATIENCE)
+
+
+def _by_time(agents: Agents, answers: Answers) -> list[dict[str, Any]]:
+    """Rows of one node as they are, those of several with their nodes."""
+    if not agents.several:
+        return list(answers[0][1]["drops"])
+    rows = agents.named([(node, answer["drops"]) for node, answer in answers])
+    return sorted(rows, key=lambda row: float(row["time"]))
+
+
+def _drop_of(row: dict[str, Any], agents: Agents) -> str:
+    return f"{row['node']}: {drop_line(row)}" if agents.several else drop_line(row)
 
 
 def _line(row: dict[str, Any], output: str) -> str:
@@ -214,16 +222,25 @@ def _line(row: dict[str, Any], output: str) -> str:
 # --- asking ----------------------------------------------------------------------------------------------
 
 
-def _asked(word: str, asked: dict[str, str], directory: Path | None, run_dir: Path) -> dict[str, Any]:
-    """The answer of the agent, or of a directory. Raises ConfigError, NotRunningError."""
+def _asked(word: str, asked: dict[str, str], directory: Path | None, agents: Agents) -> Answers:
+    """The answers of agents, or of a directory. Raises ConfigError, NotRunningError."""
     if directory is not None:
-        return directory_view(directory, word, asked)
-    answer = ask(run_dir / AGENT_SOCKET, f"policy {word} {json.dumps(asked)}", _PATIENCE)
+        here_alone(agents, "--dir")
+        return [("", directory_view(directory, word, asked))]
+    return agents.each(f"policy {word} {json.dumps(asked)}", _told, _PATIENCE)
+
+
+def _told(answer: dict[str, Any]) -> dict[str, Any]:
     if "error" in answer:
         if answer["error"].startswith("ask for: alive"):
             raise NotRunningError("the agent that runs is older than this command")
         raise ConfigError(answer["error"])
     return answer
+
+
+def _tell(agents: Agents, answers: Answers, lines: Callable[[dict[str, Any]], list[str]]) -> None:
+    for node, each in agents.rendered(answers, lines):
+        click.echo("\n".join([*filter(None, [agents.title(node)]), *each]))
 
 
 # --- for people ------------------------------------------------------------------------------------------
@@ -233,9 +250,22 @@ def _name(row: dict[str, Any]) -> str:
     return f"{row['namespace']}/{row['name']}" if row["namespace"] else str(row["name"])
 
 
-def _tell_refused(answer: dict[str, Any]) -> None:
-    if answer.get("refused"):
-        click.echo(f"problem: policies are not in force as declared: {answer['refused']}", err=True)
+def _cells(row: dict[str, Any]) -> list[object]:
+    """A policy as a row."""
+    return [
+        "tenant" if row["derived"] else row["kind"],
+        _name(row),
+        row["tier"],
+        "" if row["priority"] is None else row["priority"],
+        row["subject"],
+        len(row["pods"]),
+        *("-" if row[each] is None else row[each] for each in ("ingress", "egress")),
+    ]
+
+
+def _tell_refused(answers: Answers) -> None:
+    for text in dict.fromkeys(answer["refused"] for _, answer in answers if answer.get("refused")):
+        click.echo(f"problem: policies are not in force as declared: {text}", err=True)
 
 
 def _tell_notes(notes: Iterable[str]) -> None:
@@ -303,6 +333,15 @@ def _test_lines(answer: dict[str, Any]) -> list[str]:
 def _end(end: dict[str, Any]) -> str:
     name, address = end["name"], end["address"]
     return str(name) if str(name).startswith(str(address)) else f"{name} ({address})"
+
+
+def _matrix(answer: dict[str, Any]) -> tuple[str, list[str], list[tuple[str, ...]]]:
+    """Title, columns, rows."""
+    return (
+        f"namespace {answer['namespace']}, port {answer['port']}",
+        ["FROM", *(f"TO {column['name']}" for column in answer["columns"])],
+        [(_from(row), *map(_cell, row["to"])) for row in answer["rows"]],
+    )
 
 
 def _from(row: dict[str, Any]) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from l3net.cli import options
-from l3net.cli.output import duration, output_option, print_table, print_value
-from l3net.naming import AGENT_SOCKET
-from l3net.shell.sockets.agentsocket import ask
+from l3net.cli.bgp_routes import PATIENCE
+from l3net.cli.nodes import Agents, agents_option, checked, here_alone
+from l3net.cli.output import duration, output_option, print_table
 
 _BFD_COLUMNS = [
     "PEER",
@@ -28,27 +27,63 @@ _BFD_COLUMNS = [
 
 
 @click.command(short_help="Show what the agent of this node knows and does.")
-@options.run_dir()
+@agents_option
 @click.option("--ready", is_flag=True, help="Say nothing but whether it is ready; exit with 1 if not.")
 @click.option("--alive", is_flag=True, help="Say nothing but whether it answers, as a probe asks.")
 @output_option
-def status(run_dir: Path, ready: bool, alive: bool, output: str) -> None:
+def status(agents: Agents, ready: bool, alive: bool, output: str) -> None:
     """Peers and their state, routes in the kernel, what is said of every service address, and problems.
 
-    Exits with 3 when no agent answers.
+    Of several nodes one line each, those with problems first, and the problems; of one that is named with
+    --node, all that is told on that node. Exits with 3 when no agent answers.
     """
+    if alive or ready:
+        here_alone(agents, "--alive" if alive else "--ready")
     if alive:
-        ask(run_dir / AGENT_SOCKET, "alive")
+        agents.each("alive", bool)
         click.echo("alive")
         return
     if ready:
-        found = ask(run_dir / AGENT_SOCKET, "ready")
+        ((_, found),) = agents.each("ready", lambda answer: answer)
         click.echo("ready" if found["ready"] else f"not ready: {found['why']}")
         sys.exit(0 if found["ready"] else 1)
-    answer = ask(run_dir / AGENT_SOCKET, "status")
+    answers = agents.each("status", lambda answer: checked(answer, "problems", "no status is told"), PATIENCE)
     if output != "table":
-        print_value(answer, output)
-        return
+        agents.print(answers, output)
+    elif agents.several:
+        show_nodes(agents, answers)
+    else:
+        agents.rendered(answers, show)
+
+
+def show_nodes(agents: Agents, answers: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """A line a node, and their problems on standard error."""
+    told = agents.rendered(answers, lambda answer: (_node_cells(answer), answer))
+    ranked = sorted(told, key=lambda each: (each[1][1]["ready"], not each[1][1]["problems"]))
+    columns = ("NODE", "STATE", "PEERS UP", "BLOCKS", "ROUTES", "MISSING", "PODS", "PROBLEMS", "VERSION")
+    print_table("", columns, [(node, *cells) for node, (cells, _) in ranked])
+    for node, (_, answer) in ranked:
+        for problem in answer["problems"]:
+            click.echo(f"{node}: problem: {problem}", err=True)
+
+
+def _node_cells(answer: dict[str, Any]) -> tuple[object, ...]:
+    peers, routes = answer["peers"], answer["routes"]
+    state = "ready" if answer["ready"] else f"not ready: {answer['unready']}"
+    return (
+        f"drains: {answer['drain']['stage']}" if "cause" in answer["drain"] else state,
+        f"{sum(peer['state'] == 'established' for peer in peers)} of {len(peers)}",
+        " ".join(answer["blocks"]),
+        len(routes),
+        sum(not route["inKernel"] for route in routes),
+        (answer.get("pods") or {}).get("leases", ""),
+        len(answer["problems"]),
+        answer["version"],
+    )
+
+
+def show(answer: dict[str, Any]) -> None:
+    """One node, for people."""
     state = "ready" if answer["ready"] else "not ready"
     click.echo(f"node {answer['node']}: {state}, {answer['memoryMiB']} MiB, l3net {answer['version']}")
     drain = answer["drain"]

@@ -44,6 +44,39 @@ def of_words(choose: Callable[[list[str]], tuple[str, ...]], *first: str) -> Com
     return complete
 
 
+def node_names(context: click.Context, _parameter: click.Parameter, begin: str) -> list[CompletionItem]:
+    """Of the lab or the addresses that the line names so far, else what this node's agent knows. The API
+    server is not asked: that takes longer than somebody who types waits."""
+    lab, urls = context.params.get("way_lab"), context.params.get("way_node_urls")
+    if lab:
+        names = _nodes_of_lab(str(lab))
+    elif urls:
+        names = [str(each).partition("=")[0] for each in urls]
+    else:
+        names = _names(context, ("nodes",), begin)
+    return [CompletionItem(name) for name in names if name.startswith(begin)]
+
+
+def _nodes_of_lab(name: str) -> list[str]:
+    from l3net.lab.state import load  # noqa: PLC0415 - only while somebody completes
+
+    try:
+        return [node.name for node in load(name)[1].nodes]
+    except Exception:  # whoever types is told nothing, least of all why
+        return []
+
+
+def labs(_context: click.Context, _parameter: click.Parameter, begin: str) -> list[CompletionItem]:
+    """Names of the labs on this machine."""
+    from l3net.lab.state import LABS  # noqa: PLC0415 - only while somebody completes
+
+    try:
+        found = sorted(each.name for each in LABS.iterdir() if (each / "lab.json").is_file())
+    except OSError:
+        return []
+    return [CompletionItem(name) for name in found if name.startswith(begin)]
+
+
 def _names(context: click.Context, kinds: tuple[str, ...], begin: str) -> list[str]:
     from l3net.shell.sockets.agentsocket import ask  # noqa: PLC0415 - only while somebody completes
 

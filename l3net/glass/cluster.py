@@ -13,7 +13,7 @@ import aiohttp
 
 from l3net.errors import ConfigError, L3netError, NotRunningError
 from l3net.glass.backend import NoSuchError, Query, UnknownQuestionError
-from l3net.glass.security import TOKEN_HEADER
+from l3net.glass.settings import TOKEN_HEADER
 
 #: Seconds for a node's answer, and for the connection.
 PATIENCE: Final = 35.0

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from l3net.errors import ConfigError, L3netError
 from l3net.glass.backend import Query, UnknownQuestionError
+from l3net.glass.door import QUESTIONS
 from l3net.glass.fabric import node_row
 from l3net.glass.held import FRESH, FRESH_TABLES, Held
 from l3net.glass.tables import MOST, PAGE, Row, filtered, is_prefix, matches, number, page, prefix_of, seconds
@@ -149,6 +150,16 @@ async def _explain(held: Held, query: Query) -> dict[str, Any]:
     return await asked(held, f"explain {json.dumps({'subject': query['subject']})}")
 
 
+async def _agent(held: Held, query: Query) -> dict[str, Any]:
+    """As the agent says it: for the command line, which has its own way to tell it."""
+    word = query["question"].partition(" ")[0]
+    if word not in QUESTIONS:
+        raise ConfigError(
+            f"question: {word[:20]} may not be asked here; ask for {', '.join(sorted(QUESTIONS))}"
+        )
+    return await asked(held, query["question"])
+
+
 async def _lookup(held: Held, query: Query) -> dict[str, Any]:
     """All that the node knows of an address or prefix, or of what has that text in its name."""
     text = query["q"].strip()
@@ -244,6 +255,12 @@ RESOURCES: Final[dict[str, Resource]] = {
         _policy("test", "source", "destination", "port"),
         {"source": "pod, service or address", "destination": "pod, service or address", "port": _PORT},
         ("source", "destination"),
+    ),
+    "agent": Resource(
+        "What the agent answers to a question of the command line",
+        _agent,
+        {"question": "a word, and for some what is asked for as JSON: `neighbors`, `routes {...}`"},
+        ("question",),
     ),
     "drops": Resource(
         "Packets that policies dropped, of those that are logged",

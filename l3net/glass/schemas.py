@@ -183,6 +183,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     ),
     "History": record(("failures",), entries=listed(ref("Entry")), failures=_FAILURES),
     "Policies": paged(_OPEN, refused=TEXT),
+    "Agent": _OPEN,
     "Policy": _OPEN,
     "Matrix": record(
         namespace=TEXT,
@@ -226,6 +227,7 @@ OF_NODE: Final = {
     "matrix": "Matrix",
     "test": "Test",
     "drops": "Drops",
+    "agent": "Agent",
 }
 OF_ALL: Final = {
     "fabric": "Fabric",

@@ -7,10 +7,8 @@ from typing import Final
 
 from aiohttp import web
 
-from l3net.glass.settings import Settings, allowed_host
+from l3net.glass.settings import TOKEN_HEADER, Settings, allowed_host
 
-#: Beside `Authorization: Bearer`, which the API server's proxy takes for its own.
-TOKEN_HEADER: Final = "X-L3net-Token"  # noqa: S105 - its name
 #: Of a path with its query, in characters, and of one parameter.
 LONGEST_TARGET: Final = 2048
 LONGEST_VALUE: Final = 512

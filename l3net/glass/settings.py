@@ -15,6 +15,8 @@ from l3net.model import Address
 PORT: Final = 9179
 #: Listened on unless addresses are given.
 LOOPBACK: Final = (f"127.0.0.1:{PORT}", f"[::1]:{PORT}")
+#: Beside `Authorization: Bearer`, which the API server's proxy takes for its own.
+TOKEN_HEADER: Final = "X-L3net-Token"  # noqa: S105 - its name
 #: The least that a token may have: 128 bits in hexadecimal digits.
 SHORTEST_TOKEN: Final = 32
 

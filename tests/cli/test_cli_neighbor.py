@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from l3net.cli import bgp_neighbors as command
+from l3net.cli import nodes
 from l3net.cli.main import cli
 
 ROW: dict[str, Any] = {
@@ -51,7 +51,7 @@ ROW: dict[str, Any] = {
 
 def shown(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]], *words: str) -> Result:
     answer = {"neighbors": rows} if rows else {"error": "ask for: alive, status"}
-    monkeypatch.setattr(command, "ask", lambda _socket, _question: answer)
+    monkeypatch.setattr(nodes, "ask", lambda *_words: answer)
     return CliRunner().invoke(cli, ["bgp", "neighbor", *words])
 
 

@@ -73,6 +73,7 @@ GIVEN = {
     "name": "default/closed",
     "source": "default/web-1",
     "destination": "10.244.2.2",
+    "question": "neighbors",
 }
 
 

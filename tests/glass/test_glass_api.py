@@ -26,6 +26,7 @@ GIVEN = {
     "name": "default/web",
     "source": "default/web-1",
     "destination": "10.0.0.9",
+    "question": "brief",
 }
 
 

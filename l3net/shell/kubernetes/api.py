@@ -45,6 +45,7 @@ class ApiError(L3netError):
         super().__init__(message)
         self.code, self.reason, self.retry_after = code, reason, retry_after
         self.silent = False  # a watch said nothing for WATCH_TIMEOUT
+        self.said = ""  # what the server says, without what was asked
         self.unreadable = False  # a watch said what cannot be used
 
     @property
@@ -343,14 +344,17 @@ def _refused(method: str, path: str, response: Any) -> ApiError:
     reason, message = "", ""
     try:
         document = json.loads(body)
-        reason, message = str(document.get("reason", "")), str(document.get("message", ""))
+        reason = str(document.get("reason", ""))
+        message = str(document.get("message") or document.get("error", ""))  # of what is behind a proxy
     except (ValueError, AttributeError):
         pass
     text = " ".join(message.split())[:300] or response.reason or ""
     after = response.headers.get("Retry-After", "")
-    return ApiError(
+    found = ApiError(
         f"{method} {path}: {response.status} {text}".rstrip(),
         response.status,
         reason,
         float(after) if after.isdecimal() else 0.0,
     )
+    found.said = text
+    return found
