@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from l3net.cli import options
 from l3net.cli.cni import BIN_DIR, CONF_DIR
+from l3net.cli.nodes import Agents, any_agents_option
 from l3net.cli.output import output_option, print_value
 from l3net.doctor.findings import Counters, Finding, PeerLook, Severity
 from l3net.doctor.node import cut_off, filtered_blocks, judge_agent, judge_data_path, judge_node, peers_of
@@ -22,11 +24,16 @@ from l3net.shell.probes.node import look_at_node, look_at_peers
 from l3net.shell.probes.pods import look_at_pods
 from l3net.shell.sockets.agentsocket import ask
 
-_COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: "red"}
+COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: "red"}
 
 
 @click.command(short_help="Find out what is wrong on this node, and what to do about it.")
-@options.run_dir()
+@click.option(
+    "--cluster",
+    is_flag=True,
+    help="Look at all nodes (or those of --node), from what their agents tell: a row a problem.",
+)
+@any_agents_option
 @click.option("--state-dir", type=click.Path(path_type=Path), default=Path(STATE_DIR), show_default=True)
 @click.option("--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True)
 @click.option("--conf-dir", type=click.Path(path_type=Path), default=CONF_DIR, show_default=True)
@@ -52,8 +59,11 @@ _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: 
     help="Make two pods for a moment, as a runtime would, and see what passes between them and the node.",
 )
 @output_option
+@click.pass_context
 def doctor(
-    run_dir: Path,
+    context: click.Context,
+    cluster: bool,
+    agents: Agents,
     state_dir: Path,
     bin_dir: Path,
     conf_dir: Path,
@@ -69,8 +79,23 @@ def doctor(
     accepted, refused or not answered, and what the kernel counts meanwhile, tells a wrong password from a
     firewall, a wrong AS number from a missing neighbour, and so on.
 
+    With --cluster nothing is probed and no host is looked at: the agents of all nodes are asked, and what is
+    alike on several nodes but for names, addresses and numbers is one row. What nodes say against one another
+    is found there alone: a block or address of two nodes, a mesh that is not whole, agents of different
+    releases, a node that hears of other services than the rest, a block that no other node has a route to.
+
     Exits with 0 when there is no problem (warnings may be), 1 when there is one, 3 when no agent answers.
+
+    \b
+    l3net doctor
+    l3net doctor --cluster --kubeconfig ~/.kube/config
+    l3net doctor --cluster --lab lab -o json
     """
+    if cluster:
+        _whole(context, agents, output)
+    if agents.ways.given or not agents.here:
+        raise click.UsageError("the doctor looks at other nodes with --cluster")
+    run_dir = agents.run_dir
     try:
         status = ask(run_dir / AGENT_SOCKET, "status")
     except NotRunningError as err:
@@ -108,6 +133,22 @@ def doctor(
     sys.exit(1 if any(each.severity is Severity.PROBLEM for each in findings) else 0)
 
 
+def _whole(context: click.Context, agents: Agents, output: str) -> NoReturn:
+    from l3net.cli.doctor_cluster import examine, show  # noqa: PLC0415 - only with --cluster
+
+    for word in ("state_dir", "bin_dir", "conf_dir", "watch", "listen", "probe"):
+        if context.get_parameter_source(word) is ParameterSource.COMMANDLINE:
+            option = "--" + word.replace("_", "-")
+            raise click.UsageError(f"{option} is of this node alone: without --cluster")
+    if agents.here:
+        agents.ways = replace(agents.ways, all_nodes=True)
+    rows, answered = examine(agents.doors)
+    show(rows, output)
+    if not answered:
+        sys.exit(NotRunningError.exit_code)
+    sys.exit(1 if any(row.severity is Severity.PROBLEM for row in rows) else 0)
+
+
 def _some_services(status: Mapping[str, Any]) -> list[str]:
     """One ClusterIP of each family."""
     found = {
@@ -125,7 +166,7 @@ def _print(findings: Sequence[Finding], output: str) -> None:
     colour = sys.stdout.isatty()
     for each in findings:
         word = (
-            click.style(f"{each.severity.value:8}", fg=_COLOURS[each.severity])
+            click.style(f"{each.severity.value:8}", fg=COLOURS[each.severity])
             if colour
             else f"{each.severity.value:8}"
         )

@@ -164,6 +164,14 @@ def judge_agent(status: Mapping[str, Any]) -> list[Finding]:
                 "declare a BGPPeer that selects this node, or leave nodeToNodeMesh on with other nodes",
             )
         )
+    return found + judge_routes(status)
+
+
+def judge_routes(status: Mapping[str, Any]) -> list[Finding]:
+    """Whether the kernel has them; nothing of a status without."""
+    if "routes" not in status:
+        return []
+    found = []
     absent = [route["prefix"] for route in status["routes"] if not route["inKernel"]]
     if absent:
         listed = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
