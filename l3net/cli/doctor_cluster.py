@@ -34,9 +34,10 @@ def examine(doors: Mapping[str, Door]) -> tuple[list[Row], int]:
         (node, Finding("agent", node, Severity.PROBLEM, f"does not answer: {err}", _remedy(err)))
         for node, err in {**failures, **lost}.items()
     ]
+    draining = frozenset(node for node, status in statuses.items() if "cause" in status["drain"])
     for node, status in statuses.items():
         try:
-            found += [(node, each) for each in judge_status(witnesses.get(node, status))]
+            found += [(node, each) for each in judge_status(witnesses.get(node, status), draining)]
         except (LookupError, TypeError, ValueError) as err:
             what = f"its status is not understood ({type(err).__name__})"
             remedy = "its agent is of another release than this command: ask with that one's"
@@ -57,7 +58,7 @@ def _remedy(err: L3netError) -> str:
 def _status(answer: dict[str, Any]) -> dict[str, Any]:
     """One that has what is compared. Raises ConfigError, LookupError."""
     status = checked(answer, "problems", "its agent is older than this command")
-    for key in ("blocks", "services", "version", "reconciled", "peers"):
+    for key in ("blocks", "services", "version", "reconciled", "peers", "drain"):
         status[key]
     for peer in status["peers"]:
         peer["name"], peer["state"], peer["localAddress"]
@@ -82,7 +83,9 @@ def show(rows: Sequence[Row], output: str) -> None:
         word = click.style(word, fg=COLOURS[row.severity]) if colour else word
         alike = ", alike" if row.differs else ""
         many = f"on {len(row.nodes)} nodes{alike}: " if len(row.nodes) > 1 else "on "
-        click.echo(f"{word} {row.check}: {_some(row.subjects)}: {row.what} [{many}{_some(row.nodes)}]")
+        own = set(row.subjects) <= set(row.nodes)
+        subject = "" if own or row.severity is Severity.OK else f"{_some(row.subjects)}: "
+        click.echo(f"{word} {row.check}: {subject}{row.what} [{many}{_some(row.nodes)}]")
         if row.remedy:
             click.echo(f"         -> {row.remedy}")
     counts = {severity: sum(1 for row in rows if row.severity is severity) for severity in Severity}

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from l3net.addresses import parse_address, parse_prefix
-from l3net.doctor.findings import Counters, Finding, Severity
+from l3net.doctor.findings import Counters, Finding, Peer, Severity
 from l3net.doctor.node import judge_agent, peers_of
 from l3net.doctor.peers import judge_peer
 
+#: Sessions of the node-to-node mesh bear this before the node's name.
+MESH: Final = "mesh:"
 #: Worst first.
 _ORDER: Final = (Severity.PROBLEM, Severity.WARNING, Severity.OK)
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:/%-]*[A-Za-z0-9_%]")
@@ -32,12 +34,33 @@ class Row:
     differs: bool = False
 
 
-def judge_status(status: Mapping[str, Any]) -> list[Finding]:
-    """What an agent's status alone tells; without `routes` nothing of them."""
+def judge_status(status: Mapping[str, Any], draining: frozenset[str] = frozenset()) -> list[Finding]:
+    """What an agent's status alone tells; without `routes` nothing of them. Sessions of nodes that drain are
+    meant to be down: of this one, and of the mesh with those in `draining`."""
+    drain = status["drain"]
+    if "cause" in drain:
+        what = f"drains ({drain['cause']}): {drain['stage']}"
+        remedy = "if nobody wants that: `l3net node undrain` there, or `kubectl uncordon`"
+        others = [each for each in judge_agent(status) if not each.what.startswith("not ready")]
+        return [Finding("drain", status["node"], Severity.WARNING, what, remedy), *others]
     found = judge_agent(status)
     for peer in peers_of(status):
-        found += judge_peer(peer, None, Counters())
+        if peer.established:
+            found += judge_peer(peer, None, Counters())
+        elif peer.name.partition("/")[0].removeprefix(MESH) not in draining or not peer.name.startswith(MESH):
+            found.append(_down(peer))
     return found
+
+
+def _down(peer: Peer) -> Finding:
+    """Nobody has probed it from here."""
+    return Finding(
+        "peer",
+        f"{peer.name} ({peer.address})",
+        Severity.PROBLEM,
+        f"down: {peer.reason or 'no session yet'}",
+        "`l3net doctor` on the node finds out why; `l3net bgp neighbor` has its last words",
+    )
 
 
 def together(findings: Iterable[tuple[str, Finding]], names: Iterable[str]) -> list[Row]:
@@ -46,7 +69,8 @@ def together(findings: Iterable[tuple[str, Finding]], names: Iterable[str]) -> l
     known = frozenset(names)
     groups: dict[tuple[object, ...], list[tuple[str, Finding]]] = {}
     for node, each in findings:
-        texts = (_shape(text, known) for text in (each.subject, each.what, each.remedy))
+        subject = "" if each.severity is Severity.OK else each.subject  # what is well is told once
+        texts = (_shape(text, known) for text in (subject, each.what, each.remedy))
         groups.setdefault((each.check, each.severity, *texts), []).append((node, each))
     rows = [_row(group) for group in groups.values()]
     return sorted(rows, key=lambda row: (_ORDER.index(row.severity), -len(row.nodes), row.check, row.what))

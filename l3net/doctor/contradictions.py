@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
-from typing import Any, Final
+from typing import Any
 
+from l3net.doctor.cluster import MESH
 from l3net.doctor.findings import Finding, Severity
 from l3net.model import Prefix
 
 Statuses = Mapping[str, Mapping[str, Any]]
 #: Of a node and what stands against it.
 Found = Iterator[tuple[str, Finding]]
-
-_MESH: Final = "mesh:"
 
 
 def contradictions(statuses: Statuses) -> Found:
@@ -98,9 +97,9 @@ def _mesh(statuses: Statuses) -> Found:
     """Sessions of the node-to-node mesh that one end alone has."""
     others = {
         node: {
-            peer["name"].removeprefix(_MESH).partition("/")[0]
+            peer["name"].removeprefix(MESH).partition("/")[0]
             for peer in each["peers"]
-            if peer["name"].startswith(_MESH)
+            if peer["name"].startswith(MESH)
         }
         for node, each in statuses.items()
     }
@@ -111,7 +110,7 @@ def _mesh(statuses: Statuses) -> Found:
                     node,
                     Finding(
                         "mesh",
-                        f"{_MESH}{other}",
+                        f"{MESH}{other}",
                         Severity.PROBLEM,
                         f"{node} has a session of the mesh with {other}, which has none with it",
                         "compare what both know: `l3net bgp summary --node` of each; one has not heard of "
