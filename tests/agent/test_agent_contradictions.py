@@ -6,7 +6,8 @@ from ipaddress import ip_address, ip_network
 from types import SimpleNamespace
 from typing import Any
 
-from l3net.agent.status import MOST_CONTRADICTIONS, _of_declared, _refused_peer, contradictions, views
+from l3net.agent.neighbors import _of_declared, _refused_peer
+from l3net.agent.status import MOST_CONTRADICTIONS, contradictions, views
 from l3net.bgp.sessions import Refusal, Sessions, Unusable
 from l3net.cli.status import _peer, _views
 from l3net.doctor.node import peers_of
