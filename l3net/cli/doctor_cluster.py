@@ -21,13 +21,15 @@ from l3net.errors import L3netError
 
 #: Nodes that are asked for all their routes, to see whose blocks are heard.
 WITNESSES: Final = 16
+#: Seconds for a status without routes.
+SHORT: Final = 10.0
 #: Names in a line for people.
 _SHOWN: Final = 5
 
 
 def examine(doors: Mapping[str, Door]) -> tuple[list[Row], int]:
     """The rows, and how many nodes answered."""
-    statuses, failures = ask_all(doors, "brief", PATIENCE, _status)
+    statuses, failures = ask_all(doors, "brief", SHORT, _status)
     chosen = witnesses_of(statuses, WITNESSES)
     witnesses, lost = ask_all({node: doors[node] for node in chosen}, "status", PATIENCE, _whole_status)
     found: list[tuple[str, Finding]] = [

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 #: Where a looking glass answers questions of commands.
 PATH: Final = "/api/v1/nodes/self/agent"
 
-#: Path, query, headers -> status and body. Blocks; raises L3netError.
-Fetch = Callable[[str, Mapping[str, str], Mapping[str, str]], tuple[int, bytes]]
+#: Path, query, headers, seconds for the next piece -> status and body. Blocks; raises L3netError.
+Fetch = Callable[[str, Mapping[str, str], Mapping[str, str], float], tuple[int, bytes]]
+#: Seconds that a looking glass may take beside its agent, as where others ask it too.
+LONGER: Final = 5.0
 
 
 class Door(Protocol):
@@ -62,7 +64,7 @@ class GlassDoor:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def ask(self, question: str, patience: float) -> dict[str, Any]:
-        status, body = self.fetch(PATH, {"question": question}, self.headers)
+        status, body = self.fetch(PATH, {"question": question}, self.headers, patience + LONGER)
         try:
             found = json.loads(body)
         except (ValueError, RecursionError):

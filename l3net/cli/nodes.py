@@ -85,7 +85,8 @@ class Agents:
     def _tell(self, failures: Mapping[str, L3netError]) -> None:
         for node, err in failures.items():
             if node not in self.failures:
-                click.echo(f"l3net: {node}: {err}", err=True)
+                told = "".join(each if each.isprintable() else " " for each in f"{node}: {err}")
+                click.echo(f"l3net: {told}", err=True)
         self.failures.update(failures)
 
     def rendered(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,6 +16,9 @@ from l3net.cli.doors import Door, GlassDoor, NoDoor, SocketDoor, SshDoor
 from l3net.cli.values import labs, node_names
 from l3net.errors import ConfigError, refusal
 from l3net.naming import AGENT_SOCKET, RUN_DIR
+
+if TYPE_CHECKING:
+    from l3net.shell.kubernetes.glasspods import GlassPod
 
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 
@@ -117,7 +120,7 @@ class Ways:
         from l3net.shell.kubernetes.glasspods import GlassPods  # noqa: PLC0415
 
         pods, headers = GlassPods(KubeApi(self.kubeconfig), self.namespace), self._headers()
-        found: dict[str, Door] = {pod.node: GlassDoor(pod.ask, headers) for pod in pods.list()}
+        found: dict[str, Door] = {pod.node: GlassDoor(partial(_of_pod, pod), headers) for pod in pods.list()}
         why = f"no pod of l3net-glass runs there in namespace {self.namespace}"
         for node in pods.agents():
             found.setdefault(node, NoDoor(f"{why}, though an agent does"))
@@ -140,6 +143,13 @@ class Ways:
             raise ConfigError(f"{self.token_file}: {refusal(err)}") from None
         except ValueError:
             raise ConfigError(f"{self.token_file}: is no text") from None
+
+
+def _of_pod(
+    pod: GlassPod, path: str, query: Mapping[str, str], headers: Mapping[str, str], _patience: float
+) -> tuple[int, bytes]:
+    """The API server's proxy has times of its own."""
+    return pod.ask(path, query, headers)
 
 
 def _of_lab(name: str) -> dict[str, Door]:

@@ -161,6 +161,9 @@ def test_every_command_that_takes_a_value_completes_it(
         assert "tor1" in complete("history", "")
         assert complete("ipam", "who", "") == ["10.244.1.7"]
         assert complete("flows", "--service", "d") == ["default/web"]
+        assert complete("status", "--node", "") == ["n1"]
+        assert complete("bgp", "summary", "--node-url", "n7=http://192.0.2.7", "--node", "n") == ["n7"]
+        assert complete("doctor", "--cluster", "--lab", "no-such-lab", "--node", "") == []
         assert "self-heal" in complete("lab", "check", "--only", "self")
         assert asked
     other = tmp_path / "other"

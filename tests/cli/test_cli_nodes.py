@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from glass_server import served
 from many_nodes import serving
 
+from l3net.cli import doors
 from l3net.cli.main import cli
 from l3net.glass.door import QUESTIONS
 from l3net.naming import AGENT_SOCKET
@@ -152,6 +153,14 @@ def test_a_node_that_does_not_answer_costs_the_others_nothing() -> None:
         assert run("bgp", "summary", "--node", "n2", *nodes.words).exit_code != 0
 
 
+def test_a_node_that_takes_a_question_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "LONGER", -4.8)
+    with socket.create_server(("127.0.0.1", 0)) as silent, serving(["n1"], agent) as nodes:
+        where = ("--node-url", f"n2=http://127.0.0.1:{silent.getsockname()[1]}")
+        result = run("bgp", "summary", "--all-nodes", *nodes.words, *where)
+    assert (result.exit_code, "n1-tor" in result.stdout, "l3net: n2: " in result.stderr) == (1, True, True)
+
+
 def test_a_wrong_question_is_told_once_and_is_wrong_usage() -> None:
     with serving(["n1", "n2"], lambda _node, _question: {"error": "there is no policy x"}) as nodes:
         result = run("policy", "show", "x", "--all-nodes", *nodes.words)
@@ -168,6 +177,17 @@ def test_answers_that_are_none_are_named() -> None:
     assert "Traceback" not in result.output
     assert result.exit_code == 1
     assert "n4" in {each["node"] for each in json.loads(result.stdout)}
+
+
+def test_what_a_node_says_writes_nothing_else_to_a_terminal() -> None:
+    def answer(node: str, question: str) -> dict[str, Any]:
+        return agent(node, question) if node == "n1" else {"error": "x\x1b[2J\nl3net: n1: forged"}
+
+    with serving(["n1", "n2"], answer) as nodes:
+        result = run("bgp", "summary", "--all-nodes", *nodes.words)
+    assert result.exit_code == 1
+    assert "\x1b" not in result.output
+    assert len([line for line in result.stderr.splitlines() if line.startswith("l3net: ")]) == 1
 
 
 @pytest.mark.parametrize(

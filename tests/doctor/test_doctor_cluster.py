@@ -197,6 +197,26 @@ def test_nodes_that_are_well_have_no_problem_and_odd_ones_cost_nothing() -> None
         assert run(*nodes.words, "--watch", "1").exit_code == 2
 
 
+def test_sessions_of_a_node_that_drains_are_meant_to_be_down() -> None:
+    down = {"state": "down", "reason": "it left", "announced": 0}
+    mesh = [answers.peer("mesh:n2", "10.0.0.2", localAddress="10.0.0.1", **down)]
+    other = [answers.peer("mesh:n1", "10.0.0.1", localAddress="10.0.0.2", **down)]
+    leaving: Status = {"drain": {"cause": "leave", "stage": "left"}, "ready": False, "unready": "left"}
+    statuses = {"n1": node(1, peers=mesh), "n2": node(2, peers=other, **leaving)}
+
+    def answer(name: str, _question: str) -> dict[str, Any]:
+        return {**statuses[name], "routes": ROUTES}
+
+    with serving(["n1", "n2"], answer) as nodes:
+        result = run(*nodes.words, "-o", "json")
+        assert result.exit_code == 0, result.stdout
+        [row] = [each for each in json.loads(result.stdout) if each["severity"] == "warning"]
+        assert (row["check"], row["nodes"]) == ("drain", ["n2"])
+        statuses["n2"] = node(2, peers=other)  # the control: without the drain both are problems, alike
+        found = json.loads(run(*nodes.words, "-o", "json").stdout)
+        assert [row["nodes"] for row in found if row["severity"] == "problem"] == [["n1", "n2"]]
+
+
 def test_none_that_answers_is_exit_code_three() -> None:
     with serving(["n1", "n2"], lambda _name, _question: None) as nodes:
         result = run(*nodes.words)

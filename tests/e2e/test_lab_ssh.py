@@ -5,6 +5,7 @@ sshd is started by ssh itself, inside the host's namespaces, so that nothing lis
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -18,6 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from l3net.cli.lab import lab as command
+from l3net.cli.main import cli
 from l3net.lab.addressing import addressing
 from l3net.lab.checks import CHECKS, CheckResult
 from l3net.lab.converge import unconverged, wait_converged
@@ -105,6 +107,20 @@ def test_the_checks_pass_over_ssh(over_ssh: SshLab) -> None:
              "node-cut-off")  # fmt: skip
     failed = [finding for name in names for finding in BY_NAME[name].findings(over_ssh) if not finding.ok]
     assert not failed, told(failed)
+
+
+def test_agents_are_asked_over_ssh(lab: Lab, ssh_config: Path) -> None:
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(cli, [*words, "--ssh-config", str(ssh_config)])
+
+    found = json.loads(run("bgp", "summary", "--all-nodes", "-o", "json").stdout)
+    assert {each["node"] for each in found} == {node.name for node in lab.topology.nodes}
+    assert all(each["neighbors"] for each in found)
+    wrong = run("explain", "service", "default/no'such\";thing", "--node", "n1")
+    assert wrong.exit_code == 1, wrong.output
+    assert "no'such\";thing" in wrong.output
+    gone = run("bgp", "summary", "--node", "n1", "--node", "nowhere")
+    assert (gone.exit_code, "l3net: nowhere: " in gone.stderr) == (1, True)
 
 
 def test_a_break_is_seen_and_mended(lab: Lab, ssh_config: Path, over_ssh: SshLab, tmp_path: Path) -> None:

@@ -10,23 +10,25 @@ from urllib.parse import urlencode, urlsplit
 
 from l3net.errors import NotRunningError
 
-#: Seconds to connect, for the next piece of an answer, and for a whole one.
+#: Seconds to connect, and for a whole answer.
 CONNECT: Final = 3.0
-PIECE: Final = 30.0
 WHOLE: Final = 60.0
 #: Of an answer, in bytes.
 LONGEST: Final = 256 << 20
 
 
-def fetch(url: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> tuple[int, bytes]:
-    """Status and body; no redirect is followed, and no proxy asked. Raises NotRunningError."""
+def fetch(
+    url: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], patience: float
+) -> tuple[int, bytes]:
+    """Status and body; no redirect is followed, and no proxy asked. `patience` in seconds for the next piece.
+    Raises NotRunningError."""
     split = urlsplit(url)
     kind = http.client.HTTPSConnection if split.scheme == "https" else http.client.HTTPConnection
     connection = kind(split.hostname or "", split.port, timeout=CONNECT)
     until = time.monotonic() + WHOLE
     try:
         connection.connect()
-        connection.sock.settimeout(PIECE)
+        connection.sock.settimeout(patience)
         connection.request("GET", f"{split.path}{path}?{urlencode(query)}", headers=dict(headers))
         response = connection.getresponse()
         pieces, size = [], 0
