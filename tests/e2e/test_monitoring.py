@@ -25,6 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from l3net.agent.metrics import ROWS
 from l3net.lab.host import Host, find_hosts
+from l3net.lab.pods import add_pod, find_plugin
 
 pytestmark = [pytest.mark.soak, pytest.mark.netns]
 
@@ -98,12 +99,62 @@ class Watched:
     def run(self, node: str, *command: str) -> None:
         subprocess.run([*L3NET, "lab", "exec", "--name", self.name, node, "--", *command], check=True)
 
+    def declare(self, name: str, *documents: dict[str, Any]) -> None:
+        """In a file of its own, put there whole."""
+        file = Path("/run/l3net-lab") / self.name / "manifests" / f"{name}.yaml"
+        new = file.with_suffix(".new")
+        new.write_text(yaml.safe_dump_all(documents))
+        new.rename(file)
+
+    def bustle(self) -> None:
+        """Some pods, a policy, and a service that changes, so that there is something to measure."""
+        plugin = find_plugin()
+        ingress = [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]
+        policy = {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "extra", "namespace": "default"},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": ingress},
+        }
+        for at in range(1, 7):
+            add_pod(self.hosts[f"n{1 + at % 3}"], f"extra-{at}", plugin)
+            service = {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": "extra", "namespace": "default"},
+                "spec": {
+                    "clusterIP": "10.96.0.77",
+                    "clusterIPs": ["10.96.0.77"],
+                    "externalIPs": [f"203.0.113.{100 + at}"],
+                    "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}],
+                },
+            }
+            slice_ = {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": {
+                    "name": "extra",
+                    "namespace": "default",
+                    "labels": {"kubernetes.io/service-name": "extra"},
+                },
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": [f"10.244.1.{100 + at}"], "nodeName": "n1"}],
+                "ports": [{"name": "", "port": 80, "protocol": "TCP"}],
+            }
+            self.declare("extra", policy, service, slice_)
+            time.sleep(1.5)
+
+    def measured(self, query: str) -> float:
+        """The only value there is; 0 without one."""
+        found = self.ask("query", query=query)
+        return float(found[0]["value"][1]) if found else 0.0
+
     def picture(self, file: Path) -> None:
         """The dashboard, drawn by Chromium."""
 
         def ask(query: str) -> list[tuple[Mapping[str, str], list[tuple[float, float]]]]:
             now = time.time()
-            found = self.ask("query_range", query=query, start=now - 180, end=now, step=1)
+            found = self.ask("query_range", query=query, start=now - 150, end=now, step=1)
             return [
                 (row["metric"], [(float(at), float(value)) for at, value in row["values"]]) for row in found
             ]
@@ -117,7 +168,7 @@ class Watched:
         subprocess.run(
             [
                 *("chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
-                *(f"--user-data-dir={self.path / 'chromium'}", "--window-size=1320,2080"),
+                *(f"--user-data-dir={self.path / 'chromium'}", "--window-size=1320,1790"),
                 *(f"--screenshot={file}", f"file://{self.path / 'page.html'}"),
             ],
             check=True,
@@ -169,6 +220,12 @@ def test_alerts_are_told_of_what_is_and_of_nothing_else(lab: Watched) -> None:
     until(lambda: len(lab.ask("query", query="l3net_ready == 1")) == 3, "three agents that are ready")
     until(lambda: lab.ask("query", query="l3net_passes_total offset 15s"), "some scrapes")
     assert lab.firing() == set(), "all is well"
+    before = lab.measured("max(l3net_service_change_kernel_seconds_count)")
+    lab.bustle()
+    until(
+        lambda: lab.measured('sum(l3net_cni_add_duration_seconds_count{phase="all"})') == 12, "six ADDs more"
+    )
+    until(lambda: lab.measured("min(l3net_service_change_kernel_seconds_count)") > before + 3, "changes")
     for panel in json.loads((MONITORING / "dashboard.json").read_text())["panels"]:
         for target in panel.get("targets", ()):
             assert "error" not in lab.fetch(

@@ -72,7 +72,8 @@ SERVICES: Final[tuple[Row[Seen], ...]] = (
     ),
     histogram(
         "l3net_service_change_kernel_seconds",
-        "From hearing of a changed service or slice until the kernel's table was as it says.",
+        "From hearing of a changed service or slice until the kernel's table was as it says; of changes that"
+        " concern the table.",
         one(lambda seen: seen.agent.services.kernel_latency),
     ),
     histogram(
