@@ -13,11 +13,13 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
+from zlib import crc32
 
 from l3net.agent.draining import stage_name
 from l3net.agent.loop import Agent
 from l3net.bgp.drain import Stage
 from l3net.bgp.peering import Peering
+from l3net.bgp.sessions import applies
 from l3net.errors import GoneError, L3netError
 from l3net.ipam.lease import LeaseStoreError
 from l3net.model import Address, Kind
@@ -30,6 +32,9 @@ AT_ONCE: Final = 5
 MOST: Final = 50
 #: Ticks in which one Event is tried.
 ATTEMPTS: Final = 3
+#: Of nodes that have one BGPPeer in common, so many tell of their sessions: a router of a thousand nodes that
+#: restarts would be two thousand writes. What all sessions are like, the metrics tell.
+TELLERS: Final = 64
 #: Seconds that a session has to be down, before it is told.
 LASTING: Final = 15.0
 #: Seconds from the agent's start in which sessions come up that there were before.
@@ -100,7 +105,17 @@ class Eventing:
     def _on_node(self, reason: str, message: str, *, normal: bool = False) -> None:
         self._put(Kind.NODE, self._agent.node_name, reason, message, normal=normal)
 
+    def _tells_of(self, name: str) -> bool:
+        """Whether this node is one of those that tell of a peer's sessions: which, the names decide."""
+        state, me = self._agent.state, self._agent.node_name
+        having = [node for node, fact in state.nodes.items() if applies(state.peers[name], fact)]
+        if len(having) <= TELLERS:
+            return True
+        return me in sorted(having, key=lambda node: crc32(f"{node} {name}".encode()))[:TELLERS]
+
     def _on_peer(self, name: str, address: Address, reason: str, what: str, *, normal: bool = False) -> None:
+        if not self._tells_of(name):
+            return
         message = f"session of node {self._agent.node_name} with {address} {what}"
         self._put(Kind.BGP_PEER, name, reason, message, normal=normal)
 

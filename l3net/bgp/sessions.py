@@ -48,7 +48,7 @@ def unnumbered_interfaces(state: ClusterState, me: str) -> frozenset[str]:
         if peer.interface is not None
         and INTERFACE.fullmatch(peer.interface)
         and node is not None
-        and _applies(peer, node)
+        and applies(peer, node)
     )
 
 
@@ -71,7 +71,7 @@ def sessions(
     found: dict[Address, Session] = {}
     refusals: list[Refusal] = []
     for peer in sorted(state.peers.values(), key=lambda peer: peer.name):
-        if not _applies(peer, node):
+        if not applies(peer, node):
             continue
         if peer.interface is not None and not INTERFACE.fullmatch(peer.interface):
             refusals.append(bad_interface(peer.name, peer.interface))
@@ -134,7 +134,8 @@ def guarded(found: Sessions) -> Sessions:
     return Sessions(kept, (*found.refusals, *refusals))
 
 
-def _applies(peer: BgpPeer, node: Node) -> bool:
+def applies(peer: BgpPeer, node: Node) -> bool:
+    """Whether a node has sessions with a peer."""
     return (not peer.nodes or node.name in peer.nodes) and peer.node_selector.matches(node.labels)
 
 

@@ -17,6 +17,12 @@ from l3net.ratelimit import RateLimit
 TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 #: Kinds of lines that are counted apart; of more, the one that was heard first is forgotten.
 MOST_KINDS: Final = 500
+#: Of one kind, so many pass at once (a node with many peers tells of each), and then so many in a second.
+BURST: Final = 500
+RATE: Final = 5.0
+#: What differs between lines of one kind whose format says nothing: numbers and addresses.
+NUMBER: Final = re.compile(r"[0-9a-f:.]*[0-9][0-9a-f:.]*")
+WORDS: Final = re.compile(r"%[^a-zA-Z]*[a-zA-Z]")
 #: What a line is about, where it begins so; a block is told as a prefix.
 SUBJECT: Final = re.compile(
     r"(?:resolved: |mended: )?(?:(peer|node|block|pool|collector|bridge|prefix)|(service|pod)(?= [^\s/]+/))"
@@ -57,14 +63,24 @@ def subject_of(message: str) -> dict[str, str]:
     return fields
 
 
+def kind_of(record: logging.LogRecord) -> str:
+    """What a line says, whatever about: its format, or where that has no word of its own, its text without
+    numbers."""
+    form = str(record.msg)
+    if record.args and re.search("[a-z]", WORDS.sub("", form), re.I):
+        return form
+    return NUMBER.sub("#", record.getMessage())[:200]
+
+
 def _whole(text: str) -> str:
     """Bytes that are no text came in as lone surrogates, which readers of JSON refuse."""
     return text.encode(errors="backslashreplace").decode()
 
 
 class ByKind(logging.Handler):
-    """Hands on to `to`; of one kind (a logger and what it says, whatever about) no more than RateLimit lets
-    pass. What was left out is told with the next of its kind, and at the end. Debugging is not bounded."""
+    """Hands on to `to`; of one kind (a logger and what it says, whatever about) no more than BURST at once
+    and RATE a second. What was left out is told with the next of its kind, and at the end. Debugging is not
+    bounded."""
 
     def __init__(self, to: logging.Handler, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -76,8 +92,8 @@ class ByKind(logging.Handler):
         if record.levelno <= logging.DEBUG:
             self._to.handle(record)
             return
-        kind = record.name, str(record.msg)
-        limit = self._limits.pop(kind, None) or RateLimit()
+        kind = record.name, kind_of(record)
+        limit = self._limits.pop(kind, None) or RateLimit(BURST, RATE)
         self._limits[kind] = limit  # to the end: what is not heard any more goes first
         if len(self._limits) > MOST_KINDS:
             oldest = next(iter(self._limits))

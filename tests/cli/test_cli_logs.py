@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from l3net.bfdd.daemon import line
-from l3net.cli.logs import MOST_KINDS, TEXT, ByKind, JsonLines, subject_of
-from l3net.ratelimit import LOG_BURST
+from l3net.cli.logs import BURST, MOST_KINDS, TEXT, ByKind, JsonLines, kind_of, subject_of
 
 
 class Kept(logging.Handler):
@@ -90,10 +89,10 @@ def test_an_exception_is_a_field() -> None:
 def test_a_flood_of_one_kind_is_cut_and_counted_and_others_pass() -> None:
     kept, now = Kept(), [1000.0]
     bounded = ByKind(kept, lambda: now[0])
-    for at in range(LOG_BURST + 50):
+    for at in range(BURST + 50):
         bounded.handle(record("peer %s: refused", at))
     bounded.handle(record("another kind"))
-    assert len(kept.lines) == LOG_BURST + 1 and kept.messages[-1] == "another kind"
+    assert len(kept.lines) == BURST + 1 and kept.messages[-1] == "another kind"
     now[0] += 60
     bounded.handle(record("peer %s: refused", "again"))
     assert kept.messages[-2:] == ["50 lines like these left out: peer %s: refused", "peer again: refused"]
@@ -102,22 +101,32 @@ def test_a_flood_of_one_kind_is_cut_and_counted_and_others_pass() -> None:
 def test_what_was_left_out_is_told_at_the_end() -> None:
     kept = Kept()
     bounded = ByKind(kept, lambda: 0.0)
-    for _ in range(LOG_BURST + 3):
+    for _ in range(BURST + 3):
         bounded.handle(record("x %s", 1))
     bounded.end()
     bounded.end()
-    assert kept.messages[-1] == "3 lines like these left out: x %s" and len(kept.lines) == LOG_BURST + 1
+    assert kept.messages[-1] == "3 lines like these left out: x %s" and len(kept.lines) == BURST + 1
 
 
 def test_kinds_are_bounded_and_debugging_is_not_cut() -> None:
     kept = Kept()
     bounded = ByKind(kept, lambda: 0.0)
     for at in range(3 * MOST_KINDS):
-        bounded.handle(record(f"a text of its own {at}"))
+        bounded.handle(record(f"a text of its own {chr(0x4E00 + at)}"))
     assert len(bounded._limits) == MOST_KINDS and len(kept.lines) == 3 * MOST_KINDS
-    for _ in range(2 * LOG_BURST):
+    for _ in range(2 * BURST):
         bounded.handle(record("debug", level=logging.DEBUG))
-    assert len(kept.lines) == 3 * MOST_KINDS + 2 * LOG_BURST
+    assert len(kept.lines) == 3 * MOST_KINDS + 2 * BURST
+
+
+def test_kinds() -> None:
+    assert kind_of(record("peer %s: refused", 1)) == kind_of(record("peer %s: refused", "x"))
+    up, other = (
+        record("%s: %s", f"peer {each} (tor-{at})", "established")
+        for at, each in enumerate(("10.0.0.1", "fd00::1"))
+    )
+    assert kind_of(up) == kind_of(other) == "peer # (tor-#): established"
+    assert kind_of(up) != kind_of(record("%s: %s", "peer 10.0.0.1 (tor-1)", "down: Hold Timer Expired"))
 
 
 # --- as processes ----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from scene import CONFIGURATION, NODE, TOR4, TOR6, Scene
 from sim_node import node, peer
 from simloop import simulate
 
-from l3net.agent.eventing import ATTEMPTS, MOST, Eventing
+from l3net.agent.eventing import ATTEMPTS, MOST, TELLERS, Eventing
 from l3net.errors import L3netError
 from l3net.model import Kind
 
@@ -119,6 +119,25 @@ def test_a_drain_and_a_refused_table_are_told_on_the_node() -> None:
         scene.agent.kernel.problems.pop("firewall", None)
         await asyncio.sleep(30)
         assert sink.reasons.count("TableRefused") == 1 and sink.reasons[-1] == "TableInForce"
+        scene.task.cancel()
+
+    simulate(scenario())
+
+
+def test_of_very_many_nodes_some_tell() -> None:
+    async def scenario() -> None:
+        scene = Told()
+        eventing, _ = await scene.up()
+        assert eventing._tells_of("tor4")
+        others = [node(f"m{at}", f"10.245.{at}.0/24", addresses=(f"10.0.1.{at}",)) for at in range(200)]
+        scene.datastore.apply(*others)
+        await asyncio.sleep(3)
+        telling = 0
+        for name in scene.agent.state.nodes:
+            scene.agent.node_name = name
+            telling += eventing._tells_of("tor4")
+        assert telling == TELLERS
+        scene.agent.node_name = "n1"
         scene.task.cancel()
 
     simulate(scenario())

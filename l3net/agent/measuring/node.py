@@ -35,7 +35,7 @@ def _faults(seen: Seen) -> Iterator[Sample]:
     """By the kind of part: what follows a colon is of one object, and there may be thousands."""
     counts: dict[str, int] = {}
     for fault in seen.pods["faults"]:
-        part = str(fault["part"]).partition(":")[0]
+        part = str(fault["part"]).partition(": ")[0]
         counts[part] = counts.get(part, 0) + fault["count"]
     return (((part,), count) for part, count in sorted(counts.items()))
 
