@@ -54,8 +54,8 @@ def _buckets(name: str, named: str, found: Histogram) -> Iterator[str]:
     for bound, count in zip(found.bounds, counts, strict=True):
         yield f'{name}_bucket{{{before}le="{bound}"}} {count}\n'
     yield f'{name}_bucket{{{before}le="+Inf"}} {total}\n'
-    yield f"{name}_sum{braced} {found.sum:.9g}\n{name}_count{braced} {total}\n"
+    yield f"{name}_sum{braced} {_number(found.sum)}\n{name}_count{braced} {total}\n"
 
 
 def _number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() else f"{value:.9g}"
+    return str(int(value)) if float(value).is_integer() else repr(float(value))

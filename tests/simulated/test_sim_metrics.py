@@ -103,6 +103,13 @@ def test_odd_names_are_escaped() -> None:
     assert read.samples[0].labels == {"peer": 'a"b\\c\nd'}
 
 
+@pytest.mark.parametrize("value", [1795971880.125, 0.1, 1e-9, 2.0**70, -3.5, 0])
+def test_no_digit_is_lost(value: float) -> None:
+    """The time of a start has ten digits before the point."""
+    (read,) = text_string_to_metric_families(written(Family("x", MetricKind.GAUGE, "X."), [((), value)]))
+    assert read.samples[0].value == value
+
+
 def test_histograms_count_up() -> None:
     found = Histogram(FINE)
     for seconds in (0.0001, 0.0002, 0.3, 60.0):
