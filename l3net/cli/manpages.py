@@ -127,6 +127,8 @@ def _options(command: click.Command, context: click.Context, title: str) -> Iter
             yield title
         found = True
         option, meaning = record
+        if "--help" in parameter.opts:  # click keeps it as the first caller made it, whoever that was
+            option = ", ".join(cli.context_settings["help_option_names"])
         yield from (".TP", f"\\fB{_escaped(option)}\\fR")
         envvar = f" Environment: {parameter.envvar}." if parameter.envvar else ""
         yield _line(" ".join((meaning + envvar).split()) or "Says what is said above.")
