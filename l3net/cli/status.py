@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -47,23 +46,33 @@ def status(agents: Agents, ready: bool, alive: bool, output: str) -> None:
         ((_, found),) = agents.each("ready", lambda answer: answer)
         click.echo("ready" if found["ready"] else f"not ready: {found['why']}")
         sys.exit(0 if found["ready"] else 1)
-    answers = agents.each("status", lambda answer: checked(answer, "problems", "no status is told"), PATIENCE)
+    if agents.several and output == "table":
+        show_nodes(agents)
+        return
+    answers = agents.each("status", _told, PATIENCE)
     if output != "table":
         agents.print(answers, output)
-    elif agents.several:
-        show_nodes(agents, answers)
     else:
         agents.rendered(answers, show)
 
 
-def show_nodes(agents: Agents, answers: Sequence[tuple[str, dict[str, Any]]]) -> None:
-    """A line a node, and their problems on standard error."""
-    told = agents.rendered(answers, lambda answer: (_node_cells(answer), answer))
-    ranked = sorted(told, key=lambda each: (each[1][1]["ready"], not each[1][1]["problems"]))
+def _told(answer: dict[str, Any]) -> dict[str, Any]:
+    return checked(answer, "problems", "no status is told")
+
+
+def show_nodes(agents: Agents) -> None:
+    """A line a node, and their problems on standard error. Of each no more is kept: it may have 100,000
+    routes."""
+
+    def line(answer: dict[str, Any]) -> tuple[bool, tuple[object, ...], list[str]]:
+        return bool(_told(answer)["ready"]), _node_cells(answer), [str(each) for each in answer["problems"]]
+
+    found = agents.each("status", line, PATIENCE)
+    ranked = sorted(found, key=lambda each: (each[1][0], not each[1][2]))
     columns = ("NODE", "STATE", "PEERS UP", "BLOCKS", "ROUTES", "MISSING", "PODS", "PROBLEMS", "VERSION")
-    print_table("", columns, [(node, *cells) for node, (cells, _) in ranked])
-    for node, (_, answer) in ranked:
-        for problem in answer["problems"]:
+    print_table("", columns, [(node, *cells) for node, (_, cells, _) in ranked])
+    for node, (_, _, problems) in ranked:
+        for problem in problems:
             click.echo(f"{node}: problem: {problem}", err=True)
 
 
