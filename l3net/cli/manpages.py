@@ -29,7 +29,7 @@ _EXIT: Final = (
 
 def pages() -> dict[str, str]:
     """By file name."""
-    top = click.Context(cli, info_name="l3net")
+    top = click.Context(cli, info_name="l3net", **cli.context_settings)
     found = {"l3net.1": "\n".join(_first_page(top)) + "\n"}
     for name in cli.list_commands(top):
         command = cli.get_command(top, name)

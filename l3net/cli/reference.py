@@ -20,7 +20,12 @@ completion script, docs/man has the same as manual pages.
 
 def reference() -> str:
     """docs/commands.md, complete."""
-    return "\n".join([_INTRO, *_command(cli, click.Context(cli, info_name="l3net"))]).rstrip() + "\n"
+    return (
+        "\n".join(
+            [_INTRO, *_command(cli, click.Context(cli, info_name="l3net", **cli.context_settings))]
+        ).rstrip()
+        + "\n"
+    )
 
 
 def _command(command: click.Command, context: click.Context) -> Iterator[str]:
