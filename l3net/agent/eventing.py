@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 from zlib import crc32
@@ -179,21 +178,22 @@ class Eventing:
             self._on_node(*over, normal=True)
             del self._standing[reason]
 
-    def _of_node(self) -> None:
+    def _of_node(self, full: str | None) -> None:
+        """`full`: the families without an address left; None if that cannot be told."""
         refused = self._agent.kernel.problems.get("firewall", "")
         text = f"the kernel refuses nftables rules, what is in force is older: {refused}" if refused else ""
         self._stand("TableRefused", text, ("TableInForce", "the nftables rules are in force as wanted"))
-        try:
-            full = ", ".join(self._full())
-        except LeaseStoreError:
+        if full is None:
             return
         text = f"no {full} address is left in the blocks of this node; new pods wait" if full else ""
         self._stand("NoAddressLeft", text, ("AddressLeft", "the blocks of this node have room again"))
 
-    def _full(self) -> Iterator[str]:
-        for family, size, usage in self._agent.podnet.room():
-            if usage.leased + usage.cooling >= size:
-                yield f"IPv{family.value}"
+    def _full(self) -> str | None:
+        try:
+            room = list(self._agent.podnet.room())
+        except LeaseStoreError:
+            return None
+        return ", ".join(f"IPv{each.value}" for each, size, use in room if use.leased + use.cooling >= size)
 
     # --- what becomes of it ------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class Eventing:
             await asyncio.sleep(TICK * (0.5 + self._agent.shells.random.random() / 2))
             if self._agent.in_sync and self._agent.passes:
                 self.look()
-                self._of_node()
+                self._of_node(await asyncio.to_thread(self._full))  # it asks a file
                 if self._due:
                     await asyncio.to_thread(self.post)
 

@@ -11,6 +11,7 @@ from simloop import simulate
 
 from l3net.agent.eventing import ATTEMPTS, MOST, TELLERS, Eventing
 from l3net.errors import L3netError
+from l3net.ipam.lease import Usage
 from l3net.model import Kind
 
 
@@ -161,6 +162,26 @@ def test_the_queue_is_bounded_and_what_fails_is_given_up() -> None:
         assert 5 <= len(sink.posted) <= 10, "some at a time"
         await asyncio.sleep(60)
         assert eventing.counts() == (20, 30 + MOST)
+        scene.task.cancel()
+
+    simulate(scenario())
+
+
+def test_full_blocks_are_told_and_room_again() -> None:
+    async def scenario() -> None:
+        scene = Told()
+        _, sink = await scene.up()
+        pods = scene.agent.pods
+        usage, room = pods.usage, scene.agent.podnet.room()
+        assert all(use.leased == 0 for _, _, use in room)
+        pods.usage = lambda sets: Usage(sets.size - 1, 1) if sets.version == 4 else usage(sets)  # type: ignore[method-assign]
+        await asyncio.sleep(30)
+        assert [each[1:4] for each in sink.posted] == [
+            ("n1", "NoAddressLeft", "no IPv4 address is left in the blocks of this node; new pods wait")
+        ]
+        pods.usage = usage  # type: ignore[method-assign]
+        await asyncio.sleep(30)
+        assert sink.reasons == ["NoAddressLeft", "AddressLeft"]
         scene.task.cancel()
 
     simulate(scenario())
