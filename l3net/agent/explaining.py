@@ -120,7 +120,8 @@ async def _address(seeing: Seeing, address: Address, subject: str = "") -> Expla
         heard,
         await seeing.host(),
         agent.podnet.underlay_mtu,
-        policies=_policies(seeing, end),
+        policies=seeing.policies_for(end),
+        unjudged=(await seeing.others())[1],
     )
     explained = explain_address(facts, subject)
     extra = []
@@ -135,7 +136,7 @@ async def _address(seeing: Seeing, address: Address, subject: str = "") -> Expla
                 "blockNotAnnounced",
             )
         )
-    if not end.pod and not end.node and not end.way.leads and not heard:
+    if not end.pod and not end.node and ((not end.way.leads and not heard) or seeing.of_cluster(address)):
         extra.append(nobody(str(address), end.way))
     steps = (*explained.steps, *extra)
     outside = explained.outside and not extra if explained.outside is not None else (False if extra else None)
@@ -164,14 +165,6 @@ def _heard(seeing: Seeing, address: Address) -> list[Heard]:
         if any(each.best for each in found):
             break
     return found
-
-
-def _policies(seeing: Seeing, end: End) -> list[str]:
-    book = seeing.agent.policing.book
-    for _, addresses, policies in book.here():
-        if end.address in addresses:
-            return [f"{policy.name}" for policy in policies]
-    return []
 
 
 # --- from one end to another -----------------------------------------------------------------------------
@@ -211,14 +204,17 @@ async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port:
     agent = seeing.agent
     served, server = await _served(seeing, begin, target, port)
     asked = port or port_of("80/tcp")
+    before = target.address, port.number if port is not None else None
     if served is not None and server is not None:
         backends = _backends(begin, server)
         ends = [seeing.end(each.address, str(each.port)) for each in backends]
         ends = [
-            *[await seeing.looked(end, begin.address, asked.protocol) for end in ends[:MOST_ENDS]],
+            *[await seeing.looked(end, begin.address, asked.protocol, before) for end in ends[:MOST_ENDS]],
             *ends[MOST_ENDS:],
         ]
         ends = [seeing.judged(source, end, Port(int(end.port), asked.protocol)) for end in ends]
+        if not (begin.pod or begin.node) and server.spread is None:
+            ends = [seeing.masqueraded(end) for end in ends]
     elif served is not None:
         ends = []
     else:
@@ -244,6 +240,8 @@ async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port:
         to_service=await seeing.way(target.address) if served is not None else UNKNOWN,
         back=await seeing.way(begin.address),
         masquerades=_masquerades(agent, begin.address),
+        unjudged=(await seeing.others())[1],
+        nobody=served is None and not target.pod and not target.node and seeing.of_cluster(target.address),
         host=await seeing.host(),
         pod_mtu=agent.podnet.underlay_mtu,
     )

@@ -39,7 +39,7 @@ class Seeing:
         self._attached: dict[Address, Attached] = {
             address: attached for _, attached in agent.pods.attached() for address in attached.addresses
         }
-        self._chains: Sequence[Chain] | None = None
+        self._others: tuple[Sequence[Chain], Sequence[str]] | None = None
         self._sources: list[tuple[Source, Announcement]] | None = None
 
     # --- the kernel --------------------------------------------------------------------------------------
@@ -74,14 +74,55 @@ class Seeing:
             here=own or attached is not None,
             attached=attached is not None,
             mac=attached.mac if attached is not None else "",
+            block=self.block_of(address) is not None,
         )
 
-    async def looked(self, end: End, source: Address | None = None, protocol: str = "tcp") -> End:
-        """With the kernel's way there, and what chains of others do with what comes from a source."""
-        if self._chains is None:
-            self._chains = await asyncio.to_thread(self._sight.chains)
+    def of_cluster(self, address: Address) -> bool:
+        """Whether it lies in a range that the cluster gives addresses of: nobody else can have it."""
+        state = self.agent.state
+        ranges = (*state.service_ranges, *(pool.cidr for pool in state.pools.values()))
+        return any(address in each for each in ranges)
+
+    def policies_for(self, end: End) -> tuple[str, ...]:
+        """Those that are for a pod of this node."""
+        for _, addresses, policies in self.agent.policing.book.here():
+            if end.address in addresses:
+                return tuple(str(policy.name) for policy in policies)
+        return ()
+
+    def masqueraded(self, end: End) -> End:
+        """An endpoint elsewhere of what comes from outside: policies there see this node, if there are."""
+        node = self.agent.state.nodes.get(self.me)
+        own = (
+            each
+            for each in (node.addresses if node is not None else ())
+            if each.version == end.address.version
+        )
+        if end.here or not self.agent.policing.book.policies:
+            return end
+        return replace(end, seen_as=str(next(own, "")))
+
+    async def others(self) -> tuple[Sequence[Chain], Sequence[str]]:
+        """What others have on this host: chains, and what is not judged."""
+        if self._others is None:
+            self._others = await asyncio.to_thread(self._sight.others)
+        return self._others
+
+    async def looked(
+        self,
+        end: End,
+        source: Address | None = None,
+        protocol: str = "tcp",
+        asked: tuple[Address, int | None] | None = None,
+    ) -> End:
+        """With the kernel's way there, and what chains of others do with what comes from a source.
+
+        `asked`: the address and port that the packet has before any translation.
+        """
+        chains, _ = await self.others()
         port = int(end.port) if end.port.isdecimal() else None
-        dropped, surely = drops(self._chains, Packet(source, end.address, protocol, port))
+        before = Packet(source, asked[0], protocol, asked[1]) if asked is not None else None
+        dropped, surely = drops(chains, Packet(source, end.address, protocol, port), before)
         return replace(end, way=await self.way(end.address), dropped=dropped, surely=surely)
 
     def judged(self, source: Place, end: End, port: Port) -> End:
@@ -141,7 +182,7 @@ class Seeing:
             session.peer_address,
             mesh=session.mesh,
             established=peer.established,
-            state=peer.reason or ("established" if peer.established else "down"),
+            state=_state(peer, connected=self.agent.speaking.connected),
             since=f"{now - peer.since:.0f} s",
             verdict=found,
             by=by,
@@ -185,6 +226,7 @@ class Seeing:
             backend for server in servers.values() for backend in (*server.external, *server.internal)
         }
         ends = [self.end(backend.address, str(backend.port)) for backend in sorted(backends, key=_order)]
+        ends = [replace(end, policies=self.policies_for(end)) for end in ends]
         ends = [await self.looked(end) for end in ends[:MOST_ENDS]] + ends[MOST_ENDS:]
         proxying = agent.proxying.standing
         return ServiceFacts(
@@ -205,6 +247,7 @@ class Seeing:
             pod_mtu=agent.podnet.underlay_mtu,
             only=only,
             rejected=self._rejected(name),
+            unjudged=(await self.others())[1],
         )
 
     def _rejected(self, name: ObjectName) -> str:
@@ -243,3 +286,9 @@ class Seeing:
 
 def _order(backend: Backend) -> tuple[int, Backend]:
     return backend.address.version, backend
+
+
+def _state(peer: Peering, *, connected: bool) -> str:
+    if not connected:
+        return "the speaker cannot be reached: is `l3net speaker` running?"
+    return peer.reason or ("established" if peer.established else "down")

@@ -119,7 +119,7 @@ def trace(
         click.echo(f"sending from {ends['source']} to {ends['destination']} ...", err=True)
     hops, events, untraced = _probe(scene, asked)
     _tell(scene, answer, asked, hops, events, untraced, rules=rules, output=output)
-    sys.exit(0 if hops and hops[-1].arrived else 1)
+    sys.exit(0 if _arrived(hops, events) else 1)
 
 
 # --- where -----------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ def _tell(
     rules: bool,
     output: str,
 ) -> None:
-    arrived = bool(hops) and hops[-1].arrived
+    arrived = _arrived(hops, events)
     drops = [] if arrived else dropping(events)
     said = verdict(hops, drops, scene.names)
     advice = "" if arrived else answer["advice"]
@@ -305,6 +305,11 @@ def _tell(
         click.echo(f"l3net: rules are not watched on {line}", err=True)
     if advice:
         click.echo(f"-> {advice}")
+
+
+def _arrived(hops: list[Hop], events: list[Met]) -> bool:
+    """Whether the destination has answered: not where a rule has rejected in its name."""
+    return bool(hops) and hops[-1].arrived and not (hops[-1].answer == "closed" and dropping(events))
 
 
 def _row(scene: Scene, hop: Hop, destination: str) -> tuple[object, ...]:

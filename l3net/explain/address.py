@@ -9,7 +9,7 @@ from l3net.doctor.findings import NodeLook
 from l3net.explain.announced import peer_steps
 from l3net.explain.ends import end_steps
 from l3net.explain.facts import End, PeerTold, Way
-from l3net.explain.host import UNSEEN, host_steps
+from l3net.explain.host import UNSEEN, host_steps, unjudged_steps
 from l3net.explain.steps import Explanation, Step, any_bad, bad, note, ok
 from l3net.model import Prefix
 
@@ -39,6 +39,7 @@ class AddressFacts:
     pod_mtu: int = 0
     waits: str = ""
     policies: Sequence[str] = ()
+    unjudged: Sequence[str] = ()
 
 
 def explain_address(facts: AddressFacts, subject: str = "") -> Explanation:
@@ -63,6 +64,7 @@ def explain_address(facts: AddressFacts, subject: str = "") -> Explanation:
 def _data_path(facts: AddressFacts) -> Iterator[Step]:
     end = facts.end
     yield from host_steps(facts.host, facts.node)
+    yield from unjudged_steps(facts.unjudged, facts.node)
     if facts.waits:
         yield bad(
             "policy",
@@ -100,7 +102,7 @@ def nobody(address: str, way: Way) -> Step:
     return bad(
         "address",
         address,
-        f"nobody in the cluster has it, and no route leads there ({way})",
+        f"nobody in the cluster has it{'' if way.leads else f', and no route leads there ({way})'}",
         "`l3net bgp routes` shows what peers announce, and what is refused",
         "unknownAddress",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from l3net.explain.facts import DEAD, End, Hop
-from l3net.explain.steps import Mark, Step, bad, note, ok
+from l3net.explain.steps import Mark, Step, bad, doubt, note, ok
 
 
 def end_steps(end: End, me: str, pod_mtu: int = 0) -> Iterator[Step]:
@@ -23,8 +23,25 @@ def end_steps(end: End, me: str, pod_mtu: int = 0) -> Iterator[Step]:
                 "policy",
             )
         )
+    if end.policies:
+        yield doubt(
+            "policy",
+            end.where,
+            f"policies are for {end.pod or end.address} ({', '.join(end.policies[:3])}), and who is let in "
+            "depends on the source",
+            "ask with a source: l3net explain SOURCE DESTINATION",
+            "policies",
+        )
+    if end.seen_as:
+        yield doubt(
+            "policy",
+            end.where,
+            f"policies on {end.node} see node {me} ({end.seen_as}) as the source: the packet is masqueraded",
+            f"ask there: l3net explain --node {end.node} {end.seen_as} {end.address}",
+            "masqueraded",
+        )
     if end.dropped:
-        make = bad if end.surely else note
+        make = bad if end.surely else doubt
         yield make(
             "firewall",
             end.where,
@@ -51,15 +68,30 @@ def _route(end: End, me: str) -> Step:
     if way.kind == "unknown":
         return note("route", end.where, "the kernel could not be asked")
     if not way.leads:
-        learned = (
-            "the route of its block, learned over BGP, is missing" if not end.here else "its bridge is gone"
-        )
+        learned = "; the route of its block, learned over BGP, is missing" if not end.here else ""
         return bad(
             "route",
             end.where,
-            f"{me} has no way there: {way}; {learned}",
+            f"{me} has no way there: {way}{learned}",
             "`l3net bgp routes` shows who announces it and the verdict on that; `l3net history` when it went",
             "blackhole" if way.kind != "none" else "noRoute",
+        )
+    if end.here and any(hop.gateway is not None for hop in way.hops):
+        return bad(
+            "route",
+            end.where,
+            f"a route of somebody else leads away from the pod: {way}",
+            f"`ip route del {way.prefix}`; find who put it there",
+            "routeAstray",
+        )
+    if way.prefix is not None and not way.prefix.prefixlen and end.block and not end.here:
+        return doubt(
+            "route",
+            end.where,
+            f"no route to {end.node}'s block has been learned, only the default route leads there ({way}): "
+            "whether the router knows the way cannot be seen here",
+            "`l3net doctor --cluster` tells whose blocks nobody hears; `l3net history` when the route went",
+            "defaultRouteOnly",
         )
     return ok("route", end.where, str(way))
 
@@ -87,7 +119,7 @@ def _hop(end: End, hop: Hop, pod_mtu: int) -> Iterator[Step]:
             "neighbourFailed",
         )
         return
-    if end.mac and hop.link_address and hop.link_address != end.mac:
+    if end.mac and hop.gateway is None and hop.link_address and hop.link_address != end.mac:
         yield bad(
             "neighbour",
             where,
@@ -97,7 +129,7 @@ def _hop(end: End, hop: Hop, pod_mtu: int) -> Iterator[Step]:
             "neighbourWrong",
         )
         return
-    if end.here and end.attached:
+    if end.here and end.attached and hop.gateway is None:
         if hop.neighbour == "":
             yield note("neighbour", where, "there is no neighbour entry; it is resolved when a packet comes")
         elif hop.port == "":

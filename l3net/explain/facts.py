@@ -96,7 +96,8 @@ class End:
     whether it runs here. `attached`: a pod that runs here, and its MAC.
 
     `allowed`, `decision`: what policies say of what comes from the source; `dropped`: by what of others it is
-    or, if not `surely`, may be.
+    or, if not `surely`, may be. `block`: it lies in a node's block. `policies`: those that are for it, where
+    no source is known; `seen_as`: the node's own address, with which packets leave for it.
     """
 
     address: Address
@@ -111,6 +112,9 @@ class End:
     decision: str = ""
     dropped: str = ""
     surely: bool = False
+    block: bool = False
+    policies: tuple[str, ...] = ()
+    seen_as: str = ""
 
     @property
     def where(self) -> str:

@@ -16,6 +16,8 @@ from l3net.naming import PROTOCOL_NUMBERS
 HOOKS: Final = ("prerouting", "forward", "postrouting")
 #: A port as clients have them, which no rule means.
 EPHEMERAL: Final = 50_000
+#: Where destinations are translated (NF_IP_PRI_NAT_DST).
+_DSTNAT: Final = -100
 #: Calls within calls that are followed.
 _DEEPEST: Final = 8
 _NUMBERS: Final = {str(number): name for name, number in PROTOCOL_NUMBERS.items()}
@@ -54,6 +56,7 @@ class Chain:
     hook: str
     policy: str
     rules: Rules = ()
+    priority: int = 0
     called: Mapping[str, Rules] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
@@ -66,8 +69,17 @@ class _Match(enum.Enum):
     MAYBE = 3
 
 
-def drops(chains: Sequence[Chain], packet: Packet) -> tuple[str, bool]:
-    """What drops the packet or its answer, in words, and whether it surely does; empty: nothing does."""
+def drops(chains: Sequence[Chain], packet: Packet, asked: Packet | None = None) -> tuple[str, bool]:
+    """What drops the packet or its answer, in words, and whether it surely does; empty: nothing does.
+
+    `asked`: the packet as it comes, before any translation, which chains before that meet.
+    """
+    early = [chain for chain in chains if chain.hook == "prerouting" and chain.priority < _DSTNAT]
+    chains = [chain for chain in chains if chain not in early]
+    if early:
+        said, surely = _one(early, asked or packet)
+        if surely:
+            return said, True
     said, surely = _one(chains, packet)
     answer = packet.answer()
     if surely or answer is None:

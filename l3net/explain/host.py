@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from l3net.doctor.findings import NodeLook, Severity
 from l3net.doctor.node import judge_node
-from l3net.explain.steps import Step, bad, note
+from l3net.explain.steps import Step, bad, doubt, note
 
 #: A host of which nothing was seen.
 UNSEEN: Final = NodeLook()
@@ -26,6 +26,19 @@ def host_steps(look: NodeLook, node: str) -> Iterator[Step]:
         stops = finding.severity is Severity.PROBLEM and not (cause == "conntrackFull" and not _full(look))
         make = bad if stops else note
         yield make("host", node, finding.what, finding.remedy, cause)
+
+
+def unjudged_steps(found: Sequence[str], node: str) -> Iterator[Step]:
+    """What of others' may stop packets and is not judged."""
+    if found:
+        listed = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+        yield doubt(
+            "firewall",
+            node,
+            f"what others have put in on {node} is not judged: {listed}",
+            "`l3net trace` sends real packets; `nft list ruleset` and `ip rule` show what is there",
+            "unjudged",
+        )
 
 
 def _full(look: NodeLook) -> bool:

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from l3net.doctor.findings import NodeLook
+from l3net.explain.address import nobody
 from l3net.explain.announced import peer_steps
 from l3net.explain.ends import end_steps
 from l3net.explain.facts import UNKNOWN, End, PeerTold, Way
-from l3net.explain.host import UNSEEN, host_steps, strict_steps
+from l3net.explain.host import UNSEEN, host_steps, strict_steps, unjudged_steps
 from l3net.explain.service import MOST_ENDS, ServiceFacts, explain_service, proxy_steps
 from l3net.explain.steps import Explanation, Mark, Step, any_bad, bad, note, ok
+from l3net.explain.words import OF_REASON
 from l3net.model import Address, Prefix, ServerKey
 
 
@@ -51,6 +53,8 @@ class PathFacts:
     host: NodeLook = UNSEEN
     pod_mtu: int = 0
     unannounced: Prefix | None = None
+    unjudged: Sequence[str] = ()
+    nobody: bool = False
     to_service: Way = UNKNOWN
 
 
@@ -71,11 +75,15 @@ def _steps(facts: PathFacts) -> Iterator[Step]:
     if _from_beyond(facts.source) and not facts.source.here:
         yield from _reaches_us(facts)
     yield from host_steps(facts.host, facts.node)
+    yield from unjudged_steps(facts.unjudged, facts.node)
     if facts.served is not None:
         served = list(_service(facts, facts.served))
         yield from served
         if any_bad(served):
             return
+    if facts.nobody:
+        yield nobody(str(facts.destination.address), facts.ends[0].way if facts.ends else UNKNOWN)
+        return
     ends = [list(end_steps(end, facts.node, facts.pod_mtu)) for end in facts.ends[:MOST_ENDS]]
     failing = sum(map(any_bad, ends))
     for steps in ends:
@@ -178,6 +186,17 @@ def _service(facts: PathFacts, served: Served) -> Iterator[Step]:
             "kernel refuses before anything is translated",
             "name the range in serviceCIDRs of the BGPConfiguration, or give the host a default route",
             "noHostRoute",
+        )
+        return
+    verdict = next((each for each in its.verdicts if each.address == facts.destination.address), None)
+    if not facts.ends and verdict is not None and served.key not in its.servers and not verdict.advertised:
+        words, advice = OF_REASON[verdict.reason]
+        yield bad(
+            "address",
+            facts.node,
+            f"{verdict.address} ({verdict.kind.value}) is not served: {words}",
+            advice,
+            verdict.reason.value,
         )
         return
     if not facts.ends:

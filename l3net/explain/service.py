@@ -9,7 +9,7 @@ from l3net.doctor.findings import NodeLook
 from l3net.explain.announced import peer_steps
 from l3net.explain.ends import end_steps
 from l3net.explain.facts import End, PeerTold
-from l3net.explain.host import UNSEEN, host_steps
+from l3net.explain.host import UNSEEN, host_steps, unjudged_steps
 from l3net.explain.steps import Explanation, Mark, Step, any_bad, bad, note, ok
 from l3net.explain.words import OF_REASON
 from l3net.model import Address, Prefix, ServerKey, Service, VirtualServer
@@ -50,6 +50,7 @@ class ServiceFacts:
     host: NodeLook = UNSEEN
     pod_mtu: int = 0
     only: Address | None = None
+    unjudged: Sequence[str] = ()
 
 
 def explain_service(facts: ServiceFacts) -> Explanation:
@@ -73,15 +74,16 @@ def explain_service(facts: ServiceFacts) -> Explanation:
             subject, (step,), f"{facts.name} is headless: its pods are asked directly", None, None
         )
     data = list(_data_path(facts))
+    wanted = [each for each in verdicts if not _inward(each, verdicts, facts)]
     outside: list[Step] = []
     announced = False
-    wanted = [each for each in verdicts if not _inward(each, verdicts, facts)]
-    for verdict in verdicts:
-        found = _address(verdict, facts, expected=verdict in wanted)
-        announced = announced or (verdict.advertised and not any_bad(found))
-        outside += found
-    if wanted and announced and any_bad(outside):
-        outside = [_softened(step) for step in outside]
+    for version in (4, 6):  # an address that is reached excuses others of its own family alone
+        of_family = [each for each in verdicts if each.address.version == version]
+        each_of = [(each, _address(each, facts, expected=each in wanted)) for each in of_family]
+        reached_here = any(each.advertised and not any_bad(found) for each, found in each_of)
+        announced = announced or reached_here
+        for _, found in each_of:
+            outside += map(_softened, found) if reached_here else found
     wrong = [note("service", "", facts.rejected, _MEND, "rejected")] if facts.rejected else []
     steps = (*wrong, *outside, *data)
     reached = not any_bad(data)
@@ -123,6 +125,7 @@ def _softened(step: Step) -> Step:
 def _data_path(facts: ServiceFacts) -> Iterator[Step]:
     """What a packet to the service meets on this node."""
     yield from host_steps(facts.host, facts.node)
+    yield from unjudged_steps(facts.unjudged, facts.node)
     yield from proxy_steps(facts)
     if not facts.proxy and not facts.refusal and not facts.servers:
         yield bad(

@@ -21,7 +21,7 @@ class Step:
     """`what` was looked at, `where` (node, peer, endpoint), what was `seen`, and what to do about it.
 
     `cause`: a stable word for programs. `since` when, in words. `prefix` and `peer` (its address): of an
-    announcement.
+    announcement. `hedge`: a note that all may not be well, which this node cannot judge.
     """
 
     what: str
@@ -33,6 +33,7 @@ class Step:
     since: str = ""
     prefix: str = ""
     peer: str = ""
+    hedge: bool = False
 
     def row(self) -> dict[str, str]:
         """As plain values."""
@@ -69,16 +70,19 @@ class Explanation:
     def answer(self) -> dict[str, Any]:
         """As plain values: `answer` is the first line to read, `advice` the last."""
         bad = self.bad
+        hedges = [step.seen for step in self.steps if step.hedge]
+        well = f"{self.well}; but {hedges[0]}" if hedges else self.well
         return {
             "subject": self.subject,
             "healthy": bad is None,
+            "sure": bad is not None or not hedges,
             "inside": self.inside,
             "outside": self.outside,
             "ends": dict(zip(("source", "destination", "port"), self.ends, strict=True))
             if self.ends
             else None,
             "cause": bad.cause if bad is not None else "",
-            "answer": self.well if bad is None else f"{bad.where}: {bad.seen}" if bad.where else bad.seen,
+            "answer": well if bad is None else f"{bad.where}: {bad.seen}" if bad.where else bad.seen,
             "advice": bad.advice if bad is not None else "",
             "steps": [step.row() for step in self.steps],
         }
@@ -92,6 +96,11 @@ def ok(what: str, where: str, seen: str, since: str = "") -> Step:
 def note(what: str, where: str, seen: str, advice: str = "", cause: str = "") -> Step:
     """One that stops nothing."""
     return Step(what, where, Mark.NOTE, seen, advice, cause)
+
+
+def doubt(what: str, where: str, seen: str, advice: str, cause: str) -> Step:
+    """One that may stop packets, which cannot be judged here."""
+    return Step(what, where, Mark.NOTE, seen, advice, cause, hedge=True)
 
 
 def bad(what: str, where: str, seen: str, advice: str, cause: str, since: str = "") -> Step:

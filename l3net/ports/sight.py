@@ -18,8 +18,9 @@ class Sight(Protocol):
         """What the kernel does with a packet; never raises."""
         ...
 
-    def chains(self) -> Sequence[Chain]:
-        """The chains of others by which they may drop what is forwarded; never raises."""
+    def others(self) -> tuple[Sequence[Chain], Sequence[str]]:
+        """The chains of others by which they may drop what is forwarded, and in words what of others may stop
+        packets and is not judged; never raises."""
         ...
 
     def host(self) -> NodeLook:

@@ -11,6 +11,7 @@ OUT = tuple((address, 80) for address in EXTERNAL)
 IN = (("10.96.0.10", 80), ("fd00:10:96::a", 80))
 SERVICE = "service default/web"
 FOREIGN = "table inet foreign {{\n chain f {{\n type filter hook forward priority 0; {}\n }}\n}}\n"
+EARLY = "table ip foreign {{\n chain f {{\n type filter hook prerouting priority -300;\n {}\n }}\n}}\n"
 OWN, POLICY = "l3net.io/v1alpha1", "policy.networking.k8s.io/v1alpha2"
 
 
@@ -539,10 +540,38 @@ def data_path() -> Iterator[Case]:
             lambda each: put(each["spec"], clusterIPs=["10.96.0.256"], clusterIP="10.96.0.256"), "other"
         ),
     )
+    yield Case(
+        "a rule before translation drops the service's address",
+        "foreignFirewall",
+        f"{{client4}} {EXTERNAL[0]}:80",
+        targets=((EXTERNAL[0], 80),),
+        act=nft("n1", EARLY.format(f"ip daddr {EXTERNAL[0]} drop")),
+        undo=nft("n1", "delete table ip foreign"),
+    )
+    yield Case(
+        "an address of the service range that nobody has",
+        "unknownAddress",
+        "{client4} 10.96.0.99:80",
+        targets=(("10.96.0.99", 80),),
+    )
+    yield Case(
+        "a route of somebody else leads away from the pod",
+        "routeAstray",
+        "{client4} {web-1.4}:8080",
+        targets=(("{web-1.4}", 8080),),
+        act=lambda bench: (
+            bench.run("n1", f"ip route add {bench.pod('web-1', 4)} via {_gateway(bench)}") and None
+        ),
+        undo=lambda bench: bench.run("n1", f"ip route del {bench.pod('web-1', 4)}", check=False) and None,
+    )
     yield Case("a pod that nobody knows", "noPod", "pod default/nobody", targets=(("10.244.1.98", 80),))
     yield Case(
         "a service that nobody knows", "noService", "service default/nobody", targets=(("10.96.0.99", 80),)
     )
+
+
+def _gateway(bench: Bench) -> str:
+    return next(str(each.remote) for each in bench.lab.topology.sessions("n1") if each.remote.version == 4)
 
 
 def _gone(each: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from explain_bench import EXTERNAL, OTHER, Case
 from explain_broken import (
+    EARLY,
     FOREIGN,
     IN,
     OUT,
@@ -255,6 +256,14 @@ def policies_and_others() -> Iterator[Case]:
             act=nft("n1", FOREIGN.format(rules.replace("; ", ";\n  "))),
             undo=nft("n1", "delete table inet foreign"),
         )
+    yield Case(
+        "a rule before translation drops the pods' own addresses",
+        "",
+        f"{{client4}} {EXTERNAL[0]}:80",
+        targets=((EXTERNAL[0], 80),),
+        act=nft("n1", EARLY.format("ip daddr 10.244.0.0/16 tcp dport 8080 drop")),
+        undo=nft("n1", "delete table ip foreign"),
+    )
     yield Case(
         "strict rp_filter, and the same way back",
         "",

@@ -118,6 +118,44 @@ def test_a_packet_meets_what_is_said(hosts: str, policy: str, rules: str, wanted
         assert (passed.returncode == 0) is (wanted == "passes")
 
 
+def test_chains_before_translation_meet_the_packet_as_it_comes() -> None:
+    service, pod = ip_address("10.96.0.1"), ip_address("10.244.1.2")
+    behind, asked = Packet(None, pod, "tcp", 8080), Packet(None, service, "tcp", 80)
+
+    def chain(address: str, priority: int) -> Chain:
+        match = {
+            "match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "daddr"}}, "right": address}
+        }
+        return Chain("ip", "t", "c", "prerouting", "accept", ([match, {"drop": None}],), priority)
+
+    assert drops([chain("10.96.0.1", -300)], behind, asked)[1]
+    assert not drops([chain("10.244.1.2", -300)], behind, asked)[1]
+    assert drops([chain("10.244.1.2", 0)], behind, asked)[1]
+    assert not drops([chain("10.96.0.1", 0)], behind, asked)[1]
+
+
+def test_what_is_not_judged_is_named() -> None:
+    rows = [
+        {"chain": {"family": "netdev", "table": "x", "name": "in", "type": "filter", "hook": "ingress"}},
+        {"chain": {"family": "bridge", "table": "l3net", "name": "ours", "type": "filter", "hook": "input"}},
+        {
+            "rule": {
+                "family": "ip",
+                "table": "nat",
+                "chain": "p",
+                "expr": [{"match": {}}, {"dnat": {"addr": "1.1.1.1"}}],
+            }
+        },
+        {"rule": {"family": "ip", "table": "raw", "chain": "p", "expr": [{"notrack": None}]}},
+        {"rule": {"family": "ip", "table": "filter", "chain": "f", "expr": [{"drop": None}]}},
+    ]
+    assert foreign.unjudged(rows) == [
+        "chain in of table netdev x",
+        "a dnat rule in chain p of table ip nat",
+        "a notrack rule in chain p of table ip raw",
+    ]
+
+
 def test_tables_of_ours_and_other_hooks_are_no_affair_of_it() -> None:
     drop = [{"drop": None}]
     rows = [

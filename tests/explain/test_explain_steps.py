@@ -65,6 +65,25 @@ def test_each_thing_that_keeps_an_endpoint_from_being_reached_is_named(cause: st
     assert all(step.advice for step in steps if step.mark is Mark.BAD)
 
 
+def test_a_pod_by_way_of_a_gateway_is_a_route_astray_and_the_default_route_alone_is_no_answer() -> None:
+    astray = end(replace(HOP, gateway=ip_address("10.0.0.1"), link_address="0a:00:00:00:00:01"))
+    assert [step.cause for step in end_steps(astray, "n1") if step.mark is Mark.BAD] == ["routeAstray"]
+    way = Way("unicast", ip_network("0.0.0.0/0"), 3, (Hop("up0", ip_address("10.0.0.1"), "reachable", MAC),))
+    far = End(POD, "80", node="n2", way=way, block=True)
+    answer = explain_address(AddressFacts(far, "n1", (ip_network("10.244.1.0/24"), "n2"))).answer()
+    assert (answer["healthy"], answer["sure"]) == (True, False)
+    assert "; but no route to n2's block has been learned" in answer["answer"]
+    sure = explain_address(AddressFacts(replace(far, block=False), "n1")).answer()
+    assert (sure["healthy"], sure["sure"]) == (True, True)
+
+
+def test_what_others_have_put_in_and_nobody_judges_hedges_the_answer() -> None:
+    facts = AddressFacts(end(HOP), "n1", unjudged=("2 routing rules (`ip rule`)",))
+    answer = explain_address(facts).answer()
+    assert (answer["healthy"], answer["sure"]) == (True, False)
+    assert "is not judged: 2 routing rules" in answer["answer"]
+
+
 def test_of_several_equal_ways_one_that_fails_stops_not_all() -> None:
     hops = (Hop("up0", POD, "failed"), Hop("up1", POD, "reachable", MAC))
     found = replace(HERE, here=False, attached=False, mac="", way=Way("unicast", PREFIX, 108, hops))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from l3net.cni.extras import TABLE
@@ -20,8 +22,8 @@ _PATIENCE: Final = 20.0
 MOST_RULES: Final = 2000
 
 
-def foreign_chains() -> tuple[Chain, ...]:
-    """Base chains of type filter at the hooks of forwarding; none where they cannot be read."""
+def _listed() -> list[Mapping[str, Any]]:
+    """All that nftables has; nothing where it cannot be read."""
     try:
         done = subprocess.run(
             [find_nft(), "-j", "list", "ruleset"],
@@ -32,8 +34,8 @@ def foreign_chains() -> tuple[Chain, ...]:
         )
         listed: list[Mapping[str, Any]] = json.loads(done.stdout)["nftables"]
     except (OSError, ValueError, KeyError, L3netError, subprocess.SubprocessError):
-        return ()
-    return chains_of(listed)
+        return []
+    return listed
 
 
 def chains_of(listed: Iterable[Mapping[str, Any]]) -> tuple[Chain, ...]:
@@ -60,5 +62,54 @@ def chains_of(listed: Iterable[Mapping[str, Any]]) -> tuple[Chain, ...]:
             name: tuple(its) for (family, table, name), its in rules.items() if (family, table) == key[:2]
         }
         own = tuple(rules.get(key, ()))
-        found.append(Chain(*key, chain["hook"], chain.get("policy", "accept"), own, called))
+        priority = chain.get("prio", 0)
+        priority = priority if isinstance(priority, int) else 0
+        found.append(Chain(*key, chain["hook"], chain.get("policy", "accept"), own, priority, called))
     return tuple(found)
+
+
+def unjudged(listed: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What of others' rules is not judged, and may stop packets or send them elsewhere, in words."""
+    found: dict[str, None] = {}
+    for entry in listed:
+        chain, rule = entry.get("chain"), entry.get("rule")
+        if (
+            chain
+            and chain["table"] not in OURS
+            and chain["family"] in ("netdev", "bridge")
+            and "hook" in chain
+        ):
+            found[f"chain {chain['name']} of table {chain['family']} {chain['table']}"] = None
+        if rule and rule["table"] not in OURS:
+            words = {next(iter(each), "") for each in rule.get("expr", []) if isinstance(each, Mapping)}
+            for word in sorted(words & {"dnat", "redirect", "notrack", "tproxy", "queue"}):
+                found[f"a {word} rule in chain {rule['chain']} of table {rule['family']} {rule['table']}"] = (
+                    None
+                )
+    return list(found)
+
+
+def others() -> tuple[tuple[Chain, ...], tuple[str, ...]]:
+    """The chains of others that are judged, and what is not: rules, old iptables, policy routing."""
+    listed = _listed()
+    return chains_of(listed), (*unjudged(listed), *_old_iptables(), *_policy_routing())
+
+
+def _old_iptables() -> Iterator[str]:
+    for name in ("ip_tables_names", "ip6_tables_names"):
+        with suppress(OSError):
+            if Path(f"/proc/self/net/{name}").read_text().split():
+                yield f"tables of iptables-legacy ({name.partition('_')[0]})"
+
+
+def _policy_routing() -> Iterator[str]:
+    """Rules beside the three that every host has (ip-rule(8))."""
+    from pyroute2 import IPRoute  # noqa: PLC0415 - as in way.py
+
+    with suppress(Exception), IPRoute() as ip:  # what cannot be read is not told of
+        for family, name in ((2, "ip rule"), (10, "ip -6 rule")):
+            own = (0, 32766, 32767)
+            if more := sum(
+                (rule.get_attr("FRA_PRIORITY") or 0) not in own for rule in ip.get_rules(family=family)
+            ):
+                yield f"{more} routing rules (`{name}`)"

@@ -8,7 +8,7 @@ from l3net.doctor.findings import NodeLook
 from l3net.explain.facts import Way
 from l3net.explain.foreign import Chain
 from l3net.model import Address
-from l3net.shell.probes.foreign import foreign_chains
+from l3net.shell.probes.foreign import others
 from l3net.shell.probes.node import look_at_node
 from l3net.shell.probes.way import way_to
 
@@ -25,9 +25,9 @@ class HostSight:
         """What the kernel does with a packet."""
         return way_to(destination, source)
 
-    def chains(self) -> tuple[Chain, ...]:
-        """Those of others at the hooks of forwarding."""
-        return foreign_chains()
+    def others(self) -> tuple[tuple[Chain, ...], tuple[str, ...]]:
+        """Chains of others at the hooks of forwarding, and what is not judged."""
+        return others()
 
     def host(self) -> NodeLook:
         """Its settings; of CNI files and links of peers nothing."""
