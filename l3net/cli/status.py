@@ -65,7 +65,7 @@ def show_nodes(agents: Agents) -> None:
     routes."""
 
     def line(answer: dict[str, Any]) -> tuple[bool, tuple[object, ...], list[str]]:
-        return bool(_told(answer)["ready"]), _node_cells(answer), [str(each) for each in answer["problems"]]
+        return bool(_told(answer)["ready"]), _node_cells(answer), _troubles(answer)
 
     found = agents.each("status", line, PATIENCE)
     ranked = sorted(found, key=lambda each: (each[1][0], not each[1][2]))
@@ -86,9 +86,20 @@ def _node_cells(answer: dict[str, Any]) -> tuple[object, ...]:
         len(routes),
         sum(not route["inKernel"] for route in routes),
         (answer.get("pods") or {}).get("leases", ""),
-        len(answer["problems"]),
+        len(_troubles(answer)),
         answer["version"],
     )
+
+
+def _troubles(answer: dict[str, Any]) -> list[str]:
+    """Problems, and peers that are down, unless the node leaves."""
+    leaves = "cause" in answer["drain"]
+    down = [
+        f"peer {peer['name']} ({peer['address']}) is down{': ' * bool(peer['reason'])}{peer['reason']}"
+        for peer in answer["peers"]
+        if peer["state"] == "down" and not leaves
+    ]
+    return [*map(str, answer["problems"]), *down]
 
 
 def show(answer: dict[str, Any]) -> None:
