@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -21,6 +22,18 @@ from l3net.model import NODE_PORTS, Address, ObjectName, ServerKey, VirtualServe
 from l3net.policy.places import Place, Port, at, named, places, port_of
 from l3net.policy.view import Whereabouts
 from l3net.ports import Sight
+
+
+async def explained(
+    agent: Agent, sight: Sight, last: Callable[[str], dict[str, Any] | None], question: str
+) -> dict[str, Any]:
+    """As `explain_answer`, with the last decision about what was asked for: `changed`, as in the history."""
+    answer = await explain_answer(agent, sight, question)
+    if "steps" in answer:
+        ends, words = answer["ends"], answer["subject"].split()
+        about = ends["destination"] if ends else words[1] if words[0] in ("service", "address") else ""
+        answer["changed"] = last(about) if about else None
+    return answer
 
 
 async def explain_answer(agent: Agent, sight: Sight, question: str) -> dict[str, Any]:

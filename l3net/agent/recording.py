@@ -221,6 +221,11 @@ class Recording:
             self._ring.add(entry)
         return kept
 
+    def last(self, subject: str) -> dict[str, Any] | None:
+        """The last decision about an address, prefix, service or peer; None: none is kept."""
+        found = select([*self._ring.entries(), *self._gathered], subject, limit=1)
+        return found[0].row() if found else None
+
     async def answer(self, question: str) -> dict[str, Any]:
         """`question`: a JSON object of subject, kinds, since (seconds since 1970) and limit, or nothing."""
         try:

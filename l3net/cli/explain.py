@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
@@ -126,5 +127,17 @@ def show(answer: dict[str, Any]) -> None:
         click.echo(
             f"  {said(step['verdict'], step['verdict']):4} {step['what']}: {where}{step['detail']}{since}"
         )
+    if answer.get("changed"):
+        click.echo(f"  last {_changed(answer['changed'])}")
     if answer["advice"]:
         click.echo(f"-> {answer['advice']}")
+
+
+def _changed(row: dict[str, Any]) -> str:
+    """What was decided last of it, and when, as `l3net history` has it."""
+    when = datetime.fromtimestamp(row["at"], UTC).astimezone().isoformat(" ", "seconds")[:19]
+    about = row["prefixes"][0] if row["kind"] == "service" and row["prefixes"] else row["subject"]
+    to = f" to {row['peer']}" if row["peer"] and row["kind"] == "announcement" else ""
+    now = f": {row['old'] or 'new'} -> {row['new']}" if row["kind"] == "service" else ""
+    why = f" ({row['reason']})" if row["reason"] else ""
+    return f"{when}: {row['kind']}: {about} {row['what']}{to}{now}{why}"

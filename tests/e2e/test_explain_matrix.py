@@ -181,6 +181,10 @@ def traced(bench: Bench, source: str, destination: str) -> dict[str, Any]:
 
 def tracing(bench: Bench) -> None:
     """From outside, and from a pod; then with a policy that denies it, whose rule is named."""
+    changed = bench.explain("n1", "service default/web")["changed"]
+    assert (changed["kind"], changed["subject"]) == ("service", "default/web") or changed[
+        "what"
+    ] == "announced"
     found = traced(bench, "client", "[2001:db8:2::a]:80")
     assert found["arrived"]
     assert [hop["name"] for hop in found["hops"][:2]] == ["edge", "tor"]
