@@ -206,6 +206,8 @@ async def _path(seeing: Seeing, source_text: str, destination_text: str) -> Expl
     if not same:
         raise ConfigError(f"{source_text} and {destination_text} have no address of one family")
     address = same[0]
+    if address.is_loopback or address.is_link_local:
+        raise ConfigError(f"{address} never leaves its host or link: name an address that packets come from")
     begin = await seeing.looked(seeing.end(address))
     target = seeing.end(destination, str(port.number) if port is not None and port.number else "")
     if source.pod is not None and not begin.pod:

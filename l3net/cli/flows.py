@@ -27,6 +27,8 @@ from l3net.shell.sockets.agentsocket import ask
 _NAMES_AGAIN: Final = 5.0
 _DROPS_AGAIN: Final = 0.5
 _PATIENCE: Final = 30.0
+#: Seconds for names: connections can be shown without.
+_NAMES_PATIENCE: Final = 4.0
 #: Lines a second on a terminal; of more, the number is told.
 _LINES: Final = 200
 _COLUMNS: Final = ("SOURCE", "DESTINATION", "SERVICE", "PORT", "TO PORT", "CONNECTIONS", "UNANSWERED")
@@ -111,7 +113,7 @@ def flows(
 def _names(run_dir: Path, before: Names | None = None) -> Names:
     """As the agent has them; those of before, or none, where it does not answer."""
     try:
-        answer = ask(run_dir / AGENT_SOCKET, "names", _PATIENCE)
+        answer = ask(run_dir / AGENT_SOCKET, "names", _NAMES_PATIENCE)
     except NotRunningError as err:
         if before is None:
             click.echo(f"l3net: {err}; addresses are shown without names", err=True)

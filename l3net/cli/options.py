@@ -55,7 +55,7 @@ def run_dir(purpose: str = "The agent's run directory.") -> Decorator:
     """`--run-dir`, with what it is for in this command."""
     return click.option(
         "--run-dir",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),  # who may not read it is told so when it is asked
         default=RUN_DIR,
         show_default=True,
         envvar="L3NET_RUN_DIR",

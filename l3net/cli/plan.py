@@ -229,7 +229,8 @@ def _show_services(found: list[NodeChange]) -> None:
         print_table("\nService table", columns, [(*key, _nodes(nodes)) for key, nodes in servers.items()])
 
 
-def _nodes(names: list[str]) -> str:
+def _nodes(several: list[str]) -> str:
+    names = list(dict.fromkeys(several))
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 

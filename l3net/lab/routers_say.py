@@ -72,7 +72,7 @@ def _taken(lab: CheckedLab, ribs: dict[str, Rib], prefix: Prefix, session: BgpSe
     if session.local not in neighbours:
         others = ", ".join(sorted(map(str, neighbours)))
         return note(what, where, f"has it, and prefers the way by {others}", cause="routerPrefersAnother")
-    return ok(what, where, f"uses it, by {session.local}")
+    return ok(what, where, f"has it in BGP, by {session.local}")
 
 
 def _heard(lab: CheckedLab, ribs: dict[str, Rib], prefix: Prefix, router: str) -> Step:
@@ -89,4 +89,4 @@ def _heard(lab: CheckedLab, ribs: dict[str, Rib], prefix: Prefix, router: str) -
             "look at the sessions and filters between the routers",
             "routerMissing",
         )
-    return ok(what, where, f"uses it, by {', '.join(sorted(map(str, neighbours)))}")
+    return ok(what, where, f"has it in BGP, by {', '.join(sorted(map(str, neighbours)))}")

@@ -34,6 +34,8 @@ def ask(
                 data += chunk
                 told(len(data))
             answer: dict[str, Any] = json.loads(data)
+        except PermissionError as err:
+            raise NotRunningError(f"{path}: {err.strerror}; to ask the agent needs root") from err
         except (OSError, ValueError) as err:
             what = err.strerror if isinstance(err, OSError) and err.strerror else str(err)
             raise NotRunningError(
