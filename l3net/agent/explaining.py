@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -14,6 +14,7 @@ from l3net.agent.seeing import Seeing
 from l3net.agent.tally import standing
 from l3net.errors import ConfigError
 from l3net.explain.address import AddressFacts, Heard, explain_address, nobody
+from l3net.explain.announced import unannounced
 from l3net.explain.facts import UNKNOWN, End
 from l3net.explain.path import PathFacts, Served, explain_path
 from l3net.explain.service import MOST_ENDS, explain_service
@@ -22,23 +23,17 @@ from l3net.model import NODE_PORTS, Address, ObjectName, ServerKey, VirtualServe
 from l3net.policy.places import Place, Port, at, named, places, port_of
 from l3net.policy.view import Whereabouts
 from l3net.ports import Sight
+from l3net.services.verdicts import addresses as service_addresses
 
 
-async def explained(
+async def explain_answer(
     agent: Agent, sight: Sight, last: Callable[[str], dict[str, Any] | None], question: str
 ) -> dict[str, Any]:
-    """As `explain_answer`, with the last decision about what was asked for: `changed`, as in the history."""
-    answer = await explain_answer(agent, sight, question)
-    if "steps" in answer:
-        ends, words = answer["ends"], answer["subject"].split()
-        about = ends["destination"] if ends else words[1] if words[0] in ("service", "address") else ""
-        answer["changed"] = last(about) if about else None
-    return answer
-
-
-async def explain_answer(agent: Agent, sight: Sight, question: str) -> dict[str, Any]:
     """`question`: a JSON object with a `subject`: `service NS/NAME`, `pod NS/NAME`, `address A`, or
-    `SRC DST[:PORT[/PROTOCOL]]`, each end an address, or NS/NAME of a pod or service."""
+    `SRC DST[:PORT[/PROTOCOL]]`, each end an address, or NS/NAME of a pod or service.
+
+    `last` tells the last decision about an address or service, as the history has it.
+    """
     try:
         words = str(json.loads(question)["subject"]).split()
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -49,7 +44,16 @@ async def explain_answer(agent: Agent, sight: Sight, question: str) -> dict[str,
         found = await _explain(Seeing(agent, sight), words)
     except ConfigError as err:
         return {"error": str(err)}
-    return {"node": agent.node_name, **found.answer()}
+    about = _about(found)
+    return {"node": agent.node_name, **found.answer(), "changed": last(about) if about else None}
+
+
+def _about(found: Explanation) -> str:
+    """The address or service whose last change matters; empty where there is none."""
+    if found.ends is not None:
+        return found.ends[1]
+    kind, name, *_ = found.subject.split()
+    return name if kind in ("service", "address") else ""
 
 
 async def _explain(seeing: Seeing, words: list[str]) -> Explanation:
@@ -123,7 +127,7 @@ async def _address(seeing: Seeing, address: Address, subject: str = "") -> Expla
         return replace(found, subject=subject or f"address {address} ({found.subject})")
     end = await seeing.looked(seeing.end(address))
     block = seeing.block_of(address)
-    told = seeing.told(block[0]) if block is not None and block[1] == seeing.me else None
+    told, untold = seeing.announced(address)
     heard = _heard(seeing, address) if not end.here else []
     facts = AddressFacts(
         end,
@@ -138,17 +142,8 @@ async def _address(seeing: Seeing, address: Address, subject: str = "") -> Expla
     )
     explained = explain_address(facts, subject)
     extra = []
-    if block is not None and block[1] == seeing.me and told is None:
-        extra.append(
-            bad(
-                "block",
-                seeing.me,
-                f"{block[0]} is not announced: its IPPool has advertise: false, advertise.podBlocks is off, "
-                "or another node has the block",
-                "see the IPPool and the BGPConfiguration",
-                "blockNotAnnounced",
-            )
-        )
+    if untold is not None:
+        extra.append(unannounced(untold, seeing.me))
     if not end.pod and not end.node and ((not end.way.leads and not heard) or seeing.of_cluster(address)):
         extra.append(nobody(str(address), end.way))
     steps = (*explained.steps, *extra)
@@ -186,26 +181,17 @@ def _heard(seeing: Seeing, address: Address) -> list[Heard]:
 async def _path(seeing: Seeing, source_text: str, destination_text: str) -> Explanation:
     text, port = _split(destination_text)
     source = _place(seeing.view, source_text, port)
-    version, address = None, source.addresses[0]
-    destination_place: Place | None = None
-    if "/" in text and named(text.removeprefix("service/").removeprefix("svc/"), "destination") in (
-        seeing.agent.state.services
-    ):
-        name = named(text.removeprefix("service/").removeprefix("svc/"), "service")
-        service = seeing.agent.state.services[name]
-        own = [*service.cluster_ips, *service.external_ips, *service.load_balancer_ips]
-        matching = [each for each in own if any(each.version == one.version for one in source.addresses)]
-        if not matching:
-            raise ConfigError(f"{source_text} and {text} have no address of one family")
-        destination = matching[0]
+    name = _service(seeing, text)
+    if name is not None:
+        candidates: Iterable[Address] = (
+            each for _, each in service_addresses(seeing.agent.state.services[name])
+        )
     else:
-        destination_place = _place(seeing.view, text, port)
-        destination = destination_place.addresses[0]
-    version = destination.version
-    same = [each for each in source.addresses if each.version == version]
-    if not same:
+        candidates = _place(seeing.view, text, port).addresses
+    pairs = ((one, other) for other in candidates for one in source.addresses if one.version == other.version)
+    address, destination = next(pairs, (None, None))
+    if address is None or destination is None:
         raise ConfigError(f"{source_text} and {destination_text} have no address of one family")
-    address = same[0]
     if address.is_loopback or address.is_link_local:
         raise ConfigError(f"{address} never leaves its host or link: name an address that packets come from")
     begin = await seeing.looked(seeing.end(address))
@@ -213,6 +199,14 @@ async def _path(seeing: Seeing, source_text: str, destination_text: str) -> Expl
     if source.pod is not None and not begin.pod:
         begin = replace(begin, pod=str(source.pod.name))
     return await _from_to(seeing, source, begin, target, port)
+
+
+def _service(seeing: Seeing, text: str) -> ObjectName | None:
+    """The service that a destination names; None: it names none. Raises ConfigError."""
+    if "/" not in text:
+        return None
+    name = named(text.removeprefix("service/").removeprefix("svc/"), "destination")
+    return name if name in seeing.agent.state.services else None
 
 
 async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port: Port | None) -> Explanation:
@@ -234,14 +228,8 @@ async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port:
         ends = []
     else:
         ends = [seeing.judged(source, await seeing.looked(target, begin.address, asked.protocol), asked)]
-    block = seeing.block_of(target.address)
-    mine = block is not None and block[1] == seeing.me
-    source_block = seeing.block_of(begin.address)
-    told = seeing.told(block[0]) if block is not None and mine else None
-    source_told = seeing.told(source_block[0]) if source_block is not None and begin.here else None
-    unannounced = block[0] if block is not None and mine and told is None else None
-    if unannounced is None and source_block is not None and begin.here and source_told is None:
-        unannounced = source_block[0]
+    told, untold = seeing.announced(target.address)
+    source_told, source_untold = seeing.announced(begin.address) if begin.here else (None, None)
     facts = PathFacts(
         begin,
         target,
@@ -251,7 +239,7 @@ async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port:
         ends=ends,
         told=told,
         source_told=source_told,
-        unannounced=unannounced,
+        unannounced=untold or source_untold,
         to_service=await seeing.way(target.address) if served is not None else UNKNOWN,
         back=await seeing.way(begin.address),
         masquerades=_masquerades(agent, begin.address),
@@ -292,8 +280,8 @@ async def _served(
         key = min(own, default=None)
     server = servers.get(key) if key is not None else None
     answers = server is not None or (key is not None and _has_port(facts.service, key))
-    closed = server is not None and server.sources is not None
-    closed = closed and not any(begin.address in each for each in (server.sources or ())) if server else False
+    sources = server.sources if server is not None else None
+    closed = sources is not None and not any(begin.address in each for each in sources)
     return Served(facts, key, answers=answers, closed=closed), server
 
 

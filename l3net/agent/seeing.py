@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from l3net.addresses import host_prefix
 from l3net.agent.loop import Agent
@@ -25,6 +26,10 @@ from l3net.policy.places import Place, Port, at
 from l3net.policy.trial import between
 from l3net.ports import Sight
 from l3net.services.endpoints import of_port
+from l3net.services.verdicts import addresses as service_addresses
+
+#: A prefix, and what each peer hears of it.
+Told: TypeAlias = tuple[Prefix, list[PeerTold]]
 
 
 class Seeing:
@@ -39,6 +44,7 @@ class Seeing:
         self._attached: dict[Address, Attached] = {
             address: attached for _, attached in agent.pods.attached() for address in attached.addresses
         }
+        self._host: NodeLook | None = None
         self._others: tuple[Sequence[Chain], Sequence[str]] | None = None
         self._sources: list[tuple[Source, Announcement]] | None = None
 
@@ -46,7 +52,9 @@ class Seeing:
 
     async def host(self) -> NodeLook:
         """The host's settings."""
-        return await asyncio.to_thread(self._sight.host)
+        if self._host is None:
+            self._host = await asyncio.to_thread(self._sight.host)
+        return self._host
 
     async def way(self, destination: Address, source: Address | None = None) -> Way:
         """The kernel's way to an address."""
@@ -154,9 +162,17 @@ class Seeing:
             ((block, name) for name, node in nodes for block in node.blocks if address in block), None
         )
 
+    def announced(self, address: Address) -> tuple[Told | None, Prefix | None]:
+        """Who hears of this node's block that holds an address; else that block, of which nobody is told."""
+        block = self.block_of(address)
+        if block is None or block[1] != self.me:
+            return None, None
+        told = self.told(block[0])
+        return told, None if told is not None else block[0]
+
     # --- peers -------------------------------------------------------------------------------------------
 
-    def told(self, prefix: Prefix) -> tuple[Prefix, list[PeerTold]] | None:
+    def told(self, prefix: Prefix) -> Told | None:
         """What each peer hears of a prefix; None where the node announces none such."""
         agent = self.agent
         view = agent.announcing.view(agent.state)
@@ -215,8 +231,8 @@ class Seeing:
         if service is None:
             known = sorted(map(str, state.services))
             return ServiceFacts(None, str(name), self.me, known=known, rejected=self._rejected(name))
-        verdicts = [each for each in book.verdicts() if each.service == name]
-        told: dict[Address, tuple[Prefix, list[PeerTold]]] = {}
+        verdicts = book.of_service(name)
+        told: dict[Address, Told] = {}
         for each in verdicts:
             if each.advertised and (found := self.told(host_prefix(each.address))) is not None:
                 told[each.address] = found
@@ -258,7 +274,7 @@ class Seeing:
     def _servers(self, name: ObjectName) -> Mapping[ServerKey, VirtualServer]:
         """Those that this node answers for the service: of the service's own addresses alone."""
         book, service = self.agent.services.book, self.agent.state.services[name]
-        own = {*service.cluster_ips, *service.external_ips, *service.load_balancer_ips}
+        own = [address for _, address in service_addresses(service)]
         ports = {(port.protocol.lower(), port.port) for port in service.ports}
         return {
             key: book.servers[key]

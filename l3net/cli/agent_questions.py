@@ -8,7 +8,7 @@ from typing import Any
 
 from l3net.agent.completing import completions
 from l3net.agent.dumping import dump_answer
-from l3net.agent.explaining import explained
+from l3net.agent.explaining import explain_answer
 from l3net.agent.loop import Agent
 from l3net.agent.neighbors import neighbors
 from l3net.agent.policyanswers import policy_answer
@@ -26,7 +26,7 @@ def questions(
     return {
         "policy": partial(policy_answer, node),
         "history": recording.answer,
-        "explain": partial(explained, node, sight, recording.last),
+        "explain": partial(explain_answer, node, sight, recording.last),
         "complete": partial(completions, node),
         "neighbors": partial(neighbors, node),
         "services": partial(services_answer, node),

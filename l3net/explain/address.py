@@ -37,7 +37,6 @@ class AddressFacts:
     heard: Sequence[Heard] = ()
     host: NodeLook = UNSEEN
     pod_mtu: int = 0
-    waits: str = ""
     policies: Sequence[str] = ()
     unjudged: Sequence[str] = ()
 
@@ -65,14 +64,6 @@ def _data_path(facts: AddressFacts) -> Iterator[Step]:
     end = facts.end
     yield from host_steps(facts.host, facts.node)
     yield from unjudged_steps(facts.unjudged, facts.node)
-    if facts.waits:
-        yield bad(
-            "policy",
-            end.where,
-            facts.waits,
-            "the API server has to tell of the pod; see `l3net status` for how old what is known is",
-            "policyWaits",
-        )
     if facts.policies:
         yield note(
             "policy", end.where, f"policies are for it: {', '.join(facts.policies[:5])}; ask with a source"

@@ -33,6 +33,18 @@ def peer_steps(prefix: Prefix, peers: Sequence[PeerTold]) -> list[Step]:
     ]
 
 
+def unannounced(block: Prefix, node: str) -> Step:
+    """A block of this node's that no source of announcements has."""
+    return bad(
+        "block",
+        node,
+        f"{block} is not announced: its IPPool has advertise: false, advertise.podBlocks is off, or another "
+        "node has the block",
+        "see the IPPool and the BGPConfiguration",
+        "blockNotAnnounced",
+    )
+
+
 def _hears(peer: PeerTold) -> bool:
     return peer.verdict is Export.ANNOUNCED and peer.established and not peer.path_failed
 

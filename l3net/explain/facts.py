@@ -8,8 +8,7 @@ from typing import Final
 from l3net.bgp.verdict import Export
 from l3net.model import Address, Prefix
 
-#: States of a neighbour entry by which packets go out (linux/neighbour.h), and those by which they do not.
-LEADS = frozenset({"reachable", "stale", "delay", "probe", "permanent", "noarp"})
+#: States of a neighbour entry by which no packet goes out (linux/neighbour.h).
 DEAD = frozenset({"failed", "incomplete"})
 
 

@@ -11,19 +11,17 @@ from l3net.explain.steps import Step, bad, doubt, note
 
 #: A host of which nothing was seen.
 UNSEEN: Final = NodeLook()
-#: Share of a full table of connections; a connection more is dropped only when it is full.
-_FULL = 1.0
-#: A check of the doctor that is no affair of packets.
-_PACKETS = ("kernel",)
+#: What the doctor's findings that concern packets are filed under.
+_PACKETS: Final = "kernel"
 
 
 def host_steps(look: NodeLook, node: str) -> Iterator[Step]:
     """Findings of the doctor that concern packets."""
     for finding in judge_node(look, ecmp=False):
-        if finding.check not in _PACKETS or finding.severity is Severity.OK:
+        if finding.check != _PACKETS or finding.severity is Severity.OK:
             continue
         cause = "conntrackFull" if finding.subject == "conntrack" else "forwardingOff"
-        stops = finding.severity is Severity.PROBLEM and not (cause == "conntrackFull" and not _full(look))
+        stops = finding.severity is Severity.PROBLEM and (cause != "conntrackFull" or _full(look))
         make = bad if stops else note
         yield make("host", node, finding.what, finding.remedy, cause)
 
@@ -42,10 +40,11 @@ def unjudged_steps(found: Sequence[str], node: str) -> Iterator[Step]:
 
 
 def _full(look: NodeLook) -> bool:
+    """Whether one connection more is dropped: the doctor warns before that."""
     if look.conntrack is None:
         return False
     entries, limit = look.conntrack
-    return bool(limit) and entries >= _FULL * limit
+    return bool(limit) and entries >= limit
 
 
 def strict_steps(

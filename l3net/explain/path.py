@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 from l3net.doctor.findings import NodeLook
 from l3net.explain.address import nobody
-from l3net.explain.announced import peer_steps
+from l3net.explain.announced import peer_steps, unannounced
 from l3net.explain.ends import end_steps
 from l3net.explain.facts import UNKNOWN, End, PeerTold, Way
 from l3net.explain.host import UNSEEN, host_steps, strict_steps, unjudged_steps
 from l3net.explain.service import MOST_ENDS, ServiceFacts, explain_service, proxy_steps
 from l3net.explain.steps import Explanation, Mark, Step, any_bad, bad, note, ok
 from l3net.explain.words import OF_REASON
-from l3net.model import Address, Prefix, ServerKey
+from l3net.model import Prefix, ServerKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +136,7 @@ def _reaches_us(facts: PathFacts) -> Iterator[Step]:
             return
         told = facts.served.facts.told.get(facts.destination.address)
     if told is None and facts.unannounced is not None:
-        yield bad(
-            "block",
-            facts.node,
-            f"{facts.unannounced} is not announced: its IPPool has advertise: false, advertise.podBlocks "
-            "is off, or another node has the block",
-            "see the IPPool and the BGPConfiguration",
-            "blockNotAnnounced",
-        )
+        yield unannounced(facts.unannounced, facts.node)
     if told is None:
         return
     steps = peer_steps(*told)
@@ -250,8 +243,3 @@ def _back(facts: PathFacts) -> Iterator[Step]:
             "announce the client's prefix to this node, or let the routers announce a default route",
             "noWayBack",
         )
-
-
-def far(address: Address) -> End:
-    """An end of which nothing is known but its address."""
-    return End(address)

@@ -296,12 +296,16 @@ class ServiceBook:
         """The host prefixes to announce, as settled last."""
         return frozenset(self._announced.values())
 
+    def of_service(self, name: ObjectName) -> tuple[ServiceVerdict, ...]:
+        """The verdicts on the addresses of one service."""
+        return self._verdicts.get(name, ())
+
     def of_address(self, address: Address) -> tuple[ServiceVerdict, ...]:
         """The verdicts on an address, one for each service that mentions it."""
         return tuple(
             verdict
             for name in sorted(self._mentions.get(address, ()))
-            for verdict in self._verdicts.get(name, ())
+            for verdict in self.of_service(name)
             if verdict.address == address
         )
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -210,7 +209,3 @@ def fill(bench: Bench, text: str) -> str:
             with suppress(LabError):
                 text = text.replace(f"{{{pod}.{version}}}", bench.pod(pod, version))
     return text
-
-
-def path_of(file: str) -> Path:
-    return Path(file)
