@@ -35,21 +35,8 @@ LOCK = "agent.lock"
 
 
 @click.command(short_help="Run the node agent.")
-@click.option(
-    "--datastore",
-    "where",
-    envvar="L3NET_DATASTORE",
-    metavar="kubernetes|dir:PATH",
-    show_default="kubernetes in a cluster or with --kubeconfig",
-    help="The declared state to follow: the Kubernetes API, or a directory of manifests.",
-)
-@click.option(
-    "--kubeconfig",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="KUBECONFIG",
-    metavar="FILE",
-    help="How to reach the API server; in a pod, its service account is used without it.",
-)
+@options.datastore("The declared state to follow: the Kubernetes API, or a directory of manifests.")
+@options.kubeconfig("How to reach the API server; in a pod, its service account is used without it.")
 @click.option(
     "--node-name",
     default=socket.gethostname,

@@ -85,12 +85,8 @@ if TYPE_CHECKING:
     envvar="L3NET_GLASS_THROUGH_API_SERVER",
     help="With --cluster: reach the nodes by the API server's proxy (needs `get` of pods/proxy).",
 )
-@click.option(
-    "--kubeconfig",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="KUBECONFIG",
-    metavar="FILE",
-    help="With --cluster: how to reach the API server; in a pod, its service account is used without it.",
+@options.kubeconfig(
+    "With --cluster: how to reach the API server; in a pod, its service account is used without it."
 )
 @click.option(
     "--namespace",

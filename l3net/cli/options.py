@@ -51,6 +51,29 @@ log_format = click.option(
 )
 
 
+def datastore(purpose: str) -> Decorator:
+    """`--datastore`, passed as `where`."""
+    return click.option(
+        "--datastore",
+        "where",
+        envvar="L3NET_DATASTORE",
+        metavar="kubernetes|dir:PATH",
+        show_default="kubernetes in a cluster or with --kubeconfig",
+        help=purpose,
+    )
+
+
+def kubeconfig(purpose: str) -> Decorator:
+    """`--kubeconfig`."""
+    return click.option(
+        "--kubeconfig",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar="KUBECONFIG",
+        metavar="FILE",
+        help=purpose,
+    )
+
+
 def run_dir(purpose: str = "The agent's run directory.") -> Decorator:
     """`--run-dir`, with what it is for in this command."""
     return click.option(

@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from l3net.agent.declared import take
+from l3net.cli import options
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cli.validate import files_of, read_manifests
 from l3net.cli.values import known
@@ -44,21 +45,10 @@ class PlanError(L3netError):
     metavar="FILE|DIR|-",
     help="Manifests: a file, a directory, or - for standard input. May be given several times.",
 )
-@click.option(
-    "--datastore",
-    "where",
-    envvar="L3NET_DATASTORE",
-    metavar="kubernetes|dir:PATH",
-    show_default="kubernetes in a cluster or with --kubeconfig",
-    help="What is declared now: the Kubernetes API, or a directory of manifests (of the branch before, say).",
+@options.datastore(
+    "What is declared now: the Kubernetes API, or a directory of manifests (of the branch before, say)."
 )
-@click.option(
-    "--kubeconfig",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="KUBECONFIG",
-    metavar="FILE",
-    help="How to reach the API server.",
-)
+@options.kubeconfig("How to reach the API server.")
 @click.option(
     "--node",
     "nodes",
