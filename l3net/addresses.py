@@ -37,6 +37,11 @@ def host_prefix(address: Address) -> Prefix:
     return IPv4Network(address) if isinstance(address, IPv4Address) else IPv6Network(address)
 
 
+def parse_host_or_prefix(text: str, *, strict: bool = False) -> Prefix:
+    """A prefix, or an address as one of full length. Raises ValueError as `parse_prefix` does."""
+    return parse_prefix(text, strict=strict) if "/" in text else host_prefix(parse_address(text))
+
+
 def contains(outer: Prefix, inner: Prefix) -> bool:
     """Whether `inner` equals `outer` or lies inside it; False across families."""
     # In integers: every learned path is held against every range, and `in` costs three times this.

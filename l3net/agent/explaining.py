@@ -323,6 +323,6 @@ def _split(text: str) -> tuple[str, Port | None]:
 
 def _place(view: Whereabouts, text: str, port: Port | None) -> Place:
     """One end. Of a service given as a source there is no sense."""
-    if "/" in text or text in ("",):
+    if "/" in text:
         return places(view, text if text.count("/") > 1 else f"pod/{text}", port)[0]
     return at(view, _ip(text))

@@ -85,15 +85,12 @@ class Recording:
         """An entry for each prefix, with what `each` has to say of it; of many, one entry for all."""
         found = list(prefixes)
         if len(found) > APART:
-            common = dict(each.get(found[0], {}))
-            peer = common.get("peer", "")
-            self._bulk(kind, tuple(found[:MOST_NAMED]), len(found), what, peer)
+            peer = each.get(found[0], {}).get("peer", "")
+            named = tuple(found[:MOST_NAMED])
+            self.note(kind, str(named[0]), what, peer=peer, count=len(found), prefixes=named)
             return
         for prefix in found:
             self.note(kind, str(prefix), what, prefixes=(prefix,), **each.get(prefix, {}))
-
-    def _bulk(self, kind: EntryKind, named: tuple[Prefix, ...], count: int, what: str, peer: str) -> None:
-        self.note(kind, str(named[0]), what, peer=peer, count=count, prefixes=named)
 
     def _told(
         self,
@@ -144,10 +141,15 @@ class Recording:
 
     def _applied(self, delta: Delta[RouteKey, Route]) -> None:
         mirror = self._agent.kernel.mirror
-        put = {"added": [key for key in delta.put if key not in mirror]}
-        put["changed"] = [key for key in delta.put if key in mirror and mirror[key] != delta.put[key]]
-        put["removed"] = list(delta.delete)
-        for what, keys in put.items():
+        added: list[RouteKey] = []
+        changed: list[RouteKey] = []
+        for key, route in delta.put.items():  # each look-up hashes a prefix, and there may be 100,000
+            before = mirror.get(key)
+            if before is None:
+                added.append(key)
+            elif before != route:
+                changed.append(key)
+        for what, keys in (("added", added), ("changed", changed), ("removed", list(delta.delete))):
             few = keys if len(keys) <= APART else ()
             each = {
                 key[0]: {"old": _route(mirror.get(key)), "new": _route(delta.put.get(key))} for key in few

@@ -21,7 +21,7 @@ from l3net.shell.files.historyfile import HistoryFile
 _AGAIN: Final = 0.5
 _AGAIN_AFAR: Final = 2.0
 _COLUMNS: Final = ("TIME", "KIND", "SUBJECT", "WHAT", "PEER", "BEFORE", "SINCE", "REASON")
-#: A prefix as long as these is looked for as an address is.
+#: Seconds of what a length of time is told in.
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any, Final
 
+from l3net.addresses import parse_host_or_prefix
 from l3net.model import Address, Prefix
 from l3net.naming import PROTOCOL_NUMBERS
 
@@ -149,4 +150,4 @@ class Totals:
 
 def peers_of(texts: Iterable[str]) -> tuple[Prefix, ...]:
     """Addresses and prefixes. Raises ValueError."""
-    return tuple(ip_network(text) if "/" in text else ip_network(ip_address(text)) for text in texts)
+    return tuple(parse_host_or_prefix(text, strict=True) for text in texts)

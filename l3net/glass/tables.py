@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any, Final
 
-from l3net.addresses import host_prefix, parse_address, parse_prefix
+from l3net.addresses import parse_host_or_prefix
 from l3net.errors import ConfigError
 from l3net.model import Prefix
 
@@ -47,7 +47,7 @@ def page(rows: Sequence[Row], query: Mapping[str, str], tell: Callable[[Row], An
 def prefix_of(text: str) -> Prefix:
     """An address (as a prefix of full length) or a prefix. Raises ConfigError."""
     try:
-        return parse_prefix(text.strip()) if "/" in text else host_prefix(parse_address(text.strip()))
+        return parse_host_or_prefix(text.strip())
     except ValueError:
         raise ConfigError(f"{text[:60]} is no address and no prefix") from None
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from ipaddress import ip_network
 
+from l3net.addresses import contains, parse_prefix
 from l3net.history.entry import Entry, EntryKind
 from l3net.model import Prefix
 
@@ -21,7 +21,7 @@ def matching(subject: str) -> Callable[[Entry], bool]:
         subject, peer = entry.subject.lower(), entry.peer.lower()
         if wanted in (subject, peer) or subject.endswith(f" {wanted}") or _parts(peer, wanted):
             return True
-        return prefix is not None and any(_holds(each, prefix) for each in entry.prefixes)
+        return prefix is not None and any(contains(each, prefix) for each in entry.prefixes)
 
     return about
 
@@ -34,15 +34,9 @@ def _parts(peer: str, wanted: str) -> bool:
 
 def _prefix(text: str) -> Prefix | None:
     try:
-        return ip_network(text)
+        return parse_prefix(text, strict=True)
     except ValueError:
         return None
-
-
-def _holds(prefix: Prefix, other: Prefix) -> bool:
-    if prefix.version == 4 and other.version == 4:
-        return other.subnet_of(prefix)
-    return prefix.version == 6 and other.version == 6 and other.subnet_of(prefix)
 
 
 def select(

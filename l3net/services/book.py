@@ -88,7 +88,9 @@ class ServiceBook:
         #: How often the verdicts of a service that there is became others.
         self.rejudged: dict[ObjectName, int] = {}
         #: Called with the verdicts of a service before and since, where they are others.
-        self.on_judged: Callable[[tuple[ServiceVerdict, ...], tuple[ServiceVerdict, ...]], None] = _unheard
+        self.on_judged: Callable[[tuple[ServiceVerdict, ...], tuple[ServiceVerdict, ...]], None] = (
+            lambda _before, _now: None
+        )
 
     # --- what is declared --------------------------------------------------------------------------------
 
@@ -336,10 +338,6 @@ class ServiceBook:
         """By service name."""
         for name in sorted(self._verdicts):
             yield from self._verdicts[name]
-
-
-def _unheard(*_: object) -> None:
-    """Nobody keeps what was decided."""
 
 
 def _addresses(service: Service | None) -> set[Address]:

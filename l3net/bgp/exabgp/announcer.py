@@ -48,7 +48,7 @@ class Announcer:
         self._unclaimed: dict[Address, dict[Prefix, Path | None]] = {}
         self._unanswered: deque[tuple[Address, tuple[Prefix, ...]]] = deque()
         self.moved = False  # something was said since this was last made false
-        self.on_telling: Telling = _unheard
+        self.on_telling: Telling = lambda *_: None
         #: Called when it has changed what a peer was told of prefixes.
         self.on_said: Callable[[Address, tuple[Prefix, ...]], None] | None = None
 
@@ -233,10 +233,6 @@ class Announcer:
                 address = peer.session.peer_address
                 return end_of_rib(address, peer.end_of_rib.pop()), address, (), ()
         return None
-
-
-def _unheard(*_: object) -> None:
-    """Nobody keeps what was told."""
 
 
 def _withdraw(peer: _Peer, telling: Telling) -> _Line:
