@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, TypeAlias
 
 from l3net.explain.steps import Step, bad, note, ok
 from l3net.lab.errors import LabError
 from l3net.lab.expected import Rib
 from l3net.lab.machine import CheckedLab
 from l3net.lab.ribs import read_paths
-from l3net.lab.topology import BgpSession
 from l3net.model import Address, Prefix
+
+#: Of the best paths to a prefix.
+Neighbours: TypeAlias = frozenset[Address]
 
 
 def with_routers(lab: CheckedLab, node: str, answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,7 +25,13 @@ def with_routers(lab: CheckedLab, node: str, answer: Mapping[str, Any]) -> dict[
     found = next((step for step in steps if step.mark.value == "bad"), None)
     more: dict[str, Any] = {"steps": rows}
     if found is not None and answer["healthy"]:
-        more |= {"healthy": False, "outside": False, "cause": found.cause, "advice": found.advice}
+        more |= {
+            "healthy": False,
+            "sure": True,
+            "outside": False,
+            "cause": found.cause,
+            "advice": found.advice,
+        }
         more["answer"] = f"{found.where}: {found.seen}"
     return {**answer, **more}
 
@@ -30,7 +39,14 @@ def with_routers(lab: CheckedLab, node: str, answer: Mapping[str, Any]) -> dict[
 def router_steps(lab: CheckedLab, node: str, answer: Mapping[str, Any]) -> Iterator[Step]:
     """Routers that were told first, then those that should have heard of it from them."""
     sessions = {session.remote: session for session in lab.topology.sessions(node)}
-    ribs: dict[str, Rib] = {}
+
+    @cache
+    def ask(router: str) -> Rib | LabError:
+        try:
+            return read_paths(lab.topology, lab.host(router))
+        except LabError as err:
+            return err
+
     told: dict[Prefix, set[str]] = {}
     for row in answer["steps"]:
         if not row.get("prefix") or row["verdict"] != "ok":
@@ -40,47 +56,43 @@ def router_steps(lab: CheckedLab, node: str, answer: Mapping[str, Any]) -> Itera
             continue
         prefix = ip_network(row["prefix"])
         told.setdefault(prefix, set()).add(session.remote_host)
-        yield _taken(lab, ribs, prefix, session)
+        yield _asked(session.remote_host, ask(session.remote_host), prefix, session.local)
     for prefix, routers in told.items():
         for router in lab.topology.routers:
             if router.name not in routers:
-                yield _heard(lab, ribs, prefix, router.name)
+                yield _asked(router.name, ask(router.name), prefix)
 
 
-def _rib(lab: CheckedLab, ribs: dict[str, Rib], router: str) -> Rib:
-    if router not in ribs:
-        ribs[router] = read_paths(lab.topology, lab.host(router))
-    return ribs[router]
+def _asked(router: str, rib: Rib | LabError, prefix: Prefix, local: Address | None = None) -> Step:
+    """What a router has. `local`: where this node has told it, if it has."""
+    what, where = f"route to {prefix}", f"router {router}"
+    if isinstance(rib, LabError):
+        return note(what, where, f"could not be asked: {rib}")
+    neighbours = rib.get(prefix)
+    if local is None:
+        return _heard(neighbours, what, where, prefix)
+    return _taken(neighbours, what, where, prefix, local)
 
 
-def _taken(lab: CheckedLab, ribs: dict[str, Rib], prefix: Prefix, session: BgpSession) -> Step:
-    what, where = f"route to {prefix}", f"router {session.remote_host}"
-    neighbours: frozenset[Address] | None
-    try:
-        neighbours = _rib(lab, ribs, session.remote_host).get(prefix)
-    except LabError as err:
-        return note(what, where, f"could not be asked: {err}")
+def _taken(neighbours: Neighbours | None, what: str, where: str, prefix: Prefix, local: Address) -> Step:
+    """Of a router that was told by this node, at its address `local`."""
     if neighbours is None:
         return bad(
             what,
             where,
-            f"was told of {prefix} by {session.local} and does not use it: its own filter, a limit, or "
+            f"was told of {prefix} by {local} and does not use it: its own filter, a limit, or "
             "a static route refuses it",
             "look at the router's import policy for this neighbour, and at its rejected routes",
             "routerRefused",
         )
-    if session.local not in neighbours:
+    if local not in neighbours:
         others = ", ".join(sorted(map(str, neighbours)))
         return note(what, where, f"has it, and prefers the way by {others}", cause="routerPrefersAnother")
-    return ok(what, where, f"has it in BGP, by {session.local}")
+    return ok(what, where, f"has it in BGP, by {local}")
 
 
-def _heard(lab: CheckedLab, ribs: dict[str, Rib], prefix: Prefix, router: str) -> Step:
-    what, where = f"route to {prefix}", f"router {router}"
-    try:
-        neighbours = _rib(lab, ribs, router).get(prefix)
-    except LabError as err:
-        return note(what, where, f"could not be asked: {err}")
+def _heard(neighbours: Neighbours | None, what: str, where: str, prefix: Prefix) -> Step:
+    """Of a router that should have heard from others."""
     if neighbours is None:
         return bad(
             what,
