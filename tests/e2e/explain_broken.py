@@ -328,15 +328,7 @@ def data_path() -> Iterator[Case]:
         "sourceRanges",
         "{client4} 192.0.2.20:80",
         targets=tuple((address, 80) for address in OTHER),
-        change=both(
-            configured(
-                lambda spec: put(
-                    spec["advertise"],
-                    loadBalancerIPs={"enabled": True, "cidrs": ["192.0.2.0/24", "2001:db8:2::/64"]},
-                )
-            ),
-            service(_balanced, "other"),
-        ),
+        change=balanced("203.0.113.0/24", "2001:db8:9::/64"),
     )
     yield Case(
         "no such port",
@@ -579,12 +571,18 @@ def _gone(each: dict[str, Any]) -> None:
     each["endpoints"] = [{"addresses": [address], "conditions": {"ready": True}, "nodeName": "n1"}]
 
 
-def _balanced(each: dict[str, Any]) -> None:
-    each["spec"] |= {
-        "type": "LoadBalancer",
-        "loadBalancerSourceRanges": ["203.0.113.0/24", "2001:db8:9::/64"],
-    }
-    each["status"] = {"loadBalancer": {"ingress": [{"ip": address} for address in OTHER]}}
+def balanced(*ranges: str) -> Callable[[Documents], None]:
+    """`other` has addresses of a load balancer, which answer to these ranges alone."""
+    ingress = [{"ip": address} for address in OTHER]
+    announced = {"enabled": True, "cidrs": ["192.0.2.0/24", "2001:db8:2::/64"]}
+
+    def other(each: dict[str, Any]) -> None:
+        each["spec"] |= {"type": "LoadBalancer", "loadBalancerSourceRanges": list(ranges)}
+        each["status"] = {"loadBalancer": {"ingress": ingress}}
+
+    return both(
+        configured(lambda spec: put(spec["advertise"], loadBalancerIPs=announced)), service(other, "other")
+    )
 
 
 def _asymmetric(bench: Bench) -> None:

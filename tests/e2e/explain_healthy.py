@@ -11,7 +11,7 @@ from explain_broken import (
     IN,
     OUT,
     SERVICE,
-    both,
+    balanced,
     cluster_policy,
     configured,
     more,
@@ -113,28 +113,12 @@ def configurations() -> Iterator[Case]:
         targets=OUT,
         change=configured(lambda spec: put(spec, loadBalancing="Consistent")),
     )
-    balanced = {"type": "LoadBalancer", "loadBalancerSourceRanges": ["0.0.0.0/0", "::/0"]}
     yield Case(
         "source ranges with the client",
         "",
         "{client4} 192.0.2.20:80",
         targets=tuple((address, 80) for address in OTHER),
-        change=both(
-            configured(
-                lambda spec: put(
-                    spec["advertise"],
-                    loadBalancerIPs={"enabled": True, "cidrs": ["192.0.2.0/24", "2001:db8:2::/64"]},
-                )
-            ),
-            service(
-                lambda each: put(
-                    each,
-                    spec=each["spec"] | balanced,
-                    status={"loadBalancer": {"ingress": [{"ip": address} for address in OTHER]}},
-                ),
-                "other",
-            ),
-        ),
+        change=balanced("0.0.0.0/0", "::/0"),
     )
     yield Case(
         "a NodePort",

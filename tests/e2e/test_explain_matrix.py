@@ -9,21 +9,17 @@ import os
 import subprocess
 import sys
 import tarfile
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from explain_bench import TOPOLOGY, Bench, Case, fill
 from explain_broken import BROKEN, more, network_policy
 from explain_healthy import HEALTHY
+from small_lab import lab_of
 
 from l3net.lab.errors import LabError
-from l3net.lab.pods import find_plugin
-from l3net.lab.state import read_source
-from l3net.lab.up import bring_up, take_down
 
 pytestmark = [
     pytest.mark.netns,
@@ -34,21 +30,12 @@ pytestmark = [
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    try:
-        find_plugin()
-    except LabError as err:
-        pytest.skip(str(err))
-    file = tmp_path / "topology.yaml"
-    file.write_text(yaml.safe_dump(TOPOLOGY))
-    name = f"x{uuid.uuid4().hex[:8]}"
-    try:
-        made = Bench(bring_up(name, read_source(file, None), lambda what: None))
+    with lab_of(TOPOLOGY, tmp_path, kind=None) as lab:
+        made = Bench(lab)
         made.begin()
         well = Case("before", "", "service default/web", targets=(("192.0.2.10", 80), ("2001:db8:2::a", 80)))
         assert made.until(lambda: passes(made, well)), "nothing is broken, and nothing passes"
         yield made
-    finally:
-        take_down(name)
 
 
 def passes(bench: Bench, case: Case) -> bool:

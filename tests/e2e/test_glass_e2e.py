@@ -9,23 +9,18 @@ import os
 import socket
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from browsing import Page, browser
 from jsonschema import Draft202012Validator
+from small_lab import RACK, lab_of
 
 from l3net.lab.breaking import chosen_links, cut, mend
-from l3net.lab.errors import LabError
-from l3net.lab.pods import find_plugin
-from l3net.lab.state import read_source
-from l3net.lab.topology import RouterKind
-from l3net.lab.up import Lab, bring_up, take_down
+from l3net.lab.up import Lab
 from l3net.lab.wait import until
 
 pytestmark = [
@@ -35,15 +30,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 
-TOPOLOGY = {
-    "routers": [{"name": "tor", "asNumber": 65001}],
-    "clients": [{"name": "client"}],
-    "nodes": [{"name": "n1", "pods": ["web-1"]}, {"name": "n2", "pods": ["web-2"]}],
-    "links": [{"between": ["tor", each]} for each in ("client", "n1", "n2")],
-    "services": [
-        {"name": "web", "clusterIPs": ["10.96.0.10", "fd00:10:96::a"], "port": 80, "pods": ["web-1", "web-2"]}
-    ],
-}
 CANARY = "canary-2b7e-secret"
 #: A peer that has a password, and a policy, so that there is more to tell.
 MORE = f"""
@@ -79,17 +65,8 @@ GIVEN = {
 
 @pytest.fixture
 def lab(tmp_path: Path, own_netns: Callable[[str], str]) -> Iterator[Lab]:
-    try:
-        find_plugin()
-    except LabError as err:
-        pytest.skip(str(err))
-    file = tmp_path / "topology.yaml"
-    file.write_text(yaml.safe_dump(TOPOLOGY))
-    name = f"g{uuid.uuid4().hex[:8]}"
-    try:
-        yield bring_up(name, read_source(file, RouterKind.FRR), lambda what: None)
-    finally:
-        take_down(name)
+    with lab_of(RACK, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

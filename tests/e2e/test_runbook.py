@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,13 +18,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from runbook_commands import TEXT, Command, Section, missing, sections
+from small_lab import RACK, lab_of
 
 from l3net.cli.main import cli
-from l3net.lab.errors import LabError
-from l3net.lab.pods import find_plugin
-from l3net.lab.state import read_source
-from l3net.lab.topology import RouterKind
-from l3net.lab.up import Lab, bring_up, take_down
+from l3net.lab.up import Lab
 from l3net.lab.wait import until
 from l3net.naming import AGENT_SOCKET, RUN_DIR
 from l3net.shell.sockets.agentsocket import ask
@@ -37,15 +33,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 
-TOPOLOGY = {
-    "routers": [{"name": "tor", "asNumber": 65001}],
-    "clients": [{"name": "client"}],
-    "nodes": [{"name": "n1", "pods": ["web-1"]}, {"name": "n2", "pods": ["web-2"]}],
-    "links": [{"between": ["tor", each]} for each in ("client", "n1", "n2")],
-    "services": [
-        {"name": "web", "clusterIPs": ["10.96.0.10", "fd00:10:96::a"], "port": 80, "pods": ["web-1", "web-2"]}
-    ],
-}
 CLOSED = """
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -56,17 +43,8 @@ spec: {podSelector: {}, ingress: []}
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    try:
-        find_plugin()
-    except LabError as err:
-        pytest.skip(str(err))
-    file = tmp_path / "topology.yaml"
-    file.write_text(yaml.safe_dump(TOPOLOGY))
-    name = f"r{uuid.uuid4().hex[:8]}"
-    try:
-        yield bring_up(name, read_source(file, RouterKind.FRR), lambda what: None)
-    finally:
-        take_down(name)
+    with lab_of(RACK, tmp_path) as made:
+        yield made
 
 
 # --- an API server with the pods of a looking glass on every node of the lab -----------------------------

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from small_lab import lab_of
 
-from l3net.lab.state import read_source
-from l3net.lab.topology import RouterKind
-from l3net.lab.up import Lab, bring_up, take_down
+from l3net.lab.up import Lab
 from l3net.lab.wait import until
 
 pytestmark = [
@@ -34,13 +32,8 @@ TOPOLOGY = {
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    file = tmp_path / "topology.yaml"
-    file.write_text(yaml.safe_dump(TOPOLOGY))
-    name = f"r{uuid.uuid4().hex[:8]}"
-    try:
-        yield bring_up(name, read_source(file, RouterKind.FRR), lambda what: None)
-    finally:
-        take_down(name)
+    with lab_of(TOPOLOGY, tmp_path) as made:
+        yield made
 
 
 def mesh(lab: Lab, node: str) -> dict[str, str]:
