@@ -62,6 +62,8 @@ CONSISTENT: Final = "Consistent"
 RANDOM: Final = "Random"
 #: Of a Pod: what it asks to send from beside its own addresses; of a Namespace: what its pods may ask for.
 ANNOTATION_ALLOWED_ADDRESSES: Final = "l3net.io/allowed-addresses"
+#: Of a Pod: public addresses that it asks for, separated by commas.
+ANNOTATION_FLOATING_IPS: Final = "l3net.io/floating-ips"
 #: Of a policy: "true" to have what it denies logged.
 ANNOTATION_LOG_DROPS: Final = "l3net.io/log-drops"
 #: Of a Namespace: whose it is. Pods of different tenants do not reach one another.

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 
+from l3net.agent.floating import Floating
 from l3net.agent.routing import Routing
 from l3net.agent.speaker.speaking import Speaking
 from l3net.agent.supervising import Retry
@@ -36,6 +37,7 @@ class Announcing:
         routing: Routing,
         rib: LocRib,
         book: ServiceBook,
+        floating: Floating,
         faults: Faults,
         retry: Retry,
     ) -> None:
@@ -44,6 +46,7 @@ class Announcing:
         self._routing = routing
         self._rib = rib
         self._book = book
+        self._floating = floating
         self._faults = faults
         self._retry = retry
         self.sessions: Mapping[Address, Session] = {}
@@ -58,7 +61,9 @@ class Announcing:
 
     def view(self, state: ClusterState, later: frozenset[Prefix] = frozenset()) -> NodeView:
         """What the sources see of this node now; of services without those that are served only `later`."""
-        return NodeView(state, self._me, self._book.announced - later, self._book.verdicts)
+        floating = self._floating
+        services = self._book.announced - later
+        return NodeView(state, self._me, services, self._book.verdicts, floating.announced, floating.holdings)
 
     def passes_on(self, state: ClusterState) -> bool:
         """Whether this node announces what it learned."""
@@ -88,15 +93,15 @@ class Announcing:
         wanted: frozenset[Prefix] = frozenset(),
         later: frozenset[Prefix] = frozenset(),
     ) -> None:
-        """Services alone have changed: of each peer's Adj-RIB-Out, only their prefixes. What is not served
-        yet comes `later`, also where all is looked at."""
+        """Services and floating addresses alone have changed: of each peer's Adj-RIB-Out, only their
+        prefixes. What is not served yet comes `later`, also where all is looked at."""
         if not changed:
             return
         # Another's path may take the place of ours, or another source look at the services.
         if self.passes_on(state) or follow_services():
             self.announce(state, later)
             return
-        view = NodeView(state, self._me, wanted)
+        view = NodeView(state, self._me, wanted, floating_prefixes=self._floating.announced & changed)
         for address, session in self.sessions.items():
             with self._for_peer(session):
                 self._speaking.amend(address, changed, desired(view, session, drain=self.stage()))

@@ -40,6 +40,7 @@ PARTS: Final = {
     "firewall": Dirty.FIREWALL,
     "connections": Dirty.FIREWALL,
     "envelope": Dirty.FIREWALL,
+    "floating connections": Dirty.FIREWALL,
 }
 
 

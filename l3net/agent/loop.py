@@ -17,6 +17,8 @@ from l3net.agent.bfd import Liveness
 from l3net.agent.dirty import PARTS, Dirty, Marks, of_parts
 from l3net.agent.draining import Draining
 from l3net.agent.enveloping import Enveloping
+from l3net.agent.floating import KINDS as FLOATED
+from l3net.agent.floating import Floating
 from l3net.agent.following import DECLARED, Following
 from l3net.agent.healthchecks import HealthChecks, eligible
 from l3net.agent.kernel import KernelSide
@@ -98,6 +100,15 @@ class Agent:
         )
         self.policing.stand_on(self.services.table, self.services.follow_policy)
         shells.pods.admission = self.policing
+        self.floating = Floating(
+            me,
+            kernel.connections,
+            self.kernel.problems,
+            self.services.book.has_address,
+            self._heard,
+            marks.wake,
+        )
+        self.services.floating = self.floating
         self.checks = HealthChecks(
             *(shells.health, settings.health_port, self.services),
             lambda: eligible(self.state.nodes.get(me), self.draining.stage),
@@ -114,7 +125,8 @@ class Agent:
             me, speaking, self.routing, kernel.discovery, marks.look_again, guarded=shells.speaker.guarded
         )
         self.announcing = Announcing(
-            me, speaking, self.routing, self.rib, self.services.book, self.faults, self._retry
+            *(me, speaking, self.routing, self.rib, self.services.book, self.floating),
+            *(self.faults, self._retry),
         )
         self.announcing.stage = lambda: self.draining.stage
         self._leaving = Leaving(self.draining, speaking, marks)
@@ -205,9 +217,11 @@ class Agent:
             self.services.note_node(event.name.name, event.fact)
         if event.kind in POLICED:
             self.policing.note(event.kind, event.name, event.fact)
+        if event.kind in FLOATED:
+            self.floating.note(event.kind, event.name, event.fact)
         if event.kind is Kind.POD:
             self.allowing.note(event.name, event.fact)
-        if event.kind in ALONE:
+        if event.kind in ALONE or event.kind is Kind.FLOATING_IP:
             self._marks.wake()
         else:
             self._marks.look_again()
@@ -272,6 +286,8 @@ class Agent:
         self.services.serving = self.proxying.follow(state.configuration.service_proxy)
         withdrawing = self.draining.stage >= Stage.SERVICES_WITHDRAWN
         settled = self.services.settle(state, draining=withdrawing)
+        state_changed = Dirty.STATE in dirty
+        floated = self.floating.settle(state, changed=state_changed, services=settled.addresses)
         if Dirty.STATE in dirty or settled.addresses:
             touched |= self._decide_sessions()
         if Dirty.STATE not in dirty and settled.withdraw:
@@ -286,7 +302,7 @@ class Agent:
         if Dirty.STATE in dirty or (touched and announcing.passes_on(state)):
             announcing.announce(state)
         else:
-            announcing.announce_changes(state, settled.announce, settled.announce)
+            announcing.announce_changes(state, settled.announce | floated, settled.announce)
             if Dirty.SAID in dirty:
                 self.speaking.compare()
         self.speaking.flush()
@@ -294,6 +310,10 @@ class Agent:
         self.policing.done()
         self.passes += 1
         self._leaving.passed()
+
+    def _heard(self, prefix: Prefix) -> bool:
+        """Whether a peer announces it."""
+        return any(True for _ in self.rib.holding(prefix))
 
     def _judge(self, session: Session, path: BgpPath) -> tuple[Judgement, BgpPath]:
         return self._import_judge(session, path) if self._import_judge is not None else (ACCEPTED, path)
@@ -335,11 +355,15 @@ class Agent:
         if Dirty.STATE in dirty:
             own = state.nodes[self.node_name].addresses
             self.errors.update([node.addresses for node in state.nodes.values()], own)
-        if settled.servers or dirty & (Dirty.STATE | Dirty.FIREWALL) or self.policing.unsettled:
+        wanted = dirty & (Dirty.STATE | Dirty.FIREWALL) or self.policing.unsettled
+        if settled.servers or wanted or self.floating.changed:
             self._relay_errors()
             self.enveloping.mtu = self.podnet.underlay_mtu
             rest, check = Dirty.STATE in dirty, Dirty.FIREWALL in dirty
-            await self.services.apply(state, settled, rest=rest, check=check)
+            await self.services.apply(state, settled, rest=rest or self.floating.changed, check=check)
+            self.floating.changed = False
+            if self.services.table.known:
+                await self.floating.forget()
 
     async def _routes(self, dirty: Dirty, touched: set[Prefix], settled: Settled) -> None:
         state, kernel = self.state, self.kernel

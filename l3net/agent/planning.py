@@ -16,6 +16,7 @@ from l3net.bgp.impact import SessionPlan, plan
 from l3net.bgp.policy import ImportJudge
 from l3net.bgp.sessions import Session, Sessions
 from l3net.errors import ConfigError
+from l3net.floating.declared import announced_by, book_of
 from l3net.model import Address, ClusterState
 from l3net.ports import Changed, Manifests, Rejected
 from l3net.services.verdicts import advertised, announced
@@ -74,7 +75,8 @@ def _with_ribs(
     stage = agent.draining.stage
     draining = stage >= Stage.SERVICES_WITHDRAWN
     prefixes = announced(advertised(state, agent.node_name, draining=draining))
-    view = NodeView(state, agent.node_name, prefixes)
+    book = book_of(state)
+    view = NodeView(state, agent.node_name, prefixes, floating_prefixes=announced_by(book, agent.node_name))
     return {
         address: (session, desired(view, session, drain=stage))
         for address, session in found.by_address.items()

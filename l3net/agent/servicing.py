@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from l3net.agent.enveloping import Enveloping
+from l3net.agent.floating import Floating
 from l3net.agent.table import Table
 from l3net.errors import KernelError
 from l3net.firewall.facts import FirewallPlan, plan
@@ -69,6 +70,7 @@ class Servicing:
         self._rest: FirewallPlan | None = None  # the plan wanted last but for its servers
         self._ports_on: frozenset[Prefix] = frozenset()  # where NodePorts are
         self._heard: float | None = None  # when the first change was that is not dealt with
+        self.floating: Floating | None = None  # what is translated beside services
         self.serving = True  # whether what is settled is to be in force: l3net is the service proxy
         self._served: bool | None = None  # whether it is
         self.error_port = 0  # by which ICMP errors are handed on, 0: they are not
@@ -177,6 +179,8 @@ class Servicing:
                 open_ports=self._open_ports,
                 serving=self.serving,
                 envelope=self._enveloping.follow(state, wanted=spreading) if self._enveloping else None,
+                floating=self.floating.translated if self.floating is not None else frozenset(),
+                floating_sources=self.floating.sources if self.floating is not None else frozenset(),
             )
         if self.serving and self._ports_on != wanted.ports_on:
             self._ports_on = wanted.ports_on

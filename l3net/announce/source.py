@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
+from l3net.floating.holding import Holding
 from l3net.model import ClusterState, Prefix
 from l3net.services.verdicts import ServiceVerdict
 
@@ -12,12 +13,15 @@ from l3net.services.verdicts import ServiceVerdict
 @dataclass(frozen=True, slots=True)
 class NodeView:
     """The declared state as a node sees it. `service_prefixes` are the host routes of the service addresses
-    that it announces, `verdicts` tells that on every address of every service."""
+    that it announces, `verdicts` tells that on every address of every service. `floating_prefixes` and
+    `holdings` are the same of floating addresses."""
 
     state: ClusterState
     me: str
     service_prefixes: Collection[Prefix] = ()
     verdicts: Callable[[], Iterable[ServiceVerdict]] = tuple
+    floating_prefixes: Collection[Prefix] = frozenset()
+    holdings: Callable[[], Iterable[Holding]] = tuple
 
 
 @dataclass(frozen=True, slots=True)

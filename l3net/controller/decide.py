@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from l3net.addresses import host_prefix
 from l3net.controller.declared import Declared
+from l3net.controller.floating import FloatingStatus, claimed, floating_statuses, give
 from l3net.ipam.balancers import AddressPlan, address_usage, plan_addresses
 from l3net.ipam.blocks import PoolUsage, plan_blocks, pool_usage
 from l3net.ipam.crosscheck import crosscheck, missing_filters
@@ -54,6 +55,7 @@ class Decision:
     pools: Mapping[str, PoolStatus] = field(default_factory=dict)
     findings: tuple[Contradiction, ...] = ()
     peers: Mapping[str, Condition] = field(default_factory=dict)
+    floating: Mapping[ObjectName, FloatingStatus] = field(default_factory=dict)
 
 
 def decide(
@@ -62,10 +64,12 @@ def decide(
     settings: Settings,
     forgotten: Collection[str] = (),
     unsure: Collection[ObjectName] = (),
+    unsure_floating: Collection[ObjectName] = (),
 ) -> Decision:
     """`node_blocks` and `service_addresses` name only those whose object does not say so yet.
 
-    `unsure`: services that the watch does not know and that may be there all the same.
+    `unsure`: services that the watch does not know and that may be there all the same; `unsure_floating`:
+    the same of FloatingIPs.
     """
     against = crosscheck(
         declared.nodes,
@@ -77,7 +81,9 @@ def decide(
     overlaps = [finding for finding in against if finding.kind is Kind.IP_POOL]
     refused = frozenset(finding.about.name for finding in overlaps)
     pools = declared.pools if settings.give_blocks else {}
-    given = [host_prefix(address) for held in ledger.addresses.values() for address in held]
+    floats = claimed(declared, ledger)
+    held_now = [address for held in ledger.addresses.values() for address in held]
+    given = [host_prefix(address) for address in (*held_now, *floats)]
     blocks = plan_blocks(
         declared.nodes,
         pools,
@@ -93,18 +99,26 @@ def decide(
         declared.pools,
         ledger.addresses,
         namespaces=declared.namespaces,
-        blocks=flat,
+        blocks=[*flat, *map(host_prefix, floats)],
         refused=refused,
         every_class=settings.every_class,
         unsure=unsure,
     )
+    giving = give(declared, ledger, addresses.held, flat, refused=refused, unsure=unsure_floating)
+    floating, floating_findings = floating_statuses(declared, giving.held)
     return Decision(
-        Ledger(blocks.held, addresses.held, blocks.pools if settings.give_blocks else ledger.pools),
+        Ledger(
+            blocks.held, addresses.held, blocks.pools if settings.give_blocks else ledger.pools, giving.held
+        ),
         _node_blocks(declared, blocks.held),
         _service_addresses(declared, addresses),
-        _pools(declared, flat, addresses, overlaps),
-        (*against, *blocks.findings, *addresses.findings, *_unheard_of(declared)),
+        _pools(declared, flat, addresses, claimed(declared, ledger, giving.held), overlaps),
+        (
+            *(*against, *blocks.findings, *addresses.findings, *_unheard_of(declared)),
+            *(*giving.findings, *floating_findings),
+        ),
         {name: _references(declared.peers[name], declared.filters) for name in declared.peers},
+        floating,
     )
 
 
@@ -170,12 +184,16 @@ def _service_addresses(declared: Declared, plan: AddressPlan) -> dict[ObjectName
 
 
 def _pools(
-    declared: Declared, blocks: list[Prefix], plan: AddressPlan, overlaps: list[Contradiction]
+    declared: Declared,
+    blocks: list[Prefix],
+    plan: AddressPlan,
+    floating: Iterable[Address],
+    overlaps: list[Contradiction],
 ) -> dict[str, PoolStatus]:
     wrong: dict[str, Contradiction] = {}
     for finding in overlaps:
         wrong.setdefault(finding.about.name, finding)
-    handed = {address for held in plan.held.values() for address in held}
+    handed = {address for held in plan.held.values() for address in held} | set(floating)
     found: dict[str, PoolStatus] = {}
     for name, pool in declared.pools.items():
         for_pods = PoolUse.PODS in pool.allowed_uses
@@ -196,4 +214,6 @@ def _pools(
 def owners_lost(before: Ledger, after: Ledger) -> list[tuple[Kind, ObjectName]]:
     """Who held something by the old ledger and nothing by the new one."""
     nodes = [(Kind.NODE, ObjectName("", name)) for name in before.blocks if name not in after.blocks]
-    return nodes + [(Kind.SERVICE, name) for name in before.addresses if name not in after.addresses]
+    services = [(Kind.SERVICE, name) for name in before.addresses if name not in after.addresses]
+    floating = [(Kind.FLOATING_IP, name) for name in before.floating if name not in after.floating]
+    return [*nodes, *services, *floating]

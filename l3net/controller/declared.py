@@ -8,6 +8,8 @@ from typing import TypeVar
 from l3net.model import (
     BgpConfiguration,
     BgpPeer,
+    ClusterState,
+    FloatingIp,
     IpPool,
     Kind,
     Namespace,
@@ -40,6 +42,8 @@ class Declared:
     cluster_policies: dict[ObjectName, Policy] = field(default_factory=dict)
     pods: dict[ObjectName, Pod] = field(default_factory=dict)
     service_cidrs: dict[ObjectName, ServiceCidr] = field(default_factory=dict)
+    floating: dict[ObjectName, FloatingIp] = field(default_factory=dict)
+    _floating_in: frozenset[str] = frozenset()  # namespaces
 
     @property
     def service_ranges(self) -> tuple[Prefix, ...]:
@@ -47,12 +51,19 @@ class Declared:
         return service_ranges(self.configuration, self.service_cidrs.values())
 
     def take(self, event: Changed) -> bool:
-        """Take a change in; whether it can matter to a decision. Pods are looked at now and then alone."""
+        """Take a change in; whether it can matter to a decision. Pods are looked at now and then alone, but
+        for those of namespaces with floating addresses."""
         name = event.name.name
         match event.kind, event.fact:
             case Kind.POD, fact:
-                _put(self.pods, event.name, fact if isinstance(fact, Pod) else None)
-                return False
+                pod = self.pods.get(event.name)
+                differs = _put(self.pods, event.name, fact if isinstance(fact, Pod) else None)
+                asks = any(isinstance(each, Pod) and each.floating for each in (pod, fact))
+                return differs and (asks or event.name.namespace in self._floating_in)
+            case Kind.FLOATING_IP, fact:
+                differs = _put(self.floating, event.name, fact if isinstance(fact, FloatingIp) else None)
+                self._floating_in = frozenset(each.namespace for each in self.floating)
+                return differs
             case Kind.NETWORK_POLICY, fact:
                 return _put(self.policies, event.name, fact if isinstance(fact, Policy) else None)
             case Kind.CLUSTER_NETWORK_POLICY, fact:
@@ -62,7 +73,7 @@ class Declared:
             case Kind.NODE, Node() as node:
                 old = self.nodes.get(name)
                 self.nodes[name] = node
-                return old is None or _lasting(old) != _lasting(node)
+                return old is None or _lasting(old) != _lasting(node) or (bool(self.floating) and old != node)
             case Kind.NODE, None:
                 return self.nodes.pop(name, None) is not None
             case Kind.SERVICE, Service() as service:
@@ -112,6 +123,24 @@ class Declared:
             dict(self.cluster_policies),
             dict(self.pods),
             dict(self.service_cidrs),
+            dict(self.floating),
+            self._floating_in,
+        )
+
+    def of_floating(self) -> ClusterState:
+        """All that decides who has floating addresses."""
+        return ClusterState(
+            nodes=self.nodes,
+            namespaces=self.namespaces,
+            services=self.services,
+            pods={
+                name: pod
+                for name, pod in self.pods.items()
+                if pod.floating or name.namespace in self._floating_in
+            },
+            configuration=self.configuration,
+            pools=self.pools,
+            floating=self.floating,
         )
 
 

@@ -12,11 +12,13 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from l3net.controller.decide import Decision, PoolStatus
 from l3net.controller.declared import Declared
+from l3net.controller.floating import FloatingStatus
 from l3net.controller.writes import Write
 from l3net.model import Kind, ObjectName
 from l3net.ports import ClusterWriter, Condition
 
 _T = TypeVar("_T")
+_K = TypeVar("_K", str, ObjectName)
 _Status: TypeAlias = Mapping[str, Any]
 
 
@@ -35,15 +37,18 @@ class Statuses:
         self._cluster, self._wake = cluster, wake
         self._pools: dict[str, PoolStatus] = {}
         self._peers: dict[str, Condition] = {}
+        self._floating: dict[ObjectName, FloatingStatus] = {}
+        self._since: dict[ObjectName, tuple[str, str]] = {}  # by FloatingIP: the pod that has it, since when
         self._pruned: dict[str, frozenset[str]] = {}  # by peer: the nodes that may have sessions
 
     def forget(self) -> None:
         """Another may have written since."""
-        self._pools, self._peers, self._pruned = {}, {}, {}
+        self._pools, self._peers, self._pruned, self._floating = {}, {}, {}, {}
 
     def writes(self, declared: Declared, decision: Decision) -> Iterator[Write]:
         yield from _new(self._pools, decision.pools, "pool", self._say_pool)
         yield from _new(self._peers, decision.peers, "peer", self._say_peer)
+        yield from _new(self._floating, decision.floating, "floating", self._say_floating)
         yield from self._pruning(declared)
 
     def seen(self, kind: OfKind, name: ObjectName, document: Mapping[str, Any]) -> None:
@@ -55,6 +60,11 @@ class Statuses:
             told = self._pools.get(key)
             if told is not None and not (_counts(status, told) and _says(status, told.condition)):
                 lost = self._pools.pop(key, None) is not None
+        elif kind.kind is Kind.FLOATING_IP:
+            self._since[name] = str(status.get("pod", "")), str(status.get("since", ""))
+            floats = self._floating.get(name)
+            if floats is not None and not (_as_said(status, floats) and _says(status, floats.condition)):
+                lost = self._floating.pop(name, None) is not None
         elif kind.kind is Kind.BGP_PEER:
             condition, nodes = self._peers.get(key), self._pruned.get(key)
             if condition is not None and not _says(status, condition):
@@ -66,6 +76,14 @@ class Statuses:
 
     def _say_pool(self, name: str, status: PoolStatus) -> None:
         self._cluster.set_status(Kind.IP_POOL, ObjectName("", name), _numbers(status), (status.condition,))
+
+    def _say_floating(self, name: ObjectName, status: FloatingStatus) -> None:
+        pod, since = self._since.get(name, ("", ""))
+        if status.pod != pod or not since:
+            since = self._cluster.now() if status.pod else ""
+        self._since[name] = status.pod, since
+        said = {**_fields(status), "since": since or None}
+        self._cluster.set_status(Kind.FLOATING_IP, name, said, (status.condition,))
 
     def _say_peer(self, name: str, condition: Condition) -> None:
         self._cluster.set_status(Kind.BGP_PEER, ObjectName("", name), {}, (condition,))
@@ -85,16 +103,16 @@ class Statuses:
 
 
 def _new(
-    told: dict[str, _T], wanted: Mapping[str, _T], sort: str, say: Callable[[str, _T], None]
+    told: dict[_K, _T], wanted: Mapping[_K, _T], sort: str, say: Callable[[_K, _T], None]
 ) -> Iterator[Write]:
     for name in told.copy().keys() - wanted.keys():
         told.pop(name, None)
     for name, value in wanted.items():
         if told.get(name) != value:
-            yield Write((sort, name), value, partial(_told, told, say, name, value))
+            yield Write((sort, str(name)), value, partial(_told, told, say, name, value))
 
 
-def _told(told: dict[str, _T], say: Callable[[str, _T], None], name: str, value: _T) -> None:
+def _told(told: dict[_K, _T], say: Callable[[_K, _T], None], name: _K, value: _T) -> None:
     """It is taken to be said from before it is: what is read meanwhile may be of another object already."""
     told[name] = value
     try:
@@ -106,6 +124,21 @@ def _told(told: dict[str, _T], say: Callable[[str, _T], None], name: str, value:
 
 def _numbers(status: PoolStatus) -> dict[str, int]:
     return {"used": status.usage.used, "free": min(status.usage.free, 2**63 - 1)}
+
+
+def _fields(status: FloatingStatus) -> dict[str, Any]:
+    """As the API has them; what is empty is taken out."""
+    return {
+        "addresses": [str(address) for address in status.addresses] or None,
+        "pod": status.pod or None,
+        "node": status.node or None,
+        "state": status.state.value,
+        "reason": status.reason or None,
+    }
+
+
+def _as_said(status: _Status, told: FloatingStatus) -> bool:
+    return all(status.get(key) == value for key, value in _fields(told).items())
 
 
 def _counts(status: _Status, told: PoolStatus) -> bool:

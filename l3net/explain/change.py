@@ -14,6 +14,8 @@ from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.drain import Stage
 from l3net.bgp.impact import SessionPlan, plan
 from l3net.bgp.sessions import Session, sessions
+from l3net.floating.book import FloatingBook
+from l3net.floating.declared import announced_by, book_of
 from l3net.model import (
     Address,
     ClusterState,
@@ -68,14 +70,22 @@ class NodeChange:
 
 def changes(before: ClusterState, after: ClusterState) -> Iterator[NodeChange]:
     """Of each node in either state, by name; those of which nothing changes are left out."""
+    books = book_of(before), book_of(after)
     for name in sorted({*before.nodes, *after.nodes}):
-        if found := change_of(before, after, name):
+        if found := change_of(before, after, name, books):
             yield found
 
 
-def change_of(before: ClusterState, after: ClusterState, me: str) -> NodeChange:
-    """Of one node. Its sessions leave from the addresses of its Node, as no link is known."""
-    was, found = _Decided(before, me), _Decided(after, me)
+def change_of(
+    before: ClusterState,
+    after: ClusterState,
+    me: str,
+    books: tuple[FloatingBook, FloatingBook] | None = None,
+) -> NodeChange:
+    """Of one node. Its sessions leave from the addresses of its Node, as no link is known. `books`: of
+    floating addresses in both states, where more than one node is looked at."""
+    had, has = books or (book_of(before), book_of(after))
+    was, found = _Decided(before, me, had), _Decided(after, me, has)
     return NodeChange(
         me,
         tuple(step for step in plan(was.ribs, found.ribs) if step.action != "unchanged"),
@@ -99,7 +109,7 @@ def change_of(before: ClusterState, after: ClusterState, me: str) -> NodeChange:
 class _Decided:
     """What one state decides for a node."""
 
-    def __init__(self, state: ClusterState, me: str) -> None:
+    def __init__(self, state: ClusterState, me: str, book: FloatingBook) -> None:
         self.node = state.nodes.get(me)
         own = self.node.addresses if self.node is not None else ()
 
@@ -111,7 +121,8 @@ class _Decided:
         self.refusals = {str(refusal) for refusal in held.refusals}
         known = self.node is not None
         verdicts = advertised(state, me) if known else ()
-        view = NodeView(state, me, announced(verdicts))
+        floating = announced_by(book, me) if known else frozenset()
+        view = NodeView(state, me, announced(verdicts), floating_prefixes=floating)
         self.ribs: dict[Address, tuple[Session, AdjRibOut]] = {
             address: (session, desired(view, session, drain=Stage.NONE))
             for address, session in held.by_address.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from l3net.naming import NFT_TABLE
@@ -40,11 +40,13 @@ def translating(where: str, priority: int, rules: Rules) -> dict[str, Rules]:
 
 @dataclass(frozen=True, slots=True)
 class NamedSet:
-    """A set; `of` is `type ...` or `typeof ...`; with `ranges` its elements are prefixes."""
+    """A set; `of` is `type ...` or `typeof ...`; with `ranges` its elements are prefixes. `leads`: it is a
+    map, and its elements are `key : value`."""
 
     of: str
     elements: frozenset[str] = frozenset()
     ranges: bool = False
+    leads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,15 @@ class Contents:
     def lines(self) -> Iterator[str]:
         """All of it as it stands in a table's block."""
         for name, each in self.sets.items():
-            yield from set_block(name, each.of, sorted(each.elements), ranges=each.ranges)
+            kind = "map" if each.leads else "set"
+            yield from set_block(name, each.of, sorted(each.elements), ranges=each.ranges, kind=kind)
         yield from chain_blocks(self.chains)
 
     def bare(self) -> Contents:
         """The same chains without a rule, the same sets without an element."""
         return Contents(
             {name: rules[:1] if hooked(rules) else () for name, rules in self.chains.items()},
-            {name: NamedSet(each.of, ranges=each.ranges) for name, each in self.sets.items()},
+            {name: replace(each, elements=frozenset()) for name, each in self.sets.items()},
         )
 
 
@@ -135,9 +138,11 @@ def chain_blocks(chains: Mapping[str, Rules]) -> Iterator[str]:
         yield "}"
 
 
-def set_block(name: str, of: str, elements: Iterable[str], *, ranges: bool = False) -> Iterator[str]:
+def set_block(
+    name: str, of: str, elements: Iterable[str], *, ranges: bool = False, kind: str = "set"
+) -> Iterator[str]:
     """See NamedSet."""
-    yield f"set {name} {{"
+    yield f"{kind} {name} {{"
     yield of
     if ranges:
         yield "flags interval"

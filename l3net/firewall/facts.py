@@ -40,6 +40,8 @@ class FirewallPlan:
     `ports_on`.
     `routers`: whom nodes speak BGP with outside the cluster, by address and port; without an address anybody.
     `envelope`: the device by which packets go on to other nodes, None: none do.
+    `floating`: floating addresses of this node's pods, each with the pod's own; `floating_sources`: a pod's
+    own address with the one that it leaves the cluster with.
     """
 
     servers: frozenset[VirtualServer] = frozenset()
@@ -59,6 +61,8 @@ class FirewallPlan:
     allowed_sources: frozenset[Prefix] = frozenset()
     routers: frozenset[tuple[Address | None, int]] = frozenset()
     envelope: Envelope | None = None
+    floating: frozenset[tuple[Address, Address]] = frozenset()
+    floating_sources: frozenset[tuple[Address, Address]] = frozenset()
 
     @property
     def own_ports(self) -> frozenset[tuple[str, int]]:
@@ -97,6 +101,8 @@ def plan(
     open_ports: frozenset[tuple[str, int]] = frozenset(),
     serving: bool = True,
     envelope: Envelope | None = None,
+    floating: frozenset[tuple[Address, Address]] = frozenset(),
+    floating_sources: frozenset[tuple[Address, Address]] = frozenset(),
 ) -> FirewallPlan:
     """The plan for this node out of the declared state; the virtual servers come from the services, if l3net
     is `serving` them at all.
@@ -128,6 +134,8 @@ def plan(
         allowed_sources=collapsed(_allowed(state)),
         routers=_routers(state),
         envelope=envelope,
+        floating=floating,
+        floating_sources=floating_sources,
     )
 
 

@@ -29,6 +29,7 @@ class FindingReason(enum.Enum):
     NO_ADDRESS_FREE = "NoAddressFree"
     NOT_ADVERTISED = "NotAdvertised"
     CONFLICTING_SERVICE = "ConflictingService"
+    FLOATING_REFUSED = "FloatingIPRefused"
     SELECTS_NO_PODS = "SelectsNoPods"
     UNKNOWN_PORT_NAME = "UnknownPortName"
 

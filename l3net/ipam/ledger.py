@@ -12,6 +12,7 @@ from l3net.model import Address, ObjectName, Prefix
 BLOCKS_KEY = "blocks"
 ADDRESSES_KEY = "addresses"
 POOLS_KEY = "pools"
+FLOATING_KEY = "floating"
 
 
 class LedgerError(L3netError):
@@ -23,12 +24,14 @@ class Ledger:
     """Who holds what: node to blocks, and service to load-balancer addresses.
 
     `pools`: the ranges of pools, also of those that are gone, in which blocks are held, and the pools' names.
-    They prove that a block came from a pool, and not from the cluster.
+    They prove that a block came from a pool, and not from the cluster. `floating`: FloatingIPs and the
+    addresses that they were given.
     """
 
     blocks: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
     addresses: Mapping[ObjectName, tuple[Address, ...]] = field(default_factory=dict)
     pools: Mapping[Prefix, str] = field(default_factory=dict)
+    floating: Mapping[ObjectName, tuple[Address, ...]] = field(default_factory=dict)
 
 
 def encode(ledger: Ledger) -> dict[str, str]:
@@ -37,37 +40,44 @@ def encode(ledger: Ledger) -> dict[str, str]:
         BLOCKS_KEY: "".join(
             f"{name} {','.join(map(str, ledger.blocks[name]))}\n" for name in sorted(ledger.blocks)
         ),
-        ADDRESSES_KEY: "".join(
-            f"{name} {','.join(map(str, ledger.addresses[name]))}\n" for name in sorted(ledger.addresses)
-        ),
+        ADDRESSES_KEY: _owners(ledger.addresses),
         POOLS_KEY: "".join(f"{cidr} {name}\n" for cidr, name in sorted(ledger.pools.items(), key=str)),
+        FLOATING_KEY: _owners(ledger.floating),
     }
+
+
+def _owners(held: Mapping[ObjectName, tuple[Address, ...]]) -> str:
+    return "".join(f"{name} {','.join(map(str, held[name]))}\n" for name in sorted(held))
 
 
 def decode(values: Mapping[str, str]) -> Ledger:
     """The reverse. Raises LedgerError naming the line."""
     blocks: dict[str, tuple[Prefix, ...]] = {}
-    addresses: dict[ObjectName, tuple[Address, ...]] = {}
     for where, owner, held in _lines(values, BLOCKS_KEY):
         try:
             blocks[owner] = tuple(parse_prefix(text, strict=True) for text in held.split(","))
         except ValueError as err:
             raise LedgerError(f"{where}: {err}") from None
-    for where, owner, held in _lines(values, ADDRESSES_KEY):
-        namespace, slash, name = owner.partition("/")
-        try:
-            addresses[ObjectName(namespace, name)] = tuple(parse_address(text) for text in held.split(","))
-        except ValueError as err:
-            raise LedgerError(f"{where}: {err}") from None
-        if not slash:
-            raise LedgerError(f"{where}: {owner!r} is not NAMESPACE/NAME")
     pools: dict[Prefix, str] = {}
     for where, cidr, name in _lines(values, POOLS_KEY):
         try:
             pools[parse_prefix(cidr, strict=True)] = name
         except ValueError as err:
             raise LedgerError(f"{where}: {err}") from None
-    return Ledger(blocks, addresses, pools)
+    return Ledger(blocks, _owned(values, ADDRESSES_KEY), pools, _owned(values, FLOATING_KEY))
+
+
+def _owned(values: Mapping[str, str], key: str) -> dict[ObjectName, tuple[Address, ...]]:
+    found: dict[ObjectName, tuple[Address, ...]] = {}
+    for where, owner, held in _lines(values, key):
+        namespace, slash, name = owner.partition("/")
+        try:
+            found[ObjectName(namespace, name)] = tuple(parse_address(text) for text in held.split(","))
+        except ValueError as err:
+            raise LedgerError(f"{where}: {err}") from None
+        if not slash:
+            raise LedgerError(f"{where}: {owner!r} is not NAMESPACE/NAME")
+    return found
 
 
 def _lines(values: Mapping[str, str], key: str) -> list[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""Pods (core/v1) as policies need them, and what the annotation l3net.io/allowed-addresses says.
+"""Pods (core/v1) as policies and FloatingIPs need them, and what their annotations ask for.
 
 A cluster has tens of thousands of Pods, and each node keeps all of them while there are policies: equal
 labels and equal ports are one value, and words that come again and again are one string.
@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 from l3net.addresses import host_prefix
 from l3net.kube.fields import Field
 from l3net.model import Address, Labels, ObjectName, Pod, PodPort, Prefix
-from l3net.naming import ANNOTATION_ALLOWED_ADDRESSES
+from l3net.naming import ANNOTATION_ALLOWED_ADDRESSES, ANNOTATION_FLOATING_IPS
 
 #: Of a static pod and its mirror: the UID that kubelet, and so the runtime, knows the pod by.
 ANNOTATION_CONFIG_HASH = "kubernetes.io/config.hash"
 _FINISHED = ("Succeeded", "Failed")
 #: Sets of labels and of ports that are remembered: a Deployment has one of each.
 _REMEMBERED = 8192
+
+_T = TypeVar("_T")
 
 
 def pod(document: Field, name: ObjectName) -> Pod:
@@ -33,17 +37,41 @@ def pod(document: Field, name: ObjectName) -> Pod:
         ports=_ports(spec),
         uids=_uids(metadata),
         allowed_sources=allowed_addresses(metadata),
+        created=metadata["creationTimestamp"].text(default=""),
+        ready_since=_ready_since(metadata, status),
+        deleting=metadata["deletionTimestamp"].present,
+        floating=_listed(metadata, ANNOTATION_FLOATING_IPS, Field.address),
     )
+
+
+def _ready_since(metadata: Field, status: Field) -> str | None:
+    """By the condition Ready. A Pod of a directory has no status that anybody keeps: it is ready."""
+    for condition in status["conditions"].each(_condition):
+        if condition[0] == "Ready":
+            return condition[2] if condition[1] == "True" else None
+    return None if status["conditions"].present else metadata["creationTimestamp"].text(default="")
+
+
+def _condition(field: Field) -> tuple[str, str, str]:
+    kind = field["type"].text()
+    if kind != "Ready":
+        return kind, "", ""
+    return kind, field["status"].text(default=""), field["lastTransitionTime"].text(default="")
 
 
 def allowed_addresses(metadata: Field) -> tuple[Prefix, ...]:
     """Addresses and prefixes, separated by commas; one that is wrong is left out and noted."""
-    field = metadata["annotations"][ANNOTATION_ALLOWED_ADDRESSES]
+    return _listed(metadata, ANNOTATION_ALLOWED_ADDRESSES, _address_or_prefix)
+
+
+def _listed(metadata: Field, annotation: str, read: Callable[[Field], _T]) -> tuple[_T, ...]:
+    """What an annotation lists, separated by commas; each once."""
+    field = metadata["annotations"][annotation]
     text = field.text(default="").strip()
     if not text:
         return ()
     parts: list[object] = [part.strip() for part in text.split(",")]
-    return tuple(dict.fromkeys(Field(field.path, parts, metadata.skipped).each(_address_or_prefix)))
+    return tuple(dict.fromkeys(Field(field.path, parts, metadata.skipped).each(read)))
 
 
 def _address_or_prefix(field: Field) -> Prefix:

@@ -225,4 +225,10 @@ KINDS: Final = Registry(
         Kind.IP_POOL, _GROUP, _VERSION, "ippools", resources.ip_pool, "pools",
         definition=Definition(_SCHEMAS, "ippools"), agent=WATCH, controller=JUDGE,
     ),
+    DeclaredKind(
+        Kind.FLOATING_IP, _GROUP, _VERSION, "floatingips", resources.floating_ip, "floating",
+        namespaced=True,
+        optional=True,  # CRDs of an older release do not have it
+        definition=Definition(_SCHEMAS, "floatingips"), agent=WATCH, controller=JUDGE,
+    ),
 )  # fmt: skip

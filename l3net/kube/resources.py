@@ -10,6 +10,7 @@ from l3net.kube.selectors import selector
 from l3net.model import (
     DEFAULT_MAX_PREFIXES,
     DRAIN_TAINTS,
+    EVERYTHING,
     Action,
     Address,
     AddressKind,
@@ -25,6 +26,7 @@ from l3net.model import (
     DrainPolicy,
     Family,
     FilterRule,
+    FloatingIp,
     ImportPolicy,
     IpPool,
     NextHopMode,
@@ -357,4 +359,28 @@ def ip_pool(document: Field, name: ObjectName) -> IpPool:
         namespace_selector=selector(spec["namespaceSelector"]),
         allowed_uses=uses,
         allowed_sources=spec["allowedAddresses"].prefixes(),
+    )
+
+
+def floating_ip(document: Field, name: ObjectName) -> FloatingIp:
+    spec = document["spec"]
+    wanted = tuple(item.address() for item in spec["addresses"].items())
+    versions = [address.version for address in wanted]
+    chosen = selector(spec["selector"])
+    if chosen == EVERYTHING:
+        raise spec["selector"].wrong("an empty selector would give the addresses to any pod; name a label")
+    if len(set(versions)) < len(versions):
+        raise spec["addresses"].wrong("has two of one family; make a FloatingIP for each")
+    families = tuple(_FAMILIES[item.text()].value for item in spec["ipFamilies"].items())
+    if not wanted and not families:
+        families = (4,)
+    return FloatingIp(
+        name=name,
+        selector=chosen,
+        wanted=wanted,
+        pool=spec["pool"].text(default=""),
+        versions=tuple(version for version in families if version not in versions),
+        require_ready=spec["requireReady"].flag(default=True),
+        given=document["status"]["addresses"].each(Field.address),
+        created=document["metadata"]["creationTimestamp"].text(default=""),
     )

@@ -8,7 +8,19 @@ from typing import Final
 
 from l3net.kube.registry import KINDS
 from l3net.kube.translate import valid_name
-from l3net.model import ClusterState, Fact, Kind, Namespace, NodeSelection, ObjectName, Policy, SecretKey
+from l3net.model import (
+    ClusterState,
+    Fact,
+    FloatingIp,
+    IpPool,
+    Kind,
+    Namespace,
+    NodeSelection,
+    ObjectName,
+    Policy,
+    PoolUse,
+    SecretKey,
+)
 from l3net.naming import LABEL_EXCLUDED, LABEL_TENANT
 
 #: Kinds of policies, and that whose labels may stand for one.
@@ -23,7 +35,8 @@ def is_policy(fact: Fact | None) -> bool:
 def every_node(state: ClusterState, me: str) -> bool:
     """Whether a decision of the node `me` looks at other Nodes.
 
-    The mesh does, and so do a peer that selects Nodes and a policy for what goes to some; and a node that is
+    The mesh does, and so do a peer that selects Nodes, a policy for what goes to some and who has a floating
+    address; and a node that is
     excluded from load balancing is not so when there is no other, nor does one that drains withdraw what no
     other serves. Without these, each Node's heartbeats would go to all for nothing.
     """
@@ -32,6 +45,7 @@ def every_node(state: ClusterState, me: str) -> bool:
         state.configuration.mesh
         or any(peer.peer_selector is not None for peer in state.peers.values())
         or names_nodes(state)
+        or any_floating(state)
         or (
             own is not None
             and (LABEL_EXCLUDED in own.labels or state.configuration.drain.cause(own) is not None)
@@ -47,6 +61,23 @@ def names_nodes(state: ClusterState) -> bool:
         for rule in (*(policy.ingress or ()), *(policy.egress or ()))
         for peer in rule.peers or ()
     )
+
+
+def is_floating(fact: Fact | None) -> bool:
+    """Whether it says who has a floating address: a FloatingIP, or a pool of such addresses."""
+    return isinstance(fact, FloatingIp) or (
+        isinstance(fact, IpPool) and PoolUse.FLOATING in fact.allowed_uses
+    )
+
+
+def any_floating(state: ClusterState) -> bool:
+    """Whether there are pools of floating addresses: who has one is decided among the Pods of all nodes."""
+    return any(map(is_floating, state.pools.values()))
+
+
+def every_pod(state: ClusterState) -> bool:
+    """Whether a decision looks at the Pods of other nodes."""
+    return any_policy(state) or any_floating(state)
 
 
 def any_policy(state: ClusterState) -> bool:

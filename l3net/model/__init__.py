@@ -23,6 +23,7 @@ from l3net.model.bgp import (
 from l3net.model.cluster import ClusterState, Fact, node_addresses, service_ranges
 from l3net.model.draining import DEFAULT_DRAIN, DRAIN_TAINTS, TO_BE_DELETED, DrainCause, DrainPolicy
 from l3net.model.filters import Action, BgpFilter, FilterRule, Operations, PrefixOperator
+from l3net.model.floating import FloatingIp
 from l3net.model.kernel import BridgePlan, Envelope, EnvelopeEnd, NextHop, Route, RouteKind, Stale, Tracked
 from l3net.model.kubernetes import (
     Endpoint,
@@ -96,6 +97,7 @@ __all__ = [
     "Fact",
     "Family",
     "FilterRule",
+    "FloatingIp",
     "Hints",
     "ImportPolicy",
     "IpBlock",

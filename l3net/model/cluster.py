@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from l3net.model.bgp import BgpConfiguration, BgpPeer
 from l3net.model.filters import BgpFilter
+from l3net.model.floating import FloatingIp
 from l3net.model.kubernetes import EndpointSlice, Namespace, Node, Pod, Secret, Service, ServiceCidr
 from l3net.model.policies import Policy
 from l3net.model.pools import IpPool
@@ -26,6 +27,7 @@ Fact: TypeAlias = (
     | BgpPeer
     | BgpFilter
     | IpPool
+    | FloatingIp
 )
 
 
@@ -45,6 +47,7 @@ class ClusterState:
     peers: dict[str, BgpPeer] = field(default_factory=dict)
     filters: dict[str, BgpFilter] = field(default_factory=dict)
     pools: dict[str, IpPool] = field(default_factory=dict)
+    floating: dict[ObjectName, FloatingIp] = field(default_factory=dict)
     service_cidrs: dict[str, ServiceCidr] = field(default_factory=dict)
 
     @property

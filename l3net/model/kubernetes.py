@@ -70,6 +70,9 @@ class Pod:
     `addresses` are status.podIPs; `finished`: its phase is Succeeded or Failed, and its address may be
     another pod's. `uids`: those that a runtime may name it by (of a mirror pod also that of the static pod).
     `allowed_sources`: what it asks to send from beside its addresses (annotation l3net.io/allowed-addresses).
+    `created` is its creationTimestamp, as a Service's. `ready_since`: since when its condition Ready holds
+    (RFC 3339, UTC; `created` where nothing is told), None: it does not. `deleting`: it has a
+    deletionTimestamp. `floating`: public addresses that it asks for (annotation l3net.io/floating-ips).
     """
 
     name: ObjectName
@@ -81,6 +84,10 @@ class Pod:
     ports: tuple[PodPort, ...] = ()
     uids: tuple[str, ...] = ()
     allowed_sources: tuple[Prefix, ...] = ()
+    created: str = ""
+    ready_since: str | None = ""
+    deleting: bool = False
+    floating: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from l3net.model.terms import Prefix
 class PoolUse(enum.Enum):
     PODS = "Pods"
     LOAD_BALANCER = "LoadBalancer"
+    FLOATING = "Floating"
 
 
 @dataclass(frozen=True, slots=True)

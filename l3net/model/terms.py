@@ -36,6 +36,7 @@ class Kind(enum.Enum):
     BGP_PEER = "BGPPeer"
     BGP_FILTER = "BGPFilter"
     IP_POOL = "IPPool"
+    FLOATING_IP = "FloatingIP"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -54,6 +54,10 @@ class ClusterWriter(Protocol):
     Calls block, may come from several threads, and raise GoneError, ConflictError or another L3netError.
     """
 
+    def now(self) -> str:
+        """The time, as the API has it (RFC 3339, UTC, in seconds)."""
+        ...
+
     def read_ledger(self) -> tuple[Mapping[str, str], str]:
         """The ledger's texts and version; empty both when there is none."""
         ...

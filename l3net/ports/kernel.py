@@ -163,6 +163,11 @@ class Connections(Protocol):
         """Delete those of a translation that has changed. Raises KernelError."""
         ...
 
+    def forget_floating(self, holders: Mapping[Address, Address | None]) -> None:
+        """Delete those that are translated from or to one of these addresses, but for those of the pod that
+        has it (None: nobody here has). Raises KernelError."""
+        ...
+
     def of(self, addresses: Collection[Address]) -> Sequence[Tracked]:
         """Those that these addresses have part in, and that the host itself did not begin. Raises
         KernelError."""

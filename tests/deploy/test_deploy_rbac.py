@@ -60,6 +60,10 @@ def test_the_controller(api: FakeApiServer, tmp_path: Path) -> None:
     )
     api.put(node("a"), node("b"), balancer("s"), balancer("t", {"l3net.io/load-balancer-ips": "10.9.9.9"}))
     api.put(network_policy("deny"))  # or no Pods are read
+    api.put(
+        pool("public", "203.0.113.0/24", allowedUses=["Floating"]),
+        own("FloatingIP", "web", selector={"matchLabels": {"app": "web"}}),
+    )
     running = Running(api, tmp_path, "one", settings=Settings(grace=0.0))
     try:
         until(lambda: blocks(api, "a") and blocks(api, "b") and ingress(api, "s"), "blocks and an address")
@@ -73,6 +77,7 @@ def test_the_controller(api: FakeApiServer, tmp_path: Path) -> None:
         until(lambda: sum(call[2:] == ("bgpfilters", "status") for call in api.calls), "conditions")
         until(lambda: sum(call[2:] == ("bgpconfigurations", "status") for call in api.calls), "conditions")
         until(lambda: sum(call[2:] == ("bgppeers", "status") for call in api.calls), "conditions")
+        until(lambda: sum(call[2:] == ("floatingips", "status") for call in api.calls), "conditions")
         # the lease is renewed, a block freed, an Event repeated
         api.remove("Node", "b")
         until(

@@ -212,6 +212,18 @@ SAMPLES: dict[str, str] = {
           allowedUses: [Pods]
           nodeSelector: {matchLabels: {a: b}}
     """,
+    "FloatingIP": """
+        apiVersion: l3net.io/v1alpha1
+        kind: FloatingIP
+        metadata: {name: web, namespace: shop, creationTimestamp: "2026-01-01T00:00:00Z"}
+        spec:
+          addresses: [203.0.113.10]
+          ipFamilies: [IPv4, IPv6]
+          pool: public
+          requireReady: false
+          selector: {matchLabels: {a: b}}
+        status: {addresses: ["2001:db8::10"], pod: web-0}
+    """,
 }
 DOCUMENTS = {kind: yaml.safe_load(text) for kind, text in SAMPLES.items()}
 

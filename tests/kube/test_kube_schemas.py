@@ -40,7 +40,7 @@ def test_definition(kind: Kind) -> None:
     names = found["spec"]["names"]
     assert names["kind"] == kind.value
     assert found["metadata"]["name"] == f"{names['plural']}.l3net.io"
-    assert found["spec"]["scope"] == "Cluster"
+    assert found["spec"]["scope"] == ("Namespaced" if KINDS[kind].namespaced else "Cluster")
     assert names["categories"] == ["l3net"]
     [version] = found["spec"]["versions"]
     assert version["subresources"] == {"status": {}}
@@ -93,6 +93,7 @@ SMALL = {
     Kind.BGP_PEER: {"address": "192.0.2.1", "asNumber": 65001},
     Kind.BGP_FILTER: {"import": [{"action": "Reject"}], "export": [{"action": "Accept"}]},
     Kind.IP_POOL: {"cidr": "10.244.0.0/16"},
+    Kind.FLOATING_IP: {"selector": {"matchLabels": {"app": "web"}}},
 }
 
 

@@ -345,6 +345,9 @@ class SimFirewall:
         self.connections = [each for each in self.connections if each not in connections]
         self.tracking.end(connections)
 
+    def forget_floating(self, holders: Mapping[Address, Address | None]) -> None:
+        self.tracking.forget_floating(holders)
+
     def forget(self, stale: Collection[Stale]) -> None:
         self.forgotten += stale
         self.tracking.forget(stale, {each.address for each in self._kernel.addresses})

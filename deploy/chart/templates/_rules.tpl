@@ -19,7 +19,7 @@
   resources: [clusternetworkpolicies]
   verbs: [list, watch]
 - apiGroups: [l3net.io]
-  resources: [bgpconfigurations, bgpfilters, ippools]
+  resources: [bgpconfigurations, bgpfilters, ippools, floatingips]
   verbs: [list, watch]
 - apiGroups: [l3net.io]
   resources: [bgppeers]
@@ -48,10 +48,10 @@
   resources: [clusternetworkpolicies]
   verbs: [list, watch]
 - apiGroups: [l3net.io]
-  resources: [bgpconfigurations, bgppeers, bgpfilters, ippools]
+  resources: [bgpconfigurations, bgppeers, bgpfilters, ippools, floatingips]
   verbs: [get, list, watch]
 - apiGroups: [l3net.io]
-  resources: [bgpconfigurations/status, bgppeers/status, bgpfilters/status, ippools/status]
+  resources: [bgpconfigurations/status, bgppeers/status, bgpfilters/status, ippools/status, floatingips/status]
   verbs: [patch]
 {{- end -}}
 {{- define "l3net.agentSecretRules" -}}

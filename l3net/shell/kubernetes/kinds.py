@@ -141,7 +141,9 @@ class _ServiceCidr(TypedDict, total=False):
 
 # As l3net.naming and kube.pods have them; a type checker wants to see them here.
 _PodAnnotations = TypedDict(
-    "_PodAnnotations", {"l3net.io/allowed-addresses": Any, "kubernetes.io/config.hash": Any}, total=False
+    "_PodAnnotations",
+    {"l3net.io/allowed-addresses": Any, "l3net.io/floating-ips": Any, "kubernetes.io/config.hash": Any},
+    total=False,
 )
 
 
@@ -152,6 +154,8 @@ class _PodMeta(TypedDict, total=False):
     resourceVersion: Any
     labels: Any
     annotations: _PodAnnotations | None
+    creationTimestamp: Any
+    deletionTimestamp: Any
 
 
 class _ContainerPort(TypedDict, total=False):
@@ -180,10 +184,17 @@ class _PodIP(TypedDict, total=False):
     ip: Any
 
 
+class _Condition(TypedDict, total=False):
+    type: Any
+    status: Any
+    lastTransitionTime: Any
+
+
 class _PodStatus(TypedDict, total=False):
     phase: Any
     podIP: Any
     podIPs: list[_PodIP] | None
+    conditions: list[_Condition] | None
 
 
 class _Pod(TypedDict, total=False):

@@ -1,9 +1,10 @@
-"""How much of the cluster is followed: which Nodes, Pods and Secrets; and policies that wait until those that
-they speak of are known.
+"""How much of the cluster is followed: which Nodes, Pods and Secrets; and policies and floating addresses,
+which wait until those that they speak of are known.
 
 Pods are tens of thousands, and each starts, runs and ends in a dozen changes: all of them are followed where
-a policy is declared, and else those of this node alone. A policy is in force only as far as its peers are
-known: told before all Pods are, it would deny what it allows.
+a policy is declared, or a pool of floating addresses, and else those of this node alone. A policy is in force
+only as far as its peers are known: told before all Pods are, it would deny what it allows, and a floating
+address would go to the one pod that is known.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from l3net.kube.registry import KINDS as DECLARED
-from l3net.kube.scope import POLICIES, any_policy, every_node, is_policy, names_nodes, secrets_of
+from l3net.kube.scope import (
+    POLICIES,
+    any_floating,
+    every_node,
+    every_pod,
+    is_floating,
+    is_policy,
+    names_nodes,
+    secrets_of,
+)
 from l3net.model import ClusterState, Kind, ObjectName
 from l3net.ports import Changed
 from l3net.shell.kubernetes.selection import NOTHING, OnNode, Selection
@@ -70,8 +80,9 @@ class Reach:
 
     @property
     def of_policies(self) -> tuple[Kind, ...]:
-        """Those that a policy has to know all of."""
-        return (Kind.POD, Kind.NODE) if names_nodes(self._state) else (Kind.POD,)
+        """Those that a policy, or who has a floating address, has to know all of."""
+        both = names_nodes(self._state) or any_floating(self._state)
+        return (Kind.POD, Kind.NODE) if both else (Kind.POD,)
 
     @property
     def waits(self) -> bool:
@@ -82,11 +93,12 @@ class Reach:
         """Hear of an object; whether it may be told now."""
         kind, name = event.kind, event.name
         own = kind is Kind.NODE and name.name == self._me
-        if kind not in POLICIES:
+        floating = kind in (Kind.IP_POOL, Kind.FLOATING_IP)
+        if kind not in POLICIES and not floating:
             if own or DECLARED[kind].names_secrets:
                 DECLARED[kind].put(self._state, name, event.fact)
             return True
-        acts = is_policy(event.fact)
+        acts = is_floating(event.fact) if floating else is_policy(event.fact)
         DECLARED[kind].put(self._state, name, event.fact if acts else None)
         self._waiting.pop((kind, name), None)
         if not acts or Kind.POD not in self._kinds:
@@ -95,7 +107,7 @@ class Reach:
         return False
 
     def release(self) -> Iterator[Changed]:
-        """The policies that waited."""
+        """What waited."""
         waiting, self._waiting = self._waiting, {}
         yield from waiting.values()
 
@@ -113,13 +125,13 @@ class Reach:
     def _policies_known(self) -> bool:
         """Whether all have been heard of, so that Pods are not listed twice at the start."""
         if not self._heard_all:
-            of = [kind for kind in self._kinds if kind in POLICIES]
+            of = [kind for kind in self._kinds if kind in POLICIES or kind is Kind.IP_POOL]
             # What was delivered is among what is heard before it is complete: in this order.
             self._heard_all = self._feeds.complete(*of) and self._feeds.drained()
         return self._heard_all
 
     def _every_pod(self) -> bool:
-        if any_policy(self._state):
+        if every_pod(self._state):
             self._wide, self._unneeded_since = True, None
         elif self._wide:
             loop = asyncio.get_running_loop()

@@ -96,6 +96,9 @@ class KubeWriter:
 
     # --- ledger ------------------------------------------------------------------------------------------
 
+    def now(self) -> str:
+        return _now(self._api)
+
     def read_ledger(self) -> tuple[Mapping[str, str], str]:
         try:
             found = _asked(lambda: self._api.get(f"{self._maps}/{LEDGER}"))

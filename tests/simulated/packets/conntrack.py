@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
@@ -184,6 +184,23 @@ class Conntrack:
         """See ports.Connections; `local` are the host's addresses. How many there were."""
         kinds = list(stale)
         gone = [flow for flow in self if any(_is_stale(each, flow, local) for each in kinds)]
+        for flow in gone:
+            self.remove(flow)
+        return len(gone)
+
+    def forget_floating(self, holders: Mapping[Address, Address | None]) -> int:
+        """See ports.Connections. How many there were."""
+        held = {
+            (address.version, int(address)): None if pod is None else int(pod)
+            for address, pod in holders.items()
+        }
+        gone = []
+        for flow in self:
+            version, to, back = flow.original.version, flow.original.destination, flow.reply.destination
+            came = (version, to) in held and flow.reply.source != held[version, to]
+            left = (version, back) in held and flow.original.source not in (held[version, back], back)
+            if left or (came and (held[version, to] is not None or flow.reply.source != to)):
+                gone.append(flow)
         for flow in gone:
             self.remove(flow)
         return len(gone)

@@ -1,0 +1,220 @@
+"""The floating addresses of this node's pods: what is translated, what is announced, and for how long after a
+pod elsewhere has an address.
+
+The node that an address comes to translates and announces it as soon as it knows; the one that it leaves ends
+the translation at once, since the pod may be gone and its own address another's, and withdraws when it hears
+the other's announcement, or shortly after: routers are never without a way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
+
+from l3net.addresses import host_prefix
+from l3net.errors import KernelError
+from l3net.floating.book import FloatingBook, sources_of, taken_by
+from l3net.floating.declared import fill, follow, holdings_of
+from l3net.floating.holding import Holding
+from l3net.kube.scope import any_floating
+from l3net.model import (
+    Address,
+    ClusterState,
+    Fact,
+    FloatingIp,
+    Kind,
+    Namespace,
+    Node,
+    ObjectName,
+    Pod,
+    Prefix,
+    node_addresses,
+)
+from l3net.ports import Connections
+
+log = logging.getLogger("l3net.floating")
+
+#: Seconds for which an address that a pod of another node has is announced here still, if that node's
+#: announcement is not heard meanwhile.
+LINGER: Final = 0.15
+#: Its name in the status.
+PART: Final = "floating connections"
+KINDS: Final = frozenset((Kind.POD, Kind.NAMESPACE, Kind.NODE, Kind.FLOATING_IP))
+
+
+class Floating:
+    """`note` what is declared, `settle` what follows. `is_service`: whether a service has an address;
+    `heard`: whether a peer announces a prefix; `wake` has a pass look again."""
+
+    def __init__(
+        self,
+        me: str,
+        connections: Connections,
+        problems: dict[str, str],
+        is_service: Callable[[Address], bool],
+        heard: Callable[[Prefix], bool],
+        wake: Callable[[], None],
+    ) -> None:
+        self._me, self._connections, self._problems = me, connections, problems
+        self._is_service, self._heard, self._wake = is_service, heard, wake
+        self._loop = asyncio.get_running_loop()
+        self._book: FloatingBook | None = None  # where there are pools of such addresses
+        self._of_nodes: frozenset[Address] = frozenset()
+        self._blocks: tuple[Prefix, ...] = ()
+        self._was_taken: dict[Address, object] = {}
+        self._begun = False
+        self._lingers: dict[Address, float] = {}  # until when
+        self._stale: dict[
+            Address, Address | None
+        ] = {}  # whose connections are to be forgotten but for a pod's
+        self.held: dict[Address, Holding] = {}
+        #: How often an address has come to this node and left it.
+        self.came = self.left = 0
+        #: Whether the table has to follow.
+        self.changed = False
+        #: Addresses and the pods' own; the pods' own and what they send from.
+        self.translated: frozenset[tuple[Address, Address]] = frozenset()
+        self.sources: frozenset[tuple[Address, Address]] = frozenset()
+
+    @property
+    def announced(self) -> frozenset[Prefix]:
+        """The host prefixes that this node announces."""
+        return frozenset(map(host_prefix, (*self.held, *self._lingers)))
+
+    def holdings(self) -> Iterable[Holding]:
+        """What came of every claim in the cluster."""
+        return holdings_of(self._book) if self._book is not None else ()
+
+    def at(self, address: Address) -> Iterator[Holding]:
+        """What came of every claim to an address."""
+        if self._book is not None:
+            yield from self._book.claims_to(address)
+
+    # --- what is declared --------------------------------------------------------------------------------
+
+    def note(self, kind: Kind, name: ObjectName, fact: Fact | None) -> None:
+        """An object as it is now."""
+        book = self._book
+        if book is None:
+            return
+        match kind:
+            case Kind.POD:
+                book.put_pod(name, fact if isinstance(fact, Pod) else None)
+            case Kind.NAMESPACE:
+                book.put_namespace(name.name, fact.labels if isinstance(fact, Namespace) else {})
+            case Kind.NODE:
+                book.put_node(name.name, fact if isinstance(fact, Node) else None)
+            case Kind.FLOATING_IP:
+                book.put_floating(name, fact if isinstance(fact, FloatingIp) else None)
+
+    def settle(self, state: ClusterState, *, changed: bool, services: bool) -> frozenset[Prefix]:
+        """Decide what was touched; the prefixes of which this node announces others than before.
+
+        `changed`: more than single objects may be another; `services`: their addresses are.
+        """
+        before = self.announced
+        if changed:
+            self._follow(state)
+        if self._book is None:
+            return frozenset()
+        if changed or services:
+            self._look_at_others(self._book)
+        self._book.settle()
+        if not self._begun:  # of what an agent before us has translated nothing is known
+            self._begun = True
+            self._stale |= dict.fromkeys(self._book.addresses)
+        self._hold({key: each for key, each in self._book.holdings.items() if each.node == self._me})
+        self._end_lingering()
+        return before ^ self.announced
+
+    def _follow(self, state: ClusterState) -> None:
+        if any_floating(state) or (state.floating and self._book is not None):
+            self._of_nodes = node_addresses(state.nodes.values())
+            self._blocks = tuple(block for node in state.nodes.values() for block in node.blocks)
+            if self._book is None:
+                self._book = FloatingBook(taken_by(self._is_service, self._is_node, self._in_block))
+                fill(self._book, state)
+            else:
+                follow(self._book, state)
+        elif self._book is not None:
+            self._hold({})
+            self._lingers.clear()
+            self._book, self._was_taken = None, {}
+
+    def _is_node(self, address: Address) -> bool:
+        return address in self._of_nodes
+
+    def _in_block(self, address: Address) -> bool:
+        return any(address in block for block in self._blocks)
+
+    def _look_at_others(self, book: FloatingBook) -> None:
+        """Have claims judged again to what a service, node or block has got or given up."""
+        taken = taken_by(self._is_service, self._is_node, self._in_block)
+        now = {address: taken(address) for address in book.addresses}
+        book.look_at(address for address, found in now.items() if self._was_taken.get(address) != found)
+        self._was_taken = dict(now)
+
+    def _hold(self, held: dict[Address, Holding]) -> None:
+        """Take over what this node's pods have."""
+        for address, before in self.held.items():
+            now = held.get(address)
+            if now is None:
+                self.left += 1
+                self._stale[address] = None
+                other = self._book.holdings.get(address) if self._book is not None else None
+                log.info("%s: no longer of pod %s%s", address, before.pod, _where(other))
+                if other is not None:
+                    self._linger(address)
+            elif now.target != before.target:
+                self._stale[address] = now.target
+                log.info("%s: pod %s has it, after pod %s", address, now.pod, before.pod)
+        for address, now in held.items():
+            if address not in self.held:
+                self.came += 1
+                self._stale[address] = now.target
+                self._lingers.pop(address, None)
+                log.info("%s: pod %s has it (%s)", address, now.pod, now.by)
+        self.held = held
+        translated = frozenset(
+            (each.address, each.target) for each in held.values() if each.target is not None
+        )
+        sources = frozenset(sources_of(held.values()).items())
+        if (translated, sources) != (self.translated, self.sources):
+            self.translated, self.sources, self.changed = translated, sources, True
+
+    def _linger(self, address: Address) -> None:
+        self._lingers[address] = self._loop.time() + LINGER
+        self._loop.call_later(LINGER, self._wake)
+
+    def _end_lingering(self) -> None:
+        now = self._loop.time()
+        for address, until in list(self._lingers.items()):
+            if until <= now or self._heard(host_prefix(address)):
+                del self._lingers[address]
+
+    # --- connections -------------------------------------------------------------------------------------
+
+    async def forget(self) -> None:
+        """After the table: connections go on as they began, also to a pod that is gone."""
+        due, self._stale = self._stale, {}
+        if not due:
+            return
+        try:
+            await asyncio.to_thread(self._connections.forget_floating, due)
+        except KernelError as err:  # tried again with the next pass that looks for drift
+            self._stale = due | self._stale
+            if self._problems.get(PART) != str(err):
+                log.error("connections of floating addresses: %s", err)
+            self._problems[PART] = str(err)
+            return
+        self._problems.pop(PART, None)
+
+    def status(self) -> Mapping[str, int]:
+        """How many this node has, and how often one came and left."""
+        return {"held": len(self.held), "came": self.came, "left": self.left}
+
+
+def _where(other: Holding | None) -> str:
+    return f"; pod {other.pod} on {other.node} has it" if other is not None else ""

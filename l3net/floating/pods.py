@@ -1,0 +1,59 @@
+"""Which of the pods that a claim is for has the addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from l3net.floating.holding import Reason
+from l3net.model import DrainPolicy, Node, ObjectName, Pod, Selector
+
+#: What candidates are compared by: the smallest has the addresses.
+Rank = tuple[bool, bool, str, str, ObjectName]
+
+
+def usable(node: Node | None, drain: DrainPolicy) -> bool:
+    """Whether a node is one to move addresses to. One that is not known is not the worse for that: an agent
+    knows others only as far as it has to."""
+    return node is None or (
+        node.ready and not node.deleting and not node.shutting_down and drain.cause(node) is None
+    )
+
+
+def rank(pod: Pod, *, node_usable: bool, require_ready: bool) -> Rank:
+    """The pod that has been ready longest comes first, so that nobody takes the addresses from it as long as
+    it stays so; one that fails and comes back has been ready for a shorter time than who took them over.
+    Nothing has to be remembered for that. One that is being deleted, or whose node goes, comes after all
+    others.
+    """
+    since = (pod.ready_since or "") if require_ready else pod.created
+    return (pod.deleting, not node_usable, since, pod.created, pod.name)
+
+
+def choose(
+    candidates: Iterable[Pod], *, require_ready: bool, node_usable: Callable[[str], bool]
+) -> tuple[Pod | None, Reason, str]:
+    """The pod that has the addresses; where none has, why not."""
+    reason, why = Reason.NO_POD, "no pod is selected"
+    best: tuple[Rank, Pod] | None = None
+    for pod in candidates:
+        if pod.finished:
+            continue
+        if pod.host_network:
+            reason, why = Reason.HOST_NETWORK, f"pod {pod.name} is on its node's network"
+        elif not pod.node or not pod.addresses:
+            reason, why = Reason.NOT_READY, f"pod {pod.name} has no address yet"
+        elif require_ready and pod.ready_since is None:
+            reason, why = Reason.NOT_READY, f"pod {pod.name} is not ready"
+        else:
+            found = rank(pod, node_usable=node_usable(pod.node), require_ready=require_ready)
+            if best is None or found < best[0]:
+                best = found, pod
+    return (best[1], Reason.HELD, "") if best is not None else (None, reason, why)
+
+
+def primary(selector: Selector) -> tuple[str, str] | None:
+    """A label that every selected pod has, by which candidates are found without looking at all pods."""
+    for requirement in selector.requirements:
+        if requirement.operator == "In" and len(requirement.values) == 1:
+            return requirement.key, requirement.values[0]
+    return None

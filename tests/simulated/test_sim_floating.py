@@ -1,0 +1,286 @@
+"""A whole agent on a simulated node: floating addresses, who announces and translates them, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import ip_network
+
+import pytest
+from packets.outcomes import Delivered, Forwarded
+from packets.packet import Packet, packet
+from scene import NODE
+from sim_floating import FLOATING, POOLS, SECOND, SHOP, Floated, floating, pod
+from sim_node import document, node, service
+from simloop import simulate
+from test_packets_node import BOTH, N2, OUTSIDE, POD, REMOTE, TOR, short
+
+from l3net.agent.floating import LINGER
+from l3net.model import Prefix
+
+MINE = pod("web", *POD.values())
+OTHER = pod("other", *REMOTE.values(), on="n2", ready="2026-01-05T00:00:00Z", created="2026-01-05T00:00:00Z")
+PUBLIC = floating("web", *FLOATING.values())
+WHO = {
+    "deleted": None,
+    "not ready": pod("web", *POD.values(), ready=None),
+    "being deleted": pod("web", *POD.values(), deleting=True),
+    "finished": pod("web", *POD.values(), phase="Succeeded"),
+}
+
+
+async def _up(*more: dict[str, object]) -> Floated:
+    scene = Floated()
+    await scene.up()
+    scene.datastore.apply(*POOLS, SHOP, N2, MINE, *more)
+    await asyncio.sleep(1)
+    return scene
+
+
+def test_it_is_translated_both_ways_and_announced_from_the_pods_node() -> None:
+    async def scenario() -> None:
+        scene = await _up()
+        for version in BOTH:  # the control
+            assert not scene.announces(version)
+            assert not any("at web" in each for each in scene.arriving(FLOATING[version], version))
+        scene.datastore.apply(PUBLIC, OTHER)
+        for tor, cidr in ((scene.tor4, "203.0.113.0/24"), (scene.tor6, "2001:db8:f::/112")):
+            tor.route(cidr)
+            scene.speaker.say(tor, ip_network(cidr))
+        await asyncio.sleep(1)
+        for version in BOTH:
+            address, own, outside = FLOATING[version], POD[version], OUTSIDE[version]
+            assert scene.announces(version) == {address}
+            for protocol in ("tcp", "udp", "sctp"):
+                arrived = scene.arriving(address, version, protocol=protocol, port=4242)
+                assert arrived == {f"{outside} > {own} 4242 at web"}
+            assert scene.leaving(outside, version) == {f"{address} > {outside} 443 by up0 {TOR[version]}"}
+            # inside the cluster the pod keeps its own address, also to another's floating one
+            assert scene.leaving(REMOTE[version], version) == {
+                f"{own} > {REMOTE[version]} 443 by up0 {TOR[version]}"
+            }
+            assert {each.partition(" ")[0] for each in scene.leaving(SECOND[version], version)} == {own}
+            # and to its own it comes back to itself, from the address that it called
+            assert scene.leaving(address, version) == {f"{address} > {own} 443 at web"}
+        assert not scene.problems()
+
+    simulate(scenario())
+
+
+@pytest.mark.parametrize("version", BOTH)
+def test_answers_and_errors_are_translated_too(version: int) -> None:
+    async def scenario() -> None:
+        scene = await _up(PUBLIC)
+        first = packet(OUTSIDE[version], FLOATING[version], dport=80, sport=41000)
+        (there,) = scene.stack.receive(first, "up0")
+        assert isinstance(there, Delivered)
+        scene.stack.take(there)
+        (back,) = scene.stack.from_pod(there.packet.answer())
+        assert isinstance(back, Forwarded) and str(back.packet.source) == FLOATING[version]
+        about: Packet = back.packet
+        error = Packet(
+            first.source, about.source, 1 if version == 4 else 58, icmp=3 if version == 4 else 1, about=about
+        )
+        (told,) = scene.stack.receive(error, "up0")
+        assert isinstance(told, Delivered) and str(told.packet.destination) == POD[version]
+
+    simulate(scenario())
+
+
+@pytest.mark.parametrize("what", WHO)
+def test_it_follows_the_pod_that_is_ready(what: str) -> None:
+    """The oldest ready pod has it; when that fails, the standby of another node, and that one keeps it."""
+
+    async def scenario() -> None:
+        scene = await _up(PUBLIC, OTHER)
+        assert scene.announces() == {FLOATING[4]}
+        after = WHO[what]
+        if after is None:
+            scene.datastore.delete(MINE)
+        else:
+            scene.datastore.apply(after)
+        await asyncio.sleep(1)
+        assert not scene.announces() and not scene.announces(6)
+        for version in BOTH:
+            assert not any("at web" in each for each in scene.arriving(FLOATING[version], version))
+            assert {each.partition(" ")[0] for each in scene.leaving(OUTSIDE[version], version)} == {
+                POD[version]
+            }
+        # It comes back, and has been ready for a shorter time than the other.
+        scene.datastore.apply(pod("web", *POD.values(), ready="2026-01-06T00:00:00Z"))
+        await asyncio.sleep(1)
+        assert not scene.announces()
+        scene.datastore.apply(pod("other", *REMOTE.values(), on="n2", ready=None))
+        await asyncio.sleep(1)
+        assert scene.announces() == {FLOATING[4]} and scene.announces(6) == {FLOATING[6]}
+
+    simulate(scenario())
+
+
+def test_what_is_not_required_to_be_ready_stays_where_it_is() -> None:
+    async def scenario() -> None:
+        scene = await _up(floating("web", *FLOATING.values(), requireReady=False), OTHER)
+        scene.datastore.apply(pod("web", *POD.values(), ready=None))
+        await asyncio.sleep(1)
+        assert scene.announces() == {FLOATING[4]}
+
+    simulate(scenario())
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_it_is_withdrawn_when_the_others_announcement_is_heard(heard: bool) -> None:
+    """Or soon after. Where nobody has it, at once."""
+
+    async def scenario() -> None:
+        scene = await _up(PUBLIC, OTHER)
+        scene.datastore.apply(WHO["not ready"])
+        await asyncio.sleep(0.08)
+        assert scene.announces() == {FLOATING[4]}, "the other node may not be as far"
+        assert scene.leaving(OUTSIDE[4]) == {f"{POD[4]} > {OUTSIDE[4]} 443 by up0 {TOR[4]}"}, "translated"
+        if heard:
+            prefix: Prefix = ip_network(FLOATING[4])
+            scene.tor4.route(str(prefix))
+            scene.speaker.say(scene.tor4, prefix)
+            await asyncio.sleep(0.045)
+            assert not scene.announces()
+        else:
+            await asyncio.sleep(LINGER)
+            assert not scene.announces()
+        assert not scene.agent.kernel.problems
+
+    simulate(scenario())
+
+
+def test_where_nobody_has_it_it_is_withdrawn_at_once() -> None:
+    async def scenario() -> None:
+        scene = await _up(PUBLIC)
+        scene.datastore.delete(MINE)
+        await asyncio.sleep(0.1)
+        assert not scene.announces()
+
+    simulate(scenario())
+
+
+def test_connections_of_a_pod_that_is_gone_go_to_the_new_one() -> None:
+    """A UDP client that goes on from the same port."""
+
+    async def scenario() -> None:
+        scene = await _up(PUBLIC)
+        datagram = packet(OUTSIDE[4], FLOATING[4], "udp", 53, sport=5353)
+        (first,) = scene.stack.receive(datagram, "up0")
+        scene.stack.take(first)
+        assert str(first.packet.destination) == POD[4]
+        scene.datastore.apply(pod("web", "10.244.1.12", "fd00:244:1::12"))
+        await asyncio.sleep(1)
+        (again,) = scene.stack.receive(datagram, "up0")
+        assert str(again.packet.destination) == "10.244.1.12"
+
+    simulate(scenario())
+
+
+@pytest.mark.parametrize("away", ["agent", "pool", "address", "object", "node"])
+def test_what_takes_it_away_and_brings_it_back(away: str) -> None:
+    """An agent that starts again changes nothing; each of the others leaves no rule behind."""
+
+    async def scenario() -> None:
+        scene = await _up(PUBLIC)
+        if away == "agent":
+            await scene.kill()
+            await asyncio.sleep(1)
+            assert scene.announces() == {FLOATING[4]}
+            scene.start()
+            for _ in range(20):
+                await asyncio.sleep(0.1)
+                assert scene.announces() == {FLOATING[4]}
+            return
+        taken = {
+            "pool": (POOLS, POOLS),
+            "address": ((), ()),
+            "object": ((PUBLIC,), (PUBLIC,)),
+            "node": ((), ()),
+        }[away]
+        for each in taken[0]:
+            scene.datastore.delete(each)
+        if away == "address":
+            scene.datastore.apply(service("thief", "10.96.9.9", externalIPs=list(FLOATING.values())))
+        if away == "node":
+            scene.datastore.apply(node("n3", addresses=tuple(FLOATING.values())))
+        await asyncio.sleep(1)
+        assert not scene.announces() or away == "address"
+        table = scene.firewall.table
+        assert not any("floating" in name for name in table.chains)
+        assert not any(held for name, held in table.sets.items() if name.startswith("floating"))
+        scene.datastore.apply(*taken[1])
+        if away == "address":
+            scene.datastore.delete(service("thief", "10.96.9.9"))
+        if away == "node":
+            scene.datastore.delete(node("n3"))
+        await asyncio.sleep(1)
+        assert scene.announces() == {FLOATING[4]} and scene.announces(6) == {FLOATING[6]}
+
+    simulate(scenario())
+
+
+def test_of_two_that_want_it_the_older_has_it() -> None:
+    async def scenario() -> None:
+        scene = await _up(PUBLIC)
+        thief = floating(
+            "a-thief", FLOATING[4], created="2026-01-09T00:00:00Z", selector={"matchLabels": {"app": "bad"}}
+        )
+        scene.datastore.apply(thief, pod("bad", REMOTE[4], on="n2", app="bad"))
+        await asyncio.sleep(1)
+        assert scene.announces() == {FLOATING[4]}
+        scene.datastore.delete(PUBLIC)
+        await asyncio.sleep(1)
+        assert not scene.announces()
+        scene.datastore.apply(PUBLIC)
+        await asyncio.sleep(1)
+        assert scene.announces() == {FLOATING[4]}
+
+    simulate(scenario())
+
+
+@pytest.mark.parametrize(
+    ("selector", "has"), [(None, False), ({"team": "shop"}, True), ({"team": "x"}, False)]
+)
+def test_a_pod_asks_by_its_annotation_where_the_pool_names_its_namespaces(
+    selector: dict[str, str] | None, has: bool
+) -> None:
+    """Else whoever may make Pods could take any address."""
+
+    async def scenario() -> None:
+        spec = {"cidr": "203.0.113.0/24", "allowedUses": ["Floating"]}
+        if selector is not None:
+            spec["namespaceSelector"] = {"matchLabels": selector}
+        scene = await _up(
+            document("IPPool", "public4", spec=spec),
+            pod("web", *POD.values(), annotations={"l3net.io/floating-ips": FLOATING[4]}),
+        )
+        assert scene.announces() == ({FLOATING[4]} if has else set())
+
+    simulate(scenario())
+
+
+@pytest.mark.parametrize("stage", ["cordon", "standby"])
+def test_a_node_that_drains_gives_it_to_a_standby(stage: str) -> None:
+    """Without one it keeps it, as the last choice, until all is withdrawn."""
+
+    async def scenario() -> None:
+        scene = await _up(PUBLIC, *((OTHER,) if stage == "standby" else ()))
+        scene.datastore.apply(NODE | {"spec": NODE["spec"] | {"unschedulable": True}})
+        await asyncio.sleep(1)
+        assert scene.announces() == (set() if stage == "standby" else {FLOATING[4]})
+
+    simulate(scenario())
+
+
+def test_a_policy_is_judged_by_the_pods_own_address() -> None:
+    from sim_policies import policy
+
+    async def scenario() -> None:
+        scene = await _up(PUBLIC)
+        scene.datastore.apply(policy("closed", {"app": "web"}, {"role": "good"}, port=8080))
+        await asyncio.sleep(1)
+        assert scene.arriving(FLOATING[4]) == {"dropped"}
+        assert short(scene.stack.receive(packet(REMOTE[4], FLOATING[4], dport=80), "up0")) == {"dropped"}
+
+    simulate(scenario())
