@@ -222,6 +222,7 @@ def test_what_the_agent_calls(rig: Rig, api: FakeApiServer) -> None:
             ("l3net.io", "bgppeers"),
             ("l3net.io", "bgpfilters"),
             ("l3net.io", "ippools"),
+            ("l3net.io", "floatingips"),
         )
     }
     written = {(call.group, call.resource, call.subresource) for call in api.calls} - {

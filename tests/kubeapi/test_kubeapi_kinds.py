@@ -19,6 +19,7 @@ META = {
         "l3net.io/as-number": "65001",
         "l3net.io/blocks": "10.9.0.0/24",
         "l3net.io/allowed-addresses": "192.0.2.9",
+        "l3net.io/floating-ips": "203.0.113.9",
         "l3net.io/log-drops": "true",
         "kubernetes.io/config.hash": "77aa",
     },
@@ -121,6 +122,15 @@ POD = {
         "phase": "Succeeded",
         "podIP": "10.1.0.5",
         "podIPs": [{"ip": "10.1.0.5"}, {"ip": "fd00::5"}],
+        "conditions": [
+            {"type": "Initialized", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+            {
+                "type": "Ready",
+                "status": "True",
+                "lastTransitionTime": "2026-01-01T00:00:01Z",
+                "lastProbeTime": None,
+            },
+        ],
         "containerStatuses": [{"name": "c", "image": "images.example/c"}],
     },
 }
