@@ -14,11 +14,13 @@ from l3net.agent.seeing import Seeing
 from l3net.agent.tally import standing
 from l3net.errors import ConfigError
 from l3net.explain.address import AddressFacts, Heard, explain_address, nobody
-from l3net.explain.announced import unannounced
+from l3net.explain.announced import peer_steps, unannounced
 from l3net.explain.facts import UNKNOWN, End
+from l3net.explain.floating import floating_steps
 from l3net.explain.path import PathFacts, Served, explain_path
 from l3net.explain.service import MOST_ENDS, explain_service
-from l3net.explain.steps import Explanation, bad
+from l3net.explain.steps import Explanation, any_bad, bad
+from l3net.floating.holding import Holding
 from l3net.model import NODE_PORTS, Address, ObjectName, ServerKey, VirtualServer
 from l3net.policy.places import Place, Port, at, named, places, port_of
 from l3net.policy.view import Whereabouts
@@ -125,6 +127,8 @@ async def _address(seeing: Seeing, address: Address, subject: str = "") -> Expla
     if name is not None:
         found = explain_service(await seeing.service(name, only=address))
         return replace(found, subject=subject or f"address {address} ({found.subject})")
+    if claims := list(agent.floating.at(address)):
+        return await _floating(seeing, address, claims, subject)
     end = await seeing.looked(seeing.end(address))
     block = seeing.block_of(address)
     told, untold = seeing.announced(address)
@@ -149,6 +153,25 @@ async def _address(seeing: Seeing, address: Address, subject: str = "") -> Expla
     steps = (*explained.steps, *extra)
     outside = explained.outside and not extra if explained.outside is not None else (False if extra else None)
     return replace(explained, steps=steps, outside=outside)
+
+
+async def _floating(seeing: Seeing, address: Address, claims: list[Holding], subject: str) -> Explanation:
+    """An address that somebody claims for a pod: who has it, who is told, and the pod itself."""
+    steps = list(floating_steps(claims, seeing.me))
+    subject = subject or f"address {address}"
+    held = next((each for each in claims if each.held), None)
+    if held is None or held.target is None:
+        return Explanation(subject, tuple(steps), "", inside=False, outside=False)
+    if held.node != seeing.me:
+        well = f"{address} is pod {held.pod}'s, on node {held.node}"
+        return Explanation(subject, tuple(steps), well)
+    told = seeing.told(host_prefix(address))
+    announced = peer_steps(*told) if told is not None else []
+    inner = await _address(seeing, held.target)
+    well = f"{address} is pod {held.pod}'s on {seeing.me}, and routers are told of it"
+    steps += [*announced, *inner.steps]
+    outside = bool(inner.inside) and told is not None and not any_bad(announced)
+    return Explanation(subject, tuple(steps), well, inside=inner.inside, outside=outside)
 
 
 def _heard(seeing: Seeing, address: Address) -> list[Heard]:
@@ -195,10 +218,21 @@ async def _path(seeing: Seeing, source_text: str, destination_text: str) -> Expl
     if address.is_loopback or address.is_link_local:
         raise ConfigError(f"{address} never leaves its host or link: name an address that packets come from")
     begin = await seeing.looked(seeing.end(address))
-    target = seeing.end(destination, str(port.number) if port is not None and port.number else "")
+    floating = seeing.agent.floating
+    if (held := floating.held.get(destination)) is not None and held.target is not None:
+        found = await _from_to(seeing, source, begin, seeing.end(held.target, _number(port)), port)
+        told = seeing.told(host_prefix(destination))
+        outside = not (begin.pod or begin.node)
+        announced = peer_steps(*told) if told is not None and outside else []
+        return replace(found, steps=(*floating_steps([held], seeing.me), *announced, *found.steps))
+    target = seeing.end(destination, _number(port))
     if source.pod is not None and not begin.pod:
         begin = replace(begin, pod=str(source.pod.name))
     return await _from_to(seeing, source, begin, target, port)
+
+
+def _number(port: Port | None) -> str:
+    return str(port.number) if port is not None and port.number else ""
 
 
 def _service(seeing: Seeing, text: str) -> ObjectName | None:

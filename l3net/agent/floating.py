@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
-from l3net.addresses import host_prefix
+from l3net.addresses import address_order, host_prefix
 from l3net.errors import KernelError
 from l3net.floating.book import FloatingBook, sources_of, taken_by
 from l3net.floating.declared import fill, follow, holdings_of
@@ -211,9 +211,19 @@ class Floating:
             return
         self._problems.pop(PART, None)
 
-    def status(self) -> Mapping[str, int]:
-        """How many this node has, and how often one came and left."""
-        return {"held": len(self.held), "came": self.came, "left": self.left}
+    def status(self) -> Mapping[str, Any]:
+        """What this node's pods have; how often an address came and left."""
+        held = sorted(self.held.values(), key=lambda each: address_order(each.address))
+        rows = [
+            {
+                "address": str(each.address),
+                "by": str(each.by),
+                "pod": str(each.pod),
+                "podAddress": str(each.target),
+            }
+            for each in held
+        ]
+        return {"held": rows, "came": self.came, "left": self.left}
 
 
 def _where(other: Holding | None) -> str:

@@ -6,6 +6,7 @@ from typing import Final
 
 from l3net.agent.loop import Agent
 from l3net.agent.measuring.bgp import BGP
+from l3net.agent.measuring.floating import FLOATING
 from l3net.agent.measuring.kernel import KERNEL
 from l3net.agent.measuring.node import NODE
 from l3net.agent.measuring.pods import PODS
@@ -21,6 +22,7 @@ SUBJECTS: Final[dict[str, tuple[Row[Seen], ...]]] = {
     "BGP, BFD and BMP": BGP,
     "Services": SERVICES,
     "Network policies": POLICIES,
+    "Floating addresses": FLOATING,
     "The kernel": KERNEL,
     "Pods": PODS,
 }

@@ -65,6 +65,7 @@ def status(agent: Agent) -> dict[str, Any]:
         ],
         "serviceProxy": agent.proxying.status(),
         "consistent": agent.services.spread,
+        "floating": agent.floating.status(),
         "pods": {
             **agent.pods.status(),
             "retained": [

@@ -145,6 +145,13 @@ def show(answer: dict[str, Any]) -> None:
         ["SERVICE", "ADDRESS", "KIND", "VERDICT"],
         [(row["service"], row["address"], row["kind"], row["reason"]) for row in answer["services"]],
     )
+    if held := answer.get("floating", {}).get("held"):
+        click.echo()
+        print_table(
+            "Floating addresses",
+            ["ADDRESS", "POD", "POD ADDRESS", "BY"],
+            [(row["address"], row["pod"], row["podAddress"], row["by"]) for row in held],
+        )
     if (spread := answer.get("consistent")) and spread["servers"]:
         click.echo(
             f"\n{spread['servers']} of their ports are balanced consistently, by {spread['slots']} slots"

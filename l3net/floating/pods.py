@@ -33,22 +33,33 @@ def choose(
     candidates: Iterable[Pod], *, require_ready: bool, node_usable: Callable[[str], bool]
 ) -> tuple[Pod | None, Reason, str]:
     """The pod that has the addresses; where none has, why not."""
-    reason, why = Reason.NO_POD, "no pod is selected"
     best: tuple[Rank, Pod] | None = None
+    # Of those that cannot have them the first by name says why, so that everybody says the same.
+    failed: tuple[ObjectName, Reason, str] | None = None
     for pod in candidates:
         if pod.finished:
             continue
-        if pod.host_network:
-            reason, why = Reason.HOST_NETWORK, f"pod {pod.name} is on its node's network"
-        elif not pod.node or not pod.addresses:
-            reason, why = Reason.NOT_READY, f"pod {pod.name} has no address yet"
-        elif require_ready and pod.ready_since is None:
-            reason, why = Reason.NOT_READY, f"pod {pod.name} is not ready"
-        else:
+        reason, why = _hindrance(pod, require_ready=require_ready)
+        if reason is Reason.HELD:
             found = rank(pod, node_usable=node_usable(pod.node), require_ready=require_ready)
             if best is None or found < best[0]:
                 best = found, pod
-    return (best[1], Reason.HELD, "") if best is not None else (None, reason, why)
+        elif failed is None or pod.name < failed[0]:
+            failed = pod.name, reason, why
+    if best is not None:
+        return best[1], Reason.HELD, ""
+    return (None, *failed[1:]) if failed is not None else (None, Reason.NO_POD, "no pod is selected")
+
+
+def _hindrance(pod: Pod, *, require_ready: bool) -> tuple[Reason, str]:
+    """Why a pod cannot have addresses; HELD where it can."""
+    if pod.host_network:
+        return Reason.HOST_NETWORK, f"pod {pod.name} is on its node's network"
+    if not pod.node or not pod.addresses:
+        return Reason.NOT_READY, f"pod {pod.name} has no address yet"
+    if require_ready and pod.ready_since is None:
+        return Reason.NOT_READY, f"pod {pod.name} is not ready"
+    return Reason.HELD, ""
 
 
 def primary(selector: Selector) -> tuple[str, str] | None:
