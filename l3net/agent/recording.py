@@ -124,12 +124,15 @@ class Recording:
             self._several(EntryKind.ANNOUNCEMENT, found, what, each)
 
     def _why(self, prefix: Prefix, *, announced: bool) -> str:
-        """What the services say of an address now."""
+        """What the services, or who has a floating address, say of an address now."""
         agent = self._agent
         if agent.draining.stage >= Stage.SERVICES_WITHDRAWN and not announced:
             return f"draining: {stage_name(agent.draining.stage)}"
         if prefix.prefixlen != prefix.max_prefixlen:
             return ""
+        if claims := [each for each in agent.floating.at(prefix.network_address) if each.held]:
+            held = claims[0]
+            return f"{held.by}: pod {held.pod} on {held.node} has it"
         verdicts = agent.services.book.of_address(prefix.network_address)
         return ", ".join(f"{verdict.service}: {verdict.reason.value}" for verdict in verdicts[:3])
 

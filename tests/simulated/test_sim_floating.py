@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Sequence
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from packets.outcomes import Delivered, Forwarded
@@ -14,8 +17,11 @@ from sim_node import document, node, service
 from simloop import simulate
 from test_packets_node import BOTH, N2, OUTSIDE, POD, REMOTE, TOR, short
 
+from l3net.agent.explaining import explain_answer
 from l3net.agent.floating import LINGER
-from l3net.model import Prefix
+from l3net.explain.facts import Way
+from l3net.explain.host import UNSEEN
+from l3net.model import Address, Prefix
 
 MINE = pod("web", *POD.values())
 OTHER = pod("other", *REMOTE.values(), on="n2", ready="2026-01-05T00:00:00Z", created="2026-01-05T00:00:00Z")
@@ -282,5 +288,58 @@ def test_a_policy_is_judged_by_the_pods_own_address() -> None:
         await asyncio.sleep(1)
         assert scene.arriving(FLOATING[4]) == {"dropped"}
         assert short(scene.stack.receive(packet(REMOTE[4], FLOATING[4], dport=80), "up0")) == {"dropped"}
+
+    simulate(scenario())
+
+
+class Unseen:
+    """ports.Sight, of a kernel that cannot be asked."""
+
+    def way(self, destination: Address, source: Address | None = None) -> Way:
+        return Way("unknown")
+
+    def others(self) -> tuple[Sequence[Any], Sequence[str]]:
+        return (), ()
+
+    def host(self) -> Any:
+        return UNSEEN
+
+
+async def _explained(scene: Floated, subject: str) -> dict[str, Any]:
+    return await explain_answer(scene.agent, Unseen(), lambda _about: None, json.dumps({"subject": subject}))
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ((), ""),
+        ((pod("web", *POD.values(), ready=None),), "floatingNoPodReady"),
+        ((pod("web", *POD.values(), app="other"),), "floatingNoPod"),
+        (
+            (document("IPPool", "public4", spec={"cidr": "198.51.100.0/24", "allowedUses": ["Floating"]}),),
+            "floatingOutsidePools",
+        ),
+        ((service("thief", "10.96.9.9", externalIPs=list(FLOATING.values())),), "floatingServiceAddress"),
+    ],
+)
+def test_it_is_explained(change: tuple[dict[str, Any], ...], cause: str) -> None:
+    async def scenario() -> None:
+        scene = await _up(PUBLIC)
+        scene.datastore.apply(*change)
+        await asyncio.sleep(1)
+        answer = await _explained(scene, f"address {FLOATING[4]}")
+        if cause == "floatingServiceAddress":  # it is the service that answers
+            assert "service default/thief" in answer["subject"]
+            return
+        assert answer["cause"] == cause, answer["answer"]
+        assert answer["healthy"] is not bool(cause) and bool(answer["advice"]) is bool(cause)
+        if not cause:
+            assert "pod default/web's on n1" in answer["answer"]
+            rows = {(row["what"], row["verdict"]) for row in answer["steps"]}
+            assert (f"announcement of {FLOATING[4]}/32", "ok") in rows
+            path = await _explained(scene, f"{OUTSIDE[4]} {FLOATING[4]}:80")
+            assert path["healthy"], path["answer"]
+            held = scene.status()["floating"]["held"]
+            assert (held[0]["address"], held[0]["pod"]) == (FLOATING[4], "default/web")
 
     simulate(scenario())
