@@ -1,9 +1,10 @@
 """The floating addresses of this node's pods: what is translated, what is announced, and for how long after a
 pod elsewhere has an address.
 
-The node that an address comes to translates and announces it as soon as it knows; the one that it leaves ends
-the translation at once, since the pod may be gone and its own address another's, and withdraws when it hears
-the other's announcement, or shortly after: routers are never without a way.
+The node that an address comes to translates and announces it as soon as it knows. The one that it leaves
+withdraws when it hears the other's announcement, or shortly after, so that routers are never without a way;
+and as long as the former pod is there it translates until routers have acted on that. Of a pod that is gone
+the translation ends at once: its own address may be another's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from l3net.addresses import address_order, host_prefix
@@ -39,9 +41,21 @@ log = logging.getLogger("l3net.floating")
 #: Seconds for which an address that a pod of another node has is announced here still, if that node's
 #: announcement is not heard meanwhile.
 LINGER: Final = 0.15
+#: Seconds after the withdrawal for which what is under way still reaches the former pod.
+TAIL: Final = 0.1
 #: Its name in the status.
 PART: Final = "floating connections"
 KINDS: Final = frozenset((Kind.POD, Kind.NAMESPACE, Kind.NODE, Kind.FLOATING_IP))
+
+
+@dataclass(slots=True)
+class _Parting:
+    """An address that a pod of another node has by now: until when it is announced, or translated, here;
+    `target`: the former pod's own address, None where that is gone."""
+
+    until: float
+    target: Address | None
+    announced: bool = True
 
 
 class Floating:
@@ -65,7 +79,7 @@ class Floating:
         self._blocks: tuple[Prefix, ...] = ()
         self._was_taken: dict[Address, object] = {}
         self._begun = False
-        self._lingers: dict[Address, float] = {}  # until when
+        self._parting: dict[Address, _Parting] = {}
         self._stale: dict[
             Address, Address | None
         ] = {}  # whose connections are to be forgotten but for a pod's
@@ -81,7 +95,8 @@ class Floating:
     @property
     def announced(self) -> frozenset[Prefix]:
         """The host prefixes that this node announces."""
-        return frozenset(map(host_prefix, (*self.held, *self._lingers)))
+        parting = (address for address, each in self._parting.items() if each.announced)
+        return frozenset(map(host_prefix, (*self.held, *parting)))
 
     def holdings(self) -> Iterable[Holding]:
         """What came of every claim in the cluster."""
@@ -126,7 +141,6 @@ class Floating:
             self._begun = True
             self._stale |= dict.fromkeys(self._book.addresses)
         self._hold({key: each for key, each in self._book.holdings.items() if each.node == self._me})
-        self._end_lingering()
         return before ^ self.announced
 
     def _follow(self, state: ClusterState) -> None:
@@ -139,8 +153,8 @@ class Floating:
             else:
                 follow(self._book, state)
         elif self._book is not None:
+            self._parting.clear()
             self._hold({})
-            self._lingers.clear()
             self._book, self._was_taken = None, {}
 
     def _is_node(self, address: Address) -> bool:
@@ -162,11 +176,12 @@ class Floating:
             now = held.get(address)
             if now is None:
                 self.left += 1
-                self._stale[address] = None
                 other = self._book.holdings.get(address) if self._book is not None else None
                 log.info("%s: no longer of pod %s%s", address, before.pod, _where(other))
-                if other is not None:
-                    self._linger(address)
+                if other is None:
+                    self._stale[address] = None
+                else:
+                    self._part(address, before)
             elif now.target != before.target:
                 self._stale[address] = now.target
                 log.info("%s: pod %s has it, after pod %s", address, now.pod, before.pod)
@@ -174,25 +189,39 @@ class Floating:
             if address not in self.held:
                 self.came += 1
                 self._stale[address] = now.target
-                self._lingers.pop(address, None)
+                self._parting.pop(address, None)
                 log.info("%s: pod %s has it (%s)", address, now.pod, now.by)
         self.held = held
-        translated = frozenset(
-            (each.address, each.target) for each in held.values() if each.target is not None
-        )
+        self._go_on_parting()
+        pairs = [(each.address, each.target) for each in held.values()]
+        pairs += [(address, each.target) for address, each in self._parting.items()]
+        translated = frozenset((address, target) for address, target in pairs if target is not None)
         sources = frozenset(sources_of(held.values()).items())
         if (translated, sources) != (self.translated, self.sources):
             self.translated, self.sources, self.changed = translated, sources, True
 
-    def _linger(self, address: Address) -> None:
-        self._lingers[address] = self._loop.time() + LINGER
+    def _part(self, address: Address, before: Holding) -> None:
+        """A pod of another node has it now."""
+        there = (
+            self._book is not None and before.pod is not None and self._book.runs(before.pod, before.target)
+        )
+        target = before.target if there else None
+        self._stale[address] = target
+        self._parting[address] = _Parting(self._loop.time() + LINGER, target)
         self._loop.call_later(LINGER, self._wake)
 
-    def _end_lingering(self) -> None:
-        now = self._loop.time()
-        for address, until in list(self._lingers.items()):
-            if until <= now or self._heard(host_prefix(address)):
-                del self._lingers[address]
+    def _go_on_parting(self) -> None:
+        now, book = self._loop.time(), self._book
+        for address, each in list(self._parting.items()):
+            if book is None or address not in book.holdings:  # nobody has it any more
+                each.until, each.target = now, None
+            if each.announced and (each.until <= now or self._heard(host_prefix(address))):
+                each.announced, each.until = False, now + TAIL
+                if each.target is not None:
+                    self._loop.call_later(TAIL, self._wake)
+            if not each.announced and (each.target is None or each.until <= now):
+                del self._parting[address]
+                self._stale[address] = None
 
     # --- connections -------------------------------------------------------------------------------------
 

@@ -93,6 +93,11 @@ class FloatingBook:
         for by in sorted(self._by_address.get(address, ())):
             yield from (each for each in self._verdicts.get(by, ()) if each.address == address)
 
+    def runs(self, name: ObjectName, address: Address | None) -> bool:
+        """Whether a pod is still there, with this address of its own."""
+        pod = self._pods.get(name)
+        return pod is not None and not pod.finished and address in pod.addresses
+
     # --- what is declared --------------------------------------------------------------------------------
 
     def put_floating(self, name: ObjectName, fact: FloatingIp | None) -> None:
