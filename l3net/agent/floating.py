@@ -54,6 +54,7 @@ class _Parting:
     `target`: the former pod's own address, None where that is gone."""
 
     until: float
+    before: Holding
     target: Address | None
     announced: bool = True
 
@@ -202,19 +203,23 @@ class Floating:
 
     def _part(self, address: Address, before: Holding) -> None:
         """A pod of another node has it now."""
-        there = (
-            self._book is not None and before.pod is not None and self._book.runs(before.pod, before.target)
-        )
-        target = before.target if there else None
+        target = before.target if self._runs(before) else None
         self._stale[address] = target
-        self._parting[address] = _Parting(self._loop.time() + LINGER, target)
+        self._parting[address] = _Parting(self._loop.time() + LINGER, before, target)
         self._loop.call_later(LINGER, self._wake)
+
+    def _runs(self, before: Holding) -> bool:
+        """Whether the pod that had an address is still there."""
+        book, pod = self._book, before.pod
+        return book is not None and pod is not None and book.runs(pod, before.target)
 
     def _go_on_parting(self) -> None:
         now, book = self._loop.time(), self._book
         for address, each in list(self._parting.items()):
             if book is None or address not in book.holdings:  # nobody has it any more
                 each.until, each.target = now, None
+            if each.target is not None and not self._runs(each.before):
+                each.target = None
             if each.announced and (each.until <= now or self._heard(host_prefix(address))):
                 each.announced, each.until = False, now + TAIL
                 if each.target is not None:

@@ -156,6 +156,26 @@ def test_it_is_withdrawn_when_the_others_announcement_is_heard(heard: bool) -> N
     simulate(scenario())
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_what_is_under_way_reaches_the_former_pod_as_long_as_it_is_there(gone: bool) -> None:
+    """No longer than that: its address may be another's by now."""
+
+    async def scenario() -> None:
+        scene = await _up(PUBLIC, OTHER)
+        scene.datastore.apply(WHO["not ready"])
+        await asyncio.sleep(LINGER + 0.08)
+        assert not scene.announces(), "withdrawn"
+        assert any("at web" in each for each in scene.arriving(FLOATING[4])), "and translated"
+        if gone:
+            scene.datastore.delete(MINE)
+            await asyncio.sleep(0.04)
+        else:
+            await asyncio.sleep(0.3)
+        assert not any("at web" in each for each in scene.arriving(FLOATING[4]))
+
+    simulate(scenario())
+
+
 def test_where_nobody_has_it_it_is_withdrawn_at_once() -> None:
     async def scenario() -> None:
         scene = await _up(PUBLIC)
