@@ -17,7 +17,6 @@ from l3net.agent.bfd import Liveness
 from l3net.agent.dirty import PARTS, Dirty, Marks, of_parts
 from l3net.agent.draining import Draining
 from l3net.agent.enveloping import Enveloping
-from l3net.agent.floating import KINDS as FLOATED
 from l3net.agent.floating import Floating
 from l3net.agent.following import DECLARED, Following
 from l3net.agent.healthchecks import HealthChecks, eligible
@@ -25,9 +24,9 @@ from l3net.agent.kernel import KernelSide
 from l3net.agent.leaving import Leaving
 from l3net.agent.monitoring.monitoring import Monitoring
 from l3net.agent.noticing import Noticing
+from l3net.agent.noting import Noting
 from l3net.agent.podnet import PodNet, uplinks
-from l3net.agent.policing import ALONE, Policing
-from l3net.agent.policing import KINDS as POLICED
+from l3net.agent.policing import Policing
 from l3net.agent.proxying import Proxying
 from l3net.agent.routing import Routing
 from l3net.agent.servicing import Servicing
@@ -74,7 +73,7 @@ class Agent:
         self.passes = self.failed_passes = 0
         self.pass_seconds = Histogram()
         self.declared = Following(
-            shells.datastore, me, self.faults, self._declared, lambda: marks.mark(Dirty.ALL)
+            shells.datastore, me, self.faults, self._note, lambda: marks.mark(Dirty.ALL)
         )
         self.draining = Draining(shells.drain)
         self.rib = LocRib(self._judge)
@@ -101,12 +100,8 @@ class Agent:
         self.policing.stand_on(self.services.table, self.services.follow_policy)
         shells.pods.admission = self.policing
         self.floating = Floating(
-            me,
-            kernel.connections,
-            self.kernel.problems,
-            self.services.book.has_address,
-            self._heard,
-            marks.wake,
+            *(me, kernel.connections, self.kernel.problems, self.services.book.has_address),
+            *(self.rib.announced, marks.wake),
         )
         self.services.floating = self.floating
         self.checks = HealthChecks(
@@ -129,6 +124,7 @@ class Agent:
             *(self.faults, self._retry),
         )
         self.announcing.stage = lambda: self.draining.stage
+        self._noting = Noting(self.services, self.policing, self.allowing, self.floating, marks)
         self._leaving = Leaving(self.draining, speaking, marks)
         self._noticing = Noticing(self.kernel, self.services, shells.pods, marks)
 
@@ -204,26 +200,6 @@ class Agent:
         """Start what hands on ICMP errors, unless it runs; a port that was taken may be free by now."""
         self.errors.start()
         if self.services.hands_on(self.errors.port):
-            self._marks.look_again()
-
-    # --- events ------------------------------------------------------------------------------------------
-
-    def _declared(self, event: Changed) -> None:
-        if event.kind in (Kind.SERVICE, Kind.ENDPOINT_SLICE):
-            self.services.note(event.kind, event.name, event.fact)
-            self._marks.wake()
-            return
-        if event.kind is Kind.NODE:
-            self.services.note_node(event.name.name, event.fact)
-        if event.kind in POLICED:
-            self.policing.note(event.kind, event.name, event.fact)
-        if event.kind in FLOATED:
-            self.floating.note(event.kind, event.name, event.fact)
-        if event.kind is Kind.POD:
-            self.allowing.note(event.name, event.fact)
-        if event.kind in ALONE or event.kind is Kind.FLOATING_IP:
-            self._marks.wake()
-        else:
             self._marks.look_again()
 
     # --- the loop ----------------------------------------------------------------------------------------
@@ -311,9 +287,8 @@ class Agent:
         self.passes += 1
         self._leaving.passed()
 
-    def _heard(self, prefix: Prefix) -> bool:
-        """Whether a peer announces it."""
-        return any(True for _ in self.rib.holding(prefix))
+    def _note(self, event: Changed) -> None:
+        self._noting.heard(event)
 
     def _judge(self, session: Session, path: BgpPath) -> tuple[Judgement, BgpPath]:
         return self._import_judge(session, path) if self._import_judge is not None else (ACCEPTED, path)

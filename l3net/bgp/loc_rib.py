@@ -297,6 +297,10 @@ class LocRib:
         """Prefixes that any peer has announced."""
         return len(self._rows)
 
+    def announced(self, prefix: Prefix) -> bool:
+        """Whether any peer says anything of a prefix, though it be refused."""
+        return prefix in self._rows
+
     def holding(self, prefix: Prefix) -> Iterator[tuple[Session, Received]]:
         """All that peers say of a prefix, refused paths included."""
         return ((source.session, source.table[prefix]) for source in self._rows.get(prefix, ()))

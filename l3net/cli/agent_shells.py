@@ -18,7 +18,7 @@ from l3net.shell.files.drainfile import DrainFile
 from l3net.shell.files.proxyfile import ProxyFile
 from l3net.shell.files.routefile import RouteFile
 from l3net.shell.kernel.bridge import KernelBridge
-from l3net.shell.kernel.conntrack import Conntrack
+from l3net.shell.kernel.connections import Conntrack
 from l3net.shell.kernel.envelope import KernelEnvelope
 from l3net.shell.kernel.errorrelay import ErrorRelay
 from l3net.shell.kernel.kubeproxytables import kube_proxy_tables

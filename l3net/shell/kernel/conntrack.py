@@ -70,7 +70,7 @@ IPS_DST_NAT: Final = 1 << 5
 # linux/netfilter/nf_conntrack_tcp.h: of one that was in the middle when it was seen first (tcp_new).
 IP_CT_TCP_FLAG_BE_LIBERAL: Final = 0x08
 _TOUCHED: Final = IPS_SEEN_REPLY | IPS_DST_NAT
-_NFGENMSG: Final = struct.Struct("=BBH")
+NFGENMSG: Final = struct.Struct("=BBH")
 _PORT: Final = struct.Struct("!H")
 
 #: More kinds of stale connections than this are looked for in one reading of all of their protocol.
@@ -99,19 +99,19 @@ def deletion(body: bytes, sources: frozenset[bytes]) -> Request | None:
     """The request that deletes a connection as dumped, None if none of the sources has part in it."""
     if not any(source in body for source in sources):  # most are nobody's: a quick look first
         return None
-    found = dict(attributes(memoryview(body)[_NFGENMSG.size :]))
+    found = dict(attributes(memoryview(body)[NFGENMSG.size :]))
     if not any(
         _source(found[side]) in sources for side in (CTA_TUPLE_ORIG, CTA_TUPLE_REPLY) if side in found
     ):
         return None
-    return _deleting(body, found)
+    return deleting(body, found)
 
 
-def _deleting(body: bytes, found: Mapping[int, memoryview]) -> Request:
+def deleting(body: bytes, found: Mapping[int, memoryview]) -> Request:
     """Deletes the one connection that was dumped as `body`, and no later one with the same tuple."""
     kept = [attribute(CTA_TUPLE_ORIG | NLA_F_NESTED, bytes(found[CTA_TUPLE_ORIG]))]
     kept += [attribute(kind, bytes(found[kind])) for kind in (CTA_ID, CTA_ZONE) if kind in found]
-    return Request(CT_DELETE, 0, body[: _NFGENMSG.size] + b"".join(kept))
+    return Request(CT_DELETE, 0, body[: NFGENMSG.size] + b"".join(kept))
 
 
 def forget(addresses: Iterable[Address]) -> list[int]:
@@ -124,7 +124,7 @@ def forget(addresses: Iterable[Address]) -> list[int]:
         for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
             sources = frozenset(address.packed for address in wanted if address.version == version)
             if sources:
-                dumped = netlink.dump(Request(CT_GET, 0, _NFGENMSG.pack(family, 0, 0)))
+                dumped = netlink.dump(Request(CT_GET, 0, NFGENMSG.pack(family, 0, 0)))
                 requests = [found for _, body in dumped if (found := deletion(body, sources))]
                 codes += netlink.transact(requests)
     return codes
@@ -258,45 +258,8 @@ def forget_stale(stale: Iterable[Stale]) -> int:
                 about = each if alone else Stale(each.protocol, untouched=each.untouched)
                 asked.setdefault(_asking(about, version), []).append(each)
             for asking, kinds in asked.items():
-                count += _forget_kinds(netlink, _NFGENMSG.pack(family, 0, 0) + asking, kinds, local)
+                count += _forget_kinds(netlink, NFGENMSG.pack(family, 0, 0) + asking, kinds, local)
     return count
-
-
-def forget_floating(holders: Mapping[Address, Address | None]) -> int:
-    """Delete, in the calling thread's namespace, the connections of floating addresses that are not of the
-    pod that has the address; how many there were. Raises KernelError.
-
-    One reading of each family's table for all addresses.
-    """
-    if sysctl.read("net/netfilter/nf_conntrack_count") in (None, "0"):
-        return 0
-    count = 0
-    with Netlink(NETLINK_NETFILTER) as netlink:
-        for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
-            held = {
-                address.packed: pod.packed if pod is not None else b""
-                for address, pod in holders.items()
-                if address.version == version
-            }
-            requests = []
-            for _, body in netlink.dump(Request(CT_GET, 0, _NFGENMSG.pack(family, 0, 0))) if held else ():
-                found = dict(attributes(memoryview(body)[_NFGENMSG.size :]))
-                if CTA_TUPLE_ORIG not in found or CTA_TUPLE_REPLY not in found:
-                    continue
-                if floats_elsewhere(tuple_of(found[CTA_TUPLE_ORIG]), tuple_of(found[CTA_TUPLE_REPLY]), held):
-                    requests.append(_deleting(body, found))
-            count += _deleted(netlink.transact(requests), "forget connections")
-    return count
-
-
-def floats_elsewhere(original: Tuple, reply: Tuple, held: Mapping[bytes, bytes]) -> bool:
-    """Whether a connection goes by a floating address that is not, or no longer, the other end's. `held`: by
-    address the pod that has it, empty for none. What only passes, untranslated, is nobody's here."""
-    to, pod = original.destination, held.get(original.destination)
-    if pod is not None and reply.source != pod and (pod or reply.source != to):
-        return True
-    back, pod = reply.destination, held.get(reply.destination)
-    return pod is not None and original.source not in (pod, back)
 
 
 def _local() -> frozenset[bytes]:
@@ -311,18 +274,18 @@ def _forget_kinds(netlink: Netlink, body: bytes, kinds: Sequence[Stale], local: 
         by_port.setdefault(each.port, []).append(each)
     requests = []
     for _, dumped in netlink.dump(Request(CT_GET, 0, body)):
-        found = dict(attributes(memoryview(dumped)[_NFGENMSG.size :]))
+        found = dict(attributes(memoryview(dumped)[NFGENMSG.size :]))
         if CTA_TUPLE_ORIG not in found or CTA_TUPLE_REPLY not in found:
             continue
         original, reply = tuple_of(found[CTA_TUPLE_ORIG]), tuple_of(found[CTA_TUPLE_REPLY])
         status = int.from_bytes(found.get(CTA_STATUS, b""), "big")
         candidates = (*by_port.get(original.destination_port, ()), *by_port.get(0, ()))
         if any(is_stale(each, original, reply, status, local) for each in candidates):
-            requests.append(_deleting(dumped, found))
-    return _deleted(netlink.transact(requests), "forget connections")
+            requests.append(deleting(dumped, found))
+    return deleted(netlink.transact(requests), "forget connections")
 
 
-def _deleted(codes: Collection[int], what: str) -> int:
+def deleted(codes: Collection[int], what: str) -> int:
     """How many there were, by the kernel's answers; what was gone already is success. Raises KernelError."""
     if bad := {code for code in codes if code not in (0, errno.ENOENT)}:
         raise KernelError(what, min(bad))
@@ -350,7 +313,7 @@ def tracked_of(addresses: Collection[Address]) -> list[Tracked]:
                 _asking_for(wanted) if versions == (4,) and len(wanted) <= _ADDRESSES_ASKED_ALONE else [b""]
             )
             for asking in asked:
-                for _, body in netlink.dump(Request(CT_GET, 0, _NFGENMSG.pack(family, 0, 0) + asking)):
+                for _, body in netlink.dump(Request(CT_GET, 0, NFGENMSG.pack(family, 0, 0) + asking)):
                     if any(each in body for each in wanted):
                         each = _tracked(body, wanted, local)
                         if each is not None:
@@ -370,7 +333,7 @@ def _asking_for(addresses: Collection[bytes]) -> Iterator[bytes]:
 
 
 def _tracked(body: bytes, wanted: Collection[bytes], local: Collection[bytes]) -> Tracked | None:
-    parts = dict(attributes(memoryview(body)[_NFGENMSG.size :]))
+    parts = dict(attributes(memoryview(body)[NFGENMSG.size :]))
     if CTA_TUPLE_ORIG not in parts or CTA_TUPLE_REPLY not in parts:
         return None
     original, reply = tuple_of(parts[CTA_TUPLE_ORIG]), tuple_of(parts[CTA_TUPLE_REPLY])
@@ -401,35 +364,6 @@ def _unsure(protocol: int, parts: Mapping[int, memoryview]) -> bool:
             flags = dict(attributes(tcp)).get(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, b"\0")
             return bool(flags[0] & IP_CT_TCP_FLAG_BE_LIBERAL)  # struct nf_ct_tcp_flags: flags, mask
     return False
-
-
-class Conntrack:
-    """A ports.Connections over the table of the process's namespace."""
-
-    def of(self, addresses: Collection[Address]) -> Sequence[Tracked]:
-        """See ports.Connections. Raises KernelError."""
-        return tracked_of(addresses)
-
-    def end(self, connections: Collection[Tracked]) -> None:
-        """See ports.Connections. Raises KernelError."""
-        with Netlink(NETLINK_NETFILTER) as netlink:
-            codes = netlink.transact(
-                [
-                    _deleting(each.handle, dict(attributes(memoryview(each.handle)[_NFGENMSG.size :])))
-                    for each in connections
-                ]
-            )
-        _deleted(codes, "end connections")
-
-    def forget_floating(self, holders: Mapping[Address, Address | None]) -> None:
-        """See ports.Connections. Raises KernelError."""
-        if count := forget_floating(holders):
-            log.info("%d tracked connections of floating addresses deleted", count)
-
-    def forget(self, stale: Collection[Stale]) -> None:
-        """Raises KernelError."""
-        if count := forget_stale(stale):
-            log.info("%d tracked connections deleted whose translation has changed", count)
 
 
 class Flush(Protocol):
@@ -473,7 +407,7 @@ class ConntrackFlush:
 
     def _visit(self, addresses: list[Address]) -> None:
         setns(self._home)
-        _deleted(forget(addresses), "forget connections")
+        deleted(forget(addresses), "forget connections")
 
     def _run(self) -> None:
         while True:
