@@ -70,7 +70,7 @@ class Running:
             nodes="all",
             secrets=False,
             kinds=KINDS.watched("controller"),
-            judge=self.verdicts.judge,
+            judge=self._judge,
             backoff=(0.02, 0.1),
         )
         self.controller = Controller(
@@ -85,6 +85,12 @@ class Running:
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def _judge(self, kind: Any, name: Any, document: Any, error: Any) -> None:
+        """As `l3net controller` has it."""
+        self.verdicts.judge(kind, name, document, error)
+        if (controller := getattr(self, "controller", None)) is not None:
+            controller.seen(kind, name, document)
 
     def clock(self) -> float:
         return time.monotonic() + self.offset
