@@ -33,16 +33,17 @@ def plan_giving(
 ) -> GivingPlan:
     """Keep what is held, free what no FloatingIP holds any more, give what is missing.
 
-    `taken`: what others have, addresses that FloatingIPs and Pods name among them. `refused`: names of pools
+    `taken`: what others have, addresses that FloatingIPs and Pods name among them; none of these is given, and
+    nothing that was given is taken away for one: who names another's address is refused. `refused`: names of pools
     that must not be used. `unsure`: FloatingIPs of which nobody knows whether they are gone.
     """
     own = floating_pools(pools.values())
     usable = [pool for pool in own if pool.name not in refused]
-    spans, of_blocks = Spans(), Spans()
+    spans, others, of_blocks = Spans(), Spans(), Spans()
     for block in blocks:
         of_blocks.add(block, "")
     for address in sorted(set(taken), key=lambda each: (each.version, int(each))):
-        spans.add(host_prefix(address), "")
+        others.add(host_prefix(address), "")
     held: dict[ObjectName, tuple[Address, ...]] = {}
     for name in sorted(unsure):
         if name not in floating and name in ledger:
@@ -75,7 +76,7 @@ def plan_giving(
             ]
             for pool in tried:
                 search = searches.setdefault(pool.name, Search(pool.cidr, pool.cidr.max_prefixlen))
-                if (found := search.next_free(spans, of_blocks)) is not None:
+                if (found := search.next_free(spans, others, of_blocks)) is not None:
                     spans.add(found, str(name))
                     held[name] = (*held[name], address_of(found))
                     break

@@ -235,6 +235,9 @@ def test_addresses_are_given_kept_and_freed() -> None:
     # One that is gone frees its own, and nobody else's moves.
     found, _ = given(held, two, ask("three", 4))
     assert found == {"two": ["203.0.113.2"], "three": ["203.0.113.0"]}
+    # Nobody takes it away by naming it.
+    found, _ = given(held, one, two, taken=[ip_address("203.0.113.1"), ip_address("2001:db8::")])
+    assert found == {"one": ["203.0.113.1", "2001:db8::"], "two": ["203.0.113.2"]}
     # While nobody knows whether it is gone, it keeps them.
     found, _ = given(held, two, ask("three", 4), unsure={one.name})
     assert found["one"] == ["203.0.113.1", "2001:db8::"] and found["three"] == ["203.0.113.0"]
