@@ -33,9 +33,9 @@ def plan_giving(
 ) -> GivingPlan:
     """Keep what is held, free what no FloatingIP holds any more, give what is missing.
 
-    `taken`: what others have, addresses that FloatingIPs and Pods name among them; none of these is given, and
-    nothing that was given is taken away for one: who names another's address is refused. `refused`: names of pools
-    that must not be used. `unsure`: FloatingIPs of which nobody knows whether they are gone.
+    `taken`: what others have, addresses that FloatingIPs and Pods name among them; none of these is given,
+    and nothing that was given is taken away for one: who names another's address is refused. `refused`:
+    names of pools that must not be used. `unsure`: FloatingIPs of which nobody knows whether they are gone.
     """
     own = floating_pools(pools.values())
     usable = [pool for pool in own if pool.name not in refused]
