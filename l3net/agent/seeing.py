@@ -206,6 +206,7 @@ class Seeing:
             interface=interface_to(self.agent.routing.underlay, session) or "",
             path_failed=peer.path_failed and not peer.established,
             carries=Family(prefix.version) in session.families,
+            speaker=self.agent.speaking.connected,
         )
 
     # --- services ----------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def unannounced(block: Prefix, node: str) -> Step:
 
 
 def _hears(peer: PeerTold) -> bool:
-    return peer.verdict is Export.ANNOUNCED and peer.established and not peer.path_failed
+    return peer.verdict is Export.ANNOUNCED and peer.established and not peer.path_failed and peer.speaker
 
 
 def _told(prefix: Prefix, peer: PeerTold, *, stops: bool) -> Step:
@@ -62,6 +62,9 @@ def _told(prefix: Prefix, peer: PeerTold, *, stops: bool) -> Step:
 
 
 def _refused(peer: PeerTold) -> tuple[str, str, str]:
+    if not peer.speaker:
+        seen = "not announced: the node's own speaker (`l3net speaker`) does not answer the agent"
+        return seen, "start it: `systemctl status l3net-speaker`, or its pod, and its log", "speakerDown"
     if peer.path_failed:
         seen = f"not announced: BFD has lost the path ({peer.state})"
         return seen, "look at the path: link, BFD on the router, firewall for UDP 3784", "bfdDown"

@@ -69,7 +69,8 @@ UNKNOWN: Final = Way("unknown")
 @dataclass(frozen=True, slots=True)
 class PeerTold:
     """What one peer is told of one prefix. `said`: it was, by now; `by`: the filter that refuses it;
-    `carries`: its session is configured for the prefix's family."""
+    `carries`: its session is configured for the prefix's family; `speaker`: somebody speaks BGP here at
+    all."""
 
     name: str
     address: Address
@@ -83,6 +84,7 @@ class PeerTold:
     interface: str = ""
     path_failed: bool = False
     carries: bool = True
+    speaker: bool = True
 
     @property
     def where(self) -> str:
