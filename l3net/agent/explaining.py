@@ -127,7 +127,7 @@ async def _address(seeing: Seeing, address: Address, subject: str = "") -> Expla
         return replace(found, subject=subject or f"address {address} ({found.subject})")
     end = await seeing.looked(seeing.end(address))
     block = seeing.block_of(address)
-    told, untold = seeing.announced(address)
+    told, untold = await seeing.announced(address)
     heard = _heard(seeing, address) if not end.here else []
     facts = AddressFacts(
         end,
@@ -228,8 +228,8 @@ async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port:
         ends = []
     else:
         ends = [seeing.judged(source, await seeing.looked(target, begin.address, asked.protocol), asked)]
-    told, untold = seeing.announced(target.address)
-    source_told, source_untold = seeing.announced(begin.address) if begin.here else (None, None)
+    told, untold = await seeing.announced(target.address)
+    source_told, source_untold = await seeing.announced(begin.address) if begin.here else (None, None)
     facts = PathFacts(
         begin,
         target,

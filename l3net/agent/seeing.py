@@ -16,7 +16,7 @@ from l3net.announce.sources import reasons, verdict
 from l3net.bgp.peering import Peering
 from l3net.bgp.verdict import Export
 from l3net.doctor.findings import NodeLook
-from l3net.explain.facts import End, PeerTold, Way
+from l3net.explain.facts import End, Hop, PeerTold, Way
 from l3net.explain.foreign import Chain, Packet, drops
 from l3net.explain.service import MOST_ENDS, ServiceFacts
 from l3net.firewall.services import SERVICES
@@ -44,6 +44,7 @@ class Seeing:
         self._attached: dict[Address, Attached] = {
             address: attached for _, attached in agent.pods.attached() for address in attached.addresses
         }
+        self._answers: dict[tuple[str, Address], asyncio.Task[tuple[str, ...] | None]] = {}
         self._host: NodeLook | None = None
         self._others: tuple[Sequence[Chain], Sequence[str]] | None = None
         self._sources: list[tuple[Source, Announcement]] | None = None
@@ -60,8 +61,19 @@ class Seeing:
         """The kernel's way to an address."""
         key = destination, source
         if key not in self._ways:
-            self._ways[key] = await asyncio.to_thread(self._sight.way, destination, source)
+            way = await asyncio.to_thread(self._sight.way, destination, source)
+            hops = await asyncio.gather(*(self._asked(hop, destination) for hop in way.hops))
+            self._ways[key] = replace(way, hops=tuple(hops))
         return self._ways[key]
+
+    async def _asked(self, hop: Hop, destination: Address) -> Hop:
+        """With who answers for the taker of the packet; pods' neighbour entries are the agent's own."""
+        if hop.port is not None or not hop.carrier or hop.neighbour in ("", "noarp"):
+            return hop
+        key = hop.interface, hop.gateway or destination
+        if key not in self._answers:
+            self._answers[key] = asyncio.create_task(asyncio.to_thread(self._sight.answers, *key))
+        return replace(hop, answers=await self._answers[key])
 
     # --- ends --------------------------------------------------------------------------------------------
 
@@ -162,17 +174,17 @@ class Seeing:
             ((block, name) for name, node in nodes for block in node.blocks if address in block), None
         )
 
-    def announced(self, address: Address) -> tuple[Told | None, Prefix | None]:
+    async def announced(self, address: Address) -> tuple[Told | None, Prefix | None]:
         """Who hears of this node's block that holds an address; else that block, of which nobody is told."""
         block = self.block_of(address)
         if block is None or block[1] != self.me:
             return None, None
-        told = self.told(block[0])
+        told = await self.told(block[0])
         return told, None if told is not None else block[0]
 
     # --- peers -------------------------------------------------------------------------------------------
 
-    def told(self, prefix: Prefix) -> Told | None:
+    async def told(self, prefix: Prefix) -> Told | None:
         """What each peer hears of a prefix; None where the node announces none such."""
         agent = self.agent
         view = agent.announcing.view(agent.state)
@@ -186,8 +198,15 @@ class Seeing:
         rows = []
         for peer in agent.speaking.peers.values():
             found, by = verdict(view, peer.session, source, prefix, agent.draining.stage)
-            rows.append(self._peer(peer, prefix, found, by))
+            rows.append(replace(self._peer(peer, prefix, found, by), hop=await self._hop_to(peer)))
         return prefix, rows
+
+    async def _hop_to(self, peer: Peering) -> Hop | None:
+        """The way to a router on a link of ours."""
+        if peer.session.mesh:
+            return None
+        hops = (await self.way(peer.session.peer_address)).hops
+        return hops[0] if len(hops) == 1 and hops[0].gateway is None else None
 
     def _peer(self, peer: Peering, prefix: Prefix, found: Export, by: str) -> PeerTold:
         session, now = peer.session, asyncio.get_running_loop().time()
@@ -235,7 +254,7 @@ class Seeing:
         verdicts = book.of_service(name)
         told: dict[Address, Told] = {}
         for each in verdicts:
-            if each.advertised and (found := self.told(host_prefix(each.address))) is not None:
+            if each.advertised and (found := await self.told(host_prefix(each.address))) is not None:
                 told[each.address] = found
         servers = self._servers(name)
         here, declared = self._endpoint_nodes(name)

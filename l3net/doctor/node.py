@@ -217,10 +217,22 @@ def judge_routes(status: Mapping[str, Any]) -> list[Finding]:
 def judge_node(look: NodeLook, ecmp: bool) -> list[Finding]:
     """The host. `ecmp`: whether a route of ours has several next hops."""
     kernel = [*_forwarding(look), *_service_routes(look), *_answers(look, ecmp), *_conntrack(look)]
-    found = [*kernel, *_store(look), *_runtime(look)]
+    found = [*kernel, *_rivals(look), *_store(look), *_runtime(look)]
     if any(each.check == "kernel" for each in found):
         return found
     return [Finding("kernel", "host", Severity.OK, "forwarding and connection tracking are in order"), *found]
+
+
+def _rivals(look: NodeLook) -> Iterator[Finding]:
+    for each in look.rivals:
+        yield Finding(
+            "address",
+            each.address,
+            Severity.PROBLEM,
+            f"another host on {each.interface} answers for it ({', '.join(each.macs)}): what is for this "
+            "node reaches either",
+            "find that host by its MAC, and give it another address",
+        )
 
 
 def _forwarding(look: NodeLook) -> Iterator[Finding]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from l3net.explain.facts import DEAD, End, Hop
+from l3net.explain.facts import DEAD, End, Hop, Way
+from l3net.explain.neighbours import trouble
 from l3net.explain.steps import Mark, Step, bad, doubt, note, ok
+from l3net.model import Address
 
 
 def end_steps(end: End, me: str, pod_mtu: int = 0) -> Iterator[Step]:
@@ -63,6 +65,13 @@ def end_steps(end: End, me: str, pod_mtu: int = 0) -> Iterator[Step]:
         yield from _hop(end, hop, pod_mtu)
 
 
+def back_steps(address: Address, way: Way) -> Iterator[Step]:
+    """What stops answers on the links by which they leave: of one of several ways a share of them."""
+    for hop in way.hops:
+        if found := trouble(hop, hop.gateway or address):
+            yield _stops(len(way.hops) == 1, "way back", f"{address} dev {hop.interface}", *found)
+
+
 def _route(end: End, me: str) -> Step:
     way = end.way
     if way.kind == "unknown":
@@ -118,6 +127,9 @@ def _hop(end: End, hop: Hop, pod_mtu: int) -> Iterator[Step]:
             "see whether that host is up, and its address and VLAN",
             "neighbourFailed",
         )
+        return
+    if found := trouble(hop, hop.gateway or end.address):
+        yield _stops(only, "neighbour", where, *found)
         return
     if end.mac and hop.gateway is None and hop.link_address and hop.link_address != end.mac:
         yield bad(

@@ -16,7 +16,8 @@ DEAD = frozenset({"failed", "incomplete"})
 class Hop:
     """Where a route leads. `neighbour` is the state of the entry of who takes the packet, empty if there is
     none; `carrier`: whether the link has one; `port`: of a bridge, behind which port that MAC is, empty if
-    behind none, None if it is no bridge."""
+    behind none, None if it is no bridge;
+    `answers`: the MACs that just answered for who takes the packet, None if nobody was asked."""
 
     interface: str
     gateway: Address | None = None
@@ -26,6 +27,7 @@ class Hop:
     mtu: int = 0
     port: str | None = None
     port_forwards: bool = True
+    answers: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         return (
@@ -70,7 +72,7 @@ UNKNOWN: Final = Way("unknown")
 class PeerTold:
     """What one peer is told of one prefix. `said`: it was, by now; `by`: the filter that refuses it;
     `carries`: its session is configured for the prefix's family; `speaker`: somebody speaks BGP here at
-    all."""
+    all; `hop`: the way to it, where it is on a link of ours."""
 
     name: str
     address: Address
@@ -85,6 +87,7 @@ class PeerTold:
     path_failed: bool = False
     carries: bool = True
     speaker: bool = True
+    hop: Hop | None = None
 
     @property
     def where(self) -> str:

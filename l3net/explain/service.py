@@ -9,7 +9,7 @@ from l3net.doctor.findings import NodeLook
 from l3net.explain.announced import peer_steps
 from l3net.explain.ends import end_steps
 from l3net.explain.facts import End, PeerTold
-from l3net.explain.host import UNSEEN, host_steps, unjudged_steps
+from l3net.explain.host import UNSEEN, host_steps, rival_steps, unjudged_steps
 from l3net.explain.steps import Explanation, Mark, Step, any_bad, bad, note, ok
 from l3net.explain.words import OF_REASON
 from l3net.model import Address, Prefix, ServerKey, Service, VirtualServer
@@ -85,7 +85,7 @@ def explain_service(facts: ServiceFacts) -> Explanation:
         for _, found in each_of:
             outside += map(_softened, found) if reached_here else found
     wrong = [note("service", "", facts.rejected, _MEND, "rejected")] if facts.rejected else []
-    steps = (*wrong, *outside, *data)
+    steps = (*wrong, *rival_steps(facts.host, facts.node), *outside, *data)
     reached = not any_bad(data)
     expected = bool(wanted)
     well = _well(facts, announced=announced, expected=expected)

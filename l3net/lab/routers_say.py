@@ -110,14 +110,14 @@ def _forwards(router: str, prefix: Prefix, neighbours: Neighbours, found: Forwar
     """Whether a router that has a prefix in BGP, by these neighbours, sends what is for it there."""
     what, where = f"forwarding of {prefix}", f"router {router}"
     has = f"has {prefix} in BGP, by {', '.join(sorted(map(str, neighbours)))}"
-    advice = "look for a static or other route that comes before BGP (`ip route`, `show ip route`), and remove it"
+    advice = "remove the route that comes before BGP: `ip route`, or the router's `show ip route`"
     if found is None or found.prefix.prefixlen < prefix.prefixlen:
         seen = f"{has}, and its kernel has {'no route' if found is None else f'only {found.text}'}"
-        return bad(what, where, seen, "see why the router does not install it (its log)", "routerNotInstalled")
-    if found.kind != "unicast":
-        return bad(what, where, f"{has}, and drops what is for it: {found.text}", advice, "routerForwardsElsewhere")
-    if not found.by & neighbours:
-        seen = f"{has}, and forwards elsewhere: {found.text}"
+        log = "see in the router's log why its kernel does not have it"
+        return bad(what, where, seen, log, "routerNotInstalled")
+    drops = found.kind != "unicast"
+    if drops or not found.by & neighbours:
+        seen = f"{has}, and {'drops what is for it' if drops else 'forwards elsewhere'}: {found.text}"
         return bad(what, where, seen, advice, "routerForwardsElsewhere")
     return ok(what, where, found.text)
 

@@ -12,10 +12,16 @@ from l3net.model import Address
 
 
 class Sight(Protocol):
-    """Looks; nothing is changed and nothing is sent. Each may take a tenth of a second: in a thread."""
+    """Looks; nothing is changed, and nothing is sent but what `answers` asks. Each may take some tenths of a
+    second: in a thread."""
 
     def way(self, destination: Address, source: Address | None = None) -> Way:
         """What the kernel does with a packet; never raises."""
+        ...
+
+    def answers(self, interface: str, address: Address) -> tuple[str, ...] | None:
+        """The MACs of others that answer for an address on a link; None: it cannot be asked there. Never
+        raises."""
         ...
 
     def others(self) -> tuple[Sequence[Chain], Sequence[str]]:

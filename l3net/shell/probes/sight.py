@@ -8,6 +8,7 @@ from l3net.doctor.findings import NodeLook
 from l3net.explain.facts import Way
 from l3net.explain.foreign import Chain
 from l3net.model import Address
+from l3net.shell.probes.asks import who_has
 from l3net.shell.probes.foreign import others
 from l3net.shell.probes.node import look_at_node
 from l3net.shell.probes.way import way_to
@@ -24,6 +25,10 @@ class HostSight:
     def way(self, destination: Address, source: Address | None = None) -> Way:
         """What the kernel does with a packet."""
         return way_to(destination, source)
+
+    def answers(self, interface: str, address: Address) -> tuple[str, ...] | None:
+        """Who on a link answers for an address."""
+        return who_has(interface, address)
 
     def others(self) -> tuple[tuple[Chain, ...], tuple[str, ...]]:
         """Chains of others at the hooks of forwarding, and what is not judged."""
