@@ -45,7 +45,7 @@ class Seeing:
             address: attached for _, attached in agent.pods.attached() for address in attached.addresses
         }
         self._answers: dict[tuple[str, Address], asyncio.Task[tuple[str, ...] | None]] = {}
-        self._host: NodeLook | None = None
+        self._host = asyncio.create_task(asyncio.to_thread(sight.host))  # waits for answers, beside all else
         self._others: tuple[Sequence[Chain], Sequence[str]] | None = None
         self._sources: list[tuple[Source, Announcement]] | None = None
 
@@ -53,9 +53,7 @@ class Seeing:
 
     async def host(self) -> NodeLook:
         """The host's settings."""
-        if self._host is None:
-            self._host = await asyncio.to_thread(self._sight.host)
-        return self._host
+        return await self._host
 
     async def way(self, destination: Address, source: Address | None = None) -> Way:
         """The kernel's way to an address."""
@@ -195,10 +193,12 @@ class Seeing:
         )
         if source is None:
             return None
+        peers = list(agent.speaking.peers.values())
+        hops = await asyncio.gather(*map(self._hop_to, peers))
         rows = []
-        for peer in agent.speaking.peers.values():
+        for peer, hop in zip(peers, hops, strict=True):
             found, by = verdict(view, peer.session, source, prefix, agent.draining.stage)
-            rows.append(replace(self._peer(peer, prefix, found, by), hop=await self._hop_to(peer)))
+            rows.append(replace(self._peer(peer, prefix, found, by), hop=hop))
         return prefix, rows
 
     async def _hop_to(self, peer: Peering) -> Hop | None:
