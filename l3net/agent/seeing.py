@@ -16,10 +16,12 @@ from l3net.announce.sources import reasons, verdict
 from l3net.bgp.peering import Peering
 from l3net.bgp.verdict import Export
 from l3net.doctor.findings import NodeLook
+from l3net.explain.diversion import Diversion
 from l3net.explain.facts import End, Hop, PeerTold, Way
-from l3net.explain.foreign import Chain, Packet, drops
+from l3net.explain.foreign import Chain, Packet, diverted, drops
 from l3net.explain.service import MOST_ENDS, ServiceFacts
 from l3net.firewall.services import SERVICES
+from l3net.firewall.translation import TRANSLATION
 from l3net.model import Address, Backend, Family, ObjectName, Prefix, ServerKey, VirtualServer
 from l3net.policy.attached import Attached
 from l3net.policy.places import Place, Port, at
@@ -143,6 +145,19 @@ class Seeing:
         dropped, surely = drops(chains, Packet(source, end.address, protocol, port), before)
         return replace(end, way=await self.way(end.address), dropped=dropped, surely=surely)
 
+    async def diversions(self, keys: Iterable[ServerKey]) -> list[Diversion]:
+        """Of these addresses and ports of services, those whose packets others take first. They are judged as
+        from anywhere."""
+        chains, _ = await self.others()
+        before = TRANSLATION if self.agent.proxying.standing.on else None
+        found = []
+        for key in sorted(keys, key=lambda each: (each[0].version, each[0], *each[1:])):
+            address, protocol, port = key
+            if (by := diverted(chains, Packet(None, address, protocol, port), before)) is not None:
+                listens = await asyncio.to_thread(self._sight.listens, *key)
+                found.append(Diversion(key, by, await self.way(address), listens))
+        return found
+
     def judged(self, source: Place, end: End, port: Port) -> End:
         """With what policies say of a connection from a source."""
         if not self.agent.policing.book.policies:
@@ -257,10 +272,12 @@ class Seeing:
             if each.advertised and (found := await self.told(host_prefix(each.address))) is not None:
                 told[each.address] = found
         servers = self._servers(name)
+        own = [address for _, address in service_addresses(service)]
         here, declared = self._endpoint_nodes(name)
         backends = {
             backend for server in servers.values() for backend in (*server.external, *server.internal)
         }
+        keys = [(each, port.protocol.lower(), port.port) for each in own for port in service.ports]
         ends = [self.end(backend.address, str(backend.port)) for backend in sorted(backends, key=_order)]
         ends = [replace(end, policies=self.policies_for(end)) for end in ends]
         ends = [await self.looked(end) for end in ends[:MOST_ENDS]] + ends[MOST_ENDS:]
@@ -284,6 +301,7 @@ class Seeing:
             only=only,
             rejected=self._rejected(name),
             unjudged=(await self.others())[1],
+            diversions=await self.diversions(keys),
         )
 
     def _rejected(self, name: ObjectName) -> str:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from l3net.doctor.findings import NodeLook
 from l3net.explain.announced import peer_steps
+from l3net.explain.diversion import Diversion, diversion_steps
 from l3net.explain.ends import end_steps
 from l3net.explain.facts import End, PeerTold
+from l3net.explain.foreign import Target
 from l3net.explain.host import UNSEEN, host_steps, rival_steps, unjudged_steps
 from l3net.explain.steps import Explanation, Mark, Step, any_bad, bad, note, ok
 from l3net.explain.words import OF_REASON
@@ -51,6 +53,7 @@ class ServiceFacts:
     pod_mtu: int = 0
     only: Address | None = None
     unjudged: Sequence[str] = ()
+    diversions: Sequence[Diversion] = ()
 
 
 def explain_service(facts: ServiceFacts) -> Explanation:
@@ -127,6 +130,9 @@ def _data_path(facts: ServiceFacts) -> Iterator[Step]:
     yield from host_steps(facts.host, facts.node)
     yield from unjudged_steps(facts.unjudged, facts.node)
     yield from proxy_steps(facts)
+    for each in facts.diversions:
+        if facts.only in (None, each.key[0]):
+            yield from diversion_steps(each, endpoint_targets(facts), facts.name, facts.node)
     if not facts.proxy and not facts.refusal and not facts.servers:
         yield bad(
             "services",
@@ -161,6 +167,11 @@ def _data_path(facts: ServiceFacts) -> Iterator[Step]:
             cause="sourceRanges",
         )
     yield from _ends(facts)
+
+
+def endpoint_targets(facts: ServiceFacts) -> frozenset[Target]:
+    """Addresses and ports of the endpoints, all of them."""
+    return frozenset((end.address, int(end.port) if end.port.isdecimal() else None) for end in facts.ends)
 
 
 def proxy_steps(facts: ServiceFacts) -> Iterator[Step]:

@@ -29,6 +29,10 @@ class Sight(Protocol):
         packets and is not judged; never raises."""
         ...
 
+    def listens(self, address: Address, protocol: str, port: int) -> bool:
+        """Whether a program of this host takes what comes to an address and port; never raises."""
+        ...
+
     def host(self) -> NodeLook:
         """The settings that stop packets; never raises."""
         ...

@@ -6,9 +6,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from explain_bench import EXTERNAL, Bench, Case
+from explain_bench import EXTERNAL, Act, Bench, Case
 from explain_broken import OUT, SERVICE
 
+from l3net.lab import pod_server
+from l3net.lab.host import python
 from l3net.lab.topology import BgpSession
 
 WRONG = "02:00:00:00:00:99"
@@ -180,5 +182,215 @@ def links_that_are_well() -> Iterator[Case]:
     )
 
 
-BROKEN_AROUND = (*links(),)
-HEALTHY_AROUND = (*links_that_are_well(),)
+# --- other programs that take a service's packets ---------------------------------------------------------
+
+CLUSTER = (("10.96.0.20", 80), ("fd00:10:96::14", 80))
+#: What NodeLocal DNS puts in before everything else, for the port of its service.
+NOTRACK = """
+table inet nodelocal {{
+  chain in {{
+    type filter hook prerouting priority -300;
+    ip daddr {four} tcp dport 80 notrack
+    ip6 daddr {six} tcp dport 80 notrack
+  }}
+  chain out {{
+    type filter hook output priority -300;
+    ip saddr {four} tcp sport 80 notrack
+    ip6 saddr {six} tcp sport 80 notrack
+  }}
+}}
+"""
+#: As kube-proxy's nftables mode has it, for one service and endpoint of each family.
+KUBE_PROXY = """
+table {ip} kube-proxy {{
+  map service-ips {{
+    type ipv{version}_addr . inet_proto . inet_service : verdict
+    elements = {{ {service} . tcp . 80 : goto service-other, {service} . tcp . 81 : drop }}
+  }}
+  chain endpoint-dead {{
+    {ip} saddr {shown} drop
+    meta l4proto tcp dnat to {endpoint}:{port}
+  }}
+  chain service-other {{ numgen random mod 1 vmap {{ 0 : goto endpoint-dead }}
+  }}
+  chain services {{ {ip} daddr . meta l4proto . th dport vmap @service-ips
+  }}
+  chain nat-prerouting {{ type nat hook prerouting priority {priority}; jump services
+  }}
+}}
+"""
+FIREWALL = """
+table ip kube-proxy {{
+  map firewall-ips {{
+    type ipv4_addr . inet_proto . inet_service : verdict
+    elements = {{ {service} . tcp . 80 : goto firewall-other }}
+  }}
+  chain firewall-other {{ ip saddr {source} return
+    drop
+  }}
+  chain firewall-check {{ ip daddr . meta l4proto . th dport vmap @firewall-ips
+  }}
+  chain filter-prerouting {{ type filter hook prerouting priority -110; ct state new jump firewall-check
+  }}
+}}
+"""
+#: kube-proxy's metrics port, which says its mode.
+_MODE = """
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"nftables")
+http.server.HTTPServer(("127.0.0.1", 10249), Handler).serve_forever()
+"""
+
+
+def _nft(bench: Bench, text: str) -> None:
+    bench.host("n1").run(["nft", "-f", "-"], text=text)
+
+
+def _nodelocal(*, held: bool, untracked: bool, answers: bool = False) -> Act:
+    def act(bench: Bench) -> None:
+        four, six = (address for address, _ in CLUSTER)
+        if held:
+            _ip(
+                bench,
+                "n1",
+                "link add nodelocal type bridge",
+                f"addr add {four}/32 dev nodelocal",
+                f"addr add {six}/128 dev nodelocal nodad",
+                "link set nodelocal up",
+            )
+        if untracked:
+            _nft(bench, NOTRACK.format(four=four, six=six))
+        if answers:
+            bench.host("n1").spawn("nodelocal", [*python(), pod_server.__file__, "n1", "nodelocal", "80"])
+
+    return act
+
+
+def _no_nodelocal(bench: Bench) -> None:
+    bench.host("n1").kill("nodelocal")
+    bench.run("n1", "nft delete table inet nodelocal", check=False)
+    _ip(bench, "n1", "link del nodelocal", check=False)
+
+
+def _kube_proxy(
+    *, priority: int = -100, answers: bool = False, dead: bool = True, iptables: bool = False
+) -> Act:
+    """Its tables in the node's namespace, which send to an address of n2's block that no pod has, or (not
+    `dead`) to the endpoint."""
+
+    def act(bench: Bench) -> None:
+        for (service, _), gone in zip(CLUSTER, ("10.244.2.99", "fd00:10:244:2::99"), strict=True):
+            six = ":" in service
+            endpoint = gone if dead else bench.pod("web-2", 6 if six else 4)
+            if iptables:
+                _iptables(bench, service, f"[{endpoint}]:8080" if six else f"{endpoint}:8080", six=six)
+                continue
+            _nft(
+                bench,
+                KUBE_PROXY.format(
+                    ip="ip6" if six else "ip",
+                    version=6 if six else 4,
+                    service=service,
+                    shown=endpoint,
+                    endpoint=f"[{endpoint}]" if six else endpoint,
+                    port=8080,
+                    priority=priority,
+                ),
+            )
+        if answers:
+            bench.host("n1").spawn("kube-proxy", [*python(), "-c", _MODE])
+
+    return act
+
+
+def _iptables(bench: Bench, service: str, endpoint: str, *, six: bool) -> None:
+    """As its iptables mode has it, over nftables."""
+    program = "ip6tables-nft" if six else "iptables-nft"
+    for line in (
+        "-N KUBE-SERVICES",
+        "-N KUBE-SVC-A",
+        "-N KUBE-SEP-A",
+        "-A PREROUTING -m comment --comment portals -j KUBE-SERVICES",
+        f"-A KUBE-SERVICES -d {service} -p tcp -m comment --comment other -m tcp --dport 80 -j KUBE-SVC-A",
+        "-A KUBE-SVC-A -m comment --comment other -j KUBE-SEP-A",
+        f"-A KUBE-SEP-A -p tcp -m tcp -j DNAT --to-destination {endpoint}",
+    ):
+        bench.run("n1", f"{program} -t nat {line}")
+
+
+def _no_kube_proxy(bench: Bench) -> None:
+    bench.host("n1").kill("kube-proxy")
+    for table in ("ip kube-proxy", "ip6 kube-proxy", "ip nat", "ip6 nat"):
+        bench.run("n1", f"nft delete table {table}", check=False)
+    assert bench.until(lambda: bench.host("n1").status()["serviceProxy"]["on"]), "l3net does not take over"
+
+
+def others() -> Iterator[Case]:
+    """Programs beside l3net that take what is for a service."""
+    shell = "default/shell-1 10.96.0.20:80"
+
+    def beside(name: str, cause: str, act: Act, subject: str = "service default/other") -> Case:
+        undo = _no_nodelocal if "NodeLocal" in name else _no_kube_proxy
+        return Case(name, cause, subject, "shell-1", CLUSTER, act=act, undo=undo)
+
+    yield beside(
+        "NodeLocal DNS has the address, and is dead", "heldLocally", _nodelocal(held=True, untracked=True)
+    )
+    yield beside(
+        "NodeLocal DNS has left its rules", "untracked", _nodelocal(held=False, untracked=True), shell
+    )
+    yield beside(
+        "kube-proxy translates, to an endpoint that is gone",
+        "translatedElsewhere",
+        _kube_proxy(answers=True),
+    )
+    yield beside(
+        "kube-proxy translates in iptables mode, to an endpoint that is gone",
+        "translatedElsewhere",
+        _kube_proxy(answers=True, iptables=True),
+        "default/shell-1 [fd00:10:96::14]:80",
+    )
+    yield beside(
+        "a proxy translates before l3net does", "translatedElsewhere", _kube_proxy(priority=-150), shell
+    )
+    yield Case(
+        "a kube-proxy that is gone has left source ranges",
+        "foreignFirewall",
+        f"{{client4}} {EXTERNAL[0]}:80",
+        targets=OUT[:1],
+        act=lambda bench: _nft(bench, FIREWALL.format(service=EXTERNAL[0], source="203.0.113.0/24")),
+        undo=_no_kube_proxy,
+    )
+
+
+def others_that_do_no_harm() -> Iterator[Case]:
+    """The same programs, where packets pass all the same."""
+
+    def beside(name: str, act: Act, subject: str = "service default/other") -> Case:
+        undo = _no_nodelocal if "NodeLocal" in name else _no_kube_proxy
+        return Case(name, "", subject, "shell-1", CLUSTER, act=act, undo=undo)
+
+    yield beside("NodeLocal DNS answers", _nodelocal(held=True, untracked=True, answers=True))
+    yield beside("NodeLocal DNS has the address, and no rules", _nodelocal(held=True, untracked=False))
+    yield beside("kube-proxy translates, as l3net would", _kube_proxy(answers=True, dead=False))
+    yield beside(
+        "kube-proxy has left tables, and l3net comes first",
+        _kube_proxy(),
+        "default/shell-1 [fd00:10:96::14]:80",
+    )
+    yield Case(
+        "a kube-proxy that is gone has left source ranges with the client",
+        "",
+        f"{{client4}} {EXTERNAL[0]}:80",
+        targets=OUT[:1],
+        act=lambda bench: _nft(bench, FIREWALL.format(service=EXTERNAL[0], source="10.0.0.0/8")),
+        undo=_no_kube_proxy,
+    )
+
+
+BROKEN_AROUND = (*links(), *others())
+HEALTHY_AROUND = (*links_that_are_well(), *others_that_do_no_harm())

@@ -300,7 +300,6 @@ def peering() -> Iterator[Case]:
         undo=lambda bench: bench.vtysh("tor", "conf t", "router bgp 65001", *_lists(bench, no=True)),
     )
 
-
     yield Case(
         "the router has it in BGP, and a blackhole comes first",
         "routerForwardsElsewhere",

@@ -79,7 +79,10 @@ ELSEWHERE = ip_address("10.9.9.9")
     ("found", "cause"),
     [
         (None, "routerNotInstalled"),
-        (Forwarded(ip_network("0.0.0.0/0"), "unicast", frozenset({TOLD[0].local}), "default"), "routerNotInstalled"),
+        (
+            Forwarded(ip_network("0.0.0.0/0"), "unicast", frozenset({TOLD[0].local}), "default"),
+            "routerNotInstalled",
+        ),
         (Forwarded(BLOCKS[0], "blackhole", frozenset(), "blackhole"), "routerForwardsElsewhere"),
         (Forwarded(BLOCKS[0], "unicast", frozenset({ELSEWHERE}), "via it"), "routerForwardsElsewhere"),
         (Forwarded(BLOCKS[0], "unicast", frozenset(), "dev eth0"), "routerForwardsElsewhere"),

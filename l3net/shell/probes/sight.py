@@ -10,6 +10,7 @@ from l3net.explain.foreign import Chain
 from l3net.model import Address
 from l3net.shell.probes.asks import who_has
 from l3net.shell.probes.foreign import others
+from l3net.shell.probes.listening import listens
 from l3net.shell.probes.node import look_at_node
 from l3net.shell.probes.way import way_to
 
@@ -33,6 +34,10 @@ class HostSight:
     def others(self) -> tuple[tuple[Chain, ...], tuple[str, ...]]:
         """Chains of others at the hooks of forwarding, and what is not judged."""
         return others()
+
+    def listens(self, address: Address, protocol: str, port: int) -> bool:
+        """Whether a program of this host has a port."""
+        return listens(address, protocol, port)
 
     def host(self) -> NodeLook:
         """Its settings; of CNI files and links of peers nothing."""
