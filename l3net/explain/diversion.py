@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from l3net.explain.facts import Way
 from l3net.explain.foreign import Diverted, Target
-from l3net.explain.steps import Step, bad, note
+from l3net.explain.steps import Step, bad, doubt, note
 from l3net.model import Address, ServerKey
 
 
@@ -58,6 +58,9 @@ def diversion_steps(found: Diversion, endpoints: Collection[Target], name: str, 
 def _translated(found: Diversion, endpoints: Collection[Target], name: str, where: str) -> Step:
     to = ", ".join(_shown(*each) for each in found.by.to[:5])
     elsewhere = [each for each in found.by.to if each not in endpoints]
+    if not any(address for address, _ in found.by.to):
+        seen = f"{found.by.by} translates it first, where to cannot be read"
+        return doubt("services", where, seen, "`l3net trace` sends real packets", "translatedElsewhere")
     if not elsewhere:
         return note("services", where, f"{found.by.by} translates it, to {to}", cause="otherProxy")
     those = "that is no endpoint" if len(found.by.to) == 1 else f"{_shown(*elsewhere[0])} is no endpoint"

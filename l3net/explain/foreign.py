@@ -269,6 +269,8 @@ def _rule(
             read = replace(read, verdict=word, calls=(value["target"],))
         elif word in ("dnat", "redirect"):
             read = replace(read, verdict="dnat", to=_target(value or {}))
+        elif word == "xt" and (value or {}).get("name") in ("DNAT", "REDIRECT"):
+            read = replace(read, verdict="dnat")  # where to, nft does not tell
         elif word == "vmap":
             read = _mapped(read, value, packet, sets)
             if read.match is _Match.NO:

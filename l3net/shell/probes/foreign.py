@@ -26,6 +26,7 @@ _OF_IPTABLES: Final = {
     "TPROXY": "tproxy",
     "NFQUEUE": "queue",
 }
+_READ_AS_TEXT: Final = ("DNAT", "CT")
 _TABLE: Final = re.compile(r"^table (?P<family>\w+) (?P<name>\S+) \{")
 _XT_TARGET: Final = re.compile(
     r" (?:dnat to (?:\[(?P<six>[0-9a-f:]+)\](?::(?P<port>\d+))?|(?P<four>[0-9.]+)(?::(?P<port4>\d+))?"
@@ -39,26 +40,27 @@ MOST_RULES: Final = 2000
 def _listed() -> list[Mapping[str, Any]]:
     """All that nftables has; nothing where it cannot be read."""
     try:
-        done = subprocess.run(
-            [find_nft(), "-j", "list", "ruleset"],
-            capture_output=True,
-            timeout=_PATIENCE,
-            check=True,
-            env={"LC_ALL": "C"},
-        )
-        listed: list[Mapping[str, Any]] = json.loads(done.stdout)["nftables"]
-        if any("xt" in each for row in listed for each in row.get("rule", {}).get("expr", ())):
-            done = subprocess.run(
-                [find_nft(), "-a", "list", "ruleset"],
-                capture_output=True,
-                timeout=_PATIENCE,
-                check=True,
-                env={"LC_ALL": "C"},
-            )
-            listed = with_targets(listed, done.stdout.decode(errors="replace"))
+        listed: list[Mapping[str, Any]] = json.loads(_nft("-j", "list", "ruleset"))["nftables"]
+        # A table at a time: of the whole ruleset nft leaves out such targets of all families but one.
+        for family, table in sorted(set(_with_xt_targets(listed))):
+            text = _nft("-a", "list", "table", family, table).decode(errors="replace")
+            listed = with_targets(listed, text)
     except (OSError, ValueError, KeyError, L3netError, subprocess.SubprocessError):
         return []
     return listed
+
+
+def _nft(*words: str) -> bytes:
+    return subprocess.run(
+        [find_nft(), *words], capture_output=True, timeout=_PATIENCE, check=True, env={"LC_ALL": "C"}
+    ).stdout
+
+
+def _with_xt_targets(listed: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    for row in listed:
+        rule = row.get("rule", {})
+        if any((each.get("xt") or {}).get("name") in _READ_AS_TEXT for each in rule.get("expr", ())):
+            yield rule["family"], rule["table"]
 
 
 def with_targets(listed: Iterable[Mapping[str, Any]], text: str) -> list[Mapping[str, Any]]:
@@ -82,8 +84,7 @@ def _with_target(
     target = targets.get((rule["family"], rule["table"], rule["handle"])) if rule else None
     if rule is None or target is None:
         return row
-    named = ("DNAT", "CT")
-    expr = [target if (each.get("xt") or {}).get("name") in named else each for each in rule["expr"]]
+    expr = [target if (each.get("xt") or {}).get("name") in _READ_AS_TEXT else each for each in rule["expr"]]
     return {"rule": {**rule, "expr": expr}}
 
 
