@@ -6,11 +6,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from explain_bench import EXTERNAL, Act, Bench, Case
-from explain_broken import OUT, SERVICE
+from explain_bench import EXTERNAL, Act, Bench, Case, Documents
+from explain_broken import OUT, SERVICE, peers, put
 
 from l3net.lab import pod_server
 from l3net.lab.host import python
+from l3net.lab.nodes import l3net_command
 from l3net.lab.topology import BgpSession
 
 WRONG = "02:00:00:00:00:99"
@@ -392,5 +393,65 @@ def others_that_do_no_harm() -> Iterator[Case]:
     )
 
 
-BROKEN_AROUND = (*links(), *others())
-HEALTHY_AROUND = (*links_that_are_well(), *others_that_do_no_harm())
+# --- BFD --------------------------------------------------------------------------------------------------
+
+#: The router takes nothing from n1 any more, and its link stays up.
+DEAF = """
+table inet deaf {
+  chain in { type filter hook prerouting priority -400; iifname "n1" drop
+  }
+}
+"""
+
+
+def _with_bfd(documents: Documents) -> None:
+    peers(lambda spec: put(spec, bfd={"minInterval": 100}))(documents)
+
+
+def _bfd_up(bench: Bench) -> None:
+    """Ours at n1, FRR's at the router."""
+    tor, n1 = bench.host("tor"), bench.host("n1")
+    n1.spawn("bfd", l3net_command("bfd"))
+    tor.spawn("bfdd", ["bfdd", "-A", "127.0.0.1", "-P", "0", "--log", "stdout"])
+    assert bench.until(lambda: tor.inside("/run/frr/bfdd.vty").exists()), "FRR's bfdd does not come up"
+    fast = ("bfd", "profile fast", "receive-interval 100", "transmit-interval 100", "exit", "exit")
+    bench.vtysh("tor", "conf t", *fast, "router bgp 65001", *_bfd_lines(bench, "bfd profile fast"))
+
+    def up() -> bool:
+        found = {row["address"]: row for row in n1.status()["peers"]}
+        rows = [found[str(each.remote)] for each in _router(bench)]
+        return all(row["state"] == "established" and (row["bfd"] or {}).get("state") == "Up" for row in rows)
+
+    assert bench.until(up), "BFD does not come up"
+
+
+def _deaf(bench: Bench) -> None:
+    _bfd_up(bench)
+    bench.host("tor").run(["nft", "-f", "-"], text=DEAF)
+
+
+def _bfd_lines(bench: Bench, words: str, *, no: bool = False) -> list[str]:
+    return [f"{'no ' * no}neighbor {each.remote} {words}" for each in _router(bench, "tor", "n1")]
+
+
+def _no_bfd(bench: Bench) -> None:
+    bench.run("tor", "nft delete table inet deaf", check=False)
+    bench.vtysh("tor", "conf t", "router bgp 65001", *_bfd_lines(bench, "bfd profile fast", no=True))
+    bench.host("n1").kill("bfd")
+    bench.host("tor").kill("bfdd")
+
+
+def bfd() -> Iterator[Case]:
+    """The path is lost, and the link knows nothing of it."""
+    yield Case(
+        "BFD has lost the path", "bfdDown", SERVICE, targets=OUT, change=_with_bfd, act=_deaf, undo=_no_bfd
+    )
+
+
+def bfd_that_is_up() -> Iterator[Case]:
+    """The same, with the path."""
+    yield Case("BFD is up", "", SERVICE, targets=OUT, change=_with_bfd, act=_bfd_up, undo=_no_bfd)
+
+
+BROKEN_AROUND = (*links(), *others(), *bfd())
+HEALTHY_AROUND = (*links_that_are_well(), *others_that_do_no_harm(), *bfd_that_is_up())
