@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -228,6 +229,8 @@ async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port:
         ends = []
     else:
         ends = [seeing.judged(source, await seeing.looked(target, begin.address, asked.protocol), asked)]
+    begin, *tried = await asyncio.gather(*map(seeing.tried, (begin, *ends[:MOST_ENDS])))
+    ends = [*tried, *ends[MOST_ENDS:]]
     told, untold = await seeing.announced(target.address)
     source_told, source_untold = await seeing.announced(begin.address) if begin.here else (None, None)
     facts = PathFacts(

@@ -145,6 +145,14 @@ class Seeing:
         dropped, surely = drops(chains, Packet(source, end.address, protocol, port), before)
         return replace(end, way=await self.way(end.address), dropped=dropped, surely=surely)
 
+    async def tried(self, end: End) -> End:
+        """With what becomes of packets as large as pods send them, to a host that is elsewhere."""
+        hops = end.way.hops
+        if end.here or end.node == self.me or not hops or end.way.kind != "unicast":
+            return end
+        size = min(self.agent.podnet.underlay_mtu, *(hop.mtu for hop in hops if hop.mtu))
+        return replace(end, passage=await asyncio.to_thread(self._sight.passage, end.address, size))
+
     async def diversions(self, keys: Iterable[ServerKey]) -> list[Diversion]:
         """Of these addresses and ports of services, those whose packets others take first. They are judged as
         from anywhere."""

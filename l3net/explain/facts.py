@@ -95,13 +95,25 @@ class PeerTold:
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """What became of a packet of `size` bytes that nobody may fragment, to a host that answers small ones.
+    `lost`: nothing came of it; `told`: a router said that it is too big for its next link, which carries so
+    many bytes (0: this host's own)."""
+
+    size: int
+    lost: bool = False
+    told: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """One endpoint, or other end of a connection: the pod if it is known, the node if that is known, and
     whether it runs here. `attached`: a pod that runs here, and its MAC.
 
     `allowed`, `decision`: what policies say of what comes from the source; `dropped`: by what of others it is
     or, if not `surely`, may be. `block`: it lies in a node's block. `policies`: those that are for it, where
-    no source is known; `seen_as`: the node's own address, with which packets leave for it.
+    no source is known; `seen_as`: the node's own address, with which packets leave for it;
+    `passage`: what became of large packets, where that was tried.
     """
 
     address: Address
@@ -119,6 +131,7 @@ class End:
     block: bool = False
     policies: tuple[str, ...] = ()
     seen_as: str = ""
+    passage: Passage | None = None
 
     @property
     def where(self) -> str:

@@ -9,7 +9,7 @@ from l3net.doctor.findings import NodeLook
 from l3net.explain.address import nobody
 from l3net.explain.announced import peer_steps, unannounced
 from l3net.explain.diversion import diversion_steps
-from l3net.explain.ends import back_steps, end_steps
+from l3net.explain.ends import back_steps, end_steps, passage_steps
 from l3net.explain.facts import UNKNOWN, End, PeerTold, Way
 from l3net.explain.host import UNSEEN, host_steps, rival_steps, strict_steps, unjudged_steps
 from l3net.explain.service import MOST_ENDS, ServiceFacts, endpoint_targets, explain_service, proxy_steps
@@ -240,6 +240,7 @@ def _back(facts: PathFacts) -> Iterator[Step]:
         return
     if facts.back.leads:
         yield from back_steps(source.address, facts.back)
+        yield from passage_steps(source)
         yield ok("way back", facts.node, f"to {source.address}: {facts.back}")
     else:
         yield bad(

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from l3net.doctor.findings import NodeLook
-from l3net.explain.facts import Way
+from l3net.explain.facts import Passage, Way
 from l3net.explain.foreign import Chain
 from l3net.model import Address
 
 
 class Sight(Protocol):
-    """Looks; nothing is changed, and nothing is sent but what `answers` asks. Each may take some tenths of a
-    second: in a thread."""
+    """Looks; nothing is changed, and nothing is sent but by `answers` and `passage`. Each may take a second: in
+    a thread."""
 
     def way(self, destination: Address, source: Address | None = None) -> Way:
         """What the kernel does with a packet; never raises."""
@@ -31,6 +31,10 @@ class Sight(Protocol):
 
     def listens(self, address: Address, protocol: str, port: int) -> bool:
         """Whether a program of this host takes what comes to an address and port; never raises."""
+        ...
+
+    def passage(self, address: Address, size: int) -> Passage | None:
+        """What becomes of packets of `size` bytes to a host; None: it does not answer. Never raises."""
         ...
 
     def host(self) -> NodeLook:

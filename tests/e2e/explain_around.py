@@ -453,5 +453,71 @@ def bfd_that_is_up() -> Iterator[Case]:
     yield Case("BFD is up", "", SERVICE, targets=OUT, change=_with_bfd, act=_bfd_up, undo=_no_bfd)
 
 
-BROKEN_AROUND = (*links(), *others(), *bfd())
-HEALTHY_AROUND = (*links_that_are_well(), *others_that_do_no_harm(), *bfd_that_is_up())
+# --- large packets ------------------------------------------------------------------------------------------
+
+#: The router tells nobody that a packet is too big.
+NO_ERRORS = """
+table inet mute {
+  chain out {
+    type filter hook output priority 0;
+    icmp type destination-unreachable drop
+    icmpv6 type packet-too-big drop
+  }
+}
+"""
+REMOTE = (("{web-2.4}", 8080), ("{web-2.6}", 8080))
+
+
+def _narrow(bench: Bench) -> None:
+    """The link between the two routers carries less than pods send, as either of them knows."""
+    _ip(bench, "tor", "link set edge mtu 1300")
+    _ip(bench, "edge", "link set tor mtu 1300")
+
+
+def _narrow_and_mute(bench: Bench) -> None:
+    bench.host("tor").run(["nft", "-f", "-"], text=NO_ERRORS)
+    _narrow(bench)
+
+
+def _wide(bench: Bench) -> None:
+    _ip(bench, "tor", "link set edge mtu 1500")
+    _ip(bench, "edge", "link set tor mtu 1500")
+    bench.run("tor", "nft delete table inet mute", check=False)
+
+
+def sizes() -> Iterator[Case]:
+    """Small packets pass, large ones do not."""
+    for version, shown in ((4, "{web-2.4}"), (6, "[{web-2.6}]")):
+        yield Case(
+            f"large packets are lost without a word, IPv{version}",
+            "mtu",
+            f"default/shell-1 {shown}:8080",
+            "shell-1",
+            (REMOTE[version == 6],),
+            act=_narrow_and_mute,
+            undo=_wide,
+            size=3000,
+        )
+
+
+def sizes_that_are_told() -> Iterator[Case]:
+    """The same link, and whoever sends too much hears of it (path MTU discovery, RFC 1191, RFC 8201)."""
+    yield Case(
+        "a link that carries less, of which routers tell",
+        "",
+        "default/shell-1 {web-2.4}:8080",
+        "shell-1",
+        REMOTE,
+        act=_narrow,
+        undo=_wide,
+        size=3000,
+    )
+
+
+BROKEN_AROUND = (*links(), *others(), *bfd(), *sizes())
+HEALTHY_AROUND = (
+    *links_that_are_well(),
+    *others_that_do_no_harm(),
+    *bfd_that_is_up(),
+    *sizes_that_are_told(),
+)

@@ -39,7 +39,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def passes(bench: Bench, case: Case) -> bool:
-    return bench.passes(case.source, [(fill(bench, address), port) for address, port in case.targets])
+    targets = [(fill(bench, address), port) for address, port in case.targets]
+    return bench.passes(case.source, targets, case.size)
 
 
 def broken(bench: Bench, case: Case) -> None:
