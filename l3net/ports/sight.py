@@ -12,7 +12,7 @@ from l3net.model import Address
 
 
 class Sight(Protocol):
-    """Looks; nothing is changed, and nothing is sent but by `answers` and `passage`. Each may take a second: in
+    """Looks; nothing is changed, and nothing is sent but by `answers` and `passage`. May take a second: in
     a thread."""
 
     def way(self, destination: Address, source: Address | None = None) -> Way:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
+import fill_conntrack
+import pytest
 from explain_bench import EXTERNAL, Act, Bench, Case, Documents
 from explain_broken import OUT, SERVICE, peers, put
 
@@ -14,6 +16,8 @@ from l3net.lab.host import python
 from l3net.lab.nodes import l3net_command
 from l3net.lab.topology import BgpSession
 
+#: Connections with which a table may be filled here.
+MOST_CONNECTIONS = 1 << 18
 WRONG = "02:00:00:00:00:99"
 RIVAL = "rival"
 
@@ -514,10 +518,59 @@ def sizes_that_are_told() -> Iterator[Case]:
     )
 
 
-BROKEN_AROUND = (*links(), *others(), *bfd(), *sizes())
+# --- what has run out --------------------------------------------------------------------------------------
+
+
+def _connections(share: float) -> Act:
+    """Fills the table of n1 to a share of the limit. The limit is the machine's, and cannot be lowered in a
+    namespace (net.netfilter.nf_conntrack_max is read-only there, nf_conntrack_standalone.c); but what is
+    counted against it is the namespace's own, so that n1 alone is full. It takes about 20 s and 700 MB."""
+
+    def act(bench: Bench) -> None:
+        limit = int(bench.run("n1", "cat /proc/sys/net/netfilter/nf_conntrack_max"))
+        if limit > MOST_CONNECTIONS:
+            pytest.skip(f"this machine tracks up to {limit} connections: to fill that takes too much memory")
+        _fill(bench, 0)
+        # What is tracked anew meanwhile takes the places of the last ones.
+        _fill(bench, int(share * limit) + 1000 * (share == 1))
+
+    return act
+
+
+def _fill(bench: Bench, count: int) -> None:
+    n1 = bench.host("n1")
+    n1.run([*python(), fill_conntrack.__file__, str(count)], timeout=200)
+
+
+def exhausted() -> Iterator[Case]:
+    """There is no room for one more."""
+    yield Case(
+        "the connection table is full",
+        "conntrackFull",
+        f"{{client4}} {EXTERNAL[0]}:80",
+        targets=OUT,
+        act=_connections(1),
+        undo=lambda bench: _fill(bench, 0),
+    )
+
+
+def room_left() -> Iterator[Case]:
+    """There is, if not much."""
+    yield Case(
+        "the connection table is nearly full",
+        "",
+        f"{{client6}} [{EXTERNAL[1]}]:80",
+        targets=OUT,
+        act=_connections(0.92),
+        undo=lambda bench: _fill(bench, 0),
+    )
+
+
+BROKEN_AROUND = (*links(), *others(), *bfd(), *sizes(), *exhausted())
 HEALTHY_AROUND = (
     *links_that_are_well(),
     *others_that_do_no_harm(),
     *bfd_that_is_up(),
     *sizes_that_are_told(),
+    *room_left(),
 )
