@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import fill_conntrack
-import pytest
 from explain_bench import EXTERNAL, Act, Bench, Case, Documents
 from explain_broken import OUT, SERVICE, peers, put
 
@@ -16,7 +16,8 @@ from l3net.lab.host import python
 from l3net.lab.nodes import l3net_command
 from l3net.lab.topology import BgpSession
 
-#: Connections with which a table may be filled here.
+#: Connections with which a table is filled; where a machine has room for more, that set-up is left out, and
+#: what its numbers mean is tested with made ones (tests/doctor, tests/explain).
 MOST_CONNECTIONS = 1 << 18
 WRONG = "02:00:00:00:00:99"
 RIVAL = "rival"
@@ -524,17 +525,19 @@ def sizes_that_are_told() -> Iterator[Case]:
 def _connections(share: float) -> Act:
     """Fills the table of n1 to a share of the limit. The limit is the machine's, and cannot be lowered in a
     namespace (net.netfilter.nf_conntrack_max is read-only there, nf_conntrack_standalone.c); but what is
-    counted against it is the namespace's own, so that n1 alone is full. It takes about 20 s and 700 MB."""
+    counted against it is the namespace's own, so that n1 alone is full. Of 262144 it takes 15 s and 700 MB."""
 
     def act(bench: Bench) -> None:
-        limit = int(bench.run("n1", "cat /proc/sys/net/netfilter/nf_conntrack_max"))
-        if limit > MOST_CONNECTIONS:
-            pytest.skip(f"this machine tracks up to {limit} connections: to fill that takes too much memory")
+        limit = _most_connections()
         _fill(bench, 0)
         # What is tracked anew meanwhile takes the places of the last ones.
         _fill(bench, int(share * limit) + 1000 * (share == 1))
 
     return act
+
+
+def _most_connections() -> int:
+    return int(Path("/proc/sys/net/netfilter/nf_conntrack_max").read_text())
 
 
 def _fill(bench: Bench, count: int) -> None:
@@ -544,7 +547,12 @@ def _fill(bench: Bench, count: int) -> None:
 
 def exhausted() -> Iterator[Case]:
     """There is no room for one more."""
-    yield Case(
+    if _most_connections() <= MOST_CONNECTIONS:
+        yield _full_table()
+
+
+def _full_table() -> Case:
+    return Case(
         "the connection table is full",
         "conntrackFull",
         f"{{client4}} {EXTERNAL[0]}:80",
@@ -556,7 +564,12 @@ def exhausted() -> Iterator[Case]:
 
 def room_left() -> Iterator[Case]:
     """There is, if not much."""
-    yield Case(
+    if _most_connections() <= MOST_CONNECTIONS:
+        yield _nearly_full_table()
+
+
+def _nearly_full_table() -> Case:
+    return Case(
         "the connection table is nearly full",
         "",
         f"{{client6}} [{EXTERNAL[1]}]:80",

@@ -1,4 +1,4 @@
-"""Puts connections into the table of the network namespace it runs in: `fill_conntrack.py COUNT`; 0 empties it.
+"""Puts connections into the table of its network namespace: `fill_conntrack.py COUNT`; 0 empties it.
 
 They are as the kernel has those of TCP that are open (ctnetlink, linux/netfilter/nfnetlink_conntrack.h):
 assured, so that none makes room for a new one. By itself, standard library alone. Prints how many there are.
