@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -13,12 +13,13 @@ from l3net.addresses import host_prefix
 from l3net.agent.loop import Agent
 from l3net.agent.seeing import Seeing
 from l3net.agent.tally import standing
-from l3net.errors import ConfigError
+from l3net.errors import ConfigError, L3netError
 from l3net.explain.address import AddressFacts, Heard, explain_address, nobody
 from l3net.explain.announced import unannounced
 from l3net.explain.facts import UNKNOWN, End
 from l3net.explain.path import PathFacts, Served, explain_path
 from l3net.explain.service import MOST_ENDS, explain_service
+from l3net.explain.shortage import full, full_step
 from l3net.explain.steps import Explanation, bad
 from l3net.model import NODE_PORTS, Address, ObjectName, ServerKey, VirtualServer
 from l3net.policy.places import Place, Port, at, named, places, port_of
@@ -103,7 +104,10 @@ async def _pod(seeing: Seeing, name: ObjectName) -> Explanation:
     addresses = own or (list(seeing.view.addresses(pod)) if pod is not None else [])
     waits = name in seeing.agent.policing.awaited
     if not addresses:
-        if pod is None and not waits:
+        spent = await asyncio.to_thread(_spent, seeing)
+        if spent:
+            step = full_step(str(name), seeing.me, spent)
+        elif pod is None and not waits:
             seen = f"no pod {name} is known" + (
                 f": {seeing.view.partial}" if seeing.view.partial else " on this node"
             )
@@ -118,6 +122,14 @@ async def _pod(seeing: Seeing, name: ObjectName) -> Explanation:
             return each
     steps = tuple(step for each in found for step in each.steps)
     return replace(found[0], steps=steps)
+
+
+def _spent(seeing: Seeing) -> Sequence[str]:
+    """Families of which this node has no address for another pod; a store that cannot be read tells none."""
+    try:
+        return full(seeing.agent.podnet.room())
+    except L3netError:
+        return ()
 
 
 async def _address(seeing: Seeing, address: Address, subject: str = "") -> Explanation:

@@ -20,6 +20,7 @@ from l3net.explain.diversion import Diversion
 from l3net.explain.facts import End, Hop, PeerTold, Way
 from l3net.explain.foreign import Chain, Packet, diverted, drops
 from l3net.explain.service import MOST_ENDS, ServiceFacts
+from l3net.explain.shortage import unserved
 from l3net.firewall.services import SERVICES
 from l3net.firewall.translation import TRANSLATION
 from l3net.model import Address, Backend, Family, ObjectName, Prefix, ServerKey, VirtualServer
@@ -309,6 +310,14 @@ class Seeing:
             only=only,
             rejected=self._rejected(name),
             unjudged=(await self.others())[1],
+            unserved=await asyncio.to_thread(
+                unserved,
+                service,
+                state.services,
+                state.pools,
+                state.namespaces,
+                [block for node in state.nodes.values() for block in node.blocks],
+            ),
             diversions=await self.diversions(keys),
         )
 

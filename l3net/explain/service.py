@@ -12,6 +12,7 @@ from l3net.explain.ends import end_steps
 from l3net.explain.facts import End, PeerTold
 from l3net.explain.foreign import Target
 from l3net.explain.host import UNSEEN, host_steps, rival_steps, unjudged_steps
+from l3net.explain.shortage import unserved_steps
 from l3net.explain.steps import Explanation, Mark, Step, any_bad, bad, note, ok
 from l3net.explain.words import OF_REASON
 from l3net.model import Address, Prefix, ServerKey, Service, VirtualServer
@@ -31,7 +32,8 @@ class ServiceFacts:
 
     `ends`: the endpoints that it sends to; `elsewhere`: other nodes that have endpoints; `proxy`: why this
     node does not translate services itself, empty if it does; `other_proxy`: the kube-proxy that answers;
-    `refusal`: why the table is not as decided.
+    `refusal`: why the table is not as decided; `diversions`: what others take first; `unserved`: why it
+    has no address of a load balancer, and the cause.
     """
 
     service: Service | None
@@ -54,6 +56,7 @@ class ServiceFacts:
     only: Address | None = None
     unjudged: Sequence[str] = ()
     diversions: Sequence[Diversion] = ()
+    unserved: tuple[str, str] | None = None
 
 
 def explain_service(facts: ServiceFacts) -> Explanation:
@@ -88,6 +91,8 @@ def explain_service(facts: ServiceFacts) -> Explanation:
         for _, found in each_of:
             outside += map(_softened, found) if reached_here else found
     wrong = [note("service", "", facts.rejected, _MEND, "rejected")] if facts.rejected else []
+    if facts.only is None:
+        wrong += unserved_steps(facts.unserved, facts.name, reached=announced)
     steps = (*wrong, *rival_steps(facts.host, facts.node), *outside, *data)
     reached = not any_bad(data)
     expected = bool(wanted)

@@ -4,16 +4,20 @@ kind with one beside it that looks alike and is well."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fill_conntrack
-from explain_bench import EXTERNAL, Act, Bench, Case, Documents
-from explain_broken import OUT, SERVICE, peers, put
+import pytest
+from explain_bench import EXTERNAL, OTHER, Act, Bench, Case, Documents
+from explain_broken import OUT, SERVICE, both, configured, more, peers, put, second, service
 
 from l3net.lab import pod_server
+from l3net.lab.errors import LabError
 from l3net.lab.host import python
 from l3net.lab.nodes import l3net_command
+from l3net.lab.pods import add_pod, delete_pod, find_plugin
 from l3net.lab.topology import BgpSession
 
 #: Connections with which a table is filled; where a machine has room for more, that set-up is left out, and
@@ -289,18 +293,18 @@ def _kube_proxy(
     `dead`) to the endpoint."""
 
     def act(bench: Bench) -> None:
-        for (service, _), gone in zip(CLUSTER, ("10.244.2.99", "fd00:10:244:2::99"), strict=True):
-            six = ":" in service
+        for (address, _), gone in zip(CLUSTER, ("10.244.2.99", "fd00:10:244:2::99"), strict=True):
+            six = ":" in address
             endpoint = gone if dead else bench.pod("web-2", 6 if six else 4)
             if iptables:
-                _iptables(bench, service, f"[{endpoint}]:8080" if six else f"{endpoint}:8080", six=six)
+                _iptables(bench, address, f"[{endpoint}]:8080" if six else f"{endpoint}:8080", six=six)
                 continue
             _nft(
                 bench,
                 KUBE_PROXY.format(
                     ip="ip6" if six else "ip",
                     version=6 if six else 4,
-                    service=service,
+                    service=address,
                     shown=endpoint,
                     endpoint=f"[{endpoint}]" if six else endpoint,
                     port=8080,
@@ -313,7 +317,7 @@ def _kube_proxy(
     return act
 
 
-def _iptables(bench: Bench, service: str, endpoint: str, *, six: bool) -> None:
+def _iptables(bench: Bench, address: str, endpoint: str, *, six: bool) -> None:
     """As its iptables mode has it, over nftables."""
     program = "ip6tables-nft" if six else "iptables-nft"
     for line in (
@@ -321,7 +325,7 @@ def _iptables(bench: Bench, service: str, endpoint: str, *, six: bool) -> None:
         "-N KUBE-SVC-A",
         "-N KUBE-SEP-A",
         "-A PREROUTING -m comment --comment portals -j KUBE-SERVICES",
-        f"-A KUBE-SERVICES -d {service} -p tcp -m comment --comment other -m tcp --dport 80 -j KUBE-SVC-A",
+        f"-A KUBE-SERVICES -d {address} -p tcp -m comment --comment other -m tcp --dport 80 -j KUBE-SVC-A",
         "-A KUBE-SVC-A -m comment --comment other -j KUBE-SEP-A",
         f"-A KUBE-SEP-A -p tcp -m tcp -j DNAT --to-destination {endpoint}",
     ):
@@ -525,7 +529,7 @@ def sizes_that_are_told() -> Iterator[Case]:
 def _connections(share: float) -> Act:
     """Fills the table of n1 to a share of the limit. The limit is the machine's, and cannot be lowered in a
     namespace (net.netfilter.nf_conntrack_max is read-only there, nf_conntrack_standalone.c); but what is
-    counted against it is the namespace's own, so that n1 alone is full. Of 262144 it takes 15 s and 700 MB."""
+    counted against it is the namespace's own, so that n1 alone is full. 262144 take 15 s and 700 MB."""
 
     def act(bench: Bench) -> None:
         limit = _most_connections()
@@ -545,8 +549,82 @@ def _fill(bench: Bench, count: int) -> None:
     n1.run([*python(), fill_conntrack.__file__, str(count)], timeout=200)
 
 
+#: A pool of one address a family.
+POOLS = tuple(
+    {
+        "apiVersion": "l3net.io/v1alpha1",
+        "kind": "IPPool",
+        "metadata": {"name": f"balancers-{version}"},
+        "spec": {"cidr": f"{address}/{length}", "allowedUses": ["LoadBalancer"]},
+    }
+    for version, address, length in zip((4, 6), OTHER, (32, 128), strict=True)
+)
+
+
+def _pool_taken(by: str) -> Callable[[Documents], None]:
+    """Its addresses are `by`'s (`a-first` or `other`): the other one has none left."""
+    ingress = {"loadBalancer": {"ingress": [{"ip": address} for address in OTHER]}}
+    first = second(type="LoadBalancer", loadBalancerClass="l3net.io/bgp")
+    first["spec"]["ports"] = [{"name": "http", "protocol": "TCP", "port": 8888, "targetPort": 9}]
+    if by == "a-first":
+        first["status"] = ingress
+
+    def change(each: dict[str, Any]) -> None:
+        each["spec"] |= {"type": "LoadBalancer", "loadBalancerClass": "l3net.io/bgp"}
+        if by == "other":
+            each["status"] = ingress
+
+    announced = {"enabled": True, "cidrs": ["192.0.2.0/24", "2001:db8:2::/64"]}
+    return both(
+        more(*POOLS, first),
+        service(change, "other"),
+        configured(lambda spec: put(spec["advertise"], loadBalancerIPs=announced)),
+    )
+
+
+#: Leases an address after another as an IPAM plugin does, until there is none; or frees all of them.
+_LEASE = """
+i=0
+while [ $i -lt 400 ]; do
+  i=$((i + 1))
+  export CNI_COMMAND=$1 CNI_NETNS=/proc/self/ns/net CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin
+  export CNI_CONTAINERID=fill$i
+  export CNI_ARGS="IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=fill$i;K8S_POD_UID=fill$i"
+  echo '{"cniVersion": "1.0.0", "name": "l3net", "type": "x", "ipam": {"type": "l3net-ipam"}}' | "$2" || break
+done
+"""
+
+
+def _leases(verb: str) -> Act:
+    def act(bench: Bench) -> None:
+        plugin = find_plugin().with_name("l3net-ipam")
+        n1 = bench.host("n1")
+        n1.run(["sh", "-c", _LEASE, "sh", verb, str(plugin)], timeout=200)
+        if verb == "ADD":
+            with pytest.raises(LabError, match=r"no IPv4 address|no address free"):
+                add_pod(n1, "one-more", find_plugin())
+            delete_pod(n1, "one-more", find_plugin())
+
+    return act
+
+
 def exhausted() -> Iterator[Case]:
     """There is no room for one more."""
+    yield Case(
+        "the pool of load balancers is used up",
+        "poolExhausted",
+        "service default/other",
+        targets=tuple((address, 80) for address in OTHER),
+        change=_pool_taken("a-first"),
+    )
+    yield Case(
+        "the node's block is used up",
+        "poolExhausted",
+        "pod default/one-more",
+        targets=(("10.244.1.254", 8080),),
+        act=_leases("ADD"),
+        undo=_leases("DEL"),
+    )
     if _most_connections() <= MOST_CONNECTIONS:
         yield _full_table()
 
@@ -564,6 +642,21 @@ def _full_table() -> Case:
 
 def room_left() -> Iterator[Case]:
     """There is, if not much."""
+    yield Case(
+        "the node's block is used up, and the pod has its addresses",
+        "",
+        "pod default/web-1",
+        targets=(("{web-1.4}", 8080), ("{web-1.6}", 8080)),
+        act=_leases("ADD"),
+        undo=_leases("DEL"),
+    )
+    yield Case(
+        "the pool of load balancers is used up, by the service itself",
+        "",
+        "service default/other",
+        targets=tuple((address, 80) for address in OTHER),
+        change=_pool_taken("other"),
+    )
     if _most_connections() <= MOST_CONNECTIONS:
         yield _nearly_full_table()
 
@@ -586,4 +679,12 @@ HEALTHY_AROUND = (
     *bfd_that_is_up(),
     *sizes_that_are_told(),
     *room_left(),
+)
+
+#: Those that are quick and unlike one another.
+FIRST = (
+    "a stale neighbour entry of the router, both families",
+    "NodeLocal DNS has the address, and is dead",
+    "NodeLocal DNS answers",
+    "the pool of load balancers is used up",
 )
