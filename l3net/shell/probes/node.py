@@ -266,12 +266,19 @@ def _rivals() -> tuple[Rival, ...]:
     if not asked:
         return ()
     with ThreadPoolExecutor(min(len(asked), _MOST_AT_ONCE)) as pool:
-        answers = pool.map(lambda each: who_has(each.interface, each.address), asked)
-        return tuple(
-            Rival(str(each.address), each.interface, macs)
-            for each, macs in zip(asked, answers, strict=True)
-            if macs
-        )
+        answers = list(pool.map(lambda each: who_has(each.interface, each.address) or (), asked))
+    own = _own_macs() if any(answers) else frozenset()
+    found = zip(asked, (tuple(mac for mac in macs if mac not in own) for macs in answers), strict=True)
+    return tuple(Rival(str(each.address), each.interface, macs) for each, macs in found if macs)
+
+
+def _own_macs() -> frozenset[str]:
+    """Of two links of a host on one segment either answers for the addresses of both."""
+    try:
+        with Netlink() as netlink:
+            return frozenset(link.mac for link in all_links(netlink))
+    except KernelError:
+        return frozenset()
 
 
 def _dead_links(peers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
