@@ -148,10 +148,10 @@ async def _address(seeing: Seeing, address: Address, subject: str = "") -> Expla
         block,
         told,
         heard,
-        await seeing.host(),
+        await seeing.looks.host(),
         agent.podnet.underlay_mtu,
         policies=seeing.policies_for(end),
-        unjudged=(await seeing.others())[1],
+        unjudged=(await seeing.looks.others())[1],
     )
     explained = explain_address(facts, subject)
     extra = []
@@ -255,12 +255,12 @@ async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port:
         told=told,
         source_told=source_told,
         unannounced=untold or source_untold,
-        to_service=await seeing.way(target.address) if served is not None else UNKNOWN,
-        back=await seeing.way(begin.address),
+        to_service=await seeing.looks.way(target.address) if served is not None else UNKNOWN,
+        back=await seeing.looks.way(begin.address),
         masquerades=_masquerades(agent, begin.address),
-        unjudged=(await seeing.others())[1],
+        unjudged=(await seeing.looks.others())[1],
         nobody=served is None and not target.pod and not target.node and seeing.of_cluster(target.address),
-        host=await seeing.host(),
+        host=await seeing.looks.host(),
         pod_mtu=agent.podnet.underlay_mtu,
     )
     return explain_path(facts)

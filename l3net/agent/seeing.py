@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
 from l3net.addresses import host_prefix
+from l3net.agent.looks import Looks
 from l3net.agent.loop import Agent
 from l3net.agent.policyanswers import view_of
 from l3net.agent.resolving import interface_to
@@ -15,10 +16,9 @@ from l3net.announce.source import Announcement, Source
 from l3net.announce.sources import reasons, verdict
 from l3net.bgp.peering import Peering
 from l3net.bgp.verdict import Export
-from l3net.doctor.findings import NodeLook
 from l3net.explain.diversion import Diversion
-from l3net.explain.facts import End, Hop, PeerTold, Way
-from l3net.explain.foreign import Chain, Packet, diverted, drops
+from l3net.explain.facts import End, Hop, PeerTold
+from l3net.explain.foreign import Packet, diverted, drops
 from l3net.explain.service import MOST_ENDS, ServiceFacts
 from l3net.explain.shortage import unserved
 from l3net.firewall.services import SERVICES
@@ -36,45 +36,17 @@ Told: TypeAlias = tuple[Prefix, list[PeerTold]]
 
 
 class Seeing:
-    """One look: what is asked twice is looked at once."""
+    """One look."""
 
     def __init__(self, agent: Agent, sight: Sight) -> None:
-        self.agent, self._sight = agent, sight
+        self.agent, self.looks = agent, Looks(sight)
         self.me = agent.node_name
         self.view = view_of(agent)
         self._known = self.view.known
-        self._ways: dict[tuple[Address, Address | None], Way] = {}
         self._attached: dict[Address, Attached] = {
             address: attached for _, attached in agent.pods.attached() for address in attached.addresses
         }
-        self._answers: dict[tuple[str, Address], asyncio.Task[tuple[str, ...] | None]] = {}
-        self._host = asyncio.create_task(asyncio.to_thread(sight.host))  # waits for answers, beside all else
-        self._others: tuple[Sequence[Chain], Sequence[str]] | None = None
         self._sources: list[tuple[Source, Announcement]] | None = None
-
-    # --- the kernel --------------------------------------------------------------------------------------
-
-    async def host(self) -> NodeLook:
-        """The host's settings."""
-        return await self._host
-
-    async def way(self, destination: Address, source: Address | None = None) -> Way:
-        """The kernel's way to an address."""
-        key = destination, source
-        if key not in self._ways:
-            way = await asyncio.to_thread(self._sight.way, destination, source)
-            hops = await asyncio.gather(*(self._asked(hop, destination) for hop in way.hops))
-            self._ways[key] = replace(way, hops=tuple(hops))
-        return self._ways[key]
-
-    async def _asked(self, hop: Hop, destination: Address) -> Hop:
-        """With who answers for the taker of the packet; pods' neighbour entries are the agent's own."""
-        if hop.port is not None or not hop.carrier or hop.neighbour in ("", "noarp"):
-            return hop
-        key = hop.interface, hop.gateway or destination
-        if key not in self._answers:
-            self._answers[key] = asyncio.create_task(asyncio.to_thread(self._sight.answers, *key))
-        return replace(hop, answers=await self._answers[key])
 
     # --- ends --------------------------------------------------------------------------------------------
 
@@ -123,12 +95,6 @@ class Seeing:
             return end
         return replace(end, seen_as=str(next(own, "")))
 
-    async def others(self) -> tuple[Sequence[Chain], Sequence[str]]:
-        """What others have on this host: chains, and what is not judged."""
-        if self._others is None:
-            self._others = await asyncio.to_thread(self._sight.others)
-        return self._others
-
     async def looked(
         self,
         end: End,
@@ -140,11 +106,11 @@ class Seeing:
 
         `asked`: the address and port that the packet has before any translation.
         """
-        chains, _ = await self.others()
+        chains, _ = await self.looks.others()
         port = int(end.port) if end.port.isdecimal() else None
         before = Packet(source, asked[0], protocol, asked[1]) if asked is not None else None
         dropped, surely = drops(chains, Packet(source, end.address, protocol, port), before)
-        return replace(end, way=await self.way(end.address), dropped=dropped, surely=surely)
+        return replace(end, way=await self.looks.way(end.address), dropped=dropped, surely=surely)
 
     async def tried(self, end: End) -> End:
         """With what becomes of packets as large as pods send them, to a host that is elsewhere."""
@@ -152,19 +118,19 @@ class Seeing:
         if end.here or end.node == self.me or not hops or end.way.kind != "unicast":
             return end
         size = min(self.agent.podnet.underlay_mtu, *(hop.mtu for hop in hops if hop.mtu))
-        return replace(end, passage=await asyncio.to_thread(self._sight.passage, end.address, size))
+        return replace(end, passage=await asyncio.to_thread(self.looks.sight.passage, end.address, size))
 
     async def diversions(self, keys: Iterable[ServerKey]) -> list[Diversion]:
         """Of these addresses and ports of services, those whose packets others take first. They are judged as
         from anywhere."""
-        chains, _ = await self.others()
+        chains, _ = await self.looks.others()
         before = TRANSLATION if self.agent.proxying.standing.on else None
         found = []
         for key in sorted(keys, key=lambda each: (each[0].version, each[0], *each[1:])):
             address, protocol, port = key
             if (by := diverted(chains, Packet(None, address, protocol, port), before)) is not None:
-                listens = await asyncio.to_thread(self._sight.listens, *key)
-                found.append(Diversion(key, by, await self.way(address), listens))
+                listens = await asyncio.to_thread(self.looks.sight.listens, *key)
+                found.append(Diversion(key, by, await self.looks.way(address), listens))
         return found
 
     def judged(self, source: Place, end: End, port: Port) -> End:
@@ -229,7 +195,7 @@ class Seeing:
         """The way to a router on a link of ours."""
         if peer.session.mesh:
             return None
-        hops = (await self.way(peer.session.peer_address)).hops
+        hops = (await self.looks.way(peer.session.peer_address)).hops
         return hops[0] if len(hops) == 1 and hops[0].gateway is None else None
 
     def _peer(self, peer: Peering, prefix: Prefix, found: Export, by: str) -> PeerTold:
@@ -305,11 +271,11 @@ class Seeing:
             other_proxy=agent.proxying.seen.answers,
             refusal=agent.services.table.refusal(SERVICES.name) if proxying.on else "",
             ranges=service.source_ranges or (),
-            host=await self.host(),
+            host=await self.looks.host(),
             pod_mtu=agent.podnet.underlay_mtu,
             only=only,
             rejected=self._rejected(name),
-            unjudged=(await self.others())[1],
+            unjudged=(await self.looks.others())[1],
             unserved=await asyncio.to_thread(
                 unserved,
                 service,
