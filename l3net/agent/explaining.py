@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -12,13 +13,14 @@ from l3net.addresses import host_prefix
 from l3net.agent.loop import Agent
 from l3net.agent.seeing import Seeing
 from l3net.agent.tally import standing
-from l3net.errors import ConfigError
+from l3net.errors import ConfigError, L3netError
 from l3net.explain.address import AddressFacts, Heard, explain_address, nobody
 from l3net.explain.announced import peer_steps, unannounced
 from l3net.explain.facts import UNKNOWN, End
 from l3net.explain.floating import floating_steps
 from l3net.explain.path import PathFacts, Served, explain_path
 from l3net.explain.service import MOST_ENDS, explain_service
+from l3net.explain.shortage import full, full_step
 from l3net.explain.steps import Explanation, any_bad, bad
 from l3net.floating.holding import Holding
 from l3net.model import NODE_PORTS, Address, ObjectName, ServerKey, VirtualServer
@@ -104,7 +106,10 @@ async def _pod(seeing: Seeing, name: ObjectName) -> Explanation:
     addresses = own or (list(seeing.view.addresses(pod)) if pod is not None else [])
     waits = name in seeing.agent.policing.awaited
     if not addresses:
-        if pod is None and not waits:
+        spent = await asyncio.to_thread(_spent, seeing)
+        if spent:
+            step = full_step(str(name), seeing.me, spent)
+        elif pod is None and not waits:
             seen = f"no pod {name} is known" + (
                 f": {seeing.view.partial}" if seeing.view.partial else " on this node"
             )
@@ -121,6 +126,14 @@ async def _pod(seeing: Seeing, name: ObjectName) -> Explanation:
     return replace(found[0], steps=steps)
 
 
+def _spent(seeing: Seeing) -> Sequence[str]:
+    """Families of which this node has no address for another pod; a store that cannot be read tells none."""
+    try:
+        return full(seeing.agent.podnet.room())
+    except L3netError:
+        return ()
+
+
 async def _address(seeing: Seeing, address: Address, subject: str = "") -> Explanation:
     agent = seeing.agent
     name = seeing.service_at(address, None)
@@ -131,7 +144,7 @@ async def _address(seeing: Seeing, address: Address, subject: str = "") -> Expla
         return await _floating(seeing, address, claims, subject)
     end = await seeing.looked(seeing.end(address))
     block = seeing.block_of(address)
-    told, untold = seeing.announced(address)
+    told, untold = await seeing.announced(address)
     heard = _heard(seeing, address) if not end.here else []
     facts = AddressFacts(
         end,
@@ -139,10 +152,10 @@ async def _address(seeing: Seeing, address: Address, subject: str = "") -> Expla
         block,
         told,
         heard,
-        await seeing.host(),
+        await seeing.looks.host(),
         agent.podnet.underlay_mtu,
         policies=seeing.policies_for(end),
-        unjudged=(await seeing.others())[1],
+        unjudged=(await seeing.looks.others())[1],
     )
     explained = explain_address(facts, subject)
     extra = []
@@ -165,7 +178,7 @@ async def _floating(seeing: Seeing, address: Address, claims: list[Holding], sub
     if held.node != seeing.me:
         well = f"{address} is pod {held.pod}'s, on node {held.node}"
         return Explanation(subject, tuple(steps), well)
-    told = seeing.told(host_prefix(address))
+    told = await seeing.told(host_prefix(address))
     announced = peer_steps(*told) if told is not None else []
     inner = await _address(seeing, held.target)
     well = f"{address} is pod {held.pod}'s on {seeing.me}, and routers are told of it"
@@ -221,7 +234,7 @@ async def _path(seeing: Seeing, source_text: str, destination_text: str) -> Expl
     floating = seeing.agent.floating
     if (held := floating.held.get(destination)) is not None and held.target is not None:
         found = await _from_to(seeing, source, begin, seeing.end(held.target, _number(port)), port)
-        told = seeing.told(host_prefix(destination))
+        told = await seeing.told(host_prefix(destination))
         outside = not (begin.pod or begin.node)
         announced = peer_steps(*told) if told is not None and outside else []
         return replace(found, steps=(*floating_steps([held], seeing.me), *announced, *found.steps))
@@ -262,8 +275,10 @@ async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port:
         ends = []
     else:
         ends = [seeing.judged(source, await seeing.looked(target, begin.address, asked.protocol), asked)]
-    told, untold = seeing.announced(target.address)
-    source_told, source_untold = seeing.announced(begin.address) if begin.here else (None, None)
+    begin, *tried = await asyncio.gather(*map(seeing.tried, (begin, *ends[:MOST_ENDS])))
+    ends = [*tried, *ends[MOST_ENDS:]]
+    told, untold = await seeing.announced(target.address)
+    source_told, source_untold = await seeing.announced(begin.address) if begin.here else (None, None)
     facts = PathFacts(
         begin,
         target,
@@ -274,12 +289,12 @@ async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port:
         told=told,
         source_told=source_told,
         unannounced=untold or source_untold,
-        to_service=await seeing.way(target.address) if served is not None else UNKNOWN,
-        back=await seeing.way(begin.address),
+        to_service=await seeing.looks.way(target.address) if served is not None else UNKNOWN,
+        back=await seeing.looks.way(begin.address),
         masquerades=_masquerades(agent, begin.address),
-        unjudged=(await seeing.others())[1],
+        unjudged=(await seeing.looks.others())[1],
         nobody=served is None and not target.pod and not target.node and seeing.of_cluster(target.address),
-        host=await seeing.host(),
+        host=await seeing.looks.host(),
         pod_mtu=agent.podnet.underlay_mtu,
     )
     return explain_path(facts)

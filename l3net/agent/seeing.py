@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
 from l3net.addresses import host_prefix
+from l3net.agent.looks import Looks
 from l3net.agent.loop import Agent
 from l3net.agent.policyanswers import view_of
 from l3net.agent.resolving import interface_to
@@ -15,11 +16,13 @@ from l3net.announce.source import Announcement, Source
 from l3net.announce.sources import reasons, verdict
 from l3net.bgp.peering import Peering
 from l3net.bgp.verdict import Export
-from l3net.doctor.findings import NodeLook
-from l3net.explain.facts import End, PeerTold, Way
-from l3net.explain.foreign import Chain, Packet, drops
+from l3net.explain.diversion import Diversion
+from l3net.explain.facts import End, Hop, PeerTold
+from l3net.explain.foreign import Packet, diverted, drops
 from l3net.explain.service import MOST_ENDS, ServiceFacts
+from l3net.explain.shortage import unserved
 from l3net.firewall.services import SERVICES
+from l3net.firewall.translation import TRANSLATION
 from l3net.model import Address, Backend, Family, ObjectName, Prefix, ServerKey, VirtualServer
 from l3net.policy.attached import Attached
 from l3net.policy.places import Place, Port, at
@@ -33,35 +36,17 @@ Told: TypeAlias = tuple[Prefix, list[PeerTold]]
 
 
 class Seeing:
-    """One look: what is asked twice is looked at once."""
+    """One look."""
 
     def __init__(self, agent: Agent, sight: Sight) -> None:
-        self.agent, self._sight = agent, sight
+        self.agent, self.looks = agent, Looks(sight)
         self.me = agent.node_name
         self.view = view_of(agent)
         self._known = self.view.known
-        self._ways: dict[tuple[Address, Address | None], Way] = {}
         self._attached: dict[Address, Attached] = {
             address: attached for _, attached in agent.pods.attached() for address in attached.addresses
         }
-        self._host: NodeLook | None = None
-        self._others: tuple[Sequence[Chain], Sequence[str]] | None = None
         self._sources: list[tuple[Source, Announcement]] | None = None
-
-    # --- the kernel --------------------------------------------------------------------------------------
-
-    async def host(self) -> NodeLook:
-        """The host's settings."""
-        if self._host is None:
-            self._host = await asyncio.to_thread(self._sight.host)
-        return self._host
-
-    async def way(self, destination: Address, source: Address | None = None) -> Way:
-        """The kernel's way to an address."""
-        key = destination, source
-        if key not in self._ways:
-            self._ways[key] = await asyncio.to_thread(self._sight.way, destination, source)
-        return self._ways[key]
 
     # --- ends --------------------------------------------------------------------------------------------
 
@@ -110,12 +95,6 @@ class Seeing:
             return end
         return replace(end, seen_as=str(next(own, "")))
 
-    async def others(self) -> tuple[Sequence[Chain], Sequence[str]]:
-        """What others have on this host: chains, and what is not judged."""
-        if self._others is None:
-            self._others = await asyncio.to_thread(self._sight.others)
-        return self._others
-
     async def looked(
         self,
         end: End,
@@ -127,11 +106,32 @@ class Seeing:
 
         `asked`: the address and port that the packet has before any translation.
         """
-        chains, _ = await self.others()
+        chains, _ = await self.looks.others()
         port = int(end.port) if end.port.isdecimal() else None
         before = Packet(source, asked[0], protocol, asked[1]) if asked is not None else None
         dropped, surely = drops(chains, Packet(source, end.address, protocol, port), before)
-        return replace(end, way=await self.way(end.address), dropped=dropped, surely=surely)
+        return replace(end, way=await self.looks.way(end.address), dropped=dropped, surely=surely)
+
+    async def tried(self, end: End) -> End:
+        """With what becomes of packets as large as pods send them, to a host that is elsewhere."""
+        hops = end.way.hops
+        if end.here or end.node == self.me or not hops or end.way.kind != "unicast":
+            return end
+        size = min(self.agent.podnet.underlay_mtu, *(hop.mtu for hop in hops if hop.mtu))
+        return replace(end, passage=await asyncio.to_thread(self.looks.sight.passage, end.address, size))
+
+    async def diversions(self, keys: Iterable[ServerKey]) -> list[Diversion]:
+        """Of these addresses and ports of services, those whose packets others take first. They are judged as
+        from anywhere."""
+        chains, _ = await self.looks.others()
+        before = TRANSLATION if self.agent.proxying.standing.on else None
+        found = []
+        for key in sorted(keys, key=lambda each: (each[0].version, each[0], *each[1:])):
+            address, protocol, port = key
+            if (by := diverted(chains, Packet(None, address, protocol, port), before)) is not None:
+                listens = await asyncio.to_thread(self.looks.sight.listens, *key)
+                found.append(Diversion(key, by, await self.looks.way(address), listens))
+        return found
 
     def judged(self, source: Place, end: End, port: Port) -> End:
         """With what policies say of a connection from a source."""
@@ -162,17 +162,17 @@ class Seeing:
             ((block, name) for name, node in nodes for block in node.blocks if address in block), None
         )
 
-    def announced(self, address: Address) -> tuple[Told | None, Prefix | None]:
+    async def announced(self, address: Address) -> tuple[Told | None, Prefix | None]:
         """Who hears of this node's block that holds an address; else that block, of which nobody is told."""
         block = self.block_of(address)
         if block is None or block[1] != self.me:
             return None, None
-        told = self.told(block[0])
+        told = await self.told(block[0])
         return told, None if told is not None else block[0]
 
     # --- peers -------------------------------------------------------------------------------------------
 
-    def told(self, prefix: Prefix) -> Told | None:
+    async def told(self, prefix: Prefix) -> Told | None:
         """What each peer hears of a prefix; None where the node announces none such."""
         agent = self.agent
         view = agent.announcing.view(agent.state)
@@ -183,11 +183,20 @@ class Seeing:
         )
         if source is None:
             return None
+        peers = list(agent.speaking.peers.values())
+        hops = await asyncio.gather(*map(self._hop_to, peers))
         rows = []
-        for peer in agent.speaking.peers.values():
+        for peer, hop in zip(peers, hops, strict=True):
             found, by = verdict(view, peer.session, source, prefix, agent.draining.stage)
-            rows.append(self._peer(peer, prefix, found, by))
+            rows.append(replace(self._peer(peer, prefix, found, by), hop=hop))
         return prefix, rows
+
+    async def _hop_to(self, peer: Peering) -> Hop | None:
+        """The way to a router on a link of ours."""
+        if peer.session.mesh:
+            return None
+        hops = (await self.looks.way(peer.session.peer_address)).hops
+        return hops[0] if len(hops) == 1 and hops[0].gateway is None else None
 
     def _peer(self, peer: Peering, prefix: Prefix, found: Export, by: str) -> PeerTold:
         session, now = peer.session, asyncio.get_running_loop().time()
@@ -206,6 +215,7 @@ class Seeing:
             interface=interface_to(self.agent.routing.underlay, session) or "",
             path_failed=peer.path_failed and not peer.established,
             carries=Family(prefix.version) in session.families,
+            speaker=self.agent.speaking.connected,
         )
 
     # --- services ----------------------------------------------------------------------------------------
@@ -234,13 +244,15 @@ class Seeing:
         verdicts = book.of_service(name)
         told: dict[Address, Told] = {}
         for each in verdicts:
-            if each.advertised and (found := self.told(host_prefix(each.address))) is not None:
+            if each.advertised and (found := await self.told(host_prefix(each.address))) is not None:
                 told[each.address] = found
         servers = self._servers(name)
+        own = [address for _, address in service_addresses(service)]
         here, declared = self._endpoint_nodes(name)
         backends = {
             backend for server in servers.values() for backend in (*server.external, *server.internal)
         }
+        keys = [(each, port.protocol.lower(), port.port) for each in own for port in service.ports]
         ends = [self.end(backend.address, str(backend.port)) for backend in sorted(backends, key=_order)]
         ends = [replace(end, policies=self.policies_for(end)) for end in ends]
         ends = [await self.looked(end) for end in ends[:MOST_ENDS]] + ends[MOST_ENDS:]
@@ -259,11 +271,20 @@ class Seeing:
             other_proxy=agent.proxying.seen.answers,
             refusal=agent.services.table.refusal(SERVICES.name) if proxying.on else "",
             ranges=service.source_ranges or (),
-            host=await self.host(),
+            host=await self.looks.host(),
             pod_mtu=agent.podnet.underlay_mtu,
             only=only,
             rejected=self._rejected(name),
-            unjudged=(await self.others())[1],
+            unjudged=(await self.looks.others())[1],
+            unserved=await asyncio.to_thread(
+                unserved,
+                service,
+                state.services,
+                state.pools,
+                state.namespaces,
+                [block for node in state.nodes.values() for block in node.blocks],
+            ),
+            diversions=await self.diversions(keys),
         )
 
     def _rejected(self, name: ObjectName) -> str:

@@ -16,7 +16,15 @@ from l3net.cli.cni import BIN_DIR, CONF_DIR
 from l3net.cli.nodes import Agents, any_agents_option
 from l3net.cli.output import output_option, print_value
 from l3net.doctor.findings import Counters, Finding, PeerLook, Severity
-from l3net.doctor.node import cut_off, filtered_blocks, judge_agent, judge_data_path, judge_node, peers_of
+from l3net.doctor.node import (
+    cut_off,
+    filtered_blocks,
+    judge_agent,
+    judge_data_path,
+    judge_node,
+    peers_of,
+    speaker_away,
+)
 from l3net.doctor.peers import judge_peer
 from l3net.errors import NotRunningError
 from l3net.naming import AGENT_SOCKET, CNI_SOCKET, STATE_DIR
@@ -107,7 +115,8 @@ def doctor(
         _print(findings, output)
         sys.exit(err.exit_code)
     peers = peers_of(status)
-    down = [peer for peer in peers if not peer.established]
+    mute = speaker_away(status)
+    down = [peer for peer in peers if not (peer.established or mute)]
     looks: dict[str, PeerLook] = {}
     counters = Counters()
     if down:
@@ -122,6 +131,8 @@ def doctor(
     host = look_at_node(state_dir, bin_dir, conf_dir, bool(status["blocks"]), status["peers"], services)
     exports = ask(run_dir / AGENT_SOCKET, "exports")["routes"]
     for peer in peers:
+        if mute and peer.address not in host.dead_links:
+            continue  # that its session is down says nothing of the peer
         link, filtered = host.dead_links.get(peer.address, ""), filtered_blocks(exports, peer.address)
         findings += judge_peer(peer, looks.get(peer.address), counters, link, filtered)
     findings += cut_off(status, host.dead_links)

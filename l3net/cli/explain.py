@@ -40,7 +40,8 @@ def _may_follow(before: list[str]) -> tuple[str, ...]:
 @click.option(
     "--ask-router",
     is_flag=True,
-    help="With --lab: ask the routers, too, what they made of what they were told (vtysh, birdc ...).",
+    help="With --lab: ask the routers, too, what they made of what they were told (vtysh, birdc ...), and by "
+    "which route they forward.",
 )
 @any_agents_option
 @output_option
@@ -49,8 +50,13 @@ def explain(words: tuple[str, ...], ask_router: bool, agents: Agents, output: st
     by step; and why not.
 
     What is looked at: the decision on each address and which peer is told of it, what this node does with a
-    packet (source guard, service table, endpoint, policies, route, neighbour, the pod's port, the way back,
-    masquerading), and what of the host stops packets. The first line is the answer, the last one what to do.
+    packet (source guard, service table, other programs that take it first, endpoint, policies, route,
+    neighbour, the pod's port, the way back, masquerading), and what of the host stops packets. The first line
+    is the answer, the last one what to do.
+
+    Sent are, on the links of this host, ARP probes and neighbour solicitations for routers and its own
+    addresses, and from SOURCE to DESTINATION two echo requests, a small and a large one, to either end that
+    is elsewhere. Nothing is changed.
 
     A source or destination is an address, NAMESPACE/NAME of a pod, or (as destination) of a service; the
     destination may have a port, as in 10.96.0.10:53/udp, [fd00::1]:443 or default/web:80. A source that is

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from l3net.addresses import parse_address, parse_prefix
 from l3net.doctor.findings import Counters, Finding, Peer, Severity
-from l3net.doctor.node import judge_agent, peers_of
+from l3net.doctor.node import judge_agent, peers_of, speaker_away
 from l3net.doctor.peers import judge_peer
 
 #: Sessions of the node-to-node mesh bear this before the node's name.
@@ -45,6 +45,8 @@ def judge_status(status: Mapping[str, Any], draining: frozenset[str] = frozenset
         return [Finding("drain", status["node"], Severity.WARNING, what, remedy), *others]
     found = judge_agent(status)
     for peer in peers_of(status):
+        if speaker_away(status):
+            continue
         if peer.established:
             found += judge_peer(peer, None, Counters())
         elif peer.name.partition("/")[0].removeprefix(MESH) not in draining or not peer.name.startswith(MESH):

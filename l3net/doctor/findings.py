@@ -107,6 +107,15 @@ class PodLook:
 
 
 @dataclass(frozen=True, slots=True)
+class Rival:
+    """Another host on a link that answers (ARP, neighbour discovery) for an address of this host."""
+
+    address: str
+    interface: str
+    macs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeLook:
     """What was seen of the host. None: it could not be read, or does not apply."""
 
@@ -123,4 +132,5 @@ class NodeLook:
         default_factory=dict
     )  # peer's address: its link, which has no carrier
     unroutable: tuple[str, ...] = ()  # service addresses that a process of the host has no route to
+    rivals: tuple[Rival, ...] = ()  # hosts on links that answer for an address of this one
     quarantine: tuple[str, int] | None = None  # the directory of deletions nobody can read, how many

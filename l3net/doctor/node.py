@@ -119,9 +119,30 @@ def judge_proxy(status: Mapping[str, Any]) -> list[Finding]:
     return [Finding("services", status["node"], Severity.OK, f"{who}: {proxy['why']}")]
 
 
+#: How an agent's problem begins that says the same as the finding of the speaker.
+_NO_SPEAKER = "the speaker cannot be reached"
+
+
+def speaker_away(status: Mapping[str, Any]) -> bool:
+    """Whether no session can be up because nobody speaks BGP here: then nothing is wrong with any peer."""
+    return not status.get("speakerConnected", True)
+
+
+def _speaker(status: Mapping[str, Any]) -> Iterator[Finding]:
+    if speaker_away(status):
+        yield Finding(
+            "speaker",
+            status["node"],
+            Severity.PROBLEM,
+            "the speaker (`l3net speaker`, ExaBGP) does not answer the agent: no BGP session is up, whatever "
+            "the peers do",
+            "start it (`systemctl status l3net-speaker`, or its pod); its log says why it ended",
+        )
+
+
 def judge_agent(status: Mapping[str, Any]) -> list[Finding]:
     """The agent itself, its problems, its speaker, its pods' side, its routes."""
-    found = []
+    found = list(_speaker(status))
     if status["ready"]:
         found.append(Finding("agent", status["node"], Severity.OK, f"ready, l3net {status['version']}"))
     else:
@@ -131,7 +152,7 @@ def judge_agent(status: Mapping[str, Any]) -> list[Finding]:
                 status["node"],
                 Severity.PROBLEM,
                 f"not ready: {status['unready']}",
-                "look at the peers below"
+                ("start the speaker first" if found else "look at the peers below")
                 if status["reconciled"]
                 else "see the agent's log: the datastore (directory or API server) may be out of reach",
             )
@@ -139,6 +160,7 @@ def judge_agent(status: Mapping[str, Any]) -> list[Finding]:
     found += [
         Finding("agent", status["node"], Severity.PROBLEM, text, "the text names the object or the part")
         for text in status["problems"]
+        if not (speaker_away(status) and text.startswith(_NO_SPEAKER))
     ]
     found += judge_pods(status.get("pods") or {})  # an agent of an older release has none
     found += judge_views(status)
@@ -195,10 +217,22 @@ def judge_routes(status: Mapping[str, Any]) -> list[Finding]:
 def judge_node(look: NodeLook, ecmp: bool) -> list[Finding]:
     """The host. `ecmp`: whether a route of ours has several next hops."""
     kernel = [*_forwarding(look), *_service_routes(look), *_answers(look, ecmp), *_conntrack(look)]
-    found = [*kernel, *_store(look), *_runtime(look)]
+    found = [*kernel, *_rivals(look), *_store(look), *_runtime(look)]
     if any(each.check == "kernel" for each in found):
         return found
     return [Finding("kernel", "host", Severity.OK, "forwarding and connection tracking are in order"), *found]
+
+
+def _rivals(look: NodeLook) -> Iterator[Finding]:
+    for each in look.rivals:
+        yield Finding(
+            "address",
+            each.address,
+            Severity.PROBLEM,
+            f"another host on {each.interface} answers for it ({', '.join(each.macs)}): what is for this "
+            "node reaches either",
+            "find that host by its MAC, and give it another address",
+        )
 
 
 def _forwarding(look: NodeLook) -> Iterator[Finding]:

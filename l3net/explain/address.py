@@ -9,7 +9,7 @@ from l3net.doctor.findings import NodeLook
 from l3net.explain.announced import peer_steps
 from l3net.explain.ends import end_steps
 from l3net.explain.facts import End, PeerTold, Way
-from l3net.explain.host import UNSEEN, host_steps, unjudged_steps
+from l3net.explain.host import UNSEEN, host_steps, rival_steps, unjudged_steps
 from l3net.explain.steps import Explanation, Step, any_bad, bad, note, ok
 from l3net.model import Prefix
 
@@ -62,6 +62,7 @@ def explain_address(facts: AddressFacts, subject: str = "") -> Explanation:
 
 def _data_path(facts: AddressFacts) -> Iterator[Step]:
     end = facts.end
+    yield from rival_steps(facts.host, facts.node)
     yield from host_steps(facts.host, facts.node)
     yield from unjudged_steps(facts.unjudged, facts.node)
     if facts.policies:

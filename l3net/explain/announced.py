@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from l3net.bgp.verdict import Export
 from l3net.explain.facts import PeerTold
+from l3net.explain.neighbours import trouble
 from l3net.explain.steps import Step, bad, note, ok
 from l3net.explain.words import OF_EXPORT
 from l3net.model import Prefix
@@ -46,7 +47,13 @@ def unannounced(block: Prefix, node: str) -> Step:
 
 
 def _hears(peer: PeerTold) -> bool:
-    return peer.verdict is Export.ANNOUNCED and peer.established and not peer.path_failed
+    there = peer.established and peer.speaker and not peer.path_failed and not _misled(peer)
+    return there and peer.verdict is Export.ANNOUNCED
+
+
+def _misled(peer: PeerTold) -> tuple[str, str, str] | None:
+    """What is wrong with the neighbour entry by which packets and answers go to the router."""
+    return trouble(peer.hop, peer.address) if peer.hop is not None else None
 
 
 def _told(prefix: Prefix, peer: PeerTold, *, stops: bool) -> Step:
@@ -62,6 +69,11 @@ def _told(prefix: Prefix, peer: PeerTold, *, stops: bool) -> Step:
 
 
 def _refused(peer: PeerTold) -> tuple[str, str, str]:
+    if not peer.speaker:
+        seen = "not announced: the node's own speaker (`l3net speaker`) does not answer the agent"
+        return seen, "start it: `systemctl status l3net-speaker`, or its pod, and its log", "speakerDown"
+    if found := _misled(peer):
+        return found
     if peer.path_failed:
         seen = f"not announced: BFD has lost the path ({peer.state})"
         return seen, "look at the path: link, BFD on the router, firewall for UDP 3784", "bfdDown"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from l3net.explain.facts import DEAD, End, Hop
+from l3net.explain.facts import DEAD, End, Hop, Way
+from l3net.explain.neighbours import trouble
 from l3net.explain.steps import Mark, Step, bad, doubt, note, ok
+from l3net.model import Address
 
 
 def end_steps(end: End, me: str, pod_mtu: int = 0) -> Iterator[Step]:
@@ -61,6 +63,36 @@ def end_steps(end: End, me: str, pod_mtu: int = 0) -> Iterator[Step]:
     yield _route(end, me)
     for hop in end.way.hops:
         yield from _hop(end, hop, pod_mtu)
+    yield from passage_steps(end)
+
+
+def passage_steps(end: End) -> Iterator[Step]:
+    """Whether large packets come as far as small ones."""
+    if end.passage is None or not (end.passage.lost or end.passage.told):
+        return
+    size = end.passage.size
+    if end.passage.told:
+        seen = f"a link on the way carries {end.passage.told} bytes, and who sends {size} is told so"
+        yield note("MTU", end.where, seen, cause="mtu")
+        return
+    echo = size - (28 if end.address.version == 4 else 48)
+    make = bad if end.pod or end.node else doubt  # others may have a firewall against large echo requests
+    yield make(
+        "MTU",
+        end.where,
+        f"packets of {size} bytes are lost on the way there or back, small ones are answered, and no router "
+        "says why: a link carries less, and its ICMP errors are dropped",
+        f"find the link (`ping -M do -s {echo} {end.address}`, then less), give it the MTU of others, let "
+        "ICMP `fragmentation needed` and ICMPv6 `packet too big` through, or give the agent a lower --mtu",
+        "mtu",
+    )
+
+
+def back_steps(address: Address, way: Way) -> Iterator[Step]:
+    """What stops answers on the links by which they leave: of one of several ways a share of them."""
+    for hop in way.hops:
+        if found := trouble(hop, hop.gateway or address):
+            yield _stops(len(way.hops) == 1, "way back", f"{address} dev {hop.interface}", *found)
 
 
 def _route(end: End, me: str) -> Step:
@@ -118,6 +150,9 @@ def _hop(end: End, hop: Hop, pod_mtu: int) -> Iterator[Step]:
             "see whether that host is up, and its address and VLAN",
             "neighbourFailed",
         )
+        return
+    if found := trouble(hop, hop.gateway or end.address):
+        yield _stops(only, "neighbour", where, *found)
         return
     if end.mac and hop.gateway is None and hop.link_address and hop.link_address != end.mac:
         yield bad(

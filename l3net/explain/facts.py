@@ -16,7 +16,8 @@ DEAD = frozenset({"failed", "incomplete"})
 class Hop:
     """Where a route leads. `neighbour` is the state of the entry of who takes the packet, empty if there is
     none; `carrier`: whether the link has one; `port`: of a bridge, behind which port that MAC is, empty if
-    behind none, None if it is no bridge."""
+    behind none, None if it is no bridge;
+    `answers`: the MACs that just answered for who takes the packet, None if nobody was asked."""
 
     interface: str
     gateway: Address | None = None
@@ -26,6 +27,7 @@ class Hop:
     mtu: int = 0
     port: str | None = None
     port_forwards: bool = True
+    answers: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         return (
@@ -69,7 +71,8 @@ UNKNOWN: Final = Way("unknown")
 @dataclass(frozen=True, slots=True)
 class PeerTold:
     """What one peer is told of one prefix. `said`: it was, by now; `by`: the filter that refuses it;
-    `carries`: its session is configured for the prefix's family."""
+    `carries`: its session is configured for the prefix's family; `speaker`: somebody speaks BGP here at
+    all; `hop`: the way to it, where it is on a link of ours."""
 
     name: str
     address: Address
@@ -83,10 +86,23 @@ class PeerTold:
     interface: str = ""
     path_failed: bool = False
     carries: bool = True
+    speaker: bool = True
+    hop: Hop | None = None
 
     @property
     def where(self) -> str:
         return f"peer {self.name} ({self.address})"
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What became of a packet of `size` bytes that nobody may fragment, to a host that answers small ones.
+    `lost`: nothing came of it; `told`: a router said that it is too big for its next link, which carries so
+    many bytes (0: this host's own)."""
+
+    size: int
+    lost: bool = False
+    told: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +112,8 @@ class End:
 
     `allowed`, `decision`: what policies say of what comes from the source; `dropped`: by what of others it is
     or, if not `surely`, may be. `block`: it lies in a node's block. `policies`: those that are for it, where
-    no source is known; `seen_as`: the node's own address, with which packets leave for it.
+    no source is known; `seen_as`: the node's own address, with which packets leave for it;
+    `passage`: what became of large packets, where that was tried.
     """
 
     address: Address
@@ -114,6 +131,7 @@ class End:
     block: bool = False
     policies: tuple[str, ...] = ()
     seen_as: str = ""
+    passage: Passage | None = None
 
     @property
     def where(self) -> str:

@@ -1,11 +1,12 @@
 """What the nftables chains of others do with the first packet of a connection, as far as their rules can be
-read: a rule that cannot may match or not."""
+read: drop it, send it elsewhere, keep it from being tracked. A rule that cannot be read may match or not."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, TypeAlias
 
@@ -18,12 +19,19 @@ HOOKS: Final = ("prerouting", "forward", "postrouting")
 EPHEMERAL: Final = 50_000
 #: Where destinations are translated (NF_IP_PRI_NAT_DST).
 _DSTNAT: Final = -100
+#: Where connections are tracked (NF_IP_PRI_CONNTRACK): what is untracked before that is never translated.
+_CONNTRACK: Final = -200
+#: Extensions of iptables (nft says no more of them) that match what the rest of the rule matches, or do
+#: nothing to a packet that matters here.
+_IDLE: Final = frozenset({"comment", "tcp", "udp", "MARK", "CONNMARK", "LOG", "NFLOG"})
 #: Calls within calls that are followed.
 _DEEPEST: Final = 8
 _NUMBERS: Final = {str(number): name for name, number in PROTOCOL_NUMBERS.items()}
 
 
 Rules: TypeAlias = tuple[Sequence[Mapping[str, Any]], ...]
+#: Where a packet is sent instead; None: an address of this host, or what cannot be read.
+Target: TypeAlias = tuple[Address | None, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,8 @@ class Packet:
 @dataclass(frozen=True, slots=True)
 class Chain:
     """A base chain of somebody else's: its rules as `nft -j` has them, each a list of statements, and those
-    of the chains of its table that rules may call."""
+    of the chains of its table that rules may call. `kind`: filter or nat; `sets`: elements of the sets and
+    maps of its table."""
 
     family: str
     table: str
@@ -58,9 +67,75 @@ class Chain:
     rules: Rules = ()
     priority: int = 0
     called: Mapping[str, Rules] = field(default_factory=dict, hash=False)
+    kind: str = "filter"
+    sets: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
         return f"chain {self.name} of table {self.family} {self.table} (hook {self.hook})"
+
+
+@dataclass(frozen=True, slots=True)
+class Diverted:
+    """A packet that others take before the service table. `by`: their chain; `to`: where it may be sent,
+    empty: it is kept from being tracked, and so from any translation."""
+
+    by: str
+    to: tuple[Target, ...] = ()
+
+
+def diverted(chains: Sequence[Chain], packet: Packet, before: int | None) -> Diverted | None:
+    """What surely takes a packet, as it comes, before the service table does. `before`: the priority at which
+    that translates destinations; None: there is none of ours, and any chain counts."""
+    version = packet.destination.version
+    own = [each for each in chains if each.hook == "prerouting" and _of_family(each.family, version)]
+    for chain in own:
+        if chain.kind == "filter" and chain.priority < _CONNTRACK:
+            seek = _Seek(chain, packet, "notrack")
+            if seek.go(chain.rules)[0] == "notrack":
+                return Diverted(str(chain))
+    for chain in sorted(own, key=lambda each: each.priority):
+        if chain.kind == "nat" and (before is None or chain.priority < before):
+            seek = _Seek(chain, packet, "dnat")
+            word, targets = seek.go(chain.rules)
+            if word == "dnat":
+                return Diverted(str(chain), tuple(dict.fromkeys((*seek.possible, *targets))))
+    return None
+
+
+@dataclass(slots=True)
+class _Seek:
+    """A packet on its way through a chain, until a verdict is met that is sought. `possible`: where rules may
+    send it that cannot be read, such as one of several at random."""
+
+    chain: Chain
+    packet: Packet
+    sought: str
+    possible: list[Target] = field(default_factory=list)
+
+    def go(self, rules: Rules, depth: int = 0) -> tuple[str, tuple[Target, ...]]:
+        """The verdict that surely ends it here, and where it is sent; empty: it goes on behind the rules."""
+        for statements in rules:
+            read = _rule(statements, self.packet, self.chain.sets)
+            sure = read.match is _Match.YES
+            if read.match is _Match.NO or not read.verdict:
+                continue
+            found: tuple[str, tuple[Target, ...]] = ("", ())
+            if read.verdict == self.sought:
+                found = read.verdict, (read.to,)
+            elif read.verdict in ("jump", "goto") and depth < _DEEPEST:
+                inner = [self.go(self.chain.called.get(name, ()), depth + 1) for name in read.calls]
+                if {word for word, _ in inner} == {self.sought}:
+                    found = self.sought, tuple(each for _, targets in inner for each in targets)
+                else:
+                    self.possible += [each for word, targets in inner if word for each in targets]
+                if not found[0] and read.verdict == "goto" and sure:
+                    return found
+            elif read.verdict in ("accept", "drop", "return") and sure:
+                return (read.verdict if read.verdict != "return" else ""), ()
+            if found[0] and sure:
+                return found
+            self.possible += found[1]
+        return "", ()
 
 
 class _Match(enum.Enum):
@@ -74,6 +149,7 @@ def drops(chains: Sequence[Chain], packet: Packet, asked: Packet | None = None) 
 
     `asked`: the packet as it comes, before any translation, which chains before that meet.
     """
+    chains = [chain for chain in chains if chain.kind == "filter"]
     early = [chain for chain in chains if chain.hook == "prerouting" and chain.priority < _DSTNAT]
     chains = [chain for chain in chains if chain not in early]
     if early:
@@ -118,9 +194,11 @@ class _Walk:
     def go(self, rules: Iterable[Sequence[Mapping[str, Any]]], name: str, depth: int = 0) -> str:
         """`drop` (in `possible`, what drops it), `accept`, or empty: it goes on behind these rules."""
         for number, statements in enumerate(rules, 1):
-            match, verdict, target = _rule(statements, self.packet)
+            read = _rule(statements, self.packet, self.chain.sets)
+            match, verdict = read.match, read.verdict
             if match is _Match.NO or not verdict:
                 continue
+            target = read.calls[0] if len(read.calls) == 1 else ""
             surely = match is _Match.YES and not self.unsure
             if verdict == "drop":
                 where = "" if name == self.chain.name else f"chain {name}, called from "
@@ -160,35 +238,111 @@ def _chain(chain: Chain, packet: Packet) -> tuple[str, bool]:
     return walk.possible, False
 
 
-def _rule(statements: Sequence[Mapping[str, Any]], packet: Packet) -> tuple[_Match, str, str]:
-    """Whether a rule matches, its verdict (drop, accept, jump, goto, return, other), and which chain it
-    calls."""
-    match, verdict, target = _Match.YES, "", ""
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Whether a rule matches, its verdict (drop, accept, jump, goto, return, dnat, notrack, other), which
+    chains it may call, and where it sends packets."""
+
+    match: _Match
+    verdict: str = ""
+    calls: tuple[str, ...] = ()
+    to: Target = (None, None)
+
+
+def _rule(
+    statements: Sequence[Mapping[str, Any]], packet: Packet, sets: Mapping[str, Sequence[Any]]
+) -> _Read:
+    read = _Read(_Match.YES)
     for statement in statements:
         word = next(iter(statement), "")
+        value: Any = statement.get(word)
         if word == "match":
-            found = _statement(statement["match"], packet)
+            found = _statement(value, packet, sets)
             if found is _Match.NO:
-                return found, "", ""
-            match = found if found is _Match.MAYBE else match
+                return _Read(found)
+            read = replace(read, match=found if found is _Match.MAYBE else read.match)
         elif word in ("drop", "reject"):
-            verdict = "drop"
-        elif word in ("accept", "return"):
-            verdict = word
+            read = replace(read, verdict="drop")
+        elif word in ("accept", "return", "notrack"):
+            read = replace(read, verdict=word)
         elif word in ("jump", "goto"):
-            verdict, target = word, statement[word]["target"]
-        elif word in ("vmap", "queue", "xt"):
-            verdict = "other"
+            read = replace(read, verdict=word, calls=(value["target"],))
+        elif word in ("dnat", "redirect"):
+            read = replace(read, verdict="dnat", to=_target(value or {}))
+        elif word == "xt" and (value or {}).get("name") in ("DNAT", "REDIRECT"):
+            read = replace(read, verdict="dnat")  # where to, nft does not tell
+        elif word == "vmap":
+            read = _mapped(read, value, packet, sets)
+            if read.match is _Match.NO:
+                return read
         elif word == "limit":
-            match = _Match.MAYBE
-    return match, verdict, target
+            read = replace(read, match=_Match.MAYBE)
+        elif word in ("queue", "tproxy") or (word == "xt" and (value or {}).get("name") not in _IDLE):
+            matches = word == "xt" and (value or {}).get("type") == "match"
+            read = replace(read, match=_Match.MAYBE) if matches else replace(read, verdict="other")
+    return read
 
 
-def _statement(match: Mapping[str, Any], packet: Packet) -> _Match:
+def _target(value: Mapping[str, Any]) -> Target:
+    address, port = None, value.get("port")
+    with suppress(ValueError, TypeError):
+        address = ip_address(value.get("addr", ""))
+    return address, port if isinstance(port, int) else None
+
+
+def _mapped(
+    read: _Read, value: Mapping[str, Any], packet: Packet, sets: Mapping[str, Sequence[Any]]
+) -> _Read:
+    """By the verdict that a map has for the packet; for what cannot be read, all that it might call."""
+    elements = _elements(value.get("data"), sets)
+    if elements is None:
+        return replace(read, verdict="other")
+    known, key = _left(value.get("key"), packet)
+    pairs = [each for each in elements if isinstance(each, Sequence) and len(each) == 2]
+    if known:
+        held = [(_in(key, _bare(left)), verdict) for left, verdict in pairs]
+        found = [verdict for holds, verdict in held if holds]
+        if not found and any(holds is None for holds, _ in held):
+            return replace(read, verdict="other")
+        if not found:
+            return replace(read, match=_Match.NO)
+        return _rule_of(read, found[:1])
+    return _rule_of(read, [verdict for _, verdict in pairs])
+
+
+def _rule_of(read: _Read, verdicts: Sequence[Mapping[str, Any]]) -> _Read:
+    """One of these verdicts."""
+    words = {next(iter(each), "") for each in verdicts}
+    if words <= {"jump", "goto"} and words:
+        calls = tuple(each[word]["target"] for each in verdicts for word in each)
+        return replace(read, verdict="goto" if words == {"goto"} else "jump", calls=calls)
+    if len(words) == 1:
+        return replace(read, verdict={"reject": "drop"}.get(word := words.pop(), word))
+    return replace(read, verdict="other")
+
+
+def _elements(data: Any, sets: Mapping[str, Sequence[Any]]) -> Sequence[Any] | None:
+    """Those of a set or map, named or not; None: they are not known."""
+    if isinstance(data, str) and data.startswith("@"):
+        return sets.get(data[1:])
+    if isinstance(data, Mapping) and isinstance(data.get("set"), list):
+        listed: list[Any] = data["set"]
+        return listed
+    return None
+
+
+def _bare(element: Any) -> Any:
+    """Without counter, timeout and comment."""
+    return element["elem"]["val"] if isinstance(element, Mapping) and "elem" in element else element
+
+
+def _statement(match: Mapping[str, Any], packet: Packet, sets: Mapping[str, Sequence[Any]]) -> _Match:
     known, value = _left(match.get("left"), packet)
     if not known:
         return _Match.MAYBE
-    holds = _in(value, match.get("right"))
+    right = match.get("right")
+    named = _elements(right, sets) if isinstance(right, str) else None
+    holds = _in(value, right if named is None else list(named))
     if holds is None:
         return _Match.MAYBE
     wanted = match.get("op", "==") != "!="
@@ -199,6 +353,11 @@ def _left(left: Any, packet: Packet) -> tuple[bool, Any]:
     """What is compared: whether it is known, and its value."""
     if not isinstance(left, Mapping):
         return False, None
+    if "concat" in left:
+        parts = [_left(each, packet) for each in left["concat"]]
+        return all(known for known, _ in parts), tuple(value for _, value in parts)
+    if "numgen" in left and left["numgen"].get("mod") == 1:
+        return True, int(left["numgen"].get("offset", 0))
     if "payload" in left:
         payload = left["payload"]
         field, protocol = payload.get("field"), payload.get("protocol")
@@ -210,6 +369,8 @@ def _left(left: Any, packet: Packet) -> tuple[bool, Any]:
             if field == "saddr":
                 return packet.source is not None, packet.source
             return False, None
+        if protocol == "th" and packet.protocol in ("tcp", "udp", "sctp"):
+            protocol = packet.protocol
         if protocol in ("tcp", "udp", "sctp") and field in ("dport", "sport"):
             if protocol != packet.protocol:
                 return True, None
@@ -225,8 +386,11 @@ def _left(left: Any, packet: Packet) -> tuple[bool, Any]:
 
 def _in(value: Any, right: Any) -> bool | None:
     """Whether a value equals what stands on the right, or is in it; None: that cannot be read."""
+    right = _bare(right)
     if isinstance(right, Mapping) and "set" in right:
         right = right["set"]
+    if isinstance(value, tuple):
+        return _in_concat(value, right)
     if isinstance(right, list):
         found = [_in(value, each) for each in right]
         return True if True in found else None if None in found else False
@@ -244,6 +408,17 @@ def _in(value: Any, right: Any) -> bool | None:
         return bool(ip_address(right) == value)
     except ValueError:
         return None
+
+
+def _in_concat(value: tuple[Any, ...], right: Any) -> bool | None:
+    """Of several values at once, each has to be equal."""
+    if isinstance(right, list):
+        found = [_in_concat(value, _bare(each)) for each in right]
+        return True if True in found else None if None in found else False
+    if not isinstance(right, Mapping) or len(right.get("concat", ())) != len(value):
+        return None
+    found = [_in(one, other) for one, other in zip(value, right["concat"], strict=True)]
+    return False if False in found else None if None in found else True
 
 
 def _in_mapping(value: Any, right: Mapping[str, Any]) -> bool | None:

@@ -26,6 +26,14 @@ def host_steps(look: NodeLook, node: str) -> Iterator[Step]:
         yield make("host", node, finding.what, finding.remedy, cause)
 
 
+def rival_steps(look: NodeLook, node: str) -> Iterator[Step]:
+    """Before all else: whoever shares an address with this node takes its sessions and its packets."""
+    for finding in judge_node(look, ecmp=False):
+        if finding.check == "address":
+            where = f"{finding.subject} of {node}"
+            yield bad("address", where, finding.what, finding.remedy, "duplicateAddress")
+
+
 def unjudged_steps(found: Sequence[str], node: str) -> Iterator[Step]:
     """What of others' may stop packets and is not judged."""
     if found:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from l3net.doctor.findings import NodeLook
 from l3net.explain.address import nobody
 from l3net.explain.announced import peer_steps, unannounced
-from l3net.explain.ends import end_steps
+from l3net.explain.diversion import diversion_steps
+from l3net.explain.ends import back_steps, end_steps, passage_steps
 from l3net.explain.facts import UNKNOWN, End, PeerTold, Way
-from l3net.explain.host import UNSEEN, host_steps, strict_steps, unjudged_steps
-from l3net.explain.service import MOST_ENDS, ServiceFacts, explain_service, proxy_steps
+from l3net.explain.host import UNSEEN, host_steps, rival_steps, strict_steps, unjudged_steps
+from l3net.explain.service import MOST_ENDS, ServiceFacts, endpoint_targets, explain_service, proxy_steps
 from l3net.explain.steps import Explanation, Mark, Step, any_bad, bad, note, ok
 from l3net.explain.words import OF_REASON
 from l3net.model import Prefix, ServerKey
@@ -71,6 +72,7 @@ def explain_path(facts: PathFacts) -> Explanation:
 
 
 def _steps(facts: PathFacts) -> Iterator[Step]:
+    yield from rival_steps(facts.host, facts.node)
     yield from _source(facts)
     if _from_beyond(facts.source) and not facts.source.here:
         yield from _reaches_us(facts)
@@ -152,6 +154,9 @@ def _reaches_us(facts: PathFacts) -> Iterator[Step]:
 def _service(facts: PathFacts, served: Served) -> Iterator[Step]:
     its = served.facts
     yield from proxy_steps(its)
+    for each in its.diversions:
+        if each.key == served.key:
+            yield from diversion_steps(each, endpoint_targets(its), its.name, facts.node)
     if not served.answers:
         ports = ", ".join(f"{port.port}/{port.protocol}" for port in its.service.ports) if its.service else ""
         yield bad(
@@ -234,6 +239,8 @@ def _back(facts: PathFacts) -> Iterator[Step]:
     if source.here or facts.back.kind == "unknown":
         return
     if facts.back.leads:
+        yield from back_steps(source.address, facts.back)
+        yield from passage_steps(source)
         yield ok("way back", facts.node, f"to {source.address}: {facts.back}")
     else:
         yield bad(

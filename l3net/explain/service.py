@@ -7,9 +7,12 @@ from dataclasses import dataclass, field, replace
 
 from l3net.doctor.findings import NodeLook
 from l3net.explain.announced import peer_steps
+from l3net.explain.diversion import Diversion, diversion_steps
 from l3net.explain.ends import end_steps
 from l3net.explain.facts import End, PeerTold
-from l3net.explain.host import UNSEEN, host_steps, unjudged_steps
+from l3net.explain.foreign import Target
+from l3net.explain.host import UNSEEN, host_steps, rival_steps, unjudged_steps
+from l3net.explain.shortage import unserved_steps
 from l3net.explain.steps import Explanation, Mark, Step, any_bad, bad, note, ok
 from l3net.explain.words import OF_REASON
 from l3net.model import Address, Prefix, ServerKey, Service, VirtualServer
@@ -29,7 +32,8 @@ class ServiceFacts:
 
     `ends`: the endpoints that it sends to; `elsewhere`: other nodes that have endpoints; `proxy`: why this
     node does not translate services itself, empty if it does; `other_proxy`: the kube-proxy that answers;
-    `refusal`: why the table is not as decided.
+    `refusal`: why the table is not as decided; `diversions`: what others take first; `unserved`: why it
+    has no address of a load balancer, and the cause.
     """
 
     service: Service | None
@@ -51,6 +55,8 @@ class ServiceFacts:
     pod_mtu: int = 0
     only: Address | None = None
     unjudged: Sequence[str] = ()
+    diversions: Sequence[Diversion] = ()
+    unserved: tuple[str, str] | None = None
 
 
 def explain_service(facts: ServiceFacts) -> Explanation:
@@ -85,7 +91,9 @@ def explain_service(facts: ServiceFacts) -> Explanation:
         for _, found in each_of:
             outside += map(_softened, found) if reached_here else found
     wrong = [note("service", "", facts.rejected, _MEND, "rejected")] if facts.rejected else []
-    steps = (*wrong, *outside, *data)
+    if facts.only is None:
+        wrong += unserved_steps(facts.unserved, facts.name, reached=announced)
+    steps = (*wrong, *rival_steps(facts.host, facts.node), *outside, *data)
     reached = not any_bad(data)
     expected = bool(wanted)
     well = _well(facts, announced=announced, expected=expected)
@@ -127,6 +135,9 @@ def _data_path(facts: ServiceFacts) -> Iterator[Step]:
     yield from host_steps(facts.host, facts.node)
     yield from unjudged_steps(facts.unjudged, facts.node)
     yield from proxy_steps(facts)
+    for each in facts.diversions:
+        if facts.only in (None, each.key[0]):
+            yield from diversion_steps(each, endpoint_targets(facts), facts.name, facts.node)
     if not facts.proxy and not facts.refusal and not facts.servers:
         yield bad(
             "services",
@@ -161,6 +172,11 @@ def _data_path(facts: ServiceFacts) -> Iterator[Step]:
             cause="sourceRanges",
         )
     yield from _ends(facts)
+
+
+def endpoint_targets(facts: ServiceFacts) -> frozenset[Target]:
+    """Addresses and ports of the endpoints, all of them."""
+    return frozenset((end.address, int(end.port) if end.port.isdecimal() else None) for end in facts.ends)
 
 
 def proxy_steps(facts: ServiceFacts) -> Iterator[Step]:

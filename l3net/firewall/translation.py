@@ -4,6 +4,7 @@ translation, and what becomes of a packet that none translated."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import Final
 
 from l3net.firewall.contents import IP, Rules, hook, translating, twice
 from l3net.firewall.facts import FirewallPlan, ports_matched, widest_first
@@ -16,6 +17,9 @@ STRAYS = 20
 #: Addresses that no NodePort is on, whatever is asked for: loopback and link-local ones.
 NOBODY_ELSE = {4: ("127.0.0.0/8",), 6: ("::1", "fe80::/10")}
 _ICMP = {4: "icmp", 6: "icmpv6"}
+
+#: Priority of the chains that translate destinations: before kube-proxy's and others' (dstnat, -100).
+TRANSLATION: Final = -102
 
 
 def chains(plan: FirewallPlan, guarded: Collection[int]) -> dict[str, Rules]:
@@ -40,8 +44,8 @@ def chains(plan: FirewallPlan, guarded: Collection[int]) -> dict[str, Rules]:
             ),
         )
     arriving = (f'iifname "{plan.bridge}" goto internal', "goto external")
-    found |= translating("prerouting", -102, arriving)
-    found |= translating("output", -102, ("goto internal",))
+    found |= translating("prerouting", TRANSLATION, arriving)
+    found |= translating("output", TRANSLATION, ("goto internal",))
     # Before translation: whom a service is for.
     restrictions = [
         f"ct state new {ip} daddr . {KEY} vmap @guarded{version}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from l3net.lab.bird import session_name
 from l3net.lab.errors import LabError
 from l3net.lab.expected import Rib, is_cluster_prefix
-from l3net.lab.machine import Machine
+from l3net.lab.machine import CheckedLab, Machine
 from l3net.lab.rib_follower import gobgp_best_paths, openbgpd_best_paths
 from l3net.lab.topology import RouterKind, Topology
 from l3net.model import Address, Prefix
@@ -86,6 +86,49 @@ def read_sessions(topology: Topology, host: Machine) -> dict[Address, SessionSee
         RouterKind.L3NET: _l3net_sessions,
     }
     return readers[router.kind](topology, host)
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """The route by which a router's kernel forwards a prefix. `kind`: unicast, blackhole, unreachable ...;
+    `by`: the neighbours of its sessions that it leads to; `text`: as `ip route` shows it."""
+
+    prefix: Prefix
+    kind: str
+    by: frozenset[Address]
+    text: str
+
+
+def read_forwarding(lab: CheckedLab, router: str, prefix: Prefix) -> Forwarded | None:
+    """The longest match in the router's kernel, of equal ones that with the lowest metric; None: no route
+    at all. Raises LabError."""
+    host = lab.host(router)
+    version = prefix.version
+    words = ["ip", f"-{version}", "-j", "route", "show", "match", str(prefix)]
+    found = []
+    for row in _json(host, words) or ():
+        text = str(row["dst"])
+        dst = ip_network(text if text != "default" else "0.0.0.0/0" if version == 4 else "::/0")
+        found.append((dst, row))
+    if not found:
+        return None
+    dst, row = max(found, key=lambda each: (each[0].prefixlen, -int(each[1].get("metric") or 0)))
+    hops = row.get("nexthops") or [row]
+    known = {
+        (lab.interface(router, interface), family): remote
+        for (interface, family), remote in _neighbours(lab.topology, host).items()
+    }
+    by = {known.get((hop.get("dev"), version)) for hop in hops if _gateway(hop)}
+    told = ", ".join(f"via {_gateway(hop)} dev {hop['dev']}" for hop in hops if _gateway(hop))
+    kind = str(row.get("type", "unicast"))
+    of = f", proto {row['protocol']}" if row.get("protocol") else ""
+    link = told or f"dev {row.get('dev')}"
+    text = f"{kind} {dst}" if kind != "unicast" else f"{dst} {link}"
+    return Forwarded(dst, kind, frozenset(each for each in by if each is not None), text + of)
+
+
+def _gateway(hop: Mapping[str, Any]) -> str:
+    return str(hop.get("gateway") or (hop.get("via") or {}).get("host") or "")
 
 
 def _json(host: Machine, argv: list[str]) -> Any:

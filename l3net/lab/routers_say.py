@@ -11,7 +11,7 @@ from l3net.explain.steps import Step, bad, note, ok
 from l3net.lab.errors import LabError
 from l3net.lab.expected import Rib
 from l3net.lab.machine import CheckedLab
-from l3net.lab.ribs import read_paths
+from l3net.lab.ribs import Forwarded, read_forwarding, read_paths
 from l3net.model import Address, Prefix
 
 #: Of the best paths to a prefix.
@@ -37,7 +37,8 @@ def with_routers(lab: CheckedLab, node: str, answer: Mapping[str, Any]) -> dict[
 
 
 def router_steps(lab: CheckedLab, node: str, answer: Mapping[str, Any]) -> Iterator[Step]:
-    """Routers that were told first, then those that should have heard of it from them."""
+    """Routers that were told first, then those that should have heard of it from them: what each has in BGP,
+    and whether it forwards by that."""
     sessions = {session.remote: session for session in lab.topology.sessions(node)}
 
     @cache
@@ -46,6 +47,16 @@ def router_steps(lab: CheckedLab, node: str, answer: Mapping[str, Any]) -> Itera
             return read_paths(lab.topology, lab.host(router))
         except LabError as err:
             return err
+
+    @cache
+    def forwards(router: str, prefix: Prefix) -> Step | None:
+        rib = ask(router)
+        if isinstance(rib, LabError) or not rib.get(prefix):
+            return None
+        try:
+            return _forwards(router, prefix, rib[prefix], read_forwarding(lab, router, prefix))
+        except LabError as err:
+            return note(f"forwarding of {prefix}", f"router {router}", f"could not be asked: {err}")
 
     told: dict[Prefix, set[str]] = {}
     for row in answer["steps"]:
@@ -57,10 +68,14 @@ def router_steps(lab: CheckedLab, node: str, answer: Mapping[str, Any]) -> Itera
         prefix = ip_network(row["prefix"])
         told.setdefault(prefix, set()).add(session.remote_host)
         yield _asked(session.remote_host, ask(session.remote_host), prefix, session.local)
+        if step := forwards(session.remote_host, prefix):
+            yield step
     for prefix, routers in told.items():
         for router in lab.topology.routers:
             if router.name not in routers:
                 yield _asked(router.name, ask(router.name), prefix)
+                if step := forwards(router.name, prefix):
+                    yield step
 
 
 def _asked(router: str, rib: Rib | LabError, prefix: Prefix, local: Address | None = None) -> Step:
@@ -89,6 +104,22 @@ def _taken(neighbours: Neighbours | None, what: str, where: str, prefix: Prefix,
         others = ", ".join(sorted(map(str, neighbours)))
         return note(what, where, f"has it, and prefers the way by {others}", cause="routerPrefersAnother")
     return ok(what, where, f"has it in BGP, by {local}")
+
+
+def _forwards(router: str, prefix: Prefix, neighbours: Neighbours, found: Forwarded | None) -> Step:
+    """Whether a router that has a prefix in BGP, by these neighbours, sends what is for it there."""
+    what, where = f"forwarding of {prefix}", f"router {router}"
+    has = f"has {prefix} in BGP, by {', '.join(sorted(map(str, neighbours)))}"
+    advice = "remove the route that comes before BGP: `ip route`, or the router's `show ip route`"
+    if found is None or found.prefix.prefixlen < prefix.prefixlen:
+        seen = f"{has}, and its kernel has {'no route' if found is None else f'only {found.text}'}"
+        log = "see in the router's log why its kernel does not have it"
+        return bad(what, where, seen, log, "routerNotInstalled")
+    drops = found.kind != "unicast"
+    if drops or not found.by & neighbours:
+        seen = f"{has}, and {'drops what is for it' if drops else 'forwards elsewhere'}: {found.text}"
+        return bad(what, where, seen, advice, "routerForwardsElsewhere")
+    return ok(what, where, found.text)
 
 
 def _heard(neighbours: Neighbours | None, what: str, where: str, prefix: Prefix) -> Step:

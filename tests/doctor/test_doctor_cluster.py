@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from many_nodes import serving
 
 from l3net.cli.main import cli
-from l3net.doctor.cluster import Row, together
+from l3net.doctor.cluster import Row, judge_status, together
 from l3net.doctor.contradictions import contradictions, unheard, witnesses_of
 from l3net.doctor.findings import Finding, Severity
 
@@ -215,6 +215,16 @@ def test_sessions_of_a_node_that_drains_are_meant_to_be_down() -> None:
         statuses["n2"] = node(2, peers=other)  # the control: without the drain both are problems, alike
         found = json.loads(run(*nodes.words, "-o", "json").stdout)
         assert [row["nodes"] for row in found if row["severity"] == "problem"] == [["n1", "n2"]]
+
+
+def test_a_speaker_that_is_away_is_told_once_and_no_peer_is_accused() -> None:
+    down = [answers.peer("tor", "10.255.0.1", state="down", reason="lost", localAddress="10.0.0.1")] * 2
+    status = node(1, peers=down, speakerConnected=False, problems=["the speaker cannot be reached; is it?"])
+    found = [each for each in judge_status({**status, "routes": ROUTES}) if each.severity is Severity.PROBLEM]
+    assert [each.check for each in found] == ["speaker"]
+    status["speakerConnected"] = True  # the control: with a speaker each is looked at
+    found = [each for each in judge_status({**status, "routes": ROUTES}) if each.severity is Severity.PROBLEM]
+    assert [each.check for each in found] == ["agent", "peer", "peer"]
 
 
 def test_none_that_answers_is_exit_code_three() -> None:

@@ -145,6 +145,10 @@ def test_an_agent_that_is_well_has_no_problem() -> None:
             "not complete yet",
         ),
         ({"problems": ["peer tor: missingSecret"]}, "missingSecret"),
+        (
+            {"speakerConnected": False, "problems": ["the speaker cannot be reached; is it running?"]},
+            "does not answer the agent",
+        ),
         ({"blocks": []}, "no block"),
         ({"peers": []}, "no BGP peer"),
         ({"pods": {"adopted": 3, "faults": []}}, "3 running attachments"),

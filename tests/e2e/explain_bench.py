@@ -132,8 +132,9 @@ class Bench:
 
     # --- truth and explanation ---------------------------------------------------------------------------
 
-    def passes(self, source: str, targets: list[tuple[str, int]]) -> bool:
-        """Whether every target answers a few connections in a row. `source`: a host, or a pod by its name."""
+    def passes(self, source: str, targets: list[tuple[str, int]], size: int = 0) -> bool:
+        """Whether every target answers a few connections in a row. `source`: a host, or a pod by its name;
+        `size`: bytes of a request, beside its own."""
         from ipaddress import ip_address
 
         pods = self.lab.topology.pods
@@ -142,7 +143,7 @@ class Bench:
 
         def one(target: Any) -> bool:
             try:
-                answers = ask(self.host(host), [target], pod)[0]
+                answers = ask(self.host(host), [target], pod, size)[0]
             except LabError:
                 return False
             return not answers.failures and sum(answers.pods.values()) == 4
@@ -183,7 +184,8 @@ Act = Callable[[Bench], None]
 @dataclass(frozen=True)
 class Case:
     """One set-up. `change` is declared, or `act` done and then `undo`. `subject` asks, `source` sends to
-    `targets`; `cause` is what has to be said (empty: that all is well). Words in braces: see `fill`."""
+    `targets`; `cause` is what has to be said (empty: that all is well); `size` of a request. Words in braces:
+    see `fill`."""
 
     name: str
     cause: str
@@ -195,6 +197,7 @@ class Case:
     undo: Act | None = None
     node: str = "n1"
     routers: bool = False
+    size: int = 0
 
 
 def fill(bench: Bench, text: str) -> str:

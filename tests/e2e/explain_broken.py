@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from typing import Any
 
 from explain_bench import EXTERNAL, OTHER, Act, Bench, Case, Documents
+
+from l3net.lab.nodes import start_speaker
 
 OUT = tuple((address, 80) for address in EXTERNAL)
 IN = (("10.96.0.10", 80), ("fd00:10:96::a", 80))
@@ -296,6 +299,50 @@ def peering() -> Iterator[Case]:
         ),
         undo=lambda bench: bench.vtysh("tor", "conf t", "router bgp 65001", *_lists(bench, no=True)),
     )
+
+    yield Case(
+        "the router has it in BGP, and a blackhole comes first",
+        "routerForwardsElsewhere",
+        SERVICE,
+        targets=OUT,
+        routers=True,
+        act=ip(*(f"route add blackhole {address}" for address in EXTERNAL), host="tor"),
+        undo=ip(*(f"route del blackhole {address}" for address in EXTERNAL), host="tor"),
+    )
+    yield Case(
+        "the router has it in BGP, and a static route leads elsewhere",
+        "routerForwardsElsewhere",
+        SERVICE,
+        targets=OUT,
+        routers=True,
+        act=lambda bench: ip(*(f"route add {each}" for each in _to_edge(bench)), host="tor")(bench),
+        undo=lambda bench: ip(*(f"route del {each}" for each in _to_edge(bench)), host="tor")(bench),
+    )
+    yield Case(
+        "the speaker is dead",
+        "speakerDown",
+        SERVICE,
+        targets=OUT,
+        act=lambda bench: bench.host("n1").kill("speaker"),
+        undo=_speaks_again,
+    )
+
+
+def _speaks_again(bench: Bench) -> None:
+    n1 = bench.host("n1")
+    assert bench.until(lambda: not n1.alive("speaker")), "the speaker does not end"
+    start_speaker(n1)
+
+
+def _to_edge(bench: Bench) -> list[str]:
+    """Each external address back to the router that it came from."""
+    remotes = [each.remote for each in bench.lab.topology.sessions("tor") if each.remote_host == "edge"]
+    return [
+        f"{address} via {remote}"
+        for address in EXTERNAL
+        for remote in remotes
+        if remote.version == ip_address(address).version
+    ]
 
 
 _NOTHING = ("ip prefix-list none seq 5 deny any", "ipv6 prefix-list none6 seq 5 deny any")

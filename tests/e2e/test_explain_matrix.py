@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from explain_around import BROKEN_AROUND, FIRST, HEALTHY_AROUND
 from explain_bench import TOPOLOGY, Bench, Case, fill
 from explain_broken import BROKEN, more, network_policy
 from explain_healthy import HEALTHY
@@ -39,7 +40,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def passes(bench: Bench, case: Case) -> bool:
-    return bench.passes(case.source, [(fill(bench, address), port) for address, port in case.targets])
+    targets = [(fill(bench, address), port) for address, port in case.targets]
+    return bench.passes(case.source, targets, case.size)
 
 
 def broken(bench: Bench, case: Case) -> None:
@@ -96,12 +98,23 @@ def wrong(bench: Bench, cases: tuple[Case, ...], judge: Callable[[Bench, Case], 
 
 
 @pytest.mark.first
-def test_a_third_of_the_set_ups(bench: Bench) -> None:
-    """All of them take five minutes, which they wait."""
-    assert wrong(bench, BROKEN[::3], broken) == []
-    assert wrong(bench, HEALTHY[::3], healthy) == []
+def test_a_fifth_of_the_set_ups(bench: Bench) -> None:
+    """All of them take ten minutes, which they wait."""
+    assert wrong(bench, (*BROKEN[::5], *chosen(BROKEN_AROUND)), broken) == []
+    assert wrong(bench, (*HEALTHY[::5], *chosen(HEALTHY_AROUND)), healthy) == []
     bundling(bench)
     tracing(bench)
+
+
+def chosen(cases: tuple[Case, ...]) -> tuple[Case, ...]:
+    return tuple(each for each in cases if each.name in FIRST)
+
+
+@pytest.mark.soak
+def test_what_lies_around_is_named_or_does_no_harm(bench: Bench) -> None:
+    """Links, other programs, what has run out."""
+    assert wrong(bench, BROKEN_AROUND, broken) == []
+    assert wrong(bench, HEALTHY_AROUND, healthy) == []
 
 
 @pytest.mark.soak

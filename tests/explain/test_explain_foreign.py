@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from l3net.explain.foreign import Chain, Packet, drops
+from l3net.explain.foreign import Chain, Packet, diverted, drops
 from l3net.shell.probes import foreign
 
 pytestmark = [pytest.mark.netns, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -116,6 +117,98 @@ def test_a_packet_meets_what_is_said(hosts: str, policy: str, rules: str, wanted
     if wanted != "may":
         passed = subprocess.run(["ip", "netns", "exec", f"{hosts}a", "python3", "-c", _CLIENT], check=False)
         assert (passed.returncode == 0) is (wanted == "passes")
+
+
+#: Of the table `ip foreign`, and where TCP to 10.7.2.50 port 80 is surely sent: the server, elsewhere, or
+#: (empty) nowhere, as it is untracked; None: nothing takes it.
+_NAT = "chain n {{ type nat hook prerouting priority {}; {}\n }}\n"
+_RAW = "chain r {{ type filter hook prerouting priority {}; {}\n }}\n"
+_MAP = """map m {{ type ipv4_addr . inet_proto . inet_service : verdict
+ elements = {{ 10.7.2.50 . tcp . {} : goto called }} }}
+chain called {{ {}
+ }}
+"""
+_LOOK = "ip daddr . meta l4proto . th dport vmap @m"
+_RIGHT, _WRONG = "meta l4proto tcp dnat to 10.7.2.2:80", "meta l4proto tcp dnat to 10.7.2.9:80"
+_TO_SERVER, _ASTRAY = ("10.7.2.2:80",), ("10.7.2.9:80",)
+DIVERSIONS = [
+    (_NAT.format(-100, f"ip daddr 10.7.2.50 tcp dport 80 {_RIGHT}"), _TO_SERVER),
+    (_NAT.format(-100, f"ip daddr 10.7.2.50 tcp dport 80 {_WRONG}"), _ASTRAY),
+    (_NAT.format(-100, f"tcp dport 81 {_WRONG}\n {_RIGHT}"), _TO_SERVER),
+    (_NAT.format(-100, f"ip daddr 10.7.2.50 accept\n {_RIGHT}"), None),
+    (_NAT.format(-100, f"ip daddr 10.7.2.51 {_RIGHT}"), None),
+    (_MAP.format(80, _RIGHT) + _NAT.format(-100, _LOOK), _TO_SERVER),
+    (_MAP.format(81, _RIGHT) + _NAT.format(-100, _LOOK), None),
+    (
+        _MAP.format(80, f"numgen random mod 1 vmap {{ 0 : goto end }}\n }}\n chain end {{ {_RIGHT}")
+        + _NAT.format(-100, _LOOK),
+        _TO_SERVER,
+    ),
+    (
+        _MAP.format(80, "return") + _NAT.format(-100, f"{_LOOK}\n {_RIGHT}"),
+        None,
+    ),  # goto: nothing behind it is met
+    (_NAT.format(-100, _RIGHT) + _RAW.format(-300, "ip daddr 10.7.2.50 notrack"), ()),
+    (_NAT.format(-100, _RIGHT) + _RAW.format(-300, "ip daddr 10.7.2.51 notrack"), _TO_SERVER),
+    (_NAT.format(-100, _RIGHT) + _RAW.format(-150, "ip daddr 10.7.2.50 notrack"), _TO_SERVER),
+    (_NAT.format(-101, _WRONG) + _NAT.format(-100, _RIGHT).replace("chain n", "chain o"), _ASTRAY),
+]
+
+
+@pytest.mark.parametrize(("rules", "wanted"), DIVERSIONS)
+def test_a_packet_is_sent_where_is_said(hosts: str, rules: str, wanted: tuple[str, ...] | None) -> None:
+    enter = ["ip", "netns", "exec", hosts]
+    text = f"flush ruleset\ntable ip foreign {{\n{rules}\n}}\n"
+    subprocess.run([*enter, "nft", "-f", "-"], input=text, text=True, check=True)
+    listed = subprocess.run([*enter, "nft", "-j", "list", "ruleset"], capture_output=True, check=True).stdout
+    chains = foreign.chains_of(json.loads(listed)["nftables"])
+    packet = Packet(None, ip_address("10.7.2.50"), "tcp", 80)
+    found = diverted(chains, packet, None)
+    told = None if found is None else tuple(f"{address}:{port}" for address, port in found.to)
+    assert told == wanted
+    client = _CLIENT.replace("10.7.2.2", "10.7.2.50")
+    passed = subprocess.run(["ip", "netns", "exec", f"{hosts}a", "python3", "-c", client], check=False)
+    assert (passed.returncode == 0) is (wanted == _TO_SERVER)
+    if wanted:
+        assert diverted(chains, packet, -102) is None, "l3net translates before that"
+
+
+@pytest.mark.parametrize(
+    ("program", "service", "to"),
+    [
+        ("iptables-nft", "10.96.0.10", "10.244.1.2:53"),
+        ("ip6tables-nft", "fd00:10:96::a", "[fd00:10:244:1::2]:53"),
+    ],
+)
+def test_what_iptables_puts_in_is_read(own_netns: object, program: str, service: str, to: str) -> None:
+    """Of its targets `nft -j` tells the name alone."""
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    for line in (
+        "-t nat -N KUBE-SVC",
+        f"-t nat -A PREROUTING -d {service} -p udp -m comment --comment dns --dport 53 -j KUBE-SVC",
+        f"-t nat -A KUBE-SVC -p udp -j DNAT --to-destination {to}",
+        f"-t raw -A PREROUTING -d {service} -p tcp --dport 53 -j CT --notrack",
+    ):
+        subprocess.run([program, *line.split()], check=True)
+    chains, unjudged = foreign.others()
+    found = diverted(chains, Packet(None, ip_address(service), "udp", 53), None)
+    assert found is not None
+    [(address, port)] = found.to
+    assert (address, port) == (ip_address(to.rpartition(":")[0].strip("[]")), 53)
+    untracked = diverted(chains, Packet(None, ip_address(service), "tcp", 53), None)
+    assert untracked is not None and untracked.to == ()
+    assert diverted(chains, Packet(None, ip_address(service), "tcp", 54), None) is None
+    assert {each.split()[1] for each in unjudged} == {"dnat", "notrack"}
+
+
+def test_an_extension_of_iptables_that_matches_is_no_sure_drop() -> None:
+    rule = [{"xt": {"type": "match", "name": "statistic"}}, {"drop": None}]
+    chain = Chain("ip", "t", "c", "forward", "accept", (rule,))
+    packet = Packet(ip_address("10.7.1.2"), ip_address("10.7.2.2"), "tcp", 80)
+    assert drops([chain], packet) == (f"rule 1 of {chain} may drop it", False)
+    rule[0] = {"xt": {"type": "match", "name": "comment"}}
+    assert drops([chain], packet)[1]
 
 
 def test_chains_before_translation_meet_the_packet_as_it_comes() -> None:

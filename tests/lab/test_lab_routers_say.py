@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from l3net.lab import routers_say
 from l3net.lab.errors import LabError
 from l3net.lab.expected import Rib
+from l3net.lab.ribs import Forwarded
 from l3net.lab.routers_say import with_routers
 from l3net.lab.state import read_source
 
@@ -38,7 +39,12 @@ def asked(monkeypatch: pytest.MonkeyPatch, said: Rib | LabError) -> list[str]:
             raise said
         return said
 
+    def forwarding(lab: object, router: str, prefix: Any) -> Forwarded:
+        assert not isinstance(said, LabError)
+        return Forwarded(prefix, "unicast", said[prefix], f"{prefix} via somebody")
+
     monkeypatch.setattr(routers_say, "read_paths", read)
+    monkeypatch.setattr(routers_say, "read_forwarding", forwarding)
     return names
 
 
@@ -48,7 +54,7 @@ def test_each_router_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found = with_routers(LAB, "n1", answer())
     assert found["healthy"]
     assert sorted(names) == sorted(router.name for router in TOPOLOGY.routers)
-    assert len(found["steps"]) == 2 + 2 * len(TOPOLOGY.routers)
+    assert len(found["steps"]) == 2 + 2 * 2 * len(TOPOLOGY.routers)  # BGP, and forwarding
 
 
 def test_a_router_that_cannot_be_asked_is_asked_once_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,3 +70,31 @@ def test_a_router_that_refuses_makes_an_unsure_answer_a_sure_no(monkeypatch: pyt
     found = with_routers(LAB, "n1", answer(sure=False))
     assert (found["healthy"], found["sure"], found["cause"]) == (False, True, "routerRefused")
     assert found["answer"].startswith(f"router {TOLD[0].remote_host}: was told of {BLOCKS[0]}")
+
+
+ELSEWHERE = ip_address("10.9.9.9")
+
+
+@pytest.mark.parametrize(
+    ("found", "cause"),
+    [
+        (None, "routerNotInstalled"),
+        (
+            Forwarded(ip_network("0.0.0.0/0"), "unicast", frozenset({TOLD[0].local}), "default"),
+            "routerNotInstalled",
+        ),
+        (Forwarded(BLOCKS[0], "blackhole", frozenset(), "blackhole"), "routerForwardsElsewhere"),
+        (Forwarded(BLOCKS[0], "unicast", frozenset({ELSEWHERE}), "via it"), "routerForwardsElsewhere"),
+        (Forwarded(BLOCKS[0], "unicast", frozenset(), "dev eth0"), "routerForwardsElsewhere"),
+    ],
+)
+def test_a_router_that_forwards_by_another_route_is_named(
+    monkeypatch: pytest.MonkeyPatch, found: Forwarded | None, cause: str
+) -> None:
+    ways = {block: frozenset({session.local}) for session, block in zip(TOLD, BLOCKS, strict=True)}
+    asked(monkeypatch, ways)
+    monkeypatch.setattr(routers_say, "read_forwarding", lambda *_: found)
+    answered = with_routers(LAB, "n1", answer())
+    assert (answered["healthy"], answered["cause"]) == (False, cause)
+    assert f"has {BLOCKS[0]} in BGP" in answered["answer"]
+    assert answered["advice"]

@@ -36,9 +36,12 @@ class Answers:
         return ", ".join(parts)
 
 
-def ask(host: Machine, targets: Sequence[tuple[Address, int, int]], pod: str | None = None) -> list[Answers]:
-    """Ask each (address, port, times) from a host or a pod; all of them in one process."""
-    text = json.dumps([(str(address), port, times) for address, port, times in targets])
+def ask(
+    host: Machine, targets: Sequence[tuple[Address, int, int]], pod: str | None = None, size: int = 0
+) -> list[Answers]:
+    """Ask each (address, port, times) from a host or a pod; all of them in one process. `size`: bytes that a
+    request has beside its own."""
+    text = json.dumps([(str(address), port, times, size) for address, port, times in targets])
     seconds = 30 + 4 * len(targets)
     done = host.run([*host.python, "-c", _PROBE], text=text, pod=pod, timeout=seconds)
     return [_answers(answers) for answers in json.loads(done.stdout)]

@@ -20,14 +20,15 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
-from l3net.doctor.findings import Counters, NodeLook, Peer, PeerLook, Probe, ProbeAnswer
+from l3net.doctor.findings import Counters, NodeLook, Peer, PeerLook, Probe, ProbeAnswer, Rival
 from l3net.errors import KernelError, L3netError
-from l3net.naming import CNI_PLUGIN, QUARANTINE
+from l3net.naming import BRIDGE, CNI_PLUGIN, QUARANTINE
 from l3net.shell.kernel import sysctl
 from l3net.shell.kernel.links import all_links
 from l3net.shell.kernel.netlink import Netlink
 from l3net.shell.kernel.nftcommand import find_nft
 from l3net.shell.kernel.underlay import KernelUnderlay
+from l3net.shell.probes.asks import who_has
 
 _COUNTER_NAMES: Final = {
     "TCPMD5Failure": "md5_wrong",
@@ -44,6 +45,8 @@ _CAPABILITIES, _FOUR_OCTET_AS = 2, 65  # RFC 5492, RFC 6793
 CONNECT: Final = 4.5  # longer than ARP and neighbour discovery try, 3 seconds
 SPEAK: Final = 2.0
 _MOST_AT_ONCE: Final = 16
+#: Own addresses for which a host asks whether another answers.
+_MOST_ADDRESSES: Final = 64
 _IP_MINTTL: Final = 21
 _IPV6_MINHOPCOUNT: Final = 73
 _UNREACHABLE: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
@@ -213,6 +216,7 @@ def look_at_node(
         not_forwarding=_not_forwarding(),
         dropping=_dropping(),
         dead_links=_dead_links(peers),
+        rivals=_rivals(),
         unroutable=tuple(each for each in services if not _has_route(each)),
     )
 
@@ -246,6 +250,35 @@ def _dropping() -> tuple[str, ...]:
         for chain in chains
         if chain.get("hook") == "forward" and chain.get("policy") == "drop"
     )
+
+
+def _rivals() -> tuple[Rival, ...]:
+    """Hosts that answer for the addresses of this one on the links to others."""
+    try:
+        underlay, _ = KernelUnderlay().read()
+    except KernelError:
+        return ()
+    asked = [
+        each
+        for each in underlay.addresses
+        if each.interface not in ("lo", BRIDGE) and not each.address.is_link_local
+    ][:_MOST_ADDRESSES]
+    if not asked:
+        return ()
+    with ThreadPoolExecutor(min(len(asked), _MOST_AT_ONCE)) as pool:
+        answers = list(pool.map(lambda each: who_has(each.interface, each.address) or (), asked))
+    own = _own_macs() if any(answers) else frozenset()
+    found = zip(asked, (tuple(mac for mac in macs if mac not in own) for macs in answers), strict=True)
+    return tuple(Rival(str(each.address), each.interface, macs) for each, macs in found if macs)
+
+
+def _own_macs() -> frozenset[str]:
+    """Of two links of a host on one segment either answers for the addresses of both."""
+    try:
+        with Netlink() as netlink:
+            return frozenset(link.mac for link in all_links(netlink))
+    except KernelError:
+        return frozenset()
 
 
 def _dead_links(peers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
