@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from l3net.cli import options
-from l3net.cli.output import output_option, print_table, print_value
+from l3net.cli.output import json_text, output_option, print_table, print_value
 from l3net.cli.policy import drop_line
 from l3net.cli.values import known
 from l3net.errors import NotRunningError
@@ -215,7 +215,7 @@ class _Printer:
         what = "ended" if event.ended else "began"
         if self._json:
             row = {"at": round(time.time(), 3), "event": what, "sourcePort": event.source_port, **flow.row()}
-            sys.stdout.write(json.dumps(row) + "\n")
+            sys.stdout.write(json_text(row) + "\n")
             return
         if self._terminal and not self._room():
             return
@@ -238,10 +238,8 @@ class _Printer:
         """How many of each kind began."""
         rows = totals.rows(limit)
         if self._json:
-            sys.stdout.write(
-                json.dumps({"at": round(time.time(), 3), "seconds": round(seconds, 3), "flows": rows})
-            )
-            sys.stdout.write("\n")
+            told = {"at": round(time.time(), 3), "seconds": round(seconds, 3), "flows": rows}
+            sys.stdout.write(json_text(told) + "\n")
         else:
             click.echo(f"{sum(totals.counts.values()) + totals.others} connections in {seconds:.1f} s")
             print_table("", _COLUMNS[:-1], [_cells(row)[:-1] for row in rows])
@@ -283,7 +281,7 @@ def _drops(run_dir: Path, wanted: Wanted, follow: bool, limit: int, output: str)
             _show_drops(rows, output)
             return
         for row in rows:
-            click.echo(json.dumps(row) if output == "json" else drop_line(row))
+            click.echo(json_text(row) if output == "json" else drop_line(row))
         sys.stdout.flush()
         time.sleep(_DROPS_AGAIN)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from l3net.cli.nodes import Agents, agents_option, checked
-from l3net.cli.output import output_option, print_table, print_value
+from l3net.cli.output import json_text, output_option, print_table, print_value
 from l3net.cli.values import known
 from l3net.errors import NotRunningError
 from l3net.history.asking import select
@@ -111,8 +111,9 @@ def history(
     shown: set[str] = set()
     while True:
         for row in rows:
-            if (text := json.dumps(row)) not in shown:
-                click.echo(text if output == "json" else "  ".join(filter(None, _cells(row, agents))))
+            if json.dumps(row) not in shown:
+                cells = _cells(row, agents)
+                click.echo(json_text(row) if output == "json" else "  ".join(filter(None, cells)))
         shown = {json.dumps(row) for row in rows}
         try:
             time.sleep(_AGAIN if agents.here else _AGAIN_AFAR)

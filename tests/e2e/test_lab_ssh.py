@@ -10,10 +10,12 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -121,6 +123,44 @@ def test_agents_are_asked_over_ssh(lab: Lab, ssh_config: Path) -> None:
     assert "no'such\";thing" in wrong.output
     gone = run("bgp", "summary", "--node", "n1", "--node", "nowhere")
     assert (gone.exit_code, "l3net: nowhere: " in gone.stderr) == (1, True)
+
+
+#: What a lab's nodes can be asked, of one and of all; each is held against its schema (tests/conftest.py).
+ASKED = [
+    "status",
+    "bgp summary",
+    "bgp neighbors",
+    "bgp neighbor",
+    "bgp announced",
+    "bgp routes",
+    "bgp routes --rejected",
+    "bgp routes --advertised",
+    "history",
+    "explain service default/web",
+    "policy list",
+    "policy drops",
+    "policy matrix default",
+    "policy test 198.51.100.9 default/web",
+]
+
+
+def test_each_form_of_json_is_printed(lab: Lab, _printed: Path) -> None:
+    def run(*words: str) -> Any:
+        return json.loads(CliRunner().invoke(cli, [*words, "-o", "json"]).stdout)
+
+    there = ["--lab", lab.name]
+    for words in map(str.split, ASKED):
+        run(*words, *there, "--node", "n1")
+        found = run(*words, *there, "--all-nodes")
+        assert found or words[0] == "policy", words
+        assert all("node" in each for each in found)
+    assert run("doctor", "--cluster", *there)
+    assert run("lab", "status", "--name", lab.name)["hosts"]
+    assert run("lab", "check", "--name", lab.name, "--only", "sessions")["findings"]
+    inside = [sys.executable, "-m", "l3net.cli.main"]
+    assert json.loads(lab.host("n1").run([*inside, "flows", "-o", "json"]).stdout)
+    assert json.loads(lab.host("n1").run([*inside, "doctor", "--no-probe", "-o", "json"], check=False).stdout)
+    assert len(list(_printed.glob("*.json"))) == 2 * len(ASKED) + 5
 
 
 def test_a_break_is_seen_and_mended(lab: Lab, ssh_config: Path, over_ssh: SshLab, tmp_path: Path) -> None:
