@@ -130,15 +130,16 @@ class Wanted:
 
 
 class Totals:
-    """How many connections of each kind; bounded."""
+    """How many connections of each kind; of `most` kinds, and all others together."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_KINDS) -> None:
+        self._most = most
         self.counts: Counter[Flow] = Counter()
         self.others = 0
 
     def add(self, flow: Flow, count: int = 1) -> None:
         """Count some more."""
-        if flow in self.counts or len(self.counts) < MOST_KINDS:
+        if flow in self.counts or len(self.counts) < self._most:
             self.counts[flow] += count
         else:
             self.others += count

@@ -19,6 +19,7 @@ from l3net.ports.declared import (
     View,
     rejections,
 )
+from l3net.ports.flows import Began, FlowBatch, FlowLog
 from l3net.ports.health import Answer, HealthAnswer, HealthPorts
 from l3net.ports.kernel import (
     Bridges,
@@ -60,6 +61,7 @@ __all__ = [
     "MOST_NAMED",
     "Admission",
     "Answer",
+    "Began",
     "Bridges",
     "Changed",
     "ClusterWriter",
@@ -77,6 +79,8 @@ __all__ = [
     "EnvelopeDevice",
     "ErrorHandOn",
     "Firewall",
+    "FlowBatch",
+    "FlowLog",
     "ForwardingOff",
     "GuardSeen",
     "HealthAnswer",
