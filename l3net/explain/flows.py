@@ -132,8 +132,8 @@ class Wanted:
 class Totals:
     """How many connections of each kind; of `most` kinds, and all others together."""
 
-    def __init__(self, most: int = MOST_KINDS) -> None:
-        self._most = most
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most or MOST_KINDS
         self.counts: Counter[Flow] = Counter()
         self.others = 0
 

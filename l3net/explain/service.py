@@ -50,6 +50,7 @@ class ServiceFacts:
     host: NodeLook = UNSEEN
     pod_mtu: int = 0
     only: Address | None = None
+    connections: int | None = None  # that have begun on this node
     unjudged: Sequence[str] = ()
 
 
@@ -85,7 +86,10 @@ def explain_service(facts: ServiceFacts) -> Explanation:
         for _, found in each_of:
             outside += map(_softened, found) if reached_here else found
     wrong = [note("service", "", facts.rejected, _MEND, "rejected")] if facts.rejected else []
-    steps = (*wrong, *outside, *data)
+    counted = []
+    if facts.connections is not None:
+        counted = [ok("connections", facts.node, f"{facts.connections} to the service have begun here")]
+    steps = (*wrong, *outside, *data, *counted)
     reached = not any_bad(data)
     expected = bool(wanted)
     well = _well(facts, announced=announced, expected=expected)

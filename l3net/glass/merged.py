@@ -83,7 +83,8 @@ async def services(backend: Backend, query: Query) -> dict[str, Any]:
             continue
         total = max(total, answer["total"])
         for row in answer["rows"]:
-            merged = rows.setdefault(row["service"], {**row, "addresses": {}})
+            merged = rows.setdefault(row["service"], {**row, "addresses": {}, "connections": 0})
+            merged["connections"] += row.get("connections", 0)
             for address in row["addresses"]:
                 kept = merged["addresses"].setdefault(
                     address["address"], {"address": address["address"], "kind": address["kind"], "nodes": []}

@@ -44,6 +44,7 @@ def paged(rows: Schema, **more: Schema) -> Schema:
 _FAILURES: Final = listed(record(node=TEXT, error=TEXT))
 _OPEN: Final[Schema] = {"type": "object"}
 
+_BEGUN: Final = {**WHOLE, "description": "Connections that have begun, on the nodes that were asked."}
 _ENDS: Final[dict[str, Schema]] = {
     "source": TEXT,
     "destination": TEXT,
@@ -128,6 +129,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Kernel": paged(ref("KernelRoute")),
     "Endpoint": record(address=TEXT, ports=listed(TEXT), node=TEXT, state=TEXT),
     "Service": record(
+        ("connections",),
+        connections=_BEGUN,
         service=TEXT,
         type=TEXT,
         ports=listed(TEXT),
@@ -141,6 +144,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
         total=WHOLE,
         rows=listed(
             record(
+                ("connections",),
+                connections=_BEGUN,
                 service=TEXT,
                 type=TEXT,
                 ports=listed(TEXT),

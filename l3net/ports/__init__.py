@@ -41,6 +41,7 @@ from l3net.ports.kernel import (
     RouteKey,
     RouteSeen,
     RouteTable,
+    ServiceCounters,
     TableSeen,
     UnderlayReader,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "RouteMemory",
     "RouteSeen",
     "RouteTable",
+    "ServiceCounters",
     "Sight",
     "SpeakerFiles",
     "Stream",

@@ -22,6 +22,8 @@ from small_lab import RACK, lab_of
 from l3net.lab.breaking import chosen_links, cut, mend
 from l3net.lab.up import Lab
 from l3net.lab.wait import until
+from l3net.naming import AGENT_SOCKET, RUN_DIR
+from l3net.shell.sockets.agentsocket import ask
 
 pytestmark = [
     pytest.mark.netns,
@@ -221,6 +223,12 @@ for _ in range(5):
 """
 
 
+def _connections(lab: Lab, node: str) -> int:
+    """To default/web, as the agent has counted."""
+    answer = ask(lab.host(node).inside(RUN_DIR) / AGENT_SOCKET, 'services {"q": "default/web"}')
+    return int(next(row["connections"] for row in answer["rows"] if row["service"] == "default/web"))
+
+
 def flows_are_followed_while_somebody_looks(lab: Lab, page: Page) -> None:
     """Five connections of a node to a service in each family are five on the page, by names."""
     assert not any(subscribed(lab, node) for node in ("n1", "n2"))
@@ -241,6 +249,7 @@ def flows_are_followed_while_somebody_looks(lab: Lab, page: Page) -> None:
                 found[addresses[":" in row["From"]]] += int(row["Connections"])
         return found
 
+    page.wait(lambda: _connections(lab, "n1") >= 10, "the agent counts other connections")
     page.wait(lambda: counted() == dict.fromkeys(addresses, 5), f"other connections: {counted()}")
     last = [row for row in page.rows("Connections as they begin") if row["Node"] == "n1"]
     to_pod = [
