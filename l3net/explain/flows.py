@@ -60,18 +60,19 @@ class Flow:
 @dataclass(frozen=True, slots=True)
 class Names:
     """Who is at an address, and whose service a port of one is. `blocks`: the nodes of addresses whose pod is
-    not known."""
+    not known. `known`: an agent has said so."""
 
     pods: Mapping[str, str] = field(default_factory=dict, hash=False)
     nodes: Mapping[str, str] = field(default_factory=dict, hash=False)
     services: Mapping[str, str] = field(default_factory=dict, hash=False)
     blocks: tuple[tuple[Prefix, str], ...] = ()
+    known: bool = False
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Names:
         """Of an agent's answer to `names`."""
         blocks = tuple((ip_network(text), str(node)) for text, node in answer.get("blocks", {}).items())
-        return cls(answer.get("pods", {}), answer.get("nodes", {}), answer.get("services", {}), blocks)
+        return cls(answer.get("pods", {}), answer.get("nodes", {}), answer.get("services", {}), blocks, True)
 
     def end(self, address: Address) -> str:
         """A pod's or node's name with the address, or the address alone."""
