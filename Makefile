@@ -17,7 +17,8 @@ KEEP ?=
 # tried once more; the summary lists each that was (R).
 PYTEST_ARGS ?= -n 4 --dist worksteal --reruns 1 -rR --durations=15
 
-.PHONY: help demo test test-vm check setup setup-test plugin plugin-arm64 soak conformance bench docs format clean
+.PHONY: help demo test test-vm check setup setup-test plugin plugin-arm64 soak conformance bench docs golden format
+.PHONY: clean
 .PHONY: vagrant-check vagrant-break vagrant-repair vagrant-ssh vagrant-export
 
 help:  ## show this list
@@ -98,6 +99,9 @@ bench: setup-test plugin  ## side-by-side benchmarks with the reference plugins 
 docs: setup  ## generate the documents and manifests that come from the code
 	$(BIN)/python tools/make-docs
 	$(BIN)/python tools/make-deploy
+
+golden:  ## write the expected outputs of tests/golden anew; read the difference before it is committed
+	GOLDEN=write $(BIN)/pytest -k golden tests/cli/test_cli_golden.py tests/lab/test_lab_generators.py
 
 format:  ## format the code
 	$(BIN)/ruff check --fix .

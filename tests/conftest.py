@@ -15,8 +15,15 @@ for room in sorted([*Path(__file__).parent.iterdir(), *(Path(__file__).parent / 
     if room.is_dir() and not room.name.startswith("__"):
         sys.path.insert(0, str(room))
 
-from node_rig import Rig, brought_up  # noqa: E402 - found by the path above
+import printed_json  # noqa: E402 - found by the path above
+from command_schemas import faults  # noqa: E402
+
+printed_json.install()
+
+from node_rig import Rig, brought_up  # noqa: E402
 from realapi import RealApiServer, real_api_server  # noqa: E402
+
+from l3net.lab import host as lab_host  # noqa: E402
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
@@ -25,6 +32,32 @@ _CLONE_NEWNET = 0x40000000
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest, and waits most of it, begins before all others, lest all wait for it at the end."""
     items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where JSON is written down that commands print, those in hosts of a lab too."""
+    place = tmp_path_factory.mktemp("printed")
+    paths = [str(Path(__file__).parent / "recorded"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    more = {printed_json.PLACE: str(place), "PYTHONPATH": os.pathsep.join(paths)}
+    plain = lab_host._environment
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in more.items():
+            patch.setenv(name, value)
+        patch.setattr(lab_host, "_environment", lambda: {**plain(), **more})
+        yield place
+
+
+@pytest.fixture(autouse=True)
+def _as_promised(request: pytest.FixtureRequest, _printed: Path) -> Iterator[None]:
+    """What the test's commands have printed is as their schemas say."""
+    yield
+    wrong = []
+    for file in sorted(_printed.glob("*.json")):
+        if request.node.get_closest_marker("foreign_answers") is None and (why := faults(file)):
+            wrong.append(why)
+        file.unlink()
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.fixture

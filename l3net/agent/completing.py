@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
 from typing import Any, Final
 
 from l3net.agent.loop import Agent
 
+#: The BGPConfiguration, of which there is one.
+CONFIGURATION: Final = "default"
 #: Names in an answer: nobody reads more.
 MOST: Final = 200
 #: Names looked at before the loop has its turn.
@@ -55,6 +58,15 @@ def _policies(agent: Agent) -> Iterator[str]:
         yield str(policy.name) if policy.name.namespace else policy.name.name
 
 
+def _declared(agent: Agent) -> Iterator[str]:
+    """All objects, by name alone."""
+    yield CONFIGURATION
+    for each in fields(agent.state):
+        found = getattr(agent.state, each.name)
+        if isinstance(found, Mapping):
+            yield from map(str, list(found))
+
+
 def _namespaces(agent: Agent) -> Iterator[str]:
     for names in (_pods(agent), _services(agent), _policies(agent)):
         yield from (name.partition("/")[0] for name in names if "/" in name)
@@ -71,6 +83,7 @@ KINDS: Final[Mapping[str, Callable[[Agent], Iterable[str]]]] = {
     "nodes": _nodes,
     "policies": _policies,
     "namespaces": _namespaces,
+    "declared": _declared,
 }
 
 

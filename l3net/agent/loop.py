@@ -89,13 +89,12 @@ class Agent:
         self.enveloping = Enveloping(me, kernel.envelope, self.kernel.problems, said=shells.declares_pods)
         self.services = Servicing(
             me,
-            kernel.firewall,
-            kernel.connections,
+            *(kernel.firewall, kernel.connections),
             self.kernel.problems,
             self.policing.book.contents,
-            settings.closed_ports,
-            settings.asked_ports,
+            *(settings.closed_ports, settings.asked_ports),
             self.enveloping,
+            kernel.service_counters,
         )
         self.policing.stand_on(self.services.table, self.services.follow_policy)
         shells.pods.admission = self.policing
@@ -184,6 +183,7 @@ class Agent:
                     ),
                     "connections of policies": self.policing.ending.run,
                     "counters of policies": self.policing.counting.run,
+                    "counters of services": self.services.counting.run,
                 }
                 await asyncio.gather(
                     self.speaking.run(), *(kept_up(part, run, self.faults) for part, run in parts.items())

@@ -257,6 +257,8 @@ class Seeing:
         ends = [replace(end, policies=self.policies_for(end)) for end in ends]
         ends = [await self.looked(end) for end in ends[:MOST_ENDS]] + ends[MOST_ENDS:]
         proxying = agent.proxying.standing
+        counts = agent.services.counting
+        await counts.fresh()
         return ServiceFacts(
             service,
             str(name),
@@ -274,6 +276,7 @@ class Seeing:
             host=await self.looks.host(),
             pod_mtu=agent.podnet.underlay_mtu,
             only=only,
+            connections=None if counts.problem or not proxying.on else counts.totals.get(name, 0),
             rejected=self._rejected(name),
             unjudged=(await self.looks.others())[1],
             unserved=await asyncio.to_thread(

@@ -23,7 +23,8 @@ async def services_answer(agent: Agent, question: str) -> dict[str, Any]:
     """`question` is a JSON object or nothing: `q` (part of a name or address), `limit`, `offset`.
 
     `total` counts what `q` leaves; `rows` have `service`, `type`, `ports`, `addresses` (each with `kind` and
-    the verdict on this node), `endpoints` (address, port, node, state) and `endpointCount`.
+    the verdict on this node), `endpoints` (address, port, node, state), `endpointCount`, and how
+    many `connections` to it have begun on this node.
     """
     try:
         asked = json.loads(question) if question else {}
@@ -45,7 +46,16 @@ async def services_answer(agent: Agent, question: str) -> dict[str, Any]:
             names.append(name)
     wanted = names[offset : offset + min(limit, MOST)]
     slices = by_service(each for each in list(agent.state.slices.values()) if each.service in set(wanted))
-    rows = [_row(services[name], verdicts[name], slices.get(name, ())) for name in wanted if name in services]
+    await agent.services.counting.fresh()
+    counted = agent.services.counting.totals
+    rows = [
+        {
+            **_row(services[name], verdicts[name], slices.get(name, ())),
+            "connections": counted.get(name, 0),
+        }
+        for name in wanted
+        if name in services
+    ]
     return {"total": len(names), "node": agent.node_name, "rows": rows}
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from l3net.agent.enveloping import Enveloping
 from l3net.agent.floating import Floating
+from l3net.agent.servicecounting import ServiceCounting
 from l3net.agent.table import Table
 from l3net.errors import KernelError
 from l3net.firewall.facts import FirewallPlan, plan
@@ -33,7 +34,7 @@ from l3net.model import (
     is_node_port,
 )
 from l3net.naming import PROTOCOL_NUMBERS
-from l3net.ports import Connections, Firewall
+from l3net.ports import Connections, Firewall, ServiceCounters
 from l3net.services.book import ServiceBook, Settled
 from l3net.services.endpoints import here
 
@@ -55,6 +56,7 @@ class Servicing:
         closed_ports: frozenset[tuple[str, int]] = frozenset(),
         open_ports: frozenset[tuple[str, int]] = frozenset(),
         enveloping: Enveloping | None = None,
+        counters: ServiceCounters | None = None,
     ) -> None:
         self._me = me
         self._enveloping = enveloping
@@ -76,6 +78,7 @@ class Servicing:
         self.error_port = 0  # by which ICMP errors are handed on, 0: they are not
         self.latency, self.kernel_latency = Histogram(), Histogram()
         self.book = ServiceBook()
+        self.counting = ServiceCounting(counters, self.in_force, self.book.owner)
 
     @property
     def forgetful(self) -> int:
@@ -190,11 +193,21 @@ class Servicing:
         anew = await self.table.follow(wanted, self._servers, changed, check=check)
         if anew:
             self._anew(changed)
+        if (
+            rest
+            or switched
+            or any((old is None) is not (new is None) for old, new in settled.servers.values())
+        ):
+            self.counting.look()
         if self.table.known:
             self._in_force()
             await self._forget()
             if wanted.envelope is None and not spreading and self._enveloping is not None:
                 self._enveloping.end()
+
+    def in_force(self) -> tuple[Mapping[ServerKey, VirtualServer], frozenset[Prefix]]:
+        """The servers that are to be in force, and where NodePorts are."""
+        return self._servers, self._ports_on
 
     @property
     def _servers(self) -> Mapping[ServerKey, VirtualServer]:

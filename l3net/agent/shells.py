@@ -41,6 +41,7 @@ from l3net.ports import (
     ProxyMemory,
     RouteMemory,
     RouteTable,
+    ServiceCounters,
     SpeakerFiles,
     UnderlayReader,
     View,
@@ -116,6 +117,7 @@ class Kernel:
     errors: ErrorHandOn
     drops: PacketLog
     counters: Counters
+    service_counters: ServiceCounters
     envelope: EnvelopeDevice
     enable_forwarding: Callable[[], list[KernelError]]
 

@@ -275,5 +275,5 @@ def answer(agent: Agent, question: str) -> dict[str, Any]:
         case _:
             return {
                 "error": "ask for: alive, status, brief, ready, drain, neighbors, routes, dump, complete, "
-                "exports, names, services, pods, plan DIRECTORY, policy ..."
+                "exports, names, services, pods, flows, plan DIRECTORY, policy ..."
             }

@@ -9,6 +9,7 @@ from typing import Any
 from l3net.agent.completing import completions
 from l3net.agent.dumping import dump_answer
 from l3net.agent.explaining import explain_answer
+from l3net.agent.flowing import Flowing
 from l3net.agent.loop import Agent
 from l3net.agent.neighbors import neighbors
 from l3net.agent.policyanswers import policy_answer
@@ -20,7 +21,7 @@ from l3net.shell.sockets.agentserver import InParts
 
 
 def questions(
-    node: Agent, recording: Recording, sight: HostSight
+    node: Agent, recording: Recording, sight: HostSight, flowing: Flowing
 ) -> Mapping[str, Callable[[str], Awaitable[dict[str, Any]]]]:
     """In whose answers others have their turn."""
     return {
@@ -29,6 +30,7 @@ def questions(
         "explain": partial(explain_answer, node, sight, recording.last),
         "complete": partial(completions, node),
         "neighbors": partial(neighbors, node),
+        "flows": flowing.answer,
         "services": partial(services_answer, node),
     }
 

@@ -29,6 +29,7 @@ from l3net.shell.kernel.packetlog import PacketLog
 from l3net.shell.kernel.process import OwnProcess
 from l3net.shell.kernel.router_discovery import RouterDiscovery
 from l3net.shell.kernel.routes import KernelRoutes
+from l3net.shell.kernel.servicecounts import NftServiceCounts
 from l3net.shell.kernel.sysctl import enable_forwarding
 from l3net.shell.kernel.underlay import KernelUnderlay
 from l3net.shell.manifests.tree import ManifestTree
@@ -95,6 +96,7 @@ def _kernel(error_port: int, guard_port: Callable[[], int]) -> Kernel:
         errors=ErrorRelay(error_port),
         drops=PacketLog(POLICY_LOG_GROUP),
         counters=NftCounters(),
+        service_counters=NftServiceCounts(),
         envelope=KernelEnvelope(),
         enable_forwarding=enable_forwarding,
     )

@@ -14,10 +14,11 @@ from l3net.cli.bgp_routes import PATIENCE, routes
 from l3net.cli.nodes import Agents, agents_option
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cli.renamed import old_flag
+from l3net.cli.unknown import refuse_unknown
 from l3net.cli.values import known
+from l3net.cli.waiting import ask
 from l3net.errors import ConfigError
 from l3net.naming import AGENT_SOCKET
-from l3net.shell.sockets.agentsocket import ask
 
 _run_dir = options.run_dir()
 #: Of an announcement, before its communities.
@@ -60,6 +61,8 @@ def announced(peer: str | None, prefix: str | None, rejected: bool, agents: Agen
         ]
 
     found = agents.each("exports", chosen, PATIENCE)
+    if peer is not None and not any(rows for _, rows in found):
+        refuse_unknown(agents, "peer", peer, ["peers"])
     if output != "table":
         agents.print(found, output)
         return

@@ -17,11 +17,11 @@ from l3net.bgp.prefixes import parse_prefix
 from l3net.cli import options
 from l3net.cli.bgp_routes import PATIENCE
 from l3net.cli.output import Progress
+from l3net.cli.waiting import ask
 from l3net.errors import ConfigError, L3netError, refusal
 from l3net.model import Prefix
 from l3net.naming import AGENT_SOCKET
 from l3net.shell.files.whole import written_whole
-from l3net.shell.sockets.agentsocket import ask
 
 #: Octets written at a time.
 _CHUNK = 1 << 20

@@ -12,6 +12,7 @@ from l3net.bgp.path_filter import PathFilter
 from l3net.cli.nodes import Agents, agents_option, checked
 from l3net.cli.output import Progress, output_option
 from l3net.cli.renamed import old_flag
+from l3net.cli.unknown import refuse_unknown
 from l3net.cli.values import known
 from l3net.errors import ConfigError
 
@@ -89,6 +90,8 @@ def routes(
     question = f"routes {json.dumps(asked)}" if asked else "routes"
     found = agents.each(question, rows_of, PATIENCE, lambda octets: progress(octets / (1 << 20)))
     progress.done()
+    if peer is not None and not any(rows for _, rows in found):
+        refuse_unknown(agents, "peer", peer, ["peers"])
     if output != "table":
         agents.print(found, output)
     elif advertised:

@@ -20,10 +20,10 @@ import click
 
 from l3net import __version__
 from l3net.cli import options
+from l3net.cli.waiting import ask
 from l3net.errors import ConfigError, L3netError, refusal
 from l3net.naming import AGENT_SOCKET, STATE_DIR
 from l3net.shell.bundling import BundleError, commands, read_tail, run, scrubbed, secrets_of, sysctls
-from l3net.shell.sockets.agentsocket import ask
 
 #: Questions of the agent, each a file.
 _QUESTIONS: Final = {

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from l3net.cli.output import print_value
 from l3net.conformance.run import default_conf, run_suite
 from l3net.conformance.verdict import FAILED, PASSED, CaseVerdict, score
 from l3net.errors import ConfigError
@@ -58,9 +59,7 @@ def conformance(
     passed, counted = score(verdicts)
     if output == "json":
         cases = [asdict(each) for each in verdicts]
-        click.echo(
-            json.dumps({"plugin": str(plugin), "passed": passed, "of": counted, "cases": cases}, indent=2)
-        )
+        print_value({"plugin": str(plugin), "passed": passed, "of": counted, "cases": cases}, output)
     else:
         click.echo(f"{plugin.name}: {passed} of {counted} passed")
     sys.exit(0 if passed == counted else 1)

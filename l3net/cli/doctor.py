@@ -15,6 +15,7 @@ from l3net.cli import options
 from l3net.cli.cni import BIN_DIR, CONF_DIR
 from l3net.cli.nodes import Agents, any_agents_option
 from l3net.cli.output import output_option, print_value
+from l3net.cli.waiting import ask
 from l3net.doctor.findings import Counters, Finding, PeerLook, Severity
 from l3net.doctor.node import (
     cut_off,
@@ -30,7 +31,6 @@ from l3net.errors import NotRunningError
 from l3net.naming import AGENT_SOCKET, CNI_SOCKET, STATE_DIR
 from l3net.shell.probes.node import look_at_node, look_at_peers
 from l3net.shell.probes.pods import look_at_pods
-from l3net.shell.sockets.agentsocket import ask
 
 COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: "red"}
 

@@ -14,14 +14,15 @@ from typing import Any, Final
 import click
 
 from l3net.cli import options
-from l3net.cli.output import output_option, print_table, print_value
+from l3net.cli.output import json_text, output_option, print_table, print_value
 from l3net.cli.policy import drop_line
+from l3net.cli.unknown import no_such
 from l3net.cli.values import known
+from l3net.cli.waiting import ask
 from l3net.errors import NotRunningError
 from l3net.explain.flows import MOST_KINDS, Flow, Names, Totals, Tracked, Wanted, peers_of
 from l3net.naming import AGENT_SOCKET
 from l3net.shell.kernel.flowevents import Event, FlowEvents, present
-from l3net.shell.sockets.agentsocket import ask
 
 #: Seconds between questions for names, and for drops.
 _NAMES_AGAIN: Final = 5.0
@@ -121,8 +122,27 @@ def _names(run_dir: Path, before: Names | None = None) -> Names:
     return Names.of(answer)
 
 
+def _refuse_unknown(names: Names, wanted: Wanted, *, follow: bool = False) -> None:
+    """Raises ConfigError for a pod or service that the agent of this node has no address of; who follows is
+    told, as it may come."""
+    if not names.known:
+        return
+    for what, asked, there in (
+        ("pod", wanted.pods, names.pods),
+        ("service", wanted.services, names.services),
+    ):
+        known = set(there.values())
+        for name in asked:
+            if name not in known:
+                wrong = no_such(what, name, known, "with an address that this node knows")
+                if not follow:
+                    raise wrong
+                click.echo(f"l3net: {wrong}; waiting for it", err=True)
+
+
 def _present(run_dir: Path, wanted: Wanted, limit: int, output: str) -> None:
     names = _names(run_dir)
+    _refuse_unknown(names, wanted)
     totals, unanswered = Totals(), Totals()
     for seen, flow in _named(present(), names, wanted):
         totals.add(flow)
@@ -156,6 +176,7 @@ class _Naming:
     def __init__(self, run_dir: Path, wanted: Wanted) -> None:
         self._run_dir, self._wanted = run_dir, wanted
         self._names = _names(run_dir)
+        _refuse_unknown(self._names, wanted, follow=True)
         self._asked = time.monotonic()
         self._known: dict[
             int, tuple[Tracked, Flow | None]
@@ -215,7 +236,7 @@ class _Printer:
         what = "ended" if event.ended else "began"
         if self._json:
             row = {"at": round(time.time(), 3), "event": what, "sourcePort": event.source_port, **flow.row()}
-            sys.stdout.write(json.dumps(row) + "\n")
+            sys.stdout.write(json_text(row) + "\n")
             return
         if self._terminal and not self._room():
             return
@@ -238,10 +259,8 @@ class _Printer:
         """How many of each kind began."""
         rows = totals.rows(limit)
         if self._json:
-            sys.stdout.write(
-                json.dumps({"at": round(time.time(), 3), "seconds": round(seconds, 3), "flows": rows})
-            )
-            sys.stdout.write("\n")
+            told = {"at": round(time.time(), 3), "seconds": round(seconds, 3), "flows": rows}
+            sys.stdout.write(json_text(told) + "\n")
         else:
             click.echo(f"{sum(totals.counts.values()) + totals.others} connections in {seconds:.1f} s")
             print_table("", _COLUMNS[:-1], [_cells(row)[:-1] for row in rows])
@@ -271,6 +290,7 @@ def _cells(row: dict[str, Any]) -> tuple[object, ...]:
 def _drops(run_dir: Path, wanted: Wanted, follow: bool, limit: int, output: str) -> None:
     """What the agent has heard of packets that policies dropped."""
     after = 0
+    _refuse_unknown(_names(run_dir) if wanted.pods or wanted.services else Names(), wanted, follow=follow)
     while True:
         question = f"policy drops {json.dumps({'after': str(after)})}"
         answer = ask(run_dir / AGENT_SOCKET, question, _PATIENCE)
@@ -283,7 +303,7 @@ def _drops(run_dir: Path, wanted: Wanted, follow: bool, limit: int, output: str)
             _show_drops(rows, output)
             return
         for row in rows:
-            click.echo(json.dumps(row) if output == "json" else drop_line(row))
+            click.echo(json_text(row) if output == "json" else drop_line(row))
         sys.stdout.flush()
         time.sleep(_DROPS_AGAIN)
 

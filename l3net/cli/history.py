@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from typing import Any, Final
 
 import click
 
 from l3net.cli.nodes import Agents, agents_option, checked
-from l3net.cli.output import output_option, print_table, print_value
+from l3net.cli.output import json_text, output_option, print_table, print_value
+from l3net.cli.unknown import refuse_unknown
 from l3net.cli.values import known
 from l3net.errors import NotRunningError
 from l3net.history.asking import select
@@ -103,6 +105,8 @@ def history(
     """
     asked = {"subject": subject, "kinds": list(kinds), "since": since or 0.0, "limit": limit}
     rows = _rows(asked, agents, follow=follow)
+    if subject and not rows and not follow:
+        _refuse_unknown(agents, subject)
     if not follow:
         _show(rows, agents, output)
         return
@@ -111,14 +115,24 @@ def history(
     shown: set[str] = set()
     while True:
         for row in rows:
-            if (text := json.dumps(row)) not in shown:
-                click.echo(text if output == "json" else "  ".join(filter(None, _cells(row, agents))))
+            if json.dumps(row) not in shown:
+                cells = _cells(row, agents)
+                click.echo(json_text(row) if output == "json" else "  ".join(filter(None, cells)))
         shown = {json.dumps(row) for row in rows}
         try:
             time.sleep(_AGAIN if agents.here else _AGAIN_AFAR)
         except KeyboardInterrupt:
             return
         rows = _rows(asked, agents, follow=True)
+
+
+def _refuse_unknown(agents: Agents, subject: str) -> None:
+    """Raises ConfigError. Any address or prefix may have been decided about."""
+    try:
+        ip_network(subject, strict=False)
+    except ValueError:
+        name = subject.rsplit(maxsplit=1)[-1] if subject.split() else ""
+        refuse_unknown(agents, "object or peer", name, ["services", "peers"], "declared nodes pods policies")
 
 
 def _rows(asked: dict[str, Any], agents: Agents, *, follow: bool) -> list[dict[str, Any]]:

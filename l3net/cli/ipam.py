@@ -18,6 +18,7 @@ from l3net.attach.there import host_ends, present
 from l3net.cli import options
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cli.values import known
+from l3net.cli.waiting import ask
 from l3net.cni.host_end import host_ifname
 from l3net.errors import ConfigError, L3netError, NotRunningError
 from l3net.ipam.import_host_local import leases_of, parse_reservation
@@ -26,7 +27,6 @@ from l3net.model import Address
 from l3net.naming import AGENT_SOCKET, LEASE_DB, STATE_DIR
 from l3net.shell.files.leases import SqliteLeases
 from l3net.shell.kernel.netlink import Netlink
-from l3net.shell.sockets.agentsocket import ask
 
 
 def _time(seconds: float) -> str:

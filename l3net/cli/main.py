@@ -6,7 +6,10 @@ import contextlib
 import importlib
 import io
 import os
+import signal
+import stat
 import sys
+from typing import Any
 
 import click
 
@@ -33,6 +36,7 @@ COMMANDS = {
     "node": ("l3net.cli.node", "node", "Take this node out of BGP, and back."),
     "plan": ("l3net.cli.plan", "plan", "Show what manifests would change before they are applied."),
     "policy": ("l3net.cli.policy", "policy", "See network policies, and whom they let through."),
+    "schema": ("l3net.cli.schema", "schema", "Print the JSON schema of what a command prints."),
     "speaker": ("l3net.cli.speaker", "speaker", "Run the BGP speaker (ExaBGP) of this node."),
     "status": ("l3net.cli.status", "status", "Show what the agent of this node knows and does."),
     "trace": ("l3net.cli.trace", "trace", "Send real probes, and show where they stop and by what."),
@@ -85,30 +89,70 @@ def main(program: str = "l3net") -> None:
         from l3net.cli.completion import prepare  # noqa: PLC0415 - while somebody completes
 
         prepare()
+    piped = False
+    with contextlib.suppress(OSError):  # there is none
+        piped = stat.S_ISFIFO(os.fstat(1).st_mode)
+    if piped:
+        sys.stdout = _to_a_pipe()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of links may be any bytes
     try:
+        code = _outcome(program)
+        if piped:
+            sys.stdout.flush()
+    except PipeClosedError:
+        # As any program ends whose reader has gone: shells make 141 of it, and nothing is said.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
+    sys.exit(code)
+
+
+class PipeClosedError(BaseException):
+    """Nobody reads what is printed any more. It is no error of the command's, so that nothing catches it as
+    one, and what is to be undone is."""
+
+
+class _Pipe(io.FileIO):
+    """Standard output, where that is a pipe."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise PipeClosedError from None
+
+
+def _to_a_pipe() -> io.TextIOWrapper:
+    """Click and rich would end with 1."""
+    raw = _Pipe(1, "wb", closefd=False)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+
+
+def _outcome(program: str) -> int:
+    """The exit code."""
+    try:
         # What a command's context exits with is returned here, not raised.
         code = cli.main(prog_name=program, complete_var="_L3NET_COMPLETE", standalone_mode=False)
+    except SystemExit as end:
+        if end.code is not None and not isinstance(end.code, int):
+            raise
+        return end.code or 0
     except click.Abort:
-        sys.exit(130)
+        return 130
     except click.ClickException as err:
         err.show()
-        sys.exit(err.exit_code)
+        return err.exit_code
     except L3netError as err:
         click.echo(f"l3net: {err}", err=True)
-        sys.exit(err.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+        return err.exit_code
     except OSError as err:  # of a file that a command was told of, or a full disk behind its output
         where = f"{err.filename}: " if err.filename is not None else ""
         click.echo(f"l3net: {where}{err.strerror or type(err).__name__}", err=True)
         with contextlib.suppress(OSError):
             sys.stdout.close()  # else it would fail once more at the end
-        sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+        return 1
+    return code if isinstance(code, int) else 0
 
 
 if __name__ == "__main__":

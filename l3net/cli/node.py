@@ -10,10 +10,10 @@ import click
 
 from l3net.cli import options
 from l3net.cli.renamed import alias
+from l3net.cli.waiting import ask
 from l3net.errors import L3netError
 from l3net.naming import AGENT_SOCKET
 from l3net.shell.files.drainfile import ask_to_leave
-from l3net.shell.sockets.agentsocket import ask
 
 LOOK = 0.2
 

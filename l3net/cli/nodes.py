@@ -18,10 +18,11 @@ import click
 from l3net.cli.asking import Question, alike, ask_all, misunderstood
 from l3net.cli.doors import Door, SocketDoor
 from l3net.cli.output import print_table, print_value
+from l3net.cli.waiting import ask, waiting
 from l3net.cli.ways import Ways, way_options
 from l3net.errors import ConfigError, L3netError, NotRunningError
 from l3net.naming import AGENT_SOCKET
-from l3net.shell.sockets.agentsocket import TIMEOUT, ask
+from l3net.shell.sockets.agentsocket import TIMEOUT
 
 Value = TypeVar("Value")
 Text = TypeVar("Text")
@@ -71,10 +72,13 @@ class Agents:
         if not self.several:
             ((node, door),) = self.doors.items()
             try:
-                return [(node, read(door.ask(question(node) if callable(question) else question, patience)))]
+                with waiting(patience, f"{node} does"):
+                    answer = door.ask(question(node) if callable(question) else question, patience)
+                return [(node, read(answer))]
             except NotRunningError as err:
                 raise NotRunningError(f"{node}: {err}") from None
-        answers, failures = ask_all(self.doors, question, patience, read)
+        with waiting(patience, "some nodes do"):
+            answers, failures = ask_all(self.doors, question, patience, read)
         if not answers and (wrong := alike(failures)) is not None:
             raise wrong
         self._tell(failures)

@@ -34,11 +34,17 @@ def output_option(function: Callable[..., Any]) -> Callable[..., Any]:
 def print_value(value: Any, output: str) -> None:
     """JSON or YAML on standard output."""
     if output == "json":
-        click.echo(json.dumps(value, indent=2, default=str))
+        click.echo(json_text(value, indent=2))
         return
     import yaml  # noqa: PLC0415 - only this branch needs it
 
     click.echo(yaml.safe_dump(value, sort_keys=False, default_flow_style=False), nl=False)
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """What a command tells a program: all JSON on standard output goes through here, an answer or a line at
+    a time, and is as the command's schema says (l3net.cli.schemas)."""
+    return json.dumps(value, indent=indent, default=str)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from l3net.cli.nodes import Agents, agents_option, here_alone
-from l3net.cli.output import output_option, print_table, print_value
+from l3net.cli.output import json_text, output_option, print_table, print_value
 from l3net.cli.policydir import directory_view
 from l3net.cli.values import known, of_words
 from l3net.errors import ConfigError, NotRunningError
@@ -213,7 +213,7 @@ def _drop_of(row: dict[str, Any], agents: Agents) -> str:
 
 def _line(row: dict[str, Any], output: str) -> str:
     if output == "json":
-        return json.dumps(row)
+        return json_text(row)
     import yaml  # noqa: PLC0415 - only this branch needs it
 
     return str(yaml.safe_dump(row, sort_keys=False, explicit_start=True)).rstrip()

@@ -17,12 +17,12 @@ import click
 
 from l3net.cli import options
 from l3net.cli.output import output_option, print_table, print_value
+from l3net.cli.waiting import ask
 from l3net.errors import ConfigError, KernelError, L3netError
 from l3net.explain.flows import Names
 from l3net.explain.traced import Hop, Met, dropping, each_once, met, verdict
 from l3net.naming import AGENT_SOCKET, LEASE_DB, RUN_DIR, STATE_DIR
 from l3net.shell.probes.nfttrace import TABLE, NftTrace
-from l3net.shell.sockets.agentsocket import ask
 
 if TYPE_CHECKING:
     from l3net.lab.up import Lab

@@ -60,18 +60,19 @@ class Flow:
 @dataclass(frozen=True, slots=True)
 class Names:
     """Who is at an address, and whose service a port of one is. `blocks`: the nodes of addresses whose pod is
-    not known."""
+    not known. `known`: an agent has said so."""
 
     pods: Mapping[str, str] = field(default_factory=dict, hash=False)
     nodes: Mapping[str, str] = field(default_factory=dict, hash=False)
     services: Mapping[str, str] = field(default_factory=dict, hash=False)
     blocks: tuple[tuple[Prefix, str], ...] = ()
+    known: bool = False
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Names:
         """Of an agent's answer to `names`."""
         blocks = tuple((ip_network(text), str(node)) for text, node in answer.get("blocks", {}).items())
-        return cls(answer.get("pods", {}), answer.get("nodes", {}), answer.get("services", {}), blocks)
+        return cls(answer.get("pods", {}), answer.get("nodes", {}), answer.get("services", {}), blocks, True)
 
     def end(self, address: Address) -> str:
         """A pod's or node's name with the address, or the address alone."""
@@ -130,15 +131,16 @@ class Wanted:
 
 
 class Totals:
-    """How many connections of each kind; bounded."""
+    """How many connections of each kind; of `most` kinds, and all others together."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most or MOST_KINDS
         self.counts: Counter[Flow] = Counter()
         self.others = 0
 
     def add(self, flow: Flow, count: int = 1) -> None:
         """Count some more."""
-        if flow in self.counts or len(self.counts) < MOST_KINDS:
+        if flow in self.counts or len(self.counts) < self._most:
             self.counts[flow] += count
         else:
             self.others += count

@@ -54,6 +54,7 @@ class ServiceFacts:
     host: NodeLook = UNSEEN
     pod_mtu: int = 0
     only: Address | None = None
+    connections: int | None = None  # that have begun on this node
     unjudged: Sequence[str] = ()
     diversions: Sequence[Diversion] = ()
     unserved: tuple[str, str] | None = None
@@ -93,7 +94,10 @@ def explain_service(facts: ServiceFacts) -> Explanation:
     wrong = [note("service", "", facts.rejected, _MEND, "rejected")] if facts.rejected else []
     if facts.only is None:
         wrong += unserved_steps(facts.unserved, facts.name, reached=announced)
-    steps = (*wrong, *rival_steps(facts.host, facts.node), *outside, *data)
+    counted = []
+    if facts.connections is not None:
+        counted = [ok("connections", facts.node, f"{facts.connections} to the service have begun here")]
+    steps = (*wrong, *rival_steps(facts.host, facts.node), *outside, *data, *counted)
     reached = not any_bad(data)
     expected = bool(wanted)
     well = _well(facts, announced=announced, expected=expected)

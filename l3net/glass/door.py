@@ -20,7 +20,19 @@ from l3net.glass.packed import loads
 
 #: What may be asked: each changes nothing, and opens no file that who asks can name.
 QUESTIONS: Final = frozenset(
-    {"brief", "status", "routes", "exports", "services", "pods", "policy", "history", "explain", "neighbors"}
+    {
+        "brief",
+        "status",
+        "routes",
+        "exports",
+        "services",
+        "pods",
+        "policy",
+        "history",
+        "explain",
+        "neighbors",
+        "flows",
+    }
 )
 LONGEST_QUESTION: Final = 4000
 #: Seconds to connect to the agent, and for a whole answer.

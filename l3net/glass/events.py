@@ -29,8 +29,9 @@ INTERVAL: Final = 2.0
 SECONDS_A_NODE: Final = 0.02
 #: Seconds after which a listener is told that the connection lives.
 HEARTBEAT: Final = 15.0
-#: Entries of the history asked for at each look.
+#: Entries of the history asked for at each look; connections that are told at each.
 ENTRIES: Final = 200
+FLOWS: Final = 200
 
 
 def event(name: str, value: object) -> bytes:
@@ -43,21 +44,23 @@ class Events:
 
     def __init__(self, backend: Backend, interval: float = INTERVAL) -> None:
         self._backend, self._interval = backend, interval
-        self._listeners: set[asyncio.Queue[bytes | None]] = set()
+        self._listeners: dict[asyncio.Queue[bytes | None], bool] = {}  # whether it wants connections
         self._looking: asyncio.Task[None] | None = None
         self._known: dict[str, Mapping[str, Any]] = {}
         self._last: dict[str, float] = {}  # by node: time of the newest entry that was told
+        self._serials: dict[str, int] = {}  # by node: that of the newest connection
 
     @property
     def full(self) -> bool:
         return len(self._listeners) >= MOST
 
-    async def listen(self) -> AsyncIterator[bytes]:
-        """Until the listener goes or is too slow: then the last event is `again`."""
+    async def listen(self, *, flows: bool = False) -> AsyncIterator[bytes]:
+        """Until the listener goes or is too slow: then the last event is `again`. `flows`: connections too,
+        which nodes follow only while a listener wants them."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(WAITING)
-        self._listeners.add(queue)
+        self._listeners[queue] = flows
         if self._looking is None or self._looking.done():
-            self._known, self._last = {}, {}
+            self._known, self._last, self._serials = {}, {}, {}
             self._looking = asyncio.create_task(self._look())
         try:
             yield b"retry: 3000\n\n" + event("hello", {"interval": self._interval})
@@ -73,7 +76,7 @@ class Events:
                     return
                 yield piece
         finally:
-            self._listeners.discard(queue)
+            self._listeners.pop(queue, None)
             if not self._listeners and self._looking is not None:
                 self._looking.cancel()
                 self._looking = None
@@ -84,8 +87,9 @@ class Events:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._looking
 
-    def _tell(self, piece: bytes) -> None:
-        for queue in self._listeners:
+    def _tell(self, piece: bytes, *, flows: bool = False) -> None:
+        """`flows`: to those alone that want them."""
+        for queue in [each for each, wants in self._listeners.items() if wants or not flows]:
             try:
                 queue.put_nowait(piece)
             except asyncio.QueueFull:
@@ -103,6 +107,8 @@ class Events:
                 if changed or gone:
                     self._tell(event("fabric", {"at": found["at"], "nodes": changed, "gone": gone}))
                 await self._new_entries()
+                if any(self._listeners.values()):
+                    await self._new_flows()
             except L3netError as err:
                 self._tell(event("problem", {"error": str(err)}))
             except Exception as err:  # of one look: the next may do better
@@ -127,3 +133,22 @@ class Events:
             self._last[entry["node"]] = max(self._last.get(entry["node"], 0.0), entry["at"])
         if new:
             self._tell(event("history", {"entries": new}))
+
+    async def _new_flows(self) -> None:
+        """Connections since the last look. An agent that has begun anew counts from one again."""
+        answers = await merged.each(self._backend, "flows", {})
+        try:
+            found = merged.flows_of(answers)
+        except UnknownQuestionError as err:
+            self._tell(event("problem", {"error": str(err)}), flows=True)
+            return
+        newest: dict[str, int] = {}
+        for row in found["flows"]:
+            newest[row["node"]] = max(newest.get(row["node"], 0), row["serial"])
+        before = {
+            node: serial if serial <= newest.get(node, serial) else 0
+            for node, serial in self._serials.items()
+        }
+        new = [row for row in found["flows"] if row["serial"] > before.get(row["node"], 0)]
+        self._serials.update(newest)
+        self._tell(event("flows", {**found, "flows": new[-FLOWS:]}), flows=True)

@@ -16,6 +16,9 @@ from l3net.glass.tables import number, seconds
 AT_ONCE: Final = 24
 PATIENCE: Final = 10.0
 MOST_ENTRIES: Final = 2000
+#: Connections, and kinds of them, that are told of all nodes.
+MOST_FLOWS: Final = 1000
+MOST_KINDS: Final = 500
 
 Answers = list[tuple[str, dict[str, Any] | L3netError]]
 
@@ -80,7 +83,8 @@ async def services(backend: Backend, query: Query) -> dict[str, Any]:
             continue
         total = max(total, answer["total"])
         for row in answer["rows"]:
-            merged = rows.setdefault(row["service"], {**row, "addresses": {}})
+            merged = rows.setdefault(row["service"], {**row, "addresses": {}, "connections": 0})
+            merged["connections"] += row.get("connections", 0)
             for address in row["addresses"]:
                 kept = merged["addresses"].setdefault(
                     address["address"], {"address": address["address"], "kind": address["kind"], "nodes": []}
@@ -123,6 +127,31 @@ async def entries(backend: Backend, query: Query | Callable[[str], Query]) -> di
     ]
     found.sort(key=lambda entry: float(entry["at"]))
     return {"entries": found, "failures": _failures(answers)}
+
+
+async def flows(backend: Backend, query: Query) -> dict[str, Any]:
+    """Connections as they begin on any node, by time, and how many of each kind, each with its `node`."""
+    return flows_of(await each(backend, "flows", {}))
+
+
+def flows_of(answers: Answers) -> dict[str, Any]:
+    """`lost` and `more` are of all nodes. Raises UnknownQuestionError."""
+    _all_unknown(answers)
+    known = [(node, answer) for node, answer in answers if not isinstance(answer, L3netError)]
+    rows = [{"node": node, **row} for node, answer in known for row in answer["flows"]]
+    kinds = [{"node": node, **row} for node, answer in known for row in answer["kinds"]]
+    rows.sort(key=lambda row: float(row["time"]))
+    kinds.sort(key=lambda row: -int(row["connections"]))
+    return {
+        "flows": rows[-MOST_FLOWS:],
+        "kinds": kinds[:MOST_KINDS],
+        "more": sum(answer["more"] for _, answer in known),
+        "lost": sum(answer["lost"] for _, answer in known),
+        "problems": [
+            {"node": node, "problem": each_["problem"]} for node, each_ in known if each_["problem"]
+        ],
+        "failures": _failures(answers),
+    }
 
 
 async def drops(backend: Backend, query: Query) -> dict[str, Any]:

@@ -29,6 +29,10 @@ MERGED: Final[dict[str, Told]] = {
     ),
     "history": Told("The last decisions of all nodes", RESOURCES["history"].parameters),
     "drops": Told("Packets that policies dropped, on all nodes", {}),
+    "flows": Told(
+        "Connections as they begin, on all nodes, since somebody has asked; nodes follow them for 15 s more",
+        {},
+    ),
 }
 
 
@@ -41,8 +45,9 @@ def description(*, cluster: bool) -> dict[str, Any]:
         "/api/v1/events": _path(
             "events",
             "Server-sent events: `fabric` (nodes that changed, names that are gone), `history` (new "
-            "entries), `problem`, `again` (fetch all anew)",
+            "entries), `flows` (new connections), `problem`, `again` (fetch all anew)",
             {"text/event-stream": {"schema": {"type": "string"}}},
+            _query({"flows": "`true`: `flows` too, by which nodes follow connections"}, ()),
         ),
     }
     for name, told in MERGED.items():

@@ -137,6 +137,12 @@ async def _drops(held: Held, query: Query) -> dict[str, Any]:
     return {**answer, "drops": [row for row in answer["drops"] if row["serial"] > after]}
 
 
+async def _flows(held: Held, query: Query) -> dict[str, Any]:
+    after = number(query.get("after", ""), "after", 0, 999_999_999)
+    answer = await asked(held, "flows")
+    return {**answer, "flows": [row for row in answer["flows"] if row["serial"] > after]}
+
+
 async def _history(held: Held, query: Query) -> dict[str, Any]:
     wanted: dict[str, Any] = {"limit": number(query.get("limit", ""), "limit", 500, 5000)}
     if subject := query.get("subject", ""):
@@ -261,6 +267,11 @@ RESOURCES: Final[dict[str, Resource]] = {
         _agent,
         {"question": "a word, and for some what is asked for as JSON: `neighbors`, `routes {...}`"},
         ("question",),
+    ),
+    "flows": Resource(
+        "Connections as they begin, by names, since somebody has asked; followed for 15 s more",
+        _flows,
+        {"after": "only connections with a greater serial number"},
     ),
     "drops": Resource(
         "Packets that policies dropped, of those that are logged",

@@ -44,6 +44,25 @@ def paged(rows: Schema, **more: Schema) -> Schema:
 _FAILURES: Final = listed(record(node=TEXT, error=TEXT))
 _OPEN: Final[Schema] = {"type": "object"}
 
+_BEGUN: Final = {**WHOLE, "description": "Connections that have begun, on the nodes that were asked."}
+_ENDS: Final[dict[str, Schema]] = {
+    "source": TEXT,
+    "destination": TEXT,
+    "service": TEXT,
+    "protocol": TEXT,
+    "port": WHOLE,
+    "toPort": WHOLE,
+    "masqueraded": YES,
+}
+_FLOW: Final = record(
+    ("node",), serial=WHOLE, node=TEXT, time=NUMBER, sourcePort=WHOLE, policies=listed(TEXT), **_ENDS
+)
+_KINDS_OF: Final[dict[str, Schema]] = {
+    "kinds": listed(record(("node",), node=TEXT, connections=WHOLE, **_ENDS)),
+    "more": {**WHOLE, "description": "Connections of kinds that are not told apart."},
+    "lost": {**WHOLE, "description": "Times that more began than could be read."},
+}
+
 SCHEMAS: Final[dict[str, Schema]] = {
     "Error": record(error=TEXT),
     "Root": record(version=TEXT, cluster=YES, nodes=WHOLE, description=TEXT),
@@ -110,6 +129,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Kernel": paged(ref("KernelRoute")),
     "Endpoint": record(address=TEXT, ports=listed(TEXT), node=TEXT, state=TEXT),
     "Service": record(
+        ("connections",),
+        connections=_BEGUN,
         service=TEXT,
         type=TEXT,
         ports=listed(TEXT),
@@ -123,6 +144,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
         total=WHOLE,
         rows=listed(
             record(
+                ("connections",),
+                connections=_BEGUN,
                 service=TEXT,
                 type=TEXT,
                 ports=listed(TEXT),
@@ -206,6 +229,9 @@ SCHEMAS: Final[dict[str, Schema]] = {
         reason=TEXT,
     ),
     "Drops": record(drops=listed(ref("Drop")), seen=WHOLE, logging=WHOLE, problem=TEXT),
+    "Flow": _FLOW,
+    "Flows": record(node=TEXT, flows=listed(ref("Flow")), problem=TEXT, sinceSeconds=NUMBER, **_KINDS_OF),
+    "AllFlows": record(flows=listed(ref("Flow")), problems=listed(_OPEN), failures=_FAILURES, **_KINDS_OF),
     "AllDrops": record(
         drops=listed(ref("Drop")), seen=WHOLE, logging=WHOLE, problems=listed(_OPEN), failures=_FAILURES
     ),
@@ -227,6 +253,7 @@ OF_NODE: Final = {
     "matrix": "Matrix",
     "test": "Test",
     "drops": "Drops",
+    "flows": "Flows",
     "agent": "Agent",
 }
 OF_ALL: Final = {
@@ -235,4 +262,5 @@ OF_ALL: Final = {
     "services": "ServiceMap",
     "history": "History",
     "drops": "AllDrops",
+    "flows": "AllFlows",
 }

@@ -55,6 +55,7 @@ _ALL: Final[Mapping[str, Callable[[Backend, Query], Awaitable[dict[str, Any]]]]]
     "services": merged.services,
     "history": merged.history,
     "drops": merged.drops,
+    "flows": merged.flows,
 }
 
 
@@ -190,6 +191,9 @@ class Web:
         return web.Response(body=content, content_type=found.kind, charset="utf-8", headers=headers)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
+        wanted = _query(request).get("flows", "false")
+        if wanted not in ("true", "false"):
+            raise ConfigError("flows: true or false")
         if self._events.full:
             return _error(503, "too many listen already; try again later")
         response = web.StreamResponse(
@@ -199,7 +203,7 @@ class Web:
         if request.method == "HEAD":
             return response
         await response.prepare(request)
-        listening = self._events.listen()
+        listening = self._events.listen(flows=wanted == "true")
         try:
             async for piece in listening:
                 async with asyncio.timeout(SLOW):

@@ -19,6 +19,7 @@ from l3net.ports.declared import (
     View,
     rejections,
 )
+from l3net.ports.flows import Began, FlowBatch, FlowLog
 from l3net.ports.health import Answer, HealthAnswer, HealthPorts
 from l3net.ports.kernel import (
     Bridges,
@@ -40,6 +41,7 @@ from l3net.ports.kernel import (
     RouteKey,
     RouteSeen,
     RouteTable,
+    ServiceCounters,
     TableSeen,
     UnderlayReader,
 )
@@ -60,6 +62,7 @@ __all__ = [
     "MOST_NAMED",
     "Admission",
     "Answer",
+    "Began",
     "Bridges",
     "Changed",
     "ClusterWriter",
@@ -77,6 +80,8 @@ __all__ = [
     "EnvelopeDevice",
     "ErrorHandOn",
     "Firewall",
+    "FlowBatch",
+    "FlowLog",
     "ForwardingOff",
     "GuardSeen",
     "HealthAnswer",
@@ -102,6 +107,7 @@ __all__ = [
     "RouteMemory",
     "RouteSeen",
     "RouteTable",
+    "ServiceCounters",
     "Sight",
     "SpeakerFiles",
     "Stream",

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 from l3net.delta import Delta
 from l3net.errors import KernelError
 from l3net.fib.underlay import HostLink, Underlay
-from l3net.model import Address, BridgePlan, Envelope, Prefix, Route, Stale, Tracked
+from l3net.model import Address, BridgePlan, Envelope, Prefix, Route, ServerKey, Stale, Tracked
 
 RouteKey: TypeAlias = tuple[Prefix, int]  # prefix and metric
 
@@ -200,6 +200,20 @@ class PacketLog(Protocol):
 
     def stop(self) -> None:
         """A second time is no error."""
+        ...
+
+
+class ServiceCounters(Protocol):
+    """How many connections began to what services answer to: first packets, counted by the kernel. They
+    outlive who asked for it."""
+
+    def follow(self, wanted: Collection[ServerKey], ports_on: Collection[Prefix]) -> None:
+        """Count for these, and no others; who is counted goes on. `ports_on`: where NodePorts are. Raises
+        KernelError."""
+        ...
+
+    def read(self) -> Mapping[ServerKey, int]:
+        """Of those followed; who has none may be left out. Raises KernelError."""
         ...
 
 

@@ -311,6 +311,10 @@ class ServiceBook:
             if verdict.address == address
         )
 
+    def owner(self, key: ServerKey) -> ObjectName | None:
+        """Whose service answers there."""
+        return self._holders.get(key) or next(iter(self._claimants.get(key, ())), None)
+
     def has_address(self, address: Address) -> bool:
         """Whether any service mentions it."""
         return address in self._mentions

@@ -52,7 +52,18 @@ def agent(services: int = 3, endpoints: int = 2) -> Any:
         state=ClusterState(services=found, slices=slices),
         verdicts=verdicts,
         policing=SimpleNamespace(book=SimpleNamespace(here=lambda: iter(here))),
+        services=SimpleNamespace(counting=Counting()),
     )
+
+
+class Counting:
+    """What was counted is known once it is read."""
+
+    def __init__(self) -> None:
+        self.totals: dict[ObjectName, int] = {}
+
+    async def fresh(self) -> None:
+        self.totals = {ObjectName("default", "s1"): 7}
 
 
 def asked(found: Any, **question: object) -> dict[str, Any]:
@@ -63,6 +74,7 @@ def test_what_is_told_of_a_service() -> None:
     answer = asked(agent(endpoints=4), q="s1")
     [row] = answer["rows"]
     assert (answer["total"], answer["node"], row["service"]) == (1, "n1", "default/s1")
+    assert row["connections"] == 7
     assert (row["ports"], row["local"], row["endpointCount"]) == (["80/tcp"], ["internal"], 4)
     assert row["addresses"] == [{"address": "10.96.0.1", "kind": "clusterIP", "verdict": "advertise"}]
     assert [each["state"] for each in row["endpoints"]] == [

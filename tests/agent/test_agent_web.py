@@ -22,7 +22,7 @@ from l3net.errors import ConfigError
 from l3net.faults import Faults
 from l3net.ipam.lease import Usage
 from l3net.metering.histogram import FINE, Histogram
-from l3net.model import ClusterState, Family, Kind, Node
+from l3net.model import ClusterState, Family, Kind, Node, ObjectName
 from l3net.policy.book import PolicyBook
 from l3net.ports import View
 from l3net.services.book import ServiceBook
@@ -72,6 +72,7 @@ def agent(**changes: Any) -> Any:
         "monitoring": SimpleNamespace(status=list),
         "services": SimpleNamespace(
             book=ServiceBook(),
+            counting=SimpleNamespace(totals={ObjectName("default", "web"): 3}),
             latency=Histogram(),
             kernel_latency=Histogram(),
             spread={"servers": 2, "slots": 8192, "short": 0},

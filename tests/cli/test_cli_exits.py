@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +14,7 @@ import click
 import pytest
 
 from l3net.cli.main import cli
+from l3net.naming import AGENT_SOCKET
 
 PROGRAM = Path(sys.executable).parent / "l3net"
 NOTHING = "/nonexistent/l3net"
@@ -82,6 +87,50 @@ def test_output_that_cannot_be_written(output: str) -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, "l3net: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["validate", "-"],
+        ["validate", "-", "-o", "json"],
+        ["lab", "chaos", "--list-faults"],
+        ["schema", "status"],
+    ],
+    ids=" ".join,
+)
+def test_a_pipe_that_nobody_reads_ends_it_quietly(arguments: list[str]) -> None:
+    """As it ends other programs: by SIGPIPE, of which shells make 141. `validate` would exit with 2."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = [PROGRAM, *arguments]
+    done = subprocess.run(argv, input=BAD.encode(), stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+
+
+def test_a_pipe_that_is_read_in_part() -> None:
+    def bash(text: str) -> subprocess.CompletedProcess[str]:
+        argv = ["bash", "-c", f"set -o pipefail; {PROGRAM} schema status | {text}"]
+        return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+    part = bash("head -1")
+    assert (part.returncode in (0, 141), part.stdout, part.stderr) == (True, "{\n", "")
+    assert json.loads(bash("cat").stdout)["title"] == "l3net status -o json"
+
+
+def test_an_agent_that_does_not_answer_is_told_of_and_given_up(tmp_path: Path) -> None:
+    """As one that is stopped: the kernel takes the connection, and nobody answers."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / AGENT_SOCKET))
+        listener.listen()
+        argv = [PROGRAM, "bgp", "summary", "--run-dir", str(tmp_path)]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+            assert running.stderr is not None
+            assert "the agent does not answer so far" in running.stderr.readline()
+            assert running.poll() is None, "it waits"
+            last = running.stderr.read()
+        assert (running.returncode, "has not answered for 5 s" in last) == (3, True)
 
 
 #: `lab exec` hands what follows to the command that it runs.

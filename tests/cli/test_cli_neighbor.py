@@ -10,6 +10,8 @@ from click.testing import CliRunner, Result
 from l3net.cli import nodes
 from l3net.cli.main import cli
 
+pytestmark = pytest.mark.foreign_answers
+
 ROW: dict[str, Any] = {
     "name": "tor1",
     "address": "10.0.1.1",

@@ -21,6 +21,8 @@ from l3net.glass.door import QUESTIONS
 from l3net.naming import AGENT_SOCKET
 from l3net.shell.kubernetes.glasspods import AGENT_SELECTOR, SELECTOR
 
+pytestmark = pytest.mark.foreign_answers
+
 #: Every command that reads an agent, with something to ask.
 COMMANDS = (
     ("status",),

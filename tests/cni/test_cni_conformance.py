@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from l3net.cli.conformance import conformance
 from l3net.conformance.run import default_conf, run_suite
 from l3net.conformance.verdict import FAILED, PASSED, CaseVerdict, score
 
@@ -40,5 +43,6 @@ def test_the_suite_can_fail() -> None:
     conf = default_conf(REFERENCE, standalone=True)
     found = run_suite(REFERENCE, conf, str(REFERENCE.parent), only="CNI_NETNS empty takes")
     assert [each.verdict for each in found] == [FAILED]
-    found = run_suite(REFERENCE, conf, str(REFERENCE.parent), only="VERSION answers")
-    assert [each.verdict for each in found] == [PASSED, PASSED]
+    words = [str(REFERENCE), "--standalone", "--only", "VERSION answers", "-o", "json"]
+    told = json.loads(CliRunner().invoke(conformance, words).stdout)
+    assert [each["verdict"] for each in told["cases"]] == [PASSED, PASSED]

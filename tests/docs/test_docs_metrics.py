@@ -12,7 +12,7 @@ from l3net.controller.metrics import ROWS as OF_CONTROLLER
 DOCS = Path(__file__).parents[2] / "docs"
 NAME = re.compile(r"\bl3net_[a-z0-9_]+\b")
 #: Not metrics: tables of nftables.
-OTHERS = {"l3net_cni", "l3net_trace"}
+OTHERS = {"l3net_cni", "l3net_count", "l3net_trace"}
 
 
 def test_it_is_current() -> None:

@@ -22,6 +22,8 @@ from small_lab import RACK, lab_of
 from l3net.lab.breaking import chosen_links, cut, mend
 from l3net.lab.up import Lab
 from l3net.lab.wait import until
+from l3net.naming import AGENT_SOCKET, RUN_DIR
+from l3net.shell.sockets.agentsocket import ask
 
 pytestmark = [
     pytest.mark.netns,
@@ -128,6 +130,7 @@ def test_the_page_says_what_router_and_kernel_say(lab: Lab, port: int) -> None:
         routes_are_true(lab, page)
         keyboard_leads_everywhere(page)
         search_finds_a_pod(lab, page)
+        flows_are_followed_while_somebody_looks(lab, page)
         failures_appear_by_themselves(lab, page)
         views_are_accessible(page)
         assert page.errors() == []
@@ -179,14 +182,14 @@ def keyboard_leads_everywhere(page: Page) -> None:
     page.open()
     page.wait(lambda: page.find(".box.node"), "no drawing")
     seen = []
-    for _ in range(16):
+    for _ in range(17):
         page.keys("\ue004")  # Tab
         seen.append(page.focused())
         if ": router" in seen[-1]:
             break
     assert ": router" in seen[-1], seen
     assert "Skip to content" in seen[0]
-    assert {"Fabric", "Search", "Timeline", "Services", "Policy", "Drops"} <= set(seen)
+    assert {"Fabric", "Search", "Timeline", "Services", "Policy", "Flows", "Drops"} <= set(seen)
     page.keys("\ue015")  # arrow down
     assert ": node, " in page.focused()
     node = page.focused().split()[0]
@@ -203,6 +206,67 @@ def search_finds_a_pod(lab: Lab, page: Page) -> None:
     page.wait(lambda: page.find(".explain"), "it is not explained")
     assert "Learned as" in page.text(".answer")
     assert "used by n2" in page.text(".answer")
+
+
+def subscribed(lab: Lab, node: str) -> bool:
+    """Whether anybody there listens to connections that begin: the first group of NETLINK_NETFILTER."""
+    rows = lab.host(node).run(["cat", "/proc/net/netlink"]).stdout.splitlines()[1:]
+    return any(row.split()[1] == "12" and int(row.split()[3], 16) & 1 for row in rows)
+
+
+_CALL = """
+import socket, sys
+for _ in range(5):
+    with socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET) as one:
+        one.settimeout(0.3)
+        one.connect_ex((sys.argv[1], 80))
+"""
+
+
+def _connections(lab: Lab, node: str) -> int:
+    """To default/web, as the agent has counted."""
+    answer = ask(lab.host(node).inside(RUN_DIR) / AGENT_SOCKET, 'services {"q": "default/web"}')
+    return int(next(row["connections"] for row in answer["rows"] if row["service"] == "default/web"))
+
+
+def flows_are_followed_while_somebody_looks(lab: Lab, page: Page) -> None:
+    """Five connections of a node to a service in each family are five on the page, by names."""
+    assert not any(subscribed(lab, node) for node in ("n1", "n2"))
+    page.script("location.hash = '#/flows'")
+    page.wait(lambda: all(subscribed(lab, node) for node in ("n1", "n2")), "nobody follows connections")
+    addresses = ("10.96.0.10", "fd00:10:96::a")
+    for address in addresses:
+        lab.host("n1").run([sys.executable, "-c", _CALL, address])
+
+    def counted() -> dict[str, int]:
+        found = dict.fromkeys(addresses, 0)
+        for row in page.rows("Connections by who speaks to whom"):
+            if (
+                row["Node"] == "n1"
+                and row.get("Service") == "default/web"
+                and row["From"].startswith("node n1")
+            ):
+                found[addresses[":" in row["From"]]] += int(row["Connections"])
+        return found
+
+    page.wait(lambda: _connections(lab, "n1") >= 10, "the agent counts other connections")
+    page.wait(lambda: counted() == dict.fromkeys(addresses, 5), f"other connections: {counted()}")
+    last = [row for row in page.rows("Connections as they begin") if row["Node"] == "n1"]
+    to_pod = [
+        row for row in last if row["To"].startswith("default/web-1") and row["Service"] == "default/web"
+    ]
+    assert to_pod and all(row["Policies"] == "default/closed" for row in to_pod), last
+    page.keys("\ue004")  # Tab: the filter, then what holds the view still
+    page.script("document.querySelector('main input').focus()")
+    page.keys("nothing of that name")
+    page.wait(lambda: "Nothing matches." in page.text("main"), "the filter does nothing")
+    page.keys("\ue004")
+    assert page.focused() == "Hold still"
+    page.size(390, 844)
+    page.open("#/flows")
+    page.wait(lambda: page.rows("Connections by who speaks to whom"), "nothing on a phone")
+    assert page.script("return document.documentElement.scrollWidth") <= 390
+    page.size(1280, 800)
 
 
 def failures_appear_by_themselves(lab: Lab, page: Page) -> None:
@@ -234,6 +298,7 @@ def views_are_accessible(page: Page) -> None:
         ("#/timeline", ".timeline .event"),
         ("#/services", ".service .map"),
         ("#/drops", "table"),
+        ("#/flows", "table"),
         ("#/policy", ".verdict"),
         ("#/search?q=10.96.0.10", ".explain"),
         ("#/fabric?node=n2", ".subtabs"),

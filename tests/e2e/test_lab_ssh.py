@@ -10,16 +10,19 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from l3net.cli.lab import lab as command
 from l3net.cli.main import cli
+from l3net.errors import ConfigError
 from l3net.lab.addressing import addressing
 from l3net.lab.checks import CHECKS, CheckResult
 from l3net.lab.converge import unconverged, wait_converged
@@ -121,6 +124,66 @@ def test_agents_are_asked_over_ssh(lab: Lab, ssh_config: Path) -> None:
     assert "no'such\";thing" in wrong.output
     gone = run("bgp", "summary", "--node", "n1", "--node", "nowhere")
     assert (gone.exit_code, "l3net: nowhere: " in gone.stderr) == (1, True)
+
+
+#: What a lab's nodes can be asked, of one and of all; each is held against its schema (tests/conftest.py).
+ASKED = [
+    "status",
+    "bgp summary",
+    "bgp neighbors",
+    "bgp neighbor",
+    "bgp announced",
+    "bgp routes",
+    "bgp routes --rejected",
+    "bgp routes --advertised",
+    "history",
+    "explain service default/web",
+    "policy list",
+    "policy drops",
+    "policy matrix default",
+    "policy test 198.51.100.9 default/web",
+]
+
+
+def test_each_form_of_json_is_printed(lab: Lab, _printed: Path) -> None:
+    def run(*words: str) -> Any:
+        return json.loads(CliRunner().invoke(cli, [*words, "-o", "json"]).stdout)
+
+    there = ["--lab", lab.name]
+    for words in map(str.split, ASKED):
+        run(*words, *there, "--node", "n1")
+        found = run(*words, *there, "--all-nodes")
+        assert found or words[0] == "policy", words
+        assert all("node" in each for each in found)
+    assert run("doctor", "--cluster", *there)
+    assert run("lab", "status", "--name", lab.name)["hosts"]
+    assert run("lab", "check", "--name", lab.name, "--only", "sessions")["findings"]
+    inside = [sys.executable, "-m", "l3net.cli.main"]
+    assert json.loads(lab.host("n1").run([*inside, "flows", "-o", "json"]).stdout)
+    assert json.loads(lab.host("n1").run([*inside, "doctor", "--no-probe", "-o", "json"], check=False).stdout)
+    assert len(list(_printed.glob("*.json"))) == 2 * len(ASKED) + 5
+
+
+@pytest.mark.parametrize("nodes", [["--node", "n1"], ["--all-nodes"]], ids=" ".join)
+def test_names_that_nothing_has_are_errors(lab: Lab, nodes: list[str]) -> None:
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(cli, [*words, "--lab", lab.name, *nodes])
+
+    for words in (["bgp", "routes", "--peer"], ["bgp", "announced", "--peer"], ["history"]):
+        wrong = run(*words, "n1-tor1-ipv5")
+        assert isinstance(wrong.exception, ConfigError), (words, wrong.output)
+        assert "named n1-tor1-ipv5" in str(wrong.exception) and "n1-tor1-ipv4" in str(wrong.exception)
+    # What is known, and has nothing to tell, is no error; nor is an address, about which all may be decided.
+    for known in (["bgp", "routes", "--peer", "n1-tor1-ipv4", "192.0.2.0/24"], ["history", "203.0.113.7"]):
+        assert run(*known).exit_code == 0
+    assert run("history", "default/web", "--since", "2100-01-01").exit_code == 0
+    assert run("history", "BGPConfiguration default", "--since", "2100-01-01").exit_code == 0
+    if nodes == ["--node", "n1"]:
+        flows = [sys.executable, "-m", "l3net.cli.main", "flows"]
+        for option, near in (("--pod", "default/web-1"), ("--service", "default/web")):
+            done = lab.host("n1").run([*flows, option, f"{near}x"], check=False)
+            assert (done.code, near in done.stderr) == (2, True), done.stderr
+            assert lab.host("n1").run([*flows, option, near]).code == 0
 
 
 def test_a_break_is_seen_and_mended(lab: Lab, ssh_config: Path, over_ssh: SshLab, tmp_path: Path) -> None:

@@ -161,6 +161,12 @@ def answer(question: str, node: str = "n1") -> Answer:
             return {"entries": [ENTRY]}
         case "policy":
             return policy(question.split(" ")[1])
+        case "flows":
+            ends = {"source": "10.0.1.1", "destination": "default/web-1 (10.244.1.2)", "protocol": "tcp"}
+            kind = {**ends, "service": "default/web", "port": 80, "toPort": 8080, "masqueraded": False}
+            row = {"serial": 1, "time": 1000.0, "sourcePort": 5, **kind, "policies": ["default/deny"]}
+            counts = {"kinds": [{**kind, "connections": 3}], "more": 0, "lost": 0}
+            return {"node": node, "flows": [row], **counts, "sinceSeconds": 2.0, "problem": ""}
         case "explain":
             steps = [{"what": "route", "where": "n1", "verdict": "ok", "detail": "there", "since": "2 s"}]
             return {"subject": "address A", "healthy": True, "answer": "yes", "advice": "", "steps": steps}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -244,6 +246,42 @@ def test_events_begin_with_the_fabric_and_go_on_with_what_changes() -> None:
         name, value = event()
         assert name == "fabric"
         connection.close()
+
+
+def test_connections_are_asked_for_only_while_a_listener_wants_them() -> None:
+    asked: list[str] = []
+
+    def agent(question: str) -> dict[str, Any]:
+        asked.append(question.partition(" ")[0])
+        return answers.answer(question)
+
+    def quick(web: Any) -> None:
+        web._events._interval = 0.05
+
+    def events(port: int, path: str, wanted: str) -> dict[str, Any]:
+        """The first event of a kind; until then, and as long again, the connection is open."""
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", f"/api/v1/{path}")
+        response = connection.getresponse()
+        name = ""
+        while True:
+            line = response.readline().decode().rstrip("\n")
+            if line.startswith("event: "):
+                name = line[7:]
+            elif line.startswith("data: ") and name == wanted:
+                connection.close()
+                found: dict[str, Any] = json.loads(line[6:])
+                return found
+
+    with served(agent, prepare=quick) as glass:
+        events(glass.port, "events", "fabric")
+        assert "flows" not in asked
+        found = events(glass.port, "events?flows=true", "flows")
+        assert [row["node"] for row in found["flows"]] == ["n1"]
+        assert found["kinds"][0]["connections"] == 3
+        assert "flows" in asked
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            urllib.request.urlopen(f"http://127.0.0.1:{glass.port}/api/v1/events?flows=yes")
 
 
 def test_history_after_a_time(glass: Glass) -> None:

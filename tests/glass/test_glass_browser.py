@@ -105,6 +105,11 @@ def evil(question: str) -> dict[str, Any]:
     if word == "history":
         entry = {**answers.ENTRY, "subject": EVIL, "what": EVIL, "reason": EVIL, "at": time.time()}
         return {"entries": [entry]}
+    if word == "flows":
+        found = answers.answer(question)
+        ends = {"source": EVIL, "destination": EVIL, "service": EVIL, "protocol": EVIL}
+        rows = [{**found["flows"][0], **ends, "policies": [EVIL]}]
+        return {**found, "flows": rows, "kinds": [{**found["kinds"][0], **ends}], "problem": EVIL}
     if word == "explain":
         step = {"what": EVIL, "where": EVIL, "verdict": "bad", "detail": EVIL}
         return {"subject": EVIL, "healthy": False, "answer": EVIL, "advice": EVIL, "steps": [step]}
@@ -122,6 +127,7 @@ def test_hostile_text_stays_text() -> None:
             ("#/services", ".service"),
             ("#/policy", ".card h2"),
             ("#/drops", "tbody tr"),
+            ("#/flows", "tbody tr"),
         ):
             page.open(fragment)
             page.wait(lambda place=place: page.find(place), f"{fragment}: nothing is shown")
@@ -152,7 +158,7 @@ def test_what_does_not_answer_is_told_in_every_view() -> None:
         return Nodes({"n1": big(1), "n2": OneNode(away)})
 
     with served(backend=made) as glass, browser(f"http://127.0.0.1:{glass.port}/") as page:
-        for view in ("search?q=10.1.2.3", "timeline", "services", "drops"):
+        for view in ("search?q=10.1.2.3", "timeline", "services", "flows", "drops"):
             page.open(f"#/{view}")
             page.wait(lambda: "1 node did not answer" in page.text("main"), f"{view}: it is not told")
         page.open("#/fabric")

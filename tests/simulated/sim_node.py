@@ -35,7 +35,7 @@ from l3net.fib.underlay import HostLink, InterfaceAddress, Underlay, UnderlayHop
 from l3net.ipam.lease import Usage
 from l3net.kube.translate import translate
 from l3net.metering.histogram import Histogram
-from l3net.model import Address, BridgePlan, Envelope, Prefix, Route, Stale, Tracked
+from l3net.model import Address, BridgePlan, Envelope, Prefix, Route, ServerKey, Stale, Tracked
 from l3net.naming import BRIDGE, METRIC_BGP
 from l3net.policy.attached import Attached
 from l3net.ports import (
@@ -278,6 +278,19 @@ def _now() -> float:
 class _Reader:
     def __init__(self, kernel: SimKernel) -> None:
         self.read = kernel.underlay
+
+
+class SimServiceCounts:
+    """A ports.ServiceCounters: what a test says was counted."""
+
+    def __init__(self) -> None:
+        self.counted: dict[ServerKey, int] = {}
+
+    def follow(self, wanted: Collection[ServerKey], ports_on: Collection[Prefix]) -> None:
+        self.counted = {key: self.counted.get(key, 0) for key in wanted}
+
+    def read(self) -> Mapping[ServerKey, int]:
+        return dict(self.counted)
 
 
 class SimFirewall:
@@ -798,6 +811,7 @@ class SimNode:
                 errors=self.errors,
                 drops=self.drops,
                 counters=self.firewall,
+                service_counters=SimServiceCounts(),
                 envelope=self.envelope,
                 enable_forwarding=self._forward,
             ),

@@ -37,6 +37,7 @@ class Apart:
     """Who is told apart in the families that are bounded: it lasts from scrape to scrape."""
 
     services: Bounded[ObjectName] = field(default_factory=Bounded)
+    connections: Bounded[ObjectName] = field(default_factory=Bounded)
     policies: Bounded[PolicyCount] = field(default_factory=Bounded)
     denied: Bounded[DeniedCount] = field(default_factory=Bounded)
 

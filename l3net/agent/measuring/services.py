@@ -28,6 +28,13 @@ def _health_ports(seen: Seen) -> Iterator[Sample]:
     yield ("refused",), checks.refused
 
 
+def _connections(seen: Seen) -> Iterator[Sample]:
+    apart = seen.apart.connections
+    for name, count in apart.follow(seen.agent.services.counting.totals):
+        yield (name.namespace, name.name), count
+    yield ("", "others"), apart.others
+
+
 SERVICES: Final[tuple[Row[Seen], ...]] = (
     gauge("l3net_service_addresses", "Service addresses by kind and verdict.", _verdicts, "kind", "verdict"),
     counter(
@@ -35,6 +42,14 @@ SERVICES: Final[tuple[Row[Seen], ...]] = (
         "Times that the verdict of an address of a service (announced, or why not) became another on this"
         " node. 200 services are told apart; service `others`, with no namespace, is the rest.",
         _rejudged,
+        "namespace",
+        "service",
+    ),
+    counter(
+        "l3net_service_connections_total",
+        "Connections that began to a service on this node, to its addresses and NodePorts, answered or not;"
+        " read every 15 s. 200 services are told apart; service `others`, with no namespace, is the rest.",
+        _connections,
         "namespace",
         "service",
     ),

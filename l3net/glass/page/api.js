@@ -52,9 +52,10 @@ async function askToken(used) {
 }
 
 /** Server-sent events, read by fetch since EventSource sends no token. Only while the page is seen: a browser has
- * six connections to a host for all its tabs, and nodes are asked only while somebody looks. */
-export async function listen(told, state, seen) {
-  for (let wait = 1000; ; wait = Math.min(wait * 2, 30000)) {
+ * six connections to a host for all its tabs, and nodes are asked only while somebody looks. Ends with the signal
+ * `ended`, if one is given. */
+export async function listen(told, state, seen, query = "", ended = null) {
+  for (let wait = 1000; !ended?.aborted; wait = Math.min(wait * 2, 30000)) {
     if (document.hidden) {
       await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
       if (!document.hidden) seen();
@@ -65,8 +66,9 @@ export async function listen(told, state, seen) {
     const hidden = () => { if (document.hidden) stopper.abort(); }, gone = () => stopper.abort();
     document.addEventListener("visibilitychange", hidden);
     window.addEventListener("pagehide", gone);
+    ended?.addEventListener("abort", gone);
     try {
-      const response = await fetch("api/v1/events", { headers: headers(), cache: "no-store", signal: stopper.signal });
+      const response = await fetch(`api/v1/events${query}`, { headers: headers(), cache: "no-store", signal: stopper.signal });
       if (response.ok) {
         state("live");
         wait = 1000;
@@ -75,6 +77,7 @@ export async function listen(told, state, seen) {
     } catch { /* begun anew below */ }
     document.removeEventListener("visibilitychange", hidden);
     window.removeEventListener("pagehide", gone);
+    if (ended?.aborted) return;
     if (document.hidden) { state("paused"); continue; }
     state("reconnecting");
     await new Promise((done) => setTimeout(done, wait));

@@ -10,6 +10,7 @@ import { timelineView } from "./timeline.js";
 import { servicesView } from "./services.js";
 import { policyView } from "./policy.js";
 import { dropsView } from "./drops.js";
+import { flowsView } from "./flows.js";
 
 /** What the nodes say, and who wants to know of changes. */
 class State {
@@ -31,7 +32,7 @@ class State {
 
 const state = new State();
 const main = document.getElementById("main");
-const VIEWS = [["fabric", "Fabric"], ["search", "Search"], ["timeline", "Timeline"], ["services", "Services"], ["policy", "Policy"], ["drops", "Drops"]];
+const VIEWS = [["fabric", "Fabric"], ["search", "Search"], ["timeline", "Timeline"], ["services", "Services"], ["policy", "Policy"], ["flows", "Flows"], ["drops", "Drops"]];
 const nav = document.getElementById("nav");
 const links = new Map(VIEWS.map(([key, title]) => [key, h("a", { href: `#/${key}` }, title)]));
 nav.append(...links.values());
@@ -51,7 +52,7 @@ function route(first = false) {
   document.body.dataset.view = key;
   if (!state.loaded) view = { element: h("div", {}, h("h1", { class: "hidden" }, title), h("p", { class: "notice" }, "Asking the nodes …")) };
   else if (key === "fabric") view = fabricView(query);
-  else view = { search: searchView, timeline: timelineView, services: servicesView, policy: policyView, drops: dropsView }[key](state, query);
+  else view = { search: searchView, timeline: timelineView, services: servicesView, policy: policyView, flows: flowsView, drops: dropsView }[key](state, query);
   main.replaceChildren(view.element);
   if (view.ready) view.ready();
   if (!first) { main.focus({ preventScroll: true }); window.scrollTo(0, 0); say(title); }

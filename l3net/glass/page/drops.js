@@ -28,7 +28,7 @@ export function dropsView(state) {
   }
   load();
   return {
-    element: h("section", { class: "wide" }, h("h1", {}, "Drops"), h("p", { class: "hint" }, "Packets that network policies dropped on the way, with the rule that did it. Ten a second of each policy are logged, and a node keeps the last thousand. Connections as they begin: ", h("code", {}, "l3net flows"), " on a node."), h("div", { class: "tools" }, filter), place),
+    element: h("section", { class: "wide" }, h("h1", {}, "Drops"), h("p", { class: "hint" }, "Packets that network policies dropped on the way, with the rule that did it. Ten a second of each policy are logged, and a node keeps the last thousand. ", h("a", { href: "#/flows" }, "Connections as they begin"), " have a view of their own."), h("div", { class: "tools" }, filter), place),
     end: () => { ended = true; clearTimeout(timer); },
   };
 }

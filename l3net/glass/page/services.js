@@ -45,7 +45,8 @@ function card(service) {
     table(`Endpoints of ${service.service}`, [["Endpoint", (row) => row.address, "mono"], ["Ports", (row) => row.ports.join(", "), "mono"], ["Node", (row) => row.node], ["State", (row) => badge(row.state, row.state === "ready" ? "ok" : "warn")]], service.endpoints));
   return h("article", { class: "card service" },
     h("div", { class: "card-head" }, h("h2", {}, service.service), h("span", { class: "dim" }, `${service.type} ${service.ports.join(", ")}${service.local.length ? `, ${service.local.join(" and ")} traffic to local endpoints` : ""}`)),
-    h("p", {}, badge(announcing.size ? `announced by ${plural(announcing.size, "node")}` : "not announced", announcing.size ? "ok" : "off"), " ", badge(`${ready} of ${plural(service.endpointCount, "endpoint")} ready`, fine || ready ? "ok" : "bad")),
+    h("p", {}, badge(announcing.size ? `announced by ${plural(announcing.size, "node")}` : "not announced", announcing.size ? "ok" : "off"), " ", badge(`${ready} of ${plural(service.endpointCount, "endpoint")} ready`, fine || ready ? "ok" : "bad"),
+      service.connections === undefined ? "" : h("span", { class: "dim" }, ` ${plural(service.connections, "connection")} began`)),
     map(service), details);
 }
 

@@ -166,10 +166,12 @@ def element_of(key: bytes, end: bytes = b"", more: bytes = b"") -> bytes:
     return attribute(_ELEMENT | _NESTED, body + more)
 
 
-def element_messages(family: int, name: str, encoded: Sequence[bytes], *, put: bool) -> Iterator[Request]:
-    """The messages that put or delete elements of a set of our table of a family."""
+def element_messages(
+    family: int, name: str, encoded: Sequence[bytes], *, put: bool, table: str = NFT_TABLE
+) -> Iterator[Request]:
+    """The messages that put or delete elements of a set of a table of ours, of a family."""
     kind, flags = (_NEWSETELEM, NLM_F_CREATE) if put else (_DELSETELEM, 0)
-    head = bytes((family, 0, 0, 0)) + attribute(_TABLE, NFT_TABLE.encode() + b"\0")
+    head = bytes((family, 0, 0, 0)) + attribute(_TABLE, table.encode() + b"\0")
     head += attribute(_SET, name.encode() + b"\0")
     for start in range(0, len(encoded), _IN_A_MESSAGE):
         some = b"".join(encoded[start : start + _IN_A_MESSAGE])

@@ -34,6 +34,11 @@ def ask(
                 data += chunk
                 told(len(data))
             answer: dict[str, Any] = json.loads(data)
+        except TimeoutError:
+            raise NotRunningError(
+                f"the agent on {path} has not answered for {patience:g} s: it is stopped, or has too much to "
+                "do; see its log, and whether `l3net status --alive` answers"
+            ) from None
         except PermissionError as err:
             raise NotRunningError(f"{path}: {err.strerror}; to ask the agent needs root") from err
         except (OSError, ValueError) as err:

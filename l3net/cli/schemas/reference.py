@@ -1,0 +1,79 @@
+"""docs/json.md, from the schemas and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from l3net.cli.schemas import COMMANDS, VERSION, file_name
+from l3net.cli.schemas.shapes import Schema
+
+_INTRO: Final = f"""\
+# JSON for programs
+
+Each command that shows something has `-o json` (and `-o yaml`, the same values). What it prints is
+described by a JSON Schema (2020-12). `l3net schema` lists the commands, `l3net schema COMMAND` prints one
+schema; the files are in the installed package too, `l3net/cli/schemas/json/`.
+
+    l3net status -o json | jq -r '.peers[] | select(.state != "established") | .name'
+    l3net schema status > status.json && l3net status -o json | check-jsonschema --schemafile status.json -
+
+## What may change
+
+Schemas have a version, the `v{VERSION}` in their `$id` (`urn:l3net:json:v{VERSION}:status`). Within a
+version:
+
+- no field is taken away, renamed, made optional or given another type, unit or meaning;
+- fields may be added, and words to what is an `enum`. Objects are closed in a schema
+  (`additionalProperties` is false), so validate with the schema of the release that prints: take it from
+  `l3net schema`. A program that reads should pass over fields that it does not know;
+- the order of objects' fields, and text for people (`what`, `why`, `reason`, `detail`, `answer`,
+  `advice`, `problems`), may change at any time. Programs read the words of enumerations and `cause`.
+
+A change that breaks this counts the version up, and CHANGELOG.md says what.
+
+With `--node` and `--all-nodes` it is the agent of another node that answers. One of another release says
+what its release says; where that does not fit, ask its own `l3net schema`.
+
+## Forms
+
+With several nodes (`--all-nodes`, or `--node` more than once) an object becomes a list of objects, and
+each row says its `node`. With `--follow` a command prints an object a line. A schema has each form as an
+alternative (`anyOf`). Errors are text on standard error; then the exit code says what kind
+(docs/commands.md), and nothing may stand on standard output.
+
+## Commands
+
+| command | what it prints | file |
+|---|---|---|
+"""
+
+
+def reference() -> str:
+    """docs/json.md, complete."""
+    return _INTRO + "".join(
+        f"| `l3net {command}` | {_shape(COMMANDS[command])} | `{file_name(command)}` |\n"
+        for command in COMMANDS
+    )
+
+
+def _shape(found: Schema) -> str:
+    """In a few words."""
+    return "; or ".join(_forms(found, []))
+
+
+def _forms(found: Schema, known: list[list[str]]) -> Iterator[str]:
+    """Each alternative; `known` are the fields of those before."""
+    for each in found.get("anyOf", ()):
+        yield from _forms(each, known)
+    if found.get("type") not in ("array", "object"):
+        return
+    fields = list(found.get("items", found)["properties"])
+    listed = "a list of " * (found["type"] == "array")
+    if [each for each in fields if each != "node"] in known and "node" in fields:
+        yield f"{listed}the same with `node`"
+    elif fields in known:
+        yield f"{listed}the same"
+    else:
+        yield listed + ", ".join(f"`{name}`" for name in fields)
+    known.append(fields)

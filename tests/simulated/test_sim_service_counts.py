@@ -1,0 +1,75 @@
+"""Totals of connections by service: they only grow, whatever the kernel's counters do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from ipaddress import ip_address
+
+from simloop import simulate
+
+from l3net.agent.servicecounting import ServiceCounting
+from l3net.errors import KernelError
+from l3net.model import ObjectName, Prefix, ServerKey
+
+WEB, DNS = ObjectName("default", "web"), ObjectName("kube-system", "dns")
+KEYS: dict[ServerKey, ObjectName] = {
+    (ip_address("10.96.0.10"), "tcp", 80): WEB,
+    (ip_address("fd00::a"), "tcp", 80): WEB,
+    (ip_address("10.96.0.2"), "udp", 53): DNS,
+}
+FOUR, SIX, UDP = KEYS
+
+
+class Counters:
+    def __init__(self) -> None:
+        self.counted: dict[ServerKey, int] = {}
+        self.error: KernelError | None = None
+
+    def follow(self, wanted: Collection[ServerKey], ports_on: Collection[Prefix]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.counted = {key: self.counted.get(key, 0) for key in wanted}
+
+    def read(self) -> Mapping[ServerKey, int]:
+        return {key: count for key, count in self.counted.items() if count}
+
+
+def test_totals_only_grow() -> None:
+    async def scenario() -> None:
+        kernel, keys = Counters(), dict(KEYS)
+        counting = ServiceCounting(kernel, lambda: (keys, ()), keys.get)
+        await counting.read()
+        kernel.counted |= {FOUR: 3, SIX: 2, UDP: 7}
+        await counting.read()
+        assert counting.totals == {WEB: 5, DNS: 7}
+        kernel.counted |= {FOUR: 1}  # the table was made anew, and one has begun since
+        await counting.read()
+        assert counting.totals == {WEB: 6, DNS: 7}
+        kernel.error = KernelError("nft", 1)
+        await counting.read()
+        assert counting.problem and counting.totals == {WEB: 6, DNS: 7}
+        kernel.error = None
+        del keys[UDP]  # the service is gone
+        await counting.read()
+        assert (counting.problem, counting.totals) == ("", {WEB: 6})
+        again = ServiceCounting(kernel, lambda: (keys, ()), keys.get)
+        await again.read()
+        assert again.totals == {WEB: 3}, "an agent that comes later goes on from what the kernel has"
+
+    simulate(scenario())
+
+
+def test_a_service_that_comes_is_counted_at_once() -> None:
+    async def scenario() -> None:
+        kernel, keys = Counters(), dict[ServerKey, ObjectName]()
+        counting = ServiceCounting(kernel, lambda: (keys, ()), keys.get)
+        running = asyncio.create_task(counting.run())
+        await asyncio.sleep(1)
+        keys |= KEYS
+        counting.look()
+        await asyncio.sleep(0.1)
+        assert set(kernel.counted) == set(KEYS)
+        running.cancel()
+
+    simulate(scenario())
