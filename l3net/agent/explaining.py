@@ -291,7 +291,7 @@ async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port:
         unannounced=untold or source_untold,
         to_service=await seeing.looks.way(target.address) if served is not None else UNKNOWN,
         back=await seeing.looks.way(begin.address),
-        masquerades=_masquerades(agent, begin.address),
+        masquerades=_masquerades(agent, begin.address, target.address),
         unjudged=(await seeing.looks.others())[1],
         nobody=served is None and not target.pod and not target.node and seeing.of_cluster(target.address),
         host=await seeing.looks.host(),
@@ -351,8 +351,13 @@ def _backends(begin: End, server: VirtualServer) -> list[Any]:
     return list(server.external)
 
 
-def _masquerades(agent: Agent, address: Address) -> bool:
-    return any(pool.nat_outgoing and address in pool.cidr for pool in agent.state.pools.values())
+def _masquerades(agent: Agent, address: Address, destination: Address) -> bool:
+    return any(
+        pool.nat_outgoing
+        and address in pool.cidr
+        and not any(destination in each for each in pool.nat_excepts)
+        for pool in agent.state.pools.values()
+    )
 
 
 def _split(text: str) -> tuple[str, Port | None]:

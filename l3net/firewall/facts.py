@@ -32,8 +32,9 @@ class FirewallPlan:
     """All that the rule set depends on; equal plans make equal rule sets.
 
     `blocks` are this node's, `node_addresses` every node's. Pods of `nat_sources` are masqueraded towards
-    anything not `inside`. `bgp_ports` are closed to pods. `error_port`: the UDP port by which nodes hand on
-    ICMP errors about services, closed to pods, 0 where this one hands on none. `policy` changes in place.
+    anything not `inside`, but for `nat_excepts`: sources and destinations of one family. `bgp_ports` are
+    closed to pods. `error_port`: the UDP port by which nodes hand on ICMP errors about services, closed to
+    pods, 0 where this one hands on none. `policy` changes in place.
     `closed_ports`, protocol and port, are closed to them too; `open_ports` the node answers to pods as well.
     `pod_ranges` hold the pods of all nodes, and no node or router. What some pods of this node may send from
     beside its blocks is in `allowed_sources`. NodePorts are on those of the node's own addresses that lie in
@@ -47,6 +48,7 @@ class FirewallPlan:
     servers: frozenset[VirtualServer] = frozenset()
     blocks: frozenset[Prefix] = frozenset()
     nat_sources: frozenset[Prefix] = frozenset()
+    nat_excepts: frozenset[tuple[Prefix, Prefix]] = frozenset()
     inside: frozenset[Prefix] = frozenset()
     node_addresses: frozenset[Address] = frozenset()
     bridge: str = BRIDGE
@@ -120,6 +122,12 @@ def plan(
         servers=frozenset(servers),
         blocks=frozenset(node.blocks) if node else frozenset(),
         nat_sources=collapsed(pool.cidr for pool in pools if pool.nat_outgoing),
+        nat_excepts=frozenset(
+            (pool.cidr, destination)
+            for pool in pools
+            if pool.nat_outgoing
+            for destination in pool.nat_excepts
+        ),
         inside=collapsed(inside),
         node_addresses=addresses,
         bridge=bridge,

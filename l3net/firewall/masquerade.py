@@ -17,7 +17,7 @@ COMPARED = 32
 
 def _concern(plan: FirewallPlan) -> object:
     return (
-        *(plan.bridge, plan.blocks, plan.nat_sources, plan.inside, plan.ports_on),
+        *(plan.bridge, plan.blocks, plan.nat_sources, plan.nat_excepts, plan.inside, plan.ports_on),
         *(plan.node_addresses, plan.shut_ports, plan.routers),
     )
 
@@ -72,6 +72,11 @@ def _contents(plan: FirewallPlan) -> Contents:
                 f'iifname != "{plan.bridge}" ct status dnat ct original {ip} daddr {prefix}'
                 f" jump by-port{version}"
                 for prefix in widest_first(version, plan.ports_on)
+            ),
+            *(
+                f"{ip} saddr {source} {ip} daddr {destination} return"
+                for source, destination in sorted(plan.nat_excepts, key=str)
+                if source.version == version
             ),
             *(
                 f"{ip} saddr {source} jump outside{version}"

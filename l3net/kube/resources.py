@@ -348,11 +348,17 @@ def ip_pool(document: Field, name: ObjectName) -> IpPool:
         raise spec["blockSize"].wrong(
             f"a block of /{size} has no room for a pod; at most {cidr.max_prefixlen - 2}"
         )
+    excepts = spec["natExceptCIDRs"].prefixes()
+    if excepts and not spec["natOutgoing"].flag(default=False):
+        raise spec["natExceptCIDRs"].wrong("is an exception from natOutgoing: true, which is not set")
+    if wrong := [each for each in excepts if each.version != cidr.version]:
+        raise spec["natExceptCIDRs"].wrong(f"{wrong[0]} is not of the pool's family")
     return IpPool(
         name=name.name,
         cidr=cidr,
         block_size=size,
         nat_outgoing=spec["natOutgoing"].flag(default=False),
+        nat_excepts=excepts,
         disabled=spec["disabled"].flag(default=False),
         advertise=spec["advertise"].flag(default=True),
         node_selector=selector(spec["nodeSelector"]),

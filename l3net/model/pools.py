@@ -19,6 +19,7 @@ class PoolUse(enum.Enum):
 class IpPool:
     """An IPPool: the CIDR that node blocks or load-balancer addresses come from.
 
+    `nat_excepts`: destinations to which pods keep their own addresses although `nat_outgoing`.
     `allowed_sources`: what every pod with an address of it may send from beside its own.
     """
 
@@ -26,6 +27,7 @@ class IpPool:
     cidr: Prefix
     block_size: int
     nat_outgoing: bool = False
+    nat_excepts: tuple[Prefix, ...] = ()
     disabled: bool = False
     advertise: bool = True
     node_selector: Selector = EVERYTHING

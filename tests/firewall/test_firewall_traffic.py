@@ -211,12 +211,17 @@ def test_pools_are_masqueraded_outward_only_where_they_say_so(net: Net, version:
     pool = frozenset({ip_network("10.1.0.0/16"), ip_network("fd00:1::/32")})
     near = frozenset({ip_network(f"{CLIENT[version]}/{32 if version == 4 else 128}")})
     with net.serving(version, roles=("client", "other")):
-        for nat, known, seen in (
-            (frozenset(), pool, POD["pod1"][version]),
-            (pool, pool, NODE[version]),
-            (pool, pool | near, POD["pod1"][version]),
+        own = POD["pod1"][version]
+        to_client = frozenset((each, to) for each in pool for to in near if to.version == each.version)
+        to_others = frozenset((each, there) for each in near for there in near)
+        for nat, known, excepts, seen in (
+            (frozenset(), pool, frozenset(), own),
+            (pool, pool, frozenset(), NODE[version]),
+            (pool, pool | near, frozenset(), own),
+            (pool, pool, to_client, own),
+            (pool, pool, to_others, NODE[version]),
         ):
-            net.apply(plan(nat_sources=nat, inside=known))
+            net.apply(plan(nat_sources=nat, inside=known, nat_excepts=excepts))
             assert net.ask("pod1", version, CLIENT[version], 8080)[2] == seen
             assert net.ask("pod1", version, REMOTE[version], 8080)[2] == POD["pod1"][version]
 

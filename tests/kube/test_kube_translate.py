@@ -655,6 +655,7 @@ def test_ip_pool_in_full() -> None:
 cidr: 10.245.0.0/16
 blockSize: 26
 natOutgoing: true
+natExceptCIDRs: [192.0.2.0/24]
 disabled: true
 advertise: false
 nodeSelector: {matchLabels: {zone: b}}
@@ -667,12 +668,28 @@ allowedUses: [LoadBalancer]
         ip_network("10.245.0.0/16"),
         26,
         nat_outgoing=True,
+        nat_excepts=(ip_network("192.0.2.0/24"),),
         disabled=True,
         advertise=False,
         node_selector=Selector((Requirement("zone", "In", ("b",)),)),
         namespace_selector=Selector((Requirement("team", "Exists"),)),
         allowed_uses=frozenset({PoolUse.LOAD_BALANCER}),
     )
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ("{cidr: 10.245.0.0/16, natExceptCIDRs: [192.0.2.0/24]}", "an exception from natOutgoing: true"),
+        (
+            "{cidr: 10.245.0.0/16, natOutgoing: true, natExceptCIDRs: ['2001:db8::/64']}",
+            "not of the pool's family",
+        ),
+    ],
+)
+def test_exceptions_from_masquerading_are_of_use(spec: str, why: str) -> None:
+    with pytest.raises(ManifestError, match=why):
+        fact(own("IPPool", spec))
 
 
 def test_a_small_pool_is_one_block() -> None:

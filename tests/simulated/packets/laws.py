@@ -277,6 +277,10 @@ def _masqueraded(met: Met) -> Iterator[Outcome]:
             continue
         moved = packet.destination != sent.destination or packet.dport != sent.dport
         outward = _within(sent.source, plan.nat_sources) and not _within(packet.destination, plan.inside)
+        outward = outward and not any(
+            sent.source in source and packet.destination in destination
+            for source, destination in plan.nat_excepts
+        )
         if met.of_pod_here:
             hidden = outward or (moved and packet.destination == sent.source)
         else:

@@ -92,10 +92,16 @@ class RandomNode:
         mine = (*BLOCKS[ME], *LATE_BLOCKS) if self._often(0.5) else BLOCKS[ME]
         inside = [*BLOCKS[ME], *BLOCKS[OTHER], *SERVICES, *mine[2:], *map(ip_network, own | others)]
         pools = (ip_network("10.1.0.0/16"), ip_network("fd00:1::/32"))
+        excepts = frozenset()
+        if self._often(0.3):
+            excepts = frozenset(
+                zip(pools, map(ip_network, ("198.51.100.0/24", "2001:db8:e::/64")), strict=True)
+            )
         bare = FirewallPlan(
             servers=frozenset(self.servers.values()),
             blocks=frozenset(mine),
             nat_sources=frozenset(pools if chance.random() < 0.6 else ()),
+            nat_excepts=excepts,
             inside=frozenset(inside if self._often(0.8) else inside[:2] + inside[6:]),
             node_addresses=own | others,
             error_port=chance.choice((0, 6108)),
