@@ -25,9 +25,9 @@ from scaling import cluster
 from scaling.asking import Speaking
 from scaling.serving import CountingApi, listen
 
-#: Agents a server process holds: 12 watches each, of 20,000 descriptors.
+#: Agents a server process holds: 13 watches each, of 20,000 descriptors.
 A_SERVER: Final = 1250
-WATCHES: Final = 12
+WATCHES: Final = 13
 Pipe = Any
 
 

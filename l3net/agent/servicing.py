@@ -185,7 +185,7 @@ class Servicing:
                 floating=self.floating.translated if self.floating is not None else frozenset(),
                 floating_sources=self.floating.sources if self.floating is not None else frozenset(),
             )
-        if self.serving and self._ports_on != wanted.ports_on:
+        if on_others := self.serving and self._ports_on != wanted.ports_on:
             self._ports_on = wanted.ports_on
             self._anew({key for key in self.book.servers if not is_node_port(key)})
         changed = self._changed(settled, switched=switched)
@@ -193,12 +193,16 @@ class Servicing:
         anew = await self.table.follow(wanted, self._servers, changed, check=check)
         if anew:
             self._anew(changed)
-        if (
-            rest
-            or switched
-            or any((old is None) is not (new is None) for old, new in settled.servers.values())
-        ):
+        if switched or on_others:
             self.counting.look()
+        elif self.serving:
+            others = {
+                key: new is not None
+                for key, (old, new) in settled.servers.items()
+                if (old is None) is not (new is None)
+            }
+            if others:
+                self.counting.look(others)
         if self.table.known:
             self._in_force()
             await self._forget()

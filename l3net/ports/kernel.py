@@ -212,6 +212,11 @@ class ServiceCounters(Protocol):
         KernelError."""
         ...
 
+    def change(self, come: Collection[ServerKey], gone: Collection[ServerKey]) -> None:
+        """Count for some more, and for some no longer; nothing, where none are followed yet. Raises
+        KernelError."""
+        ...
+
     def read(self) -> Mapping[ServerKey, int]:
         """Of those followed; who has none may be left out. Raises KernelError."""
         ...

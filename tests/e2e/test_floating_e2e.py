@@ -76,6 +76,8 @@ class Floating:
         words = [*python(), str(Path(probe.__file__))]
         asked = json.dumps([[address, port, 1]])
         done = self.lab.host(host).run(words, text=asked, pod=pod, check=False, timeout=20)
+        if not done.stdout:
+            return "error: no answer"  # on a busy machine
         (answers,) = json.loads(done.stdout)
         return str(answers[0])
 

@@ -104,4 +104,12 @@ def test_thousands_are_put_read_and_taken_away(net: Net) -> None:
         with Netlink(NETLINK_NETFILTER) as netlink:
             there = [key for name in SETS.values() for key, _ in _read(netlink, name)]
         assert len(there) == 10
+        fresh.change(keys[10:20], keys[5:10])
+        fresh.change(keys[:5], keys[20:30])  # what is there, and what is not
+        with Netlink(NETLINK_NETFILTER) as netlink:
+            assert len([key for name in SETS.values() for key, _ in _read(netlink, name)]) == 15
+        never = NftServiceCounts()
+        never.change(keys[30:40], ())  # it is not known yet what is there
+        with Netlink(NETLINK_NETFILTER) as netlink:
+            assert len([key for name in SETS.values() for key, _ in _read(netlink, name)]) == 15
     net.nft(f"delete table inet {TABLE}")

@@ -289,6 +289,11 @@ class SimServiceCounts:
     def follow(self, wanted: Collection[ServerKey], ports_on: Collection[Prefix]) -> None:
         self.counted = {key: self.counted.get(key, 0) for key in wanted}
 
+    def change(self, come: Collection[ServerKey], gone: Collection[ServerKey]) -> None:
+        self.counted |= dict.fromkeys(come, 0)
+        for key in gone:
+            self.counted.pop(key, None)
+
     def read(self) -> Mapping[ServerKey, int]:
         return dict(self.counted)
 

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 
+import pytest
 from simloop import simulate
 
-from l3net.agent.servicecounting import ServiceCounting
+from l3net.agent.servicecounting import EVERY, ServiceCounting
 from l3net.errors import KernelError
 from l3net.model import ObjectName, Prefix, ServerKey
 
@@ -25,11 +26,20 @@ class Counters:
     def __init__(self) -> None:
         self.counted: dict[ServerKey, int] = {}
         self.error: KernelError | None = None
+        self.followed = 0
 
     def follow(self, wanted: Collection[ServerKey], ports_on: Collection[Prefix]) -> None:
         if self.error is not None:
             raise self.error
         self.counted = {key: self.counted.get(key, 0) for key in wanted}
+        self.followed += 1
+
+    def change(self, come: Collection[ServerKey], gone: Collection[ServerKey]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.counted |= dict.fromkeys(come, 0)
+        for key in gone:
+            del self.counted[key]
 
     def read(self) -> Mapping[ServerKey, int]:
         return {key: count for key, count in self.counted.items() if count}
@@ -60,16 +70,31 @@ def test_totals_only_grow() -> None:
     simulate(scenario())
 
 
-def test_a_service_that_comes_is_counted_at_once() -> None:
+@pytest.mark.parametrize("all_of_them", [True, False])
+def test_a_service_that_comes_is_counted_at_once(all_of_them: bool) -> None:
+    """Where some come and go, all the others are not looked at for that."""
+
     async def scenario() -> None:
         kernel, keys = Counters(), dict[ServerKey, ObjectName]()
         counting = ServiceCounting(kernel, lambda: (keys, ()), keys.get)
         running = asyncio.create_task(counting.run())
         await asyncio.sleep(1)
         keys |= KEYS
-        counting.look()
+        counting.look(None if all_of_them else dict.fromkeys(KEYS, True))
         await asyncio.sleep(0.1)
         assert set(kernel.counted) == set(KEYS)
+        assert kernel.followed == 1 + all_of_them
+        del keys[UDP]
+        counting.look(None if all_of_them else {UDP: False})
+        await asyncio.sleep(0.1)
+        assert set(kernel.counted) == {FOUR, SIX}
+        kernel.error = KernelError("nft", 1)
+        counting.look({UDP: True})
+        await asyncio.sleep(0.1)
+        assert counting.problem
+        kernel.error, keys[UDP] = None, KEYS[UDP]
+        await asyncio.sleep(EVERY + 1)
+        assert set(kernel.counted) == set(KEYS) and not counting.problem
         running.cancel()
 
     simulate(scenario())

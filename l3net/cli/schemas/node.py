@@ -170,7 +170,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "ipam history": listed(
         record(
             at=_TIME,
-            event=words("assign", "release", "reboot", "import"),
+            event=words("assign", "release", "reboot", "import", "adopt", "audit", "gc", "undo"),
             address=TEXT,
             pod=TEXT,
             **_ATTACHMENT,

@@ -42,6 +42,26 @@ class NftServiceCounts:
             self._ports_on = None  # what is there is read anew
             raise
 
+    def change(self, come: Collection[ServerKey], gone: Collection[ServerKey]) -> None:
+        """See ports.ServiceCounters."""
+        if self._ports_on is None:
+            return
+        new = {key: element(key) for key in come if key not in self._elements}
+        old = {key: self._elements[key] for key in gone if key in self._elements}
+        try:
+            with Netlink(NETLINK_NETFILTER) as netlink:
+                for found, put in ((old, False), (new, True)):
+                    for name in SETS.values():
+                        octets = sorted(key for its, key in found.values() if its == name)
+                        _change(netlink, name, octets, put=put)
+        except KernelError:
+            self._ports_on = None  # what is there is read anew
+            raise
+        for key, where in old.items():
+            del self._elements[key], self._keys[where]
+        for key, where in new.items():
+            self._elements[key], self._keys[where] = where, key
+
     def _follow(self, wanted: Collection[ServerKey], ports_on: frozenset[Prefix]) -> None:
         with Netlink(NETLINK_NETFILTER) as netlink:
             before = frozenset(self._keys)
