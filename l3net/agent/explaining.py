@@ -135,13 +135,18 @@ def _spent(seeing: Seeing) -> Sequence[str]:
 
 
 async def _address(seeing: Seeing, address: Address, subject: str = "") -> Explanation:
-    agent = seeing.agent
     name = seeing.service_at(address, None)
     if name is not None:
         found = explain_service(await seeing.service(name, only=address))
         return replace(found, subject=subject or f"address {address} ({found.subject})")
-    if claims := list(agent.floating.at(address)):
+    if claims := list(seeing.agent.floating.at(address)):
         return await _floating(seeing, address, claims, subject)
+    return await _plain(seeing, address, subject)
+
+
+async def _plain(seeing: Seeing, address: Address, subject: str = "") -> Explanation:
+    """An address as such, whatever is translated to another."""
+    agent = seeing.agent
     end = await seeing.looked(seeing.end(address))
     block = seeing.block_of(address)
     told, untold = await seeing.announced(address)
@@ -180,7 +185,7 @@ async def _floating(seeing: Seeing, address: Address, claims: list[Holding], sub
         return Explanation(subject, tuple(steps), well)
     told = await seeing.told(host_prefix(address))
     announced = peer_steps(*told) if told is not None else []
-    inner = await _address(seeing, held.target)
+    inner = await _plain(seeing, held.target)  # translated once: a pod may say that it has a floating address
     well = f"{address} is pod {held.pod}'s on {seeing.me}, and routers are told of it"
     steps += [*announced, *inner.steps]
     outside = bool(inner.inside) and told is not None and not any_bad(announced)

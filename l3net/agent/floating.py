@@ -154,9 +154,10 @@ class Floating:
             else:
                 follow(self._book, state)
         elif self._book is not None:
+            # The book first: what it says last is that this node's pods have them.
+            self._book, self._was_taken, self._begun = None, {}, False
             self._parting.clear()
             self._hold({})
-            self._book, self._was_taken = None, {}
 
     def _is_node(self, address: Address) -> bool:
         return address in self._of_nodes

@@ -246,6 +246,36 @@ def test_what_takes_it_away_and_brings_it_back(away: str) -> None:
     simulate(scenario())
 
 
+@pytest.mark.parametrize("by", ["FloatingIP", "annotation"])
+def test_the_last_pool_takes_all_with_it(by: str) -> None:
+    """With the last FloatingIP at one time, as when a file of a directory is deleted; or of a Pod that asks."""
+
+    async def scenario() -> None:
+        scene = Floated()
+        await scene.up()
+        spec: dict[str, Any] = {"cidr": "203.0.113.0/24", "allowedUses": ["Floating"]}
+        spec["namespaceSelector"] = {"matchLabels": {"team": "shop"}}
+        pool = document("IPPool", "public4", spec=spec)
+        asking = floating("web", FLOATING[4])
+        if by == "annotation":
+            asking = pod("web", *POD.values(), annotations={"l3net.io/floating-ips": FLOATING[4]})
+        scene.datastore.apply(pool, SHOP, MINE, asking)
+        await asyncio.sleep(1)
+        for again in (True, False):
+            assert scene.announces() == {FLOATING[4]}
+            scene.datastore.delete(pool)
+            if by == "FloatingIP":
+                scene.datastore.delete(asking)
+            await asyncio.sleep(1)
+            assert not scene.announces()
+            assert not any("floating" in name for name in scene.firewall.table.chains)
+            if again:
+                scene.datastore.apply(pool, asking)
+                await asyncio.sleep(1)
+
+    simulate(scenario())
+
+
 def test_of_two_that_want_it_the_older_has_it() -> None:
     async def scenario() -> None:
         scene = await _up(PUBLIC)
@@ -361,5 +391,18 @@ def test_it_is_explained(change: tuple[dict[str, Any], ...], cause: str) -> None
             assert path["healthy"], path["answer"]
             held = scene.status()["floating"]["held"]
             assert (held[0]["address"], held[0]["pod"]) == (FLOATING[4], "default/web")
+
+    simulate(scenario())
+
+
+def test_a_pod_that_says_it_has_a_floating_address_is_explained() -> None:
+    async def scenario() -> None:
+        scene = await _up(PUBLIC)
+        scene.datastore.apply(pod("web", FLOATING[4]))
+        await asyncio.sleep(1)
+        answer = await _explained(scene, f"address {FLOATING[4]}")
+        assert answer["steps"][0]["verdict"] == "ok" and f"pod default/web ({FLOATING[4]})" in str(
+            answer["steps"][0]
+        )
 
     simulate(scenario())
