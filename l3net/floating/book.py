@@ -73,7 +73,7 @@ class FloatingBook:
         self._namespaces: dict[str, Labels] = {}
         self._pools: tuple[IpPool, ...] = ()
         self._nodes: dict[str, Node] = {}
-        self._unusable: set[str] = set()
+        self._usable: set[str] = set()  # nodes
         self._drain = DEFAULT_DRAIN
         self._dirty: set[Claimant] = set()
         self._verdicts: dict[Claimant, tuple[Holding, ...]] = {}
@@ -166,9 +166,9 @@ class FloatingBook:
 
     def _look_at_node(self, name: str) -> None:
         good = usable(self._nodes.get(name), self._drain)
-        if good is (name not in self._unusable):
+        if good is (name in self._usable):
             return
-        (self._unusable.discard if good else self._unusable.add)(name)
+        (self._usable.add if good else self._usable.discard)(name)
         for pod in self._on.get(name, ()):
             self._dirty.update(self._claims_for(self._pods[pod]))
 
@@ -326,7 +326,7 @@ class FloatingBook:
         return choose(
             self._candidates(claim),
             require_ready=claim.require_ready,
-            node_usable=lambda name: name not in self._unusable,
+            node_usable=lambda name: name in self._usable,
         )
 
     def _candidates(self, claim: _Claim) -> Iterator[Pod]:
