@@ -57,7 +57,7 @@ class _Claim:
 
 class FloatingBook:
     """Feed it with `put_...`; `settle` decides what they touched. `taken` says what else has an address: a
-    service, a node, a block; who changes that says so by `look_at`."""
+    service, a node or BGP peer, a block; who changes that says so by `look_at`."""
 
     def __init__(self, taken: Taken = nothing_taken) -> None:
         self._taken = taken
@@ -362,13 +362,13 @@ def _discard(held: dict[Address, set[Claimant]], key: Address, value: Claimant) 
 def taken_by(
     services: Callable[[Address], bool], nodes: Callable[[Address], bool], blocks: Callable[[Address], bool]
 ) -> Taken:
-    """What has an address otherwise: a service, a node, a node's block."""
+    """What has an address otherwise: a service, a node or BGP peer, a node's block."""
 
     def taken(address: Address) -> tuple[Reason, str]:
         if services(address):
             return Reason.SERVICE, f"{address} is a service's address"
         if nodes(address):
-            return Reason.NODE, f"{address} is a node's address"
+            return Reason.NODE, f"{address} is the address of a node, or of a BGP peer"
         if blocks(address):
             return Reason.BLOCK, f"{address} lies in a node's block of pod addresses"
         return Reason.HELD, ""

@@ -276,6 +276,25 @@ def test_the_last_pool_takes_all_with_it(by: str) -> None:
     simulate(scenario())
 
 
+def test_a_routers_own_address_is_refused() -> None:
+    """Were it translated, the node would talk BGP with a pod."""
+
+    async def scenario() -> None:
+        scene = await _up(floating("web", *TOR.values()))
+        pools = [
+            document("IPPool", f"wide{each}", spec={"cidr": cidr, "allowedUses": ["Floating"]})
+            for each, cidr in ((4, "10.0.0.0/24"), (6, "fd00::/120"))
+        ]
+        scene.datastore.apply(*pools)
+        await asyncio.sleep(1)
+        for version in BOTH:
+            answer = await _explained(scene, f"address {TOR[version]}")
+            assert answer["cause"] == "floatingNodeAddress", answer["answer"]
+        assert not scene.status()["floating"]["held"]
+
+    simulate(scenario())
+
+
 def test_of_two_that_want_it_the_older_has_it() -> None:
     async def scenario() -> None:
         scene = await _up(PUBLIC)
