@@ -135,13 +135,18 @@ def _spent(seeing: Seeing) -> Sequence[str]:
 
 
 async def _address(seeing: Seeing, address: Address, subject: str = "") -> Explanation:
-    agent = seeing.agent
     name = seeing.service_at(address, None)
     if name is not None:
         found = explain_service(await seeing.service(name, only=address))
         return replace(found, subject=subject or f"address {address} ({found.subject})")
-    if claims := list(agent.floating.at(address)):
+    if claims := list(seeing.agent.floating.at(address)):
         return await _floating(seeing, address, claims, subject)
+    return await _plain(seeing, address, subject)
+
+
+async def _plain(seeing: Seeing, address: Address, subject: str = "") -> Explanation:
+    """An address as such, whatever is translated to another."""
+    agent = seeing.agent
     end = await seeing.looked(seeing.end(address))
     block = seeing.block_of(address)
     told, untold = await seeing.announced(address)
@@ -180,7 +185,7 @@ async def _floating(seeing: Seeing, address: Address, claims: list[Holding], sub
         return Explanation(subject, tuple(steps), well)
     told = await seeing.told(host_prefix(address))
     announced = peer_steps(*told) if told is not None else []
-    inner = await _address(seeing, held.target)
+    inner = await _plain(seeing, held.target)  # translated once: a pod may say that it has a floating address
     well = f"{address} is pod {held.pod}'s on {seeing.me}, and routers are told of it"
     steps += [*announced, *inner.steps]
     outside = bool(inner.inside) and told is not None and not any_bad(announced)
@@ -231,17 +236,31 @@ async def _path(seeing: Seeing, source_text: str, destination_text: str) -> Expl
     if address.is_loopback or address.is_link_local:
         raise ConfigError(f"{address} never leaves its host or link: name an address that packets come from")
     begin = await seeing.looked(seeing.end(address))
-    floating = seeing.agent.floating
-    if (held := floating.held.get(destination)) is not None and held.target is not None:
-        found = await _from_to(seeing, source, begin, seeing.end(held.target, _number(port)), port)
-        told = await seeing.told(host_prefix(destination))
-        outside = not (begin.pod or begin.node)
-        announced = peer_steps(*told) if told is not None and outside else []
-        return replace(found, steps=(*floating_steps([held], seeing.me), *announced, *found.steps))
+    if claims := list(seeing.agent.floating.at(destination)):
+        return await _to_floating(seeing, source, begin, destination, claims, port)
     target = seeing.end(destination, _number(port))
     if source.pod is not None and not begin.pod:
         begin = replace(begin, pod=str(source.pod.name))
     return await _from_to(seeing, source, begin, target, port)
+
+
+async def _to_floating(
+    seeing: Seeing, source: Place, begin: End, address: Address, claims: list[Holding], port: Port | None
+) -> Explanation:
+    """To an address that somebody claims for a pod: here to that pod, and else to the node that has it."""
+    steps = tuple(floating_steps(claims, seeing.me))
+    held = next((each for each in claims if each.held), None)
+    if held is None or held.target is None:
+        asked = f":{port}" if port is not None else ""
+        subject = f"{begin.pod or begin.address} -> {address}{asked}"
+        return Explanation(subject, steps, "", ends=(str(begin.address), str(address), str(port or "")))
+    if held.node != seeing.me:
+        found = await _from_to(seeing, source, begin, seeing.end(address, _number(port)), port, known=True)
+        return replace(found, steps=(*steps, *found.steps))
+    found = await _from_to(seeing, source, begin, seeing.end(held.target, _number(port)), port)
+    told = await seeing.told(host_prefix(address))
+    announced = peer_steps(*told) if told is not None and not (begin.pod or begin.node) else []
+    return replace(found, steps=(*steps, *announced, *found.steps))
 
 
 def _number(port: Port | None) -> str:
@@ -256,7 +275,10 @@ def _service(seeing: Seeing, text: str) -> ObjectName | None:
     return name if name in seeing.agent.state.services else None
 
 
-async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port: Port | None) -> Explanation:
+async def _from_to(
+    seeing: Seeing, source: Place, begin: End, target: End, port: Port | None, *, known: bool = False
+) -> Explanation:
+    """`known`: the destination is a floating address of a pod elsewhere."""
     agent = seeing.agent
     served, server = await _served(seeing, begin, target, port)
     asked = port or port_of("80/tcp")
@@ -279,6 +301,11 @@ async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port:
     ends = [*tried, *ends[MOST_ENDS:]]
     told, untold = await seeing.announced(target.address)
     source_told, source_untold = await seeing.announced(begin.address) if begin.here else (None, None)
+    beyond = served is None and not known and not target.pod and not target.node
+    outside = beyond and not seeing.of_cluster(target.address) and seeing.block_of(target.address) is None
+    leaves = dict(agent.floating.sources).get(begin.address) if outside else None
+    if leaves is not None:
+        source_told = await seeing.told(host_prefix(leaves))
     facts = PathFacts(
         begin,
         target,
@@ -293,7 +320,8 @@ async def _from_to(seeing: Seeing, source: Place, begin: End, target: End, port:
         back=await seeing.looks.way(begin.address),
         masquerades=_masquerades(agent, begin.address, target.address),
         unjudged=(await seeing.looks.others())[1],
-        nobody=served is None and not target.pod and not target.node and seeing.of_cluster(target.address),
+        leaves=leaves,
+        nobody=beyond and seeing.of_cluster(target.address),
         host=await seeing.looks.host(),
         pod_mtu=agent.podnet.underlay_mtu,
     )

@@ -18,7 +18,7 @@ from typing import Any, Final
 from l3net.addresses import address_order, host_prefix
 from l3net.errors import KernelError
 from l3net.floating.book import FloatingBook, sources_of, taken_by
-from l3net.floating.declared import fill, follow, holdings_of
+from l3net.floating.declared import Blocks, fill, follow, holdings_of, hosts
 from l3net.floating.holding import Holding
 from l3net.kube.scope import any_floating
 from l3net.model import (
@@ -32,7 +32,6 @@ from l3net.model import (
     ObjectName,
     Pod,
     Prefix,
-    node_addresses,
 )
 from l3net.ports import Connections
 
@@ -76,8 +75,8 @@ class Floating:
         self._is_service, self._heard, self._wake = is_service, heard, wake
         self._loop = asyncio.get_running_loop()
         self._book: FloatingBook | None = None  # where there are pools of such addresses
-        self._of_nodes: frozenset[Address] = frozenset()
-        self._blocks: tuple[Prefix, ...] = ()
+        self._of_hosts: frozenset[Address] = frozenset()
+        self._blocks = Blocks()
         self._was_taken: dict[Address, object] = {}
         self._begun = False
         self._parting: dict[Address, _Parting] = {}
@@ -146,27 +145,28 @@ class Floating:
 
     def _follow(self, state: ClusterState) -> None:
         if any_floating(state) or (state.floating and self._book is not None):
-            self._of_nodes = node_addresses(state.nodes.values())
-            self._blocks = tuple(block for node in state.nodes.values() for block in node.blocks)
+            self._of_hosts = hosts(state.nodes.values(), state.peers.values())
+            self._blocks = Blocks(state.nodes.values())
             if self._book is None:
-                self._book = FloatingBook(taken_by(self._is_service, self._is_node, self._in_block))
+                self._book = FloatingBook(taken_by(self._is_service, self._is_host, self._in_block))
                 fill(self._book, state)
             else:
                 follow(self._book, state)
         elif self._book is not None:
+            # The book first: what it says last is that this node's pods have them.
+            self._book, self._was_taken, self._begun = None, {}, False
             self._parting.clear()
             self._hold({})
-            self._book, self._was_taken = None, {}
 
-    def _is_node(self, address: Address) -> bool:
-        return address in self._of_nodes
+    def _is_host(self, address: Address) -> bool:
+        return address in self._of_hosts
 
     def _in_block(self, address: Address) -> bool:
-        return any(address in block for block in self._blocks)
+        return address in self._blocks
 
     def _look_at_others(self, book: FloatingBook) -> None:
         """Have claims judged again to what a service, node or block has got or given up."""
-        taken = taken_by(self._is_service, self._is_node, self._in_block)
+        taken = taken_by(self._is_service, self._is_host, self._in_block)
         now = {address: taken(address) for address in book.addresses}
         book.look_at(address for address, found in now.items() if self._was_taken.get(address) != found)
         self._was_taken = dict(now)

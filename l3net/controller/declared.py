@@ -131,6 +131,7 @@ class Declared:
         """All that decides who has floating addresses."""
         return ClusterState(
             nodes=self.nodes,
+            peers=self.peers,
             namespaces=self.namespaces,
             services=self.services,
             pods={

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from l3net.controller.declared import Declared
-from l3net.floating.declared import addresses_of, book_of
+from l3net.floating.declared import addresses_of, book_of, hosts
 from l3net.floating.giving import GivingPlan, plan_giving
 from l3net.floating.holding import FLOATING_IP, POD, Claimant, Holding, Reason, State
 from l3net.ipam.findings import Contradiction, FindingReason
 from l3net.ipam.ledger import Ledger
-from l3net.model import Address, FloatingIp, Kind, ObjectName, Prefix, node_addresses
+from l3net.model import Address, FloatingIp, Kind, ObjectName, Prefix
 from l3net.ports import Condition
 
 #: The condition of a FloatingIP that tells whether a pod has its addresses.
@@ -60,7 +60,7 @@ def give(
         return GivingPlan({})
     taken = {address for held in services.values() for address in held}
     taken.update(address for each in declared.services.values() for address in addresses_of(each))
-    taken.update(node_addresses(declared.nodes.values()))
+    taken.update(hosts(declared.nodes.values(), declared.peers.values()))
     taken.update(claimed(declared, ledger, {}))
     return plan_giving(
         declared.floating,

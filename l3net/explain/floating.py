@@ -17,7 +17,7 @@ _ADVICE: Final = {
     Reason.NAMESPACE: "see namespaceSelector of the IPPool; a Pod's annotation needs a pool that has one",
     Reason.CONFLICT: "take the address out of one of the two",
     Reason.SERVICE: "take the address out of the Service, or name another",
-    Reason.NODE: "name an address that no node has",
+    Reason.NODE: "name an address that no node and no BGP peer has",
     Reason.BLOCK: "name an address outside the blocks of nodes",
 }
 

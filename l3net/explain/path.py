@@ -15,7 +15,7 @@ from l3net.explain.host import UNSEEN, host_steps, rival_steps, strict_steps, un
 from l3net.explain.service import MOST_ENDS, ServiceFacts, endpoint_targets, explain_service, proxy_steps
 from l3net.explain.steps import Explanation, Mark, Step, any_bad, bad, note, ok
 from l3net.explain.words import OF_REASON
-from l3net.model import Prefix, ServerKey
+from l3net.model import Address, Prefix, ServerKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class PathFacts:
     `told`: who hears of the destination, where it is this node's own; `source_told` the same of the source.
     `unannounced`: this node's block that holds the destination, or else the source, and of which nobody is
     told. `back`: the kernel's way to the source; `to_service`: the host's own to the service.
-    `masquerades`: what is sent leaves with the node's address.
+    `masquerades`: what is sent leaves with the node's address; `leaves`: with this floating address, and
+    `source_told` is of that.
     """
 
     source: End
@@ -51,6 +52,7 @@ class PathFacts:
     source_told: tuple[Prefix, Sequence[PeerTold]] | None = None
     back: Way = UNKNOWN
     masquerades: bool = False
+    leaves: Address | None = None
     host: NodeLook = UNSEEN
     pod_mtu: int = 0
     unannounced: Prefix | None = None
@@ -220,6 +222,9 @@ def _back(facts: PathFacts) -> Iterator[Step]:
     source = facts.source
     beyond = not facts.destination.pod and not facts.destination.node and facts.served is None
     if source.here and source.attached and beyond:
+        if facts.leaves is not None:
+            yield from _back_to_floating(facts, facts.leaves)
+            return
         if facts.masquerades:
             yield ok("masquerade", facts.node, "leaves with an address of this node")
             return
@@ -250,3 +255,17 @@ def _back(facts: PathFacts) -> Iterator[Step]:
             "announce the client's prefix to this node, or let the routers announce a default route",
             "noWayBack",
         )
+
+
+def _back_to_floating(facts: PathFacts, address: Address) -> Iterator[Step]:
+    yield ok("floating", facts.node, f"leaves with the floating address {address}")
+    if facts.source_told is not None and not any_bad(peer_steps(*facts.source_told)):
+        yield ok("way back", facts.node, f"routers are told of {address}")
+        return
+    yield bad(
+        "way back",
+        facts.node,
+        f"no router is told of {address}: answers are lost",
+        f"`l3net explain address {address}` says why",
+        "noWayBack",
+    )

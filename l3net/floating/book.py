@@ -57,7 +57,7 @@ class _Claim:
 
 class FloatingBook:
     """Feed it with `put_...`; `settle` decides what they touched. `taken` says what else has an address: a
-    service, a node, a block; who changes that says so by `look_at`."""
+    service, a node or BGP peer, a block; who changes that says so by `look_at`."""
 
     def __init__(self, taken: Taken = nothing_taken) -> None:
         self._taken = taken
@@ -73,7 +73,7 @@ class FloatingBook:
         self._namespaces: dict[str, Labels] = {}
         self._pools: tuple[IpPool, ...] = ()
         self._nodes: dict[str, Node] = {}
-        self._unusable: set[str] = set()
+        self._usable: set[str] = set()  # nodes
         self._drain = DEFAULT_DRAIN
         self._dirty: set[Claimant] = set()
         self._verdicts: dict[Claimant, tuple[Holding, ...]] = {}
@@ -166,9 +166,9 @@ class FloatingBook:
 
     def _look_at_node(self, name: str) -> None:
         good = usable(self._nodes.get(name), self._drain)
-        if good is (name not in self._unusable):
+        if good is (name in self._usable):
             return
-        (self._unusable.discard if good else self._unusable.add)(name)
+        (self._usable.add if good else self._usable.discard)(name)
         for pod in self._on.get(name, ()):
             self._dirty.update(self._claims_for(self._pods[pod]))
 
@@ -326,7 +326,7 @@ class FloatingBook:
         return choose(
             self._candidates(claim),
             require_ready=claim.require_ready,
-            node_usable=lambda name: name not in self._unusable,
+            node_usable=lambda name: name in self._usable,
         )
 
     def _candidates(self, claim: _Claim) -> Iterator[Pod]:
@@ -362,13 +362,13 @@ def _discard(held: dict[Address, set[Claimant]], key: Address, value: Claimant) 
 def taken_by(
     services: Callable[[Address], bool], nodes: Callable[[Address], bool], blocks: Callable[[Address], bool]
 ) -> Taken:
-    """What has an address otherwise: a service, a node, a node's block."""
+    """What has an address otherwise: a service, a node or BGP peer, a node's block."""
 
     def taken(address: Address) -> tuple[Reason, str]:
         if services(address):
             return Reason.SERVICE, f"{address} is a service's address"
         if nodes(address):
-            return Reason.NODE, f"{address} is a node's address"
+            return Reason.NODE, f"{address} is the address of a node, or of a BGP peer"
         if blocks(address):
             return Reason.BLOCK, f"{address} lies in a node's block of pod addresses"
         return Reason.HELD, ""

@@ -8,7 +8,7 @@ from l3net.addresses import host_prefix
 from l3net.floating.book import FloatingBook, Taken, taken_by
 from l3net.floating.entitled import floating_pools
 from l3net.floating.holding import Holding
-from l3net.model import Address, ClusterState, Prefix, Service, node_addresses
+from l3net.model import Address, BgpPeer, ClusterState, Node, Prefix, Service, node_addresses
 
 
 def book_of(state: ClusterState, taken: Taken | None = None) -> FloatingBook:
@@ -43,13 +43,33 @@ def follow(book: FloatingBook, state: ClusterState) -> None:
 def taken_in(state: ClusterState) -> Taken:
     """What else has an address in a state."""
     of_services = {address for service in state.services.values() for address in addresses_of(service)}
-    of_nodes = node_addresses(state.nodes.values())
-    blocks = [block for node in state.nodes.values() for block in node.blocks]
     return taken_by(
         of_services.__contains__,
-        of_nodes.__contains__,
-        lambda address: any(address in block for block in blocks),
+        hosts(state.nodes.values(), state.peers.values()).__contains__,
+        Blocks(state.nodes.values()).__contains__,
     )
+
+
+def hosts(nodes: Iterable[Node], peers: Iterable[BgpPeer]) -> frozenset[Address]:
+    """Addresses of nodes and of their BGP peers: were one translated, its sessions would end."""
+    return node_addresses(nodes) | {peer.address for peer in peers if peer.address is not None}
+
+
+class Blocks:
+    """The blocks of nodes. Thousands of floating addresses are looked for in those of thousands of nodes with
+    every change: one look-up for each length, not one comparison for each block."""
+
+    def __init__(self, nodes: Iterable[Node] = ()) -> None:
+        self._starts: dict[tuple[int, int], set[int]] = {}  # by version, and bits after the prefix
+        for node in nodes:
+            for block in node.blocks:
+                rest = block.max_prefixlen - block.prefixlen
+                start = int(block.network_address) >> rest
+                self._starts.setdefault((block.version, rest), set()).add(start)
+
+    def __contains__(self, address: Address) -> bool:
+        number, version = int(address), address.version
+        return any(of == version and number >> rest in held for (of, rest), held in self._starts.items())
 
 
 def addresses_of(service: Service) -> Iterable[Address]:

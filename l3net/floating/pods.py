@@ -12,10 +12,14 @@ Rank = tuple[bool, bool, str, str, ObjectName]
 
 
 def usable(node: Node | None, drain: DrainPolicy) -> bool:
-    """Whether a node is one to move addresses to. One that is not known is not the worse for that: an agent
-    knows others only as far as it has to."""
-    return node is None or (
-        node.ready and not node.deleting and not node.shutting_down and drain.cause(node) is None
+    """Whether a node is one to move addresses to. One that is not declared is none: of a node that is deleted
+    the Pods stay for a while, and nobody announces for them."""
+    return (
+        node is not None
+        and node.ready
+        and not node.deleting
+        and not node.shutting_down
+        and drain.cause(node) is None
     )
 
 

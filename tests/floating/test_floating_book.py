@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from l3net.floating.book import FloatingBook, sources_of
-from l3net.floating.declared import book_of, fill, follow
+from l3net.floating.declared import Blocks, book_of, fill, follow
 from l3net.floating.giving import plan_giving
 from l3net.floating.holding import Claimant, Reason
 from l3net.model import (
@@ -263,3 +263,28 @@ def test_there_is_none_left_or_none_open() -> None:
     assert said == ["no IPPool with allowedUses: [Floating] and IPv6 addresses is open to its namespace"]
     _, said = given({}, ask("one", 4, pool="six"))
     assert said == ["no IPPool with allowedUses: [Floating] and IPv4 addresses is open to its namespace"]
+
+
+def test_whether_an_address_lies_in_a_block() -> None:
+    """As each block by itself says."""
+    rng = random.Random(1)
+    cidrs = (
+        "10.0.0.0/8",
+        "10.1.2.0/24",
+        "0.0.0.0/0",
+        "10.9.0.7/32",
+        "fd00::/8",
+        "fd00:1::/64",
+        "::/0",
+        "::a09:7/128",
+    )
+    tried = [
+        ip_address(each)
+        for each in ("10.1.2.0", "10.1.2.255", "10.1.3.0", "10.9.0.7", "10.9.0.8", "11.0.0.0")
+    ]
+    tried += [ip_address(each) for each in ("fd00::1", "fd00:1::ffff", "fd00:1:0:1::", "::a09:7", "fe80::1")]
+    for _ in range(50):
+        blocks = tuple(ip_network(each) for each in rng.sample(cidrs, rng.randrange(4)))
+        found = Blocks([Node("n1", blocks=blocks[:1]), Node("n2", blocks=blocks[1:])])
+        for address in tried:
+            assert (address in found) is any(address in block for block in blocks), (address, blocks)

@@ -246,6 +246,55 @@ def test_what_takes_it_away_and_brings_it_back(away: str) -> None:
     simulate(scenario())
 
 
+@pytest.mark.parametrize("by", ["FloatingIP", "annotation"])
+def test_the_last_pool_takes_all_with_it(by: str) -> None:
+    """Also with the last FloatingIP at one time, as when a file is deleted; or of a Pod that asks."""
+
+    async def scenario() -> None:
+        scene = Floated()
+        await scene.up()
+        spec: dict[str, Any] = {"cidr": "203.0.113.0/24", "allowedUses": ["Floating"]}
+        spec["namespaceSelector"] = {"matchLabels": {"team": "shop"}}
+        pool = document("IPPool", "public4", spec=spec)
+        asking = floating("web", FLOATING[4])
+        if by == "annotation":
+            asking = pod("web", *POD.values(), annotations={"l3net.io/floating-ips": FLOATING[4]})
+        scene.datastore.apply(pool, SHOP, MINE, asking)
+        await asyncio.sleep(1)
+        for again in (True, False):
+            assert scene.announces() == {FLOATING[4]}
+            scene.datastore.delete(pool)
+            if by == "FloatingIP":
+                scene.datastore.delete(asking)
+            await asyncio.sleep(1)
+            assert not scene.announces()
+            assert not any("floating" in name for name in scene.firewall.table.chains)
+            if again:
+                scene.datastore.apply(pool, asking)
+                await asyncio.sleep(1)
+
+    simulate(scenario())
+
+
+def test_a_routers_own_address_is_refused() -> None:
+    """Were it translated, the node would talk BGP with a pod."""
+
+    async def scenario() -> None:
+        scene = await _up(floating("web", *TOR.values()))
+        pools = [
+            document("IPPool", f"wide{each}", spec={"cidr": cidr, "allowedUses": ["Floating"]})
+            for each, cidr in ((4, "10.0.0.0/24"), (6, "fd00::/120"))
+        ]
+        scene.datastore.apply(*pools)
+        await asyncio.sleep(1)
+        for version in BOTH:
+            answer = await _explained(scene, f"address {TOR[version]}")
+            assert answer["cause"] == "floatingNodeAddress", answer["answer"]
+        assert not scene.status()["floating"]["held"]
+
+    simulate(scenario())
+
+
 def test_of_two_that_want_it_the_older_has_it() -> None:
     async def scenario() -> None:
         scene = await _up(PUBLIC)
@@ -361,5 +410,72 @@ def test_it_is_explained(change: tuple[dict[str, Any], ...], cause: str) -> None
             assert path["healthy"], path["answer"]
             held = scene.status()["floating"]["held"]
             assert (held[0]["address"], held[0]["pod"]) == (FLOATING[4], "default/web")
+
+    simulate(scenario())
+
+
+def test_a_pod_that_says_it_has_a_floating_address_is_explained() -> None:
+    async def scenario() -> None:
+        scene = await _up(PUBLIC)
+        scene.datastore.apply(pod("web", FLOATING[4]))
+        await asyncio.sleep(1)
+        answer = await _explained(scene, f"address {FLOATING[4]}")
+        assert answer["steps"][0]["verdict"] == "ok" and f"pod default/web ({FLOATING[4]})" in str(
+            answer["steps"][0]
+        )
+
+    simulate(scenario())
+
+
+@pytest.mark.parametrize("version", BOTH)
+def test_a_path_to_one_of_another_node_is_explained(version: int) -> None:
+    """From outside and from a pod; and where nobody has it, why not."""
+
+    async def scenario() -> None:
+        scene = await _up(PUBLIC, OTHER)
+        address, asked = FLOATING[version], f"[{FLOATING[version]}]:80"
+        scene.datastore.apply(WHO["not ready"])
+        await asyncio.sleep(1)
+        for source in (OUTSIDE[version], "default/web"):
+            answer = await _explained(scene, f"{source} {asked}")
+            said = str(answer["steps"])
+            assert answer["healthy"], answer["answer"]
+            assert f"pod default/other ({REMOTE[version]}) on node n2 has {address}" in said
+            assert "--node n2" in said and "nobody" not in said
+        scene.datastore.delete(OTHER)
+        await asyncio.sleep(1)
+        answer = await _explained(scene, f"{OUTSIDE[version]} {asked}")
+        assert answer["cause"] == "floatingNoPodReady" and not answer["healthy"]
+
+    simulate(scenario())
+
+
+@pytest.mark.parametrize("version", BOTH)
+def test_what_a_pod_sends_is_explained(version: int) -> None:
+    """It leaves with the floating address, so that is what routers have to be told of."""
+
+    async def scenario() -> None:
+        scene = await _up()
+        subject = f"default/web [{OUTSIDE[version]}]:443"
+        assert "floating" not in str((await _explained(scene, subject))["steps"])
+        scene.datastore.apply(PUBLIC)
+        await asyncio.sleep(1)
+        said = str((await _explained(scene, subject))["steps"])
+        assert f"leaves with the floating address {FLOATING[version]}" in said
+        assert f"routers are told of {FLOATING[version]}" in said
+        inside = str((await _explained(scene, f"default/web [{REMOTE[version]}]:443"))["steps"])
+        assert "floating" not in inside
+
+    simulate(scenario())
+
+
+def test_a_pod_of_a_node_that_is_not_declared_comes_last() -> None:
+    """The Pods of a node that is deleted stay for a while, and nobody announces for them."""
+
+    async def scenario() -> None:
+        scene = await _up(PUBLIC, pod("ghost", "10.244.9.9", on="gone", created="2025-01-01T00:00:00Z"))
+        scene.datastore.apply(pod("ghost", "10.244.9.9", on="gone", ready="2025-01-01T00:00:00Z"))
+        await asyncio.sleep(1)
+        assert scene.announces() == {FLOATING[4]}
 
     simulate(scenario())
