@@ -70,6 +70,7 @@ def agent(**changes: Any) -> Any:
         "podnet": SimpleNamespace(room=lambda: [(Family.IPV6, 2**64, Usage(3, 1))]),
         "bfd": SimpleNamespace(up=lambda: {PEER: False}, served=True),
         "monitoring": SimpleNamespace(status=list),
+        "floating": SimpleNamespace(held={}, came=2, left=1),
         "services": SimpleNamespace(
             book=ServiceBook(),
             counting=SimpleNamespace(totals={ObjectName("default", "web"): 3}),
