@@ -13,12 +13,14 @@ TEST_PACKAGES := strace tcpdump iperf3 busybox-static podman containerd runc con
 	vagrant vagrant-libvirt ruby shellcheck bgpdump pmacct tshark mandoc fish zsh debootstrap gpg gpg-agent \
 	openssh-server openssh-client faketime chromium chromium-driver prometheus
 KEEP ?=
+# Hundreds of processes begin in a lab and in the tests: each would compile all that it imports once more.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests wait for daemons more than they compute: four at a time on two cores. One that fails on a busy machine is
 # tried once more; the summary lists each that was (R).
 PYTEST_ARGS ?= -n 4 --dist worksteal --reruns 1 -rR --durations=15
 
-.PHONY: help demo test test-vm check setup setup-test plugin plugin-arm64 soak conformance bench docs golden format
-.PHONY: clean
+.PHONY: help demo test test-vm check checked compiled setup setup-test plugin plugin-arm64 soak conformance bench docs
+.PHONY: golden format clean
 .PHONY: vagrant-check vagrant-break vagrant-repair vagrant-ssh vagrant-export
 
 help:  ## show this list
@@ -27,7 +29,8 @@ help:  ## show this list
 demo: setup plugin  ## bring up the lab, check it, draw it, take it down (KEEP=1 leaves it up)
 	@$(BIN)/l3net lab demo $(if $(KEEP),--keep)
 
-test: setup-test plugin check  ## every check and every test
+test: setup-test plugin  ## every check and every test
+	@$(MAKE) --no-print-directory -j2 checked compiled
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 test-vm: setup-test plugin  ## boot a real machine (qemu, software emulation) as a router of the lab; minutes
@@ -52,10 +55,18 @@ vagrant-export: $(VENV)/.ready  ## make vagrant/generated anew, from TOPOLOGY=fi
 	@$(BIN)/l3net lab export --to vagrant/generated $(TOPOLOGY)
 
 check: setup-test  ## types, lint, layers, generated files
+	@$(MAKE) --no-print-directory checked
+
+checked:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Each worker of pytest would compile all tests for itself. One core does it while mypy has the other.
+compiled:
+	@$(BIN)/python -m compileall -q l3net
+	@found=$$($(BIN)/pytest --collect-only 2>&1) || { echo "$$found"; exit 1; }
 
 setup: $(VENV)/.ready
 	@tools/install-packages $(LAB_PACKAGES)
@@ -77,7 +88,8 @@ $(VENV)/.ready: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.ready-test: $(VENV)/.ready
 	@echo "Installing the test tools into $(VENV)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -e '.[test]'
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib || true # on all cores, unlike pip; not all of it need compile
 	@touch $@
 
 plugin: setup  ## build the CNI executables into build/cni/

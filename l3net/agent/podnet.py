@@ -60,8 +60,8 @@ class PodNet:
     def retain(self, state: ClusterState, *, changed: bool) -> bool:
         """Keep the blocks that are no longer ours while pods run in them; whether that has changed.
 
-        Which blocks were ours is read from the kernel: each has a blackhole of ours behind it. `changed`: the
-        declared state has.
+        Which blocks were ours is read from the kernel: each has a blackhole of ours behind it, but for those
+        that the CNI server was told of a moment ago. `changed`: the declared state has.
         """
         node = state.nodes[self._me]
         if not node.retained and not changed:
@@ -78,7 +78,8 @@ class PodNet:
 
     def _lost_in_use(self, node: Node) -> tuple[Prefix, ...]:
         had = {key[0] for key in self._kernel.mirror if key[1] == METRIC_BLACKHOLE}
-        return retained(node.declared_blocks, had | set(node.retained), self._pods.holds)
+        had |= {*node.retained, *(self._network.every_block if self._network is not None else ())}
+        return retained(node.declared_blocks, had, self._pods.holds)
 
     def with_retained(self, state: ClusterState) -> None:
         """Put into a declared state what this node would keep under it, as `retain` would."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from l3net.attach import rules as cnirules
 from l3net.attach.admitting import attached, attachment
@@ -31,8 +31,10 @@ from l3net.cni.parts import (
 )
 from l3net.cni.result import Result
 from l3net.errors import KernelError
-from l3net.ports import Admission
 from l3net.shell.kernel.bridge import KernelBridge
+
+if TYPE_CHECKING:
+    from l3net.ports import Admission
 
 #: Seconds that ADD waits for the agent to say whether a pod's policies are in force; the agent's limit is
 #: shorter.

@@ -6,13 +6,15 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from l3net.cni.guard import Allowed, Element, GuardedPort, closed, elements, of_port
 from l3net.cni.guardrules import script
 from l3net.errors import KernelError, RefusedError
-from l3net.shell.kernel.nftguard import Shape
 from l3net.shell.threads import REAL, Threads
+
+if TYPE_CHECKING:
+    from l3net.shell.kernel.nftguard import Shape
 
 log = logging.getLogger(__name__)
 

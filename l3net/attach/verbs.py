@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from l3net.attach import delegate
 from l3net.attach import rules as cnirules
@@ -34,11 +35,13 @@ from l3net.faults import Faults
 from l3net.ipam.lease import Lease, LeaseKey, LeaseStore
 from l3net.metering.histogram import Histogram
 from l3net.model import Address
-from l3net.ports import Admission
 from l3net.shell.kernel import links
 from l3net.shell.kernel.conntrack import Flush, forget
 from l3net.shell.kernel.sandbox import Sandboxes
 from l3net.shell.threads import REAL, Threads
+
+if TYPE_CHECKING:
+    from l3net.ports import Admission
 
 log = logging.getLogger(__name__)
 

@@ -48,6 +48,11 @@ class NodeNetwork:
     retained: tuple[Prefix, ...] = ()
     own_ports: frozenset[tuple[str, int]] = frozenset()
 
+    @property
+    def every_block(self) -> tuple[Prefix, ...]:
+        """All that pods may have addresses of."""
+        return (*self.blocks, *(block for pool in self.pools for block in pool.blocks), *self.retained)
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:
@@ -252,7 +257,7 @@ def _refuse_own_ports(request: Request, node: NodeNetwork) -> None:
 def _blocks(request: Request, node: NodeNetwork) -> tuple[Prefix, ...]:
     """What is attached stays valid whatever its namespace has become: only ADD is held to it."""
     if request.command != "ADD":
-        return (*node.blocks, *(block for pool in node.pools for block in pool.blocks), *node.retained)
+        return node.every_block
     namespace = pod_of(request).namespace
     try:
         return blocks_for(namespace, node.blocks, node.pools, node.namespaces)

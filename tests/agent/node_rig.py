@@ -17,7 +17,9 @@ from typing import Any, TypeVar
 import pytest
 import yaml
 
+from l3net.errors import NotRunningError
 from l3net.lab.host import Host, find_hosts, kill_holders, start_holder, wait_ready
+from l3net.shell.sockets.agentsocket import ask
 
 NODE = {
     "apiVersion": "v1",
@@ -165,11 +167,16 @@ class Rig:
         self.start_agent()
         self.established("10.90.0.2", "fd90::2")
 
+    def asked(self, question: str) -> dict[str, Any]:
+        """The agent's answer, as the command gets it; empty while it does not answer. Asked in this process:
+        conditions are polled, and a command is 0.2 s of a core each time."""
+        try:
+            return ask(self.inside_run("agent.sock"), question, patience=30)
+        except NotRunningError:
+            return {}
+
     def status(self) -> dict[str, Any]:
-        """The agent's status; empty while it does not answer."""
-        out = self.node.run([sys.executable, "-m", "l3net.cli.main", "status", "-o", "json"], check=False)
-        answer: dict[str, Any] = json.loads(out.stdout) if out.code == 0 else {}
-        return answer
+        return self.asked("status")
 
     def peers(self) -> dict[str, dict[str, Any]]:
         return {row["address"]: row for row in self.status().get("peers", ())}

@@ -118,7 +118,7 @@ def test_a_lost_block_stays_while_pods_run_in_it(host: Node) -> None:
     host.declare(*NEW, "10.244.56.0/24")  # a pass; otherwise the one half a minute later
     host.until(lambda: "10.244.5.1/24" not in host.gateways(), "the old gateways to go")
     assert retained(host) == {} and host.status()["blocks"] == [*NEW, "10.244.56.0/24"]
-    assert "10.244.5.0/24" not in sh("ip", "-n", host.name, "route", "show")
+    host.until(lambda: "10.244.5.0/24" not in sh("ip", "-n", host.name, "route", "show"), "its route to go")
 
 
 def test_a_block_without_pods_goes_at_once(host: Node) -> None:

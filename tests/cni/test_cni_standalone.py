@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,18 @@ def conf(host: Host, **changes: Any) -> dict[str, Any]:
     }
     found = {"cniVersion": "1.0.0", "name": "plain", "type": "l3net-cni", "bridge": "plain0"}
     return {**found, "isGateway": True, "ipam": {**ipam, **changes.pop("ipam", {})}, **changes}
+
+
+def test_a_call_costs_no_heavy_import() -> None:
+    """It is a process of its own, and a container waits for it."""
+    code = (
+        "import sys; import l3net.cli.standalone;"
+        "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('l3net.')};"
+        "heavy = {'agent', 'bgp', 'doctor', 'explain', 'fib', 'firewall', 'kube', 'ports', 'services'};"
+        "print(sorted(rooms & heavy))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def other_plugin(host: Host, name: str, command: str, pod: str, body: dict[str, Any]) -> Any:

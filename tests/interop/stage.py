@@ -14,9 +14,7 @@ from typing import Any
 from far_sides import FAR_SIDES, AnyFarSide, FarSession
 from node_rig import CONFIGURATION, NODE, Rig, brought_up
 
-from l3net.errors import NotRunningError
 from l3net.lab.host import Host
-from l3net.shell.sockets.agentsocket import ask
 
 STREAM = Path(__file__).with_name("udp_stream.py")
 BLOCKS = {4: "10.244.1.0/24", 6: "fd00:10:244:1::/120"}
@@ -103,18 +101,9 @@ class Stage(Rig):
         except FileNotFoundError:
             return ""
 
-    def _asked(self, question: str) -> dict[str, Any]:
-        try:
-            return ask(self.inside(self.node, "/run/l3net/agent.sock"), question)
-        except NotRunningError:
-            return {}
-
-    def status(self) -> dict[str, Any]:
-        return self._asked("status")
-
     def paths(self) -> dict[str, dict[str, Any]]:
         """What the agent learned, by prefix."""
-        return {row["prefix"]: row for row in self._asked("routes").get("routes", ())}
+        return {row["prefix"]: row for row in self.asked("routes").get("routes", ())}
 
     def learned(self) -> dict[str, str]:
         """Prefix to next hop of the agent's routes in the node's kernel."""

@@ -85,7 +85,7 @@ def test_what_is_configured_is_what_the_far_side_shows(stage: Stage, kind: str, 
         assert seen is not None
         assert seen.extended == {*known(kind, EVERY), "rt:64512:1"}
         assert seen.communities == {"no-llgr" if kind == "frr" else "65535:7"}
-    told = stage._asked("exports")["routes"]
+    told = stage.asked("exports")["routes"]
     assert {tuple(row["communities"]) for row in told if row["kind"] == "block"} == {
         tuple(sorted([*EVERY, "rt:64512:1", "65535:7"]))
     }
@@ -241,11 +241,11 @@ def test_what_frr_keeps_for_a_router_long_gone_is_the_last_choice(stage: Stage) 
                 f"fd90::{last}",
             ]
 
-        stage.until(lambda: len(stage._asked("routes").get("routes", ())) >= 4, "both paths of both")
+        stage.until(lambda: len(stage.asked("routes").get("routes", ())) >= 4, "both paths of both")
         stage.until(lambda: through(2), "the shorter path")
         gone.kill()
         stage.until(lambda: through(3), "the path of a router that is there", 60)
-        stale = [row for row in stage._asked("routes")["routes"] if row["name"] == "far"]
+        stale = [row for row in stage.asked("routes")["routes"] if row["name"] == "far"]
         assert {row["prefix"] for row in stale if "65535:6" in row["communities"]} == set(ORIGINATED.values())
         plain.kill()
         stage.until(lambda: through(2), "what is left")

@@ -57,7 +57,7 @@ def test_as_the_page_configures_it(served: Stage) -> None:
         served.until(lambda version=version: far.seen(BLOCKS[version]), "the node's block")  # type: ignore[misc]
         seen = far.seen(BLOCKS[version])
         assert seen and seen.next_hop == NODE_ADDRESS[version]
-    exported = {row["prefix"] for row in served._asked("exports")["routes"]}
+    exported = {row["prefix"] for row in served.asked("exports")["routes"]}
     for prefix in unwanted["networks"]:
         assert prefix in exported, "announced, and refused there"
         served.until(lambda prefix=prefix: far.refused(prefix), f"{prefix} among what came in")  # type: ignore[misc]

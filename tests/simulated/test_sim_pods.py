@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from ipaddress import ip_address, ip_network
+from typing import Any
 
+import pytest
 from scene import BLOCKS, CONFIGURATION, NODE, TOR4, TOR6, Scene
 from sim_node import configuration, document, endpoints, node, service
 from simloop import simulate
 
+from l3net.agent.servicing import Servicing
+from l3net.cni.setup import NodeNetwork
 from l3net.errors import KernelError
 from l3net.naming import METRIC_BLACKHOLE
 from l3net.ports import GuardSeen, NoticesLost, TableSeen
@@ -94,6 +98,37 @@ def test_a_lost_block_stays_while_pods_run_in_it() -> None:
         assert gateways(scene) == NEW_GATEWAYS and scene.blocks_heard() == set(NEW)
         assert (ip_network(BLOCKS[0]), METRIC_BLACKHOLE) not in scene.kernel.ours
         assert not scene.problems()
+
+    simulate(scenario())
+
+
+def test_a_block_stays_that_is_lost_before_its_route_is_in_the_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A pod may have its address as soon as the CNI server knows of the block; the first table takes a while,
+    and routes come after it."""
+    apply = Servicing.apply
+
+    async def slowly(*of: Any, **how: Any) -> None:
+        await asyncio.sleep(0.1)
+        await apply(*of, **how)
+
+    monkeypatch.setattr(Servicing, "apply", slowly)
+
+    async def scenario() -> None:
+        scene = Scene()
+        update = scene.pods.update
+
+        def pod_and_loss(network: NodeNetwork) -> None:
+            update(network)
+            if not scene.pods.leased:
+                assert not [key for key in scene.kernel.ours if key[1] == METRIC_BLACKHOLE]
+                scene.pods.leased = {ip_address("10.244.1.7"), ip_address("fd00:244:1::7")}
+                scene.datastore.apply(node("n1", *NEW))
+
+        scene.pods.update = pod_and_loss  # type: ignore[method-assign]
+        await scene.begun(NODE, CONFIGURATION, TOR4, TOR6, seconds=3.0)
+        assert gateways(scene) == OLD_GATEWAYS | NEW_GATEWAYS
 
     simulate(scenario())
 

@@ -182,7 +182,7 @@ class L3net:
         self.place.start_agent()
 
         def ready() -> bool:
-            rows = self.place._asked("status").get("peers", ())
+            rows = self.place.asked("status").get("peers", ())
             return {row["address"] for row in rows} == self._peers.keys()
 
         self.place.until(ready, "the agent to have every peer", seconds=60)
@@ -199,7 +199,7 @@ class L3net:
 
     def rib(self) -> Rib:
         """What is accepted and in the kernel."""
-        routes = self.place._asked("routes").get("routes", ())
+        routes = self.place.asked("routes").get("routes", ())
         accepted = {
             row["prefix"]: " ".join(map(str, row["asPath"])) for row in routes if row["verdict"] == "accepted"
         }
