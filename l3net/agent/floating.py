@@ -77,6 +77,7 @@ class Floating:
         self._book: FloatingBook | None = None  # where there are pools of such addresses
         self._of_hosts: frozenset[Address] = frozenset()
         self._blocks = Blocks()
+        self._ranges: tuple[Prefix, ...] = ()
         self._was_taken: dict[Address, object] = {}
         self._begun = False
         self._parting: dict[Address, _Parting] = {}
@@ -147,8 +148,9 @@ class Floating:
         if any_floating(state) or (state.floating and self._book is not None):
             self._of_hosts = hosts(state.nodes.values(), state.peers.values())
             self._blocks = Blocks(state.nodes.values())
+            self._ranges = state.service_ranges
             if self._book is None:
-                self._book = FloatingBook(taken_by(self._is_service, self._is_host, self._in_block))
+                self._book = FloatingBook(taken_by(self._of_service, self._is_host, self._in_block))
                 fill(self._book, state)
             else:
                 follow(self._book, state)
@@ -158,6 +160,10 @@ class Floating:
             self._parting.clear()
             self._hold({})
 
+    def _of_service(self, address: Address) -> bool:
+        """A service may get any address of the service ranges, and no node learns a route to one."""
+        return self._is_service(address) or any(address in each for each in self._ranges)
+
     def _is_host(self, address: Address) -> bool:
         return address in self._of_hosts
 
@@ -166,7 +172,7 @@ class Floating:
 
     def _look_at_others(self, book: FloatingBook) -> None:
         """Have claims judged again to what a service, node or block has got or given up."""
-        taken = taken_by(self._is_service, self._is_host, self._in_block)
+        taken = taken_by(self._of_service, self._is_host, self._in_block)
         now = {address: taken(address) for address in book.addresses}
         book.look_at(address for address, found in now.items() if self._was_taken.get(address) != found)
         self._was_taken = dict(now)

@@ -142,6 +142,7 @@ class Declared:
             configuration=self.configuration,
             pools=self.pools,
             floating=self.floating,
+            service_cidrs={name.name: each for name, each in self.service_cidrs.items()},
         )
 
 

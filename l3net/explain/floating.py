@@ -10,7 +10,7 @@ from l3net.floating.holding import Holding, Reason
 
 _ADVICE: Final = {
     Reason.NO_POD: "compare spec.selector of the FloatingIP with `kubectl get pods --show-labels`",
-    Reason.NOT_READY: "see why no selected pod is ready: `kubectl describe pod`; or set requireReady: false",
+    Reason.NOT_READY: "`kubectl describe pod` tells why no selected pod is ready, or has an address",
     Reason.NO_FAMILY: "give the pods' nodes blocks of that family, or take the address out",
     Reason.HOST_NETWORK: "select pods that are not on their node's network",
     Reason.OUTSIDE_POOLS: "add it to an IPPool with allowedUses: [Floating], or name another",

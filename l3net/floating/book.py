@@ -366,7 +366,7 @@ def taken_by(
 
     def taken(address: Address) -> tuple[Reason, str]:
         if services(address):
-            return Reason.SERVICE, f"{address} is a service's address"
+            return Reason.SERVICE, f"{address} is a service's address, or in a service range"
         if nodes(address):
             return Reason.NODE, f"{address} is the address of a node, or of a BGP peer"
         if blocks(address):

@@ -43,8 +43,9 @@ def follow(book: FloatingBook, state: ClusterState) -> None:
 def taken_in(state: ClusterState) -> Taken:
     """What else has an address in a state."""
     of_services = {address for service in state.services.values() for address in addresses_of(service)}
+    ranges = state.service_ranges
     return taken_by(
-        of_services.__contains__,
+        lambda address: address in of_services or any(address in each for each in ranges),
         hosts(state.nodes.values(), state.peers.values()).__contains__,
         Blocks(state.nodes.values()).__contains__,
     )

@@ -10,11 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 import sys
-from datetime import UTC, datetime
 
 from l3net.errors import ManifestError
-from l3net.kube.fields import Field, shown, type_name
+from l3net.kube.fields import Field, type_name
 from l3net.kube.pods import allowed_addresses
+from l3net.kube.times import created
 from l3net.model import (
     Address,
     Endpoint,
@@ -157,7 +157,7 @@ def service(document: Field, name: ObjectName) -> Service:
         affinity_timeout=_affinity_timeout(spec),
         source_ranges=_source_ranges(metadata, spec) if kind == "LoadBalancer" else None,
         health_port=_health_port(spec) if kind == "LoadBalancer" else 0,
-        created=_created(metadata),
+        created=created(metadata),
         load_balancer_class=spec["loadBalancerClass"].optional_text(),
         publish_not_ready=spec["publishNotReadyAddresses"].flag(default=False),
         labels=metadata["labels"].labels(),
@@ -167,27 +167,6 @@ def service(document: Field, name: ObjectName) -> Service:
 
 def service_cidr(document: Field, name: ObjectName) -> ServiceCidr:
     return ServiceCidr(name.name, document["spec"]["cidrs"].each(Field.prefix))
-
-
-def _created(metadata: Field) -> str:
-    """When the API server made the object, in UTC, so that texts compare as times do; "": it is not said.
-
-    Who is older keeps an address and port: what is no time makes nobody older.
-    """
-    field = metadata["creationTimestamp"]
-    return next(iter(field.alone(_time)), "") if field.present else ""
-
-
-def _time(field: Field) -> str:
-    """RFC 3339, as metav1.Time; the API server writes whole seconds and Z."""
-    text = field.text()
-    try:
-        found = datetime.fromisoformat(text)
-        if found.tzinfo is None or len(text) < len("2006-01-02T15:04:05Z"):
-            raise ValueError(text)
-        return found.astimezone(UTC).isoformat()[: len("2006-01-02T15:04:05")] + "Z"
-    except (ValueError, OverflowError):
-        raise field.wrong(f"{shown(text)!r} is not a time (such as 2006-01-02T15:04:05Z)") from None
 
 
 def _routable(field: Field) -> Address:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from l3net.addresses import host_prefix
 from l3net.kube.fields import Field
+from l3net.kube.times import created, moment
 from l3net.model import Address, Labels, ObjectName, Pod, PodPort, Prefix
 from l3net.naming import ANNOTATION_ALLOWED_ADDRESSES, ANNOTATION_FLOATING_IPS
 
@@ -37,7 +38,7 @@ def pod(document: Field, name: ObjectName) -> Pod:
         ports=_ports(spec),
         uids=_uids(metadata),
         allowed_sources=allowed_addresses(metadata),
-        created=metadata["creationTimestamp"].text(default=""),
+        created=created(metadata),
         ready_since=_ready_since(metadata, status),
         deleting=metadata["deletionTimestamp"].present,
         floating=_listed(metadata, ANNOTATION_FLOATING_IPS, Field.address),
@@ -49,14 +50,14 @@ def _ready_since(metadata: Field, status: Field) -> str | None:
     for condition in status["conditions"].each(_condition):
         if condition[0] == "Ready":
             return condition[2] if condition[1] == "True" else None
-    return None if status["conditions"].present else metadata["creationTimestamp"].text(default="")
+    return None if status["conditions"].present else created(metadata)
 
 
 def _condition(field: Field) -> tuple[str, str, str]:
     kind = field["type"].text()
     if kind != "Ready":
         return kind, "", ""
-    return kind, field["status"].text(default=""), field["lastTransitionTime"].text(default="")
+    return kind, field["status"].text(default=""), next(iter(field["lastTransitionTime"].alone(moment)), "")
 
 
 def allowed_addresses(metadata: Field) -> tuple[Prefix, ...]:

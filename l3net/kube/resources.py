@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 from l3net.community import AnyCommunity, parse_community
 from l3net.kube.fields import Field
 from l3net.kube.selectors import selector
+from l3net.kube.times import created
 from l3net.model import (
     DEFAULT_MAX_PREFIXES,
     DRAIN_TAINTS,
@@ -388,5 +389,5 @@ def floating_ip(document: Field, name: ObjectName) -> FloatingIp:
         versions=tuple(version for version in families if version not in versions),
         require_ready=spec["requireReady"].flag(default=True),
         given=document["status"]["addresses"].each(Field.address),
-        created=document["metadata"]["creationTimestamp"].text(default=""),
+        created=created(document["metadata"]),
     )

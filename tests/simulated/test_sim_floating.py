@@ -479,3 +479,17 @@ def test_a_pod_of_a_node_that_is_not_declared_comes_last() -> None:
         assert scene.announces() == {FLOATING[4]}
 
     simulate(scenario())
+
+
+def test_no_address_of_a_service_range_can_be_had() -> None:
+    """A later ClusterIP may be the same, and no other node would learn the route."""
+
+    async def scenario() -> None:
+        scene = await _up(
+            document("IPPool", "wide", spec={"cidr": "10.96.0.0/16", "allowedUses": ["Floating"]}),
+            floating("web", "10.96.77.7"),
+        )
+        assert "10.96.77.7" not in {each.partition("/")[0] for each in scene.heard(scene.tor4)}
+        assert not scene.agent.floating.held
+
+    simulate(scenario())
