@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
@@ -54,16 +53,17 @@ class ServiceCounting:
 
     async def run(self) -> None:
         """For ever."""
-        loop = asyncio.get_running_loop()
         while True:
             self._changed.clear()
-            if self._all or self.problem or loop.time() - self._at >= EVERY:
+            if self._all or self.problem:
                 await self.read()
             else:
                 await self._follow_some()
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout_at(self._at + EVERY):
                     await self._changed.wait()
+            except TimeoutError:
+                self._all = True
 
     async def _follow_some(self) -> None:
         """Those that have come or gone, and no others: with ten thousand services, that is a difference."""
