@@ -58,7 +58,12 @@ def _lab(kind: RouterKind) -> Iterator[Lab]:
         take_down(name)
 
 
-@pytest.fixture(params=list(RouterKind), ids=lambda kind: kind.value)
+#: In `make test`: how the others speak to us is tested there too, in tests/interop.
+QUICK = (RouterKind.FRR, RouterKind.BIRD, RouterKind.L3NET)
+EVERY = [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.soak) for kind in RouterKind]
+
+
+@pytest.fixture(params=EVERY, ids=lambda kind: kind.value)
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     yield from _lab(request.param)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -79,12 +79,25 @@ def kill_exabgp(stage: Stage) -> None:
     stage.until(lambda: stage.exabgp_pid() not in (0, old), "a new ExaBGP")
 
 
+def quick(*now: object, every: Iterable[object]) -> list[object]:
+    """All of these, but in `make test` only some: a case streams packets for seconds."""
+    found = []
+    for each in every:
+        values = each if isinstance(each, tuple) else (each,)
+        found.append(pytest.param(*values, marks=() if each in now else pytest.mark.soak))
+    return found
+
+
 #: OpenBGPD 7.7 is without the routes for a moment after some restarts: docs/bgp.md.
 LOSE_NOTHING = [kind for kind in KINDS if kind != "openbgpd"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "version"), [(kind, version) for kind in LOSE_NOTHING for version in (4, 6)]
+    ("kind", "version"),
+    quick(
+        *(("frr", 4), ("bird", 6), ("gobgp", 4)),
+        every=[(kind, version) for kind in LOSE_NOTHING for version in (4, 6)],
+    ),
 )
 def test_no_packet_is_lost_when_exabgp_is_killed(stage: Stage, kind: str, version: int) -> None:
     """GoBGP keeps no kernel routes itself: its RIB, stale paths included, is carried to the kernel by the
@@ -98,7 +111,7 @@ def test_no_packet_is_lost_when_exabgp_is_killed(stage: Stage, kind: str, versio
     assert {row["state"] for row in stage.peers().values()} == {"established"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", quick("frr", every=KINDS))
 def test_the_control_without_graceful_restart_loses_some(stage: Stage, kind: str) -> None:
     together(stage, kind, BEHIND_PREFIX, gracefulRestart={"enabled": False})
     stage.stream(4, PACKETS)
@@ -108,7 +121,7 @@ def test_the_control_without_graceful_restart_loses_some(stage: Stage, kind: str
     assert lost["stream-node"] > 0, "the far side drops our routes with the session"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", quick("frr", "bird", every=KINDS))
 def test_no_packet_is_lost_and_no_session_when_the_agent_is_killed(stage: Stage, kind: str) -> None:
     together(stage, kind, BEHIND_PREFIX)
     stage.stream(4, PACKETS)
@@ -199,7 +212,7 @@ table inet unreached {
 """
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", quick("frr", "openbgpd", every=KINDS))
 def test_a_notification_voids_it(stage: Stage, kind: str) -> None:
     """RFC 4724 section 4: the routes of a session that a NOTIFICATION ended are not kept.
 

@@ -61,6 +61,7 @@ FOUND = {
 }
 
 
+@pytest.mark.soak
 def test_fifty_nodes() -> None:
     """Behind ten routers, with reflectors: as many as a seed has at most."""
     steps = (
