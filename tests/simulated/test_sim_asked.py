@@ -153,7 +153,8 @@ def test_names_for_who_types() -> None:
         assert await names("tor", "peers") == ["tor4", "tor6"]
         assert await names("", "prefixes") == sorted([FOUR, SIX, *BLOCKS])
         assert await names("", "nodes") == ["n1"]
-        assert await names("", *set(KINDS) - {"peers", "prefixes", "nodes"}) == []
+        assert await names("", *set(KINDS) - {"peers", "prefixes", "nodes", "declared"}) == []
+        assert await names("", "declared") == ["default", "n1", "tor4", "tor6"]
         for number in range(MOST + 5):
             scene.tor4.route(f"100.64.{number}.0/24")
         scene.speaker.say(scene.tor4, *scene.tor4.announces)
