@@ -244,6 +244,7 @@ def test_without_the_privilege_it_says_so_and_goes_on(rig: BfdRig) -> None:
     assert "Traceback" not in second.stderr
 
 
+@pytest.mark.soak
 def test_a_soak_under_load_flaps_nothing(rig: BfdRig) -> None:
     """Twenty seconds with both cores busy, and twice as many spinners as cores beside."""
     start(rig)
