@@ -73,6 +73,7 @@ class Floating:
     ) -> None:
         self._me, self._connections, self._problems = me, connections, problems
         self._is_service, self._heard, self._wake = is_service, heard, wake
+        self._taken = taken_by(self._of_service, self._is_host, self._in_block)
         self._loop = asyncio.get_running_loop()
         self._book: FloatingBook | None = None  # where there are pools of such addresses
         self._of_hosts: frozenset[Address] = frozenset()
@@ -81,9 +82,8 @@ class Floating:
         self._was_taken: dict[Address, object] = {}
         self._begun = False
         self._parting: dict[Address, _Parting] = {}
-        self._stale: dict[
-            Address, Address | None
-        ] = {}  # whose connections are to be forgotten but for a pod's
+        #: Whose connections are to be forgotten, but for those of the pod that has the address.
+        self._stale: dict[Address, Address | None] = {}
         self.held: dict[Address, Holding] = {}
         #: How often an address has come to this node and left it.
         self.came = self.left = 0
@@ -137,7 +137,9 @@ class Floating:
             return frozenset()
         if changed or services:
             self._look_at_others(self._book)
-        self._book.settle()
+        moved = self._book.settle()
+        if self._begun and not moved and not self._parting:  # as with most passes
+            return frozenset()
         if not self._begun:  # of what an agent before us has translated nothing is known
             self._begun = True
             self._stale |= dict.fromkeys(self._book.addresses)
@@ -150,7 +152,7 @@ class Floating:
             self._blocks = Blocks(state.nodes.values())
             self._ranges = state.service_ranges
             if self._book is None:
-                self._book = FloatingBook(taken_by(self._of_service, self._is_host, self._in_block))
+                self._book = FloatingBook(self._taken)
                 fill(self._book, state)
             else:
                 follow(self._book, state)
@@ -172,8 +174,7 @@ class Floating:
 
     def _look_at_others(self, book: FloatingBook) -> None:
         """Have claims judged again to what a service, node or block has got or given up."""
-        taken = taken_by(self._of_service, self._is_host, self._in_block)
-        now = {address: taken(address) for address in book.addresses}
+        now = {address: self._taken(address) for address in book.addresses}
         book.look_at(address for address, found in now.items() if self._was_taken.get(address) != found)
         self._was_taken = dict(now)
 

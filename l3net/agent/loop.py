@@ -262,8 +262,8 @@ class Agent:
         self.services.serving = self.proxying.follow(state.configuration.service_proxy)
         withdrawing = self.draining.stage >= Stage.SERVICES_WITHDRAWN
         settled = self.services.settle(state, draining=withdrawing)
-        state_changed = Dirty.STATE in dirty
-        floated = self.floating.settle(state, changed=state_changed, services=settled.addresses)
+        changed = Dirty.STATE in dirty
+        floated = self.floating.settle(state, changed=changed, services=settled.addresses)
         if Dirty.STATE in dirty or settled.addresses:
             touched |= self._decide_sessions()
         if Dirty.STATE not in dirty and settled.withdraw:

@@ -8,7 +8,7 @@ from typing import Final
 
 from l3net.addresses import host_prefix
 from l3net.controller.declared import Declared
-from l3net.controller.floating import FloatingStatus, claimed, floating_statuses, give
+from l3net.controller.floating import FloatingStatus, floating_statuses, give, named
 from l3net.ipam.balancers import AddressPlan, address_usage, plan_addresses
 from l3net.ipam.blocks import PoolUsage, plan_blocks, pool_usage
 from l3net.ipam.crosscheck import crosscheck, missing_filters
@@ -81,7 +81,8 @@ def decide(
     overlaps = [finding for finding in against if finding.kind is Kind.IP_POOL]
     refused = frozenset(finding.about.name for finding in overlaps)
     pools = declared.pools if settings.give_blocks else {}
-    floats = claimed(declared, ledger)
+    by_name = named(declared)
+    floats = by_name.union(*ledger.floating.values())
     held_now = [address for held in ledger.addresses.values() for address in held]
     given = [host_prefix(address) for address in (*held_now, *floats)]
     blocks = plan_blocks(
@@ -104,15 +105,15 @@ def decide(
         every_class=settings.every_class,
         unsure=unsure,
     )
-    giving = give(declared, ledger, addresses.held, flat, refused=refused, unsure=unsure_floating)
-    floating, floating_findings = floating_statuses(declared, giving.held)
+    giving = give(declared, ledger, addresses.held, by_name, flat, refused=refused, unsure=unsure_floating)
+    floating, floating_findings = floating_statuses(declared, giving.held, by_name)
     return Decision(
         Ledger(
             blocks.held, addresses.held, blocks.pools if settings.give_blocks else ledger.pools, giving.held
         ),
         _node_blocks(declared, blocks.held),
         _service_addresses(declared, addresses),
-        _pools(declared, flat, addresses, claimed(declared, ledger, giving.held), overlaps),
+        _pools(declared, flat, addresses, by_name.union(*giving.held.values()), overlaps),
         (
             *(*against, *blocks.findings, *addresses.findings, *_unheard_of(declared)),
             *(*giving.findings, *floating_findings),

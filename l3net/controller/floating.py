@@ -36,32 +36,31 @@ class FloatingStatus:
         return Condition(HELD, holds, self.reason or "Held", self.message)
 
 
-def claimed(
-    declared: Declared, ledger: Ledger, given: Mapping[ObjectName, tuple[Address, ...]] | None = None
-) -> frozenset[Address]:
-    """Addresses that FloatingIPs and Pods have by name, and those given."""
-    named = (fact.wanted for fact in declared.floating.values())
+def named(declared: Declared) -> frozenset[Address]:
+    """Addresses that FloatingIPs and Pods ask for by name. It looks at every Pod."""
     asked = (pod.floating for pod in declared.pods.values() if pod.floating)
-    held = (ledger.floating if given is None else given).values()
-    return frozenset(address for each in (*named, *asked, *held) for address in each)
+    wanted = (fact.wanted for fact in declared.floating.values())
+    return frozenset(address for each in (*wanted, *asked) for address in each)
 
 
 def give(
     declared: Declared,
     ledger: Ledger,
     services: Mapping[ObjectName, tuple[Address, ...]],
+    by_name: Collection[Address],
     blocks: Iterable[Prefix],
     *,
     refused: Collection[str],
     unsure: Collection[ObjectName],
 ) -> GivingPlan:
-    """The addresses of FloatingIPs that name none. `services`: what load balancers hold."""
+    """The addresses of FloatingIPs that name none. `services`: what load balancers hold; `by_name`: see
+    `named`."""
     if not declared.floating and not ledger.floating:
         return GivingPlan({})
     taken = {address for held in services.values() for address in held}
     taken.update(address for each in declared.services.values() for address in addresses_of(each))
     taken.update(hosts(declared.nodes.values(), declared.peers.values()))
-    taken.update(claimed(declared, ledger, {}))
+    taken.update(by_name)
     return plan_giving(
         declared.floating,
         declared.pools,
@@ -75,10 +74,10 @@ def give(
 
 
 def floating_statuses(
-    declared: Declared, given: Mapping[ObjectName, tuple[Address, ...]]
+    declared: Declared, given: Mapping[ObjectName, tuple[Address, ...]], by_name: Collection[Address]
 ) -> tuple[dict[ObjectName, FloatingStatus], list[Contradiction]]:
     """What each FloatingIP is told; and what is refused, for Events: of Pods that ask by annotation too."""
-    if not declared.floating and not any(pod.floating for pod in declared.pods.values()):
+    if not declared.floating and not by_name:
         return {}, []
     state = declared.of_floating()
     state.floating = {name: _with(fact, given.get(name, ())) for name, fact in state.floating.items()}

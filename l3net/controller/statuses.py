@@ -58,12 +58,12 @@ class Statuses:
         lost = False
         if kind.kind is Kind.IP_POOL:
             told = self._pools.get(key)
-            if told is not None and not (_counts(status, told) and _says(status, told.condition)):
+            if told is not None and not (_has(status, _numbers(told)) and _says(status, told.condition)):
                 lost = self._pools.pop(key, None) is not None
         elif kind.kind is Kind.FLOATING_IP:
             self._since[name] = str(status.get("pod", "")), str(status.get("since", ""))
             floats = self._floating.get(name)
-            if floats is not None and not (_as_said(status, floats) and _says(status, floats.condition)):
+            if floats is not None and not (_has(status, _fields(floats)) and _says(status, floats.condition)):
                 lost = self._floating.pop(name, None) is not None
         elif kind.kind is Kind.BGP_PEER:
             condition, nodes = self._peers.get(key), self._pruned.get(key)
@@ -137,12 +137,8 @@ def _fields(status: FloatingStatus) -> dict[str, Any]:
     }
 
 
-def _as_said(status: _Status, told: FloatingStatus) -> bool:
-    return all(status.get(key) == value for key, value in _fields(told).items())
-
-
-def _counts(status: _Status, told: PoolStatus) -> bool:
-    return all(status.get(key) == value for key, value in _numbers(told).items())
+def _has(status: _Status, fields: Mapping[str, Any]) -> bool:
+    return all(status.get(key) == value for key, value in fields.items())
 
 
 def _says(status: _Status, condition: Condition) -> bool:

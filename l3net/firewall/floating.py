@@ -11,7 +11,7 @@ import re
 
 from l3net.firewall.contents import IP, Contents, NamedSet, Rules, twice
 from l3net.firewall.facts import FirewallPlan, widest_first
-from l3net.firewall.masquerade import COMPARED
+from l3net.firewall.masquerade import staying
 from l3net.firewall.section import SmallSection
 
 #: Before services, so that nothing else translates first; and before the masquerade.
@@ -40,20 +40,17 @@ def _contents(plan: FirewallPlan) -> Contents:
         if to:
             inward.append(f"dnat {ip} to {ip} daddr map @floating{version}")
         leave = f"snat {ip} to {ip} saddr map @floating-out{version}"
-        inside = widest_first(version, plan.inside)
-        # In rules, not in the set: see `ruleset` on sets of ranges.
-        compared = tuple(f"{ip} daddr {prefix} return" for prefix in inside[:COMPARED])
-        beyond = (f"{ip} daddr @inside{version} return",) if len(inside) > COMPARED else ()
         if out:
-            chains[f"floating-leave{version}"] = (*compared, *beyond, leave)
+            chains[f"floating-leave{version}"] = (
+                *staying(version, widest_first(version, plan.inside)),
+                leave,
+            )
             outward += [
                 f"ct status dnat {ip} saddr . {ip} daddr @floating-self{version} {leave}",
                 f"{ip} saddr @floating-sources{version} jump floating-leave{version}",
             ]
-            pods = frozenset(str(pod) for pod, _ in sources)
-            sets[f"floating-sources{version}"] = NamedSet(f"type {kind}", pods)
-        else:
-            sets[f"floating-sources{version}"] = NamedSet(f"type {kind}")
+        pods = frozenset(str(pod) for pod, _ in sources)
+        sets[f"floating-sources{version}"] = NamedSet(f"type {kind}", pods)
     if inward:  # a node without floating addresses has no chain for them on any packet's way
         for where in ("prerouting", "output"):
             names = (f"{where}-floating", f"{where}-floating-again")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from l3net.firewall.contents import IP, Contents, NamedSet, Rules, translating
 from l3net.firewall.facts import BFD_PORTS, FirewallPlan, ports_matched, texts_of, widest_first
 from l3net.firewall.nat import PORT_PROTOCOLS
 from l3net.firewall.section import SmallSection
+from l3net.model import Prefix
 from l3net.naming import PROTOCOL_NUMBERS
 
 #: So many of the widest prefixes inside the cluster are compared; pools and service ranges are among them.
@@ -35,6 +36,14 @@ def _peering(plan: FirewallPlan, version: int) -> Iterator[str]:
             yield f"{of}udp dport {{ {', '.join(map(str, BFD_PORTS))} }} drop"
 
 
+def staying(version: int, inside: Sequence[Prefix]) -> Rules:
+    """What stays in the cluster leaves the chain. `inside`: widest first; those beyond COMPARED are in the
+    set (see `ruleset` on sets of ranges)."""
+    ip = IP[version]
+    compared = (f"{ip} daddr {prefix} return" for prefix in inside[:COMPARED])
+    return (*compared, f"{ip} daddr @inside{version} return")
+
+
 def _contents(plan: FirewallPlan) -> Contents:
     chains: dict[str, Rules] = {}
     sets: dict[str, NamedSet] = {}
@@ -58,9 +67,7 @@ def _contents(plan: FirewallPlan) -> Contents:
             f" ct original proto-dst @ports{version}-{protocol} goto elsewhere{version}"
             for protocol in PORT_PROTOCOLS
         )
-        compared = [f"{ip} daddr {prefix} return" for prefix in inside[:COMPARED]]
-        beyond_those = f"{ip} daddr @inside{version} return"
-        chains[f"outside{version}"] = (*compared, beyond_those, *peering, "masquerade")
+        chains[f"outside{version}"] = (*staying(version, inside), *peering, "masquerade")
         rules += [
             # A pod that calls its own service: the answer must come back through us.
             f"ct status dnat {ip} saddr . {ip} daddr @hairpin{version} masquerade",

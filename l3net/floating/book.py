@@ -38,7 +38,7 @@ def nothing_taken(_address: Address) -> tuple[Reason, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """What one claimant asks for. Of the annotation of a Pod, `selector` is None: it is for that Pod."""
+    """What one claimant asks for. Of the annotation of a Pod, `fact` is None: it is for that Pod."""
 
     by: Claimant
     addresses: tuple[Address, ...]
@@ -62,7 +62,7 @@ class FloatingBook:
     def __init__(self, taken: Taken = nothing_taken) -> None:
         self._taken = taken
         self._claims: dict[Claimant, _Claim] = {}
-        self._by_address: dict[Address, set[Claimant]] = {}
+        self._by_address: dict[Address, dict[Claimant, None]] = {}
         self._pods: dict[ObjectName, Pod] = {}
         self._in: dict[str, dict[ObjectName, None]] = {}  # pods by namespace
         self._on: dict[str, dict[ObjectName, None]] = {}  # and by node
@@ -119,7 +119,6 @@ class FloatingBook:
         by = Claimant(POD, name)
         if pod is not None and pod.floating:
             self._put(by, _Claim(by, pod.floating, pod.created))
-            self._dirty.add(by)
         elif before is not None and before.floating:
             self._put(by, None)
         for each in (before, pod):
@@ -188,7 +187,7 @@ class FloatingBook:
     def _claim(self, claim: _Claim) -> None:
         self._claims[claim.by] = claim
         for address in claim.addresses:
-            self._by_address.setdefault(address, set()).add(claim.by)
+            self._by_address.setdefault(address, {})[claim.by] = None
         if claim.fact is None:
             return
         space, label = claim.by.name.namespace, primary(claim.fact.selector)
@@ -204,7 +203,7 @@ class FloatingBook:
     def _unclaim(self, claim: _Claim) -> None:
         del self._claims[claim.by]
         for address in claim.addresses:
-            _discard(self._by_address, address, claim.by)
+            _drop(self._by_address, address, claim.by)
         if claim.fact is None:
             return
         space, label = claim.by.name.namespace, primary(claim.fact.selector)
@@ -250,11 +249,6 @@ class FloatingBook:
             yield Claimant(POD, pod.name)
 
     # --- decisions ---------------------------------------------------------------------------------------
-
-    @property
-    def unsettled(self) -> bool:
-        """Whether there is anything to decide."""
-        return bool(self._dirty)
 
     def settle(self) -> frozenset[Address]:
         """Decide what was touched; the addresses whose holders are others now."""
@@ -347,14 +341,6 @@ def _drop(held: dict, key: object, value: object) -> None:  # type: ignore[type-
     found = held.get(key)
     if found is not None:
         found.pop(value, None)
-        if not found:
-            del held[key]
-
-
-def _discard(held: dict[Address, set[Claimant]], key: Address, value: Claimant) -> None:
-    found = held.get(key)
-    if found is not None:
-        found.discard(value)
         if not found:
             del held[key]
 

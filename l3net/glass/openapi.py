@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from l3net import __version__
 from l3net.glass.resources import RESOURCES
-from l3net.glass.schemas import OF_ALL, OF_NODE, SCHEMAS, Schema, ref
+from l3net.glass.schemas import OF_ALL, OF_NODE, SCHEMAS, ref
+from l3net.shapes import Schema
 
 
 @dataclass(frozen=True, slots=True)

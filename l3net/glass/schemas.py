@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-Schema = dict[str, Any]
-
-TEXT: Final[Schema] = {"type": "string"}
-WHOLE: Final[Schema] = {"type": "integer", "minimum": 0}
-NUMBER: Final[Schema] = {"type": "number"}
-YES: Final[Schema] = {"type": "boolean"}
+from l3net.shapes import NUMBER, TEXT, WHOLE, YES, Schema, listed, words
+from l3net.shapes import holding as record
 
 
 def ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def listed(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
-
-
-def record(optional: tuple[str, ...] = (), /, **fields: Schema) -> Schema:
-    """An object that has these fields, but for the optional ones."""
-    return {
-        "type": "object",
-        "properties": fields,
-        "required": [name for name in fields if name not in optional],
-    }
-
-
 def either(*kinds: str) -> Schema:
     return {"type": list(kinds)}
-
-
-def words(*values: str) -> Schema:
-    return {"type": "string", "enum": list(values)}
 
 
 def paged(rows: Schema, **more: Schema) -> Schema:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Final
+from typing import Final
 
-Schema = dict[str, Any]
+from l3net.shapes import NUMBER, TEXT, WHOLE, YES, Schema, holding, listed, words
 
-TEXT: Final[Schema] = {"type": "string"}
-WHOLE: Final[Schema] = {"type": "integer", "minimum": 0}
+__all__ = ["NUMBER", "TEXT", "WHOLE", "YES", "Schema", "listed", "words"]
+
 SECONDS: Final[Schema] = {"type": "number", "minimum": 0}
-NUMBER: Final[Schema] = {"type": "number"}
-YES: Final[Schema] = {"type": "boolean"}
 FAMILY: Final[Schema] = {"type": "string", "enum": ["IPv4", "IPv6"]}
 MOMENT: Final[Schema] = {"type": "number", "description": "Seconds since 1970, UTC."}
 PORT: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 65535}
@@ -19,12 +17,7 @@ PORT: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 65535}
 
 def record(optional: tuple[str, ...] = (), /, **fields: Schema) -> Schema:
     """An object of these fields; all but the optional ones have to be there."""
-    return {
-        "type": "object",
-        "properties": fields,
-        "required": [name for name in fields if name not in optional],
-        "additionalProperties": False,
-    }
+    return {**holding(optional, **fields), "additionalProperties": False}
 
 
 def more(row: Schema, optional: tuple[str, ...] = (), /, **fields: Schema) -> Schema:
@@ -36,17 +29,9 @@ def more(row: Schema, optional: tuple[str, ...] = (), /, **fields: Schema) -> Sc
     }
 
 
-def listed(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
-
-
 def mapped(values: Schema) -> Schema:
     """An object whose names are not known beforehand."""
     return {"type": "object", "additionalProperties": values}
-
-
-def words(*values: str) -> Schema:
-    return {"type": "string", "enum": list(values)}
 
 
 def of_enum(*kinds: type[enum.Enum]) -> Schema:
