@@ -38,7 +38,8 @@ Step = Callable[[], Awaitable[None]]
 class Configuring:
     """`wanted` tells the sessions that ExaBGP shall have. Before a file is written `prepare` is awaited, and
     `say_farewell` before ExaBGP loads it. `problem` is why the last could not be written, or empty; `refused`
-    are the peers whose sessions ExaBGP cannot be given: it would refuse the file whole."""
+    are the peers whose sessions ExaBGP cannot be given: it would refuse the file whole; `removing` are those
+    that the file which ExaBGP is loading leaves out: their sessions still look as if they were to stay."""
 
     def __init__(
         self,
@@ -60,6 +61,8 @@ class Configuring:
         self._delay = FIRST_RETRY
         self.problem = ""
         self.refused: frozenset[Address] = frozenset()
+        self._had: frozenset[Address] = frozenset()  # whom the last file named
+        self.removing: frozenset[Address] = frozenset()
 
     def known_as_numbers(self) -> dict[Address, int]:
         """Of peers at link-local addresses, as the file says that is there already."""
@@ -95,10 +98,13 @@ class Configuring:
             try:
                 await self._leave_out()
                 text = self._text()
+                named = frozenset(session.peer_address for session in self._wanted())
+                self.removing = self._had - named
                 if text != self._config.current():
                     await self._config.replace(text)
                 elif not (self._reload_due or self._config.unconfirmed):
                     self.problem, self._delay = "", FIRST_RETRY
+                    self._had, self.removing = named, frozenset()
                     self._in_force.set()
                     continue
             except L3netError as err:
@@ -113,6 +119,7 @@ class Configuring:
                 await self._say_farewell()
                 await self._reload(text)
             self._config.confirm()
+            self._had, self.removing = named, frozenset()
             if text != self._text():  # changed while ExaBGP was being reloaded
                 self.mark()
             elif not self._marked.is_set():

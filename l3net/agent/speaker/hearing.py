@@ -172,11 +172,12 @@ class Hearing:
             if isinstance(answer, Announced):
                 self._announcer.holds(answer.peer, [answer.prefix])
 
-    def found(self, neighbors: Neighbors) -> None:
-        """Which sessions are up, as ExaBGP says when it is asked."""
+    def found(self, neighbors: Neighbors, but: frozenset[Address] = frozenset()) -> None:
+        """Which sessions are up, as ExaBGP says when it is asked. `but`: those that it is about to end; what
+        were announced on one would stay at the peer as if we restarted (RFC 4724)."""
         for address, established in neighbors.established.items():
             peer = self._peers.get(address)
-            if peer is not None and established:
+            if peer is not None and established and address not in but:
                 self._found_up(address, peer, neighbors.opened.get(address, peer.opened))
         self._peers.found()
 

@@ -307,7 +307,7 @@ class Speaking:
                 if self._decided and not self._leaving:
                     self._configuring.compare(answer.loaded)
                 if not self.parted:
-                    self.hearing.found(answer)
+                    self.hearing.found(answer, but=self._configuring.removing)
 
     # --- the connection ----------------------------------------------------------------------------------
 
