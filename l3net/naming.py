@@ -36,6 +36,12 @@ ENVELOPE: Final = "l3nvx0"
 ENVELOPE_VNI: Final = 0x6C33
 ENVELOPE_PORT: Final = 6109
 
+#: Packets of pods that leave the cluster by another node bear a mark in these bits: the number of that node's
+#: gateway behind the envelope. A rule of this priority leads by it to a table of theirs.
+EGRESS_MARKS: Final = 0xFFFF0000
+EGRESS_TABLES: Final = 0x6C330000
+EGRESS_PRIORITY: Final = 10800
+
 #: IANA protocol numbers, for nftables: it looks names up in /etc/protocols, which a slim system lacks.
 PROTOCOL_NUMBERS: Final = {"tcp": 6, "udp": 17, "sctp": 132, "ipv6-icmp": 58}
 

@@ -22,6 +22,7 @@ from l3net.model.bgp import (
 )
 from l3net.model.cluster import ClusterState, Fact, node_addresses, service_ranges
 from l3net.model.draining import DEFAULT_DRAIN, DRAIN_TAINTS, TO_BE_DELETED, DrainCause, DrainPolicy
+from l3net.model.egress import EgressIp, EgressRule, EgressRules, EgressWay
 from l3net.model.filters import Action, BgpFilter, FilterRule, Operations, PrefixOperator
 from l3net.model.floating import FloatingIp
 from l3net.model.kernel import BridgePlan, Envelope, EnvelopeEnd, NextHop, Route, RouteKind, Stale, Tracked
@@ -90,6 +91,10 @@ __all__ = [
     "Direction",
     "DrainCause",
     "DrainPolicy",
+    "EgressIp",
+    "EgressRule",
+    "EgressRules",
+    "EgressWay",
     "Endpoint",
     "EndpointSlice",
     "Envelope",

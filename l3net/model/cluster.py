@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from l3net.model.bgp import BgpConfiguration, BgpPeer
+from l3net.model.egress import EgressIp
 from l3net.model.filters import BgpFilter
 from l3net.model.floating import FloatingIp
 from l3net.model.kubernetes import EndpointSlice, Namespace, Node, Pod, Secret, Service, ServiceCidr
@@ -28,6 +29,7 @@ Fact: TypeAlias = (
     | BgpFilter
     | IpPool
     | FloatingIp
+    | EgressIp
 )
 
 
@@ -48,6 +50,7 @@ class ClusterState:
     filters: dict[str, BgpFilter] = field(default_factory=dict)
     pools: dict[str, IpPool] = field(default_factory=dict)
     floating: dict[ObjectName, FloatingIp] = field(default_factory=dict)
+    egress: dict[str, EgressIp] = field(default_factory=dict)
     service_cidrs: dict[str, ServiceCidr] = field(default_factory=dict)
 
     @property

@@ -13,6 +13,7 @@ class PoolUse(enum.Enum):
     PODS = "Pods"
     LOAD_BALANCER = "LoadBalancer"
     FLOATING = "Floating"
+    EGRESS = "Egress"
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class Kind(enum.Enum):
     BGP_FILTER = "BGPFilter"
     IP_POOL = "IPPool"
     FLOATING_IP = "FloatingIP"
+    EGRESS_IP = "EgressIP"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 from l3net.delta import Delta
 from l3net.errors import KernelError
 from l3net.fib.underlay import HostLink, Underlay
-from l3net.model import Address, BridgePlan, Envelope, Prefix, Route, ServerKey, Stale, Tracked
+from l3net.model import Address, BridgePlan, EgressWay, Envelope, Prefix, Route, ServerKey, Stale, Tracked
 
 RouteKey: TypeAlias = tuple[Prefix, int]  # prefix and metric
 
@@ -124,6 +124,16 @@ class EnvelopeDevice(Protocol):
 
     def remove(self) -> None:
         """Take it away; already gone is success. Raises KernelError."""
+        ...
+
+
+class EgressWays(Protocol):
+    """The rules and tables by which packets with a mark leave for another node."""
+
+    def apply(self, ways: Collection[EgressWay], device: str, mtu: int) -> None:
+        """Have these ways and no other of ours: a packet from a pod (it comes in by the bridge) with a way's
+        mark goes to its gateway behind `device`, as long as it is of at most `mtu` octets; the sender of a
+        longer one hears so. Idempotent; with no ways nothing is left. Raises KernelError."""
         ...
 
 

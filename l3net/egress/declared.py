@@ -1,0 +1,89 @@
+"""The decisions that follow from a declared state as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from l3net.addresses import host_prefix
+from l3net.egress.book import EgressBook, Taken
+from l3net.egress.holding import EgressHolding, Reason
+from l3net.floating.declared import Blocks, addresses_of, hosts
+from l3net.model import Address, ClusterState, Prefix
+
+
+def any_egress(state: ClusterState) -> bool:
+    """Whether anything leaves the cluster with an address of its own."""
+    return bool(state.egress)
+
+
+def book_of(state: ClusterState, taken: Taken | None = None, *, said: bool = False) -> EgressBook:
+    """A book of everything that a state declares, settled."""
+    book = EgressBook(taken or taken_in(state), said=said)
+    fill(book, state)
+    book.settle()
+    return book
+
+
+def fill(book: EgressBook, state: ClusterState) -> None:
+    """Put everything in that a state declares."""
+    follow(book, state)
+    for name, namespace in state.namespaces.items():
+        book.put_namespace(name, namespace.labels)
+    for name, node in state.nodes.items():
+        book.put_node(name, node)
+    for name, fact in state.egress.items():
+        book.put_egress(name, fact)
+    for key, pod in state.pods.items():
+        book.put_pod(key, pod)
+
+
+def follow(book: EgressBook, state: ClusterState) -> None:
+    """What is looked at as a whole: pools, and what makes a node drain."""
+    book.put_pools(state.pools.values())
+    book.drain_by(state.configuration.drain)
+
+
+def taken_in(state: ClusterState) -> Taken:
+    """What else has an address in a state."""
+    of_services = {address for service in state.services.values() for address in addresses_of(service)}
+    floating = {address for each in state.floating.values() for address in each.addresses}
+    ranges = state.service_ranges
+    return taken_by(
+        lambda address: address in of_services or any(address in each for each in ranges),
+        hosts(state.nodes.values(), state.peers.values()).__contains__,
+        Blocks(state.nodes.values()).__contains__,
+        floating.__contains__,
+    )
+
+
+def taken_by(
+    services: Callable[[Address], bool],
+    nodes: Callable[[Address], bool],
+    blocks: Callable[[Address], bool],
+    floating: Callable[[Address], bool],
+) -> Taken:
+    """What has an address otherwise: a service, a node or BGP peer, a node's block, a FloatingIP."""
+
+    def taken(address: Address) -> tuple[Reason, str]:
+        if services(address):
+            return Reason.SERVICE, f"{address} is a service's address, or in a service range"
+        if nodes(address):
+            return Reason.NODE, f"{address} is the address of a node, or of a BGP peer"
+        if blocks(address):
+            return Reason.BLOCK, f"{address} lies in a node's block of pod addresses"
+        if floating(address):
+            return Reason.FLOATING, f"a FloatingIP has {address}"
+        return Reason.HELD, ""
+
+    return taken
+
+
+def announced_by(book: EgressBook, me: str) -> frozenset[Prefix]:
+    """What a node announces of it."""
+    return frozenset(host_prefix(each.address) for each in holdings_of(book) if each.held and each.node == me)
+
+
+def holdings_of(book: EgressBook) -> Iterable[EgressHolding]:
+    """What came of every address."""
+    for name in sorted(book.holdings):
+        yield from book.holdings[name]
