@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 
+from l3net.agent.egress import Egress
 from l3net.agent.floating import Floating
 from l3net.agent.routing import Routing
 from l3net.agent.speaker.speaking import Speaking
@@ -38,6 +39,7 @@ class Announcing:
         rib: LocRib,
         book: ServiceBook,
         floating: Floating,
+        egress: Egress,
         faults: Faults,
         retry: Retry,
     ) -> None:
@@ -46,7 +48,7 @@ class Announcing:
         self._routing = routing
         self._rib = rib
         self._book = book
-        self._floating = floating
+        self._floating, self._egress = floating, egress
         self._faults = faults
         self._retry = retry
         self.sessions: Mapping[Address, Session] = {}
@@ -61,9 +63,12 @@ class Announcing:
 
     def view(self, state: ClusterState, later: frozenset[Prefix] = frozenset()) -> NodeView:
         """What the sources see of this node now; of services without those that are served only `later`."""
-        floating = self._floating
+        floating, egress = self._floating, self._egress
         services = self._book.announced - later
-        return NodeView(state, self._me, services, self._book.verdicts, floating.announced, floating.holdings)
+        return NodeView(
+            *(state, self._me, services, self._book.verdicts),
+            *(floating.announced, floating.holdings, egress.announced, egress.holdings),
+        )
 
     def passes_on(self, state: ClusterState) -> bool:
         """Whether this node announces what it learned."""
@@ -93,7 +98,7 @@ class Announcing:
         wanted: frozenset[Prefix] = frozenset(),
         later: frozenset[Prefix] = frozenset(),
     ) -> None:
-        """Services and floating addresses alone have changed: of each peer's Adj-RIB-Out, only their
+        """Services, floating and egress addresses alone have changed: of each peer's Adj-RIB-Out, only their
         prefixes. What is not served yet comes `later`, also where all is looked at."""
         if not changed:
             return
@@ -101,7 +106,11 @@ class Announcing:
         if self.passes_on(state) or follow_services():
             self.announce(state, later)
             return
-        view = NodeView(state, self._me, wanted, floating_prefixes=self._floating.announced & changed)
+        view = NodeView(
+            *(state, self._me, wanted),
+            floating_prefixes=self._floating.announced & changed,
+            egress_prefixes=self._egress.announced & changed,
+        )
         for address, session in self.sessions.items():
             with self._for_peer(session):
                 self._speaking.amend(address, changed, desired(view, session, drain=self.stage()))

@@ -41,6 +41,8 @@ PARTS: Final = {
     "connections": Dirty.FIREWALL,
     "envelope": Dirty.FIREWALL,
     "floating connections": Dirty.FIREWALL,
+    "egress ways": Dirty.FIREWALL,
+    "egress connections": Dirty.FIREWALL,
 }
 
 

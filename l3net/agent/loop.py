@@ -16,6 +16,8 @@ from l3net.agent.announcing import Announcing
 from l3net.agent.bfd import Liveness
 from l3net.agent.dirty import PARTS, Dirty, Marks, of_parts
 from l3net.agent.draining import Draining
+from l3net.agent.egress import Egress
+from l3net.agent.egress_ways import Ways
 from l3net.agent.enveloping import Enveloping
 from l3net.agent.floating import Floating
 from l3net.agent.following import DECLARED, Following
@@ -103,6 +105,13 @@ class Agent:
             *(self.rib.announced, marks.wake),
         )
         self.services.floating = self.floating
+        self.egress = Egress(
+            *(me, kernel.connections, self.kernel.problems, self.services.book.has_address),
+            *(self.rib.announced, self._any_peer, marks.wake),
+            said=shells.declares_pods,
+        )
+        self.services.ways = Ways(kernel.egress_ways, self.kernel.problems)
+        self.services.egress = self.policing.egress = self.egress
         self.checks = HealthChecks(
             *(shells.health, settings.health_port, self.services),
             lambda: eligible(self.state.nodes.get(me), self.draining.stage),
@@ -119,13 +128,16 @@ class Agent:
             me, speaking, self.routing, kernel.discovery, marks.look_again, guarded=shells.speaker.guarded
         )
         self.announcing = Announcing(
-            *(me, speaking, self.routing, self.rib, self.services.book, self.floating),
+            *(me, speaking, self.routing, self.rib, self.services.book, self.floating, self.egress),
             *(self.faults, self._retry),
         )
         self.announcing.stage = lambda: self.draining.stage
-        self._noting = Noting(self.services, self.policing, self.allowing, self.floating, marks)
+        self._noting = Noting(self.services, self.policing, self.allowing, self.floating, self.egress, marks)
         self._leaving = Leaving(self.draining, speaking, marks)
         self._noticing = Noticing(self.kernel, self.services, shells.pods, marks)
+
+    def _any_peer(self) -> bool:
+        return any(peer.established for peer in self.speaking.peers.values())
 
     @property
     def state(self) -> ClusterState:
@@ -263,7 +275,9 @@ class Agent:
         withdrawing = self.draining.stage >= Stage.SERVICES_WITHDRAWN
         settled = self.services.settle(state, draining=withdrawing)
         changed = Dirty.STATE in dirty
-        floated = self.floating.settle(state, changed=changed, services=settled.addresses)
+        services = settled.addresses
+        moved = self.floating.settle(state, changed=changed, services=services)
+        moved |= self.egress.settle(state, changed=changed, services=services, touched=touched)
         if Dirty.STATE in dirty or settled.addresses:
             touched |= self._decide_sessions()
         if Dirty.STATE not in dirty and settled.withdraw:
@@ -278,7 +292,7 @@ class Agent:
         if Dirty.STATE in dirty or (touched and announcing.passes_on(state)):
             announcing.announce(state)
         else:
-            announcing.announce_changes(state, settled.announce | floated, settled.announce)
+            announcing.announce_changes(state, settled.announce | moved, settled.announce)
             if Dirty.SAID in dirty:
                 self.speaking.compare()
         self.speaking.flush()
@@ -331,14 +345,16 @@ class Agent:
             own = state.nodes[self.node_name].addresses
             self.errors.update([node.addresses for node in state.nodes.values()], own)
         wanted = dirty & (Dirty.STATE | Dirty.FIREWALL) or self.policing.unsettled
-        if settled.servers or wanted or self.floating.changed:
+        moved = self.floating.changed or self.egress.changed
+        if settled.servers or wanted or moved:
             self._relay_errors()
             self.enveloping.mtu = self.podnet.underlay_mtu
-            rest, check = Dirty.STATE in dirty, Dirty.FIREWALL in dirty
-            await self.services.apply(state, settled, rest=rest or self.floating.changed, check=check)
-            self.floating.changed = False
+            rest, check = Dirty.STATE in dirty or moved, Dirty.FIREWALL in dirty
+            self.floating.changed = self.egress.changed = False
+            await self.services.apply(state, settled, rest=rest, check=check)
             if self.services.table.known:
                 await self.floating.forget()
+                await self.egress.forget(self.services.inside)
 
     async def _routes(self, dirty: Dirty, touched: set[Prefix], settled: Settled) -> None:
         state, kernel = self.state, self.kernel

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from l3net.agent.allowing import Allowing
 from l3net.agent.dirty import Marks
+from l3net.agent.egress import KINDS as LEAVING
+from l3net.agent.egress import Egress
 from l3net.agent.floating import KINDS as FLOATED
 from l3net.agent.floating import Floating
 from l3net.agent.policing import ALONE, Policing
@@ -17,10 +19,16 @@ class Noting:
     """Of one agent."""
 
     def __init__(
-        self, services: Servicing, policing: Policing, allowing: Allowing, floating: Floating, marks: Marks
+        self,
+        services: Servicing,
+        policing: Policing,
+        allowing: Allowing,
+        floating: Floating,
+        egress: Egress,
+        marks: Marks,
     ) -> None:
         self._services, self._policing = services, policing
-        self._allowing, self._floating = allowing, floating
+        self._allowing, self._floating, self._egress = allowing, floating, egress
         self._marks = marks
 
     def heard(self, event: Changed) -> None:
@@ -36,6 +44,8 @@ class Noting:
             self._policing.note(kind, name, fact)
         if kind in FLOATED:
             self._floating.note(kind, name, fact)
+        if kind in LEAVING:
+            self._egress.note(kind, name, fact)
         if kind is Kind.POD:
             self._allowing.note(name, fact)
         if kind in ALONE or kind is Kind.FLOATING_IP:

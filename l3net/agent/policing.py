@@ -17,10 +17,12 @@ from typing import Any, Final
 
 from l3net.agent.counting import Counting
 from l3net.agent.drops import Drops
+from l3net.agent.egress import Egress
 from l3net.agent.ending import Ending
 from l3net.agent.shells import Kernel
 from l3net.agent.table import Table
 from l3net.faults import Faults
+from l3net.firewall.egress import EGRESS
 from l3net.firewall.policy import POLICY
 from l3net.kube.scope import POLICIES, is_policy
 from l3net.metering.histogram import Histogram
@@ -70,6 +72,8 @@ class Policing:
         self._policies: dict[tuple[Kind, ObjectName], str] = {}
         self._known_pods: dict[ObjectName, tuple[str, ...]] = {}  # uids, as noted
         self._awaited: dict[ObjectName, asyncio.Event] = {}
+        #: Who else looks at attachments, and may have to know a pod before it is wired.
+        self.egress: Egress | None = None
         self._follow: Callable[[], Awaitable[None]] | None = None
         self._table: Table | None = None
         self.ending = Ending(self.book, kernel.connections, problems)
@@ -190,13 +194,20 @@ class Policing:
 
     def begin(self, attachments: Iterable[tuple[str, Attached]]) -> None:
         """Those that are there when the agent starts."""
-        self._handed.extend((*each, False) for each in attachments)
+        for key, attached in attachments:
+            self._handed.append((key, attached, False))
+            if self.egress is not None:
+                self.egress.hand(key, attached)
 
     def admit(self, key: str, attached: Attached, uid: str) -> Future[str] | None:
         """See ports.Admission. It is handed in before it is looked for policies: one that comes meanwhile
         finds it."""
         self._handed.append((key, attached, True))
-        if not (self._scopes.get(attached.pod.namespace) or self._scopes.get("")):
+        leaving = False
+        if self.egress is not None:
+            self.egress.hand(key, attached)
+            leaving = self.egress.wanted
+        if not (leaving or self._scopes.get(attached.pod.namespace) or self._scopes.get("")):
             self._call(self._wake)
             return None
         return asyncio.run_coroutine_threadsafe(self._admitted(attached, uid), self._loop)
@@ -204,6 +215,8 @@ class Policing:
     def release(self, key: str) -> None:
         """See ports.Admission."""
         self._handed.append((key, None, False))
+        if self.egress is not None:
+            self.egress.hand(key, None)
         self._call(self._wake)
 
     def _call(self, what: Callable[[], Any]) -> None:
@@ -220,6 +233,8 @@ class Policing:
         await self._follow()
         if why := self.refusal:
             return f"the policies for pod {pod} are not in force: {why}"
+        if self.egress is not None and self.egress.wanted and (why := self._table.refusal(EGRESS.name)):
+            return f"what pod {pod} leaves the cluster with is not in force: {why}"
         return ""
 
     async def _known(self, pod: ObjectName, uid: str) -> bool:

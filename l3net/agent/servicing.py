@@ -7,6 +7,8 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from l3net.agent.egress import Egress
+from l3net.agent.egress_ways import Ways
 from l3net.agent.enveloping import Enveloping
 from l3net.agent.floating import Floating
 from l3net.agent.servicecounting import ServiceCounting
@@ -19,6 +21,7 @@ from l3net.firewall.ranking import sizes, wanted_slots
 from l3net.firewall.sticky import remembered_of
 from l3net.metering.histogram import Histogram
 from l3net.model import (
+    NO_EGRESS,
     NODE_PORTS,
     ClusterState,
     EndpointSlice,
@@ -73,6 +76,8 @@ class Servicing:
         self._ports_on: frozenset[Prefix] = frozenset()  # where NodePorts are
         self._heard: float | None = None  # when the first change was that is not dealt with
         self.floating: Floating | None = None  # what is translated beside services
+        self.egress: Egress | None = None
+        self.ways: Ways | None = None
         self.serving = True  # whether what is settled is to be in force: l3net is the service proxy
         self._served: bool | None = None  # whether it is
         self.error_port = 0  # by which ICMP errors are handed on, 0: they are not
@@ -90,6 +95,11 @@ class Servicing:
     def withheld(self) -> list[tuple[str, int]]:
         """NodePorts that are not served, since the node itself answers to their number: protocol and port."""
         return sorted(each for each in self.own_ports if self.is_node_port(*each))
+
+    @property
+    def inside(self) -> frozenset[Prefix]:
+        """What lies in the cluster."""
+        return self._rest.inside if self._rest is not None else frozenset()
 
     @property
     def own_ports(self) -> frozenset[tuple[str, int]]:
@@ -169,6 +179,7 @@ class Servicing:
         """
         wanted, switched = self._rest, self.serving is not self._served
         spreading = self.serving and self.book.spread > 0
+        spreading |= self.egress is not None and self.egress.wanted
         again = (check and spreading) or spreading != self._spreading
         if rest or wanted is None or switched or again:
             self._spreading = spreading
@@ -184,7 +195,12 @@ class Servicing:
                 envelope=self._enveloping.follow(state, wanted=spreading) if self._enveloping else None,
                 floating=self.floating.translated if self.floating is not None else frozenset(),
                 floating_sources=self.floating.sources if self.floating is not None else frozenset(),
+                egress=self.egress.paths if self.egress is not None else NO_EGRESS,
             )
+            if self.ways is not None:
+                if check:
+                    self.ways.doubt()
+                self.ways.open(wanted.egress, wanted.envelope)
         if on_others := self.serving and self._ports_on != wanted.ports_on:
             self._ports_on = wanted.ports_on
             self._anew({key for key in self.book.servers if not is_node_port(key)})
@@ -206,6 +222,8 @@ class Servicing:
         if self.table.known:
             self._in_force()
             await self._forget()
+            if self.ways is not None:
+                self.ways.close(wanted.egress, wanted.envelope)
             if wanted.envelope is None and not spreading and self._enveloping is not None:
                 self._enveloping.end()
 
@@ -237,7 +255,14 @@ class Servicing:
 
     async def follow_policy(self) -> None:
         """Bring the table to the policies that there are by now, and to nothing else that is new."""
-        if self._rest is not None and await self.table.follow(self._rest, self._servers, {}, check=False):
+        rest = self._rest
+        if rest is None:
+            return
+        if self.egress is not None and self.egress.refresh():
+            self._rest = rest = replace(rest, egress=self.egress.paths)
+            if self.ways is not None:
+                self.ways.open(rest.egress, rest.envelope)
+        if await self.table.follow(rest, self._servers, {}, check=False):
             self._anew({})
 
     def _anew(self, changed: Collection[ServerKey]) -> None:

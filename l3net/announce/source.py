@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
+from l3net.egress.holding import EgressHolding
 from l3net.floating.holding import Holding
 from l3net.model import ClusterState, Prefix
 from l3net.services.verdicts import ServiceVerdict
@@ -14,7 +15,8 @@ from l3net.services.verdicts import ServiceVerdict
 class NodeView:
     """The declared state as a node sees it. `service_prefixes` are the host routes of the service addresses
     that it announces, `verdicts` tells that on every address of every service. `floating_prefixes` and
-    `holdings` are the same of floating addresses."""
+    `holdings` are the same of floating addresses, `egress_prefixes` and `egress_holdings` of those that pods
+    leave the cluster with."""
 
     state: ClusterState
     me: str
@@ -22,6 +24,8 @@ class NodeView:
     verdicts: Callable[[], Iterable[ServiceVerdict]] = tuple
     floating_prefixes: Collection[Prefix] = frozenset()
     holdings: Callable[[], Iterable[Holding]] = tuple
+    egress_prefixes: Collection[Prefix] = frozenset()
+    egress_holdings: Callable[[], Iterable[EgressHolding]] = tuple
 
 
 @dataclass(frozen=True, slots=True)

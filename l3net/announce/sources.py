@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from l3net.announce.blocks import BLOCKS
+from l3net.announce.egress import EGRESS
 from l3net.announce.floating import FLOATING
 from l3net.announce.networks import NETWORKS
 from l3net.announce.services import SERVICES
@@ -18,7 +19,7 @@ from l3net.bgp.verdict import Export
 from l3net.model import Prefix
 
 #: Adding a kind of announcement is a module and a row.
-SOURCES: Final[tuple[Source, ...]] = (BLOCKS, NETWORKS, SERVICES, FLOATING)
+SOURCES: Final[tuple[Source, ...]] = (BLOCKS, NETWORKS, SERVICES, FLOATING, EGRESS)
 
 
 def follow_services() -> bool:

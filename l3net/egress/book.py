@@ -6,6 +6,7 @@ What it holds after any history is what the same facts give a new book.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from l3net.egress.choosing import chosen, holders
@@ -48,6 +49,15 @@ def rank(fact: EgressIp) -> tuple[bool, str, str]:
     return (not fact.created, fact.created, fact.name)
 
 
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """The addresses that a pod has on this node, whatever is declared of it yet. `labels` count where nothing
+    is: those that the runtime told."""
+
+    addresses: tuple[Address, ...]
+    labels: Labels = field(default_factory=dict, hash=False)
+
+
 class EgressBook:
     """Feed it with `put_...`; `settle` decides. `taken` says what else has an address; who changes that says
     so by `look_again`. `said`: agents write on their Nodes whether they take what is handed on."""
@@ -61,6 +71,7 @@ class EgressBook:
         self._drain = DEFAULT_DRAIN
         self._namespaces: dict[str, Labels] = {}
         self._pods: dict[ObjectName, Pod] = {}
+        self._attached: dict[ObjectName, Attachment] = {}
         self._in: dict[str, dict[ObjectName, None]] = {}  # pods by namespace
         self._of: dict[
             str, tuple[EgressIp, ...]
@@ -73,6 +84,11 @@ class EgressBook:
         self.holdings: Mapping[str, tuple[EgressHolding, ...]] = {}
         #: What each pod that is selected is to do, by its own address.
         self.rules: dict[Address, EgressRules] = {}
+
+    @property
+    def addresses(self) -> frozenset[Address]:
+        """All that EgressIPs name or were given."""
+        return frozenset(address for each in self._egress.values() for address in each.addresses)
 
     # --- facts -------------------------------------------------------------------------------------------
 
@@ -131,12 +147,31 @@ class EgressBook:
             return
         if pod is None:
             del self._pods[name]
-            self._in[name.namespace].pop(name)
         else:
             self._pods[name] = pod
-            self._in.setdefault(name.namespace, {})[name] = None
+        self._index(name)
         if _about(pod) != _about(before):
             self._dirty[name] = None
+
+    def attach(self, name: ObjectName, attachment: Attachment | None) -> None:
+        """What a pod has on this node; None: it is not attached any more."""
+        if attachment == self._attached.get(name):
+            return
+        if attachment is None:
+            del self._attached[name]
+        else:
+            self._attached[name] = attachment
+        self._index(name)
+        self._dirty[name] = None
+
+    def _index(self, name: ObjectName) -> None:
+        those = self._in.setdefault(name.namespace, {})
+        if name in self._pods or name in self._attached:
+            those[name] = None
+        else:
+            those.pop(name, None)
+        if not those:
+            del self._in[name.namespace]
 
     # --- decisions ---------------------------------------------------------------------------------------
 
@@ -148,7 +183,7 @@ class EgressBook:
         if self._whole:
             self._of.clear()
             self.holdings = {name: tuple(self._verdicts(fact)) for name, fact in self._egress.items()}
-            due = dict.fromkeys((*self._pods, *self._rules_of))
+            due = dict.fromkeys((*self._pods, *self._attached, *self._rules_of))
         self._whole, self._dirty = False, {}
         changed = self.holdings != before
         for name in due:
@@ -157,8 +192,7 @@ class EgressBook:
 
     def _settle_pod(self, name: ObjectName) -> bool:
         before = self._rules_of.pop(name, {})
-        pod = self._pods.get(name)
-        now = dict(self._decided(pod)) if pod is not None else {}
+        now = dict(self._decided(name))
         if now:
             self._rules_of[name] = now
         if now == before:
@@ -176,19 +210,34 @@ class EgressBook:
         if not self._at[address]:
             del self._at[address], self.rules[address]
             return
-        newest = max(self._at[address], key=lambda name: (self._pods[name].created, name))
-        self.rules[address] = self._rules_of[newest][address]
+        self.rules[address] = self._rules_of[self._whose(address)][address]
 
-    def _decided(self, pod: Pod) -> Iterator[tuple[Address, EgressRules]]:
-        if pod.host_network or pod.finished:
+    def _whose(self, address: Address) -> ObjectName:
+        def order(name: ObjectName) -> tuple[bool, str, ObjectName]:
+            attached, pod = self._attached.get(name), self._pods.get(name)
+            here = attached is not None and address in attached.addresses
+            return here, pod.created if pod is not None else "", name
+
+        return max(self._at[address], key=order)
+
+    def node_of(self, address: Address) -> str | None:
+        """Where the pod is that is selected and has an address; None: it is attached here, whatever is
+        declared."""
+        name = self._whose(address)
+        attached = self._attached.get(name)
+        return None if attached is not None and address in attached.addresses else self._pods[name].node
+
+    def _decided(self, name: ObjectName) -> Iterator[tuple[Address, EgressRules]]:
+        pod, attached = self._pods.get(name), self._attached.get(name)
+        if pod is not None and (pod.host_network or pod.finished):
             return
-        selecting = [each for each in self.selecting(pod.name.namespace) if each.pods.matches(pod.labels)]
+        labels = pod.labels if pod is not None else attached.labels if attached is not None else {}
+        selecting = [each for each in self.selecting(name.namespace) if each.pods.matches(labels)]
         if not selecting:
             return
-        for own in pod.addresses:
-            rules = (
-                self._rule(fact, pod.name, own.version) for fact in selecting if fact.covers(own.version)
-            )
+        declared = pod.addresses if pod is not None else ()
+        for own in dict.fromkeys((*(attached.addresses if attached is not None else ()), *declared)):
+            rules = (self._rule(fact, name, own.version) for fact in selecting if fact.covers(own.version))
             if found := tuple(rule for rule in rules if rule is not None):
                 yield own, found
 

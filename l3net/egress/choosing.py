@@ -8,12 +8,14 @@ back when it is there again, while no other address moves.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from l3net.model import Address, ObjectName
 
 
+@functools.lru_cache(maxsize=1 << 17)  # addresses by nodes are drawn again with every Node that changes
 def draw(*what: object) -> int:
     """A number that a pair draws."""
     return int.from_bytes(hashlib.sha256("\0".join(map(str, what)).encode()).digest()[:8], "big")

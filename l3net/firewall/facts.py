@@ -10,8 +10,10 @@ from typing import cast
 from l3net.addresses import contains, host_prefix
 from l3net.firewall.policycontents import NO_POLICY, PolicyContents
 from l3net.model import (
+    NO_EGRESS,
     Address,
     ClusterState,
+    EgressPaths,
     Envelope,
     IpPool,
     Node,
@@ -42,7 +44,8 @@ class FirewallPlan:
     `routers`: whom nodes speak BGP with outside the cluster, by address and port; without an address anybody.
     `envelope`: the device by which packets go on to other nodes, None: none do.
     `floating`: floating addresses of this node's pods, each with the pod's own; `floating_sources`: a pod's
-    own address with the one that it leaves the cluster with.
+    own address with the one that it leaves the cluster with. `egress`: with which address, and by which node,
+    other pods leave.
     """
 
     servers: frozenset[VirtualServer] = frozenset()
@@ -65,6 +68,7 @@ class FirewallPlan:
     envelope: Envelope | None = None
     floating: frozenset[tuple[Address, Address]] = frozenset()
     floating_sources: frozenset[tuple[Address, Address]] = frozenset()
+    egress: EgressPaths = NO_EGRESS
 
     @property
     def own_ports(self) -> frozenset[tuple[str, int]]:
@@ -105,6 +109,7 @@ def plan(
     envelope: Envelope | None = None,
     floating: frozenset[tuple[Address, Address]] = frozenset(),
     floating_sources: frozenset[tuple[Address, Address]] = frozenset(),
+    egress: EgressPaths = NO_EGRESS,
 ) -> FirewallPlan:
     """The plan for this node out of the declared state; the virtual servers come from the services, if l3net
     is `serving` them at all.
@@ -144,6 +149,7 @@ def plan(
         envelope=envelope,
         floating=floating,
         floating_sources=floating_sources,
+        egress=egress,
     )
 
 

@@ -16,12 +16,12 @@ from typing import Final
 
 from l3net.firewall import handrules
 from l3net.firewall.contents import IP, Element, Statements, chain_blocks, listed
-from l3net.firewall.facts import FirewallPlan, texts_of
+from l3net.firewall.facts import FirewallPlan, texts_of, widest_first
 from l3net.firewall.handrules import ASKING, SLOTS, HandFacts, variant
 from l3net.firewall.nat import in_order, key_of
 from l3net.firewall.ranking import places, sizes
 from l3net.firewall.section import NOTHING, Made, Servers, Step
-from l3net.model import Envelope, ServerKey, Spread, VirtualServer
+from l3net.model import Envelope, Prefix, ServerKey, Spread, VirtualServer
 from l3net.naming import NFT_TABLE
 
 #: How long after a slot has moved its new owner asks the one before, of flows of datagrams.
@@ -160,7 +160,14 @@ HANDING = Handing()
 
 
 def _concern(plan: FirewallPlan) -> object:
-    return plan.envelope, plan.bridge, plan.node_addresses
+    return plan.envelope, plan.bridge, plan.node_addresses, _of_pods(plan)
+
+
+def _of_pods(plan: FirewallPlan) -> tuple[Prefix, ...]:
+    """Whose packets other nodes hand on to have them leave the cluster here."""
+    if not plan.egress.wanted:
+        return ()
+    return tuple(each for version in IP for each in widest_first(version, plan.pod_ranges))
 
 
 def _contents(
@@ -173,7 +180,7 @@ def _contents(
     envelope = plan.envelope
     # What is a node's own address leads to that node and to no other.
     spread = {key: server for key, server in spread.items() if key[0] not in plan.node_addresses}
-    if envelope is None or not spread:
+    if envelope is None or not (spread or plan.egress.wanted):
         return _Contents()
     slots = sizes({key: len(server.spread.ready) for key, server in spread.items() if server.spread})
     filled: dict[ServerKey, Filled] = {}
@@ -184,7 +191,7 @@ def _contents(
         else:
             filled[key] = fill(server, slots[key], envelope)
     nodes = {version: texts_of(version, plan.node_addresses) for version in IP}
-    facts = HandFacts(plan.bridge, envelope.index, envelope.mtu - envelope.around)
+    facts = HandFacts(plan.bridge, envelope.index, envelope.mtu - envelope.around, _of_pods(plan))
     ready = frozenset(end.node for end in envelope.ends if end.ready)
     if before is None or before.facts != facts:  # made anew
         asked = {at: each.gateway for one in filled.values() for at, each in one.asks()}

@@ -20,6 +20,7 @@ from l3net.firewall.contents import IP, Rules, hook
 from l3net.firewall.nat import KEY
 from l3net.firewall.ranking import LEAST, MOST
 from l3net.firewall.sticky import SEED
+from l3net.model import Prefix
 from l3net.naming import ENVELOPE, ENVELOPE_PORT, PROTOCOL_NUMBERS
 
 #: How often a packet may go on from node to node, which `ASKED` and its owner fit in. Nodes that know
@@ -40,11 +41,12 @@ _FLAGS: Final = "tcp flags & (fin | syn | rst | ack)"
 @dataclass(frozen=True, slots=True)
 class HandFacts:
     """What the chains depend on: names of links, the kernel's number of the envelope's device, and the octets
-    of a packet that passes the envelope whole."""
+    of a packet that passes the envelope whole. `pods`: whose packets come to leave the cluster here."""
 
     bridge: str
     index: int
     room: int
+    pods: tuple[Prefix, ...] = ()
 
 
 def variant(slots: int, *, by_client: bool) -> str:
@@ -132,6 +134,11 @@ def _hooks(version: int, facts: HandFacts) -> dict[str, Rules]:
             # This node's own do not come from elsewhere, though any way back will do for others (rp_filter).
             f'iifname "{ENVELOPE}" fib saddr oifname "{facts.bridge}" drop',
             f'iifname "{ENVELOPE}" fib saddr type local drop',
+            *(
+                f'iifname "{ENVELOPE}" {ip} saddr {pods} accept'
+                for pods in facts.pods
+                if pods.version == version
+            ),
             f"{key} vmap @spread",
             f'iifname "{ENVELOPE}" drop',
         ),

@@ -10,7 +10,7 @@ from l3net.firewall.facts import BFD_PORTS, FirewallPlan, ports_matched, texts_o
 from l3net.firewall.nat import PORT_PROTOCOLS
 from l3net.firewall.section import SmallSection
 from l3net.model import Prefix
-from l3net.naming import PROTOCOL_NUMBERS
+from l3net.naming import ENVELOPE, PROTOCOL_NUMBERS
 
 #: So many of the widest prefixes inside the cluster are compared; pools and service ranges are among them.
 COMPARED = 32
@@ -19,7 +19,7 @@ COMPARED = 32
 def _concern(plan: FirewallPlan) -> object:
     return (
         *(plan.bridge, plan.blocks, plan.nat_sources, plan.nat_excepts, plan.inside, plan.ports_on),
-        *(plan.node_addresses, plan.shut_ports, plan.routers),
+        *(plan.node_addresses, plan.shut_ports, plan.routers, plan.egress.wanted),
     )
 
 
@@ -48,6 +48,9 @@ def _contents(plan: FirewallPlan) -> Contents:
     chains: dict[str, Rules] = {}
     sets: dict[str, NamedSet] = {}
     rules: list[str] = []
+    if plan.egress.wanted:
+        # The node that holds the address translates.
+        rules.append(f'oifname "{ENVELOPE}" accept')
     for version, ip in IP.items():
         inside = widest_first(version, plan.inside)
         beyond = frozenset(map(str, inside[COMPARED:]))

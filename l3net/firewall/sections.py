@@ -6,6 +6,7 @@
 | services | vips, ports, spared, ends, hairpin; maps and where they lead; before and after translation | |
 | masquerade | inside; postrouting-(nat|again), elsewhere, by-port, outside | hairpin, vips, ports |
 | floating | floating, floating-(out|self|sources|leave); (prerouting|output|postrouting)-floating | inside |
+| egress | egress, egress-(out|held); of rules; (pre|post)routing-egress | inside, floating-sources |
 | policy | the chains policy-...; those of policies and of their combinations; what they look into | |
 | handing | the tables `ip l3net` and `ip6 l3net`, all of them | |
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from l3net.firewall.egress import EGRESS
 from l3net.firewall.floating import FLOATING
 from l3net.firewall.handing import HANDING
 from l3net.firewall.masquerade import MASQUERADE
@@ -27,4 +29,4 @@ from l3net.firewall.services import SERVICES
 
 #: In the order in which the table is made: of two chains on one hook with one priority, the later one is
 #: met first.
-SECTIONS: Final[tuple[Section, ...]] = (PROTECTION, SERVICES, MASQUERADE, FLOATING, POLICY, HANDING)
+SECTIONS: Final[tuple[Section, ...]] = (PROTECTION, SERVICES, MASQUERADE, FLOATING, EGRESS, POLICY, HANDING)

@@ -22,7 +22,7 @@ from l3net.model.bgp import (
 )
 from l3net.model.cluster import ClusterState, Fact, node_addresses, service_ranges
 from l3net.model.draining import DEFAULT_DRAIN, DRAIN_TAINTS, TO_BE_DELETED, DrainCause, DrainPolicy
-from l3net.model.egress import EgressIp, EgressRule, EgressRules, EgressWay
+from l3net.model.egress import NO_EGRESS, EgressIp, EgressPaths, EgressRule, EgressRules, EgressWay
 from l3net.model.filters import Action, BgpFilter, FilterRule, Operations, PrefixOperator
 from l3net.model.floating import FloatingIp
 from l3net.model.kernel import BridgePlan, Envelope, EnvelopeEnd, NextHop, Route, RouteKind, Stale, Tracked
@@ -72,6 +72,7 @@ __all__ = [
     "DRAIN_TAINTS",
     "EVERYTHING",
     "NODE_PORTS",
+    "NO_EGRESS",
     "TO_BE_DELETED",
     "Action",
     "Address",
@@ -92,6 +93,7 @@ __all__ = [
     "DrainCause",
     "DrainPolicy",
     "EgressIp",
+    "EgressPaths",
     "EgressRule",
     "EgressRules",
     "EgressWay",

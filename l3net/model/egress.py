@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from l3net.model.selectors import EVERYTHING, Selector
@@ -55,6 +56,20 @@ class EgressRule:
 
 #: Of one pod and one family, the first that is for a packet counts; none: it leaves as others do.
 EgressRules: TypeAlias = tuple[EgressRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EgressPaths:
+    """What a node has to do: `own` are its pods with their rules, `others` pods of other nodes that leave by
+    this one; `held` are the addresses that it holds. `wanted`: whether there is any EgressIP at all."""
+
+    wanted: bool = False
+    own: Mapping[Address, EgressRules] = field(default_factory=dict, hash=False)
+    others: Mapping[Address, EgressRules] = field(default_factory=dict, hash=False)
+    held: frozenset[Address] = frozenset()
+
+
+NO_EGRESS = EgressPaths()
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,12 @@ class EnvelopeEnd:
     )  # by version, and whether it is for asking
     ready: bool = True
 
+    @property
+    def mark(self) -> int:
+        """What packets bear that are to leave the cluster by this node (naming.EGRESS_MARKS): the lower half
+        of its gateway's address, which is another one's for no other node."""
+        return (int(self.gateways[4, False]) & 0xFFFF) << 16
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -115,7 +121,8 @@ class Tracked:
 
     `protocol` is IANA's number; `source` and `source_port` began it, `destination` and `port` answer.
     `handle` is what the kernel knows it by. `unsure`: its beginning may not have been seen, so that the
-    other end may have begun it.
+    other end may have begun it. `seen_as` is the source as the other end sees it, None where that is not
+    told.
     """
 
     protocol: int
@@ -125,3 +132,4 @@ class Tracked:
     port: int
     handle: bytes = b""
     unsure: bool = False
+    seen_as: Address | None = None

@@ -348,6 +348,7 @@ def _tracked(body: bytes, wanted: Collection[bytes], local: Collection[bytes]) -
         reply.source_port,
         bytes(body),
         _unsure(original.protocol, parts),
+        ip_address(reply.destination),
     )
 
 

@@ -1,0 +1,329 @@
+"""With which addresses pods leave the cluster: what this node has to do of it.
+
+Who holds an address follows from what is declared and from which nodes can be reached. A node that is ready
+by its Node is away all the same where a peer has announced its blocks, and no peer does any more: that is
+what BFD, or the end of its sessions, looks like from here, long before its Node says so. Where no peer is
+left at all it is this node that is cut off, and nothing is said of others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final
+
+from l3net.addresses import address_order, host_prefix
+from l3net.egress.book import Attachment, EgressBook
+from l3net.egress.declared import fill, follow, holdings_of, taken_by
+from l3net.egress.holding import EgressHolding
+from l3net.errors import KernelError
+from l3net.floating.declared import Blocks, hosts
+from l3net.model import (
+    NO_EGRESS,
+    Address,
+    ClusterState,
+    EgressIp,
+    EgressPaths,
+    EgressRules,
+    Fact,
+    Kind,
+    Namespace,
+    Node,
+    ObjectName,
+    Pod,
+    Prefix,
+    Tracked,
+)
+from l3net.policy.attached import Attached
+from l3net.ports import Connections
+
+log = logging.getLogger("l3net.egress")
+
+#: Seconds for which an address that another node holds is announced here still, if that node's announcement
+#: is not heard meanwhile.
+LINGER: Final = 0.15
+#: Its name in the status.
+PART: Final = "egress connections"
+BACK: Final = "its blocks are announced again"
+AWAY: Final = "its blocks are not announced any more; others hold its egress addresses"
+KINDS: Final = frozenset((Kind.POD, Kind.NAMESPACE, Kind.NODE, Kind.EGRESS_IP))
+
+
+class Egress:
+    """`note` what is declared, `settle` what follows. `is_service`: whether a service has an address;
+    `heard`: whether a peer announces a prefix; `connected`: whether any peer is there; `wake` has a pass look
+    again. `said` as for takes_part."""
+
+    def __init__(
+        self,
+        me: str,
+        connections: Connections,
+        problems: dict[str, str],
+        is_service: Callable[[Address], bool],
+        heard: Callable[[Prefix], bool],
+        connected: Callable[[], bool],
+        wake: Callable[[], None],
+        *,
+        said: bool,
+    ) -> None:
+        self._me, self._said = me, said
+        self._connections, self._problems = connections, problems
+        self._is_service, self._heard, self._connected = is_service, heard, connected
+        self._wake, self._loop = wake, asyncio.get_running_loop()
+        self._taken = taken_by(self._of_service, self._is_host, self._in_block, self._is_floating)
+        self._book: EgressBook | None = None  # where there are EgressIPs
+        self._of_hosts: frozenset[Address] = frozenset()
+        self._floating: frozenset[Address] = frozenset()
+        self._blocks = Blocks()
+        self._ranges: tuple[Prefix, ...] = ()
+        self._was_taken: Mapping[Address, object] = {}
+        self._blocks_of: dict[str, tuple[Prefix, ...]] = {}  # other nodes'
+        self._of_nodes: dict[Prefix, str] = {}
+        self._seen: dict[str, bool] = {}  # nodes that were heard of, and whether they are
+        self._handed: deque[tuple[str, Attached | None]] = deque()
+        self._attached: dict[str, Attached] = {}
+        self._stale: set[Address] = set()  # pods of this node whose connections have to be looked at
+        #: Addresses that another node holds by now, and until when this one announces them still.
+        self._parting: dict[Address, float] = {}
+        #: Whether the table has to follow.
+        self.changed = False
+        self.paths: EgressPaths = NO_EGRESS
+        #: How often an address has come to this node and left it.
+        self.came = self.left = 0
+
+    @property
+    def announced(self) -> frozenset[Prefix]:
+        """The host prefixes that this node announces."""
+        return frozenset(map(host_prefix, (*self.paths.held, *self._parting)))
+
+    @property
+    def lost(self) -> frozenset[str]:
+        """Nodes whose blocks were announced by a peer, and are not any more."""
+        gone = frozenset(name for name, heard in self._seen.items() if not heard)
+        return gone if gone and self._connected() else frozenset()
+
+    def holdings(self) -> Iterable[EgressHolding]:
+        """What came of every address."""
+        return holdings_of(self._book) if self._book is not None else ()
+
+    def rules_of(self, pod: Address) -> EgressRules:
+        """What the pod with an address is to do."""
+        return self._book.rules.get(pod, ()) if self._book is not None else ()
+
+    # --- attachments, from any thread --------------------------------------------------------------------
+
+    def hand(self, key: str, attached: Attached | None) -> None:
+        """An attachment that is about to be made, or gone (None)."""
+        self._handed.append((key, attached))
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a pod has to wait until it is known with which address it leaves. From any thread."""
+        return self._book is not None
+
+    def refresh(self) -> bool:
+        """Take in attachments alone; whether the table has to follow."""
+        self._take_in()
+        if self._book is not None and self._book.settle():
+            self._take_over(self._book)
+        return self.changed
+
+    def _take_in(self) -> None:
+        while self._handed:
+            key, attached = self._handed.popleft()
+            before = self._attached.pop(key, None)
+            if attached is not None:
+                self._attached[key] = attached
+            if self._book is not None:
+                for each in (before, attached):
+                    if each is not None:
+                        self._book.attach(each.pod, self._of_pod(each.pod))
+
+    def _of_pod(self, pod: ObjectName) -> Attachment | None:
+        its = [each for each in self._attached.values() if each.pod == pod]
+        if not its:
+            return None
+        return Attachment(tuple(address for each in its for address in each.addresses), its[0].labels)
+
+    # --- what is declared --------------------------------------------------------------------------------
+
+    def note(self, kind: Kind, name: ObjectName, fact: Fact | None) -> None:
+        """An object as it is now."""
+        book = self._book
+        if book is None:
+            return
+        match kind:
+            case Kind.POD:
+                book.put_pod(name, fact if isinstance(fact, Pod) else None)
+            case Kind.NAMESPACE:
+                book.put_namespace(name.name, fact.labels if isinstance(fact, Namespace) else None)
+            case Kind.NODE:
+                book.put_node(name.name, fact if isinstance(fact, Node) else None)
+            case Kind.EGRESS_IP:
+                book.put_egress(name.name, fact if isinstance(fact, EgressIp) else None)
+
+    def settle(
+        self, state: ClusterState, *, changed: bool, services: bool, touched: Collection[Prefix]
+    ) -> frozenset[Prefix]:
+        """Decide what was touched; the prefixes of which this node announces others than before.
+
+        `changed`: more than single objects may be another; `services`: their addresses are; `touched`: what
+        peers announce of these prefixes may be.
+        """
+        before = self.announced
+        self._take_in()
+        if changed:
+            self._follow(state)
+        if self._book is None:
+            return before ^ self.announced
+        if changed or services:
+            self._look_at_others(self._book)
+        self._look_at_nodes(
+            self._of_nodes if changed else [each for each in touched if each in self._of_nodes]
+        )
+        self._book.lose(self.lost)
+        if self._book.settle():
+            self._take_over(self._book)
+        self._go_on_parting()
+        return before ^ self.announced
+
+    def _follow(self, state: ClusterState) -> None:
+        if not state.egress:
+            if self._book is not None:
+                self._book = None
+                self._seen.clear()
+                self._parting.clear()
+                self._hold(NO_EGRESS)
+            return
+        self._of_hosts = hosts(state.nodes.values(), state.peers.values())
+        self._blocks = Blocks(state.nodes.values())
+        self._ranges = state.service_ranges
+        self._floating = frozenset(address for each in state.floating.values() for address in each.addresses)
+        self._blocks_of = {name: node.blocks for name, node in state.nodes.items() if name != self._me}
+        self._of_nodes = {block: name for name, blocks in self._blocks_of.items() for block in blocks}
+        if self._book is None:
+            self._book = EgressBook(self._taken, said=self._said)
+            fill(self._book, state)
+            for each in self._attached.values():
+                self._book.attach(each.pod, self._of_pod(each.pod))
+        else:
+            follow(self._book, state)
+
+    def _look_at_others(self, book: EgressBook) -> None:
+        """Have addresses judged again of which a service, node or block has got one or given it up."""
+        now = {address: self._taken(address) for address in book.addresses}
+        if now != self._was_taken:
+            book.look_again()
+        self._was_taken = now
+
+    def _look_at_nodes(self, blocks: Iterable[Prefix]) -> None:
+        """Which nodes are heard of."""
+        for name in {self._of_nodes[block] for block in blocks}:
+            heard = any(self._heard(block) for block in self._blocks_of[name])
+            if heard or name in self._seen:
+                if self._seen.get(name, True) != heard:
+                    log.info(
+                        "node %s: its blocks are %s",
+                        name,
+                        "announced again" if heard else "not announced any more",
+                    )
+                self._seen[name] = heard
+        for name in self._seen.keys() - self._blocks_of.keys():
+            del self._seen[name]
+
+    def _of_service(self, address: Address) -> bool:
+        return self._is_service(address) or any(address in each for each in self._ranges)
+
+    def _is_host(self, address: Address) -> bool:
+        return address in self._of_hosts
+
+    def _in_block(self, address: Address) -> bool:
+        return address in self._blocks
+
+    def _is_floating(self, address: Address) -> bool:
+        return address in self._floating
+
+    def _take_over(self, book: EgressBook) -> None:
+        held = frozenset(each.address for each in holdings_of(book) if each.held and each.node == self._me)
+        own: dict[Address, EgressRules] = {}
+        others: dict[Address, EgressRules] = {}
+        for address, rules in book.rules.items():
+            if book.node_of(address) in (None, self._me):
+                own[address] = rules
+            elif any(rule.address in held for rule in rules):
+                others[address] = rules
+        self._hold(EgressPaths(True, own, others, held))
+
+    def _hold(self, paths: EgressPaths) -> None:
+        before = self.paths
+        if paths == before:
+            return
+        for pod in before.own.keys() | paths.own.keys():
+            if before.own.get(pod) != paths.own.get(pod):
+                self._stale.add(pod)
+        for address in sorted(paths.held - before.held, key=address_order):
+            self.came += 1
+            log.info("%s: this node holds it", address)
+        for address in sorted(before.held - paths.held, key=address_order):
+            self.left += 1
+            log.info("%s: this node holds it no longer", address)
+            if paths.wanted:
+                self._parting[address] = self._loop.time() + LINGER
+                self._loop.call_later(LINGER, self._wake)
+        self.paths, self.changed = paths, True
+
+    def _go_on_parting(self) -> None:
+        """So that routers are not without a way: until the other node announces it, or shortly."""
+        now = self._loop.time()
+        for address, until in list(self._parting.items()):
+            if address in self.paths.held or until <= now or self._heard(host_prefix(address)):
+                del self._parting[address]
+
+    # --- connections -------------------------------------------------------------------------------------
+
+    async def forget(self, inside: Collection[Prefix]) -> None:
+        """After the table: connections of a pod go on as they began, with another address than it is to leave
+        with. They end; a segment of one is answered with a reset by the other end, which knows it no more."""
+        due, self._stale = self._stale, set()
+        if not due:
+            return
+        try:
+            tracked = await asyncio.to_thread(self._connections.of, due)
+            ended = [each for each in tracked if leaves_wrong(each, self.paths, inside)]
+            await asyncio.to_thread(self._connections.end, ended)
+        except KernelError as err:  # tried again with the next pass that looks for drift
+            self._stale |= due
+            if self._problems.get(PART) != str(err):
+                log.error("connections that leave the cluster: %s", err)
+            self._problems[PART] = str(err)
+            return
+        self._problems.pop(PART, None)
+        if ended:
+            log.info("%d connections ended that left with another address", len(ended))
+
+    def status(self) -> Mapping[str, Any]:
+        """What this node holds, and how many of its pods leave with an address of an EgressIP."""
+        rows = [
+            {"address": str(each.address), "by": each.by}
+            for each in self.holdings()
+            if each.held and each.node == self._me
+        ]
+        return {"held": rows, "pods": len(self.paths.own), "came": self.came, "left": self.left}
+
+
+def leaves_wrong(tracked: Tracked, paths: EgressPaths, inside: Collection[Prefix]) -> bool:
+    """Whether a connection that a pod of this node began leaves the cluster with another address than it is to.
+    Of one that leaves by another node that is the pod's own, here. Where no rule is for it any more, nobody
+    knows with which it should, and a new one is begun."""
+    to, pod = tracked.destination, tracked.source
+    if tracked.seen_as is None or any(to in prefix for prefix in inside):
+        return False
+    rules = paths.own.get(pod)
+    if rules is None:
+        return True
+    for rule in rules:
+        if not rule.destinations or any(to in prefix for prefix in rule.destinations):
+            return tracked.seen_as != (rule.address if rule.address in paths.held else pod)
+    return False
