@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from l3net.addresses import address_order, host_prefix
@@ -26,6 +26,7 @@ from l3net.model import (
     ClusterState,
     EgressIp,
     EgressPaths,
+    EgressRule,
     EgressRules,
     Fact,
     Kind,
@@ -44,6 +45,8 @@ log = logging.getLogger("l3net.egress")
 #: Seconds for which an address that another node holds is announced here still, if that node's announcement
 #: is not heard meanwhile.
 LINGER: Final = 0.15
+#: Seconds between counting connections.
+COUNT: Final = 15.0
 #: Its name in the status.
 PART: Final = "egress connections"
 BACK: Final = "its blocks are announced again"
@@ -92,6 +95,8 @@ class Egress:
         self.paths: EgressPaths = NO_EGRESS
         #: How often an address has come to this node and left it.
         self.came = self.left = 0
+        #: As counted last, by address.
+        self.connections: Mapping[str, int] = {}
 
     @property
     def announced(self) -> frozenset[Prefix]:
@@ -108,9 +113,14 @@ class Egress:
         """What came of every address."""
         return holdings_of(self._book) if self._book is not None else ()
 
-    def rules_of(self, pod: Address) -> EgressRules:
-        """What the pod with an address is to do."""
-        return self._book.rules.get(pod, ()) if self._book is not None else ()
+    def at(self, address: Address) -> Iterator[EgressHolding]:
+        """What came of an address, for every EgressIP that has it."""
+        yield from (each for each in self.holdings() if each.address == address)
+
+    def rule_for(self, pod: Address, destination: Address) -> EgressRule | None:
+        """The rule for what a pod sends to an address outside the cluster."""
+        rules = self._book.rules.get(pod, ()) if self._book is not None else ()
+        return rule_for(rules, destination)
 
     # --- attachments, from any thread --------------------------------------------------------------------
 
@@ -303,10 +313,33 @@ class Egress:
         if ended:
             log.info("%d connections ended that left with another address", len(ended))
 
+    async def run(self) -> None:
+        """Count connections now and then. Until cancelled."""
+        while True:
+            await asyncio.sleep(COUNT)
+            await self.count()
+
+    async def count(self) -> None:
+        """How many connections leave with each address that this node holds."""
+        paths = self.paths
+        found = Counter[str]({str(each): 0 for each in paths.held})
+        if paths.held:
+            try:
+                tracked = await asyncio.to_thread(self._connections.of, [*paths.own, *paths.others])
+            except KernelError as err:
+                log.warning("connections of egress addresses cannot be counted: %s", err)
+                return
+            found.update(str(each.seen_as) for each in tracked if each.seen_as in paths.held)
+        self.connections = found
+
     def status(self) -> Mapping[str, Any]:
         """What this node holds, and how many of its pods leave with an address of an EgressIP."""
         rows = [
-            {"address": str(each.address), "by": each.by}
+            {
+                "address": str(each.address),
+                "by": each.by,
+                "connections": self.connections.get(str(each.address), 0),
+            }
             for each in self.holdings()
             if each.held and each.node == self._me
         ]
@@ -314,7 +347,7 @@ class Egress:
 
 
 def leaves_wrong(tracked: Tracked, paths: EgressPaths, inside: Collection[Prefix]) -> bool:
-    """Whether a connection that a pod of this node began leaves the cluster with another address than it is to.
+    """Whether a connection that a pod of this node began leaves the cluster with an address that is wrong.
     Of one that leaves by another node that is the pod's own, here. Where no rule is for it any more, nobody
     knows with which it should, and a new one is begun."""
     to, pod = tracked.destination, tracked.source
@@ -323,7 +356,17 @@ def leaves_wrong(tracked: Tracked, paths: EgressPaths, inside: Collection[Prefix
     rules = paths.own.get(pod)
     if rules is None:
         return True
-    for rule in rules:
-        if not rule.destinations or any(to in prefix for prefix in rule.destinations):
-            return tracked.seen_as != (rule.address if rule.address in paths.held else pod)
-    return False
+    rule = rule_for(rules, to)
+    return rule is not None and tracked.seen_as != (rule.address if rule.address in paths.held else pod)
+
+
+def rule_for(rules: EgressRules, destination: Address) -> EgressRule | None:
+    """The first that is for a destination."""
+    return next(
+        (
+            rule
+            for rule in rules
+            if not rule.destinations or any(destination in prefix for prefix in rule.destinations)
+        ),
+        None,
+    )

@@ -13,15 +13,17 @@ from l3net.addresses import host_prefix
 from l3net.agent.loop import Agent
 from l3net.agent.seeing import Seeing
 from l3net.agent.tally import standing
+from l3net.egress.holding import EgressHolding
 from l3net.errors import ConfigError, L3netError
 from l3net.explain.address import AddressFacts, Heard, explain_address, nobody
 from l3net.explain.announced import peer_steps, unannounced
+from l3net.explain.egress import egress_steps
 from l3net.explain.facts import UNKNOWN, End
 from l3net.explain.floating import floating_steps
 from l3net.explain.path import PathFacts, Served, explain_path
 from l3net.explain.service import MOST_ENDS, explain_service
 from l3net.explain.shortage import full, full_step
-from l3net.explain.steps import Explanation, any_bad, bad
+from l3net.explain.steps import Explanation, any_bad, bad, note
 from l3net.floating.holding import Holding
 from l3net.model import NODE_PORTS, Address, ObjectName, ServerKey, VirtualServer
 from l3net.policy.places import Place, Port, at, named, places, port_of
@@ -141,6 +143,8 @@ async def _address(seeing: Seeing, address: Address, subject: str = "") -> Expla
         return replace(found, subject=subject or f"address {address} ({found.subject})")
     if claims := list(seeing.agent.floating.at(address)):
         return await _floating(seeing, address, claims, subject)
+    if holdings := list(seeing.agent.egress.at(address)):
+        return await _egress(seeing, address, holdings, subject)
     return await _plain(seeing, address, subject)
 
 
@@ -190,6 +194,26 @@ async def _floating(seeing: Seeing, address: Address, claims: list[Holding], sub
     steps += [*announced, *inner.steps]
     outside = bool(inner.inside) and told is not None and not any_bad(announced)
     return Explanation(subject, tuple(steps), well, inside=inner.inside, outside=outside)
+
+
+async def _egress(
+    seeing: Seeing, address: Address, holdings: list[EgressHolding], subject: str
+) -> Explanation:
+    """An address that pods leave the cluster with: who holds it, and who is told."""
+    steps = list(egress_steps(holdings, seeing.me))
+    subject = subject or f"address {address}"
+    held = next((each for each in holdings if each.held), None)
+    if held is None:
+        return Explanation(subject, tuple(steps), "", outside=False)
+    if held.node != seeing.me:
+        return Explanation(subject, tuple(steps), f"pods leave with {address} by node {held.node}")
+    told = await seeing.told(host_prefix(address))
+    announced = peer_steps(*told) if told is not None else []
+    await seeing.agent.egress.count()
+    count = seeing.agent.egress.connections.get(str(address), 0)
+    steps += [*announced, note("connections", seeing.me, f"{count} leave with {address}")]
+    well = f"pods leave with {address} by {seeing.me}, and routers are told of it"
+    return Explanation(subject, tuple(steps), well, outside=told is not None and not any_bad(announced))
 
 
 def _heard(seeing: Seeing, address: Address) -> list[Heard]:
@@ -304,6 +328,9 @@ async def _from_to(
     beyond = served is None and not known and not target.pod and not target.node
     outside = beyond and not seeing.of_cluster(target.address) and seeing.block_of(target.address) is None
     leaves = dict(agent.floating.sources).get(begin.address) if outside else None
+    egress = agent.egress.rule_for(begin.address, target.address) if outside and leaves is None else None
+    if egress is not None and egress.address in agent.egress.paths.held:
+        leaves = egress.address
     if leaves is not None:
         source_told = await seeing.told(host_prefix(leaves))
     facts = PathFacts(
@@ -321,6 +348,7 @@ async def _from_to(
         masquerades=_masquerades(agent, begin.address, target.address),
         unjudged=(await seeing.looks.others())[1],
         leaves=leaves,
+        egress=egress,
         nobody=beyond and seeing.of_cluster(target.address),
         host=await seeing.looks.host(),
         pod_mtu=agent.podnet.underlay_mtu,

@@ -6,6 +6,7 @@ from typing import Final
 
 from l3net.agent.loop import Agent
 from l3net.agent.measuring.bgp import BGP
+from l3net.agent.measuring.egress import EGRESS
 from l3net.agent.measuring.floating import FLOATING
 from l3net.agent.measuring.kernel import KERNEL
 from l3net.agent.measuring.node import NODE
@@ -23,6 +24,7 @@ SUBJECTS: Final[dict[str, tuple[Row[Seen], ...]]] = {
     "Services": SERVICES,
     "Network policies": POLICIES,
     "Floating addresses": FLOATING,
+    "Egress addresses": EGRESS,
     "The kernel": KERNEL,
     "Pods": PODS,
 }

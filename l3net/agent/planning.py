@@ -15,6 +15,8 @@ from l3net.bgp.drain import Stage
 from l3net.bgp.impact import SessionPlan, plan
 from l3net.bgp.policy import ImportJudge
 from l3net.bgp.sessions import Session, Sessions
+from l3net.egress.declared import announced_by as egress_announced
+from l3net.egress.declared import book_of as egress_book
 from l3net.errors import ConfigError
 from l3net.floating.declared import announced_by, book_of
 from l3net.model import Address, ClusterState
@@ -76,7 +78,12 @@ def _with_ribs(
     draining = stage >= Stage.SERVICES_WITHDRAWN
     prefixes = announced(advertised(state, agent.node_name, draining=draining))
     book = book_of(state)
-    view = NodeView(state, agent.node_name, prefixes, floating_prefixes=announced_by(book, agent.node_name))
+    leaving = egress_book(state, said=agent.shells.declares_pods)
+    view = NodeView(
+        *(state, agent.node_name, prefixes),
+        floating_prefixes=announced_by(book, agent.node_name),
+        egress_prefixes=egress_announced(leaving, agent.node_name),
+    )
     return {
         address: (session, desired(view, session, drain=stage))
         for address, session in found.by_address.items()

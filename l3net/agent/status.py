@@ -66,6 +66,7 @@ def status(agent: Agent) -> dict[str, Any]:
         "serviceProxy": agent.proxying.status(),
         "consistent": agent.services.spread,
         "floating": agent.floating.status(),
+        "egress": agent.egress.status(),
         "pods": {
             **agent.pods.status(),
             "retained": [

@@ -152,6 +152,13 @@ def show(answer: dict[str, Any]) -> None:
             ["ADDRESS", "POD", "POD ADDRESS", "BY"],
             [(row["address"], row["pod"], row["podAddress"], row["by"]) for row in held],
         )
+    if held := answer.get("egress", {}).get("held"):
+        click.echo()
+        print_table(
+            "Egress addresses",
+            ["ADDRESS", "EGRESSIP", "CONNECTIONS"],
+            [(row["address"], row["by"], row["connections"]) for row in held],
+        )
     if (spread := answer.get("consistent")) and spread["servers"]:
         click.echo(
             f"\n{spread['servers']} of their ports are balanced consistently, by {spread['slots']} slots"

@@ -3,7 +3,7 @@ service table answers, blocks and policies. By the declared state alone, so that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,7 +14,8 @@ from l3net.bgp.adj_rib_out import AdjRibOut
 from l3net.bgp.drain import Stage
 from l3net.bgp.impact import SessionPlan, plan
 from l3net.bgp.sessions import Session, sessions
-from l3net.floating.book import FloatingBook
+from l3net.egress.declared import announced_by as egress_announced
+from l3net.egress.declared import book_of as egress_book
 from l3net.floating.declared import announced_by, book_of
 from l3net.model import (
     Address,
@@ -22,6 +23,7 @@ from l3net.model import (
     Node,
     ObjectName,
     Policy,
+    Prefix,
     ServerKey,
     VirtualServer,
     is_node_port,
@@ -70,7 +72,7 @@ class NodeChange:
 
 def changes(before: ClusterState, after: ClusterState) -> Iterator[NodeChange]:
     """Of each node in either state, by name; those of which nothing changes are left out."""
-    books = book_of(before), book_of(after)
+    books = _Books(before), _Books(after)
     for name in sorted({*before.nodes, *after.nodes}):
         if found := change_of(before, after, name, books):
             yield found
@@ -80,11 +82,11 @@ def change_of(
     before: ClusterState,
     after: ClusterState,
     me: str,
-    books: tuple[FloatingBook, FloatingBook] | None = None,
+    books: tuple[_Books, _Books] | None = None,
 ) -> NodeChange:
     """Of one node. Its sessions leave from the addresses of its Node, as no link is known. `books`: of
-    floating addresses in both states, where more than one node is looked at."""
-    had, has = books or (book_of(before), book_of(after))
+    addresses that follow pods, in both states, where more than one node is looked at."""
+    had, has = books or (_Books(before), _Books(after))
     was, found = _Decided(before, me, had), _Decided(after, me, has)
     return NodeChange(
         me,
@@ -106,10 +108,25 @@ def change_of(
     )
 
 
+class _Books:
+    """Who has floating addresses, and who holds egress addresses, in a state."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self._floating, self._egress = book_of(state), egress_book(state)
+
+    def view(self, state: ClusterState, me: str, services: Collection[Prefix]) -> NodeView:
+        """What the sources of announcements see of a node."""
+        return NodeView(
+            *(state, me, services),
+            floating_prefixes=announced_by(self._floating, me),
+            egress_prefixes=egress_announced(self._egress, me),
+        )
+
+
 class _Decided:
     """What one state decides for a node."""
 
-    def __init__(self, state: ClusterState, me: str, book: FloatingBook) -> None:
+    def __init__(self, state: ClusterState, me: str, books: _Books) -> None:
         self.node = state.nodes.get(me)
         own = self.node.addresses if self.node is not None else ()
 
@@ -121,8 +138,7 @@ class _Decided:
         self.refusals = {str(refusal) for refusal in held.refusals}
         known = self.node is not None
         verdicts = advertised(state, me) if known else ()
-        floating = announced_by(book, me) if known else frozenset()
-        view = NodeView(state, me, announced(verdicts), floating_prefixes=floating)
+        view = books.view(state, me, announced(verdicts)) if known else NodeView(state, me)
         self.ribs: dict[Address, tuple[Session, AdjRibOut]] = {
             address: (session, desired(view, session, drain=Stage.NONE))
             for address, session in held.by_address.items()

@@ -9,13 +9,14 @@ from l3net.doctor.findings import NodeLook
 from l3net.explain.address import nobody
 from l3net.explain.announced import peer_steps, unannounced
 from l3net.explain.diversion import diversion_steps
+from l3net.explain.egress import leaving_step
 from l3net.explain.ends import back_steps, end_steps, passage_steps
 from l3net.explain.facts import UNKNOWN, End, PeerTold, Way
 from l3net.explain.host import UNSEEN, host_steps, rival_steps, strict_steps, unjudged_steps
 from l3net.explain.service import MOST_ENDS, ServiceFacts, endpoint_targets, explain_service, proxy_steps
 from l3net.explain.steps import Explanation, Mark, Step, any_bad, bad, note, ok
 from l3net.explain.words import OF_REASON
-from l3net.model import Address, Prefix, ServerKey
+from l3net.model import Address, EgressRule, Prefix, ServerKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,9 @@ class PathFacts:
     `told`: who hears of the destination, where it is this node's own; `source_told` the same of the source.
     `unannounced`: this node's block that holds the destination, or else the source, and of which nobody is
     told. `back`: the kernel's way to the source; `to_service`: the host's own to the service.
-    `masquerades`: what is sent leaves with the node's address; `leaves`: with this floating address, and
-    `source_told` is of that.
+    `masquerades`: what is sent leaves with the node's address; `leaves`: with this floating address, or
+    with that of an EgressIP that this node holds, and `source_told` is of that. `egress`: what an EgressIP
+    says.
     """
 
     source: End
@@ -53,6 +55,7 @@ class PathFacts:
     back: Way = UNKNOWN
     masquerades: bool = False
     leaves: Address | None = None
+    egress: EgressRule | None = None
     host: NodeLook = UNSEEN
     pod_mtu: int = 0
     unannounced: Prefix | None = None
@@ -222,8 +225,12 @@ def _back(facts: PathFacts) -> Iterator[Step]:
     source = facts.source
     beyond = not facts.destination.pod and not facts.destination.node and facts.served is None
     if source.here and source.attached and beyond:
+        if facts.egress is not None:
+            yield leaving_step(facts.egress, facts.node)
+            if facts.leaves is None:
+                return
         if facts.leaves is not None:
-            yield from _back_to_floating(facts, facts.leaves)
+            yield from _back_to(facts, facts.leaves)
             return
         if facts.masquerades:
             yield ok("masquerade", facts.node, "leaves with an address of this node")
@@ -257,8 +264,9 @@ def _back(facts: PathFacts) -> Iterator[Step]:
         )
 
 
-def _back_to_floating(facts: PathFacts, address: Address) -> Iterator[Step]:
-    yield ok("floating", facts.node, f"leaves with the floating address {address}")
+def _back_to(facts: PathFacts, address: Address) -> Iterator[Step]:
+    if facts.egress is None:
+        yield ok("floating", facts.node, f"leaves with the floating address {address}")
     if facts.source_told is not None and not any_bad(peer_steps(*facts.source_told)):
         yield ok("way back", facts.node, f"routers are told of {address}")
         return

@@ -34,7 +34,7 @@ from l3net.services.verdicts import Reason, ServiceAddressKind
 
 _STAGE: Final = words(*map(stage_name, Stage))
 _STATUS: Final = record(
-    ("pods", "policy", "monitoring", "views", "serviceProxy", "consistent", "floating"),
+    ("pods", "policy", "monitoring", "views", "serviceProxy", "consistent", "floating", "egress"),
     version=TEXT,
     node=TEXT,
     pid=WHOLE,
@@ -65,6 +65,9 @@ _STATUS: Final = record(
     consistent=record(servers=WHOLE, slots=WHOLE, short=WHOLE),
     floating=record(
         held=listed(record(address=TEXT, by=TEXT, pod=TEXT, podAddress=TEXT)), came=WHOLE, left=WHOLE
+    ),
+    egress=record(
+        held=listed(record(address=TEXT, by=TEXT, connections=WHOLE)), pods=WHOLE, came=WHOLE, left=WHOLE
     ),
     pods=record(
         store=TEXT,

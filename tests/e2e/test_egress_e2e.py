@@ -1,0 +1,199 @@
+"""Egress addresses with real routers, kernels and packets."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_lab import RACK, lab_of
+
+from l3net.lab import probe
+from l3net.lab.host import python
+from l3net.lab.pods import start_server
+from l3net.lab.topology import RouterKind
+from l3net.lab.up import Lab
+
+EGRESS = {4: "198.51.100.10", 6: "2001:db8:e::10"}
+WELL = 8080
+PODS = {"web-1": "n1", "web-2": "n2"}
+_SECONDS = 15.0
+KINDS = [
+    RouterKind.FRR,
+    pytest.param(RouterKind.BIRD, marks=pytest.mark.soak),
+    pytest.param(RouterKind.GOBGP, marks=pytest.mark.soak),
+]
+
+
+class Egress:
+    """The lab, and what is declared of pods and egress addresses."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    def declare(self, *more: dict[str, Any]) -> None:
+        pools = [
+            _own("IPPool", f"egress{number}", {"cidr": cidr, "allowedUses": ["Egress"]})
+            for number, cidr in enumerate(("198.51.100.0/24", "2001:db8:e::/64"))
+        ]
+        pods = [
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"namespace": "default", "name": name, "labels": {"app": "web"}},
+                "spec": {"nodeName": node},
+                "status": {
+                    "phase": "Running",
+                    "podIPs": [{"ip": str(each)} for each in self.lab.pod(name).addresses],
+                },
+            }
+            for name, node in PODS.items()
+        ]
+        target = self.lab.manifests / "egress.yaml"
+        temporary = target.with_suffix(".tmp")
+        temporary.write_text(yaml.safe_dump_all([*pools, *pods, *more]))
+        temporary.rename(target)
+
+    def ask(self, address: str, port: int = WELL, host: str = "client", pod: str | None = None) -> str:
+        words = [*python(), str(Path(probe.__file__))]
+        asked = json.dumps([[address, port, 1, 0]])
+        done = self.lab.host(host).run(words, text=asked, pod=pod, check=False, timeout=20)
+        assert done.code == 0, done.stderr
+        (answers,) = json.loads(done.stdout)
+        return str(answers[0])
+
+    def outside(self, version: int) -> str:
+        return str(self.lab.topology.address("client", version))
+
+    def seen_as(self, pod: str, version: int) -> str:
+        """The address that the client sees a pod's connection from, or why there is none."""
+        answer = self.ask(self.outside(version), pod=pod, host=PODS[pod])
+        return answer.rpartition("client=")[2] if "client=" in answer else answer
+
+    def own(self, pod: str, version: int) -> str:
+        return str(self.lab.pod(pod).address(version))
+
+    def until(self, what: Callable[[], bool], message: str) -> None:
+        deadline = time.monotonic() + _SECONDS
+        while not what():
+            assert time.monotonic() < deadline, message
+            time.sleep(0.05)
+
+    def until_seen(self, pod: str, version: int, address: str) -> None:
+        found = ""
+
+        def seen() -> bool:
+            nonlocal found
+            found = self.seen_as(pod, version)
+            return found == address
+
+        try:
+            self.until(seen, f"{pod} is to leave with {address}")
+        except AssertionError as err:
+            raise AssertionError(f"{err}: {found}") from None
+
+    def announcers(self, address: str) -> set[str]:
+        """The nodes that the router has a route for the address by."""
+        family, length = ("-6", "128") if ":" in address else ("-4", "32")
+        text = self.lab.host("tor").run(["ip", family, "route", "show", f"{address}/{length}"]).stdout
+        return {
+            node
+            for node in PODS.values()
+            for version in (4, 6)
+            if f"via {self.lab.topology.address(node, version)} " in f"{text} "
+        }
+
+    def holder(self) -> str:
+        (node,) = self.announcers(EGRESS[4])
+        return node
+
+    def rules(self, node: str) -> str:
+        host = self.lab.host(node)
+        return "".join(host.run(["ip", family, "rule", "show"]).stdout for family in ("-4", "-6"))
+
+
+def _own(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "l3net.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def egress(name: str = "out", **spec: Any) -> dict[str, Any]:
+    body = {
+        "addresses": list(EGRESS.values()),
+        "namespaceSelector": {},
+        "podSelector": {"matchLabels": {"app": "web"}},
+    }
+    return _own("EgressIP", name, {**body, **spec})
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.value)
+def rack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Egress]:
+    with lab_of(RACK, tmp_path, request.param) as lab:
+        start_server(lab.host("client"), "outside")
+        yield Egress(lab)
+
+
+def test_pods_leave_with_the_address_by_the_node_that_holds_it(rack: Egress) -> None:
+    lab = rack.lab
+    rack.declare()
+    for version in EGRESS:
+        assert rack.seen_as("web-1", version) == rack.own("web-1", version), "the control"
+    rack.declare(egress())
+    for version, address in EGRESS.items():
+        for pod in PODS:
+            rack.until_seen(pod, version, address)
+        rack.until(lambda address=address: len(rack.announcers(address)) == 1, "one holds it")  # type: ignore[misc]
+        # Inside, and what comes from outside, is as it was.
+        answer = rack.ask(rack.own("web-2", version), pod="web-1", host="n1")
+        assert answer.endswith(f"client={rack.own('web-1', version)}")
+        for pod in PODS:
+            assert rack.ask(rack.own(pod, version)).endswith(f"client={rack.outside(version)}")
+        # Nobody asked the address for anything: it leads nowhere, and not round in circles.
+        assert "error" in rack.ask(address)
+        large = ["ping", "-6" if version == 6 else "-4", "-c", "2", "-i", "0.2", "-W", "2", "-s", "1400"]
+        for pod, node in PODS.items():
+            lab.host(node).run([*large, rack.outside(version)], pod=pod)
+    # For other destinations it is not.
+    rack.declare(egress(destinationCIDRs=["192.0.2.0/24", "2001:db8:99::/48"]))
+    for version in EGRESS:
+        rack.until_seen("web-1", version, rack.own("web-1", version))
+    rack.declare(egress())
+    for version, address in EGRESS.items():
+        rack.until_seen("web-1", version, address)
+    # The agent of the pods' node is killed: the kernel goes on.
+    holder = rack.holder()
+    other = next(node for node in PODS.values() if node != holder)
+    stranger = next(pod for pod, node in PODS.items() if node == other)
+    lab.kill_agent(other)
+    assert rack.seen_as(stranger, 4) == EGRESS[4]
+    lab.start_agent(other)
+    for version, address in EGRESS.items():
+        rack.until_seen(stranger, version, address)
+    # The holder is cut off, and nobody says so but its routes.
+    lab.host(holder).run(["ip", "link", "set", "tor", "down"])
+    for version, address in EGRESS.items():
+        rack.until_seen(stranger, version, address)
+    assert rack.holder() == other
+    lab.host(holder).run(["ip", "link", "set", "tor", "up"])
+    lab.number(holder)
+    # It has them back; no address has another holder while one moves.
+    rack.until(lambda: rack.announcers(EGRESS[4]) == {holder}, "it has its address back")
+    for version, address in EGRESS.items():
+        rack.until_seen(stranger, version, address)
+    # Where no node can hold it, nothing leaves with another.
+    rack.declare(egress(nodeSelector={"matchLabels": {"no": "such"}}))
+    for version in EGRESS:
+        rack.until(lambda version=version: "error" in rack.seen_as("web-1", version), "it is dropped")  # type: ignore[misc]
+        assert rack.seen_as("web-2", version).startswith("error")
+        assert rack.ask(rack.own("web-2", version), pod="web-1", host="n1").startswith("n2 web-2")
+    # All of it goes, and leaves nothing.
+    rack.declare()
+    for version in EGRESS:
+        rack.until_seen("web-1", version, rack.own("web-1", version))
+    for node in PODS.values():
+        rack.until(lambda node=node: "10800:" not in rack.rules(node), "no rule is left")  # type: ignore[misc]
+        tables = lab.host(node).run(["nft", "list", "ruleset"]).stdout
+        assert "postrouting-egress" not in tables and "table ip l3net" not in tables
