@@ -29,6 +29,7 @@ from l3net.ports import (
     Datastore,
     Discovery,
     DrainMemory,
+    EgressWays,
     EnvelopeDevice,
     ErrorHandOn,
     Firewall,
@@ -119,6 +120,7 @@ class Kernel:
     counters: Counters
     service_counters: ServiceCounters
     envelope: EnvelopeDevice
+    egress_ways: EgressWays
     enable_forwarding: Callable[[], list[KernelError]]
 
 

@@ -19,6 +19,7 @@ from l3net.shell.files.proxyfile import ProxyFile
 from l3net.shell.files.routefile import RouteFile
 from l3net.shell.kernel.bridge import KernelBridge
 from l3net.shell.kernel.connections import Conntrack
+from l3net.shell.kernel.egress_ways import KernelEgressWays
 from l3net.shell.kernel.envelope import KernelEnvelope
 from l3net.shell.kernel.errorrelay import ErrorRelay
 from l3net.shell.kernel.kubeproxytables import kube_proxy_tables
@@ -98,6 +99,7 @@ def _kernel(error_port: int, guard_port: Callable[[], int]) -> Kernel:
         counters=NftCounters(),
         service_counters=NftServiceCounts(),
         envelope=KernelEnvelope(),
+        egress_ways=KernelEgressWays(),
         enable_forwarding=enable_forwarding,
     )
 

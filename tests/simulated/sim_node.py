@@ -35,7 +35,7 @@ from l3net.fib.underlay import HostLink, InterfaceAddress, Underlay, UnderlayHop
 from l3net.ipam.lease import Usage
 from l3net.kube.translate import translate
 from l3net.metering.histogram import Histogram
-from l3net.model import Address, BridgePlan, Envelope, Prefix, Route, ServerKey, Stale, Tracked
+from l3net.model import Address, BridgePlan, EgressWay, Envelope, Prefix, Route, ServerKey, Stale, Tracked
 from l3net.naming import BRIDGE, METRIC_BGP
 from l3net.policy.attached import Attached
 from l3net.ports import (
@@ -443,6 +443,20 @@ class SimEnvelope:
         self.plan = None
 
 
+class SimEgressWays:
+    """ports.EgressWays. `failing`: why the kernel has none."""
+
+    def __init__(self) -> None:
+        self.ways: frozenset[EgressWay] = frozenset()
+        self.device, self.mtu = "", 0
+        self.failing: KernelError | None = None
+
+    def apply(self, ways: Collection[EgressWay], device: str, mtu: int) -> None:
+        if self.failing is not None:
+            raise self.failing
+        self.ways, self.device, self.mtu = frozenset(ways), device, mtu
+
+
 class SimDrops:
     """ports.PacketLog."""
 
@@ -786,6 +800,7 @@ class SimNode:
         self.errors = SimErrors()
         self.drops = SimDrops()
         self.envelope = SimEnvelope()
+        self.egress_ways = SimEgressWays()
         self.pods = SimPods()
         self.health = SimHealth()
         self.proxies = SimProxies()
@@ -818,6 +833,7 @@ class SimNode:
                 counters=self.firewall,
                 service_counters=SimServiceCounts(),
                 envelope=self.envelope,
+                egress_ways=self.egress_ways,
                 enable_forwarding=self._forward,
             ),
             speaker=Speaker(self.speaker.connect, self.speaker, self._token),  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ from l3net.shell.kernel.netlink import (
     attributes,
     messages,
 )
-from l3net.shell.kernel.routes import decode_route, rival
+from l3net.shell.kernel.routes import RT_TABLE_MAIN, decode_route, rival
 from l3net.shell.kernel.socketfilter import Statement, attach_filter
 
 RTM_NEWLINK: Final = 16
@@ -159,7 +159,8 @@ class KernelMonitor:
         if kind in (RTM_NEWROUTE, RTM_DELROUTE):
             gone = kind == RTM_DELROUTE
             if len(body) > RTPROT_OFFSET and body[RTPROT_OFFSET] == self._own:
-                if (decoded := decode_route(body, self._names())) is not None:
+                decoded = decode_route(body, self._names())
+                if decoded is not None and decoded[0] == RT_TABLE_MAIN:
                     self._heard(OwnRouteSeen(decoded[2], gone))
             elif underlay_route(body):
                 self._heard(RouteSeen(rival(body), gone))

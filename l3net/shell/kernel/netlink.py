@@ -34,6 +34,7 @@ NETLINK_NETFILTER: Final = 12
 SOL_NETLINK: Final = 270
 NETLINK_ADD_MEMBERSHIP: Final = 1
 NETLINK_CAP_ACK: Final = 10
+NETLINK_GET_STRICT_CHK: Final = 12
 
 HEADER: Final = struct.Struct("=IHHII")
 ATTRIBUTE: Final = struct.Struct("=HH")
@@ -101,13 +102,18 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, int, memoryview]]:
 
 
 class Netlink:
-    """One socket, for one thread at a time. Raises KernelError when the socket itself fails."""
+    """One socket, for one thread at a time. Raises KernelError when the socket itself fails.
 
-    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+    `strict`: what a dump's request says of the objects is what the kernel picks (Linux 4.20).
+    """
+
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE, *, strict: bool = False) -> None:
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
             self._socket.bind((0, 0))
             self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
+            if strict:
+                self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         except OSError as err:
             raise KernelError("open netlink socket", err.errno or errno.EIO) from err
