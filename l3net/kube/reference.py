@@ -19,8 +19,9 @@ on a node but where to read it.
     l3net agent --datastore dir:/etc/l3net/manifests
 
 The agent reads {others} as Kubernetes knows them, and {number} kinds of
-its own, which this page describes. All {number} are cluster-scoped, of `apiVersion: l3net.io/v1alpha1`. Most
-clusters need two of them: a `BGPConfiguration` with the AS number, and a `BGPPeer` for each router.
+its own, which this page describes. All {number} are of `apiVersion: l3net.io/v1alpha1`, and all but
+{namespaced} are cluster-scoped. Most clusters need two of them: a `BGPConfiguration` with the AS number, and
+a `BGPPeer` for each router.
 
 Of a Node it reads the name, labels, `spec.podCIDRs`, whether it is unschedulable, its taints, the InternalIPs
 and the Ready condition, and the annotation `l3net.io/as-number`, which gives a node an AS number of its own.
@@ -55,7 +56,9 @@ def reference() -> str:
     ours = KINDS.ours()
     *others, last = (kind.value for kind in KINDS if kind not in ours)
     number = _NUMBERS[len(ours)] if len(ours) < len(_NUMBERS) else str(len(ours))
+    namespaced = " and ".join(kind.value for kind in ours if KINDS[kind].namespaced)
     intro = _INTRO.replace("{others}", f"{', '.join(others)} and {last}").replace("{number}", number)
+    intro = intro.replace("{namespaced}", namespaced)
     return "\n".join([intro, *(line for kind in ours for line in _kind(kind))])
 
 

@@ -231,4 +231,9 @@ KINDS: Final = Registry(
         optional=True,  # CRDs of an older release do not have it
         definition=Definition(_SCHEMAS, "floatingips"), agent=WATCH, controller=JUDGE,
     ),
+    DeclaredKind(
+        Kind.EGRESS_IP, _GROUP, _VERSION, "egressips", resources.egress_ip, "egress",
+        optional=True,  # CRDs of an older release do not have it
+        definition=Definition(_SCHEMAS, "egressips"), agent=WATCH, controller=JUDGE,
+    ),
 )  # fmt: skip

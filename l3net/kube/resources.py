@@ -25,6 +25,7 @@ from l3net.model import (
     BmpCollector,
     Bogons,
     DrainPolicy,
+    EgressIp,
     Family,
     FilterRule,
     FloatingIp,
@@ -388,6 +389,32 @@ def floating_ip(document: Field, name: ObjectName) -> FloatingIp:
         pool=spec["pool"].text(default=""),
         versions=tuple(version for version in families if version not in versions),
         require_ready=spec["requireReady"].flag(default=True),
+        given=document["status"]["addresses"].each(Field.address),
+        created=created(document["metadata"]),
+    )
+
+
+def egress_ip(document: Field, name: ObjectName) -> EgressIp:
+    spec = document["spec"]
+    wanted = tuple(item.address() for item in spec["addresses"].items())
+    if len(set(wanted)) < len(wanted):
+        raise spec["addresses"].wrong("has one address twice")
+    if not spec["namespaceSelector"].present:
+        raise spec["namespaceSelector"].wrong("is required; {} selects the pods of every namespace")
+    versions = {address.version for address in wanted}
+    families = tuple(_FAMILIES[item.text()].value for item in spec["ipFamilies"].items())
+    if not wanted and not families:
+        families = (4,)
+    return EgressIp(
+        name=name.name,
+        namespaces=selector(spec["namespaceSelector"]),
+        pods=selector(spec["podSelector"]),
+        destinations=spec["destinationCIDRs"].prefixes(),
+        nodes=selector(spec["nodeSelector"]),
+        wanted=wanted,
+        pool=spec["pool"].text(default=""),
+        versions=tuple(version for version in families if version not in versions),
+        replicas=spec["replicas"].integer(1, 16, default=1),
         given=document["status"]["addresses"].each(Field.address),
         created=created(document["metadata"]),
     )

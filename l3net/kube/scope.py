@@ -10,6 +10,7 @@ from l3net.kube.registry import KINDS
 from l3net.kube.translate import valid_name
 from l3net.model import (
     ClusterState,
+    EgressIp,
     Fact,
     FloatingIp,
     IpPool,
@@ -25,6 +26,8 @@ from l3net.naming import LABEL_EXCLUDED, LABEL_TENANT
 
 #: Kinds of policies, and that whose labels may stand for one.
 POLICIES: Final = (Kind.NETWORK_POLICY, Kind.CLUSTER_NETWORK_POLICY, Kind.NAMESPACE)
+#: Kinds that may say who has an address that moves.
+MOVING: Final = (Kind.IP_POOL, Kind.FLOATING_IP, Kind.EGRESS_IP)
 
 
 def is_policy(fact: Fact | None) -> bool:
@@ -35,10 +38,10 @@ def is_policy(fact: Fact | None) -> bool:
 def every_node(state: ClusterState, me: str) -> bool:
     """Whether a decision of the node `me` looks at other Nodes.
 
-    The mesh does, and so do a peer that selects Nodes, a policy for what goes to some and who has a floating
-    address; and a node that is
-    excluded from load balancing is not so when there is no other, nor does one that drains withdraw what no
-    other serves. Without these, each Node's heartbeats would go to all for nothing.
+    The mesh does, and so do a peer that selects Nodes, a policy for what goes to some, who has a floating
+    address and who holds an egress address; and a node that is excluded from load balancing is not so when
+    there is no other, nor does one that drains withdraw what no other serves. Without these, each Node's
+    heartbeats would go to all for nothing.
     """
     own = state.nodes.get(me)
     return (
@@ -46,6 +49,7 @@ def every_node(state: ClusterState, me: str) -> bool:
         or any(peer.peer_selector is not None for peer in state.peers.values())
         or names_nodes(state)
         or any_floating(state)
+        or bool(state.egress)
         or (
             own is not None
             and (LABEL_EXCLUDED in own.labels or state.configuration.drain.cause(own) is not None)
@@ -70,6 +74,11 @@ def is_floating(fact: Fact | None) -> bool:
     )
 
 
+def is_moving(fact: Fact | None) -> bool:
+    """Whether it says who has an address that moves: a floating one, or an EgressIP's."""
+    return is_floating(fact) or isinstance(fact, EgressIp)
+
+
 def any_floating(state: ClusterState) -> bool:
     """Whether there are pools of floating addresses: who has one is decided among the Pods of all nodes."""
     return any(map(is_floating, state.pools.values()))
@@ -77,7 +86,7 @@ def any_floating(state: ClusterState) -> bool:
 
 def every_pod(state: ClusterState) -> bool:
     """Whether a decision looks at the Pods of other nodes."""
-    return any_policy(state) or any_floating(state)
+    return any_policy(state) or any_floating(state) or bool(state.egress)
 
 
 def any_policy(state: ClusterState) -> bool:

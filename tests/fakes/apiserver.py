@@ -79,6 +79,7 @@ RESOURCES = (
     Resource("l3net.io", "v1alpha1", "bgpfilters", "BGPFilter", status=True),
     Resource("l3net.io", "v1alpha1", "ippools", "IPPool", status=True),
     Resource("l3net.io", "v1alpha1", "floatingips", "FloatingIP", namespaced=True, status=True),
+    Resource("l3net.io", "v1alpha1", "egressips", "EgressIP", status=True),
 )
 
 #: Lists that a strategic merge patch merges by this key (Kubernetes API conventions).

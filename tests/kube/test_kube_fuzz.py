@@ -224,6 +224,21 @@ SAMPLES: dict[str, str] = {
           selector: {matchLabels: {a: b}}
         status: {addresses: ["2001:db8::10"], pod: web-0}
     """,
+    "EgressIP": """
+        apiVersion: l3net.io/v1alpha1
+        kind: EgressIP
+        metadata: {name: shop, creationTimestamp: "2026-01-01T00:00:00Z"}
+        spec:
+          addresses: [203.0.113.10, 203.0.113.11]
+          destinationCIDRs: [192.0.2.0/24, "2001:db8::/32"]
+          ipFamilies: [IPv4, IPv6]
+          namespaceSelector: {matchLabels: {a: b}}
+          nodeSelector: {matchExpressions: [{key: a, operator: Exists}]}
+          podSelector: {matchLabels: {a: b}}
+          pool: public
+          replicas: 2
+        status: {addresses: ["2001:db8::10"], holders: [{address: "2001:db8::10", node: a}]}
+    """,
 }
 DOCUMENTS = {kind: yaml.safe_load(text) for kind, text in SAMPLES.items()}
 

@@ -94,6 +94,7 @@ SMALL = {
     Kind.BGP_FILTER: {"import": [{"action": "Reject"}], "export": [{"action": "Accept"}]},
     Kind.IP_POOL: {"cidr": "10.244.0.0/16"},
     Kind.FLOATING_IP: {"selector": {"matchLabels": {"app": "web"}}},
+    Kind.EGRESS_IP: {"namespaceSelector": {}},
 }
 
 

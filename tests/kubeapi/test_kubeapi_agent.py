@@ -223,6 +223,7 @@ def test_what_the_agent_calls(rig: Rig, api: FakeApiServer) -> None:
             ("l3net.io", "bgpfilters"),
             ("l3net.io", "ippools"),
             ("l3net.io", "floatingips"),
+            ("l3net.io", "egressips"),
         )
     }
     written = {(call.group, call.resource, call.subresource) for call in api.calls} - {

@@ -19,7 +19,7 @@ Connect = Callable[..., Follower]
 SERVICE_A = ObjectName("default", "a")
 
 #: All that an agent watches but Secrets: nine kinds, Nodes and Pods.
-KINDS_WATCHED = 13
+KINDS_WATCHED = 14
 
 
 def test_everything_comes_before_in_sync(api: FakeApiServer, connect: Connect) -> None:

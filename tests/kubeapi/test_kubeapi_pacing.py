@@ -12,7 +12,7 @@ from kube_follower import Follower, endpoints, service
 from l3net.model import Kind
 
 Connect = Callable[..., Follower]
-WATCHED = 13
+WATCHED = 14
 #: At MOST lists of a kind within SECONDS, as the waits begin at 0.05 to 0.1 s and double.
 BACKOFF, SECONDS, MOST = (0.1, 10.0), 1.5, 8
 

@@ -145,7 +145,8 @@ def test_validate_knows_it(tmp_path: Path) -> None:
 
 def test_the_reference_describes_it() -> None:
     text = reference()
-    assert "and six kinds of" in text
+    assert "and seven kinds of" in text
+    assert "all but\nFloatingIP and Gadget are cluster-scoped" in text
     assert "## Gadget\n\nA thing with a size.\n\nNames for kubectl: `gadgets`, `gad`." in text
     assert "| `size` | integer, 1 to 9 | required | How large. |" in text
     assert "name: shown" in text
@@ -165,7 +166,7 @@ def test_the_agent_lists_it_and_reads_its_secrets(
 
 def test_both_may_read_it_and_the_controller_judge_it() -> None:
     agent = {"apiGroups": ["l3net.io"], "verbs": ["list", "watch"]}
-    ours = ["bgpconfigurations", "bgpfilters", "ippools", "floatingips", "gadgets"]
+    ours = ["bgpconfigurations", "bgpfilters", "ippools", "floatingips", "egressips", "gadgets"]
     assert agent | {"resources": ours} in rules("agent")
     granted = [rule for rule in rules("controller") if "gadgets/status" in rule["resources"]]
     assert [rule["verbs"] for rule in granted] == [["patch"]]

@@ -25,7 +25,7 @@ from l3net.shell.kubernetes.writer import KubeLease, KubeOwnNode
 
 Connect = Callable[..., Follower]
 SERVICES = Call("list", "", "services")
-WATCHED = 13
+WATCHED = 14
 
 
 def past_and_present(api: FakeApiServer, connect: Connect, *, check: bool = False) -> Follower:

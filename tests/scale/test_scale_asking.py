@@ -26,7 +26,7 @@ from l3net.shell.kubernetes.store import KubernetesDatastore
 from l3net.shell.kubernetes.writer import KubeOwnNode
 
 Asked = Counter[tuple[str, str, tuple[tuple[str, str], ...]]]
-WATCHES = 13
+WATCHES = 14
 #: What differs between two servers, or is drawn by lot.
 DRAWN = {"resourceVersion", "continue", "timeoutSeconds"}
 POLICY = {

@@ -19,7 +19,7 @@
   resources: [clusternetworkpolicies]
   verbs: [list, watch]
 - apiGroups: [l3net.io]
-  resources: [bgpconfigurations, bgpfilters, ippools, floatingips]
+  resources: [bgpconfigurations, bgpfilters, ippools, floatingips, egressips]
   verbs: [list, watch]
 - apiGroups: [l3net.io]
   resources: [bgppeers]
@@ -48,10 +48,10 @@
   resources: [clusternetworkpolicies]
   verbs: [list, watch]
 - apiGroups: [l3net.io]
-  resources: [bgpconfigurations, bgppeers, bgpfilters, ippools, floatingips]
+  resources: [bgpconfigurations, bgppeers, bgpfilters, ippools, floatingips, egressips]
   verbs: [get, list, watch]
 - apiGroups: [l3net.io]
-  resources: [bgpconfigurations/status, bgppeers/status, bgpfilters/status, ippools/status, floatingips/status]
+  resources: [bgpconfigurations/status, bgppeers/status, bgpfilters/status, ippools/status, floatingips/status, egressips/status]
   verbs: [patch]
 {{- end -}}
 {{- define "l3net.agentSecretRules" -}}

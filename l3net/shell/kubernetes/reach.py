@@ -1,10 +1,10 @@
-"""How much of the cluster is followed: which Nodes, Pods and Secrets; and policies and floating addresses,
-which wait until those that they speak of are known.
+"""How much of the cluster is followed: which Nodes, Pods and Secrets; and policies, floating and egress
+addresses, which wait until those that they speak of are known.
 
 Pods are tens of thousands, and each starts, runs and ends in a dozen changes: all of them are followed where
-a policy is declared, or a pool of floating addresses, and else those of this node alone. A policy is in force
-only as far as its peers are known: told before all Pods are, it would deny what it allows, and a floating
-address would go to the one pod that is known.
+a policy is declared, a pool of floating addresses or an EgressIP, and else those of this node alone. A policy
+is in force only as far as its peers are known: told before all Pods are, it would deny what it allows, a
+floating address would go to the one pod that is known, and an egress address to the one node.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Final, Protocol
 
 from l3net.kube.registry import KINDS as DECLARED
 from l3net.kube.scope import (
+    MOVING,
     POLICIES,
     any_floating,
     every_node,
     every_pod,
-    is_floating,
+    is_moving,
     is_policy,
     names_nodes,
     secrets_of,
@@ -80,8 +81,8 @@ class Reach:
 
     @property
     def of_policies(self) -> tuple[Kind, ...]:
-        """Those that a policy, or who has a floating address, has to know all of."""
-        both = names_nodes(self._state) or any_floating(self._state)
+        """Those that a policy, or who has a floating or egress address, has to know all of."""
+        both = names_nodes(self._state) or any_floating(self._state) or bool(self._state.egress)
         return (Kind.POD, Kind.NODE) if both else (Kind.POD,)
 
     @property
@@ -93,12 +94,12 @@ class Reach:
         """Hear of an object; whether it may be told now."""
         kind, name = event.kind, event.name
         own = kind is Kind.NODE and name.name == self._me
-        floating = kind in (Kind.IP_POOL, Kind.FLOATING_IP)
-        if kind not in POLICIES and not floating:
+        moving = kind in MOVING
+        if kind not in POLICIES and not moving:
             if own or DECLARED[kind].names_secrets:
                 DECLARED[kind].put(self._state, name, event.fact)
             return True
-        acts = is_floating(event.fact) if floating else is_policy(event.fact)
+        acts = is_moving(event.fact) if moving else is_policy(event.fact)
         DECLARED[kind].put(self._state, name, event.fact if acts else None)
         self._waiting.pop((kind, name), None)
         if not acts or Kind.POD not in self._kinds:
@@ -125,7 +126,7 @@ class Reach:
     def _policies_known(self) -> bool:
         """Whether all have been heard of, so that Pods are not listed twice at the start."""
         if not self._heard_all:
-            of = [kind for kind in self._kinds if kind in POLICIES or kind is Kind.IP_POOL]
+            of = [kind for kind in self._kinds if kind in POLICIES or kind in MOVING]
             # What was delivered is among what is heard before it is complete: in this order.
             self._heard_all = self._feeds.complete(*of) and self._feeds.drained()
         return self._heard_all
