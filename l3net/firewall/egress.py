@@ -53,30 +53,30 @@ def _contents(plan: FirewallPlan) -> Contents:
             *(f"{ip} daddr {each} return" for each in _ON_LINK[version]),
         )
         for rules in dict.fromkeys(own.values()):
-            chains[f"egress{version}-{_name(rules)}"] = (
+            chains[f"leave{version}-{_name(rules)}"] = (
                 *stay,
                 *(f"{match}{_mark(rule, egress, marks)}" for match, rule in _matches(ip, rules)),
             )
         for rules in dict.fromkeys(leave.values()):
-            chains[f"egress-out{version}-{_name(rules)}"] = (
+            chains[f"leave-out{version}-{_name(rules)}"] = (
                 *stay,
                 *(f"{match}{_leave(ip, rule, egress)}" for match, rule in _matches(ip, rules)),
             )
         kind = f"type ipv{version}_addr"
-        sets[f"egress-held{version}"] = NamedSet(kind, texts_of(version, egress.held))
-        for name, pods in ((f"egress{version}", own), (f"egress-out{version}", leave)):
+        sets[f"leave-held{version}"] = NamedSet(kind, texts_of(version, egress.held))
+        for name, pods in ((f"leave{version}", own), (f"leave-out{version}", leave)):
             elements = frozenset(f"{pod} : goto {name}-{_name(rules)}" for pod, rules in pods.items())
             sets[name] = NamedSet(f"{kind} : verdict", elements, leads=True)
         if own:
             if plan.floating_sources:
                 marking.append(f"{ip} saddr @floating-sources{version} return")
-            marking.append(f"{ip} saddr vmap @egress{version}")
+            marking.append(f"{ip} saddr vmap @leave{version}")
         if leave:
-            leaving.append(f"{ip} saddr vmap @egress-out{version}")
+            leaving.append(f"{ip} saddr vmap @leave-out{version}")
     if egress.wanted:
         marks_them = (
             # What was translated has another destination by now: nobody asked for this.
-            *(f"{ip} daddr @egress-held{version} drop" for version, ip in IP.items()),
+            *(f"{ip} daddr @leave-held{version} drop" for version, ip in IP.items()),
             f'iifname != "{plan.bridge}" accept',
             "ct direction reply accept",
             *marking,
@@ -127,7 +127,7 @@ def _name(rules: EgressRules) -> str:
 
 EGRESS = SmallSection(
     "egress",
-    own=re.compile(r"egress(-out)?[46](-[0-9a-f]{12})?|egress-held[46]|(pre|post)routing-egress(-again)?"),
+    own=re.compile(r"leave(-out)?[46](-[0-9a-f]{12})?|leave-held[46]|(pre|post)routing-egress(-again)?"),
     reads=re.compile(r"inside[46]|floating-sources[46]"),  # of the masquerade, of floating addresses
     concern=_concern,
     contents=_contents,
