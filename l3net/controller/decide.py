@@ -8,7 +8,9 @@ from typing import Final
 
 from l3net.addresses import host_prefix
 from l3net.controller.declared import Declared
-from l3net.controller.floating import FloatingStatus, floating_statuses, give, named
+from l3net.controller.egress import EgressStatus, egress_statuses
+from l3net.controller.floating import FloatingStatus, floating_statuses
+from l3net.controller.giving import asked_in, give, state_with
 from l3net.ipam.balancers import AddressPlan, address_usage, plan_addresses
 from l3net.ipam.blocks import PoolUsage, plan_blocks, pool_usage
 from l3net.ipam.crosscheck import crosscheck, missing_filters
@@ -56,6 +58,7 @@ class Decision:
     findings: tuple[Contradiction, ...] = ()
     peers: Mapping[str, Condition] = field(default_factory=dict)
     floating: Mapping[ObjectName, FloatingStatus] = field(default_factory=dict)
+    egress: Mapping[ObjectName, EgressStatus] = field(default_factory=dict)
 
 
 def decide(
@@ -63,13 +66,12 @@ def decide(
     ledger: Ledger,
     settings: Settings,
     forgotten: Collection[str] = (),
-    unsure: Collection[ObjectName] = (),
-    unsure_floating: Collection[ObjectName] = (),
+    unsure: Collection[tuple[Kind, ObjectName]] = (),
 ) -> Decision:
     """`node_blocks` and `service_addresses` name only those whose object does not say so yet.
 
-    `unsure`: services that the watch does not know and that may be there all the same; `unsure_floating`:
-    the same of FloatingIPs.
+    `unsure`: services, FloatingIPs and EgressIPs that the watch does not know and that may be there all the
+    same.
     """
     against = crosscheck(
         declared.nodes,
@@ -81,17 +83,16 @@ def decide(
     overlaps = [finding for finding in against if finding.kind is Kind.IP_POOL]
     refused = frozenset(finding.about.name for finding in overlaps)
     pools = declared.pools if settings.give_blocks else {}
-    by_name = named(declared)
-    floats = by_name.union(*ledger.floating.values())
-    held_now = [address for held in ledger.addresses.values() for address in held]
-    given = [host_prefix(address) for address in (*held_now, *floats)]
+    asked = asked_in(declared)
+    others = [host_prefix(address) for address in asked.and_held(ledger)]
+    given = [host_prefix(address) for held in ledger.addresses.values() for address in held]
     blocks = plan_blocks(
         declared.nodes,
         pools,
         ledger.blocks,
         forgotten=forgotten,
         refused=refused,
-        addresses=given,
+        addresses=[*given, *others],
         known=ledger.pools,
     )
     flat = [block for held in blocks.held.values() for block in held]
@@ -100,26 +101,29 @@ def decide(
         declared.pools,
         ledger.addresses,
         namespaces=declared.namespaces,
-        blocks=[*flat, *map(host_prefix, floats)],
+        blocks=[*flat, *others],
         refused=refused,
         every_class=settings.every_class,
-        unsure=unsure,
+        unsure=[name for kind, name in unsure if kind is Kind.SERVICE],
     )
-    giving = give(declared, ledger, addresses.held, by_name, flat, refused=refused, unsure=unsure_floating)
-    floating, floating_findings = floating_statuses(declared, giving.held, by_name)
+    floats, leaving = give(declared, ledger, addresses.held, asked, flat, refused=refused, unsure=unsure)
+    state = state_with(declared, asked, floats.held, leaving.held)
+    floating, floating_findings = floating_statuses(state, asked.floating)
+    egress, egress_findings = egress_statuses(state)
+    known = blocks.pools if settings.give_blocks else ledger.pools
+    written = Ledger(blocks.held, addresses.held, known, floats.held, leaving.held)
     return Decision(
-        Ledger(
-            blocks.held, addresses.held, blocks.pools if settings.give_blocks else ledger.pools, giving.held
-        ),
+        written,
         _node_blocks(declared, blocks.held),
         _service_addresses(declared, addresses),
-        _pools(declared, flat, addresses, by_name.union(*giving.held.values()), overlaps),
+        _pools(declared, flat, addresses, asked.and_held(written), overlaps),
         (
             *(*against, *blocks.findings, *addresses.findings, *_unheard_of(declared)),
-            *(*giving.findings, *floating_findings),
+            *(*floats.findings, *floating_findings, *leaving.findings, *egress_findings),
         ),
         {name: _references(declared.peers[name], declared.filters) for name in declared.peers},
         floating,
+        egress,
     )
 
 
@@ -188,13 +192,13 @@ def _pools(
     declared: Declared,
     blocks: list[Prefix],
     plan: AddressPlan,
-    floating: Iterable[Address],
+    others: Iterable[Address],
     overlaps: list[Contradiction],
 ) -> dict[str, PoolStatus]:
     wrong: dict[str, Contradiction] = {}
     for finding in overlaps:
         wrong.setdefault(finding.about.name, finding)
-    handed = {address for held in plan.held.values() for address in held} | set(floating)
+    handed = {address for held in plan.held.values() for address in held} | set(others)
     found: dict[str, PoolStatus] = {}
     for name, pool in declared.pools.items():
         for_pods = PoolUse.PODS in pool.allowed_uses
@@ -217,4 +221,5 @@ def owners_lost(before: Ledger, after: Ledger) -> list[tuple[Kind, ObjectName]]:
     nodes = [(Kind.NODE, ObjectName("", name)) for name in before.blocks if name not in after.blocks]
     services = [(Kind.SERVICE, name) for name in before.addresses if name not in after.addresses]
     floating = [(Kind.FLOATING_IP, name) for name in before.floating if name not in after.floating]
-    return [*nodes, *services, *floating]
+    egress = [(Kind.EGRESS_IP, name) for name in before.egress if name not in after.egress]
+    return [*nodes, *services, *floating, *egress]

@@ -9,6 +9,7 @@ from l3net.model import (
     BgpConfiguration,
     BgpPeer,
     ClusterState,
+    EgressIp,
     FloatingIp,
     IpPool,
     Kind,
@@ -43,6 +44,7 @@ class Declared:
     pods: dict[ObjectName, Pod] = field(default_factory=dict)
     service_cidrs: dict[ObjectName, ServiceCidr] = field(default_factory=dict)
     floating: dict[ObjectName, FloatingIp] = field(default_factory=dict)
+    egress: dict[ObjectName, EgressIp] = field(default_factory=dict)
     _floating_in: frozenset[str] = frozenset()  # namespaces
 
     @property
@@ -64,6 +66,8 @@ class Declared:
                 differs = _put(self.floating, event.name, fact if isinstance(fact, FloatingIp) else None)
                 self._floating_in = frozenset(each.namespace for each in self.floating)
                 return differs
+            case Kind.EGRESS_IP, fact:
+                return _put(self.egress, event.name, fact if isinstance(fact, EgressIp) else None)
             case Kind.NETWORK_POLICY, fact:
                 return _put(self.policies, event.name, fact if isinstance(fact, Policy) else None)
             case Kind.CLUSTER_NETWORK_POLICY, fact:
@@ -73,7 +77,8 @@ class Declared:
             case Kind.NODE, Node() as node:
                 old = self.nodes.get(name)
                 self.nodes[name] = node
-                return old is None or _lasting(old) != _lasting(node) or (bool(self.floating) and old != node)
+                moves = bool(self.floating or self.egress)  # who has an address follows how Nodes are
+                return old is None or _lasting(old) != _lasting(node) or (moves and old != node)
             case Kind.NODE, None:
                 return self.nodes.pop(name, None) is not None
             case Kind.SERVICE, Service() as service:
@@ -109,6 +114,17 @@ class Declared:
                 return known_filter is (fact is None)
         return False
 
+    def has(self, kind: Kind, name: ObjectName) -> bool:
+        """Whether an object that may hold something by the ledger is there."""
+        match kind:
+            case Kind.NODE:
+                return name.name in self.nodes
+            case Kind.FLOATING_IP:
+                return name in self.floating
+            case Kind.EGRESS_IP:
+                return name in self.egress
+        return name in self.services
+
     def copy(self) -> Declared:
         """A snapshot: facts are frozen, so the containers are all there is to copy."""
         return Declared(
@@ -124,11 +140,12 @@ class Declared:
             dict(self.pods),
             dict(self.service_cidrs),
             dict(self.floating),
+            dict(self.egress),
             self._floating_in,
         )
 
-    def of_floating(self) -> ClusterState:
-        """All that decides who has floating addresses."""
+    def of_addresses(self) -> ClusterState:
+        """All that decides who has floating and egress addresses. It looks at every Pod."""
         return ClusterState(
             nodes=self.nodes,
             peers=self.peers,
@@ -142,6 +159,7 @@ class Declared:
             configuration=self.configuration,
             pools=self.pools,
             floating=self.floating,
+            egress={name.name: each for name, each in self.egress.items()},
             service_cidrs={name.name: each for name, each in self.service_cidrs.items()},
         )
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
 
 from l3net.controller.declared import Declared
-from l3net.floating.declared import addresses_of, book_of, hosts
-from l3net.floating.giving import GivingPlan, plan_giving
+from l3net.floating.declared import book_of
 from l3net.floating.holding import FLOATING_IP, POD, Claimant, Holding, Reason, State
 from l3net.ipam.findings import Contradiction, FindingReason
-from l3net.ipam.ledger import Ledger
-from l3net.model import Address, FloatingIp, Kind, ObjectName, Prefix
+from l3net.model import Address, ClusterState, FloatingIp, Kind, ObjectName
 from l3net.ports import Condition
 
 #: The condition of a FloatingIP that tells whether a pod has its addresses.
@@ -35,6 +34,17 @@ class FloatingStatus:
         holds = self.state is State.HELD
         return Condition(HELD, holds, self.reason or "Held", self.message)
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """As the API has them; what is empty is taken out."""
+        return {
+            "addresses": [str(address) for address in self.addresses] or None,
+            "pod": self.pod or None,
+            "node": self.node or None,
+            "state": self.state.value,
+            "reason": self.reason or None,
+        }
+
 
 def named(declared: Declared) -> frozenset[Address]:
     """Addresses that FloatingIPs and Pods ask for by name. It looks at every Pod."""
@@ -43,44 +53,13 @@ def named(declared: Declared) -> frozenset[Address]:
     return frozenset(address for each in (*wanted, *asked) for address in each)
 
 
-def give(
-    declared: Declared,
-    ledger: Ledger,
-    services: Mapping[ObjectName, tuple[Address, ...]],
-    by_name: Collection[Address],
-    blocks: Iterable[Prefix],
-    *,
-    refused: Collection[str],
-    unsure: Collection[ObjectName],
-) -> GivingPlan:
-    """The addresses of FloatingIPs that name none. `services`: what load balancers hold; `by_name`: see
-    `named`."""
-    if not declared.floating and not ledger.floating:
-        return GivingPlan({})
-    taken = {address for held in services.values() for address in held}
-    taken.update(address for each in declared.services.values() for address in addresses_of(each))
-    taken.update(hosts(declared.nodes.values(), declared.peers.values()))
-    taken.update(by_name)
-    return plan_giving(
-        declared.floating,
-        declared.pools,
-        ledger.floating,
-        namespaces={name: space.labels for name, space in declared.namespaces.items()},
-        taken=taken,
-        blocks=blocks,
-        refused=refused,
-        unsure=unsure,
-    )
-
-
 def floating_statuses(
-    declared: Declared, given: Mapping[ObjectName, tuple[Address, ...]], by_name: Collection[Address]
+    state: ClusterState, by_name: Collection[Address]
 ) -> tuple[dict[ObjectName, FloatingStatus], list[Contradiction]]:
-    """What each FloatingIP is told; and what is refused, for Events: of Pods that ask by annotation too."""
-    if not declared.floating and not by_name:
+    """What each FloatingIP of a state is told; and what is refused, for Events: of Pods that ask by
+    annotation too."""
+    if not state.floating and not by_name:
         return {}, []
-    state = declared.of_floating()
-    state.floating = {name: _with(fact, given.get(name, ())) for name, fact in state.floating.items()}
     book = book_of(state)
     findings = [
         Contradiction(
@@ -95,10 +74,6 @@ def floating_statuses(
         for name, fact in state.floating.items()
     }
     return found, findings
-
-
-def _with(fact: FloatingIp, given: tuple[Address, ...]) -> FloatingIp:
-    return fact if fact.given == given else replace(fact, given=given)
 
 
 def _status(fact: FloatingIp, holdings: tuple[Holding, ...]) -> FloatingStatus:

@@ -211,8 +211,7 @@ class Controller:
                 before,
                 self._settings,
                 self._forgotten(declared, before) - names,
-                {name for kind, name in unsure if kind is Kind.SERVICE},
-                {name for kind, name in unsure if kind is Kind.FLOATING_IP},
+                unsure,
             )
             if decision.ledger == before:
                 self._ledger = before, version
@@ -259,11 +258,7 @@ class Controller:
 
         Where the API server has the object, or does not answer, its owner keeps what it holds for now.
         """
-        if kind is Kind.NODE:
-            there = name.name in declared.nodes
-        else:
-            there = name in (declared.floating if kind is Kind.FLOATING_IP else declared.services)
-        if there:
+        if declared.has(kind, name):
             return True  # it is there, and has let go
         try:
             if not self._cluster.exists(kind, name):

@@ -1,4 +1,4 @@
-"""What pools and peers are told in their status, and what of it they say already.
+"""What pools, peers, FloatingIPs and EgressIPs are told in their status, and what of it they say already.
 
 An object that was deleted and made anew, or whose status somebody else wrote, says it no longer: so what was
 told is held against each object as it is read.
@@ -12,7 +12,6 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from l3net.controller.decide import Decision, PoolStatus
 from l3net.controller.declared import Declared
-from l3net.controller.floating import FloatingStatus
 from l3net.controller.writes import Write
 from l3net.model import Kind, ObjectName
 from l3net.ports import ClusterWriter, Condition
@@ -29,6 +28,51 @@ class OfKind(Protocol):
     def kind(self) -> Kind: ...
 
 
+class AddressStatus(Protocol):
+    """What is said of who has the addresses of an object, but for since when."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """As the API has them; what is empty is None."""
+        ...
+
+    @property
+    def condition(self) -> Condition: ...
+
+
+class _Addressed:
+    """Objects of a kind that have addresses: `holder` is the field that says who has them."""
+
+    def __init__(self, kind: Kind, holder: str, cluster: ClusterWriter) -> None:
+        self._kind, self._holder, self._cluster = kind, holder, cluster
+        self._told: dict[ObjectName, AddressStatus] = {}
+        self._since: dict[ObjectName, tuple[Any, str]] = {}  # who has the addresses, and since when
+
+    def forget(self) -> None:
+        self._told = {}
+
+    def writes(self, wanted: Mapping[ObjectName, AddressStatus]) -> Iterator[Write]:
+        yield from _new(self._told, wanted, self._kind.value, self._say)
+
+    def seen(self, name: ObjectName, status: _Status) -> bool:
+        """An object as it was read; whether it does not say what it was told."""
+        self._since[name] = status.get(self._holder), str(status.get("since", ""))
+        told = self._told.get(name)
+        if told is None or (_has(status, told.fields) and _says(status, told.condition)):
+            return False
+        return self._told.pop(name, None) is not None
+
+    def _say(self, name: ObjectName, status: AddressStatus) -> None:
+        fields = status.fields
+        before, since = self._since.get(name, (None, ""))
+        now = fields[self._holder]
+        if now != before or not since:
+            since = self._cluster.now() if now else ""
+        self._since[name] = now, since
+        said = {**fields, "since": since or None}
+        self._cluster.set_status(self._kind, name, said, (status.condition,))
+
+
 class Statuses:
     """`writes` says what is to be written, `seen` hears of objects from any thread; `wake` has the former
     asked again."""
@@ -37,18 +81,21 @@ class Statuses:
         self._cluster, self._wake = cluster, wake
         self._pools: dict[str, PoolStatus] = {}
         self._peers: dict[str, Condition] = {}
-        self._floating: dict[ObjectName, FloatingStatus] = {}
-        self._since: dict[ObjectName, tuple[str, str]] = {}  # by FloatingIP: the pod that has it, since when
+        self._floating = _Addressed(Kind.FLOATING_IP, "pod", cluster)
+        self._egress = _Addressed(Kind.EGRESS_IP, "holders", cluster)
         self._pruned: dict[str, frozenset[str]] = {}  # by peer: the nodes that may have sessions
 
     def forget(self) -> None:
         """Another may have written since."""
-        self._pools, self._peers, self._pruned, self._floating = {}, {}, {}, {}
+        self._pools, self._peers, self._pruned = {}, {}, {}
+        self._floating.forget()
+        self._egress.forget()
 
     def writes(self, declared: Declared, decision: Decision) -> Iterator[Write]:
         yield from _new(self._pools, decision.pools, "pool", self._say_pool)
         yield from _new(self._peers, decision.peers, "peer", self._say_peer)
-        yield from _new(self._floating, decision.floating, "floating", self._say_floating)
+        yield from self._floating.writes(decision.floating)
+        yield from self._egress.writes(decision.egress)
         yield from self._pruning(declared)
 
     def seen(self, kind: OfKind, name: ObjectName, document: Mapping[str, Any]) -> None:
@@ -61,10 +108,9 @@ class Statuses:
             if told is not None and not (_has(status, _numbers(told)) and _says(status, told.condition)):
                 lost = self._pools.pop(key, None) is not None
         elif kind.kind is Kind.FLOATING_IP:
-            self._since[name] = str(status.get("pod", "")), str(status.get("since", ""))
-            floats = self._floating.get(name)
-            if floats is not None and not (_has(status, _fields(floats)) and _says(status, floats.condition)):
-                lost = self._floating.pop(name, None) is not None
+            lost = self._floating.seen(name, status)
+        elif kind.kind is Kind.EGRESS_IP:
+            lost = self._egress.seen(name, status)
         elif kind.kind is Kind.BGP_PEER:
             condition, nodes = self._peers.get(key), self._pruned.get(key)
             if condition is not None and not _says(status, condition):
@@ -76,14 +122,6 @@ class Statuses:
 
     def _say_pool(self, name: str, status: PoolStatus) -> None:
         self._cluster.set_status(Kind.IP_POOL, ObjectName("", name), _numbers(status), (status.condition,))
-
-    def _say_floating(self, name: ObjectName, status: FloatingStatus) -> None:
-        pod, since = self._since.get(name, ("", ""))
-        if status.pod != pod or not since:
-            since = self._cluster.now() if status.pod else ""
-        self._since[name] = status.pod, since
-        said = {**_fields(status), "since": since or None}
-        self._cluster.set_status(Kind.FLOATING_IP, name, said, (status.condition,))
 
     def _say_peer(self, name: str, condition: Condition) -> None:
         self._cluster.set_status(Kind.BGP_PEER, ObjectName("", name), {}, (condition,))
@@ -124,17 +162,6 @@ def _told(told: dict[_K, _T], say: Callable[[_K, _T], None], name: _K, value: _T
 
 def _numbers(status: PoolStatus) -> dict[str, int]:
     return {"used": status.usage.used, "free": min(status.usage.free, 2**63 - 1)}
-
-
-def _fields(status: FloatingStatus) -> dict[str, Any]:
-    """As the API has them; what is empty is taken out."""
-    return {
-        "addresses": [str(address) for address in status.addresses] or None,
-        "pod": status.pod or None,
-        "node": status.node or None,
-        "state": status.state.value,
-        "reason": status.reason or None,
-    }
 
 
 def _has(status: _Status, fields: Mapping[str, Any]) -> bool:

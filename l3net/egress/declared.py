@@ -8,6 +8,8 @@ from l3net.addresses import host_prefix
 from l3net.egress.book import EgressBook, Taken
 from l3net.egress.holding import EgressHolding, Reason
 from l3net.floating.declared import Blocks, addresses_of, hosts
+from l3net.floating.entitled import floating_pools, refusal
+from l3net.floating.holding import Reason as FloatingReason
 from l3net.model import Address, ClusterState, Prefix
 
 
@@ -46,13 +48,38 @@ def follow(book: EgressBook, state: ClusterState) -> None:
 def taken_in(state: ClusterState) -> Taken:
     """What else has an address in a state."""
     of_services = {address for service in state.services.values() for address in addresses_of(service)}
-    floating = {address for each in state.floating.values() for address in each.addresses}
     ranges = state.service_ranges
     return taken_by(
         lambda address: address in of_services or any(address in each for each in ranges),
         hosts(state.nodes.values(), state.peers.values()).__contains__,
         Blocks(state.nodes.values()).__contains__,
-        floating.__contains__,
+        floating_in(state).__contains__,
+    )
+
+
+def floating_in(state: ClusterState) -> frozenset[Address]:
+    """Addresses that FloatingIPs, and Pods by their annotation, have or wait for. What the pools do not let
+    them have takes none from an EgressIP: whoever may make one could."""
+    pools = floating_pools(state.pools.values())
+    if not pools:
+        return frozenset()
+
+    def may(address: Address, namespace: str, *, annotated: bool = False, pool: str = "") -> bool:
+        space = state.namespaces.get(namespace)
+        labels = space.labels if space is not None else {}
+        reason, _ = refusal(address, pools, labels, annotated=annotated, pool=pool)
+        return reason is FloatingReason.HELD
+
+    return frozenset(
+        address
+        for fact in state.floating.values()
+        for address in fact.addresses
+        if may(address, fact.name.namespace, pool=fact.pool if address not in fact.wanted else "")
+    ) | frozenset(
+        address
+        for pod in state.pods.values()
+        for address in pod.floating
+        if may(address, pod.name.namespace, annotated=True)
     )
 
 

@@ -30,6 +30,7 @@ class FindingReason(enum.Enum):
     NOT_ADVERTISED = "NotAdvertised"
     CONFLICTING_SERVICE = "ConflictingService"
     FLOATING_REFUSED = "FloatingIPRefused"
+    EGRESS_REFUSED = "EgressIPRefused"
     SELECTS_NO_PODS = "SelectsNoPods"
     UNKNOWN_PORT_NAME = "UnknownPortName"
 

@@ -13,6 +13,7 @@ BLOCKS_KEY = "blocks"
 ADDRESSES_KEY = "addresses"
 POOLS_KEY = "pools"
 FLOATING_KEY = "floating"
+EGRESS_KEY = "egress"
 
 
 class LedgerError(L3netError):
@@ -24,14 +25,15 @@ class Ledger:
     """Who holds what: node to blocks, and service to load-balancer addresses.
 
     `pools`: the ranges of pools, also of those that are gone, in which blocks are held, and the pools' names.
-    They prove that a block came from a pool, and not from the cluster. `floating`: FloatingIPs and the
-    addresses that they were given.
+    They prove that a block came from a pool, and not from the cluster. `floating` and `egress`: FloatingIPs,
+    EgressIPs and the addresses that they were given.
     """
 
     blocks: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
     addresses: Mapping[ObjectName, tuple[Address, ...]] = field(default_factory=dict)
     pools: Mapping[Prefix, str] = field(default_factory=dict)
     floating: Mapping[ObjectName, tuple[Address, ...]] = field(default_factory=dict)
+    egress: Mapping[ObjectName, tuple[Address, ...]] = field(default_factory=dict)
 
 
 def encode(ledger: Ledger) -> dict[str, str]:
@@ -43,6 +45,7 @@ def encode(ledger: Ledger) -> dict[str, str]:
         ADDRESSES_KEY: _owners(ledger.addresses),
         POOLS_KEY: "".join(f"{cidr} {name}\n" for cidr, name in sorted(ledger.pools.items(), key=str)),
         FLOATING_KEY: _owners(ledger.floating),
+        EGRESS_KEY: _owners(ledger.egress),
     }
 
 
@@ -64,18 +67,26 @@ def decode(values: Mapping[str, str]) -> Ledger:
             pools[parse_prefix(cidr, strict=True)] = name
         except ValueError as err:
             raise LedgerError(f"{where}: {err}") from None
-    return Ledger(blocks, _owned(values, ADDRESSES_KEY), pools, _owned(values, FLOATING_KEY))
+    return Ledger(
+        blocks,
+        _owned(values, ADDRESSES_KEY),
+        pools,
+        _owned(values, FLOATING_KEY),
+        _owned(values, EGRESS_KEY, namespaced=False),
+    )
 
 
-def _owned(values: Mapping[str, str], key: str) -> dict[ObjectName, tuple[Address, ...]]:
+def _owned(
+    values: Mapping[str, str], key: str, *, namespaced: bool = True
+) -> dict[ObjectName, tuple[Address, ...]]:
     found: dict[ObjectName, tuple[Address, ...]] = {}
     for where, owner, held in _lines(values, key):
-        namespace, slash, name = owner.partition("/")
+        namespace, slash, name = owner.partition("/") if namespaced else ("", "", owner)
         try:
             found[ObjectName(namespace, name)] = tuple(parse_address(text) for text in held.split(","))
         except ValueError as err:
             raise LedgerError(f"{where}: {err}") from None
-        if not slash:
+        if namespaced and not slash:
             raise LedgerError(f"{where}: {owner!r} is not NAMESPACE/NAME")
     return found
 

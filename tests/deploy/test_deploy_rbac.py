@@ -63,6 +63,7 @@ def test_the_controller(api: FakeApiServer, tmp_path: Path) -> None:
     api.put(
         pool("public", "203.0.113.0/24", allowedUses=["Floating"]),
         own("FloatingIP", "web", selector={"matchLabels": {"app": "web"}}),
+        own("EgressIP", "web", namespaceSelector={}),
     )
     running = Running(api, tmp_path, "one", settings=Settings(grace=0.0))
     try:
@@ -78,6 +79,7 @@ def test_the_controller(api: FakeApiServer, tmp_path: Path) -> None:
         until(lambda: sum(call[2:] == ("bgpconfigurations", "status") for call in api.calls), "conditions")
         until(lambda: sum(call[2:] == ("bgppeers", "status") for call in api.calls), "conditions")
         until(lambda: sum(call[2:] == ("floatingips", "status") for call in api.calls), "conditions")
+        until(lambda: sum(call[2:] == ("egressips", "status") for call in api.calls), "conditions")
         # the lease is renewed, a block freed, an Event repeated
         api.remove("Node", "b")
         until(

@@ -10,13 +10,15 @@ import pytest
 
 from l3net.floating.book import FloatingBook, sources_of
 from l3net.floating.declared import Blocks, book_of, fill, follow
-from l3net.floating.giving import plan_giving
+from l3net.floating.giving import wishes_of
 from l3net.floating.holding import Claimant, Reason
+from l3net.ipam.giving import plan_giving
 from l3net.model import (
     Address,
     ClusterState,
     FloatingIp,
     IpPool,
+    Kind,
     Namespace,
     Node,
     ObjectName,
@@ -213,10 +215,11 @@ def given(
     **more: object,
 ) -> tuple[dict[str, list[str]], list[str]]:
     plan = plan_giving(
-        {each.name: each for each in claims},
+        Kind.FLOATING_IP,
+        PoolUse.FLOATING,
+        wishes_of({each.name: each for each in claims}, {"a": {"team": "x"}, "b": {}}),
         POOLS if pools is None else pools,
         held,
-        namespaces={"a": {"team": "x"}, "b": {}},
         **more,  # type: ignore[arg-type]
     )
     found = {name.name: list(map(str, addresses)) for name, addresses in plan.held.items()}
