@@ -27,6 +27,7 @@ from l3net.naming import BRIDGE, ENVELOPE
 from l3net.shell.kernel.egress_ways import KernelEgressWays
 from l3net.shell.kernel.envelope import KernelEnvelope
 from l3net.shell.kernel.netlink import NETLINK_ADD_MEMBERSHIP, SOL_NETLINK, messages
+from l3net.shell.probes.foreign import others
 
 pytestmark = pytest.mark.netns
 Ip = Callable[[str], str]
@@ -235,6 +236,13 @@ def test_a_full_table_of_routes_is_not_read(link: Ip) -> None:
     held._netlink.dump = dump  # type: ignore[method-assign]
     held.apply(WAYS, ENVELOPE, 1450)
     assert seen and not any(ip_address("192.0.2.0").packed in body for body in seen)
+
+
+def test_they_are_not_taken_for_rules_of_others(link: Ip) -> None:
+    KernelEgressWays().apply(WAYS, ENVELOPE, 1450)
+    assert not others()[1]
+    link("rule add priority 10800 iif l3net0 lookup 77")
+    assert others()[1] == ("1 routing rules (`ip rule`)",)
 
 
 # --- packets ---------------------------------------------------------------------------------------------
