@@ -77,6 +77,20 @@ def test_our_own_routes_drown_nothing(own_netns: Ip, monkeypatch: pytest.MonkeyP
     assert seen_meanwhile(table.port, delete) == []
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_of_the_main_table_alone(own_netns: Ip, version: int) -> None:
+    """Those of other tables with our protocol, the ways of EgressIPs, are none of what a node learns."""
+    prefix = {4: "192.0.2.0/24", 6: "2001:db8::/64"}[version]
+
+    def change() -> None:
+        for table in (0x6C330001, 77):
+            own_netns(f"-{version} route add default dev lo proto 108 table {table}")
+            own_netns(f"-{version} route del default dev lo proto 108 table {table}")
+        own_netns(f"-{version} route add {prefix} dev lo proto 108")
+
+    assert seen_meanwhile(KernelRoutes().port, change) == [OwnRouteSeen]
+
+
 def test_those_of_another_process_are_told(own_netns: Ip, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: the same routes, from a port that is not ours, are too many for that buffer."""
     monkeypatch.setattr(monitor, "RECEIVE_BUFFER", 1 << 16)

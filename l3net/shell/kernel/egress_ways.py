@@ -58,6 +58,8 @@ _RULE: Final = struct.Struct("=BBBBBBBBI")  # struct fib_rule_hdr
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 _U32: Final = struct.Struct("=I")
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
+#: Times that the rules are looked at in one pass.
+_ATTEMPTS: Final = 4
 #: What the kernel says of a table or a family that it does not have.
 _NONE: Final = (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 #: Of a table's number, what tells the way.
@@ -102,11 +104,14 @@ class KernelEgressWays:
         self._tables = {*places, *(route.place for route in routes)}
         failed: list[KernelError] = []
         led = self._lead(wanted, routes, device, mtu, failed)
-        for place in led:
-            self._point(wanted[place], [rule for rule in rules if rule.place == place], failed)
-        for each in (*rules, *routes):
-            if each.place not in wanted:
-                self._delete(each, failed)
+        for _ in range(_ATTEMPTS):
+            if not self._point(wanted, led, rules, failed):
+                break
+            # The kernel deletes the first rule that says all that is asked for, and may say more: ours.
+            rules = self._rules()
+        for route in routes:
+            if route.place not in wanted:
+                self._delete(RTM_DELROUTE, route, failed)
         if failed:
             raise failed[0]
         self._tables = set(wanted)
@@ -139,30 +144,40 @@ class KernelEgressWays:
                 there = [each for each in there if each.key != new.key]
             for each in there:
                 if each.said != new.said:
-                    self._delete(each, failed)
+                    self._delete(RTM_DELROUTE, each, failed)
             led.append(place)
         return led
 
-    def _point(self, way: EgressWay, there: list[_Held], failed: list[KernelError]) -> None:
-        """Put the rule, and take away what else of ours leads to its table."""
-        new = _rule_held(_rule(way))
-        same = [each for each in there if each.said == new.said]
-        if not same:
-            code = self._netlink.transact([Request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, new.body)])[0]
-            if code not in (0, errno.EEXIST):
-                failed.append(KernelError(f"egress: put the rule for mark {way.mark:#x}", code))
-                return
-        for each in there:
-            if each.said != new.said:
-                self._delete(each, failed)
-        for each in same[1:]:
-            self._delete(each, failed)
+    def _point(
+        self,
+        wanted: Mapping[Place, EgressWay],
+        led: Collection[Place],
+        rules: Collection[_Held],
+        failed: list[KernelError],
+    ) -> bool:
+        """Put the rules of the places that have their routes, and delete those that are for nothing; whether
+        there were any. A place that lost its route keeps its rule: it is to be there again."""
+        kept = set()
+        for place, way in wanted.items():
+            new = _rule_held(_rule(way))
+            kept.add(new.said)
+            if place in led and not any(each.said == new.said for each in rules):
+                code = self._netlink.transact([Request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, new.body)])[0]
+                if code not in (0, errno.EEXIST):
+                    failed.append(KernelError(f"egress: put the rule for mark {way.mark:#x}", code))
+        seen: set[object] = set()
+        deleted = False
+        for rule in rules:
+            if rule.said not in kept or rule.said in seen:
+                self._delete(RTM_DELRULE, rule, failed)
+                deleted = True
+            seen.add(rule.said)
+        return deleted
 
-    def _delete(self, held: _Held, failed: list[KernelError]) -> None:
-        rule = held.key is None
-        code = self._netlink.transact([Request(RTM_DELRULE if rule else RTM_DELROUTE, 0, held.body)])[0]
+    def _delete(self, kind: int, held: _Held, failed: list[KernelError]) -> None:
+        code = self._netlink.transact([Request(kind, 0, held.body)])[0]
         if code not in (0, errno.ENOENT, errno.ESRCH, errno.ENODEV):
-            what = "rule" if rule else "route"
+            what = "rule" if kind == RTM_DELRULE else "route"
             failed.append(KernelError(f"egress: delete a {what} of table {held.place[1]:#x}", code))
 
     def _rules(self) -> list[_Held]:
@@ -253,7 +268,7 @@ def _rule_held(body: bytes) -> _Held:
         if kind <= FRA_DPORT_RANGE and (kind, bytes(value)) != (FRA_SUPPRESS_PREFIXLEN, b"\xff" * 4)
     }
     table = _U32.unpack(fields.get(FRA_TABLE, bytes(4)))[0]
-    said = (to, source, tos, action, flags & FIB_RULE_INVERT, frozenset(fields.items()))
+    said = (family, to, source, tos, action, flags & FIB_RULE_INVERT, frozenset(fields.items()))
     return _Held((family, table), said, body)
 
 

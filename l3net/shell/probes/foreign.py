@@ -13,7 +13,7 @@ from typing import Any, Final
 from l3net.cni.extras import TABLE
 from l3net.errors import L3netError
 from l3net.explain.foreign import HOOKS, Chain
-from l3net.naming import NFT_TABLE
+from l3net.naming import NFT_TABLE, RTPROT_L3NET
 from l3net.shell.kernel.nftcommand import find_nft
 
 #: Tables of ours: they are explained by what is decided.
@@ -166,13 +166,15 @@ def _old_iptables() -> Iterator[str]:
 
 
 def _policy_routing() -> Iterator[str]:
-    """Rules beside the three that every host has (ip-rule(8))."""
+    """Rules beside ours and the three that every host has (ip-rule(8))."""
     from pyroute2 import IPRoute  # noqa: PLC0415 - as in way.py
 
     with suppress(Exception), IPRoute() as ip:  # what cannot be read is not told of
         for family, name in ((2, "ip rule"), (10, "ip -6 rule")):
             own = (0, 32766, 32767)
             if more := sum(
-                (rule.get_attr("FRA_PRIORITY") or 0) not in own for rule in ip.get_rules(family=family)
+                (rule.get_attr("FRA_PRIORITY") or 0) not in own
+                for rule in ip.get_rules(family=family)
+                if rule.get_attr("FRA_PROTOCOL") != RTPROT_L3NET
             ):
                 yield f"{more} routing rules (`{name}`)"
