@@ -47,7 +47,7 @@ class Files:
 
 
 class ExaBGP:
-    """Has loaded what its file said when `load` was last called; a session is up as long as it is in there."""
+    """Has loaded what its file said when `load` was last called; a session is up while it stands in there."""
 
     up = True
 
@@ -73,7 +73,10 @@ class ExaBGP:
         self.lines.append(line)
         found: list[Message] = [Done()]
         if line == commands.SHOW_NEIGHBORS:
-            found = [Neighbors({PEER: True} if self.holds else {}, frozenset({fingerprint(self.loaded)})), Done()]
+            found = [
+                Neighbors({PEER: True} if self.holds else {}, frozenset({fingerprint(self.loaded)})),
+                Done(),
+            ]
         asyncio.get_running_loop().call_soon(self._answer, found)
 
     def _answer(self, messages: list[Message]) -> None:

@@ -141,7 +141,7 @@ def standalone(bare_host: Host, tmp_path: Path) -> Swept:
     return swept
 
 
-@pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("fault", ["signal=KILL", "error=ENOSPC", "error=EIO", "error=EROFS"])
 def test_standalone_add(
     standalone: Swept, fault: str, every: int, tmp_path: Path, record_property: Any
@@ -171,7 +171,7 @@ def test_standalone_add(
     record_property("failed", failed)
 
 
-@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.soak)])
 def test_standalone_delete(standalone: Swept, every: int, tmp_path: Path, record_property: Any) -> None:
     standalone.run("ADD")
     steps = standalone.changing("DEL")[::every]

@@ -121,7 +121,7 @@ def test_the_control_without_graceful_restart_loses_some(stage: Stage, kind: str
     assert lost["stream-node"] > 0, "the far side drops our routes with the session"
 
 
-@pytest.mark.parametrize("kind", quick("frr", "bird", every=KINDS))
+@pytest.mark.parametrize("kind", quick("frr", every=KINDS))
 def test_no_packet_is_lost_and_no_session_when_the_agent_is_killed(stage: Stage, kind: str) -> None:
     together(stage, kind, BEHIND_PREFIX)
     stage.stream(4, PACKETS)
@@ -140,7 +140,7 @@ def test_no_packet_is_lost_and_no_session_when_the_agent_is_killed(stage: Stage,
 # --- as helper -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["frr", "bird", "gobgp"])
+@pytest.mark.parametrize("kind", quick("frr", "bird", every=("frr", "bird", "gobgp")))
 def test_a_far_side_that_restarts_finds_its_routes_kept_and_what_it_no_longer_says_swept(
     stage: Stage, kind: str
 ) -> None:
@@ -174,7 +174,7 @@ def test_a_far_side_that_lists_no_family_takes_its_routes_along(stage: Stage) ->
 
 
 @pytest.mark.parametrize("again", [True, False], ids=["F bit", "none"])
-@pytest.mark.parametrize("kind", ["frr", "gobgp"])
+@pytest.mark.parametrize("kind", quick("frr", every=("frr", "gobgp")))
 def test_without_the_forwarding_state_bit_the_routes_go_when_the_far_side_is_back(
     stage: Stage, kind: str, again: bool
 ) -> None:
@@ -212,7 +212,7 @@ table inet unreached {
 """
 
 
-@pytest.mark.parametrize("kind", quick("frr", "openbgpd", every=KINDS))
+@pytest.mark.parametrize("kind", quick("openbgpd", every=KINDS))
 def test_a_notification_voids_it(stage: Stage, kind: str) -> None:
     """RFC 4724 section 4: the routes of a session that a NOTIFICATION ended are not kept.
 

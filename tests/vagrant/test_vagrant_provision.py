@@ -132,6 +132,7 @@ def test_client(machine: MachineRoot) -> None:
     assert "10.0.7.1 n3" in (machine.upper / "etc/hosts").read_text()
 
 
+@pytest.mark.soak
 def test_plain_node_and_new_code(machine: MachineRoot) -> None:
     """l3net out of the working tree runs, and a changed tree is installed by the next run."""
     look = f"{NETWORK}; l3net --version; ls /opt/cni/bin; l3net validate /etc/l3net/manifests"
