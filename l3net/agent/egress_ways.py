@@ -18,7 +18,7 @@ PART: Final = "egress ways"
 
 
 class Ways:
-    """`open` before the table, `close` after it."""
+    """`begin` before the table, `end` after it."""
 
     def __init__(self, kernel: EgressWays, problems: dict[str, str]) -> None:
         self._kernel, self._problems = kernel, problems
@@ -28,11 +28,11 @@ class Ways:
         """What is in the kernel is to be looked at again."""
         self._there = None
 
-    def open(self, paths: EgressPaths, envelope: Envelope | None) -> None:
+    def begin(self, paths: EgressPaths, envelope: Envelope | None) -> None:
         """Have all that is wanted, beside what there is."""
         self._bring(wanted(paths, envelope) | (self._there or frozenset()), envelope)
 
-    def close(self, paths: EgressPaths, envelope: Envelope | None) -> None:
+    def end(self, paths: EgressPaths, envelope: Envelope | None) -> None:
         """Have what is wanted alone."""
         self._bring(wanted(paths, envelope), envelope)
 

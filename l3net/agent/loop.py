@@ -16,15 +16,13 @@ from l3net.agent.announcing import Announcing
 from l3net.agent.bfd import Liveness
 from l3net.agent.dirty import PARTS, Dirty, Marks, of_parts
 from l3net.agent.draining import Draining
-from l3net.agent.egress import Egress
-from l3net.agent.egress_ways import Ways
 from l3net.agent.enveloping import Enveloping
-from l3net.agent.floating import Floating
 from l3net.agent.following import DECLARED, Following
 from l3net.agent.healthchecks import HealthChecks, eligible
 from l3net.agent.kernel import KernelSide
 from l3net.agent.leaving import Leaving
 from l3net.agent.monitoring.monitoring import Monitoring
+from l3net.agent.moving import Moving
 from l3net.agent.noticing import Noticing
 from l3net.agent.noting import Noting
 from l3net.agent.podnet import PodNet, uplinks
@@ -100,26 +98,20 @@ class Agent:
         )
         self.policing.stand_on(self.services.table, self.services.follow_policy)
         shells.pods.admission = self.policing
-        self.floating = Floating(
-            *(me, kernel.connections, self.kernel.problems, self.services.book.has_address),
-            *(self.rib.announced, marks.wake),
-        )
-        self.services.floating = self.floating
-        self.egress = Egress(
-            *(me, kernel.connections, self.kernel.problems, self.services.book.has_address),
-            *(self.rib.announced, self._any_peer, marks.wake),
+        self.moving = Moving(
+            *(me, kernel, self.services, self.policing, self.kernel.problems),
+            *(self.rib.announced, lambda: self.speaking.peers.any_established, marks.wake),
             said=shells.declares_pods,
         )
-        self.services.ways = Ways(kernel.egress_ways, self.kernel.problems)
-        self.services.egress = self.policing.egress = self.egress
+        self.floating, self.egress = self.moving.floating, self.moving.egress
         self.checks = HealthChecks(
             *(shells.health, settings.health_port, self.services),
             lambda: eligible(self.state.nodes.get(me), self.draining.stage),
         )
         self.proxying = Proxying(shells.proxies, marks.look_again)
         self.errors.is_service = self.services.book.has_address
-        self.speaking = speaking = Speaking(shells.speaker, self.rib, marks.touch, self.faults)
-        peers = speaking.peers
+        self.speaking: Speaking = Speaking(shells.speaker, self.rib, marks.touch, self.faults)
+        speaking, peers = self.speaking, self.speaking.peers
         self.bfd = Liveness(shells.bfd, peers.path_failed, peers.path_recovered, peers.path_held)
         speaking.hearing.on_established = self.bfd.established
         speaking.hearing.on_as_number = kernel.discovery.changed = peers.caught_up = marks.look_again
@@ -135,9 +127,6 @@ class Agent:
         self._noting = Noting(self.services, self.policing, self.allowing, self.floating, self.egress, marks)
         self._leaving = Leaving(self.draining, speaking, marks)
         self._noticing = Noticing(self.kernel, self.services, shells.pods, marks)
-
-    def _any_peer(self) -> bool:
-        return any(peer.established for peer in self.speaking.peers.values())
 
     @property
     def state(self) -> ClusterState:
@@ -276,9 +265,7 @@ class Agent:
         withdrawing = self.draining.stage >= Stage.SERVICES_WITHDRAWN
         settled = self.services.settle(state, draining=withdrawing)
         changed = Dirty.STATE in dirty
-        services = settled.addresses
-        moved = self.floating.settle(state, changed=changed, services=services)
-        moved |= self.egress.settle(state, changed=changed, services=services, touched=touched)
+        moved = self.moving.settle(state, changed=changed, services=settled.addresses, touched=touched)
         if Dirty.STATE in dirty or settled.addresses:
             touched |= self._decide_sessions()
         if Dirty.STATE not in dirty and settled.withdraw:
@@ -346,16 +333,14 @@ class Agent:
             own = state.nodes[self.node_name].addresses
             self.errors.update([node.addresses for node in state.nodes.values()], own)
         wanted = dirty & (Dirty.STATE | Dirty.FIREWALL) or self.policing.unsettled
-        moved = self.floating.changed or self.egress.changed
-        if settled.servers or wanted or moved:
+        if settled.servers or wanted or self.moving.changed:
             self._relay_errors()
             self.enveloping.mtu = self.podnet.underlay_mtu
-            rest, check = Dirty.STATE in dirty or moved, Dirty.FIREWALL in dirty
-            self.floating.changed = self.egress.changed = False
+            rest, check = Dirty.STATE in dirty or self.moving.changed, Dirty.FIREWALL in dirty
+            self.moving.taken()
             await self.services.apply(state, settled, rest=rest, check=check)
             if self.services.table.known:
-                await self.floating.forget()
-                await self.egress.forget(self.services.inside)
+                await self.moving.forget()
 
     async def _routes(self, dirty: Dirty, touched: set[Prefix], settled: Settled) -> None:
         state, kernel = self.state, self.kernel

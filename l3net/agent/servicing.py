@@ -200,7 +200,7 @@ class Servicing:
             if self.ways is not None:
                 if check:
                     self.ways.doubt()
-                self.ways.open(wanted.egress, wanted.envelope)
+                self.ways.begin(wanted.egress, wanted.envelope)
         if on_others := self.serving and self._ports_on != wanted.ports_on:
             self._ports_on = wanted.ports_on
             self._anew({key for key in self.book.servers if not is_node_port(key)})
@@ -223,7 +223,7 @@ class Servicing:
             self._in_force()
             await self._forget()
             if self.ways is not None:
-                self.ways.close(wanted.egress, wanted.envelope)
+                self.ways.end(wanted.egress, wanted.envelope)
             if wanted.envelope is None and not spreading and self._enveloping is not None:
                 self._enveloping.end()
 
@@ -261,7 +261,7 @@ class Servicing:
         if self.egress is not None and self.egress.refresh():
             self._rest = rest = replace(rest, egress=self.egress.paths)
             if self.ways is not None:
-                self.ways.open(rest.egress, rest.envelope)
+                self.ways.begin(rest.egress, rest.envelope)
         if await self.table.follow(rest, self._servers, {}, check=False):
             self._anew({})
 

@@ -78,6 +78,10 @@ class Peers(dict[Address, Peering]):
         self._announcer.want(address, self._announceable(address, wanted))
 
     @property
+    def any_established(self) -> bool:
+        return any(peer.established for peer in self.values())
+
+    @property
     def wants(self) -> Mapping[Address, AdjRibOut]:
         """What each peer shall hear, as far as that is decided."""
         return self._wants
