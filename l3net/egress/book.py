@@ -151,33 +151,36 @@ class EgressBook:
             due = dict.fromkeys((*self._pods, *self._rules_of))
         self._whole, self._dirty = False, {}
         changed = self.holdings != before
+        touched: dict[Address, None] = {}
         for name in due:
-            changed |= self._settle_pod(name)
+            touched |= self._settle_pod(name)
+        # Pods first, all of them: an address may have gone from one that is no more to one that is new.
+        for address in touched:
+            changed |= self._settle_address(address)
         return changed
 
-    def _settle_pod(self, name: ObjectName) -> bool:
+    def _settle_pod(self, name: ObjectName) -> dict[Address, None]:
+        """Decide what a pod's packets are to do; the addresses for which that may be another than before."""
         before = self._rules_of.pop(name, {})
         pod = self._pods.get(name)
         now = dict(self._decided(pod)) if pod is not None else {}
         if now:
             self._rules_of[name] = now
-        if now == before:
-            return False
         for address in before.keys() - now.keys():
             del self._at[address][name]
         for address in now:
             self._at.setdefault(address, {})[name] = None
-        for address in before | now:
-            self._settle_address(address)
-        return True
+        return dict.fromkeys((*before, *now))
 
-    def _settle_address(self, address: Address) -> None:
+    def _settle_address(self, address: Address) -> bool:
         """Of a pod that is gone the object may be there still, while another has its address."""
-        if not self._at[address]:
-            del self._at[address], self.rules[address]
-            return
-        newest = max(self._at[address], key=lambda name: (self._pods[name].created, name))
-        self.rules[address] = self._rules_of[newest][address]
+        before = self.rules.pop(address, None)
+        if self._at[address]:
+            newest = max(self._at[address], key=lambda name: (self._pods[name].created, name))
+            self.rules[address] = self._rules_of[newest][address]
+        else:
+            del self._at[address]
+        return self.rules.get(address) != before
 
     def _decided(self, pod: Pod) -> Iterator[tuple[Address, EgressRules]]:
         if pod.host_network or pod.finished:
@@ -282,4 +285,4 @@ def _about(pod: Pod | None) -> object:
     """All of a Pod that a decision looks at."""
     if pod is None:
         return None
-    return (pod.labels, pod.addresses, pod.host_network, pod.finished)
+    return (pod.labels, pod.addresses, pod.host_network, pod.finished, pod.created)
