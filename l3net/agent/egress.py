@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from l3net.addresses import address_order, host_prefix
-from l3net.egress.book import Attachment, EgressBook
+from l3net.egress.book import HERE, Attachment, EgressBook
 from l3net.egress.declared import fill, follow, holdings_of, taken_by
 from l3net.egress.holding import EgressHolding
 from l3net.errors import KernelError
@@ -260,7 +260,7 @@ class Egress:
         own: dict[Address, EgressRules] = {}
         others: dict[Address, EgressRules] = {}
         for address, rules in book.rules.items():
-            if book.node_of(address) in (None, self._me):
+            if book.node_of(address) in (HERE, self._me):
                 own[address] = rules
             elif any(rule.address in held for rule in rules):
                 others[address] = rules

@@ -44,7 +44,7 @@ def give(
     refused: Collection[str],
     unsure: Collection[tuple[Kind, ObjectName]],
 ) -> tuple[GivingPlan, GivingPlan]:
-    """The addresses of FloatingIPs and EgressIPs that name none. `services`: what load balancers have."""
+    """What FloatingIPs, and EgressIPs, that name none are given. `services`: what load balancers have."""
     if not (declared.floating or ledger.floating or declared.egress or ledger.egress):
         return GivingPlan({}), GivingPlan({})
     taken = {address for held in services.values() for address in held}

@@ -30,6 +30,8 @@ from l3net.model import (
 
 Taken: TypeAlias = Callable[[Address], tuple[Reason, str]]
 VERSIONS: Final = (4, 6)
+#: For the node that a book is kept on: no node has such a name.
+HERE: Final = "."
 
 
 def nothing_taken(_address: Address) -> tuple[Reason, str]:
@@ -80,6 +82,7 @@ class EgressBook:
         self._dirty: dict[ObjectName, None] = {}
         self._rules_of: dict[ObjectName, dict[Address, EgressRules]] = {}
         self._at: dict[Address, dict[ObjectName, None]] = {}  # pods that are selected, by address
+        self._nodes_of: dict[Address, str] = {}
         #: What came of each address, by EgressIP.
         self.holdings: Mapping[str, tuple[EgressHolding, ...]] = {}
         #: What each pod that is selected is to do, by its own address.
@@ -186,31 +189,38 @@ class EgressBook:
             due = dict.fromkeys((*self._pods, *self._attached, *self._rules_of))
         self._whole, self._dirty = False, {}
         changed = self.holdings != before
+        touched: dict[Address, None] = {}
         for name in due:
-            changed |= self._settle_pod(name)
+            touched |= self._settle_pod(name)
+        # Pods first, all of them: an address may have gone from one that is no more to one that is new.
+        for address in touched:
+            changed |= self._settle_address(address)
         return changed
 
-    def _settle_pod(self, name: ObjectName) -> bool:
+    def _settle_pod(self, name: ObjectName) -> dict[Address, None]:
+        """Decide what a pod's packets are to do; the addresses for which that may be another than before."""
         before = self._rules_of.pop(name, {})
         now = dict(self._decided(name))
         if now:
             self._rules_of[name] = now
-        if now == before:
-            return False
         for address in before.keys() - now.keys():
             del self._at[address][name]
         for address in now:
             self._at.setdefault(address, {})[name] = None
-        for address in before | now:
-            self._settle_address(address)
-        return True
+        return dict.fromkeys((*before, *now))
 
-    def _settle_address(self, address: Address) -> None:
+    def _settle_address(self, address: Address) -> bool:
         """Of a pod that is gone the object may be there still, while another has its address."""
-        if not self._at[address]:
-            del self._at[address], self.rules[address]
-            return
-        self.rules[address] = self._rules_of[self._whose(address)][address]
+        before = self.rules.pop(address, None), self._nodes_of.pop(address, None)
+        if self._at[address]:
+            name = self._whose(address)
+            self.rules[address] = self._rules_of[name][address]
+            attached = self._attached.get(name)
+            here = attached is not None and address in attached.addresses
+            self._nodes_of[address] = HERE if here else self._pods[name].node
+        else:
+            del self._at[address]
+        return (self.rules.get(address), self._nodes_of.get(address)) != before
 
     def _whose(self, address: Address) -> ObjectName:
         def order(name: ObjectName) -> tuple[bool, str, ObjectName]:
@@ -220,12 +230,10 @@ class EgressBook:
 
         return max(self._at[address], key=order)
 
-    def node_of(self, address: Address) -> str | None:
-        """Where the pod is that is selected and has an address; None: it is attached here, whatever is
+    def node_of(self, address: Address) -> str:
+        """Where the pod is that is selected and has an address; HERE: it is attached here, whatever is
         declared."""
-        name = self._whose(address)
-        attached = self._attached.get(name)
-        return None if attached is not None and address in attached.addresses else self._pods[name].node
+        return self._nodes_of[address]
 
     def _decided(self, name: ObjectName) -> Iterator[tuple[Address, EgressRules]]:
         pod, attached = self._pods.get(name), self._attached.get(name)
@@ -331,4 +339,4 @@ def _about(pod: Pod | None) -> object:
     """All of a Pod that a decision looks at."""
     if pod is None:
         return None
-    return (pod.labels, pod.addresses, pod.host_network, pod.finished)
+    return (pod.labels, pod.addresses, pod.host_network, pod.finished, pod.created)

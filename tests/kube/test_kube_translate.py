@@ -25,6 +25,7 @@ from l3net.model import (
     BgpPeer,
     BmpCollector,
     Bogons,
+    EgressIp,
     Endpoint,
     EndpointSlice,
     Family,
@@ -677,6 +678,40 @@ allowedUses: [LoadBalancer]
     )
 
 
+def test_egress_ip_in_full() -> None:
+    document = own(
+        "EgressIP",
+        """
+namespaceSelector: {matchLabels: {team: a}}
+podSelector: {matchExpressions: [{key: app, operator: Exists}]}
+destinationCIDRs: [192.0.2.0/24, "2001:db8::/32"]
+nodeSelector: {matchLabels: {zone: b}}
+addresses: [203.0.113.10, 203.0.113.11]
+ipFamilies: [IPv4, IPv6]
+replicas: 2
+pool: out
+""",
+    )
+    found = fact(f'{document}status: {{addresses: [203.0.113.10, 203.0.113.11, "2001:db8:e::1"], nodes: n1}}')
+    one, two, given = map(ip_address, ("203.0.113.10", "203.0.113.11", "2001:db8:e::1"))
+    assert found == EgressIp(
+        "x",
+        namespaces=Selector((Requirement("team", "In", ("a",)),)),
+        pods=Selector((Requirement("app", "Exists"),)),
+        destinations=(ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")),
+        nodes=Selector((Requirement("zone", "In", ("b",)),)),
+        wanted=(one, two),
+        pool="out",
+        versions=(6,),
+        replicas=2,
+        given=(one, two, given),
+    )
+    assert found.addresses == (one, two, given)
+    assert fact(own("EgressIP", "namespaceSelector: {}")) == EgressIp("x", versions=(4,))
+    named = fact(own("EgressIP", "{namespaceSelector: {}, addresses: ['2001:db8::1']}"))
+    assert not named.versions and named.covers(6) and not named.covers(4)
+
+
 @pytest.mark.parametrize(
     ("spec", "why"),
     [
@@ -878,6 +913,22 @@ WRONG = [
     ("IPPool", "{cidr: 224.0.0.0/8}", "spec.cidr", "not a range"),
     ("IPPool", "{cidr: 10.0.0.0/16, allowedUses: [pods]}", "spec.allowedUses[0]", "Pods, LoadBalancer"),
     ("IPPool", "{cidr: 10.0.0.0/16, allowedUses: []}", "spec.allowedUses", "too few"),
+    ("EgressIP", "{}", "spec.namespaceSelector", "required"),
+    ("EgressIP", "{namespaceSelector: }", "spec.namespaceSelector", "required"),
+    ("EgressIP", "{namespaceSelector: {}, replicas: 17}", "spec.replicas", "1 to 16"),
+    ("EgressIP", "{namespaceSelector: {}, addresses: [192.0.2.1/32]}", "spec.addresses[0]", "192.0.2.1/32"),
+    (
+        "EgressIP",
+        "{namespaceSelector: {}, addresses: ['2001:db8::1', '2001:DB8:0::1']}",
+        "spec.addresses",
+        "one address twice",
+    ),
+    (
+        "EgressIP",
+        "{namespaceSelector: {}, destinationCIDRs: [192.0.2.1/24]}",
+        "spec.destinationCIDRs[0]",
+        "192.0.2.0/24?",
+    ),
 ]
 
 

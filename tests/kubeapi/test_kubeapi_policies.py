@@ -13,6 +13,7 @@ from kube_follower import (
     namespace,
     network_policy,
     node,
+    own,
     pod,
 )
 
@@ -133,7 +134,31 @@ def test_a_policy_for_nodes_waits_for_every_node(api: FakeApiServer, connect: Co
     follower.has(Kind.NODE, "n1")
 
 
+def test_an_egress_ip_waits_for_every_node_and_pod(api: FakeApiServer, connect: Connect) -> None:
+    """Told before all Nodes are, its addresses would be held by the one that is known."""
+    api.put(configuration(nodeToNodeMesh=False), node("n2", "10.0.0.2"), pod("b", "10.244.2.5", "n2"))
+    follower = connect().synced()
+    assert (follower.names(Kind.NODE), follower.names(Kind.POD)) == ({"n1"}, set())
+    api.put(own("EgressIP", "e", namespaceSelector={}))
+    follower.has(Kind.EGRESS_IP, "e")
+    assert place(follower, Kind.NODE, "n2") < place(follower, Kind.EGRESS_IP, "e")
+    assert place(follower, Kind.POD, "b") < place(follower, Kind.EGRESS_IP, "e")
+    again = connect().synced()
+    assert place(again, Kind.POD, "b") < place(again, Kind.EGRESS_IP, "e")
+    assert place(again, Kind.EGRESS_IP, "e") < again.events.index(InSync())
+
+
 # --- the controller ----------------------------------------------------------------------------------------
+
+
+def test_the_controller_follows_no_pod_for_an_egress_ip(api: FakeApiServer, connect: Connect) -> None:
+    api.put(pod("a", "10.244.1.5"), own("EgressIP", "e", namespaceSelector={}))
+    kinds = KINDS.watched("controller")
+    follower = connect(me="", kinds=kinds, nodes="all", secrets=False, linger=0.0).synced()
+    follower.has(Kind.EGRESS_IP, "e")
+    api.put(own("EgressIP", "f", namespaceSelector={}))
+    follower.has(Kind.EGRESS_IP, "e", "f")
+    assert not pod_requests(api)
 
 
 def test_the_controller_follows_pods_for_policies_alone(api: FakeApiServer, connect: Connect) -> None:

@@ -20,12 +20,13 @@ from l3net.kube.scope import (
     any_floating,
     every_node,
     every_pod,
+    is_floating,
     is_moving,
     is_policy,
     names_nodes,
     secrets_of,
 )
-from l3net.model import ClusterState, Kind, ObjectName
+from l3net.model import ClusterState, Fact, Kind, ObjectName
 from l3net.ports import Changed
 from l3net.shell.kubernetes.selection import NOTHING, OnNode, Selection
 
@@ -60,7 +61,8 @@ class Followed(Protocol):
 
 
 class Reach:
-    """Of the node `me`; empty: of none, so that without policies no Pod is followed. `linger` in seconds."""
+    """Of the node `me`; empty: of none, so that without policies no Pod is followed, and none for EgressIPs:
+    what leaves with which address is the nodes' to decide. `linger` in seconds."""
 
     def __init__(
         self,
@@ -99,13 +101,17 @@ class Reach:
             if own or DECLARED[kind].names_secrets:
                 DECLARED[kind].put(self._state, name, event.fact)
             return True
-        acts = is_moving(event.fact) if moving else is_policy(event.fact)
+        acts = self._moves(event.fact) if moving else is_policy(event.fact)
         DECLARED[kind].put(self._state, name, event.fact if acts else None)
         self._waiting.pop((kind, name), None)
         if not acts or Kind.POD not in self._kinds:
             return True
         self._waiting[kind, name] = event
         return False
+
+    def _moves(self, fact: Fact | None) -> bool:
+        """Whether it speaks of Pods that this process has to know all of."""
+        return is_moving(fact) if self._me else is_floating(fact)
 
     def release(self) -> Iterator[Changed]:
         """What waited."""
