@@ -36,7 +36,7 @@ from l3net.ipam.lease import Usage
 from l3net.kube.translate import translate
 from l3net.metering.histogram import Histogram
 from l3net.model import Address, BridgePlan, EgressWay, Envelope, Prefix, Route, ServerKey, Stale, Tracked
-from l3net.naming import BRIDGE, METRIC_BGP
+from l3net.naming import BRIDGE, ENVELOPE, METRIC_BGP
 from l3net.policy.attached import Attached
 from l3net.ports import (
     Admission,
@@ -432,6 +432,7 @@ class SimEnvelope:
         self.plan: Envelope | None = None
         self.failing: KernelError | None = None
         self.index = 40  # of the next one that is made
+        self.gone = 0  # times that it was taken away, and what led by it with it
 
     def apply(self, plan: Envelope) -> int:
         if self.failing is not None:
@@ -441,20 +442,33 @@ class SimEnvelope:
 
     def remove(self) -> None:
         self.plan = None
+        self.gone += 1
 
 
 class SimEgressWays:
     """ports.EgressWays. `failing`: why the kernel has none."""
 
-    def __init__(self) -> None:
-        self.ways: frozenset[EgressWay] = frozenset()
-        self.device, self.mtu = "", 0
+    def __init__(self, envelope: SimEnvelope) -> None:
+        self._envelope = envelope
+        self._made: tuple[int, int] | None = None  # for which device
+        self._ways: frozenset[EgressWay] = frozenset()
+        self.mtu = 0
         self.failing: KernelError | None = None
+
+    @property
+    def ways(self) -> frozenset[EgressWay]:
+        """Those that lead somewhere: routes go with their device."""
+        return self._ways if self._made == self._device() else frozenset()
 
     def apply(self, ways: Collection[EgressWay], device: str, mtu: int) -> None:
         if self.failing is not None:
             raise self.failing
-        self.ways, self.device, self.mtu = frozenset(ways), device, mtu
+        if ways and (device != ENVELOPE or self._device() is None):
+            raise KernelError(f"egress: no device {device}", errno.ENODEV)
+        self._ways, self._made, self.mtu = frozenset(ways), self._device(), mtu
+
+    def _device(self) -> tuple[int, int] | None:
+        return None if self._envelope.plan is None else (self._envelope.index, self._envelope.gone)
 
 
 class SimDrops:
@@ -800,7 +814,7 @@ class SimNode:
         self.errors = SimErrors()
         self.drops = SimDrops()
         self.envelope = SimEnvelope()
-        self.egress_ways = SimEgressWays()
+        self.egress_ways = SimEgressWays(self.envelope)
         self.pods = SimPods()
         self.health = SimHealth()
         self.proxies = SimProxies()

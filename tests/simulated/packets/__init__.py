@@ -15,7 +15,9 @@ Modelled, as the kernel does it (held against it by test_packets_kernel.py):
    untracked; status, mark, the original direction; a segment that is no SYN and belongs to nothing begins
    one (nf_conntrack_tcp_loose), with RST, FIN or SYN-ACK it is invalid. What is dropped
    begins none, and is seen of one that there is;
- - dnat, snat and masquerade, in both directions, with another source port where the tuple is taken;
+ - dnat, snat and masquerade, in both directions, with another source port where the tuple is taken, or
+   (fully-random) in any case;
+ - the ways of EgressIPs: what comes from a pod with a mark of one leaves by the envelope;
  - output: the route is chosen before, and once more after translation; `oifname` in the hook stays the first;
  - `numgen`, `jhash` (calculated as the kernel does, or left open), ECMP and a `limit` that decides something
    are choices: all their outcomes are told, each with what was chosen;
@@ -25,7 +27,7 @@ Modelled, as the kernel does it (held against it by test_packets_kernel.py):
 Not modelled: packets in the midst of a transaction (one is there as a whole), TCP windows (a packet says
 whether it is in it: `Packet.in_window`), closing handshakes but for the end of an entry, fragments, IP
 options and extension headers, sizes and MTU (but for MSS), checksums, ARP and neighbour discovery, rp_filter,
-br_netfilter, policy routing, multicast, what limits let through over time, quotas, expectations of connection
-tracking, connections that are set up in the same instant. The table `bridge l3net` is kept, but nobody walks
-through it.
+br_netfilter, other policy routing, multicast, what limits let through over time, quotas, expectations of
+connection tracking, connections that are set up in the same instant. The table `bridge l3net` is kept, but
+nobody walks through it.
 """

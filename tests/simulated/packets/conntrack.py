@@ -127,9 +127,18 @@ class Conntrack:
         """Whether the answers of another connection bear these ends already."""
         return self.find(reply, now) is not None
 
-    def free(self, flow: Flow, now: float, *, source: int | None, to: tuple[int, int] | None) -> Flow:
+    def free(
+        self,
+        flow: Flow,
+        now: float,
+        *,
+        source: int | None,
+        to: tuple[int, int] | None,
+        anew: bool = False,
+        drawn: int = 0,
+    ) -> Flow:
         """A new connection with another source, or led to another end; with a free port of the source, if
-        that is to be had."""
+        that is to be had: its own, unless (`anew`) it is to be another. `drawn`: that which chance draws."""
         forth = flow.forth()
         status = flow.status
         if to is not None:
@@ -138,6 +147,8 @@ class Conntrack:
             return replace(flow, reply=new.turned(), status=status)
         new = forth if source is None else forth._replace(source=source)
         if new.protocol in PORTED or new.protocol in (ICMP, ICMPV6):
+            if anew or (drawn and self.taken(new.turned(), now)):
+                new = new._replace(sport=_drawn(new, drawn))
             wanted, at = new, FIRST_PORT
             while self.taken(new.turned(), now) and at <= LAST_PORT:
                 new, at = wanted._replace(sport=at), at + 1
@@ -219,6 +230,18 @@ class Conntrack:
         ended = set(connections)
         for flow in [flow for flow in self if tracked(flow) in ended]:
             self.remove(flow)
+
+
+def _drawn(ends: Ends, port: int) -> int:
+    """What a port, or an echo's identifier, may become by chance (nf_nat_l4proto_unique_tuple): this one, if
+    it may, else one of them."""
+    if ends.protocol in (ICMP, ICMPV6):
+        room = range(65536)
+    elif ends.sport < 512:
+        room = range(1, 512)
+    else:
+        room = range(600, 1024) if ends.sport < FIRST_PORT else range(FIRST_PORT, LAST_PORT + 1)
+    return port if port in room else room[(ends.sport * 7919 + 4099) % len(room)]
 
 
 def tracked(flow: Flow) -> Tracked:

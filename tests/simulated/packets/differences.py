@@ -11,7 +11,7 @@ from table_side import InForce
 
 from l3net.model import Address
 from l3net.naming import BRIDGE
-from packets.kernel_node import KernelNode, twin
+from packets.kernel_node import WAYS, KernelNode, twin
 from packets.outcomes import Delivered, Forwarded, Lost, Outcome, Rejected
 from packets.packet import ACK, ERRORS, FIN, ICMP, ICMPV6, RST, TCP, UDP, Packet
 from packets.random_nodes import CLIENTS, PODS, RandomNode
@@ -107,7 +107,7 @@ class Judge:
 
     def __init__(self) -> None:
         self.table = SimTable()
-        self.stack = SimStack(twin(), lambda: self.table, dict)
+        self.stack = SimStack(twin(), lambda: self.table, dict, ways=lambda: WAYS)
         self.wrong: list[str] = []
         self.met: Counter[str] = Counter()  # outcomes by their kind
 
@@ -117,6 +117,7 @@ class Judge:
 
     def judge(self, packet: Packet, link: str, seen: Seen) -> Outcome | None:
         """The outcome that has happened, which is taken; None: there is none such."""
+        self.stack.drawn = next((each[1][1] for each in seen if each[0] != "rejected"), 0)
         outcomes = self._outcomes(packet, link, exact=True)
         fib = self.stack.fib
         possible = outcomes

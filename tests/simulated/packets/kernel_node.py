@@ -21,8 +21,9 @@ from sim_node import SimKernel
 
 from l3net.cni.extras import TABLE
 from l3net.fib.underlay import UnderlayHop, UnderlayRoute
-from l3net.model import BridgePlan
+from l3net.model import BridgePlan, EgressWay
 from l3net.naming import BRIDGE, ENVELOPE
+from l3net.shell.kernel.egress_ways import KernelEgressWays
 from l3net.shell.kernel.nft import NftTable
 from packets.packet import ICMP, ICMPV6, SCTP, TCP, UDP, Packet
 from packets.wire import decoded, decoded_body, encoded
@@ -46,6 +47,12 @@ ROUTES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("2001:db8:f::/64", ()),
     ("0.0.0.0/0", (("192.0.2.2", "up0"),)),
     ("::/0", (("2001:db8:c::2", "up0"),)),
+)
+#: By the envelope, of packets with a mark from the bridge.
+WAYS = tuple(
+    EgressWay(version, number << 16, ip_address(gateway))
+    for number, gateways in ((5, ("240.108.0.5", "fe80::5")), (6, ("240.108.0.6", "fe80::6")))
+    for version, gateway in zip((4, 6), gateways, strict=True)
 )
 #: What the host's own processes would say of packets that come to them is dropped by its mark: those are
 #: heard by raw sockets before.
@@ -118,6 +125,10 @@ class KernelNode:
             self._nft(_QUIET)
             self.table = NftTable()
         self._ip(["link set lo up", *_lines()])
+        with inside(self._name):
+            ways = KernelEgressWays()
+            ways.apply(WAYS, ENVELOPE, 1450)
+            ways.close()
         self.heard()
 
     def _tun(self, name: str) -> int:

@@ -18,10 +18,12 @@ Step = tuple[str, str]
 
 class Meeting:
     """`flow` is its connection, `state` and `backward` what tracking says of the packet. `bound`: what of a
-    new connection is settled: its destination (False), its source (True)."""
+    new connection is settled: its destination (False), its source (True). `drawn`: the port that chance draws
+    for its source (0: any)."""
 
     __slots__ = (
         "about",
+        "anew",
         "arrived",
         "backward",
         "bound",
@@ -30,6 +32,7 @@ class Meeting:
         "counted",
         "destination",
         "dport",
+        "drawn",
         "fib",
         "filled",
         "flags",
@@ -59,8 +62,11 @@ class Meeting:
         "wanted_source",
     )  # fmt: skip
 
-    def __init__(self, packet: Packet, fib: Fib, choices: Choices, now: float, arrived: str = "") -> None:
+    def __init__(
+        self, packet: Packet, fib: Fib, choices: Choices, now: float, arrived: str = "", *, drawn: int = 0
+    ) -> None:
         self.packet = packet
+        self.anew, self.drawn = False, drawn
         self.fib, self.choices, self.now = fib, choices, now
         self.version = packet.source.version
         self.source, self.destination = int(packet.source), int(packet.destination)
@@ -89,9 +95,9 @@ class Meeting:
         """Its connection gets another destination."""
         self.wanted = (address, port)
 
-    def lead_from(self, address: int) -> None:
-        """Its connection gets another source."""
-        self.wanted_source = address
+    def lead_from(self, address: int, *, anew: bool = False) -> None:
+        """Its connection gets another source, and (`anew`) a port by chance, though its own may be free."""
+        self.wanted_source, self.anew = address, anew
 
     def copy(self, gateway: int, link: str) -> None:
         """A copy of it as it is now is sent."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from l3net.model import Address
@@ -73,6 +73,11 @@ class Forwarded(Outcome):
     @property
     def mark(self) -> int:
         return self.packet.mark
+
+    @property
+    def handed(self) -> Packet:
+        """As it comes to another machine: a mark is a host's own."""
+        return replace(self.packet, mark=0)
 
     @property
     def words(self) -> str:

@@ -146,7 +146,19 @@ def _writes(words: Reading) -> s.Part | None:
     for _ in range(taken):
         words.next()
     name, kind, version, protocol = found
+    if kind == "mark" and words.peek() in ("meta", "ct"):
+        return _marks(words, tracked=name != "mark")
     return s.Sets(name, value(kind, words.next()), version, protocol)
+
+
+def _marks(words: Reading, *, tracked: bool) -> s.Part:
+    """`meta mark & MASK | BITS`, each of both or none."""
+    (of,) = read_key(words).terms
+    if of.kind != "mark":
+        raise words.unknown("a mark of something else")
+    mask = value("mark", words.next()) if words.take("&") else 0xFFFFFFFF
+    bits = value("mark", words.next()) if words.take("|") else 0
+    return s.Marks(tracked, of, mask, bits)
 
 
 def _translates(words: Reading, *, source: bool) -> s.Part:
@@ -154,7 +166,8 @@ def _translates(words: Reading, *, source: bool) -> s.Part:
     if version:
         words.next()
     words.want("to")
-    return s.Translates(version, _target(words, version), source)
+    target = _target(words, version)
+    return s.Translates(version, target, source, source and words.take("fully-random"))
 
 
 def _target(words: Reading, version: int) -> s.Target:
@@ -232,7 +245,7 @@ def _fills(words: Reading) -> s.Part:
 _STATEMENTS: dict[str, Callable[[Reading], s.Part]] = {
     "dnat": lambda words: _translates(words, source=False),
     "snat": lambda words: _translates(words, source=True),
-    "masquerade": lambda _words: s.Masquerades(),
+    "masquerade": lambda words: s.Masquerades(words.take("fully-random")),
     "reject": _reject,
     "dup": _duplicates,
     "notrack": lambda _words: s.Untracked(),

@@ -7,6 +7,7 @@ import re
 from packets.packet import ICMP, ICMPV6, SCTP, TCP, UDP
 from packets.terms import (
     AddressTerm,
+    DirectionTerm,
     Drawn,
     FibLink,
     FibType,
@@ -143,6 +144,8 @@ def _of_connection(words: Reading) -> Term:
             return StatusTerm()
         case "mark":
             return TrackedMark()
+        case "direction":
+            return DirectionTerm()
         case "original" | "reply":
             reply = name == "reply"
             if words.peek() in ("ip", "ip6"):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from l3net.naming import BRIDGE, ENVELOPE
 from packets.packet import Packet, packet
 
 ANEW = "table inet l3net\ndelete table inet l3net\ntable inet l3net {\n"
 CLIENT, FAR = "192.0.2.9", "10.1.2.3"
 CLIENT6, FAR6 = "2001:db8:c::9", "fd00:1:2::3"
+POD, POD6 = "10.1.1.2", "fd00:1:1::2"
 
 
 def _ways(sport: int, *ports: int, protocol: str = "tcp") -> list[tuple[Packet, str]]:
@@ -18,6 +20,20 @@ def _ways(sport: int, *ports: int, protocol: str = "tcp") -> list[tuple[Packet, 
         for number, port in enumerate(ports)
         for source, to in ((CLIENT, FAR), (CLIENT6, FAR6))
     ]
+
+
+def _out(sport: int, *ports: int, protocol: str = "tcp", link: str = BRIDGE) -> list[tuple[Packet, str]]:
+    """From a pod here to that client."""
+    return [
+        (packet(source, to, protocol, port, sport=sport + number), link)
+        for number, port in enumerate(ports)
+        for source, to in ((POD, CLIENT), (POD6, CLIENT6))
+    ]
+
+
+def _answered(sent: list[tuple[Packet, str]], link: str) -> list[tuple[Packet, str]]:
+    """These, an answer to each that comes in by a link, and what follows."""
+    return [each for one, by in sent for each in ((one, by), (one.answer(), link), (one.following(), by))]
 
 
 def _filter(*rules: str, policy: str = "accept", name: str = "f", priority: int = 0) -> str:
@@ -128,5 +144,88 @@ TABLES: tuple[tuple[str, list[tuple[Packet, str]]], ...] = (
             "tcp flags & (syn | ack) == syn tcp option maxseg size > 1000 tcp option maxseg size set 900",
         ),
         [(replace(each, mss=size), link) for size in (800, 1400) for each, link in _ways(30170 + size, 80)],
+    ),
+    # A mark has a way for what comes by the bridge and is not for the host (kernel_node.WAYS).
+    (
+        "chain marking {\ntype filter hook prerouting priority -90;\n"
+        'iifname "l3net0" meta mark set 0x12345\n'
+        "tcp dport 80 meta mark set meta mark & 0x0000ffff | 0x00050000\n"
+        "tcp dport 81 meta mark set meta mark & 0x0000ffff | 0x00070000\n"
+        "tcp dport 82 meta mark set meta mark | 0x00060000\n"
+        "tcp dport 83 meta mark set 0x6ffff\ntcp dport 84 meta mark set 0x5\n"
+        "tcp dport 85 meta mark set meta mark & 0xff\n}\n"
+        + _filter(
+            "meta mark & 0xffff0000 == 0x00050000 meta mark & 0x0000ffff != 0x2345 reject",
+            'meta mark & 0xffff0000 == { 0x00070000, 0x00080000 } oifname "up0" drop',
+            "meta mark 0x45 drop",
+        ),
+        [
+            *_out(30200, 80, 81, 82, 83, 84, 85),
+            *_ways(30210, 80, 83),
+            (packet(POD, "10.1.1.1", dport=83, sport=30220), BRIDGE),
+            (packet(POD6, "2001:db8:c::1", dport=83, sport=30221), BRIDGE),
+        ],
+    ),
+    # The direction of a connection: answers take no way; what nobody tracks has none.
+    (
+        "chain untracked {\ntype filter hook prerouting priority raw;\nudp dport 81 notrack\n}\n"
+        "chain marking {\ntype filter hook prerouting priority -90;\n"
+        "ct direction original meta mark set meta mark & 0x0000ffff | 0x00050000\n"
+        "ct direction reply ct mark set meta mark & 0x000000ff | 0x00000700\n}\n"
+        + _filter(
+            "ct direction != original udp sport 90 drop", "ct mark 0x700 ct direction original ip ttl set 9"
+        ),
+        [
+            *_answered(_out(30230, 80, 81, 90, protocol="udp"), "up0"),
+            *_answered(
+                [
+                    (packet(source, to, "udp", 80, sport=30240), "up0")
+                    for source, to in ((CLIENT, POD), (CLIENT6, POD6))
+                ],
+                BRIDGE,
+            ),
+        ],
+    ),
+    # What comes by the envelope leaves from an address that stands on no link; its port stays if it can.
+    (
+        _nat(
+            "postrouting",
+            f'iifname "{ENVELOPE}" ip saddr 10.1.1.0/24 snat ip to 192.0.2.77',
+            f'iifname "{ENVELOPE}" ip6 saddr fd00:1:1::/64 snat ip6 to 2001:db8:c::77',
+            f'iifname "{ENVELOPE}" drop',
+            priority=97,
+        ),
+        [
+            *_out(30250, 80, link=ENVELOPE),
+            *(
+                (packet(to, "192.0.2.77" if to == CLIENT else "2001:db8:c::77", dport=30250, sport=80), "up0")
+                for to in (CLIENT, CLIENT6)
+            ),
+            (packet("10.1.2.3", CLIENT, dport=80, sport=30250), ENVELOPE),
+            (packet("10.1.1.3", CLIENT, dport=80, sport=30250), ENVELOPE),
+            *_out(30250, 81),
+        ],
+    ),
+    # Ports that are drawn.
+    (
+        _nat(
+            "postrouting",
+            "tcp dport 80 masquerade fully-random",
+            "tcp dport 81 snat ip to 192.0.2.77 fully-random",
+        )
+        + "\n"
+        + _nat(
+            "postrouting",
+            "meta l4proto udp snat ip6 to 2001:db8:c::77 fully-random",
+            "masquerade fully-random",
+            name="m",
+            priority=101,
+        ),
+        [
+            *(each for sport in (300, 700, 40000) for each in _out(sport, 80, 81)),
+            *_out(40010, 80, protocol="udp"),
+            *_out(40011, 0, protocol="icmp")[:1],
+            *_out(40012, 0, protocol="icmpv6")[1:],
+        ],
     ),
 )

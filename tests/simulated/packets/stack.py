@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from sim_node import SimKernel, SimNode
 
-from l3net.model import Address
-from l3net.naming import BRIDGE
+from l3net.model import Address, EgressWay
+from l3net.naming import BRIDGE, EGRESS_MARKS, ENVELOPE
 from packets import choices as chance
 from packets.chains import chain_verdict
 from packets.conntrack import Conntrack, Noted
@@ -30,7 +30,8 @@ _AFTER = ("input", "postrouting")
 
 class SimStack:
     """A node's stack. `receive` and `send` tell what may become of a packet and change nothing; `take` has
-    one of these happen. `exact`: hashes are calculated, not left open. `pods`: the key of each by address."""
+    one of these happen. `exact`: hashes are calculated, not left open. `pods`: the key of each by address;
+    `ways`: those of packets with a mark. `drawn`: the port that chance draws for a source (0: any)."""
 
     def __init__(
         self,
@@ -38,11 +39,14 @@ class SimStack:
         tables: Callable[[], SimTable],
         pods: Callable[[], Mapping[Address, str]],
         *,
+        ways: Callable[[], Collection[EgressWay]] = frozenset,
         tracking: Callable[[], Conntrack] | None = None,
         now: Callable[[], float] = lambda: 0.0,
         exact: bool = False,
     ) -> None:
         self._kernel, self._tables, self._pods, self._now = kernel, tables, pods, now
+        self._ways = ways
+        self.drawn = 0
         own = Conntrack()
         self._tracking = tracking or (lambda: own)
         self.exact = exact
@@ -65,6 +69,7 @@ class SimStack:
             node.kernel,
             lambda: node.firewall.table,
             pods,
+            ways=lambda: node.egress_ways.ways,
             tracking=lambda: node.firewall.tracking,
             now=lambda: asyncio.get_running_loop().time(),
             exact=exact,
@@ -123,13 +128,13 @@ class SimStack:
     # --- the way -----------------------------------------------------------------------------------------
 
     def _met(self, packet: Packet, choices: chance.Choices, arrived: str = "") -> Meeting:
-        return Meeting(packet, self.fib, choices, self._now(), arrived)
+        return Meeting(packet, self.fib, choices, self._now(), arrived, drawn=self.drawn)
 
     def _arrived(self, met: Meeting) -> Outcome:
         if (end := self._hook(met, "prerouting")) is not None:
             return end
         fib = met.fib
-        route = fib.route_to(met.version, met.destination)
+        route = self._way(met) or fib.route_to(met.version, met.destination)
         if met.arrived != "lo" and (why := _martian(met)):
             return self._end(met, Dropped, by=("route", why))
         if route is not None and route.local:
@@ -137,6 +142,17 @@ class SimStack:
                 return end
             return self._end(met, Delivered, through=True)
         return self._forwarded(met, route)
+
+    def _way(self, met: Meeting) -> FoundRoute | None:
+        """That of its mark, for what comes from a pod and is not for the host: rules are looked at behind the
+        addresses of the host, and before all other routes."""
+        mark = met.mark & EGRESS_MARKS
+        if met.arrived != BRIDGE or not mark or met.fib.type_of(met.version, met.destination) != "unicast":
+            return None
+        for way in self._ways():
+            if way.mark == mark and way.version == met.version:
+                return FoundRoute(f"the way of mark {mark:#x}", (Hop(ENVELOPE, way.gateway),))
+        return None
 
     def _forwarded(self, met: Meeting, route: FoundRoute | None) -> Outcome:
         kind = met.fib.type_of(met.version, met.destination)

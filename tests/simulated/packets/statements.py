@@ -200,6 +200,7 @@ class Translates:
     version: int  # 0: of either
     target: Target
     source: bool = False
+    anew: bool = False
 
     def run(self, met: Meeting) -> Verdict | bool:
         if self.version and met.version != self.version:
@@ -208,7 +209,7 @@ class Translates:
         if found is None:
             return ENDS
         if self.source:
-            met.lead_from(found[0])
+            met.lead_from(found[0], anew=self.anew)
         else:
             met.lead_to(found[0], found[1] if len(found) > 1 else met.dport)
         return ACCEPTED
@@ -216,11 +217,13 @@ class Translates:
 
 @dataclass(frozen=True, slots=True)
 class Masquerades:
+    anew: bool = False
+
     def run(self, met: Meeting) -> Verdict | bool:
         source = met.fib.source_for(met.version, met.leaves, met.hop_to or met.destination, None)
         if source is None:
             return Verdict(DROP)
-        met.lead_from(source)
+        met.lead_from(source, anew=self.anew)
         return ACCEPTED
 
 
@@ -268,6 +271,28 @@ class Sets:
             met.flow.mark = self.value
         else:
             setattr(met, self.name, self.value)
+        return GOES_ON
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Writes its mark, or (`tracked`) that of its connection: what of one of them is left by a mask, with
+    more bits."""
+
+    tracked: bool
+    of: Term
+    mask: int
+    bits: int
+
+    def run(self, met: Meeting) -> bool:
+        found = self.of.read(met)
+        if found is None or (self.tracked and met.flow is None):
+            return ENDS
+        made = found & self.mask | self.bits
+        if self.tracked and met.flow is not None:
+            met.flow.mark = made
+        else:
+            met.mark = made
         return GOES_ON
 
 

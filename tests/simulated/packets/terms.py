@@ -86,6 +86,18 @@ class StatusTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class DirectionTerm:
+    """Whether it goes the way of whoever began its connection."""
+
+    kind: str = "direction"
+
+    def read(self, met: Meeting) -> str | None:
+        if met.flow is None:
+            return None
+        return "reply" if met.backward else "original"
+
+
+@dataclass(frozen=True, slots=True)
 class TrackedMark:
     kind: str = "mark"
 

@@ -243,6 +243,56 @@ def _no_bits(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(statements.HasBit, "run", run)
 
 
+def _no_ways(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stack.SimStack, "_way", lambda _self, _met: None)
+
+
+def _ways_from_any_link(patch: pytest.MonkeyPatch) -> None:
+    real = stack.SimStack._way
+
+    def way(self: stack.SimStack, met: Any) -> Any:
+        arrived, met.arrived = met.arrived, "l3net0"
+        try:
+            return real(self, met)
+        finally:
+            met.arrived = arrived
+
+    patch.setattr(stack.SimStack, "_way", way)
+
+
+def _ways_for_the_host(patch: pytest.MonkeyPatch) -> None:
+    real = stack.SimStack._way
+
+    def way(self: stack.SimStack, met: Any) -> Any:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(Fib, "type_of", lambda *_args: "unicast")
+            return real(self, met)
+
+    patch.setattr(stack.SimStack, "_way", way)
+
+
+def _no_masks(patch: pytest.MonkeyPatch) -> None:
+    def run(self: statements.Marks, met: Any) -> bool:
+        if not self.tracked:
+            met.mark = self.bits
+        return True
+
+    patch.setattr(statements.Marks, "run", run)
+
+
+def _all_are_original(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(terms.DirectionTerm, "read", lambda _self, met: met.flow and "original")
+
+
+def _ports_stay(patch: pytest.MonkeyPatch) -> None:
+    real = Conntrack.free
+
+    def free(self: Conntrack, *args: Any, anew: bool, **more: Any) -> Flow:
+        return real(self, *args, anew=False, **more)
+
+    patch.setattr(Conntrack, "free", free)
+
+
 WRONG = (
     _goto_as_jump,
     _return_goes_on,
@@ -265,6 +315,12 @@ WRONG = (
     _drops_are_accepted,
     _earlier_first,
     _no_bits,
+    _no_ways,
+    _ways_from_any_link,
+    _ways_for_the_host,
+    _no_masks,
+    _all_are_original,
+    _ports_stay,
 )
 
 

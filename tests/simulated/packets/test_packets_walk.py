@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from sim_node import SimNode
 
-from l3net.model import Stale
+from l3net.errors import KernelError
+from l3net.model import EgressWay, Envelope, Stale
+from l3net.naming import ENVELOPE
 from packets.hashing import jhash
-from packets.kernel_node import twin
+from packets.kernel_node import WAYS, twin
 from packets.outcomes import Delivered, Dropped, Forwarded, Rejected
 from packets.packet import RST, Packet, packet
 from packets.small_tables import ANEW
@@ -23,11 +27,14 @@ MANY = packet("10.1.1.2", "198.51.100.7", dport=80)
 class Stack(SimStack):
     """By a text of its own and a clock that is set."""
 
-    def __init__(self, *rules: str, before: str = "", exact: bool = False) -> None:
+    def __init__(
+        self, *rules: str, before: str = "", exact: bool = False, ways: Collection[EgressWay] = ()
+    ) -> None:
         chain = "\n".join(("chain f {", "type filter hook forward priority 0; policy accept;", *rules, "}"))
         self.table = SimTable.of(f"{ANEW}{before}{chain}\n}}\n")
         self.clock = 100.0
-        super().__init__(twin(), lambda: self.table, dict, now=lambda: self.clock, exact=exact)
+        now = lambda: self.clock  # noqa: E731
+        super().__init__(twin(), lambda: self.table, dict, now=now, exact=exact, ways=lambda: ways)
 
     def through(self, sent: Packet, link: str = "up0") -> Packet:
         """The only thing that may become of it, which happens."""
@@ -43,6 +50,51 @@ def test_every_outcome_of_chance_is_told_once() -> None:
     links = [(each.interface, str(each.gateway)) for each in outcomes if isinstance(each, Forwarded)]
     assert sorted(links) == [("up0", "192.0.2.2"), ("up1", "192.0.3.3")]
     assert all(any("route" in what for what, _ in each.chosen) for each in outcomes)
+
+
+MARKED = """\
+chain marking {
+type filter hook prerouting priority -90;
+ct direction original meta mark set meta mark & 0x0000ffff | 0x00050000
+}
+"""
+HOLDS = """\
+chain egress {
+type nat hook postrouting priority 97;
+iifname "l3nvx0" snat ip to 203.0.113.7
+}
+"""
+
+
+def test_what_has_a_way_is_handed_to_the_node_that_the_gateway_stands_for() -> None:
+    first, other = Stack(before=MARKED, ways=WAYS), Stack(before=HOLDS)
+    sent = packet("10.1.2.3", "192.0.2.9", dport=80)
+    (there,) = first.receive(sent, "l3net0")
+    assert isinstance(there, Forwarded) and there.mark == 0x50000
+    assert (there.interface, str(there.gateway)) == ("l3nvx0", "240.108.0.5")
+    first.take(there)
+    out = other.through(there.handed, "l3nvx0")
+    assert (str(out.source), out.mark, out.ttl) == ("203.0.113.7", 0, sent.ttl - 2)
+    back = other.through(out.answer())
+    assert str(back.destination) == "10.1.2.3"
+    assert first.through(back, "l3net0").mark == 0  # an answer has no way, whichever link it comes by
+    without = Stack(before=MARKED).receive(sent, "l3net0")
+    assert [each.interface for each in without if isinstance(each, Forwarded)] == ["up0"]
+
+
+def test_the_ways_of_a_simulated_node_go_with_the_device() -> None:
+    made = SimNode()
+    with pytest.raises(KernelError):
+        made.egress_ways.apply(WAYS, ENVELOPE, 1450)
+    plan = Envelope("n1", "0a:6c:c0:00:02:01", ip_address("192.0.2.1"), 1500)
+    for lose in (made.envelope.remove, lambda: setattr(made.envelope, "index", 41)):
+        made.envelope.apply(plan)
+        assert not made.egress_ways.ways
+        made.egress_ways.apply(WAYS, ENVELOPE, 1450)
+        assert made.egress_ways.ways == set(WAYS)
+        lose()
+        assert not made.egress_ways.ways
+    made.egress_ways.apply([], ENVELOPE, 1450)
 
 
 DRAWN = "{what} vmap {{ 0 : jump even, 1 : jump odd, 2 : jump even, 3 : jump odd }}"

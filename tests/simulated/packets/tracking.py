@@ -68,7 +68,8 @@ def translate(
                 break
         met.bound.add(of_source)
         if of_source or met.wanted is not None:
-            flow = tracking.free(flow, met.now, source=met.wanted_source, to=met.wanted)
+            source, to = met.wanted_source, met.wanted
+            flow = tracking.free(flow, met.now, source=source, to=to, anew=met.anew, drawn=met.drawn)
             met.flow = flow
     ends = flow.back() if met.backward else flow.forth()
     if of_source:

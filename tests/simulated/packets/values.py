@@ -39,6 +39,7 @@ _NAMES: dict[str, dict[str, int]] = {
 #: The kinds of which a value is a bit, so that one of several is enough.
 BITS = frozenset({"state", "status", "flags"})
 _WORDS = {"fibtype": {"local", "unicast", "broadcast", "multicast", "anycast", "blackhole"}}
+_WORDS["direction"] = {"original", "reply"}
 _WORDS["pkttype"] = {"host", "broadcast", "multicast", "other"}
 FULL = {"4": 32, "6": 128}
 

@@ -173,6 +173,7 @@ class WorldNode(SimNode):
         self.bfd.up = False
         self.kernel.ours.clear()
         self.kernel.bridge = None
+        self.envelope.remove()
         self.kernel.batches.clear()
         self.firewall.__init__(self.kernel)  # type: ignore[misc]
         memory = SimMemory()
