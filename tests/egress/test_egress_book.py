@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from l3net.cli.plan import declared_now
 from l3net.egress.book import EgressBook
 from l3net.egress.declared import announced_by, book_of, fill, floating_in, follow, holdings_of
 from l3net.egress.giving import wishes_of
@@ -283,6 +285,25 @@ def test_what_a_pod_leaves_with() -> None:
     ).rules
     host = {name: replace(pods[name], host_network=True)}
     assert not book(EgressIp("e", wanted=(ONE,)), pods=host).rules
+
+
+def test_a_directory_declares_one(tmp_path: Path) -> None:
+    (tmp_path / "all.yaml").write_text("""
+apiVersion: l3net.io/v1alpha1
+kind: IPPool
+metadata: {name: out}
+spec: {cidr: 203.0.113.0/24, allowedUses: [Egress]}
+---
+apiVersion: l3net.io/v1alpha1
+kind: EgressIP
+metadata: {name: shop}
+spec: {namespaceSelector: {}, addresses: [203.0.113.1]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: n1}
+""")
+    assert announced_by(book_of(declared_now(tmp_path, None)), "n1") == {ip_network("203.0.113.1/32")}
 
 
 def given(

@@ -109,10 +109,6 @@ class Reach:
         self._waiting[kind, name] = event
         return False
 
-    def _moves(self, fact: Fact | None) -> bool:
-        """Whether it speaks of Pods that this process has to know all of."""
-        return is_moving(fact) if self._me else is_floating(fact)
-
     def release(self) -> Iterator[Changed]:
         """What waited."""
         waiting, self._waiting = self._waiting, {}
@@ -128,6 +124,10 @@ class Reach:
                 feeds.follow_secrets(secrets_of(state))
         if Kind.POD in self._kinds and self._policies_known():
             feeds.follow(Kind.POD, None if self._every_pod() else OnNode(self._me) if self._me else NOTHING)
+
+    def _moves(self, fact: Fact | None) -> bool:
+        """Whether it speaks of Pods that this process has to know all of."""
+        return is_moving(fact) if self._me else is_floating(fact)
 
     def _policies_known(self) -> bool:
         """Whether all have been heard of, so that Pods are not listed twice at the start."""
