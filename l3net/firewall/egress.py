@@ -13,7 +13,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 
-from l3net.firewall.contents import IP, Contents, NamedSet, Rules, twice
+from l3net.firewall.contents import IP, Contents, NamedSet, Rules, hook, twice
 from l3net.firewall.facts import FirewallPlan, texts_of, widest_first
 from l3net.firewall.masquerade import staying
 from l3net.firewall.section import SmallSection
@@ -74,6 +74,18 @@ def _contents(plan: FirewallPlan) -> Contents:
         if leave:
             leaving.append(f"{ip} saddr vmap @leave-out{version}")
     if egress.wanted:
+        # Else it would leave with another address, as while its rule or table is gone (ports.EgressWays).
+        through = {rule.node for rules in egress.own.values() for rule in rules}
+        chains["forward-egress"] = (
+            hook("filter", "forward", -1),
+            f'iifname != "{plan.bridge}" accept',
+            f'oifname "{ENVELOPE}" accept',
+            *(
+                f"meta mark & {EGRESS_MARKS:#010x} == {mark:#010x} drop"
+                for node, mark in sorted(marks.items())
+                if node in through
+            ),
+        )
         marks_them = (
             # What was translated has another destination by now: nobody asked for this.
             *(f"{ip} daddr @leave-held{version} drop" for version, ip in IP.items()),
@@ -127,7 +139,9 @@ def _name(rules: EgressRules) -> str:
 
 EGRESS = SmallSection(
     "egress",
-    own=re.compile(r"leave(-out)?[46](-[0-9a-f]{12})?|leave-held[46]|(pre|post)routing-egress(-again)?"),
+    own=re.compile(
+        r"leave(-out)?[46](-[0-9a-f]{12})?|leave-held[46]|((pre|post)routing|forward)-egress(-again)?"
+    ),
     reads=re.compile(r"inside[46]|floating-sources[46]"),  # of the masquerade, of floating addresses
     concern=_concern,
     contents=_contents,
