@@ -5,7 +5,7 @@ What it holds after any history is what the same facts give a new book.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -78,7 +78,8 @@ class EgressBook:
         self._of: dict[
             str, tuple[EgressIp, ...]
         ] = {}  # EgressIPs by the namespaces that they select, in order
-        self._whole = True  # all has to be decided
+        self._whole = True  # who holds what has to be decided
+        self._others: set[str] = set()  # EgressIPs that are others than before
         self._dirty: dict[ObjectName, None] = {}
         self._rules_of: dict[ObjectName, dict[Address, EgressRules]] = {}
         self._at: dict[Address, dict[ObjectName, None]] = {}  # pods that are selected, by address
@@ -103,6 +104,7 @@ class EgressBook:
             del self._egress[name]
         else:
             self._egress[name] = fact
+        self._others.add(name)
         self._whole = True
 
     def put_pools(self, pools: Iterable[IpPool]) -> None:
@@ -184,9 +186,11 @@ class EgressBook:
             return False
         due, before = self._dirty, self.holdings
         if self._whole:
-            self._of.clear()
-            self.holdings = {name: tuple(self._verdicts(fact)) for name, fact in self._egress.items()}
-            due = dict.fromkeys((*self._pods, *self._attached, *self._rules_of))
+            there, claims = frozenset(self._there()), self._claims()
+            self.holdings = {
+                name: tuple(self._verdicts(fact, there, claims)) for name, fact in self._egress.items()
+            }
+            due |= dict.fromkeys(self._concerned(before))
         self._whole, self._dirty = False, {}
         changed = self.holdings != before
         touched: dict[Address, None] = {}
@@ -196,6 +200,21 @@ class EgressBook:
         for address in touched:
             changed |= self._settle_address(address)
         return changed
+
+    def _concerned(self, before: Mapping[str, tuple[EgressHolding, ...]]) -> Iterator[ObjectName]:
+        """The pods of namespaces that an EgressIP selects, or did, which is another or is held otherwise."""
+        others = {
+            name
+            for name in {*before, *self.holdings, *self._others}
+            if name in self._others or before.get(name) != self.holdings.get(name)
+        }
+        did = {space for space, those in self._of.items() if any(each.name in others for each in those)}
+        if self._others:
+            self._of.clear()
+            self._others.clear()
+        for space, pods in self._in.items():
+            if space in did or any(each.name in others for each in self.selecting(space)):
+                yield from pods
 
     def _settle_pod(self, name: ObjectName) -> dict[Address, None]:
         """Decide what a pod's packets are to do; the addresses for which that may be another than before."""
@@ -272,15 +291,17 @@ class EgressBook:
             fact.name, destinations, address, held.get(address, "") if address is not None else ""
         )
 
-    def _verdicts(self, fact: EgressIp) -> Iterator[EgressHolding]:
-        refused = {address: self._refusal(fact, address) for address in fact.addresses}
+    def _verdicts(
+        self, fact: EgressIp, there: frozenset[str], claims: Mapping[Address, Sequence[EgressIp]]
+    ) -> Iterator[EgressHolding]:
+        refused = {address: self._refusal(fact, address, claims[address]) for address in fact.addresses}
         good = tuple(address for address, (reason, _) in refused.items() if reason is Reason.HELD)
         nodes = {name for name, node in self._nodes.items() if fact.nodes.matches(node.labels)}
         at = {
             address: node
             for version in VERSIONS
             for address, node in holders(
-                [each for each in good if each.version == version], nodes, nodes & self._there()
+                [each for each in good if each.version == version], nodes, nodes & there
             ).items()
         }
         for address, (reason, why) in refused.items():
@@ -294,6 +315,14 @@ class EgressBook:
             else:
                 yield EgressHolding(address, fact.name, Reason.NO_NODE, "its nodeSelector selects no node")
 
+    def _claims(self) -> Mapping[Address, Sequence[EgressIp]]:
+        """Who has each address."""
+        found: dict[Address, list[EgressIp]] = {}
+        for fact in self._egress.values():
+            for address in fact.addresses:
+                found.setdefault(address, []).append(fact)
+        return found
+
     def _there(self) -> set[str]:
         """The nodes that can hold an address now."""
         return {
@@ -302,11 +331,10 @@ class EgressBook:
             if name not in self._lost and usable(node, self._drain) and takes_part(node, said=self._said)
         }
 
-    def _refusal(self, fact: EgressIp, address: Address) -> tuple[Reason, str]:
+    def _refusal(self, fact: EgressIp, address: Address, rivals: Sequence[EgressIp]) -> tuple[Reason, str]:
         reason, why = self._own_refusal(fact, address)
         if reason is not Reason.HELD:
             return reason, why
-        rivals = (each for each in self._egress.values() if address in each.addresses)
         first = min((each for each in rivals if self._own_refusal(each, address)[0] is Reason.HELD), key=rank)
         if first.name == fact.name:
             return Reason.HELD, ""

@@ -39,12 +39,17 @@ def homes(addresses: Iterable[Address], nodes: Collection[str]) -> dict[Address,
     return found
 
 
+@functools.lru_cache(maxsize=4096)  # they are the same while nodes fail and return
+def _homes(addresses: frozenset[Address], nodes: frozenset[str]) -> Mapping[Address, str]:
+    return homes(addresses, nodes)
+
+
 def holders(
     addresses: Sequence[Address], nodes: Collection[str], there: Collection[str]
 ) -> dict[Address, str]:
     """Who holds each address: its home, or while that is not `there` another of `nodes` that is, of those
     that are home to none first. Empty where none is there."""
-    at = homes(addresses, nodes)
+    at = _homes(frozenset(addresses), frozenset(nodes))
     present = set(there) & set(nodes)
     busy = {node for node in at.values() if node in present}
     found: dict[Address, str] = {}
