@@ -2,11 +2,11 @@
 and what many of them cost.
 
 Run as root: `python bench/egress.py [--deaths 10] [-o table|json]`. A lab of three nodes, a client and a
-router (FRR, BFD at 100 ms three times) in network namespaces: a pod of the first node asks the client over UDP
-every 4 ms, and leaves by the second or third node, which falls silent: its links stay up, every packet is
-dropped. The time runs from the last answer before to the first after. Beside it the same where the node's link
-is cut, which the router sees at once. Then, by itself: a book of 5,000 pods in which one changes, and in which
-a node fails; and a kernel table of 1,000 pods in which one comes.
+router (FRR, BFD at 100 ms three times) in network namespaces: a pod of the first node asks the client
+over UDP every 4 ms, and leaves by the second or third node, which falls silent: its links stay up, every
+packet is dropped. The time runs from the last answer before to the first after. Beside it the same where
+the node's link is cut, which the router sees at once. Then, by itself: a book of 5,000 pods in which one
+changes, and in which a node fails; and a kernel table of 1,000 pods in which one comes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,6 @@
 """With which addresses pods leave the cluster: what this node has to do of it.
 
-Who holds an address follows from what is declared and from which nodes can be reached. A node that is ready
-by its Node is away all the same where a peer has announced its blocks, and no peer does any more: that is
-what BFD, or the end of its sessions, looks like from here, long before its Node says so. Where no peer is
-left at all it is this node that is cut off, and nothing is said of others.
+Who holds an address follows from what is declared, and from which nodes can be reached (agent/reachable.py).
 """
 
 from __future__ import annotations
@@ -15,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from l3net.addresses import address_order, host_prefix
+from l3net.agent.reachable import Reachable
 from l3net.egress.book import HERE, Attachment, EgressBook
 from l3net.egress.declared import fill, floating_in, follow, holdings_of, taken_by
 from l3net.egress.holding import EgressHolding
@@ -49,14 +47,12 @@ LINGER: Final = 0.15
 COUNT: Final = 15.0
 #: Its name in the status.
 PART: Final = "egress connections"
-BACK: Final = "its blocks are announced again"
-AWAY: Final = "its blocks are not announced any more; others hold its egress addresses"
 KINDS: Final = frozenset((Kind.POD, Kind.NAMESPACE, Kind.NODE, Kind.EGRESS_IP))
 
 
 class Egress:
     """`note` what is declared, `settle` what follows. `is_service`: whether a service has an address;
-    `heard`: whether a peer announces a prefix; `connected`: whether any peer is there; `wake` has a pass look
+    `heard`: whether a peer announces a prefix; `reachable`: which nodes are away; `wake` has a pass look
     again. `said` as for takes_part."""
 
     def __init__(
@@ -66,14 +62,14 @@ class Egress:
         problems: dict[str, str],
         is_service: Callable[[Address], bool],
         heard: Callable[[Prefix], bool],
-        connected: Callable[[], bool],
+        reachable: Reachable,
         wake: Callable[[], None],
         *,
         said: bool,
     ) -> None:
         self._me, self._said = me, said
         self._connections, self._problems = connections, problems
-        self._is_service, self._heard, self._connected = is_service, heard, connected
+        self._is_service, self._heard, self.reachable = is_service, heard, reachable
         self._wake, self._loop = wake, asyncio.get_running_loop()
         self._taken = taken_by(self._of_service, self._is_host, self._in_block, self._is_floating)
         self._book: EgressBook | None = None  # where there are EgressIPs
@@ -82,9 +78,6 @@ class Egress:
         self._blocks = Blocks()
         self._ranges: tuple[Prefix, ...] = ()
         self._was_taken: Mapping[Address, object] = {}
-        self._blocks_of: dict[str, tuple[Prefix, ...]] = {}  # other nodes'
-        self._of_nodes: dict[Prefix, str] = {}
-        self._seen: dict[str, bool] = {}  # nodes that were heard of, and whether they are
         self._handed: deque[tuple[str, Attached | None]] = deque()
         self._attached: dict[str, Attached] = {}
         self._stale: set[Address] = set()  # pods of this node whose connections have to be looked at
@@ -102,12 +95,6 @@ class Egress:
     def announced(self) -> frozenset[Prefix]:
         """The host prefixes that this node announces."""
         return frozenset(map(host_prefix, (*self.paths.held, *self._parting)))
-
-    @property
-    def lost(self) -> frozenset[str]:
-        """Nodes whose blocks were announced by a peer, and are not any more."""
-        gone = frozenset(name for name, heard in self._seen.items() if not heard)
-        return gone if gone and self._connected() else frozenset()
 
     def holdings(self) -> Iterable[EgressHolding]:
         """What came of every address."""
@@ -190,10 +177,8 @@ class Egress:
             return before ^ self.announced
         if changed or services:
             self._look_at_others(self._book)
-        self._look_at_nodes(
-            self._of_nodes if changed else [each for each in touched if each in self._of_nodes]
-        )
-        self._book.lose(self.lost)
+        self.reachable.look(touched)
+        self._book.lose(self.reachable.lost)
         if self._book.settle():
             self._take_over(self._book)
         self._go_on_parting()
@@ -203,7 +188,7 @@ class Egress:
         if not state.egress:
             if self._book is not None:
                 self._book = None
-                self._seen.clear()
+                self.reachable.follow({})
                 self._parting.clear()
                 self._hold(NO_EGRESS)
             return
@@ -211,8 +196,7 @@ class Egress:
         self._blocks = Blocks(state.nodes.values())
         self._ranges = state.service_ranges
         self._floating = floating_in(state)
-        self._blocks_of = {name: node.blocks for name, node in state.nodes.items() if name != self._me}
-        self._of_nodes = {block: name for name, blocks in self._blocks_of.items() for block in blocks}
+        self.reachable.follow({name: node.blocks for name, node in state.nodes.items() if name != self._me})
         if self._book is None:
             self._book = EgressBook(self._taken, said=self._said)
             fill(self._book, state)
@@ -227,21 +211,6 @@ class Egress:
         if now != self._was_taken:
             book.look_again()
         self._was_taken = now
-
-    def _look_at_nodes(self, blocks: Iterable[Prefix]) -> None:
-        """Which nodes are heard of."""
-        for name in {self._of_nodes[block] for block in blocks}:
-            heard = any(self._heard(block) for block in self._blocks_of[name])
-            if heard or name in self._seen:
-                if self._seen.get(name, True) != heard:
-                    log.info(
-                        "node %s: its blocks are %s",
-                        name,
-                        "announced again" if heard else "not announced any more",
-                    )
-                self._seen[name] = heard
-        for name in self._seen.keys() - self._blocks_of.keys():
-            del self._seen[name]
 
     def _of_service(self, address: Address) -> bool:
         return self._is_service(address) or any(address in each for each in self._ranges)

@@ -100,7 +100,7 @@ class Agent:
         shells.pods.admission = self.policing
         self.moving = Moving(
             *(me, kernel, self.services, self.policing, self.kernel.problems),
-            *(self.rib.announced, lambda: self.speaking.peers.any_established, marks.wake),
+            *(self.rib, lambda: self.speaking.peers.up_by_mesh, marks.wake),
             said=shells.declares_pods,
         )
         self.floating, self.egress = self.moving.floating, self.moving.egress

@@ -8,14 +8,16 @@ from l3net.agent.egress import Egress
 from l3net.agent.egress_ways import Ways
 from l3net.agent.floating import Floating
 from l3net.agent.policing import Policing
+from l3net.agent.reachable import Reachable
 from l3net.agent.servicing import Servicing
 from l3net.agent.shells import Kernel
+from l3net.bgp.loc_rib import LocRib
 from l3net.model import ClusterState, Prefix
 
 
 class Moving:
-    """Both, of one node: what services and policies have in force follows them. `heard`: whether a peer
-    announces a prefix; `connected`: whether any is there."""
+    """Both, of one node: what services and policies have in force follows them. `established`:
+    of each session that is up whether it is one of the mesh."""
 
     def __init__(
         self,
@@ -24,16 +26,18 @@ class Moving:
         services: Servicing,
         policing: Policing,
         problems: dict[str, str],
-        heard: Callable[[Prefix], bool],
-        connected: Callable[[], bool],
+        rib: LocRib,
+        established: Callable[[], Collection[bool]],
         wake: Callable[[], None],
         *,
         said: bool,
     ) -> None:
         self._services = services
-        shared = (me, kernel.connections, problems, services.book.has_address, heard)
+        shared = (me, kernel.connections, problems, services.book.has_address, rib.announced)
+        told = lambda prefix: (session.mesh for session, _ in rib.holding(prefix))  # noqa: E731
+        reachable = Reachable(told, established)
         self.floating = Floating(*shared, wake)
-        self.egress = Egress(*shared, connected, wake, said=said)
+        self.egress = Egress(*shared, reachable, wake, said=said)
         services.floating, services.egress = self.floating, self.egress
         services.ways = Ways(kernel.egress_ways, problems)
         policing.egress = self.egress

@@ -210,7 +210,7 @@ def test_another_node_takes_over_when_a_node_is_not_heard_of_any_more() -> None:
         for tor in both:
             scene.speaker.drop(tor, back=False)
         await asyncio.sleep(1)
-        assert scene.agent.egress.lost == frozenset()
+        assert scene.agent.egress.reachable.lost == frozenset()
 
     simulate(scenario())
 

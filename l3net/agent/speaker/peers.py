@@ -78,8 +78,9 @@ class Peers(dict[Address, Peering]):
         self._announcer.want(address, self._announceable(address, wanted))
 
     @property
-    def any_established(self) -> bool:
-        return any(peer.established for peer in self.values())
+    def up_by_mesh(self) -> frozenset[bool]:
+        """Whether sessions of the mesh (True) are up, and whether others (False)."""
+        return frozenset(peer.session.mesh for peer in self.values() if peer.established)
 
     @property
     def wants(self) -> Mapping[Address, AdjRibOut]:
