@@ -81,6 +81,8 @@ class Egress:
         self._handed: deque[tuple[str, Attached | None]] = deque()
         self._attached: dict[str, Attached] = {}
         self._stale: set[Address] = set()  # pods of this node whose connections have to be looked at
+        #: Addresses whose connections went on at another node meanwhile: what is known of them is old.
+        self._renewed: set[Address] = set()
         #: Addresses that another node holds by now, and until when this one announces them still.
         self._parting: dict[Address, float] = {}
         #: Whether the table has to follow.
@@ -244,6 +246,7 @@ class Egress:
                 self._stale.add(pod)
         for address in sorted(paths.held - before.held, key=address_order):
             self.came += 1
+            self._renewed.add(address)
             log.info("%s: this node holds it", address)
         for address in sorted(before.held - paths.held, key=address_order):
             self.left += 1
@@ -252,6 +255,13 @@ class Egress:
                 self._parting[address] = self._loop.time() + LINGER
                 self._loop.call_later(LINGER, self._wake)
         self.paths, self.changed = paths, True
+
+    def returned(self) -> None:
+        """A session has come up: this node may have been cut off, and another have held its addresses."""
+        if self.paths.held:
+            self._renewed |= self.paths.held
+            self.changed = True
+            self._wake()
 
     def _go_on_parting(self) -> None:
         """So that routers are not without a way: until the other node announces it, or shortly."""
@@ -264,23 +274,32 @@ class Egress:
 
     async def forget(self, inside: Collection[Prefix]) -> None:
         """After the table: connections of a pod go on as they began, with another address than it is to leave
-        with. They end; a segment of one is answered with a reset by the other end, which knows it no more."""
+        with. They end; a segment of one is answered with a reset by the other end, which knows it no more.
+        Those of an address that was elsewhere meanwhile are begun anew, in their middle: of what was known of
+        them nothing is true any more, and their segments would be out of every window."""
         due, self._stale = self._stale, set()
-        if not due:
+        renewed, self._renewed = self._renewed, set()
+        if not (due or renewed):
             return
         try:
-            tracked = await asyncio.to_thread(self._connections.of, due)
-            ended = [each for each in tracked if leaves_wrong(each, self.paths, inside)]
+            pods = {*due, *self.paths.own, *self.paths.others} if renewed else due
+            tracked = await asyncio.to_thread(self._connections.of, pods)
+            ended = [
+                each
+                for each in tracked
+                if each.seen_as in renewed or (each.source in due and leaves_wrong(each, self.paths, inside))
+            ]
             await asyncio.to_thread(self._connections.end, ended)
         except KernelError as err:  # tried again with the next pass that looks for drift
             self._stale |= due
+            self._renewed |= renewed
             if self._problems.get(PART) != str(err):
                 log.error("connections that leave the cluster: %s", err)
             self._problems[PART] = str(err)
             return
         self._problems.pop(PART, None)
         if ended:
-            log.info("%d connections ended that left with another address", len(ended))
+            log.info("%d tracked connections of egress addresses deleted", len(ended))
 
     async def run(self) -> None:
         """Count connections now and then. Until cancelled."""

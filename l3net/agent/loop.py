@@ -113,7 +113,7 @@ class Agent:
         self.speaking: Speaking = Speaking(shells.speaker, self.rib, marks.touch, self.faults)
         speaking, peers = self.speaking, self.speaking.peers
         self.bfd = Liveness(shells.bfd, peers.path_failed, peers.path_recovered, peers.path_held)
-        speaking.hearing.on_established = self.bfd.established
+        speaking.hearing.on_established = self.moving.established(self.bfd.established)
         speaking.hearing.on_as_number = kernel.discovery.changed = peers.caught_up = marks.look_again
         self.monitoring = Monitoring(me, shells.collectors, speaking, self.rib, self.faults, shells.random)
         self.held = HeldSessions(

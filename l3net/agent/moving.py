@@ -12,7 +12,7 @@ from l3net.agent.reachable import Reachable
 from l3net.agent.servicing import Servicing
 from l3net.agent.shells import Kernel
 from l3net.bgp.loc_rib import LocRib
-from l3net.model import ClusterState, Prefix
+from l3net.model import Address, ClusterState, Prefix
 
 
 class Moving:
@@ -49,6 +49,16 @@ class Moving:
         return self.floating.settle(state, changed=changed, services=services) | self.egress.settle(
             state, changed=changed, services=services, touched=touched
         )
+
+    def established(self, told: Callable[[Address, bool], None]) -> Callable[[Address, bool], None]:
+        """What is to be called with each session that is up, and whether it came up now: it tells `told`."""
+
+        def heard(address: Address, fresh: bool) -> None:
+            told(address, fresh)
+            if fresh:
+                self.egress.returned()
+
+        return heard
 
     @property
     def changed(self) -> bool:

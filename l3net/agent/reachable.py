@@ -17,6 +17,8 @@ from l3net.model import Prefix
 
 log = logging.getLogger("l3net.egress")
 
+ROUTERS: Final = False
+MESH: Final = True
 AWAY: Final = "its blocks are not announced any more; others hold its egress addresses"
 
 
@@ -30,7 +32,7 @@ class Reachable:
         self._told, self._established = told, established
         self._blocks: Mapping[str, Collection[Prefix]] = {}
         self._nodes: dict[Prefix, str] = {}
-        self._heard: dict[bool, dict[str, bool]] = {False: {}, True: {}}  # by mesh, of nodes ever heard of
+        self._heard: dict[bool, dict[str, bool]] = {ROUTERS: {}, MESH: {}}  # by mesh, of nodes ever heard of
         self._lost: frozenset[str] = frozenset()
 
     def follow(self, blocks: Mapping[str, Collection[Prefix]]) -> None:
@@ -54,12 +56,12 @@ class Reachable:
     def lost(self) -> frozenset[str]:
         """The nodes that are away."""
         up = set(self._established())
-        by_routers, by_nodes = self._heard[False], self._heard[True]
+        by_routers, by_nodes = self._heard[ROUTERS], self._heard[MESH]
         some = any(by_routers.values())
         found = {
             name
             for name, heard in by_routers.items()
-            if not heard and False in up and (some or not by_nodes.get(name))
+            if not heard and ROUTERS in up and (some or not by_nodes.get(name))
         }
         found |= {name for name, heard in by_nodes.items() if not heard and up and name not in by_routers}
         now = frozenset(found)

@@ -55,7 +55,7 @@ def _contents(plan: FirewallPlan) -> Contents:
         for rules in dict.fromkeys(own.values()):
             chains[f"leave{version}-{_name(rules)}"] = (
                 *stay,
-                *(f"{match}{_mark(rule, egress, marks)}" for match, rule in _matches(ip, rules)),
+                *(f"{match}{do}" for match, rule in _matches(ip, rules) for do in _mark(rule, egress, marks)),
             )
         for rules in dict.fromkeys(leave.values()):
             chains[f"leave-out{version}-{_name(rules)}"] = (
@@ -78,6 +78,8 @@ def _contents(plan: FirewallPlan) -> Contents:
         through = {rule.node for rules in egress.own.values() for rule in rules}
         chains["forward-egress"] = (
             hook("filter", "forward", -1),
+            # It is not translated.
+            f'iifname "{ENVELOPE}" ct state invalid drop',
             f'iifname != "{plan.bridge}" accept',
             f'oifname "{ENVELOPE}" accept',
             *(
@@ -117,13 +119,16 @@ def _matches(ip: str, rules: EgressRules) -> Iterator[tuple[str, EgressRule]]:
         yield f"{ip} daddr {{ {to} }} ", rule
 
 
-def _mark(rule: EgressRule, egress: EgressPaths, marks: Mapping[str, int]) -> str:
+def _mark(rule: EgressRule, egress: EgressPaths, marks: Mapping[str, int]) -> Iterator[str]:
     if rule.address in egress.held:
-        return "return"
+        yield "ct state invalid drop"  # it is not translated
+        yield "return"
+        return
     mark = marks.get(rule.node)
     if rule.address is None or mark is None:
-        return "drop"
-    return f"meta mark set meta mark & {_KEEP:#010x} | {mark:#010x} return"
+        yield "drop"
+        return
+    yield f"meta mark set meta mark & {_KEEP:#010x} | {mark:#010x} return"
 
 
 def _leave(ip: str, rule: EgressRule, egress: EgressPaths) -> str:

@@ -15,7 +15,7 @@ from l3net.firewall.masquerade import staying
 from l3net.firewall.section import SmallSection
 
 #: Before services, so that nothing else translates first; and before the masquerade.
-INWARD, OUTWARD = -106, 96
+INWARD, OUTWARD = -106, 95
 
 
 def _concern(plan: FirewallPlan) -> object:
