@@ -20,6 +20,7 @@ from l3net.ports import (
     OwnRouteSeen,
     RouteSeen,
     TableSeen,
+    WayGone,
 )
 
 log = logging.getLogger("l3net.agent")
@@ -59,6 +60,8 @@ class Noticing:
                     mark(Dirty.UNDERLAY | Dirty.BRIDGE | Dirty.ROUTES)
                 if name == ENVELOPE:
                     mark(Dirty.FIREWALL)
+            case WayGone():
+                mark(Dirty.FIREWALL)
             case ForwardingOff():
                 log.warning("somebody turned forwarding off; it is turned on again")
                 mark(Dirty.BRIDGE)

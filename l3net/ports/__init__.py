@@ -45,6 +45,7 @@ from l3net.ports.kernel import (
     ServiceCounters,
     TableSeen,
     UnderlayReader,
+    WayGone,
 )
 from l3net.ports.node import (
     Admission,
@@ -116,5 +117,6 @@ __all__ = [
     "TableSeen",
     "UnderlayReader",
     "View",
+    "WayGone",
     "rejections",
 ]

@@ -32,6 +32,11 @@ class ForwardingOff:
 
 
 @dataclass(frozen=True, slots=True)
+class WayGone:
+    """A rule, or a route of a table, by which pods leave through another node was deleted, by whomever."""
+
+
+@dataclass(frozen=True, slots=True)
 class OwnRouteSeen:
     """Somebody else put or deleted a route of our protocol."""
 
@@ -66,7 +71,7 @@ class NoticesLost:
 
 
 KernelNotice: TypeAlias = (
-    LinkSeen | ForwardingOff | OwnRouteSeen | RouteSeen | TableSeen | GuardSeen | NoticesLost
+    LinkSeen | ForwardingOff | WayGone | OwnRouteSeen | RouteSeen | TableSeen | GuardSeen | NoticesLost
 )
 
 

@@ -24,6 +24,7 @@ from l3net.ports import (
     OwnRouteSeen,
     RouteSeen,
     TableSeen,
+    WayGone,
 )
 from l3net.shell.kernel import monitor
 from l3net.shell.kernel.monitor import KernelMonitor
@@ -79,11 +80,11 @@ def test_our_own_routes_drown_nothing(own_netns: Ip, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_of_the_main_table_alone(own_netns: Ip, version: int) -> None:
-    """Those of other tables with our protocol, the ways of EgressIPs, are none of what a node learns."""
+    """Those of other tables with our protocol are none of what a node learns."""
     prefix = {4: "192.0.2.0/24", 6: "2001:db8::/64"}[version]
 
     def change() -> None:
-        for table in (0x6C330001, 77):
+        for table in (78, 77):
             own_netns(f"-{version} route add default dev lo proto 108 table {table}")
             own_netns(f"-{version} route del default dev lo proto 108 table {table}")
         own_netns(f"-{version} route add {prefix} dev lo proto 108")
@@ -253,3 +254,18 @@ def test_a_followed_table_is_doubtful_where_others_touched_it_alone(own_netns: I
             watching.stop()
 
     asyncio.run(watch())
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_that_a_way_of_ours_is_gone_is_told(own_netns: Ip, version: int) -> None:
+    """Whoever took it: a rule by protocol and priority, a route by protocol and table."""
+    own_netns("link set lo up")
+    ways = ("rule {} iif l3net0 fwmark 0x50000/0xffff0000 lookup 77 pref {} protocol {}",)
+    for rule, told in (((10800, 108), [WayGone()]), ((10801, 108), []), ((10800, 99), [])):
+        add, delete = (f"-{version} {ways[0].format(what, *rule)}" for what in ("add", "del"))
+        assert heard_meanwhile(lambda add=add: own_netns(add)) == []  # type: ignore[misc]
+        assert heard_meanwhile(lambda delete=delete: own_netns(delete)) == told  # type: ignore[misc]
+    for table, told in ((0x6C330005, [WayGone()]), (77, [])):
+        own_netns(f"-{version} route add default dev lo proto 108 table {table}")
+        delete = f"-{version} route del default dev lo proto 108 table {table}"
+        assert heard_meanwhile(lambda delete=delete: own_netns(delete)) == told  # type: ignore[misc]

@@ -18,6 +18,7 @@ from test_packets_node import BOTH, N2_BLOCKS, OUTSIDE, POD, REMOTE, TOR, short
 from l3net.model import ObjectName
 from l3net.naming import ENVELOPE
 from l3net.policy.attached import Attached
+from l3net.ports import WayGone
 
 EGRESS = {4: "198.51.100.10", 6: "2001:db8:e::10"}
 EGRESS_POOLS = tuple(
@@ -133,8 +134,10 @@ def test_they_go_on_to_the_node_that_holds_it() -> None:
         ways, scene.egress_ways._ways = scene.egress_ways.ways, frozenset()
         for version in BOTH:
             assert scene.leaving(OUTSIDE[version], version) == {"dropped"}
-        scene.egress_ways._ways = ways
-        assert scene.by_other(4)
+        # The kernel tells, and they are put back.
+        scene.kernel.notice(WayGone())
+        await asyncio.sleep(0.2)
+        assert scene.egress_ways.ways == ways and scene.by_other(4)
         scene.datastore.delete(egress("there"))
         await asyncio.sleep(1)
         assert scene.leaving(OUTSIDE[4]) == scene.as_itself(4) and not scene.egress_ways.ways

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from l3net.errors import KernelError
-from l3net.naming import NFT_TABLE
+from l3net.naming import EGRESS_PRIORITY, EGRESS_TABLES, NFT_TABLE
 from l3net.ports import (
     ForwardingOff,
     GuardSeen,
@@ -20,7 +20,9 @@ from l3net.ports import (
     OwnRouteSeen,
     RouteSeen,
     TableSeen,
+    WayGone,
 )
+from l3net.shell.kernel.egress_ways import FRA_PRIORITY, FRA_PROTOCOL
 from l3net.shell.kernel.netlink import (
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_NETFILTER,
@@ -37,12 +39,15 @@ RTM_NEWADDR: Final = 20
 RTM_DELADDR: Final = 21
 RTM_NEWROUTE: Final = 24
 RTM_DELROUTE: Final = 25
+RTM_DELRULE: Final = 33
 RTM_NEWNETCONF: Final = 80
 RTNLGRP_LINK: Final = 1
 RTNLGRP_IPV4_IFADDR: Final = 5
 RTNLGRP_IPV4_ROUTE: Final = 7
+RTNLGRP_IPV4_RULE: Final = 8
 RTNLGRP_IPV6_IFADDR: Final = 9
 RTNLGRP_IPV6_ROUTE: Final = 11
+RTNLGRP_IPV6_RULE: Final = 19
 RTNLGRP_IPV4_NETCONF: Final = 24
 RTNLGRP_IPV6_NETCONF: Final = 25
 #: linux/netconf.h: attributes of a setting, and the interface that stands for all.
@@ -110,6 +115,8 @@ class KernelMonitor:
             RTNLGRP_IPV6_ROUTE,
             RTNLGRP_IPV4_NETCONF,
             RTNLGRP_IPV6_NETCONF,
+            RTNLGRP_IPV4_RULE,
+            RTNLGRP_IPV6_RULE,
             leave_out=_without(self._own, self._own_port),
         )
         nft = self._subscribe(NETLINK_NETFILTER, NFNLGRP_NFTABLES)
@@ -162,8 +169,12 @@ class KernelMonitor:
                 decoded = decode_route(body, self._names())
                 if decoded is not None and decoded[0] == RT_TABLE_MAIN:
                     self._heard(OwnRouteSeen(decoded[2], gone))
+                elif decoded is not None and gone and decoded[0] & ~0xFFFF == EGRESS_TABLES:
+                    self._heard(WayGone())
             elif underlay_route(body):
                 self._heard(RouteSeen(rival(body), gone))
+        elif kind == RTM_DELRULE and way_rule(body, self._own):
+            self._heard(WayGone())
         elif kind in (RTM_NEWADDR, RTM_DELADDR, RTM_NEWLINK, RTM_DELLINK):
             of_link = kind in (RTM_NEWLINK, RTM_DELLINK)
             apart = (kind == RTM_NEWLINK and port_apart(body)) if of_link else None
@@ -220,6 +231,13 @@ def port_apart(body: bytes) -> bool:
     """Whether a link message is of one that is down or has no master."""
     flags = struct.unpack_from("=I", body, 8)[0]  # struct ifinfomsg
     return not flags & IFF_UP or all(attr != IFLA_MASTER for attr, _ in attributes(memoryview(body)[16:]))
+
+
+def way_rule(body: bytes, own: int) -> bool:
+    """Whether a rule is one of ours, by protocol and priority (linux/fib_rules.h)."""
+    found = {attr: bytes(value) for attr, value in attributes(memoryview(body)[12:])}  # struct fib_rule_hdr
+    priority = struct.pack("=I", EGRESS_PRIORITY)
+    return found.get(FRA_PROTOCOL) == bytes((own,)) and found.get(FRA_PRIORITY) == priority
 
 
 def forwards_no_more(body: bytes) -> bool:
