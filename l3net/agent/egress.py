@@ -44,7 +44,7 @@ log = logging.getLogger("l3net.egress")
 #: is not heard meanwhile.
 LINGER: Final = 0.15
 #: Seconds between counting connections.
-COUNT: Final = 15.0
+COUNT: Final = 30.0
 #: Its name in the status.
 PART: Final = "egress connections"
 KINDS: Final = frozenset((Kind.POD, Kind.NAMESPACE, Kind.NODE, Kind.EGRESS_IP))
@@ -246,7 +246,8 @@ class Egress:
                 self._stale.add(pod)
         for address in sorted(paths.held - before.held, key=address_order):
             self.came += 1
-            self._renewed.add(address)
+            if before.wanted:  # else the agent has just begun, and the kernel went on without it
+                self._renewed.add(address)
             log.info("%s: this node holds it", address)
         for address in sorted(before.held - paths.held, key=address_order):
             self.left += 1
@@ -282,13 +283,11 @@ class Egress:
         if not (due or renewed):
             return
         try:
-            pods = {*due, *self.paths.own, *self.paths.others} if renewed else due
-            tracked = await asyncio.to_thread(self._connections.of, pods)
+            tracked = await asyncio.to_thread(self._connections.of, due)
             ended = [
-                each
-                for each in tracked
-                if each.seen_as in renewed or (each.source in due and leaves_wrong(each, self.paths, inside))
+                each for each in tracked if each.source in due and leaves_wrong(each, self.paths, inside)
             ]
+            ended += await asyncio.to_thread(self._connections.seen_as, renewed)
             await asyncio.to_thread(self._connections.end, ended)
         except KernelError as err:  # tried again with the next pass that looks for drift
             self._stale |= due
@@ -313,11 +312,11 @@ class Egress:
         found = Counter[str]({str(each): 0 for each in paths.held})
         if paths.held:
             try:
-                tracked = await asyncio.to_thread(self._connections.of, [*paths.own, *paths.others])
+                tracked = await asyncio.to_thread(self._connections.seen_as, paths.held)
             except KernelError as err:
                 log.warning("connections of egress addresses cannot be counted: %s", err)
                 return
-            found.update(str(each.seen_as) for each in tracked if each.seen_as in paths.held)
+            found.update(str(each.seen_as) for each in tracked)
         self.connections = found
 
     def status(self) -> Mapping[str, Any]:

@@ -183,6 +183,10 @@ class Connections(Protocol):
         has it (None: nobody here has). Raises KernelError."""
         ...
 
+    def seen_as(self, addresses: Collection[Address]) -> Sequence[Tracked]:
+        """Those that others began, whose source is seen as one of these addresses. Raises KernelError."""
+        ...
+
     def of(self, addresses: Collection[Address]) -> Sequence[Tracked]:
         """Those that these addresses have part in, and that the host itself did not begin. Raises
         KernelError."""

@@ -8,6 +8,8 @@ from ipaddress import ip_address
 
 import pytest
 
+from l3net.shell.kernel.connections import Conntrack
+from l3net.shell.kernel.conntrack import tracked_as
 from l3net.shell.kernel.conntrack_floating import forget_floating
 
 WORDS = {
@@ -50,3 +52,43 @@ def test_those_of_others_are_forgotten(version: int, held: bool, own_netns: Call
     left = {name for number, name in enumerate(FLOWS) if f"sport={1000 + number} " in listed}
     assert left == {name for name, (_, kept, free) in FLOWS.items() if (kept if held else free)}
     assert count == len(FLOWS) - len(left)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_those_whose_source_is_seen_as_an_address_are_found(
+    version: int, own_netns: Callable[[str], str]
+) -> None:
+    """Of egress addresses: who began them, and as whom others see that."""
+    own_netns("link set lo up")
+    words = WORDS[version]
+    for port, (there, back) in enumerate(
+        (("pC", "CF"), ("qC", "CF"), ("pC", "Cp"), ("CF", "FC")), start=2000
+    ):
+        ends = ("-s", words[there[0]], "-d", words[there[1]], "-r", words[back[0]], "-q", words[back[1]])
+        ports = (
+            "--sport",
+            str(port),
+            "--dport",
+            "53",
+            "--reply-port-src",
+            "53",
+            "--reply-port-dst",
+            str(port),
+        )
+        done = subprocess.run(
+            ["conntrack", "-I", "-p", "udp", "-t", "600", *ends, *ports],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    seen = ip_address(words["F"])
+    found = tracked_as([seen])
+    assert {(str(each.source), each.source_port, each.seen_as) for each in found} == {
+        (words["p"], 2000, seen),
+        (words["q"], 2001, seen),
+    }
+    assert tracked_as([]) == [] == tracked_as([ip_address(words["N"])])
+    connections = Conntrack()
+    connections.end(found)
+    assert connections.seen_as([seen]) == []

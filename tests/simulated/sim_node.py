@@ -358,6 +358,9 @@ class SimFirewall:
             if each.source not in own and not {each.source, each.destination}.isdisjoint(addresses)
         ] + self.tracking.of(addresses, own)
 
+    def seen_as(self, addresses: Collection[Address]) -> Sequence[Tracked]:
+        return self.tracking.seen_as(addresses)
+
     def end(self, connections: Collection[Tracked]) -> None:
         self.ended += connections
         self.connections = [each for each in self.connections if each not in connections]

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 
 from l3net.model import Address, Stale, Tracked
-from l3net.shell.kernel.conntrack import NFGENMSG, deleted, deleting, forget_stale, tracked_of
+from l3net.shell.kernel.conntrack import NFGENMSG, deleted, deleting, forget_stale, tracked_as, tracked_of
 from l3net.shell.kernel.conntrack_floating import forget_floating
 from l3net.shell.kernel.netlink import NETLINK_NETFILTER, Netlink, attributes
 
@@ -19,6 +19,10 @@ class Conntrack:
     def of(self, addresses: Collection[Address]) -> Sequence[Tracked]:
         """See ports.Connections. Raises KernelError."""
         return tracked_of(addresses)
+
+    def seen_as(self, addresses: Collection[Address]) -> Sequence[Tracked]:
+        """See ports.Connections. Raises KernelError."""
+        return tracked_as(addresses)
 
     def end(self, connections: Collection[Tracked]) -> None:
         """See ports.Connections. Raises KernelError."""

@@ -321,6 +321,25 @@ def tracked_of(addresses: Collection[Address]) -> list[Tracked]:
     return list(found.values())
 
 
+def tracked_as(addresses: Collection[Address]) -> list[Tracked]:
+    """The connections of the calling thread's namespace whose source others see as one of these addresses,
+    but for those that the host began itself. One reading of each family's table. Raises KernelError."""
+    if not addresses or sysctl.read("net/netfilter/nf_conntrack_count") in (None, "0"):
+        return []
+    local, found = _local(), list[Tracked]()
+    with Netlink(NETLINK_NETFILTER) as netlink:
+        for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
+            wanted = {each.packed for each in addresses if each.version == version}
+            for _, body in netlink.dump(Request(CT_GET, 0, NFGENMSG.pack(family, 0, 0))) if wanted else ():
+                if any(each in body for each in wanted):
+                    parts = dict(attributes(memoryview(body)[NFGENMSG.size :]))
+                    if CTA_TUPLE_ORIG in parts and CTA_TUPLE_REPLY in parts:
+                        began = tuple_of(parts[CTA_TUPLE_ORIG]).source
+                        if tuple_of(parts[CTA_TUPLE_REPLY]).destination in wanted and began not in local:
+                            found.append(_decoded(body, parts))
+    return found
+
+
 def _asking_for(addresses: Collection[bytes]) -> Iterator[bytes]:
     """Filters of dumps, by IPv4 addresses: of who began, and of who answers."""
     for address in addresses:
@@ -339,12 +358,16 @@ def _tracked(body: bytes, wanted: Collection[bytes], local: Collection[bytes]) -
     original, reply = tuple_of(parts[CTA_TUPLE_ORIG]), tuple_of(parts[CTA_TUPLE_REPLY])
     if original.source in local or not {original.source, reply.source} & {*wanted}:
         return None
-    source, destination = ip_address(original.source), ip_address(reply.source)
+    return _decoded(body, parts)
+
+
+def _decoded(body: bytes, parts: Mapping[int, memoryview]) -> Tracked:
+    original, reply = tuple_of(parts[CTA_TUPLE_ORIG]), tuple_of(parts[CTA_TUPLE_REPLY])
     return Tracked(
         original.protocol,
-        source,
+        ip_address(original.source),
         original.source_port,
-        destination,
+        ip_address(reply.source),
         reply.source_port,
         bytes(body),
         _unsure(original.protocol, parts),

@@ -225,6 +225,10 @@ class Conntrack:
             if each.source not in local and (each.source in addresses or each.destination in addresses)
         ]
 
+    def seen_as(self, addresses: Collection[Address]) -> list[Tracked]:
+        """See ports.Connections."""
+        return [each for each in map(tracked, self) if each.seen_as in addresses]
+
     def end(self, connections: Iterable[Tracked]) -> None:
         """See ports.Connections."""
         ended = set(connections)
@@ -253,6 +257,7 @@ def tracked(flow: Flow) -> Tracked:
         original.sport,
         made(flow.reply.source),
         flow.reply.sport,
+        seen_as=made(flow.reply.destination),
     )
 
 
