@@ -87,7 +87,7 @@ class Egress:
         self._seen: dict[str, bool] = {}  # nodes that were heard of, and whether they are
         self._handed: deque[tuple[str, Attached | None]] = deque()
         self._attached: dict[str, Attached] = {}
-        self._stale: set[Address] = set()  # pods of this node whose connections have to be looked at
+        self._stale: set[Address] = set()  # pods whose connections have to be looked at
         #: Addresses that another node holds by now, and until when this one announces them still.
         self._parting: dict[Address, float] = {}
         #: Whether the table has to follow.
@@ -270,9 +270,8 @@ class Egress:
         before = self.paths
         if paths == before:
             return
-        for pod in before.own.keys() | paths.own.keys():
-            if before.own.get(pod) != paths.own.get(pod):
-                self._stale.add(pod)
+        for was, now in ((before.own, paths.own), (before.others, paths.others)):
+            self._stale.update(pod for pod in was.keys() | now.keys() if was.get(pod) != now.get(pod))
         for address in sorted(paths.held - before.held, key=address_order):
             self.came += 1
             log.info("%s: this node holds it", address)
@@ -347,12 +346,18 @@ class Egress:
 
 
 def leaves_wrong(tracked: Tracked, paths: EgressPaths, inside: Collection[Prefix]) -> bool:
-    """Whether a connection that a pod of this node began leaves the cluster with an address that is wrong.
-    Of one that leaves by another node that is the pod's own, here. Where no rule is for it any more, nobody
-    knows with which it should, and a new one is begun."""
+    """Whether a connection that a pod began leaves the cluster by this node with an address that is wrong.
+
+    Of a pod of this node that leaves by another that is the pod's own, here; what others hand on has one of
+    those that are held. Where no rule is for it any more, nobody knows with which it should, and a new one is
+    begun.
+    """
     to, pod = tracked.destination, tracked.source
     if tracked.seen_as is None or any(to in prefix for prefix in inside):
         return False
+    if (handed := paths.others.get(pod)) is not None and pod not in paths.own:
+        rule = rule_for(handed, to)
+        return rule is None or rule.address not in paths.held or tracked.seen_as != rule.address
     rules = paths.own.get(pod)
     if rules is None:
         return True

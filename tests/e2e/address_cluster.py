@@ -45,16 +45,20 @@ PORTS = {pod: 7101 + number for number, pod in enumerate(PODS)}
 NOTHING: frozenset[str] = frozenset()
 _SECONDS = 40.0
 
+#: Connections that are translated. What a client sends to an address that routers know still and nobody has
+#: is forwarded, and tracked as it is for half a minute.
 _TRACKED = """
 import socket, sys
 from ipaddress import ip_address
-from l3net.shell.kernel.conntrack import CT_GET, NFGENMSG
-from l3net.shell.kernel.netlink import NETLINK_NETFILTER, Netlink, Request
+from l3net.shell.kernel.conntrack import CT_GET, CTA_STATUS, IPS_DST_NAT, IPS_SRC_NAT, NFGENMSG
+from l3net.shell.kernel.netlink import NETLINK_NETFILTER, Netlink, Request, attributes
 wanted = [ip_address(each).packed for each in sys.argv[1:]]
 with Netlink(NETLINK_NETFILTER) as netlink:
     for family in (socket.AF_INET, socket.AF_INET6):
         for _, body in netlink.dump(Request(CT_GET, 0, NFGENMSG.pack(family, 0, 0))):
-            if any(each in body for each in wanted):
+            parts = dict(attributes(memoryview(body)[NFGENMSG.size :]))
+            status = int.from_bytes(parts[CTA_STATUS], "big")
+            if status & (IPS_SRC_NAT | IPS_DST_NAT) and any(each in body for each in wanted):
                 print(body.hex())
 """
 
@@ -116,6 +120,7 @@ class Cluster(Rig):
     away: set[str] = field(default_factory=set)
     cordoned: set[str] = field(default_factory=set)
     told: list[str] = field(default_factory=list)
+    had: dict[str, frozenset[str]] = field(default_factory=dict)  # addresses of their own
     now: Expected = field(init=False)
 
     # --- what is declared --------------------------------------------------------------------------------
@@ -148,7 +153,9 @@ class Cluster(Rig):
         return read_pod(self.lab.host(self.places[name]), name)
 
     def addresses(self, name: str) -> tuple[str, ...]:
-        return tuple(map(str, self.pod(name).addresses))
+        found = tuple(map(str, self.pod(name).addresses))
+        self.had[name] = self.had.get(name, NOTHING) | {*found}
+        return found
 
     # --- what runs ---------------------------------------------------------------------------------------
 
@@ -297,7 +304,7 @@ class Cluster(Rig):
         for pod in PODS:
             allowed = before.leaving.get(pod, NOTHING) | after.leaving.get(pod, NOTHING)
             if pod.startswith("web") and allowed & {*FLOATING.values()}:
-                allowed |= {*self.pods[pod].addresses}
+                allowed |= self.had[pod]
             if left[pod] - allowed:
                 wrong.append(f"{pod} left with {sorted(left[pod] - allowed)}; allowed {sorted(allowed)}")
         pods = {each for each in (before.holder, after.holder) if each}
@@ -383,7 +390,7 @@ class Cluster(Rig):
                     found["kernel route"] = f"{node}: {line}"
             command = [sys.executable, "-c", _TRACKED, *addresses]
             if tracked := host.run(command, environment=node_environment()).stdout.split():
-                found["connection"] = f"{node}: {len(tracked)}"
+                found["connection"] = f"{node}: {len(tracked)}, such as {tracked[0]}"
         return found
 
 

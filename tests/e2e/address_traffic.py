@@ -6,8 +6,10 @@ address_traffic.py watch FILE PORT...           looks at every packet that comes
 
 Each writes down what it saw, how often, every 50 ms: a JSON object a line, with the time when it began to
 gather (CLOCK_MONOTONIC, which all namespaces share) and `seen`, key to count. The keys of `ask` are
-`ADDRESS WAY ANSWER`, those of `watch` `to|from PORT PROTOCOL SOURCE`. The ways: `udp` and `tcp` have a socket
-of their own each time, `udp-stream` and `tcp-stream` keep theirs, the latter until it breaks.
+`ADDRESS WAY ANSWER`, those of `watch` `to|from PORT PROTOCOL SOURCE`; from these ports, of TCP only what
+answers a SYN: a pod ends connections that it lost with an address by segments of its own. The ways: `udp`
+and `tcp` have a socket of their own each time, `udp-stream` and `tcp-stream` keep theirs, the latter until it
+breaks.
 """
 
 from __future__ import annotations
@@ -129,12 +131,12 @@ def watch(seen: Seen, ports: frozenset[int]) -> None:
             source = socket.inet_ntop(socket.AF_INET6, packet[8:24])
             protocol, at = packet[6], 40
         name = {6: "tcp", 17: "udp"}.get(protocol)
-        if name is None or len(packet) < at + 4:
+        if name is None or len(packet) < at + 14 - 6 * (name == "udp"):
             continue
         begin, end = struct.unpack("!HH", packet[at : at + 4])
         if end in ports:
             seen.note(f"to {end} {name} {source}")
-        elif begin in ports:
+        elif begin in ports and (name == "udp" or packet[at + 13] & 2):  # SYN
             seen.note(f"from {begin} {name} {source}")
 
 
