@@ -93,6 +93,7 @@ class Egress:
         #: Whether the table has to follow.
         self.changed = False
         self.paths: EgressPaths = NO_EGRESS
+        self._since: dict[Address, float] = {}
         #: How often an address has come to this node and left it.
         self.came = self.left = 0
         #: As counted last, by address.
@@ -281,6 +282,8 @@ class Egress:
             if paths.wanted:
                 self._parting[address] = self._loop.time() + LINGER
                 self._loop.call_later(LINGER, self._wake)
+        moment = self._loop.time()
+        self._since = {address: self._since.get(address, moment) for address in paths.held}
         self.paths, self.changed = paths, True
 
     def _go_on_parting(self) -> None:
@@ -332,15 +335,17 @@ class Egress:
         self.connections = found
 
     def status(self) -> Mapping[str, Any]:
-        """What this node holds, and how many of its pods leave with an address of an EgressIP."""
+        """What this node holds, and for how long as far as this agent knows; how many of its pods leave with
+        an address of an EgressIP."""
         rows = [
             {
                 "address": str(each.address),
                 "by": each.by,
                 "connections": self.connections.get(str(each.address), 0),
+                "sinceSeconds": round(self._loop.time() - self._since[each.address], 1),
             }
             for each in self.holdings()
-            if each.held and each.node == self._me
+            if each.held and each.address in self._since
         ]
         return {"held": rows, "pods": len(self.paths.own), "came": self.came, "left": self.left}
 
