@@ -80,7 +80,7 @@ class Egress:
         self._was_taken: Mapping[Address, object] = {}
         self._handed: deque[tuple[str, Attached | None]] = deque()
         self._attached: dict[str, Attached] = {}
-        self._stale: set[Address] = set()  # pods of this node whose connections have to be looked at
+        self._stale: set[Address] = set()  # pods whose connections have to be looked at
         #: Addresses whose connections went on at another node meanwhile: what is known of them is old.
         self._renewed: set[Address] = set()
         #: Addresses that another node holds by now, and until when this one announces them still.
@@ -88,6 +88,7 @@ class Egress:
         #: Whether the table has to follow.
         self.changed = False
         self.paths: EgressPaths = NO_EGRESS
+        self._since: dict[Address, float] = {}
         #: How often an address has come to this node and left it.
         self.came = self.left = 0
         #: As counted last, by address.
@@ -241,9 +242,8 @@ class Egress:
         before = self.paths
         if paths == before:
             return
-        for pod in before.own.keys() | paths.own.keys():
-            if before.own.get(pod) != paths.own.get(pod):
-                self._stale.add(pod)
+        for was, now in ((before.own, paths.own), (before.others, paths.others)):
+            self._stale.update(pod for pod in was.keys() | now.keys() if was.get(pod) != now.get(pod))
         for address in sorted(paths.held - before.held, key=address_order):
             self.came += 1
             if before.wanted:  # else the agent has just begun, and the kernel went on without it
@@ -255,6 +255,8 @@ class Egress:
             if paths.wanted:
                 self._parting[address] = self._loop.time() + LINGER
                 self._loop.call_later(LINGER, self._wake)
+        moment = self._loop.time()
+        self._since = {address: self._since.get(address, moment) for address in paths.held}
         self.paths, self.changed = paths, True
 
     def returned(self) -> None:
@@ -320,26 +322,34 @@ class Egress:
         self.connections = found
 
     def status(self) -> Mapping[str, Any]:
-        """What this node holds, and how many of its pods leave with an address of an EgressIP."""
+        """What this node holds, and for how long as far as this agent knows; how many of its pods leave with
+        an address of an EgressIP."""
         rows = [
             {
                 "address": str(each.address),
                 "by": each.by,
                 "connections": self.connections.get(str(each.address), 0),
+                "sinceSeconds": round(self._loop.time() - self._since[each.address], 1),
             }
             for each in self.holdings()
-            if each.held and each.node == self._me
+            if each.held and each.address in self._since
         ]
         return {"held": rows, "pods": len(self.paths.own), "came": self.came, "left": self.left}
 
 
 def leaves_wrong(tracked: Tracked, paths: EgressPaths, inside: Collection[Prefix]) -> bool:
-    """Whether a connection that a pod of this node began leaves the cluster with an address that is wrong.
-    Of one that leaves by another node that is the pod's own, here. Where no rule is for it any more, nobody
-    knows with which it should, and a new one is begun."""
+    """Whether a connection that a pod began leaves the cluster by this node with an address that is wrong.
+
+    Of a pod of this node that leaves by another that is the pod's own, here; what others hand on has one of
+    those that are held. Where no rule is for it any more, nobody knows with which it should, and a new one is
+    begun.
+    """
     to, pod = tracked.destination, tracked.source
     if tracked.seen_as is None or any(to in prefix for prefix in inside):
         return False
+    if (handed := paths.others.get(pod)) is not None and pod not in paths.own:
+        rule = rule_for(handed, to)
+        return rule is None or rule.address not in paths.held or tracked.seen_as != rule.address
     rules = paths.own.get(pod)
     if rules is None:
         return True

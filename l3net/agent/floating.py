@@ -85,6 +85,7 @@ class Floating:
         #: Whose connections are to be forgotten, but for those of the pod that has the address.
         self._stale: dict[Address, Address | None] = {}
         self.held: dict[Address, Holding] = {}
+        self._since: dict[Address, float] = {}
         #: How often an address has come to this node and left it.
         self.came = self.left = 0
         #: Whether the table has to follow.
@@ -200,6 +201,8 @@ class Floating:
                 self._parting.pop(address, None)
                 log.info("%s: pod %s has it (%s)", address, now.pod, now.by)
         self.held = held
+        moment = self._loop.time()
+        self._since = {address: self._since.get(address, moment) for address in held}
         self._go_on_parting()
         pairs = [(each.address, each.target) for each in held.values()]
         pairs += [(address, each.target) for address, each in self._parting.items()]
@@ -253,7 +256,8 @@ class Floating:
         self._problems.pop(PART, None)
 
     def status(self) -> Mapping[str, Any]:
-        """What this node's pods have; how often an address came and left."""
+        """What this node's pods have, and for how long as far as this agent knows; how often an address came
+        and left."""
         held = sorted(self.held.values(), key=lambda each: address_order(each.address))
         rows = [
             {
@@ -261,6 +265,7 @@ class Floating:
                 "by": str(each.by),
                 "pod": str(each.pod),
                 "podAddress": str(each.target),
+                "sinceSeconds": round(self._loop.time() - self._since[each.address], 1),
             }
             for each in held
         ]

@@ -124,16 +124,20 @@ class Recording:
             self._several(EntryKind.ANNOUNCEMENT, found, what, each)
 
     def _why(self, prefix: Prefix, *, announced: bool) -> str:
-        """What the services, or who has a floating address, say of an address now."""
+        """What the services, or who has a floating or an egress address, say of an address now."""
         agent = self._agent
         if agent.draining.stage >= Stage.SERVICES_WITHDRAWN and not announced:
             return f"draining: {stage_name(agent.draining.stage)}"
         if prefix.prefixlen != prefix.max_prefixlen:
             return ""
-        if claims := [each for each in agent.floating.at(prefix.network_address) if each.held]:
-            held = claims[0]
-            return f"{held.by}: pod {held.pod} on {held.node} has it"
-        verdicts = agent.services.book.of_address(prefix.network_address)
+        address = prefix.network_address
+        if claims := sorted(agent.floating.at(address), key=lambda each: not each.held):
+            one = claims[0]
+            return f"{one.by}: {f'pod {one.pod} on {one.node} has it' if one.held else one.why}"
+        if holdings := sorted(agent.egress.at(address), key=lambda each: not each.held):
+            it = holdings[0]
+            return f"EgressIP {it.by}: {f'{it.node} holds it' if it.held else it.why}"
+        verdicts = agent.services.book.of_address(address)
         return ", ".join(f"{verdict.service}: {verdict.reason.value}" for verdict in verdicts[:3])
 
     def _said(self, peer: Peering, text: str) -> None:

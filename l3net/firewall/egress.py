@@ -3,8 +3,9 @@
 On the pod's node a packet for another node is marked, and routed by that (ports.EgressWays) behind the
 envelope's device, as it came. The node that holds the address translates. What must leave with an address
 that no node holds, or that this one does not hold where it was handed on to, goes nowhere: it would leave
-with another address. Policies are judged on the pod's node, in between. Answers come back to the holder, and
-to the pod by its own address.
+with another address. Neither does what tracking calls invalid, or has known since before the address was
+there: it is not translated. Policies are judged on the pod's node, in between. Answers come back to the
+holder, and to the pod by its own address.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from collections.abc import Iterator, Mapping
 
 from l3net.firewall.contents import IP, Contents, NamedSet, Rules, hook, twice
 from l3net.firewall.facts import FirewallPlan, texts_of, widest_first
-from l3net.firewall.masquerade import staying
+from l3net.firewall.masquerade import COMPARED, staying
 from l3net.firewall.section import SmallSection
 from l3net.model import Address, EgressPaths, EgressRule, EgressRules
 from l3net.naming import EGRESS_MARKS, ENVELOPE
 
 #: After services have translated what pods send; and between floating addresses and the masquerade.
 MARKING, LEAVING = -90, 97
+#: After all translation (NF_IP_PRI_NAT_SRC, 100).
+LEFT = 110
 #: What goes no further than a link, or is for many, is not led anywhere.
 _ON_LINK = {4: ("169.254.0.0/16", "224.0.0.0/4", "255.255.255.255"), 6: ("fe80::/10", "ff00::/8")}
 _KEEP = ~EGRESS_MARKS & 0xFFFFFFFF
@@ -31,7 +34,7 @@ def _concern(plan: FirewallPlan) -> object:
     egress = plan.egress
     if not egress.wanted:
         return None
-    return (egress, _marks(plan), plan.inside, plan.bridge, bool(plan.floating_sources))
+    return (egress, _marks(plan), plan.inside, plan.pod_ranges, plan.bridge, bool(plan.floating_sources))
 
 
 def _marks(plan: FirewallPlan) -> dict[str, int]:
@@ -45,6 +48,7 @@ def _contents(plan: FirewallPlan) -> Contents:
     egress, marks = plan.egress, _marks(plan)
     marking: list[str] = []
     leaving: list[str] = []
+    untranslated: list[str] = []
     for version, ip in IP.items():
         own = _of_family(egress.own, version)
         leave = own | _of_family(egress.others, version)
@@ -62,9 +66,17 @@ def _contents(plan: FirewallPlan) -> Contents:
                 *stay,
                 *(f"{match}{_leave(ip, rule, egress)}" for match, rule in _matches(ip, rules)),
             )
+            chains[f"leave-never{version}-{_name(rules)}"] = (
+                *stay,
+                *(f"{match}drop" for match, _ in _matches(ip, rules)),
+            )
         kind = f"type ipv{version}_addr"
         sets[f"leave-held{version}"] = NamedSet(kind, texts_of(version, egress.held))
-        for name, pods in ((f"leave{version}", own), (f"leave-out{version}", leave)):
+        for name, pods in (
+            (f"leave{version}", own),
+            (f"leave-out{version}", leave),
+            (f"leave-never{version}", leave),
+        ):
             elements = frozenset(f"{pod} : goto {name}-{_name(rules)}" for pod, rules in pods.items())
             sets[name] = NamedSet(f"{kind} : verdict", elements, leads=True)
         if own:
@@ -73,6 +85,12 @@ def _contents(plan: FirewallPlan) -> Contents:
             marking.append(f"{ip} saddr vmap @leave{version}")
         if leave:
             leaving.append(f"{ip} saddr vmap @leave-out{version}")
+            if plan.floating_sources:
+                untranslated.append(f"{ip} saddr @floating-sources{version} return")
+            untranslated.append(f"{ip} saddr vmap @leave-never{version}")
+        if egress.wanted:  # pods that this node does not know yet; no egress address is in these ranges
+            ranges = widest_first(version, plan.pod_ranges)[:COMPARED]
+            untranslated += [f'iifname "{ENVELOPE}" {ip} saddr {each} drop' for each in ranges]
     if egress.wanted:
         # Else it would leave with another address, as while its rule or table is gone (ports.EgressWays).
         through = {rule.node for rules in egress.own.values() for rule in rules}
@@ -102,6 +120,11 @@ def _contents(plan: FirewallPlan) -> Contents:
         names = ("postrouting-egress", "postrouting-egress-again")
         first = f'oifname "{ENVELOPE}" accept'
         chains |= twice("nat", "postrouting", LEAVING, names, (first, *leaving))
+        here = f'oifname {{ "{ENVELOPE}", "{plan.bridge}" }} accept'
+        names = ("postrouting-egress-left", "postrouting-egress-left-again")
+        chains |= twice(
+            "filter", "postrouting", LEFT, names, (here, "ct direction reply accept", *untranslated)
+        )
     return Contents(chains, sets)
 
 
@@ -145,7 +168,8 @@ def _name(rules: EgressRules) -> str:
 EGRESS = SmallSection(
     "egress",
     own=re.compile(
-        r"leave(-out)?[46](-[0-9a-f]{12})?|leave-held[46]|((pre|post)routing|forward)-egress(-again)?"
+        r"leave(-out|-never)?[46](-[0-9a-f]{12})?|leave-held[46]"
+        r"|((pre|post)routing|forward)-egress(-left)?(-again)?"
     ),
     reads=re.compile(r"inside[46]|floating-sources[46]"),  # of the masquerade, of floating addresses
     concern=_concern,

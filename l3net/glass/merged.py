@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from l3net.addresses import address_order, parse_address
 from l3net.errors import L3netError
 from l3net.glass.backend import Backend, Query, UnknownQuestionError
 from l3net.glass.fabric import unreached
-from l3net.glass.tables import number, seconds
+from l3net.glass.tables import MOST, number, page, seconds
 
 #: Nodes asked at a time, and seconds for one of them.
 AT_ONCE: Final = 24
@@ -105,6 +106,15 @@ def _shared(address: Mapping[str, Any]) -> dict[str, Any]:
         for each_ in address["nodes"]
     ]
     return {**address, "announcing": announcing, "nodes": nodes}
+
+
+async def addresses(backend: Backend, query: Query) -> dict[str, Any]:
+    """Floating and egress addresses of all nodes; one that moves may have two nodes for a moment."""
+    answers = await each(backend, "addresses", {**query, "offset": "0", "limit": str(MOST)})
+    _all_unknown(answers)
+    rows = [row for _, answer in answers if not isinstance(answer, L3netError) for row in answer["rows"]]
+    rows.sort(key=lambda row: (row["kind"], address_order(parse_address(row["address"])), row["node"]))
+    return {**page(rows, query), "failures": _failures(answers)}
 
 
 async def history(backend: Backend, query: Query) -> dict[str, Any]:

@@ -28,6 +28,7 @@ MERGED: Final[dict[str, Told]] = {
         "Services, the verdict of every node on each address, and each node's share",
         RESOURCES["services"].parameters,
     ),
+    "addresses": Told("Floating and egress addresses of all nodes", RESOURCES["addresses"].parameters),
     "history": Told("The last decisions of all nodes", RESOURCES["history"].parameters),
     "drops": Told("Packets that policies dropped, on all nodes", {}),
     "flows": Told(

@@ -20,6 +20,9 @@ _UNKNOWN: Final = "ask for: "
 #: Of a look-up: rows of a kind.
 MOST_FOUND: Final = 50
 
+#: Of an address that is held: what is told.
+_ADDRESS: Final = ("address", "kind", "by", "pod", "node", "connections", "sinceSeconds")
+
 Answer = Callable[[Held, Query], Awaitable[dict[str, Any]]]
 
 
@@ -105,6 +108,22 @@ async def _services(held: Held, query: Query) -> dict[str, Any]:
         "offset": number(query.get("offset", ""), "offset", 0, 100_000_000),
     }
     return await asked(held, f"services {json.dumps(wanted)}")
+
+
+async def _addresses(held: Held, query: Query) -> dict[str, Any]:
+    status = await brief(held)
+    rows = [
+        {"pod": "", "connections": 0, **row, "kind": kind, "node": status["node"]}
+        for kind, part in (("floatingIP", "floating"), ("egressIP", "egress"))
+        for row in status.get(part, {}).get("held", [])  # an older agent has none
+    ]
+    text = query.get("q", "").strip().lower()
+    told = [
+        {key: row.get(key, 0.0) for key in _ADDRESS}
+        for row in rows
+        if any(text in str(row[key]).lower() for key in ("address", "by", "pod"))
+    ]
+    return page(told, query)
 
 
 async def _pods(held: Held, query: Query) -> dict[str, Any]:
@@ -225,6 +244,11 @@ RESOURCES: Final[dict[str, Resource]] = {
     "kernel": Resource("Routes of l3net in the kernel", _kernel, {**_TEXT, **_PAGING}),
     "services": Resource(
         "Services: addresses and the verdict on each, endpoints", _services, {**_TEXT, **_PAGING}
+    ),
+    "addresses": Resource(
+        "Floating addresses of this node's pods, and egress addresses that it holds",
+        _addresses,
+        {"q": "a part of an address, or of a name", **_PAGING},
     ),
     "pods": Resource("The pods of this node", _pods, {**_TEXT, **_PAGING}),
     "lookup": Resource("All that is known of an address, prefix or name", _lookup, _TEXT, ("q",)),

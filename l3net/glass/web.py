@@ -53,6 +53,7 @@ _ALL: Final[Mapping[str, Callable[[Backend, Query], Awaitable[dict[str, Any]]]]]
     "fabric": merged.fabric,
     "search": merged.search,
     "services": merged.services,
+    "addresses": merged.addresses,
     "history": merged.history,
     "drops": merged.drops,
     "flows": merged.flows,

@@ -2,47 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from address_rig import KINDS, Rig, own, pools
 from small_lab import RACK, lab_of
 
-from l3net.lab import probe
 from l3net.lab.chaos import echo
 from l3net.lab.host import python
 from l3net.lab.pods import start_server
-from l3net.lab.topology import RouterKind
-from l3net.lab.up import Lab
 
 EGRESS = {4: "198.51.100.10", 6: "2001:db8:e::10"}
-WELL = 8080
 ECHO = 7777
 PODS = {"web-1": "n1", "web-2": "n2"}
-_SECONDS = 15.0
-KINDS = [
-    RouterKind.FRR,
-    pytest.param(RouterKind.BIRD, marks=pytest.mark.soak),
-    pytest.param(RouterKind.GOBGP, marks=pytest.mark.soak),
-]
 
 
-class Egress:
+class Egress(Rig):
     """The lab, and what is declared of pods and egress addresses."""
 
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-
     def declare(self, *more: dict[str, Any]) -> None:
-        pools = [
-            _own("IPPool", f"egress{number}", {"cidr": cidr, "allowedUses": ["Egress"]})
-            for number, cidr in enumerate(("198.51.100.0/24", "2001:db8:e::/64"))
-        ]
         pods = [
             {
                 "apiVersion": "v1",
@@ -56,21 +37,8 @@ class Egress:
             }
             for name, node in PODS.items()
         ]
-        target = self.lab.manifests / "egress.yaml"
-        temporary = target.with_suffix(".tmp")
-        temporary.write_text(yaml.safe_dump_all([*pools, *pods, *more]))
-        temporary.rename(target)
-
-    def ask(self, address: str, port: int = WELL, host: str = "client", pod: str | None = None) -> str:
-        words = [*python(), str(Path(probe.__file__))]
-        asked = json.dumps([[address, port, 1, 0]])
-        done = self.lab.host(host).run(words, text=asked, pod=pod, check=False, timeout=20)
-        assert done.code == 0, done.stderr
-        (answers,) = json.loads(done.stdout)
-        return str(answers[0])
-
-    def outside(self, version: int) -> str:
-        return str(self.lab.topology.address("client", version))
+        found = pools("Egress", "198.51.100.0/24", "2001:db8:e::/64")
+        self.write("egress.yaml", [*found, *pods, *more])
 
     def seen_as(self, pod: str, version: int) -> str:
         """The address that the client sees a pod's connection from, or why there is none."""
@@ -79,12 +47,6 @@ class Egress:
 
     def own(self, pod: str, version: int) -> str:
         return str(self.lab.pod(pod).address(version))
-
-    def until(self, what: Callable[[], bool], message: str) -> None:
-        deadline = time.monotonic() + _SECONDS
-        while not what():
-            assert time.monotonic() < deadline, message
-            time.sleep(0.05)
 
     def until_seen(self, pod: str, version: int, address: str) -> None:
         found = ""
@@ -107,28 +69,9 @@ class Egress:
         assert running.stdout is not None and running.stdout.readline() == "ready\n"
         return running
 
-    def announcers(self, address: str) -> set[str]:
-        """The nodes that the router has a route for the address by."""
-        family, length = ("-6", "128") if ":" in address else ("-4", "32")
-        text = self.lab.host("tor").run(["ip", family, "route", "show", f"{address}/{length}"]).stdout
-        return {
-            node
-            for node in PODS.values()
-            for version in (4, 6)
-            if f"via {self.lab.topology.address(node, version)} " in f"{text} "
-        }
-
     def holder(self) -> str:
         (node,) = self.announcers(EGRESS[4])
         return node
-
-    def rules(self, node: str) -> str:
-        host = self.lab.host(node)
-        return "".join(host.run(["ip", family, "rule", "show"]).stdout for family in ("-4", "-6"))
-
-
-def _own(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": "l3net.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
 def egress(name: str = "out", **spec: Any) -> dict[str, Any]:
@@ -137,7 +80,7 @@ def egress(name: str = "out", **spec: Any) -> dict[str, Any]:
         "namespaceSelector": {},
         "podSelector": {"matchLabels": {"app": "web"}},
     }
-    return _own("EgressIP", name, {**body, **spec})
+    return own("EgressIP", name, {**body, **spec})
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.value)
@@ -213,5 +156,5 @@ def test_pods_leave_with_the_address_by_the_node_that_holds_it(rack: Egress) -> 
         rack.until_seen("web-1", version, rack.own("web-1", version))
     for node in PODS.values():
         rack.until(lambda node=node: "10800:" not in rack.rules(node), "no rule is left")  # type: ignore[misc]
-        tables = lab.host(node).run(["nft", "list", "ruleset"]).stdout
+        tables = rack.tables(node)
         assert "postrouting-egress" not in tables and "table ip l3net" not in tables

@@ -5,34 +5,29 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from address_rig import KINDS, Rig, own, pools
 from small_lab import RACK, lab_of
 
-from l3net.lab import probe
 from l3net.lab.chaos import echo
 from l3net.lab.host import python
 from l3net.lab.pods import start_server
-from l3net.lab.topology import RouterKind
 from l3net.lab.up import Lab
 
 FLOATING = {4: "203.0.113.10", 6: "2001:db8:f::10"}
 OTHER = {4: "203.0.113.20", 6: "2001:db8:f::20"}
-WELL = 8080
 ECHO = 7777
-_SECONDS = 15.0
 
 
-class Floating:
+class Floating(Rig):
     """The lab, and what is declared of pods and floating addresses."""
 
     def __init__(self, lab: Lab) -> None:
-        self.lab = lab
+        super().__init__(lab)
         self.since = 0
         self.pods: dict[str, dict[str, Any] | None] = {}
         self.more: list[dict[str, Any]] = []
@@ -56,61 +51,14 @@ class Floating:
         }
 
     def declare(self) -> None:
-        pools = [
-            _own("IPPool", f"public{number}", {"cidr": cidr, "allowedUses": ["Floating"]})
-            for number, cidr in enumerate(("203.0.113.0/24", "2001:db8:f::/64"))
-        ]
-        objects = [*pools, *(each for each in self.pods.values() if each), *self.more]
-        target = self.lab.manifests / "floating.yaml"
-        temporary = target.with_suffix(".tmp")
-        temporary.write_text(yaml.safe_dump_all(objects))
-        temporary.rename(target)
+        found = pools("Floating", "203.0.113.0/24", "2001:db8:f::/64")
+        self.write("floating.yaml", [*found, *(each for each in self.pods.values() if each), *self.more])
 
     def claim(self, *addresses: str, name: str = "web", **spec: Any) -> dict[str, Any]:
         body = {"addresses": list(addresses), "selector": {"matchLabels": {"app": "web"}}, **spec}
-        made = _own("FloatingIP", name, body)
+        made = own("FloatingIP", name, body)
         made["metadata"]["namespace"] = "default"
         return made
-
-    def ask(self, address: str, port: int = WELL, host: str = "client", pod: str | None = None) -> str:
-        words = [*python(), str(Path(probe.__file__))]
-        asked = json.dumps([[address, port, 1, 0]])
-        done = self.lab.host(host).run(words, text=asked, pod=pod, check=False, timeout=20)
-        assert done.code == 0, done.stderr
-        (answers,) = json.loads(done.stdout)
-        return str(answers[0])
-
-    def until(self, what: Callable[[], bool], message: str) -> None:
-        deadline = time.monotonic() + _SECONDS
-        while not what():
-            assert time.monotonic() < deadline, message
-            time.sleep(0.05)
-
-    def announcers(self, address: str, router: str = "tor") -> set[str]:
-        """The nodes that the router has a route for the address by."""
-        family = "-6" if ":" in address else "-4"
-        length = "128" if ":" in address else "32"
-        text = self.lab.host(router).run(["ip", family, "route", "show", f"{address}/{length}"]).stdout
-        return {
-            node
-            for node in ("n1", "n2")
-            for version in (4, 6)
-            if f"via {self.lab.topology.address(node, version)} " in f"{text} "
-        } | ({"link-local"} if "via fe80" in text else set())
-
-    def tables(self, node: str) -> str:
-        return self.lab.host(node).run(["nft", "list", "table", "inet", "l3net"]).stdout
-
-
-def _own(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": "l3net.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-
-
-KINDS = [
-    RouterKind.FRR,
-    pytest.param(RouterKind.BIRD, marks=pytest.mark.soak),
-    pytest.param(RouterKind.GOBGP, marks=pytest.mark.soak),
-]
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.value)

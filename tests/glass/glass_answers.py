@@ -72,6 +72,8 @@ def status(node: str = "n1", peers: list[Answer] | None = None, **more: Any) -> 
             }
         ],
         "pods": {"leases": 2, "adopted": 0, "quarantined": 0, "faults": [], "retained": []},
+        "floating": {"held": FLOATING, "came": 1, "left": 0},
+        "egress": {"held": EGRESS, "pods": 2, "came": 1, "left": 0},
         "problems": [],
         **more,
     }
@@ -128,6 +130,16 @@ EXPORTS = [
         ("10.96.0.20/32", "clusterIP", "default/local", "noLocalEndpoints"),
     )
 ]
+FLOATING = [
+    {
+        "address": "203.0.113.10",
+        "by": "FloatingIP default/web",
+        "pod": "default/web-1",
+        "podAddress": "10.244.1.2",
+        "sinceSeconds": 75.0,
+    }
+]
+EGRESS = [{"address": "2001:db8:e::10", "by": "out", "connections": 3, "sinceSeconds": 7.5}]
 SERVICE = {
     "service": "default/web",
     "type": "ClusterIP",

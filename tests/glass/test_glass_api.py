@@ -204,6 +204,43 @@ def test_services_tell_how_routers_share(glass: Glass) -> None:
     assert {each["node"]: each["share"] for each in address["nodes"]} == {"n1": 0.5, "n2": 0.5, "n3": 0.0}
 
 
+def test_addresses_tell_whose_each_is_and_on_which_node() -> None:
+    def of(node: str, **more: Any) -> Any:
+        async def ask(question: str) -> dict[str, Any]:
+            assert question in ("brief", "status")
+            return {**answers.status(node), **more}
+
+        return OneNode(ask)
+
+    async def made() -> Backend:
+        nothing = {"held": [], "came": 0, "left": 0}
+        older = of("n3")
+        return Nodes({"n1": of("n1"), "n2": of("n2", floating=nothing, egress=nothing), "n3": older})
+
+    with served(backend=made) as there:
+        found = there.get("addresses")
+        told = [(row["address"], row["kind"], row["by"], row["pod"], row["node"]) for row in found["rows"]]
+        floating = ("203.0.113.10", "floatingIP", "FloatingIP default/web", "default/web-1")
+        egress = ("2001:db8:e::10", "egressIP", "out", "")
+        assert told == [(*egress, "n1"), (*egress, "n3"), (*floating, "n1"), (*floating, "n3")]
+        assert [row["sinceSeconds"] for row in found["rows"]] == [7.5, 7.5, 75.0, 75.0]
+        assert there.get("addresses?q=web-1&limit=1")["total"] == 2
+        assert there.get("nodes/n2/addresses")["rows"] == []
+        assert there.get("nodes/n1/addresses?q=2001")["rows"][0]["connections"] == 3
+
+
+def test_an_older_agent_has_no_such_addresses() -> None:
+    async def ask(question: str) -> dict[str, Any]:
+        told = answers.status("n1")
+        return {key: told[key] for key in told if key not in ("floating", "egress")}
+
+    async def made() -> Backend:
+        return Nodes({"n1": OneNode(ask)})
+
+    with served(backend=made) as there:
+        assert there.get("addresses")["rows"] == []
+
+
 def test_events_begin_with_the_fabric_and_go_on_with_what_changes() -> None:
     state: dict[str, Any] = {"ready": True, "entries": [{**answers.ENTRY, "at": 1.0}]}
 

@@ -96,6 +96,8 @@ def evil(question: str) -> dict[str, Any]:
         found = answers.status(
             EVIL, [peer, answers.peer("t", "fe80::1", bfd={"state": EVIL})], problems=[EVIL]
         )
+        found["floating"] = {"held": [{**answers.FLOATING[0], "by": EVIL, "pod": EVIL}]}
+        found["egress"] = {"held": [{**answers.EGRESS[0], "by": EVIL}]}
         return {**found, "blocks": [EVIL], "unready": EVIL, "ready": False, "routes": answers.KERNEL}
     if word == "routes":
         return {"routes": [answers.route("10.1.0.0/16", EVIL, name=EVIL, communities=[EVIL])]}
@@ -128,10 +130,11 @@ def test_hostile_text_stays_text() -> None:
             ("#/policy", ".card h2"),
             ("#/drops", "tbody tr"),
             ("#/flows", "tbody tr"),
+            ("#/addresses", "tbody tr"),
         ):
             page.open(fragment)
             page.wait(lambda place=place: page.find(place), f"{fragment}: nothing is shown")
-            if fragment in ("#/fabric", "#/services", "#/timeline"):
+            if fragment in ("#/fabric", "#/services", "#/timeline", "#/addresses"):
                 page.wait(lambda: "onerror" in page.text("main"), f"{fragment}: the text is not shown")
             assert page.script("return window.hurt === undefined")
             assert page.find("main img, main script") == []
@@ -158,7 +161,7 @@ def test_what_does_not_answer_is_told_in_every_view() -> None:
         return Nodes({"n1": big(1), "n2": OneNode(away)})
 
     with served(backend=made) as glass, browser(f"http://127.0.0.1:{glass.port}/") as page:
-        for view in ("search?q=10.1.2.3", "timeline", "services", "flows", "drops"):
+        for view in ("search?q=10.1.2.3", "timeline", "services", "addresses", "flows", "drops"):
             page.open(f"#/{view}")
             page.wait(lambda: "1 node did not answer" in page.text("main"), f"{view}: it is not told")
         page.open("#/fabric")

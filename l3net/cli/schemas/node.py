@@ -64,10 +64,15 @@ _STATUS: Final = record(
     serviceProxy=record(setting=of_enum(ServiceProxy), on=YES, why=TEXT, kubeProxy=TEXT),
     consistent=record(servers=WHOLE, slots=WHOLE, short=WHOLE),
     floating=record(
-        held=listed(record(address=TEXT, by=TEXT, pod=TEXT, podAddress=TEXT)), came=WHOLE, left=WHOLE
+        held=listed(record(address=TEXT, by=TEXT, pod=TEXT, podAddress=TEXT, sinceSeconds=SECONDS)),
+        came=WHOLE,
+        left=WHOLE,
     ),
     egress=record(
-        held=listed(record(address=TEXT, by=TEXT, connections=WHOLE)), pods=WHOLE, came=WHOLE, left=WHOLE
+        held=listed(record(address=TEXT, by=TEXT, connections=WHOLE, sinceSeconds=SECONDS)),
+        pods=WHOLE,
+        came=WHOLE,
+        left=WHOLE,
     ),
     pods=record(
         store=TEXT,

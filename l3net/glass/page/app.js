@@ -7,6 +7,7 @@ import { Fabric } from "./fabric.js";
 import { Panel } from "./panel.js";
 import { searchView } from "./search.js";
 import { timelineView } from "./timeline.js";
+import { addressesView } from "./addresses.js";
 import { servicesView } from "./services.js";
 import { policyView } from "./policy.js";
 import { dropsView } from "./drops.js";
@@ -32,7 +33,7 @@ class State {
 
 const state = new State();
 const main = document.getElementById("main");
-const VIEWS = [["fabric", "Fabric"], ["search", "Search"], ["timeline", "Timeline"], ["services", "Services"], ["policy", "Policy"], ["flows", "Flows"], ["drops", "Drops"]];
+const VIEWS = [["fabric", "Fabric"], ["search", "Search"], ["timeline", "Timeline"], ["services", "Services"], ["addresses", "Addresses"], ["policy", "Policy"], ["flows", "Flows"], ["drops", "Drops"]];
 const nav = document.getElementById("nav");
 const links = new Map(VIEWS.map(([key, title]) => [key, h("a", { href: `#/${key}` }, title)]));
 nav.append(...links.values());
@@ -52,7 +53,7 @@ function route(first = false) {
   document.body.dataset.view = key;
   if (!state.loaded) view = { element: h("div", {}, h("h1", { class: "hidden" }, title), h("p", { class: "notice" }, "Asking the nodes …")) };
   else if (key === "fabric") view = fabricView(query);
-  else view = { search: searchView, timeline: timelineView, services: servicesView, policy: policyView, flows: flowsView, drops: dropsView }[key](state, query);
+  else view = { search: searchView, timeline: timelineView, services: servicesView, addresses: addressesView, policy: policyView, flows: flowsView, drops: dropsView }[key](state, query);
   main.replaceChildren(view.element);
   if (view.ready) view.ready();
   if (!first) { main.focus({ preventScroll: true }); window.scrollTo(0, 0); say(title); }

@@ -292,6 +292,7 @@ def deleted(codes: Collection[int], what: str) -> int:
     return sum(1 for code in codes if code == 0)
 
 
+_FEW: Final = 64
 _BY_FAMILY: Final = ((socket.AF_INET, (4,)), (socket.AF_INET6, (6,)))
 _AT_ONCE: Final = ((socket.AF_UNSPEC, (4, 6)),)
 
@@ -314,7 +315,8 @@ def tracked_of(addresses: Collection[Address]) -> list[Tracked]:
             )
             for asking in asked:
                 for _, body in netlink.dump(Request(CT_GET, 0, NFGENMSG.pack(family, 0, 0) + asking)):
-                    if any(each in body for each in wanted):
+                    # Of a few addresses to look for them is quicker than to read the message.
+                    if len(wanted) > _FEW or any(each in body for each in wanted):
                         each = _tracked(body, wanted, local)
                         if each is not None:
                             found[each.handle] = each
@@ -351,12 +353,12 @@ def _asking_for(addresses: Collection[bytes]) -> Iterator[bytes]:
             yield _nested(side, from_it) + _nested(CTA_FILTER, flags)
 
 
-def _tracked(body: bytes, wanted: Collection[bytes], local: Collection[bytes]) -> Tracked | None:
+def _tracked(body: bytes, wanted: frozenset[bytes], local: Collection[bytes]) -> Tracked | None:
     parts = dict(attributes(memoryview(body)[NFGENMSG.size :]))
     if CTA_TUPLE_ORIG not in parts or CTA_TUPLE_REPLY not in parts:
         return None
     original, reply = tuple_of(parts[CTA_TUPLE_ORIG]), tuple_of(parts[CTA_TUPLE_REPLY])
-    if original.source in local or not {original.source, reply.source} & {*wanted}:
+    if original.source in local or wanted.isdisjoint((original.source, reply.source)):
         return None
     return _decoded(body, parts)
 
