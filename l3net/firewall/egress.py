@@ -13,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 
-from l3net.firewall.contents import IP, Contents, NamedSet, Rules, hook, twice
+from l3net.firewall.contents import IP, Contents, NamedSet, Rules, twice
 from l3net.firewall.facts import FirewallPlan, texts_of, widest_first
 from l3net.firewall.masquerade import COMPARED, staying
 from l3net.firewall.section import SmallSection
@@ -52,80 +53,74 @@ def _contents(plan: FirewallPlan) -> Contents:
     for version, ip in IP.items():
         own = _of_family(egress.own, version)
         leave = own | _of_family(egress.others, version)
-        stay = (
-            *staying(version, widest_first(version, plan.inside)),
-            *(f"{ip} daddr {each} return" for each in _ON_LINK[version]),
-        )
-        for rules in dict.fromkeys(own.values()):
-            chains[f"leave{version}-{_name(rules)}"] = (
-                *stay,
-                *(f"{match}{do}" for match, rule in _matches(ip, rules) for do in _mark(rule, egress, marks)),
-            )
-        for rules in dict.fromkeys(leave.values()):
-            chains[f"leave-out{version}-{_name(rules)}"] = (
-                *stay,
-                *(f"{match}{_leave(ip, rule, egress)}" for match, rule in _matches(ip, rules)),
-            )
-            chains[f"leave-never{version}-{_name(rules)}"] = (
-                *stay,
-                *(f"{match}drop" for match, _ in _matches(ip, rules)),
-            )
         kind = f"type ipv{version}_addr"
         sets[f"leave-held{version}"] = NamedSet(kind, texts_of(version, egress.held))
-        for name, pods in (
-            (f"leave{version}", own),
-            (f"leave-out{version}", leave),
-            (f"leave-never{version}", leave),
+        floating = [f"{ip} saddr @floating-sources{version} return"] if plan.floating_sources else []
+        for name, pods, does, into, before in (
+            (f"leave{version}", own, partial(_mark, egress=egress, marks=marks), marking, floating),
+            (f"leave-out{version}", leave, partial(_leave, ip=ip, egress=egress), leaving, []),
+            (f"leave-never{version}", leave, _never, untranslated, floating),
         ):
             elements = frozenset(f"{pod} : goto {name}-{_name(rules)}" for pod, rules in pods.items())
             sets[name] = NamedSet(f"{kind} : verdict", elements, leads=True)
-        if own:
-            if plan.floating_sources:
-                marking.append(f"{ip} saddr @floating-sources{version} return")
-            marking.append(f"{ip} saddr vmap @leave{version}")
-        if leave:
-            leaving.append(f"{ip} saddr vmap @leave-out{version}")
-            if plan.floating_sources:
-                untranslated.append(f"{ip} saddr @floating-sources{version} return")
-            untranslated.append(f"{ip} saddr vmap @leave-never{version}")
+            if pods:
+                into.extend((*before, f"{ip} saddr vmap @{name}"))
+            stay = (
+                *staying(version, widest_first(version, plan.inside)),
+                *(f"{ip} daddr {each} return" for each in _ON_LINK[version]),
+            )
+            for rules in dict.fromkeys(pods.values()):
+                found = (f"{match}{does(rule)}" for match, rule in _matches(ip, rules))
+                chains[f"{name}-{_name(rules)}"] = (*stay, *found)
         if egress.wanted:  # pods that this node does not know yet; no egress address is in these ranges
             ranges = widest_first(version, plan.pod_ranges)[:COMPARED]
             untranslated += [f'iifname "{ENVELOPE}" {ip} saddr {each} drop' for each in ranges]
     if egress.wanted:
-        # Else it would leave with another address, as while its rule or table is gone (ports.EgressWays).
-        through = {rule.node for rules in egress.own.values() for rule in rules}
-        chains["forward-egress"] = (
-            hook("filter", "forward", -1),
-            # It is not translated.
-            f'iifname "{ENVELOPE}" ct state invalid drop',
-            f'iifname != "{plan.bridge}" accept',
-            f'oifname "{ENVELOPE}" accept',
-            *(
-                f"meta mark & {EGRESS_MARKS:#010x} == {mark:#010x} drop"
-                for node, mark in sorted(marks.items())
-                if node in through
-            ),
-        )
-        marks_them = (
-            # What was translated has another destination by now: nobody asked for this.
-            *(f"{ip} daddr @leave-held{version} drop" for version, ip in IP.items()),
-            f'iifname != "{plan.bridge}" accept',
-            "ct direction reply accept",
-            *marking,
-        )
-        names = ("prerouting-egress", "prerouting-egress-again")
-        chains |= twice("filter", "prerouting", MARKING, names, marks_them)
-        # What another node has handed on although this one holds nothing for it.
-        leaving.append(f'iifname "{ENVELOPE}" oifname != "{plan.bridge}" drop')
-        names = ("postrouting-egress", "postrouting-egress-again")
-        first = f'oifname "{ENVELOPE}" accept'
-        chains |= twice("nat", "postrouting", LEAVING, names, (first, *leaving))
-        here = f'oifname {{ "{ENVELOPE}", "{plan.bridge}" }} accept'
-        names = ("postrouting-egress-left", "postrouting-egress-left-again")
-        chains |= twice(
-            "filter", "postrouting", LEFT, names, (here, "ct direction reply accept", *untranslated)
-        )
+        chains |= _hooks(plan.bridge, marking, leaving, untranslated)
     return Contents(chains, sets)
+
+
+def _hooks(bridge: str, marking: list[str], leaving: list[str], untranslated: list[str]) -> dict[str, Rules]:
+    return {
+        **twice(
+            "filter",
+            "prerouting",
+            MARKING,
+            ("prerouting-egress", "prerouting-egress-again"),
+            (
+                # What was translated has another destination by now: nobody asked for this.
+                *(f"{ip} daddr @leave-held{version} drop" for version, ip in IP.items()),
+                f'iifname != "{bridge}" accept',
+                "ct direction reply accept",
+                *marking,
+            ),
+        ),
+        **twice(
+            "nat",
+            "postrouting",
+            LEAVING,
+            ("postrouting-egress", "postrouting-egress-again"),
+            (
+                f'oifname "{ENVELOPE}" accept',
+                *leaving,
+                # What another node has handed on although this one holds nothing for it.
+                f'iifname "{ENVELOPE}" oifname != "{bridge}" drop',
+            ),
+        ),
+        # With the pod's own address still: what tracking calls invalid, or has known since before; and what
+        # is marked, while its rule or table is gone (ports.EgressWays).
+        **twice(
+            "filter",
+            "postrouting",
+            LEFT,
+            ("postrouting-egress-left", "postrouting-egress-left-again"),
+            (
+                f'oifname {{ "{ENVELOPE}", "{bridge}" }} accept',
+                "ct direction reply accept",
+                *untranslated,
+            ),
+        ),
+    }
 
 
 def _of_family(pods: Mapping[Address, EgressRules], version: int) -> dict[Address, EgressRules]:
@@ -142,22 +137,23 @@ def _matches(ip: str, rules: EgressRules) -> Iterator[tuple[str, EgressRule]]:
         yield f"{ip} daddr {{ {to} }} ", rule
 
 
-def _mark(rule: EgressRule, egress: EgressPaths, marks: Mapping[str, int]) -> Iterator[str]:
+def _mark(rule: EgressRule, egress: EgressPaths, marks: Mapping[str, int]) -> str:
     if rule.address in egress.held:
-        yield "ct state invalid drop"  # it is not translated
-        yield "return"
-        return
+        return "return"
     mark = marks.get(rule.node)
     if rule.address is None or mark is None:
-        yield "drop"
-        return
-    yield f"meta mark set meta mark & {_KEEP:#010x} | {mark:#010x} return"
+        return "drop"
+    return f"meta mark set meta mark & {_KEEP:#010x} | {mark:#010x} return"
 
 
-def _leave(ip: str, rule: EgressRule, egress: EgressPaths) -> str:
+def _leave(rule: EgressRule, ip: str, egress: EgressPaths) -> str:
     if rule.address is None or rule.address not in egress.held:
         return "drop"
     return f"snat {ip} to {rule.address}"
+
+
+def _never(_rule: EgressRule) -> str:
+    return "drop"
 
 
 def _name(rules: EgressRules) -> str:
@@ -169,7 +165,7 @@ EGRESS = SmallSection(
     "egress",
     own=re.compile(
         r"leave(-out|-never)?[46](-[0-9a-f]{12})?|leave-held[46]"
-        r"|((pre|post)routing|forward)-egress(-left)?(-again)?"
+        r"|(pre|post)routing-egress(-left)?(-again)?"
     ),
     reads=re.compile(r"inside[46]|floating-sources[46]"),  # of the masquerade, of floating addresses
     concern=_concern,

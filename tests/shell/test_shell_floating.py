@@ -9,8 +9,7 @@ from ipaddress import ip_address
 import pytest
 
 from l3net.shell.kernel.connections import Conntrack
-from l3net.shell.kernel.conntrack import tracked_as
-from l3net.shell.kernel.conntrack_floating import forget_floating
+from l3net.shell.kernel.conntrack_floating import forget_floating, tracked_as
 
 WORDS = {
     4: {"F": "203.0.113.10", "p": "10.244.1.9", "q": "10.244.1.8", "C": "192.0.2.7", "N": "10.0.0.2"},

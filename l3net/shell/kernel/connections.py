@@ -6,8 +6,8 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 
 from l3net.model import Address, Stale, Tracked
-from l3net.shell.kernel.conntrack import NFGENMSG, deleted, deleting, forget_stale, tracked_as, tracked_of
-from l3net.shell.kernel.conntrack_floating import forget_floating
+from l3net.shell.kernel.conntrack import NFGENMSG, deleted, deleting, forget_stale, tracked_of
+from l3net.shell.kernel.conntrack_floating import forget_floating, tracked_as
 from l3net.shell.kernel.netlink import NETLINK_NETFILTER, Netlink, attributes
 
 log = logging.getLogger(__name__)

@@ -247,7 +247,7 @@ def forget_stale(stale: Iterable[Stale]) -> int:
     if not wanted or sysctl.read("net/netfilter/nf_conntrack_count") in (None, "0"):
         return 0
     count = 0
-    local = _local() if any(each.own_in is not None for each in wanted) else frozenset()
+    local = own_addresses() if any(each.own_in is not None for each in wanted) else frozenset()
     with Netlink(NETLINK_NETFILTER) as netlink:
         for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
             meant = [each for each in wanted if _concerns(each, version)]
@@ -262,7 +262,7 @@ def forget_stale(stale: Iterable[Stale]) -> int:
     return count
 
 
-def _local() -> frozenset[bytes]:
+def own_addresses() -> frozenset[bytes]:
     """The addresses of the calling thread's namespace."""
     with Netlink() as netlink:
         return frozenset(each.packed for each in local_addresses(netlink))
@@ -303,7 +303,7 @@ def tracked_of(addresses: Collection[Address]) -> list[Tracked]:
     count = int(sysctl.read("net/netfilter/nf_conntrack_count") or 0) if addresses else 0
     if not count:
         return []
-    local = _local()
+    local = own_addresses()
     found: dict[bytes, Tracked] = {}
     with Netlink(NETLINK_NETFILTER) as netlink:
         for family, versions in _AT_ONCE if count <= _READ_AT_ONCE else _BY_FAMILY:
@@ -321,25 +321,6 @@ def tracked_of(addresses: Collection[Address]) -> list[Tracked]:
                         if each is not None:
                             found[each.handle] = each
     return list(found.values())
-
-
-def tracked_as(addresses: Collection[Address]) -> list[Tracked]:
-    """The connections of the calling thread's namespace whose source others see as one of these addresses,
-    but for those that the host began itself. One reading of each family's table. Raises KernelError."""
-    if not addresses or sysctl.read("net/netfilter/nf_conntrack_count") in (None, "0"):
-        return []
-    local, found = _local(), list[Tracked]()
-    with Netlink(NETLINK_NETFILTER) as netlink:
-        for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
-            wanted = {each.packed for each in addresses if each.version == version}
-            for _, body in netlink.dump(Request(CT_GET, 0, NFGENMSG.pack(family, 0, 0))) if wanted else ():
-                if any(each in body for each in wanted):
-                    parts = dict(attributes(memoryview(body)[NFGENMSG.size :]))
-                    if CTA_TUPLE_ORIG in parts and CTA_TUPLE_REPLY in parts:
-                        began = tuple_of(parts[CTA_TUPLE_ORIG]).source
-                        if tuple_of(parts[CTA_TUPLE_REPLY]).destination in wanted and began not in local:
-                            found.append(_decoded(body, parts))
-    return found
 
 
 def _asking_for(addresses: Collection[bytes]) -> Iterator[bytes]:
@@ -360,10 +341,11 @@ def _tracked(body: bytes, wanted: frozenset[bytes], local: Collection[bytes]) ->
     original, reply = tuple_of(parts[CTA_TUPLE_ORIG]), tuple_of(parts[CTA_TUPLE_REPLY])
     if original.source in local or wanted.isdisjoint((original.source, reply.source)):
         return None
-    return _decoded(body, parts)
+    return decoded(body, parts)
 
 
-def _decoded(body: bytes, parts: Mapping[int, memoryview]) -> Tracked:
+def decoded(body: bytes, parts: Mapping[int, memoryview]) -> Tracked:
+    """A connection out of a message that has both its ends."""
     original, reply = tuple_of(parts[CTA_TUPLE_ORIG]), tuple_of(parts[CTA_TUPLE_REPLY])
     return Tracked(
         original.protocol,

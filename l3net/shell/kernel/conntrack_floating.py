@@ -1,11 +1,12 @@
-"""Forgets connections of floating addresses: they go on as they began, also to a pod that is gone."""
+"""Connections of addresses that move: of floating ones those that go on as they began, also to a pod that is
+gone, and of egress addresses all that leave with one."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from l3net.model import Address
+from l3net.model import Address, Tracked
 from l3net.shell.kernel import sysctl
 from l3net.shell.kernel.conntrack import (
     CT_GET,
@@ -13,8 +14,10 @@ from l3net.shell.kernel.conntrack import (
     CTA_TUPLE_REPLY,
     NFGENMSG,
     Tuple,
+    decoded,
     deleted,
     deleting,
+    own_addresses,
     tuple_of,
 )
 from l3net.shell.kernel.netlink import NETLINK_NETFILTER, Netlink, Request, attributes
@@ -45,6 +48,25 @@ def forget_floating(holders: Mapping[Address, Address | None]) -> int:
                     requests.append(deleting(body, found))
             count += deleted(netlink.transact(requests), "forget connections")
     return count
+
+
+def tracked_as(addresses: Collection[Address]) -> list[Tracked]:
+    """The connections of the calling thread's namespace whose source others see as one of these addresses,
+    but for those that the host began itself. One reading of each family's table. Raises KernelError."""
+    if not addresses or sysctl.read("net/netfilter/nf_conntrack_count") in (None, "0"):
+        return []
+    local, found = own_addresses(), list[Tracked]()
+    with Netlink(NETLINK_NETFILTER) as netlink:
+        for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
+            wanted = {each.packed for each in addresses if each.version == version}
+            for _, body in netlink.dump(Request(CT_GET, 0, NFGENMSG.pack(family, 0, 0))) if wanted else ():
+                if any(each in body for each in wanted):
+                    parts = dict(attributes(memoryview(body)[NFGENMSG.size :]))
+                    if CTA_TUPLE_ORIG in parts and CTA_TUPLE_REPLY in parts:
+                        began = tuple_of(parts[CTA_TUPLE_ORIG]).source
+                        if tuple_of(parts[CTA_TUPLE_REPLY]).destination in wanted and began not in local:
+                            found.append(decoded(body, parts))
+    return found
 
 
 def floats_elsewhere(original: Tuple, reply: Tuple, held: Mapping[bytes, bytes]) -> bool:
