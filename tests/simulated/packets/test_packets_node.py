@@ -160,6 +160,36 @@ def test_services_lead_to_their_endpoints() -> None:
     simulate(scenario())
 
 
+def nat_pools(**more: Any) -> list[dict[str, Any]]:
+    """Those of the pods, which leave the cluster with an address of their node."""
+    return [
+        document("IPPool", f"pods{version}", spec={"cidr": cidr, "natOutgoing": True, **more})
+        for version, cidr in ((4, "10.244.0.0/16"), (6, "fd00:244::/32"))
+    ]
+
+
+def test_source_ports_are_drawn_where_the_node_stands_for_a_pod_or_a_client() -> None:
+    async def scenario() -> None:
+        scene = Walked()
+        await scene.up()
+        scene.datastore.apply(*nat_pools(), *slices(here=False))
+        await asyncio.sleep(1)
+        scene.stack.drawn = 50123
+        for version in BOTH:
+            for protocol, sport in (("tcp", 50123), ("udp", 50123), ("sctp", 40000)):
+                sent = packet(POD[version], OUTSIDE[version], protocol, 80, sport=40000)
+                (only,) = scene.stack.from_pod(sent)
+                assert (str(only.packet.source), only.packet.sport) == (NODE_IP[version], sport)
+            called = packet(OUTSIDE[version], VIP[version], dport=80, sport=40000)
+            (only,) = scene.stack.receive(called, "up0")
+            assert (str(only.packet.source), only.packet.sport) == (NODE_IP[version], 50123)
+            kept = packet(POD[version], REMOTE[version], dport=80, sport=40000)
+            (only,) = scene.stack.from_pod(kept)
+            assert (str(only.packet.source), only.packet.sport) == (POD[version], 40000)
+
+    simulate(scenario())
+
+
 def test_what_a_policy_forbids_is_dropped() -> None:
     async def scenario() -> None:
         scene = Walked()
