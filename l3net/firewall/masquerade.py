@@ -19,7 +19,8 @@ from l3net.firewall.contents import IP, Contents, NamedSet, Rules, translating
 from l3net.firewall.facts import BFD_PORTS, FirewallPlan, ports_matched, texts_of, widest_first
 from l3net.firewall.nat import PORT_PROTOCOLS
 from l3net.firewall.section import SmallSection
-from l3net.model import Prefix
+from l3net.firewall.sticky import SEED
+from l3net.model import Address, Prefix
 from l3net.naming import ENVELOPE, PROTOCOL_NUMBERS
 
 #: So many of the widest prefixes inside the cluster are compared; pools and service ranges are among them.
@@ -29,7 +30,7 @@ COMPARED = 32
 def _concern(plan: FirewallPlan) -> object:
     return (
         *(plan.bridge, plan.blocks, plan.nat_sources, plan.nat_excepts, plan.inside, plan.ports_on),
-        *(plan.node_addresses, plan.shut_ports, plan.routers, plan.egress.wanted),
+        *(plan.node_addresses, plan.shut_ports, plan.routers, plan.egress.wanted, plan.snat_addresses),
     )
 
 
@@ -51,6 +52,23 @@ def _from_the_node(match: str = "") -> Rules:
     return (
         f"{match}meta l4proto {PROTOCOL_NUMBERS['sctp']} masquerade",
         f"{match}masquerade fully-random",
+    )
+
+
+def _outward(version: int, chosen: Sequence[Address]) -> Rules:
+    """Pods leave with the addresses that are chosen. Of several, a pod keeps one for all that it sends, since
+    servers tell a client by its address (RFC 4787 section 4.1)."""
+    ip = IP[version]
+    mine = [str(each) for each in chosen if each.version == version]
+    if not mine:
+        return _from_the_node()
+    to = mine[0]
+    if len(mine) > 1:
+        slots = ", ".join(f"{slot} : {address}" for slot, address in enumerate(mine))
+        to = f"jhash {ip} saddr mod {len(mine)} seed {SEED} map {{ {slots} }}"
+    return (
+        f"meta l4proto {PROTOCOL_NUMBERS['sctp']} snat {ip} to {to}",
+        f"snat {ip} to {to} fully-random",
     )
 
 
@@ -88,7 +106,8 @@ def _contents(plan: FirewallPlan) -> Contents:
             f" ct original proto-dst @ports{version}-{protocol} goto elsewhere{version}"
             for protocol in PORT_PROTOCOLS
         )
-        chains[f"outside{version}"] = (*staying(version, inside), *peering, *_from_the_node())
+        outward = _outward(version, plan.snat_addresses)
+        chains[f"outside{version}"] = (*staying(version, inside), *peering, *outward)
         rules += [
             # A pod that calls its own service: the answer must come back through us.
             *_from_the_node(f"ct status dnat {ip} saddr . {ip} daddr @hairpin{version} "),

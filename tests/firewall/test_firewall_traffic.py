@@ -266,6 +266,34 @@ def seen_ports(net: Net, version: int, port: int) -> tuple[int, int]:
 
 
 @both
+def test_pods_leave_with_chosen_addresses_of_the_node(net: Net, version: int) -> None:
+    """Of several a pod keeps one, and answers come back to each; the other family goes on as before."""
+    pool = frozenset({ip_network("10.1.0.0/16"), ip_network("fd00:1::/32")})
+    chosen = [f"192.0.2.{each}" if version == 4 else f"2001:db8:c::{each}" for each in (21, 22, 23)]
+    other = 10 - version
+    for each in chosen:
+        net.ip("node", f"addr add {each}/{32 if version == 4 else 128} dev lo")
+        net.ip("client", f"route add {each} via {NODE[version]}")
+    try:
+        with net.serving(version, roles=("client",)):
+            for count in (1, 3):
+                addresses = tuple(map(ip_address, chosen[:count]))
+                net.apply(plan(nat_sources=pool, inside=pool, snat_addresses=addresses))
+                net.forget()
+                for pod in PODS:
+                    asked = range(4)
+                    seen = {net.ask(pod, version, CLIENT[version], 8080)[2] for _ in asked}
+                    seen |= {net.ask_udp(pod, version, CLIENT[version], 8080)[2] for _ in asked}
+                    assert len(seen) == 1 and seen <= set(chosen[:count])
+        with net.serving(other, roles=("client",)):
+            assert net.ask("pod1", other, CLIENT[other], 8080)[2] == NODE[other]
+    finally:
+        for each in chosen:
+            net.ip("node", f"addr del {each}/{32 if version == 4 else 128} dev lo")
+            net.ip("client", f"route del {each} via {NODE[version]}")
+
+
+@both
 def test_pods_cannot_reach_bgp_and_bfd_of_the_node(net: Net, version: int) -> None:
     ports = (179, 1179, 3784, 3785, 4784, 5000)
     net.apply(plan(bgp_ports=frozenset({179, 1179})))
