@@ -59,6 +59,10 @@ ANNOTATION_WANTS_BLOCKS: Final = "l3net.io/wants-blocks"
 ANNOTATION_WANTS_POOLS: Final = "l3net.io/wants-pools"
 #: Of a Node, by its agent: whether it takes what others hand on to it ("true", "false").
 ANNOTATION_TAKES_PART: Final = "l3net.io/consistent-load-balancing"
+#: Of a Node, written by people: the addresses of its links that its pods leave the cluster with, separated
+#: by commas, and how many of a family there may be.
+ANNOTATION_SNAT_ADDRESSES: Final = "l3net.io/snat-addresses"
+MOST_SNAT_ADDRESSES: Final = 16
 #: Of a Service, written by people: the addresses wanted, separated by commas; and services that may share.
 ANNOTATION_LOAD_BALANCER_IPS: Final = "l3net.io/load-balancer-ips"
 ANNOTATION_SHARING_KEY: Final = "l3net.io/sharing-key"

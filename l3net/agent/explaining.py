@@ -346,6 +346,7 @@ async def _from_to(
         to_service=await seeing.looks.way(target.address) if served is not None else UNKNOWN,
         back=await seeing.looks.way(begin.address),
         masquerades=_masquerades(agent, begin.address, target.address),
+        snat=agent.moving.snat.used,
         unjudged=(await seeing.looks.others())[1],
         leaves=leaves,
         egress=egress,

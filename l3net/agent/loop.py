@@ -337,7 +337,7 @@ class Agent:
             self._relay_errors()
             self.enveloping.mtu = self.podnet.underlay_mtu
             rest, check = Dirty.STATE in dirty or self.moving.changed, Dirty.FIREWALL in dirty
-            self.moving.taken()
+            self.moving.taken(state, self.routing.underlay)
             await self.services.apply(state, settled, rest=rest, check=check)
             if self.services.table.known:
                 await self.moving.forget()

@@ -1,4 +1,5 @@
-"""Addresses that move from node to node: those of pods, and those that pods leave the cluster with."""
+"""Addresses that move from node to node, those of pods and those that pods leave the cluster with; and those
+of the node itself that they leave with."""
 
 from __future__ import annotations
 
@@ -11,13 +12,15 @@ from l3net.agent.policing import Policing
 from l3net.agent.reachable import Reachable
 from l3net.agent.servicing import Servicing
 from l3net.agent.shells import Kernel
+from l3net.agent.snat import Snat
 from l3net.bgp.loc_rib import LocRib
+from l3net.fib.underlay import Underlay
 from l3net.model import Address, ClusterState, Prefix
 
 
 class Moving:
-    """Both, of one node: what services and policies have in force follows them. `established`:
-    of each session that is up whether it is one of the mesh."""
+    """All of them, of one node: what services and policies have in force follows them. `established`: of each
+    session that is up whether it is one of the mesh."""
 
     def __init__(
         self,
@@ -38,7 +41,8 @@ class Moving:
         reachable = Reachable(told, established)
         self.floating = Floating(*shared, wake)
         self.egress = Egress(*shared, reachable, wake, said=said)
-        services.floating, services.egress = self.floating, self.egress
+        self.snat = Snat(me, kernel.connections, problems)
+        services.floating, services.egress, services.snat = self.floating, self.egress, self.snat
         services.ways = Ways(kernel.egress_ways, problems)
         policing.egress = self.egress
 
@@ -65,11 +69,13 @@ class Moving:
         """Whether the table has to follow."""
         return self.floating.changed or self.egress.changed
 
-    def taken(self) -> None:
+    def taken(self, state: ClusterState, underlay: Underlay) -> None:
         """The table is to follow what there is by now."""
+        self.snat.follow(state, underlay)
         self.floating.changed = self.egress.changed = False
 
     async def forget(self) -> None:
         """After the table: connections go on as they began."""
         await self.floating.forget()
+        await self.snat.forget()
         await self.egress.forget(self._services.inside)

@@ -12,6 +12,7 @@ from l3net.agent.egress_ways import Ways
 from l3net.agent.enveloping import Enveloping
 from l3net.agent.floating import Floating
 from l3net.agent.servicecounting import ServiceCounting
+from l3net.agent.snat import Snat
 from l3net.agent.table import Table
 from l3net.errors import KernelError
 from l3net.firewall.facts import FirewallPlan, plan
@@ -77,6 +78,7 @@ class Servicing:
         self._heard: float | None = None  # when the first change was that is not dealt with
         self.floating: Floating | None = None  # what is translated beside services
         self.egress: Egress | None = None
+        self.snat: Snat | None = None
         self.ways: Ways | None = None
         self.serving = True  # whether what is settled is to be in force: l3net is the service proxy
         self._served: bool | None = None  # whether it is
@@ -196,6 +198,7 @@ class Servicing:
                 floating=self.floating.translated if self.floating is not None else frozenset(),
                 floating_sources=self.floating.sources if self.floating is not None else frozenset(),
                 egress=self.egress.paths if self.egress is not None else NO_EGRESS,
+                snat_addresses=self.snat.used if self.snat is not None else (),
             )
             if self.ways is not None:
                 if check:

@@ -186,6 +186,7 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
     problems += policy_problems(agent)
     problems += agent.pods.problems()
     problems += agent.allowing.problems()
+    problems += agent.moving.snat.problems()
     problems += retained_problems(agent)
     problems += swallowed_blocks(agent)
     problems += peers_off_link(agent)

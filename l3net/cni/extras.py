@@ -147,6 +147,7 @@ def bandwidth(request: Request) -> Bandwidth:
     return Bandwidth(*values)
 
 
+#: Source ports are drawn, but for SCTP's (132) towards the outside: see firewall/masquerade.py.
 _RULES: Final = """\
 add table inet {table}
 add set inet {table} masq4 {{ type ipv4_addr; }}
@@ -171,13 +172,15 @@ add rule inet {table} publish meta nfproto ipv4 dnat ip to meta l4proto . th dpo
 add rule inet {table} publish meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @ports6
 add rule inet {table} prerouting fib daddr type local jump publish
 add rule inet {table} output fib daddr type local jump publish
-add rule inet {table} postrouting ct status dnat ip saddr . oifname @own4 masquerade
-add rule inet {table} postrouting ct status dnat ip6 saddr . oifname @own6 masquerade
+add rule inet {table} postrouting ct status dnat ip saddr . oifname @own4 masquerade fully-random
+add rule inet {table} postrouting ct status dnat ip6 saddr . oifname @own6 masquerade fully-random
 add rule inet {table} postrouting ct status dnat ip saddr 127.0.0.0/8 masquerade
 add rule inet {table} postrouting ip saddr . oifname @own4 accept
 add rule inet {table} postrouting ip6 saddr . oifname @own6 accept
-add rule inet {table} postrouting ip saddr @masq4 ip daddr != 224.0.0.0/4 masquerade
-add rule inet {table} postrouting ip6 saddr @masq6 ip6 daddr != ff00::/8 masquerade
+add rule inet {table} postrouting ip saddr @masq4 ip daddr != 224.0.0.0/4 meta l4proto 132 masquerade
+add rule inet {table} postrouting ip saddr @masq4 ip daddr != 224.0.0.0/4 masquerade fully-random
+add rule inet {table} postrouting ip6 saddr @masq6 ip6 daddr != ff00::/8 meta l4proto 132 masquerade
+add rule inet {table} postrouting ip6 saddr @masq6 ip6 daddr != ff00::/8 masquerade fully-random
 """
 _PIN_RULES: Final = """\
 add table bridge {table}

@@ -39,7 +39,8 @@ class PathFacts:
     `told`: who hears of the destination, where it is this node's own; `source_told` the same of the source.
     `unannounced`: this node's block that holds the destination, or else the source, and of which nobody is
     told. `back`: the kernel's way to the source; `to_service`: the host's own to the service.
-    `masquerades`: what is sent leaves with the node's address; `leaves`: with this floating address, or
+    `masquerades`: what is sent leaves with the node's address, with one of `snat` if it names any of the
+    family; `leaves`: with this floating address, or
     with that of an EgressIP that this node holds, and `source_told` is of that. `egress`: what an EgressIP
     says.
     """
@@ -54,6 +55,7 @@ class PathFacts:
     source_told: tuple[Prefix, Sequence[PeerTold]] | None = None
     back: Way = UNKNOWN
     masquerades: bool = False
+    snat: Sequence[Address] = ()
     leaves: Address | None = None
     egress: EgressRule | None = None
     host: NodeLook = UNSEEN
@@ -233,7 +235,9 @@ def _back(facts: PathFacts) -> Iterator[Step]:
             yield from _back_to(facts, facts.leaves)
             return
         if facts.masquerades:
-            yield ok("masquerade", facts.node, "leaves with an address of this node")
+            chosen = [str(each) for each in facts.snat if each.version == facts.source.address.version]
+            which = f": {' or '.join(chosen)}" if chosen else ""
+            yield ok("masquerade", facts.node, f"leaves with an address of this node{which}")
             return
         block = facts.source_told[0] if facts.source_told is not None else facts.unannounced
         if block is not None:

@@ -45,7 +45,8 @@ class FirewallPlan:
     `envelope`: the device by which packets go on to other nodes, None: none do.
     `floating`: floating addresses of this node's pods, each with the pod's own; `floating_sources`: a pod's
     own address with the one that it leaves the cluster with. `egress`: with which address, and by which node,
-    other pods leave.
+    other pods leave. `snat_addresses`: of the node's own addresses, those that pods of `nat_sources` leave
+    with, in order; of a family without one the kernel chooses.
     """
 
     servers: frozenset[VirtualServer] = frozenset()
@@ -69,6 +70,7 @@ class FirewallPlan:
     floating: frozenset[tuple[Address, Address]] = frozenset()
     floating_sources: frozenset[tuple[Address, Address]] = frozenset()
     egress: EgressPaths = NO_EGRESS
+    snat_addresses: tuple[Address, ...] = ()
 
     @property
     def own_ports(self) -> frozenset[tuple[str, int]]:
@@ -110,6 +112,7 @@ def plan(
     floating: frozenset[tuple[Address, Address]] = frozenset(),
     floating_sources: frozenset[tuple[Address, Address]] = frozenset(),
     egress: EgressPaths = NO_EGRESS,
+    snat_addresses: tuple[Address, ...] = (),
 ) -> FirewallPlan:
     """The plan for this node out of the declared state; the virtual servers come from the services, if l3net
     is `serving` them at all.
@@ -150,6 +153,7 @@ def plan(
         floating=floating,
         floating_sources=floating_sources,
         egress=egress,
+        snat_addresses=snat_addresses,
     )
 
 

@@ -13,7 +13,7 @@ import sys
 
 from l3net.errors import ManifestError
 from l3net.kube.fields import Field, type_name
-from l3net.kube.pods import allowed_addresses
+from l3net.kube.pods import allowed_addresses, listed
 from l3net.kube.times import created
 from l3net.model import (
     Address,
@@ -31,7 +31,15 @@ from l3net.model import (
     ServicePort,
     Taint,
 )
-from l3net.naming import ANNOTATION_AS_NUMBER, ANNOTATION_BLOCKS, API_GROUP, LABEL_HEADLESS, LABEL_PROXY
+from l3net.naming import (
+    ANNOTATION_AS_NUMBER,
+    ANNOTATION_BLOCKS,
+    ANNOTATION_SNAT_ADDRESSES,
+    API_GROUP,
+    LABEL_HEADLESS,
+    LABEL_PROXY,
+    MOST_SNAT_ADDRESSES,
+)
 
 #: The older way to say spec.loadBalancerSourceRanges (k8s.io/api/core/v1 annotation_key_constants.go).
 ANNOTATION_SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
@@ -63,6 +71,7 @@ def node(document: Field, name: ObjectName) -> Node:
         addresses=tuple(filter(None, status["addresses"].each(_internal_address))),
         blocks=blocks,
         as_number=_as_number(metadata, annotations),
+        snat_addresses=_snat_addresses(metadata),
         labels=metadata["labels"].labels(),
         annotations=annotations,
         ready=all(each[0] for each in conditions),
@@ -105,6 +114,20 @@ def _as_number(metadata: Field, annotations: Labels) -> int | None:
     if not (text.isascii() and text.isdecimal() and len(text) <= 10):
         raise field.wrong("must be an AS number, 1 to 4294967295")
     return Field(field.path, int(text)).integer(1, 2**32 - 1)
+
+
+def _snat_addresses(metadata: Field) -> tuple[Address, ...]:
+    """One that is wrong, or one too many, is left out and noted."""
+    found: set[Address] = set()
+
+    def read(field: Field) -> Address:
+        address = _routable(field)
+        found.add(address)
+        if sum(each.version == address.version for each in found) > MOST_SNAT_ADDRESSES:
+            raise field.wrong(f"{address} is one too many: {MOST_SNAT_ADDRESSES} of a family may be chosen")
+        return address
+
+    return listed(metadata, ANNOTATION_SNAT_ADDRESSES, read)
 
 
 def namespace(document: Field, name: ObjectName) -> Namespace:

@@ -41,7 +41,7 @@ def pod(document: Field, name: ObjectName) -> Pod:
         created=created(metadata),
         ready_since=_ready_since(metadata, status),
         deleting=metadata["deletionTimestamp"].present,
-        floating=_listed(metadata, ANNOTATION_FLOATING_IPS, Field.address),
+        floating=listed(metadata, ANNOTATION_FLOATING_IPS, Field.address),
     )
 
 
@@ -62,10 +62,10 @@ def _condition(field: Field) -> tuple[str, str, str]:
 
 def allowed_addresses(metadata: Field) -> tuple[Prefix, ...]:
     """Addresses and prefixes, separated by commas; one that is wrong is left out and noted."""
-    return _listed(metadata, ANNOTATION_ALLOWED_ADDRESSES, _address_or_prefix)
+    return listed(metadata, ANNOTATION_ALLOWED_ADDRESSES, _address_or_prefix)
 
 
-def _listed(metadata: Field, annotation: str, read: Callable[[Field], _T]) -> tuple[_T, ...]:
+def listed(metadata: Field, annotation: str, read: Callable[[Field], _T]) -> tuple[_T, ...]:
     """What an annotation lists, separated by commas; each once."""
     field = metadata["annotations"][annotation]
     text = field.text(default="").strip()

@@ -25,6 +25,8 @@ a `BGPPeer` for each router.
 
 Of a Node it reads the name, labels, `spec.podCIDRs`, whether it is unschedulable, its taints, the InternalIPs
 and the Ready condition, and the annotation `l3net.io/as-number`, which gives a node an AS number of its own.
+Its annotation `l3net.io/snat-addresses` names those of the node's addresses that pods leave the cluster with
+([addresses.md](addresses.md#what-leaves-the-cluster)).
 A Service with the annotation `l3net.io/advertise: "false"` is not announced. What is read of Pods and
 policies is in [kubernetes.md](kubernetes.md#policies). The annotation `l3net.io/allowed-addresses` of a Pod,
 addresses and prefixes separated by commas, asks to send from these too; that of its Namespace and

@@ -29,6 +29,7 @@ class Node:
     addresses: tuple[Address, ...] = ()
     blocks: tuple[Prefix, ...] = ()
     as_number: int | None = None  # annotation l3net.io/as-number
+    snat_addresses: tuple[Address, ...] = ()  # annotation l3net.io/snat-addresses
     labels: Labels = field(default_factory=dict, hash=False)
     annotations: Labels = field(default_factory=dict, hash=False)
     ready: bool = True

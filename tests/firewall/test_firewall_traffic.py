@@ -29,10 +29,11 @@ from firewall_net import (
     tcp,
     udp,
 )
+from sctp_chunks import ears, send
 
 from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.ruleset import ruleset
-from l3net.model import Backend, VirtualServer
+from l3net.model import Backend, Prefix, VirtualServer
 
 pytestmark = pytest.mark.netns
 
@@ -224,6 +225,72 @@ def test_pools_are_masqueraded_outward_only_where_they_say_so(net: Net, version:
             net.apply(plan(nat_sources=nat, inside=known, nat_excepts=excepts))
             assert net.ask("pod1", version, CLIENT[version], 8080)[2] == seen
             assert net.ask("pod1", version, REMOTE[version], 8080)[2] == POD["pod1"][version]
+
+
+@both
+def test_source_ports_of_masqueraded_flows_are_drawn(net: Net, version: int) -> None:
+    """But for SCTP, whose associations have one port at all addresses; the control: none is translated."""
+    pool = frozenset({ip_network("10.1.0.0/16"), ip_network("fd00:1::/32")})
+    own = range(42000, 42004)
+    for nat in (pool, frozenset[Prefix]()):
+        net.apply(plan(nat_sources=nat, inside=pool))
+        net.forget()
+        seen = [seen_ports(net, version, port) for port in own]
+        kept = [(port, port) for port in own]
+        assert (seen == kept) is not bool(nat), seen
+        with ears(net, "client", version) as listening:
+            send(net, "pod1", version, CLIENT[version], 9, 43000)
+            assert listening.heard(43000) == (NODE[version] if nat else POD["pod1"][version], 9)
+
+
+def seen_ports(net: Net, version: int, port: int) -> tuple[int, int]:
+    """The ports that the client sees a pod call from by TCP and by UDP, where it calls from this one."""
+    found = []
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        made = tcp if kind == socket.SOCK_STREAM else udp
+        with made(net.names["client"], version) as hears, made(net.names["pod1"], version) as calls:
+            for each in (hears, calls):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            hears.bind((CLIENT[version], 8088))
+            calls.bind((POD["pod1"][version], port))
+            if kind == socket.SOCK_DGRAM:
+                calls.sendto(b"?", (CLIENT[version], 8088))
+                found.append(hears.recvfrom(8)[1][1])
+                continue
+            hears.listen(1)
+            calls.connect((CLIENT[version], 8088))
+            accepted, peer = hears.accept()
+            accepted.close()
+            found.append(peer[1])
+    return found[0], found[1]
+
+
+@both
+def test_pods_leave_with_chosen_addresses_of_the_node(net: Net, version: int) -> None:
+    """Of several a pod keeps one, and answers come back to each; the other family goes on as before."""
+    pool = frozenset({ip_network("10.1.0.0/16"), ip_network("fd00:1::/32")})
+    chosen = [f"192.0.2.{each}" if version == 4 else f"2001:db8:c::{each}" for each in (21, 22, 23)]
+    other = 10 - version
+    for each in chosen:
+        net.ip("node", f"addr add {each}/{32 if version == 4 else 128} dev lo")
+        net.ip("client", f"route add {each} via {NODE[version]}")
+    try:
+        with net.serving(version, roles=("client",)):
+            for count in (1, 3):
+                addresses = tuple(map(ip_address, chosen[:count]))
+                net.apply(plan(nat_sources=pool, inside=pool, snat_addresses=addresses))
+                net.forget()
+                for pod in PODS:
+                    asked = range(4)
+                    seen = {net.ask(pod, version, CLIENT[version], 8080)[2] for _ in asked}
+                    seen |= {net.ask_udp(pod, version, CLIENT[version], 8080)[2] for _ in asked}
+                    assert len(seen) == 1 and seen <= set(chosen[:count])
+        with net.serving(other, roles=("client",)):
+            assert net.ask("pod1", other, CLIENT[other], 8080)[2] == NODE[other]
+    finally:
+        for each in chosen:
+            net.ip("node", f"addr del {each}/{32 if version == 4 else 128} dev lo")
+            net.ip("client", f"route del {each} via {NODE[version]}")
 
 
 @both

@@ -113,6 +113,24 @@ def test_node() -> None:
     )
 
 
+def test_a_node_names_the_addresses_that_its_pods_leave_with() -> None:
+    """Each once, as many of a family as count; what is none, or can be none, is told and left out."""
+    right = ["192.0.2.1", "2001:db8::1", "192.0.2.2"]
+    many = [f"198.51.100.{each}" for each in range(16)]
+    text = ", ".join([*right, "192.0.2.1", "127.0.0.1", "fe80::1", "192.0.2.0/24", "x", "", *many])
+    node, skipped = lenient(
+        f"""
+        apiVersion: v1
+        kind: Node
+        metadata: {{name: n1, annotations: {{l3net.io/snat-addresses: "{text}"}}}}
+        """
+    )
+    assert isinstance(node, Node)
+    assert node.snat_addresses == tuple(map(ip_address, right + many[:-2]))
+    where = "metadata.annotations.l3net.io/snat-addresses"
+    assert skipped == [f"{where}[{each}]" for each in (4, 5, 6, 7, 8, 23, 24)]
+
+
 @pytest.mark.parametrize(
     ("status", "message", "expected"),
     [

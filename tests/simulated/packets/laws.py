@@ -14,7 +14,7 @@ from l3net.firewall.facts import FirewallPlan
 from l3net.model import Address, Prefix, VirtualServer
 from l3net.naming import BRIDGE, ENVELOPE
 from packets.outcomes import Delivered, Dropped, Forwarded, Lost, Outcome, Rejected
-from packets.packet import ACK, FIN, ICMPV6, NUMBERS, PORTED, RST, SYN, TCP, Packet
+from packets.packet import ACK, FIN, ICMPV6, NUMBERS, PORTED, RST, SCTP, SYN, TCP, Packet
 from packets.random_nodes import CLIENTS, GATEWAY, LATER, LATER_GATEWAY, OWN, PODS
 
 NAMES = {number: name for name, number in NUMBERS.items()}
@@ -265,9 +265,10 @@ def _served(met: Met) -> Iterator[Outcome]:
 
 
 def _masqueraded(met: Met) -> Iterator[Outcome]:
-    """Pods of pools with natOutgoing are seen with the node's address outside, and with their own inside, as
-    all other pods are everywhere. Who calls from outside what another node has is seen with the node's
-    address, since the answer has to come back; a pod here sees the client's own."""
+    """Pods of pools with natOutgoing are seen with the node's address outside, with a chosen one if there is
+    one, and with their own inside, as all other pods are everywhere. Who calls from outside what another node
+    has is seen with the node's address, since the answer has to come back; a pod here sees the client's own.
+    SCTP keeps its port."""
     plan, sent = met.plan, met.sent
     if not (met.link and met.ordinary and met.own_source and met.begins):
         return
@@ -288,7 +289,11 @@ def _masqueraded(met: Met) -> Iterator[Outcome]:
             hidden = outward or (called and not _within(packet.destination, plan.blocks))
         if isinstance(each, Delivered) and not each.to:
             hidden = False  # the host itself
-        if hidden is not (packet.source in STANDING):
+        chosen = {own for own in plan.snat_addresses if own.version == packet.version}
+        if hidden and outward and not moved and chosen and packet.source not in chosen:
+            yield each
+        moved_port = packet.protocol == SCTP and packet.sport != sent.sport
+        if moved_port or hidden is not (packet.source in STANDING):
             yield each
 
 

@@ -182,10 +182,23 @@ def _target(words: Reading, version: int) -> s.Target:
         return s.Target((value("6", words.next()),))
     key = read_key(words)
     words.want("map")
+    if words.take("{"):
+        return s.Target(key=key, held=_slots(words, version))
     name = words.next()
     if not name.startswith("@"):
         raise words.unknown("a map in the rule")
     return s.Target(key=key, held=name[1:])
+
+
+def _slots(words: Reading, version: int) -> s.Listed:
+    """Numbers that lead to addresses."""
+    found: dict[Any, Any] = {}
+    while not words.take("}"):
+        slot = words.number()
+        words.want(":")
+        found[slot] = value(str(version), words.next())
+        words.take(",")
+    return s.Listed(found)
 
 
 def _reject(words: Reading) -> s.Part:

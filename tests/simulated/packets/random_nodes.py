@@ -67,6 +67,7 @@ class RandomNode:
     def __init__(self, seed: int, kinds: str = "") -> None:
         self.chance = random.Random(f"{kinds}{seed}")
         self._seed = seed
+        self._chooses = random.Random(f"snat{kinds}{seed}")
         self.spread = self._often(0.35)
         self.book = PolicyBook()
         self.policed, self._declared = self._often(0.6), False
@@ -113,6 +114,7 @@ class RandomNode:
             pod_ranges=frozenset((*mine, *BLOCKS[OTHER])),
             routers=frozenset(self._routers()),
             allowed_sources=frozenset({ip_network("203.0.113.5/32")} if self._often(0.3) else ()),
+            snat_addresses=tuple(self._snat_addresses()),
         )
         if not self.spread:
             return bare
@@ -123,6 +125,11 @@ class RandomNode:
         made = envelope(nodes, ME, 1500)
         assert made is not None
         return replace(bare, envelope=replace(made, index=40))
+
+    def _snat_addresses(self) -> list[Address]:
+        """By a chance of its own, so that all else of a seed stays."""
+        own = [ip_address(each[version]) for each in OWN for version in BOTH]
+        return [each for each in own if self._chooses.random() < 0.3]
 
     def _routers(self) -> list[tuple[Address | None, int]]:
         if self._often(0.1):

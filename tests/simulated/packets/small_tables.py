@@ -206,6 +206,22 @@ TABLES: tuple[tuple[str, list[tuple[Packet, str]]], ...] = (
             *_out(30250, 81),
         ],
     ),
+    # One of several addresses, by a hash of the source.
+    (
+        _nat(
+            "postrouting",
+            "tcp dport 80 snat ip to jhash ip saddr mod 3 seed 0x5 map { 0 : 192.0.2.70, 1 : 192.0.2.71, "
+            "2 : 192.0.2.72 }",
+            "tcp dport 80 snat ip6 to jhash ip6 saddr mod 2 seed 0x5 map { 0 : 2001:db8:c::70, "
+            "1 : 2001:db8:c::71 }",
+        ),
+        [
+            (packet(f"{net}{number:{form}}", to, dport=port, sport=30300 + number), BRIDGE)
+            for number in range(2, 12)
+            for port in (80, 81)
+            for net, form, to in (("10.1.1.", "d", CLIENT), ("fd00:1:1::", "x", CLIENT6))
+        ],
+    ),
     # Ports that are drawn.
     (
         _nat(

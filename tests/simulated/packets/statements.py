@@ -182,12 +182,13 @@ class Target:
 
     fixed: tuple[Any, ...] = ()
     key: Key | None = None
-    held: str = ""
+    held: Listed | str = ""
 
     def read(self, met: Meeting) -> tuple[Any, ...] | None:
         if self.key is None:
             return self.fixed
-        found = self.key.looked_up(met, met.table.sets[self.held])
+        held = met.table.sets[self.held] if isinstance(self.held, str) else self.held
+        found = self.key.looked_up(met, held)
         if found is None:
             return None
         return found if isinstance(found, tuple) else (found,)

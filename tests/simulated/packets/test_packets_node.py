@@ -160,6 +160,101 @@ def test_services_lead_to_their_endpoints() -> None:
     simulate(scenario())
 
 
+def nat_pools(**more: Any) -> list[dict[str, Any]]:
+    """Those of the pods, which leave the cluster with an address of their node."""
+    return [
+        document("IPPool", f"pods{version}", spec={"cidr": cidr, "natOutgoing": True, **more})
+        for version, cidr in ((4, "10.244.0.0/16"), (6, "fd00:244::/32"))
+    ]
+
+
+def test_source_ports_are_drawn_where_the_node_stands_for_a_pod_or_a_client() -> None:
+    async def scenario() -> None:
+        scene = Walked()
+        await scene.up()
+        scene.datastore.apply(*nat_pools(), *slices(here=False))
+        await asyncio.sleep(1)
+        scene.stack.drawn = 50123
+        for version in BOTH:
+            for protocol, sport in (("tcp", 50123), ("udp", 50123), ("sctp", 40000)):
+                sent = packet(POD[version], OUTSIDE[version], protocol, 80, sport=40000)
+                (only,) = scene.stack.from_pod(sent)
+                assert (str(only.packet.source), only.packet.sport) == (NODE_IP[version], sport)
+            called = packet(OUTSIDE[version], VIP[version], dport=80, sport=40000)
+            (only,) = scene.stack.receive(called, "up0")
+            assert (str(only.packet.source), only.packet.sport) == (NODE_IP[version], 50123)
+            kept = packet(POD[version], REMOTE[version], dport=80, sport=40000)
+            (only,) = scene.stack.from_pod(kept)
+            assert (str(only.packet.source), only.packet.sport) == (POD[version], 40000)
+
+    simulate(scenario())
+
+
+SNAT = {4: ("10.0.0.21", "10.0.0.22"), 6: ("fd00::21", "fd00::22")}
+
+
+def test_pods_leave_with_the_addresses_that_are_chosen_for_their_node() -> None:
+    """Those that stand on its links; the node's own choice where none does. A pod keeps one."""
+
+    def sources(scene: Walked, version: int, *, exact: bool = False) -> set[str]:
+        scene.stack.exact = exact
+        sent = (packet(POD[version], OUTSIDE[version], dport=80, sport=each) for each in (40000, 40001))
+        return {str(each.packet.source) for one in sent for each in scene.stack.from_pod(one)}
+
+    async def chosen(scene: Walked, *addresses: str) -> None:
+        text = ",".join(addresses)
+        made = node("n1", *BLOCKS)
+        made["metadata"]["annotations"] = {"l3net.io/snat-addresses": text}
+        scene.datastore.apply(made)
+        await asyncio.sleep(1)
+
+    async def scenario() -> None:
+        scene = Walked()
+        await scene.up()
+        scene.datastore.apply(*nat_pools())
+        both = [each for version in BOTH for each in SNAT[version]]
+        await chosen(scene, *both)
+        for version in BOTH:
+            assert sources(scene, version) == {NODE_IP[version]}
+        assert len(said := [each for each in scene.problems() if "l3net.io/snat-addresses" in each]) == 4
+        assert "10.0.0.21 is on no link of this node" in said[0] and "the kernel chooses" in said[0]
+        scene.kernel.add_link("up1", "10.0.0.21/32", "fd00::21/128")
+        await asyncio.sleep(1)
+        for version in BOTH:
+            assert sources(scene, version) == {SNAT[version][0]}
+        assert len([each for each in scene.problems() if "pods leave with" in each]) == 2
+        scene.kernel.add_link("up2", "10.0.0.22/32", "fd00::22/128")
+        await asyncio.sleep(1)
+        for version in BOTH:
+            assert sources(scene, version) == set(SNAT[version])
+            assert len(sources(scene, version, exact=True)) == 1
+            kept = scene.of_pod(REMOTE[version], 80, version)
+            assert kept == {f"{POD[version]} > {REMOTE[version]} 80 by up0 {TOR[version]}"}
+        assert not scene.problems()
+        # One that goes takes its connections along, and nobody else's.
+        for version in BOTH:
+            for at, address in enumerate(SNAT[version]):
+                scene.stack.exact = False
+                sent = packet(POD[version], OUTSIDE[version], dport=80, sport=41000 + at)
+                outcomes = {str(each.packet.source): each for each in scene.stack.from_pod(sent)}
+                scene.stack.take(outcomes[address])
+        assert len(scene.stack.tracking) == 4
+        scene.kernel.addresses = [each for each in scene.kernel.addresses if each.interface != "up2"]
+        scene.kernel.set_link("up2", mtu=1400)
+        await asyncio.sleep(1)
+        for version in BOTH:
+            assert sources(scene, version) == {SNAT[version][0]}
+        left = {each.reply.destination for each in scene.stack.tracking.flows.values()}
+        assert left == {int(ip_address(SNAT[version][0])) for version in BOTH}
+        await chosen(scene)
+        for version in BOTH:
+            scene.stack.tracking.clear()
+            assert sources(scene, version) == {NODE_IP[version]}
+        assert not scene.problems()
+
+    simulate(scenario())
+
+
 def test_what_a_policy_forbids_is_dropped() -> None:
     async def scenario() -> None:
         scene = Walked()
