@@ -79,7 +79,9 @@ def test_a_pod_that_is_not_declared(declares: bool, monkeypatch: pytest.MonkeyPa
         policing.note(Kind.NETWORK_POLICY, DENY.name, DENY)
         answer = await admitted(policing)
         assert answer == (
-            "the API server has not told of pod x/a yet, and policies may be for it" if declares else ""
+            "the API server has not told of pod x/a yet, and policies or an EgressIP may be for it"
+            if declares
+            else ""
         )
         assert await admitted(policing, attached=Attached(POD, ATTACHED.addresses, named=False)) == ""
         assert policing.book.contents.sets["ingress4"].elements

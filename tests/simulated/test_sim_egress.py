@@ -70,8 +70,8 @@ class Leaving(Floated):
         )
 
 
-async def _up(*more: dict[str, object]) -> Leaving:
-    scene = Leaving()
+async def _up(*more: dict[str, object], **options: bool) -> Leaving:
+    scene = Leaving(**options)
     await scene.up()
     scene.datastore.apply(*POOLS, *EGRESS_POOLS, SHOP, HERE, AWAY, MINE, OTHER, *more)
     await asyncio.sleep(1)
@@ -247,5 +247,16 @@ def test_a_pod_leaves_with_it_from_its_first_packet() -> None:
         for version, address in new.items():
             sent = scene.stack.from_pod(packet(address, OUTSIDE[version], dport=443))
             assert short(sent) == scene.as_egress(version)
+
+    simulate(scenario())
+
+
+@pytest.mark.parametrize("selected", [True, False])
+def test_a_pod_waits_until_it_is_known_with_which_address_it_leaves(selected: bool) -> None:
+    async def scenario() -> None:
+        scene = await _up(*([egress("here")] if selected else []), declares_pods=True)
+        attached = Attached(ObjectName("default", "never"), (ip_address("10.244.1.78"),))
+        why = await scene.pods.add("never", attached)
+        assert ("has not told of pod default/never" in why) is selected, why
 
     simulate(scenario())
