@@ -70,6 +70,7 @@ class Arrival:
 
     def __init__(self, agent: Agent, install: Callable[[], str] | None, own: OwnNode | None) -> None:
         self._agent, self._install, self._own = agent, install, own
+        agent.services.on_taking = agent.podnet.pool_missing.set  # others wait for it
         self._said = ""
         self._available = False
         self._warned: set[str] = set()  # blocks an Event tells of

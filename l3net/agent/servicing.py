@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from l3net.agent.egress import Egress
@@ -65,6 +65,9 @@ class Servicing:
         self._me = me
         self._enveloping = enveloping
         self._spreading = False  # as of the plan wanted last
+        self._took = False
+        #: Called when this node takes what others hand on, or does no more.
+        self.on_taking: Callable[[], None] = lambda: None
         self._closed_ports, self._open_ports = closed_ports, open_ports
         self._now = asyncio.get_running_loop().time
         self._in_thread = asyncio.to_thread
@@ -229,6 +232,10 @@ class Servicing:
                 self.ways.end(wanted.egress, wanted.envelope)
             if wanted.envelope is None and not spreading and self._enveloping is not None:
                 self._enveloping.end()
+
+        if self.takes_handed_on is not self._took:
+            self._took = not self._took
+            self.on_taking()
 
     def in_force(self) -> tuple[Mapping[ServerKey, VirtualServer], frozenset[Prefix]]:
         """The servers that are to be in force, and where NodePorts are."""

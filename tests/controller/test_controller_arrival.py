@@ -253,3 +253,11 @@ def test_a_node_says_whether_it_takes_what_others_hand_on() -> None:
     Arrival(agent(left, handed_on=False), None, own)._tell()
     Arrival(agent(left, handed_on=True), None, own)._tell()
     assert own.said == ["true", "false", "true"]
+
+
+def test_it_looks_again_as_soon_as_that_has_changed() -> None:
+    found = agent(N1)
+    Arrival(found, None, Own())
+    assert not found.podnet.pool_missing.is_set()
+    found.services.on_taking()
+    assert found.podnet.pool_missing.is_set()

@@ -260,3 +260,19 @@ def test_a_pod_waits_until_it_is_known_with_which_address_it_leaves(selected: bo
         assert ("has not told of pod default/never" in why) is selected, why
 
     simulate(scenario())
+
+
+def test_a_node_tells_at_once_that_it_takes_what_others_hand_on() -> None:
+    """Until it does, it holds no address in a cluster."""
+
+    async def scenario() -> None:
+        scene = await _up()
+        services, told = scene.agent.services, [False]
+        services.on_taking = lambda: told.append(services.takes_handed_on)
+        scene.datastore.apply(egress("here"))
+        await asyncio.sleep(0.2)
+        scene.datastore.delete(egress("here"))
+        await asyncio.sleep(1)
+        assert told == [False, True, False]
+
+    simulate(scenario())
