@@ -3,7 +3,7 @@ of the node itself that they leave with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from l3net.agent.egress import Egress
 from l3net.agent.egress_ways import Ways
@@ -63,6 +63,13 @@ class Moving:
                 self.egress.returned()
 
         return heard
+
+    def parts(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What runs beside the passes, by name."""
+        return {
+            "connections of egress addresses": self.egress.run,
+            "ports of source addresses": self.snat.run,
+        }
 
     @property
     def changed(self) -> bool:

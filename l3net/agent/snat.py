@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 from l3net.errors import KernelError
 from l3net.fib.underlay import Underlay
-from l3net.model import Address, ClusterState
+from l3net.model import Address, ClusterState, PortUse
 from l3net.naming import ANNOTATION_SNAT_ADDRESSES
 from l3net.ports import Connections
 
@@ -20,16 +21,23 @@ log = logging.getLogger("l3net.snat")
 
 #: Its name in the status.
 PART: Final = "connections of SNAT addresses"
+#: Seconds between looks at how full the ports are; so many times longer than a look took, if that is longer.
+LOOK: Final = 60.0
+REST: Final = 100
+#: Sources that are told apart, the fullest.
+MOST_SOURCES: Final = 32
 
 
 class Snat:
     """`follow` what is declared and what stands on links, `forget` what went by an address that is gone.
-    `used` and `missing`: of the addresses that are chosen, in their order."""
+    `used` and `missing`: of the addresses that are chosen, in their order. `ports`: how full those of source
+    addresses are, as of the last look."""
 
     def __init__(self, me: str, connections: Connections, problems: dict[str, str]) -> None:
         self._me, self._connections, self._problems = me, connections, problems
         self.used: tuple[Address, ...] = ()
         self.missing: tuple[Address, ...] = ()
+        self.ports: Sequence[PortUse] = ()
         self._gone: set[Address] = set()
 
     def follow(self, state: ClusterState, underlay: Underlay) -> None:
@@ -58,6 +66,19 @@ class Snat:
             self._problems[PART] = str(err)
             return
         self._problems.pop(PART, None)
+
+    async def run(self) -> None:
+        """Look now and then how full the ports are. Until cancelled. It reads every translated connection:
+        not more than a hundredth of the time goes into it."""
+        now, took = asyncio.get_running_loop().time, 0.0
+        while True:
+            await asyncio.sleep(max(LOOK, REST * took))
+            began = now()
+            try:
+                self.ports = (await asyncio.to_thread(self._connections.used_ports))[:MOST_SOURCES]
+            except KernelError as err:
+                log.warning("the ports of source addresses cannot be counted: %s", err)
+            took = now() - began
 
     def problems(self) -> list[str]:
         """A sentence for each address that is chosen and is not the node's."""

@@ -6,6 +6,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from l3net.model import PortUse
+
 
 class Severity(enum.Enum):
     """How bad a finding is. Only a PROBLEM makes `l3net doctor` exit with 1."""
@@ -133,4 +135,6 @@ class NodeLook:
     )  # peer's address: its link, which has no carrier
     unroutable: tuple[str, ...] = ()  # service addresses that a process of the host has no route to
     rivals: tuple[Rival, ...] = ()  # hosts on links that answer for an address of this one
+    ports: tuple[PortUse, ...] = ()  # of source addresses, those that are nearly used up
+    insert_failed: int = 0  # connections without a free tuple, since the host's start
     quarantine: tuple[str, int] | None = None  # the directory of deletions nobody can read, how many

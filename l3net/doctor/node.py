@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from l3net.doctor.findings import Finding, NodeLook, Peer, PodLook, Severity
+from l3net.doctor.tracking import judge_tracking
 from l3net.naming import CNI_PLUGIN
 
-_NEARLY_FULL = 0.9
 #: Verdicts on a block that are somebody's doing (bgp.verdict.Export), and so may be meant, or not.
 _CONFIGURED = ("filteredBy", "noNextHop")
 _LITTLE_SPACE = 0.05
@@ -216,7 +216,7 @@ def judge_routes(status: Mapping[str, Any]) -> list[Finding]:
 
 def judge_node(look: NodeLook, ecmp: bool) -> list[Finding]:
     """The host. `ecmp`: whether a route of ours has several next hops."""
-    kernel = [*_forwarding(look), *_service_routes(look), *_answers(look, ecmp), *_conntrack(look)]
+    kernel = [*_forwarding(look), *_service_routes(look), *_answers(look, ecmp), *judge_tracking(look)]
     found = [*kernel, *_rivals(look), *_store(look), *_runtime(look)]
     if any(each.check == "kernel" for each in found):
         return found
@@ -279,20 +279,6 @@ def _answers(look: NodeLook, ecmp: bool) -> Iterator[Finding]:
             "rp_filter is 1 (strict) and routes have several next hops: answers that come in by another link "
             "than the kernel would send by are dropped",
             "set net.ipv4.conf.all.rp_filter and those of the interfaces to 2 (loose) or 0",
-        )
-
-
-def _conntrack(look: NodeLook) -> Iterator[Finding]:
-    if look.conntrack is None:
-        return
-    entries, limit = look.conntrack
-    if limit and entries >= _NEARLY_FULL * limit:
-        yield Finding(
-            "kernel",
-            "conntrack",
-            Severity.PROBLEM,
-            f"{entries} of {limit} connections are tracked: new ones are about to be dropped",
-            "raise net.netfilter.nf_conntrack_max",
         )
 
 

@@ -25,7 +25,18 @@ from l3net.model.draining import DEFAULT_DRAIN, DRAIN_TAINTS, TO_BE_DELETED, Dra
 from l3net.model.egress import NO_EGRESS, EgressIp, EgressPaths, EgressRule, EgressRules, EgressWay
 from l3net.model.filters import Action, BgpFilter, FilterRule, Operations, PrefixOperator
 from l3net.model.floating import FloatingIp
-from l3net.model.kernel import BridgePlan, Envelope, EnvelopeEnd, NextHop, Route, RouteKind, Stale, Tracked
+from l3net.model.kernel import (
+    PORTS_OF_ADDRESS,
+    BridgePlan,
+    Envelope,
+    EnvelopeEnd,
+    NextHop,
+    PortUse,
+    Route,
+    RouteKind,
+    Stale,
+    Tracked,
+)
 from l3net.model.kubernetes import (
     Endpoint,
     EndpointSlice,
@@ -73,6 +84,7 @@ __all__ = [
     "EVERYTHING",
     "NODE_PORTS",
     "NO_EGRESS",
+    "PORTS_OF_ADDRESS",
     "TO_BE_DELETED",
     "Action",
     "Address",
@@ -128,6 +140,7 @@ __all__ = [
     "PolicyPort",
     "PolicyRule",
     "PoolUse",
+    "PortUse",
     "Prefix",
     "PrefixOperator",
     "Requirement",

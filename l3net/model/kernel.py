@@ -133,3 +133,19 @@ class Tracked:
     handle: bytes = b""
     unsure: bool = False
     seen_as: Address | None = None
+
+
+#: Ports that the kernel may give a translated source, from 1024 on (nf_nat_l4proto_unique_tuple).
+PORTS_OF_ADDRESS = 64512
+
+
+@dataclass(frozen=True, slots=True)
+class PortUse:
+    """How many ports of a source address, of PORTS_OF_ADDRESS, translated connections to one destination
+    take. `protocol` is IANA's number."""
+
+    source: Address
+    protocol: int
+    destination: Address
+    port: int
+    used: int

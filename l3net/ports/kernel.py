@@ -10,7 +10,18 @@ from typing import Protocol, TypeAlias
 from l3net.delta import Delta
 from l3net.errors import KernelError
 from l3net.fib.underlay import HostLink, Underlay
-from l3net.model import Address, BridgePlan, EgressWay, Envelope, Prefix, Route, ServerKey, Stale, Tracked
+from l3net.model import (
+    Address,
+    BridgePlan,
+    EgressWay,
+    Envelope,
+    PortUse,
+    Prefix,
+    Route,
+    ServerKey,
+    Stale,
+    Tracked,
+)
 
 RouteKey: TypeAlias = tuple[Prefix, int]  # prefix and metric
 
@@ -194,6 +205,16 @@ class Connections(Protocol):
 
     def end(self, connections: Collection[Tracked]) -> None:
         """Delete these; what is gone already is success. Raises KernelError."""
+        ...
+
+    def used_ports(self) -> Sequence[PortUse]:
+        """Of each source address that stands for others, by protocol, the destination that takes the most of
+        its ports; the fullest first. Raises KernelError."""
+        ...
+
+    def refused(self) -> Mapping[str, int]:
+        """What tracking has refused since the host's start, by the kernel's names of it (insert_failed, drop,
+        early_drop). Raises KernelError."""
         ...
 
 

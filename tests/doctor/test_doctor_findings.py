@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from ipaddress import ip_address
 
 import pytest
 
 from l3net.doctor.findings import Counters, NodeLook, Peer, PeerLook, PodLook, Probe, ProbeAnswer, Severity
 from l3net.doctor.node import filtered_blocks, judge_agent, judge_data_path, judge_node, judge_views
 from l3net.doctor.peers import judge_peer
+from l3net.model import PortUse
 from l3net.notification import Notification, in_reason
 from l3net.shell.probes.node import read_counters, read_message, risen
 
@@ -191,6 +193,10 @@ def test_a_directory_has_no_view_to_judge() -> None:
     assert judge_views({**STATUS, "views": [view(None, None)]}) == []
 
 
+def _ports(used: int) -> PortUse:
+    return PortUse(ip_address("198.51.100.1"), 17, ip_address("192.0.2.9"), 53, used)
+
+
 @pytest.mark.parametrize(
     ("look", "ecmp", "says"),
     [
@@ -198,6 +204,8 @@ def test_a_directory_has_no_view_to_judge() -> None:
         (NodeLook(forwarding={4: True, 6: False}), False, "net.ipv6.conf.all.forwarding"),
         (NodeLook(strict_rp_filter=("eth0",)), True, "rp_filter"),
         (NodeLook(conntrack=(95, 100)), False, "95 of 100"),
+        (NodeLook(ports=(_ports(64000),), insert_failed=7), False, "64000 of 64512 are taken by UDP"),
+        (NodeLook(ports=(_ports(50000),)), False, "192.0.2.9 port 53"),
         (NodeLook(state_free=0.01), False, "1.0%"),
         (NodeLook(plugin=False), False, "plugin"),
         (NodeLook(plugin=True, network_configuration=""), False, "no network configuration"),

@@ -35,7 +35,18 @@ from l3net.fib.underlay import HostLink, InterfaceAddress, Underlay, UnderlayHop
 from l3net.ipam.lease import Usage
 from l3net.kube.translate import translate
 from l3net.metering.histogram import Histogram
-from l3net.model import Address, BridgePlan, EgressWay, Envelope, Prefix, Route, ServerKey, Stale, Tracked
+from l3net.model import (
+    Address,
+    BridgePlan,
+    EgressWay,
+    Envelope,
+    PortUse,
+    Prefix,
+    Route,
+    ServerKey,
+    Stale,
+    Tracked,
+)
 from l3net.naming import BRIDGE, ENVELOPE, METRIC_BGP
 from l3net.policy.attached import Attached
 from l3net.ports import (
@@ -314,6 +325,7 @@ class SimFirewall:
         self.refuses: Callable[[str], RefusedError | None] = lambda _text: None
         self.table = SimTable()
         self.connections: list[Tracked] = []
+        self.ports: list[PortUse] = []
         self.ended: list[Tracked] = []
         self.tracking = Conntrack()  # of packets that are walked through the node
 
@@ -365,6 +377,14 @@ class SimFirewall:
         self.ended += connections
         self.connections = [each for each in self.connections if each not in connections]
         self.tracking.end(connections)
+
+    def used_ports(self) -> Sequence[PortUse]:
+        if self.failing is not None:
+            raise self.failing
+        return self.ports
+
+    def refused(self) -> Mapping[str, int]:
+        return {"insert_failed": 3, "drop": 4, "early_drop": 5}
 
     def forget_floating(self, holders: Mapping[Address, Address | None]) -> None:
         self.tracking.forget_floating(holders)

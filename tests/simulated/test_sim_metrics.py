@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+from ipaddress import ip_address
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from scene import Scene
-from sim_node import service
+from scene import BLOCKS, Scene
+from sim_node import node, service
 from simloop import simulate
 
 from l3net.agent.measuring.seen import Apart, Beside, Seen
 from l3net.agent.measuring.services import SERVICES
 from l3net.agent.metrics import ROWS, Metering, metrics
+from l3net.errors import KernelError
 from l3net.metering.bounded import MOST, Bounded
 from l3net.metering.family import Family, MetricKind, counter, one
 from l3net.metering.histogram import FINE, Histogram
 from l3net.metering.text import exposition, written
-from l3net.model import ObjectName
+from l3net.model import ObjectName, PortUse
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,30 @@ def text() -> str:
 
     simulate(scenario())
     return found[0]
+
+
+def test_ports_of_source_addresses_are_told_as_of_the_last_look() -> None:
+    """Each minute; a look that fails leaves what was seen, and the next one comes."""
+
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.ready()
+        own, to = ip_address("10.0.0.2"), ip_address("192.0.2.9")
+        told = 'l3net_snat_ports_used{source="10.0.0.2",protocol="tcp"} '
+        for used, failing in ((60000, None), (60001, KernelError("dump", 5)), (60002, None)):
+            scene.firewall.ports, scene.firewall.failing = [PortUse(own, 6, to, 443, used)], failing
+            await asyncio.sleep(61)
+            scene.firewall.failing = None
+            assert f"{told}{60000 if failing else used}" in metrics(scene.agent)
+        assert 'l3net_conntrack_refused_total{kind="insert_failed"} 3' in metrics(scene.agent)
+        made = node("n1", *BLOCKS)
+        made["metadata"]["annotations"] = {"l3net.io/snat-addresses": "10.0.0.77, 10.0.0.2"}
+        assert "l3net_snat_addresses_missing 0" in metrics(scene.agent)
+        scene.datastore.apply(made)
+        await asyncio.sleep(1)
+        assert "l3net_snat_addresses_missing 1" in metrics(scene.agent)
+
+    simulate(scenario())
 
 
 def refused(name: str, error: Exception) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 
-from l3net.model import Address, Stale, Tracked
+from l3net.model import Address, PortUse, Stale, Tracked
 from l3net.shell.kernel.conntrack import NFGENMSG, deleted, deleting, forget_stale, tracked_of
 from l3net.shell.kernel.conntrack_floating import forget_floating, tracked_as
 from l3net.shell.kernel.netlink import NETLINK_NETFILTER, Netlink, attributes
+from l3net.shell.kernel.snatports import refused, used_ports
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,14 @@ class Conntrack:
                 ]
             )
         deleted(codes, "end connections")
+
+    def used_ports(self) -> Sequence[PortUse]:
+        """See ports.Connections. Raises KernelError."""
+        return used_ports()
+
+    def refused(self) -> Mapping[str, int]:
+        """See ports.Connections. Raises KernelError."""
+        return refused()
 
     def forget(self, stale: Collection[Stale]) -> None:
         """See ports.Connections. Raises KernelError."""

@@ -21,12 +21,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from l3net.doctor.findings import Counters, NodeLook, Peer, PeerLook, Probe, ProbeAnswer, Rival
+from l3net.doctor.tracking import FILLING
 from l3net.errors import KernelError, L3netError
+from l3net.model import PORTS_OF_ADDRESS, PortUse
 from l3net.naming import BRIDGE, CNI_PLUGIN, QUARANTINE
 from l3net.shell.kernel import sysctl
 from l3net.shell.kernel.links import all_links
 from l3net.shell.kernel.netlink import Netlink
 from l3net.shell.kernel.nftcommand import find_nft
+from l3net.shell.kernel.snatports import refused, used_ports
 from l3net.shell.kernel.underlay import KernelUnderlay
 from l3net.shell.probes.asks import who_has
 
@@ -197,6 +200,7 @@ def look_at_node(
         sysctl.read("net/netfilter/nf_conntrack_count"),
         sysctl.read("net/netfilter/nf_conntrack_max"),
     )
+    ports, refusals = _translations()
     plugin, configuration, ours = None, None, True
     if wants_pods and (bin_dir.is_dir() or conf_dir.is_dir()):
         plugin = os.access(bin_dir / CNI_PLUGIN, os.X_OK)
@@ -208,6 +212,8 @@ def look_at_node(
         },
         strict_rp_filter=_strict(),
         conntrack=(int(count), int(limit)) if count and limit else None,
+        ports=ports,
+        insert_failed=refusals.get("insert_failed", 0),
         state_free=_free(state_dir),
         plugin=plugin,
         network_configuration=configuration,
@@ -219,6 +225,14 @@ def look_at_node(
         rivals=_rivals(),
         unroutable=tuple(each for each in services if not _has_route(each)),
     )
+
+
+def _translations() -> tuple[tuple[PortUse, ...], Mapping[str, int]]:
+    """The source addresses whose ports are nearly used up, and what connection tracking has refused."""
+    try:
+        return used_ports(int(FILLING * PORTS_OF_ADDRESS)), refused()
+    except KernelError:
+        return (), {}
 
 
 def _not_forwarding() -> tuple[str, ...]:
