@@ -6,6 +6,7 @@ Who holds an address follows from what is declared, and from which nodes can be 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -43,6 +44,9 @@ log = logging.getLogger("l3net.egress")
 #: Seconds for which an address that another node holds is announced here still, if that node's announcement
 #: is not heard meanwhile.
 LINGER: Final = 0.15
+#: Seconds for which answers may be under way to a pod by connections that are not translated here. One that
+#: came after the end of its connection would begin one from outside, by which the pod answers as itself.
+ANSWERS: Final = 0.3
 #: Seconds between counting connections.
 COUNT: Final = 30.0
 #: Its name in the status.
@@ -81,6 +85,9 @@ class Egress:
         self._handed: deque[tuple[str, Attached | None]] = deque()
         self._attached: dict[str, Attached] = {}
         self._stale: set[Address] = set()  # pods whose connections have to be looked at
+        self._later: dict[Address, float] = {}  # pods, and when the rest of their connections ends
+        self._waits = asyncio.Event()
+        self._inside: Collection[Prefix] = ()
         #: Addresses whose connections went on at another node meanwhile: what is known of them is old.
         self._renewed: set[Address] = set()
         #: Addresses that another node holds by now, and until when this one announces them still.
@@ -280,15 +287,24 @@ class Egress:
         with. They end; a segment of one is answered with a reset by the other end, which knows it no more.
         Those of an address that was elsewhere meanwhile are begun anew, in their middle: of what was known of
         them nothing is true any more, and their segments would be out of every window."""
+        self._inside = inside
         due, self._stale = self._stale, set()
         renewed, self._renewed = self._renewed, set()
-        if not (due or renewed):
-            return
+        if due or renewed:
+            await self._end(due, renewed, late=False)
+
+    async def _end(self, due: set[Address], renewed: set[Address], *, late: bool) -> None:
+        """End what leaves wrong, and what is `renewed`. Unless it is `late`, that which is not translated has
+        some time: the table lets none of it out."""
         try:
             tracked = await asyncio.to_thread(self._connections.of, due)
-            ended = [
-                each for each in tracked if each.source in due and leaves_wrong(each, self.paths, inside)
+            wrong = [
+                each
+                for each in tracked
+                if each.source in due and leaves_wrong(each, self.paths, self._inside)
             ]
+            ended = [each for each in wrong if late or each.seen_as != each.source]
+            waits = [] if late else [each for each in wrong if each.seen_as == each.source]
             ended += await asyncio.to_thread(self._connections.seen_as, renewed)
             await asyncio.to_thread(self._connections.end, ended)
         except KernelError as err:  # tried again with the next pass that looks for drift
@@ -299,14 +315,30 @@ class Egress:
             self._problems[PART] = str(err)
             return
         self._problems.pop(PART, None)
+        if waits:
+            at = self._loop.time() + ANSWERS
+            self._later |= dict.fromkeys((each.source for each in waits), at)
+            self._waits.set()
         if ended:
             log.info("%d tracked connections of egress addresses deleted", len(ended))
 
     async def run(self) -> None:
-        """Count connections now and then. Until cancelled."""
+        """Count connections now and then, and end those that have had some time. Until cancelled."""
+        counted = self._loop.time()
         while True:
-            await asyncio.sleep(COUNT)
-            await self.count()
+            at = min((counted + COUNT, *self._later.values()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(at):
+                    await self._waits.wait()
+            self._waits.clear()
+            now = self._loop.time()
+            if ripe := {pod for pod, at in self._later.items() if at <= now}:
+                for pod in ripe:
+                    del self._later[pod]
+                await self._end(ripe, set(), late=True)
+            if counted + COUNT <= now:
+                counted = now
+                await self.count()
 
     async def count(self) -> None:
         """How many connections leave with each address that this node holds."""
