@@ -6,18 +6,17 @@ Who holds an address follows from what is declared, and from which nodes can be 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from l3net.addresses import address_order, host_prefix
+from l3net.agent.egress_connections import Leaving, rule_for
 from l3net.agent.reachable import Reachable
 from l3net.egress.book import HERE, Attachment, EgressBook
 from l3net.egress.declared import fill, floating_in, follow, holdings_of, taken_by
 from l3net.egress.holding import EgressHolding
-from l3net.errors import KernelError
 from l3net.floating.declared import Blocks, hosts
 from l3net.model import (
     NO_EGRESS,
@@ -34,7 +33,6 @@ from l3net.model import (
     ObjectName,
     Pod,
     Prefix,
-    Tracked,
 )
 from l3net.policy.attached import Attached
 from l3net.ports import Connections
@@ -44,13 +42,6 @@ log = logging.getLogger("l3net.egress")
 #: Seconds for which an address that another node holds is announced here still, if that node's announcement
 #: is not heard meanwhile.
 LINGER: Final = 0.15
-#: Seconds for which answers may be under way to a pod by connections that are not translated here. One that
-#: came after the end of its connection would begin one from outside, by which the pod answers as itself.
-ANSWERS: Final = 0.3
-#: Seconds between counting connections.
-COUNT: Final = 30.0
-#: Its name in the status.
-PART: Final = "egress connections"
 KINDS: Final = frozenset((Kind.POD, Kind.NAMESPACE, Kind.NODE, Kind.EGRESS_IP))
 
 
@@ -72,7 +63,7 @@ class Egress:
         said: bool,
     ) -> None:
         self._me, self._said = me, said
-        self._connections, self._problems = connections, problems
+        self.leaving = Leaving(connections, problems)
         self._is_service, self._heard, self.reachable = is_service, heard, reachable
         self._wake, self._loop = wake, asyncio.get_running_loop()
         self._taken = taken_by(self._of_service, self._is_host, self._in_block, self._is_floating)
@@ -84,12 +75,6 @@ class Egress:
         self._was_taken: Mapping[Address, object] = {}
         self._handed: deque[tuple[str, Attached | None]] = deque()
         self._attached: dict[str, Attached] = {}
-        self._stale: set[Address] = set()  # pods whose connections have to be looked at
-        self._later: dict[Address, float] = {}  # pods, and when the rest of their connections ends
-        self._waits = asyncio.Event()
-        self._inside: Collection[Prefix] = ()
-        #: Addresses whose connections went on at another node meanwhile: what is known of them is old.
-        self._renewed: set[Address] = set()
         #: Addresses that another node holds by now, and until when this one announces them still.
         self._parting: dict[Address, float] = {}
         #: Whether the table has to follow.
@@ -98,8 +83,6 @@ class Egress:
         self._since: dict[Address, float] = {}
         #: How often an address has come to this node and left it.
         self.came = self.left = 0
-        #: As counted last, by address.
-        self.connections: Mapping[str, int] = {}
 
     @property
     def announced(self) -> frozenset[Prefix]:
@@ -249,12 +232,9 @@ class Egress:
         before = self.paths
         if paths == before:
             return
-        for was, now in ((before.own, paths.own), (before.others, paths.others)):
-            self._stale.update(pod for pod in was.keys() | now.keys() if was.get(pod) != now.get(pod))
+        self.leaving.take(paths)
         for address in sorted(paths.held - before.held, key=address_order):
             self.came += 1
-            if before.wanted:  # else the agent has just begun, and the kernel went on without it
-                self._renewed.add(address)
             log.info("%s: this node holds it", address)
         for address in sorted(before.held - paths.held, key=address_order):
             self.left += 1
@@ -268,8 +248,7 @@ class Egress:
 
     def returned(self) -> None:
         """A session has come up: this node may have been cut off, and another have held its addresses."""
-        if self.paths.held:
-            self._renewed |= self.paths.held
+        if self.leaving.returned():
             self.changed = True
             self._wake()
 
@@ -280,79 +259,6 @@ class Egress:
             if address in self.paths.held or until <= now or self._heard(host_prefix(address)):
                 del self._parting[address]
 
-    # --- connections -------------------------------------------------------------------------------------
-
-    async def forget(self, inside: Collection[Prefix]) -> None:
-        """After the table: connections of a pod go on as they began, with another address than it is to leave
-        with. They end; a segment of one is answered with a reset by the other end, which knows it no more.
-        Those of an address that was elsewhere meanwhile are begun anew, in their middle: of what was known of
-        them nothing is true any more, and their segments would be out of every window."""
-        self._inside = inside
-        due, self._stale = self._stale, set()
-        renewed, self._renewed = self._renewed, set()
-        if due or renewed:
-            await self._end(due, renewed, late=False)
-
-    async def _end(self, due: set[Address], renewed: set[Address], *, late: bool) -> None:
-        """End what leaves wrong, and what is `renewed`. Unless it is `late`, that which is not translated has
-        some time: the table lets none of it out."""
-        try:
-            tracked = await asyncio.to_thread(self._connections.of, due)
-            wrong = [
-                each
-                for each in tracked
-                if each.source in due and leaves_wrong(each, self.paths, self._inside)
-            ]
-            ended = [each for each in wrong if late or each.seen_as != each.source]
-            waits = [] if late else [each for each in wrong if each.seen_as == each.source]
-            ended += await asyncio.to_thread(self._connections.seen_as, renewed)
-            await asyncio.to_thread(self._connections.end, ended)
-        except KernelError as err:  # tried again with the next pass that looks for drift
-            self._stale |= due
-            self._renewed |= renewed
-            if self._problems.get(PART) != str(err):
-                log.error("connections that leave the cluster: %s", err)
-            self._problems[PART] = str(err)
-            return
-        self._problems.pop(PART, None)
-        if waits:
-            at = self._loop.time() + ANSWERS
-            self._later |= dict.fromkeys((each.source for each in waits), at)
-            self._waits.set()
-        if ended:
-            log.info("%d tracked connections of egress addresses deleted", len(ended))
-
-    async def run(self) -> None:
-        """Count connections now and then, and end those that have had some time. Until cancelled."""
-        counted = self._loop.time()
-        while True:
-            at = min((counted + COUNT, *self._later.values()))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(at):
-                    await self._waits.wait()
-            self._waits.clear()
-            now = self._loop.time()
-            if ripe := {pod for pod, at in self._later.items() if at <= now}:
-                for pod in ripe:
-                    del self._later[pod]
-                await self._end(ripe, set(), late=True)
-            if counted + COUNT <= now:
-                counted = now
-                await self.count()
-
-    async def count(self) -> None:
-        """How many connections leave with each address that this node holds."""
-        paths = self.paths
-        found = Counter[str]({str(each): 0 for each in paths.held})
-        if paths.held:
-            try:
-                tracked = await asyncio.to_thread(self._connections.seen_as, paths.held)
-            except KernelError as err:
-                log.warning("connections of egress addresses cannot be counted: %s", err)
-                return
-            found.update(str(each.seen_as) for each in tracked)
-        self.connections = found
-
     def status(self) -> Mapping[str, Any]:
         """What this node holds, and for how long as far as this agent knows; how many of its pods leave with
         an address of an EgressIP."""
@@ -360,42 +266,10 @@ class Egress:
             {
                 "address": str(each.address),
                 "by": each.by,
-                "connections": self.connections.get(str(each.address), 0),
+                "connections": self.leaving.counts.get(str(each.address), 0),
                 "sinceSeconds": round(self._loop.time() - self._since[each.address], 1),
             }
             for each in self.holdings()
             if each.held and each.address in self._since
         ]
         return {"held": rows, "pods": len(self.paths.own), "came": self.came, "left": self.left}
-
-
-def leaves_wrong(tracked: Tracked, paths: EgressPaths, inside: Collection[Prefix]) -> bool:
-    """Whether a connection that a pod began leaves the cluster by this node with an address that is wrong.
-
-    Of a pod of this node that leaves by another that is the pod's own, here; what others hand on has one of
-    those that are held. Where no rule is for it any more, nobody knows with which it should, and a new one is
-    begun.
-    """
-    to, pod = tracked.destination, tracked.source
-    if tracked.seen_as is None or any(to in prefix for prefix in inside):
-        return False
-    if (handed := paths.others.get(pod)) is not None and pod not in paths.own:
-        rule = rule_for(handed, to)
-        return rule is None or rule.address not in paths.held or tracked.seen_as != rule.address
-    rules = paths.own.get(pod)
-    if rules is None:
-        return True
-    rule = rule_for(rules, to)
-    return rule is not None and tracked.seen_as != (rule.address if rule.address in paths.held else pod)
-
-
-def rule_for(rules: EgressRules, destination: Address) -> EgressRule | None:
-    """The first that is for a destination."""
-    return next(
-        (
-            rule
-            for rule in rules
-            if not rule.destinations or any(destination in prefix for prefix in rule.destinations)
-        ),
-        None,
-    )

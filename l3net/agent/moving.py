@@ -67,7 +67,7 @@ class Moving:
     def parts(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What runs beside the passes, by name."""
         return {
-            "connections of egress addresses": self.egress.run,
+            "connections of egress addresses": self.egress.leaving.run,
             "ports of source addresses": self.snat.run,
         }
 
@@ -85,4 +85,4 @@ class Moving:
         """After the table: connections go on as they began."""
         await self.floating.forget()
         await self.snat.forget()
-        await self.egress.forget(self._services.inside)
+        await self.egress.leaving.forget(self._services.inside)
