@@ -22,7 +22,7 @@ from l3net.errors import ConfigError
 from l3net.faults import Faults
 from l3net.ipam.lease import Usage
 from l3net.metering.histogram import FINE, Histogram
-from l3net.model import ClusterState, Family, Kind, Node, ObjectName
+from l3net.model import NO_EGRESS, ClusterState, Family, Kind, Node, ObjectName
 from l3net.policy.book import PolicyBook
 from l3net.ports import View
 from l3net.services.book import ServiceBook
@@ -50,7 +50,10 @@ def agent(**changes: Any) -> Any:
         "passes": 3,
         "failed_passes": 1,
         "pass_seconds": Histogram(),
-        "shells": SimpleNamespace(process=OwnProcess()),
+        "shells": SimpleNamespace(
+            process=OwnProcess(),
+            kernel=SimpleNamespace(connections=SimpleNamespace(refused=lambda: {"drop": 1})),
+        ),
         "views": {Kind.NODE: View(5.0, None)},
         "verdicts": (),
         "draining": SimpleNamespace(stage=Stage.NONE),
@@ -71,6 +74,8 @@ def agent(**changes: Any) -> Any:
         "bfd": SimpleNamespace(up=lambda: {PEER: False}, served=True),
         "monitoring": SimpleNamespace(status=list),
         "floating": SimpleNamespace(held={}, came=2, left=1),
+        "egress": SimpleNamespace(paths=NO_EGRESS, connections={}, came=0, left=0),
+        "moving": SimpleNamespace(snat=SimpleNamespace(ports=(), missing=())),
         "services": SimpleNamespace(
             book=ServiceBook(),
             counting=SimpleNamespace(totals={ObjectName("default", "web"): 3}),
