@@ -12,10 +12,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv6Address
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from l3net.addresses import contains, prefix_order
-from l3net.model import Address, ClusterState, ObjectName, Pod, Prefix
+from l3net.model import Address, ObjectName, Prefix
+
+if TYPE_CHECKING:  # a plugin begins with this, for each pod where no agent runs
+    from l3net.model import ClusterState, Pod
 
 GUARDED: Final = "guarded"
 MACS: Final = "macs"

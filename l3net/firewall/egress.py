@@ -147,8 +147,8 @@ def _mark(rule: EgressRule, egress: EgressPaths, marks: Mapping[str, int]) -> st
 
 
 def _leave(rule: EgressRule, ip: str, egress: EgressPaths) -> str:
-    # With the pod's own port where that is free, unlike the masquerade: so another node that comes to hold the
-    # address translates a connection as it was, and it goes on.
+    # With the pod's own port where that is free, unlike the masquerade: so another node that comes to hold
+    # the address translates a connection as it was, and it goes on.
     if rule.address is None or rule.address not in egress.held:
         return "drop"
     return f"snat {ip} to {rule.address}"

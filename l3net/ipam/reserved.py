@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from l3net.addresses import contains
-from l3net.model import EVERYTHING, IpPool, Namespace, Node, PoolUse, Prefix
+from l3net.model import EVERYTHING, IpPool, PoolUse, Prefix
 from l3net.naming import ANNOTATION_WANTS_POOLS
+
+if TYPE_CHECKING:  # a plugin begins with this, for each pod where no agent runs
+    from l3net.model import Namespace, Node
 
 _WISH = re.compile(r"([a-z0-9][-.a-z0-9]*)=([0-9]{1,4})")
 
