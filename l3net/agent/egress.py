@@ -9,17 +9,16 @@ left at all it is this node that is cut off, and nothing is said of others.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from l3net.addresses import address_order, host_prefix
+from l3net.agent.egress_connections import EgressConnections, rule_for
 from l3net.egress.book import HERE, Attachment, EgressBook
 from l3net.egress.declared import fill, follow, holdings_of, taken_by
 from l3net.egress.holding import EgressHolding
-from l3net.errors import KernelError
 from l3net.floating.declared import Blocks, hosts
 from l3net.model import (
     NO_EGRESS,
@@ -36,7 +35,6 @@ from l3net.model import (
     ObjectName,
     Pod,
     Prefix,
-    Tracked,
 )
 from l3net.policy.attached import Attached
 from l3net.ports import Connections
@@ -46,13 +44,6 @@ log = logging.getLogger("l3net.egress")
 #: Seconds for which an address that another node holds is announced here still, if that node's announcement
 #: is not heard meanwhile.
 LINGER: Final = 0.15
-#: Seconds for which answers may be under way to a pod by connections that are not translated here. One that
-#: came after the end of its connection would begin one from outside, by which the pod answers as itself.
-ANSWERS: Final = 0.3
-#: Seconds between counting connections.
-COUNT: Final = 15.0
-#: Its name in the status.
-PART: Final = "egress connections"
 BACK: Final = "its blocks are announced again"
 AWAY: Final = "its blocks are not announced any more; others hold its egress addresses"
 KINDS: Final = frozenset((Kind.POD, Kind.NAMESPACE, Kind.NODE, Kind.EGRESS_IP))
@@ -76,7 +67,7 @@ class Egress:
         said: bool,
     ) -> None:
         self._me, self._said = me, said
-        self._connections, self._problems = connections, problems
+        self.connections = EgressConnections(connections, problems, lambda: self.paths)
         self._is_service, self._heard, self._connected = is_service, heard, connected
         self._wake, self._loop = wake, asyncio.get_running_loop()
         self._taken = taken_by(self._of_service, self._is_host, self._in_block, self._is_floating)
@@ -91,10 +82,6 @@ class Egress:
         self._seen: dict[str, bool] = {}  # nodes that were heard of, and whether they are
         self._handed: deque[tuple[str, Attached | None]] = deque()
         self._attached: dict[str, Attached] = {}
-        self._stale: set[Address] = set()  # pods whose connections have to be looked at
-        self._later: dict[Address, float] = {}  # pods, and when the rest of their connections ends
-        self._waits = asyncio.Event()
-        self._inside: Collection[Prefix] = ()
         #: Addresses that another node holds by now, and until when this one announces them still.
         self._parting: dict[Address, float] = {}
         #: Whether the table has to follow.
@@ -103,8 +90,6 @@ class Egress:
         self._since: dict[Address, float] = {}
         #: How often an address has come to this node and left it.
         self.came = self.left = 0
-        #: As counted last, by address.
-        self.connections: Mapping[str, int] = {}
 
     @property
     def announced(self) -> frozenset[Prefix]:
@@ -279,7 +264,7 @@ class Egress:
         if paths == before:
             return
         for was, now in ((before.own, paths.own), (before.others, paths.others)):
-            self._stale.update(pod for pod in was.keys() | now.keys() if was.get(pod) != now.get(pod))
+            self.connections.look_at(pod for pod in was.keys() | now.keys() if was.get(pod) != now.get(pod))
         for address in sorted(paths.held - before.held, key=address_order):
             self.came += 1
             log.info("%s: this node holds it", address)
@@ -300,69 +285,6 @@ class Egress:
             if address in self.paths.held or until <= now or self._heard(host_prefix(address)):
                 del self._parting[address]
 
-    # --- connections -------------------------------------------------------------------------------------
-
-    async def forget(self, inside: Collection[Prefix]) -> None:
-        """After the table: connections of a pod go on as they began, with another address than it is to leave
-        with. They end; a segment of one is answered with a reset by the other end, which knows it no more."""
-        self._inside = inside
-        due, self._stale = self._stale, set()
-        if due:
-            await self._end(due, late=False)
-
-    async def _end(self, due: set[Address], *, late: bool) -> None:
-        """End what leaves wrong. Unless it is `late`, that which is not translated has some time: the table
-        lets none of it out."""
-        try:
-            tracked = await asyncio.to_thread(self._connections.of, due)
-            wrong = [each for each in tracked if leaves_wrong(each, self.paths, self._inside)]
-            ended = [each for each in wrong if late or each.seen_as != each.source]
-            await asyncio.to_thread(self._connections.end, ended)
-        except KernelError as err:  # tried again with the next pass that looks for drift
-            self._stale |= due
-            if self._problems.get(PART) != str(err):
-                log.error("connections that leave the cluster: %s", err)
-            self._problems[PART] = str(err)
-            return
-        self._problems.pop(PART, None)
-        if len(wrong) > len(ended):
-            at = self._loop.time() + ANSWERS
-            self._later |= dict.fromkeys((each.source for each in wrong if each.seen_as == each.source), at)
-            self._waits.set()
-        if ended:
-            log.info("%d connections ended that left with another address", len(ended))
-
-    async def run(self) -> None:
-        """Count connections now and then, and end those that have had some time. Until cancelled."""
-        counted = self._loop.time()
-        while True:
-            at = min((counted + COUNT, *self._later.values()))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(at):
-                    await self._waits.wait()
-            self._waits.clear()
-            now = self._loop.time()
-            if ripe := {pod for pod, at in self._later.items() if at <= now}:
-                for pod in ripe:
-                    del self._later[pod]
-                await self._end(ripe, late=True)
-            if counted + COUNT <= now:
-                counted = now
-                await self.count()
-
-    async def count(self) -> None:
-        """How many connections leave with each address that this node holds."""
-        paths = self.paths
-        found = Counter[str]({str(each): 0 for each in paths.held})
-        if paths.held:
-            try:
-                tracked = await asyncio.to_thread(self._connections.of, [*paths.own, *paths.others])
-            except KernelError as err:
-                log.warning("connections of egress addresses cannot be counted: %s", err)
-                return
-            found.update(str(each.seen_as) for each in tracked if each.seen_as in paths.held)
-        self.connections = found
-
     def status(self) -> Mapping[str, Any]:
         """What this node holds, and for how long as far as this agent knows; how many of its pods leave with
         an address of an EgressIP."""
@@ -370,42 +292,10 @@ class Egress:
             {
                 "address": str(each.address),
                 "by": each.by,
-                "connections": self.connections.get(str(each.address), 0),
+                "connections": self.connections.counted.get(str(each.address), 0),
                 "sinceSeconds": round(self._loop.time() - self._since[each.address], 1),
             }
             for each in self.holdings()
             if each.held and each.address in self._since
         ]
         return {"held": rows, "pods": len(self.paths.own), "came": self.came, "left": self.left}
-
-
-def leaves_wrong(tracked: Tracked, paths: EgressPaths, inside: Collection[Prefix]) -> bool:
-    """Whether a connection that a pod began leaves the cluster by this node with an address that is wrong.
-
-    Of a pod of this node that leaves by another that is the pod's own, here; what others hand on has one of
-    those that are held. Where no rule is for it any more, nobody knows with which it should, and a new one is
-    begun.
-    """
-    to, pod = tracked.destination, tracked.source
-    if tracked.seen_as is None or any(to in prefix for prefix in inside):
-        return False
-    if (handed := paths.others.get(pod)) is not None and pod not in paths.own:
-        rule = rule_for(handed, to)
-        return rule is None or rule.address not in paths.held or tracked.seen_as != rule.address
-    rules = paths.own.get(pod)
-    if rules is None:
-        return True
-    rule = rule_for(rules, to)
-    return rule is not None and tracked.seen_as != (rule.address if rule.address in paths.held else pod)
-
-
-def rule_for(rules: EgressRules, destination: Address) -> EgressRule | None:
-    """The first that is for a destination."""
-    return next(
-        (
-            rule
-            for rule in rules
-            if not rule.destinations or any(destination in prefix for prefix in rule.destinations)
-        ),
-        None,
-    )

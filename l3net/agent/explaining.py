@@ -209,8 +209,8 @@ async def _egress(
         return Explanation(subject, tuple(steps), f"pods leave with {address} by node {held.node}")
     told = await seeing.told(host_prefix(address))
     announced = peer_steps(*told) if told is not None else []
-    await seeing.agent.egress.count()
-    count = seeing.agent.egress.connections.get(str(address), 0)
+    await seeing.agent.egress.connections.count()
+    count = seeing.agent.egress.connections.counted.get(str(address), 0)
     steps += [*announced, note("connections", seeing.me, f"{count} leave with {address}")]
     well = f"pods leave with {address} by {seeing.me}, and routers are told of it"
     return Explanation(subject, tuple(steps), well, outside=told is not None and not any_bad(announced))

@@ -185,7 +185,7 @@ class Agent:
                     "connections of policies": self.policing.ending.run,
                     "counters of policies": self.policing.counting.run,
                     "counters of services": self.services.counting.run,
-                    "connections of egress addresses": self.egress.run,
+                    "connections of egress addresses": self.egress.connections.run,
                 }
                 await asyncio.gather(
                     self.speaking.run(), *(kept_up(part, run, self.faults) for part, run in parts.items())

@@ -58,4 +58,4 @@ class Moving:
     async def forget(self) -> None:
         """After the table: connections go on as they began."""
         await self.floating.forget()
-        await self.egress.forget(self._services.inside)
+        await self.egress.connections.forget(self._services.inside)

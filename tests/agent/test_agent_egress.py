@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from l3net.agent import egress as room
-from l3net.agent.egress import Egress
+from l3net.agent import egress_connections as room
+from l3net.agent.egress_connections import EgressConnections
 from l3net.model import Address, EgressPaths, EgressRule, Tracked
 
 POD, OUTSIDE, HELD = map(ip_address, ("10.1.1.2", "192.0.2.9", "198.51.100.10"))
@@ -47,9 +47,8 @@ def test_what_is_not_translated_ends_when_no_answer_is_under_way_any_more(
 
     async def run() -> None:
         table = Table([right, another, itself, inside])
-        nobody: Any = lambda _: False  # noqa: E731
-        made = Egress("n1", cast(Any, table), {}, nobody, nobody, lambda: True, lambda: None, said=False)
-        made._hold(PATHS)
+        made = EgressConnections(cast(Any, table), {}, lambda: PATHS)
+        made.look_at([POD])
         await made.forget([ip_network("10.1.0.0/16")])
         assert table.tracked == [right, itself, inside], "its answers would begin a connection from outside"
         running = asyncio.create_task(made.run())

@@ -15,7 +15,7 @@ def _moves(seen: Seen) -> Iterator[Sample]:
 
 
 def _connections(seen: Seen) -> Iterator[Sample]:
-    for address, count in sorted(seen.agent.egress.connections.items()):
+    for address, count in sorted(seen.agent.egress.connections.counted.items()):
         yield (address,), count
 
 

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from l3net.agent.egress import leaves_wrong
+from l3net.agent.egress_connections import leaves_wrong
 from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.ruleset import ruleset
 from l3net.model import NO_EGRESS, EgressPaths, EgressRule, Tracked
