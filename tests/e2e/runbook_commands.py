@@ -38,17 +38,17 @@ def sections(text: str) -> list[Section]:
     for part in text[begin:end].split("\n### ")[1:]:
         title, _, body = part.partition("\n")
         section = Section(title)
-        for before, kind, content in _blocks(body):
+        for before, kind, content in blocks(body):
             if kind == "yaml":
                 name = re.findall(r"`([a-z.]+)`:\s*$", before)
                 section.files[name[0]] = content
             else:
-                section.commands += _commands(content)
+                section.commands += commands(content)
         found.append(section)
     return found
 
 
-def _blocks(body: str) -> Iterator[tuple[str, str, str]]:
+def blocks(body: str) -> Iterator[tuple[str, str, str]]:
     """What stands before a fenced block, its language, its content."""
     pieces = body.split("```")
     for before, block in zip(pieces[::2], pieces[1::2], strict=False):
@@ -56,7 +56,8 @@ def _blocks(body: str) -> Iterator[tuple[str, str, str]]:
         yield before, kind.strip(), content
 
 
-def _commands(content: str) -> list[Command]:
+def commands(content: str) -> list[Command]:
+    """What is typed in a block, with what it says."""
     found: list[Command] = []
     for line in content.splitlines():
         prompt = _PROMPT.match(line)
