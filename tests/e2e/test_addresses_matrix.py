@@ -334,7 +334,7 @@ def test_the_commonest_failures(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize(
     "kind", [RouterKind.FRR, RouterKind.BIRD, RouterKind.GOBGP], ids=lambda kind: kind.value
 )

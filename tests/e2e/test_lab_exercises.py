@@ -78,5 +78,6 @@ def test_addresses_move_as_the_exercises_say(tmp_path: Path) -> None:
 def test_the_exercises_are_taken_apart() -> None:
     found = {part.partition(".")[0]: part for part in DOCS.read_text().split("\n### ")}
     for number in ("11", "12"):
-        told = [each for _, kind, content in blocks(found[number]) if not kind for each in commands(content)]
+        typed = [content for _, kind, content in blocks(found[number]) if not kind and content[0] == "$"]
+        told = [each for content in typed for each in commands(content)]
         assert len([each for each in told if each.said]) >= 6, "the control: something is promised"
