@@ -102,6 +102,11 @@ class Egress:
         rules = self._book.rules.get(pod, ()) if self._book is not None else ()
         return rule_for(rules, destination)
 
+    def unheld(self, name: str, version: int) -> str:
+        """Why nobody holds an address of an EgressIP, of one family."""
+        those = self._book.holdings.get(name, ()) if self._book is not None else ()
+        return "; ".join(each.why for each in those if not each.held and each.address.version == version)
+
     # --- attachments, from any thread --------------------------------------------------------------------
 
     def hand(self, key: str, attached: Attached | None) -> None:

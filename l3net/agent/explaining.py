@@ -350,6 +350,7 @@ async def _from_to(
         unjudged=(await seeing.looks.others())[1],
         leaves=leaves,
         egress=egress,
+        unheld=agent.egress.unheld(egress.by, begin.address.version) if egress is not None else "",
         nobody=beyond and seeing.of_cluster(target.address),
         host=await seeing.looks.host(),
         pod_mtu=agent.podnet.underlay_mtu,

@@ -341,11 +341,14 @@ class EgressBook:
         return Reason.CONFLICT, f"EgressIP {first.name} is older and has {address}"
 
     def _own_refusal(self, fact: EgressIp, address: Address) -> tuple[Reason, str]:
+        reason, why = self._taken(address)
+        if reason is not Reason.HELD:
+            return reason, why
         pool = fact.pool if address not in fact.wanted else ""
-        if not any(address in each.cidr for each in self._pools if pool in ("", each.name)):
-            where = f"IPPool {pool} does not hold" if pool else "no IPPool with allowedUses: [Egress] holds"
-            return Reason.OUTSIDE_POOLS, f"{where} {address}"
-        return self._taken(address)
+        if any(address in each.cidr for each in self._pools if pool in ("", each.name)):
+            return Reason.HELD, ""
+        where = f"IPPool {pool} does not hold" if pool else "no IPPool with allowedUses: [Egress] holds"
+        return Reason.OUTSIDE_POOLS, f"{where} {address}"
 
 
 def _concern(node: Node | None) -> object:

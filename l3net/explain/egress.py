@@ -39,12 +39,12 @@ def egress_steps(found: Iterable[EgressHolding], me: str) -> Iterator[Step]:
         yield note("node", me, f"node {held.node} announces and translates {held.address}", ask)
 
 
-def leaving_step(rule: EgressRule, me: str) -> Step:
-    """What becomes of a packet that a rule is for."""
+def leaving_step(rule: EgressRule, me: str, why: str = "") -> Step:
+    """What becomes of a packet that a rule is for. `why`: nobody holds an address for it."""
     by = f"{Kind.EGRESS_IP.value} {rule.by}"
     if rule.address is None:
-        seen = "selects the pod, and no node holds an address of its: what the pod sends is dropped"
-        advice = f"`kubectl get egressip {rule.by}` says why; without the EgressIP it leaves as others do"
+        seen = f"selects the pod; what the pod sends is dropped: {why or 'it has no address of this family'}"
+        advice = "mend the EgressIP, or take it away: the pod leaves as others do then"
         return bad("egress", by, seen, advice, "egressNoAddress")
     return ok("egress", by, f"leaves with {rule.address}, by {_node(rule.node, me)}")
 

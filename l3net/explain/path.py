@@ -42,7 +42,7 @@ class PathFacts:
     `masquerades`: what is sent leaves with the node's address, with one of `snat` if it names any of the
     family; `leaves`: with this floating address, or
     with that of an EgressIP that this node holds, and `source_told` is of that. `egress`: what an EgressIP
-    says.
+    says, `unheld`: why nobody holds an address of its.
     """
 
     source: End
@@ -58,6 +58,7 @@ class PathFacts:
     snat: Sequence[Address] = ()
     leaves: Address | None = None
     egress: EgressRule | None = None
+    unheld: str = ""
     host: NodeLook = UNSEEN
     pod_mtu: int = 0
     unannounced: Prefix | None = None
@@ -228,7 +229,7 @@ def _back(facts: PathFacts) -> Iterator[Step]:
     beyond = not facts.destination.pod and not facts.destination.node and facts.served is None
     if source.here and source.attached and beyond:
         if facts.egress is not None:
-            yield leaving_step(facts.egress, facts.node)
+            yield leaving_step(facts.egress, facts.node, facts.unheld)
             if facts.leaves is None:
                 return
         if facts.leaves is not None:

@@ -20,7 +20,7 @@ from l3net.firewall.facts import FirewallPlan, texts_of, widest_first
 from l3net.firewall.masquerade import COMPARED, staying
 from l3net.firewall.section import SmallSection
 from l3net.model import Address, EgressPaths, EgressRule, EgressRules
-from l3net.naming import EGRESS_MARKS, ENVELOPE
+from l3net.naming import EGRESS_MARKS, ENVELOPE, PROTOCOL_NUMBERS
 
 #: After services have translated what pods send; and between floating addresses and the masquerade.
 MARKING, LEAVING = -90, 97
@@ -35,7 +35,10 @@ def _concern(plan: FirewallPlan) -> object:
     egress = plan.egress
     if not egress.wanted:
         return None
-    return (egress, _marks(plan), plan.inside, plan.pod_ranges, plan.bridge, bool(plan.floating_sources))
+    return (
+        *(egress, _marks(plan), plan.inside, plan.pod_ranges, plan.bridge),
+        *(bool(plan.floating_sources), plan.own_addresses),
+    )
 
 
 def _marks(plan: FirewallPlan) -> dict[str, int]:
@@ -76,11 +79,27 @@ def _contents(plan: FirewallPlan) -> Contents:
             ranges = widest_first(version, plan.pod_ranges)[:COMPARED]
             untranslated += [f'iifname "{ENVELOPE}" {ip} saddr {each} drop' for each in ranges]
     if egress.wanted:
-        chains |= _hooks(plan.bridge, marking, leaving, untranslated)
+        left = (
+            *_errors(plan),
+            f'oifname {{ "{ENVELOPE}", "{plan.bridge}" }} accept',
+            "ct direction reply accept",
+            *untranslated,
+        )
+        chains |= _hooks(plan.bridge, marking, leaving, left)
     return Contents(chains, sets)
 
 
-def _hooks(bridge: str, marking: list[str], leaving: list[str], untranslated: list[str]) -> dict[str, Rules]:
+def _errors(plan: FirewallPlan) -> Iterator[str]:
+    """A router's error about what has left here, on its way to a pod of another node. Where that is by the
+    same router, it would meet a packet from its own address and drop it: so it goes on with this node's."""
+    for own in plan.own_addresses:
+        ip, icmp = IP[own.version], PROTOCOL_NUMBERS["ipv6-icmp"] if own.version == 6 else 1
+        for each in widest_first(own.version, plan.pod_ranges)[:COMPARED]:
+            about = f"ct state related ct direction reply meta l4proto {icmp} {ip} daddr {each}"
+            yield f'oifname != "{plan.bridge}" {about} {ip} saddr set {own}'
+
+
+def _hooks(bridge: str, marking: list[str], leaving: list[str], left: Rules) -> dict[str, Rules]:
     return {
         **twice(
             "filter",
@@ -114,11 +133,7 @@ def _hooks(bridge: str, marking: list[str], leaving: list[str], untranslated: li
             "postrouting",
             LEFT,
             ("postrouting-egress-left", "postrouting-egress-left-again"),
-            (
-                f'oifname {{ "{ENVELOPE}", "{bridge}" }} accept',
-                "ct direction reply accept",
-                *untranslated,
-            ),
+            left,
         ),
     }
 

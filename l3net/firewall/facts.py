@@ -46,7 +46,8 @@ class FirewallPlan:
     `floating`: floating addresses of this node's pods, each with the pod's own; `floating_sources`: a pod's
     own address with the one that it leaves the cluster with. `egress`: with which address, and by which node,
     other pods leave. `snat_addresses`: of the node's own addresses, those that pods of `nat_sources` leave
-    with, in order; of a family without one the kernel chooses.
+    with, in order; of a family without one the kernel chooses. `own_addresses`: one of this node's of each
+    family, where there are EgressIPs.
     """
 
     servers: frozenset[VirtualServer] = frozenset()
@@ -70,6 +71,7 @@ class FirewallPlan:
     floating: frozenset[tuple[Address, Address]] = frozenset()
     floating_sources: frozenset[tuple[Address, Address]] = frozenset()
     egress: EgressPaths = NO_EGRESS
+    own_addresses: tuple[Address, ...] = ()
     snat_addresses: tuple[Address, ...] = ()
 
     @property
@@ -153,8 +155,15 @@ def plan(
         floating=floating,
         floating_sources=floating_sources,
         egress=egress,
+        own_addresses=_own(node) if egress.wanted else (),
         snat_addresses=snat_addresses,
     )
+
+
+def _own(node: Node | None) -> tuple[Address, ...]:
+    """The first of each family."""
+    found = {each.version: each for each in reversed(node.addresses)} if node is not None else {}
+    return tuple(found.values())
 
 
 def _ports_on(state: ClusterState, node: Node | None) -> frozenset[Prefix]:

@@ -113,6 +113,16 @@ def test_pods_leave_with_the_address_by_the_node_that_holds_it(rack: Egress) -> 
         large = ["ping", "-6" if version == 6 else "-4", "-c", "2", "-i", "0.2", "-W", "2", "-s", "1400"]
         for pod, node in PODS.items():
             lab.host(node).run([*large, rack.outside(version)], pod=pod)
+    # A router's error about a packet reaches the pod also where the way to the pod leads back by that router.
+    for host, link in (("tor", "client"), ("client", "tor")):
+        lab.host(host).run(["ip", "link", "set", link, "mtu", "1300"])
+    for version in EGRESS:
+        large = ["ping", "-6" if version == 6 else "-4", "-c", "3", "-i", "0.3", "-W", "1", "-M", "do"]
+        for pod, node in PODS.items():
+            told = lab.host(node).run([*large, "-s", "1350", rack.outside(version)], pod=pod, check=False)
+            assert "mtu" in f"{told.stdout}{told.stderr}".lower(), f"{pod}, IPv{version}: {told.stdout}"
+    for host, link in (("tor", "client"), ("client", "tor")):
+        lab.host(host).run(["ip", "link", "set", link, "mtu", "1500"])
     # For other destinations it is not.
     rack.declare(egress(destinationCIDRs=["192.0.2.0/24", "2001:db8:99::/48"]))
     for version in EGRESS:

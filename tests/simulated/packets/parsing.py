@@ -135,6 +135,8 @@ def _writes(words: Reading) -> s.Part | None:
         ("ct", "mark", "set"): ("tracked mark", "mark", 0, 0),
         ("ip", "ttl", "set"): ("ttl", "number", 4, 0),
         ("ip6", "hoplimit", "set"): ("ttl", "number", 6, 0),
+        ("ip", "saddr", "set"): ("source", "4", 4, 0),
+        ("ip6", "saddr", "set"): ("source", "6", 6, 0),
     }
     found = written.get((words.peek(), words.peek(1), words.peek(2)))
     taken = 3
