@@ -17,7 +17,7 @@ from typing import Any, Final
 from l3net.addresses import address_order, host_prefix
 from l3net.agent.egress_connections import EgressConnections, rule_for
 from l3net.egress.book import HERE, Attachment, EgressBook
-from l3net.egress.declared import fill, follow, holdings_of, taken_by
+from l3net.egress.declared import fill, floating_in, follow, holdings_of, taken_by
 from l3net.egress.holding import EgressHolding
 from l3net.floating.declared import Blocks, hosts
 from l3net.model import (
@@ -203,7 +203,7 @@ class Egress:
         self._of_hosts = hosts(state.nodes.values(), state.peers.values())
         self._blocks = Blocks(state.nodes.values())
         self._ranges = state.service_ranges
-        self._floating = frozenset(address for each in state.floating.values() for address in each.addresses)
+        self._floating = floating_in(state)
         self._blocks_of = {name: node.blocks for name, node in state.nodes.items() if name != self._me}
         self._of_nodes = {block: name for name, blocks in self._blocks_of.items() for block in blocks}
         if self._book is None:

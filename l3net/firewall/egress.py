@@ -14,7 +14,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 
-from l3net.firewall.contents import IP, Contents, NamedSet, Rules, twice
+from l3net.firewall.contents import IP, Contents, NamedSet, Rules, hook, twice
 from l3net.firewall.facts import FirewallPlan, texts_of, widest_first
 from l3net.firewall.masquerade import COMPARED, staying
 from l3net.firewall.section import SmallSection
@@ -48,7 +48,6 @@ def _contents(plan: FirewallPlan) -> Contents:
     egress, marks = plan.egress, _marks(plan)
     marking: list[str] = []
     leaving: list[str] = []
-    untranslated: list[str] = []
     for version, ip in IP.items():
         own = _of_family(egress.own, version)
         leave = own | _of_family(egress.others, version)
@@ -85,13 +84,8 @@ def _contents(plan: FirewallPlan) -> Contents:
             marking.append(f"{ip} saddr vmap @leave{version}")
         if leave:
             leaving.append(f"{ip} saddr vmap @leave-out{version}")
-            if plan.floating_sources:
-                untranslated.append(f"{ip} saddr @floating-sources{version} return")
-            untranslated.append(f"{ip} saddr vmap @leave-never{version}")
-        if egress.wanted:  # pods that this node does not know yet; no egress address is in these ranges
-            ranges = widest_first(version, plan.pod_ranges)[:COMPARED]
-            untranslated += [f'iifname "{ENVELOPE}" {ip} saddr {each} drop' for each in ranges]
     if egress.wanted:
+        chains["forward-egress"] = _forwarding(plan, marks)
         marks_them = (
             # What was translated has another destination by now: nobody asked for this.
             *(f"{ip} daddr @leave-held{version} drop" for version, ip in IP.items()),
@@ -106,12 +100,38 @@ def _contents(plan: FirewallPlan) -> Contents:
         names = ("postrouting-egress", "postrouting-egress-again")
         first = f'oifname "{ENVELOPE}" accept'
         chains |= twice("nat", "postrouting", LEAVING, names, (first, *leaving))
-        here = f'oifname {{ "{ENVELOPE}", "{plan.bridge}" }} accept'
         names = ("postrouting-egress-left", "postrouting-egress-left-again")
-        chains |= twice(
-            "filter", "postrouting", LEFT, names, (here, "ct direction reply accept", *untranslated)
-        )
+        chains |= twice("filter", "postrouting", LEFT, names, _left(plan))
     return Contents(chains, sets)
+
+
+def _forwarding(plan: FirewallPlan, marks: Mapping[str, int]) -> Rules:
+    """What bears a mark goes by the envelope alone, also while its way is gone (ports.EgressWays)."""
+    through = {rule.node for rules in plan.egress.own.values() for rule in rules}
+    return (
+        hook("filter", "forward", -1),
+        f'iifname != "{plan.bridge}" accept',
+        f'oifname "{ENVELOPE}" accept',
+        *(
+            f"meta mark & {EGRESS_MARKS:#010x} == {mark:#010x} drop"
+            for node, mark in sorted(marks.items())
+            if node in through
+        ),
+    )
+
+
+def _left(plan: FirewallPlan) -> Rules:
+    """What is not translated when all translation is over does not leave."""
+    rules = [f'oifname {{ "{ENVELOPE}", "{plan.bridge}" }} accept', "ct direction reply accept"]
+    for version, ip in IP.items():
+        if _of_family(plan.egress.own, version) or _of_family(plan.egress.others, version):
+            if plan.floating_sources:
+                rules.append(f"{ip} saddr @floating-sources{version} return")
+            rules.append(f"{ip} saddr vmap @leave-never{version}")
+        # Pods that this node does not know yet; no egress address is in these ranges.
+        ranges = widest_first(version, plan.pod_ranges)[:COMPARED]
+        rules += [f'iifname "{ENVELOPE}" {ip} saddr {each} drop' for each in ranges]
+    return tuple(rules)
 
 
 def _of_family(pods: Mapping[Address, EgressRules], version: int) -> dict[Address, EgressRules]:
@@ -151,7 +171,8 @@ def _name(rules: EgressRules) -> str:
 EGRESS = SmallSection(
     "egress",
     own=re.compile(
-        r"leave(-out|-never)?[46](-[0-9a-f]{12})?|leave-held[46]|(pre|post)routing-egress(-left)?(-again)?"
+        r"leave(-out|-never)?[46](-[0-9a-f]{12})?|leave-held[46]"
+        r"|((pre|post)routing|forward)-egress(-left)?(-again)?"
     ),
     reads=re.compile(r"inside[46]|floating-sources[46]"),  # of the masquerade, of floating addresses
     concern=_concern,
