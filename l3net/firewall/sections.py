@@ -6,7 +6,7 @@
 | services | vips, ports, spared, ends, hairpin; maps and where they lead; before and after translation | |
 | masquerade | inside; postrouting-(nat|again), elsewhere, by-port, outside | hairpin, vips, ports |
 | floating | floating, floating-(out|self|sources|leave); (prerouting|output|postrouting)-floating | inside |
-| egress | leave, leave-(out|held); those of rules; ...-egress | inside, floating-sources |
+| egress | leave, leave-(out|never|held); those of rules; ...-egress | inside, floating-sources |
 | policy | the chains policy-...; those of policies and of their combinations; what they look into | |
 | handing | the tables `ip l3net` and `ip6 l3net`, all of them | |
 

@@ -22,7 +22,7 @@ from l3net.errors import ConfigError
 from l3net.faults import Faults
 from l3net.ipam.lease import Usage
 from l3net.metering.histogram import FINE, Histogram
-from l3net.model import NO_EGRESS, ClusterState, Family, Kind, Node, ObjectName
+from l3net.model import ClusterState, EgressPaths, Family, Kind, Node, ObjectName
 from l3net.policy.book import PolicyBook
 from l3net.ports import View
 from l3net.services.book import ServiceBook
@@ -74,7 +74,12 @@ def agent(**changes: Any) -> Any:
         "bfd": SimpleNamespace(up=lambda: {PEER: False}, served=True),
         "monitoring": SimpleNamespace(status=list),
         "floating": SimpleNamespace(held={}, came=2, left=1),
-        "egress": SimpleNamespace(paths=NO_EGRESS, connections={}, came=0, left=0),
+        "egress": SimpleNamespace(
+            came=2,
+            left=1,
+            paths=EgressPaths(held=frozenset((ip_address("198.51.100.10"),))),
+            leaving=SimpleNamespace(counts={"198.51.100.10": 3}),
+        ),
         "moving": SimpleNamespace(snat=SimpleNamespace(ports=(), missing=())),
         "services": SimpleNamespace(
             book=ServiceBook(),
