@@ -86,6 +86,7 @@ def test_authentication(rig: BirdRig, kind: str, theirs: str) -> None:
     assert rig.bfd(ADDRESSES[0])["state"] == "Down"
 
 
+@pytest.mark.soak  # FRR stands for it
 def test_several_hops(rig: BirdRig) -> None:
     """RFC 5883: peers at the router's loopback addresses, which are on no link of the node."""
     for host, arguments in (

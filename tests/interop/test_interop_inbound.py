@@ -26,8 +26,13 @@ versions = pytest.mark.parametrize("version", [4, 6], ids=["IPv4", "IPv6"])
 #: GoBGP takes its time to dial: over one family it has to do.
 both = pytest.mark.parametrize(
     ("kind", "version"),
-    [("frr", 4), ("frr", 6), ("bird", 4), ("bird", 6), ("gobgp", 4)],
-    ids=["frr-IPv4", "frr-IPv6", "bird-IPv4", "bird-IPv6", "gobgp-IPv4"],
+    [
+        pytest.param("frr", 4, id="frr-IPv4"),
+        pytest.param("frr", 6, id="frr-IPv6", marks=pytest.mark.soak),
+        pytest.param("bird", 4, id="bird-IPv4", marks=pytest.mark.soak),
+        pytest.param("bird", 6, id="bird-IPv6"),
+        pytest.param("gobgp", 4, id="gobgp-IPv4", marks=pytest.mark.soak),
+    ],
 )
 PASSWORD = b"right-one"
 #: A router that the node waits for, so that it listens whatever else it holds. It never comes.
