@@ -29,6 +29,7 @@ def test_with_the_agent(plugin_dir: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(400)
 def test_without_an_agent(plugin_dir: Path) -> None:
     plugin = plugin_dir / "l3net-cni"

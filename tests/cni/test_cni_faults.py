@@ -142,7 +142,14 @@ def standalone(bare_host: Host, tmp_path: Path) -> Swept:
 
 
 @pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.soak)])
-@pytest.mark.parametrize("fault", ["signal=KILL", "error=ENOSPC", "error=EIO", "error=EROFS"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "signal=KILL",
+        "error=ENOSPC",
+        *(pytest.param(each, marks=pytest.mark.soak) for each in ("error=EIO", "error=EROFS")),
+    ],
+)
 def test_standalone_add(
     standalone: Swept, fault: str, every: int, tmp_path: Path, record_property: Any
 ) -> None:

@@ -71,6 +71,7 @@ def rack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Floating]:
         yield Floating(lab)
 
 
+@pytest.mark.soak  # in `make test` the matrix has what matters of it
 def test_a_floating_address_follows_its_pod(rack: Floating) -> None:
     lab = rack.lab
     rack.declare()

@@ -59,7 +59,7 @@ def _lab(kind: RouterKind) -> Iterator[Lab]:
 
 
 #: In `make test`: how the others speak to us is tested there too, in tests/interop.
-QUICK = (RouterKind.FRR, RouterKind.L3NET)
+QUICK = (RouterKind.FRR,)
 EVERY = [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.soak) for kind in RouterKind]
 
 

@@ -104,6 +104,7 @@ def told(findings: list[CheckResult]) -> str:
     return "\n".join(f"{f.check}, {f.what}: expected {f.expected}, seen {f.seen}" for f in findings)
 
 
+@pytest.mark.soak
 def test_the_checks_pass_over_ssh(over_ssh: SshLab) -> None:
     assert {router.kind for router in over_ssh.topology.routers} == {RouterKind.BIRD}
     names = ("sessions", "router-rib", "pod-to-pod-across-nodes", "client-to-service", "traceroute",

@@ -231,8 +231,7 @@ def test_pools_are_masqueraded_outward_only_where_they_say_so(net: Net, version:
 def test_source_ports_of_masqueraded_flows_are_drawn(net: Net, version: int) -> None:
     """But for SCTP, whose associations have one port at all addresses; the control: none is translated."""
     pool = frozenset({ip_network("10.1.0.0/16"), ip_network("fd00:1::/32")})
-    own = range(42000, 42004)
-    for nat in (pool, frozenset[Prefix]()):
+    for nat, own in ((pool, range(42000, 42004)), (frozenset[Prefix](), range(42010, 42014))):
         net.apply(plan(nat_sources=nat, inside=pool))
         net.forget()
         seen = [seen_ports(net, version, port) for port in own]
@@ -251,14 +250,15 @@ def seen_ports(net: Net, version: int, port: int) -> tuple[int, int]:
         with made(net.names["client"], version) as hears, made(net.names["pod1"], version) as calls:
             for each in (hears, calls):
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            hears.bind((CLIENT[version], 8088))
+            hears.bind((CLIENT[version], 0))
+            to = hears.getsockname()[1]
             calls.bind((POD["pod1"][version], port))
             if kind == socket.SOCK_DGRAM:
-                calls.sendto(b"?", (CLIENT[version], 8088))
+                calls.sendto(b"?", (CLIENT[version], to))
                 found.append(hears.recvfrom(8)[1][1])
                 continue
             hears.listen(1)
-            calls.connect((CLIENT[version], 8088))
+            calls.connect((CLIENT[version], to))
             accepted, peer = hears.accept()
             accepted.close()
             found.append(peer[1])

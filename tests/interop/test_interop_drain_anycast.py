@@ -244,6 +244,7 @@ def pair() -> Iterator[Pair]:
         yield made
 
 
+@pytest.mark.soak
 def test_no_request_is_lost_over_a_drain_and_back(pair: Pair) -> None:
     pair.begin()
     pair.declare(unschedulable=True)

@@ -20,6 +20,7 @@ META = {
         "l3net.io/blocks": "10.9.0.0/24",
         "l3net.io/allowed-addresses": "192.0.2.9",
         "l3net.io/floating-ips": "203.0.113.9",
+        "l3net.io/snat-addresses": "192.0.2.8",
         "l3net.io/log-drops": "true",
         "kubernetes.io/config.hash": "77aa",
     },

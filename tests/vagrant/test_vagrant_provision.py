@@ -153,7 +153,8 @@ def test_plain_node_and_new_code(machine: MachineRoot) -> None:
     assert "new code" in again.output
 
 
-@pytest.mark.parametrize("host", ["n1", pytest.param("n2", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("host", ["n1", "n2"])
 def test_kubernetes_node(machine: MachineRoot, host: str) -> None:
     """The first node makes the cluster and applies what belongs to it, another joins; no token is left."""
     token = "abcdef.0123456789abcdef"  # noqa: S105 - of this test
