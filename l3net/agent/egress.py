@@ -15,9 +15,9 @@ from l3net.addresses import address_order, host_prefix
 from l3net.agent.egress_connections import Leaving, rule_for
 from l3net.agent.reachable import Reachable
 from l3net.egress.book import HERE, Attachment, EgressBook
-from l3net.egress.declared import fill, floating_in, follow, holdings_of, taken_by
+from l3net.egress.declared import fill, floating_in, holdings_of, taken_by
 from l3net.egress.holding import EgressHolding
-from l3net.floating.declared import Blocks, hosts
+from l3net.floating.declared import Occupied, follow
 from l3net.model import (
     NO_EGRESS,
     Address,
@@ -46,7 +46,7 @@ KINDS: Final = frozenset((Kind.POD, Kind.NAMESPACE, Kind.NODE, Kind.EGRESS_IP))
 
 
 class Egress:
-    """`note` what is declared, `settle` what follows. `is_service`: whether a service has an address;
+    """`note` what is declared, `settle` what follows. `occupied`: what else has an address;
     `heard`: whether a peer announces a prefix; `reachable`: which nodes are away; `wake` has a pass look
     again. `said` as for takes_part."""
 
@@ -55,7 +55,7 @@ class Egress:
         me: str,
         connections: Connections,
         problems: dict[str, str],
-        is_service: Callable[[Address], bool],
+        occupied: Occupied,
         heard: Callable[[Prefix], bool],
         reachable: Reachable,
         wake: Callable[[], None],
@@ -64,14 +64,11 @@ class Egress:
     ) -> None:
         self._me, self._said = me, said
         self.leaving = Leaving(connections, problems)
-        self._is_service, self._heard, self.reachable = is_service, heard, reachable
+        self._heard, self.reachable = heard, reachable
         self._wake, self._loop = wake, asyncio.get_running_loop()
-        self._taken = taken_by(self._of_service, self._is_host, self._in_block, self._is_floating)
+        self._taken = taken_by(occupied, lambda address: address in self._floating)
         self._book: EgressBook | None = None  # where there are EgressIPs
-        self._of_hosts: frozenset[Address] = frozenset()
         self._floating: frozenset[Address] = frozenset()
-        self._blocks = Blocks()
-        self._ranges: tuple[Prefix, ...] = ()
         self._was_taken: Mapping[Address, object] = {}
         self._handed: deque[tuple[str, Attached | None]] = deque()
         self._attached: dict[str, Attached] = {}
@@ -190,9 +187,6 @@ class Egress:
                 self._parting.clear()
                 self._hold(NO_EGRESS)
             return
-        self._of_hosts = hosts(state.nodes.values(), state.peers.values())
-        self._blocks = Blocks(state.nodes.values())
-        self._ranges = state.service_ranges
         self._floating = floating_in(state)
         self.reachable.follow({name: node.blocks for name, node in state.nodes.items() if name != self._me})
         if self._book is None:
@@ -209,18 +203,6 @@ class Egress:
         if now != self._was_taken:
             book.look_again()
         self._was_taken = now
-
-    def _of_service(self, address: Address) -> bool:
-        return self._is_service(address) or any(address in each for each in self._ranges)
-
-    def _is_host(self, address: Address) -> bool:
-        return address in self._of_hosts
-
-    def _in_block(self, address: Address) -> bool:
-        return address in self._blocks
-
-    def _is_floating(self, address: Address) -> bool:
-        return address in self._floating
 
     def _take_over(self, book: EgressBook) -> None:
         held = frozenset(each.address for each in holdings_of(book) if each.held and each.node == self._me)

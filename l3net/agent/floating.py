@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from l3net.addresses import address_order, host_prefix
 from l3net.errors import KernelError
-from l3net.floating.book import FloatingBook, sources_of, taken_by
-from l3net.floating.declared import Blocks, fill, follow, holdings_of, hosts
+from l3net.floating.book import FloatingBook, sources_of
+from l3net.floating.declared import Occupied, fill, follow, holdings_of
 from l3net.floating.holding import Holding
 from l3net.kube.scope import any_floating
 from l3net.model import (
@@ -59,7 +59,7 @@ class _Parting:
 
 
 class Floating:
-    """`note` what is declared, `settle` what follows. `is_service`: whether a service has an address;
+    """`note` what is declared, `settle` what follows. `occupied`: what else has an address;
     `heard`: whether a peer announces a prefix; `wake` has a pass look again."""
 
     def __init__(
@@ -67,18 +67,14 @@ class Floating:
         me: str,
         connections: Connections,
         problems: dict[str, str],
-        is_service: Callable[[Address], bool],
+        occupied: Occupied,
         heard: Callable[[Prefix], bool],
         wake: Callable[[], None],
     ) -> None:
         self._me, self._connections, self._problems = me, connections, problems
-        self._is_service, self._heard, self._wake = is_service, heard, wake
-        self._taken = taken_by(self._of_service, self._is_host, self._in_block)
+        self._taken, self._heard, self._wake = occupied, heard, wake
         self._loop = asyncio.get_running_loop()
         self._book: FloatingBook | None = None  # where there are pools of such addresses
-        self._of_hosts: frozenset[Address] = frozenset()
-        self._blocks = Blocks()
-        self._ranges: tuple[Prefix, ...] = ()
         self._was_taken: dict[Address, object] = {}
         self._begun = False
         self._parting: dict[Address, _Parting] = {}
@@ -149,9 +145,6 @@ class Floating:
 
     def _follow(self, state: ClusterState) -> None:
         if any_floating(state) or (state.floating and self._book is not None):
-            self._of_hosts = hosts(state.nodes.values(), state.peers.values())
-            self._blocks = Blocks(state.nodes.values())
-            self._ranges = state.service_ranges
             if self._book is None:
                 self._book = FloatingBook(self._taken)
                 fill(self._book, state)
@@ -162,16 +155,6 @@ class Floating:
             self._book, self._was_taken, self._begun = None, {}, False
             self._parting.clear()
             self._hold({})
-
-    def _of_service(self, address: Address) -> bool:
-        """A service may get any address of the service ranges, and no node learns a route to one."""
-        return self._is_service(address) or any(address in each for each in self._ranges)
-
-    def _is_host(self, address: Address) -> bool:
-        return address in self._of_hosts
-
-    def _in_block(self, address: Address) -> bool:
-        return address in self._blocks
 
     def _look_at_others(self, book: FloatingBook) -> None:
         """Have claims judged again to what a service, node or block has got or given up."""

@@ -15,6 +15,8 @@ from l3net.agent.shells import Kernel
 from l3net.agent.snat import Snat
 from l3net.bgp.loc_rib import LocRib
 from l3net.fib.underlay import Underlay
+from l3net.floating.declared import Occupied
+from l3net.kube.scope import any_floating
 from l3net.model import Address, ClusterState, Prefix
 
 
@@ -36,9 +38,11 @@ class Moving:
         said: bool,
     ) -> None:
         self._services = services
-        shared = (me, kernel.connections, problems, services.book.has_address, rib.announced)
-        told = lambda prefix: (session.mesh for session, _ in rib.holding(prefix))  # noqa: E731
-        reachable = Reachable(told, established)
+        self._occupied = Occupied(services.book.has_address)
+        shared = (me, kernel.connections, problems, self._occupied, rib.announced)
+        reachable = Reachable(
+            lambda prefix: (session.mesh for session, _ in rib.holding(prefix)), established
+        )
         self.floating = Floating(*shared, wake)
         self.egress = Egress(*shared, reachable, wake, said=said)
         self.snat = Snat(me, kernel.connections, problems)
@@ -50,6 +54,8 @@ class Moving:
         self, state: ClusterState, *, changed: bool, services: bool, touched: Collection[Prefix]
     ) -> frozenset[Prefix]:
         """Decide what was touched; the prefixes of which this node announces others than before."""
+        if changed and (any_floating(state) or state.floating or state.egress):
+            self._occupied.follow(state)
         return self.floating.settle(state, changed=changed, services=services) | self.egress.settle(
             state, changed=changed, services=services, touched=touched
         )

@@ -19,7 +19,6 @@ log = logging.getLogger("l3net.egress")
 
 ROUTERS: Final = False
 MESH: Final = True
-AWAY: Final = "its blocks are not announced any more; others hold its egress addresses"
 
 
 class Reachable:

@@ -7,7 +7,8 @@ from typing import Any
 
 from l3net.controller.declared import Declared
 from l3net.egress.declared import book_of, taken_in
-from l3net.egress.holding import EgressHolding, Reason, State
+from l3net.egress.holding import EgressHolding, Reason
+from l3net.floating.holding import State
 from l3net.ipam.findings import Contradiction, FindingReason
 from l3net.model import Address, ClusterState, EgressIp, Kind, ObjectName
 from l3net.ports import Condition

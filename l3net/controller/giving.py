@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from l3net.controller import egress, floating
 from l3net.controller.declared import Declared
@@ -12,8 +13,9 @@ from l3net.floating.declared import addresses_of, hosts
 from l3net.floating.giving import wishes_of as wishes_of_floating
 from l3net.ipam.giving import GivingPlan, plan_giving
 from l3net.ipam.ledger import Ledger
-from l3net.model import Address, ClusterState, Kind, ObjectName, PoolUse, Prefix
+from l3net.model import Address, ClusterState, EgressIp, FloatingIp, Kind, ObjectName, PoolUse, Prefix
 
+_Given = TypeVar("_Given", FloatingIp, EgressIp)
 Held = Mapping[ObjectName, tuple[Address, ...]]
 
 
@@ -83,13 +85,12 @@ def state_with(declared: Declared, asked: Asked, floats: Held, leaving: Held) ->
     if not (declared.floating or declared.egress or asked.floating):
         return ClusterState()
     state = declared.of_addresses()
-    state.floating = {
-        name: fact if fact.given == floats.get(name, ()) else replace(fact, given=floats.get(name, ()))
-        for name, fact in state.floating.items()
-    }
-    by_name = {name.name: held for name, held in leaving.items()}
+    state.floating = {name: _with(fact, floats.get(name, ())) for name, fact in state.floating.items()}
     state.egress = {
-        name: fact if fact.given == by_name.get(name, ()) else replace(fact, given=by_name.get(name, ()))
-        for name, fact in state.egress.items()
+        name: _with(fact, leaving.get(ObjectName("", name), ())) for name, fact in state.egress.items()
     }
     return state
+
+
+def _with(fact: _Given, given: tuple[Address, ...]) -> _Given:
+    return fact if fact.given == given else replace(fact, given=given)

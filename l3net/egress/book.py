@@ -75,9 +75,8 @@ class EgressBook:
         self._pods: dict[ObjectName, Pod] = {}
         self._attached: dict[ObjectName, Attachment] = {}
         self._in: dict[str, dict[ObjectName, None]] = {}  # pods by namespace
-        self._of: dict[
-            str, tuple[EgressIp, ...]
-        ] = {}  # EgressIPs by the namespaces that they select, in order
+        #: EgressIPs by the namespaces that they select, in order.
+        self._of: dict[str, tuple[EgressIp, ...]] = {}
         self._whole = True  # who holds what has to be decided
         self._others: set[str] = set()  # EgressIPs that are others than before
         self._dirty: dict[ObjectName, None] = {}

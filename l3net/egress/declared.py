@@ -7,15 +7,11 @@ from collections.abc import Callable, Iterable
 from l3net.addresses import host_prefix
 from l3net.egress.book import EgressBook, Taken
 from l3net.egress.holding import EgressHolding, Reason
-from l3net.floating.declared import Blocks, addresses_of, hosts
+from l3net.floating.declared import Occupied, put_others
+from l3net.floating.declared import taken_in as occupied_in
 from l3net.floating.entitled import floating_pools, refusal
 from l3net.floating.holding import Reason as FloatingReason
 from l3net.model import Address, ClusterState, Prefix
-
-
-def any_egress(state: ClusterState) -> bool:
-    """Whether anything leaves the cluster with an address of its own."""
-    return bool(state.egress)
 
 
 def book_of(state: ClusterState, taken: Taken | None = None, *, said: bool = False) -> EgressBook:
@@ -28,33 +24,14 @@ def book_of(state: ClusterState, taken: Taken | None = None, *, said: bool = Fal
 
 def fill(book: EgressBook, state: ClusterState) -> None:
     """Put everything in that a state declares."""
-    follow(book, state)
-    for name, namespace in state.namespaces.items():
-        book.put_namespace(name, namespace.labels)
-    for name, node in state.nodes.items():
-        book.put_node(name, node)
+    put_others(book, state)
     for name, fact in state.egress.items():
         book.put_egress(name, fact)
-    for key, pod in state.pods.items():
-        book.put_pod(key, pod)
-
-
-def follow(book: EgressBook, state: ClusterState) -> None:
-    """What is looked at as a whole: pools, and what makes a node drain."""
-    book.put_pools(state.pools.values())
-    book.drain_by(state.configuration.drain)
 
 
 def taken_in(state: ClusterState) -> Taken:
     """What else has an address in a state."""
-    of_services = {address for service in state.services.values() for address in addresses_of(service)}
-    ranges = state.service_ranges
-    return taken_by(
-        lambda address: address in of_services or any(address in each for each in ranges),
-        hosts(state.nodes.values(), state.peers.values()).__contains__,
-        Blocks(state.nodes.values()).__contains__,
-        floating_in(state).__contains__,
-    )
+    return taken_by(occupied_in(state), floating_in(state).__contains__)
 
 
 def floating_in(state: ClusterState) -> frozenset[Address]:
@@ -83,24 +60,14 @@ def floating_in(state: ClusterState) -> frozenset[Address]:
     )
 
 
-def taken_by(
-    services: Callable[[Address], bool],
-    nodes: Callable[[Address], bool],
-    blocks: Callable[[Address], bool],
-    floating: Callable[[Address], bool],
-) -> Taken:
-    """What has an address otherwise: a service, a node or BGP peer, a node's block, a FloatingIP."""
+def taken_by(occupied: Occupied, floating: Callable[[Address], bool]) -> Taken:
+    """What has an address otherwise: what none may have that moves, and a FloatingIP."""
 
     def taken(address: Address) -> tuple[Reason, str]:
-        if services(address):
-            return Reason.SERVICE, f"{address} is a service's address, or in a service range"
-        if nodes(address):
-            return Reason.NODE, f"{address} is the address of a node, or of a BGP peer"
-        if blocks(address):
-            return Reason.BLOCK, f"{address} lies in a node's block of pod addresses"
-        if floating(address):
+        reason, why = occupied(address)
+        if reason is FloatingReason.HELD and floating(address):
             return Reason.FLOATING, f"a FloatingIP has {address}"
-        return Reason.HELD, ""
+        return Reason(reason.value), why
 
     return taken
 

@@ -5,15 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from l3net.floating.holding import State
 from l3net.model import Address
-
-
-class State(enum.Enum):
-    """How an address fares (the value is status.state of an EgressIP)."""
-
-    HELD = "Held"
-    WAITING = "Waiting"  # it is the EgressIP's, and no node can hold it
-    REFUSED = "Refused"  # it is not the EgressIP's
 
 
 class Reason(enum.Enum):

@@ -59,22 +59,23 @@ def _contents(plan: FirewallPlan) -> Contents:
         kind = f"type ipv{version}_addr"
         sets[f"leave-held{version}"] = NamedSet(kind, texts_of(version, egress.held))
         floating = [f"{ip} saddr @floating-sources{version} return"] if plan.floating_sources else []
+        names = {rules: _name(rules) for rules in dict.fromkeys(leave.values())}
+        stay = (
+            *staying(version, widest_first(version, plan.inside) if leave else ()),
+            *(f"{ip} daddr {each} return" for each in _ON_LINK[version]),
+        )
         for name, pods, does, into, before in (
             (f"leave{version}", own, partial(_mark, egress=egress, marks=marks), marking, floating),
             (f"leave-out{version}", leave, partial(_leave, ip=ip, egress=egress), leaving, []),
             (f"leave-never{version}", leave, _never, untranslated, floating),
         ):
-            elements = frozenset(f"{pod} : goto {name}-{_name(rules)}" for pod, rules in pods.items())
+            elements = frozenset(f"{pod} : goto {name}-{names[rules]}" for pod, rules in pods.items())
             sets[name] = NamedSet(f"{kind} : verdict", elements, leads=True)
             if pods:
                 into.extend((*before, f"{ip} saddr vmap @{name}"))
-            stay = (
-                *staying(version, widest_first(version, plan.inside)),
-                *(f"{ip} daddr {each} return" for each in _ON_LINK[version]),
-            )
             for rules in dict.fromkeys(pods.values()):
                 found = (f"{match}{does(rule)}" for match, rule in _matches(ip, rules))
-                chains[f"{name}-{_name(rules)}"] = (*stay, *found)
+                chains[f"{name}-{names[rules]}"] = (*stay, *found)
         if egress.wanted:  # pods that this node does not know yet; no egress address is in these ranges
             ranges = widest_first(version, plan.pod_ranges)[:COMPARED]
             untranslated += [f'iifname "{ENVELOPE}" {ip} saddr {each} drop' for each in ranges]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -155,15 +155,14 @@ def plan(
         floating=floating,
         floating_sources=floating_sources,
         egress=egress,
-        own_addresses=_own(node) if egress.wanted else (),
+        own_addresses=_primary(node.addresses) if node and egress.wanted else (),
         snat_addresses=snat_addresses,
     )
 
 
-def _own(node: Node | None) -> tuple[Address, ...]:
+def _primary(addresses: Sequence[Address]) -> tuple[Address, ...]:
     """The first of each family."""
-    found = {each.version: each for each in reversed(node.addresses)} if node is not None else {}
-    return tuple(found.values())
+    return tuple({each.version: each for each in reversed(addresses)}.values())
 
 
 def _ports_on(state: ClusterState, node: Node | None) -> frozenset[Prefix]:
@@ -173,7 +172,7 @@ def _ports_on(state: ClusterState, node: Node | None) -> frozenset[Prefix]:
         return collapsed(wanted.cidrs)
     own = node.addresses if node else ()
     if wanted.primary:
-        own = tuple({address.version: address for address in reversed(own)}.values())
+        own = _primary(own)
     return collapsed(map(host_prefix, own))
 
 

@@ -160,7 +160,8 @@ HANDING = Handing()
 
 
 def _concern(plan: FirewallPlan) -> object:
-    return plan.envelope, plan.bridge, plan.node_addresses, _of_pods(plan)
+    pods = plan.pod_ranges if plan.egress.wanted else None
+    return plan.envelope, plan.bridge, plan.node_addresses, pods
 
 
 def _of_pods(plan: FirewallPlan) -> tuple[Prefix, ...]:

@@ -345,23 +345,6 @@ def _drop(held: dict, key: object, value: object) -> None:  # type: ignore[type-
             del held[key]
 
 
-def taken_by(
-    services: Callable[[Address], bool], nodes: Callable[[Address], bool], blocks: Callable[[Address], bool]
-) -> Taken:
-    """What has an address otherwise: a service, a node or BGP peer, a node's block."""
-
-    def taken(address: Address) -> tuple[Reason, str]:
-        if services(address):
-            return Reason.SERVICE, f"{address} is a service's address, or in a service range"
-        if nodes(address):
-            return Reason.NODE, f"{address} is the address of a node, or of a BGP peer"
-        if blocks(address):
-            return Reason.BLOCK, f"{address} lies in a node's block of pod addresses"
-        return Reason.HELD, ""
-
-    return taken
-
-
 def sources_of(holdings: Iterable[Holding]) -> dict[Address, Address]:
     """By a pod's own address, the floating address that it sends from: of several, that of the oldest
     claim."""

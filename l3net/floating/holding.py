@@ -9,10 +9,10 @@ from l3net.model import Address, Kind, ObjectName
 
 
 class State(enum.Enum):
-    """How an address fares (the value is status.state of a FloatingIP)."""
+    """How an address fares (the value is status.state of a FloatingIP, and of an EgressIP)."""
 
     HELD = "Held"
-    WAITING = "Waiting"  # it is the claimant's, and no pod can have it
+    WAITING = "Waiting"  # it is the claimant's, and no pod, or node, can have it
     REFUSED = "Refused"  # it is not the claimant's
 
 

@@ -12,9 +12,11 @@ import pytest
 
 from l3net.cli.plan import declared_now
 from l3net.egress.book import EgressBook
-from l3net.egress.declared import announced_by, book_of, fill, floating_in, follow, holdings_of
+from l3net.egress.declared import announced_by, book_of, fill, floating_in, holdings_of
 from l3net.egress.giving import wishes_of
-from l3net.egress.holding import EgressHolding, Reason, State
+from l3net.egress.holding import EgressHolding, Reason
+from l3net.floating.declared import follow
+from l3net.floating.holding import State
 from l3net.ipam.giving import plan_giving
 from l3net.model import (
     Address,

@@ -341,12 +341,11 @@ def _tracked(body: bytes, wanted: frozenset[bytes], local: Collection[bytes]) ->
     original, reply = tuple_of(parts[CTA_TUPLE_ORIG]), tuple_of(parts[CTA_TUPLE_REPLY])
     if original.source in local or wanted.isdisjoint((original.source, reply.source)):
         return None
-    return decoded(body, parts)
+    return decoded(body, parts, original, reply)
 
 
-def decoded(body: bytes, parts: Mapping[int, memoryview]) -> Tracked:
-    """A connection out of a message that has both its ends."""
-    original, reply = tuple_of(parts[CTA_TUPLE_ORIG]), tuple_of(parts[CTA_TUPLE_REPLY])
+def decoded(body: bytes, parts: Mapping[int, memoryview], original: Tuple, reply: Tuple) -> Tracked:
+    """A connection out of a message."""
     return Tracked(
         original.protocol,
         ip_address(original.source),

@@ -62,10 +62,11 @@ def tracked_as(addresses: Collection[Address]) -> list[Tracked]:
             for _, body in netlink.dump(Request(CT_GET, 0, NFGENMSG.pack(family, 0, 0))) if wanted else ():
                 if any(each in body for each in wanted):
                     parts = dict(attributes(memoryview(body)[NFGENMSG.size :]))
-                    if CTA_TUPLE_ORIG in parts and CTA_TUPLE_REPLY in parts:
-                        began = tuple_of(parts[CTA_TUPLE_ORIG]).source
-                        if tuple_of(parts[CTA_TUPLE_REPLY]).destination in wanted and began not in local:
-                            found.append(decoded(body, parts))
+                    if CTA_TUPLE_ORIG not in parts or CTA_TUPLE_REPLY not in parts:
+                        continue
+                    original, reply = tuple_of(parts[CTA_TUPLE_ORIG]), tuple_of(parts[CTA_TUPLE_REPLY])
+                    if reply.destination in wanted and original.source not in local:
+                        found.append(decoded(body, parts, original, reply))
     return found
 
 
