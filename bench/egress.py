@@ -47,6 +47,7 @@ from l3net.model import (  # noqa: E402
 
 ADDRESSES = {4: "198.51.100.10", 6: "2001:db8:e::10"}
 ECHO = 7777
+WAIT = 60.0
 SILENCE = """
 table inet silence {
   chain in { type filter hook prerouting priority -500; policy drop; }
@@ -66,6 +67,7 @@ TOPOLOGY: dict[str, Any] = {
 def deaths(count: int, *, silent: bool) -> dict[str, Any]:
     """Milliseconds without an answer, of each death, by family."""
     # ruff: noqa: PLC0415 - the lab is of no use to who asks for help
+    from address_rig import Rig
     from small_lab import lab_of
 
     from l3net.lab.chaos import echo
@@ -77,26 +79,16 @@ def deaths(count: int, *, silent: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory, lab_of(TOPOLOGY, Path(directory), RouterKind.FRR) as lab:
         client, first = lab.host("client"), lab.host("n1")
         client.spawn("echo", [*python(), str(Path(echo.__file__)), str(ECHO)])
-        _prepare(lab)
+        rig = Rig(lab)
+        _prepare(rig)
         if silent:
-            _watch(lab)
-
-        def announcers(version: int) -> set[str]:
-            length = {4: 32, 6: 128}[version]
-            family, prefix = f"-{version}", f"{ADDRESSES[version]}/{length}"
-            text = lab.host("tor").run(["ip", family, "route", "show", prefix]).stdout
-            nodes = ("n2", "n3")
-            return {
-                node
-                for node in nodes
-                for each in (4, 6)
-                if f"via {lab.topology.address(node, each)} " in f"{text} "
-            }
+            _watch(rig)
 
         for _ in range(count):
             for version, family in ((4, "IPv4"), (6, "IPv6")):
-                _until(lambda version=version: len(announcers(version)) == 1, "one holder")  # type: ignore[misc]
-                (holder,) = announcers(version)
+                address = ADDRESSES[version]
+                rig.until(lambda address=address: len(rig.announcers(address)) == 1, "one holder", WAIT)  # type: ignore[misc]
+                (holder,) = rig.announcers(address)
                 time.sleep(1.0)
                 words = [*python(), str(probe), str(lab.topology.address("client", version)), str(ECHO), "6"]
                 running = subprocess.Popen([*first.enter("web-1"), *words], stdout=subprocess.PIPE, text=True)
@@ -113,22 +105,19 @@ def deaths(count: int, *, silent: bool) -> dict[str, Any]:
                 else:
                     host.run(["ip", "link", "set", "tor", "up"])
                     lab.number(holder)
-                _until(lambda: holder in announcers(version), "the holder is back")  # noqa: B023
+                rig.until(lambda: holder in rig.announcers(address), "the holder is back", WAIT)  # noqa: B023
     return {family: summary(times) for family, times in found.items()}
 
 
-def _prepare(lab: Any) -> None:
+def _prepare(rig: Any) -> None:
     """Two nodes that may hold the addresses, and the pod that leaves with them."""
-    file = lab.manifests / "nodes.yaml"
-    nodes = list(yaml.safe_load_all(file.read_text()))
+    from address_rig import own, pools
+
+    nodes = list(yaml.safe_load_all((rig.lab.manifests / "nodes.yaml").read_text()))
     for each in nodes:
         if each["metadata"]["name"] != "n1":
             each["metadata"].setdefault("labels", {})["egress"] = "yes"
-    _write(file, nodes)
-    pools = [
-        _own("IPPool", f"egress{version}", {"cidr": cidr, "allowedUses": ["Egress"]})
-        for version, cidr in ((4, "198.51.100.0/24"), (6, "2001:db8:e::/64"))
-    ]
+    rig.write("nodes.yaml", nodes)
     spec = {"namespaceSelector": {}, "addresses": list(ADDRESSES.values())}
     spec["nodeSelector"] = {"matchLabels": {"egress": "yes"}}
     pod = {
@@ -138,52 +127,34 @@ def _prepare(lab: Any) -> None:
         "spec": {"nodeName": "n1"},
         "status": {
             "phase": "Running",
-            "podIPs": [{"ip": str(each)} for each in lab.pod("web-1").addresses],
+            "podIPs": [{"ip": str(each)} for each in rig.lab.pod("web-1").addresses],
         },
     }
-    _write(lab.manifests / "egress.yaml", [*pools, pod, _own("EgressIP", "out", spec)])
+    found = pools("Egress", "198.51.100.0/24", "2001:db8:e::/64")
+    rig.write("egress.yaml", [*found, pod, own("EgressIP", "out", spec)])
 
 
-def _watch(lab: Any) -> None:
+def _watch(rig: Any) -> None:
     """BFD at both ends of each session with a node."""
-    file = lab.manifests / "bgp.yaml"
-    documents = list(yaml.safe_load_all(file.read_text()))
+    documents = list(yaml.safe_load_all((rig.lab.manifests / "bgp.yaml").read_text()))
     for each in documents:
         if each["kind"] == "BGPPeer":
             each["spec"]["bfd"] = {"minInterval": 100}
-    tor = lab.host("tor")
+    topology, tor = rig.lab.topology, rig.lab.host("tor")
     tor.run(["bfdd", "-d"])
     lines = ["bfd", "profile fast", "receive-interval 100", "transmit-interval 100", "exit", "exit"]
-    lines.append(f"router bgp {lab.topology.as_number_of('tor')}")
-    lines += [f"neighbor {each.remote} bfd profile fast" for each in lab.topology.sessions("tor")]
+    lines.append(f"router bgp {topology.as_number_of('tor')}")
+    lines += [f"neighbor {each.remote} bfd profile fast" for each in topology.sessions("tor")]
     tor.run(["vtysh", "-c", "configure terminal", *(word for each in lines for word in ("-c", each))])
     for node in ("n1", "n2", "n3"):
-        lab.host(node).spawn("bfd", [sys.executable, "-m", "l3net.cli.main", "bfd"])
-    _write(file, documents)
+        rig.lab.host(node).spawn("bfd", [sys.executable, "-m", "l3net.cli.main", "bfd"])
+    rig.write("bgp.yaml", documents)
 
     def up() -> bool:
         rows = json.loads(tor.run(["vtysh", "-c", "show bfd peers json"]).stdout)
         return len(rows) >= 6 and all(each["status"] == "up" for each in rows)
 
-    _until(up, "BFD is up")
-
-
-def _own(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": "l3net.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-
-
-def _write(file: Path, documents: list[Any]) -> None:
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(yaml.safe_dump_all(documents))
-    temporary.rename(file)
-
-
-def _until(what: Any, message: str) -> None:
-    deadline = time.monotonic() + 60
-    while not what():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"waited 60 s in vain: {message}")
-        time.sleep(0.1)
+    rig.until(up, "BFD is up", WAIT)
 
 
 def summary(times: list[float]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import address_traffic
 import yaml
-from address_rig import NODES, Rig, own, pools
+from address_rig import Rig, own, pools
 from address_traffic import LOST, STREAMS, WAYS
 from small_lab import RACK
 
@@ -29,6 +29,7 @@ from l3net.lab.nodes import node_environment
 from l3net.lab.pods import add_pod, delete_pod, find_plugin, read_pod
 from l3net.lab.up import Lab
 
+NODES = ("n1", "n2")
 #: Two pods for floating addresses, and two that leave with egress addresses.
 PODS = {"web-1": "n1", "web-2": "n2", "out-1": "n1", "out-2": "n2"}
 TOPOLOGY: dict[str, Any] = {

@@ -18,7 +18,6 @@ from l3net.lab.up import Lab
 
 WELL = 8080
 SECONDS = 15.0
-NODES = ("n1", "n2")
 KINDS = [
     RouterKind.FRR,
     pytest.param(RouterKind.BIRD, marks=pytest.mark.soak),
@@ -73,7 +72,7 @@ class Rig:
         text = self.lab.host(router).run(["ip", family, "route", "show", f"{address}/{length}"]).stdout
         return {
             node
-            for node in NODES
+            for node in (each.name for each in self.lab.topology.nodes)
             for version in (4, 6)
             if f"via {self.lab.topology.address(node, version)} " in f"{text} "
         } | ({"link-local"} if "via fe80" in text else set())
