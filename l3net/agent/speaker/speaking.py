@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from l3net.agent.shells import Speaker
 from l3net.agent.speaker.configuring import Configuring
@@ -50,6 +51,13 @@ SENT_A_SECOND = 2000
 FAREWELL = 0.1
 
 
+@dataclass(frozen=True, eq=False)
+class Departure:
+    """One time that a session goes: the same peer may return and go again meanwhile."""
+
+    session: Session
+
+
 class Speaking:
     """`touched` is called with the prefixes whose best paths may have changed."""
 
@@ -75,7 +83,7 @@ class Speaking:
         )
         self.peers = Peers(rib, self.announcer, self._dialogue, touched, self._reconfigure, speaker.token)
         self.queues = OutQueues(self.announcer, self._dialogue)
-        self._leaving: dict[Address, Session] = {}  # being withdrawn from, then removed
+        self._leaving: dict[Address, Departure] = {}  # being withdrawn from, then removed
         self._decided = False  # until the sessions are known, ExaBGP's configuration is not touched
         self._started = _now()
         self._files = speaker.files
@@ -129,12 +137,11 @@ class Speaking:
         now = _now()
         for address in [gone for gone in self.peers if gone not in sessions]:
             if self.announcer.established(address):
-                self._leaving[address] = self.peers[address].session
+                self._leaving[address] = Departure(self.peers[address].session)
                 self.announcer.want(address, {})
             self.peers.forget(address)
-        self._leaving = {
-            address: session for address, session in self._leaving.items() if address not in sessions
-        }
+        for address in self._leaving.keys() & sessions.keys():
+            del self._leaving[address]
         for address, session in sessions.items():
             if address in self.peers:
                 peer = self.peers[address]
@@ -149,8 +156,8 @@ class Speaking:
         touched = self._rib.set_sessions(sessions)
         for peer in self.peers.values():
             self.hearing.note_limits(peer)
-        self.announcer.set_sessions({**self._leaving, **sessions})
         self._sessions = dict(sessions)
+        self.announcer.set_sessions(self._held_sessions())
         self._configuring.mark()
         if any(not peer.established for peer in self.peers.values()):
             self._dialogue.ask(commands.SHOW_NEIGHBORS, self.learn_neighbours)
@@ -278,25 +285,32 @@ class Speaking:
 
         ExaBGP sends no NOTIFICATION then, so that graceful restart would keep the routes at the peer.
         """
-        deadline = _now() + DRAIN_SECONDS
-        while self._leaving and self._dialogue.up and _now() < deadline:
+        deadline, leaving = _now() + DRAIN_SECONDS, dict(self._leaving)
+        while leaving and self._dialogue.up and _now() < deadline:
             self._dialogue.pump()
             if self.announcer.idle:
                 await asyncio.sleep(DRAIN_FLUSH)  # ExaBGP answers when a line is queued, not when it is sent
                 break
             await asyncio.sleep(0.05)
-        if self._leaving:
-            self._leaving.clear()
-            self.announcer.set_sessions(self._sessions)
+        for address, departure in leaving.items():
+            if self._leaving.get(address) is departure:  # else it has returned, and may be going again
+                del self._leaving[address]
+        if leaving:
+            self.announcer.set_sessions(self._held_sessions())
+
+    def _held_sessions(self) -> dict[Address, Session]:
+        """Those of now, and those that are withdrawn from."""
+        return {**{address: each.session for address, each in self._leaving.items()}, **self._sessions}
 
     def _wanted_sessions(self) -> dict[Address, Session]:
-        """The sessions ExaBGP shall have now: all but those held down; none on a node that has left."""
+        """The sessions ExaBGP shall have now: all but those held down, also those that are withdrawn from;
+        none on a node that has left."""
         if self.parted:
             return {}
         now = _now()
         return {
             address: session
-            for address, session in self._sessions.items()
+            for address, session in self._held_sessions().items()
             if address not in self.peers or not self.peers[address].held(now)
         }
 
