@@ -1,6 +1,6 @@
-"""BGP figures beside BIRD and GoBGP: convergence, one change, peers coming up, memory.
+"""BGP figures beside BIRD and GoBGP: idle sessions, convergence, one change, peers coming up, memory.
 
-Run as root: `python bench/bgp.py [--full] [--rounds 5] [--only announce,receive,single,peers] [-o json]`.
+Run as root: `python bench/bgp.py [--full] [--rounds 5] [--only idle,announce,receive,single,peers]`.
 Each speaker runs in the same place, a host of its own (network, process and mount namespaces) on a veth
 link, one after the other. What is timed:
 
@@ -10,6 +10,8 @@ link, one after the other. What is timed:
   or the global RIB does (GoBGP, which has no kernel side); `ip -batch` alone is the kernel's own share;
 - single: from the order to withdraw one prefix (l3net: an EndpointSlice renamed into place) to the UPDATE's
   arrival at a speaker that notes the time; on an idle session, and amid a burst of 10,000 announcements;
+- idle: processor time in hundredths of a core, of each process, with four sessions (hold time 90 s) and
+  KEEPALIVEs alone; beside FRR's bgpd too. `all` is what the node pays;
 - peers: from the order until the last of so many sessions is established, as the far side sees it.
 
 The far side of the first two is FRR's bgpd without zebra. 100,000 prefixes and 200 peers with --full.
@@ -30,19 +32,21 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
-from speakers.contestants import Bird, ExaBgpAlone, Gobgp, Ours  # noqa: E402
+from speakers.contestants import Bird, ExaBgpAlone, FrrNear, Gobgp, Ours  # noqa: E402
 from speakers.place import FAR, Place, SinkLog, median, percentile, prefixes, until  # noqa: E402
 
 CONTESTANTS = (Ours, Bird, Gobgp)
 Speaker = Ours | Bird | Gobgp
 MID_BURST = 10_000
+IDLE_PEERS = 4
+IDLE_SECONDS = 10
 #: Seconds for each route between two looks at how many there are: the kernel counts them one by one.
 LOOK = 0.5e-6
 
 
 @dataclass
 class Row:
-    """Times in milliseconds, memory in MiB by process."""
+    """Times in milliseconds (idle: hundredths of a core), memory in MiB by process."""
 
     what: str
     who: str
@@ -203,6 +207,25 @@ def amid(
     return row
 
 
+def idle_sessions(who: type[Speaker | FrrNear], rounds: int) -> list[Row]:
+    rows = {name: Row(f"idle, {name}", who.name) for name in (*who.words, "all")}
+    with Place(IDLE_PEERS) as place:
+        sink = place.start_sink()
+        speaker = who(place)
+        speaker.start(peers=place.far_addresses(), serving=False)
+        until(lambda: len(sink.up()) == IDLE_PEERS, f"{IDLE_PEERS} sessions of {who.name}", every=0.1)
+        time.sleep(20)
+        for _ in range(rounds):
+            before, began = place.cpu(**who.words), time.monotonic()
+            time.sleep(IDLE_SECONDS)
+            after, took = place.cpu(**who.words), time.monotonic() - began
+            shares = {name: (after[name] - before[name]) / took for name in before}
+            for name, share in [*shares.items(), ("all", sum(shares.values()))]:
+                rows[name].times.append(share * 100)
+        speaker.stop()
+    return list(rows.values())
+
+
 def peers(who: type[Speaker], number: int) -> list[Row]:
     row = Row(f"{number} peers up", who.name)
     with Place(number) as place:
@@ -224,7 +247,7 @@ def peers(who: type[Speaker], number: int) -> list[Row]:
 
 
 def show(rows: list[Row]) -> None:
-    print(f"{'':26} {'':14} {'p50 ms':>9} {'p99 ms':>9} {'to BIRD':>8} {'to GoBGP':>9}  MiB")
+    print(f"{'':26} {'':14} {'p50':>9} {'p99':>9} {'to BIRD':>8} {'to GoBGP':>9}  MiB")
     medians = {(row.what, row.who): median(row.times) for row in rows}
     for row in sorted(rows, key=lambda each: [other.what for other in rows].index(each.what)):
         ratios = []
@@ -233,7 +256,7 @@ def show(rows: list[Row]) -> None:
             ratios.append(f"{medians[row.what, row.who] / theirs:.2f}" if theirs else "")
         memory = ", ".join(f"{name} {mib:.0f}" for name, mib in sorted(row.rss.items()))
         print(
-            f"{row.what:26} {row.who:14} {median(row.times):9.1f} {percentile(row.times, 0.99):9.1f} "
+            f"{row.what:26} {row.who:14} {median(row.times):9.2f} {percentile(row.times, 0.99):9.2f} "
             f"{ratios[0]:>8} {ratios[1]:>9}  {memory}"
         )
 
@@ -245,7 +268,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="100,000 prefixes and 200 peers too")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--singles", type=int, default=50, help="rounds of single changes")
-    parser.add_argument("--only", default="announce,receive,single,peers")
+    parser.add_argument("--only", default="idle,announce,receive,single,peers")
     parser.add_argument("--sizes", help="numbers of prefixes, instead of 1000,10000[,100000]")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     options = parser.parse_args()
@@ -255,6 +278,9 @@ def main() -> None:
     if options.sizes:
         sizes = [int(each) for each in options.sizes.split(",")]
     jobs: list[Callable[[], list[Row]]] = []
+    if "idle" in wanted:
+        every = max(3, options.rounds)
+        jobs += [lambda who=who: idle_sessions(who, every) for who in (*CONTESTANTS, FrrNear)]
     for number in sizes:
         rounds = options.rounds if number < 100_000 else min(3, options.rounds)
         if "announce" in wanted:
@@ -272,7 +298,7 @@ def main() -> None:
         made = job()
         rows += made
         for row in made:
-            print(f"{row.what}, {row.who}: {median(row.times):.1f} ms", file=sys.stderr, flush=True)
+            print(f"{row.what}, {row.who}: {median(row.times):.2f}", file=sys.stderr, flush=True)
     if options.output == "json":
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return

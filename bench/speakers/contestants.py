@@ -1,4 +1,4 @@
-"""The speakers compared: l3net, BIRD and GoBGP, each told what to announce in the quickest way it has."""
+"""The speakers compared: l3net, BIRD, GoBGP, told what to announce in their quickest way; FRR, idle."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Ours:
     base = 2  # its block, and the single prefix
     words: ClassVar[dict[str, str]] = {
         "agent": "agent",
+        "supervisor": "speaker",
         "exabgp": "l3net.shell.speaker.exabgp",
         "relay": "relay.py",
     }
@@ -236,6 +237,33 @@ class Bird:
         text = b""
         while not (text.endswith(b"\n") and text.splitlines()[-1][4:5] == b" "):
             text += self._socket.recv(65536)
+
+
+class FrrNear:
+    """bgpd, without zebra; for what it costs when nothing happens."""
+
+    name = "FRR"
+    words: ClassVar[dict[str, str]] = {"bgpd": "bgpd"}
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def start(self, burst: int = 0, *, peers: Iterable[str] = (FAR,), serving: bool = True) -> None:
+        del burst, serving
+        neighbors = [f" neighbor {address} remote-as {FAR_AS}" for address in peers]
+        lines = [
+            f"router bgp {NEAR_AS}",
+            f" bgp router-id {NEAR}",
+            " no bgp ebgp-requires-policy",
+            *neighbors,
+        ]
+        config = self.place.near.directory / "bgpd.conf"
+        config.write_text("\n".join(lines) + "\n")
+        config.chmod(0o644)
+        self.place.near.spawn("bgpd", ["bgpd", "-f", str(config), "-A", "127.0.0.1", "-P", "0", "-Z"])
+
+    def stop(self) -> None:
+        self.place.near.kill("bgpd")
 
 
 class Gobgp:

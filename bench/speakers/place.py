@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -114,6 +115,15 @@ class Place:
         for name, text in self.processes(words, "status"):
             kib = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS"))
             found[name] = max(found.get(name, 0.0), kib / 1024)
+        return found
+
+    def cpu(self, **words: str) -> dict[str, float]:
+        """Seconds of processor time that processes of `near` have used; by the name given."""
+        found: dict[str, float] = dict.fromkeys(words, 0.0)
+        for name, text in self.processes(words, "stat"):
+            for thread in Path(f"/proc/{text.split()[0]}/task").iterdir():
+                with contextlib.suppress(OSError):  # it has ended
+                    found[name] += int((thread / "schedstat").read_text().split()[0]) / 1e9
         return found
 
     # --- far sides ---------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ class Relay:
         parent = os.getppid()
         while True:
             self._watch_writes()
-            for key, mask in self._selector.select(0.5):
+            for key, mask in self._selector.select(self._patience()):
                 if key.fd == 0:
                     if not self._read_exabgp():
                         return
@@ -196,6 +196,14 @@ class Relay:
             return  # data of an older client's question
         if self._client is not None:
             self._to_client += line + b"\n"
+
+    def _patience(self) -> float:
+        """Seconds until there is something to do without being told: nothing else wakes it."""
+        due = self._next_ping if self._ping_sent is None else self._ping_sent + self._hang
+        left = due - time.monotonic()
+        if left > 0:
+            return left
+        return 0.5 if self._to_exabgp or self._ping_sent is not None else 0.0
 
     def _watch_health(self, parent: int) -> None:
         now = time.monotonic()

@@ -140,6 +140,23 @@ def test_the_socket_is_for_root_alone(daemon: Daemon) -> None:
     assert stat.S_IMODE(daemon.path.stat().st_mode) == 0o600
 
 
+def test_it_sleeps_while_nobody_says_anything(daemon: Daemon) -> None:
+    """Longer than the half second at which it used to look around."""
+    assert daemon.commands.readline() == b"version\n"  # not answered: it asks no more
+
+    def still() -> bool:
+        before = switches(daemon.process.pid)
+        time.sleep(0.7)
+        return switches(daemon.process.pid) == before
+
+    until(still)
+
+
+def switches(pid: int) -> str:
+    """How often a process has begun to wait."""
+    return Path(f"/proc/{pid}/status").read_text().split("\nvoluntary_ctxt_switches:")[1].split()[0]
+
+
 def test_it_ends_with_exabgp(daemon: Daemon) -> None:
     daemon.events.close()
     assert daemon.process.wait(10) == 0

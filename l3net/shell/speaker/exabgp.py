@@ -12,6 +12,7 @@ process, and for the one release it was measured with (docs/bgp.md); any other r
   order in which those first came: the older word on a prefix could go out last, and stand.
 - `teardown 2` sends its NOTIFICATION (Cease, Administrative Shutdown) under graceful restart too, where
   ExaBGP closes without a word: a node that leaves lets no peer wait for its return (RFC 4724 section 4).
+- Its loop sleeps until something can happen, in place of looking a hundred times a second (`exabgp_idling`).
 - What the peers have said is held and told again (`l3net.shell.speaker.exabgp_received`, `exabgp_commands`).
 - NOTIFICATIONs that are sent, attempts that fail and why a session ends are told (`exabgp_sessions`,
   `exabgp_dialling`); errors have the NOTIFICATION that their RFC asks for (`exabgp_errors`).
@@ -106,6 +107,7 @@ def apply_patches() -> bool:
         exabgp_commands,
         exabgp_dialling,
         exabgp_errors,
+        exabgp_idling,
         exabgp_negotiating,
         exabgp_received,
         exabgp_sending,
@@ -140,6 +142,7 @@ def apply_patches() -> bool:
     OutgoingRIB._update_rib = queue_instead
     guard()
     parts = (
+        exabgp_idling,  # first: what the others know of work that waits goes before it
         exabgp_received,
         exabgp_commands,
         exabgp_sessions,

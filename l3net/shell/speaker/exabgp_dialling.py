@@ -4,6 +4,8 @@ ExaBGP 5.0.15 dials a peer that cannot be reached again in each turn, a hundred 
 word; takes a refused connection for one, and waits up to a minute after it; and leaves an attempt that meets
 silence (another MD5 key, GTSM, a firewall) to the kernel, which gives up after two minutes. Here an attempt
 lasts no longer than CONNECT_LIMIT, the waits between grow by WAITS, and each failure is told.
+Until when it waits is left in `l3net_until` of the connection (by time.monotonic(); 0 if it does not), and
+the connection in `l3net_dialled` of the peer, for `exabgp_idling`.
 Used inside ExaBGP's process only.
 """
 
@@ -55,9 +57,9 @@ def _answered(dialled: Any) -> Generator[bool, None, str]:
         return in_words(error)
     poller = select.poll()
     poller.register(dialled.io, select.POLLOUT)
-    began = time.monotonic()
+    dialled.l3net_until = time.monotonic() + CONNECT_LIMIT
     while not poller.poll(0):
-        if time.monotonic() - began > CONNECT_LIMIT:
+        if time.monotonic() > dialled.l3net_until:
             return f"connection timed out after {CONNECT_LIMIT:.0f} s (no answer on port {dialled.port})"
         yield False
     error = dialled.io.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -77,9 +79,10 @@ def _dial(dialled: Any) -> Iterator[bool]:
         took = time.monotonic() - dialled.l3net_began
         dialled.l3net_failed = problem, took
         wait = WAIT_AFTER_SILENCE if took > CONNECT_LIMIT else WAITS[min(number, len(WAITS) - 1)]
-        until = time.monotonic() + wait
-        while time.monotonic() < until:
+        dialled.l3net_until = time.monotonic() + wait
+        while time.monotonic() < dialled.l3net_until:
             yield False
+    dialled.l3net_until = 0.0
     dialled.success()
     if not dialled.local:
         dialled.local = dialled.io.getsockname()[0]
@@ -91,12 +94,16 @@ def install() -> None:
     connect = Protocol.connect
 
     def connect_and_tell(self: Any) -> Iterator[Any]:
-        for connected in connect(self):
-            failed = getattr(self.connection, "l3net_failed", None)
-            if failed is not None:
-                self.connection.l3net_failed = None
-                tell_attempt(self.peer, "out", *failed)
-            yield connected
+        try:
+            for connected in connect(self):
+                self.peer.l3net_dialled = self.connection
+                failed = getattr(self.connection, "l3net_failed", None)
+                if failed is not None:
+                    self.connection.l3net_failed = None
+                    tell_attempt(self.peer, "out", *failed)
+                yield connected
+        finally:
+            self.peer.l3net_dialled = None
 
     Outgoing.establish = _dial
     Protocol.connect = connect_and_tell

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
 from exabgp.bgp.fsm import FSM
-from exabgp.bgp.message import Message, Notification, Notify
+from exabgp.bgp.message import NOP, Message, Notification, Notify
 from exabgp.bgp.message.open import Open
 from exabgp.bgp.message.open.capability.refresh import REFRESH
 from exabgp.bgp.message.refresh import RouteRefresh
@@ -151,7 +151,6 @@ def install() -> None:
     read, unpack = Protocol.read_message, Message.unpack.__func__
     unpack_open = Open.unpack_message.__func__
     unpack_refresh = RouteRefresh.unpack_message.__func__
-    read_keepalive = Peer._read_ka
 
     def read_message(self: Any) -> Iterator[Any]:
         if self.connection is not None:
@@ -189,8 +188,10 @@ def install() -> None:
         return ReceiveTimer(session, holdtime, 4, 0, message if code == 4 else "")
 
     def read_ka(self: Any) -> Iterator[Any]:
-        for _ in read_keepalive(self):
-            yield ACTION.LATER  # ExaBGP asks again at once, as fast as it can
+        # ExaBGP asks again at once, as fast as it can, while nothing has come.
+        for message in self.proto.read_keepalive():
+            self.recv_timer.check_ka_timer(message)
+            yield ACTION.LATER if message.TYPE == NOP.TYPE else ACTION.NOW
 
     Connection.reader = _read
     Protocol.read_message = read_message

@@ -56,6 +56,11 @@ def unsent_seconds(connection: Any) -> float:
     return time.monotonic() - since if since and connection.io is not None else 0.0
 
 
+def anything_blocked() -> bool:
+    """Whether a connection's socket takes nothing more."""
+    return bool(_blocked)
+
+
 def _flush(connection: Any, waiting: bytearray) -> None:
     """Write what the socket takes. Raises NetworkError, the connection closed."""
     while waiting:

@@ -236,6 +236,14 @@ class Listener:
         self._next_try = time.monotonic() + RETRY
         self.serving = bool(self._doors or self._shut)
 
+    def descriptors(self) -> list[int]:
+        """Which tell that somebody dials in."""
+        return [door.socket.fileno() for door in self._doors.values()]
+
+    def next_try(self) -> float:
+        """Seconds until a socket that could not be opened is tried again."""
+        return self._next_try - time.monotonic() if self._shut else float("inf")
+
     def incoming(self) -> bool:
         """Take who has come; nothing is left for `new_connections`."""
         if self._shut and time.monotonic() > self._next_try:
