@@ -99,6 +99,7 @@ AGENT_SOCKET: Final = "agent.sock"
 SPEAKER_SOCKET: Final = "speaker.sock"
 BFD_SOCKET: Final = "bfd.sock"
 EXABGP_CONFIG: Final = "exabgp.conf"
+EXABGP_CHECKED: Final = "exabgp-checked.json"
 #: Under STATE_DIR.
 LEASE_DB: Final = "leases.db"
 #: Deletions that came while no agent served, and those among them that nobody can read.

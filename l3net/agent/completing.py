@@ -6,9 +6,10 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from l3net.agent.loop import Agent
+if TYPE_CHECKING:
+    from l3net.agent.loop import Agent
 
 #: The BGPConfiguration, of which there is one.
 CONFIGURATION: Final = "default"

@@ -130,6 +130,9 @@ def agent(
 
     l3net agent --kubeconfig /etc/kubernetes/kubelet.conf
     """
+    # Facts hold no cycles: looking for some while tens of thousands arrive would take a third of the time.
+    # What is imported holds few, and stays.
+    gc.set_threshold(100_000, 20, 100)
     configure_logging(log_level, log_format)
     chosen = datastore(where, kubeconfig, in_cluster=bool(os.environ.get("KUBERNETES_SERVICE_HOST")))
     metrics = listen_address(metrics_address) if metrics_address is not None else None
@@ -218,8 +221,6 @@ async def _main(
     from l3net.shell.probes.sight import HostSight  # noqa: PLC0415
     from l3net.shell.sockets.agentserver import AgentServer  # noqa: PLC0415
 
-    # Facts hold no cycles: looking for some while tens of thousands arrive would take a third of the time.
-    gc.set_threshold(100_000, 20, 100)
     datastore, own = opened
     node = Agent(settings, node_shells(settings, datastore))
     told = partial(answer, node), partial(status, node), partial(routes, node)

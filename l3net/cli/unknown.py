@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable
 from ipaddress import ip_address
 from typing import Any, Final
 
-from l3net.agent.completing import MOST
 from l3net.cli.nodes import Agents
 from l3net.errors import ConfigError, L3netError
 
@@ -33,6 +32,8 @@ def refuse_unknown(agents: Agents, what: str, name: str, kinds: Iterable[str], o
     """After an empty answer: raises ConfigError where no node has anything of that name among `kinds`
     (l3net.agent.completing), or of the kinds `others`, which are not listed. Where a node does not answer, or
     is too old to tell, it cannot be known, and nothing is raised."""
+    from l3net.agent.completing import MOST  # noqa: PLC0415 - asyncio, which no answer that is there needs
+
     kinds = list(kinds)
     if agents.failures:
         return

@@ -11,7 +11,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -230,6 +230,40 @@ def test_5_what_exabgp_cannot_read_is_found_before_it_takes_the_place_of_a_good_
         ]
 
     assert asyncio.run(ask()) == [frozenset(), frozenset(bad), frozenset(bad), frozenset()]
+
+
+def test_5_what_was_asked_is_not_asked_again_by_the_next_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = neighbor(session()), neighbor(session(password=b"x" * 81))
+    first = head(relay_argv(tmp_path))
+    assert asyncio.run(SpeakerConfig(tmp_path).refused(first, [good, bad])) == {bad}
+    checked = tmp_path / "exabgp-checked.json"
+    assert checked.stat().st_mode & 0o777 == 0o600
+    kept = checked.read_text()
+
+    asked: list[object] = []
+
+    async def check(_self: SpeakerConfig, parts: Sequence[str]) -> list[int]:
+        asked.append(parts)
+        return []
+
+    monkeypatch.setattr(SpeakerConfig, "_check", check)
+    for blocks in ([good, bad], [bad], [good]):
+        assert asyncio.run(SpeakerConfig(tmp_path).refused(first, blocks)) == {bad} & {*blocks}
+    assert not asked
+    # The controls: another head, another release, and what is no file of ours.
+    assert asyncio.run(SpeakerConfig(tmp_path).refused(first + "\n", [good])) == frozenset()
+    for text in (
+        kept.replace('"release": "', '"release": "0'),
+        "[" * 100_000,
+        '{"release": 1}',
+        "",
+        kept[:-9],
+    ):
+        checked.write_text(text)
+        assert asyncio.run(SpeakerConfig(tmp_path).refused(first, [good, bad])) == frozenset()
+    assert len(asked) == 6
 
 
 def test_5_a_file_system_that_is_full_is_one_clear_error(tmp_path: Path) -> None:

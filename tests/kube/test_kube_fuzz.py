@@ -11,12 +11,16 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from mutations import mutated
 
 from l3net.controller.decide import Settings, decide
 from l3net.controller.declared import Declared
 from l3net.errors import L3netError, ManifestError
 from l3net.ipam.ledger import Ledger, decode
+from l3net.kube.conforming import conforms
+from l3net.kube.registry import KINDS as REGISTRY
+from l3net.kube.schema import schema
 from l3net.kube.translate import identify, translate
 from l3net.model import Kind
 from l3net.policy.complaints import complaints
@@ -283,6 +287,38 @@ def test_a_translation_ends_in_a_fact_or_an_error_of_ours(document: dict[str, An
             repr(found[2])
             assert found[:2] == identify(document)
     assert all(each.field for each in skipped)
+
+
+OURS = sorted(kind.value for kind in REGISTRY.ours())
+
+
+@FUZZ
+@given(st.sampled_from(OURS).flatmap(lambda kind: st.tuples(st.just(kind), mutated(DOCUMENTS[kind]))))
+def test_what_conforms_at_a_glance_conforms(drawn: tuple[str, Any]) -> None:
+    kind, document = drawn
+    found = schema(Kind(kind))
+    if conforms(found, document):
+        assert not list(Draft202012Validator(dict(found)).iter_errors(document))
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_the_samples_conform_at_a_glance(kind: str) -> None:
+    """The control, and what keeps the library out of an agent without errors."""
+    assert conforms(schema(Kind(kind)), DOCUMENTS[kind])
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "integer"}, True),
+        ({"type": "string", "contentEncoding": "base64"}, "x"),
+        ({"type": "object", "additionalProperties": False}, {"a": 1}),
+        ({"properties": {"a": {"type": "string"}}}, {}),
+        ({"type": "array", "items": {"type": "string", "pattern": "^a$"}}, ["a", "ab"]),
+    ],
+)
+def test_what_is_not_sure_is_left_to_the_library(schema: dict[str, Any], value: object) -> None:
+    assert not conforms(schema, value)
 
 
 @FUZZ

@@ -10,7 +10,7 @@ from typing import Final
 from l3net.errors import ConfigError, refusal
 
 #: Files of the agent that get their names once they are whole.
-PARTIAL: Final = (".drain-*", ".routes-*", ".exabgp-*.conf")
+PARTIAL: Final = (".drain-*", ".routes-*", ".exabgp-*.conf", ".exabgp-checked-*")
 
 
 def claim(run_dir: Path) -> None:

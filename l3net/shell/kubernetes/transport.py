@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from l3net.errors import ConfigError
+from l3net.shell.kubernetes import client
 
 #: Connections kept open: a watch holds one each.
 CONNECTIONS: Final = 32
@@ -31,24 +32,18 @@ Configure: TypeAlias = Callable[[Path | None, str | None], Transport]
 
 def configured(kubeconfig: Path | None, context: str | None) -> Transport:
     """By the official client. Raises ConfigError."""
-    # Imported here: 35 MiB that `dir:` and `--help` need not hold.
     try:
-        from kubernetes import config  # noqa: PLC0415
-        from kubernetes.client.configuration import Configuration  # noqa: PLC0415
-        from kubernetes.client.rest import RESTClientObject  # noqa: PLC0415
-        from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415
+        connecting, unusable = client.rest_client_type(), client.config_exception()
+        configuration = client.configuration_type()()
     except ImportError as err:
         raise ConfigError(f"{err}: install l3net[kubernetes] to use the Kubernetes API") from None
 
-    configuration = Configuration()
     try:
         if kubeconfig is None:
-            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            client.load_in_cluster(configuration)
         else:
-            config.load_kube_config(  # type: ignore[no-untyped-call]
-                str(kubeconfig), context=context, client_configuration=configuration
-            )
-    except (ConfigException, OSError, ValueError) as err:
+            client.load_kubeconfig(str(kubeconfig), context, configuration)
+    except (unusable, OSError, ValueError) as err:
         where = f"kubeconfig {kubeconfig}" if kubeconfig else "in-cluster configuration"
         text = str(err).strip().partition("\n")[0]
         raise ConfigError(f"{where}: {text}; name another with --kubeconfig FILE") from None
@@ -59,10 +54,10 @@ def configured(kubeconfig: Path | None, context: str | None) -> Transport:
         ) from None
     configuration.keep_alive = True
     configuration.connection_pool_maxsize = CONNECTIONS
-    pool = RESTClientObject(configuration).pool_manager
+    pool = connecting(configuration).pool_manager
     direct = getattr(pool, "proxy", None) is None and not hasattr(pool, "proxy_url")
     tls = str(configuration.host).startswith("https://") and configuration.verify_ssl
-    around = RESTClientObject(_verified_as_configured(configuration)).pool_manager if direct and tls else None
+    around = connecting(_verified_as_configured(configuration)).pool_manager if direct and tls else None
     return Transport(configuration, pool, around)
 
 

@@ -13,8 +13,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from l3net import __version__
 from l3net.errors import ConfigError, L3netError
-from l3net.naming import EXABGP_CONFIG, SPEAKER_SOCKET
+from l3net.naming import EXABGP_CHECKED, EXABGP_CONFIG, SPEAKER_SOCKET
+from l3net.shell.files.whole import write_whole
 from l3net.shell.relay import ALIVE_SUFFIX
 from l3net.shell.speaker.supervisor import EXABGP_ENVIRONMENT
 
@@ -48,6 +50,15 @@ def unserved(run_dir: Path) -> str:
     return ""
 
 
+def _release() -> str:
+    """Of ExaBGP and of l3net, whose changes to it may be others in another release."""
+    try:
+        from exabgp.version import release  # noqa: PLC0415
+    except ImportError:
+        release = "none"
+    return f"{release} {__version__}"
+
+
 class SpeakerConfig:
     """RUN_DIR/exabgp.conf: mode 0600, since it holds passwords; replaced whole or not at all."""
 
@@ -56,8 +67,9 @@ class SpeakerConfig:
         self._alive = run_dir / f"{SPEAKER_SOCKET}{ALIVE_SUFFIX}"
         self._path = run_dir / EXABGP_CONFIG
         self._pending = run_dir / f"{EXABGP_CONFIG}.pending"
-        self._read: set[bytes] = set()  # blocks that ExaBGP has been asked about, by digest
-        self._bad: set[bytes] = set()  # those of them that it refuses
+        self._asked = run_dir / EXABGP_CHECKED
+        # Blocks that ExaBGP has been asked about, by digest; and those of them that it refuses.
+        self._read, self._bad = self._remembered()
 
     def alive(self) -> bool:
         """Whether a speaker of this release has ever answered."""
@@ -86,7 +98,7 @@ class SpeakerConfig:
         """Which blocks ExaBGP itself refuses to read. Raises SpeakerError if that cannot be found out, or
         if it refuses all of them together and none alone.
 
-        One process for all of them, and none for what has been read before.
+        One process for all of them, and none for what has been read before, by an agent before this one too.
         """
         told = [hashlib.sha256(f"{head}\n{block}".encode()).digest() for block in blocks]
         if not self._read.issuperset(told):
@@ -97,7 +109,25 @@ class SpeakerConfig:
                 )
             self._bad = {told[number] for number in found}
             self._read = set(told)
+            self._remember()
         return frozenset(block for block, digest in zip(blocks, told, strict=True) if digest in self._bad)
+
+    def _remembered(self) -> tuple[set[bytes], set[bytes]]:
+        """What an agent before this one has asked this release of ExaBGP."""
+        try:
+            found = json.loads(self._asked.read_bytes())
+            if found["release"] != _release():
+                return set(), set()
+            read, bad = (set(map(bytes.fromhex, found[name])) for name in ("read", "refused"))
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return set(), set()
+        return read, bad
+
+    def _remember(self) -> None:
+        """For the next agent. The digests are of blocks that may hold passwords, and as secret as these."""
+        read, bad = ([each.hex() for each in sorted(found)] for found in (self._read, self._bad))
+        with contextlib.suppress(OSError):  # the next one asks again
+            write_whole(self._asked, json.dumps({"release": _release(), "read": read, "refused": bad}))
 
     async def replace(self, text: str) -> None:
         """Rename into place. Raises SpeakerError, the old file staying."""

@@ -28,7 +28,6 @@ process, and for the one release it was measured with (docs/bgp.md); any other r
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import socket
 import sys
@@ -44,11 +43,12 @@ ADMINISTRATIVE_SHUTDOWN: Final = 2
 
 
 def release_is_known() -> bool:
-    """Whether the ExaBGP installed is the one that `apply_patches` changes. Costs no import of it."""
+    """Whether the ExaBGP installed is the one that `apply_patches` changes. Costs no import of all of it."""
     try:
-        return importlib.metadata.version("exabgp") == RELEASE
-    except importlib.metadata.PackageNotFoundError:
+        from exabgp.version import release  # noqa: PLC0415
+    except ImportError:
         return False
+    return bool(release == RELEASE)
 
 
 def guard() -> None:

@@ -1,0 +1,62 @@
+"""Methods of l3net's dataclasses, compiled when they are first used.
+
+`dataclasses` writes the text of six to nine methods for each class and compiles each at the import: half of
+the time that importing an agent takes, for hundreds of classes of which a process uses some methods of some.
+Here the text waits in the class, and makes place for the very function that `dataclasses` would have made.
+This is for classes of l3net alone, and for releases of Python that have the function which is replaced: 3.13
+compiles a class's methods together. Elsewhere nothing changes but the time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+_create: Callable[..., Any] | None = getattr(dataclasses, "_create_fn", None)
+_OURS = "l3net"
+
+
+class Late:
+    """A method that is text yet. The class that has it gets the function in its place at the first look."""
+
+    __slots__ = ("__name__", "_function", "_of")
+
+    def __init__(self, name: str, *of: Any) -> None:
+        self.__name__ = name
+        self._of: tuple[Any, ...] = of
+        self._function: Any = None
+
+    def _made(self) -> Any:
+        function = self._function
+        if function is None:
+            assert _create is not None  # noqa: S101 - for the type checker
+            args, body, more = self._of
+            function = self._function = _create(self.__name__, args, body, **more)
+        return function
+
+    def __get__(self, one: object, kind: type) -> Any:
+        function, name = self._made(), self.__name__
+        for owner in kind.__mro__:
+            if owner.__dict__.get(name) is self:
+                function.__qualname__ = f"{owner.__qualname__}.{name}"
+                setattr(owner, name, function)
+        return function.__get__(one, kind)
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        """As the function: `dataclasses` wraps a __repr__."""
+        return self._made()(*args, **more)
+
+
+def _later(name: str, args: Any, body: Any, **more: Any) -> Any:
+    assert _create is not None  # noqa: S101 - for the type checker
+    module = (more.get("globals") or {}).get("__name__", "")
+    if module.partition(".")[0] != _OURS:
+        return _create(name, args, body, **more)
+    return Late(name, args, body, more)
+
+
+def install() -> None:
+    """Before any module of l3net that has a dataclass."""
+    if _create is not None:
+        dataclasses._create_fn = _later  # type: ignore[attr-defined]
