@@ -47,7 +47,8 @@ from pathlib import Path
 from l3net.config import AgentSettings, datastore
 from l3net.cli.agent import _open
 import l3net.cli.agent_shells, l3net.agent.arrival, l3net.agent.loop, l3net.agent.recording
-import l3net.agent.status, l3net.cli.agent_questions, l3net.shell.probes.sight, l3net.shell.sockets.agentserver
+import l3net.agent.status, l3net.cli.agent_questions, l3net.shell.probes.sight
+import l3net.shell.sockets.agentserver
 from l3net.shell.speaker.exabgp import release_is_known
 directory, chosen = Path(sys.argv[1]), sys.argv[2]
 run, state = directory / "run", directory / "state"
