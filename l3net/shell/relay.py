@@ -27,6 +27,7 @@ from pathlib import Path
 CLIENT_BACKLOG = 256 << 20
 #: Commands waiting for ExaBGP beyond this make the relay stop reading the client.
 COMMAND_BACKLOG = 1 << 20
+#: What a pipe holds. More would be memory that the kernel gives and takes for each line.
 CHUNK = 1 << 16
 #: What follows the socket's name in that of the file that is touched.
 ALIVE_SUFFIX = ".alive"
@@ -91,18 +92,22 @@ class Relay:
 
     def _watch_writes(self) -> None:
         """Ask the selector only for what can make progress."""
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(1)
-        if self._to_exabgp:
-            self._selector.register(1, selectors.EVENT_WRITE)
+        self._watch(1, selectors.EVENT_WRITE if self._to_exabgp else 0)
         if self._client is not None:
             wanted = selectors.EVENT_WRITE if self._to_client else 0
             if len(self._to_exabgp) < COMMAND_BACKLOG and not self._stale:
                 wanted |= selectors.EVENT_READ
-            with contextlib.suppress(KeyError):
-                self._selector.unregister(self._client)
+            self._watch(self._client, wanted)
+
+    def _watch(self, end: int | socket.socket, wanted: int) -> None:
+        key = self._selector.get_map().get(end)
+        if key is None:
             if wanted:
-                self._selector.register(self._client, wanted)
+                self._selector.register(end, wanted)
+        elif not wanted:
+            self._selector.unregister(end)
+        elif key.events != wanted:
+            self._selector.modify(end, wanted)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -160,7 +165,7 @@ class Relay:
 
     def _read_exabgp(self) -> bool:
         try:
-            chunk = os.read(0, 1 << 20)
+            chunk = os.read(0, CHUNK)
         except BlockingIOError:
             return True
         if not chunk:

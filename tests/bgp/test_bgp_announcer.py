@@ -9,7 +9,8 @@ from bgp_facts import community, path, session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3net.bgp.exabgp.announcer import WINDOW, Announcer
+from l3net.bgp.exabgp.announcer import HOLES, WINDOW, Announcer
+from l3net.bgp.exabgp.commands import PREFIXES_PER_LINE
 from l3net.bgp.path import Path
 from l3net.bgp.sessions import Session
 from l3net.model import Family, Prefix
@@ -222,3 +223,28 @@ def test_in_the_end_the_peer_has_what_is_wanted(history: list[tuple[str, object]
     peer.take(drain(announcer))
     assert peer.held.get("10.0.0.1", set()) == {str(prefix) for prefix in want}
     assert announcer.idle
+
+
+def test_of_many_each_is_said_once_in_the_order_in_which_they_came() -> None:
+    """Queues of which much has been taken are written anew, and lose nothing by it."""
+    count = 20 * HOLES // 8
+    routes = many(count)
+    announcer = made()
+    announcer.up(A, fresh=True, families=frozenset())
+    announcer.want(A, routes)
+    lines = drain(announcer)
+    assert len(lines) == count // PREFIXES_PER_LINE
+    told = [word for line in lines for word in line.split(" nlri ")[1].split()]
+    assert told == [str(prefix) for prefix in routes]
+    announcer.want(A, {})
+    gone = [word for line in drain(announcer) for word in line.split(" nlri ")[1].split()]
+    assert gone == told
+
+
+def test_prefixes_stand_in_a_line_as_they_are_written() -> None:
+    routes = wanted("0.0.0.0/0", "10.0.0.0/9", "::/0", "fd00::/8", "2001:db8:0:0:1::/80", "fd00:0:1::/127")
+    announcer = made()
+    announcer.up(A, fresh=True, families=frozenset())
+    announcer.want(A, routes)
+    told = {word for line in drain(announcer) for word in line.split(" nlri ")[1].split()}
+    assert told == {str(prefix) for prefix in routes}

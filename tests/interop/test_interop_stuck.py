@@ -135,7 +135,7 @@ def while_it_lives(direct: Direct, wire: Wire, condition: Callable[[], object]) 
 def fill(direct: Direct, version: int, wire: Wire) -> None:
     """Queue for the peer until its session has not been able to write for a second."""
     wire.send(message(KEEPALIVE))
-    for number in range(LINES if version == 4 else LINES // 10):
+    for number in range(LINES):
         announce(direct, version, FAR_ADDRESS[version], number)
         if number % 50 == 0:
             wire.send(message(KEEPALIVE))
@@ -200,8 +200,7 @@ def test_nobody_waits_for_a_peer_that_does_not_read(direct: Direct, version: int
             keepalives += got[0] == KEEPALIVE
             if got[0] == UPDATE:
                 heard.append(prefixes_of(got[1]))
-        lines = LINES if version == 4 else LINES // 10
-        assert len(set().union(*heard)) == lines * PREFIXES
+        assert len(set().union(*heard)) == LINES * PREFIXES
         assert keepalives
         assert (row(direct, version)["queued"], row(direct, version)["unsent-seconds"]) == (0, 0)
         assert story(direct) == ["up", "up"]
@@ -248,7 +247,7 @@ def test_refreshes_asked_for_again_and_again_are_queued_once(direct: Direct, ver
     with both_up(direct, version) as (wire, _):
         fill(direct, version, wire)
         once = row(direct, version)["queued"]
-        sent = (LINES if version == 4 else LINES // 10) * PREFIXES
+        sent = LINES * PREFIXES
         for _ in range(20):
             wire.send(*[route_refresh(version)] * 20, message(KEEPALIVE))
         direct.until(
@@ -274,8 +273,7 @@ def test_an_end_of_rib_that_was_not_sent_goes_with_its_session(direct: Direct, v
         with listening.accept() as wire:
             wire.establish(CAPABILITIES, hold_time=3)
             heard: set[bytes] = set()
-            lines = LINES if version == 4 else LINES // 10
-            while len(heard) < lines * PREFIXES:
+            while len(heard) < LINES * PREFIXES:
                 wire.send(message(KEEPALIVE))
                 got = wire.read()
                 assert got is not None
@@ -284,5 +282,5 @@ def test_an_end_of_rib_that_was_not_sent_goes_with_its_session(direct: Direct, v
                     heard |= prefixes_of(got[1])
             direct.ask(f"neighbor {peer} announce eor ipv{version} unicast")
             assert not prefixes_of(wire.expect(UPDATE))
-            announce(direct, version, peer, lines + 1, path="")
+            announce(direct, version, peer, LINES + 1, path="")
             assert prefixes_of(wire.expect(UPDATE)), "an End-of-RIB more"

@@ -30,7 +30,8 @@ def reactor(descriptor: int, **peer: object) -> SimpleNamespace:
     }
     return SimpleNamespace(
         listener=SimpleNamespace(next_try=lambda: 3600.0, descriptors=list),
-        processes=SimpleNamespace(_broken=[], fds=[descriptor]),
+        processes=SimpleNamespace(_broken=[], fds=[descriptor], received=list),
+        asynchronous=SimpleNamespace(run=lambda: False),
         signal=SimpleNamespace(received=0),
         _stopping=False,
         _peers={"far": SimpleNamespace(**(values | peer))},

@@ -9,9 +9,10 @@ for one). The End-of-RIB of a family follows when all of the family has been sai
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from math import isqrt
+from typing import TypeAlias, TypeVar
 
 from l3net.bgp.exabgp.commands import PREFIXES_PER_LINE, announce, end_of_rib, withdraw
 from l3net.bgp.path import Path
@@ -20,6 +21,10 @@ from l3net.model import Address, Family, Prefix
 
 #: Lines sent and not answered yet. Two keep ExaBGP busy and let a single change wait some 20 ms in a burst.
 WINDOW = 2
+#: So many may be taken from a queue, at least, before it is written anew.
+HOLES = 1000
+
+_Value = TypeVar("_Value")
 
 #: A command, the peer it is for, the prefixes it announces, and those it withdraws.
 _Line: TypeAlias = tuple[str, Address, tuple[Prefix, ...], tuple[Prefix, ...]]
@@ -28,13 +33,32 @@ _Line: TypeAlias = tuple[str, Address, tuple[Prefix, ...], tuple[Prefix, ...]]
 Telling: TypeAlias = Callable[[Session, tuple[Prefix, ...], Path | None, Mapping[Prefix, Path | None]], None]
 
 
+class _Queue(dict[Prefix, _Value]):
+    """What waits, in order. The first of a dict is behind all that has been taken from it: of a hundred
+    thousand, taken a line at a time, that is looked over a thousand times."""
+
+    def __init__(self, items: Mapping[Prefix, _Value] | None = None) -> None:
+        super().__init__(items or {})
+        self._holes = 0
+
+    def take(self, prefixes: Collection[Prefix]) -> None:
+        for prefix in prefixes:
+            del self[prefix]
+        self._holes += len(prefixes)
+        if self._holes > HOLES + 32 * isqrt(len(self)):  # as often as costs the least altogether
+            rest = dict(self)
+            self.clear()
+            self.update(rest)
+            self._holes = 0
+
+
 @dataclass(slots=True)
 class _Peer:
     session: Session
     wanted: Mapping[Prefix, Path] | None = None  # None: not decided yet; nothing is said nor withdrawn
     said: dict[Prefix, Path | None] = field(default_factory=dict)  # None: ExaBGP holds it, attributes unknown
-    to_withdraw: dict[Prefix, None] = field(default_factory=dict)
-    to_announce: dict[Prefix, Path] = field(default_factory=dict)
+    to_withdraw: _Queue[None] = field(default_factory=_Queue)
+    to_announce: _Queue[Path] = field(default_factory=_Queue)
     end_of_rib: set[Family] = field(default_factory=set)
     established: bool = False
 
@@ -131,7 +155,7 @@ class Announcer:
         if peer is None:
             return []
         self.down(address)
-        peer.to_withdraw = dict.fromkeys(peer.said)
+        peer.to_withdraw = _Queue(dict.fromkeys(peer.said))
         lines = []
         while peer.to_withdraw:
             line, _, _, withdrawn = _withdraw(peer, self.on_telling)
@@ -212,12 +236,14 @@ class Announcer:
     def _compare(self, peer: _Peer) -> None:
         if peer.wanted is None:
             return
-        peer.to_withdraw = {prefix: None for prefix in peer.said if prefix not in peer.wanted}
-        peer.to_announce = {
-            prefix: path
-            for prefix, path in peer.wanted.items()
-            if prefix not in peer.said or peer.said[prefix] != path
-        }
+        peer.to_withdraw = _Queue({prefix: None for prefix in peer.said if prefix not in peer.wanted})
+        peer.to_announce = _Queue(
+            {
+                prefix: path
+                for prefix, path in peer.wanted.items()
+                if prefix not in peer.said or peer.said[prefix] != path
+            }
+        )
 
     def _next(self) -> _Line | None:
         """Any peer's withdrawals first, then the smallest backlog of announcements, then End-of-RIB."""
@@ -240,14 +266,15 @@ def _withdraw(peer: _Peer, telling: Telling) -> _Line:
     first = next(iter(peer.to_withdraw))
     told = peer.said.get(first)
     batch: list[Prefix] = []
+    version = first.version
     for prefix in peer.to_withdraw:
-        if prefix.version == first.version and _alike(told, peer.said.get(prefix)):
+        if prefix.version == version and _alike(told, peer.said.get(prefix)):
             batch.append(prefix)
             if len(batch) == PREFIXES_PER_LINE:
                 break
     telling(peer.session, tuple(batch), None, peer.said)
+    peer.to_withdraw.take(batch)
     for prefix in batch:
-        del peer.to_withdraw[prefix]
         peer.said.pop(prefix, None)
     line = (
         withdraw(peer.session, batch)
@@ -260,25 +287,23 @@ def _withdraw(peer: _Peer, telling: Telling) -> _Line:
 def _alike(one: Path | None, other: Path | None) -> bool:
     if one is None or other is None:
         return one is other
-    return one.next_hop == other.next_hop and one.attributes == other.attributes
+    if one.attributes is not other.attributes and one.attributes != other.attributes:
+        return False
+    return one.next_hop is other.next_hop or one.next_hop == other.next_hop
 
 
 def _announce(peer: _Peer, telling: Telling) -> _Line:
     first = next(iter(peer.to_announce.values()))
-    batch: list[Path] = []
-    for path in peer.to_announce.values():
-        if (
-            path.next_hop == first.next_hop
-            and path.prefix.version == first.prefix.version
-            and path.attributes == first.attributes
-        ):
-            batch.append(path)
+    version = first.prefix.version
+    batch: dict[Prefix, Path] = {}
+    for prefix, path in peer.to_announce.items():
+        if prefix.version == version and _alike(path, first):
+            batch[prefix] = path
             if len(batch) == PREFIXES_PER_LINE:
                 break
-    prefixes = tuple(path.prefix for path in batch)
+    prefixes = tuple(batch)
     telling(peer.session, prefixes, first, peer.said)
-    for path in batch:
-        del peer.to_announce[path.prefix]
-        peer.said[path.prefix] = path
+    peer.to_announce.take(prefixes)
+    peer.said.update(batch)  # hashes nothing again, which of prefixes is slow
     line = announce(peer.session, first.next_hop, first.attributes, prefixes)
     return line, peer.session.peer_address, prefixes, ()

@@ -31,6 +31,18 @@ def _selector(peers: Iterable[Address]) -> str:
     return " , ".join(f"neighbor {peer}" for peer in peers)
 
 
+def _text(prefix: Prefix) -> str:
+    """As `str` has it, in half the time."""
+    if prefix.version == 6:
+        return str(prefix)
+    first, second, third, fourth = prefix.network_address.packed
+    return f"{first}.{second}.{third}.{fourth}/{prefix.prefixlen}"
+
+
+def _texts(prefixes: Iterable[Prefix]) -> str:
+    return " ".join(map(_text, prefixes))
+
+
 def as_path_on_wire(session: Session, attributes: Attributes) -> tuple[int, ...]:
     """The AS_PATH to hand to ExaBGP, which sends an explicit one as it is (RFC 4271 section 5.1.2)."""
     if session.external and attributes.as_path:
@@ -74,7 +86,7 @@ def _described(
         words.append(f"large-community [ {' '.join(large)} ]")
     if extended:
         words.append(f"extended-community [ {' '.join(extended)} ]")
-    words.append("nlri " + " ".join(map(str, prefixes)))
+    words.append("nlri " + _texts(prefixes))
     return " ".join(words)
 
 
@@ -94,8 +106,7 @@ def withdraw(
         return f"{_selector([session.peer_address])} withdraw {described}"
     # ExaBGP wants a next hop of the prefixes' family here and does not use it.
     hop = "0.0.0.0" if prefixes[0].version == 4 else "::"  # noqa: S104 - a placeholder, nothing binds it
-    nlri = " ".join(map(str, prefixes))
-    return f"{_selector([session.peer_address])} withdraw attributes next-hop {hop} nlri {nlri}"
+    return f"{_selector([session.peer_address])} withdraw attributes next-hop {hop} nlri {_texts(prefixes)}"
 
 
 def end_of_rib(peer: Address, family: Family) -> str:

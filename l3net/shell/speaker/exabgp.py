@@ -1,4 +1,4 @@
-"""ExaBGP 5.0.15: three slow spots of its queue made cheap, an order mended, an end that is heard, a guard.
+"""ExaBGP 5.0.15: slow spots of its loop and queue made cheap, an order mended, an end that is heard, a guard.
 
 Run as `python -P -m l3net.shell.speaker.exabgp server CONFIG`; `... check` reads a configuration in parts and
 says which of them ExaBGP refuses. What changes is in memory, at the start of the
@@ -6,6 +6,8 @@ process, and for the one release it was measured with (docs/bgp.md); any other r
 
 - A route queued for a peer is copied as it needs to be. ExaBGP copies next hop, attributes and all deeply,
   twice for a withdrawal, which is half its time and a third of its memory.
+- The agent's routes are read, queued and packed a line at a time, and those of IPv6 share UPDATEs
+  (`exabgp_queueing`).
 - Commands are carried out without an event loop made and closed for every turn, and those of a whole window
   in one turn: ExaBGP leaves off after 50 steps (a prefix is one), and may sleep 10 ms before the next 50.
 - Of what waits for one prefix, only what was said last is sent. ExaBGP sends what waits by attributes, in the
@@ -109,6 +111,7 @@ def apply_patches() -> bool:
         exabgp_errors,
         exabgp_idling,
         exabgp_negotiating,
+        exabgp_queueing,
         exabgp_received,
         exabgp_sending,
         exabgp_sessions,
@@ -144,6 +147,7 @@ def apply_patches() -> bool:
     parts = (
         exabgp_idling,  # first: what the others know of work that waits goes before it
         exabgp_received,
+        exabgp_queueing,
         exabgp_commands,
         exabgp_sessions,
         exabgp_dialling,

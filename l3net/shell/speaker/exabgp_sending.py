@@ -38,6 +38,8 @@ from exabgp.reactor.protocol import Protocol
 from exabgp.rib.outgoing import OutgoingRIB
 from exabgp.util.errstr import errstr
 
+from l3net.shell.speaker.exabgp_queueing import grouped
+
 #: RFC 9687 section 3: SendHoldTime is the greater of these seconds and twice the hold time.
 SEND_HOLD_TIME: Final = 480
 SEND_HOLD_TIMER_EXPIRED: Final = 8
@@ -144,6 +146,8 @@ def _send_updates(proto: Any, include_withdraw: bool) -> Iterator[Any]:
     rib = proto.neighbor.rib.outgoing
     left = len(rib._new_nlri) + len(rib._refresh_changes)
     updates = rib.updates(proto.neighbor["group-updates"])
+    if proto.neighbor["group-updates"]:
+        updates = grouped(updates)
     proto.l3net_left = left
     for update in updates:
         several = len(getattr(update, "nlris", ()))
