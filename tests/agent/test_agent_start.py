@@ -37,6 +37,7 @@ HEAVY = {
     "netaddr",
     "pydantic",
     "pyroute2",
+    "requests",
     "rich",
     "scapy",
 }
@@ -47,7 +48,8 @@ from pathlib import Path
 from l3net.config import AgentSettings, datastore
 from l3net.cli.agent import _open
 import l3net.cli.agent_shells, l3net.agent.arrival, l3net.agent.loop, l3net.agent.recording
-import l3net.agent.status, l3net.cli.agent_questions, l3net.shell.probes.sight, l3net.shell.sockets.agentserver
+import l3net.agent.status, l3net.cli.agent_questions, l3net.shell.probes.sight
+import l3net.shell.sockets.agentserver
 from l3net.shell.speaker.exabgp import release_is_known
 directory, chosen = Path(sys.argv[1]), sys.argv[2]
 run, state = directory / "run", directory / "state"
@@ -118,6 +120,11 @@ assert kubernetes.client.Configuration is configuration
 assert kubernetes.client.ApiClient is kubernetes.client.api_client.ApiClient
 assert kubernetes.client.V1Pod and config.load_kube_config and watch.Watch
 assert kubernetes.utils.create_from_yaml
+import oauthlib.oauth2, requests_oauthlib
+from kubernetes.config import kube_config
+assert issubclass(oauthlib.oauth2.rfc6749.errors.InvalidClientIdError, Exception)
+assert isinstance(kube_config.OAuth2Session("a"), requests_oauthlib.OAuth2Session)
+assert isinstance(kube_config.ApiClient(), kubernetes.client.ApiClient)
 assert not hasattr(kubernetes, "nothing")
 """)
 
