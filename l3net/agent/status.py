@@ -50,7 +50,8 @@ def status(agent: Agent) -> dict[str, Any]:
         "reconciled": agent.in_sync and agent.passes > 0,  # the node is as declared, whatever its peers do
         "speakerConnected": agent.speaking.connected,
         "drain": agent.draining.status(),
-        "memoryMiB": round(agent.shells.process.peak_memory() / (1 << 20), 1),
+        "memoryMiB": round(agent.shells.process.resident() / (1 << 20), 1),
+        "memoryPeakMiB": round(agent.shells.process.peak_memory() / (1 << 20), 1),
         "blocks": [str(block) for block in own_blocks(agent.state, agent.node_name)],
         "peers": peer_rows(agent, tallies),
         "services": [

@@ -10,7 +10,7 @@ from secrets import token_hex
 
 from l3net.agent.shells import Kernel, Proxies, Shells, Speaker
 from l3net.attach.server import CniServer
-from l3net.config import AgentSettings
+from l3net.config import HEALTH_PORT, AgentSettings
 from l3net.errors import ConfigError
 from l3net.naming import BFD_SOCKET, CNI_SOCKET, POLICY_LOG_GROUP, RTPROT_L3NET, SPEAKER_SOCKET
 from l3net.ports import Connect, Datastore, Stream
@@ -49,6 +49,7 @@ BFD_RETRY = 1.0
 def node_shells(settings: AgentSettings, datastore: Datastore) -> Shells:
     """In the network namespace of this process. Raises KernelError."""
     pods = CniServer(settings.run_dir / CNI_SOCKET, settings.state_dir)
+    health = HealthListeners()
     return Shells(
         datastore=datastore,
         kernel=_kernel(settings.error_relay_port, lambda: pods.guard_port),
@@ -60,8 +61,8 @@ def node_shells(settings: AgentSettings, datastore: Datastore) -> Shells:
         ),
         bfd=_connect(settings.run_dir / BFD_SOCKET, BFD_RETRY),
         pods=pods,
-        health=HealthListeners(),
-        proxies=Proxies(_KubeProxy(), ProxyFile(settings.run_dir)),
+        health=health,
+        proxies=Proxies(_KubeProxy(health), ProxyFile(settings.run_dir)),
         collectors=TcpCollectors(),
         drain=DrainFile(settings.run_dir),
         memory=RouteFile(settings.run_dir),
@@ -75,10 +76,13 @@ def node_shells(settings: AgentSettings, datastore: Datastore) -> Shells:
 
 
 class _KubeProxy:
-    """ports.OtherProxy"""
+    """ports.OtherProxy. `health` has the listeners of this process."""
+
+    def __init__(self, health: HealthListeners) -> None:
+        self._health = health
 
     async def answers(self) -> str:
-        return await kube_proxy_answers()
+        return await kube_proxy_answers(health_is_ours=self._health.holds(HEALTH_PORT))
 
     def tables(self) -> str:
         return kube_proxy_tables()

@@ -37,6 +37,7 @@ HEAVY = {
     "netaddr",
     "pydantic",
     "pyroute2",
+    "requests",
     "rich",
     "scapy",
 }
@@ -119,6 +120,11 @@ assert kubernetes.client.Configuration is configuration
 assert kubernetes.client.ApiClient is kubernetes.client.api_client.ApiClient
 assert kubernetes.client.V1Pod and config.load_kube_config and watch.Watch
 assert kubernetes.utils.create_from_yaml
+import oauthlib.oauth2, requests_oauthlib
+from kubernetes.config import kube_config
+assert issubclass(oauthlib.oauth2.rfc6749.errors.InvalidClientIdError, Exception)
+assert isinstance(kube_config.OAuth2Session("a"), requests_oauthlib.OAuth2Session)
+assert isinstance(kube_config.ApiClient(), kubernetes.client.ApiClient)
 assert not hasattr(kubernetes, "nothing")
 """)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from ipaddress import ip_network
+from itertools import islice
 
 import pytest
 from hypothesis import given
@@ -26,10 +29,29 @@ def test_they_equal_the_plain_ones(address: tuple[object, int], data: st.DataObj
     assert ours.broadcast_address == plain.broadcast_address
     if ours.prefixlen:
         assert ours.supernet() == plain.supernet()
+    assert list(islice(ours.subnets(), 2)) == list(islice(plain.subnets(), 2))
+    assert (ours.netmask, ours.num_addresses, ours < plain, ours.overlaps(plain)) == (
+        *(plain.netmask, plain.num_addresses),
+        *(False, True),
+    )
+    for again in (copy.copy(ours), copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):  # noqa: S301 - ours
+        assert (again, hash(again)) == (plain, hash(plain))
 
 
 @pytest.mark.parametrize(
-    "text", ["", "10.0.0/8", "10.0.0.0.0/8", "10.0.0.256/32", "10.0.0.0/33", "::/129", "x::/8", "/8"]
+    "text",
+    [
+        "",
+        "10.0.0/8",
+        "10.0.0.0.0/8",
+        "10.0.0.256/32",
+        "10.0.0.0/33",
+        "10.0.0.0/-1",
+        "::/129",
+        "::/-1",
+        "x::/8",
+        "/8",
+    ],
 )
 def test_what_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError):

@@ -60,6 +60,7 @@ def status(node: str = "n1", peers: list[Answer] | None = None, **more: Any) -> 
         "speakerConnected": True,
         "drain": {"stage": "none"},
         "memoryMiB": 40.0,
+        "memoryPeakMiB": 44.0,
         "blocks": ["10.244.1.0/24", "fd00:10:244:1::/120"],
         "peers": two if peers is None else peers,
         "services": [

@@ -19,7 +19,7 @@ from l3net.shell.sockets.kubeproxy import kube_proxy_answers
 Ip = Callable[[str], str]
 
 
-async def asked(port: int, answer: bytes, address: str = "127.0.0.1") -> str:
+async def asked(port: int, answer: bytes, address: str = "127.0.0.1", *, health_is_ours: bool = False) -> str:
     """What is made of a server there that says this."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -33,7 +33,7 @@ async def asked(port: int, answer: bytes, address: str = "127.0.0.1") -> str:
 
     server = await asyncio.start_server(serve, address, port)
     try:
-        return await kube_proxy_answers()
+        return await kube_proxy_answers(health_is_ours=health_is_ours)
     finally:
         server.close()
 
@@ -72,8 +72,21 @@ def test_who_answers(own_netns: Ip, port: int, answer: bytes, found: str) -> Non
 def test_our_own_answers_are_not_taken_for_kube_proxys(own_netns: Ip) -> None:
     async def scenario() -> None:
         ports = HealthListeners()
-        await ports.listen(10256, lambda *_: HealthAnswer(True, age=0.0))
+        taken = 0
+
+        def answer(*_: object) -> HealthAnswer:
+            nonlocal taken
+            taken += 1
+            return HealthAnswer(True, age=0.0)
+
+        await ports.listen(10256, answer)
         assert await kube_proxy_answers() == ""
+        assert taken, "the control: it was asked"
+        assert ports.holds(10256)
+        taken = 0
+        assert await kube_proxy_answers(health_is_ours=True) == ""
+        assert not taken
+        assert await asked(10249, OK + b"iptables", health_is_ours=True) == "iptables"
 
     asyncio.run(scenario())
 

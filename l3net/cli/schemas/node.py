@@ -50,6 +50,7 @@ _STATUS: Final = record(
         ]
     },
     memoryMiB=SECONDS,
+    memoryPeakMiB=SECONDS,
     blocks=listed(TEXT),
     peers=listed(PEER),
     services=listed(

@@ -5,6 +5,7 @@ Which addresses are given out is decided in `addresschoice`; the tables are in `
 
 from __future__ import annotations
 
+import functools
 import logging
 import secrets
 import sqlite3
@@ -44,6 +45,7 @@ from l3net.shell.threads import REAL, Threads
 log = logging.getLogger(__name__)
 
 
+@functools.cache
 def boot_id() -> str:
     """The kernel's name for this boot (random(4))."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -60,6 +60,10 @@ class HealthListeners:
             raise KernelError(f"listen on TCP port {port}", err.errno or 0) from err
         self._servers[port] = server
 
+    def holds(self, port: int) -> bool:
+        """Whether there is a listener."""
+        return port in self._servers
+
     def close(self, port: int) -> None:
         server = self._servers.pop(port, None)
         if server is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import socket
 from typing import Final
 
 from l3net.config import HEALTH_PORT
@@ -17,22 +19,40 @@ LONGEST: Final = 4096
 OURS: Final = b"\r\nserver: l3net\r\n"
 
 
-async def kube_proxy_answers() -> str:
-    """Its mode, or the port by which it answers; empty: it does not.
+async def kube_proxy_answers(*, health_is_ours: bool = False) -> str:
+    """Its mode, or the port by which it answers; empty: it does not. `health_is_ours`: this process listens
+    on its health port, on all addresses, and nobody else can.
 
     To be called in the network namespace of the host. Where nothing listens that is said at once.
     """
-    asked = [_get(address, METRICS_PORT, "/proxyMode") for address in LOOPBACK]
-    asked += [_get(address, HEALTH_PORT, "/healthz") for address in LOOPBACK]
-    heads = await asyncio.gather(*asked)
-    for head, body in heads[:2]:
+    ports = [(METRICS_PORT, "/proxyMode")] + [(HEALTH_PORT, "/healthz")] * (not health_is_ours)
+    asked = [(at, port, path) for port, path in ports for at in LOOPBACK if _may_listen(at, port)]
+    if not asked:
+        return ""
+    heads = await asyncio.gather(*(_get(*each) for each in asked))
+    answers = [(port, *each) for (_, port, _), each in zip(asked, heads, strict=True)]
+    for port, head, body in answers:
         word = body.strip().decode("ascii", errors="replace")
-        if head.startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")) and word.isalpha() and len(word) <= 32:
+        well = head.startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 "))
+        if port == METRICS_PORT and well and word.isalpha() and len(word) <= 32:
             return word
-    for head, body in heads[2:]:
-        if b"lastUpdated" in body and OURS not in head.lower():
+    for port, head, body in answers:
+        if port == HEALTH_PORT and b"lastUpdated" in body and OURS not in head.lower():
             return f"port {HEALTH_PORT}"
     return ""
+
+
+def _may_listen(address: str, port: int) -> bool:
+    """False: nobody does there. On a loopback address the refusal of a connection is there when connect(2)
+    returns, and most often that is the answer; by way of a stream it is twenty times the work."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            if probe.connect_ex((address, port)) not in {0, errno.EINPROGRESS}:
+                return False
+            return probe.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    except OSError:  # no such family, or no descriptors
+        return True
 
 
 async def _get(address: str, port: int, path: str) -> tuple[bytes, bytes]:

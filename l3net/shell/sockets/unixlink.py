@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,10 @@ class UnixLink:
         """Connect, again and again. Runs until cancelled."""
         retry = FIRST_RETRY
         while True:
+            if not os.path.exists(self._path):  # noqa: PTH110 - nobody there: said without a socket
+                await asyncio.sleep(retry)
+                retry = min(retry * 2, self._longest_retry)
+                continue
             try:
                 reader, writer = await asyncio.open_unix_connection(str(self._path))
             except OSError:
