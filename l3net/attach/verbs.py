@@ -324,11 +324,12 @@ class Verbs:
             log.warning("undo of an abandoned ADD: %s", translated(err))
 
     def _still(self, request: Request, key: LeaseKey, made: tuple[int, int]) -> bool:
-        """Whether an attachment is the very one that was made."""
+        """Whether an attachment is the very one that was made, or what is left of it: a DEL of another
+        process may have overtaken the ADD, when there was a lease and no link yet."""
         sequence, index = made
-        if sequence:
-            lease = self._store(self._lenient_setup(request)).find(key)
-            return lease is not None and lease.sequence == sequence
+        lease = self._store(self._lenient_setup(request)).find(key) if sequence else None
+        if lease is not None:
+            return lease.sequence == sequence
         link = links.get_link(self._sandboxes().host, host_ifname(key))
         return link is not None and link.index == index
 
