@@ -6,7 +6,7 @@ Which addresses are given out is decided in `addresschoice`; the tables are in `
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -70,7 +70,7 @@ class SqliteLeases(SqliteStore):
     ) -> None:
         super().__init__(
             path,
-            SCHEMA,
+            SCHEMA + "".join(f"{each};" for each in INDEXES.values()),
             SCHEMA_VERSION,
             lock_wait=lock_wait,
             verify=verify,
@@ -95,7 +95,7 @@ class SqliteLeases(SqliteStore):
             for statement in INDEXES.values():
                 db.execute(statement)
             if named:
-                db.execute("INSERT OR IGNORE INTO meta VALUES('identity', ?)", (secrets.token_hex(8),))
+                db.execute("INSERT OR IGNORE INTO meta VALUES('identity', ?)", (os.urandom(8).hex(),))
 
         indexes, identity = self.read(seen)
         if INDEXES.keys() <= indexes and (identity or not named):

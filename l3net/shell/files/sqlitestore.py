@@ -48,6 +48,8 @@ class _Call(Generic[T]):
 
 @dataclass(slots=True)
 class _Queue:
+    """Those that wait for the next transaction."""
+
     waiting: deque[_Call[Any]] = field(default_factory=deque)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
