@@ -437,7 +437,11 @@ class Traced:
 
     def __exit__(self, *_: object) -> None:
         self._strace.terminate()
-        self._strace.wait()
+        try:
+            self._strace.wait(5)
+        except subprocess.TimeoutExpired:  # it waits for a thread that was killed in the midst of its end
+            self._strace.kill()
+            self._strace.wait()
 
 
 def calls_of(trace: Path) -> list[tuple[str, int]]:
