@@ -409,6 +409,11 @@ static void by_helper(const char *program, const char *command) {
         if (flock(lock, LOCK_EX | LOCK_NB) == 0) { /* the helper holds it as long as it lives */
             if (lock <= STDERR_FILENO || directory <= STDERR_FILENO)
                 break; /* called without standard streams: their numbers will be taken */
+            struct stat held;
+            if (fstat(lock, &held) < 0 || !held.st_nlink) { /* of one that has ended meanwhile, and took it away */
+                close(lock);
+                continue;
+            }
             char start[128];
             snprintf(start, sizeof start, "%d %d %s", lock, directory, name);
             fcntl(lock, F_SETFD, 0);

@@ -8,6 +8,7 @@ import signal
 import sys
 import syslog
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -74,4 +75,6 @@ def serve(lock: int, directory: int, name: str, stdin: bytes) -> None:
     helper = Helper(lambda call: ipam if call.for_ipam else verbs, outdated, idle_of(stdin))
     syslog.syslog(syslog.LOG_INFO, f"helper {name} takes calls")
     why = helper.run(own, reading)
+    with suppress(OSError):
+        Path(f"/proc/self/fd/{directory}/{name}.pid").unlink()  # held to the end, and taken by nobody else
     syslog.syslog(syslog.LOG_INFO, f"helper {name} ends after {helper.served} calls: {why}")

@@ -123,7 +123,43 @@ def test_the_second_call_is_the_helpers(warm: Warm, ping: Any) -> None:
     assert Path(f"/proc/{pid}/cwd").readlink() == Path("/") and os.getsid(pid) == pid
     os.kill(pid, signal.SIGTERM)
     eventually(lambda: pid not in host.helpers(), "it does not end")
-    assert not warm.sockets()
+    assert not list((host.base / "helpers").iterdir())
+
+
+def test_it_leaves_the_group_of_its_caller(warm: Warm, tmp_path: Path) -> None:
+    """What systemd or a runtime ends, or waits for, is a control group."""
+    (mount,) = [each for each in map(Path, ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")) if each.is_dir()][:1]
+    group = mount / f"l3net-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as err:
+        pytest.skip(f"no control group of version 2 can be made: {err}")
+    try:
+        script = f'echo $$ >{group}/cgroup.procs; "$0"; cat /proc/$$/cgroup'
+        argv = ["nsenter", f"--net=/run/netns/{warm.host.name}", "sh", "-c", script]
+        environment = {
+            "PATH": os.environ["PATH"],
+            "CNI_COMMAND": "DEL",
+            "CNI_CONTAINERID": "c1",
+            "CNI_IFNAME": "eth0",
+            "L3NET_CNI_HELPERS": str(warm.host.base / "helpers"),
+        }
+        done = subprocess.run(
+            [*argv, str(warm.host.plugin_dir / "l3net-cni")],
+            input=json.dumps(warm.conf()),
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=True,
+        )
+        (pid,) = warm.host.helpers()
+        assert f"0::/{group.name}" in done.stdout, "the control"
+        assert group.name not in Path(f"/proc/{pid}/cgroup").read_text()
+        (line,) = [each for each in Path("/proc/1/cgroup").read_text().splitlines() if each.startswith("0::")]
+        assert line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    finally:
+        eventually(lambda: not group.joinpath("cgroup.procs").read_text(), "somebody is left in the group")
+        group.rmdir()
 
 
 def test_it_is_not_left_where_it_is_not_wanted(warm: Warm, tmp_path: Path) -> None:
