@@ -297,9 +297,11 @@ class Machine:
 def first_calls(machine: Machine, times: int) -> list[Row]:
     """ADD and DEL on a new host each; DEL is the first call again, with nothing left warm."""
     ours, theirs = Times("first call, without an agent"), Times("first call, reference")
+    cold = Times("  leaving no helper")
     for number in range(times):
         for found, runtime in (
             (ours, machine.alone(f"first{number}", 60)),
+            (cold, machine.alone(f"first-cold{number}", 0)),
             (theirs, machine.reference(f"first{number}")),
         ):
             machine.enter_new_host()
@@ -310,7 +312,7 @@ def first_calls(machine: Machine, times: int) -> list[Row]:
             found.deletes.append(runtime.call("DEL", *mark))
             machine.end_helpers()
             time.sleep(0.1)
-    return [ours.row(theirs), theirs.row()]
+    return [ours.row(theirs), cold.row(theirs), theirs.row()]
 
 
 def alone(pods: int, rounds: int) -> list[Row]:

@@ -39,19 +39,20 @@ def leave_helper(start: str, stdin: bytes) -> None:
     of its directory, and its name.
     """
     lock, directory, name = start.split()
+    answered, _at_my_end = os.pipe()
     try:
         child = os.fork()
     except OSError as err:
         logging.getLogger(__name__).warning("no helper: fork: %s", err.strerror)
         child = 1
     if child:
-        os.close(int(lock))
-        os.close(int(directory))
+        for each in (lock, directory, answered):
+            os.close(int(each))
         return
     try:
         from l3net.cli.cnihelper import serve  # noqa: PLC0415 - the call that leaves it needs none of it
 
-        serve(int(lock), int(directory), name, stdin)
+        serve(int(lock), int(directory), answered, name, stdin)
     except BaseException as err:
         logging.getLogger(__name__).warning("helper: %s: %s", err.__class__.__name__, err)
     finally:
