@@ -302,20 +302,22 @@ static int shares(const char *kind, ino_t *number) {
     return stat(path, &parents) == 0 && own.st_ino == parents.st_ino && own.st_dev == parents.st_dev;
 }
 
-/* Writes the name that callers find each other's helper by: the same namespaces, the same program, the same store
+/* Writes the name that callers find each other's helper by: the same namespaces and root, program, and store
  * where the configuration names none. 0 where there is to be none: a namespace that is not the runtime's own goes
  * with the call, and a helper would hold on to it; in a user namespace of its own root is somebody else. */
 static int helper_name(const char *program, char *name, size_t size) {
     ino_t net, mount, user;
-    struct stat found;
+    struct stat found, root;
     char told[2 * PATH_MAX];
     const char *state = getenv("L3NET_CNI_STATE");
     if (geteuid() || getuid() || !shares("net", &net) || !shares("mnt", &mount) || !shares("user", &user) ||
-        user != INITIAL_USER_NAMESPACE || stat(program, &found) < 0)
+        user != INITIAL_USER_NAMESPACE || stat("/", &root) < 0 || stat(program, &found) < 0 ||
+        (state && *state && *state != '/'))
         return 0;
-    int length = snprintf(told, sizeof told, "%lu %lu %lu %ld.%09ld %s %s", (unsigned long)mount,
-                          (unsigned long)found.st_dev, (unsigned long)found.st_ino, (long)found.st_mtim.tv_sec,
-                          found.st_mtim.tv_nsec, program, state ? state : "");
+    int length = snprintf(told, sizeof told, "%lu %lu:%lu %lu:%lu %ld.%09ld %s %s", (unsigned long)mount,
+                          (unsigned long)root.st_dev, (unsigned long)root.st_ino, (unsigned long)found.st_dev,
+                          (unsigned long)found.st_ino, (long)found.st_mtim.tv_sec, found.st_mtim.tv_nsec, program,
+                          state ? state : "");
     if (length < 0 || length >= (int)sizeof told)
         return 0;
     uint64_t digest = 0xcbf29ce484222325u; /* FNV-1a: told apart, not kept secret */

@@ -38,7 +38,8 @@ GONE_WAIT: Final = 20.0
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred, unix(7)
 #: What a call means by a relative path is seen from its own working directory.
 _RELATIVE = re.compile(rb'"(dataDir|resolvConf)"\s*:\s*"[^/"]')
-_NAMESPACES: Final = ("net", "mnt", "user")
+#: Where a process is, and what paths mean there.
+_PLACES: Final = ("ns/net", "ns/mnt", "ns/user", "root")
 
 
 class AwaitedReaper(Reaper):
@@ -52,10 +53,10 @@ class AwaitedReaper(Reaper):
         return found
 
 
-def namespaces_of(process: str) -> list[tuple[int, int]] | None:
-    """What tells the namespaces of a process apart; None if it cannot be told."""
+def places_of(process: str) -> list[tuple[int, int]] | None:
+    """What tells the namespaces and the root directory of a process apart; None if it cannot be told."""
     try:
-        found = [os.stat(f"/proc/{process}/ns/{kind}") for kind in _NAMESPACES]  # noqa: PTH116
+        found = [os.stat(f"/proc/{process}/{each}") for each in _PLACES]  # noqa: PTH116
     except OSError:
         return None
     return [(each.st_dev, each.st_ino) for each in found]
@@ -125,7 +126,7 @@ class Helper:
         self._served = 0
         self._stopping = threading.Event()
         self._found_out = os.pipe()  # written to by whoever meets a reason to end
-        self._own = namespaces_of("self")
+        self._own = places_of("self")
 
     @property
     def served(self) -> int:
@@ -191,10 +192,10 @@ class Helper:
         return True
 
     def _foreign(self, connection: socket.socket) -> bool:
-        """Whether the caller is in another namespace."""
+        """Whether the caller is in another namespace, or has another root directory."""
         packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid = _CREDENTIALS.unpack(packed)[0]
-        return pid <= 0 or self._own is None or namespaces_of(str(pid)) != self._own
+        return pid <= 0 or self._own is None or places_of(str(pid)) != self._own
 
     @staticmethod
     def _elsewhere(call: Call) -> bool:

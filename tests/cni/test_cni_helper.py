@@ -307,6 +307,7 @@ def test_it_serves_its_own_namespaces_alone(
     assert heard("nsenter", network) == BEGUN, "the control"
     assert heard() == ELSEWHERE
     assert heard("nsenter", network, "unshare", "--mount") == ELSEWHERE
+    assert heard("nsenter", network, "unshare", "--user", "--map-root-user") == ELSEWHERE
     # what a path means, only the caller knows
     monkeypatch.chdir(tmp_path)
     before = warm.starts()
@@ -404,6 +405,22 @@ def test_whose_caller_is_killed_is_undone(warm: Warm, slow: dict[str, Any], tmp_
     assert warm.host.helpers() == [pid]
 
 
+def test_an_add_that_a_delete_of_another_process_overtook(host: Host) -> None:
+    """The DEL found its lease and no link yet: what nobody waits for any more goes all the same."""
+    assert host.server is not None
+    server, pod = host.server, host.pod()
+    environment = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "eth0"}
+    call = Call({**environment, "CNI_NETNS": f"/run/netns/{pod}"}, json.dumps(host.conf).encode())
+    with Path(f"/run/netns/{pod}").open() as netns:
+        answer = host.inside(lambda: server.verbs.answer(call, netns.fileno()))
+    assert answer.exit_code == 0 and len(host.veths()) == 1
+    (lease,) = server.leases.leases()
+    server.leases.release(lease.key)
+    host.inside(lambda: server.verbs.abandon(call, answer))
+    host.settle()
+    assert host.veths() == []
+
+
 def test_killed_helper_and_what_it_had_begun(warm: Warm, slow: dict[str, Any], tmp_path: Path) -> None:
     """ADD is to be tried again after a DEL, as where an agent died; all else is done without it."""
     pid, pod = warm.begun(), warm.host.pod()
@@ -496,12 +513,10 @@ def calls_of(trace: Path) -> list[tuple[str, int]]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-@pytest.mark.parametrize(
-    ("command", "every"),
-    [("ADD", 20), *(pytest.param(each, 1, marks=pytest.mark.soak) for each in ("ADD", "DEL"))],
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("command", ["ADD", "DEL"])
 def test_killed_anywhere_it_loses_nothing(
-    warm: Warm, command: str, every: int, tmp_path: Path, record_property: Any
+    warm: Warm, command: str, tmp_path: Path, record_property: Any
 ) -> None:
     """The caller hears of success, and it is so, or of a failure, and a DEL leaves nothing."""
     host, pod, trace = warm.host, warm.host.pod(), tmp_path / "trace"
@@ -518,7 +533,7 @@ def test_killed_anywhere_it_loses_nothing(
     assert warm.cold("DEL", "c1", pod, conf=warm.conf()).code == 0
     assert len(steps) > 8
     died = 0
-    for call, number in steps[::every]:
+    for call, number in steps:
         when = f"killed at {call} {number}"
         prepared()
         with Traced(warm, trace, "-e", f"inject={call}:signal=KILL:when={number}") as traced:
@@ -533,5 +548,5 @@ def test_killed_anywhere_it_loses_nothing(
         assert len(host.veths()) == 1 and warm.leases() == ["c0"], when
         assert [link["ifname"] for link in host.ip("link", netns=pod)] == ["lo"], when
     assert died, "nothing was killed"
-    record_property("injections", len(steps[::every]))
+    record_property("injections", len(steps))
     record_property("died", died)
