@@ -257,6 +257,8 @@ def test_another_release_has_another(warm: Warm, tmp_path: Path) -> None:
     (new,) = host.helpers()
     assert new != pid
     # another program's helper has taken the store over: what this one knows is too old
+    eventually(warm.sockets, "no helper listens")
+    assert warm.call("DEL", "c1").code == 0 and warm.starts() == before + 1
     path = tmp_path / "data0" / "leases.db"
     store = SqliteLeases(path)
     store.transact(lambda db: db.execute("PRAGMA user_version=1000").close())
