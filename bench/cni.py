@@ -1,6 +1,9 @@
-"""ADD and DEL side by side: l3net through its agent, and the reference plugins bridge + host-local.
+"""ADD and DEL side by side: l3net through its agent, l3net without one, and the reference plugins bridge +
+host-local.
 
-Run as root: `python bench/cni.py [--pods 100] [--rounds 3] [-o table|json]`. Everything happens in network
+Run as root: `python bench/cni.py [--pods 100] [--rounds 3] [--only agent|alone] [-o table|json]`. Without an
+agent there is a helper, or there is none ("a process a call"); what has to be compared alternates, round by
+round. The first call finds a host with no bridge, no store and no helper. Everything happens in network
 namespaces made for the run and removed after it. Each figure is the time from executing the plugin to
 its exit, as a runtime sees it; the floor is the same kernel work in a loop, with no plugin, lease or socket.
 """
@@ -18,7 +21,7 @@ import tempfile
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -32,6 +35,7 @@ from l3net.cni.setup import NodeNetwork
 from l3net.ipam.lease import LeasedAddress, LeaseKey
 from l3net.ipam.ranges import first_address
 from l3net.model import BridgePlan
+from l3net.shell.files.cniinstall import STANDALONE, standalone_script
 from l3net.shell.kernel import links
 from l3net.shell.kernel.bridge import KernelBridge
 from l3net.shell.kernel.namespaces import open_own, setns
@@ -53,6 +57,8 @@ class Row:
     delete_p99: float
     rate: float
     agent_cpu: float | None = None  # milliseconds of CPU a pod (ADD and DEL together), the kernel's included
+    #: Of ADD, DEL and the rate: how many times the reference's of the same line of calls.
+    ratios: tuple[float, float, float] | None = None
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -99,26 +105,48 @@ class Runtime:
         return elapsed
 
 
-def measure(what: str, runtime: Runtime, pods: list[str], at_once: int, rounds: int) -> Row:
-    adds: list[float] = []
-    deletes: list[float] = []
-    rates = []
-    for _ in range(rounds):
+class Times:
+    """What one plugin took, over all rounds."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.adds: list[float] = []
+        self.deletes: list[float] = []
+        self.rates: list[float] = []
+
+    def round(self, runtime: Runtime, pods: list[str], at_once: int) -> None:
         marks = [(f"b{uuid.uuid4().hex}", pod) for pod in pods]
         with ThreadPoolExecutor(at_once) as pool:
             started = time.perf_counter()
-            adds += pool.map(lambda mark: runtime.call("ADD", *mark), marks)
-            rates.append(len(pods) / (time.perf_counter() - started))
-            deletes += pool.map(lambda mark: runtime.call("DEL", *mark), marks)
+            self.adds += pool.map(lambda mark: runtime.call("ADD", *mark), marks)
+            self.rates.append(len(pods) / (time.perf_counter() - started))
+            self.deletes += pool.map(lambda mark: runtime.call("DEL", *mark), marks)
         time.sleep(0.3)  # the last batch of links
-    return Row(
-        what,
-        percentile(adds, 0.5),
-        percentile(adds, 0.99),
-        percentile(deletes, 0.5),
-        percentile(deletes, 0.99),
-        statistics.median(rates),
-    )
+
+    def row(self, reference: Times | None = None) -> Row:
+        found = Row(
+            self.what,
+            percentile(self.adds, 0.5),
+            percentile(self.adds, 0.99),
+            percentile(self.deletes, 0.5),
+            percentile(self.deletes, 0.99),
+            statistics.median(self.rates),
+        )
+        if reference is not None:
+            theirs = reference.row()
+            found.ratios = (
+                found.add_p50 / theirs.add_p50,
+                found.delete_p50 / theirs.delete_p50,
+                found.rate / theirs.rate,
+            )
+        return found
+
+
+def measure(what: str, runtime: Runtime, pods: list[str], at_once: int, rounds: int) -> Row:
+    times = Times(what)
+    for _ in range(rounds):
+        times.round(runtime, pods, at_once)
+    return times.row()
 
 
 def floor(pods: list[str], rounds: int) -> Row:
@@ -211,25 +239,110 @@ def reference_conf(base: Path, masquerade: bool) -> dict[str, Any]:
     }
 
 
-def run(pods_wanted: int, rounds: int) -> list[Row]:
-    rows: list[Row] = []
-    with ExitStack() as undo:
-        base = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="l3bench")))
-        sh("sh", str(Path(__file__).parents[1] / "plugin" / "build.sh"), str(base / "bin"))
-        tag = f"l3b{uuid.uuid4().hex[:6]}"
+class Machine:
+    """Where a run takes place: pods, and hosts, of which this process is in one. All goes with `undo`."""
 
-        def namespace(name: str) -> str:
-            sh("ip", "netns", "add", name)
-            undo.callback(sh, "ip", "netns", "del", name)
-            return name
+    def __init__(self, undo: ExitStack, pods: int) -> None:
+        self._undo = undo
+        self._hosts = 0
+        self.base = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="l3bench")))
+        sh("sh", str(Path(__file__).parents[1] / "plugin" / "build.sh"), str(self.base / "bin"))
+        standalone = self.base / "bin" / STANDALONE
+        standalone.write_text(standalone_script())
+        standalone.chmod(0o755)
+        self._tag = f"l3b{uuid.uuid4().hex[:6]}"
+        home = open_own()
+        undo.callback(lambda: setns(home))
+        self.pods = [self._namespace(f"{self._tag}p{number}") for number in range(pods)]
+        self.enter_new_host()
 
-        host = namespace(tag)
-        pods = [namespace(f"{tag}p{number}") for number in range(pods_wanted)]
-        with Path(f"/run/netns/{host}").open() as entry:
-            home = open_own()
-            undo.callback(lambda: setns(home))
+    def _namespace(self, name: str) -> str:
+        sh("ip", "netns", "add", name)
+        self._undo.callback(sh, "ip", "netns", "del", name)
+        return name
+
+    def enter_new_host(self) -> None:
+        self._hosts += 1
+        with Path(f"/run/netns/{self._namespace(f'{self._tag}h{self._hosts}')}").open() as entry:
             setns(entry.fileno())
         sh("ip", "link", "set", "lo", "up")
+
+    def alone(self, data: str, idle: int, *, masquerade: bool = False) -> Runtime:
+        """l3net without an agent, with the reference's configuration; `idle`: of its helper, 0 for none."""
+        conf = reference_conf(self.base / data, masquerade)
+        conf |= {
+            "name": f"l3net{int(masquerade)}",
+            "type": "l3net-cni",
+            "bridge": f"l3alone{int(masquerade)}",
+        }
+        conf["ipam"] |= {"type": "l3net-ipam"}
+        environment = {
+            "PATH": os.environ["PATH"],
+            "L3NET_CNI_HELPERS": str(self.base / "helpers"),
+            "L3NET_CNI_HELPER_IDLE": str(idle),
+        }
+        return Runtime(self.base / "bin" / "l3net-cni", conf, environment)
+
+    def reference(self, data: str, *, masquerade: bool = False) -> Runtime:
+        conf = reference_conf(self.base / data, masquerade)
+        return Runtime(REFERENCE / "bridge", conf, {"PATH": os.environ["PATH"]})
+
+    def end_helpers(self) -> None:
+        for path in (self.base / "helpers").glob("*.pid"):
+            with suppress(ProcessLookupError, ValueError):
+                os.kill(int(path.read_text()), signal.SIGKILL)
+            path.unlink()
+
+
+def first_calls(machine: Machine, times: int) -> list[Row]:
+    """ADD and DEL on a new host each; DEL is the first call again, with nothing left warm."""
+    ours, theirs = Times("first call, without an agent"), Times("first call, reference")
+    cold = Times("  leaving no helper")
+    for number in range(times):
+        for found, runtime in (
+            (ours, machine.alone(f"first{number}", 60)),
+            (cold, machine.alone(f"first-cold{number}", 0)),
+            (theirs, machine.reference(f"first{number}")),
+        ):
+            machine.enter_new_host()
+            mark = f"b{uuid.uuid4().hex}", machine.pods[0]
+            found.adds.append(runtime.call("ADD", *mark))
+            found.rates.append(1000 / found.adds[-1])
+            machine.end_helpers()
+            found.deletes.append(runtime.call("DEL", *mark))
+            machine.end_helpers()
+            time.sleep(0.1)
+    return [ours.row(theirs), cold.row(theirs), theirs.row()]
+
+
+def alone(pods: int, rounds: int) -> list[Row]:
+    """Without an agent, beside the reference."""
+    rows: list[Row] = []
+    with ExitStack() as undo:
+        machine = Machine(undo, pods)
+        undo.callback(machine.end_helpers)
+        rows += first_calls(machine, 5 * rounds)
+        machine.enter_new_host()
+        for masquerade in (False, True):
+            also = " with ipMasq" if masquerade else ""
+            for at_once in (1, 8):
+                warm = Times(f"without an agent{also}, {at_once} at once")
+                cold = Times(f"  a process a call{also}, {at_once} at once")
+                theirs = Times(f"reference{also}, {at_once} at once")
+                for _ in range(rounds):
+                    warm.round(machine.alone("data", 60, masquerade=masquerade), machine.pods, at_once)
+                    cold.round(machine.alone("data", 0, masquerade=masquerade), machine.pods[:16], at_once)
+                    theirs.round(machine.reference("data", masquerade=masquerade), machine.pods, at_once)
+                rows += [warm.row(theirs), cold.row(theirs), theirs.row()]
+    return rows
+
+
+def run(pods_wanted: int, rounds: int) -> list[Row]:
+    """With the agent."""
+    rows: list[Row] = []
+    with ExitStack() as undo:
+        machine = Machine(undo, pods_wanted)
+        base, pods = machine.base, machine.pods
         agent = subprocess.Popen(
             [sys.executable, __file__, "--serve", str(base)],
             stdout=subprocess.PIPE,
@@ -248,12 +361,6 @@ def run(pods_wanted: int, rounds: int) -> list[Row]:
             row = measure(f"l3net, {at_once} at once", ours, pods, at_once, rounds)
             row.agent_cpu = (cpu_of(agent.pid) - before) * 1000 / (len(pods) * rounds)
             rows.append(row)
-        if (REFERENCE / "bridge").exists():
-            for masquerade in (False, True):
-                theirs = Runtime(REFERENCE / "bridge", reference_conf(base, masquerade), environment)
-                for at_once in (1, 8):
-                    what = f"reference{' with ipMasq' if masquerade else ''}, {at_once} at once"
-                    rows.append(measure(what, theirs, pods, at_once, rounds))
     return rows
 
 
@@ -261,22 +368,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pods", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["agent", "alone"], help="With the agent, or without one.")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         serve(options.serve)
         return
-    rows = run(options.pods, options.rounds)
+    rows = run(options.pods, options.rounds) if options.only != "alone" else []
+    if options.only != "agent" and (REFERENCE / "bridge").exists():
+        rows += alone(options.pods, options.rounds)
     if options.output == "json":
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return
-    print(f"{'':32} {'ADD p50':>8} {'p99':>8} {'DEL p50':>8} {'p99':>8} {'pods/s':>7} {'agent CPU':>10}")
+    print(
+        f"{'':42} {'ADD p50':>8} {'p99':>8} {'DEL p50':>8} {'p99':>8} {'pods/s':>7} {'agent CPU':>10}"
+        "  times the reference's ADD, DEL, rate"
+    )
     for row in rows:
+        ratios = "  ".join(f"{each:.2f}" for each in row.ratios) if row.ratios is not None else ""
         cpu = f"{row.agent_cpu:7.2f} ms" if row.agent_cpu is not None else ""
         print(
-            f"{row.what:32} {row.add_p50:8.2f} {row.add_p99:8.2f} {row.delete_p50:8.2f} "
-            f"{row.delete_p99:8.2f} {row.rate:7.0f} {cpu:>10}"
+            f"{row.what:42} {row.add_p50:8.2f} {row.add_p99:8.2f} {row.delete_p50:8.2f} "
+            f"{row.delete_p99:8.2f} {row.rate:7.0f} {cpu:>10}  {ratios}"
         )
 
 

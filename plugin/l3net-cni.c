@@ -6,6 +6,10 @@
  * beyond finding the value of "cniVersion". A configuration with its own "ipam" is handed to the program
  * l3net-standalone beside this one, if there is one. The frame is described in l3net/cni/frame.py.
  *
+ * That program takes long to start, so the first call leaves a helper, a process of its own that takes calls on
+ * a socket for a while (l3net/attach/helper.py). The helper says whether it begins a call: what was not begun is
+ * carried out by a process of its own, as if there were no helper.
+ *
  * Without an agent: ADD, CHECK and GC fail with code 11 (try again later), STATUS with 50; DEL is written to
  * the spool, which the agent carries out when it is back, and succeeds; VERSION always works.
  */
@@ -18,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -36,6 +41,14 @@
 #define STATUS_WAIT 10 /* seconds */
 #define SPOOL_DIR "/var/lib/l3net/spool"
 #endif
+#ifndef HELPERS_DIR
+#define HELPERS_DIR "/run/l3net/helpers"
+#endif
+#define BEGUN 0x474E4742u     /* a helper's first word: it carries the call out */
+#define ELSEWHERE 0x45534C45u /* or it does not */
+#define BEGIN_SECONDS 5       /* for that word; then the call is carried out without the helper */
+#define START_MILLISECONDS 3000 /* for a helper that another call is starting */
+#define INITIAL_USER_NAMESPACE 0xEFFFFFFDu /* PROC_USER_INIT_INO, include/linux/proc_ns.h */
 
 extern char **environ;
 
@@ -103,12 +116,18 @@ static int write_all(int fd, const char *data, size_t length) {
     return 0;
 }
 
-/* The request frame: header, the CNI_* variables and the trace context, standard input. */
-static char *build_frame(int netns_errno, size_t *length) {
+/* Whether a variable goes with the call: those of CNI, the trace context, and PATH where plugins are executed. */
+static int goes_along(const char *variable, int with_path) {
+    return !strncmp(variable, "CNI_", 4) || !strncmp(variable, "TRACE", 5) ||
+           (with_path && !strncmp(variable, "PATH=", 5));
+}
+
+/* The request frame: header, the variables, standard input. */
+static char *build_frame(int netns_errno, size_t *length, int with_path) {
     char plugin[64];
     size_t block = (size_t)snprintf(plugin, sizeof plugin, "L3NET_PLUGIN=%.32s", program_invocation_short_name) + 1;
     for (char **each = environ; *each; each++)
-        if (!strncmp(*each, "CNI_", 4) || !strncmp(*each, "TRACE", 5))
+        if (goes_along(*each, with_path))
             block += strlen(*each) + 1;
     if (block > MAX_ENVIRONMENT)
         fail(4, "the environment is too large", "");
@@ -119,27 +138,33 @@ static char *build_frame(int netns_errno, size_t *length) {
     memcpy(frame, header, 16);
     at = stpcpy(at, plugin) + 1;
     for (char **each = environ; *each; each++)
-        if (!strncmp(*each, "CNI_", 4) || !strncmp(*each, "TRACE", 5))
+        if (goes_along(*each, with_path))
             at = stpcpy(at, *each) + 1;
     memcpy(at, input, input_length);
     *length = 16 + block + input_length;
     return frame;
 }
 
-/* Sends the frame with the descriptor, then reads the answer. Returns the exit code, or -1 with errno. */
-static int converse(const char *frame, size_t length, int netns, char **answer, uint32_t *size) {
-    const char *path = getenv("L3NET_CNI_SOCKET");
+/* A connection to a Unix socket, or -1 with errno. */
+static int dial(const char *path, time_t patience) {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
-    if (!path || !*path)
-        path = SOCKET_PATH;
-    if (strlen(path) >= sizeof name.sun_path)
-        fail(4, "L3NET_CNI_SOCKET is too long", "");
-    strcpy(name.sun_path, path);
+    strcpy(name.sun_path, path); /* its length is checked by the callers */
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct timeval patience = {.tv_sec = 10};
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0 ||
-        connect(fd, (struct sockaddr *)&name, sizeof name) < 0)
+    struct timeval limit = {.tv_sec = patience};
+    if (fd < 0)
         return -1;
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) < 0 ||
+        connect(fd, (struct sockaddr *)&name, sizeof name) < 0) {
+        int why = errno;
+        close(fd);
+        errno = why;
+        return -1;
+    }
+    return fd;
+}
+
+/* Sends the frame, with the descriptor if there is one. */
+static int send_call(int fd, const char *frame, size_t length, int netns) {
     union {
         struct cmsghdr header;
         char space[CMSG_SPACE(sizeof(int))];
@@ -155,23 +180,23 @@ static int converse(const char *frame, size_t length, int netns, char **answer, 
         memcpy(CMSG_DATA(&control.header), &netns, sizeof netns);
     }
     ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL);
-    if (sent < 0 || write_all(fd, frame + sent, length - (size_t)sent) < 0)
-        return -1;
+    return sent < 0 ? -1 : write_all(fd, frame + sent, length - (size_t)sent);
+}
+
+/* Reads so many octets within so many seconds (0: for ever). Returns -1 with errno. */
+static int take(int fd, void *into, size_t length, time_t seconds) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    time_t deadline = now.tv_sec + ANSWER_SECONDS;
-    uint32_t header[3] = {0, 0, 0};
-    size_t got = 0, wanted = sizeof header;
-    while (got < wanted) {
+    time_t deadline = now.tv_sec + seconds;
+    for (size_t got = 0; got < length;) {
         clock_gettime(CLOCK_MONOTONIC, &now);
         struct pollfd ready = {.fd = fd, .events = POLLIN};
         int left = now.tv_sec < deadline ? (int)(deadline - now.tv_sec) * 1000 : 0;
-        if (poll(&ready, 1, left) == 0) {
+        if (poll(&ready, 1, seconds ? left : -1) == 0) {
             errno = ETIMEDOUT;
             return -1;
         }
-        char *into = got < sizeof header ? (char *)header + got : *answer + (got - sizeof header);
-        ssize_t more = recv(fd, into, (got < sizeof header ? sizeof header : wanted) - got, 0);
+        ssize_t more = recv(fd, (char *)into + got, length - got, 0);
         if (more < 0 && errno == EINTR)
             continue;
         if (more <= 0) {
@@ -179,15 +204,38 @@ static int converse(const char *frame, size_t length, int netns, char **answer, 
             return -1;
         }
         got += (size_t)more;
-        if (got == sizeof header) {
-            if (header[0] != MAGIC || !(*answer = malloc((size_t)header[2] + 1))) {
-                errno = EPROTO;
-                return -1;
-            }
-            wanted += *size = header[2];
-        }
     }
-    return (int)header[1];
+    return 0;
+}
+
+/* Reads an answer. Returns the exit code, or -1 with errno. */
+static int take_answer(int fd, char **answer, uint32_t *size, time_t seconds) {
+    uint32_t header[3];
+    if (take(fd, header, sizeof header, seconds) < 0)
+        return -1;
+    if (header[0] != MAGIC || !(*answer = malloc((size_t)header[2] + 1))) {
+        errno = EPROTO;
+        return -1;
+    }
+    *size = header[2];
+    return take(fd, *answer, *size, seconds) < 0 ? -1 : (int)header[1];
+}
+
+/* Gives the call to the agent. Returns the exit code, or -1 with errno. */
+static int converse(const char *frame, size_t length, int netns, char **answer, uint32_t *size) {
+    const char *path = getenv("L3NET_CNI_SOCKET");
+    if (!path || !*path)
+        path = SOCKET_PATH;
+    if (strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path)
+        fail(4, "L3NET_CNI_SOCKET is too long", "");
+    int fd = dial(path, 10);
+    if (fd < 0)
+        return -1;
+    int code = send_call(fd, frame, length, netns) < 0 ? -1 : take_answer(fd, answer, size, ANSWER_SECONDS);
+    int why = errno;
+    close(fd);
+    errno = why;
+    return code;
 }
 
 /* Writes the call to the spool so that it outlives a power cut: temp, fsync, rename, fsync of the directory. */
@@ -223,8 +271,168 @@ static int spool(const char *frame, size_t length) {
     return fd < 0 ? -1 : fsync(fd);
 }
 
+/* CNI_NETNS, open, or -1 with errno; -1 and 0 where there is none. */
+static int open_netns(void) {
+    const char *path = getenv("CNI_NETNS");
+    errno = 0;
+    return path && *path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+}
+
+/* Seconds without a call after which a helper ends; 0: none is wanted. */
+static long helper_idle(void) {
+    const char *given = getenv("L3NET_CNI_HELPER_IDLE");
+    if (given && *given)
+        return strtol(given, NULL, 10);
+    char *at = memmem(input, input_length, "\"helperIdle\"", 12);
+    if (!at)
+        return 1;
+    at += 12 + strspn(at + 12, " \t\r\n");
+    return *at == ':' ? (long)strtod(at + 1 + strspn(at + 1, " \t\r\n"), NULL) : 1;
+}
+
+/* Whether a namespace of this process is its parent's, too; its number. */
+static int shares(const char *kind, ino_t *number) {
+    char path[64];
+    struct stat own, parents;
+    snprintf(path, sizeof path, "/proc/self/ns/%s", kind);
+    if (stat(path, &own) < 0)
+        return 0;
+    snprintf(path, sizeof path, "/proc/%d/ns/%s", (int)getppid(), kind);
+    *number = own.st_ino;
+    return stat(path, &parents) == 0 && own.st_ino == parents.st_ino && own.st_dev == parents.st_dev;
+}
+
+/* Writes the name that callers find each other's helper by: the same namespaces and root, program, and store
+ * where the configuration names none. 0 where there is to be none: a namespace that is not the runtime's own goes
+ * with the call, and a helper would hold on to it; in a user namespace of its own root is somebody else. */
+static int helper_name(const char *program, char *name, size_t size) {
+    ino_t net, mount, user;
+    struct stat found, root;
+    char told[2 * PATH_MAX];
+    const char *state = getenv("L3NET_CNI_STATE");
+    if (geteuid() || getuid() || !shares("net", &net) || !shares("mnt", &mount) || !shares("user", &user) ||
+        user != INITIAL_USER_NAMESPACE || stat("/", &root) < 0 || stat(program, &found) < 0 ||
+        (state && *state && *state != '/'))
+        return 0;
+    int length = snprintf(told, sizeof told, "%lu %lu:%lu %lu:%lu %ld.%09ld %s %s", (unsigned long)mount,
+                          (unsigned long)root.st_dev, (unsigned long)root.st_ino, (unsigned long)found.st_dev,
+                          (unsigned long)found.st_ino, (long)found.st_mtim.tv_sec, found.st_mtim.tv_nsec, program,
+                          state ? state : "");
+    if (length < 0 || length >= (int)sizeof told)
+        return 0;
+    uint64_t digest = 0xcbf29ce484222325u; /* FNV-1a: told apart, not kept secret */
+    for (int at = 0; at < length; at++)
+        digest = (digest ^ (unsigned char)told[at]) * 0x100000001b3u;
+    snprintf(name, size, "%lu-%016llx", (unsigned long)net, (unsigned long long)digest);
+    return 1;
+}
+
+/* The directory of the helpers' sockets, made where it is missing; -1 unless it is root's alone. All above it is
+ * root's, so that nobody else can put another in its place. */
+static int helpers_directory(void) {
+    const char *path = getenv("L3NET_CNI_HELPERS");
+    char parent[PATH_MAX];
+    struct stat found;
+    if (!path || !*path)
+        path = HELPERS_DIR;
+    if (*path != '/' || strlen(path) >= sizeof parent)
+        return -1;
+    int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, fd = open(path, flags);
+    if (fd < 0 && errno == ENOENT) {
+        strcpy(parent, path);
+        *strrchr(parent, '/') = 0;
+        if ((*parent && mkdir(parent, 0700) < 0 && errno != EEXIST) || (mkdir(path, 0700) < 0 && errno != EEXIST))
+            return -1;
+        fd = open(path, flags);
+    }
+    if (fd >= 0 && (fstat(fd, &found) < 0 || found.st_uid != geteuid() || found.st_mode & 077)) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+enum { ABSENT = -1, REFUSED = -2, DIED = -3 };
+
+/* Gives the call to the helper. Returns the exit code; ABSENT and REFUSED: it has not begun; DIED: it had. */
+static int ask_helper(const char *path, const char *frame, size_t length, int netns, char **answer, uint32_t *size) {
+    struct ucred peer;
+    socklen_t room = sizeof peer;
+    uint32_t word = 0;
+    int fd = dial(path, BEGIN_SECONDS), code = ABSENT;
+    if (fd < 0)
+        return ABSENT;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &room) < 0 || peer.uid != geteuid()) {
+        code = REFUSED;
+    } else if (send_call(fd, frame, length, netns) == 0) {
+        if (take(fd, &word, sizeof word, BEGIN_SECONDS) < 0) {
+            if (errno == ETIMEDOUT)
+                code = REFUSED;
+            shutdown(fd, SHUT_RDWR); /* from here on it cannot say that it begins */
+            if (recv(fd, &word, sizeof word, MSG_DONTWAIT) == sizeof word && word == BEGUN)
+                code = DIED;
+        } else if (word != BEGUN) {
+            code = REFUSED;
+        } else if ((code = take_answer(fd, answer, size, 0)) < 0) {
+            code = DIED;
+        }
+    }
+    close(fd);
+    return code;
+}
+
+/* Has a helper carry out the call and leaves; returns where it is to be done without one. If there is no helper,
+ * and nobody starts one, the standalone plugin is told to (L3NET_CNI_HELPER_START). */
+static void by_helper(const char *program, const char *command) {
+    char name[64], path[128], file[80];
+    unsetenv("L3NET_CNI_HELPER_START");
+    if (helper_idle() == 0 || !helper_name(program, name, sizeof name))
+        return;
+    int directory = helpers_directory();
+    if (directory < 0)
+        return;
+    size_t length;
+    uint32_t size = 0;
+    int netns = open_netns();
+    char *answer = NULL, *frame = build_frame(netns < 0 ? errno : 0, &length, 1);
+    snprintf(path, sizeof path, "/proc/self/fd/%d/%s.sock", directory, name);
+    snprintf(file, sizeof file, "%s.pid", name);
+    for (int waited = 0;; waited += 5) {
+        int code = ask_helper(path, frame, length, netns, &answer, &size);
+        if (code >= 0)
+            _exit(write(STDOUT_FILENO, answer, size) == (ssize_t)size ? code : 1);
+        if (code == DIED && !strcmp(command, "ADD")) /* what it has made goes with the DEL that follows */
+            fail(11, "the helper of the plugin ended amid the call", "");
+        if (code != ABSENT || waited > START_MILLISECONDS)
+            break;
+        int lock = openat(directory, file, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (lock < 0)
+            break;
+        if (flock(lock, LOCK_EX | LOCK_NB) == 0) { /* the helper holds it as long as it lives */
+            if (lock <= STDERR_FILENO || directory <= STDERR_FILENO)
+                break; /* called without standard streams: their numbers will be taken */
+            struct stat held;
+            if (fstat(lock, &held) < 0 || !held.st_nlink) { /* of one that has ended meanwhile, and took it away */
+                close(lock);
+                continue;
+            }
+            char start[128];
+            snprintf(start, sizeof start, "%d %d %s", lock, directory, name);
+            fcntl(lock, F_SETFD, 0);
+            fcntl(directory, F_SETFD, 0);
+            setenv("L3NET_CNI_HELPER_START", start, 1);
+            break;
+        }
+        close(lock);
+        nanosleep(&(struct timespec){.tv_nsec = 5 * 1000 * 1000}, NULL);
+    }
+    if (netns >= 0)
+        close(netns);
+    free(frame);
+}
+
 /* Replaces this process by the standalone plugin, with standard input rewound; returns if there is none. */
-static void become_standalone(void) {
+static void become_standalone(const char *command) {
     char path[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", path, sizeof path - 32);
     if (length <= 0)
@@ -234,6 +442,7 @@ static void become_standalone(void) {
     strcpy(slash ? slash + 1 : path, "l3net-standalone");
     if (access(path, X_OK) < 0)
         return;
+    by_helper(path, command);
     int fd = memfd_create("stdin", 0);
     if (fd < 0 || write_all(fd, input, input_length) < 0 || lseek(fd, 0, SEEK_SET) < 0 || dup2(fd, 0) < 0)
         fail(11, "cannot hand over standard input", strerror(errno));
@@ -271,11 +480,10 @@ int main(void) {
     int for_ipam = !strcmp(program_invocation_short_name, "l3net-ipam");
     if (for_ipam ? memmem(input, input_length, "\"subnet\"", 8) != NULL
                  : memmem(input, input_length, "\"ipam\"", 6) != NULL)
-        become_standalone();
-    const char *path = getenv("CNI_NETNS");
-    int netns = path && *path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+        become_standalone(command);
+    int netns = open_netns();
     size_t length;
-    char *answer = NULL, *frame = build_frame(path && *path && netns < 0 ? errno : 0, &length);
+    char *answer = NULL, *frame = build_frame(netns < 0 ? errno : 0, &length, 0);
     uint32_t size = 0;
     int code = converse(frame, length, netns, &answer, &size);
     /* An agent that is restarted is back in seconds; one failed STATUS makes a node, and its pods, not ready. */

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from l3net.attach import rules as cnirules
-from l3net.attach.admitting import attached, attachment
 from l3net.attach.applying import Applier, Place
-from l3net.attach.guard import Guard as PortGuard
-from l3net.attach.reaper import Reaper
 from l3net.attach.rules import Rules
 from l3net.attach.undoing import Undoing
 from l3net.cni import failure
@@ -34,6 +30,8 @@ from l3net.errors import KernelError
 from l3net.shell.kernel.bridge import KernelBridge
 
 if TYPE_CHECKING:
+    from l3net.attach.guard import Guard as PortGuard
+    from l3net.attach.reaper import Reaper
     from l3net.ports import Admission
 
 #: Seconds that ADD waits for the agent to say whether a pod's policies are in force; the agent's limit is
@@ -180,6 +178,10 @@ class PoliciesApplier:
     def apply(self, part: Policed, place: Place) -> None:
         if (admission := self._admission()) is None:
             return
+        from concurrent.futures import CancelledError  # noqa: PLC0415 - where an agent runs
+
+        from l3net.attach.admitting import attached, attachment  # noqa: PLC0415
+
         key = attachment(part.key)
         waiting = admission.admit(
             key, attached(part.key, part.pod, part.addresses, part.labels, part.mac), part.pod.uid
@@ -196,6 +198,8 @@ class PoliciesApplier:
 
     def undo(self, undo: Unpoliced, place: Place) -> None:
         if (admission := self._admission()) is not None:
+            from l3net.attach.admitting import attachment  # noqa: PLC0415
+
             admission.release(attachment(undo.key))
 
     def missing(self, part: Policed, place: Place, previous: Result) -> list[str]:

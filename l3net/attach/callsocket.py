@@ -42,7 +42,8 @@ class Answering(Protocol):
 class CallSocket:
     """Listens from the moment it is made. `verbs_for` tells whose verbs a call is for.
 
-    A worker runs `enter` first, which brings its thread into the namespace.
+    A worker runs `enter` first, which brings its thread into the namespace. `admit` is asked before a call is
+    begun, with the connection that it came by; a call that is not admitted gets no answer.
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class CallSocket:
         faults: Faults,
         threads: Threads = REAL,
         listen: Callable[[Path], socket.socket] | None = None,
+        admit: Callable[[socket.socket, Call], bool] = lambda _connection, _call: True,
     ) -> None:
+        self._admit = admit
         self._path = path
         self._verbs_for = verbs_for
         self._enter = enter
@@ -114,6 +117,8 @@ class CallSocket:
         frame, netns = receive(connection)
         try:
             call = decode_call(frame)
+            if not self._admit(connection, call):
+                return
             verbs = self._verbs_for(call)
             answer = verbs.answer(call, netns, lambda: still_there(connection))
             self._deliver(connection, verbs, call, answer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +31,8 @@ def execute(name: str, request: Request, command: str | None = None) -> dict[str
 
     Raises CniError: the delegate's own code and message where it gave them.
     """
+    import subprocess  # noqa: PLC0415 - most plugins have addresses of their own
+
     path = find_plugin(name, request.environment.get("CNI_PATH", ""))
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from l3net.attach.addressing import ensure_room, with_dns
 from l3net.attach.appliers import ElementsApplier
@@ -12,11 +13,13 @@ from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.cni.frame import Call
 from l3net.cni.host_end import assigned
-from l3net.cni.present import HostEnd
 from l3net.cni.request import Request
 from l3net.cni.result import Result, decode_result
 from l3net.cni.setup import wanted_addresses
 from l3net.ipam.lease import LeaseKey
+
+if TYPE_CHECKING:
+    from l3net.cni.present import HostEnd
 
 
 class IpamVerbs(Verbs):

@@ -6,19 +6,20 @@ import errno
 import json
 import logging
 import os
-import subprocess
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from l3net.cni import failure
 from l3net.cni.extras import TABLE, Extras, delete_commands, put_script, stale_connections
 from l3net.cni.failure import CniError
 from l3net.errors import KernelError
 from l3net.shell.kernel import sysctl
-from l3net.shell.kernel.conntrack import forget_stale
 from l3net.shell.kernel.linkaddresses import local_addresses
 from l3net.shell.kernel.netlink import Netlink
 from l3net.shell.kernel.nftcommand import find_nft
+
+if TYPE_CHECKING:  # a plugin begins with this, for each pod where no agent runs
+    import subprocess
 
 log = logging.getLogger(__name__)
 
@@ -42,23 +43,28 @@ class Rules(Protocol):
 
 
 def _run(*arguments: str, script: str | None = None) -> subprocess.CompletedProcess[str]:
-    """The nft command in the calling thread's namespace. Raises OSError, subprocess.TimeoutExpired."""
-    return subprocess.run(
-        [find_nft(), *arguments],
-        input=script,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-        env={"PATH": os.defpath},
-    )
+    """The nft command in the calling thread's namespace. Raises OSError."""
+    import subprocess  # noqa: PLC0415
+
+    try:
+        return subprocess.run(
+            [find_nft(), *arguments],
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            env={"PATH": os.defpath},
+        )
+    except subprocess.TimeoutExpired as err:
+        raise TimeoutError(errno.ETIMEDOUT, str(err)) from None
 
 
 def _nft(script: str) -> str:
     """Run a script as one transaction; nft's complaint, '' if none."""
     try:
         done = _run("-f", "-", script=script)
-    except (OSError, subprocess.TimeoutExpired) as err:
+    except OSError as err:
         return f"nft: {err}"
     return done.stderr.strip() if done.returncode else ""
 
@@ -94,6 +100,8 @@ def _forget_stale(extras: Extras, *, published: bool) -> None:
     """After the table changed, so that the next packet of a stream meets what is in force now."""
     if all(each.protocol == "tcp" for each in extras.ports):
         return
+    from l3net.shell.kernel.conntrack import forget_stale  # noqa: PLC0415
+
     try:
         with Netlink() as netlink:
             local = local_addresses(netlink)
@@ -122,7 +130,7 @@ def listed_chain(family: str, chain: str) -> str:
     """The rules of a chain as nft lists them; empty if there is none."""
     try:
         done = _run("list", "chain", family, TABLE, chain)
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return ""
     return done.stdout.partition("{")[2].partition("{")[2] if done.returncode == 0 else ""
 
@@ -142,6 +150,6 @@ def listed() -> list[dict[str, Any]]:
             done = _run("-j", "list", "table", family, TABLE)
             if done.returncode == 0:
                 found += json.loads(done.stdout)["nftables"]
-        except (OSError, subprocess.TimeoutExpired, ValueError, KeyError) as err:
+        except (OSError, ValueError, KeyError) as err:
             raise KernelError(f"nft list table {family} {TABLE}: {err}", errno.EIO) from err
     return found

@@ -12,11 +12,8 @@ from l3net.attach.addressing import delegated, delegated_before, ensure_room, le
 from l3net.attach.answer import error_version, printed, shape_version, translated
 from l3net.attach.appliers import appliers
 from l3net.attach.applying import Applier, Appliers, Place
-from l3net.attach.guard import Guard
 from l3net.attach.keylocks import KeyLocks
-from l3net.attach.reaper import Reaper
 from l3net.attach.rules import Rules
-from l3net.attach.there import host_ends, present
 from l3net.attach.timing import ADDRESSES, ALL, CONFIGURATION
 from l3net.attach.undoing import Undoing
 from l3net.cni import failure
@@ -25,7 +22,6 @@ from l3net.cni.frame import Answer, Call
 from l3net.cni.host_end import host_ifname
 from l3net.cni.parts import Held, facts_of
 from l3net.cni.plan import plan, result_of
-from l3net.cni.present import HostEnd
 from l3net.cni.request import Request, parse_request, valid_attachments
 from l3net.cni.result import Result, decode_result, encode_result, merged
 from l3net.cni.setup import Setup, asked_mac
@@ -33,15 +29,18 @@ from l3net.cni.versions import version_object
 from l3net.errors import KernelError, L3netError
 from l3net.faults import Faults
 from l3net.ipam.lease import Lease, LeaseKey, LeaseStore
-from l3net.metering.histogram import Histogram
 from l3net.model import Address
 from l3net.shell.kernel import links
-from l3net.shell.kernel.conntrack import Flush, forget
 from l3net.shell.kernel.sandbox import Sandboxes
 from l3net.shell.threads import REAL, Threads
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a plugin begins with this, for each pod where no agent runs
+    from l3net.attach.guard import Guard
+    from l3net.attach.reaper import Reaper
+    from l3net.cni.present import HostEnd
+    from l3net.metering.histogram import Histogram
     from l3net.ports import Admission
+    from l3net.shell.kernel.conntrack import Flush
 
 log = logging.getLogger(__name__)
 
@@ -281,6 +280,8 @@ class Verbs:
 
     def collect(self, request: Request) -> None:
         """Free everything of this network that is not listed; goes on past failures and raises the first."""
+        from l3net.attach.there import present  # noqa: PLC0415
+
         valid = valid_attachments(request.conf)
         if valid is None:
             return
@@ -308,6 +309,8 @@ class Verbs:
 
     def _host_ends(self) -> tuple[HostEnd, ...]:
         """Those whose aliases may tell of attachments whose lease is gone."""
+        from l3net.attach.there import host_ends  # noqa: PLC0415
+
         return host_ends(self._sandboxes().host)
 
     def abandon(self, call: Call, answer: Answer) -> None:
@@ -324,11 +327,12 @@ class Verbs:
             log.warning("undo of an abandoned ADD: %s", translated(err))
 
     def _still(self, request: Request, key: LeaseKey, made: tuple[int, int]) -> bool:
-        """Whether an attachment is the very one that was made."""
+        """Whether an attachment is the very one that was made, or what is left of it: a DEL of another
+        process may have overtaken the ADD, when there was a lease and no link yet."""
         sequence, index = made
-        if sequence:
-            lease = self._store(self._lenient_setup(request)).find(key)
-            return lease is not None and lease.sequence == sequence
+        lease = self._store(self._lenient_setup(request)).find(key) if sequence else None
+        if lease is not None:
+            return lease.sequence == sequence
         link = links.get_link(self._sandboxes().host, host_ifname(key))
         return link is not None and link.index == index
 
@@ -338,6 +342,8 @@ def _shown(link: links.KernelLink) -> tuple[str, str, int]:
 
 
 def _forget_now(addresses: list[Address]) -> None:
+    from l3net.shell.kernel.conntrack import forget  # noqa: PLC0415
+
     try:
         forget(addresses)
     except KernelError as err:  # no conntrack in this kernel: nothing to forget

@@ -1,4 +1,6 @@
-"""The plugins without an agent: one process a call. Light imports only, for a container waits for them."""
+"""The plugins without an agent: one process a call, where there is no helper that is warm.
+
+Light imports only, for a container waits for them."""
 
 from __future__ import annotations
 
@@ -11,15 +13,13 @@ import syslog
 from pathlib import Path
 
 from l3net.attach.ipam_verbs import IpamVerbs
+from l3net.attach.stores import Stores
 from l3net.attach.verbs import Verbs
 from l3net.cni import failure
 from l3net.cni.bridgeconf import ipam_setup, own_setup
 from l3net.cni.failure import CniError, error_object
 from l3net.cni.frame import IPAM_PLUGIN, PLUGIN_NAME, Answer, Call
 from l3net.cni.request import MAX_STDIN
-from l3net.cni.setup import Setup
-from l3net.naming import LEASE_DB, STATE_DIR
-from l3net.shell.files.leases import SqliteLeases
 from l3net.shell.kernel.namespaces import open_own
 from l3net.shell.kernel.netlink import Netlink
 from l3net.shell.kernel.sandbox import Sandboxes
@@ -32,18 +32,31 @@ class _Syslog(logging.Handler):
         syslog.syslog(syslog.LOG_WARNING, self.format(record).replace("\n", " "))
 
 
-class _Stores:
-    """The lease store of each data directory, opened when first needed."""
+def leave_helper(start: str, stdin: bytes) -> None:
+    """Fork the process that takes the calls to come, as the front asks for: see `l3net.attach.helper`.
 
-    def __init__(self) -> None:
-        self._open: dict[Path, SqliteLeases] = {}
+    Before anything is opened that a child must not share, as a database. `start`: descriptors of its lock and
+    of its directory, and its name.
+    """
+    lock, directory, name = start.split()
+    answered, _at_my_end = os.pipe()
+    try:
+        child = os.fork()
+    except OSError as err:
+        logging.getLogger(__name__).warning("no helper: fork: %s", err.strerror)
+        child = 1
+    if child:
+        for each in (lock, directory, answered):
+            os.close(int(each))
+        return
+    try:
+        from l3net.cli.cnihelper import serve  # noqa: PLC0415 - the call that leaves it needs none of it
 
-    def __call__(self, setup: Setup) -> SqliteLeases:
-        directory = Path(setup.store or os.environ.get("L3NET_CNI_STATE", f"{STATE_DIR}/cni"))
-        if directory not in self._open:
-            store = self._open[directory] = SqliteLeases(directory / LEASE_DB)
-            store.settle_boot()
-        return self._open[directory]
+        serve(int(lock), int(directory), answered, name, stdin)
+    except BaseException as err:
+        logging.getLogger(__name__).warning("helper: %s: %s", err.__class__.__name__, err)
+    finally:
+        os._exit(0)
 
 
 def standalone(call: Call, netns: int | None) -> Answer:
@@ -56,8 +69,8 @@ def standalone(call: Call, netns: int | None) -> Answer:
         return host[0]
 
     if call.for_ipam:
-        return IpamVerbs(_Stores(), sandboxes, ipam_setup).answer(call, netns)
-    return Verbs(_Stores(), sandboxes, own_setup).answer(call, netns)
+        return IpamVerbs(Stores(), sandboxes, ipam_setup).answer(call, netns)
+    return Verbs(Stores(), sandboxes, own_setup).answer(call, netns)
 
 
 def run() -> int:
@@ -71,6 +84,8 @@ def run() -> int:
     logging.getLogger().addHandler(_Syslog())
     syslog.openlog(IPAM_PLUGIN if environment[PLUGIN_NAME] == IPAM_PLUGIN else "l3net-cni")
     stdin = sys.stdin.buffer.read(MAX_STDIN + 1)
+    if start := os.environ.pop("L3NET_CNI_HELPER_START", ""):
+        leave_helper(start, stdin)
     netns, code = None, 0
     if path := environment.get("CNI_NETNS"):
         try:

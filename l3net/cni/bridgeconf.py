@@ -22,6 +22,8 @@ from l3net.model import Address, Prefix
 #: `ipam.type` values that mean this plugin's own address management, in process.
 OWN_IPAM: Final = ("l3net-ipam", "l3net")
 DEFAULT_BRIDGE: Final = "cni0"
+#: Seconds without a call after which the plugin's helper ends; 0: none is started or used.
+HELPER_IDLE: Final = "helperIdle"
 
 
 def ipam_of(conf: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -154,6 +156,7 @@ def own_setup(request: Request) -> Setup:
         raise CniError(failure.INVALID_CONFIG, f"ipam.type: {kind!r} is not a plugin's name")
     own = kind in OWN_IPAM
     default_gateway = flag_key(conf, "isDefaultGateway")
+    number_key(conf, HELPER_IDLE)
     enabled = not flag_key(conf, "disableContainerInterface")
     if not enabled and kind:
         raise CniError(failure.INVALID_CONFIG, "disableContainerInterface excludes ipam")

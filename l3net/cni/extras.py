@@ -9,15 +9,18 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from l3net.addresses import parse_address
 from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.cni.request import Request
 from l3net.cni.result import shown
-from l3net.model import Address, Stale
+from l3net.model import Address
 from l3net.naming import PROTOCOL_NUMBERS
+
+if TYPE_CHECKING:  # a plugin begins with this, for each pod where no agent runs
+    from l3net.model import Stale
 
 PROTOCOLS: Final = ("tcp", "udp", "sctp")
 TABLE: Final = "l3net_cni"
@@ -227,6 +230,8 @@ def stale_connections(extras: Extras, local: frozenset[Address], *, published: b
     TCP is not among them: a new connection asks anew, and one to a pod that is gone ends by itself. `local`
     are the addresses of the host, to which a port without a host address applies.
     """
+    from l3net.model import Stale  # noqa: PLC0415
+
     found = []
     for port in extras.ports:
         if port.protocol == "tcp":

@@ -2,7 +2,7 @@
 
 Request (all integers little endian, 32 bits): magic, length of environment, length of standard input, errno
 of opening CNI_NETNS (0 if open; the descriptor itself travels as SCM_RIGHTS with the first byte), then
-`KEY=value` strings each ended by NUL, then standard input as read.
+`KEY=value` strings each ended by NUL, then standard input as read. PATH is among them for a helper alone.
 Answer: magic, exit code, length, then what to print on standard output.
 """
 
@@ -22,6 +22,9 @@ MAX_ENVIRONMENT: Final = 1 << 18
 REQUEST_HEADER: Final = struct.Struct("<IIIi")
 ANSWER_HEADER: Final = struct.Struct("<III")
 
+#: A helper's first word. It carries the call out, and an answer follows; or it does not, and nothing is done.
+BEGUN: Final = struct.pack("<I", 0x474E4742)  # "BGNG"
+ELSEWHERE: Final = struct.pack("<I", 0x45534C45)  # "ELSE"
 
 #: Environment variable in which the client says under which name it was executed.
 PLUGIN_NAME: Final = "L3NET_PLUGIN"

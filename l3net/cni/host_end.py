@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
@@ -12,6 +11,11 @@ from l3net.cni.result import AssignedAddress, InterfaceAddress, PodRoute, shown
 from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey
 from l3net.model import Address
 from l3net.naming import VETH_PREFIX
+
+try:  # as `random` of the standard library does: to load OpenSSL takes longer than all of this file's work
+    from _sha256 import sha256  # type: ignore[import-not-found]
+except ImportError:  # Python 3.12 has another of that kind
+    from hashlib import sha256
 
 #: Locally administered prefix of pod MACs; the rest is the IPv4 address, so a reused address keeps its MAC
 #: and no neighbour cache is left wrong.
@@ -23,7 +27,7 @@ _ALIAS_LIMIT = 255  # IFALIASZ - 1
 
 def host_ifname(key: LeaseKey) -> str:
     """The host end's name: the same attachment, the same name, so that DEL finds it without any record."""
-    digest = hashlib.sha256(f"{key.network}\0{key.container_id}\0{key.ifname}".encode()).hexdigest()
+    digest: str = sha256(f"{key.network}\0{key.container_id}\0{key.ifname}".encode()).hexdigest()
     return VETH_PREFIX + digest[:11]
 
 
@@ -33,7 +37,7 @@ def mac_for(addresses: Iterable[Address]) -> str:
     chosen = next((address for address in found if address.version == 4), found[0] if found else None)
     if chosen is None:
         return ""
-    tail = chosen.packed if chosen.version == 4 else hashlib.sha256(chosen.packed).digest()[:4]
+    tail = chosen.packed if chosen.version == 4 else sha256(chosen.packed).digest()[:4]
     return ":".join([MAC_PREFIX, *(f"{byte:02x}" for byte in tail)])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from l3net.addresses import parse_interface
 from l3net.cni import failure
@@ -15,16 +15,19 @@ from l3net.cni.request import Request
 from l3net.cni.result import PodRoute, decode_routes
 from l3net.ipam.lease import LeaseKey, PodName, Wanted
 from l3net.ipam.ranges import RangeSet, block_sets
-from l3net.ipam.reserved import NamespaceUnknownError, ReservedPool, blocks_for
 from l3net.model import Address, Prefix
 from l3net.naming import BRIDGE
+
+if TYPE_CHECKING:  # a plugin begins with this, for each pod where no agent runs
+    from l3net.ipam.reserved import ReservedPool
 
 DEFAULT_COOL_DOWN: Final = 60.0
 #: In CNI_ARGS: labels of the pod, as `app=web,tier=front`.
 LABELS_ARG: Final = "L3NET_LABELS"
 # Kubernetes' syntax of label keys, with a prefix or without, and of values.
-_LABEL = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
-_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+# Text: compiled when they are needed, for a plugin begins with this.
+_LABEL: Final = r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL_VALUE: Final = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +149,12 @@ def pod_labels(request: Request) -> dict[str, str]:
         key, _, value = each.partition("=")
         pairs.append((key, value))
     for key, value in pairs:  # type: ignore[assignment]
-        if not isinstance(key, str) or not isinstance(value, str) or not _LABEL.fullmatch(key):
+        if not isinstance(key, str) or not isinstance(value, str) or not re.fullmatch(_LABEL, key):
             raise CniError(
                 failure.INVALID_CONFIG,
                 f"labels of the pod ({LABELS_ARG}, args.cni.labels): {str(key)[:80]!r} is no label's name",
             )
-        if value and not _LABEL_VALUE.fullmatch(value):
+        if value and not re.fullmatch(_LABEL_VALUE, value):
             raise CniError(
                 failure.INVALID_CONFIG, f"labels of the pod: {key}: {value[:80]!r} is no label's value"
             )
@@ -258,6 +261,8 @@ def _blocks(request: Request, node: NodeNetwork) -> tuple[Prefix, ...]:
     """What is attached stays valid whatever its namespace has become: only ADD is held to it."""
     if request.command != "ADD":
         return node.every_block
+    from l3net.ipam.reserved import NamespaceUnknownError, blocks_for  # noqa: PLC0415
+
     namespace = pod_of(request).namespace
     try:
         return blocks_for(namespace, node.blocks, node.pools, node.namespaces)

@@ -6,16 +6,17 @@ import copy
 import itertools
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from l3net.attach.server import CniServer
 from l3net.cni.setup import NodeNetwork
@@ -81,6 +82,10 @@ class Outcome:
         require(not self.stdout.strip(), "it printed something on standard output")
 
 
+#: What calls the plugin and waits for it, in the namespaces that it was called in itself.
+_RESIDENT: Final = ("sh", "-c", '"$0"; exit $?')
+
+
 def sh(*argv: str, check: bool = True) -> str:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if check and done.returncode:
@@ -90,11 +95,16 @@ def sh(*argv: str, check: bool = True) -> str:
 
 @dataclass
 class Bench:
-    """One host and its pods; `conf` is the configuration under test. Everything goes with `close`."""
+    """One host and its pods; `conf` is the configuration under test. Everything goes with `close`.
+
+    `resident`: the plugin is called in its runtime's own namespaces, as on a machine, so that l3net leaves a
+    helper; otherwise each call has a mount namespace of its own.
+    """
 
     plugin: Path
     conf: dict[str, Any]
     cni_path: str
+    resident: bool = False
     undo: ExitStack = field(default_factory=ExitStack)
     environment: dict[str, str] = field(default_factory=dict)
     server: CniServer | None = None
@@ -112,6 +122,8 @@ class Bench:
         sh("ip", "-n", self.host, "link", "set", "lo", "up")
         self.environment["L3NET_CNI_SPOOL"] = str(self.base / "state" / "spool")
         self.environment["L3NET_CNI_SOCKET"] = str(self.base / "run" / "cni.sock")
+        self.environment["L3NET_CNI_HELPERS"] = str(self.base / "helpers")
+        self.undo.callback(self._end_helpers)
         self.environment["L3NET_CNI_STATE"] = str(self.base / "standalone")
         if agent:
             self.server = self.inside(self._serve)
@@ -120,6 +132,11 @@ class Bench:
 
     def close(self) -> None:
         self.undo.close()
+
+    def _end_helpers(self) -> None:
+        for path in (self.base / "helpers").glob("*.pid"):
+            with suppress(OSError, ValueError):
+                os.kill(int(path.read_text()), signal.SIGKILL)
 
     def _namespace(self, name: str) -> None:
         sh("ip", "netns", "add", name)
@@ -214,7 +231,8 @@ class Bench:
         **environment: str | None,
     ) -> Outcome:
         """Execute the plugin; an environment value of None leaves the variable out."""
-        process = self.spawn(command, container, pod, conf, ifname, **environment)
+        through = _RESIDENT if self.resident else ()
+        process = self.spawn(command, container, pod, conf, ifname, through=through, **environment)
         try:
             stdout, stderr = process.communicate(self.body(conf), timeout=60)
         except subprocess.TimeoutExpired:
@@ -233,6 +251,8 @@ class Bench:
         pod: str | None,
         conf: Mapping[str, Any] | bytes | None = None,
         ifname: str | None = "eth0",
+        *,
+        through: Sequence[str] = (),
         **environment: str | None,
     ) -> subprocess.Popen[bytes]:
         """Start the plugin; standard input is the caller's to write."""
@@ -247,8 +267,11 @@ class Bench:
             **self.environment,
             **environment,
         }
+        entered = (
+            ["nsenter", f"--net=/run/netns/{self.host}"] if through else ["ip", "netns", "exec", self.host]
+        )
         return subprocess.Popen(
-            ["ip", "netns", "exec", self.host, str(self.plugin)],
+            [*entered, *through, str(self.plugin)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

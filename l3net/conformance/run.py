@@ -47,14 +47,18 @@ def run_suite(
     cni_path: str,
     *,
     only: str = "",
+    resident: bool = False,
     progress: Callable[[CaseVerdict], None] = lambda _: None,
 ) -> list[CaseVerdict]:
-    """Every case on a fresh host. The plugin's own agent is started where the configuration needs it."""
+    """Every case on a fresh host. The plugin's own agent is started where the configuration needs it.
+
+    `resident`: as for `Bench`.
+    """
     verdicts = []
     for each in CASES:
         if only and only not in f"{each.point} {each.title}":
             continue
-        bench = Bench(plugin.resolve(), dict(conf), cni_path)
+        bench = Bench(plugin.resolve(), dict(conf), cni_path, resident)
         try:
             bench.open(agent=plugin.name == "l3net-cni" and "ipam" not in conf)
             ipam = bench.conf.get("ipam")

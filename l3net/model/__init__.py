@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ServiceProxy,
         Topology,
     )
+    from l3net.model.bridge import BridgePlan
     from l3net.model.cluster import ClusterState, Fact, node_addresses, service_ranges
     from l3net.model.draining import DEFAULT_DRAIN, DRAIN_TAINTS, TO_BE_DELETED, DrainCause, DrainPolicy
     from l3net.model.egress import NO_EGRESS, EgressIp, EgressPaths, EgressRule, EgressRules, EgressWay
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from l3net.model.floating import FloatingIp
     from l3net.model.kernel import (
         PORTS_OF_ADDRESS,
-        BridgePlan,
         Envelope,
         EnvelopeEnd,
         NextHop,
@@ -194,6 +194,7 @@ _ROOMS: Final = {
         "ServiceProxy",
         "Topology",
     ),
+    "bridge": ("BridgePlan",),
     "cluster": (
         "ClusterState",
         "Fact",
@@ -225,7 +226,6 @@ _ROOMS: Final = {
     "floating": ("FloatingIp",),
     "kernel": (
         "PORTS_OF_ADDRESS",
-        "BridgePlan",
         "Envelope",
         "EnvelopeEnd",
         "NextHop",

@@ -1,4 +1,4 @@
-"""Kernel objects: routes, the bridge, tracked connections."""
+"""Kernel objects: routes, the envelope, tracked connections."""
 
 from __future__ import annotations
 
@@ -38,16 +38,6 @@ class Route:
     kind: RouteKind = RouteKind.UNICAST
     metric: int = 0
     source: Address | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BridgePlan:
-    """The node's pod bridge: its gateway addresses with the blocks' prefix lengths, MAC and MTU."""
-
-    name: str
-    mac: str
-    mtu: int
-    gateways: frozenset[tuple[Address, int]]
 
 
 @dataclass(frozen=True, slots=True)

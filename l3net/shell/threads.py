@@ -8,11 +8,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from random import Random
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 class Event(Protocol):
@@ -37,6 +39,12 @@ def _start(target: Callable[[], None], name: str) -> Started:
     thread = threading.Thread(target=target, name=name, daemon=True)
     thread.start()
     return thread
+
+
+def _executor(workers: int, name: str) -> Executor:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - no plugin needs it, and begins with this
+
+    return ThreadPoolExecutor(workers, name)
 
 
 class Entered(Protocol):
@@ -77,7 +85,7 @@ class Threads:
 
     start: Callable[[Callable[[], None], str], Started] = _start
     event: Callable[[], Event] = threading.Event
-    executor: Callable[[int, str], Executor] = ThreadPoolExecutor
+    executor: Callable[[int, str], Executor] = _executor
     lock: Callable[[], Lock] = threading.Lock
     condition: Callable[[], Condition] = threading.Condition
     monotonic: Callable[[], float] = time.monotonic

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from plugin_helpers import end_helpers, helpers_in
 
 from l3net.attach.server import CniServer
 from l3net.cni.setup import NodeNetwork
@@ -72,6 +73,9 @@ class Host:
     base: Path
     undo: ExitStack
     conf: dict[str, Any] = field(default_factory=lambda: dict(CONF))
+    #: The plugin is called in its runtime's own namespaces, as on a machine. Otherwise each call has a mount
+    #: namespace of its own (`ip netns exec`), where no helper is left.
+    at_home: bool = False
     server: CniServer | None = None
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -146,12 +150,13 @@ class Host:
             "CNI_PATH": f"{self.plugin_dir}:{REFERENCE_PLUGINS}",
             "L3NET_CNI_SOCKET": str(self.base / "run" / "cni.sock"),
             "L3NET_CNI_SPOOL": str(self.base / "state" / "spool"),
+            "L3NET_CNI_HELPERS": str(self.base / "helpers"),
             "CNI_NETNS": f"/run/netns/{pod}" if pod else None,
             **environment,
         }
         body = conf if isinstance(conf, bytes) else json.dumps(self.conf if conf is None else conf).encode()
         done = subprocess.run(
-            ["ip", "netns", "exec", self.name, str(self.plugin_dir / "l3net-cni")],
+            [*self.runtime(), str(self.plugin_dir / "l3net-cni")],
             input=body,
             capture_output=True,
             env={key: value for key, value in merged.items() if value is not None},
@@ -159,6 +164,16 @@ class Host:
             check=False,
         )
         return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def runtime(self) -> list[str]:
+        """What to put before the plugin."""
+        if self.at_home:
+            return ["nsenter", f"--net=/run/netns/{self.name}", "sh", "-c", '"$0"; exit $?']
+        return ["ip", "netns", "exec", self.name]
+
+    def helpers(self) -> list[int]:
+        """The processes that take calls where there is no agent."""
+        return helpers_in(self.base / "helpers")
 
     def add(self, container: str = "c1", pod: str | None = None, **more: Any) -> dict[str, Any]:
         outcome = self.cni("ADD", container, pod or self.pod(), **more)
@@ -193,6 +208,7 @@ def bare_host(plugin_dir: Path, tmp_path: Path) -> Iterator[Host]:
         sh("ip", "-n", name, "link", "set", "lo", "up")
         host = Host(name, plugin_dir, tmp_path, undo)
         undo.callback(host.stop)
+        undo.callback(end_helpers, tmp_path / "helpers")
         yield host
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from plugin_helpers import end_helpers
 
 BUSYBOX = Path("/bin/busybox")
 NESTED = "needs a machine where runc may make cgroups"
@@ -74,6 +75,7 @@ default_network = "l3test"
     (directory / "storage.conf").write_text(storage)
     environment = {
         **os.environ,
+        "L3NET_CNI_HELPERS": str(directory / "helpers"),
         **environment,
         "CONTAINERS_CONF": str(settings),
         "CONTAINERS_STORAGE_CONF": str(directory / "storage.conf"),
@@ -86,6 +88,7 @@ default_network = "l3test"
         yield call
     finally:
         call("rm", "--all", "--force", "--time", "0")
+        end_helpers(directory / "helpers")
 
 
 def started(podman: Podman, *arguments: str) -> None:

@@ -31,9 +31,10 @@ def test_with_the_agent(plugin_dir: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.soak
 @pytest.mark.timeout(400)
-def test_without_an_agent(plugin_dir: Path) -> None:
+@pytest.mark.parametrize("helper", [True, False])
+def test_without_an_agent(plugin_dir: Path, helper: bool) -> None:
     plugin = plugin_dir / "l3net-cni"
-    verdicts = run_suite(plugin, default_conf(plugin, standalone=True), str(plugin_dir))
+    verdicts = run_suite(plugin, default_conf(plugin, standalone=True), str(plugin_dir), resident=helper)
     assert failures(verdicts) == []
     assert score(verdicts)[1] > 50
 

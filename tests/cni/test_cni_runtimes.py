@@ -43,6 +43,7 @@ def podman(bare_host: Host, tmp_path: Path) -> Iterator[Podman]:
 
 def test_podman(bare_host: Host, podman: Podman, rootfs: Path) -> None:
     started(podman, "--name", "one", "-p", "8088:80", "--rootfs", str(rootfs), "sleep", "600")
+    helpers = bare_host.helpers()
     found = json.loads(podman("inspect", "one").stdout)[0]["NetworkSettings"]["Networks"]["l3test"]
     assert (found["IPAddress"], found["GlobalIPv6Address"]) == ("10.91.0.2", "fd00:91::2")
     for gateway in ("10.91.0.1", "fd00:91::1"):
@@ -55,6 +56,7 @@ def test_podman(bare_host: Host, podman: Podman, rootfs: Path) -> None:
     assert len(bare_host.veths()) == 2
     assert podman("rm", "--force", "--time", "0", "one", "two").returncode == 0
     assert bare_host.veths() == []
+    assert len(helpers) == 1 and bare_host.helpers() == helpers, "the calls that followed were a helper's"
     left = run(["ip", "netns", "exec", bare_host.name, "nft", "list", "ruleset"]).stdout
     assert "10.91.0" not in left and "8088" not in left
 

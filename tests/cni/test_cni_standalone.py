@@ -53,6 +53,7 @@ def other_plugin(host: Host, name: str, command: str, pod: str, body: dict[str, 
         "CNI_IFNAME": "eth0",
         "CNI_NETNS": f"/run/netns/{pod}",
         "CNI_PATH": f"{host.plugin_dir}:{REFERENCE}",
+        "L3NET_CNI_HELPERS": str(host.base / "helpers"),  # one is left: its caller is the other plugin
     }
     argv = ["ip", "netns", "exec", host.name, str(REFERENCE / name)]
     done = subprocess.run(

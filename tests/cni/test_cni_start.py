@@ -11,6 +11,8 @@ import pytest
 
 from l3net import model
 
+ROOM = Path(str(model.__file__)).parents[2]
+EVERYTHING = "import l3net.cli.standalone; print(*sys.modules)"
 LOADED = "import sys; import {}; print(*(each for each in sys.modules if each.startswith('l3net.')))"
 
 
@@ -24,8 +26,21 @@ def loaded(module: str) -> set[str]:
 def test_it_reads_no_facts_that_it_has_no_use_for() -> None:
     """Of the datastore's facts it needs a pool, and none of BGP."""
     names = {each.partition("l3net.model.")[2] for each in loaded("l3net.cli.standalone")} - {""}
-    assert names == {"kernel", "pools", "selectors", "terms"}
+    assert names == {"bridge", "terms"}
     assert "l3net.model.bgp" in loaded("l3net.agent.loop"), "the control"
+
+
+def test_it_starts_no_room_that_an_agent_has_use_for() -> None:
+    """Nor what executes programs or deletes in the background; nor OpenSSL, which takes longest."""
+    done = subprocess.run(
+        [sys.executable, "-IS", "-c", f"import sys; sys.path.append({str(ROOM)!r}); {EVERYTHING}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = set(done.stdout.split())
+    assert {"dataclasses", "sqlite3", "l3net.attach.verbs"} <= found, "the control"
+    assert not found & {"subprocess", "concurrent.futures", "shutil", "hashlib", "site"}
+    assert not {each for each in found if each.startswith(("l3net.policy", "l3net.attach.guard"))}
+    assert not found & {"l3net.attach.reaper", "l3net.ipam.reserved", "l3net.shell.kernel.conntrack"}
 
 
 def test_each_fact_is_where_the_model_says() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import secrets
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -72,7 +72,7 @@ class SqliteLeases(SqliteStore):
     ) -> None:
         super().__init__(
             path,
-            SCHEMA,
+            SCHEMA + "".join(f"{each};" for each in INDEXES.values()),
             SCHEMA_VERSION,
             lock_wait=lock_wait,
             verify=verify,
@@ -97,7 +97,7 @@ class SqliteLeases(SqliteStore):
             for statement in INDEXES.values():
                 db.execute(statement)
             if named:
-                db.execute("INSERT OR IGNORE INTO meta VALUES('identity', ?)", (secrets.token_hex(8),))
+                db.execute("INSERT OR IGNORE INTO meta VALUES('identity', ?)", (os.urandom(8).hex(),))
 
         indexes, identity = self.read(seen)
         if INDEXES.keys() <= indexes and (identity or not named):

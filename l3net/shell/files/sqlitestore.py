@@ -48,6 +48,8 @@ class _Call(Generic[T]):
 
 @dataclass(slots=True)
 class _Queue:
+    """Those that wait for the next transaction."""
+
     waiting: deque[_Call[Any]] = field(default_factory=deque)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -102,11 +104,7 @@ class SqliteStore:
             db.execute("PRAGMA synchronous=FULL")
             db.execute(f"PRAGMA journal_size_limit={LOG_LIMIT}")
             found = db.execute("PRAGMA user_version").fetchone()[0]
-            if found > self._version:
-                raise LeaseStoreError(
-                    f"{self._path}: written by a newer release (schema {found}, this one knows "
-                    f"{self._version}); run that release, or see docs/ipam.md to rebuild the store"
-                )
+            self._refuse_newer(found)
             if found < self._version:
                 db.executescript(
                     f"BEGIN IMMEDIATE; {self._schema} PRAGMA user_version={self._version}; COMMIT;"
@@ -119,6 +117,17 @@ class SqliteStore:
             db.close()
             raise
         return db
+
+    def ensure_version(self) -> None:
+        """Another release may have taken the file over since it was opened. Raises LeaseStoreError."""
+        self._refuse_newer(self.read(lambda db: int(db.execute("PRAGMA user_version").fetchone()[0])))
+
+    def _refuse_newer(self, found: int) -> None:
+        if found > self._version:
+            raise LeaseStoreError(
+                f"{self._path}: written by a newer release (schema {found}, this one knows "
+                f"{self._version}); run that release, or see docs/ipam.md to rebuild the store"
+            )
 
     def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a transaction shared with whoever else is waiting; return once it is on the disk."""
