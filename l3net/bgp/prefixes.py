@@ -62,6 +62,12 @@ def _mask6(length: int) -> tuple[IPv6Address, int]:
     return found, int(found)
 
 
+def network(address: bytes, length: int) -> Prefix:
+    """Of 4 or 16 octets; bits beyond the length are passed over. Raises ValueError."""
+    made = _Network4 if len(address) == 4 else _Network6
+    return made((int.from_bytes(address), length))
+
+
 def parse_prefix(text: str) -> Prefix:
     """`10.0.0.0/8`, `fd00::/8`, or an address. Raises ValueError.
 

@@ -258,3 +258,23 @@ def test_the_words_say_how_many() -> None:
     assert refused.words() == "put route 10.8.0.0/24: EINVAL"
     refused.note(key(GOOD), GOOD, KernelError("put route 10.9.0.0/24", errno.EINVAL), 0.0)
     assert refused.words() == "put route 10.8.0.0/24: EINVAL (and 1 more)"
+
+
+def test_what_is_read_back_is_not_kept_a_second_time() -> None:
+    """Of what is as wanted there is one object; what is another way, or not wanted, is as it was read."""
+
+    async def work(table: Table, kernel: KernelSide, _clock: Clock) -> None:
+        other, ours = route("10.8.0.0/24", "10.0.0.9"), route("10.7.0.0/24", "10.0.0.2")
+        want(kernel, GOOD, BAD)
+        same = route("10.9.0.0/24", "10.0.0.2")
+        table.held = {key(each): each for each in (other, same, ours)}
+        kernel.read_routes()
+        assert kernel.mirror == table.held
+        found = {id(each) for each in kernel.mirror.values()}
+        assert found == {id(GOOD), id(other), id(ours)}
+        assert same == GOOD, "the control"
+        assert same is not GOOD
+        [prefix] = [prefix for prefix, _ in kernel.mirror if prefix == GOOD.prefix]
+        assert prefix is GOOD.prefix
+
+    within(work)

@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -17,6 +17,7 @@ from l3net.delta import Delta, diff
 from l3net.errors import KernelError
 from l3net.model import NextHop, Route, RouteKind
 from l3net.naming import METRIC_AGGREGATE, METRIC_BGP
+from l3net.shell.kernel import routes
 from l3net.shell.kernel.links import (
     IFLA_IFNAME,
     IFLA_INFO_KIND,
@@ -27,7 +28,7 @@ from l3net.shell.kernel.links import (
     text,
 )
 from l3net.shell.kernel.monitor import underlay_route
-from l3net.shell.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink, Request, attribute
+from l3net.shell.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink, Request, attribute, attributes
 from l3net.shell.kernel.routes import RTA_DST, RTM_GETROUTE, KernelRoutes, encode_route, links
 from l3net.shell.kernel.underlay import KernelUnderlay
 
@@ -179,6 +180,44 @@ def test_more_routes_than_a_batch(wired: Ip) -> None:
     }
     assert table.apply(diff(wanted, {})) == {}
     assert table.read() == wanted
+
+
+def test_a_dump_is_what_its_bodies_are_one_by_one(wired: Ip, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is alike is decoded once, and the rest as ever; in whatever order the attributes come."""
+    same = [f"10.5.{number}.0/24" for number in range(50)] + [f"fd05:{number}::/64" for number in range(50)]
+    more = [unicast(prefix, hop("fd00::2" if ":" in prefix else "10.0.0.2")) for prefix in same]
+    more += [unicast("0.0.0.0/0", hop("10.0.0.3")), unicast("::/0", hop("fd00::3"))]  # of no destination
+    table = KernelRoutes()
+    assert not table.apply(Delta(put=WANTED | {(route.prefix, route.metric): route for route in more}))
+    wired("route add 10.77.0.0/16 via 10.0.0.2 table 77")
+    names = {index: name for name, index in links().items()}
+    bodies = []
+    with Netlink() as netlink:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            request = Request(RTM_GETROUTE, 0, struct.pack("=BBBBBBBBI", family, *(0,) * 8))
+            bodies += [body for _, body in netlink.dump(request)]
+    turned = [
+        body[:12]
+        + b"".join(attribute(kind, bytes(value)) for kind, value in reversed([*attributes(body[12:])]))
+        for body in bodies
+    ]
+    wanted = [routes.decode_route(body, names) for body in bodies]
+    assert len(wanted) > 100
+    decoded = 0
+    plain = routes.decode_route
+
+    def counted(body: bytes, names: Mapping[int, str]) -> object:
+        nonlocal decoded
+        decoded += 1
+        return plain(body, names)
+
+    monkeypatch.setattr(routes, "decode_route", counted)
+    decoder = routes.RouteDecoder(names)
+    assert [decoder.decode(body) for body in bodies] == wanted
+    assert decoded < len(bodies) / 2, "the control"
+    assert [decoder.decode(body) for body in turned] == wanted
+    monkeypatch.setattr(routes, "_MOST_ALIKE", 1)
+    assert [routes.RouteDecoder(names).decode(body) for body in [*turned, *bodies]] == wanted * 2
 
 
 def test_the_underlay_leaves_out_ours_and_dead_links(wired: Ip) -> None:

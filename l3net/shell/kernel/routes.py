@@ -10,6 +10,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
+from l3net.bgp.prefixes import network
 from l3net.delta import Delta
 from l3net.errors import KernelError
 from l3net.model import Address, NextHop, Prefix, Route, RouteKind
@@ -168,6 +169,55 @@ def decode_route(body: bytes, names: Mapping[int, str]) -> tuple[int, int, Route
     return table, protocol, Route(network, frozenset(hops), RouteKind(kind), metric, source)
 
 
+_Decoded = tuple[int, int, Route] | None
+#: The head of RTA_DST, by address family, and that of RTA_TABLE.
+_DST_HEAD: Final[dict[int, bytes]] = {
+    socket.AF_INET: ATTRIBUTE.pack(ATTRIBUTE.size + 4, RTA_DST),
+    socket.AF_INET6: ATTRIBUTE.pack(ATTRIBUTE.size + 16, RTA_DST),
+}
+_TABLE_HEAD: Final = ATTRIBUTE.pack(ATTRIBUTE.size + 4, RTA_TABLE)
+#: Where the kernel puts the destination: behind the table, which comes first.
+_DST_AT: Final = _RTMSG.size + 2 * ATTRIBUTE.size + 4
+_DST_END4: Final = _DST_AT + 4
+_DST_END6: Final = _DST_AT + 16
+#: Kinds of routes kept apart while a dump is read.
+_MOST_ALIKE: Final = 4096
+
+
+class RouteDecoder:
+    """`decode_route` for all of a dump: most routes of a table differ in nothing but the destination, and
+    share what is the same."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self._names = names
+        self._known: dict[bytes, _Decoded] = {}
+
+    def decode(self, body: bytes) -> _Decoded:
+        """As `decode_route`."""
+        end = _DST_END6 if body[0] == socket.AF_INET6 else _DST_END4
+        around = body[:_DST_AT] + body[end:]
+        if around in self._known:  # with its table and the head of its destination where they belong
+            found = self._known[around]
+        else:
+            found = decode_route(body, self._names)
+            if not _laid_out(body):
+                return found
+            if len(self._known) >= _MOST_ALIKE:
+                self._known.clear()
+            self._known[around] = found
+        if found is None:
+            return None
+        table, protocol, like = found
+        prefix = network(body[_DST_AT:end], body[1])
+        return table, protocol, Route(prefix, like.next_hops, like.kind, like.metric, like.source)
+
+
+def _laid_out(body: bytes) -> bool:
+    """Whether the destination is where the kernel puts it."""
+    table = body[_RTMSG.size : _RTMSG.size + ATTRIBUTE.size]
+    return table == _TABLE_HEAD and body[_DST_AT - ATTRIBUTE.size : _DST_AT] == _DST_HEAD.get(body[0])
+
+
 def _multipath(value: memoryview, names: Mapping[int, str]) -> Iterable[NextHop]:
     while len(value) >= _RTNEXTHOP.size:
         length, _flags, weight, index = _RTNEXTHOP.unpack_from(value)
@@ -242,7 +292,7 @@ class KernelRoutes:
         return self._netlink.port
 
     def read(self) -> dict[RouteKey, Route]:
-        names = {index: name for name, index in links().items()}
+        decoder = RouteDecoder({index: name for name, index in links().items()})
         found: dict[RouteKey, Route] = {}
         others: set[RouteKey] = set()
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -253,7 +303,7 @@ class KernelRoutes:
                     if theirs is not None:
                         others.add(theirs)
                     continue
-                decoded = decode_route(body, names)
+                decoded = decoder.decode(body)
                 if decoded is None or decoded[0] != RT_TABLE_MAIN:
                     continue
                 route = decoded[2]
