@@ -26,20 +26,17 @@ if TYPE_CHECKING:
     )
     from l3net.model.bridge import BridgePlan
     from l3net.model.cluster import ClusterState, Fact, node_addresses, service_ranges
+    from l3net.model.connections import PORTS_OF_ADDRESS, PortUse, Stale, Tracked
     from l3net.model.draining import DEFAULT_DRAIN, DRAIN_TAINTS, TO_BE_DELETED, DrainCause, DrainPolicy
     from l3net.model.egress import NO_EGRESS, EgressIp, EgressPaths, EgressRule, EgressRules, EgressWay
     from l3net.model.filters import Action, BgpFilter, FilterRule, Operations, PrefixOperator
     from l3net.model.floating import FloatingIp
     from l3net.model.kernel import (
-        PORTS_OF_ADDRESS,
         Envelope,
         EnvelopeEnd,
         NextHop,
-        PortUse,
         Route,
         RouteKind,
-        Stale,
-        Tracked,
     )
     from l3net.model.kubernetes import (
         Endpoint,
@@ -201,6 +198,12 @@ _ROOMS: Final = {
         "node_addresses",
         "service_ranges",
     ),
+    "connections": (
+        "PORTS_OF_ADDRESS",
+        "PortUse",
+        "Stale",
+        "Tracked",
+    ),
     "draining": (
         "DEFAULT_DRAIN",
         "DRAIN_TAINTS",
@@ -225,15 +228,11 @@ _ROOMS: Final = {
     ),
     "floating": ("FloatingIp",),
     "kernel": (
-        "PORTS_OF_ADDRESS",
         "Envelope",
         "EnvelopeEnd",
         "NextHop",
-        "PortUse",
         "Route",
         "RouteKind",
-        "Stale",
-        "Tracked",
     ),
     "kubernetes": (
         "Endpoint",

@@ -106,7 +106,7 @@ def test_a_stream_from_before_add_and_across_delete(host: Host, address: str) ->
 
 def test_without_forgetting_the_stream_is_lost(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: what the table says does not reach a connection that is there."""
-    monkeypatch.setattr("l3net.attach.rules.forget_stale", lambda stale: 0)
+    monkeypatch.setattr("l3net.shell.kernel.conntrack.forget_stale", lambda stale: 0)
     with ExitStack() as undo:
         client, first = host.pod(), host.pod()
         host.add("client", client, conf=publishing(host, 1))  # so that there is a table that could translate
