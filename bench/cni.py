@@ -44,6 +44,8 @@ from l3net.shell.kernel.sandbox import Sandboxes
 
 BLOCKS = tuple(map(ip_network, ("10.244.0.0/18", "fd00:10:244:1::/114")))
 REFERENCE = Path("/usr/lib/cni")
+#: Pods that a node begins at once after it was empty.
+MANY = 80
 
 
 @dataclass
@@ -356,11 +358,14 @@ def run(pods_wanted: int, rounds: int) -> list[Row]:
         conf: dict[str, Any] = {"cniVersion": "1.0.0", "name": "l3net", "type": "l3net-cni"}
         environment = {"PATH": os.environ["PATH"], "L3NET_CNI_SOCKET": str(base / "run" / "cni.sock")}
         ours = Runtime(base / "bin" / "l3net-cni", conf, environment)
-        for at_once in (1, 8):
+        for at_once in (1, 8, MANY):
             before = cpu_of(agent.pid)
             row = measure(f"l3net, {at_once} at once", ours, pods, at_once, rounds)
             row.agent_cpu = (cpu_of(agent.pid) - before) * 1000 / (len(pods) * rounds)
             rows.append(row)
+        if (REFERENCE / "bridge").exists():
+            theirs = machine.reference("data")
+            rows.append(measure(f"reference, {MANY} at once", theirs, pods, MANY, rounds))
     return rows
 
 
