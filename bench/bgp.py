@@ -1,17 +1,18 @@
-"""BGP figures beside BIRD and GoBGP: idle sessions, convergence, one change, peers coming up, memory.
+"""BGP figures beside BIRD, GoBGP and FRR: idle sessions, convergence, one change, peers coming up, memory.
 
 Run as root: `python bench/bgp.py [--full] [--rounds 5] [--only idle,announce,receive,single,peers]`.
 Each speaker runs in the same place, a host of its own (network, process and mount namespaces) on a veth
 link, one after the other. What is timed:
 
 - announce, withdraw: from the order (l3net: a manifest renamed into place that opens an export filter; BIRD:
-  `enable` of a static protocol; GoBGP: a stream of paths over gRPC) until FRR's bgpd counts all, or none;
+  `enable` of a static protocol; GoBGP: a stream of paths over gRPC; FRR: its outbound route map lifted, by
+  vty) until another bgpd counts all, or none;
 - receive: from lifting FRR's outbound route map until the kernel's table holds all prefixes (l3net, BIRD),
   or the global RIB does (GoBGP, which has no kernel side); `ip -batch` alone is the kernel's own share;
 - single: from the order to withdraw one prefix (l3net: an EndpointSlice renamed into place) to the UPDATE's
   arrival at a speaker that notes the time; on an idle session, and amid a burst of 10,000 announcements;
 - idle: processor time in hundredths of a core, of each process, with four sessions (hold time 90 s) and
-  KEEPALIVEs alone; beside FRR's bgpd too. `all` is what the node pays;
+  KEEPALIVEs alone; `all` is what the node pays;
 - peers: from the order until the last of so many sessions is established, as the far side sees it.
 
 The far side of the first two is FRR's bgpd without zebra. 100,000 prefixes and 200 peers with --full.
@@ -37,6 +38,9 @@ from speakers.place import FAR, Place, SinkLog, median, percentile, prefixes, un
 
 CONTESTANTS = (Ours, Bird, Gobgp)
 Speaker = Ours | Bird | Gobgp
+#: Those who are told what to announce; what FRR receives shows at the other end.
+ANNOUNCERS = (*CONTESTANTS, FrrNear)
+Announcer = Speaker | FrrNear
 MID_BURST = 10_000
 IDLE_PEERS = 4
 IDLE_SECONDS = 10
@@ -54,7 +58,7 @@ class Row:
     rss: dict[str, float] = field(default_factory=dict)
 
 
-def announce(who: type[Speaker], number: int, rounds: int) -> list[Row]:
+def announce(who: type[Announcer], number: int, rounds: int) -> list[Row]:
     rows = [Row(f"announce {number}", who.name), Row(f"withdraw {number}", who.name)]
     with Place() as place:
         speaker = who(place)
@@ -138,7 +142,7 @@ def kernel_alone(number: int, rounds: int) -> list[Row]:
     return [row]
 
 
-def single(who: type[Speaker], rounds: int) -> list[Row]:
+def single(who: type[Announcer], rounds: int) -> list[Row]:
     rows: list[Row] = []
     with Place() as place:
         sink = place.start_sink()
@@ -207,7 +211,7 @@ def amid(
     return row
 
 
-def idle_sessions(who: type[Speaker | FrrNear], rounds: int) -> list[Row]:
+def idle_sessions(who: type[Announcer], rounds: int) -> list[Row]:
     rows = {name: Row(f"idle, {name}", who.name) for name in (*who.words, "all")}
     with Place(IDLE_PEERS) as place:
         sink = place.start_sink()
@@ -247,17 +251,17 @@ def peers(who: type[Speaker], number: int) -> list[Row]:
 
 
 def show(rows: list[Row]) -> None:
-    print(f"{'':26} {'':14} {'p50':>9} {'p99':>9} {'to BIRD':>8} {'to GoBGP':>9}  MiB")
+    print(f"{'':26} {'':14} {'p50':>9} {'p99':>9} {'to BIRD':>8} {'to GoBGP':>9} {'to FRR':>8}  MiB")
     medians = {(row.what, row.who): median(row.times) for row in rows}
     for row in sorted(rows, key=lambda each: [other.what for other in rows].index(each.what)):
         ratios = []
-        for other in ("BIRD", "GoBGP"):
+        for other in ("BIRD", "GoBGP", "FRR"):
             theirs = medians.get((row.what, other))
             ratios.append(f"{medians[row.what, row.who] / theirs:.2f}" if theirs else "")
         memory = ", ".join(f"{name} {mib:.0f}" for name, mib in sorted(row.rss.items()))
         print(
             f"{row.what:26} {row.who:14} {median(row.times):9.2f} {percentile(row.times, 0.99):9.2f} "
-            f"{ratios[0]:>8} {ratios[1]:>9}  {memory}"
+            f"{ratios[0]:>8} {ratios[1]:>9} {ratios[2]:>8}  {memory}"
         )
 
 
@@ -280,16 +284,16 @@ def main() -> None:
     jobs: list[Callable[[], list[Row]]] = []
     if "idle" in wanted:
         every = max(3, options.rounds)
-        jobs += [lambda who=who: idle_sessions(who, every) for who in (*CONTESTANTS, FrrNear)]
+        jobs += [lambda who=who: idle_sessions(who, every) for who in ANNOUNCERS]
     for number in sizes:
         rounds = options.rounds if number < 100_000 else min(3, options.rounds)
         if "announce" in wanted:
-            jobs += [lambda who=who, n=number, r=rounds: announce(who, n, r) for who in CONTESTANTS]
+            jobs += [lambda who=who, n=number, r=rounds: announce(who, n, r) for who in ANNOUNCERS]
         if "receive" in wanted:
             jobs += [lambda who=who, n=number, r=rounds: receive(who, n, r) for who in CONTESTANTS]
             jobs.append(lambda n=number, r=rounds: kernel_alone(n, r))
     if "single" in wanted:
-        jobs += [lambda who=who: single(who, options.singles) for who in CONTESTANTS]
+        jobs += [lambda who=who: single(who, options.singles) for who in ANNOUNCERS]
     if "peers" in wanted:
         for number in (50, 200) if options.full else (50,):
             jobs += [lambda who=who, n=number: peers(who, n) for who in CONTESTANTS]

@@ -1,4 +1,4 @@
-"""The speakers compared: l3net, BIRD, GoBGP, told what to announce in their quickest way; FRR, idle."""
+"""The speakers compared: l3net, BIRD, GoBGP, FRR, each told what to announce in the quickest way it has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from speakers.place import FAR, FAR_AS, NEAR, NEAR_AS, SINGLE, Place, prefixes, until
+from speakers.place import FAR, FAR_AS, NEAR, NEAR_AS, SINGLE, Frr, Place, prefixes, until
 
 PYTHON = [sys.executable, "-m", "l3net.cli.main"]
 
@@ -240,27 +240,55 @@ class Bird:
 
 
 class FrrNear:
-    """bgpd, without zebra; for what it costs when nothing happens."""
+    """bgpd, without zebra, told by its vty. A burst is a route map that no longer denies."""
 
     name = "FRR"
+    base = 1  # the single prefix
     words: ClassVar[dict[str, str]] = {"bgpd": "bgpd"}
 
     def __init__(self, place: Place) -> None:
         self.place = place
 
     def start(self, burst: int = 0, *, peers: Iterable[str] = (FAR,), serving: bool = True) -> None:
-        del burst, serving
-        neighbors = [f" neighbor {address} remote-as {FAR_AS}" for address in peers]
+        del serving
         lines = [
             f"router bgp {NEAR_AS}",
             f" bgp router-id {NEAR}",
             " no bgp ebgp-requires-policy",
-            *neighbors,
+            " no bgp network import-check",
+            " coalesce-time 0",
+        ]
+        for address in peers:
+            lines += [
+                f" neighbor {address} remote-as {FAR_AS}",
+                f" neighbor {address} timers connect 1",
+                f" neighbor {address} advertisement-interval 0",
+            ]
+        lines += [
+            " address-family ipv4 unicast",
+            *(f"  neighbor {address} route-map NOTHING out" for address in peers),
+            *(f"  network {address}/32" for address in [SINGLE, *prefixes(burst)]),
+            " exit-address-family",
+            "exit",
+            f"ip prefix-list SINGLE permit {SINGLE}/32",
+            "route-map NOTHING permit 10",
+            " match ip address prefix-list SINGLE",
+            "exit",
         ]
         config = self.place.near.directory / "bgpd.conf"
         config.write_text("\n".join(lines) + "\n")
         config.chmod(0o644)
+        vty = Path(f"/proc/{self.place.near.pid}/root/run/frr/bgpd.vty")
+        vty.unlink(missing_ok=True)
         self.place.near.spawn("bgpd", ["bgpd", "-f", str(config), "-A", "127.0.0.1", "-P", "0", "-Z"])
+        until(vty.exists, "bgpd")
+        self._frr = Frr(vty, NEAR_AS, FAR)
+
+    def burst(self, on: bool) -> float:
+        return self._frr.let_out(on)
+
+    def single(self, on: bool) -> float:
+        return self._frr.network(SINGLE, on)
 
     def stop(self) -> None:
         self.place.near.kill("bgpd")

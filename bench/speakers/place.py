@@ -208,7 +208,8 @@ class SinkLog:
 class Frr:
     """bgpd by its own socket: a question costs no process."""
 
-    def __init__(self, vty: Path) -> None:
+    def __init__(self, vty: Path, as_number: int = FAR_AS, peer: str = NEAR) -> None:
+        self._as_number, self._neighbor = as_number, peer
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(vty))
         self.say("enable")
@@ -225,7 +226,7 @@ class Frr:
 
     def _peer(self) -> dict[str, object]:
         summary = json.loads(self.say("show bgp ipv4 unicast summary json"))
-        peer: dict[str, object] = summary.get("peers", {}).get(NEAR, {})
+        peer: dict[str, object] = summary.get("peers", {}).get(self._neighbor, {})
         return peer
 
     def established(self) -> bool:
@@ -236,10 +237,21 @@ class Frr:
 
     def let_out(self, everything: bool) -> float:
         """Announce all networks, or withdraw them; the moment it was asked for."""
-        for command in ("configure terminal", f"router bgp {FAR_AS}", "address-family ipv4 unicast"):
-            self.say(command)
+        self._enter()
         at = time.monotonic()
-        self.say(f"{'no ' if everything else ''}neighbor {NEAR} route-map NOTHING out")
+        self.say(f"{'no ' if everything else ''}neighbor {self._neighbor} route-map NOTHING out")
         self.say("end")
-        self.say(f"clear bgp ipv4 unicast {NEAR} soft out")
+        self.say(f"clear bgp ipv4 unicast {self._neighbor} soft out")
         return at
+
+    def network(self, address: str, on: bool) -> float:
+        """Originate one address, or withdraw it; the moment it was asked for."""
+        self._enter()
+        at = time.monotonic()
+        self.say(f"{'' if on else 'no '}network {address}/32")
+        self.say("end")
+        return at
+
+    def _enter(self) -> None:
+        for command in ("configure terminal", f"router bgp {self._as_number}", "address-family ipv4 unicast"):
+            self.say(command)

@@ -74,6 +74,17 @@ def test_it_does_not_sleep_over_work(sleeper: Sleeper, unread: int, peer: dict[s
     assert not sleeper.sleep(reactor(unread, **peer), LEAST)
 
 
+def test_commands_that_end_a_sleep_are_carried_out_before_the_peers_turns(
+    sleeper: Sleeper, unread: int
+) -> None:
+    made, done = reactor(unread), []
+    made.processes.received = lambda: [("relay", "version")]
+    made.api = SimpleNamespace(process=lambda *command: done.append(command[1:]))
+    made.asynchronous.run = lambda: done.append("run")
+    assert sleeper.sleep(made, LEAST)
+    assert done == [("relay", "version"), "run"]
+
+
 @pytest.mark.parametrize(("part", "what"), [("processes", "_broken"), ("", "_stopping")])
 def test_nor_over_an_end(sleeper: Sleeper, unread: int, part: str, what: str) -> None:
     made = reactor(unread)
