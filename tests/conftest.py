@@ -10,6 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A machine that is busy with other tests fails none for it.
+settings.register_profile("l3net", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("l3net")
+
+# With it each agent that a test starts would compile all of l3net: twice the time of its start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 for room in sorted([*Path(__file__).parent.iterdir(), *(Path(__file__).parent / "simulated").iterdir()]):
     if room.is_dir() and not room.name.startswith("__"):

@@ -58,7 +58,7 @@ class KernelSide:
         for key, wanted in self.desired.items():
             route = seen.pop(key, None)
             if route is not None:
-                found[key] = wanted if route == wanted else route
+                found[key] = wanted if route is wanted or route == wanted else route
         found.update(seen)
         return found
 

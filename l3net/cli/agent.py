@@ -141,7 +141,10 @@ def agent(
     settings = AgentSettings(
         *(node_name, chosen, run_dir, state_dir, mtu, error_relay_port, health_port, closed, opened_to_pods)
     )
-    from l3net.shell.sockets.onlyagent import only_agent  # noqa: PLC0415 - after --help
+    from l3net.shell.kernel.process import give_large_blocks_back  # noqa: PLC0415 - after --help
+    from l3net.shell.sockets.onlyagent import only_agent  # noqa: PLC0415
+
+    give_large_blocks_back()
 
     opened = _open(
         settings, events=events
