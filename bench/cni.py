@@ -291,6 +291,10 @@ class Machine:
 
     def end_helpers(self) -> None:
         for path in (self.base / "helpers").glob("*.pid"):
+            for _ in range(1000):  # it says which process it is soon after the call that leaves it
+                if path.read_text():
+                    break
+                time.sleep(0.001)
             with suppress(ProcessLookupError, ValueError):
                 os.kill(int(path.read_text()), signal.SIGKILL)
             path.unlink()

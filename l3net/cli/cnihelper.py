@@ -79,7 +79,7 @@ def serve(lock: int, directory: int, answered: int, name: str, stdin: bytes) -> 
             return f"{changed} has changed"
         if replaced := stores.replaced():
             return f"{replaced} is gone, or another"
-        return ""
+        return "" if own.exists() else "its socket is gone"
 
     helper = Helper(lambda call: ipam if call.for_ipam else verbs, outdated, idle_of(stdin))
     syslog.syslog(syslog.LOG_INFO, f"helper {name} takes calls")

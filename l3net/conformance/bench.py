@@ -123,6 +123,7 @@ class Bench:
         self.environment["L3NET_CNI_SPOOL"] = str(self.base / "state" / "spool")
         self.environment["L3NET_CNI_SOCKET"] = str(self.base / "run" / "cni.sock")
         self.environment["L3NET_CNI_HELPERS"] = str(self.base / "helpers")
+        self.environment["L3NET_CNI_HELPER_IDLE"] = "10"
         self.undo.callback(self._end_helpers)
         self.environment["L3NET_CNI_STATE"] = str(self.base / "standalone")
         if agent:

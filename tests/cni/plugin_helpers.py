@@ -5,8 +5,20 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
+
+
+def _told(file: TextIO) -> int:
+    """The process that holds a file; it says so soon after it does."""
+    until = time.monotonic() + 30
+    while not (said := file.read().strip()):
+        assert time.monotonic() < until, "a helper does not say which process it is"
+        time.sleep(0.01)
+        file.seek(0)
+    return int(said)
 
 
 def helpers_in(directory: Path) -> list[int]:
@@ -17,7 +29,7 @@ def helpers_in(directory: Path) -> list[int]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                found += [int(word) for word in file.read().split()]
+                found.append(_told(file))
     return found
 
 

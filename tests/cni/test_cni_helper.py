@@ -315,6 +315,8 @@ def test_it_serves_its_own_namespaces_alone(
     before = warm.starts()
     assert warm.call("DEL", "c1", conf=warm.conf(ipam={"dataDir": "data"}), CNI_PATH="/none").code in (0, 1)
     assert warm.starts() == before + 1 and host.helpers() == [pid]
+    path.unlink()
+    eventually(lambda: pid not in host.helpers(), "it stays where nobody finds it")
 
 
 WRONG: list[tuple[str, dict[str, Any]]] = [
