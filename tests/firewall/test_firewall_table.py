@@ -25,7 +25,6 @@ from l3net.model import (
     PoolUse,
     VirtualServer,
 )
-from l3net.shell.kernel import nftcommand
 from l3net.shell.kernel.nft import NftTable
 
 BACKENDS = tuple(Backend(ip_address(f"10.1.1.{n}"), 8080) for n in (2, 3))
@@ -84,7 +83,7 @@ def test_a_bad_text_changes_nothing(node: str) -> None:
 
 
 def test_without_nft(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nftcommand.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     with pytest.raises(ConfigError, match="install the package nftables"):
         NftTable()
     with pytest.raises(KernelError, match="/none/nft cannot be run: ENOENT"):
