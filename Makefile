@@ -15,9 +15,9 @@ TEST_PACKAGES := strace tcpdump iperf3 busybox-static podman containerd runc con
 KEEP ?=
 # Hundreds of processes begin in a lab and in the tests: each would compile all that it imports once more.
 unexport PYTHONDONTWRITEBYTECODE
-# Tests wait for daemons more than they compute: five at a time on two cores. One that fails on a busy machine is
+# Tests wait for daemons more than they compute: four at a time on two cores. One that fails on a busy machine is
 # tried once more; the summary lists each that was (R).
-PYTEST_ARGS ?= -n 5 --dist worksteal --reruns 1 -rR --durations=15
+PYTEST_ARGS ?= -n 4 --dist worksteal --reruns 1 -rR --durations=15
 
 .PHONY: help demo test test-vm check checked compiled setup setup-test plugin plugin-arm64 soak conformance bench docs
 .PHONY: golden format clean

@@ -99,7 +99,10 @@ def check_network(looked: str, host: str) -> None:
     assert lines[3] == ("1" if topology.router(host) else "0")
 
 
-@pytest.mark.parametrize("kind", ["frr", "bird", "openbgpd"])
+@pytest.mark.parametrize(
+    "kind",
+    ["frr", *(pytest.param(kind, marks=pytest.mark.soak) for kind in ("bird", "openbgpd"))],
+)
 def test_router(machine: MachineRoot, kind: str) -> None:
     """The routing software loads what was put in its place, and the links are named and numbered."""
     load = {
