@@ -105,8 +105,8 @@ soak: setup-test plugin  ## the tests that wait for long timers, and random ones
 conformance: setup-test plugin  ## write docs/bgp-conformance.md: l3net and other speakers against the RFCs
 	$(BIN)/python tests/interop/conformance/publish.py
 
-bench: setup-test plugin  ## side-by-side benchmarks with the reference plugins and other speakers
-	$(BIN)/python -m bench
+bench: setup-test plugin  ## the table of docs/performance.md, beside the reference plugins and other speakers
+	$(BIN)/python -m bench table
 
 docs: setup  ## generate the documents and manifests that come from the code
 	$(BIN)/python tools/make-docs
