@@ -312,7 +312,7 @@ ROWS = [
     Row(
         "second-connection-graceful", "RFC 4724 section 5",
         "The same by a peer with graceful restart, which has restarted: nobody has seen the old one end",
-        "The old one is closed without a NOTIFICATION, the new one goes on", second(BOTH_LISTED, age=4.0),
+        "The old one is closed without a NOTIFICATION, the new one goes on", second(BOTH_LISTED, age=8.0),
         (f"the new one is established, the old one: {CLOSED}",),
     ),
 ]  # fmt: skip
