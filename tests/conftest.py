@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import subprocess
 import sys
@@ -67,16 +66,6 @@ def _as_promised(request: pytest.FixtureRequest, _printed: Path) -> Iterator[Non
             wrong.append(why)
         file.unlink()
     assert not wrong, "\n".join(wrong)
-
-
-@pytest.fixture(autouse=True)
-def _heard() -> None:
-    """Records of l3net's loggers are heard, whatever a test before has done to them."""
-    logging.disable(logging.NOTSET)
-    for name, logger in logging.root.manager.loggerDict.items():
-        if name.partition(".")[0] == "l3net" and isinstance(logger, logging.Logger):
-            logger.disabled, logger.propagate = False, True
-            logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -46,7 +46,6 @@ def conformance(
     """
     if os.geteuid() != 0:
         raise ConfigError("network namespaces need root")
-    logging.getLogger("l3net").setLevel(logging.CRITICAL)  # refusals are what is being tried
     used = _conf(conf) if conf else default_conf(plugin, standalone=standalone)
     where = cni_path or f"{plugin.resolve().parent}:/opt/cni/bin:/usr/lib/cni"
 
@@ -55,7 +54,13 @@ def conformance(
             click.echo(f"{click.style(f'{each.verdict:14}', fg=_COLOURS.get(each.verdict))} ", nl=False)
             click.echo(f"{each.point:12} {each.title}{f' -- {each.why}' if each.why else ''}")
 
-    verdicts = run_suite(plugin, used, where, only=only, progress=show)
+    logger = logging.getLogger("l3net")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)  # refusals are what is being tried
+    try:
+        verdicts = run_suite(plugin, used, where, only=only, progress=show)
+    finally:
+        logger.setLevel(before)
     passed, counted = score(verdicts)
     if output == "json":
         cases = [asdict(each) for each in verdicts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,4 @@ def test_the_suite_can_fail() -> None:
     words = [str(REFERENCE), "--standalone", "--only", "VERSION answers", "-o", "json"]
     told = json.loads(CliRunner().invoke(conformance, words).stdout)
     assert [each["verdict"] for each in told["cases"]] == [PASSED, PASSED]
+    assert logging.getLogger("l3net").level == logging.NOTSET, "it is silent for as long as it tries alone"
