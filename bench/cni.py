@@ -27,6 +27,8 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from figures import percentile
+
 from l3net.attach.reaper import DOOMED_GROUP
 from l3net.attach.server import CniServer
 from l3net.cni.host_end import host_ifname, host_routes, interface_address
@@ -61,11 +63,6 @@ class Row:
     agent_cpu: float | None = None  # milliseconds of CPU a pod (ADD and DEL together), the kernel's included
     #: Of ADD, DEL and the rate: how many times the reference's of the same line of calls.
     ratios: tuple[float, float, float] | None = None
-
-
-def percentile(values: list[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def sh(*argv: str) -> None:

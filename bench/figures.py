@@ -40,6 +40,12 @@ class UnknownRunError(Exception):
     """No run is called so."""
 
 
+def percentile(values: Sequence[float], share: float) -> float:
+    """Of values that there are."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
 @dataclass(frozen=True)
 class Figure:
     """What was measured of whom: the median and the 99th percentile of `number` values, in `unit`. `beside`
@@ -60,9 +66,9 @@ class Figure:
         """Raises ValueError if there is no value."""
         if not values:
             raise ValueError(f"{what}, {who}: nothing was measured")
-        ordered = sorted(values)
-        p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-        return Figure(what, who, unit, statistics.median(ordered), p99, len(ordered), **rest)
+        return Figure(
+            what, who, unit, statistics.median(values), percentile(values, 0.99), len(values), **rest
+        )
 
 
 @dataclass
