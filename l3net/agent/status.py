@@ -21,6 +21,7 @@ from l3net.agent.swallowed import swallowed_blocks
 from l3net.agent.tally import Tally
 from l3net.agent.unresolved import peers_off_link
 from l3net.announce.blocks import own_blocks
+from l3net.bgp.sessions import node_as_number, router_id
 from l3net.bgp.verdict import Verdict
 from l3net.firewall.ranking import TOTAL
 from l3net.firewall.sticky import MOST, MOST_ENDS
@@ -40,9 +41,12 @@ def status(agent: Agent) -> dict[str, Any]:
     """The status but for its `routes`: node, peers, services, problems. No secret is ever part of it."""
     why = unready(agent)
     tallies = {address: Tally.of(agent, peer.session) for address, peer in agent.speaking.peers.items()}
+    node = agent.state.nodes.get(agent.node_name)
     return {
         "version": __version__,
         "node": agent.node_name,
+        "routerID": str(router_id(node)) if node is not None else "",
+        "asNumber": node_as_number(agent.state, node) if node is not None else None,
         "pid": agent.shells.process.pid,
         "inSync": agent.in_sync,
         "ready": not why,

@@ -47,6 +47,21 @@ class Verdict(enum.Enum):
     FILTERED = "filteredBy"
 
 
+#: Verdicts on what the cluster itself has announced and its routers pass back, and on the links of its nodes:
+#: wherever nodes share routers there are such, and nobody has to do anything.
+RETURNED: Final = frozenset(
+    {
+        Verdict.OWN_BLOCK,
+        Verdict.OWN_NETWORK,
+        Verdict.SERVICE_CIDR,
+        Verdict.NODE_SUBNET,
+        Verdict.OWN_AS,
+        Verdict.REFLECTION_LOOP,
+        Verdict.NEXT_HOP_SELF,
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """A verdict and, where a filter gave it, the filter's name."""

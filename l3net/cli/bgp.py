@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from l3net.bgp.verdict import Export
 from l3net.cli import options
 from l3net.cli.bgp_dump import dump
 from l3net.cli.bgp_neighbors import meant, neighbor, neighbors, summary
@@ -23,6 +24,8 @@ from l3net.naming import AGENT_SOCKET
 _run_dir = options.run_dir()
 #: Of an announcement, before its communities.
 _SHOWN = ("prefix", "kind", "service", "name", "peer")
+#: Verdicts on what that session is not there for.
+_NEVER = frozenset({Export.MESH_PEER.value, Export.FAMILY_NOT_NEGOTIATED.value})
 
 
 @click.group(short_help="Look into BGP on this node, and plan changes.")
@@ -42,14 +45,24 @@ for _command in (summary, neighbors, neighbor, routes, dump):
     "--prefix", metavar="PREFIX", help="Only this prefix or address.", shell_complete=known("prefixes")
 )
 @click.option("--rejected", is_flag=True, help="Only what is not announced.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also what a session is not there for: meshPeer and familyNotNegotiated. --prefix and --rejected"
+    " show it too.",
+)
 @old_flag("--refused", "--rejected")
 @agents_option
 @output_option
-def announced(peer: str | None, prefix: str | None, rejected: bool, agents: Agents, output: str) -> None:
+def announced(
+    peer: str | None, prefix: str | None, rejected: bool, everything: bool, agents: Agents, output: str
+) -> None:
     """Every prefix of this node's for every peer: announced, or why not.
 
     Blocks, networks, and each address of each service; what a router passes on is not among them.
     """
+    everything = everything or rejected or prefix is not None
 
     def chosen(answer: dict[str, Any]) -> list[dict[str, Any]]:
         return [
@@ -58,6 +71,7 @@ def announced(peer: str | None, prefix: str | None, rejected: bool, agents: Agen
             if meant(peer, row["peer"], row["name"])
             and prefix in (None, row["prefix"], row["prefix"].rpartition("/")[0])
             and not (rejected and row["verdict"] == "announced")
+            and (everything or row["verdict"] not in _NEVER)
         ]
 
     found = agents.each("exports", chosen, PATIENCE)

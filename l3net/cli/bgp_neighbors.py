@@ -7,11 +7,14 @@ from typing import Any, Final
 
 import click
 
+from l3net.bgp.verdict import RETURNED
 from l3net.cli.nodes import Agents, agents_option, checked
 from l3net.cli.output import duration, output_option
 from l3net.cli.values import known
 from l3net.errors import ConfigError
 
+#: What routers pass back of the cluster's own, as an agent's answer names it.
+RETURNED_WORDS: Final = frozenset(each.value for each in RETURNED)
 _SUMMARY: Final = (
     *("NEIGHBOR", "AS", "MSG RCVD", "MSG SENT", "OUT Q", "UP/DOWN", "STATE/PFX RCVD", "PFX SENT", "NAME"),
 )
@@ -94,7 +97,7 @@ def _summary_cells(row: dict[str, Any]) -> list[object]:
         _total(row, "sent"),
         row["outQueue"],
         _since(row),
-        row["received"] if row["state"] == "established" else row["state"],
+        row["received"] if row["state"] == "established" else fsm(row),
         row["announced"],
         row["name"],
     ]
@@ -104,7 +107,7 @@ def _neighbor_cells(row: dict[str, Any]) -> list[object]:
     return [
         row["address"],
         row["asNumber"] or "",
-        row["state"],
+        fsm(row),
         _since(row),
         f"{row['negotiated']['holdTime']} s" if row["negotiated"] else "",
         " ".join(row["negotiated"]["capabilities"]) if row["negotiated"] else "",
@@ -158,6 +161,11 @@ def _total(row: dict[str, Any], side: str) -> object:
     return sum(counts[side].values()) if counts else ""
 
 
+def fsm(row: dict[str, Any]) -> str:
+    """The state of the session by its name in RFC 4271; of a peer that has none, `refused`."""
+    return str(row.get("fsm") or row["state"])
+
+
 def _since(row: dict[str, Any]) -> str:
     return "" if row["state"] == "refused" else duration(row["sinceSeconds"])
 
@@ -166,7 +174,7 @@ def _lines(row: dict[str, Any]) -> list[str]:
     """One peer, for people."""
     since = f" for {_since(row)}" if row["state"] != "refused" else ""
     why = f": {row['reason']}" if row["reason"] else ""
-    lines = [f"{row['name']} ({row['address']}): {row['state']}{since}{why}"]
+    lines = [f"{row['name']} ({row['address']}): {fsm(row)}{since}{why}"]
 
     def say(title: str, text: object) -> None:
         lines.append(f"  {title + ':':<18} {text}")
@@ -189,7 +197,7 @@ def _lines(row: dict[str, Any]) -> list[str]:
             say(title, _messages(counts[side]))
     say("routes in", f"{row['received']} received, {row['accepted']} accepted, {row['stale']} stale")
     for reason, count in row.get("refused", {}).items():
-        say("refused", f"{count} {reason}")
+        say("returned" if reason in RETURNED_WORDS else "refused", f"{count} {reason}")
     stuck = f", nothing taken for {row['stuckSeconds']:.0f} s" if row["stuckSeconds"] >= 1 else ""
     say("prefixes out", f"{row['announced']} sent, {row['outQueue']} queued{stuck}")
     for family, numbers in row.get("byFamily", {}).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -56,7 +57,12 @@ def _show(rows: Iterable[dict[str, Any]], columns: list[str], output: str) -> No
         [" ".join(row[name]) if isinstance(row[name], list) else row[name] for name in columns]
         for row in listed
     ]
-    print_table("", columns, cells)
+    print_table("", [_header(name) for name in columns], cells)
+
+
+def _header(field: str) -> str:
+    """`podUID` as `POD UID`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", field).upper()
 
 
 def _address(text: str) -> Address:

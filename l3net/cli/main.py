@@ -69,11 +69,14 @@ class LazyGroup(click.Group):
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 nothing of ours is running.",
 )
 @click.version_option(__version__, prog_name="l3net")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """l3net: pods and services as plain, routable IP destinations.
 
     Start with `l3net lab demo`, which needs nothing but root and shows the whole of it.
     """
+    if os.environ.get("NO_COLOR"):  # https://no-color.org: whatever its value, unless it is empty
+        ctx.color = False
 
 
 def configure_logging(level: str, form: str = "text") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -10,13 +11,15 @@ from typing import Any
 
 import click
 
-#: Columns of a table that is piped: nothing that a program looks for is folded.
-_WIDEST = 5000
-#: Rows beyond which a table is laid out without the terminal's width: rich takes a millisecond for each.
-_PLAIN_BEYOND = 1000
+from l3net.cli.columns import GAP, cut, fit
+
+#: Where a command's context keeps that all of a table is to be printed.
+_WIDE = "l3net.wide"
+#: Where it keeps that the reader has been told of `-o wide`.
+_TOLD = "l3net.told"
 #: Seconds after which a command tells how far it has come.
 PATIENCE = 2.0
-FORMATS = ("table", "json", "yaml")
+FORMATS = ("table", "wide", "json", "yaml")
 
 
 def output_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,8 +30,16 @@ def output_option(function: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(FORMATS),
         default="table",
         show_default=True,
-        help="How to print: a table to read, or JSON or YAML for a program.",
+        callback=_chosen,
+        help="How to print: a table to read, cut to the terminal's width; `wide`, all of it;"
+        " JSON or YAML for a program.",
     )(function)
+
+
+def _chosen(ctx: click.Context, _: click.Parameter, value: str) -> str:
+    """`wide` is a table to all commands; how wide is between here and `print_table`."""
+    ctx.meta[_WIDE] = value == "wide"
+    return "table" if value == "wide" else value
 
 
 def print_value(value: Any, output: str) -> None:
@@ -48,33 +59,42 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table as wide as the terminal; when piped, as wide as its content."""
-    found = [[str(cell) for cell in row] for row in rows]
-    if len(found) > _PLAIN_BEYOND:
-        _print_plain(title, columns, found)
-        return
-    from rich.console import Console  # noqa: PLC0415 - costs 60 ms that agent and plugin must not pay
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    """A table as wide as the terminal, or as its content when piped or with `-o wide`. Where something had
+    to be cut or left out (l3net.cli.columns), a line on standard error says how to see it."""
+    found = [[_one_line(str(cell)) for cell in row] for row in rows]
+    natural = [max(map(len, column)) for column in zip(columns, *found, strict=True)]
+    terminal = sys.stdout.isatty()
+    meta = _meta()
+    layout = fit(columns, natural, None if meta.get(_WIDE) else _room())
 
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in found:
-        table.add_row(*(Text(cell) for cell in row))  # as it is: a bracket in it is no markup
-    console = Console() if sys.stdout.isatty() else Console(width=_WIDEST, no_color=True, highlight=False)
-    console.print(table)
+    def line(cells: Sequence[str]) -> str:
+        told = (cut(cells[each], width) for each, width in zip(layout.shown, layout.widths, strict=True))
+        return (" " * GAP).join(told).rstrip()
+
+    if title:
+        click.secho(title, italic=terminal)
+    click.secho(line(columns), bold=terminal)
+    if found:
+        click.echo("\n".join(map(line, found)))
+    if not layout.whole and not meta.get(_TOLD):
+        meta[_TOLD] = True
+        click.secho("(not all of it fits: `-o wide` shows the rest)", dim=sys.stderr.isatty(), err=True)
 
 
-def _print_plain(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
-    """The same, without folding."""
-    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-    lines = [title] if title else []
-    lines += [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (list(columns), *rows)
-    ]
-    click.echo("\n".join(lines))
+def _one_line(cell: str) -> str:
+    """A cell that others wrote in part: no character of it moves the cursor or ends the line."""
+    return cell if cell.isprintable() else "".join(each if each.isprintable() else " " for each in cell)
+
+
+def _room() -> int | None:
+    """The width of the terminal in characters; None where standard output is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _meta() -> dict[str, Any]:
+    """What the command that runs has kept; of nobody where none runs."""
+    ctx = click.get_current_context(silent=True)
+    return {} if ctx is None else ctx.meta
 
 
 class Progress:

@@ -7,10 +7,24 @@ from typing import Any
 
 import click
 
+from l3net.cli.bgp_neighbors import RETURNED_WORDS, fsm
 from l3net.cli.bgp_routes import PATIENCE
 from l3net.cli.nodes import Agents, agents_option, checked, here_alone
 from l3net.cli.output import duration, output_option, print_table
 
+_PEER_COLUMNS = [
+    "PEER",
+    "ADDRESS",
+    "AS",
+    "STATE",
+    "SINCE",
+    "RECEIVED",
+    "ACCEPTED",
+    "RETURNED",
+    "SENT",
+    "QUEUED",
+    "REFUSED",
+]
 _BFD_COLUMNS = [
     "PEER",
     "ADDRESS",
@@ -31,7 +45,10 @@ _BFD_COLUMNS = [
 @click.option("--alive", is_flag=True, help="Say nothing but whether it answers, as a probe asks.")
 @output_option
 def status(agents: Agents, ready: bool, alive: bool, output: str) -> None:
-    """Peers and their state, routes in the kernel, what is said of every service address, and problems.
+    """Problems, peers and their state, routes in the kernel, and what is said of every service address.
+
+    RETURNED counts routes of the cluster's own that a peer passes back, and links of its nodes: they are
+    refused, and that is as it should be. REFUSED tells of all others.
 
     Of several nodes one line each, those with problems first, and the problems; of one that is named with
     --node, all that is told on that node. Exits with 3 when no agent answers.
@@ -61,8 +78,7 @@ def _told(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def show_nodes(agents: Agents) -> None:
-    """A line a node, and their problems on standard error. Of each no more is kept: it may have 100,000
-    routes."""
+    """The problems, then a line a node. Of each no more is kept: it may have 100,000 routes."""
 
     def line(answer: dict[str, Any]) -> tuple[bool, tuple[object, ...], list[str]]:
         return bool(_told(answer)["ready"]), _node_cells(answer), _troubles(answer)
@@ -70,10 +86,10 @@ def show_nodes(agents: Agents) -> None:
     found = agents.each("status", line, PATIENCE)
     ranked = sorted(found, key=lambda each: (each[1][0], not each[1][2]))
     columns = ("NODE", "STATE", "PEERS UP", "BLOCKS", "ROUTES", "MISSING", "PODS", "PROBLEMS", "VERSION")
+    told = [f"{node}: problem: {problem}" for node, (_, _, problems) in ranked for problem in problems]
+    if told:
+        click.echo("\n".join(told) + "\n")
     print_table("", columns, [(node, *cells) for node, (_, cells, _) in ranked])
-    for node, (_, _, problems) in ranked:
-        for problem in problems:
-            click.echo(f"{node}: problem: {problem}", err=True)
 
 
 def _node_cells(answer: dict[str, Any]) -> tuple[object, ...]:
@@ -106,6 +122,10 @@ def show(answer: dict[str, Any]) -> None:
     """One node, for people."""
     state = "ready" if answer["ready"] else "not ready"
     click.echo(f"node {answer['node']}: {state}, {answer['memoryMiB']} MiB, l3net {answer['version']}")
+    if answer.get("routerID"):
+        click.echo(f"AS {answer['asNumber']}, router ID {answer['routerID']}")
+    for problem in _troubles(answer):
+        click.echo(f"problem: {problem}")
     drain = answer["drain"]
     if "cause" in drain:
         click.echo(f"drains ({drain['cause']}) since {duration(drain['sinceSeconds'])}: {drain['stage']}")
@@ -114,7 +134,7 @@ def show(answer: dict[str, Any]) -> None:
     click.echo()
     print_table(
         "BGP peers",
-        ["PEER", "ADDRESS", "AS", "STATE", "SINCE", "RECEIVED", "ACCEPTED", "SENT", "QUEUED", "REFUSED"],
+        _PEER_COLUMNS,
         [_peer(peer) for peer in answer["peers"]],
     )
     click.echo()
@@ -171,8 +191,6 @@ def show(answer: dict[str, Any]) -> None:
         click.echo(_collector(collector))
     if answer.get("views"):
         click.echo(f"\n{_views(answer['views'])}")
-    for problem in answer["problems"]:
-        click.echo(f"problem: {problem}", err=True)
 
 
 def _collector(row: dict[str, Any]) -> str:
@@ -220,8 +238,8 @@ def _notes(pods: dict[str, Any]) -> str:
 
 
 def _peer(peer: dict[str, Any]) -> tuple[object, ...]:
-    refused = ", ".join(f"{count} {reason}" for reason, count in peer["refused"].items())
-    state = peer["state"] if not peer["reason"] else f"{peer['state']} ({peer['reason']})"
+    refused = {reason: count for reason, count in peer["refused"].items() if reason not in RETURNED_WORDS}
+    state = fsm(peer) if not peer["reason"] else f"{fsm(peer)} ({peer['reason']})"
     since = duration(peer["sinceSeconds"])
     return (
         peer["name"],
@@ -231,9 +249,10 @@ def _peer(peer: dict[str, Any]) -> tuple[object, ...]:
         since,
         peer["received"],
         peer["accepted"],
+        sum(peer["refused"].values()) - sum(refused.values()),
         peer["announced"],
         peer.get("outQueue", ""),
-        refused,
+        ", ".join(f"{count} {reason}" for reason, count in refused.items()),
     )
 
 

@@ -15,6 +15,8 @@ from l3net.model import Address
 
 #: Seconds for which somebody who looks waits for ExaBGP to tell how it is now.
 PATIENCE: Final = 0.5
+#: The states of a session that is not established, by the name that ExaBGP tells (RFC 4271 section 8.2.2).
+_FSM: Final = {state.lower(): state for state in ("Idle", "Connect", "Active", "OpenSent", "OpenConfirm")}
 
 
 class OutQueues:
@@ -76,6 +78,11 @@ class OutQueues:
         """Exchanged with a peer on its session, as far as that is told."""
         queue = self._queues.get(address)
         return queue.messages if queue is not None else None
+
+    def fsm(self, address: Address) -> str:
+        """The state of a session that is not established; empty where ExaBGP has told none."""
+        queue = self._queues.get(address)
+        return _FSM.get(queue.fsm, "") if queue is not None else ""
 
     def announced(self, address: Address) -> int:
         """Prefixes that have been sent to the peer, as far as ExaBGP tells."""

@@ -101,7 +101,10 @@ def _message(value: Any) -> Message | None:
             return Queues(
                 {
                     _address(row["peer"]): Queue(
-                        int(row["queued"]), float(row["unsent-seconds"]), _counts(row.get("messages"))
+                        int(row["queued"]),
+                        float(row["unsent-seconds"]),
+                        _counts(row.get("messages")),
+                        str(row.get("state", "")),
                     )
                     for row in value["l3net-peers"]
                 }

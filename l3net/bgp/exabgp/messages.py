@@ -60,6 +60,7 @@ class Queue:
     queued: int
     stuck: float  # seconds
     messages: MessageCounts | None = None  # None: the speaker is older than we are
+    fsm: str = ""  # state of the session as ExaBGP has it (RFC 4271 section 8.2.2), in lower case
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ PEER: Final = record(
     passive=YES,
     type=words("eBGP", "iBGP", ""),
     state=words("established", "down", "refused"),
+    fsm=words("Idle", "Connect", "Active", "OpenSent", "OpenConfirm", "Established", ""),
     reason=TEXT,
     sinceSeconds=SECONDS,
     flaps=WHOLE,

@@ -37,6 +37,8 @@ _STATUS: Final = record(
     ("pods", "policy", "monitoring", "views", "serviceProxy", "consistent", "floating", "egress"),
     version=TEXT,
     node=TEXT,
+    routerID=TEXT,
+    asNumber=or_null(WHOLE),
     pid=WHOLE,
     inSync=YES,
     ready=YES,
