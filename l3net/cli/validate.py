@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from l3net.model import ClusterState, Kind
 from l3net.ports import Changed, Rejected
 from l3net.services.verdicts import advertised
 from l3net.shell.manifests.documents import MAX_BYTES, DocumentError, is_manifest, read_bytes
+from l3net.shell.manifests.pinpoint import pinpointed
 from l3net.shell.manifests.tree import Claim, Key, Reading, duplicate, interpret, printable
 
 
@@ -29,7 +31,7 @@ from l3net.shell.manifests.tree import Claim, Key, Reading, duplicate, interpret
 @output_option
 @click.pass_context
 def validate(context: click.Context, paths: tuple[Path, ...], output: str) -> None:
-    """Check manifests as the agent would, one line for each that is wrong: file, field and why.
+    """Check manifests as the agent would, one line for each error: file, line, field and why.
 
     A PATH is a file, a directory (its *.yaml, *.yml and *.json, not those of directories below) or - for
     standard input. What is asked for and l3net does not do, such as an AdminNetworkPolicy, is a
@@ -145,9 +147,15 @@ def _read(path: Path) -> Reading:
         content = sys.stdin.buffer.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise ConfigError(f"standard input is larger than {MAX_BYTES // 2**20} MiB")
-        return interpret("-", content)
+        return _interpreted("-", content)
     try:
         content, _ = read_bytes(path)
     except DocumentError as err:
         return Reading(rejected=(Rejected(printable(path), "", str(err)),))
-    return interpret(printable(path), content)
+    return _interpreted(printable(path), content)
+
+
+def _interpreted(path: str, content: bytes) -> Reading:
+    """What a file says; of what is wrong with it all, and where."""
+    reading = interpret(path, content)
+    return replace(reading, rejected=pinpointed(path, content, reading)) if reading.rejected else reading

@@ -48,12 +48,14 @@ def missing_filters(peer: BgpPeer, filters: Collection[str]) -> Iterator[Contrad
     for name in peer.filters:
         if name not in filters:
             close = difflib.get_close_matches(name, list(filters), n=1, cutoff=0.6)
-            hint = f"did you mean {close[0]}?" if close else "declare it, or leave it out"
+            hint = f"did you mean {close[0]}? Else " if close else ""
+            remedy = f"create BGPFilter {name}, or correct `filters` in BGPPeer {peer.name}"
             yield Contradiction(
                 Kind.BGP_PEER,
                 ObjectName("", peer.name),
                 FindingReason.MISSING_FILTER,
-                f"no BGPFilter {name} is declared (spec.filters), so that the peer has no session; {hint}",
+                f"no BGPFilter {name} is declared (spec.filters), so that the peer has no session; "
+                f"{hint}{remedy}",
             )
 
 

@@ -11,7 +11,7 @@ from l3net.model import Address, Labels, Prefix
 
 _TYPE_NAMES: Mapping[type, str] = {
     str: "a string",
-    int: "an integer",
+    int: "a whole number",
     bool: "true or false",
     list: "a list",
     dict: "an object",
@@ -175,7 +175,7 @@ class Field:
         try:
             return parse_address(text)
         except ValueError:
-            hint = "; leave out the prefix length" if "/" in text else ""
+            hint = f"; remove {shown(text[text.index('/') :])}" if "/" in text else ""
             raise self.wrong(f"{shown(text)!r} is not an IP address{hint}") from None
 
     def prefix(self, *, masked: bool = False) -> Prefix:
@@ -210,4 +210,6 @@ class Field:
             hint = (
                 "; leave out the quotes" if self.value.isdecimal() or self.value in ("true", "false") else ""
             )
-        return self.wrong(f"must be {_TYPE_NAMES[wanted]}, not {type_name(self.value)}{hint}")
+        real = wanted is int and isinstance(self.value, float)
+        what = shown(self.value) if real else type_name(self.value)
+        return self.wrong(f"must be {_TYPE_NAMES[wanted]}, not {what}{hint}")

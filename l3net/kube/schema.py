@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import yaml
 
+from l3net.addresses import parse_address
 from l3net.errors import ManifestError
 from l3net.kube.conforming import conforms
 from l3net.kube.fields import shown, type_name
@@ -31,7 +33,7 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_DEPTH = 100
 _TYPES = {
     "string": "a string",
-    "integer": "an integer",
+    "integer": "a whole number",
     "boolean": "true or false",
     "array": "a list",
     "object": "an object",
@@ -66,15 +68,23 @@ def schema(kind: Kind) -> Schema:
 
 def validate(kind: Kind, document: Mapping[str, object]) -> None:
     """Raise ManifestError for the first field, in the schema's order, that the schema does not allow."""
+    for error in errors(kind, document):
+        raise error
+
+
+def errors(kind: Kind, document: Mapping[str, object]) -> Iterator[ManifestError]:
+    """All that the schema does not allow: fields that it does not know, then values that it refuses, those
+    nearest to the top first."""
     found = schema(kind)
-    _bound(document, "", 0)
-    _refuse_unknown(found, document, "")
-    told = _without_nulls(document)
-    if conforms(found, told):
+    try:
+        _bound(document, "", 0)
+    except ManifestError as err:
+        yield err
         return
-    errors = sorted(_validator(kind).iter_errors(told), key=_order)
-    if errors:
-        raise _explained(errors[0])
+    yield from _unknown(found, document, "")
+    told = _without_nulls(document)
+    if not conforms(found, told):
+        yield from map(_explained, sorted(_validator(kind).iter_errors(told), key=_order))
 
 
 def _bound(value: object, path: str, depth: int) -> None:
@@ -99,18 +109,19 @@ def _validator(kind: Kind) -> Draft202012Validator:
     return Draft202012Validator(dict(schema(kind)))
 
 
-def _refuse_unknown(found: Schema, value: object, path: str) -> None:
+def _unknown(found: Schema, value: object, path: str) -> Iterator[ManifestError]:
     if isinstance(value, list) and "items" in found:
         for index, item in enumerate(value):
-            _refuse_unknown(found["items"], item, f"{path}[{index}]")
+            yield from _unknown(found["items"], item, f"{path}[{index}]")
     if not isinstance(value, Mapping) or "properties" not in found:
         return  # metadata and maps of labels take any key
     known = found["properties"]
     for key, below in value.items():
         where = f"{path}.{shown(key)}" if path else shown(key)
         if key not in known:
-            raise ManifestError(where, f"unknown field{_did_you_mean(str(key), known, path)}")
-        _refuse_unknown(known[key], below, where)
+            yield ManifestError(where, f"unknown field{_did_you_mean(str(key), known, path)}")
+        else:
+            yield from _unknown(known[key], below, where)
 
 
 def _did_you_mean(key: str, known: Schema, path: str) -> str:
@@ -156,7 +167,12 @@ def _explained(error: ValidationError) -> ManifestError:
             low, high = bounds.get("minimum", "-"), bounds.get("maximum", "-")
             return ManifestError(where, f"{shown(value)} is out of range: {low} to {high}")
         case "pattern":
-            form = bounds.get("description", f"pattern {limit}")
+            before, slash, length = str(value).partition("/")
+            if slash and _is_address(before) and re.search(limit, before):
+                return ManifestError(
+                    where, f"{shown(value)!r} is not an address; remove {shown(slash + length)}"
+                )
+            form = bounds.get("description", f"pattern {limit}").partition(". ")[0].removesuffix(".")
             return ManifestError(where, f"{shown(value)!r} does not look right ({form})")
         case "maxLength" | "minLength":
             word = "long" if error.validator == "maxLength" else "short"
@@ -168,9 +184,19 @@ def _explained(error: ValidationError) -> ManifestError:
             return ManifestError(where, f"does not hold {error.validator}")
 
 
+def _is_address(text: str) -> bool:
+    try:
+        parse_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _actual(value: object, wanted: object) -> str:
     if wanted == "string" and isinstance(value, int | float) and not isinstance(value, bool):
         return f'{type_name(value)}; quote it: "{shown(value)}"'
+    if wanted == "integer" and isinstance(value, float):
+        return shown(value)
     if wanted in ("integer", "boolean") and isinstance(value, str):
         return f"{type_name(value)}; leave out the quotes" if value.isdecimal() else type_name(value)
     return type_name(value)

@@ -144,7 +144,8 @@ def test_without_any_good_configuration_an_agent_that_starts_holds(rig: Rig, wro
     assert (rig.tor_routes(), rig.tor_sessions(), learned(rig)) == (announced, before, LEARNED)
     # What was good once stays in force, and so do the defaults where none was declared.
     rig.declare("conf.yaml", WRONG)
-    rig.until(lambda: "must be an integer" in str(rig.status().get("problems")), "the bad one to be named")
+    wrong = "must be a whole number"
+    rig.until(lambda: wrong in str(rig.status().get("problems")), "the bad one to be named")
     assert "no earlier version" not in str(rig.status()["problems"])
     assert rig.tor_sessions() == before
 

@@ -244,3 +244,46 @@ def test_what_is_done_draws_no_warning() -> None:
     spec = "{ports: [{port: 80}], sessionAffinity: ClientIP, trafficDistribution: PreferSameNode}"
     text = f"{{apiVersion: v1, kind: Service, metadata: {{name: a}}, spec: {spec}}}"
     assert "warning" not in run("-", text=text).output
+
+
+def test_every_error_at_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        GOOD
+        + """---
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Namespace, metadata: {name: two}}
+- apiVersion: l3net.io/v1alpha1
+  kind: BGPPeer
+  metadata: {name: tor1}
+  spec:
+    holdTime: 1
+    address: 10.0.1.1
+    asNumber: six
+---
+apiVersion: l3net.io/v1alpha1
+kind: BGPFilter
+metadata: {name: f}
+spec:
+  export:
+  - action: Accept
+  - {action: Reject,
+     prefixLenght: {min: 3}}
+"""
+    )
+    (tmp_path / "b.json").write_text(
+        '{"apiVersion": "l3net.io/v1alpha1", "kind": "IPPool",\n"metadata": {"name": "p"},\n\n\t"spec":\n'
+        '{"cidr": "10.0.0.1/8"}}'
+    )
+    result = run(tmp_path)
+    assert result.exit_code == 2
+    assert result.output.replace(f"{tmp_path}/", "").splitlines() == [
+        "a.yaml:11 (document 2) items[1] BGPPeer tor1: spec.holdTime: 1 is out of range: "
+        "0, or 3 to 65535 seconds (RFC 4271 section 4.2)",
+        "a.yaml:13 (document 2) items[1] BGPPeer tor1: spec.asNumber: must be a whole number, not a string",
+        "a.yaml:22 (document 3) BGPFilter f: spec.export[1].prefixLenght: unknown field; "
+        "did you mean prefixLength?",
+        "b.json:5 IPPool p: spec.cidr: 10.0.0.1/8 has bits set beyond its prefix length; 10.0.0.0/8?",
+        "2 files, 2 objects: 4 wrong",
+    ]

@@ -850,7 +850,7 @@ WRONG = [
         "either address, peerSelector, autodiscover or interface",
     ),
     ("BGPPeer", "{address: 192.0.2.1}", "spec.asNumber", "required"),
-    ("BGPPeer", "{address: 192.0.2.1/24, asNumber: 1}", "spec.address", "look right"),
+    ("BGPPeer", "{address: 192.0.2.1/24, asNumber: 1}", "spec.address", "not an address; remove /24"),
     ("BGPPeer", "{address: 192.0.2.300, asNumber: 1}", "spec.address", "not an IP address"),
     ("BGPPeer", "{address: 224.0.0.1, asNumber: 1}", "spec.address", "not the address of a host"),
     ("BGPPeer", "{address: '::', asNumber: 1}", "spec.address", "not the address of a host"),
