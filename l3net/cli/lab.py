@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,11 +18,14 @@ from l3net.cli.lab_chaos import chaos
 from l3net.cli.lab_export import export
 from l3net.cli.lab_findings import print_findings
 from l3net.cli.lab_glass import glass
-from l3net.cli.lab_machines import break_, need_root, opened, repair_, which_lab
+from l3net.cli.lab_machines import break_, known_topology, need_root, opened, repair_, which_lab
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cli.renamed import alias, old_flag
+from l3net.cli.values import labs
 from l3net.errors import L3netError
 from l3net.lab import state
+from l3net.lab.advice import warnings
+from l3net.lab.breaking import are_cut
 from l3net.lab.checks import CHECKS, Check, run_checks
 from l3net.lab.checks.catalogue import SILENT
 from l3net.lab.drawing import FORMATS
@@ -30,7 +34,7 @@ from l3net.lab.host import Host
 from l3net.lab.look import look
 from l3net.lab.machine import CheckedLab
 from l3net.lab.state import DEFAULT_NAME, read_source
-from l3net.lab.topology import RouterKind
+from l3net.lab.topology import Link, RouterKind, Topology
 from l3net.lab.up import Lab, Progress, bring_up, open_lab, take_down
 
 _name = click.option(
@@ -39,6 +43,7 @@ _name = click.option(
     show_default=True,
     metavar="NAME",
     help="Which lab; several live side by side.",
+    shell_complete=labs,
 )
 _router_kind = click.option(
     "--router-kind",
@@ -49,12 +54,10 @@ _topology = click.argument("topology", required=False, type=click.Path(path_type
 
 
 def _hosts(context: click.Context, _parameter: click.Parameter, begin: str) -> list[CompletionItem]:
-    """Of the lab that runs, for a shell."""
-    try:
-        hosts = open_lab(context.params.get("name") or DEFAULT_NAME).hosts
-    except (L3netError, OSError):
-        return []
-    return [CompletionItem(host) for host in hosts if host.startswith(begin)]
+    """Of the lab that runs, for a shell: hosts, then pods."""
+    topology = known_topology(context)
+    names = [*topology.hosts, *topology.pods] if topology else []
+    return [CompletionItem(name) for name in names if name.startswith(begin)]
 
 
 def _checks(_context: click.Context, _parameter: click.Parameter, begin: str) -> list[CompletionItem]:
@@ -92,6 +95,7 @@ def up(topology: Path | None, name: str, router_kind: str | None) -> None:
     """Bring a lab up: TOPOLOGY, or two racks, a spine and three nodes."""
     need_root()
     source = read_source(topology, RouterKind(router_kind) if router_kind else None)
+    _warn(source.topology())
     say = _progress()
     _up_or_down(name, lambda: bring_up(name, source, say))
     see = ", ".join(f"`l3net lab {command}{_option(name)}`" for command in ("status", "check", "glass"))
@@ -156,13 +160,23 @@ def target_of(there: Lab, target: str) -> tuple[Host, str | None]:
 @_router_kind
 @click.option("--format", "style", type=click.Choice(list(FORMATS)), default="terminal", show_default=True)
 def graph(topology: Path | None, name: str, router_kind: str | None, style: str) -> None:
-    """Draw TOPOLOGY, else the lab that is up, else the default."""
+    """Draw TOPOLOGY, else the lab that is up, else the default. Links that are cut are crossed out."""
     kind = RouterKind(router_kind) if router_kind else None
+    cut: tuple[Link, ...] = ()
     if topology is None and kind is None and (state.lab_directory(name) / "lab.json").exists():
         drawn = state.load(name)[1]
+        if os.geteuid() == 0:  # nobody else sees a link of a namespace
+            with suppress(L3netError):
+                cut = are_cut(open_lab(name))
     else:
         drawn = read_source(topology, kind).topology()
-    click.echo(FORMATS[style](drawn), nl=False)
+        _warn(drawn)
+    click.echo(FORMATS[style](drawn, cut), nl=False)
+
+
+def _warn(topology: Topology) -> None:
+    for text in warnings(topology):
+        click.echo(f"warning: {text}", err=True)
 
 
 def _option(name: str) -> str:
@@ -248,6 +262,8 @@ def status(name: str, output: str) -> None:
     if output != "table":
         print_value(seen, output)
         return
+    for first, second in seen["cut"]:
+        click.echo(f"problem: the link {first} - {second} is cut; `l3net lab repair{_option(name)}` mends it")
     print_table(
         f"Lab {name}",
         ["HOST", "ROLE", "PID", "DAEMONS", "SESSIONS", "MEMORY"],

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from l3net.cli.values import labs
 from l3net.errors import ConfigError
 from l3net.lab.breaking import chosen_links, cut, mend
 from l3net.lab.errors import LabError
 from l3net.lab.machine import CheckedLab
 from l3net.lab.sshlab import close_ssh_lab, open_ssh_lab
-from l3net.lab.state import DEFAULT_NAME, read_source
+from l3net.lab.state import DEFAULT_NAME, load, read_source
+from l3net.lab.topology import Topology
 from l3net.lab.up import open_lab
 
 _Command = Callable[..., Any]
@@ -41,7 +44,12 @@ def which_lab(command: _Command) -> _Command:
             help="Machines instead of namespaces: an ssh configuration, as `vagrant ssh-config` prints it.",
         ),
         click.option(
-            "--name", default=DEFAULT_NAME, show_default=True, metavar="NAME", help="Which lab in namespaces."
+            "--name",
+            default=DEFAULT_NAME,
+            show_default=True,
+            metavar="NAME",
+            help="Which lab in namespaces.",
+            shell_complete=labs,
         ),
     ):
         command = option(command)
@@ -73,11 +81,51 @@ def _pair(text: str) -> tuple[str, str]:
     return first, second
 
 
+def known_topology(context: click.Context) -> Topology | None:
+    """For completion: of the lab that the line names so far, else the default one; None where there is none,
+    and nothing is said of why."""
+    try:
+        return load(context.params.get("name") or DEFAULT_NAME)[1]
+    except Exception:  # whoever types is told nothing, least of all why
+        return None
+
+
+def _links(context: click.Context, _parameter: click.Parameter, begin: str) -> list[CompletionItem]:
+    topology = known_topology(context)
+    pairs = [[end.host for end in link.ends] for link in topology.links] if topology else []
+    found = dict.fromkeys(",".join(pair) for both in pairs for pair in (both, both[::-1]))
+    return [CompletionItem(pair) for pair in found if pair.startswith(begin)]
+
+
+def _named(hosts: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    def complete(context: click.Context, _parameter: click.Parameter, begin: str) -> list[CompletionItem]:
+        found = getattr(known_topology(context), hosts, ())
+        return [CompletionItem(host.name) for host in found if host.name.startswith(begin)]
+
+    return complete
+
+
 @click.command(name="break")
 @which_lab
-@click.option("--link", "links", multiple=True, metavar="HOST,HOST", help="Cut the links between two hosts.")
-@click.option("--node", "nodes", multiple=True, metavar="NODE", help="Cut a node off.")
-@click.option("--router", "routers", multiple=True, metavar="ROUTER", help="Cut a router off.")
+@click.option(
+    "--link",
+    "links",
+    multiple=True,
+    metavar="HOST,HOST",
+    help="Cut the links between two hosts.",
+    shell_complete=_links,
+)
+@click.option(
+    "--node", "nodes", multiple=True, metavar="NODE", help="Cut a node off.", shell_complete=_named("nodes")
+)
+@click.option(
+    "--router",
+    "routers",
+    multiple=True,
+    metavar="ROUTER",
+    help="Cut a router off.",
+    shell_complete=_named("routers"),
+)
 def break_(
     name: str,
     ssh_config: Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from l3net.lab.errors import LabError
@@ -25,6 +26,22 @@ def chosen_links(
             raise LabError(f"there is no host {host!r}: {', '.join(topology.hosts)}")
         chosen += topology.links_of(host)
     return tuple(dict.fromkeys(chosen))
+
+
+def are_cut(lab: CheckedLab) -> tuple[Link, ...]:
+    """The links of which an end is down. Of a host that does not answer nothing is known."""
+    down: set[tuple[str, str]] = set()
+    for host in lab.topology.hosts:
+        try:
+            found = json.loads(lab.host(host).run(["ip", "-j", "link", "show"]).stdout)
+        except (LabError, ValueError):
+            continue
+        down |= {(host, each["ifname"]) for each in found if "UP" not in each["flags"]}
+    return tuple(
+        link
+        for link in lab.topology.links
+        if any((end.host, lab.interface(end.host, end.interface)) in down for end in link.ends)
+    )
 
 
 def cut(lab: CheckedLab, links: Sequence[Link]) -> None:

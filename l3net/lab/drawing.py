@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from html import escape
 
 from l3net.lab.layout import Box, layout
-from l3net.lab.topology import Topology
+from l3net.lab.topology import Link, Topology
 
 _UP, _DOWN, _LEFT, _RIGHT = 1, 2, 4, 8
 _STROKES = {
@@ -17,6 +18,7 @@ _STROKES = {
 }  # fmt: skip
 _GAP = 4
 _BREAK = "<br/>"
+_CROSS = "╳"
 
 
 class _Canvas:
@@ -58,8 +60,9 @@ class _Canvas:
         return "\n".join(lines) + "\n"
 
 
-def terminal(topology: Topology) -> str:
-    """Boxes and lines in characters."""
+def terminal(topology: Topology, cut: Collection[Link] = ()) -> str:
+    """Boxes and lines in characters; a link that is `cut` has a cross."""
+    apart = {frozenset(end.host for end in link.ends) for link in cut}
     plan = layout(topology)
     canvas = _Canvas()
     widths = {box.host: max(map(len, box.lines)) + 4 for row in plan.rows for box in row}
@@ -80,7 +83,7 @@ def terminal(topology: Topology) -> str:
         if ends[1].row - ends[0].row == 1:
             crossing[ends[0].row].append((ends[0].host, ends[1].host))
         else:
-            beside.append(f"{ends[0].host} ─ {ends[1].host}")
+            beside.append(f"{ends[0].host} {_CROSS if link in cut else '─'} {ends[1].host}")
     y = 0
     for index, row in enumerate(plan.rows):
         height = max(len(box.lines) for box in row) + 2
@@ -92,9 +95,17 @@ def terminal(topology: Topology) -> str:
             _wire(
                 canvas, pairs, plan.box(upper), (upper, lower), left, widths, (y, y + height + track, bottom)
             )
+            if frozenset((upper, lower)) in apart:
+                canvas.write(y + height + track, _middle(pairs, (upper, lower), left, widths), _CROSS)
         y = bottom if index < len(plan.rows) - 1 else y + height
     text = str(canvas)
-    return text + (f"and: {', '.join(beside)}\n" if beside else "")
+    text += f"and: {', '.join(beside)}\n" if beside else ""
+    return text + (f"cut: {', '.join(map(named, cut))}\n" if cut else "")
+
+
+def named(link: Link) -> str:
+    """Its two hosts."""
+    return " - ".join(end.host for end in link.ends)
 
 
 def _tracks(pairs: list[tuple[str, str]], left: dict[str, int]) -> list[tuple[str, str]]:
@@ -111,24 +122,36 @@ def _wire(
     rows: tuple[int, int, int],
 ) -> None:
     """One link: down from the upper box, along a track of its own, down to the lower box."""
+    x1, x2 = _columns(pairs, pair, left, widths)
+    top, track, bottom = rows
+    canvas.vertical(x1, top + len(upper_box.lines) + 1, track)
+    canvas.horizontal(track, min(x1, x2), max(x1, x2))
+    canvas.vertical(x2, track, bottom)
+
+
+def _columns(
+    pairs: list[tuple[str, str]], pair: tuple[str, str], left: dict[str, int], widths: dict[str, int]
+) -> tuple[int, int]:
+    """Where a link leaves the upper box and comes to the lower one."""
     upper, lower = pair
     below = sorted((low for up, low in pairs if up == upper), key=lambda host: left[host])
     above = sorted((up for up, low in pairs if low == lower), key=lambda host: left[host])
     x1 = _port(left[upper], widths[upper], below.index(lower), len(below))
     x2 = _port(left[lower], widths[lower], above.index(upper), len(above))
-    top, track, bottom = rows
-    if abs(x1 - x2) <= 1 and len(below) == len(above) == 1:
-        x2 = x1
-    canvas.vertical(x1, top + len(upper_box.lines) + 1, track)
-    canvas.horizontal(track, min(x1, x2), max(x1, x2))
-    canvas.vertical(x2, track, bottom)
+    return (x1, x1) if abs(x1 - x2) <= 1 and len(below) == len(above) == 1 else (x1, x2)
+
+
+def _middle(
+    pairs: list[tuple[str, str]], pair: tuple[str, str], left: dict[str, int], widths: dict[str, int]
+) -> int:
+    return sum(_columns(pairs, pair, left, widths)) // 2
 
 
 def _port(left: int, width: int, index: int, count: int) -> int:
     return left + round(width * (index + 1) / (count + 1))
 
 
-def dot(topology: Topology) -> str:
+def dot(topology: Topology, cut: Collection[Link] = ()) -> str:
     """Graphviz text, for `dot -Tpng`."""
     newline = "\\n"  # as DOT spells it
     lines = ["graph lab {", "  node [shape=box, fontname=monospace];"]
@@ -137,11 +160,12 @@ def dot(topology: Topology) -> str:
         lines += [f'  "{box.host}" [label="{newline.join(box.lines)}"];' for box in row]
     for link in topology.links:
         label = newline.join(map(str, link.subnets))
-        lines.append(f'  "{link.ends[0].host}" -- "{link.ends[1].host}" [label="{label}"];')
+        style = ", style=dashed, color=red" if link in cut else ""
+        lines.append(f'  "{link.ends[0].host}" -- "{link.ends[1].host}" [label="{label}"{style}];')
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def mermaid(topology: Topology) -> str:
+def mermaid(topology: Topology, cut: Collection[Link] = ()) -> str:
     """A Mermaid flowchart, for Markdown."""
     number = {host: f"h{index}" for index, host in enumerate(topology.hosts)}
     lines = ["graph TD"]
@@ -150,12 +174,15 @@ def mermaid(topology: Topology) -> str:
     order = {box.host: box.row for row in layout(topology).rows for box in row}
     for link in topology.links:
         upper, lower = sorted((end.host for end in link.ends), key=lambda host: order[host])
-        lines.append(f'  {number[upper]} ---|"{_BREAK.join(map(str, link.subnets))}"| {number[lower]}')
+        line, label = (
+            ("-.-x", ["cut", *map(str, link.subnets)]) if link in cut else ("---", map(str, link.subnets))
+        )
+        lines.append(f'  {number[upper]} {line}|"{_BREAK.join(label)}"| {number[lower]}')
     return "\n".join(lines) + "\n"
 
 
-def svg(topology: Topology) -> str:
-    """A picture without dependencies."""
+def svg(topology: Topology, cut: Collection[Link] = ()) -> str:
+    """A picture without dependencies: hosts, links with their subnets, dashed where a link is `cut`."""
     plan = layout(topology)
     columns = max(len(row) for row in plan.rows)
     box_width, line_height, gap_x, gap_y, margin = 190, 18, 40, 90, 20
@@ -179,17 +206,29 @@ def svg(topology: Topology) -> str:
                 )
         y += tall + gap_y
     wires: list[str] = []
+    labels: list[str] = []
     for link in plan.links:
         (x1, top1, low1), (x2, top2, low2) = (centre[end.host] for end in link.ends)
         start, end = ((x1, low1), (x2, top2)) if top1 <= top2 else ((x1, top1), (x2, low2))
-        wires.append(f'<line x1="{start[0]:.0f}" y1="{start[1]:.0f}" x2="{end[0]:.0f}" y2="{end[1]:.0f}"/>')
+        state = ' class="cut"' if link in cut else ""
+        wires.append(
+            f'<line x1="{start[0]:.0f}" y1="{start[1]:.0f}" x2="{end[0]:.0f}" y2="{end[1]:.0f}"{state}/>'
+        )
+        # Nearer to the lower box than to the upper, where links that leave one box have spread.
+        x, y0 = (start[index] + 0.6 * (end[index] - start[index]) for index in (0, 1))
+        labels += [
+            f'<text x="{x:.0f}" y="{y0 + offset * 12 - 2:.0f}" class="subnet">{subnet}</text>'
+            for offset, subnet in enumerate(link.subnets)
+        ]
     style = (
         "rect{fill:#f6f8fa;stroke:#57606a}line{stroke:#57606a;stroke-width:1.5}"
+        ".cut{stroke:#cf222e;stroke-dasharray:6 5}"
         "text{font:13px monospace;text-anchor:middle;fill:#24292f}.name{font-weight:bold}"
+        ".subnet{font-size:10px;fill:#57606a;paint-order:stroke;stroke:#fff;stroke-width:3px}"
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y - gap_y + margin}">'
-        f"<style>{style}</style>\n" + "\n".join([*wires, *shapes]) + "\n</svg>\n"
+        f"<style>{style}</style>\n" + "\n".join([*wires, *shapes, *labels]) + "\n</svg>\n"
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from l3net.errors import L3netError
+from l3net.lab.breaking import are_cut
 from l3net.lab.host import Host
 from l3net.lab.ribs import read_sessions
 from l3net.lab.up import Lab
@@ -18,6 +19,7 @@ def look(lab: Lab) -> dict[str, Any]:
         "directory": str(lab.directory),
         "hosts": [_host(lab, host) for host in lab.hosts.values()],
         "pods": [_pod(lab, name) for name in lab.topology.pods],
+        "cut": [[end.host for end in link.ends] for link in are_cut(lab)],
     }
 
 

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from l3net.cli import values
 from l3net.cli.main import cli
 from l3net.cli.manpages import pages
+from l3net.lab import state
 from l3net.naming import AGENT_SOCKET
 
 NAMES = {
@@ -170,6 +171,23 @@ def test_every_command_that_takes_a_value_completes_it(
     other.mkdir()
     with agent(other, {**NAMES, "peers": ["elsewhere"]}):
         assert complete("bgp", "neighbor", "--run-dir", str(other), "") == ["elsewhere"]
+
+
+def test_a_lab_s_hosts_links_and_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (("lab", "exec", ""), ("lab", "break", "--link", ""), ("lab", "break", "--node", "")):
+        assert complete(*words[:2], "--name", "no-such-lab", *words[2:]) == []
+    monkeypatch.setattr(state, "LABS", tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "lab.json").write_text(json.dumps({"topology": {}}))
+    monkeypatch.setattr(
+        "l3net.cli.lab_machines.load", lambda name: (None, state.read_source(None).topology())
+    )
+    assert complete("lab", "status", "--name", "") == ["mine"]
+    assert complete("lab", "exec", "n") == ["n1", "n2", "n3"]
+    assert complete("lab", "exec", "we") == ["web-1", "web-2"]
+    assert complete("lab", "break", "--link", "tor2,") == ["tor2,spine", "tor2,n2", "tor2,n3"]
+    assert complete("lab", "break", "--node", "") == ["n1", "n2", "n3"]
+    assert complete("lab", "break", "--router", "t") == ["tor1", "tor2"]
 
 
 def test_nothing_is_said_where_no_agent_answers(

@@ -221,9 +221,15 @@ def test_break_and_mend_without_ssh(lab: Lab) -> None:
     try:
         shown = lab.host("tor2").run(["ip", "-o", "link", "show", "dev", "spine"]).stdout
         assert "state DOWN" in shown
+        told = CliRunner().invoke(command, ["status", *name]).output
+        assert "the link tor1 - n1 is cut" in told
+        drawn = CliRunner().invoke(command, ["graph", *name]).output
+        assert "cut: " in drawn
+        assert drawn.count("╳") == 4
     finally:
         assert CliRunner().invoke(command, ["repair", *name]).exit_code == 0
     wait_converged(lab)
+    assert "is cut" not in CliRunner().invoke(command, ["status", *name]).output
     for argv in (["--link", "n1,tor2"], ["--node", "tor1"], ["--router", "n1"], ["--node", "n9"]):
         refused = CliRunner().invoke(command, ["break", *name, *argv])
         assert isinstance(refused.exception, LabError), argv

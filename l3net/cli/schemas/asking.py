@@ -149,6 +149,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             )
         ),
         pods=listed(record(name=TEXT, node=TEXT, addresses=listed(TEXT))),
+        cut={**listed(listed(TEXT)), "description": "Links that are down, by their two hosts."},
     ),
     "lab check": record(
         ok=YES,
