@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from l3net.addresses import contains, host_prefix, parse_address
 from l3net.ipam.blocks import PoolUsage
 from l3net.ipam.findings import Contradiction, FindingReason
-from l3net.ipam.spans import Search, Spans, address_of
+from l3net.ipam.spans import Search, Spans, address_of, span
 from l3net.model import Address, IpPool, Kind, Namespace, ObjectName, PoolUse, Prefix, Service
 from l3net.naming import ANNOTATION_LOAD_BALANCER_IPS, ANNOTATION_SHARING_KEY, LOAD_BALANCER_CLASS
 
@@ -106,10 +106,21 @@ def requested(service: Service) -> tuple[Address, ...]:
 
 
 def address_usage(pool: IpPool, held: Iterable[Address], blocks: Iterable[Prefix] = ()) -> PoolUsage:
-    """Addresses in use (a shared one counts once) and left."""
-    used = sum(1 for address in set(held) if address in pool.cidr)
-    gone = sum(block.num_addresses for block in blocks if contains(pool.cidr, block))
-    return PoolUsage(used, max(pool.cidr.num_addresses - used - gone, 0))
+    """Addresses in use (a shared one counts once) and left to who asks for any."""
+    ours = {address for address in held if address in pool.cidr}
+    inside = [block for block in blocks if contains(pool.cidr, block)]
+    gone = sum(block.num_addresses for block in inside)
+    avoided = _avoided(pool, pool.cidr) - sum(_avoided(pool, block) for block in inside)
+    avoided -= sum(pool.avoids(address) for address in ours)
+    return PoolUsage(len(ours), max(pool.cidr.num_addresses - len(ours) - gone - avoided, 0))
+
+
+def _avoided(pool: IpPool, prefix: Prefix) -> int:
+    """How many addresses of a prefix the pool gives only to who asks for them."""
+    first, last = span(prefix)
+    if last - first < 256:
+        return sum(pool.avoids(address) for address in {prefix.network_address, prefix.broadcast_address})
+    return prefix.num_addresses // 128 if pool.avoids(prefix.network_address) else 0
 
 
 def _pool_of(address: Address, pools: Iterable[IpPool]) -> IpPool | None:
@@ -287,7 +298,7 @@ class _Planner:
         for pool in pools:
             search = self._searches.get(pool.name)
             if search is None:
-                search = self._searches[pool.name] = Search(pool.cidr, pool.cidr.max_prefixlen)
+                search = self._searches[pool.name] = Search(pool.cidr, pool.cidr.max_prefixlen, pool.avoids)
             found = search.next_free(self._taken, self._closed)
             if found is not None:
                 return address_of(found)

@@ -77,7 +77,7 @@ def plan_giving(
 
     def free(tried: Iterable[IpPool]) -> Prefix | None:
         for pool in tried:
-            search = searches.setdefault(pool.name, Search(pool.cidr, pool.cidr.max_prefixlen))
+            search = searches.setdefault(pool.name, Search(pool.cidr, pool.cidr.max_prefixlen, pool.avoids))
             if (found := search.next_free(spans, others, of_blocks)) is not None:
                 return found
         return None

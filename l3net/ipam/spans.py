@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import overload
 
@@ -60,10 +60,11 @@ class Spans:
 
 
 class Search:
-    """The free prefixes of one length within a pool, lowest first. It never looks back."""
+    """The free prefixes of one length within a pool, lowest first; without those of which `avoid` is true of
+    the first address. It never looks back."""
 
-    def __init__(self, pool: Prefix, length: int) -> None:
-        self._pool, self._length = pool, length
+    def __init__(self, pool: Prefix, length: int, avoid: Callable[[Address], bool] | None = None) -> None:
+        self._pool, self._length, self._avoid = pool, length, avoid
         self._size = 1 << (pool.max_prefixlen - length)
         self._next, self._last = span(pool)
 
@@ -73,7 +74,10 @@ class Search:
             candidate = prefix_at(self._pool, self._next, self._length)
             found = next((hit for spans in taken if (hit := spans.overlapping(candidate))), None)
             if found is None:
-                return candidate
+                if self._avoid is None or not self._avoid(address_of(candidate)):
+                    return candidate
+                self._next += self._size
+                continue
             end = span(found[0])[1]
             self._next = max(self._next + self._size, -(-(end + 1) // self._size) * self._size)
         return None

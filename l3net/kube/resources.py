@@ -367,6 +367,7 @@ def ip_pool(document: Field, name: ObjectName) -> IpPool:
         namespace_selector=selector(spec["namespaceSelector"]),
         allowed_uses=uses,
         allowed_sources=spec["allowedAddresses"].prefixes(),
+        avoid_buggy=spec["avoidBuggyIPs"].flag(default=True),
     )
 
 

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from l3net.model.selectors import EVERYTHING, Selector
-from l3net.model.terms import Prefix
+from l3net.model.terms import Address, Prefix
 
 
 class PoolUse(enum.Enum):
@@ -22,6 +22,7 @@ class IpPool:
 
     `nat_excepts`: destinations to which pods keep their own addresses although `nat_outgoing`.
     `allowed_sources`: what every pod with an address of it may send from beside its own.
+    `avoid_buggy`: single IPv4 addresses that end in .0 or .255 are given to nobody who does not ask for them.
     """
 
     name: str
@@ -35,3 +36,15 @@ class IpPool:
     namespace_selector: Selector = EVERYTHING
     allowed_uses: frozenset[PoolUse] = frozenset({PoolUse.PODS})
     allowed_sources: tuple[Prefix, ...] = ()
+    avoid_buggy: bool = True
+
+    def avoids(self, address: Address) -> bool:
+        """Whether the pool gives this address only to who asks for it: old routers and firewalls drop what
+        they take for the network's or broadcast address of a class C network. Of a pool of one or two
+        addresses all are given."""
+        return (
+            self.avoid_buggy
+            and address.version == 4
+            and self.cidr.num_addresses > 2
+            and int(address) & 0xFF in (0, 0xFF)
+        )

@@ -55,8 +55,14 @@ def running(api: FakeApiServer, tmp_path: Path, metrics_port: int) -> Iterator[s
 
 def assert_metrics(port: int) -> None:
     """All that is documented, and as it is."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
+
+    def told() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    # The server has a block before its client has heard the answer to that.
+    until(lambda: 'method="PATCH",status="200"' in told(), "the answer to be counted")
+    text = told()
     found = {family.name: family for family in text_string_to_metric_families(text)}
     assert {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")} == {
         row.family.name for row in ROWS

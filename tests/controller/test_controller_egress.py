@@ -58,7 +58,7 @@ def test_addresses_are_given_and_who_holds_them_is_told(api: FakeApiServer, tmp_
     try:
         until(told(api, "shop", state="Held", reason=None), "they are held")
         given = status(api, "shop")["addresses"]
-        assert given == ["203.0.113.0", "203.0.113.2", "2001:db8:e::", "2001:db8:e::1"]
+        assert given == ["203.0.113.2", "203.0.113.3", "2001:db8:e::", "2001:db8:e::1"]
         assert f"shop {','.join(given)}\n" == ledger(api)
         assert set(by_node(api, "shop")) == {"n1", "n2"}, "the node that takes nothing holds nothing"
         assert set(status(api, "shop")["nodes"].split(", ")) == {"n1", "n2"}

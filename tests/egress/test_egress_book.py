@@ -40,7 +40,7 @@ from l3net.naming import ANNOTATION_TAKES_PART
 
 EGRESS = frozenset({PoolUse.EGRESS})
 POOLS = {
-    "four": IpPool("four", ip_network("203.0.113.0/29"), 32, allowed_uses=EGRESS),
+    "four": IpPool("four", ip_network("203.0.113.0/29"), 32, allowed_uses=EGRESS, avoid_buggy=False),
     "six": IpPool("six", ip_network("2001:db8:e::/125"), 128, allowed_uses=EGRESS),
     "pods": IpPool("pods", ip_network("10.0.0.0/16"), 24),
 }

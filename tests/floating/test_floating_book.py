@@ -33,7 +33,13 @@ ADDRESSES: list[Address] = [ip_address(f"203.0.113.{number}") for number in (1, 
     ip_address("2001:db8::1")
 ]
 POOLS = {
-    "four": IpPool("four", ip_network("203.0.113.0/30"), 32, allowed_uses=frozenset({PoolUse.FLOATING})),
+    "four": IpPool(
+        "four",
+        ip_network("203.0.113.0/30"),
+        32,
+        allowed_uses=frozenset({PoolUse.FLOATING}),
+        avoid_buggy=False,
+    ),
     "six": IpPool(
         "six",
         ip_network("2001:db8::/64"),

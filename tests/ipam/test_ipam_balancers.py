@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from l3net.errors import L3netError
 from l3net.ipam.balancers import AddressLedger, address_usage, plan_addresses
+from l3net.ipam.blocks import PoolUsage
 from l3net.ipam.findings import FindingReason
 from l3net.ipam.ledger import Ledger, LedgerError, decode, encode
 from l3net.model import (
@@ -25,7 +26,7 @@ from l3net.model import (
 )
 
 LB = frozenset({PoolUse.LOAD_BALANCER})
-P4 = IpPool("lb4", ip_network("192.0.2.0/29"), 32, allowed_uses=LB)
+P4 = IpPool("lb4", ip_network("192.0.2.0/29"), 32, allowed_uses=LB, avoid_buggy=False)
 P6 = IpPool("lb6", ip_network("2001:db8::/125"), 128, allowed_uses=LB)
 POOLS = {pool.name: pool for pool in (P4, P6)}
 SPACES = {name: Namespace(name, {"team": name}) for name in ("x", "y")}
@@ -189,7 +190,9 @@ def test_a_lost_ledger_is_made_again_of_what_services_carry() -> None:
 def test_namespaces_disabled_and_refused() -> None:
     theirs = Selector((Requirement("team", "In", ("y",)),))
     pools = {
-        "a": IpPool("a", ip_network("192.0.2.0/30"), 32, allowed_uses=LB, namespace_selector=theirs),
+        "a": IpPool(
+            "a", ip_network("192.0.2.0/30"), 32, allowed_uses=LB, avoid_buggy=False, namespace_selector=theirs
+        ),
         "b": IpPool("b", ip_network("192.0.2.4/30"), 32, allowed_uses=LB, disabled=True),
         "c": IpPool("c", ip_network("192.0.2.8/30"), 32, allowed_uses=LB),
         "pods": IpPool("pods", ip_network("192.0.2.16/30"), 30),
@@ -295,3 +298,52 @@ def test_a_ledger_somebody_wrote_into_names_the_line(values: dict[str, str]) -> 
     with pytest.raises(LedgerError, match="line 1") as caught:
         decode(values)
     assert isinstance(caught.value, L3netError)
+
+
+def test_addresses_that_old_routers_drop_are_for_who_asks() -> None:
+    """.0 and .255 (a pool's `avoidBuggyIPs`), of IPv4 alone."""
+    pools = {
+        "a": IpPool("a", ip_network("192.0.2.254/31").supernet(), 32, allowed_uses=LB),  # .252 to .255
+        "b": IpPool("b", ip_network("198.51.100.0/30"), 32, allowed_uses=LB),
+        "c": IpPool("c", ip_network("2001:db8::/126"), 128, allowed_uses=LB),
+    }
+    services = {name.name: name for name in (service(f"s{n}", versions=(4, 6)) for n in range(8))}
+    plan = plan_addresses(services, pools, {}, namespaces={})
+    four = sorted(str(each) for held in plan.held.values() for each in held if each.version == 4)
+    assert four == [
+        "192.0.2.252",
+        "192.0.2.253",
+        "192.0.2.254",
+        *(f"198.51.100.{last}" for last in (1, 2, 3)),
+    ]
+    assert {found.reason for found in plan.findings} == {FindingReason.NO_ADDRESS_FREE}
+    assert any("2001:db8::" in map(str, held) for held in plan.held.values())
+    assert address_usage(pools["a"], map(ip_address, four)) == PoolUsage(3, 0)
+    assert address_usage(pools["b"], []) == PoolUsage(0, 3)
+    asking = service("x", ips="192.0.2.255")
+    held = plan_addresses({asking.name: asking}, pools, {}, namespaces={}).held
+    assert held == {asking.name: (ip_address("192.0.2.255"),)}
+    # What was given before stays; a pool of one address gives it.
+    kept = plan_addresses(
+        services, pools, {next(iter(services)): (ip_address("198.51.100.0"),)}, namespaces={}
+    )
+    assert ip_address("198.51.100.0") in kept.held[next(iter(services))]
+    one = {"one": IpPool("one", ip_network("192.0.2.0/32"), 32, allowed_uses=LB)}
+    assert ip_address("192.0.2.0") in next(
+        iter(plan_addresses(services, one, {}, namespaces={}).held.values())
+    )
+
+
+@given(st.integers(20, 32), st.sets(st.integers(0, 4095)), st.integers(0, 15))
+def test_what_is_left_is_what_can_be_given(length: int, held: set[int], block: int) -> None:
+    cidr = ip_network((0xC0A80000, length))
+    pool = IpPool("p", cidr, 28 if length < 28 else length, allowed_uses=LB | {PoolUse.PODS})
+    blocks = [ip_network((0xC0A80000 + (block << 4), 28))] if length <= 24 else []
+    addresses = [ip_address(0xC0A80000 + each) for each in held]
+    addresses = [each for each in addresses if not any(each in one for one in blocks)]
+    free = [
+        each
+        for each in cidr
+        if each not in addresses and not pool.avoids(each) and not any(each in one for one in blocks)
+    ]
+    assert address_usage(pool, addresses, blocks).free == len(free)

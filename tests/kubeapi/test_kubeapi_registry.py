@@ -139,7 +139,7 @@ def test_validate_knows_it(tmp_path: Path) -> None:
     bad.write_text(yaml.safe_dump(document("b", size=0)))
     said = CliRunner().invoke(validate, [str(good), str(bad)])
     assert said.exit_code == 2
-    assert "bad.yaml:1 Gadget blue/b: spec.size" in said.output
+    assert "bad.yaml:8 Gadget blue/b: spec.size" in said.output
     assert "2 files, 1 objects: 1 wrong" in said.output
 
 
