@@ -88,7 +88,10 @@ def ipam(context: click.Context, state_dir: Path) -> None:
 
 def _open(path: Path, *, create: bool = False) -> SqliteLeases:
     if not create and not path.exists():
-        raise ConfigError(f"{path} does not exist; choose another --state-dir")
+        beside = path.parent / "cni"
+        there = (beside / path.name).exists()
+        hint = f"there is one in --state-dir {beside}" if there else "choose another --state-dir"
+        raise ConfigError(f"{path} does not exist; {hint}")
     store = SqliteLeases(path, verify=True)
     click.get_current_context().call_on_close(store.close)
     return store

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from l3net.cli.main import cli
 from l3net.naming import AGENT_SOCKET
@@ -182,3 +183,12 @@ def test_every_length_of_time_is_held_to_that() -> None:
     assert [
         each.name for each in parameters(cli) if type(each.type) in (click.FloatRange, type(click.FLOAT))
     ] == []
+
+
+def test_the_store_of_a_host_without_an_agent_is_named(tmp_path: Path) -> None:
+    argv = ["ipam", "--state-dir", str(tmp_path), "show"]
+    told = CliRunner().invoke(cli, argv).exception
+    assert "choose another --state-dir" in str(told)
+    (tmp_path / "cni").mkdir()
+    (tmp_path / "cni" / "leases.db").touch()
+    assert f"there is one in --state-dir {tmp_path}/cni" in str(CliRunner().invoke(cli, argv).exception)

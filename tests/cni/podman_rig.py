@@ -43,11 +43,13 @@ def root_of_busybox(directory: Path) -> Path:
 
 @contextmanager
 def podman_in(
-    netns: str, directory: Path, plugin_dir: Path, plugin: dict[str, Any], **environment: str
+    netns: str, directory: Path, plugin_dir: Path, conf: dict[str, Any], **environment: str
 ) -> Iterator[Podman]:
-    """`podman ...` on one network, whose only plugin is configured so."""
+    """`podman ...` on one network: `conf` is of its only plugin, or a whole conflist."""
     if shutil.which("podman") is None:
         pytest.skip("podman is not installed")
+    plain = {"cniVersion": "1.0.0", "name": "l3test", "plugins": [conf]}
+    conflist = conf if "plugins" in conf else plain
     conf_dir, settings = directory / "net.d", directory / "containers.conf"
     conf_dir.mkdir()
     settings.write_text(
@@ -64,11 +66,10 @@ tmp_dir = "{directory}/tmp"
 network_backend = "cni"
 cni_plugin_dirs = ["{plugin_dir}"]
 network_config_dir = "{conf_dir}"
-default_network = "l3test"
+default_network = "{conflist["name"]}"
 """
     )
-    conflist = {"cniVersion": "1.0.0", "name": "l3test", "plugins": [plugin]}
-    (conf_dir / "10-l3test.conflist").write_text(json.dumps(conflist))
+    (conf_dir / "10-l3net.conflist").write_text(json.dumps(conflist))
     storage = (
         f'[storage]\ndriver = "vfs"\nrunroot = "{directory}/run-podman"\ngraphroot = "{directory}/root"\n'
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from podman_rig import NESTED, Podman, entered, podman_in, root_of_busybox, run, started
@@ -25,26 +26,24 @@ def rootfs(tmp_path: Path) -> Path:
     return root_of_busybox(tmp_path)
 
 
+def documented() -> list[dict[str, Any]]:
+    """The configurations of docs/cni.md, as they stand there: without an agent, and with one."""
+    page = Path(__file__).parent.parent.parent / "docs" / "cni.md"
+    return [json.loads(text) for text in re.findall(r"```json\n(.*?)```", page.read_text(), re.DOTALL)]
+
+
 @pytest.fixture
 def podman(bare_host: Host, tmp_path: Path) -> Iterator[Podman]:
-    ranges = [[{"subnet": "10.91.0.0/24"}], [{"subnet": "fd00:91::/64"}]]
-    plugin = {
-        "type": "l3net-cni",
-        "bridge": "l3test0",
-        "isGateway": True,
-        "isDefaultGateway": True,
-        "ipMasq": True,
-        "capabilities": {"portMappings": True, "ips": True, "mac": True},
-        "ipam": {"type": "l3net-ipam", "dataDir": str(tmp_path / "leases"), "ranges": ranges},
-    }
-    with podman_in(bare_host.name, tmp_path, bare_host.plugin_dir, plugin) as call:
+    conflist = documented()[0]
+    store = str(tmp_path / "leases")
+    with podman_in(bare_host.name, tmp_path, bare_host.plugin_dir, conflist, L3NET_CNI_STATE=store) as call:
         yield call
 
 
 def test_podman(bare_host: Host, podman: Podman, rootfs: Path) -> None:
     started(podman, "--name", "one", "-p", "8088:80", "--rootfs", str(rootfs), "sleep", "600")
     helpers = bare_host.helpers()
-    found = json.loads(podman("inspect", "one").stdout)[0]["NetworkSettings"]["Networks"]["l3test"]
+    found = json.loads(podman("inspect", "one").stdout)[0]["NetworkSettings"]["Networks"]["l3net"]
     assert (found["IPAddress"], found["GlobalIPv6Address"]) == ("10.91.0.2", "fd00:91::2")
     for gateway in ("10.91.0.1", "fd00:91::1"):
         assert podman("exec", "one", "ping", "-c", "1", "-W", "5", gateway).returncode == 0
@@ -77,8 +76,7 @@ def containerd(host: Host, tmp_path: Path) -> Iterator[list[str]]:
         f'version = 2\nroot = "{base}/root"\nstate = "{base}/state"\n'
         f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\n  address = "{socket}"\n'
     )
-    conflist = {"cniVersion": "1.0.0", "name": "l3net", "plugins": [{"type": "l3net-cni"}]}
-    (base / "net.d" / "05-l3net.conflist").write_text(json.dumps(conflist))
+    (base / "net.d" / "05-l3net.conflist").write_text(json.dumps(documented()[1]))
     script = (
         'set -e; mount -t tmpfs none /opt; mkdir -p /opt/cni/bin; mount --bind "$1" /opt/cni/bin; '
         'mkdir -p /etc/cni/net.d; mount --bind "$2" /etc/cni/net.d; shift 2; exec "$@"'
