@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST_ARGS ?= -n 4 --dist worksteal --reruns 1 -rR --durations=15
 
 .PHONY: help demo test test-vm check checked compiled setup setup-test plugin plugin-arm64 soak conformance bench docs
-.PHONY: golden format clean
+.PHONY: golden format clean wheel deb
 .PHONY: vagrant-check vagrant-break vagrant-repair vagrant-ssh vagrant-export
 
 help:  ## show this list
@@ -98,6 +98,12 @@ plugin: setup  ## build the CNI executables into build/cni/
 plugin-arm64: setup  ## build them for arm64 too (installs Debian's cross compiler, about 150 MB)
 	@tools/install-packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	@plugin/build.sh
+
+wheel: plugin  ## dist/: a wheel for pip and pipx, with the CNI plugins inside (make plugin-arm64 first: for arm64 too)
+	@$(BIN)/python tools/package wheel
+
+deb: plugin  ## dist/: a Debian package for this machine's release
+	@$(BIN)/python tools/package deb
 
 soak: setup-test plugin  ## the tests that wait for long timers, and random ones in thousands; half an hour
 	$(BIN)/pytest -m soak -n 4

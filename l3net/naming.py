@@ -99,6 +99,8 @@ AGENT_SOCKET: Final = "agent.sock"
 SPEAKER_SOCKET: Final = "speaker.sock"
 BFD_SOCKET: Final = "bfd.sock"
 EXABGP_CONFIG: Final = "exabgp.conf"
+#: What the speaker that runs is: its release of ExaBGP and of l3net.
+SPEAKER_VERSION: Final = "speaker.version"
 EXABGP_CHECKED: Final = "exabgp-checked.json"
 #: Under STATE_DIR.
 LEASE_DB: Final = "leases.db"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import click
@@ -9,8 +10,9 @@ import click
 from l3net.naming import CNI_SOCKET, RUN_DIR
 from l3net.shell.files import cniinstall
 
-#: Where `make plugin` leaves the executables.
+#: Where `make plugin` leaves the executables, and where a wheel has them.
 BUILT = Path(__file__).parents[2] / "build" / "cni"
+PACKED = Path(__file__).parents[1] / "plugins" / platform.machine()
 BIN_DIR = Path("/opt/cni/bin")
 CONF_DIR = Path("/etc/cni/net.d")
 
@@ -25,17 +27,22 @@ def cni() -> None:
 @click.option("--conf-dir", type=click.Path(path_type=Path), default=CONF_DIR, show_default=True)
 @click.option("--no-conf", is_flag=True, help="Only the executables: networks are configured by hand.")
 @click.option("--standalone/--no-standalone", default=True, help="For configurations with their own ipam.")
-@click.option("--plugin-dir", type=click.Path(path_type=Path), default=BUILT, help="The built plugins.")
+@click.option(
+    "--plugin-dir",
+    type=click.Path(path_type=Path),
+    help="The built plugins. By default those that l3net came with.",
+)
 @click.option("--run-dir", type=click.Path(path_type=Path), default=Path(RUN_DIR), show_default=True)
 def install(
-    bin_dir: Path, conf_dir: Path, no_conf: bool, standalone: bool, plugin_dir: Path, run_dir: Path
+    bin_dir: Path, conf_dir: Path, no_conf: bool, standalone: bool, plugin_dir: Path | None, run_dir: Path
 ) -> None:
     """Put the plugins into BIN_DIR, and when the agent answers, the conflist into CONF_DIR.
 
     Every file appears whole or not at all; running it again changes nothing.
     """
+    source = plugin_dir or (PACKED if PACKED.is_dir() else BUILT)
     changed = cniinstall.install(
-        plugin_dir, bin_dir, None if no_conf else conf_dir, run_dir / CNI_SOCKET, standalone=standalone
+        source, bin_dir, None if no_conf else conf_dir, run_dir / CNI_SOCKET, standalone=standalone
     )
     for path in changed:
         click.echo(f"wrote {path}")

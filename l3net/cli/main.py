@@ -41,6 +41,7 @@ COMMANDS = {
     "status": ("l3net.cli.status", "status", "Show what the agent of this node knows and does."),
     "trace": ("l3net.cli.trace", "trace", "Send real probes, and show where they stop and by what."),
     "validate": ("l3net.cli.validate", "validate", "Check manifests without applying them."),
+    "version": ("l3net.cli.version", "version", "Show the release, of this command and of all that runs."),
 }
 
 

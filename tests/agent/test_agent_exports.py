@@ -7,7 +7,10 @@ import sys
 from typing import Any
 
 import pytest
+from exabgp.version import release
 from node_rig import CONFIGURATION, NODE, TOR4, TOR6, Rig
+
+from l3net import __version__
 
 pytestmark = pytest.mark.netns
 
@@ -43,3 +46,6 @@ def test_every_peer_and_prefix_has_a_verdict(rig: Rig) -> None:
     }
     assert {row["name"] for row in rows(rig, "--peer", "tor6", "--refused")} == {"tor6"}
     assert len(rows(rig, "--prefix", "10.244.1.0/24")) == 2
+    argv = [sys.executable, "-m", "l3net.cli.main", "version", "--all", "-o", "json"]
+    told = json.loads(rig.node.run(argv).stdout)
+    assert (told["l3net"], told["agent"], told["speaker"], told["exabgp"]) == (*[__version__] * 3, release)

@@ -61,6 +61,19 @@ _LINE: Final = record(where=TEXT, field=TEXT, why=TEXT)
 _FAULT: Final = words(*sorted(FAULTS))
 
 SCHEMAS: Final[dict[str, Schema]] = {
+    "version": record(
+        ("agent", "speaker", "exabgp", "python", "kernel", "pyroute2", "kubernetes", "scapy", "nftables"),
+        l3net=TEXT,
+        agent=TEXT,
+        speaker=TEXT,
+        exabgp=TEXT,
+        python=TEXT,
+        kernel=TEXT,
+        pyroute2=TEXT,
+        kubernetes=TEXT,
+        scapy=TEXT,
+        nftables=TEXT,
+    ),
     "explain": answer(_EXPLANATION),
     "trace": record(
         arrived=YES,

@@ -132,16 +132,14 @@ def install(
     source: Path, bin_dir: Path, conf_dir: Path | None, agent_socket: Path, *, standalone: bool
 ) -> list[Path]:
     """Put executables, then (if the agent answers) the conflist; what changed. Raises L3netError."""
-    changed = []
-    for name in (CNI_PLUGIN, IPAM_PLUGIN):
-        try:
-            content = (source / name).read_bytes()
-        except OSError as err:
-            raise ConfigError(
-                f"{source / name}: {err.strerror}; build the plugins with `make plugin`"
-            ) from err
-        if put_file(bin_dir / name, content, 0o755):
-            changed.append(bin_dir / name)
+    try:
+        content = (source / CNI_PLUGIN).read_bytes()
+    except OSError as err:
+        why = f"{source / CNI_PLUGIN}: {err.strerror}; build the plugins with `make plugin`"
+        raise ConfigError(f"{why}, or name their directory with --plugin-dir") from err
+    # One program, which goes by the name that it is called by.
+    plugins = (bin_dir / CNI_PLUGIN, bin_dir / IPAM_PLUGIN)
+    changed = [path for path in plugins if put_file(path, content, 0o755)]
     if standalone and put_file(bin_dir / STANDALONE, standalone_script().encode(), 0o755):
         changed.append(bin_dir / STANDALONE)
     if conf_dir is None:

@@ -13,11 +13,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from l3net import __version__
 from l3net.errors import ConfigError, L3netError
 from l3net.naming import EXABGP_CHECKED, EXABGP_CONFIG, SPEAKER_SOCKET
 from l3net.shell.files.whole import write_whole
 from l3net.shell.relay import ALIVE_SUFFIX
+from l3net.shell.speaker.release import release_here
 from l3net.shell.speaker.supervisor import EXABGP_ENVIRONMENT
 
 #: An ExaBGP that leaves its relay's question unanswered for this many seconds is killed and started again.
@@ -48,15 +48,6 @@ def unserved(run_dir: Path) -> str:
     if age > HANG_SECONDS + 2 or age < -HANG_SECONDS:
         return f"ExaBGP last answered {age:.0f} s ago"
     return ""
-
-
-def _release() -> str:
-    """Of ExaBGP and of l3net, whose changes to it may be others in another release."""
-    try:
-        from exabgp.version import release  # noqa: PLC0415
-    except ImportError:
-        release = "none"
-    return f"{release} {__version__}"
 
 
 class SpeakerConfig:
@@ -116,7 +107,7 @@ class SpeakerConfig:
         """What an agent before this one has asked this release of ExaBGP."""
         try:
             found = json.loads(self._asked.read_bytes())
-            if found["release"] != _release():
+            if found["release"] != release_here():
                 return set(), set()
             read, bad = (set(map(bytes.fromhex, found[name])) for name in ("read", "refused"))
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
@@ -127,7 +118,7 @@ class SpeakerConfig:
         """For the next agent. The digests are of blocks that may hold passwords, and as secret as these."""
         read, bad = ([each.hex() for each in sorted(found)] for found in (self._read, self._bad))
         with contextlib.suppress(OSError):  # the next one asks again
-            write_whole(self._asked, json.dumps({"release": _release(), "read": read, "refused": bad}))
+            write_whole(self._asked, json.dumps({"release": release_here(), "read": read, "refused": bad}))
 
     async def replace(self, text: str) -> None:
         """Rename into place. Raises SpeakerError, the old file staying."""

@@ -18,10 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from l3net.naming import EXABGP_CONFIG
+from l3net.naming import EXABGP_CONFIG, SPEAKER_VERSION
 from l3net.ratelimit import RateLimit
 from l3net.shell.files.drainfile import leaving
 from l3net.shell.files.rundir import claim
+from l3net.shell.files.whole import write_whole
+from l3net.shell.speaker.release import release_here
 
 log = logging.getLogger("l3net.speaker")
 exabgp_log = logging.getLogger("l3net.speaker.exabgp")
@@ -80,6 +82,7 @@ class Supervisor:
 
     def run(self) -> int:
         claim(self._run_dir)
+        write_whole(self._run_dir / SPEAKER_VERSION, release_here())
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         delay = FIRST_DELAY

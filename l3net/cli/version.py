@@ -1,0 +1,74 @@
+"""`l3net version`."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l3net import __version__
+from l3net.cli import options
+from l3net.cli.output import output_option, print_table, print_value
+from l3net.errors import L3netError
+from l3net.naming import AGENT_SOCKET, SPEAKER_VERSION
+
+#: Seconds for which the agent may think.
+PATIENCE = 2.0
+
+
+@click.command(short_help="Show the release, of this command and of all that runs.")
+@click.option("--all", "everything", is_flag=True, help="Also of agent, speaker, ExaBGP, Python and kernel.")
+@options.run_dir()
+@output_option
+def version(everything: bool, run_dir: Path, output: str) -> None:
+    """The release of this command; with --all of everything on this node that has one.
+
+    A process has the release that it was started with: one that is older than this command waits for a
+    restart. Exits with 0 also where none runs.
+    """
+    found = {"l3net": __version__, **(_running(run_dir) | _beside() if everything else {})}
+    if output != "table":
+        print_value(found, output)
+        return
+    if not everything:
+        click.echo(f"l3net {__version__}")
+        return
+    print_table("", ["PART", "VERSION"], [(part, told or "does not run") for part, told in found.items()])
+    for part in ("agent", "speaker"):
+        if found[part] not in ("", __version__):
+            click.echo(f"the {part} that runs is another release: `systemctl restart l3net-{part}`", err=True)
+
+
+def _running(run_dir: Path) -> dict[str, str]:
+    """Of agent and speaker, and of the ExaBGP that the speaker runs; empty where none does."""
+    from l3net.shell.sockets.agentsocket import ask  # noqa: PLC0415 - only with --all
+
+    found: dict[str, Any] = {"agent": "", "speaker": "", "exabgp": ""}
+    try:
+        answer = ask(run_dir / AGENT_SOCKET, "brief", PATIENCE)
+        found["agent"] = str(answer.get("version", ""))
+        if not answer.get("speakerConnected"):
+            return found
+        exabgp, _, speaker = (run_dir / SPEAKER_VERSION).read_text().partition(" ")
+    except (L3netError, OSError, ValueError):
+        return found
+    return {**found, "speaker": speaker, "exabgp": exabgp}
+
+
+def _beside() -> dict[str, str]:
+    """Of what l3net stands on; packages that are not installed are left out."""
+    found = {"python": platform.python_version(), "kernel": platform.release()}
+    for package in ("pyroute2", "kubernetes", "scapy"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    if nft := shutil.which("nft", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"):
+        done = subprocess.run([nft, "--version"], capture_output=True, text=True, check=False, timeout=5)
+        found["nftables"] = done.stdout.split()[1].removeprefix("v") if done.stdout else ""
+    return found
