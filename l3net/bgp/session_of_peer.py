@@ -29,6 +29,7 @@ from l3net.model import (
     Secret,
     SecretKey,
 )
+from l3net.near import did_you_mean
 
 #: Octets of a TCP MD5 key that the kernel takes (TCP_MD5SIG_MAXKEYLEN of linux/tcp.h).
 LONGEST_PASSWORD = 80
@@ -200,11 +201,11 @@ def _password(state: ClusterState, name: str, peer: BgpPeer) -> bytes | Refusal 
     """Of the session (RFC 2385)."""
     if peer.password is None:
         return None
-    named = f"{peer.password.secret}[{peer.password.key}]"
     found = _secret(state.secrets, peer.password)
     if found is None:  # never fall back to no password
-        return Refusal(name, Unusable.MISSING_SECRET, named)
+        return _missing(state.secrets, name, peer.password, "password")
     if len(found) > LONGEST_PASSWORD:
+        named = f"{peer.password.secret}[{peer.password.key}]"
         detail = f"{named} has {len(found)} bytes, a TCP MD5 key at most {LONGEST_PASSWORD}"
         return Refusal(name, Unusable.LONG_PASSWORD, detail)
     return found
@@ -217,7 +218,7 @@ def _bfd_secret(state: ClusterState, name: str, peer: BgpPeer) -> bytes | Refusa
     wanted, longest = peer.bfd.auth.password, peer.bfd.auth.type.longest_secret
     found = _secret(state.secrets, wanted)
     if found is None:  # nor BFD without its authentication
-        return Refusal(name, Unusable.MISSING_SECRET, f"{wanted.secret}[{wanted.key}]")
+        return _missing(state.secrets, name, wanted, "bfd.authentication")
     if len(found) > longest:
         detail = f"{wanted.secret}[{wanted.key}], at most {longest} bytes"
         return Refusal(name, Unusable.LONG_BFD_SECRET, detail)
@@ -246,6 +247,21 @@ def _local_address(
         where = f"no link-local address on {interface}" if address.is_link_local else f"no route to {address}"
         return Refusal(name, Unusable.NO_LOCAL_ADDRESS, where)
     return local, looked_up[1] if looked_up else ()
+
+
+def _missing(secrets: Mapping[ObjectName, Secret], name: str, wanted: SecretKey, field: str) -> Refusal:
+    """Which of the two is missing, and what was probably meant. No value is ever part of it."""
+    held = secrets.get(wanted.secret)
+    remedy = f"or correct `{field}` in BGPPeer {name.partition('/')[0]}"
+    if held is None:
+        hint = did_you_mean(str(wanted.secret), map(str, secrets))
+        why = f"there is no Secret {wanted.secret}; create it, {remedy}{hint}"
+    elif wanted.key in held.values:
+        why = f"the key {wanted.key} of Secret {wanted.secret} is empty; fill it, {remedy}"
+    else:
+        hint = did_you_mean(wanted.key, held.values)
+        why = f"Secret {wanted.secret} has no key {wanted.key}; add it, {remedy}{hint}"
+    return Refusal(name, Unusable.MISSING_SECRET, why)
 
 
 def _secret(secrets: Mapping[ObjectName, Secret], wanted: SecretKey) -> bytes | None:

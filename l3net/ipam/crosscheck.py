@@ -6,7 +6,6 @@ conditions. Nothing is decided here.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from l3net.addresses import host_prefix
@@ -14,6 +13,7 @@ from l3net.ipam.findings import Contradiction, FindingReason
 from l3net.ipam.overlaps import refused_pools
 from l3net.ipam.spans import Spans
 from l3net.model import BgpPeer, ClusterState, IpPool, Kind, Node, ObjectName, Prefix
+from l3net.near import did_you_mean
 
 #: Other nodes named in one finding.
 MOST_NAMED = 3
@@ -47,15 +47,14 @@ def missing_filters(peer: BgpPeer, filters: Collection[str]) -> Iterator[Contrad
     """The peer's filters that are not declared: without them there is no session."""
     for name in peer.filters:
         if name not in filters:
-            close = difflib.get_close_matches(name, list(filters), n=1, cutoff=0.6)
-            hint = f"did you mean {close[0]}? Else " if close else ""
+            hint = did_you_mean(name, filters)
             remedy = f"create BGPFilter {name}, or correct `filters` in BGPPeer {peer.name}"
             yield Contradiction(
                 Kind.BGP_PEER,
                 ObjectName("", peer.name),
                 FindingReason.MISSING_FILTER,
                 f"no BGPFilter {name} is declared (spec.filters), so that the peer has no session; "
-                f"{hint}{remedy}",
+                f"{remedy}{hint}",
             )
 
 

@@ -9,6 +9,7 @@ from l3net.addresses import host_prefix
 from l3net.ipam.findings import Contradiction, FindingReason
 from l3net.ipam.spans import Search, Spans, address_of
 from l3net.model import Address, IpPool, Kind, ObjectName, PoolUse, Prefix
+from l3net.near import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,8 @@ def plan_giving(
             ]
             for _ in range(count - _of(version, held[name])):
                 if (found := free(tried)) is None:
-                    why = _why(use, version, tried)
+                    gone = wish.pool if wish.pool and wish.pool not in pools else ""
+                    why = _no_pool(gone, use, pools) if gone else _why(use, version, tried)
                     findings.append(Contradiction(kind, name, FindingReason.NO_ADDRESS_FREE, why))
                     break
                 spans.add(found, str(name))
@@ -121,6 +123,11 @@ def _keeps(
 
 def _of(version: int, addresses: Iterable[Address]) -> int:
     return sum(address.version == version for address in addresses)
+
+
+def _no_pool(name: str, use: PoolUse, pools: Mapping[str, IpPool]) -> str:
+    hint = did_you_mean(name, (each.name for each in pools.values() if use in each.allowed_uses))
+    return f"there is no IPPool {name}; create it with allowedUses: [{use.value}], or correct `pool`{hint}"
 
 
 def _why(use: PoolUse, version: int, tried: Iterable[IpPool]) -> str:

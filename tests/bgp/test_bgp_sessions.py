@@ -121,6 +121,28 @@ def test_the_far_side_by_selector() -> None:
     }
 
 
+def test_what_of_a_secret_is_missing_is_told_and_what_was_meant() -> None:
+    key = SecretKey(ObjectName("kube-system", "bgp"), "tor1")
+    state = cluster(replace(TOR, password=key), mesh=False)
+
+    def told(*held: Secret) -> str:
+        state.secrets.clear()
+        state.secrets.update({each.name: each for each in held})
+        return of(state).refusals[0].detail
+
+    remedy = "or correct `password` in BGPPeer tor"
+    assert told() == f"there is no Secret kube-system/bgp; create it, {remedy}"
+    near = Secret(ObjectName("kube-system", "bpg"), {"tor1": b"canary"})
+    assert (
+        told(near)
+        == f"there is no Secret kube-system/bgp; create it, {remedy} (did you mean kube-system/bpg?)"
+    )
+    other = Secret(key.secret, {"tor2": b"canary", "x": b"canary"})
+    assert told(other) == f"Secret kube-system/bgp has no key tor1; add it, {remedy} (did you mean tor2?)"
+    empty = Secret(key.secret, {"tor1": b""})
+    assert told(empty) == f"the key tor1 of Secret kube-system/bgp is empty; fill it, {remedy}"
+
+
 def test_a_missing_secret_means_no_session_never_no_password() -> None:
     key = SecretKey(ObjectName("kube-system", "bgp"), "password")
     state = cluster(replace(TOR, password=key), mesh=False)

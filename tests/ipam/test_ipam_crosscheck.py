@@ -104,7 +104,7 @@ def test_a_misspelt_filter_names_the_one_that_was_meant() -> None:
     peers = [BgpPeer("tor", filters=("no-cleint", "no-client", "x"))]
     found = crosscheck({}, {}, (), peers, {"no-client"})
     assert [each.reason for each in found] == [FindingReason.MISSING_FILTER] * 2
-    assert "did you mean no-client?" in found[0].message
+    assert "(did you mean no-client?)" in found[0].message
     assert "create BGPFilter x, or correct `filters` in BGPPeer tor" in found[1].message
 
 
