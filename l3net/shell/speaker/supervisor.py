@@ -6,6 +6,7 @@ at once; graceful restart (RFC 4724) keeps the routes at the peers meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -82,7 +83,8 @@ class Supervisor:
 
     def run(self) -> int:
         claim(self._run_dir)
-        write_whole(self._run_dir / SPEAKER_VERSION, release_here())
+        with contextlib.suppress(OSError):  # the disk may be full: it is for `l3net version` alone
+            write_whole(self._run_dir / SPEAKER_VERSION, release_here())
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         delay = FIRST_DELAY
