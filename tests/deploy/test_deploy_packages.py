@@ -4,12 +4,17 @@ it is gone."""
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,12 +27,38 @@ ENVIRONMENT = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
 pytestmark = pytest.mark.skipif(not PLUGIN.exists(), reason="`make plugin` has not run")
 
 
-def packed(what: str, to: Path) -> Path:
+def packed(what: str, to: Path, pattern: str = "*") -> Path:
     argv = [sys.executable, str(ROOT / "tools" / "package"), what, "--to", str(to)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=600)
     assert done.returncode == 0, done.stderr
-    (made,) = to.iterdir()
+    (made,) = to.glob(pattern)
     return made
+
+
+def run(argv: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
+
+
+@contextmanager
+def containerd(base: Path) -> Iterator[list[str]]:
+    """A containerd of its own, with a network of its own; the argv of a ctr that talks to it."""
+    for name in ("root", "state"):
+        (base / name).mkdir(parents=True)
+    (base / "config.toml").write_text(
+        f'version = 2\nroot = "{base}/root"\nstate = "{base}/state"\n'
+        f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\n  address = "{base}/c.sock"\n'
+    )
+    ctr = ["ctr", "--address", str(base / "c.sock")]
+    argv = ["unshare", "--net", "containerd", "--config", str(base / "config.toml")]
+    with (base / "log").open("w") as log, subprocess.Popen(argv, stdout=log, stderr=log) as daemon:
+        try:
+            for _ in range(100):
+                if run([*ctr, "version"]).returncode == 0:
+                    break
+                time.sleep(0.1)
+            yield ctr
+        finally:
+            daemon.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +126,9 @@ def test_the_debian_package_comes_runs_and_goes(tmp_path: Path) -> None:
     (machine.directory / "tree" / "l3net.deb").write_bytes(made.read_bytes())
 
     def there() -> set[str]:
-        """Files that the base has not, but for dpkg's own."""
-        found = {str(path.relative_to(machine.upper)) for path in machine.upper.rglob("*")}
+        """Files that the base has not, but for dpkg's own. An overlay keeps directories."""
+        paths = (path for path in machine.upper.rglob("*") if path.is_symlink() or path.is_file())
+        found = {str(path.relative_to(machine.upper)) for path in paths}
         return {each for each in found if not each.startswith(("var/lib/dpkg", "var/log", "var/cache"))}
 
     assert machine.run("true").code == 0
@@ -125,3 +157,32 @@ def test_the_debian_package_comes_runs_and_goes(tmp_path: Path) -> None:
     assert not left, left
     twice = packed("deb", tmp_path / "two")
     assert twice.read_bytes() == made.read_bytes()
+
+
+@pytest.mark.soak
+@pytest.mark.slow
+@pytest.mark.netns
+@pytest.mark.timeout(1500)
+def test_the_image_is_read_by_containerd_and_runs(tmp_path: Path) -> None:
+    """Made twice alike; its bill of materials names what is in it."""
+    missing = [each for each in ("mmdebstrap", "containerd", "ctr") if shutil.which(each) is None]
+    if missing or importlib.util.find_spec("spdx_tools") is None:
+        pytest.skip(f"needs {', '.join(missing) or 'spdx-tools'}: `make image` installs it")
+    (tmp_path / "one").mkdir()
+    one = packed("image", tmp_path / "one", "*.oci.tar")
+    bill = json.loads(next((tmp_path / "one").glob("*.spdx.json")).read_text())
+    names = {each["name"] for each in bill["packages"]}
+    assert {"l3net", "exabgp", "pyroute2", "nftables", "libc6"} <= names and "pip" not in names
+    with containerd(tmp_path / "c") as ctr:
+        assert run([*ctr, "images", "import", str(one)]).returncode == 0
+        script = (
+            "l3net --version && l3net version --all -o json && nft --version && cat /etc/apt/sources.list"
+        )
+        done = run([*ctr, "run", "--rm", "docker.io/library/l3net:0.1.0", "x", "sh", "-c", script])
+        if "cgroup" in done.stderr and done.returncode:
+            pytest.skip(f"needs a machine where runc may make cgroups: {done.stderr[-100:]}")
+        assert done.returncode == 0, done.stderr
+        assert '"exabgp"' in done.stdout and "nftables v" in done.stdout
+        assert done.stdout.splitlines()[-2] == "deb http://deb.debian.org/debian bookworm main"
+    two = packed("image", tmp_path / "two", "*.oci.tar")
+    assert hashlib.sha256(one.read_bytes()).digest() == hashlib.sha256(two.read_bytes()).digest()

@@ -352,6 +352,5 @@ def test_so_many_of_each_family_are_given() -> None:
 
 def test_a_pool_that_is_not_there_is_named_and_the_one_that_was_meant() -> None:
     _, said = given({}, EgressIp("one", versions=(4,), pool="fuor"))
-    assert said == [
-        "there is no IPPool fuor; create it with allowedUses: [Egress], or correct `pool` (did you mean four?)"
-    ]
+    remedy = "create it with allowedUses: [Egress], or correct `pool`"
+    assert said == [f"there is no IPPool fuor; {remedy} (did you mean four?)"]
