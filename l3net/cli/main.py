@@ -31,6 +31,11 @@ COMMANDS = {
     "flows": ("l3net.cli.flows", "flows", "Show connections and drops, by names of pods and services."),
     "glass": ("l3net.cli.glass", "glass", "Serve the looking glass, a web page."),
     "history": ("l3net.cli.history", "history", "Show what was decided on this node, when and why."),
+    "import": (
+        "l3net.cli.importing",
+        "import_group",
+        "Make manifests of what Calico, MetalLB, Cilium or kube-router have.",
+    ),
     "ipam": ("l3net.cli.ipam", "ipam", "Look into and mend the address leases of this node."),
     "lab": ("l3net.cli.lab", "lab", "Bring up a lab of nodes and routers on this machine."),
     "node": ("l3net.cli.node", "node", "Take this node out of BGP, and back."),
