@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -33,7 +34,23 @@ _CALICO: Final[tuple[Listed, ...]] = (
     ),
     (("api/v1",), ("nodes",)),
 )  # fmt: skip
-LISTED: Final = {"calico": _CALICO}
+_METALLB: Final[tuple[Listed, ...]] = (
+    (("apis/metallb.io/v1beta2", "apis/metallb.io/v1beta1"), ("bgppeers",)),
+    (
+        ("apis/metallb.io/v1beta1",),
+        (
+            "ipaddresspools",
+            "bgpadvertisements",
+            "l2advertisements",
+            "bfdprofiles",
+            "communities",
+            "addresspools",
+        ),
+    ),
+    (("apis/frrk8s.metallb.io/v1beta1",), ("frrconfigurations",)),
+    (("api/v1",), ("services",)),
+)
+LISTED: Final = {"calico": _CALICO, "metallb": _METALLB}
 _SHOWN: Final = {
     Outcome.UNSAID: "cannot be said",
     Outcome.CHANGED: "changed in meaning",
@@ -119,6 +136,22 @@ def calico(context: click.Context, **given: Any) -> None:
     _run(context, "calico", **given)
 
 
+@import_group.command(short_help="Import MetalLB's pools, peers and advertisements, and frr-k8s'.")
+@_given("metallb-system")
+def metallb(context: click.Context, **given: Any) -> None:
+    """Import MetalLB's IPAddressPool, BGPPeer, BGPAdvertisement, BFDProfile and Community, its annotations of
+    Services, and FRRConfigurations of frr-k8s. docs/migration.md has a table.
+
+    MetalLB has no part in the pods' network: what is written announces no pod blocks. Take podBlocks out
+    where l3net is to carry the pods as well.
+
+    \b
+    kubectl get ipaddresspools,bgppeers,bgpadvertisements,bfdprofiles,communities -A -o yaml >old.yaml
+    l3net import metallb old.yaml --out new/
+    """
+    _run(context, "metallb", **given)
+
+
 def _run(
     context: click.Context,
     name: str,
@@ -154,10 +187,9 @@ class ImportFailedError(L3netError):
 
 
 def _source(name: str) -> Source:
-    from l3net.importing import calico  # noqa: PLC0415 - after --help
-
-    sources: dict[str, Source] = {"calico": calico.imported}
-    return sources[name]
+    module = importlib.import_module(f"l3net.importing.{name.replace('-', '_')}")
+    found: Source = module.imported
+    return found
 
 
 # --- reading -----------------------------------------------------------------------------------------------

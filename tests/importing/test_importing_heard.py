@@ -192,3 +192,61 @@ def test_calico(stage: Stage) -> None:
     # The control: attributes are there to be compared.
     assert table["203.0.113.10/32"].communities == {"65001:100", "65001:1:2"}
     assert table["fd00:10:244:1::/120"].as_path == (65001, 65001, 65009)
+
+
+# --- MetalLB: FRR ------------------------------------------------------------------------------------------
+
+#: As MetalLB makes it of inputs_metallb.yaml: a route-map for each neighbour, nothing comes in.
+FRR = """
+hostname node
+ip nht resolve-via-default
+ipv6 nht resolve-via-default
+ip prefix-list served seq 1 permit 203.0.113.10/32
+ipv6 prefix-list served seq 1 permit 2001:db8:113::10/128
+route-map in deny 20
+route-map out4 permit 1
+ match ip address prefix-list served
+ set local-preference 300
+ set community 65001:100 additive
+ set large-community 65001:1:2 additive
+route-map out6 permit 1
+ match ipv6 address prefix-list served
+ set local-preference 300
+ set community 65001:100 65001:6 additive
+ set large-community 65001:1:2 additive
+router bgp 65001
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+ no bgp default ipv4-unicast
+ bgp router-id 10.90.0.1
+ neighbor {four} remote-as 65001
+ neighbor {four} timers connect 1
+ neighbor {six} remote-as 65001
+ neighbor {six} timers connect 1
+ address-family ipv4 unicast
+  neighbor {four} activate
+  neighbor {four} route-map in in
+  neighbor {four} route-map out4 out
+  network 203.0.113.10/32
+ exit-address-family
+ address-family ipv6 unicast
+  neighbor {six} activate
+  neighbor {six} route-map in in
+  neighbor {six} route-map out6 out
+  network 2001:db8:113::10/128
+ exit-address-family
+"""
+
+
+def metallb(stage: Stage) -> FarSide:
+    frr = Frr(stage.node)
+    frr.start_with(FRR.format(four=FAR_ADDRESS[4], six=FAR_ADDRESS[6]))
+    return frr
+
+
+def test_metallb(stage: Stage) -> None:
+    served = {"203.0.113.10/32", "2001:db8:113::10/128"}
+    table = heard_the_same(stage, "metallb", metallb, served, local_as=65001)
+    # The control: attributes are there to be compared.
+    assert table["203.0.113.10/32"].local_preference == 300
+    assert table["2001:db8:113::10/128"].communities == {"65001:100", "65001:1:2", "65001:6"}
