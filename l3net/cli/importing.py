@@ -50,7 +50,19 @@ _METALLB: Final[tuple[Listed, ...]] = (
     (("apis/frrk8s.metallb.io/v1beta1",), ("frrconfigurations",)),
     (("api/v1",), ("services",)),
 )
-LISTED: Final = {"calico": _CALICO, "metallb": _METALLB}
+_CILIUM: Final[tuple[Listed, ...]] = (
+    (
+        ("apis/cilium.io/v2", "apis/cilium.io/v2alpha1"),
+        (
+            "ciliumbgpclusterconfigs", "ciliumbgppeerconfigs", "ciliumbgpadvertisements",
+            "ciliumbgpnodeconfigoverrides", "ciliumloadbalancerippools", "ciliumbgppeeringpolicies",
+            "ciliumpodippools", "ciliuml2announcementpolicies", "ciliumnetworkpolicies",
+            "ciliumclusterwidenetworkpolicies", "ciliumegressgatewaypolicies",
+        ),
+    ),
+    (("api/v1",), ("services",)),
+)  # fmt: skip
+LISTED: Final = {"calico": _CALICO, "metallb": _METALLB, "cilium": _CILIUM}
 _SHOWN: Final = {
     Outcome.UNSAID: "cannot be said",
     Outcome.CHANGED: "changed in meaning",
@@ -150,6 +162,21 @@ def metallb(context: click.Context, **given: Any) -> None:
     l3net import metallb old.yaml --out new/
     """
     _run(context, "metallb", **given)
+
+
+@import_group.command(short_help="Import Cilium's BGP control plane and its pools.")
+@_given("kube-system")
+def cilium(context: click.Context, **given: Any) -> None:
+    """Import Cilium's CiliumBGPClusterConfig, CiliumBGPPeerConfig, CiliumBGPAdvertisement,
+    CiliumBGPNodeConfigOverride, CiliumLoadBalancerIPPool and CiliumPodIPPool, the older
+    CiliumBGPPeeringPolicy, and its annotations of Services. docs/migration.md has a table.
+
+    \b
+    kubectl get ciliumbgpclusterconfigs,ciliumbgppeerconfigs,ciliumbgpadvertisements -o yaml >old.yaml
+    kubectl get ciliumloadbalancerippools -o yaml >pools.yaml
+    l3net import cilium old.yaml pools.yaml --out new/
+    """
+    _run(context, "cilium", **given)
 
 
 def _run(

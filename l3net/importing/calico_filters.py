@@ -5,11 +5,16 @@ from __future__ import annotations
 from ipaddress import ip_network
 
 from l3net.community import AnyCommunity, parse_community
-from l3net.importing.source import Imported, SourceObject, as_number
+from l3net.importing.source import Imported, SourceObject, as_number, only
 from l3net.kube.fields import Field
 from l3net.model import Action, BgpFilter, FilterRule, Operations, Prefix, PrefixOperator
 
 _WHOLE: dict[int, Prefix] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+#: Of a rule.
+_FIELDS = (
+    "action", "cidr", "matchOperator", "prefixLength", "source", "interface", "peerType", "communities",
+    "asPathPrefix", "priority", "operations",
+)  # fmt: skip
 
 
 def read(each: SourceObject, into: Imported) -> None:
@@ -37,6 +42,7 @@ def _rule(each: SourceObject, item: Field, version: int, *, exporting: bool) -> 
         if item[field].present and item[field].value != "":
             each.unsaid(item, why)
             return []
+    only(item, *_FIELDS)
     action = Action(_one_of(item["action"], "Accept", "Reject"))
     whole = not item["cidr"].text(default="")
     operations = _operations(each, item["operations"])

@@ -17,7 +17,7 @@ from typing import Final
 from l3net.addresses import contains
 from l3net.errors import ManifestError
 from l3net.importing.expressions import selector, union
-from l3net.importing.source import Imported, Outcome, SourceObject, object_name, read_each
+from l3net.importing.source import Imported, Outcome, SourceObject, object_name, only, read_each
 from l3net.kube.fields import Field
 from l3net.model import (
     EVERYTHING,
@@ -43,6 +43,15 @@ _DENY_PRIORITY: Final = 1000
 _NAME: Final = "kubernetes.io/metadata.name"
 _PROTOCOLS: Final = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp", 6: "tcp", 17: "udp", 132: "sctp"}
 _ALL: Final[tuple[Prefix, ...]] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+#: What is known of a policy, and of either end of a rule: another field would narrow what is meant.
+_FIELDS: Final = (
+    "tier", "order", "selector", "namespaceSelector", "serviceAccountSelector", "types", "ingress", "egress",
+    "doNotTrack", "preDNAT", "applyOnForward", "performanceHints",
+)  # fmt: skip
+_ENTITY: Final = (
+    "nets", "notNets", "selector", "notSelector", "namespaceSelector", "serviceAccounts", "services", "ports",
+    "notPorts",
+)  # fmt: skip
 _ACTIONS: Final = {"Allow": Rule.ACCEPT, "Deny": Rule.DENY}
 
 
@@ -99,6 +108,7 @@ def _declare(into: Imported, found: _Read, priority: int) -> None:
 
 def _one(each: SourceObject, into: Imported, clusterwide: list[_Read]) -> None:
     spec = each.spec
+    only(spec, *_FIELDS)
     if spec["tier"].text(default="default") != "default":
         raise spec["tier"].wrong("only policies of the tier default are imported: the two tiers of a "
                                  "ClusterNetworkPolicy do not pass on to one another as Calico's "
@@ -208,7 +218,10 @@ def _rule(item: Field, action: Rule, kind: str, namespace: str) -> PolicyRule:
     for field in ("notProtocol", "icmp", "notICMP", "http"):
         if item[field].present:
             raise item[field].wrong("Kubernetes' policies do not look at it")
+    only(item, "action", "ipVersion", "protocol", "source", "destination", "metadata")
     source, destination = item["source"], item["destination"]
+    for entity in (source, destination):
+        only(entity, *_ENTITY)
     whom, other = (source, destination) if kind == "Ingress" else (destination, source)
     for field in (
         "nets",

@@ -160,6 +160,14 @@ def read_each(objects: Iterable[SourceObject], read: Callable[[SourceObject], No
         each.passed_over(*parts)
 
 
+def only(at: Field, *known: str) -> None:
+    """Raises ManifestError for a field that is not known, of an object that is told of as a whole."""
+    if isinstance(at.value, Mapping):
+        for key, value in at.value.items():
+            if key not in known and value not in (None, "", [], {}):
+                raise at[str(key)].wrong("l3net import does not know this field")
+
+
 def object_name(*words: str) -> str:
     """A name that an object may have (RFC 1123), out of words that need not be."""
     text = re.sub(r"[^a-z0-9.-]+", "-", "-".join(words).lower()).strip("-.")

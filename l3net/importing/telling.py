@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from l3net.addresses import contains, prefix_order
+from l3net.addresses import prefix_order
 from l3net.community import AnyCommunity
 from l3net.importing.source import Imported, object_name
 from l3net.model import Action, BgpFilter, BgpPeer, FilterRule, Operations, Prefix, PrefixOperator
@@ -16,22 +16,15 @@ _REJECT = FilterRule(Action.REJECT)
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Prefixes inside `cidr`, of these lengths (None: any), and the attributes that they are told with."""
+    """Prefixes inside `cidr`, of these lengths (None: any), and the attributes that they are told with; or,
+    with `withheld`, that they are not told although others around them are."""
 
     cidr: Prefix
     shortest: int | None = None
     longest: int | None = None
     communities: frozenset[AnyCommunity] = frozenset()
     local_preference: int | None = None
-
-    def covers(self, other: Told) -> bool:
-        """Whether all that `other` means is meant by this too."""
-        low, high = self.shortest or 0, self.cidr.max_prefixlen if self.longest is None else self.longest
-        return (
-            contains(self.cidr, other.cidr)
-            and low <= max(other.shortest or 0, other.cidr.prefixlen)
-            and high >= (other.cidr.max_prefixlen if other.longest is None else other.longest)
-        )
+    withheld: bool = False
 
 
 @dataclass(slots=True)
@@ -61,17 +54,19 @@ def declare(into: Imported, prefix: str, peerings: Iterable[Peering]) -> None:
 
 
 def _all(told: list[Told]) -> list[Told]:
-    """The first rule alone counts: each has the attributes of all that mean the same prefixes, and those
-    that mean fewer stand before those that mean more."""
+    """The first rule alone counts: what means the same prefixes is one, with the attributes of all, and what
+    means fewer stands before what means more."""
     found: dict[tuple[Prefix, int | None, int | None], Told] = {}
-    for one in told:
-        others = [other for other in told if other.covers(one)]
-        preferences = [other.local_preference for other in others if other.local_preference is not None]
-        found[one.cidr, one.shortest, one.longest] = replace(
-            one,
-            communities=frozenset(tag for other in others for tag in other.communities),
-            local_preference=max(preferences, default=None),
-        )
+    for one in sorted(told, key=lambda one: one.withheld):
+        place = one.cidr, one.shortest, one.longest
+        other = found.setdefault(place, one)
+        if not one.withheld:
+            preferences = {one.local_preference, other.local_preference} - {None}
+            found[place] = replace(
+                one,
+                communities=one.communities | other.communities,
+                local_preference=max(filter(None, preferences), default=None),
+            )
     return sorted(
         found.values(),
         key=lambda one: (
@@ -86,7 +81,7 @@ def _all(told: list[Told]) -> list[Told]:
 def _rule(told: Told) -> FilterRule:
     whole = told.longest is not None and told.longest == told.cidr.prefixlen
     return FilterRule(
-        Action.ACCEPT,
+        Action.REJECT if told.withheld else Action.ACCEPT,
         told.cidr,
         operator=PrefixOperator.EQUAL if whole else PrefixOperator.IN,
         min_length=None if whole else told.shortest,

@@ -365,6 +365,9 @@ def test_policies_that_deny_are_cluster_network_policies() -> None:
         {"ingress": [{"action": "Allow", "protocol": "TCP", "source": {"ports": [1]}}]},
         {"egress": [{"action": "Allow", "destination": {"services": {"name": "x"}}}]},
         {"egress": [{"action": "Allow", "destination": {"ports": [1]}}]},
+        {"egress": [{"action": "Allow", "destination": {"domains": ["example.org"]}}]},
+        {"egress": [{"action": "Allow", "invented": 1}]},
+        {"invented": 1},
     ],
 )
 def test_a_policy_that_cannot_be_said_whole_is_not_imported(spec: dict[str, Any]) -> None:

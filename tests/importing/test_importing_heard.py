@@ -15,7 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from far_side import FarSide
-from far_sides import Bird, FarSession, Frr, Seen
+from far_sides import Bird, FarSession, Frr, Gobgp, Seen
 from node_rig import NODE
 from stage import FAR_ADDRESS, NODE_ADDRESS, Stage, served_stage
 
@@ -250,3 +250,68 @@ def test_metallb(stage: Stage) -> None:
     # The control: attributes are there to be compared.
     assert table["203.0.113.10/32"].local_preference == 300
     assert table["2001:db8:113::10/128"].communities == {"65001:100", "65001:1:2", "65001:6"}
+
+
+# --- Cilium and kube-router: GoBGP -------------------------------------------------------------------------
+
+#: The node's GoBGP, a neighbour for each family; routes and what policies do with them are added below.
+GOBGP = """
+[global.config]
+as = 65001
+router-id = "10.90.0.1"
+"""
+NEIGHBOR = """
+[[neighbors]]
+[neighbors.config]
+neighbor-address = "{address}"
+peer-as = {peer_as}
+[neighbors.transport.config]
+local-address = "{local}"
+[neighbors.timers.config]
+connect-retry = 1
+idle-hold-time-after-reset = 1
+hold-time = 9
+keepalive-interval = 3
+[[neighbors.afi-safis]]
+[neighbors.afi-safis.config]
+afi-safi-name = "ipv{version}-unicast"
+"""
+
+
+def gobgp(stage: Stage, routes: dict[str, str], peer_as: int = 65002, more: str = "") -> FarSide:
+    """`routes` and the words that `gobgp` has for their attributes."""
+    daemon = Gobgp(stage.node)
+    neighbors = [
+        NEIGHBOR.format(
+            address=FAR_ADDRESS[version], local=NODE_ADDRESS[version], peer_as=peer_as, version=version
+        )
+        for version in (4, 6)
+    ]
+    daemon.start_with(GOBGP + more + "".join(neighbors))
+    for prefix, words in routes.items():
+        version = 6 if ":" in prefix else 4
+        add = [
+            "gobgp",
+            "global",
+            "rib",
+            "add",
+            prefix,
+            "-a",
+            f"ipv{version}",
+            "nexthop",
+            NODE_ADDRESS[version],
+        ]
+        daemon.run([*add, *words.split()])
+    return daemon
+
+
+def test_cilium(stage: Stage) -> None:
+    pods, served = "community 65001:10 large-community 65001:1:2", "community 65001:20,no-export"
+    routes = {
+        "10.244.1.0/24": pods, "fd00:10:244:1::/120": pods,
+        "203.0.113.10/32": served, "2001:db8:113::10/128": served,
+    }  # fmt: skip
+    table = heard_the_same(stage, "cilium", lambda stage: gobgp(stage, routes), set(routes))
+    # The control: attributes are there to be compared.
+    assert table["10.244.1.0/24"].communities == {"65001:10", "65001:1:2"}
+    assert table["2001:db8:113::10/128"].communities == {"65001:20", "no-export"}
