@@ -62,7 +62,13 @@ _CILIUM: Final[tuple[Listed, ...]] = (
     ),
     (("api/v1",), ("services",)),
 )  # fmt: skip
-LISTED: Final = {"calico": _CALICO, "metallb": _METALLB, "cilium": _CILIUM}
+_KUBE_ROUTER: Final[tuple[Listed, ...]] = (
+    (("apis/apps/v1",), ("daemonsets",)),
+    (("api/v1",), ("nodes", "services")),
+)
+LISTED: Final = {
+    "calico": _CALICO, "metallb": _METALLB, "cilium": _CILIUM, "kube-router": _KUBE_ROUTER
+}  # fmt: skip
 _SHOWN: Final = {
     Outcome.UNSAID: "cannot be said",
     Outcome.CHANGED: "changed in meaning",
@@ -177,6 +183,20 @@ def cilium(context: click.Context, **given: Any) -> None:
     l3net import cilium old.yaml pools.yaml --out new/
     """
     _run(context, "cilium", **given)
+
+
+@import_group.command(name="kube-router", short_help="Import kube-router's flags and annotations.")
+@_given("kube-system")
+def kube_router(context: click.Context, **given: Any) -> None:
+    """Import the flags of kube-router's DaemonSet, and its annotations of Nodes and Services.
+    docs/migration.md has a table.
+
+    \b
+    kubectl get -n kube-system daemonset kube-router -o yaml >old.yaml
+    kubectl get nodes,services -A -o yaml >noted.yaml
+    l3net import kube-router old.yaml noted.yaml --out new/
+    """
+    _run(context, "kube-router", **given)
 
 
 def _run(

@@ -124,6 +124,10 @@ class SourceObject:
             found = found[key]
         return found
 
+    def told_of(self, at: Field) -> bool:
+        """Whether anything has been told of the field."""
+        return at.path in self._told
+
     def passed_over(self, *names: str) -> None:
         """Tell of the fields below `names` that nobody has told of."""
         for name in names:

@@ -153,6 +153,7 @@ def _configuration(found: BgpConfiguration) -> Manifest:
         holdTime=found.hold_time if found.hold_time != _DEFAULTS.hold_time else None,
         gracefulRestart=_restart(found.graceful_restart, _DEFAULTS.graceful_restart),
         serviceCIDRs=_texts(found.service_cidrs),
+        nodePortAddresses=_texts(found.node_ports.cidrs),
         advertise=_said(
             podBlocks=advertise.pod_blocks,
             clusterIPs=_kind(advertise.cluster_ips),

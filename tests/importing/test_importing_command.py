@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from l3net.cli.main import cli
 
 HERE = Path(__file__).parent
-SOURCES = ["calico", "cilium", "metallb"]
+SOURCES = ["calico", "cilium", "kube-router", "metallb"]
 KIND = "apiVersion: projectcalico.org/v3, kind: BGPPeer"
 PEER = f"{{{KIND}, metadata: {{name: a}}, spec: {{peerIP: 10.0.0.2, asNumber: 1}}}}"
 BAD = f"{{{KIND}, metadata: {{name: b}}, spec: {{peerIP: nowhere, asNumber: 1}}}}"

@@ -315,3 +315,34 @@ def test_cilium(stage: Stage) -> None:
     # The control: attributes are there to be compared.
     assert table["10.244.1.0/24"].communities == {"65001:10", "65001:1:2"}
     assert table["2001:db8:113::10/128"].communities == {"65001:20", "no-export"}
+
+
+#: What kube-router puts on routes to routers, by the annotations of inputs_kube_router.yaml.
+PREPENDING = """
+[[policy-definitions]]
+name = "kube_router_export"
+[[policy-definitions.statements]]
+name = "export"
+[policy-definitions.statements.actions.bgp-actions.set-as-path-prepend]
+as = "65001"
+repeat-n = 2
+[policy-definitions.statements.actions]
+route-disposition = "accept-route"
+[global.apply-policy.config]
+export-policy-list = ["kube_router_export"]
+"""
+
+
+def test_kube_router(stage: Stage) -> None:
+    noted = "community 65001:9,no-export"
+    prefixes = [
+        "10.244.1.0/24", "fd00:10:244:1::/120", "10.96.0.10/32", "fd00:10:96::10/128", "203.0.113.10/32",
+        "2001:db8:113::10/128",
+    ]  # fmt: skip
+    routes = dict.fromkeys(prefixes, noted)
+    table = heard_the_same(
+        stage, "kube-router", lambda stage: gobgp(stage, routes, more=PREPENDING), set(routes)
+    )
+    # The control: attributes are there to be compared.
+    assert table["10.96.0.10/32"].as_path == (65001, 65001, 65001)
+    assert table["fd00:10:244:1::/120"].communities == {"65001:9", "no-export"}

@@ -138,7 +138,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         ),
         problems=listed(TEXT),
     ),
-    **{f"import {source}": _IMPORTED for source in ("calico", "cilium", "metallb")},
+    **{f"import {source}": _IMPORTED for source in ("calico", "cilium", "kube-router", "metallb")},
     "validate": record(
         files=WHOLE,
         objects=listed(record(kind=of_enum(Kind), name=TEXT, where=TEXT)),
