@@ -113,6 +113,7 @@ class _KubeRouter:
             source.note(Outcome.UNSAID, "", "the flags of one kube-router are imported; here is another")
         read_each(services, self._service)
         self._reflect()
+        self._nodes.compare_prepended(self._into.configuration.as_number)
         self._peers()
 
     # --- flags -------------------------------------------------------------------------------------------

@@ -48,6 +48,8 @@ class Nodes:
     names: set[str] = field(default_factory=set)
     routers: dict[str, list[Router]] = field(default_factory=dict)
     policies: dict[str, NodePolicy] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
+    sources: dict[str, SourceObject] = field(default_factory=dict)
     servers: dict[str, str] = field(default_factory=dict)  # the cluster ID of those that reflect
     blocks: list[Prefix] = field(default_factory=list)
 
@@ -55,14 +57,16 @@ class Nodes:
         """Raises ManifestError."""
         name = each.name.name
         self.names.add(name)
+        self.sources[name] = each
         self.blocks += each.spec["podCIDRs"].prefixes()
         notes = each["metadata"]["annotations"]
         said = {key.removeprefix(_DOMAIN): notes[key] for key in notes.labels() if key.startswith(_DOMAIN)}
         if not said:
             return
         if "node.asn" in said:
-            asn = str(number(said["node.asn"], 2**32 - 1))
-            self.into.annotate(Kind.NODE, ObjectName("", name), **{ANNOTATION_AS_NUMBER: asn})
+            self.numbers[name] = number(said["node.asn"], 2**32 - 1)
+            asn = {ANNOTATION_AS_NUMBER: str(self.numbers[name])}
+            self.into.annotate(Kind.NODE, ObjectName("", name), **asn)
             each.carried(said["node.asn"], f"annotation {ANNOTATION_AS_NUMBER} of the Node")
         self.routers[name] = self._routers(each, said)
         self.policies[name] = self._policy(each, said)
@@ -85,6 +89,20 @@ class Nodes:
                 each.changed(at, "nodes listen for peers that are passive alone")
             elif not each.told_of(at):
                 each.unsaid(at, "l3net import does not know this annotation")
+
+    def compare_prepended(self, everywhere: int) -> None:
+        """Where an AS number is put in front that is not the node's: `everywhere` is that of nodes without
+        one."""
+        for name, policy in self.policies.items():
+            own = self.numbers.get(name, everywhere)
+            if any(each != own for each in policy.prepend):
+                self.sources[name].note(
+                    Outcome.CHANGED,
+                    f"metadata.annotations.{_DOMAIN}path-prepend.as",
+                    f"the node's own AS {own} stands first in the AS path, and what is prepended behind "
+                    "it; kube-router "
+                    "has it the other way round. The length is the same",
+                )
 
     def block_size(self, cidr: Prefix) -> int | None:
         """Prefix length of the nodes' blocks in a range."""

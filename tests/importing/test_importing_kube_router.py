@@ -106,6 +106,14 @@ def test_what_one_node_does_with_routes_is_its_own() -> None:
     }
 
 
+def test_an_as_number_of_others_is_prepended_behind_the_nodes_own() -> None:
+    notes = {"path-prepend.as": "65000", "path-prepend.repeat-n": "2"}
+    found = imported(
+        daemon_set("--cluster-asn=65001"), node("n1", **notes), node("n2", **{**notes, "node.asn": "65000"})
+    )
+    assert [each.name for each in findings(found, Outcome.CHANGED)] == ["n1"]
+
+
 def test_routers_of_one_node() -> None:
     found = imported(
         node("n1", **{"peers": "- {remoteip: 10.0.0.2, remoteasn: 65002, localip: 10.0.0.1, port: 1790}"}),
