@@ -41,6 +41,11 @@ COMMANDS = {
     "node": ("l3net.cli.node", "node", "Take this node out of BGP, and back."),
     "plan": ("l3net.cli.plan", "plan", "Show what manifests would change before they are applied."),
     "policy": ("l3net.cli.policy", "policy", "See network policies, and whom they let through."),
+    "router-config": (
+        "l3net.cli.routerconfig",
+        "router_config",
+        "Write what the routers have to be configured with.",
+    ),
     "schema": ("l3net.cli.schema", "schema", "Print the JSON schema of what a command prints."),
     "speaker": ("l3net.cli.speaker", "speaker", "Run the BGP speaker (ExaBGP) of this node."),
     "status": ("l3net.cli.status", "status", "Show what the agent of this node knows and does."),

@@ -10,6 +10,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from l3net.cli.main import cli
+from l3net.shell.kubernetes.api import ApiError
 
 HERE = Path(__file__).parent
 SOURCES = ["calico", "cilium", "kube-router", "metallb"]
@@ -87,3 +88,30 @@ def test_a_file_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = run("calico", "-", "--out", tmp_path / "file" / "new", text=PEER)
     assert getattr(result.exception, "exit_code", None) == 1
+
+
+class Server:
+    """An API server that knows one version of a kind, refuses another, and has nothing of the rest."""
+
+    def __init__(self, kubeconfig: Path | None) -> None:
+        self.asked: list[str] = []
+
+    def get(self, path: str) -> bytes:
+        if path == "/apis/crd.projectcalico.org/v1/bgppeers":
+            item = {"metadata": {"name": "a"}, "spec": {"peerIP": "10.0.0.2", "asNumber": 1}}
+            answer = {"apiVersion": "crd.projectcalico.org/v1", "kind": "BGPPeerList", "items": [item]}
+            return json.dumps(answer).encode()
+        refused = path == "/api/v1/nodes"
+        raise ApiError("no", code=403 if refused else 404)
+
+
+def test_a_cluster_is_asked_for_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two versions the one that is served; what may not be read is told."""
+    monkeypatch.setattr("l3net.shell.kubernetes.api.KubeApi", Server)
+    result = run("calico", "--from-cluster", "-o", "yaml")
+    assert result.exit_code == 2
+    assert [each["metadata"]["name"] for each in yaml.safe_load_all(result.stdout)] == ["default", "a"]
+    report = yaml.safe_load(result.stderr)
+    assert [row["detail"] for row in report["findings"] if row["outcome"] == "cannotBeSaid"] == ["nodes: no"]
+    places = {row["where"] for row in report["findings"] if row["kind"] == "BGPPeer"}
+    assert places == {"/apis/crd.projectcalico.org/v1/bgppeers a"}
