@@ -15,13 +15,14 @@ from l3net.addresses import contains, parse_address
 from l3net.community import AnyCommunity, parse_community
 from l3net.importing import calico_filters, calico_nodes, calico_policies
 from l3net.importing.expressions import selector
-from l3net.importing.source import Imported, Outcome, SourceObject, as_number, read_each, seconds
+from l3net.importing.source import Finding, Imported, Outcome, SourceObject, as_number, read_each, seconds
 from l3net.kube.fields import Field
 from l3net.model import (
     EVERYTHING,
     Action,
     Address,
     AddressKind,
+    AdvertisePolicy,
     BfdSettings,
     BgpConfiguration,
     BgpFilter,
@@ -57,6 +58,10 @@ _MESH: Final = "calico-node-mesh"
 #: A session over several hops has this TTL in BIRD, unless told otherwise.
 _ANY_TTL: Final = 255
 _RESTART: Final = 120  # seconds, BIRD's
+_IMPORTS: Final = (
+    "Calico takes every route of a peer. With import.ebgpRequiresPolicy: false l3net takes all but what "
+    "draws the cluster's own traffic, and a default route only with import.defaultRoute: true"
+)
 #: Calico's, for each IP version.
 _BLOCK_SIZES: Final = {4: 26, 6: 122}
 
@@ -89,7 +94,12 @@ class _Calico:
     def read(self, by_kind: dict[str, list[SourceObject]]) -> None:
         into = self._into
         read_each(by_kind.pop("Node", ()), lambda each: self._nodes.read(each, into))
-        into.configuration = BgpConfiguration(imports=ImportPolicy(ebgp_requires_policy=False))
+        into.configuration = BgpConfiguration(
+            advertise=AdvertisePolicy(cluster_ips=AddressKind(False)),
+            imports=ImportPolicy(ebgp_requires_policy=False),
+        )
+        if by_kind.keys() & {"BGPConfiguration", "BGPPeer"}:
+            into.findings.append(Finding(Outcome.CHANGED, "BGPConfiguration", "default", "", _IMPORTS))
         read_each(by_kind.pop("BGPConfiguration", ()), self._configuration, "spec")
         read_each(by_kind.pop("IPPool", ()), lambda each: _pool(each, into), "spec")
         read_each(by_kind.pop("BGPFilter", ()), lambda each: calico_filters.read(each, into), "spec")
@@ -131,12 +141,6 @@ class _Calico:
         self._into.configuration = self._services(each, found)
         self._communities(each)
         self._mesh(each)
-        each.note(
-            Outcome.CHANGED, "",
-            "Calico takes every route of a peer. With import.ebgpRequiresPolicy: false l3net takes all but "
-            "what "
-            "draws the cluster's own traffic, and a default route only with import.defaultRoute: true",
-        )  # fmt: skip
         each.changed(spec["logSeverityScreen"], "`--log-level` of the agent")
         each.carried(spec["ignoredInterfaces"], "l3net announces no subnets of links")
         each.changed(
@@ -173,9 +177,8 @@ class _Calico:
                 each.changed(
                     each.spec[field],
                     "the ranges are in advertise.networks, as Calico announces them; host routes are "
-                    "announced of "
-                    "all services that nodes serve, not only of those with externalTrafficPolicy: Local. A "
-                    "BGPFilter that rejects them leaves the ranges alone",
+                    "announced of all services that nodes serve, not only of those with "
+                    "externalTrafficPolicy: Local. A BGPFilter that rejects them leaves the ranges alone",
                 )
         each.carried(each.spec["serviceLoadBalancerAggregation"], "spec.advertise.networks")
         advertise = replace(
@@ -328,8 +331,7 @@ class _Calico:
             Outcome.CHANGED,
             "spec.peerIP",
             "taken for a neighbour on a link of the nodes: spec.multihop is for one that is further away. "
-            "Import "
-            "the Nodes as well, and it is set where it has to be",
+            "Import the Nodes as well, and it is set where it has to be",
         )
         return None
 

@@ -143,16 +143,14 @@ def _one(each: SourceObject, into: Imported, clusterwide: list[_Read]) -> None:
     else:
         each.changed(
             "spec",
-            f"ClusterNetworkPolicy {named} and {named}-rest, of the Baseline tier: they are not asked "
-            "about pods "
-            "that a NetworkPolicy selects",
+            f"ClusterNetworkPolicy {named} and {named}-rest, of the Baseline tier: they are not asked about "
+            "pods that a NetworkPolicy selects",
         )
     if "Ingress" in types:
         each.note(
             Outcome.UNSAID, "spec.ingress",
             "a ClusterNetworkPolicy says nothing of connections from outside the cluster: they are allowed "
-            "unless "
-            "a NetworkPolicy selects the pods. Write one in each namespace",
+            "unless a NetworkPolicy selects the pods. Write one in each namespace",
         )  # fmt: skip
 
 

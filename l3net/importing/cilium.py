@@ -141,15 +141,13 @@ class _Cilium:
                 advert.source.changed(
                     advert.at["service"],
                     "BGPConfiguration default spec.advertise.networks: every node announces the aggregate, "
-                    "also one that "
-                    "serves no address of it",
+                    "also one that serves no address of it",
                 )
             if advert.kind == "ExternalIP":
                 advert.source.unsaid(
                     advert.at,
                     "l3net announces external addresses of ranges that are named alone (CVE-2020-8554): "
-                    "put them into "
-                    "BGPConfiguration default spec.advertise.externalIPs.cidrs",
+                    "put them into BGPConfiguration default spec.advertise.externalIPs.cidrs",
                 )
         balancers = tuple(sorted(self._pools.balancers, key=prefix_order))
         return BgpConfiguration(
@@ -181,8 +179,7 @@ class _Cilium:
                 advert.source.unsaid(
                     advert.at["selector"],
                     "one choice of services (advertise.serviceSelector) holds for all that nodes announce, "
-                    "and the first "
-                    "is taken; the annotation l3net.io/advertise of a Service goes before it",
+                    "and the first is taken; the annotation l3net.io/advertise of a Service goes before it",
                 )
         return first or Selector()
 

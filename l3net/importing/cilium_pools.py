@@ -83,6 +83,5 @@ def pods(each: SourceObject, into: Imported, pools: Pools) -> None:
     each.changed(
         "spec",
         "IPPools for pods: a pod does not choose its pool by an annotation in l3net; "
-        "spec.namespaceSelector makes a "
-        "pool that of some namespaces",
+        "spec.namespaceSelector makes a pool that of some namespaces",
     )

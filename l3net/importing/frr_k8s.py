@@ -57,8 +57,7 @@ class Reader:
         each.changed(
             router["prefixes"],
             "BGPConfiguration default spec.advertise.networks: every node has them, and backs them by a "
-            "blackhole "
-            "route; each peer hears those that are meant for it",
+            "blackhole route; each peer hears those that are meant for it",
         )
         each.unsaid(router["id"], "the router ID is the node's first IPv4 InternalIP")
         if any(True for _ in router["imports"].items()):

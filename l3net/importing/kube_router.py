@@ -135,8 +135,7 @@ class _KubeRouter:
                 flags.unsaid(
                     f"advertise-{KINDS[kind]}",
                     "l3net announces such addresses of ranges that are named alone (CVE-2020-8554): put "
-                    "them into "
-                    "BGPConfiguration default spec.advertise",
+                    "them into BGPConfiguration default spec.advertise",
                 )
         self._into.configuration = replace(
             found,
@@ -196,8 +195,7 @@ class _KubeRouter:
             each.note(
                 Outcome.CHANGED, "--enable-pod-egress",
                 "pods leave the cluster with their own addresses until an IPPool with natOutgoing: true "
-                "has their "
-                "range (kube-router does not name it)",
+                "has their range (kube-router does not name it)",
             )  # fmt: skip
         flags.carried("cluster-cidr", "IPPool pods")
         flags.carried("enable-pod-egress", "spec.natOutgoing")

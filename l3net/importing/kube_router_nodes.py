@@ -77,8 +77,7 @@ class Nodes:
                 each.changed(
                     said[word],
                     "topology: RouteReflectors, with reflectors that l3net chooses; to name them, label "
-                    "these nodes and "
-                    "set routeReflector.nodeSelector",
+                    "these nodes and set routeReflector.nodeSelector",
                 )
         for word, at in said.items():
             if word in ("pod-cidr", "pod-cidrs"):
@@ -99,9 +98,8 @@ class Nodes:
                 self.sources[name].note(
                     Outcome.CHANGED,
                     f"metadata.annotations.{_DOMAIN}path-prepend.as",
-                    f"the node's own AS {own} stands first in the AS path, and what is prepended behind "
-                    "it; kube-router "
-                    "has it the other way round. The length is the same",
+                    f"the node's own AS {own} stands first in the AS path, and what is prepended behind it; "
+                    "kube-router has it the other way round. The length is the same",
                 )
 
     def block_size(self, cidr: Prefix) -> int | None:
@@ -173,8 +171,7 @@ def _secrets(each: SourceObject, at: Field, routers: list[Router]) -> None:
         each.unsaid(
             at,
             "passwords stand in the annotation; the BGPPeers refer to Secrets of their own names, key "
-            "password: make "
-            "them",
+            "password: make them",
         )
     else:
         each.carried(at)

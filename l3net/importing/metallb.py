@@ -55,8 +55,7 @@ _ANY_TTL: Final = 255
 _MOST_NETWORKS: Final = 64
 _ELSEWHERE: Final = {
     "L2Advertisement": "l3net announces addresses over BGP alone, not by ARP and neighbour discovery: give "
-    "the "
-    "nodes a router to peer with",
+    "the nodes a router to peer with",
     "AddressPool": "write it as IPAddressPool and BGPAdvertisement first, as MetalLB's documentation says",
 }
 
@@ -245,8 +244,7 @@ class _MetalLb:
                 each.changed(
                     spec[field],
                     "BGPConfiguration default spec.advertise.networks: every node announces the aggregate, "
-                    "also one that "
-                    "serves no address of it",
+                    "also one that serves no address of it",
                 )
 
     def _chosen(self, spec: Field) -> list[str]:

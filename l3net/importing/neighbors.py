@@ -65,8 +65,7 @@ def password(each: SourceObject, spec: Field, name: str, namespace: str) -> Secr
         each.unsaid(
             spec["password"],
             f"the password stands in the object: put it into Secret kube-system/{name}, key password, to "
-            "which the "
-            "BGPPeer refers; without it the session stays down",
+            "which the BGPPeer refers; without it the session stays down",
         )
         return SecretKey(ObjectName("kube-system", name), "password")
     return None

@@ -259,6 +259,8 @@ def header(router: Router, mark: str, title: str, *more: str) -> list[str]:
         *more,
         *(f"Replace {placeholder} by the password in {what}." for placeholder, what in router.secrets),
     ]
+    if not router.router_id:
+        lines.append("It has no IPv4 address that is known here: choose its router ID.")
     if any(each.bfd and each.bfd.auth for each in router.neighbors):
         lines.append("BFD is authenticated on the nodes' side (spec.bfd.authentication): not written here.")
     return [f"{mark} {line}" for line in lines]

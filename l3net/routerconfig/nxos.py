@@ -10,8 +10,8 @@ def write(router: Router) -> str:
     lines = header(router, "!", "Cisco NX-OS", NOT_RUN)
     for _, bfd in profiles(router):
         lines.append(
-            "! On the nodes' interface: "
-            f"bfd interval {bfd.min_interval} min_rx {bfd.min_interval} multiplier {bfd.multiplier}"
+            f"! On the nodes' interface: bfd interval {bfd.min_interval} min_rx {bfd.min_interval} "
+            f"multiplier {bfd.multiplier}"
         )
     lines += ["feature bgp"] + (["feature bfd"] if any(profiles(router)) else [])
     lines += prefix_lists(router)

@@ -81,6 +81,15 @@ def test_a_cluster_is_carried_over() -> None:
     }  # fmt: skip
 
 
+def test_what_calico_does_not_announce_unless_told_to() -> None:
+    """Addresses of services; of l3net ClusterIPs are announced by default."""
+    found = imported(resource("BGPPeer", peerIP="10.0.0.2", asNumber=1))
+    configuration = made(found, "BGPConfiguration")["default"]
+    kinds = ("clusterIPs", "externalIPs", "loadBalancerIPs")
+    assert [configuration["advertise"][kind]["enabled"] for kind in kinds] == [False, False, False]
+    assert (configuration["asNumber"], configuration["nodeToNodeMesh"]) == (64512, True)
+
+
 def test_communities_of_every_range_that_a_prefix_lies_in() -> None:
     spec = {
         "prefixAdvertisements": [
