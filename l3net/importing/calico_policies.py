@@ -1,10 +1,10 @@
 """Calico's NetworkPolicy and GlobalNetworkPolicy, as far as Kubernetes' policies say the same.
 
-A policy of a namespace whose rules all allow is a NetworkPolicy. Any other is a ClusterNetworkPolicy: of the
-Admin tier, if it comes before Kubernetes' NetworkPolicies (which Calico gives the order 1000), else of the
-Baseline tier; and since Calico denies at the end of a tier what no rule has matched, a policy of the Baseline
-tier after all others denies the rest. A policy with a rule that cannot be said is not imported at all: half
-of one would open or close what nobody asked for.
+A policy of a namespace whose rules all allow is a NetworkPolicy, unless one that denies comes after it. Any
+other is a ClusterNetworkPolicy: of the Admin tier, if it comes before Kubernetes' NetworkPolicies (which
+Calico gives the order 1000), else of the Baseline tier; and since Calico denies at the end of a tier what no
+rule has matched, a policy of the Baseline tier after all others denies the rest. A policy with a rule that
+cannot be said is not imported at all: half of one would open or close what nobody asked for.
 """
 
 from __future__ import annotations
@@ -61,6 +61,21 @@ def namespace_label(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class _Draft:
+    """A policy as it was read: its order and name in Calico, and its rules for each of its types.
+    `namespace` is empty for one of the cluster."""
+
+    source: SourceObject
+    order: float
+    namespace: str
+    name: str
+    rules: dict[str, tuple[PolicyRule, ...]]
+
+    def has(self, action: Rule) -> bool:
+        return any(rule.action is action for rules in self.rules.values() for rule in rules)
+
+
+@dataclass(frozen=True, slots=True)
 class _Read:
     """A policy that becomes a ClusterNetworkPolicy: its order and name in Calico, and what is said."""
 
@@ -73,8 +88,20 @@ class _Read:
 
 def read(objects: Iterable[SourceObject], into: Imported) -> None:
     """Put policies into `into`."""
+    drafts: dict[int, _Draft] = {}
+
+    def keep(each: SourceObject) -> None:
+        drafts[id(each)] = _drafted(each)
+
+    objects = list(objects)
+    read_each(objects, keep)
+    denying = [(draft.order, draft.name) for draft in drafts.values() if draft.has(Rule.DENY)]
     clusterwide: list[_Read] = []
-    read_each(objects, lambda each: _one(each, into, clusterwide), "spec")
+    read_each(
+        [each for each in objects if id(each) in drafts],
+        lambda each: _one(drafts[id(each)], into, clusterwide, denying),
+        "spec",
+    )
     for number, found in enumerate(sorted(clusterwide, key=lambda one: (one.order, one.name))):
         _declare(into, found, min(number, _DENY_PRIORITY - 1))
 
@@ -106,52 +133,65 @@ def _declare(into: Imported, found: _Read, priority: int) -> None:
     )
 
 
-def _one(each: SourceObject, into: Imported, clusterwide: list[_Read]) -> None:
+def _drafted(each: SourceObject) -> _Draft:
+    """Raises ManifestError for what no policy of Kubernetes' says."""
     spec = each.spec
     only(spec, *_FIELDS)
     if spec["tier"].text(default="default") != "default":
-        raise spec["tier"].wrong("only policies of the tier default are imported: the two tiers of a "
-                                 "ClusterNetworkPolicy do not pass on to one another as Calico's "
-                                 "do")  # fmt: skip
+        raise spec["tier"].wrong(
+            "only policies of the tier default are imported: the two tiers of a ClusterNetworkPolicy do "
+            "not pass on "
+            "to one another as Calico's do"
+        )
     for field in ("doNotTrack", "preDNAT", "applyOnForward"):
         if spec[field].flag(default=False):
             raise spec[field].wrong("is for a host's own traffic; l3net's policies are for pods")
     if spec["serviceAccountSelector"].text(default=""):
         raise spec["serviceAccountSelector"].wrong("Kubernetes' policies do not look at service accounts")
-    types = _types(spec)
-    namespaced = each.kind == "NetworkPolicy"
-    namespace = (each.name.namespace or "default") if namespaced else ""
-    name = each.name.name.removeprefix("default.")
-    rules = {kind: _rules(each, spec[kind.lower()], kind, namespace) for kind in types}
-    order = _order(spec["order"])
-    if namespaced and all(rule.action is Rule.ACCEPT for found in rules.values() for rule in found):
-        into.policies[ObjectName(namespace, name)] = Policy(
-            ObjectName(namespace, name),
+    namespace = (each.name.namespace or "default") if each.kind == "NetworkPolicy" else ""
+    rules = {kind: _rules(each, spec[kind.lower()], kind, namespace) for kind in _types(spec)}
+    return _Draft(each, _order(spec["order"]), namespace, each.name.name.removeprefix("default."), rules)
+
+
+def _one(draft: _Draft, into: Imported, clusterwide: list[_Read], denying: list[tuple[float, str]]) -> None:
+    """`denying` are the places of policies that deny something: those of the Admin tier are asked before
+    NetworkPolicies, so that one that comes later in Calico must not be."""
+    each, spec = draft.source, draft.source.spec
+    before = any((draft.order, draft.name) < other < (_KUBERNETES_ORDER, "") for other in denying)
+    if draft.namespace and not draft.has(Rule.DENY) and not before:
+        name = ObjectName(draft.namespace, draft.name)
+        into.policies[name] = Policy(
+            name,
             Tier.NETWORK_POLICY,
-            PodSelection(namespace, selector(spec["selector"])),
-            rules.get("Ingress"),
-            rules.get("Egress"),
+            PodSelection(draft.namespace, selector(spec["selector"])),
+            draft.rules.get("Ingress"),
+            draft.rules.get("Egress"),
         )
-        each.carried("spec", f"NetworkPolicy {namespace}/{name}")
+        each.carried("spec", f"NetworkPolicy {name}")
         return
-    subject = _subject(spec, namespace)
-    named = object_name("calico", namespace, name) if namespaced else object_name(name)
-    found = {kind: tuple(_of_cluster(rule, each, kind, namespace) for rule in rules[kind]) for kind in types}
-    clusterwide.append(_Read(order, named, subject, found, types))
-    if order < _KUBERNETES_ORDER:
+    named = object_name("calico", draft.namespace, draft.name) if draft.namespace else object_name(draft.name)
+    found = {
+        kind: tuple(_of_cluster(rule, kind, draft.namespace) for rule in rules)
+        for kind, rules in draft.rules.items()
+    }
+    clusterwide.append(_Read(draft.order, named, _subject(spec, draft.namespace), found, tuple(found)))
+    if draft.order < _KUBERNETES_ORDER:
         each.carried("spec", f"ClusterNetworkPolicy {named} (Admin) and {named}-rest (Baseline)")
     else:
         each.changed(
             "spec",
-            f"ClusterNetworkPolicy {named} and {named}-rest, of the Baseline tier: they are not asked about "
-            "pods that a NetworkPolicy selects",
+            f"ClusterNetworkPolicy {named} and {named}-rest, of the Baseline tier: they are not asked "
+            "about pods "
+            "that a NetworkPolicy selects",
         )
-    if "Ingress" in types:
+    if "Ingress" in found:
         each.note(
-            Outcome.UNSAID, "spec.ingress",
+            Outcome.UNSAID,
+            "spec.ingress",
             "a ClusterNetworkPolicy says nothing of connections from outside the cluster: they are allowed "
-            "unless a NetworkPolicy selects the pods. Write one in each namespace",
-        )  # fmt: skip
+            "unless a "
+            "NetworkPolicy selects the pods. Write one in each namespace",
+        )
 
 
 def _types(spec: Field) -> tuple[str, ...]:
@@ -302,7 +342,7 @@ def _blocks(nets: Sequence[Prefix], without: Sequence[Prefix]) -> tuple[IpBlock,
     )
 
 
-def _of_cluster(rule: PolicyRule, each: SourceObject, kind: str, namespace: str) -> PolicyRule:
+def _of_cluster(rule: PolicyRule, kind: str, namespace: str) -> PolicyRule:
     """As a ClusterNetworkPolicy says it. Raises ManifestError for what it does not."""
     where = f"spec.{kind.lower()}"
     peers = rule.peers

@@ -50,6 +50,13 @@ class Imported:
     annotations: dict[tuple[Kind, ObjectName], dict[str, str]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     skipped: int = 0
+    _told: set[Finding] = field(default_factory=set)
+
+    def tell(self, finding: Finding) -> None:
+        """Note it, once."""
+        if finding not in self._told:
+            self._told.add(finding)
+            self.findings.append(finding)
 
     def annotate(self, kind: Kind, name: ObjectName, **annotations: str) -> None:
         """Keys have `/` and `-`: pass them by `**{...}`."""
@@ -113,9 +120,7 @@ class SourceObject:
             self._add(outcome, found.path, detail)
 
     def _add(self, outcome: Outcome, path: str, detail: str) -> None:
-        finding = Finding(outcome, self.kind, str(self.name), path, detail, self.where)
-        if finding not in self._into.findings:
-            self._into.findings.append(finding)
+        self._into.tell(Finding(outcome, self.kind, str(self.name), path, detail, self.where))
 
     def at(self, path: str) -> Field:
         """A field by its path, whose names have no dots."""
