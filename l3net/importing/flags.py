@@ -99,14 +99,21 @@ def _whole(value: object) -> object:
 
 
 def arguments(source: SourceObject, program: str) -> list[str] | None:
-    """What the container of a workload that runs `program` is started with; None: it has none."""
+    """What the container of a workload that runs `program` is started with; None: it has none. Raises
+    ManifestError, with no value in it: some are passwords."""
     template = source.spec["template"]["spec"] if source.spec["template"].present else source.spec
     for container in template["containers"].items():
-        command = [item.text() for item in container["command"].items()]
-        words = [item.text() for item in container["args"].items()]
-        if program in container["image"].text(default="") or any(program in word for word in command):
-            return [*command, *words]
+        command, words = list(container["command"].items()), list(container["args"].items())
+        if any(program in str(at.value) for at in (container["image"], *command)):
+            return [quoted(at) for at in (*command, *words)]
     return None
+
+
+def quoted(at: Field) -> str:
+    """A text. Raises ManifestError without what stands there instead."""
+    if not isinstance(at.value, str):
+        raise at.wrong("must be a string; quote it")
+    return at.value
 
 
 def holds_workload(content: Mapping[str, object]) -> bool:

@@ -61,8 +61,9 @@ def imported(objects: Iterable[tuple[Mapping[str, object], str]], secrets: str =
         found = SourceObject(content, where, into)
         try:
             words = arguments(found, _PROGRAM) if holds_workload(content) else None
-        except ManifestError:
-            words = None
+        except ManifestError as err:
+            found.note(Outcome.UNSAID, err.field, err.why)
+            continue
         if words is not None:
             workloads.append((found, words))
         elif found.api_version == "v1" and found.kind in ("Node", "Service"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import yaml
@@ -9,7 +10,7 @@ import yaml
 from l3net.addresses import contains, parse_address
 from l3net.community import AnyCommunity, Community, parse_community
 from l3net.errors import ManifestError
-from l3net.importing.flags import number
+from l3net.importing.flags import number, quoted
 from l3net.importing.source import Imported, Outcome, SourceObject, only
 from l3net.kube.fields import Field
 from l3net.model import Address, Kind, ObjectName, Prefix
@@ -60,7 +61,7 @@ class Nodes:
         self.sources[name] = each
         self.blocks += each.spec["podCIDRs"].prefixes()
         notes = each["metadata"]["annotations"]
-        said = {key.removeprefix(_DOMAIN): notes[key] for key in notes.labels() if key.startswith(_DOMAIN)}
+        said = _own(notes)
         if not said:
             return
         if "node.asn" in said:
@@ -156,6 +157,16 @@ class Nodes:
                 Outcome.CHANGED, said["node.bgp.customimportreject"].path, "of routers, not of other nodes"
             )
         return NodePolicy(communities, prepend, rejects)
+
+
+def _own(notes: Field) -> dict[str, Field]:
+    """kube-router's annotations. Raises ManifestError, with no value in it: some are passwords."""
+    if not isinstance(notes.value, Mapping):
+        return {}
+    found = {str(key): notes[str(key)] for key in notes.value if str(key).startswith(_DOMAIN)}
+    for at in found.values():
+        quoted(at)
+    return {key.removeprefix(_DOMAIN): at for key, at in found.items()}
 
 
 def address(at: Field) -> Address:

@@ -61,7 +61,7 @@ def password(each: SourceObject, spec: Field, name: str, namespace: str) -> Secr
         where = ref["namespace"].text(default="") or namespace
         each.carried(ref, f"password.secretKeyRef {where}/{ref['name'].text()}, key password")
         return SecretKey(ObjectName(where, ref["name"].text()), "password")
-    if spec["password"].text(default=""):
+    if spec["password"].value not in (None, ""):  # of whatever type: an error of one would quote it
         each.unsaid(
             spec["password"],
             f"the password stands in the object: put it into Secret kube-system/{name}, key password, to "

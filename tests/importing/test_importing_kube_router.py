@@ -154,6 +154,17 @@ def test_a_password_is_never_shown(objects: list[dict[str, Any]]) -> None:
     assert "Y29ycmVjdA" not in repr(found)
 
 
+def test_a_password_that_yaml_reads_as_a_number_is_not_shown_either() -> None:
+    flags = daemon_set("--peer-router-ips=10.0.0.2", "--peer-router-asns=1", "--peer-router-passwords")
+    flags["spec"]["template"]["spec"]["containers"][1]["args"].append(7391846250)
+    noted = node("n")
+    noted["metadata"]["annotations"]["kube-router.io/peer.passwords"] = 7391846250
+    found = imported(flags, noted, node("m", **{"node.asn": "64600"}))
+    assert len(findings(found, Outcome.UNSAID)) == 2
+    assert "7391846250" not in repr(found)
+    assert len(found.annotations) == 1
+
+
 @pytest.mark.parametrize(
     "peers",
     ["{", "x", "[{remoteip: secret, remoteasn: 1}]", "[{remoteip: 10.0.0.2, remoteasn: 1, pass: secret}]"],
