@@ -32,6 +32,7 @@ class NoRouterError(L3netError):
     multiple=True,
     metavar="NAME",
     help="Only this BGPPeer; several that are given are taken for one router.",
+    shell_complete=known("peers"),
 )
 @click.option(
     "--node",
@@ -55,7 +56,7 @@ def router_config(
     Junos are written after the vendors' documents, and were not run on a device; those for FRR, BIRD and
     GoBGP are loaded and peered with in l3net's tests.
 
-    What is left out, such as routers that nodes discover themselves, is told on standard error. Exits with 1
+    What is left out, such as routers that nodes find on an interface, is told on standard error. Exits with 1
     when there is no router to write for.
 
     \b

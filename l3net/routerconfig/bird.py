@@ -29,11 +29,11 @@ def write(router: Router) -> str:
 
 
 def _neighbor(router: Router, each: Neighbor, place: int) -> list[str]:
-    local = next((one for one in router.addresses if one.version == each.address.version), "")
+    local = next((str(one) for one in router.addresses if one.version == each.address.version), "")
     lines = [
         f"protocol bgp l3net{place} {{",
         f'  description "{each.node}";',
-        f"  local {local} port {router.port} as {router.as_number};",
+        f"  local {local}{' ' if local else ''}port {router.port} as {router.as_number};",
         f"  neighbor {each.address} port {each.port} as {each.as_number};",
         f"  hold time {each.hold_time};",
         "  graceful restart aware;",

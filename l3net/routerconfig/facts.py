@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import partial
+from ipaddress import ip_address
+from typing import Final, TypeAlias
 
 from l3net.addresses import address_order, contains, prefix_order
 from l3net.bgp.sessions import Session, sessions
@@ -95,36 +97,52 @@ class Known:
     notes: tuple[str, ...]
 
 
+#: Stand for gateways of default routes, which the nodes alone know: addresses that no router has (RFC 7600,
+#: RFC 6666).
+_GATEWAYS: Final = (ip_address("192.0.0.8"), ip_address("100::1"))
+
+#: An address of a router; and of a gateway that nodes find, the BGPPeer by which they do.
+_End: TypeAlias = tuple[Address, str]
+_Rows: TypeAlias = dict[_End, list[tuple[str, Session]]]
+
+
 def routers(state: ClusterState, peers: Collection[str] = (), nodes: Collection[str] = ()) -> Known:
-    """Every router that a BGPPeer names by its address; with `peers` those of these, taken for one router,
-    and with `nodes` the sessions of these nodes alone."""
+    """Every router that a BGPPeer names by its address, or has nodes find as their gateway; with `peers`
+    those of these, taken for one router, and with `nodes` the sessions of these nodes alone."""
     state = _with_secrets(state)
-    found: dict[Address, list[tuple[str, Session]]] = {}
+    found: _Rows = {}
     notes: dict[str, None] = {}
     for name in sorted(state.nodes):
         if nodes and name not in nodes:
             continue
         node = state.nodes[name]
-        held = sessions(state, name, lambda address, node=node: _source(node, address))  # type: ignore[misc]
+        known = partial(_source, node)
+        held = sessions(state, name, known, tuple(filter(known, _GATEWAYS)))
         for refusal in held.refusals:
-            if not peers or refusal.name in peers:
+            if not peers or _declared(refusal.name) in peers:
                 notes[f"node {name}: {refusal}"] = None
         for address, session in held.by_address.items():
-            if not session.mesh and not session.to_node and (not peers or session.name in peers):
-                found.setdefault(address, []).append((name, session))
+            if not session.mesh and not session.to_node and (not peers or _declared(session.name) in peers):
+                by = _declared(session.name) if address in _GATEWAYS else ""
+                found.setdefault((address, by), []).append((name, session))
     for peer in state.peers.values():
-        if (peer.default_gateway or peer.interface) and (not peers or peer.name in peers):
-            how = "interface" if peer.interface else "autodiscover"
+        if peer.interface and (not peers or peer.name in peers):
             notes[
-                f"BGPPeer {peer.name}: its routers are found by {how}, and are known to the nodes alone"
+                f"BGPPeer {peer.name}: its routers are found on an interface, and known to the nodes alone"
             ] = None
     permits, limit = _permits(state, notes), _limit(state)
-    groups = [sorted(found, key=address_order)] if peers and found else _paired(found)
-    return Known(
-        tuple(_router(state, [pair for address in group for pair in found[address]], permits, limit)
-              for group in groups),
-        tuple(notes),
-    )  # fmt: skip
+    groups = [sorted(found, key=_end_order)] if peers and found else _paired(found)
+    rows = [[row for end in group for row in found[end]] for group in groups]
+    return Known(tuple(_router(state, each, permits, limit) for each in rows), tuple(notes))
+
+
+def _declared(name: str) -> str:
+    """The BGPPeer of a session's name."""
+    return name.partition("/")[0]
+
+
+def _end_order(end: _End) -> tuple[tuple[int, int], str]:
+    return address_order(end[0]), end[1]
 
 
 def _source(node: Node, address: Address) -> tuple[Address, tuple[Address, ...]] | None:
@@ -144,17 +162,18 @@ def _with_secrets(state: ClusterState) -> ClusterState:
     return replace(state, secrets=secrets)
 
 
-def _paired(found: dict[Address, list[tuple[str, Session]]]) -> list[list[Address]]:
-    """Addresses of both families with the same AS and nodes, of which there is one each, are one router's."""
-    alike: dict[tuple[int, tuple[str, ...]], list[Address]] = {}
-    for address in sorted(found, key=address_order):
-        rows = found[address]
-        alike.setdefault((rows[0][1].peer_as, tuple(sorted(name for name, _ in rows))), []).append(address)
-    groups: list[list[Address]] = []
-    for addresses in alike.values():
-        both = len(addresses) == 2 and len({each.version for each in addresses}) == 2
-        groups += [addresses] if both else [[each] for each in addresses]
-    return sorted(groups, key=lambda group: address_order(group[0]))
+def _paired(found: _Rows) -> list[list[_End]]:
+    """Ends of both families with the same AS and nodes, of which there is one each, are one router's."""
+    alike: dict[tuple[int, str, tuple[str, ...]], list[_End]] = {}
+    for end in sorted(found, key=_end_order):
+        rows = found[end]
+        nodes = tuple(sorted(name for name, _ in rows))
+        alike.setdefault((rows[0][1].peer_as, end[1], nodes), []).append(end)
+    groups: list[list[_End]] = []
+    for ends in alike.values():
+        both = len(ends) == 2 and len({address.version for address, _ in ends}) == 2
+        groups += [ends] if both else [[each] for each in ends]
+    return sorted(groups, key=lambda group: _end_order(group[0]))
 
 
 def _router(
@@ -163,7 +182,7 @@ def _router(
     secrets: dict[str, str] = {}
     neighbors = []
     for name, session in rows:
-        peer = state.peers.get(session.name)
+        peer = state.peers.get(_declared(session.name))
         placeholder = ""
         if peer is not None and peer.password is not None:
             placeholder = _placeholder(peer.password)
@@ -187,8 +206,8 @@ def _router(
         )
     first = rows[0][1]
     return Router(
-        tuple(dict.fromkeys(session.name for _, session in rows)),
-        tuple(dict.fromkeys(session.peer_address for _, session in rows)),
+        tuple(dict.fromkeys(_declared(session.name) for _, session in rows)),
+        tuple(dict.fromkeys(one.peer_address for _, one in rows if one.peer_address not in _GATEWAYS)),
         first.peer_as,
         first.port,
         tuple(neighbors),
@@ -252,7 +271,7 @@ def _limit(state: ClusterState) -> int:
 
 def header(router: Router, mark: str, title: str, *more: str) -> list[str]:
     """Comments that begin a configuration, of a dialect whose comments begin with `mark`."""
-    names = " and ".join(str(each) for each in router.addresses)
+    names = " and ".join(str(each) for each in router.addresses) or "that is the nodes' gateway"
     lines = [
         f"Router {names} (BGPPeer {', '.join(router.peers)}), AS {router.as_number}, in {title}.",
         "Made by l3net router-config from what is declared; merge it into what the router has.",

@@ -166,6 +166,16 @@ def test_a_peer_on_no_link_of_the_nodes_is_several_hops_away() -> None:
     assert annotations == {"l3net.io/as-number": "64600"}
 
 
+def test_a_node_as_calicoctl_tells_it() -> None:
+    bgp = {"asNumber": 64600, "ipv4Address": "10.0.0.1/24", "ipv4IPIPTunnelAddr": "10.1.0.1"}
+    addresses = [{"address": "10.0.0.1/24"}, {"address": "10.0.0.1"}]
+    node = resource("Node", "n", bgp=bgp, addresses=addresses, orchRefs=[{"nodeName": "n"}])
+    found = imported(node, resource("BGPPeer", "far", peerIP="10.9.0.2", asNumber=1))
+    assert list(found.annotations.values()) == [{"l3net.io/as-number": "64600"}]
+    assert found.peers["far"].multihop == 255
+    assert outcomes(found, Outcome.UNSAID) == []
+
+
 def test_nodes_that_reflect_routes() -> None:
     def node(name: str, **notes: str) -> dict[str, Any]:
         labels = {"reflects": "true"} if notes else {}

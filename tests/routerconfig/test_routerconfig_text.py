@@ -54,7 +54,8 @@ DECLARED = [
     resource("BGPPeer", "tor4", **TOR),
     resource("BGPPeer", "tor6", address="fd00::1", asNumber=65001, nodes=["n1", "n2"]),
     resource("BGPPeer", "core", address="10.9.0.1", asNumber=64512, nodes=["n1"], families=["IPv4", "IPv6"]),
-    resource("BGPPeer", "gateway", autodiscover="DefaultGateway", asNumber=65001, nodes=["n2"]),
+    resource("BGPPeer", "gateway", autodiscover="DefaultGateway", asNumber=65009, nodes=["n2"]),
+    resource("BGPPeer", "link", interface="eth1", nodes=["n2"]),
 ]
 
 
@@ -77,8 +78,17 @@ def test_sessions_of_both_families_are_one_router(declared: Path) -> None:
     assert heads == [
         "! Router 10.0.1.1 and fd00::1 (BGPPeer tor4, tor6), AS 65001, in FRR 8.4 and later.",
         "! Router 10.9.0.1 (BGPPeer core), AS 64512, in FRR 8.4 and later.",
+        "! Router that is the nodes' gateway (BGPPeer gateway), AS 65009, in FRR 8.4 and later.",
     ]
-    assert "left out: BGPPeer gateway: its routers are found by autodiscover" in result.stderr
+    assert "left out: BGPPeer link: its routers are found on an interface" in result.stderr
+
+
+def test_a_gateway_has_no_address_that_is_known(declared: Path) -> None:
+    for dialect in DIALECTS:
+        text = run(declared, dialect, "--peer", "gateway").stdout
+        assert "192.0.0.8" not in text
+        assert "100::1" not in text
+        assert "fd00::12" in text
 
 
 def test_what_nodes_may_announce(declared: Path) -> None:
@@ -158,7 +168,7 @@ def test_a_vendors_words(declared: Path, dialect: str, lines: list[str]) -> None
 
 
 def test_nothing_to_write_for(declared: Path) -> None:
-    result = run(declared, "frr", "--peer", "gateway")
+    result = run(declared, "frr", "--peer", "link")
     assert getattr(result.exception, "exit_code", None) == 1
     unknown = run(declared, "frr", "--peer", "none")
     assert (unknown.exit_code, "no BGPPeer named none" in unknown.stderr) == (2, True)
@@ -176,12 +186,13 @@ def test_frr_takes_it(declared: Path, tmp_path: Path) -> None:
     assert (done.returncode, "%" in done.stdout + done.stderr) == (0, False), done.stdout + done.stderr
 
 
-def test_bird_takes_it(declared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("peers", [("--peer", "tor4", "--peer", "tor6"), ("--peer", "gateway")])
+def test_bird_takes_it(declared: Path, tmp_path: Path, peers: tuple[str, ...]) -> None:
     bird = shutil.which("bird", path="/usr/sbin:/usr/bin:/sbin:/bin")
     if bird is None:
         pytest.skip("needs bird2")
     file = tmp_path / "bird.conf"
-    text = run(declared, "bird", "--peer", "tor4", "--peer", "tor6").stdout
+    text = run(declared, "bird", *peers).stdout
     file.write_text("router id 10.0.1.1;\nprotocol device { }\n" + text)
     done = subprocess.run([bird, "-p", "-c", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
