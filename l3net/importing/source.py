@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 
 from l3net.errors import ManifestError
 from l3net.kube.fields import Field
-from l3net.model import BgpConfiguration, BgpFilter, BgpPeer, IpPool, Kind, ObjectName, Policy
+from l3net.model import BgpConfiguration, BgpFilter, BgpPeer, IpPool, Kind, ObjectName, Policy, PoolUse
+
+#: Of any pool of load balancers.
+_CLASSES = (
+    "l3net's controller gives addresses to Services of the class l3net.io/bgp, and to those without a "
+    "class if it "
+    "runs with `--load-balancers all`"
+)
 
 
 class Outcome(enum.Enum):
@@ -67,6 +74,8 @@ class Imported:
         if pool.name in self.pools:
             raise ManifestError("metadata.name", f"an IPPool {pool.name} is imported already")
         self.pools[pool.name] = pool
+        if PoolUse.LOAD_BALANCER in pool.allowed_uses:
+            self.tell(Finding(Outcome.CHANGED, "IPPool", "", "spec.allowedUses", _CLASSES))
 
     def add_peer(self, peer: BgpPeer) -> None:
         """Raises ManifestError for a second one of that name."""

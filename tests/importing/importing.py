@@ -9,6 +9,9 @@ from l3net.cli import importing
 from l3net.importing.source import Finding, Imported, Outcome
 from l3net.importing.writing import manifests
 
+#: What is told of every pool of load balancers, once.
+CLASSES = ["spec.allowedUses"]
+
 
 def tell(source: str, *paths: Path, secrets: str = "kube-system") -> Imported:
     """Import files as the command does."""
