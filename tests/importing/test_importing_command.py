@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from apiserver import FakeApiServer
 from click.testing import CliRunner, Result
 
 from l3net.cli.main import cli
@@ -115,3 +116,18 @@ def test_a_cluster_is_asked_for_what_it_knows(monkeypatch: pytest.MonkeyPatch) -
     assert [row["detail"] for row in report["findings"] if row["outcome"] == "cannotBeSaid"] == ["nodes: no"]
     places = {row["where"] for row in report["findings"] if row["kind"] == "BGPPeer"}
     assert places == {"/apis/crd.projectcalico.org/v1/bgppeers a"}
+
+
+def test_over_http(tmp_path: Path) -> None:
+    """By a kubeconfig: Nodes are there, DaemonSets are of a group that this server does not know."""
+    notes = {"kube-router.io/peer.ips": "10.0.0.2,fd00::2", "kube-router.io/peer.asns": "65002,65002"}
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "annotations": notes}}
+    with FakeApiServer() as server:
+        server.put(node)
+        kubeconfig = server.kubeconfig(tmp_path / "kubeconfig")
+        result = run("kube-router", "--from-cluster", "--kubeconfig", kubeconfig)
+    assert result.exit_code == 0, result.output
+    peers = [each["spec"] for each in yaml.safe_load_all(result.stdout) if each["kind"] == "BGPPeer"]
+    assert [(each["address"], each["nodes"]) for each in peers] == [("10.0.0.2", ["n1"]), ("fd00::2", ["n1"])]
+    gone = run("kube-router", "--from-cluster", "--kubeconfig", kubeconfig)
+    assert getattr(gone.exception, "exit_code", None) == 1

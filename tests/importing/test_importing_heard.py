@@ -108,7 +108,7 @@ def imported(source: str) -> list[dict[str, Any]]:
 def settled(stage: Stage, read: Callable[[], Any], wanted: object, what: str) -> None:
     """Wait for it; what there is instead is told."""
     try:
-        stage.until(lambda: read() == wanted, what, 20)
+        stage.until(lambda: read() == wanted, what)
     except AssertionError as err:
         old = {name: stage.node.log_tail(name, 20) for name in ("bird", "bgpd", "gobgpd")}
         assert read() == wanted, f"{err} {old}"
