@@ -14,7 +14,8 @@ PLACE: Final = Path(__file__).parent / "schemas" / "json"
 
 def commands() -> list[list[str]]:
     """The words of each command that has a schema."""
-    return [file.stem.split("-") for file in sorted(PLACE.glob("*.json"))]
+    stems = (file.stem for file in sorted(PLACE.glob("*.json")))
+    return [[word.replace("_", "-") for word in stem.split("-")] for stem in stems]
 
 
 def _next_word(context: click.Context, parameter: click.Parameter, begin: str) -> list[CompletionItem]:
@@ -46,4 +47,5 @@ def schema(words: tuple[str, ...]) -> None:
         raise click.UsageError(
             f"no command `{' '.join(words)}` has a schema; `l3net schema` lists those that do"
         )
-    click.echo((PLACE / f"{'-'.join(words)}.json").read_text(encoding="utf-8"), nl=False)
+    name = "-".join(word.replace("-", "_") for word in words)
+    click.echo((PLACE / f"{name}.json").read_text(encoding="utf-8"), nl=False)

@@ -33,7 +33,8 @@ def document(command: str) -> dict[str, Any]:
 
 
 def file_name(command: str) -> str:
-    return f"{command.replace(' ', '-')}.json"
+    """Words are parted by `-`; one in a word is written as `_`."""
+    return f"{command.replace('-', '_').replace(' ', '-')}.json"
 
 
 def write(directory: Path) -> None:

@@ -24,6 +24,7 @@ from l3net.cli.schemas.shapes import (
 )
 from l3net.conformance.verdict import FAILED, PASSED, SKIPPED
 from l3net.explain.steps import Mark
+from l3net.importing.source import Outcome
 from l3net.lab.chaos.catalogue import FAULTS
 from l3net.model import Kind
 from l3net.services.verdicts import Reason, ServiceAddressKind
@@ -58,6 +59,21 @@ _MET: Final[dict[str, Schema]] = dict.fromkeys(("host", "table", "chain", "rule"
 _CHANGE: Final = words("added", "changed", "removed")
 _REASON: Final = words("", *(each.value for each in Reason))
 _LINE: Final = record(where=TEXT, field=TEXT, why=TEXT)
+_IMPORTED: Final = record(
+    counts=record(**dict.fromkeys((each.value for each in Outcome), WHOLE)),
+    skipped={"type": "integer", "description": "Objects that are no configuration of the source's."},
+    findings=listed(
+        record(
+            outcome=of_enum(Outcome),
+            kind=TEXT,
+            name=TEXT,
+            field={"type": "string", "description": "Of the source's object; empty: the object as a whole."},
+            detail=TEXT,
+            where=TEXT,
+        )
+    ),
+    manifests=listed(record(kind=TEXT, namespace=TEXT, name=TEXT)),
+)
 _FAULT: Final = words(*sorted(FAULTS))
 
 SCHEMAS: Final[dict[str, Schema]] = {
@@ -135,6 +151,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         ),
         problems=listed(TEXT),
     ),
+    **{f"import {source}": _IMPORTED for source in ("calico", "cilium", "kube-router", "metallb")},
     "validate": record(
         files=WHOLE,
         objects=listed(record(kind=of_enum(Kind), name=TEXT, where=TEXT)),
