@@ -24,7 +24,7 @@ from l3net.model import (
     VirtualServer,
     is_node_port,
 )
-from l3net.services.endpoints import Here
+from l3net.services.endpoints import Here, OfService
 from l3net.services.health import HealthBook
 from l3net.services.servers import service_virtual_servers
 from l3net.services.verdicts import Rank, ServiceVerdict, seniority, service_verdicts
@@ -71,6 +71,7 @@ class ServiceBook:
         self._cluster_ips: dict[Address, set[ObjectName]] = {}
         self._mentions: dict[Address, set[ObjectName]] = {}
         self._owners: dict[Address, ObjectName] = {}
+        self._endpoints: dict[ObjectName, OfService] = {}  # of what is being settled
         self._verdicts: dict[ObjectName, tuple[ServiceVerdict, ...]] = {}
         self._claims: dict[ObjectName, dict[ServerKey, VirtualServer]] = {}
         self._claimants: dict[ServerKey, set[ObjectName]] = {}
@@ -186,6 +187,7 @@ class ServiceBook:
         dirty, self._dirty = self._dirty, set()
         # First what all of them claim: a verdict looks at who has what.
         losing = set[ObjectName]()
+        self._endpoints.clear()
         for name in dirty:
             losing |= self._decide(name)
         for name in dirty | losing:
@@ -214,8 +216,8 @@ class ServiceBook:
         service = self._services.get(name)
         claims: dict[ServerKey, VirtualServer] = {}
         if service is not None:
-            slices = self._slices_for(name)
-            for server in service_virtual_servers(service, slices, self._node, self._policy, self._owners):
+            endpoints = self._endpoints[name] = OfService(service, self._slices_for(name), self._node)
+            for server in service_virtual_servers(endpoints, self._policy, self._owners):
                 claims.setdefault(server.key, server)
             self._ranks[name] = seniority(service)
         losing = self._take_claims(name, claims)
@@ -232,10 +234,9 @@ class ServiceBook:
         self.health.put(name, service, self._slices_for(name), self._node)
         verdicts: tuple[ServiceVerdict, ...] = ()
         if service is not None:
-            verdicts = service_verdicts(
-                *(service, self._slices_for(name), self._node, self._policy),
-                *(self._owners, self._holders, self._of_nodes),
-            )
+            endpoints = self._endpoints.pop(name, None)
+            endpoints = endpoints or OfService(service, self._slices_for(name), self._node)
+            verdicts = service_verdicts(endpoints, self._policy, self._owners, self._holders, self._of_nodes)
         before = self._verdicts.pop(name, ())
         if verdicts:
             self._verdicts[name] = verdicts
