@@ -66,7 +66,8 @@ class ServiceBook:
         self._slices_of: dict[ObjectName, dict[ObjectName, EndpointSlice]] = {}
         self._nodes: dict[str, tuple[Address, ...]] = {}
         self._of_nodes: Counter[Address] = Counter()  # how many nodes have an address
-        self._dirty: set[ObjectName] = set()
+        # In the order in which they came, which is that of the memory they lie in.
+        self._dirty: dict[ObjectName, None] = {}
         # Who has an address as ClusterIP, and who mentions it at all: for most, one service.
         self._cluster_ips: dict[Address, set[ObjectName]] = {}
         self._mentions: dict[Address, set[ObjectName]] = {}
@@ -99,7 +100,7 @@ class ServiceBook:
         """This node and the policy as of now."""
         if node != self._node or policy != self._policy:
             self._node, self._policy = node, policy
-            self._dirty.update(self._services)
+            self._dirty.update(dict.fromkeys(self._services))
 
     def put_node(self, name: str, node: Node | None) -> None:
         """A node as it is now, this one or another; None: it is gone."""
@@ -114,7 +115,7 @@ class ServiceBook:
         for address in {*before, *now}:
             if not self._of_nodes[address]:
                 del self._of_nodes[address]
-            self._dirty |= self._mentions.get(address, set())
+            self._dirty.update(dict.fromkeys(self._mentions.get(address, ())))
 
     def put_service(self, name: ObjectName, service: Service | None) -> None:
         """A service as it is now; None: it is gone."""
@@ -124,13 +125,13 @@ class ServiceBook:
         if before is not None and service is not None and before.created != service.created:
             # Another service of the same name: nothing of the old one's is its own by seniority.
             self.put_service(name, None)
-            self._dirty |= self._decide(name)
+            self._dirty.update(dict.fromkeys(self._decide(name)))
             before = None
         if service is None:
             del self._services[name]
         else:
             self._services[name] = service
-        self._dirty.add(name)
+        self._dirty[name] = None
         old, new = _addresses(before), _addresses(service)
         for address in old - new:
             self._unmention(name, address)
@@ -160,7 +161,7 @@ class ServiceBook:
                 del self._owners[address]
             else:
                 self._owners[address] = owner
-            self._dirty |= self._mentions.get(address, set())
+            self._dirty.update(dict.fromkeys(self._mentions.get(address, ())))
 
     def put_slice(self, name: ObjectName, found: EndpointSlice | None) -> None:
         """A slice as it is now; None: it is gone."""
@@ -172,25 +173,25 @@ class ServiceBook:
             del group[name]
             if not group:
                 del self._slices_of[before.service]
-            self._dirty.add(before.service)
+            self._dirty[before.service] = None
         if found is None:
             del self._slices[name]
         else:
             self._slices[name] = found
             self._slices_of.setdefault(found.service, {})[name] = found
-            self._dirty.add(found.service)
+            self._dirty[found.service] = None
 
     # --- what follows ------------------------------------------------------------------------------------
 
     def settle(self) -> Settled:
         """Decide again what was touched; the differences to the last time."""
-        dirty, self._dirty = self._dirty, set()
+        dirty, self._dirty = self._dirty, {}
         # First what all of them claim: a verdict looks at who has what.
         losing = set[ObjectName]()
         self._endpoints.clear()
         for name in dirty:
             losing |= self._decide(name)
-        for name in dirty | losing:
+        for name in (*dirty, *(losing - dirty.keys())):
             self._judge(name)
         announce, withdraw = set[Prefix](), set[Prefix]()
         for address, before in self._touched_prefixes.items():

@@ -171,7 +171,9 @@ class OfService:
         found = self._sorted.get(key)
         if found is None:
             each = self.serving(port, version)
-            near, local, lasting = map(tuple, map(sorted, (each.near, each.local, each.lasting)))
+            near = tuple(sorted(each.near))
+            local = near if each.local == each.near else tuple(sorted(each.local))
+            lasting = near if each.lasting is each.near else tuple(sorted(each.lasting))
             found = self._sorted[key] = near, local, lasting
         return found
 
