@@ -19,6 +19,7 @@ def test_they_equal_the_plain_ones(plain: IPv4Address | IPv6Address) -> None:
         assert (ours, hash(ours), str(ours), repr(ours)) == (plain, hash(plain), str(plain), repr(plain))
         assert {ours: 1}[plain] == {plain: 1}[ours] == 1
         assert (ours.version, ours.packed, int(ours)) == (plain.version, plain.packed, int(plain))
+        assert (f"{ours}", f"{ours:x}", str(ours)) == (f"{plain}", f"{plain:x}", str(plain))
         assert ours + 0 == plain
         for again in (copy.copy(ours), copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):  # noqa: S301
             assert (again, hash(again)) == (plain, hash(plain))
