@@ -27,9 +27,9 @@ _DOTTED: Final = re.compile(rf"{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}")
 
 
 class _Address4(IPv4Address):
-    """Equal to a plain one, hashes as that does and is written as that is. `ipaddress` works a hash out anew, by
-    way of text, each time that a table is looked into, and the text each time that it is asked for: a fifth of
-    all that a first sync of services costs."""
+    """Equal to a plain one, hashes as that does and is written as that is. `ipaddress` works a hash out anew,
+    by way of text, each time that a table is looked into, and the text each time that it is asked for: a
+    fifth of what a first sync of services costs."""
 
     __slots__ = ("_known_hash", "_known_text")
 
