@@ -15,13 +15,18 @@ from l3net.model import (
     BgpFilter,
     FilterRule,
     Operations,
+    Prefix,
     PrefixOperator,
 )
 
 
 def rule_matches(rule: FilterRule, path: Path, *, external: bool) -> bool:
     """Whether every condition the rule names holds for the path."""
-    prefix = path.prefix
+    return prefix_matches(rule, path.prefix) and rest_matches(rule, path.attributes, external=external)
+
+
+def prefix_matches(rule: FilterRule, prefix: Prefix) -> bool:
+    """Whether what the rule asks of the prefix holds."""
     if rule.cidr is not None:
         if rule.cidr.version != prefix.version:
             return False
@@ -38,13 +43,16 @@ def rule_matches(rule: FilterRule, path: Path, *, external: bool) -> bool:
             return False
     if rule.min_length is not None and prefix.prefixlen < rule.min_length:
         return False
-    if rule.max_length is not None and prefix.prefixlen > rule.max_length:
-        return False
+    return rule.max_length is None or prefix.prefixlen <= rule.max_length
+
+
+def rest_matches(rule: FilterRule, attributes: Attributes, *, external: bool) -> bool:
+    """Whether what the rule asks of all but the prefix holds."""
     if rule.external is not None and rule.external is not external:
         return False
-    if not rule.communities <= path.attributes.communities:
+    if not rule.communities <= attributes.communities:
         return False
-    return path.attributes.as_path[: len(rule.as_path_prefix)] == rule.as_path_prefix
+    return attributes.as_path[: len(rule.as_path_prefix)] == rule.as_path_prefix
 
 
 def apply_operations(attributes: Attributes, operations: Operations) -> Attributes:
@@ -100,3 +108,35 @@ def first_match(
                 return Judgement(Verdict.FILTERED, name), path
             return ACCEPTED, replace(path, attributes=apply_operations(path.attributes, rule.operations))
     return None, path
+
+
+class Alike:
+    """`run_filters` of paths of one session that differ in nothing but the prefix: what rules ask of all
+    else, and what they make of it, is found out once."""
+
+    def __init__(
+        self, filters: Mapping[str, BgpFilter], session: Session, attributes: Attributes, *, importing: bool
+    ) -> None:
+        self._attributes = attributes
+        #: What may match, in order, and what comes of it; without a rule: of every prefix.
+        self._steps: list[tuple[FilterRule | None, Judgement, Attributes]] = []
+        for name in session.filters:
+            declared = filters.get(name)
+            refused = Judgement(Verdict.FILTERED, name)
+            if declared is None:
+                self._steps.append((None, refused, attributes))
+                return
+            for rule in declared.imports if importing else declared.exports:
+                if not rest_matches(rule, attributes, external=session.external):
+                    continue
+                if rule.action is Action.REJECT:
+                    self._steps.append((rule, refused, attributes))
+                else:
+                    self._steps.append((rule, ACCEPTED, apply_operations(attributes, rule.operations)))
+
+    def run(self, prefix: Prefix) -> tuple[Judgement, Attributes]:
+        """What becomes of a path to it, and its attributes then."""
+        for rule, judgement, attributes in self._steps:
+            if rule is None or prefix_matches(rule, prefix):
+                return judgement, attributes
+        return ACCEPTED, self._attributes
