@@ -8,7 +8,7 @@ and those that claim its addresses or ports; this node or the policy make all.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from l3net.addresses import host_prefix
@@ -299,6 +299,12 @@ class ServiceBook:
     def announced(self) -> frozenset[Prefix]:
         """The host prefixes to announce, as settled last."""
         return frozenset(self._announced.values())
+
+    def announced_but(self, later: Collection[Prefix]) -> list[Prefix]:
+        """The same without these, in the order in which they came."""
+        if not later:
+            return [*self._announced.values()]
+        return [prefix for prefix in self._announced.values() if prefix not in later]
 
     def of_service(self, name: ObjectName) -> tuple[ServiceVerdict, ...]:
         """The verdicts on the addresses of one service."""
