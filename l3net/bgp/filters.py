@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 
 from l3net.addresses import contains
 from l3net.bgp.path import Attributes, Path
@@ -12,6 +14,7 @@ from l3net.bgp.verdict import ACCEPTED, Judgement, Verdict
 from l3net.community import AnyCommunity, ExtendedCommunity
 from l3net.model import (
     Action,
+    Address,
     BgpFilter,
     FilterRule,
     Operations,
@@ -118,8 +121,8 @@ class Alike:
         self, filters: Mapping[str, BgpFilter], session: Session, attributes: Attributes, *, importing: bool
     ) -> None:
         self._attributes = attributes
-        #: What may match, in order, and what comes of it; without a rule: of every prefix.
-        self._steps: list[tuple[FilterRule | None, Judgement, Attributes]] = []
+        #: Which prefixes a rule is for (None: every one), and what comes of it.
+        self._steps: list[tuple[Callable[[Prefix], bool] | None, Judgement, Attributes]] = []
         for name in session.filters:
             declared = filters.get(name)
             refused = Judgement(Verdict.FILTERED, name)
@@ -129,14 +132,40 @@ class Alike:
             for rule in declared.imports if importing else declared.exports:
                 if not rest_matches(rule, attributes, external=session.external):
                     continue
+                matches = _matching(rule)
                 if rule.action is Action.REJECT:
-                    self._steps.append((rule, refused, attributes))
+                    self._steps.append((matches, refused, attributes))
                 else:
-                    self._steps.append((rule, ACCEPTED, apply_operations(attributes, rule.operations)))
+                    self._steps.append((matches, ACCEPTED, apply_operations(attributes, rule.operations)))
 
     def run(self, prefix: Prefix) -> tuple[Judgement, Attributes]:
         """What becomes of a path to it, and its attributes then."""
-        for rule, judgement, attributes in self._steps:
-            if rule is None or prefix_matches(rule, prefix):
+        for matches, judgement, attributes in self._steps:
+            if matches is None or matches(prefix):
                 return judgement, attributes
         return ACCEPTED, self._attributes
+
+
+def _matching(rule: FilterRule) -> Callable[[Prefix], bool] | None:
+    """What `prefix_matches` says of this rule; None: it holds for every prefix."""
+    cidr, low, high = rule.cidr, rule.min_length, rule.max_length
+    if cidr is None and low is None and high is None:
+        return None
+    if cidr is None or rule.operator is not PrefixOperator.IN:
+        return functools.partial(prefix_matches, rule)
+    kind: type[Address] = IPv4Address if cidr.version == 4 else IPv6Address
+    bits = cidr.max_prefixlen
+    shift = bits - cidr.prefixlen
+    above = int(cidr.network_address) >> shift
+    shortest = max(cidr.prefixlen, low or 0)
+    longest = bits if high is None else high
+
+    def inside(prefix: Prefix) -> bool:
+        address = prefix.network_address
+        return (
+            isinstance(address, kind)
+            and shortest <= prefix.prefixlen <= longest
+            and int(address) >> shift == above
+        )
+
+    return inside

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 from bgp_facts import session
+from l3net.addresses import host_prefix, parse_address
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,12 @@ from l3net.model import Action, BgpFilter, ClusterState, Family, FilterRule, Ope
 
 COMMUNITIES = st.frozensets(st.sampled_from([parse_community("64512:1"), parse_community("64512:2")]))
 PREFIXES = st.sampled_from(
-    [*map(ip_network, ("10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32", "11.0.0.0/8", "fd00::/16", "fd00::1/128"))]
+    [
+        *map(
+            ip_network, ("10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32", "11.0.0.0/8", "fd00::/16", "fd00::1/128")
+        ),
+        *(host_prefix(parse_address(text)) for text in ("10.1.2.3", "10.1.2.4", "fd00::1")),
+    ]
 )
 LENGTHS = st.none() | st.sampled_from([8, 16, 32])
 OPERATIONS = st.builds(
