@@ -5,10 +5,10 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 from bgp_facts import session
-from l3net.addresses import host_prefix, parse_address
 from hypothesis import given
 from hypothesis import strategies as st
 
+from l3net.addresses import host_prefix, parse_address
 from l3net.bgp.adj_rib_out import adj_rib_out, export_verdict
 from l3net.bgp.drain import Stage
 from l3net.bgp.filters import Alike, run_filters
