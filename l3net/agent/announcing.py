@@ -64,7 +64,7 @@ class Announcing:
     def view(self, state: ClusterState, later: frozenset[Prefix] = frozenset()) -> NodeView:
         """What the sources see of this node now; of services without those that are served only `later`."""
         floating, egress = self._floating, self._egress
-        services = self._book.announced - later
+        services = self._book.announced_but(later)
         return NodeView(
             *(state, self._me, services, self._book.verdicts),
             *(floating.announced, floating.holdings, egress.announced, egress.holdings),

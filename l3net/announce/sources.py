@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from l3net.announce.blocks import BLOCKS
@@ -27,10 +27,13 @@ def follow_services() -> bool:
     return any(source.of_services for source in SOURCES)
 
 
-def prefixes_for(session: Session, view: NodeView) -> set[Prefix]:
-    """What this node announces of its own to a peer, before export filters."""
-    heard = (source for source in SOURCES if source.mesh or not session.mesh)
-    return {prefix for source in heard for prefix in source.prefixes(view)}
+def prefixes_for(session: Session, view: NodeView) -> Collection[Prefix]:
+    """What this node announces of its own to a peer, before export filters; each once."""
+    found: dict[Prefix, None] = {}  # in order: that of a set is one of memory looked up here and there
+    for source in SOURCES:
+        if source.mesh or not session.mesh:
+            found.update(dict.fromkeys(source.prefixes(view)))
+    return found
 
 
 def desired(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from ipaddress import IPv4Network
 
 from l3net.bgp.drain import Stage, last_choice
-from l3net.bgp.filters import run_filters
+from l3net.bgp.filters import Alike, run_filters
 from l3net.bgp.loc_rib import Candidate
 from l3net.bgp.path import Attributes, Path
 from l3net.bgp.sessions import Session, family_of, router_id
 from l3net.bgp.verdict import Export, Verdict
 from l3net.community import LLGR_STALE, NO_ADVERTISE, NO_EXPORT, AnyCommunity, ExtendedCommunity
-from l3net.model import Address, ClusterState, NextHopMode, Prefix
+from l3net.model import Address, ClusterState, Family, NextHopMode, Prefix
 
 AdjRibOut = dict[Prefix, Path]
 
@@ -36,11 +37,11 @@ def adj_rib_out(
     if drain >= Stage.WITHDRAWN:
         return {}
     configuration = state.configuration
-    attributes = Attributes(communities=configuration.advertise.communities)
     wanted: AdjRibOut = {}
+    own = _OwnPaths(state, session)
     for prefix in prefixes:
-        found = _own_path(state, session, prefix, attributes)
-        if isinstance(found, Path):
+        found = own.path(prefix)
+        if type(found) is Path:
             wanted[prefix] = found
     if configuration.transit and learned:
         for prefix, best in learned.items():
@@ -70,23 +71,32 @@ def export_verdict(
         return Export.NODE_DRAINING, ""
     if session.mesh and not mesh:
         return Export.MESH_PEER, ""
-    attributes = Attributes(communities=state.configuration.advertise.communities)
-    found = _own_path(state, session, prefix, attributes)
+    found = _OwnPaths(state, session).path(prefix)
     return (Export.ANNOUNCED, "") if isinstance(found, Path) else found
 
 
-def _own_path(
-    state: ClusterState, session: Session, prefix: Prefix, attributes: Attributes
-) -> Path | tuple[Export, str]:
-    """A prefix of this node's as the peer hears it, after export filters; else why not, and which filter."""
-    family = family_of(prefix.network_address)
-    if family not in session.families:
-        return Export.FAMILY_NOT_NEGOTIATED, ""
-    hop = session.next_hops.get(family)
-    if hop is None:
-        return Export.NO_NEXT_HOP, ""
-    judgement, path = run_filters(state.filters, session, Path(prefix, hop, attributes), importing=False)
-    return path if judgement.verdict is Verdict.ACCEPTED else (Export.FILTERED, judgement.by)
+class _OwnPaths:
+    """Prefixes of this node's as one peer hears them. All but the prefix is the same of all."""
+
+    def __init__(self, state: ClusterState, session: Session) -> None:
+        attributes = Attributes(communities=state.configuration.advertise.communities)
+        self._filters = Alike(state.filters, session, attributes, importing=False)
+        self._hops: dict[int, Address | Export] = {
+            family.value: session.next_hops.get(family, Export.NO_NEXT_HOP)
+            if family in session.families
+            else Export.FAMILY_NOT_NEGOTIATED
+            for family in Family
+        }
+
+    def path(self, prefix: Prefix) -> Path | tuple[Export, str]:
+        """After export filters; else why the peer does not hear of it, and which filter says so."""
+        hop = self._hops[4 if isinstance(prefix, IPv4Network) else 6]
+        if isinstance(hop, Export):
+            return hop, ""
+        judgement, attributes = self._filters.run(prefix)
+        if judgement.verdict is not Verdict.ACCEPTED:
+            return Export.FILTERED, judgement.by
+        return Path(prefix, hop, attributes)
 
 
 def passes_on(state: ClusterState, sessions: Iterable[Session]) -> bool:

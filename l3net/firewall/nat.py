@@ -243,4 +243,7 @@ def ends_of(server: VirtualServer) -> set[str]:
     if server.protocol != "tcp":
         return set()
     number = PROTOCOL_NUMBERS["tcp"]
-    return {f"{each.address} . {number} . {each.port}" for each in (*server.internal, *server.external)}
+    ends = server.internal
+    if server.external != ends:
+        ends = (*ends, *server.external)
+    return {f"{each.address} . {number} . {each.port}" for each in ends}

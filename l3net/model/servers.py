@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from l3net.model.terms import Address, Prefix
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Backend:
+class Backend(NamedTuple):
+    """Where an endpoint takes connections. A tuple, as ObjectName."""
+
     address: Address
     port: int
 

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Prefix: TypeAlias = IPv4Network | IPv6Network
@@ -40,9 +40,11 @@ class Kind(enum.Enum):
     EGRESS_IP = "EgressIP"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ObjectName:
-    """Namespace and name of a declared object; the namespace of a cluster-scoped one is empty."""
+class ObjectName(NamedTuple):
+    """Namespace and name of a declared object; the namespace of a cluster-scoped one is empty.
+
+    A tuple: the key of most tables there are, and a dataclass hashes and compares in Python.
+    """
 
     namespace: str
     name: str

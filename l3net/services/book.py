@@ -8,7 +8,7 @@ and those that claim its addresses or ports; this node or the policy make all.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from l3net.addresses import host_prefix
@@ -24,7 +24,7 @@ from l3net.model import (
     VirtualServer,
     is_node_port,
 )
-from l3net.services.endpoints import Here
+from l3net.services.endpoints import Here, OfService
 from l3net.services.health import HealthBook
 from l3net.services.servers import service_virtual_servers
 from l3net.services.verdicts import Rank, ServiceVerdict, seniority, service_verdicts
@@ -66,11 +66,13 @@ class ServiceBook:
         self._slices_of: dict[ObjectName, dict[ObjectName, EndpointSlice]] = {}
         self._nodes: dict[str, tuple[Address, ...]] = {}
         self._of_nodes: Counter[Address] = Counter()  # how many nodes have an address
-        self._dirty: set[ObjectName] = set()
+        # In the order in which they came, which is that of the memory they lie in.
+        self._dirty: dict[ObjectName, None] = {}
         # Who has an address as ClusterIP, and who mentions it at all: for most, one service.
         self._cluster_ips: dict[Address, set[ObjectName]] = {}
         self._mentions: dict[Address, set[ObjectName]] = {}
         self._owners: dict[Address, ObjectName] = {}
+        self._endpoints: dict[ObjectName, OfService] = {}  # of what is being settled
         self._verdicts: dict[ObjectName, tuple[ServiceVerdict, ...]] = {}
         self._claims: dict[ObjectName, dict[ServerKey, VirtualServer]] = {}
         self._claimants: dict[ServerKey, set[ObjectName]] = {}
@@ -98,7 +100,7 @@ class ServiceBook:
         """This node and the policy as of now."""
         if node != self._node or policy != self._policy:
             self._node, self._policy = node, policy
-            self._dirty.update(self._services)
+            self._dirty.update(dict.fromkeys(self._services))
 
     def put_node(self, name: str, node: Node | None) -> None:
         """A node as it is now, this one or another; None: it is gone."""
@@ -113,7 +115,7 @@ class ServiceBook:
         for address in {*before, *now}:
             if not self._of_nodes[address]:
                 del self._of_nodes[address]
-            self._dirty |= self._mentions.get(address, set())
+            self._dirty.update(dict.fromkeys(self._mentions.get(address, ())))
 
     def put_service(self, name: ObjectName, service: Service | None) -> None:
         """A service as it is now; None: it is gone."""
@@ -123,13 +125,13 @@ class ServiceBook:
         if before is not None and service is not None and before.created != service.created:
             # Another service of the same name: nothing of the old one's is its own by seniority.
             self.put_service(name, None)
-            self._dirty |= self._decide(name)
+            self._dirty.update(dict.fromkeys(self._decide(name)))
             before = None
         if service is None:
             del self._services[name]
         else:
             self._services[name] = service
-        self._dirty.add(name)
+        self._dirty[name] = None
         old, new = _addresses(before), _addresses(service)
         for address in old - new:
             self._unmention(name, address)
@@ -159,7 +161,7 @@ class ServiceBook:
                 del self._owners[address]
             else:
                 self._owners[address] = owner
-            self._dirty |= self._mentions.get(address, set())
+            self._dirty.update(dict.fromkeys(self._mentions.get(address, ())))
 
     def put_slice(self, name: ObjectName, found: EndpointSlice | None) -> None:
         """A slice as it is now; None: it is gone."""
@@ -171,24 +173,25 @@ class ServiceBook:
             del group[name]
             if not group:
                 del self._slices_of[before.service]
-            self._dirty.add(before.service)
+            self._dirty[before.service] = None
         if found is None:
             del self._slices[name]
         else:
             self._slices[name] = found
             self._slices_of.setdefault(found.service, {})[name] = found
-            self._dirty.add(found.service)
+            self._dirty[found.service] = None
 
     # --- what follows ------------------------------------------------------------------------------------
 
     def settle(self) -> Settled:
         """Decide again what was touched; the differences to the last time."""
-        dirty, self._dirty = self._dirty, set()
+        dirty, self._dirty = self._dirty, {}
         # First what all of them claim: a verdict looks at who has what.
         losing = set[ObjectName]()
+        self._endpoints.clear()
         for name in dirty:
             losing |= self._decide(name)
-        for name in dirty | losing:
+        for name in (*dirty, *(losing - dirty.keys())):
             self._judge(name)
         announce, withdraw = set[Prefix](), set[Prefix]()
         for address, before in self._touched_prefixes.items():
@@ -214,8 +217,8 @@ class ServiceBook:
         service = self._services.get(name)
         claims: dict[ServerKey, VirtualServer] = {}
         if service is not None:
-            slices = self._slices_for(name)
-            for server in service_virtual_servers(service, slices, self._node, self._policy, self._owners):
+            endpoints = self._endpoints[name] = OfService(service, self._slices_for(name), self._node)
+            for server in service_virtual_servers(endpoints, self._policy, self._owners):
                 claims.setdefault(server.key, server)
             self._ranks[name] = seniority(service)
         losing = self._take_claims(name, claims)
@@ -232,10 +235,9 @@ class ServiceBook:
         self.health.put(name, service, self._slices_for(name), self._node)
         verdicts: tuple[ServiceVerdict, ...] = ()
         if service is not None:
-            verdicts = service_verdicts(
-                *(service, self._slices_for(name), self._node, self._policy),
-                *(self._owners, self._holders, self._of_nodes),
-            )
+            endpoints = self._endpoints.pop(name, None)
+            endpoints = endpoints or OfService(service, self._slices_for(name), self._node)
+            verdicts = service_verdicts(endpoints, self._policy, self._owners, self._holders, self._of_nodes)
         before = self._verdicts.pop(name, ())
         if verdicts:
             self._verdicts[name] = verdicts
@@ -297,6 +299,12 @@ class ServiceBook:
     def announced(self) -> frozenset[Prefix]:
         """The host prefixes to announce, as settled last."""
         return frozenset(self._announced.values())
+
+    def announced_but(self, later: Collection[Prefix]) -> list[Prefix]:
+        """The same without these, in the order in which they came."""
+        if not later:
+            return [*self._announced.values()]
+        return [prefix for prefix in self._announced.values() if prefix not in later]
 
     def of_service(self, name: ObjectName) -> tuple[ServiceVerdict, ...]:
         """The verdicts on the addresses of one service."""

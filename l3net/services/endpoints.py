@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from l3net.model import (
     DEFAULT_DRAIN,
@@ -20,6 +21,8 @@ from l3net.model import (
     ServicePort,
 )
 from l3net.naming import LABEL_EXCLUDED, LABEL_ZONE
+
+Backends: TypeAlias = tuple[Backend, ...]
 
 
 def by_service(slices: Iterable[EndpointSlice]) -> dict[ObjectName, tuple[EndpointSlice, ...]]:
@@ -141,6 +144,38 @@ def serving(
         elsewhere_ready=elsewhere,
         lasting=frozenset(ready | waning),
     )
+
+
+class OfService:
+    """The endpoints of one service as this node sees them: `serving` of each port and family, worked out once
+    for all its addresses, and for what they lead to as well as for whether they are announced."""
+
+    __slots__ = ("_found", "_sorted", "node", "service", "slices")
+
+    def __init__(self, service: Service, slices: Iterable[EndpointSlice], node: Here) -> None:
+        self.service, self.slices, self.node = service, tuple(slices), node
+        self._found: dict[tuple[str, str, int], Serving] = {}
+        self._sorted: dict[tuple[str, str, int], tuple[Backends, Backends, Backends]] = {}
+
+    def serving(self, port: ServicePort, version: int) -> Serving:
+        """See `serving`; of a port it looks at no more than the name and the protocol."""
+        key = port.name, port.protocol, version
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = serving(self.service, port, self.slices, version, self.node)
+        return found
+
+    def backends(self, port: ServicePort, version: int) -> tuple[Backends, Backends, Backends]:
+        """Those that this node sends to, those on it, and those that last, each in order."""
+        key = port.name, port.protocol, version
+        found = self._sorted.get(key)
+        if found is None:
+            each = self.serving(port, version)
+            near = tuple(sorted(each.near))
+            local = near if each.local == each.near else tuple(sorted(each.local))
+            lasting = near if each.lasting is each.near else tuple(sorted(each.lasting))
+            found = self._sorted[key] = near, local, lasting
+        return found
 
 
 def _near(

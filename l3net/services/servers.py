@@ -9,14 +9,13 @@ from l3net.model import (
     Address,
     AdvertisePolicy,
     ClusterState,
-    EndpointSlice,
     ObjectName,
     Prefix,
     ServerKey,
     Service,
     VirtualServer,
 )
-from l3net.services.endpoints import Here, by_service, here, serving
+from l3net.services.endpoints import Here, OfService, by_service, here
 from l3net.services.spreading import spread, spreads
 from l3net.services.verdicts import (
     ServiceAddressKind,
@@ -32,7 +31,7 @@ def virtual_servers(state: ClusterState, me: str) -> frozenset[VirtualServer]:
     owners = cluster_ip_owners(state.services.values())
     return merge(
         service_virtual_servers(
-            service, slices.get(service.name, ()), node, state.configuration.advertise, owners
+            OfService(service, slices.get(service.name, ()), node), state.configuration.advertise, owners
         )
         for service in sorted(state.services.values(), key=seniority)
     )
@@ -49,11 +48,7 @@ def merge(by_service: Iterable[Iterable[VirtualServer]]) -> frozenset[VirtualSer
 
 
 def service_virtual_servers(
-    service: Service,
-    slices: Iterable[EndpointSlice],
-    node: Here,
-    policy: AdvertisePolicy,
-    owners: Mapping[Address, ObjectName],
+    endpoints: OfService, policy: AdvertisePolicy, owners: Mapping[Address, ObjectName]
 ) -> tuple[VirtualServer, ...]:
     """The virtual servers of one service, of its own slices, this node, the policy and ClusterIPs alone.
 
@@ -61,12 +56,11 @@ def service_virtual_servers(
     NodePorts, traffic from the node's own pods and processes is not held to externalTrafficPolicy (as in
     kube-proxy).
     """
-    slices = tuple(slices)
+    service, node = endpoints.service, endpoints.node
     found: list[VirtualServer] = []
     for kind, key, port in claims(service, policy, owners):
         address, cluster_ip = key[0], kind is ServiceAddressKind.CLUSTER_IP
-        endpoints = serving(service, port, slices, address.version, node)
-        every, local = tuple(sorted(endpoints.near)), tuple(sorted(endpoints.local))
+        every, local, lasting = endpoints.backends(port, address.version)
         inward = local if cluster_ip and service.internal_traffic_local else every
         outward = inward if cluster_ip else local if service.external_traffic_local else every
         found.append(
@@ -76,8 +70,8 @@ def service_virtual_servers(
                 external=outward,
                 affinity=service.affinity_timeout,
                 sources=_sources(service, address, node),
-                lasting=tuple(sorted(endpoints.lasting)) if port.protocol != "TCP" else (),
-                spread=spread(service, port, slices, address.version, node)
+                lasting=lasting if port.protocol != "TCP" else (),
+                spread=spread(service, port, endpoints.slices, address.version, node)
                 if spreads(service, kind, policy)
                 else None,
             )

@@ -14,7 +14,6 @@ from l3net.model import (
     AddressKind,
     AdvertisePolicy,
     ClusterState,
-    EndpointSlice,
     ObjectName,
     Prefix,
     ServerKey,
@@ -23,7 +22,7 @@ from l3net.model import (
     node_addresses,
 )
 from l3net.naming import ANNOTATION_ADVERTISE, LABEL_HEADLESS, LABEL_PROXY, LOAD_BALANCER_CLASS
-from l3net.services.endpoints import Here, by_service, here, serving
+from l3net.services.endpoints import Here, OfService, by_service, here
 
 #: Sorts services by who keeps what several claim.
 Rank: TypeAlias = tuple[bool, str, ObjectName]
@@ -90,7 +89,7 @@ def advertised(state: ClusterState, me: str, *, draining: bool = False) -> tuple
         verdict
         for name in sorted(state.services)
         for verdict in service_verdicts(
-            state.services[name], slices.get(name, ()), node, policy, owners, holders, of_nodes
+            OfService(state.services[name], slices.get(name, ()), node), policy, owners, holders, of_nodes
         )
     )
 
@@ -205,9 +204,7 @@ def policy_of(kind: ServiceAddressKind, policy: AdvertisePolicy) -> AddressKind:
 
 
 def service_verdicts(
-    service: Service,
-    slices: Iterable[EndpointSlice],
-    node: Here,
+    endpoints: OfService,
     policy: AdvertisePolicy,
     owners: Mapping[Address, ObjectName],
     holders: Mapping[ServerKey, ObjectName],
@@ -218,7 +215,7 @@ def service_verdicts(
     `holders`: who answers to an address and port; what is not in it is the service's own. `of_nodes`: see
     model.node_addresses.
     """
-    slices = tuple(slices)
+    service, node = endpoints.service, endpoints.node
     found = []
     for kind, address in addresses(service):
         reason = _refused(service, kind, address, policy, owners)
@@ -228,7 +225,7 @@ def service_verdicts(
         if reason is None and address in of_nodes:
             reason = Reason.NODE_ADDRESS
         reason = reason or _not_here(kind, node)
-        reason = reason or _by_endpoints(service, kind, slices, address.version, node)
+        reason = reason or _by_endpoints(endpoints, kind, address.version)
         if kind is ServiceAddressKind.CLUSTER_IP:
             lost += _lost_node_ports(service, address.version, holders)
         found.append(ServiceVerdict(service.name, address, kind, reason, lost))
@@ -350,14 +347,9 @@ def nowhere_advertised(
             yield ServiceVerdict(service.name, address, kind, reason, lost)
 
 
-def _by_endpoints(
-    service: Service,
-    kind: ServiceAddressKind,
-    slices: tuple[EndpointSlice, ...],
-    version: int,
-    node: Here,
-) -> Reason:
-    found = [serving(service, port, slices, version, node) for port in service.ports]
+def _by_endpoints(endpoints: OfService, kind: ServiceAddressKind, version: int) -> Reason:
+    service, node = endpoints.service, endpoints.node
+    found = [endpoints.serving(port, version) for port in service.ports]
     if not any(port.cluster for port in found):
         return Reason.NO_ENDPOINTS
     local_only = (

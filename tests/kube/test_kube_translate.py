@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from l3net.community import Community
 from l3net.errors import ManifestError
+from l3net.kube.core import endpoint, usual_endpoint
+from l3net.kube.fields import Field
 from l3net.kube.translate import identify, translate
 from l3net.model import (
     EVERYTHING,
@@ -366,6 +370,41 @@ def test_endpoint_slice_conditions() -> None:
         ),
         ports={"http": ("TCP", 8080), "": ("UDP", 53)},
     )
+
+
+_ODD = st.sampled_from([None, "", "x", 0, 1, 1.5, [], {}, ["a"], {"a": 1}, "fe80::1%e", "10.0.0.0/8"])
+_FLAGS = st.one_of(st.booleans(), _ODD)
+_ENDPOINTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "addresses": st.one_of(
+            st.lists(st.one_of(st.ip_addresses().map(str), st.sampled_from(["127.0.0.1", "::1"]), _ODD)), _ODD
+        ),
+        "conditions": st.one_of(
+            st.fixed_dictionaries(dict.fromkeys(("ready", "serving", "terminating"), _FLAGS)), _ODD
+        ),
+        "nodeName": st.one_of(st.just("n1"), _ODD),
+        "hints": st.one_of(st.just({"forNodes": [{"name": "n1"}]}), _ODD),
+    },
+)
+
+
+@given(st.one_of(_ENDPOINTS, _ODD), st.sampled_from([4, 6]))
+def test_an_endpoint_read_the_short_way_is_the_same(value: object, version: int) -> None:
+    short = usual_endpoint(value, version)
+    if short is not None:
+        assert short == endpoint(Field("", value), version)
+
+
+def test_endpoints_as_controllers_write_them_go_the_short_way() -> None:
+    conditions = {"ready": True, "serving": True, "terminating": False}
+    value = {"addresses": ["10.0.0.1"], "conditions": conditions, "nodeName": "n1", "targetRef": {}}
+    assert (
+        usual_endpoint(value, 4)
+        == endpoint(Field("", value), 4)
+        == Endpoint(ip_address("10.0.0.1"), node="n1")
+    )
+    assert usual_endpoint(value, 6) is None
 
 
 def test_hints_of_endpoints() -> None:

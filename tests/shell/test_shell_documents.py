@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,15 @@ def test_json() -> None:
     for text, word in ((b'{"a": 1, "a": 2}', "twice"), (b"{a: 1}", "not JSON"), (b"\xff", "UTF-8")):
         with pytest.raises(DocumentError, match=word):
             parse(text, is_json=True)
+
+
+def test_all_of_a_file_is_read(tmp_path: Path) -> None:
+    text = b"x" * 300_000
+    (tmp_path / "a.yaml").write_bytes(text)
+    assert read_bytes(tmp_path / "a.yaml")[0] == text
+    content, stamp = read_bytes(Path("/proc/self/stat"))  # does not tell its size
+    assert content.startswith(str(os.getpid()).encode())
+    assert stamp[2] == 0
 
 
 def test_reading_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

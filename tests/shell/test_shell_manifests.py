@@ -308,6 +308,18 @@ def test_what_comes_alone_is_told_at_once_and_a_burst_in_one(tmp_path: Path) -> 
     assert asyncio.run(story(quiet=1)) == [alone, Look(frozenset({"b.yaml", "c.yaml", "d.yaml"}))]
 
 
+def test_a_burst_larger_than_one_read_is_told_whole(tmp_path: Path) -> None:
+    names = frozenset(f"{number:03}-{'é' * 100}.yaml" for number in range(150))
+
+    async def story() -> Look:
+        async with DirectoryWatch(tmp_path, relevant=is_manifest, quiet=0.0, rescan=1e9) as watch:
+            for name in names:
+                put(tmp_path / name, namespace("one"))
+            return await asyncio.wait_for(watch.changes(), PATIENCE)
+
+    assert asyncio.run(story()) == Look(names)
+
+
 def test_missed_events_are_caught_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory_watch.DirectoryWatch, "_take", lambda *_: None)
     (tmp_path / "a.yaml").write_text(namespace("one"))

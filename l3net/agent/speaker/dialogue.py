@@ -93,8 +93,10 @@ class Dialogue:
                 self._asking = self._questions.popleft()
                 self.link.send_line(self._asking.command)
             return
-        for line in self._announcer.next_lines():
-            self.link.send_line(line)
+        if lines := self._announcer.next_lines():
+            for line in lines:
+                self.link.send_line(line)
+            self._announcer.tell()
 
     def took(self, message: Message) -> bool:
         """Whether a message belongs to an answer; if so, it has been seen to."""

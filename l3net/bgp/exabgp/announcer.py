@@ -26,10 +26,12 @@ HOLES = 1000
 
 _Value = TypeVar("_Value")
 
+#: A session, prefixes, their path or None, what was said of them before.
+_Told: TypeAlias = tuple[Session, tuple[Prefix, ...], Path | None, dict[Prefix, Path | None]]
 #: A command, the peer it is for, the prefixes it announces, and those it withdraws.
 _Line: TypeAlias = tuple[str, Address, tuple[Prefix, ...], tuple[Prefix, ...]]
-#: Hears of each line before it is sent: the session, its prefixes, their path (None: they are withdrawn), and
-#: what the peer was told before.
+#: Hears of each line: the session, its prefixes, their path (None: they are withdrawn), and what the peer was
+#: told of them before.
 Telling: TypeAlias = Callable[[Session, tuple[Prefix, ...], Path | None, Mapping[Prefix, Path | None]], None]
 
 
@@ -72,7 +74,9 @@ class Announcer:
         self._unclaimed: dict[Address, dict[Prefix, Path | None]] = {}
         self._unanswered: deque[tuple[Address, tuple[Prefix, ...]]] = deque()
         self.moved = False  # something was said since this was last made false
+        #: Called by `tell`.
         self.on_telling: Telling = lambda *_: None
+        self._to_tell: list[_Told] = []
         #: Called when it has changed what a peer was told of prefixes.
         self.on_said: Callable[[Address, tuple[Prefix, ...]], None] | None = None
 
@@ -158,9 +162,10 @@ class Announcer:
         peer.to_withdraw = _Queue(dict.fromkeys(peer.said))
         lines = []
         while peer.to_withdraw:
-            line, _, _, withdrawn = _withdraw(peer, self.on_telling)
+            line, _, _, withdrawn = _withdraw(peer, self._to_tell)
             lines.append(line)
             self._said(address, withdrawn)
+        self.tell()
         return lines
 
     def established(self, address: Address) -> bool:
@@ -215,8 +220,14 @@ class Announcer:
         peer = self._peers.get(address)
         return len(peer.to_announce) + len(peer.to_withdraw) if peer is not None else 0
 
+    def tell(self) -> None:
+        """Tell of the lines there have been; after they are sent, since whoever hears of them takes time."""
+        told, self._to_tell = self._to_tell, []
+        for each in told:
+            self.on_telling(*each)
+
     def next_lines(self) -> list[str]:
-        """As many lines as the window allows."""
+        """As many lines as the window allows; `tell` is due when they are sent."""
         lines: list[str] = []
         while len(self._unanswered) < WINDOW:
             following = self._next()
@@ -250,10 +261,10 @@ class Announcer:
         ready = [peer for peer in self._peers.values() if peer.established]
         for peer in ready:
             if peer.to_withdraw:
-                return _withdraw(peer, self.on_telling)
+                return _withdraw(peer, self._to_tell)
         waiting = [peer for peer in ready if peer.to_announce]
         if waiting:
-            return _announce(min(waiting, key=lambda peer: len(peer.to_announce)), self.on_telling)
+            return _announce(min(waiting, key=lambda peer: len(peer.to_announce)), self._to_tell)
         for peer in ready:
             if peer.end_of_rib and peer.wanted is not None:
                 address = peer.session.peer_address
@@ -261,7 +272,7 @@ class Announcer:
         return None
 
 
-def _withdraw(peer: _Peer, telling: Telling) -> _Line:
+def _withdraw(peer: _Peer, to_tell: list[_Told]) -> _Line:
     """The first prefix and those that were announced like it: see `commands.withdraw`."""
     first = next(iter(peer.to_withdraw))
     told = peer.said.get(first)
@@ -272,10 +283,9 @@ def _withdraw(peer: _Peer, telling: Telling) -> _Line:
             batch.append(prefix)
             if len(batch) == PREFIXES_PER_LINE:
                 break
-    telling(peer.session, tuple(batch), None, peer.said)
     peer.to_withdraw.take(batch)
-    for prefix in batch:
-        peer.said.pop(prefix, None)
+    before = {prefix: peer.said.pop(prefix) for prefix in batch if prefix in peer.said}
+    to_tell.append((peer.session, tuple(batch), None, before))
     line = (
         withdraw(peer.session, batch)
         if told is None
@@ -292,7 +302,7 @@ def _alike(one: Path | None, other: Path | None) -> bool:
     return one.next_hop is other.next_hop or one.next_hop == other.next_hop
 
 
-def _announce(peer: _Peer, telling: Telling) -> _Line:
+def _announce(peer: _Peer, to_tell: list[_Told]) -> _Line:
     first = next(iter(peer.to_announce.values()))
     version = first.prefix.version
     batch: dict[Prefix, Path] = {}
@@ -302,7 +312,8 @@ def _announce(peer: _Peer, telling: Telling) -> _Line:
             if len(batch) == PREFIXES_PER_LINE:
                 break
     prefixes = tuple(batch)
-    telling(peer.session, prefixes, first, peer.said)
+    before = {prefix: peer.said[prefix] for prefix in prefixes if prefix in peer.said}
+    to_tell.append((peer.session, prefixes, first, before))
     peer.to_announce.take(prefixes)
     peer.said.update(batch)  # hashes nothing again, which of prefixes is slow
     line = announce(peer.session, first.next_hop, first.attributes, prefixes)

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import socket
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from l3net.errors import KernelError
@@ -24,6 +24,7 @@ from l3net.ports import (
 )
 from l3net.shell.kernel.egress_ways import FRA_PRIORITY, FRA_PROTOCOL
 from l3net.shell.kernel.netlink import (
+    HEADER,
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_NETFILTER,
     SOL_NETLINK,
@@ -71,6 +72,7 @@ NFTA_GEN_ID: Final = 1
 #: The attribute that names the table, in messages of every kind (linux/netfilter/nf_tables.h).
 NFTA_TABLE: Final = 1
 
+_LENGTH_AND_TYPE: Final = struct.Struct("=IH")  # struct nlmsghdr begins so
 SO_RCVBUFFORCE: Final = 33
 RECEIVE_BUFFER: Final = 16 << 20
 RTPROT_OFFSET: Final = 5
@@ -120,8 +122,8 @@ class KernelMonitor:
             leave_out=_without(self._own, self._own_port),
         )
         nft = self._subscribe(NETLINK_NETFILTER, NFNLGRP_NFTABLES)
-        loop.add_reader(route, self._read, route, self._on_route)
-        loop.add_reader(nft, self._read, nft, self._on_nft)
+        loop.add_reader(route, self._read_route, route)
+        loop.add_reader(nft, self._read_nft, nft)
 
     def stop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -148,10 +150,10 @@ class KernelMonitor:
         self._sockets.append(sock)
         return sock
 
-    def _read(self, sock: socket.socket, handle: Callable[[int, int, bytes], None]) -> None:
+    def _datagrams(self, sock: socket.socket) -> Iterator[bytes]:
         for _ in range(64):  # bounded, so that a storm cannot starve the loop
             try:
-                data = sock.recv(1 << 16)
+                yield sock.recv(1 << 16)
             except BlockingIOError:
                 return
             except OSError as err:
@@ -159,10 +161,28 @@ class KernelMonitor:
                     self._heard(NoticesLost())
                     continue
                 raise
-            for kind, _flags, _sequence, port, body in messages(data):
-                handle(kind, port, bytes(body))
 
-    def _on_route(self, kind: int, _port: int, body: bytes) -> None:
+    def _read_route(self, sock: socket.socket) -> None:
+        for data in self._datagrams(sock):
+            for kind, _flags, _sequence, _port, body in messages(data):
+                self._on_route(kind, bytes(body))
+
+    def _read_nft(self, sock: socket.socket) -> None:
+        """A table of ten thousand services is told of element by element, ours too: what follows the first
+        message of ours in a transaction is not even looked at."""
+        size = HEADER.size
+        for data in self._datagrams(sock):
+            at, end = 0, len(data)
+            while at + size < end:
+                length, kind = _LENGTH_AND_TYPE.unpack_from(data, at)
+                if length < size or at + length > end:
+                    break
+                if not self._touched or kind == NFT_MSG_NEWGEN or data[at + size] not in _OURS:
+                    port = HEADER.unpack_from(data, at)[-1]
+                    self._on_nft(kind, port, data[at + size : at + length])
+                at += (length + 3) & ~3
+
+    def _on_route(self, kind: int, body: bytes) -> None:
         if kind in (RTM_NEWROUTE, RTM_DELROUTE):
             gone = kind == RTM_DELROUTE
             if len(body) > RTPROT_OFFSET and body[RTPROT_OFFSET] == self._own:

@@ -138,21 +138,36 @@ def is_manifest(name: str) -> bool:
     return name.endswith(SUFFIXES) and not name.startswith(".")
 
 
-def read_bytes(path: Path) -> tuple[bytes, Stamp]:
+def read_bytes(path: Path | str) -> tuple[bytes, Stamp]:
     """The file's content, at most MAX_BYTES, and its stamp from before reading. Raises DocumentError."""
     try:
         # Non-blocking, so that a named pipe cannot hold us up.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - an open descriptor, not a path
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise DocumentError("is not a regular file")
-            content = file.read(MAX_BYTES + 1)
+            content = _read(descriptor, status.st_size)
+        finally:
+            os.close(descriptor)
     except OSError as err:
         raise DocumentError(f"cannot be read: {err.strerror}") from err
     if len(content) > MAX_BYTES:
         raise DocumentError(f"is larger than {MAX_BYTES // 2**20} MiB; split it")
     return content, stamp_of(status)
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    """All there is, at most an octet more than MAX_BYTES: a file may not tell its size."""
+    content = os.read(descriptor, min(size, MAX_BYTES) + 1)
+    if len(content) == size:
+        return content
+    parts = [content]
+    left = MAX_BYTES + 1 - len(content)
+    while left and (part := os.read(descriptor, min(left, 1 << 16))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
 
 
 def parse(content: bytes, *, is_json: bool = False) -> tuple[Document, ...]:
@@ -168,33 +183,34 @@ def parse(content: bytes, *, is_json: bool = False) -> tuple[Document, ...]:
         raise DocumentError(f"is not UTF-8 text (byte {err.start})") from None
 
 
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DocumentError(f"the key {twice!r} appears twice")
+    return found
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise DocumentError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _constant(text: str) -> object:
+    raise DocumentError(f"is not JSON: {text}")
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, parse_constant=_constant)
+
+
 def _parse_json(content: bytes) -> Iterator[Document]:
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise DocumentError(f"the key {twice!r} appears twice")
-        return found
-
-    def integer(text: str) -> int:
-        if len(text) > MAX_DIGITS:
-            raise DocumentError(f"a number of {len(text)} digits")
-        return int(text)
-
-    def constant(text: str) -> object:
-        raise DocumentError(f"is not JSON: {text}")
-
     if not content.strip():
         return
     _bound_json(content)
     try:
-        value = json.loads(
-            content.decode("utf-8-sig"),
-            object_pairs_hook=unique,
-            parse_int=integer,
-            parse_constant=constant,
-        )
+        value = _JSON.decode(content.decode("utf-8-sig"))
     except json.JSONDecodeError as err:
         raise DocumentError(f"is not JSON: {err.msg}", err.lineno) from None
     yield _document(value, 1, 1)
@@ -206,6 +222,8 @@ _JSON_NEST = re.compile(rb"[\[{]|[\]}]")
 
 def _bound_json(content: bytes) -> None:
     """Refuse what is nested too deeply or holds too much, before memory is spent on it."""
+    if len(content) <= MAX_VALUES and content.count(b"{") + content.count(b"[") <= MAX_DEPTH:
+        return  # as nearly every file: it can be neither
     bare = _JSON_STRING.sub(b"", content)
     if sum(bare.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES:
         raise DocumentError(f"holds more than {MAX_VALUES} values; split it")

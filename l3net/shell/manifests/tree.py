@@ -97,9 +97,10 @@ def _known_and_no_configuration(kind: object) -> bool:
     return any(str(kind) == known.value for known in KINDS if known is not Kind.BGP_CONFIGURATION)
 
 
-def printable(path: Path) -> str:
+def printable(path: Path | str) -> str:
     """A path for messages: a name that is no UTF-8 cannot be written out as it is."""
-    return str(path).encode(errors="backslashreplace").decode()
+    text = str(path)
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def _identity(document: Document) -> Key | None:
@@ -127,6 +128,7 @@ class ManifestTree:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._text = str(path)
         self._files: dict[str, _File] = {}
         self._faulty: set[str] = (
             set()
@@ -165,9 +167,7 @@ class ManifestTree:
         try:
             present = self._present() if everything else {name: self._stamp(name) for name in names}
         except OSError as err:
-            gone = Rejected(
-                str(self._path), "", f"cannot be read ({err.strerror}); the last state stays in force"
-            )
+            gone = Rejected(self._text, "", f"cannot be read ({err.strerror}); the last state stays in force")
             events: list[DatastoreEvent] = [] if gone == self._gone else [gone]
             self._gone = gone
             return events
@@ -200,7 +200,7 @@ class ManifestTree:
 
     def _stamp(self, name: str) -> Stamp | None:
         try:
-            return stamp_of((self._path / name).stat())
+            return stamp_of(os.stat(f"{self._text}/{name}"))  # noqa: PTH116 - a path is made for each change
         except FileNotFoundError:
             return None
         except OSError:
@@ -208,7 +208,7 @@ class ManifestTree:
 
     def _read(self, name: str, touched: set[Key]) -> Iterator[DatastoreEvent]:
         file = self._files.setdefault(name, _File())
-        path = self._path / name
+        path = f"{self._text}/{name}"
         stamp: Stamp | None = None
         try:
             content, stamp = read_bytes(path)

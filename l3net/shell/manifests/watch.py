@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
-from asyncinotify import Event, Inotify, Mask, Watch
+from asyncinotify import Inotify, Mask, Watch
 
 _ENTRIES = (
     Mask.CLOSE_WRITE
@@ -31,6 +33,11 @@ _SELF = int(Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED | Mask.UNMOUNT)
 _CREATE, _MODIFY, _ATTRIB = int(Mask.CREATE), int(Mask.MODIFY), int(Mask.ATTRIB)
 _ARRIVED = int(Mask.MOVED_TO | Mask.DELETE)
 _OVERFLOW = int(Mask.Q_OVERFLOW)
+#: struct inotify_event (inotify(7)): watch, mask, cookie, and how long the name behind it is.
+_EVENT: Final = struct.Struct("iIII")
+#: Octets read at a time, and those of an event with the longest name.
+_CHUNK: Final = 1 << 14
+_LARGEST: Final = _EVENT.size + 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,7 @@ class DirectoryWatch:
     ) -> None:
         # Not resolved: a symbolic link that is turned elsewhere is a change like any other.
         self._path = Path(os.path.abspath(path))  # noqa: PTH100
+        self._text = str(self._path)
         self._relevant = relevant
         self._quiet, self._rescan, self._patience, self._poll = quiet, rescan, patience, poll
         self._inotify: Inotify | None = None
@@ -75,9 +83,10 @@ class DirectoryWatch:
 
     async def __aenter__(self) -> DirectoryWatch:
         try:
-            self._inotify = Inotify(cache_size=64, sync_timeout=0)
+            self._inotify = Inotify()
         except OSError:
             return self
+        os.set_blocking(self._inotify.fd, False)
         asyncio.get_running_loop().add_reader(self._inotify.fd, self._read, self._inotify)
         with suppress(OSError):
             self._parent = self._inotify.add_watch(self._path.parent, _PARENT)
@@ -122,20 +131,28 @@ class DirectoryWatch:
             timer.cancel()
 
     def _read(self, inotify: Inotify) -> None:
-        while (event := inotify.sync_get()) is not None:
-            self._take(event)
+        # Not as the library does it, which makes a path, a flag and a reference of each: in the way of every
+        # change, a millisecond of a process that has slept.
+        more = True
+        while more:
+            try:
+                data = os.read(inotify.fd, _CHUNK)
+            except BlockingIOError:
+                break
+            for wd, mask, name in _events(data):
+                self._take(wd, mask, name)
+            more = len(data) > _CHUNK - _LARGEST
         if self._names or self._everything or self._busy:  # not for a temporary file that is none of ours
             self._heard.set()
 
-    def _take(self, event: Event) -> None:
-        name, mask = str(event.name or ""), int(event.mask)
-        if event.watch is None or mask & _OVERFLOW:
+    def _take(self, wd: int, mask: int, name: str) -> None:
+        if wd < 0 or mask & _OVERFLOW:
             self._everything = True
-        elif event.watch is self._parent:
+        elif self._parent is not None and wd == self._parent.wd:
             if name == self._path.name:
                 self._attach()
                 self._everything = True
-        elif event.watch is not self._watch:
+        elif self._watch is None or wd != self._watch.wd:
             pass  # the last words of a directory that has been replaced
         elif mask & _SELF:
             self._attach()
@@ -156,7 +173,7 @@ class DirectoryWatch:
     def _being_written(self, name: str) -> bool:
         """A file just created is empty until its writer closes it; a link is whole at once."""
         try:
-            status = (self._path / name).lstat()
+            status = os.lstat(f"{self._text}/{name}")
         except OSError:
             return False
         return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
@@ -164,7 +181,7 @@ class DirectoryWatch:
     def _leads_elsewhere(self, name: str) -> bool:
         """A link or a directory, and not a file that a writer begins, to rename it when it is whole."""
         try:
-            return not stat.S_ISREG((self._path / name).lstat().st_mode)
+            return not stat.S_ISREG(os.lstat(f"{self._text}/{name}").st_mode)
         except OSError:
             return False  # gone already, of which another event tells
 
@@ -184,3 +201,12 @@ class DirectoryWatch:
         if old is not None and old is not self._watch:
             with suppress(OSError):
                 self._inotify.rm_watch(old)
+
+
+def _events(data: bytes) -> Iterator[tuple[int, int, str]]:
+    """Watch, mask and name of each event read."""
+    at = 0
+    while at < len(data):
+        wd, mask, _, length = _EVENT.unpack_from(data, at)
+        at += _EVENT.size + length
+        yield wd, mask, os.fsdecode(data[at - length : at].rstrip(b"\0")) if length else ""

@@ -181,7 +181,9 @@ def queue(rib: Any, order: Order) -> None:
                 continue
         nlri = INET.__new__(INET)
         nlri.afi, nlri.safi, nlri.action = afi, safi, action
-        nlri.path_info, nlri.cidr, nlri.nexthop = PathInfo.NOPATH, CIDR(address, mask), next_hop
+        cidr = CIDR(address, mask)
+        cidr.l3net_wire = wire
+        nlri.path_info, nlri.cidr, nlri.nexthop = PathInfo.NOPATH, cidr, next_hop
         change = Change(nlri, attributes)
         change._Change__index = index
         older = queued.get(index)
@@ -232,8 +234,10 @@ def _alike(nlris: Sequence[Any]) -> bool:
 
 def _wire(nlri: Any) -> bytes:
     cidr = nlri.cidr
-    octets: bytes = bytes((cidr.mask,)) + cidr._packed[: (cidr.mask + 7) // 8]
-    return octets
+    octets: bytes | None = cidr.__dict__.get("l3net_wire")  # of one of ours: asked for three times
+    if octets is not None:
+        return octets
+    return bytes((cidr.mask,)) + bytes(cidr._packed[: (cidr.mask + 7) // 8])
 
 
 def _sorted(nlris: Sequence[Any], families: Any) -> tuple[list[Any], dict[Any, Any]] | None:
