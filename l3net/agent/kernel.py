@@ -73,9 +73,10 @@ class KernelSide:
         self.read_routes()
         await self.apply_routes(list(self.desired))
 
-    def heard(self, key: RouteKey) -> None:
-        """There is a path to it."""
-        self._unheard.discard(key)
+    def heard(self, keys: Iterable[RouteKey]) -> None:
+        """There is a path to these."""
+        if self._unheard:
+            self._unheard.difference_update(keys)
 
     def waits(self, key: RouteKey) -> bool:
         """Whether a learned route stays until all peers have spoken."""
