@@ -74,32 +74,38 @@ def _shaped(route: Route, links: dict[str, int], known: Encoded) -> tuple[bytes,
 
 
 def encode_routes(
-    routes: Mapping[RouteKey, Route], links: dict[str, int], failed: dict[RouteKey, KernelError]
+    routes: Mapping[RouteKey, Route],
+    links: dict[str, int],
+    failed: dict[RouteKey, KernelError],
+    *,
+    bare: bool = False,
 ) -> tuple[list[RouteKey], list[bytes]]:
-    """The bodies of those that can be encoded; why the others cannot goes into `failed`."""
+    """The bodies of those that can be encoded; why the others cannot goes into `failed`. `bare`: without next
+    hops and source, as a route is named that is to go."""
     keys: list[RouteKey] = []
     bodies: list[bytes] = []
     encoded = Encoded()
     like: Route | None = None
-    length, head, tail = -1, b"", b""
+    mask: object = None
+    head, tail = b"", b""
     for key, route in routes.items():
         prefix = route.prefix
         if (
             like is None
+            or prefix.netmask is not mask
             or route.next_hops is not like.next_hops
-            or prefix.prefixlen != length
             or route.kind is not like.kind
             or route.metric != like.metric
             or route.source is not like.source
-            or prefix.version != like.prefix.version
         ):
             try:
-                head, tail = _shaped(route, links, encoded)
+                shaped = Route(prefix, kind=route.kind, metric=route.metric) if bare else route
+                head, tail = _shaped(shaped, links, encoded)
             except KernelError as err:
                 failed[key] = err
                 like = None
                 continue
-            like, length = route, prefix.prefixlen
+            like, mask = route, prefix.netmask
         keys.append(key)
         bodies.append(head + prefix.network_address.packed + tail)
     return keys, bodies

@@ -175,8 +175,7 @@ class KernelRoutes:
     ) -> None:
         if not gone:
             return
-        bare = {key: Route(key[0], kind=route.kind, metric=route.metric) for key, route in gone.items()}
-        keys, bodies = encode_routes(bare, known, failed)
+        keys, bodies = encode_routes(gone, known, failed, bare=True)
         refused = self._netlink.transact_alike(RTM_DELROUTE, [0] * len(keys), bodies)
         for place, key in enumerate(keys):
             code = refused.get(place, 0)
