@@ -73,9 +73,10 @@ class KernelSide:
         self.read_routes()
         await self.apply_routes(list(self.desired))
 
-    def heard(self, key: RouteKey) -> None:
-        """There is a path to it."""
-        self._unheard.discard(key)
+    def heard(self, keys: Iterable[RouteKey]) -> None:
+        """There is a path to these."""
+        if self._unheard:
+            self._unheard.difference_update(keys)
 
     def waits(self, key: RouteKey) -> bool:
         """Whether a learned route stays until all peers have spoken."""
@@ -129,8 +130,9 @@ class KernelSide:
             failed |= self._apply(Delta(put=batch))
             await asyncio.sleep(0)
         again = {key: self.desired[key] for key in failed} if delete else {}
-        while batch := {key: self.mirror[key] for key in islice(deletes, ROUTES_AT_ONCE)}:
-            failed |= self._apply(Delta(delete=batch))
+        while some := [self.mirror[key] for key in islice(deletes, ROUTES_AT_ONCE)]:
+            # By the very prefixes that the tables hold: a look-up by another that is equal compares them.
+            failed |= self._apply(Delta(delete={(route.prefix, route.metric): route for route in some}))
             await asyncio.sleep(0)
         if again:  # what has gone may have stood between a gateway and its link
             failed = {key: err for key, err in failed.items() if key not in again}

@@ -19,6 +19,7 @@ from l3net.agent.draining import Draining
 from l3net.agent.enveloping import Enveloping
 from l3net.agent.following import DECLARED, Following
 from l3net.agent.healthchecks import HealthChecks, eligible
+from l3net.agent.judging import Judging
 from l3net.agent.kernel import KernelSide
 from l3net.agent.leaving import Leaving
 from l3net.agent.monitoring.monitoring import Monitoring
@@ -36,10 +37,7 @@ from l3net.agent.speaker.speaking import FOUND_BY, Speaking
 from l3net.agent.supervising import Retry, kept_up, unforeseen
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import LocRib
-from l3net.bgp.path import Path as BgpPath
-from l3net.bgp.policy import ImportJudge
-from l3net.bgp.sessions import Session, Sessions
-from l3net.bgp.verdict import ACCEPTED, Judgement
+from l3net.bgp.sessions import Sessions
 from l3net.config import AgentSettings
 from l3net.metering.histogram import Histogram
 from l3net.model import ClusterState, Kind, Prefix
@@ -69,14 +67,14 @@ class Agent:
         self.faults, self.errors = shells.pods.faults, kernel.errors
         self._marks = marks = Marks()
         self._retry = Retry(lambda parts: marks.mark(of_parts(parts)))
-        self._import_judge: ImportJudge | None = None
         self.passes = self.failed_passes = 0
         self.pass_seconds = Histogram()
         self.declared = Following(
             shells.datastore, me, self.faults, self._note, lambda: marks.mark(Dirty.ALL)
         )
         self.draining = Draining(shells.drain)
-        self.rib = LocRib(self._judge)
+        self._judging = Judging()
+        self.rib = LocRib(self._judging, self._judging.of_all)
         self.kernel = KernelSide(kernel.routes, kernel.bridges)
         self.routing = Routing(self.kernel, kernel.underlay, self.rib, marks.wake)
         self.podnet = PodNet(
@@ -292,14 +290,11 @@ class Agent:
     def _note(self, event: Changed) -> None:
         self._noting.heard(event)
 
-    def _judge(self, session: Session, path: BgpPath) -> tuple[Judgement, BgpPath]:
-        return self._import_judge(session, path) if self._import_judge is not None else (ACCEPTED, path)
-
     def _decide_sessions(self) -> set[Prefix]:
         """Hold the sessions of now; the prefixes whose best paths may have changed by that."""
         judge = self.held.decide(self.state)
         found = self.held.now.by_address
-        self._import_judge = judge or self._import_judge
+        self._judging.follow(judge)
         self.announcing.follow(found)
         left = self.draining.stage is Stage.LEFT
         if self.draining.stage is not Stage.WITHDRAWN:
@@ -307,12 +302,13 @@ class Agent:
         self.speaking.set_sessions(found)
         self.monitoring.follow(self.state)
         touched = {
-            entry.raw.prefix
+            prefix
             for peer in self.routing.resolver.set_sessions(found)
-            for entry in self.rib.received(peer)
+            for _, prefixes in self.rib.tables(peer)
+            for prefix in prefixes
         }
         self.bfd.set_sessions({} if left else found, self.routing.underlay.adjacent)
-        return touched if judge is None else touched | self.rib.rejudge(self._judge)
+        return touched if judge is None else touched | self.rib.rejudge(self._judging, self._judging.of_all)
 
     async def _dataplane(self, dirty: Dirty, settled: Settled) -> None:
         state = self.state

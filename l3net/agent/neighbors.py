@@ -161,7 +161,7 @@ def neighbor_detail(agent: Agent, peer: Peering, now: float) -> dict[str, Any]:
     address = peer.session.peer_address
     return {
         "syncing": _names(peer.awaiting) if peer.established else [],
-        "stale": sum(entry.stale for entry in agent.rib.received(address)),
+        "stale": sum(count for entry, count in agent.rib.kinds(address) if entry.stale),
         "unansweredRefresh": _names(peer.unanswered),
         "outQueue": agent.speaking.queues.out_queue(address),
         "stuckSeconds": round(agent.speaking.queues.stuck(address), 1),

@@ -12,7 +12,7 @@ from l3net.addresses import prefix_order
 from l3net.agent.loop import Agent
 from l3net.agent.tally import standing
 from l3net.bgp.exabgp.on_wire import as_sent
-from l3net.bgp.loc_rib import Received
+from l3net.bgp.kept import Received
 from l3net.bgp.path import Attributes, Path
 from l3net.bgp.path_filter import PathFilter
 from l3net.bgp.segments import shown
@@ -117,7 +117,7 @@ def _is_best(agent: Agent, session: Session, entry: Received) -> bool:
     if entry.judgement.verdict is not Verdict.ACCEPTED:
         return False
     return any(
-        each.path is entry.path and each.session.peer_address == session.peer_address
+        each.path == entry.path and each.session.peer_address == session.peer_address
         for each in agent.routing.best(entry.path.prefix)
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from l3net.agent.kernel import KernelSide
@@ -74,12 +74,13 @@ class Routing:
         """The best usable paths to a prefix, equal ones together."""
         return self._rib.best(prefix, self.usable)
 
-    def _learned(self, prefix: Prefix) -> Route | None:
-        best = self.best(prefix)
+    def _learned(self, prefixes: list[Prefix]) -> Iterable[Route] | None:
+        """The routes to prefixes of which the same is known (`LocRib.alike`); None: there are none."""
+        best = self.best(prefixes[0])
         if discards(best):
-            return discarded(prefix)
+            return discarded(prefixes)
         hops = [(candidate, self.resolver.resolve(candidate)) for candidate in best]
-        return learned(prefix, weighted(hops)) if hops else None
+        return learned(prefixes, weighted(hops)) if hops else None
 
     # --- the kernel --------------------------------------------------------------------------------------
 
@@ -99,16 +100,21 @@ class Routing:
     def want_learned(self, touched: set[Prefix]) -> set[RouteKey]:
         """Want the best paths to these prefixes; the keys to look at. That one peer has a path that is no
         use, as one that has come back to this AS, says nothing of what another has not said again yet."""
-        kernel, keys = self._kernel, set()
-        for prefix in touched:
-            key = (prefix, METRIC_BGP)
-            route = self._learned(prefix)
-            if route is not None:
-                kernel.heard(key)
-                kernel.desired[key] = route
-            elif not kernel.waits(key):
-                kernel.desired.pop(key, None)
-            keys.add(key)
+        kernel = self._kernel
+        keys: set[RouteKey] = set()
+        for prefixes in self._rib.alike(touched):
+            routes = self._learned(prefixes)
+            if routes is None:
+                for prefix in prefixes:
+                    key = (prefix, METRIC_BGP)
+                    if not kernel.waits(key):
+                        kernel.desired.pop(key, None)
+                    keys.add(key)
+                continue
+            found = {(route.prefix, METRIC_BGP): route for route in routes}
+            kernel.heard(found)
+            kernel.desired.update(found)
+            keys.update(found)
         return keys
 
     async def apply(self, keys: set[RouteKey]) -> None:

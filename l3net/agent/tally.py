@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from l3net.agent.loop import Agent
-from l3net.bgp.loc_rib import Candidate, Received
-from l3net.bgp.path import Attributes
+from l3net.bgp.kept import Received
+from l3net.bgp.loc_rib import Candidate
 from l3net.bgp.sessions import Session
-from l3net.bgp.verdict import ACCEPTED, Judgement, Verdict
-from l3net.model import Address
+from l3net.bgp.verdict import Judgement, Verdict
 
 UNRESOLVED = Judgement(Verdict.UNRESOLVED)
 
@@ -36,29 +35,12 @@ class Tally:
 
     @classmethod
     def of(cls, agent: Agent, session: Session) -> Tally:
-        """One look at each path, of which there may be hundreds of thousands."""
-        entries = agent.rib.received(session.peer_address)
-        told = Counter(entry.judgement for entry in entries if entry.judgement is not ACCEPTED)
+        """One look at each kind of path: of paths there may be hundreds of thousands."""
         refused = Counter[str]()
-        for judgement, count in told.items():
+        received = 0
+        for entry, count in agent.rib.kinds(session.peer_address):
+            received += count
+            judgement = standing(agent, session, entry)
             if judgement.verdict is not Verdict.ACCEPTED:
                 refused[str(judgement)] += count
-        unresolved = _unresolved(agent, session, entries)
-        if unresolved:
-            refused[str(UNRESOLVED)] = unresolved
-        return cls(len(entries), len(entries) - refused.total(), dict(refused))
-
-
-def _unresolved(agent: Agent, session: Session, entries: list[Received]) -> int:
-    """Accepted paths whose next hop leads nowhere. Most have next hop and attributes of the one before."""
-    count, leads = 0, True
-    last: tuple[Address | None, Attributes | None] = (None, None)
-    for entry in entries:
-        if entry.judgement is not ACCEPTED and entry.judgement.verdict is not Verdict.ACCEPTED:
-            continue
-        path = entry.path
-        if path.next_hop is not last[0] or path.attributes is not last[1]:
-            last = (path.next_hop, path.attributes)
-            leads = agent.routing.usable(Candidate(path, session))
-        count += not leads
-    return count
+        return cls(received, received - refused.total(), dict(refused))

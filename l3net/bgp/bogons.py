@@ -7,7 +7,7 @@ special-purpose AS number registry (RFC 7249). Blocks that are globally reachabl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 from typing import Final
 
@@ -67,6 +67,11 @@ RESERVED_AS: Final = (
     (4294967295, 4294967295),  # RFC 7300
 )
 PRIVATE_AS: Final = ((64512, 65534), (4200000000, 4294967294))  # RFC 6996
+
+
+def blocks() -> Iterator[Prefix]:
+    """All of them."""
+    return (block for kinds in (SPECIAL_PURPOSE, PRIVATE_USE) for each in kinds.values() for block in each)
 
 
 def bogon_prefix(bogons: Bogons, prefix: Prefix) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from l3net.bgp.path import Path
+from l3net.bgp.path import Path, Said
 from l3net.model import Address, Family, Prefix
 
 
@@ -44,12 +44,17 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Updated:
-    """An UPDATE: paths announced and prefixes withdrawn."""
+    """An UPDATE: what is said of prefixes, and prefixes withdrawn."""
 
     peer: Address
-    announced: tuple[Path, ...]
+    said: tuple[Said, ...]
     withdrawn: tuple[Prefix, ...]
     withdrawn_paths: tuple[tuple[Prefix, str], ...] = ()  # with their path identifiers (RFC 7911)
+
+    @property
+    def announced(self) -> tuple[Path, ...]:
+        """The paths, one by one."""
+        return tuple(path for said in self.said for path in said.paths())
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,29 +7,21 @@ up to the router-ID step are all used (ECMP), also with different AS_PATHs of eq
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeAlias
 
-from l3net.bgp.path import Path
+from l3net.bgp.kept import UNJUDGED, Alike, Judge, JudgeAll, Kept, Received, one_by_one
+from l3net.bgp.path import Path, Said, gathered
 from l3net.bgp.sessions import Session
-from l3net.bgp.verdict import Judgement, Verdict
+from l3net.bgp.verdict import Verdict
 from l3net.community import LLGR_STALE
 from l3net.model import Address, Family, Prefix
 
 DEFAULT_LOCAL_PREFERENCE = 100
 ALL_FAMILIES = frozenset(Family)
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A path as it came, what policy said of it, and the path after policy."""
-
-    raw: Path
-    judgement: Judgement
-    path: Path
-    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +32,6 @@ class Candidate:
     session: Session
 
 
-Judge = Callable[[Session, Path], tuple[Judgement, Path]]
 Usable = Callable[[Candidate], bool]
 
 
@@ -88,7 +79,7 @@ def _neighbour_as(candidate: Candidate) -> int:
     return as_path[0] if as_path else candidate.session.local_as
 
 
-Table: TypeAlias = dict[Prefix, Received]
+Table: TypeAlias = dict[Prefix, Kept]
 
 
 class _AdjRibIn:
@@ -105,8 +96,9 @@ class _AdjRibIn:
 class LocRib:
     """What the peers announced, by peer and prefix. Every change answers with the prefixes it touched."""
 
-    def __init__(self, judge: Judge) -> None:
-        self._judge = judge
+    def __init__(self, judge: Judge, judge_all: JudgeAll | None = None) -> None:
+        """`judge_all`: the same judgement, for many at once."""
+        self._judge_all = judge_all if judge_all is not None else one_by_one(judge)
         self._sessions: dict[Address, Session] = {}
         self._sources: dict[Address, dict[str, _AdjRibIn]] = {}
         self._rows: dict[Prefix, tuple[_AdjRibIn, ...]] = {}  # the sources that have each prefix
@@ -148,56 +140,83 @@ class LocRib:
             excess -= len(gone)
         return touched
 
-    def rejudge(self, judge: Judge) -> set[Prefix]:
+    def rejudge(self, judge: Judge, judge_all: JudgeAll | None = None) -> set[Prefix]:
         """Policy changed: ask it again about every path."""
-        self._judge = judge
+        self._judge_all = judge_all if judge_all is not None else one_by_one(judge)
         touched: set[Prefix] = set()
         for source in self._each():
-            for prefix, entry in source.table.items():
-                judgement, path = judge(source.session, entry.raw)
-                if (judgement, path) != (entry.judgement, entry.path):
-                    source.table[prefix] = Received(entry.raw, judgement, path, entry.stale)
-                    touched.add(prefix)
+            table = source.table
+            alike: dict[Kept, list[Prefix]] = {}
+            for prefix, kept in table.items():
+                alike.setdefault(kept, []).append(prefix)
+            for kept, prefixes in alike.items():
+                said = Said(kept.next_hop, kept.raw, tuple(prefixes), kept.path_id)
+                made = Alike(said, stale=kept.stale)
+                for prefix, (judgement, attributes) in zip(
+                    prefixes, self._judge_all(source.session, said), strict=True
+                ):
+                    if (judgement, attributes) != (kept.judgement, kept.attributes):
+                        table[prefix] = made.of(judgement, attributes)
+                        touched.add(prefix)
         return touched
 
     def announce(self, peer: Address, paths: Iterable[Path]) -> set[Prefix]:
+        """Paths one by one, as `learn` has them."""
+        touched: set[Prefix] = set()
+        for said in gathered(paths):
+            touched |= self.learn(peer, said)
+        return touched
+
+    def learn(self, peer: Address, said: Said) -> set[Prefix]:
+        """What a peer says of some prefixes."""
         session = self._sessions.get(peer)
-        if session is None:
+        if session is None or not said.prefixes:
             return set()
         sources = self._sources.setdefault(peer, {})
         counts = self._counts.setdefault(peer, {4: 0, 6: 0})
-        source: _AdjRibIn | None = None
-        path_id = ""
-        touched: set[Prefix] = set()
-        for raw in paths:
-            prefix = raw.prefix
-            if source is None or raw.path_id != path_id:
-                path_id = raw.path_id
-                source = sources.get(path_id)
-                if source is None:
-                    source = sources[path_id] = _AdjRibIn(session)
-                table = source.table
+        source = sources.get(said.path_id)
+        if source is None:
+            source = sources[said.path_id] = _AdjRibIn(session)
+        table, rows, alone = source.table, self._rows, source.alone
+        new: list[Prefix] = []
+        fresh: list[Prefix] = []  # heard again, and no longer stale
+        for prefix in said.prefixes:
             before = table.get(prefix)
             if before is None:
+                version = prefix.version
                 # Beyond the peer's limit nothing is kept, not even as refused.
-                if counts[prefix.version] >= session.max_prefixes:
-                    self._over.setdefault(peer, {4: 0, 6: 0})[prefix.version] += 1
+                if counts[version] >= session.max_prefixes:
+                    self._over.setdefault(peer, {4: 0, 6: 0})[version] += 1
                     continue
-                counts[prefix.version] += 1
-                row = self._rows.setdefault(prefix, source.alone)
-                if row is not source.alone:
-                    self._rows[prefix] = row + source.alone
-            elif before.raw == raw:
-                if before.stale:
-                    table[prefix] = Received(raw, before.judgement, before.path)
-                    self._changed(peer, path_id, (prefix,))
+                counts[version] += 1
+                table[prefix] = UNJUDGED
+                row = rows.setdefault(prefix, alone)
+                if row is not alone:
+                    rows[prefix] = row + alone
+            elif before is UNJUDGED:  # twice in one UPDATE
                 continue
-            judgement, path = self._judge(session, raw)
-            table[prefix] = Received(raw, judgement, path)
-            touched.add(prefix)
-            if self.on_changed is not None:
-                self.on_changed(peer, path_id, (prefix,))
-        return touched
+            elif before.says(said):
+                if before.stale:
+                    fresh.append(prefix)
+                continue
+            new.append(prefix)
+        made = Alike(said)
+        for prefix in fresh:
+            table[prefix] = made.of(table[prefix].judgement, table[prefix].attributes)
+        if new:
+            asked = said if len(new) == len(said.prefixes) else replace(said, prefixes=tuple(new))
+            last, kept = None, UNJUDGED
+            try:
+                for prefix, result in zip(new, self._judge_all(session, asked), strict=True):
+                    if result is not last:
+                        kept, last = made.of(*result), result
+                    table[prefix] = kept
+            except Exception:
+                self.withdraw(peer, [each for each in new if table[each] is UNJUDGED], said.path_id)
+                raise
+        if fresh or new:
+            self._changed(peer, said.path_id, [*fresh, *new])
+        return set(new)
 
     def over_limit(self, peer: Address, family: Family) -> int:
         """How many announcements were turned away because the peer had reached its limit."""
@@ -226,10 +245,9 @@ class LocRib:
         table, counts = source.table, self._counts[peer]
         touched: set[Prefix] = set()
         for prefix in prefixes:
-            entry = table.pop(prefix, None)
-            if entry is not None:
+            if table.pop(prefix, None) is not None:
                 counts[prefix.version] -= 1
-                touched.add(entry.raw.prefix)  # the very one that other tables hold, which spares comparisons
+                touched.add(prefix)
         self._forget(touched, source)
         self._changed(peer, path_id, touched)
         if not table:  # a peer may number every path anew (RFC 7911 section 3)
@@ -258,9 +276,10 @@ class LocRib:
     def mark_stale(self, peer: Address, family: Family) -> None:
         """Keep the peer's paths of a family until they are heard again or swept (RFC 4724 section 4.2)."""
         for source in self._sources.get(peer, {}).values():
-            for prefix, entry in source.table.items():
-                if prefix.version == family.value and not entry.stale:
-                    source.table[prefix] = Received(entry.raw, entry.judgement, entry.path, stale=True)
+            stale = {kept: kept.as_stale() for kept in set(source.table.values()) if not kept.stale}
+            for prefix, kept in source.table.items():
+                if prefix.version == family.value and not kept.stale:
+                    source.table[prefix] = stale[kept]
 
     def has_stale(self, peer: Address, family: Family) -> bool:
         """Whether any path of a family is stale."""
@@ -282,12 +301,35 @@ class LocRib:
         """The paths to use for a prefix, best first; `usable` says whether a next hop can be reached."""
         candidates = []
         for source in self._rows.get(prefix, ()):
-            entry = source.table[prefix]
-            if entry.judgement.verdict is Verdict.ACCEPTED:
-                candidate = Candidate(entry.path, source.session)
+            kept = source.table[prefix]
+            if kept.judgement.verdict is Verdict.ACCEPTED:
+                candidate = Candidate(kept.of(prefix).path, source.session)
                 if usable(candidate):
                     candidates.append(candidate)
         return best_paths(candidates)
+
+    def alike(self, prefixes: Iterable[Prefix]) -> Iterator[list[Prefix]]:
+        """The same in parts: what `best` answers differs in a part by nothing but the prefix."""
+        rows = self._rows
+        parts: dict[tuple[_AdjRibIn, Kept], list[Prefix]] = {}
+        silent: list[Prefix] = []
+        last: tuple[_AdjRibIn | None, Kept | None] = None, None
+        part = silent
+        for prefix in prefixes:
+            row = rows.get(prefix)
+            if row is None:
+                silent.append(prefix)
+            elif len(row) > 1:
+                yield [prefix]
+            else:
+                kept = row[0].table[prefix]
+                if kept is not last[1] or row[0] is not last[0]:
+                    last = row[0], kept
+                    part = parts.setdefault((row[0], kept), [])
+                part.append(prefix)
+        yield from parts.values()
+        if silent:
+            yield silent
 
     def prefixes(self) -> Iterator[Prefix]:
         return iter(self._rows)
@@ -303,16 +345,20 @@ class LocRib:
 
     def holding(self, prefix: Prefix) -> Iterator[tuple[Session, Received]]:
         """All that peers say of a prefix, refused paths included."""
-        return ((source.session, source.table[prefix]) for source in self._rows.get(prefix, ()))
+        return ((source.session, source.table[prefix].of(prefix)) for source in self._rows.get(prefix, ()))
 
     def received(self, peer: Address) -> list[Received]:
         """The peer's Adj-RIB-In, refused paths included."""
-        return [entry for source in self._sources.get(peer, {}).values() for entry in source.table.values()]
+        return [
+            kept.of(prefix)
+            for source in self._sources.get(peer, {}).values()
+            for prefix, kept in source.table.items()
+        ]
 
     def at(self, peer: Address, prefix: Prefix) -> list[Received]:
         """What the peer has announced of one prefix, refused paths included."""
         found = (source.table.get(prefix) for source in self._sources.get(peer, {}).values())
-        return [entry for entry in found if entry is not None]
+        return [kept.of(prefix) for kept in found if kept is not None]
 
     def tables(self, peer: Address) -> Iterator[tuple[str, Collection[Prefix]]]:
         """The prefixes a peer has announced, by path identifier."""
@@ -321,12 +367,16 @@ class LocRib:
     def entry(self, peer: Address, prefix: Prefix, path_id: str = "") -> Received | None:
         """What a peer says of a prefix."""
         source = self._sources.get(peer, {}).get(path_id)
-        return source.table.get(prefix) if source is not None else None
+        kept = source.table.get(prefix) if source is not None else None
+        return kept.of(prefix) if kept is not None else None
 
-    def counts(self, peer: Address) -> tuple[int, int]:
-        """(paths received, paths accepted) of a peer."""
-        entries = self.received(peer)
-        return len(entries), sum(entry.judgement.verdict is Verdict.ACCEPTED for entry in entries)
+    def kinds(self, peer: Address) -> list[tuple[Received, int]]:
+        """The peer's Adj-RIB-In by what paths have in common: one of each kind, and how many there are."""
+        found: list[tuple[Received, int]] = []
+        for source in self._sources.get(peer, {}).values():
+            one = {kept: prefix for prefix, kept in source.table.items()}
+            found += [(kept.of(one[kept]), count) for kept, count in Counter(source.table.values()).items()]
+        return found
 
     def count(self, peer: Address, family: Family) -> int:
         """How many paths of a family a peer has announced."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
@@ -84,3 +85,41 @@ class Path:
     next_hop: Address
     attributes: Attributes = Attributes()
     path_id: str = ""  # RFC 7911, on sessions with add-path
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a peer says of prefixes of a family at once, as UPDATEs do: paths that differ in nothing else."""
+
+    next_hop: Address
+    attributes: Attributes
+    prefixes: tuple[Prefix, ...]
+    path_id: str = ""
+
+    def paths(self) -> Iterator[Path]:
+        """One by one."""
+        hop, attributes, path_id = self.next_hop, self.attributes, self.path_id
+        return (Path(prefix, hop, attributes, path_id) for prefix in self.prefixes)
+
+
+def gathered(paths: Iterable[Path]) -> Iterator[Said]:
+    """The same, what is alike and comes in a row together."""
+    run: list[Path] = []
+    for path in paths:
+        if run and not _alike(run[0], path):
+            yield _said(run)
+            run = []
+        run.append(path)
+    if run:
+        yield _said(run)
+
+
+def _alike(one: Path, other: Path) -> bool:
+    return (one.next_hop, one.attributes, one.path_id, one.prefix.version) == (
+        *(other.next_hop, other.attributes, other.path_id, other.prefix.version),
+    )
+
+
+def _said(run: list[Path]) -> Said:
+    first = run[0]
+    return Said(first.next_hop, first.attributes, tuple(path.prefix for path in run), first.path_id)

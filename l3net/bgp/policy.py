@@ -6,15 +6,18 @@ BGPConfiguration, or the declared state itself, whose pod blocks every node may 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
+from typing import Final
 
-from l3net.addresses import contains
+from l3net.addresses import contains, host_prefix
+from l3net.bgp.bogons import blocks as bogon_blocks
 from l3net.bgp.bogons import bogon_as_path, bogon_prefix
 from l3net.bgp.filters import first_match
 from l3net.bgp.next_hops import martian_next_hop
-from l3net.bgp.path import Attributes, Path
-from l3net.bgp.protected import Protected
+from l3net.bgp.path import Attributes, Path, Said
+from l3net.bgp.protected import MARTIANS, Protected
 from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import ACCEPTED, Judgement, Verdict
 from l3net.community import GRACEFUL_SHUTDOWN
@@ -42,6 +45,12 @@ class _Way:
     of_node: bool  # whoever speaks is a node
 
 
+#: Length of the blocks of which one prefix stands for others, by version.
+_BLOCK: Final = {4: 16, 6: 32}
+#: Fewer prefixes than this are looked at one by one.
+_FEW: Final = 8
+
+
 class ImportJudge:
     """Whether a learned path may be used, and the path after the filters' operations.
 
@@ -54,16 +63,54 @@ class ImportJudge:
         self._protected = protected
         self._filters = filters
         self._last: _Way | None = None
+        self._mixed: frozenset[tuple[int, int]] | None = None
+
+    def of_all(self, session: Session, said: Said) -> Iterator[tuple[Judgement, Attributes]]:
+        """As `__call__` of each path, the attributes in place of the path.
+
+        Prefixes of one length in one block (_BLOCK) are judged alike unless something that policy looks at
+        begins inside the block; so of a table's thousands few have to be looked at.
+        """
+        way = self._way(session, said.next_hop, said.attributes)
+        if way.refusal is not None:
+            yield from repeat((Judgement(way.refusal), way.attributes), len(said.prefixes))
+            return
+        one = self._one
+        if len(said.prefixes) < _FEW or way.mesh is not None:
+            for prefix in said.prefixes:
+                yield one(way, said, prefix)
+            return
+        mixed = self._mixed
+        if mixed is None:
+            mixed = self._mixed = frozenset(_blocks(self._protected, self._filters.values()))
+        known: dict[tuple[int, int, int], tuple[Judgement, Attributes]] = {}
+        for prefix in said.prefixes:
+            version, length = prefix.version, prefix.prefixlen
+            bits = _BLOCK[version]
+            block = int(prefix.network_address) >> (prefix.max_prefixlen - bits)
+            if (version, block) in mixed:
+                yield one(way, said, prefix)
+                continue
+            found = known.get((version, block, length))
+            if found is None:
+                found = known[version, block, length] = one(way, said, prefix)
+            yield found
+
+    def _one(self, way: _Way, said: Said, prefix: Prefix) -> tuple[Judgement, Attributes]:
+        judgement, path = self._of(way, Path(prefix, said.next_hop, said.attributes, said.path_id))
+        return judgement, path.attributes
 
     def __call__(self, session: Session, path: Path) -> tuple[Judgement, Path]:
+        return self._of(self._way(session, path.next_hop, path.attributes), path)
+
+    def _way(self, session: Session, hop: Address, attributes: Attributes) -> _Way:
         way = self._last
-        if (
-            way is None
-            or way.received is not path.attributes
-            or way.hop is not path.next_hop
-            or way.session is not session
-        ):
-            way = self._last = _way(self._protected, session, path.next_hop, path.attributes)
+        if way is None or way.received is not attributes or way.hop is not hop or way.session is not session:
+            way = self._last = _way(self._protected, session, hop, attributes)
+        return way
+
+    def _of(self, way: _Way, path: Path) -> tuple[Judgement, Path]:
+        session = way.session
         if way.attributes is not path.attributes:
             path = replace(path, attributes=way.attributes)
         verdict = way.refusal or self._refusal(way, path.prefix)
@@ -109,6 +156,22 @@ class ImportJudge:
         if unasked is not None and prefix not in protected.cluster:
             return unasked
         return None if way.hop_known else Verdict.NEXT_HOP_UNKNOWN
+
+
+def _blocks(protected: Protected, filters: Iterable[BgpFilter]) -> Iterator[tuple[int, int]]:
+    """The blocks inside which prefixes of one length may be judged differently, by version and number."""
+    policy, cluster = protected.policy, protected.cluster
+    addresses = *protected.own_addresses, *protected.service_addresses, *protected.node_addresses
+    looked_at = chain(
+        *(MARTIANS, protected.own_blocks, protected.own_networks, protected.service_ranges),
+        *(protected.connected, policy.cidrs or (), cluster.ranges, cluster.blocks, bogon_blocks()),
+        (rule.cidr for each in filters for rule in each.imports if rule.cidr is not None),
+        map(host_prefix, addresses),
+    )
+    for prefix in looked_at:
+        bits = _BLOCK[prefix.version]
+        if prefix.prefixlen >= bits:
+            yield prefix.version, int(prefix.network_address) >> (prefix.max_prefixlen - bits)
 
 
 def _named(protected: Protected, prefix: Prefix) -> bool:

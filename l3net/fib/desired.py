@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from l3net.fib.aggregates import aggregates, service_routes
 from l3net.fib.underlay import Underlay
-from l3net.model import Address, BridgePlan, NextHop, Prefix, Route, RouteKind
+from l3net.model import Address, BridgePlan, NextHop, Prefix, Route, RouteKind, routes_alike
 from l3net.naming import BRIDGE, METRIC_BGP, METRIC_BLACKHOLE
 
 RouteKey = tuple[Prefix, int]
@@ -37,14 +37,14 @@ def standing(
     )
 
 
-def learned(prefix: Prefix, hops: frozenset[NextHop]) -> Route:
-    """A route out of the Loc-RIB."""
-    return Route(prefix, hops, metric=METRIC_BGP)
+def learned(prefixes: Iterable[Prefix], hops: frozenset[NextHop]) -> Iterator[Route]:
+    """Routes out of the Loc-RIB, of prefixes that are led alike."""
+    return routes_alike(prefixes, hops, metric=METRIC_BGP)
 
 
-def discarded(prefix: Prefix) -> Route:
-    """A destination a trusted peer asked to drop packets to (RFC 7999)."""
-    return Route(prefix, kind=RouteKind.BLACKHOLE, metric=METRIC_BGP)
+def discarded(prefixes: Iterable[Prefix]) -> Iterator[Route]:
+    """Destinations that a trusted peer asked to drop packets to (RFC 7999)."""
+    return routes_alike(prefixes, kind=RouteKind.BLACKHOLE, metric=METRIC_BGP)
 
 
 def gateway(block: Prefix) -> Address:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         NextHop,
         Route,
         RouteKind,
+        routes_alike,
     )
     from l3net.model.kubernetes import (
         Endpoint,
@@ -165,6 +166,7 @@ __all__ = [
     "VirtualServer",
     "is_node_port",
     "node_addresses",
+    "routes_alike",
     "service_ranges",
 ]
 
@@ -233,6 +235,7 @@ _ROOMS: Final = {
         "NextHop",
         "Route",
         "RouteKind",
+        "routes_alike",
     ),
     "kubernetes": (
         "Endpoint",

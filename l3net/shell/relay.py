@@ -29,6 +29,8 @@ CLIENT_BACKLOG = 256 << 20
 COMMAND_BACKLOG = 1 << 20
 #: What a pipe holds. More would be memory that the kernel gives and takes for each line.
 CHUNK = 1 << 16
+#: Said of each new client, before anything of its own: it may be older than what the last one asked for.
+PLAIN = b"l3net form plain\n"
 #: What follows the socket's name in that of the file that is touched.
 ALIVE_SUFFIX = ".alive"
 
@@ -115,6 +117,8 @@ class Relay:
             client.setblocking(False)
             self._drop_client()  # the newest wins: an older one may be a dead peer we have not noticed
             self._client = client
+            self._to_exabgp += PLAIN
+            self._stale += 1
 
     def _drop_client(self) -> None:
         if self._client is None:

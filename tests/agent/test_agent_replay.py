@@ -18,6 +18,7 @@ from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.events import Attempted, Notified, Opened, StateChanged, Updated
 from l3net.bgp.exabgp.messages import Done, Failed, Neighbors, Queue, Queues, ReplayBegan, ReplayEnded
 from l3net.bgp.loc_rib import LocRib
+from l3net.bgp.path import gathered
 from l3net.bgp.verdict import ACCEPTED
 from l3net.model import Family
 
@@ -88,7 +89,7 @@ def running(scenario: Callable[[], None]) -> None:
 
 
 def told(*paths: object) -> Updated:
-    return Updated(PEER, tuple(paths), ())  # type: ignore[arg-type]
+    return Updated(PEER, tuple(gathered(paths)), ())  # type: ignore[arg-type]
 
 
 def test_the_speaker_tells_and_the_peer_is_not_asked(tmp_path: Path) -> None:

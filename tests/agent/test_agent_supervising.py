@@ -19,6 +19,7 @@ from l3net.agent.speaker.speaking import Speaking
 from l3net.agent.supervising import Retry, kept_up
 from l3net.bgp.events import Updated
 from l3net.bgp.loc_rib import LocRib
+from l3net.bgp.path import gathered
 from l3net.bgp.sessions import Session, Unusable, sessions, unnumbered_interfaces
 from l3net.bgp.verdict import ACCEPTED
 from l3net.errors import ConfigError
@@ -96,7 +97,7 @@ def test_one_message_that_nobody_can_handle_costs_no_other(tmp_path: Path) -> No
         speaking = Speaking(speaker(tmp_path), rib, lambda _prefixes: None, faults)
         speaking.set_sessions({one.peer_address: one})
         bad: Any = Updated(one.peer_address, None, ())  # type: ignore[arg-type]
-        good = Updated(one.peer_address, (path("192.168.7.0/24"),), ())
+        good = Updated(one.peer_address, tuple(gathered([path("192.168.7.0/24")])), ())
         speaking.hearing.heard([bad, good])
         return len(rib.received(one.peer_address)), [fault.part for fault in faults.found()]
 

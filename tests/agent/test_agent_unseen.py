@@ -13,6 +13,7 @@ from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.events import Opened, StateChanged, Updated
 from l3net.bgp.exabgp.messages import Neighbors
 from l3net.bgp.loc_rib import LocRib
+from l3net.bgp.path import gathered
 from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import ACCEPTED
 from l3net.model import Family
@@ -39,7 +40,7 @@ def learned(directory: Path, *messages: object, session: Session = SESSION) -> l
     return asyncio.run(told())
 
 
-SAID = Updated(PEER, (LEARNED,), ())
+SAID = Updated(PEER, tuple(gathered([LEARNED])), ())
 OPENED = Opened(PEER, 9, "10.0.0.1", 120, preserved=frozenset({Family.IPV4}))
 DOWN = StateChanged(PEER, "down", "lost TCP session")
 

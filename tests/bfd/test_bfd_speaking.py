@@ -13,6 +13,7 @@ from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.events import EndOfRib, Opened, StateChanged, Updated
 from l3net.bgp.exabgp.messages import Done, Neighbors
 from l3net.bgp.loc_rib import LocRib
+from l3net.bgp.path import gathered
 from l3net.bgp.verdict import ACCEPTED
 from l3net.model import Family
 
@@ -44,7 +45,7 @@ class World:
         self.drain()
         offered = Opened(PEER, 9, "10.0.0.1", 120, preserved=frozenset({Family.IPV4}))
         self.handle(offered, StateChanged(PEER, "up"))
-        self.handle(Updated(PEER, (LEARNED,), ()), EndOfRib(PEER, Family.IPV4))
+        self.handle(Updated(PEER, tuple(gathered([LEARNED])), ()), EndOfRib(PEER, Family.IPV4))
         self.speaking.want(PEER, {OURS.prefix: OURS})
         self.speaking.flush()
         self.drain()
@@ -83,10 +84,10 @@ def test_a_failure_takes_the_paths_withdraws_ours_and_closes_the_session(
         start = "neighbor 10.0.0.1 withdraw attributes"
         assert withdrawn == f"{start} next-hop 10.0.0.2 origin igp nlri 10.244.1.0/24"
         assert closed == "neighbor 10.0.0.1 teardown 10"
-        world.handle(Updated(PEER, (LEARNED,), ()))  # was on its way
+        world.handle(Updated(PEER, tuple(gathered([LEARNED])), ()))  # was on its way
         assert not world.learned
         world.handle(StateChanged(PEER, "down", "closing"), StateChanged(PEER, "up"))
-        world.handle(Updated(PEER, (LEARNED,), ()))  # established afresh: counts again without BFD
+        world.handle(Updated(PEER, tuple(gathered([LEARNED])), ()))  # afresh: counts without BFD
         assert world.learned
 
     asyncio.run(scenario())
@@ -99,7 +100,7 @@ def test_a_lost_echo_is_not_disproved_by_bgp(tmp_path: Path) -> None:
         world.speaking.peers.path_held(PEER, True)
         assert world.speaking._wanted_sessions() == {}
         world.handle(StateChanged(PEER, "down", "closing"), StateChanged(PEER, "up"))
-        world.handle(Updated(PEER, (LEARNED,), ()))
+        world.handle(Updated(PEER, tuple(gathered([LEARNED])), ()))
         assert not world.learned
         assert not world.speaking.peers[PEER].established
         assert world.speaking.peers[PEER].reason == "BFD down: held down until echo works"
@@ -107,7 +108,7 @@ def test_a_lost_echo_is_not_disproved_by_bgp(tmp_path: Path) -> None:
         world.speaking.peers.path_held(PEER, False)
         assert world.speaking._wanted_sessions() == {PEER: SESSION}
         world.handle(StateChanged(PEER, "down", "closing"), StateChanged(PEER, "up"))
-        world.handle(Updated(PEER, (LEARNED,), ()))
+        world.handle(Updated(PEER, tuple(gathered([LEARNED])), ()))
         assert world.learned
 
     asyncio.run(scenario())

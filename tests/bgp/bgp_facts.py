@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
+from l3net.bgp.loc_rib import LocRib
 from l3net.bgp.path import Attributes, Path
 from l3net.bgp.sessions import Session
+from l3net.bgp.verdict import Verdict
 from l3net.community import AnyCommunity, parse_community
-from l3net.model import Family
+from l3net.model import Address, Family
 
 
 def session(peer: str = "10.0.0.1", **changes: object) -> Session:
@@ -36,3 +38,10 @@ def path(prefix: str, hop: str = "10.0.0.1", **attributes: object) -> Path:
 
 def community(text: str) -> AnyCommunity:
     return parse_community(text)
+
+
+def counts(rib: LocRib, peer: Address) -> tuple[int, int]:
+    """Paths received and accepted of a peer."""
+    kinds = rib.kinds(peer)
+    accepted = sum(count for entry, count in kinds if entry.judgement.verdict is Verdict.ACCEPTED)
+    return sum(count for _, count in kinds), accepted

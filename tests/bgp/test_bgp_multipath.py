@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from bgp_facts import community, path, session
+from bgp_facts import community, counts, path, session
 from test_bgp_messages import update
 
 from l3net.bgp.events import Updated
@@ -78,7 +78,7 @@ def test_several_paths_of_one_peer_are_kept_apart() -> None:
     message = decoder.decode(update(attribute={"origin": "igp"}, announce={"ipv4 unicast": entries}))
     assert isinstance(message, Updated)
     rib.announce(address, message.announced)
-    assert rib.counts(address) == (2, 2)
+    assert counts(rib, address) == (2, 2)
 
     def hops() -> list[str]:
         return [str(each.path.next_hop) for each in rib.best(ip_network(PREFIX), lambda _candidate: True)]

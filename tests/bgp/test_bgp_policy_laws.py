@@ -10,12 +10,27 @@ from hypothesis import strategies as st
 
 from l3net.bgp.loc_rib import Candidate, LocRib
 from l3net.bgp.multipath import discards
-from l3net.bgp.path import Attributes, Path
+from l3net.bgp.path import Attributes, Path, Said
 from l3net.bgp.policy import ImportJudge
 from l3net.bgp.protected import MARTIANS, Protected
 from l3net.bgp.sessions import Session
 from l3net.bgp.verdict import ACCEPTED, Verdict
-from l3net.model import BgpConfiguration, ClusterState, Family, ImportPolicy, Prefix
+from l3net.community import GRACEFUL_SHUTDOWN
+from l3net.model import (
+    Action,
+    AdvertisePolicy,
+    BgpConfiguration,
+    BgpFilter,
+    Bogons,
+    ClusterState,
+    Family,
+    FilterRule,
+    ImportPolicy,
+    Node,
+    Operations,
+    Prefix,
+    PrefixOperator,
+)
 
 BLACKHOLE = community("65535:666")
 OPEN = ClusterState(configuration=BgpConfiguration(imports=ImportPolicy(ebgp_requires_policy=False)))
@@ -136,3 +151,81 @@ def test_whether_to_drop_has_nothing_to_do_with_who_is_first(
         return discards(best)
 
     assert dropped(list(range(1, 5))) == dropped(order) == any(may and asks for may, asks in peers)
+
+
+#: Prefixes close together, in and around what policy looks at below.
+near = st.builds(
+    lambda base, place, length: _prefix(base[0], base[1] + (place << base[2]), length + base[3]),
+    st.sampled_from(
+        [(4, 0x0A010000, 8, 0), (4, 0x0A020000, 8, 0), (4, 0xC0A80000, 8, 0), (6, 0xFD << 120, 88, 16)]
+    ),
+    st.integers(0, 7),
+    st.sampled_from([12, 15, 16, 17, 22, 24, 24, 32]),
+)
+states = st.builds(
+    lambda cidrs, networks, rules, bogons, default: (
+        ClusterState(
+            configuration=BgpConfiguration(
+                imports=ImportPolicy(
+                    cidrs=tuple(cidrs) if cidrs else None,
+                    default_route=default,
+                    bogons=Bogons(prefixes=bogons, private_prefixes=bogons),
+                ),
+                advertise=AdvertisePolicy(networks=tuple(networks)),
+            ),
+            nodes={"n1": Node("n1", blocks=(ip_network("10.1.4.0/24"), ip_network("fd00:0:400::/40")))},
+        ),
+        {"f": BgpFilter("f", imports=tuple(rules))},
+    ),
+    st.lists(near, max_size=2),
+    st.lists(near, max_size=2),
+    st.lists(
+        st.builds(
+            FilterRule,
+            st.sampled_from(Action),
+            cidr=st.one_of(st.none(), near),
+            operator=st.sampled_from(PrefixOperator),
+            min_length=st.one_of(st.none(), st.integers(0, 32)),
+            operations=st.builds(Operations, local_preference=st.one_of(st.none(), st.integers(1, 2))),
+        ),
+        max_size=2,
+    ),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+@given(
+    states,
+    st.lists(near, min_size=24, max_size=60),
+    st.booleans(),
+    st.sampled_from(["10.0.0.9", "10.0.0.9", "10.0.0.77"]),
+    st.booleans(),
+)
+def test_many_are_judged_as_each_is(
+    declared: tuple[ClusterState, dict[str, BgpFilter]],
+    drawn: list[Prefix],
+    external: bool,
+    hop: str,
+    shutdown: bool,
+) -> None:
+    """Of prefixes of a block one stands for the others, unless policy might tell them apart."""
+    state, filters = declared
+    connected = (ip_network("10.0.0.0/24"),)
+    protected = Protected.of(
+        state, "n1", connected, frozenset({ip_address("10.1.9.1"), ip_address("fd00::7")})
+    )
+    peer = session(
+        "10.0.0.9",
+        peer_as=65001 if external else 64512,
+        families=frozenset(Family),
+        filters=("f",),
+    )
+    attributes = Attributes(communities=frozenset({GRACEFUL_SHUTDOWN} if shutdown else ()), med=7)
+    for version in (4, 6):
+        prefixes = tuple(prefix for prefix in drawn if prefix.version == version)
+        said = Said(ip_address(hop), attributes, prefixes)
+        each = ImportJudge(protected, filters)
+        wanted = [each(peer, path) for path in said.paths()]
+        found = list(ImportJudge(protected, filters).of_all(peer, said))
+        assert found == [(judgement, path.attributes) for judgement, path in wanted]

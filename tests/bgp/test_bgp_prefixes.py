@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3net.bgp.prefixes import parse_prefix
+from l3net.bgp.prefixes import parse_prefix, unpacked
 from l3net.model import Prefix
 
 
@@ -61,3 +61,57 @@ def test_what_is_none_is_refused(text: str) -> None:
 def test_an_address_is_a_prefix_of_its_full_length() -> None:
     assert parse_prefix("10.0.0.1") == ip_network("10.0.0.1/32")
     assert parse_prefix("fd00::1") == ip_network("fd00::1/128")
+
+
+@st.composite
+def fields(draw: st.DrawFn, version: int) -> tuple[bytes, list[Prefix]]:
+    """NLRI as they stand in an UPDATE, with bits beyond the length, and what they are."""
+    width = 32 if version == 4 else 128
+    octets, plain = b"", []
+    for _ in range(draw(st.integers(0, 6))):
+        length = draw(st.integers(0, width))
+        packed = draw(st.binary(min_size=(length + 7) // 8, max_size=(length + 7) // 8))
+        octets += bytes((length,)) + packed
+        address = int.from_bytes(packed + bytes(width // 8 - len(packed)))
+        kind = IPv4Network if version == 4 else IPv6Network
+        plain.append(kind((address, length), strict=False))
+    return octets, plain
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@given(st.data())
+def test_octets_are_the_prefixes_they_stand_for(version: int, data: st.DataObject) -> None:
+    octets, plain = data.draw(fields(version))
+    ours = unpacked(octets, version)
+    assert ours == plain
+    assert [(hash(each), str(each)) for each in ours] == [(hash(each), str(each)) for each in plain]
+    assert sorted(ours) == sorted(plain)
+    if octets:
+        with pytest.raises(ValueError):
+            unpacked(octets + bytes((9,)), version)
+        with pytest.raises(ValueError):
+            unpacked(octets + bytes((129,)) + bytes(17), version)
+
+
+@given(*(st.tuples(st.integers(0, 3).map(lambda n: n << 30), st.integers(0, 3)),) * 2)
+def test_none_is_taken_for_the_number_it_is(one: tuple[int, int], other: tuple[int, int]) -> None:
+    """The classes are numbers for the sake of their hash, which different prefixes may share."""
+    plain = [IPv4Network(each, strict=False) for each in (one, other)]
+    ours = [parse_prefix(str(each)) for each in plain]
+    for left, right in ((ours[0], ours[1]), (ours[0], plain[1]), (plain[0], ours[1])):
+        assert (left == right, left != right) == (plain[0] == plain[1], plain[0] != plain[1])
+        assert (left < right, left <= right, left > right, left >= right) == (
+            *(plain[0] < plain[1], plain[0] <= plain[1], plain[0] > plain[1], plain[0] >= plain[1]),
+        )
+    prefix: object = ours[0]
+    assert prefix
+    assert f"{prefix}" == str(plain[0])
+    number = hash(prefix)
+    assert not (prefix == number or number == prefix)
+    assert prefix != number
+    assert number != prefix
+    with pytest.raises(TypeError):
+        format(prefix, "d")
+    six = parse_prefix("::/0")
+    assert prefix != six
+    assert six != prefix

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l3net.shell.speaker import exabgp_commands, exabgp_received
-from l3net.shell.speaker.exabgp_received import AdjRibIn, nlri_of, said
+from l3net.shell.speaker.exabgp_keys import nlri_of
+from l3net.shell.speaker.exabgp_received import AdjRibIn, said
 
 FAMILIES = (1, 2)
 #: Prefixes by number, so many that a replay takes several lines and steps.

@@ -31,6 +31,7 @@ class Daemon:
         )
         assert self.process.stdin and self.process.stdout
         self.events, self.commands = self.process.stdin, self.process.stdout
+        self.forms, self.form_answer = 0, b"done\n"
         until(self.path.exists)
 
     def say(self, data: bytes) -> None:
@@ -38,12 +39,16 @@ class Daemon:
         self.events.flush()
 
     def command(self) -> bytes:
-        """The next command, pings answered on the way as ExaBGP answers them."""
+        """The next command of a client's; the relay's own are answered on the way as ExaBGP answers them."""
         while True:
             line = self.commands.readline().strip()
-            if line != b"version":
+            if line == b"l3net form plain":
+                self.forms += 1
+                self.say(self.form_answer)
+            elif line == b"version":
+                self.say(b"exabgp 5.0.15\ndone\n")
+            else:
                 return line
-            self.say(b"exabgp 5.0.15\ndone\n")
 
     def connect(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX)
@@ -95,6 +100,8 @@ def test_commands_and_events_pass(daemon: Daemon) -> None:
 
 def test_its_own_pings_are_not_the_clients_answers(daemon: Daemon) -> None:
     client = daemon.connect()
+    assert daemon.commands.readline() == b"l3net form plain\n"
+    daemon.say(daemon.form_answer)
     assert daemon.commands.readline() == b"version\n"
     client.sendall(b"show neighbor json\n")
     assert daemon.command() == b"show neighbor json"
@@ -114,6 +121,19 @@ def test_a_new_client_never_sees_an_older_ones_answers(daemon: Daemon) -> None:
     assert daemon.command() == b"show neighbor json"  # held back until the old answers were in
     daemon.say(b"[2]\ndone\n")
     assert lines(second, 3) == [EVENT.strip(), b"[2]", b"done"]
+
+
+@pytest.mark.parametrize("answer", [b"done\n", b"error\n"], ids=["ours", "a plain ExaBGP"])
+def test_a_new_client_is_told_prefixes_as_exabgp_tells_them(daemon: Daemon, answer: bytes) -> None:
+    """It may be older than the one before, which has asked for another form; it hears no answer to this."""
+    daemon.form_answer = answer
+    for number in (1, 2):
+        with daemon.connect() as client:
+            client.sendall(b"one\n")
+            assert daemon.command() == b"one"
+            assert daemon.forms == number
+            daemon.say(EVENT + b"done\n")
+            assert lines(client, 2) == [EVENT.strip(), b"done"]
 
 
 def test_the_newest_client_wins(daemon: Daemon) -> None:

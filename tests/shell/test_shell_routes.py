@@ -17,7 +17,7 @@ from l3net.delta import Delta, diff
 from l3net.errors import KernelError
 from l3net.model import NextHop, Route, RouteKind
 from l3net.naming import METRIC_AGGREGATE, METRIC_BGP
-from l3net.shell.kernel import routes
+from l3net.shell.kernel import routecodec
 from l3net.shell.kernel.links import (
     IFLA_IFNAME,
     IFLA_INFO_KIND,
@@ -29,7 +29,8 @@ from l3net.shell.kernel.links import (
 )
 from l3net.shell.kernel.monitor import underlay_route
 from l3net.shell.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink, Request, attribute, attributes
-from l3net.shell.kernel.routes import RTA_DST, RTM_GETROUTE, KernelRoutes, encode_route, links
+from l3net.shell.kernel.routecodec import RTA_DST, RTM_GETROUTE, encode_route
+from l3net.shell.kernel.routes import KernelRoutes, links
 from l3net.shell.kernel.underlay import KernelUnderlay
 
 pytestmark = pytest.mark.netns
@@ -182,6 +183,31 @@ def test_more_routes_than_a_batch(wired: Ip) -> None:
     assert table.read() == wanted
 
 
+def test_refusals_among_many_are_told_of_the_routes_they_are_of(wired: Ip) -> None:
+    """In whatever batch, of whatever shape; what was taken is in the table."""
+    good = [unicast(f"10.6.{number >> 8}.{number & 255}/32", hop("10.0.0.2")) for number in range(600)]
+    good += [unicast(f"fd06::{number:x}/128", hop("fd00::2")) for number in range(1, 300)]
+    bad = [unicast(f"10.7.{number}.0/24", hop("10.99.0.2")) for number in range(5)]  # no way to the gateway
+    lost = [Route(ip_network("10.8.0.0/24"), frozenset({NextHop(None, "nolink")}), metric=METRIC_BGP)]
+    theirs = unicast("10.6.1.7/32", hop("10.0.0.2"))
+    wired(f"route add 10.6.1.7 via 10.0.0.3 metric {theirs.metric} proto static")
+    mixed = [*good[:250], bad[0], *good[250:252], bad[1], *lost, *good[252:], *bad[2:]]
+    table = KernelRoutes()
+    failed = table.apply(Delta(put={(route.prefix, route.metric): route for route in mixed}))
+    codes = {key[0]: err.code for key, err in failed.items()}
+    assert codes == {
+        **{route.prefix: errno.ENETUNREACH for route in bad},
+        lost[0].prefix: errno.ENODEV,
+        theirs.prefix: errno.EEXIST,
+    }
+    held = {(route.prefix, route.metric): route for route in good if route.prefix != theirs.prefix}
+    assert KernelRoutes().read() == held
+    gone = {(route.prefix, route.metric): route for route in (*good, *bad)}
+    gone.pop((theirs.prefix, theirs.metric))
+    assert table.apply(Delta(delete=gone)) == {}
+    assert table.read() == {}
+
+
 def test_a_dump_is_what_its_bodies_are_one_by_one(wired: Ip, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is alike is decoded once, and the rest as ever; in whatever order the attributes come."""
     same = [f"10.5.{number}.0/24" for number in range(50)] + [f"fd05:{number}::/64" for number in range(50)]
@@ -201,23 +227,23 @@ def test_a_dump_is_what_its_bodies_are_one_by_one(wired: Ip, monkeypatch: pytest
         + b"".join(attribute(kind, bytes(value)) for kind, value in reversed([*attributes(body[12:])]))
         for body in bodies
     ]
-    wanted = [routes.decode_route(body, names) for body in bodies]
+    wanted = [routecodec.decode_route(body, names) for body in bodies]
     assert len(wanted) > 100
     decoded = 0
-    plain = routes.decode_route
+    plain = routecodec.decode_route
 
     def counted(body: bytes, names: Mapping[int, str]) -> object:
         nonlocal decoded
         decoded += 1
         return plain(body, names)
 
-    monkeypatch.setattr(routes, "decode_route", counted)
-    decoder = routes.RouteDecoder(names)
+    monkeypatch.setattr(routecodec, "decode_route", counted)
+    decoder = routecodec.RouteDecoder(names)
     assert [decoder.decode(body) for body in bodies] == wanted
     assert decoded < len(bodies) / 2, "the control"
     assert [decoder.decode(body) for body in turned] == wanted
-    monkeypatch.setattr(routes, "_MOST_ALIKE", 1)
-    assert [routes.RouteDecoder(names).decode(body) for body in [*turned, *bodies]] == wanted * 2
+    monkeypatch.setattr(routecodec, "_MOST_ALIKE", 1)
+    assert [routecodec.RouteDecoder(names).decode(body) for body in [*turned, *bodies]] == wanted * 2
 
 
 def test_the_underlay_leaves_out_ours_and_dead_links(wired: Ip) -> None:

@@ -13,7 +13,7 @@ from l3net.bgp.events import Attempted, EndOfRib, Notified, Opened, Refresh, Sta
 from l3net.bgp.exabgp.announcer import Announcer
 from l3net.bgp.exabgp.messages import Announced, Message, Neighbors, ReplayBegan, ReplayEnded
 from l3net.bgp.loc_rib import LocRib
-from l3net.bgp.path import Path
+from l3net.bgp.path import Said
 from l3net.bgp.peering import Peering
 from l3net.faults import Faults
 from l3net.model import Address, Family, Prefix
@@ -136,7 +136,8 @@ class Hearing:
         if peer is None:
             return touched
         if not (peer.path_failed or peer.closing):  # else it is of a session that ends
-            touched |= self._rib.announce(address, _agreed_on(peer, update.announced))
+            for said in _agreed_on(peer, update.said):
+                touched |= self._rib.learn(address, said)
             peer.updated(_now())
         self.note_limits(peer)
         if peer.over_limit and (update.withdrawn or update.withdrawn_paths):
@@ -212,14 +213,14 @@ class Hearing:
         return True
 
 
-def _agreed_on(peer: Peering, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+def _agreed_on(peer: Peering, told: tuple[Said, ...]) -> tuple[Said, ...]:
     """Without families that the session is to carry and the peer has not offered (RFC 4760 section 8)."""
     missing = peer.families - peer.negotiated
     if not missing:
-        return paths
+        return told
     versions = {family.value for family in missing}
-    kept = tuple(path for path in paths if path.prefix.version not in versions)
-    if len(kept) < len(paths) and not peer.unagreed:
+    kept = tuple(said for said in told if said.prefixes[0].version not in versions)
+    if len(kept) < len(told) and not peer.unagreed:
         peer.unagreed = True
         names = ", ".join(sorted(f"IPv{version}" for version in versions))
         log.warning(

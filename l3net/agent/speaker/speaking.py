@@ -329,6 +329,7 @@ class Speaking:
         log.info("connected to the speaker")
         self.queues.anew()
         self._look_at_clock()
+        self._dialogue.ask(commands.PACKED)
         self._dialogue.ask(commands.SHOW_ADJ_RIB_OUT, self.hearing.learn_announced)
         self._dialogue.ask(commands.SHOW_NEIGHBORS, self.learn_neighbours)
         asyncio.get_running_loop().call_later(ASK_AGAIN, self._ask_neighbours)

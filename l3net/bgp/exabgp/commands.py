@@ -14,6 +14,8 @@ from l3net.community import Community, ExtendedCommunity
 from l3net.model import Address, Family, Prefix
 
 SHOW_NEIGHBORS = "show neighbor json"
+#: Tell prefixes as octets. Of ours (l3net.shell.speaker.exabgp_packed); another ExaBGP refuses it.
+PACKED = "l3net form packed"
 SHOW_ADJ_RIB_OUT = "show adj-rib out json"
 RELOAD = "reload"
 #: Of ours (l3net.shell.speaker.exabgp), which another ExaBGP refuses: what waits to be sent to each peer.

@@ -6,10 +6,11 @@ A line that cannot be read is counted and dropped; it never stops the stream.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
-from typing import Any
+from typing import Any, Final
 
 from l3net.bgp.bmp.messages import Opens
 from l3net.bgp.events import Attempted, EndOfRib, Notified, Opened, Refresh, StateChanged, Updated
@@ -28,8 +29,8 @@ from l3net.bgp.exabgp.messages import (
     ReplayBegan,
     ReplayEnded,
 )
-from l3net.bgp.path import Attributes, Origin, Path
-from l3net.bgp.prefixes import parse_prefix
+from l3net.bgp.path import Attributes, Origin, Said
+from l3net.bgp.prefixes import parse_prefix, unpacked
 from l3net.bgp.segments import Run, Segment, kept
 from l3net.community import AnyCommunity, Community, ExtendedCommunity
 from l3net.model import Address, Family, Prefix
@@ -271,39 +272,62 @@ def _update(peer: Address, message: Mapping[str, Any]) -> Message | None:
         return EndOfRib(peer, family) if family else None
     update = message["update"]
     gone = [
-        entry
+        (_VERSIONS[name], entries)
         for name, entries in update.get("withdraw", {}).items()
-        if name.endswith(" unicast")
-        for entry in entries
+        if name in _VERSIONS and entries
     ]
-    announced: tuple[Path, ...] = ()
+    said: tuple[Said, ...] = ()
     announcements = update.get("announce", {})
     if announcements:
         raw = update.get("attribute", {})
-        attributes = _attributes(raw)
+        attributes = _shared(_attributes(raw))
         for name, by_hop in announcements.items():
-            if not name.endswith(" unicast"):
+            if name not in _VERSIONS:
                 continue
             # RFC 7606 section 3 d: without a well-known mandatory attribute the routes are withdrawn.
             bad = by_hop if raw.get("origin") not in _ORIGINS else {NO_NEXT_HOP: by_hop.get(NO_NEXT_HOP, ())}
-            gone += [entry for entries in bad.values() for entry in entries]
+            gone += [(_VERSIONS[name], entries) for entries in bad.values() if entries]
             if bad is not by_hop:
                 good = {hop: entries for hop, entries in by_hop.items() if hop != NO_NEXT_HOP}
-                announced += _paths(good, attributes, link_local=peer.is_link_local)
-    return Updated(
-        peer,
-        announced,
-        tuple(parse_prefix(entry["nlri"]) for entry in gone if "path-information" not in entry),
-        tuple(
-            (parse_prefix(entry["nlri"]), str(entry["path-information"]))
-            for entry in gone
-            if "path-information" in entry
-        ),
-    )
+                said += _said(_VERSIONS[name], good, attributes, link_local=peer.is_link_local)
+    withdrawn: list[Prefix] = []
+    paths: list[tuple[Prefix, str]] = []
+    for version, entries in gone:
+        for path_id, prefixes in _prefixes(version, entries):
+            if path_id is None:
+                withdrawn += prefixes
+            else:
+                paths += [(prefix, path_id) for prefix in prefixes]
+    return Updated(peer, said, tuple(withdrawn), tuple(paths))
 
 
-def _paths(by_hop: Mapping[str, Any], attributes: Attributes, *, link_local: bool) -> tuple[Path, ...]:
-    """Paths by next hop. A 32-byte IPv6 next hop (RFC 2545 section 3) lists prefixes twice.
+_VERSIONS: Final = {"ipv4 unicast": 4, "ipv6 unicast": 6}
+
+
+def _prefixes(version: int, entries: Any) -> Iterator[tuple[str | None, list[Prefix]]]:
+    """Prefixes by path identifier, in the order they came, out of what ExaBGP tells of them: a list, or, if
+    ours tells it, NLRI in hexadecimal (l3net.shell.speaker.exabgp_packed)."""
+    if isinstance(entries, str):
+        if entries:
+            yield None, unpacked(bytes.fromhex(entries), version)
+        return
+    path_id: str | None = None
+    run: list[Prefix] = []
+    for entry in entries:
+        theirs = str(entry["path-information"]) if "path-information" in entry else None
+        if theirs != path_id:
+            if run:
+                yield path_id, run
+            path_id, run = theirs, []
+        run.append(parse_prefix(entry["nlri"]))
+    if run:
+        yield path_id, run
+
+
+def _said(
+    version: int, by_hop: Mapping[str, Any], attributes: Attributes, *, link_local: bool
+) -> tuple[Said, ...]:
+    """What is said by next hop. A 32-byte IPv6 next hop (RFC 2545 section 3) lists prefixes twice.
 
     The global one comes first, but for a peer at a link-local address, of whose link we may share no subnet.
     """
@@ -311,17 +335,21 @@ def _paths(by_hop: Mapping[str, Any], attributes: Attributes, *, link_local: boo
         ((_address(hop), entries) for hop, entries in by_hop.items()),
         key=lambda pair: pair[0].is_link_local is not link_local,
     )
-    paths = (
-        Path(parse_prefix(entry["nlri"]), hop, attributes, str(entry.get("path-information", "")))
+    told = [
+        Said(hop, attributes, tuple(prefixes), path_id or "")
         for hop, entries in hops
-        for entry in entries
-    )
+        for path_id, prefixes in _prefixes(version, entries)
+    ]
     if len(hops) <= 1:
-        return tuple(paths)
-    first: dict[tuple[Prefix, str], Path] = {}
-    for path in paths:
-        first.setdefault((path.prefix, path.path_id), path)
-    return tuple(first.values())
+        return tuple(told)
+    known: set[tuple[Prefix, str]] = set()
+    first: list[Said] = []
+    for said in told:
+        prefixes = tuple(prefix for prefix in said.prefixes if (prefix, said.path_id) not in known)
+        known.update((prefix, said.path_id) for prefix in prefixes)
+        if prefixes:
+            first.append(replace(said, prefixes=prefixes))
+    return tuple(first)
 
 
 def _attributes(raw: Mapping[str, Any]) -> Attributes:
@@ -364,6 +392,12 @@ def _attributes(raw: Mapping[str, Any]) -> Attributes:
         confederation=confederation,
         segments=kept(runs),
     )
+
+
+@lru_cache(maxsize=4096)
+def _shared(attributes: Attributes) -> Attributes:
+    """The same object for equal ones, as long as they were said of late."""
+    return attributes
 
 
 @lru_cache(maxsize=4096)

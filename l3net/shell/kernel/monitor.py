@@ -31,7 +31,7 @@ from l3net.shell.kernel.netlink import (
     attributes,
     messages,
 )
-from l3net.shell.kernel.routes import RT_TABLE_MAIN, decode_route, rival
+from l3net.shell.kernel.routecodec import RT_TABLE_MAIN, decode_route, rival
 from l3net.shell.kernel.socketfilter import Statement, attach_filter
 
 RTM_NEWLINK: Final = 16

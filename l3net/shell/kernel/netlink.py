@@ -18,6 +18,7 @@ from l3net.errors import KernelError
 
 NLM_F_REQUEST: Final = 0x1
 NLM_F_ACK: Final = 0x4
+_ACKNOWLEDGED: Final = NLM_F_REQUEST | NLM_F_ACK
 NLM_F_DUMP_INTR: Final = 0x10
 NLM_F_DUMP: Final = 0x300
 NLM_F_REPLACE: Final = 0x100
@@ -149,6 +150,37 @@ class Netlink:
             results += self._batch(requests[start : start + _BATCH])
         return results
 
+    def transact_alike(self, kind: int, flags: Sequence[int], bodies: Sequence[bytes]) -> dict[int, int]:
+        """As `transact`, of many requests of one type, each body a multiple of four octets; by their place,
+        the errno of those that were refused."""
+        refused: dict[int, int] = {}
+        size, pack, first = HEADER.size, HEADER.pack, self._sequence + 1
+        for start in range(0, len(bodies), _BATCH):
+            sequence, parts = self._sequence, []
+            for flag, body in zip(flags[start : start + _BATCH], bodies[start : start + _BATCH], strict=True):
+                sequence += 1
+                parts.append(pack(size + len(body), kind, flag | NLM_F_REQUEST, sequence, 0))
+                parts.append(body)
+            parts[-2] = pack(
+                size + len(parts[-1]), kind, flags[start + len(parts) // 2 - 1] | _ACKNOWLEDGED, sequence, 0
+            )
+            self._sequence = sequence
+            self._send_octets(b"".join(parts))
+            refused.update(self._answers(sequence, first))
+        return refused
+
+    def _answers(self, last: int, first: int) -> Iterator[tuple[int, int]]:
+        """What was refused up to the request that is acknowledged, by its place behind the `first`."""
+        while True:
+            for kind, _flags, sequence, _port, body in messages(self._receive()):
+                if kind != NLMSG_ERROR or not first <= sequence <= last:
+                    continue
+                code = -_ERRNO.unpack_from(body)[0]
+                if code:
+                    yield sequence - first, code
+                if sequence == last:
+                    return
+
     def commit(self, requests: Sequence[Request], subsystem: int) -> int:
         """One transaction of a netfilter subsystem, all or nothing; the errno of what was refused, or 0.
 
@@ -206,14 +238,16 @@ class Netlink:
                 )
             )
             parts.append(request.body + bytes(-len(request.body) % 4))
-        sent = b"".join(parts)
+        self._send_octets(b"".join(parts))
+        return first
+
+    def _send_octets(self, sent: bytes) -> None:
         try:
             if len(sent) > _SEND_BUFFER:  # a batch is one datagram
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, len(sent))
             self._socket.send(sent)
         except OSError as err:
             raise KernelError("netlink send", err.errno or errno.EIO) from err
-        return first
 
     def _receive(self) -> bytes:
         try:

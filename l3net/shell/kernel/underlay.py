@@ -12,7 +12,7 @@ from l3net.fib.underlay import HostLink, InterfaceAddress, Underlay, UnderlayHop
 from l3net.model import Address
 from l3net.naming import RTPROT_L3NET
 from l3net.shell.kernel.netlink import Netlink, Request, attributes
-from l3net.shell.kernel.routes import (
+from l3net.shell.kernel.routecodec import (
     RT_TABLE_MAIN,
     RTA_DST,
     RTA_GATEWAY,

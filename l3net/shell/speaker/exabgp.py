@@ -15,6 +15,7 @@ process, and for the one release it was measured with (docs/bgp.md); any other r
 - `teardown 2` sends its NOTIFICATION (Cease, Administrative Shutdown) under graceful restart too, where
   ExaBGP closes without a word: a node that leaves lets no peer wait for its return (RFC 4724 section 4).
 - Its loop sleeps until something can happen, in place of looking a hundred times a second (`exabgp_idling`).
+- UPDATEs are read whole, and told with their prefixes as octets (`exabgp_packed`).
 - What the peers have said is held and told again (`l3net.shell.speaker.exabgp_received`, `exabgp_commands`).
 - NOTIFICATIONs that are sent, attempts that fail and why a session ends are told (`exabgp_sessions`,
   `exabgp_dialling`); errors have the NOTIFICATION that their RFC asks for (`exabgp_errors`).
@@ -111,6 +112,7 @@ def apply_patches() -> bool:
         exabgp_errors,
         exabgp_idling,
         exabgp_negotiating,
+        exabgp_packed,
         exabgp_queueing,
         exabgp_received,
         exabgp_sending,
@@ -146,6 +148,7 @@ def apply_patches() -> bool:
     guard()
     parts = (
         exabgp_idling,  # first: what the others know of work that waits goes before it
+        exabgp_packed,  # before those that look at what it reads
         exabgp_received,
         exabgp_queueing,
         exabgp_commands,

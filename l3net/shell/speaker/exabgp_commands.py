@@ -9,6 +9,8 @@ ExaBGP, which answers `error`, finds its commands by their last word too.
 `l3net peers` answers one line of JSON about the sessions, and `done`; `l3net opens` one about both sides'
 OPENs of those that are up, octet by octet, and the ends of their connections.
 
+`l3net form packed` has prefixes told as octets, `l3net form plain` as ExaBGP tells them (`exabgp_packed`).
+
 A turn of the reactor gives commands a bounded time, whatever they have to say: sessions are served between.
 Used inside ExaBGP's process only.
 """
@@ -32,7 +34,7 @@ from exabgp.reactor.api import API
 from exabgp.reactor.asynchronous import ASYNC
 from exabgp.reactor.loop import Reactor
 
-from l3net.shell.speaker import exabgp_received, exabgp_sending
+from l3net.shell.speaker import exabgp_packed, exabgp_received, exabgp_sending
 from l3net.shell.speaker.exabgp_telling import own_line, tell, tell_update
 
 #: Seconds that commands have in one turn.
@@ -42,6 +44,7 @@ STEPS_A_TURN: Final = 1000
 _RECEIVED: Final = re.compile(r"l3net received ([0-9a-z]+)(?: neighbor (\S+))?")
 PEERS: Final = "l3net peers"
 OPENS: Final = "l3net opens"
+FORMS: Final = {"l3net form plain": False, "l3net form packed": True}
 #: What is told beside the commands: of a million routes for many seconds, in which no command may wait.
 _ASIDE: Final[deque[Iterator[None]]] = deque()
 
@@ -162,12 +165,20 @@ def _opens(reactor: Any, service: str) -> Iterator[None]:
     yield
 
 
+def _form(reactor: Any, service: str, packed: bool) -> Iterator[None]:
+    exabgp_packed.Form.packed = packed
+    reactor.processes.answer_done(service)
+    yield
+
+
 def carried_out(reactor: Any, service: str, command: str) -> bool:
     """Whether it is a command of ours; it is carried out in turn, and answered."""
     if command == PEERS:
         reactor.asynchronous.schedule(service, command, _peers(reactor, service))
     elif command == OPENS:
         reactor.asynchronous.schedule(service, command, _opens(reactor, service))
+    elif command in FORMS:
+        reactor.asynchronous.schedule(service, command, _form(reactor, service, FORMS[command]))
     elif asked := _RECEIVED.fullmatch(command):
         replay = _replay(reactor, service, asked[1], asked[2])
         reactor.asynchronous.schedule(service, command, _received(reactor, service, replay))

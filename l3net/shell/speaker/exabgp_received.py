@@ -12,7 +12,6 @@ Used inside ExaBGP's process only.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, Final
@@ -26,16 +25,11 @@ from exabgp.bgp.message.update.eor import EOR
 from exabgp.protocol.family import SAFI
 from exabgp.reactor.protocol import Protocol
 
+from l3net.shell.speaker import exabgp_packed
+from l3net.shell.speaker.exabgp_keys import BITS, has_path, key_of, nlris_of, octets_of
+from l3net.shell.speaker.exabgp_packed import Whole
 from l3net.shell.speaker.exabgp_telling import tell_update
 
-#: Bits of an address, by number of the address family (AFI).
-BITS: Final = {1: 32, 2: 128}
-_AF: Final = {1: socket.AF_INET, 2: socket.AF_INET6}
-_NAMES: Final = {1: "ipv4 unicast", 2: "ipv6 unicast"}
-#: Where the parts of a key are: length, prefix, path identifier.
-_PREFIX_AT: Final = 8
-_PATH_AT: Final = _PREFIX_AT + 128
-_PATH_IDS: Final = 1 << 32
 #: Prefixes in one line: fewer make more lines to parse, more let a change wait longer.
 PREFIXES_PER_LINE: Final = 400
 #: Prefixes that are grouped by what they share at a time, and looked at in one step of some milliseconds.
@@ -60,28 +54,6 @@ said: Final = lru_cache(maxsize=4096)(Said)
 @lru_cache(maxsize=1024)
 def _one(hop: str) -> tuple[str, ...]:
     return (hop,)
-
-
-def key_of(nlri: Any) -> int:
-    """A prefix and its path identifier (RFC 7911) as a number; bits beyond the length do not count."""
-    mask: int = nlri.cidr.mask
-    packed: bytes = nlri.cidr._packed
-    key = int.from_bytes(packed, "big") >> (len(packed) * 8 - mask) << _PREFIX_AT | mask
-    path = nlri.path_info.path_info
-    return key if not path else key | (_PATH_IDS | int.from_bytes(path, "big")) << _PATH_AT
-
-
-def nlri_of(family: int, key: int) -> str:
-    """A key as ExaBGP writes it in an event."""
-    bits = BITS[family]
-    mask = key & 0xFF
-    number = (key >> _PREFIX_AT & ((1 << 128) - 1)) << (bits - mask)
-    address = socket.inet_ntop(_AF[family], number.to_bytes(bits // 8, "big"))
-    path = key >> _PATH_AT
-    if not path:
-        return f'{{ "nlri": "{address}/{mask}" }}'
-    octets = ".".join(map(str, (path - _PATH_IDS).to_bytes(4, "big")))
-    return f'{{ "nlri": "{address}/{mask}", "path-information": "{octets}" }}'
 
 
 class FamilyRoutes:
@@ -168,6 +140,16 @@ class AdjRibIn:
                     hops[key] = (*hops.get(key, ()), hop)
             self.tables[family].announce_each({key: said(attributes, each) for key, each in hops.items()})
 
+    def take_whole(self, update: Whole) -> None:
+        """One whose prefixes are keys already."""
+        for each in update.gone:
+            self.tables[each.family].withdraw(each.keys)
+        if update.said:
+            attributes = update.attributes.json() if update.attributes else ""
+            for each in update.said:
+                hops = each.hops if len(each.hops) > 1 else _one(each.hops[0])
+                self.tables[each.family].announce(each.keys, said(attributes, hops))
+
     def end_of_rib(self, afi: Any, safi: Any) -> None:
         if safi == SAFI.unicast and afi in BITS:
             self.eor[f"{afi} {safi}"] = None
@@ -216,16 +198,18 @@ def _lines(family: int, table: FamilyRoutes, what: Said, keys: list[int]) -> Ite
             yield _announce(family, still, what)
 
 
+def _told(family: int, keys: list[int]) -> str:
+    if exabgp_packed.Form.packed and not any(map(has_path, keys)):
+        return f'"{octets_of(keys).hex()}"'
+    return nlris_of(family, keys)
+
+
 def _announce(family: int, keys: list[int], what: Said) -> str:
-    nlris = ", ".join(nlri_of(family, key) for key in keys)
-    hops = ", ".join(f'"{hop}": [ {nlris} ]' for hop in what.hops)
-    attributes = f'"attribute": {{ {what.attributes} }}, ' if what.attributes else ""
-    return f'{{ "update": {{ {attributes}"announce": {{ "{_NAMES[family]}": {{ {hops} }} }} }} }}'
+    return exabgp_packed.said(what.attributes, [(family, what.hops, _told(family, keys))])
 
 
 def _withdraw(family: int, keys: list[int]) -> str:
-    nlris = ", ".join(nlri_of(family, key) for key in keys)
-    return f'{{ "update": {{ "withdraw": {{ "{_NAMES[family]}": [ {nlris} ] }} }} }}'
+    return exabgp_packed.said("", (), exabgp_packed.withdrawn([(family, _told(family, keys))]))
 
 
 def of(negotiated: Any) -> AdjRibIn:
@@ -254,7 +238,9 @@ def install() -> None:
 
     def unpack_message(cls: Any, data: bytes, direction: Any, negotiated: Any) -> Any:
         update = unpack(cls, data, direction, negotiated)
-        if direction == Direction.IN and type(update) is Update:
+        if direction == Direction.IN and type(update) is Whole:
+            of(negotiated).take_whole(update)
+        elif direction == Direction.IN and type(update) is Update:
             of(negotiated).take(update)
         return update
 
@@ -271,7 +257,7 @@ def install() -> None:
                 _demarcated(self, message)
                 yield _SEEN_TO  # ExaBGP would take it for a request, and say all it has
                 continue
-            yield _SEEN_TO if kind is Update else message
+            yield _SEEN_TO if kind is Update or kind is Whole else message
 
     Update.unpack_message = classmethod(unpack_message)
     Protocol.read_message = read_message
