@@ -16,7 +16,7 @@ from l3net.cli.output import json_text, output_option, print_table
 from l3net.cli.validate import files_of
 from l3net.errors import ConfigError, L3netError
 from l3net.importing.source import Finding, Imported, Outcome
-from l3net.shell.manifests.documents import MAX_BYTES, DocumentError, parse, read_bytes
+from l3net.shell.manifests.documents import MAX_BYTES, DocumentError, is_manifest, parse, read_bytes
 from l3net.shell.manifests.tree import printable
 
 Objects: TypeAlias = list[tuple[Mapping[str, object], str]]
@@ -317,11 +317,17 @@ def _write(manifests: list[dict[str, Any]], out: Path | None) -> None:
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
+        others = {each.name for each in out.iterdir() if is_manifest(each.name)}
         for kind in dict.fromkeys(each["kind"] for each in manifests):
             text = _yaml(each for each in manifests if each["kind"] == kind)
             (out / f"{kind.lower()}.yaml").write_text(text, encoding="utf-8")
+            others.discard(f"{kind.lower()}.yaml")
     except OSError as err:
         raise ConfigError(f"{printable(out)}: {err.strerror}") from None
+    if others:
+        click.echo(
+            f"{printable(out)} holds manifests of something else: {', '.join(sorted(others))}", err=True
+        )
 
 
 def _report(imported: Imported, manifests: list[dict[str, Any]], output: str, *, err: bool) -> None:

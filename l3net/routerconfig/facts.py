@@ -275,6 +275,8 @@ def header(router: Router, mark: str, title: str, *more: str) -> list[str]:
     lines = [
         f"Router {names} (BGPPeer {', '.join(router.peers)}), AS {router.as_number}, in {title}.",
         "Made by l3net router-config from what is declared; merge it into what the router has.",
+        "Neighbours are the addresses of the Nodes, or localAddress: a node of several links may speak "
+        "from another.",
         *more,
         *(f"Replace {placeholder} by the password in {what}." for placeholder, what in router.secrets),
     ]

@@ -69,6 +69,14 @@ def test_a_file_that_is_none_takes_no_other_with_it(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "bgppeer.yaml").exists()
 
 
+def test_manifests_of_something_else_are_named(tmp_path: Path) -> None:
+    (tmp_path / "ippool.yaml").write_text("")
+    (tmp_path / "bgppeer.yaml").write_text("of a run before")
+    result = run("calico", "-", "--out", tmp_path, text=PEER)
+    assert "holds manifests of something else: ippool.yaml\n" in result.stderr
+    assert "of a run before" not in (tmp_path / "bgppeer.yaml").read_text()
+
+
 @pytest.mark.parametrize("arguments", [[], ["-", "--from-cluster"]])
 def test_where_from_has_to_be_said(arguments: list[str]) -> None:
     result = run("calico", *arguments)

@@ -3,8 +3,10 @@ where there is one here."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,13 @@ from click.testing import CliRunner, Result
 
 from l3net.cli.main import cli
 from l3net.cli.routerconfig import DIALECTS
+from l3net.lab.bird import bird_config
+from l3net.lab.frr import frr_config
+from l3net.lab.gobgp import gobgp_config
+from l3net.lab.manifests import cluster_manifests, render
+from l3net.lab.state import read_source
+from l3net.lab.topology import Topology
+from l3net.lab.vyos import vyos_commands
 
 VENDORS = ("vyos", "nxos", "eos", "junos")
 
@@ -196,3 +205,32 @@ def test_bird_takes_it(declared: Path, tmp_path: Path, peers: tuple[str, ...]) -
     file.write_text("router id 10.0.1.1;\nprotocol device { }\n" + text)
     done = subprocess.run([bird, "-p", "-c", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("dialect", "lab", "neighbour"),
+    [
+        ("frr", frr_config, r"neighbor (\S+) remote-as (\d+)"),
+        ("bird", bird_config, r"neighbor (\S+) (?:port 179 )?as (\d+)"),
+        ("gobgp", gobgp_config, r'neighbor-address = "(\S+)"\n *peer-as = (\d+)'),
+        ("vyos", vyos_commands, r"neighbor (\S+) remote-as '?(\d+)"),
+    ],
+)
+def test_the_labs_router_has_the_same_neighbours(
+    tmp_path: Path, dialect: str, lab: Callable[[Topology, str], str], neighbour: str
+) -> None:
+    """Of the lab's topology: what its own generators make for a router, of the nodes beside it."""
+    topology = read_source(None).topology()
+    for name, documents in cluster_manifests(topology).items():
+        (tmp_path / name).write_text(render(documents))
+    nodes = {str(address) for node in topology.nodes for address in topology.addresses(node.name)}
+    expected = {each for each in re.findall(neighbour, lab(topology, "tor1")) if each[0] in nodes}
+    own = {str(address) for address in topology.addresses("tor1")}
+    peers = [
+        document["metadata"]["name"]
+        for document in yaml.safe_load_all("---\n".join(file.read_text() for file in tmp_path.iterdir()))
+        if document["kind"] == "BGPPeer" and document["spec"]["address"] in own
+    ]
+    text = run(tmp_path, dialect, *(word for peer in peers for word in ("--peer", peer))).stdout
+    assert set(re.findall(neighbour, text)) == expected
+    assert len(expected) >= 4
