@@ -50,6 +50,7 @@ COMMANDS = {
     "speaker": ("l3net.cli.speaker", "speaker", "Run the BGP speaker (ExaBGP) of this node."),
     "status": ("l3net.cli.status", "status", "Show what the agent of this node knows and does."),
     "trace": ("l3net.cli.trace", "trace", "Send real probes, and show where they stop and by what."),
+    "uninstall": ("l3net.cli.uninstall", "uninstall", "Take l3net off this host."),
     "validate": ("l3net.cli.validate", "validate", "Check manifests without applying them."),
     "version": ("l3net.cli.version", "version", "Show the release, of this command and of all that runs."),
 }
@@ -113,7 +114,7 @@ def main(program: str = "l3net") -> None:
             stream.reconfigure(errors="backslashreplace")  # names of links may be any bytes
     try:
         code = _outcome(program)
-        if piped:
+        if piped and not sys.stdout.closed:
             sys.stdout.flush()
     except PipeClosedError:
         # As any program ends whose reader has gone: shells make 141 of it, and nothing is said.

@@ -192,3 +192,16 @@ def test_the_store_of_a_host_without_an_agent_is_named(tmp_path: Path) -> None:
     (tmp_path / "cni").mkdir()
     (tmp_path / "cni" / "leases.db").touch()
     assert f"there is one in --state-dir {tmp_path}/cni" in str(CliRunner().invoke(cli, argv).exception)
+
+
+def test_an_error_of_the_system_is_a_line_also_into_a_pipe() -> None:
+    """Its end closes standard output; it was flushed after that."""
+    program = (
+        "import l3net.cli.main as m\n"
+        "def fail(**_): raise OSError(16, 'Device or resource busy', '/var/lib/l3net')\n"
+        "m.cli.main = fail\n"
+        "m.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr == "l3net: /var/lib/l3net: Device or resource busy\n"
+    assert done.returncode == 1

@@ -20,6 +20,7 @@ IPAM_PLUGIN: Final = "l3net-ipam"
 STANDALONE: Final = "l3net-standalone"
 #: First in the directory's order, which is what runtimes take.
 CONFLIST: Final = "05-l3net.conflist"
+PLUGINS: Final = (CNI_PLUGIN, IPAM_PLUGIN, STANDALONE)
 
 
 def conflist() -> dict[str, Any]:
@@ -158,7 +159,7 @@ def install(
 def uninstall(bin_dir: Path, conf_dir: Path) -> list[Path]:
     """The conflist first, so that no runtime calls for a plugin that is gone. Raises L3netError."""
     removed = []
-    paths = [conf_dir / CONFLIST, *(bin_dir / name for name in (CNI_PLUGIN, IPAM_PLUGIN, STANDALONE))]
+    paths = [conf_dir / CONFLIST, *(bin_dir / name for name in PLUGINS)]
     for path in paths:
         try:
             path.unlink()

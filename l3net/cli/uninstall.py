@@ -1,0 +1,99 @@
+"""`l3net uninstall`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import click
+
+from l3net.cli import options
+from l3net.cli.cni import BIN_DIR, CONF_DIR
+from l3net.errors import ConfigError, L3netError
+from l3net.naming import AGENT_SOCKET, BFD_SOCKET, SPEAKER_SOCKET, STATE_DIR
+
+#: Pods that are named where they keep the host's network from being taken away.
+MOST_NAMED = 5
+
+
+@click.command(short_help="Take l3net off this host.")
+@click.option("--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True)
+@click.option("--conf-dir", type=click.Path(path_type=Path), default=CONF_DIR, show_default=True)
+@click.option("--state-dir", type=click.Path(path_type=Path), default=Path(STATE_DIR), show_default=True)
+@click.option("--keep-state", is_flag=True, help="Leave leases and histories in STATE_DIR.")
+@click.option("--force", is_flag=True, help="Even if pods are attached: they lose their network.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and do nothing.")
+@options.run_dir()
+def uninstall(
+    bin_dir: Path,
+    conf_dir: Path,
+    state_dir: Path,
+    keep_state: bool,
+    force: bool,
+    dry_run: bool,
+    run_dir: Path,
+) -> None:
+    """Take everything of l3net off this host: CNI plugins and their configuration, routes and rules of
+    protocol 108, l3net's interfaces and nftables tables, and its directories.
+
+    Drain the node, delete its pods, and stop agent, speaker and BFD first. Nothing of others is touched, and
+    sysctls stay as they are. What is declared (in a cluster, or in a directory of manifests) stays too. Exits
+    with 1 where a process of l3net runs or pods are attached; running it again removes what is left.
+    """
+    from l3net.shell.files import cniinstall  # noqa: PLC0415 - after --help
+    from l3net.shell.kernel.removal import attached, leftovers, remove  # noqa: PLC0415
+
+    if os.geteuid() != 0:
+        raise ConfigError("this needs root (routes, interfaces, nftables): try again with sudo")
+    if running := _running(run_dir):
+        raise L3netError(
+            f"{' and '.join(running)} of this host still run: stop them first "
+            f"(`systemctl stop {' '.join(f'l3net-{name}' for name in running)}`, or delete their pods)"
+        )
+    pods = attached()
+    if pods and not (force or dry_run):
+        named = ", ".join(f"{name} ({alias})" if alias else name for name, alias in pods[:MOST_NAMED])
+        more = f" and {len(pods) - MOST_NAMED} more" if len(pods) > MOST_NAMED else ""
+        raise L3netError(f"pods are attached: {named}{more}. Delete them, or say --force")
+    found = leftovers()
+    directories = [path for path in (run_dir, *(() if keep_state else (state_dir,))) if path.exists()]
+    if dry_run:
+        files = (conf_dir / cniinstall.CONFLIST, *(bin_dir / name for name in cniinstall.PLUGINS))
+        told = [
+            *(str(path) for path in (*files, *directories) if path.exists()),
+            *(each.what for each in found),
+        ]
+        for what in told:
+            click.echo(f"would remove {what}")
+        click.echo(f"{len(told)} things to remove")
+        return
+    for path in cniinstall.uninstall(bin_dir, conf_dir):
+        click.echo(f"removed {path}")
+    remove(found, lambda what: click.echo(f"removed {what}"))
+    for path in directories:
+        _empty(path)
+        click.echo(f"removed {path}")
+
+
+def _empty(directory: Path) -> None:
+    """Take it away with what is in it; one that something is mounted on stays, empty."""
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    try:
+        directory.rmdir()
+    except OSError as err:
+        if err.errno != errno.EBUSY:
+            raise
+
+
+def _running(run_dir: Path) -> list[str]:
+    """Which of our processes answer."""
+    from l3net.shell.files.cniinstall import agent_answers  # noqa: PLC0415
+
+    sockets = {"agent": AGENT_SOCKET, "speaker": SPEAKER_SOCKET, "bfd": BFD_SOCKET}
+    return [name for name, socket in sockets.items() if agent_answers(run_dir / socket)]
