@@ -20,15 +20,18 @@ def l3net(rig: Rig, *words: str) -> Output:
 
 
 def held(rig: Rig) -> dict[str, Any]:
-    """The host's own: links, routes, rules, tables."""
+    """The host's own: links, routes but for those that the kernel makes of addresses, rules, tables."""
     tables = json.loads(rig.node.run(["nft", "-j", "list", "tables"]).stdout)["nftables"]
     links = json.loads(rig.kernel("-j link show"))
+
+    def routes(family: str) -> list[str]:
+        told = rig.kernel(f"{family} route show table all").splitlines()
+        return sorted(line for line in told if "proto kernel" not in line)
+
     return {
         "links": sorted(row["ifname"] for row in links),
         "rules": [rig.kernel(f"{family} rule show") for family in ("-4", "-6")],
-        "routes": [
-            sorted(rig.kernel(f"{family} route show table all").splitlines()) for family in ("-4", "-6")
-        ],
+        "routes": [routes(family) for family in ("-4", "-6")],
         "tables": [each for each in tables if "metainfo" not in each],
     }
 
