@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sqlite3
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -105,6 +109,31 @@ def show(path: Path, network: str | None, output: str) -> None:
     """List the leases."""
     rows = [_fields(lease) for lease in _open(path).leases(network)]
     _show(rows, ["addresses", "pod", "network", "containerID", "ifname", "since"], output)
+
+
+@ipam.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.pass_obj
+def backup(path: Path, file: Path) -> None:
+    """Copy the store into FILE, whole, while the agent works.
+
+    To restore it, stop the agent, put FILE in the place of leases.db (without leases.db-wal and
+    leases.db-shm beside it), and start the agent: it frees what is of pods that run no more.
+    """
+    if not path.exists():
+        _open(path)  # says so
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        beside.touch(mode=0o600, exist_ok=False)
+        source = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=10)
+        with closing(source) as store, closing(sqlite3.connect(beside)) as copy:
+            store.backup(copy)
+        beside.replace(file)
+    except sqlite3.Error as err:
+        raise L3netError(f"{path}: {err}") from None
+    finally:
+        beside.unlink(missing_ok=True)
+    click.echo(f"{file}: {file.stat().st_size / 1024:.0f} KiB")
 
 
 @ipam.command()

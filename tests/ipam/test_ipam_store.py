@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from l3net.cli.ipam import ipam
 from l3net.ipam.lease import (
     AddressUnavailableError,
     AlreadyLeasedError,
@@ -487,3 +490,25 @@ def test_no_lease_is_given_without_the_name_of_its_store(tmp_path: Path) -> None
     assert lease.store == store.identity != ""
     store.close()
     other.close()
+
+
+def test_a_backup_is_whole_while_the_store_is_in_use(tmp_path: Path) -> None:
+    """The control: a copy of the file alone lacks what stands in its write-ahead log."""
+    path = tmp_path / "leases.db"
+    with closing(SqliteLeases(path)) as store:
+        leases = [store.assign(wanted(f"c{number}")) for number in range(3)]
+        done = CliRunner().invoke(ipam, ["--state-dir", str(tmp_path), "backup", str(tmp_path / "b.db")])
+        assert done.exit_code == 0, done.output
+        store.assign(wanted("later"))
+        (tmp_path / "plain.db").write_bytes(path.read_bytes())
+    assert (tmp_path / "b.db").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "restored").mkdir()
+    (tmp_path / "b.db").rename(tmp_path / "restored" / "leases.db")
+    with closing(SqliteLeases(tmp_path / "restored" / "leases.db", verify=True)) as store:
+        assert [each.key for each in store.leases()] == [each.key for each in leases]
+    with closing(sqlite3.connect(tmp_path / "plain.db")) as copy, pytest.raises(sqlite3.Error):
+        copy.execute("select count(*) from leases").fetchall()
+    for wrong in ("none/b.db", ".."):
+        refused = CliRunner().invoke(ipam, ["--state-dir", str(tmp_path), "backup", str(tmp_path / wrong)])
+        assert refused.exit_code != 0
+    assert not list(tmp_path.glob(".*")), "nothing is left beside"
