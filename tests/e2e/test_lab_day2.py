@@ -50,7 +50,7 @@ def test_each_procedure_does_what_stands_there(tmp_path: Path) -> None:
             typed = [text for _, kind, text in blocks(part) if not kind and text.startswith("$")]
             if not typed:
                 continue
-            # In the end the session of a node with one router is reset, which is told: that is asked of no more.
+            # In the end the session of a node with one router is reset, as it says: nobody asks then.
             calm = typed[:2] if part.startswith("Change the AS") else typed
             with asked_all_the_while(lab):
                 for text in calm:
