@@ -24,6 +24,8 @@ log = logging.getLogger("l3net.kernel")
 RouteKey = tuple[Prefix, int]
 #: Routes changed in one go; between two goes the loop serves everything else.
 ROUTES_AT_ONCE = 4096
+#: So many are worth a thread.
+ASIDE = 512
 
 
 class KernelSide:
@@ -38,6 +40,8 @@ class KernelSide:
         self.refused = Refused()
         self.problems: dict[str, str] = {}
         self.changes = 0  # batches carried out
+        #: Whether routes are being changed that `mirror` does not know of yet.
+        self.changing = False
         #: Called with what the kernel has taken, while `mirror` still holds what was before.
         self.on_applied: Callable[[Delta[RouteKey, Route]], None] = lambda _delta: None
 
@@ -127,24 +131,32 @@ class KernelSide:
         failed: dict[RouteKey, KernelError] = {}
         puts, deletes = puts_in_order(put), deletes_in_order(delete)
         while batch := {key: self.desired[key] for key in islice(puts, ROUTES_AT_ONCE)}:
-            failed |= self._apply(Delta(put=batch))
+            failed |= await self._apply(Delta(put=batch))
             await asyncio.sleep(0)
         again = {key: self.desired[key] for key in failed} if delete else {}
         while some := [self.mirror[key] for key in islice(deletes, ROUTES_AT_ONCE)]:
             # By the very prefixes that the tables hold: a look-up by another that is equal compares them.
-            failed |= self._apply(Delta(delete={(route.prefix, route.metric): route for route in some}))
+            failed |= await self._apply(Delta(delete={(route.prefix, route.metric): route for route in some}))
             await asyncio.sleep(0)
         if again:  # what has gone may have stood between a gateway and its link
             failed = {key: err for key, err in failed.items() if key not in again}
-            failed |= self._apply(Delta(put=again))
+            failed |= await self._apply(Delta(put=again))
         new = [key for key, err in failed.items() if self.refused.note(key, self.desired.get(key), err, now)]
         if new:
             more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
             log.error("%s%s; tried again, later each time", failed[new[0]], more)
 
-    def _apply(self, delta: Delta[RouteKey, Route]) -> dict[RouteKey, KernelError]:
-        """What the kernel has refused; what it has taken is in the mirror."""
-        failed = self._routes.apply(delta)
+    async def _apply(self, delta: Delta[RouteKey, Route]) -> dict[RouteKey, KernelError]:
+        """What the kernel has refused; what it has taken is in the mirror. Many routes are put beside the
+        loop, which serves others while the kernel works."""
+        if len(delta.put) + len(delta.delete) < ASIDE:
+            failed = self._routes.apply(delta)
+        else:
+            self.changing = True
+            try:
+                failed = await asyncio.to_thread(self._routes.apply, delta)
+            finally:
+                self.changing = False
         taken = delta
         if failed:
             taken = Delta(

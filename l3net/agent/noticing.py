@@ -49,7 +49,8 @@ class Noticing:
                 key = (route.prefix, route.metric)
                 mirror = kernel.mirror.get(key)
                 # IPv6 tells of an ECMP route hop by hop: what counts is what a read says.
-                if (mirror is not None and key in kernel.desired) if gone else mirror != route:
+                held = mirror is not None and key in kernel.desired
+                if kernel.changing or (held if gone else mirror != route):
                     mark(Dirty.ROUTES)
             case LinkSeen(name, apart):
                 if name is not None and name.startswith(VETH_PREFIX):  # pods come and go: no reason to look
@@ -67,7 +68,7 @@ class Noticing:
                 mark(Dirty.BRIDGE)
             case RouteSeen(theirs, gone):
                 mark(Dirty.UNDERLAY)
-                if theirs in kernel.mirror:
+                if theirs in kernel.mirror or (theirs is not None and kernel.changing):
                     # Theirs may have taken the place of ours, which is told of no other way; what is not
                     # known to be gone would be replaced, and theirs with it.
                     mark(Dirty.ROUTES)

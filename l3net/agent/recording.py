@@ -148,20 +148,19 @@ class Recording:
 
     def _applied(self, delta: Delta[RouteKey, Route]) -> None:
         mirror = self._agent.kernel.mirror
-        added: list[RouteKey] = []
+        added: list[RouteKey] = list(delta.put)
         changed: list[RouteKey] = []
-        for key, route in delta.put.items():  # each look-up hashes a prefix, and there may be 100,000
-            before = mirror.get(key)
-            if before is None:
-                added.append(key)
-            elif before != route:
-                changed.append(key)
+        befores = list(map(mirror.get, delta.put))  # there may be 100,000, and mostly all are new
+        if any(befores):
+            added = [key for key, before in zip(delta.put, befores, strict=True) if before is None]
+            seen = zip(delta.put.items(), befores, strict=True)
+            changed = [key for (key, route), before in seen if before is not None and before != route]
         for what, keys in (("added", added), ("changed", changed), ("removed", list(delta.delete))):
             few = keys if len(keys) <= APART else ()
             each = {
                 key[0]: {"old": _route(mirror.get(key)), "new": _route(delta.put.get(key))} for key in few
             }
-            self._several(EntryKind.ROUTE, (key[0] for key in keys), what, each)
+            self._several(EntryKind.ROUTE, [key[0] for key in keys], what, each)
 
     def _judged(self, before: tuple[ServiceVerdict, ...], now: tuple[ServiceVerdict, ...]) -> None:
         was = {verdict.address: verdict for verdict in before}

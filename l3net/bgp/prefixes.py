@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from operator import attrgetter
 from typing import Any, Self
 
 from l3net.model import Prefix
+
+_PREFIXLEN: Any = property(attrgetter("_prefixlen"))
 
 
 def _parts(address: Any, plain: Any) -> tuple[int, int]:
@@ -41,6 +44,10 @@ class _Network4(IPv4Network, int):  # type: ignore[misc]
         mask, bits = _mask4(length)
         self.network_address, self.netmask, self._prefixlen = IPv4Address(value & bits), mask, length
 
+    #: As the properties that `ipaddress` has, which call functions.
+    version = 4
+    max_prefixlen = 32
+    prefixlen = _PREFIXLEN
     __hash__ = int.__hash__
     __format__ = object.__format__
 
@@ -70,6 +77,10 @@ class _Network6(IPv6Network, int):  # type: ignore[misc]
         mask, bits = _mask6(length)
         self.network_address, self.netmask, self._prefixlen = IPv6Address(value & bits), mask, length
 
+    #: As the properties that `ipaddress` has, which call functions.
+    version = 6
+    max_prefixlen = 128
+    prefixlen = _PREFIXLEN
     __hash__ = int.__hash__
     __format__ = object.__format__
 

@@ -38,7 +38,7 @@ def mac_for(addresses: Iterable[Address]) -> str:
     if chosen is None:
         return ""
     tail = chosen.packed if chosen.version == 4 else sha256(chosen.packed).digest()[:4]
-    return ":".join([MAC_PREFIX, *(f"{byte:02x}" for byte in tail)])
+    return f"{MAC_PREFIX}:{tail.hex(':')}"
 
 
 def host_routes(addresses: Iterable[LeasedAddress]) -> tuple[PodRoute, ...]:

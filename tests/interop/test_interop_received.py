@@ -164,12 +164,17 @@ def random_updates(seed: int, number: int) -> Iterator[bytes]:
 
 @versions
 def test_what_is_told_again_is_what_was_told(direct: Direct, version: int) -> None:
+    """In either form; each ends and begins amid what is said."""
     with up(direct, version) as wire:
         for seed in range(12):
+            assert isinstance(direct.ask(f"l3net form {'packed' if seed % 3 else 'plain'}")[-1], Done)
+            start = len(direct.lines)
             wire.send(*random_updates(seed, 25), announce(f"198.51.{seed}.0/24"))
             last = ip_network(f"198.51.{seed}.0/24")
             direct.until(lambda last=last: (last, "") in folded(direct.messages), "the last of them")  # type: ignore[misc]
             live = folded(direct.messages)
+            updates = [line for line in direct.lines[start:] if b'"type": "update"' in line]
+            assert all(b'"nlri"' in line for line in updates) is not bool(seed % 3)  # what is wrong is plain
             events = replayed(direct)
             assert states(events) == ["begin", "end"]
             assert folded(events) == live

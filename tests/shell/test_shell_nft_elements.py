@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +15,7 @@ from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.policycontents import PolicyContents
 from l3net.firewall.ruleset import ruleset
 from l3net.shell.kernel import nftelements
+from l3net.shell.kernel.netlink import attribute
 from l3net.shell.kernel.nft import NftTable
 
 pytestmark = pytest.mark.netns
@@ -114,3 +116,13 @@ def test_what_the_kernel_refuses_changes_nothing(own_netns: Callable[[str], str]
 )
 def test_everything_else_is_left_to_nft(text: str) -> None:
     assert nftelements.requests(text) is None
+
+
+@pytest.mark.parametrize("length", [*range(1, 41), 300])
+def test_an_element_alone_is_as_one_with_more_to_it(length: int) -> None:
+    """What stands around a key is packed once for all of its length."""
+    key, more = bytes(range(1, 41))[:length].ljust(length, b"\7"), attribute(4, b"\1\2\3\4")
+    alone, other = nftelements.element_of(key), nftelements.element_of(key, more=more)
+    assert len(alone) == len(other) - len(more)
+    assert alone[2:] == other[2 : len(alone)]  # all but the length of the whole
+    assert int.from_bytes(alone[:2], sys.byteorder) == len(alone)

@@ -82,7 +82,7 @@ def mac_bytes(mac: str) -> bytes:
 
 
 def mac_text(packed: bytes | memoryview) -> str:
-    return ":".join(f"{byte:02x}" for byte in bytes(packed))
+    return bytes(packed).hex(":")
 
 
 def ifinfo(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
@@ -118,9 +118,10 @@ _READ: Final = frozenset(
 def decode_link(body: bytes) -> KernelLink:
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
     found: dict[int, memoryview] = {}
-    at, view = _IFINFO.size, memoryview(body)
-    while at + 4 <= len(body):  # as attributes(), but most of the sixty are passed over
-        length, which = ATTRIBUTE.unpack_from(body, at)
+    at, view, unpack = _IFINFO.size, memoryview(body), ATTRIBUTE.unpack_from
+    last = len(body) - 4
+    while at <= last:  # as attributes(), but most of the sixty are passed over
+        length, which = unpack(body, at)
         if length < 4:
             break
         if which & 0x3FFF in _READ:

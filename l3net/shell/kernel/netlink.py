@@ -53,6 +53,10 @@ _SO_SNDBUFFORCE = 32  # asm-generic/socket.h; needs CAP_NET_ADMIN, as whatever i
 _DATAGRAM = 1 << 16
 #: Requests sent before their answers are read: bounded so that the answers fit the receive buffer.
 _BATCH = 256
+#: The same of a socket with `_ROOM`: the thread that sends them takes the interpreter back once, not often.
+_MANY = 4096
+_ROOM = 8 << 20
+_SO_RCVBUFFORCE = 33
 _DUMP_ATTEMPTS = 10
 
 
@@ -119,6 +123,7 @@ class Netlink:
         except OSError as err:
             raise KernelError("open netlink socket", err.errno or errno.EIO) from err
         self._sequence = 0
+        self._room: bool | None = None
 
     def __enter__(self) -> Netlink:
         return self
@@ -155,9 +160,10 @@ class Netlink:
         the errno of those that were refused."""
         refused: dict[int, int] = {}
         size, pack, first = HEADER.size, HEADER.pack, self._sequence + 1
-        for start in range(0, len(bodies), _BATCH):
+        most = _MANY if len(bodies) > _BATCH and self._has_room() else _BATCH
+        for start in range(0, len(bodies), most):
             sequence, parts = self._sequence, []
-            for flag, body in zip(flags[start : start + _BATCH], bodies[start : start + _BATCH], strict=True):
+            for flag, body in zip(flags[start : start + most], bodies[start : start + most], strict=True):
                 sequence += 1
                 parts.append(pack(size + len(body), kind, flag | NLM_F_REQUEST, sequence, 0))
                 parts.append(body)
@@ -168,6 +174,17 @@ class Netlink:
             self._send_octets(b"".join(parts))
             refused.update(self._answers(sequence, first))
         return refused
+
+    def _has_room(self) -> bool:
+        """Whether the answers to many requests fit, should all be refused."""
+        if self._room is None:
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
+            except OSError:  # without CAP_NET_ADMIN outside of this user namespace
+                self._room = False
+            else:
+                self._room = True
+        return self._room
 
     def _answers(self, last: int, first: int) -> Iterator[tuple[int, int]]:
         """What was refused up to the request that is acknowledged, by its place behind the `first`."""

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import Final, TypeAlias
 
 from l3net.naming import NFT_TABLE
-from l3net.shell.kernel.netlink import NLM_F_CREATE, Request, attribute
+from l3net.shell.kernel.netlink import ATTRIBUTE, NLM_F_CREATE, Request, attribute
 
 #: linux/netfilter/nfnetlink.h, nf_tables.h
 NFTABLES: Final = 10
@@ -160,10 +160,26 @@ def _packed(text: str, packers: _Packers) -> bytes:
 
 def element_of(key: bytes, end: bytes = b"", more: bytes = b"") -> bytes:
     """One element: its key, the last key if it is a range, and further attributes."""
+    if not end and not more:
+        return _around_key(len(key)) + key + bytes(-len(key) % 4)
     body = attribute(_KEY | _NESTED, attribute(_VALUE, key))
     if end:
         body += attribute(_KEY_END | _NESTED, attribute(_VALUE, end))
     return attribute(_ELEMENT | _NESTED, body + more)
+
+
+@functools.lru_cache(maxsize=64)
+def _around_key(length: int) -> bytes:
+    """What stands before a key of so many octets in an element that has nothing else."""
+    whole = attribute(_ELEMENT | _NESTED, attribute(_KEY | _NESTED, attribute(_VALUE, bytes(length))))
+    return whole[: 3 * ATTRIBUTE.size]
+
+
+@functools.lru_cache(maxsize=256)
+def _set_head(family: int, table: str, name: str) -> bytes:
+    """How a message about elements of a set begins."""
+    head = bytes((family, 0, 0, 0)) + attribute(_TABLE, table.encode() + b"\0")
+    return head + attribute(_SET, name.encode() + b"\0")
 
 
 def element_messages(
@@ -171,8 +187,7 @@ def element_messages(
 ) -> Iterator[Request]:
     """The messages that put or delete elements of a set of a table of ours, of a family."""
     kind, flags = (_NEWSETELEM, NLM_F_CREATE) if put else (_DELSETELEM, 0)
-    head = bytes((family, 0, 0, 0)) + attribute(_TABLE, table.encode() + b"\0")
-    head += attribute(_SET, name.encode() + b"\0")
+    head = _set_head(family, table, name)
     for start in range(0, len(encoded), _IN_A_MESSAGE):
         some = b"".join(encoded[start : start + _IN_A_MESSAGE])
         yield Request(kind, flags, head + attribute(_ELEMENTS | _NESTED, some))
