@@ -113,7 +113,8 @@ class Announcing:
         )
         for address, session in self.sessions.items():
             with self._for_peer(session):
-                self._speaking.amend(address, changed, desired(view, session, drain=self.stage()))
+                paths = desired(view, session, drain=self.stage(), only=changed)
+                self._speaking.amend(address, changed, paths)
 
     @contextlib.contextmanager
     def _for_peer(self, session: Session) -> Iterator[None]:

@@ -17,6 +17,8 @@ log = logging.getLogger("l3net.services")
 EVERY: Final = 15.0
 #: Seconds for which a reading counts as new, for who asks.
 FRESH: Final = 1.0
+#: Seconds after which all that is in force is gone through, though nothing has come or gone.
+AT_LEAST: Final = 300.0
 
 
 class ServiceCounting:
@@ -39,14 +41,16 @@ class ServiceCounting:
         self._reading = asyncio.Lock()
         self._changed = asyncio.Event()
         self._come_or_gone: dict[ServerKey, bool] = {}  # by now there, or not
-        self._all = True
+        self._all = True  # it is time to read
+        self._anew = True  # others may be in force than are followed
+        self._followed = float("-inf")  # when all were gone through last
         self.totals: dict[ObjectName, int] = {}
         self.problem = ""
 
     def look(self, changed: Mapping[ServerKey, bool] | None = None) -> None:
         """These are there now, or not any more; None: everything may be another."""
         if changed is None:
-            self._all = True
+            self._all = self._anew = True
         else:
             self._come_or_gone |= changed
         self._changed.set()
@@ -88,20 +92,25 @@ class ServiceCounting:
     async def read(self) -> None:
         """Bring kernel and totals up to date. What cannot be read stays as it was, and `problem` tells."""
         async with self._reading:
-            self._all, self._come_or_gone = False, {}
-            self._at = asyncio.get_running_loop().time()
+            self._at = now = asyncio.get_running_loop().time()
+            # Of ten thousand services that are as they were, nothing but what is counted is looked at.
+            follow = self._anew or self._come_or_gone or self.problem or now - self._followed >= AT_LEAST
+            self._all, self._anew, self._come_or_gone = False, False, {}
             if self._counters is None:
                 return
             wanted, ports_on = self._wanted()
             keys = tuple(wanted)
             try:
-                await asyncio.to_thread(self._counters.follow, keys, tuple(ports_on))
+                if follow:
+                    await asyncio.to_thread(self._counters.follow, keys, tuple(ports_on))
+                    self._followed = now
                 counted = await asyncio.to_thread(self._counters.read)
             except KernelError as err:
                 self._tell(err)
                 return
             self.problem = ""
-            self._count(counted, frozenset(keys))
+            if counted or self.totals or self._last:
+                self._count(counted, frozenset(keys))
 
     def _tell(self, err: KernelError) -> None:
         if self.problem != str(err):

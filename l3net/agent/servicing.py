@@ -290,7 +290,7 @@ class Servicing:
         if key[1] != TCP:
             self._stale[key] = stale_of(key, now, self._ports_on)
         elif before is None and now is not None and (now.internal or now.external):
-            self._stale[key] = replace(stale_of(key, None, self._ports_on), untouched=True)
+            self._stale[key] = stale_of(key, None, self._ports_on, untouched=True)
 
     async def _forget(self) -> None:
         """After the table: a flow that begins meanwhile is translated as it should be."""
@@ -310,15 +310,19 @@ class Servicing:
 
 
 def stale_of(
-    key: ServerKey, server: VirtualServer | None, ports_on: Collection[Prefix] = frozenset()
+    key: ServerKey,
+    server: VirtualServer | None,
+    ports_on: Collection[Prefix] = frozenset(),
+    *,
+    untouched: bool = False,
 ) -> Stale:
-    """The connections to an address and port that none of its endpoints answers, or no longer should.
-    `ports_on`: where NodePorts are."""
+    """The connections to an address and port that none of its endpoints answers, or no longer should; those
+    that nothing has translated, where they are `untouched`. `ports_on`: where NodePorts are."""
     address, protocol, port = key
     lasting = (*server.internal, *server.external, *server.lasting) if server is not None else ()
     kept = frozenset((backend.address, backend.port) for backend in lasting)
     number = PROTOCOL_NUMBERS[protocol]
     if is_node_port(key):
         own_in = frozenset(each for each in ports_on if each.version == address.version)
-        return Stale(number, port=port, kept=kept, own_in=own_in)
-    return Stale(number, frozenset({address}), port, kept=kept)
+        return Stale(number, port=port, kept=kept, own_in=own_in, untouched=untouched)
+    return Stale(number, frozenset({address}), port, kept=kept, untouched=untouched)

@@ -41,9 +41,13 @@ def desired(
     session: Session,
     learned: Mapping[Prefix, Candidate] | None = None,
     drain: Stage = Stage.NONE,
+    only: Collection[Prefix] | None = None,
 ) -> AdjRibOut:
-    """The paths for one peer: see `adj_rib_out`."""
-    return adj_rib_out(view.state, session, prefixes_for(session, view), learned, drain)
+    """The paths for one peer: see `adj_rib_out`. `only`: to none but these."""
+    prefixes = prefixes_for(session, view)
+    if only is not None:
+        prefixes = [prefix for prefix in prefixes if prefix in only]
+    return adj_rib_out(view.state, session, prefixes, learned, drain)
 
 
 def reasons(view: NodeView) -> Iterator[tuple[Source, Announcement]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network
 
@@ -21,7 +21,7 @@ AdjRibOut = dict[Prefix, Path]
 def adj_rib_out(
     state: ClusterState,
     session: Session,
-    prefixes: Iterable[Prefix],
+    prefixes: Collection[Prefix],
     learned: Mapping[Prefix, Candidate] | None = None,
     drain: Stage = Stage.NONE,
 ) -> AdjRibOut:
@@ -34,7 +34,7 @@ def adj_rib_out(
     `learned` are the best paths, for a router with `transit: true` and for a node that reflects;
     any other node never passes on what it learned (projectcalico/calico#3810).
     """
-    if drain >= Stage.WITHDRAWN:
+    if drain >= Stage.WITHDRAWN or not (prefixes or learned):
         return {}
     configuration = state.configuration
     wanted: AdjRibOut = {}

@@ -88,11 +88,12 @@ class Services:
             filled |= maps.sticky.sets.keys()
             lines += maps.definitions()
         del maps  # some megabytes at ten thousand services, and the members are about as much
-        for version in IP:
-            held.members |= {name: Counter() for name in _shared(version)}
+        found: dict[str, list[str]] = {name: [] for version in IP for name in _shared(version)}
         for server in by_key:
             for name, text in _members(server, plan.blocks):
-                held.members[name][text] += 1
+                found[name].append(text)
+        held.members = {name: Counter(texts) for name, texts in found.items()}
+        del found
         for version in IP:
             lines += _sets(version, held.members, plan.node_addresses)
         lines += chain_blocks(translation.chains(plan, _guarded(held.guards)))

@@ -153,7 +153,11 @@ class ServiceBook:
         """Keep who owns a ClusterIP; all that mention it look again when that is another."""
         holders = self._cluster_ips.setdefault(address, set())
         (holders.add if held else holders.discard)(name)
-        owner = min(holders, key=lambda each: seniority(self._services[each]), default=None)
+        owner: ObjectName | None
+        if len(holders) == 1:  # as for nearly all
+            (owner,) = holders
+        else:
+            owner = min(holders, key=lambda each: seniority(self._services[each]), default=None)
         if owner is None:
             del self._cluster_ips[address]
         if owner != self._owners.get(address):

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 import pytest
 from simloop import simulate
 
-from l3net.agent.servicecounting import EVERY, ServiceCounting
+from l3net.agent.servicecounting import AT_LEAST, EVERY, ServiceCounting
 from l3net.errors import KernelError
 from l3net.model import ObjectName, Prefix, ServerKey
 
@@ -42,6 +42,8 @@ class Counters:
             del self.counted[key]
 
     def read(self) -> Mapping[ServerKey, int]:
+        if self.error is not None:
+            raise self.error
         return {key: count for key, count in self.counted.items() if count}
 
 
@@ -66,6 +68,26 @@ def test_totals_only_grow() -> None:
         again = ServiceCounting(kernel, lambda: (keys, ()), keys.get)
         await again.read()
         assert again.totals == {WEB: 3}, "an agent that comes later goes on from what the kernel has"
+
+    simulate(scenario())
+
+
+def test_what_is_as_it_was_is_read_and_not_gone_through() -> None:
+    """But now and then: nobody should have to be told of a change for ever."""
+
+    async def scenario() -> None:
+        kernel, keys = Counters(), dict(KEYS)
+        counting = ServiceCounting(kernel, lambda: (keys, ()), keys.get)
+        running = asyncio.create_task(counting.run())
+        await asyncio.sleep(EVERY * 3 + 1)
+        assert kernel.followed == 1
+        kernel.counted |= {FOUR: 3}
+        await asyncio.sleep(EVERY)
+        assert (kernel.followed, counting.totals) == (1, {WEB: 3})
+        del keys[UDP]
+        await asyncio.sleep(AT_LEAST + EVERY)
+        assert (kernel.followed, set(kernel.counted)) == (2, {FOUR, SIX})
+        running.cancel()
 
     simulate(scenario())
 

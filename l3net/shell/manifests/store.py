@@ -58,6 +58,7 @@ class DirectoryDatastore:
                 look = await watch.changes()
                 for event in await _look(tree, look.names, everything=look.everything, busy=look.busy):
                     yield event
+                await asyncio.sleep(0)  # who waits for a change goes first, before it is waited for the next
 
 
 async def _look(
