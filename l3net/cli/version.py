@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +61,8 @@ def _running(run_dir: Path) -> dict[str, str]:
 
 def _beside() -> dict[str, str]:
     """Of what l3net stands on; packages that are not installed are left out."""
+    from importlib import metadata  # noqa: PLC0415 - only with --all
+
     found = {"python": platform.python_version(), "kernel": platform.release()}
     for package in ("pyroute2", "kubernetes", "scapy"):
         try:
