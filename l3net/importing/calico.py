@@ -377,6 +377,7 @@ def _pool(each: SourceObject, into: Imported) -> None:
             node_selector=selector(spec["nodeSelector"]),
             namespace_selector=selector(spec["namespaceSelector"], calico_policies.namespace_label),
             allowed_uses=ours,
+            avoid_buggy=False,
         )
     )
     for field, now in (

@@ -29,7 +29,13 @@ def balancers(each: SourceObject, into: Imported, pools: Pools) -> None:
         name = object_name(each.name.name, *([str(number)] if len(cidrs) > 1 else ()))
         into.add_pool(
             IpPool(
-                name, cidr, cidr.max_prefixlen, disabled=disabled, namespace_selector=of, allowed_uses=uses
+                name,
+                cidr,
+                cidr.max_prefixlen,
+                disabled=disabled,
+                namespace_selector=of,
+                allowed_uses=uses,
+                avoid_buggy=False,
             )
         )
     pools.balancers += cidrs

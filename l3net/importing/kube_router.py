@@ -204,7 +204,9 @@ class _KubeRouter:
             uses = frozenset({PoolUse.LOAD_BALANCER})
             for place, cidr in enumerate(balancers):
                 name = f"balancers-{place}"
-                self._into.add_pool(IpPool(name, cidr, cidr.max_prefixlen, allowed_uses=uses))
+                self._into.add_pool(
+                    IpPool(name, cidr, cidr.max_prefixlen, allowed_uses=uses, avoid_buggy=False)
+                )
         flags.carried("run-loadbalancer", "IPPools balancers-..., with allowedUses: [LoadBalancer]")
         flags.changed("loadbalancer-default-class", "`--load-balancers all` of the controller, or `class`")
 

@@ -14,6 +14,8 @@ from l3net.model import EVERYTHING, IpPool, Labels, PoolUse, Prefix, Requirement
 _NAME = "kubernetes.io/metadata.name"
 #: Prefixes that one pool may come to.
 _MOST = 256
+#: Addresses of a pool of which l3net avoids none (IpPool.avoids).
+_SMALL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ def read(each: SourceObject, into: Imported) -> Pool:
         disabled=manual,
         allowed_uses=frozenset({PoolUse.LOAD_BALANCER}),
         namespace_selector=_namespaces(each, spec["serviceAllocation"]),
+        avoid_buggy=spec["avoidBuggyIPs"].flag(default=False),
     )
     name = object_name(each.name.name)
     names = [name if len(cidrs) == 1 else object_name(name, str(number)) for number in range(len(cidrs))]
@@ -55,14 +58,28 @@ def read(each: SourceObject, into: Imported) -> Pool:
         )
     else:
         each.carried(spec["autoAssign"])
-    if spec["avoidBuggyIPs"].flag(default=False):
-        each.unsaid(
-            spec["avoidBuggyIPs"],
-            "addresses that end in .0 and .255 are given too: leave them out of the ranges",
+    _tell_buggy(each, base.avoid_buggy, cidrs)
+    return Pool(cidrs, each["metadata"]["labels"].labels())
+
+
+def _tell_buggy(each: SourceObject, avoided: bool, cidrs: tuple[Prefix, ...]) -> None:
+    """l3net's default is the other one: it stands in the IPPool both ways."""
+    given = [
+        str(address)
+        for cidr in cidrs
+        if avoided and cidr.version == 4 and cidr.num_addresses <= _SMALL
+        for address in cidr
+        if int(address) & 0xFF in (0, 0xFF)
+    ]
+    at = each.spec["avoidBuggyIPs"]
+    if given:
+        each.changed(
+            at,
+            f"of a prefix of one or two addresses l3net gives all: {', '.join(given)}. Leave them out of the "
+            "ranges",
         )
     else:
-        each.carried(spec["avoidBuggyIPs"])
-    return Pool(cidrs, each["metadata"]["labels"].labels())
+        each.carried(at, "spec.avoidBuggyIPs" if avoided else "spec.avoidBuggyIPs: false")
 
 
 def ranges(at: Field) -> tuple[Prefix, ...]:

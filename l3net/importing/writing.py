@@ -261,6 +261,11 @@ def _operations(found: Operations) -> Manifest:
     return told
 
 
+def _gives_addresses(pool: IpPool) -> bool:
+    """Whether .0 and .255 matter: of IPv4, where not blocks alone are given."""
+    return pool.cidr.version == 4 and PoolUse.LOAD_BALANCER in pool.allowed_uses
+
+
 def _pool(pool: IpPool) -> Manifest:
     uses = sorted(use.value for use in pool.allowed_uses)
     return _said(
@@ -270,6 +275,7 @@ def _pool(pool: IpPool) -> Manifest:
         natExceptCIDRs=_texts(pool.nat_excepts),
         disabled=pool.disabled or None,
         advertise=None if pool.advertise else False,
+        avoidBuggyIPs=None if pool.avoid_buggy or not _gives_addresses(pool) else False,
         nodeSelector=_selector(pool.node_selector),
         namespaceSelector=_selector(pool.namespace_selector),
         allowedUses=None if uses == ["Pods"] else uses,

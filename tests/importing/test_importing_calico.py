@@ -208,7 +208,9 @@ def test_pools() -> None:
     pools = made(found, "IPPool")
     assert sorted(pools) == ["a-ns", "asked", "outside", "overlay"]
     assert pools["overlay"] == {"cidr": "10.1.0.0/16", "blockSize": 26, "disabled": True, "advertise": False}
-    assert pools["outside"] == {"cidr": "203.0.113.0/24", "allowedUses": ["LoadBalancer"]}
+    assert pools["outside"] == {
+        "cidr": "203.0.113.0/24", "avoidBuggyIPs": False, "allowedUses": ["LoadBalancer"],
+    }  # fmt: skip
     assert pools["asked"]["disabled"] is True
     assert pools["a-ns"]["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "x"}}
     assert [(each.kind, each.name) for each in findings(found, Outcome.UNSAID)] == [

@@ -219,7 +219,7 @@ def test_pools() -> None:
     pools = made(found, "IPPool")
     assert pools == {
         "a": {
-            "cidr": "192.0.2.0/24", "disabled": True, "allowedUses": ["LoadBalancer"],
+            "cidr": "192.0.2.0/24", "disabled": True, "avoidBuggyIPs": False, "allowedUses": ["LoadBalancer"],
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}},
         },
         "c-0": {"cidr": "10.1.0.0/16", "blockSize": 27},

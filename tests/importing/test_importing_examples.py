@@ -20,9 +20,7 @@ from l3net.importing.source import Outcome
             "BGPPeer rack spec.reachableBy",
             "IPReservation kept ",
         ]),
-        ("metallb", [
-            "IPAddressPool metallb-system/some spec.avoidBuggyIPs", "L2Advertisement metallb-system/example ",
-        ]),
+        ("metallb", ["L2Advertisement metallb-system/example "]),
         ("cilium", [
             "CiliumBGPAdvertisement ads spec.advertisements[1]",
             "CiliumBGPNodeConfigOverride worker spec.bgpInstances[0].localPort",

@@ -207,7 +207,9 @@ def test_pools_of_balancers_and_node_ports() -> None:
     found = imported(
         daemon_set("--run-loadbalancer", *ranges, "--nodeport-bindon-all-ip", "--enable-ibgp=false")
     )
-    assert made(found, "IPPool") == {"balancers-0": {"cidr": "192.0.2.0/24", "allowedUses": ["LoadBalancer"]}}
+    assert made(found, "IPPool") == {
+        "balancers-0": {"cidr": "192.0.2.0/24", "avoidBuggyIPs": False, "allowedUses": ["LoadBalancer"]}
+    }
     configuration = made(found, "BGPConfiguration")["default"]
     assert configuration["nodePortAddresses"] == ["0.0.0.0/0", "::/0"]
     assert configuration["nodeToNodeMesh"] is False

@@ -53,7 +53,7 @@ def test_a_cluster_is_carried_over() -> None:
         },
     }
     assert made(found, "IPPool") == {
-        "outside-0": {"cidr": "203.0.113.10/31", "allowedUses": ["LoadBalancer"]},
+        "outside-0": {"cidr": "203.0.113.10/31", "avoidBuggyIPs": False, "allowedUses": ["LoadBalancer"]},
         "outside-1": {"cidr": "2001:db8:113::/64", "allowedUses": ["LoadBalancer"]},
     }
     assert made(found, "BGPPeer")["tor4"] == {
@@ -189,7 +189,6 @@ def test_a_password_is_never_shown(secret: object) -> None:
         ("BGPPeer", {**PEER, "nodeSelectors": [{"matchLabels": {"a": "1"}}, {"matchLabels": {"b": "1"}}]},
          "spec.nodeSelectors"),
         ("IPAddressPool", {"addresses": ["203.0.113.0/24"], "autoAssign": False}, "spec.autoAssign"),
-        ("IPAddressPool", {"addresses": ["203.0.113.0/24"], "avoidBuggyIPs": True}, "spec.avoidBuggyIPs"),
         ("IPAddressPool", {"addresses": ["203.0.113.9-203.0.113.1"]}, "spec.addresses[0]"),
         ("L2Advertisement", {}, ""),
         ("BGPAdvertisement", {"ipAddressPools": ["none"]}, "spec.ipAddressPools[0]"),
@@ -203,6 +202,29 @@ def test_what_cannot_be_said_is_told(kind: str, spec: dict[str, Any], field: str
         ("metallb-system/bad", field)
     ]
     assert "good" in found.pools
+
+
+def test_addresses_that_end_in_0_and_255() -> None:
+    """MetalLB gives them unless it is told not to, l3net does not unless it is told to."""
+    plain = {"addresses": ["203.0.113.0/24"]}
+    found = imported(
+        resource("IPAddressPool", "a", **plain),
+        resource("IPAddressPool", "b", addresses=["198.51.100.0/24"], avoidBuggyIPs=False),
+        resource("IPAddressPool", "c", addresses=["192.0.2.0/24"], avoidBuggyIPs=True),
+        resource("IPAddressPool", "d", addresses=["2001:db8::/64"]),
+    )
+    pools = made(found, "IPPool")
+    assert {name: pool.get("avoidBuggyIPs") for name, pool in pools.items()} == {
+        "a": False, "b": False, "c": None, "d": None,
+    }  # fmt: skip
+    assert outcomes(found, Outcome.UNSAID) == []
+    assert outcomes(found, Outcome.CHANGED) == CLASSES
+    # Of a pool of one or two addresses l3net gives every one.
+    small = imported(
+        resource("IPAddressPool", addresses=["203.0.113.1-203.0.114.0", "fd00::ff/128"], avoidBuggyIPs=True)
+    )
+    changed = [each for each in findings(small, Outcome.CHANGED) if each.field == "spec.avoidBuggyIPs"]
+    assert [": 203.0.114.0." in each.detail for each in changed] == [True]
 
 
 def test_a_pool_of_some_namespaces() -> None:
