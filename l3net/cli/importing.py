@@ -16,7 +16,15 @@ from l3net.cli.output import json_text, output_option, print_table
 from l3net.cli.validate import files_of
 from l3net.errors import ConfigError, L3netError
 from l3net.importing.source import Finding, Imported, Outcome
-from l3net.shell.manifests.documents import MAX_BYTES, DocumentError, is_manifest, parse, read_bytes
+from l3net.shell.manifests.documents import (
+    MAX_BYTES,
+    DocumentError,
+    TooLargeError,
+    bounded,
+    is_manifest,
+    parse,
+    read_bytes,
+)
 from l3net.shell.manifests.tree import printable
 
 Objects: TypeAlias = list[tuple[Mapping[str, object], str]]
@@ -95,7 +103,8 @@ def import_group() -> None:
     named only.
 
     Exits with 0 when nothing is lost (fields may mean something else), with 2 when something cannot be said
-    or read (with --strict also when something means something else), with 1 when nothing could be written.
+    or read (with --strict also when something means something else), with 1 when nothing of the source was
+    read or nothing could be written.
 
     \b
     kubectl get bgppeers.metallb.io,ipaddresspools.metallb.io -A -o yaml >old.yaml
@@ -222,6 +231,10 @@ def _run(
     except L3netError as err:
         raise ImportFailedError(str(err)) from err
     _report(imported, found, output, err=out is None)
+    if not found and imported.skipped == len(objects):
+        raise ImportFailedError(
+            f"nothing of {name}'s was read: give what `l3net import {name} --help` names, or --from-cluster"
+        )
     outcomes = {finding.outcome for finding in imported.findings}
     if Outcome.UNSAID in outcomes or (strict and Outcome.CHANGED in outcomes):
         context.exit(2)
@@ -248,11 +261,14 @@ def _of_files(paths: tuple[Path, ...]) -> tuple[Objects, list[Finding]]:
     for path in files_of(paths):
         name = printable(path)
         try:
-            content = sys.stdin.buffer.read(MAX_BYTES + 1) if str(path) == "-" else read_bytes(path)[0]
+            content = (
+                bounded(sys.stdin.buffer.read(MAX_BYTES + 1)) if str(path) == "-" else read_bytes(path)[0]
+            )
             documents = parse(content, is_json=name.endswith(".json"))
         except DocumentError as err:
             where = f"{name}:{err.line}" if err.line else name
-            broken.append(Finding(Outcome.UNSAID, "", "", "", f"{where}: {err}", where))
+            instead = " or read the cluster with --from-cluster" if isinstance(err, TooLargeError) else ""
+            broken.append(Finding(Outcome.UNSAID, "", "", "", f"{where}: {err}{instead}", where))
             continue
         alone = len(documents) == 1
         objects += [(document.content, document.where(name, alone=alone)) for document in documents]
@@ -323,7 +339,7 @@ def _write(manifests: list[dict[str, Any]], out: Path | None) -> None:
             (out / f"{kind.lower()}.yaml").write_text(text, encoding="utf-8")
             others.discard(f"{kind.lower()}.yaml")
     except OSError as err:
-        raise ConfigError(f"{printable(out)}: {err.strerror}") from None
+        raise ConfigError(f"{printable(Path(err.filename or out))}: {err.strerror}") from None
     if others:
         click.echo(
             f"{printable(out)} holds manifests of something else: {', '.join(sorted(others))}", err=True

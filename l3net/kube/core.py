@@ -148,7 +148,8 @@ def secret(document: Field, name: ObjectName) -> Secret:
             raise field.wrong("is not base64 (plain text goes under stringData)") from None
     for key, field in _entries(document["stringData"]):
         if field.present and not isinstance(field.value, str):
-            raise field.wrong(f"must be a string, not {type_name(field.value)}; quote it")
+            hint = "; quote it" if isinstance(field.value, int | float) else ""
+            raise field.wrong(f"must be a string, not {type_name(field.value)}{hint}")
         values[key] = field.text(default="").encode()
     return Secret(name, values)
 

@@ -45,7 +45,12 @@ def every_error(document: Mapping[str, object]) -> list[ManifestError]:
     for err in by_schema:
         if err.field not in meant or err.why != "is required":
             found.setdefault(err.field, err)
-    left = [_take_out(rest, field) for field in found]
+    # What is below something that is taken out goes with it.
+    left = [
+        _take_out(rest, field)
+        for field in found
+        if not any(field.startswith((f"{other}.", f"{other}[")) for other in found)
+    ]
     if not all(left):
         return list(found.values())[:MOST]
     gone = [*found, *meant]
@@ -151,6 +156,9 @@ def _fill_in(content: Any, field: str) -> bool:
         return False
     for value in _FILLERS:
         holder[name] = value
+        # Reading stops at the first error, which may be another one.
+        if any(_numbered_as_before(content, err.field) == field for err in _by_schema(content)):
+            continue
         try:
             translate(content)
         except ManifestError as err:

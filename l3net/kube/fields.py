@@ -41,7 +41,8 @@ def _number(value: str | float) -> str:
 
 def type_name(value: object) -> str:
     """What a user calls the type of a parsed value."""
-    return _TYPE_NAMES.get(type(value), type(value).__name__)
+    named = (_TYPE_NAMES[each] for each in type(value).__mro__ if each in _TYPE_NAMES)
+    return next(named, type(value).__name__)
 
 
 #: A path, or what is below one: a field's name or an element's number.

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from l3net.cli.main import cli
 from l3net.shell.kubernetes.api import ApiError
+from l3net.shell.manifests.documents import MAX_BYTES
 
 HERE = Path(__file__).parent
 SOURCES = ["calico", "cilium", "kube-router", "metallb"]
@@ -84,12 +85,6 @@ def test_where_from_has_to_be_said(arguments: list[str]) -> None:
     assert "--from-cluster" in result.stderr
 
 
-def test_nothing_to_import_is_no_manifest() -> None:
-    result = run("calico", "-", text=OTHER)
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert "0 manifests" in result.stderr
-
-
 def test_a_file_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     """Told from what could not be said by its exit code."""
     result = run("calico", tmp_path / "none.yaml")
@@ -139,3 +134,26 @@ def test_over_http(tmp_path: Path) -> None:
     assert [(each["address"], each["nodes"]) for each in peers] == [("10.0.0.2", ["n1"]), ("fd00::2", ["n1"])]
     gone = run("kube-router", "--from-cluster", "--kubeconfig", kubeconfig)
     assert getattr(gone.exception, "exit_code", None) == 1
+
+
+@pytest.mark.parametrize("text", [OTHER, "", "{"])
+def test_nothing_of_the_source_is_an_error(text: str) -> None:
+    result = run("calico", "-", text=text)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "0 manifests" in result.stderr
+    assert str(result.exception).startswith("nothing of calico's was read")
+
+
+def test_what_is_too_large_is_to_be_read_from_the_cluster() -> None:
+    text = "{items: [" + "x," * 250_000 + "]}"
+    assert "values; split it or read the cluster with --from-cluster" in run("calico", "-", text=text).stderr
+    large = run("calico", "-", text=PEER + " " * MAX_BYTES)
+    assert "-: is larger than 16 MiB; split it" in large.stderr
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bgppeer.yaml").mkdir()
+    result = run("calico", "-", "--out", tmp_path, text=PEER)
+    assert result.exit_code == 1
+    assert str(result.exception) == f"{tmp_path / 'bgppeer.yaml'}: Is a directory"

@@ -60,6 +60,24 @@ def test_what_no_schema_can_say_has_the_number_of_its_element() -> None:
     ]
 
 
+def test_one_error_hides_no_other() -> None:
+    """A required field that is wrong in two elements, and an element of a list that is too long."""
+    rules = "{action: Acept, cidr: 10.0.0.0/33}, {action: Accept, cidr: 10.0.0.1/8}, {acton: Accept}"
+    assert {field for field, _ in errors("BGPFilter", f"{{export: [{rules}]}}")} == {
+        "spec.export[0].action", "spec.export[0].cidr", "spec.export[1].cidr", "spec.export[2].acton",
+    }  # fmt: skip
+    long = "{address: 10.0.0.300, asNumber: 1, families: [IPv5, IPv4, IPv6]}"
+    assert {field for field, _ in errors("BGPPeer", long)} == {
+        "spec.address", "spec.families", "spec.families[0]",
+    }  # fmt: skip
+
+
+def test_types_are_named_as_users_know_them() -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": ["b"]}}
+    (found,) = every_error(secret)
+    assert found.why == "must be a string, not a list"
+
+
 def test_a_key_with_dots() -> None:
     content = {"metadata": {"annotations": {"l3net.io/blocks": "x"}}}
     assert walked(content, "metadata.annotations.l3net.io/blocks") == (

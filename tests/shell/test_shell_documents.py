@@ -75,6 +75,7 @@ def test_scalars_as_in_kubernetes() -> None:
         ("a: !!python/object/apply:os.system [id]", 1, "not YAML"),
         ("a: &x [*x]", 1, "contains itself"),
         ("kind: List\nitems: [1]", 1, "items[0]"),
+        ("kind: List\nitems: {a: b}", 1, "items is not a list"),
         ("? [a]\n: b", 1, "not YAML"),
     ],
 )

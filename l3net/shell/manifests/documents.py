@@ -38,6 +38,17 @@ class DocumentError(ConfigError):
         self.line = line
 
 
+class TooLargeError(DocumentError):
+    """A file or a document holds more than is read."""
+
+
+def bounded(content: bytes) -> bytes:
+    """The content of a file. Raises TooLargeError for more than MAX_BYTES."""
+    if len(content) > MAX_BYTES:
+        raise TooLargeError(f"is larger than {MAX_BYTES // 2**20} MiB; split it")
+    return content
+
+
 class _Loader(_BASE):  # type: ignore[misc]
     """YAML as Kubernetes reads it: no dates, no base 60 (`64512:10` is a string), no key twice."""
 
@@ -55,7 +66,7 @@ class _Loader(_BASE):  # type: ignore[misc]
             raise DocumentError(f"is nested too deeply: more than {MAX_DEPTH} levels")
         self._values += 1
         if self._values > MAX_VALUES:
-            raise DocumentError(f"holds a document of more than {MAX_VALUES} values; split it")
+            raise TooLargeError(f"holds a document of more than {MAX_VALUES} values; split it")
 
     def ascend_resolver(self) -> None:
         self._depth -= 1
@@ -152,9 +163,7 @@ def read_bytes(path: Path | str) -> tuple[bytes, Stamp]:
             os.close(descriptor)
     except OSError as err:
         raise DocumentError(f"cannot be read: {err.strerror}") from err
-    if len(content) > MAX_BYTES:
-        raise DocumentError(f"is larger than {MAX_BYTES // 2**20} MiB; split it")
-    return content, stamp_of(status)
+    return bounded(content), stamp_of(status)
 
 
 def _read(descriptor: int, size: int) -> bytes:
@@ -226,7 +235,7 @@ def _bound_json(content: bytes) -> None:
         return  # as nearly every file: it can be neither
     bare = _JSON_STRING.sub(b"", content)
     if sum(bare.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES:
-        raise DocumentError(f"holds more than {MAX_VALUES} values; split it")
+        raise TooLargeError(f"holds more than {MAX_VALUES} values; split it")
     depth = 0
     for mark in _JSON_NEST.finditer(bare):
         depth += 1 if mark[0] in b"[{" else -1
@@ -298,6 +307,8 @@ def _opened(documents: Iterable[Document]) -> Iterator[Document]:
     """Lists as their items; those of a typed list (`ServiceList`) take its apiVersion and kind."""
     for document in documents:
         kind, items = document.content.get("kind"), document.content.get("items")
+        if kind == "List" and not isinstance(items, list | None):
+            raise DocumentError("items is not a list", document.line)
         if not (isinstance(kind, str) and kind.endswith("List") and isinstance(items, list)):
             yield document
             continue
