@@ -32,6 +32,8 @@ TEXT: Final = frozenset(
         *("WHAT TO DO", "BEFORE", "AFTER", "CHANGE", "CAUSE", "BY"),
     }
 )
+#: Columns that are left: one alone says nothing of what it names.
+_FEWEST: Final = 2
 #: Characters that a column of text keeps at least.
 SHORTEST: Final = 14
 #: Characters between two columns.
@@ -63,7 +65,7 @@ def fit(columns: Sequence[str], natural: Sequence[int], width: int | None) -> La
         for name, full in zip(columns, natural, strict=True)
     ]
     for name in SPARE:
-        if _total([least[each] for each in shown]) <= width:
+        if _total([least[each] for each in shown]) <= width or len(shown) <= _FEWEST:
             break
         shown = [each for each in shown if columns[each] != name]
     widths = [natural[each] for each in shown]

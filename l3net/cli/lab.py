@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from l3net.cli.lab_chaos import chaos
@@ -160,10 +161,14 @@ def target_of(there: Lab, target: str) -> tuple[Host, str | None]:
 @_router_kind
 @click.option("--format", "style", type=click.Choice(list(FORMATS)), default="terminal", show_default=True)
 def graph(topology: Path | None, name: str, router_kind: str | None, style: str) -> None:
-    """Draw TOPOLOGY, else the lab that is up, else the default. Links that are cut are crossed out."""
+    """Draw TOPOLOGY, else the lab that is up, else the default. Links that are cut are crossed out.
+
+    A lab that is named with --name has to be up.
+    """
     kind = RouterKind(router_kind) if router_kind else None
     cut: tuple[Link, ...] = ()
-    if topology is None and kind is None and (state.lab_directory(name) / "lab.json").exists():
+    named = click.get_current_context().get_parameter_source("name") is ParameterSource.COMMANDLINE
+    if topology is None and kind is None and (named or (state.lab_directory(name) / "lab.json").exists()):
         drawn = state.load(name)[1]
         if os.geteuid() == 0:  # nobody else sees a link of a namespace
             with suppress(L3netError):

@@ -73,6 +73,11 @@ def router_config(
     found = routers(state, peers, nodes)
     for note in found.notes:
         click.echo(f"left out: {note}", err=True)
+    if not state.nodes:
+        raise NoRouterError(
+            "no Node is declared, and so nobody to peer with: a directory needs the cluster's Nodes too "
+            "(kubectl get nodes -o yaml)"
+        )
     if not found.routers:
         raise NoRouterError("no BGPPeer names a router by its address, with a session of any node")
     write = importlib.import_module(f"l3net.routerconfig.{dialect}").write

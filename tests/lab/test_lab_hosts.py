@@ -211,6 +211,8 @@ def test_commands(name: str, tmp_path: Path) -> None:
 def test_a_lab_that_is_not_there_is_said_so(name: str) -> None:
     with pytest.raises(NoLabError, match="lab up"):
         open_lab(name)
+    with pytest.raises(NoLabError, match="lab up"):  # and not the default one drawn in its stead
+        CliRunner().invoke(command, ["graph", "--name", name], catch_exceptions=False)
 
 
 @pytest.mark.parametrize("bad", ["", "../x", "UP", "a" * 40])

@@ -182,6 +182,11 @@ def test_nothing_to_write_for(declared: Path) -> None:
     unknown = run(declared, "frr", "--peer", "none")
     assert (unknown.exit_code, "no BGPPeer named none" in unknown.stderr) == (2, True)
     assert run(declared, "ios").exit_code == 2
+    for file in declared.iterdir():
+        text = file.read_text()
+        file.write_text("---\n".join(each for each in text.split("---\n") if "kind: Node\n" not in each))
+    nobody = run(declared, "frr")
+    assert "no Node is declared" in str(nobody.exception)
 
 
 def test_frr_takes_it(declared: Path, tmp_path: Path) -> None:
