@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import yaml
-
 from l3net.errors import ConfigError
 from l3net.lab.errors import LabError, LabExistsError, NoLabError, TopologyError
 from l3net.lab.parse import parse_topology
 from l3net.lab.topology import RouterKind, Topology
+from l3net.shell.manifests.documents import DocumentError, one_value
 
 LABS = Path("/run/l3net-lab")
 DEFAULT_NAME = "l3net"
@@ -32,9 +31,10 @@ class TopologySource:
 
     def topology(self) -> Topology:
         try:
-            document = yaml.safe_load(self.text)
-        except yaml.YAMLError as err:
-            raise TopologyError(self.where, f"not YAML: {err}") from None
+            document = one_value(self.text.encode())
+        except DocumentError as err:
+            where = f"{self.where}:{err.line}" if err.line else self.where
+            raise TopologyError(where, str(err)) from None
         try:
             return parse_topology(document, self.router_kind)
         except TopologyError as err:
@@ -46,12 +46,21 @@ def read_source(path: Path | None, router_kind: RouterKind | None = None) -> Top
     if path is None:
         text = resources.files("l3net.lab").joinpath("topologies/default.yaml").read_text()
         return TopologySource(text, "default.yaml", router_kind)
+    return TopologySource(read_text(path), str(path), router_kind)
+
+
+def read_text(path: Path) -> str:
+    """A file that describes a lab; it may be a pipe. Raises TopologyError."""
     try:
-        if path.stat().st_size > _MAX_SIZE:
+        with path.open("rb") as file:
+            content = file.read(_MAX_SIZE + 1)
+        if len(content) > _MAX_SIZE:
             raise TopologyError(str(path), "larger than 1 MiB")
-        return TopologySource(path.read_text(), str(path), router_kind)
-    except (OSError, UnicodeDecodeError) as err:
-        raise TopologyError(str(path), f"cannot be read: {err}") from None
+        return content.decode("utf-8-sig")
+    except OSError as err:
+        raise TopologyError(str(path), f"cannot be read: {err.strerror}") from None
+    except UnicodeDecodeError as err:
+        raise TopologyError(str(path), f"is not UTF-8 text (byte {err.start})") from None
 
 
 def lab_directory(name: str) -> Path:

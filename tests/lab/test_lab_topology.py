@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
 
@@ -137,6 +139,28 @@ def test_mistakes_are_named(document: object, where: str, why: str) -> None:
 def test_text_that_is_not_yaml() -> None:
     with pytest.raises(TopologyError, match="not YAML"):
         TopologySource("a: [", "x.yaml").topology()
+    with pytest.raises(TopologyError, match=r"x\.yaml:2: the key 'asNumber' appears twice"):
+        TopologySource("asNumber: 1\nasNumber: 2", "x.yaml").topology()
+    with pytest.raises(TopologyError, match="more than one document"):
+        TopologySource("a: 1\n---\na: 2", "x.yaml").topology()
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    """A device that never ends, no file, no text; and a pipe, which is one."""
+    (tmp_path / "latin.yaml").write_bytes(b"a: \xe9")
+    for path, why in (
+        (Path("/dev/zero"), "larger than 1 MiB"),
+        (tmp_path / "none", "cannot be read: No such file or directory"),
+        (tmp_path / "latin.yaml", "is not UTF-8 text (byte 3)"),
+    ):
+        with pytest.raises(TopologyError) as raised:
+            read_source(path)
+        assert raised.value.why == why
+    reading, writing = os.pipe()
+    os.write(writing, b"\xef\xbb\xbfnodes: []")
+    os.close(writing)
+    assert read_source(Path(f"/dev/fd/{reading}")).text == "nodes: []"
+    os.close(reading)
 
 
 def test_the_file_is_named() -> None:

@@ -244,6 +244,25 @@ def _bound_json(content: bytes) -> None:
 
 
 def _parse_yaml(content: bytes) -> Iterator[Document]:
+    for value, number, line in _values(content):
+        yield _document(value, number, line)
+
+
+def one_value(content: bytes) -> object:
+    """What a YAML file of one document holds, whatever it is; None for nothing. Raises DocumentError."""
+    try:
+        found = list(_values(content))
+    except RecursionError:
+        raise DocumentError(f"is nested too deeply: more than {MAX_DEPTH} levels") from None
+    except UnicodeDecodeError as err:
+        raise DocumentError(f"is not UTF-8 text (byte {err.start})") from None
+    if len(found) > 1:
+        raise DocumentError("holds more than one document", found[1][2])
+    return found[0][0] if found else None
+
+
+def _values(content: bytes) -> Iterator[tuple[object, int, int]]:
+    """Each document that holds something, its number and line."""
     aliases = b"*" in content and b"&" in content
     text = content.decode("utf-8-sig")
     loader = _Loader(text)
@@ -257,7 +276,7 @@ def _parse_yaml(content: bytes) -> Iterator[Document]:
                 _bound(node, line)
             value = loader.construct_document(node)
             if value is not None:
-                yield _document(value, number, line)
+                yield value, number, line
     except yaml.MarkedYAMLError as err:
         mark = err.problem_mark or err.context_mark
         why = ", ".join(part for part in (err.problem, err.context) if part)
