@@ -277,8 +277,6 @@ def _of_files(paths: tuple[Path, ...]) -> tuple[Objects, list[Finding]]:
 
 def _of_cluster(listed: tuple[Listed, ...], kubeconfig: Path | None) -> tuple[Objects, list[Finding]]:
     """What an API server does not know is not there. Raises ApiError, ConfigError."""
-    import json  # noqa: PLC0415
-
     from l3net.shell.kubernetes.api import ApiError, KubeApi  # noqa: PLC0415 - after --help
 
     api = KubeApi(kubeconfig)
@@ -289,7 +287,7 @@ def _of_cluster(listed: tuple[Listed, ...], kubeconfig: Path | None) -> tuple[Ob
             for version in versions:
                 place = f"/{version}/{resource}"
                 try:
-                    answer: dict[str, Any] = json.loads(api.get(place))
+                    kind, items = _listed(api.get(place), place)
                 except ApiError as err:
                     if err.not_found:
                         continue
@@ -299,16 +297,32 @@ def _of_cluster(listed: tuple[Listed, ...], kubeconfig: Path | None) -> tuple[Ob
                         Finding(Outcome.UNSAID, "", "", "", f"{resource}: {err.said or err}", place)
                     )
                     break
-                kind = str(answer.get("kind", "")).removesuffix("List")
-                of = {"apiVersion": answer.get("apiVersion"), "kind": kind}
-                objects += [({**of, **item}, f"{place} {_named(item)}") for item in answer.get("items") or ()]
+                of = {"apiVersion": version.partition("/")[2], "kind": kind}
+                objects += [({**of, **item}, f"{place} {_named(item)}") for item in items]
                 break
     return objects, broken
 
 
+def _listed(answer: bytes | str, place: str) -> tuple[str, list[dict[str, Any]]]:
+    """The kind and the objects of a list. Raises ConfigError: whatever is between may answer as well."""
+    import json  # noqa: PLC0415
+
+    try:
+        found = json.loads(answer)
+    except (ValueError, RecursionError):
+        found = None
+    items = (found.get("items") or []) if isinstance(found, dict) else None
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise ConfigError(
+            f"{place}: the answer is no list of objects: is the server of the kubeconfig an API server?"
+        )
+    return str(found.get("kind", "")).removesuffix("List"), items
+
+
 def _named(item: Mapping[str, Any]) -> str:
-    metadata = item.get("metadata") or {}
-    return "/".join(filter(None, (metadata.get("namespace"), metadata.get("name", ""))))
+    metadata = item.get("metadata")
+    found = metadata if isinstance(metadata, dict) else {}
+    return "/".join(str(found[key]) for key in ("namespace", "name") if found.get(key))
 
 
 # --- writing -----------------------------------------------------------------------------------------------

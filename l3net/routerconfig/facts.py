@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Final, TypeAlias
 
 from l3net.addresses import address_order, contains, prefix_order
+from l3net.bgp.session import Unusable
 from l3net.bgp.sessions import Session, sessions
 from l3net.model import (
     Address,
@@ -119,8 +120,15 @@ def routers(state: ClusterState, peers: Collection[str] = (), nodes: Collection[
         known = partial(_source, node)
         held = sessions(state, name, known, tuple(filter(known, _GATEWAYS)))
         for refusal in held.refusals:
-            if not peers or _declared(refusal.name) in peers:
-                notes[f"node {name}: {refusal}"] = None
+            if (declared := _declared(refusal.name)) not in (peers or state.peers):
+                continue  # the mesh: no router is concerned
+            why = f"node {name}: {refusal}"
+            if refusal.reason is Unusable.NO_LOCAL_ADDRESS:
+                why = (
+                    f"node {name}: peer {declared}: neither has the Node an InternalIP of its family, "
+                    "nor the BGPPeer a localAddress"
+                )
+            notes[why] = None
         for address, session in held.by_address.items():
             if not session.mesh and not session.to_node and (not peers or _declared(session.name) in peers):
                 by = _declared(session.name) if address in _GATEWAYS else ""

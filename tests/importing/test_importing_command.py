@@ -121,6 +121,24 @@ def test_a_cluster_is_asked_for_what_it_knows(monkeypatch: pytest.MonkeyPatch) -
     assert places == {"/apis/crd.projectcalico.org/v1/bgppeers a"}
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [b"<html>", b"", b"[1]", b'{"items": "abc"}', b'{"items": [1]}', b'{"items": {"a": 1}}'],
+)
+def test_an_answer_of_something_else_is_said_so(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    monkeypatch.setattr(Server, "get", lambda *_: answer)
+    monkeypatch.setattr("l3net.shell.kubernetes.api.KubeApi", Server)
+    result = run("metallb", "--from-cluster")
+    assert "/apis/metallb.io/v1beta2/bgppeers: the answer is no list of objects" in str(result.exception)
+    assert getattr(result.exception, "exit_code", None) == 1
+
+
+def test_metadata_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "get", lambda *_: b'{"kind": "BGPPeerList", "items": [{"metadata": [1]}]}')
+    monkeypatch.setattr("l3net.shell.kubernetes.api.KubeApi", Server)
+    assert run("metallb", "--from-cluster").exit_code == 2
+
+
 def test_over_http(tmp_path: Path) -> None:
     """By a kubeconfig: Nodes are there, DaemonSets are of a group that this server does not know."""
     notes = {"kube-router.io/peer.ips": "10.0.0.2,fd00::2", "kube-router.io/peer.asns": "65002,65002"}

@@ -92,6 +92,16 @@ def test_sessions_of_both_families_are_one_router(declared: Path) -> None:
     assert "left out: BGPPeer link: its routers are found on an interface" in result.stderr
 
 
+def test_a_node_without_addresses_is_told_of(declared: Path) -> None:
+    """And not what its mesh lacks: no router is concerned."""
+    bare = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n9"}}
+    peer = resource("BGPPeer", "all", address="10.0.1.9", asNumber=65003)
+    (declared / "more.yaml").write_text(yaml.safe_dump_all([bare, peer]))
+    told = [line for line in run(declared, "frr").stderr.splitlines() if "n9" in line]
+    why = "neither has the Node an InternalIP of its family, nor the BGPPeer a localAddress"
+    assert told == [f"left out: node n9: peer {name}: {why}" for name in ("all", "tor4")]
+
+
 def test_a_gateway_has_no_address_that_is_known(declared: Path) -> None:
     for dialect in DIALECTS:
         text = run(declared, dialect, "--peer", "gateway").stdout
