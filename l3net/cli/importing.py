@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -341,17 +344,26 @@ def _yaml(manifests: Iterable[dict[str, Any]]) -> str:
 
 
 def _write(manifests: list[dict[str, Any]], out: Path | None) -> None:
-    """Nodes and Services come to files of their own: they are annotations for objects that exist."""
+    """Nodes and Services come to files of their own: they are annotations for objects that exist. What is in
+    the way of one file keeps all from being replaced."""
     if out is None:
         click.echo(_yaml(manifests) if manifests else "", nl=False)
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
         others = {each.name for each in out.iterdir() if is_manifest(each.name)}
-        for kind in dict.fromkeys(each["kind"] for each in manifests):
-            text = _yaml(each for each in manifests if each["kind"] == kind)
-            (out / f"{kind.lower()}.yaml").write_text(text, encoding="utf-8")
-            others.discard(f"{kind.lower()}.yaml")
+        with ExitStack() as stack:
+            ready: dict[Path, Path] = {}
+            for kind in dict.fromkeys(each["kind"] for each in manifests):
+                file = out / f"{kind.lower()}.yaml"
+                if file.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+                ready[file] = new = out / f".{file.name}.new"
+                stack.callback(new.unlink, missing_ok=True)
+                new.write_text(_yaml(each for each in manifests if each["kind"] == kind), encoding="utf-8")
+                others.discard(file.name)
+            for file, new in ready.items():
+                new.replace(file)
     except OSError as err:
         raise ConfigError(f"{printable(Path(err.filename or out))}: {err.strerror}") from None
     if others:

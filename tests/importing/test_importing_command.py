@@ -171,7 +171,9 @@ def test_what_is_too_large_is_to_be_read_from_the_cluster() -> None:
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """And no other is written in part."""
     (tmp_path / "bgppeer.yaml").mkdir()
     result = run("calico", "-", "--out", tmp_path, text=PEER)
     assert result.exit_code == 1
     assert str(result.exception) == f"{tmp_path / 'bgppeer.yaml'}: Is a directory"
+    assert [each.name for each in tmp_path.iterdir()] == ["bgppeer.yaml"]
