@@ -45,7 +45,7 @@ def configured(kubeconfig: Path | None, context: str | None) -> Transport:
             client.load_kubeconfig(str(kubeconfig), context, configuration)
     except (unusable, OSError, ValueError) as err:
         where = f"kubeconfig {kubeconfig}" if kubeconfig else "in-cluster configuration"
-        text = str(err).strip().partition("\n")[0]
+        text = str(err).strip().partition("\n")[0].rstrip(".")
         raise ConfigError(f"{where}: {text}; name another with --kubeconfig FILE") from None
     except Exception as err:
         # What is no kubeconfig at all may fail anywhere in the loader, in words that hold a secret.
