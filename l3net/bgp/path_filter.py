@@ -115,8 +115,8 @@ def _address_of(text: str) -> Address | None:
 def _prefix_of(text: str) -> Prefix:
     try:
         return parse_prefix(text)
-    except ValueError as err:
-        raise ConfigError(f"{text[:60]!r} is no prefix and no address: {err}") from None
+    except ValueError:
+        raise ConfigError(f"{text[:60]!r} is no prefix (such as 10.244.1.0/24) and no address") from None
 
 
 def _peer(text: str) -> str:

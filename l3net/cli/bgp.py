@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from l3net.addresses import parse_address, parse_prefix
 from l3net.bgp.verdict import Export
 from l3net.cli import options
 from l3net.cli.bgp_dump import dump
@@ -28,6 +29,16 @@ _SHOWN = ("prefix", "kind", "service", "name", "peer")
 _NEVER = frozenset({Export.MESH_PEER.value, Export.FAMILY_NOT_NEGOTIATED.value})
 
 
+def _written_so(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """A prefix or an address as the agent writes it."""
+    try:
+        if value is None:
+            return None
+        return str(parse_prefix(value) if "/" in value else parse_address(value))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no prefix (such as 10.244.1.0/24) and no address") from None
+
+
 @click.group(short_help="Look into BGP on this node, and plan changes.")
 def bgp() -> None:
     """What peers announced and what was made of it; what they hear; what a change would do."""
@@ -42,7 +53,11 @@ for _command in (summary, neighbors, neighbor, routes, dump):
     "--peer", metavar="ADDRESS|NAME", help="Only what this peer hears.", shell_complete=known("peers")
 )
 @click.option(
-    "--prefix", metavar="PREFIX", help="Only this prefix or address.", shell_complete=known("prefixes")
+    "--prefix",
+    metavar="PREFIX",
+    help="Only this prefix or address.",
+    shell_complete=known("prefixes"),
+    callback=_written_so,
 )
 @click.option("--rejected", is_flag=True, help="Only what is not announced.")
 @click.option(

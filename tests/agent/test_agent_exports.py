@@ -46,6 +46,7 @@ def test_every_peer_and_prefix_has_a_verdict(rig: Rig) -> None:
     }
     assert {row["name"] for row in rows(rig, "--peer", "tor6", "--refused")} == {"tor6"}
     assert len(rows(rig, "--prefix", "10.244.1.0/24")) == 2
+    assert rows(rig, "--prefix", "10.244.1.7/24") == rows(rig, "--prefix", "10.244.1.0/24")
     argv = [sys.executable, "-m", "l3net.cli.main", "version", "--all", "-o", "json"]
     told = json.loads(rig.node.run(argv).stdout)
     assert (told["l3net"], told["agent"], told["speaker"], told["exabgp"]) == (*[__version__] * 3, release)
