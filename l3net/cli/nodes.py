@@ -77,6 +77,12 @@ class Agents:
                 return [(node, read(answer))]
             except NotRunningError as err:
                 raise NotRunningError(f"{node}: {err}") from None
+            except L3netError as err:
+                if type(err) is not L3netError:
+                    raise  # of the question
+                raise L3netError(f"{node}: {err}") from None
+            except (LookupError, TypeError, ValueError, AttributeError) as err:
+                raise L3netError(f"{node}: {misunderstood(err)}") from None
         with waiting(patience, "some nodes do"):
             answers, failures = ask_all(self.doors, question, patience, read)
         if not answers and (wrong := alike(failures)) is not None:

@@ -181,6 +181,14 @@ def test_answers_that_are_none_are_named() -> None:
     assert "n4" in {each["node"] for each in json.loads(result.stdout)}
 
 
+@pytest.mark.parametrize("answer", [{}, {"routes": 7}, {"routes": [None]}, {"routes": [{}]}])
+def test_of_one_node_too(answer: dict[str, Any]) -> None:
+    with serving(["n1"], lambda _node, _question: answer) as nodes:
+        result = run("bgp", "announced", "--node", "n1", *nodes.words)
+    assert str(result.exception).startswith("n1: its answer is not understood")
+    assert getattr(result.exception, "exit_code", 0) == 1
+
+
 def test_what_a_node_says_writes_nothing_else_to_a_terminal() -> None:
     def answer(node: str, question: str) -> dict[str, Any]:
         return agent(node, question) if node == "n1" else {"error": "x\x1b[2J\nl3net: n1: forged"}
