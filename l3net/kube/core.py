@@ -141,6 +141,8 @@ def secret(document: Field, name: ObjectName) -> Secret:
     values: dict[str, bytes] = {}
     for key, field in _entries(document["data"]):
         # Go's decoder, and so the API server, passes over line ends.
+        if field.present and not isinstance(field.value, str):
+            raise field.wrong(f"must be a string, not {type_name(field.value)}")
         packed = field.text(default="").replace("\n", "").replace("\r", "")
         try:
             values[key] = base64.b64decode(packed, validate=True)

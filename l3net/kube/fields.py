@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias, TypeVar
 
@@ -18,6 +19,8 @@ _TYPE_NAMES: Mapping[type, str] = {
     float: "a number",
     type(None): "null",
 }
+#: Of paths below which a password may stand by mistake.
+_SECRET = re.compile("password|secret", re.IGNORECASE)
 _SHOWN = 60
 _LONGEST_INTEGER = 256  # bits
 _T = TypeVar("_T")
@@ -30,6 +33,16 @@ def shown(value: object) -> str:
         text = text if text.isprintable() else ascii(text)
         return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
     return type_name(value)
+
+
+def told(where: str, value: object) -> str:
+    """As `shown`; but of a field for a password or a Secret its type alone."""
+    return type_name(value) if _SECRET.search(where) else shown(value)
+
+
+def quote_it(where: str, value: object) -> str:
+    """What to do about a number in the place of a string."""
+    return "; quote it" if _SECRET.search(where) else f'; quote it: "{shown(value)}"'
 
 
 def _number(value: str | float) -> str:
@@ -206,7 +219,7 @@ class Field:
             return self.wrong("is required")
         hint = ""
         if wanted is str and isinstance(self.value, int | float):
-            hint = f'; quote it: "{shown(self.value)}"'
+            hint = quote_it(self.path, self.value)
         elif wanted in (int, bool) and isinstance(self.value, str):
             hint = (
                 "; leave out the quotes" if self.value.isdecimal() or self.value in ("true", "false") else ""

@@ -17,7 +17,7 @@ import yaml
 from l3net.addresses import parse_address
 from l3net.errors import ManifestError
 from l3net.kube.conforming import conforms
-from l3net.kube.fields import shown, type_name
+from l3net.kube.fields import quote_it, shown, told, type_name
 from l3net.kube.registry import KINDS, Definition
 from l3net.model import Kind
 
@@ -160,20 +160,22 @@ def _explained(error: ValidationError) -> ManifestError:
             missing = next(name for name in limit if name not in value)
             return ManifestError(f"{where}.{missing}" if where else missing, "is required")
         case "type":
-            return ManifestError(where, f"must be {_TYPES.get(limit, limit)}, not {_actual(value, limit)}")
+            return ManifestError(
+                where, f"must be {_TYPES.get(limit, limit)}, not {_actual(where, value, limit)}"
+            )
         case "enum":
-            return ManifestError(where, f"{shown(value)} is not one of {', '.join(map(str, limit))}")
+            return ManifestError(where, f"{told(where, value)} is not one of {', '.join(map(str, limit))}")
         case "minimum" | "maximum":
             low, high = bounds.get("minimum", "-"), bounds.get("maximum", "-")
-            return ManifestError(where, f"{shown(value)} is out of range: {low} to {high}")
+            return ManifestError(where, f"{told(where, value)} is out of range: {low} to {high}")
         case "pattern":
             before, slash, length = str(value).partition("/")
             if slash and _is_address(before) and re.search(limit, before):
                 return ManifestError(
-                    where, f"{shown(value)!r} is not an address; remove {shown(slash + length)}"
+                    where, f"{told(where, value)!r} is not an address; remove {shown(slash + length)}"
                 )
             form = bounds.get("description", f"pattern {limit}").partition(". ")[0].removesuffix(".")
-            return ManifestError(where, f"{shown(value)!r} does not look right ({form})")
+            return ManifestError(where, f"{told(where, value)!r} does not look right ({form})")
         case "maxLength" | "minLength":
             word = "long" if error.validator == "maxLength" else "short"
             return ManifestError(where, f"is too {word}: {limit} characters")
@@ -192,9 +194,9 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _actual(value: object, wanted: object) -> str:
+def _actual(where: str, value: object, wanted: object) -> str:
     if wanted == "string" and isinstance(value, int | float) and not isinstance(value, bool):
-        return f'{type_name(value)}; quote it: "{shown(value)}"'
+        return type_name(value) + quote_it(where, value)
     if wanted == "integer" and isinstance(value, float):
         return shown(value)
     if wanted in ("integer", "boolean") and isinstance(value, str):

@@ -78,6 +78,30 @@ def test_types_are_named_as_users_know_them() -> None:
     assert found.why == "must be a string, not a list"
 
 
+@pytest.mark.parametrize("secret", [7391846250, 7391846250.5, "pass 7391846250!"])
+def test_a_password_in_the_wrong_place_is_not_shown(secret: object) -> None:
+    head = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}
+    peer = {"apiVersion": "l3net.io/v1alpha1", "kind": "BGPPeer", "metadata": {"name": "x"}}
+    spec = {"address": "10.0.0.1", "asNumber": 1}
+    reference = {"name": secret, "key": secret, "namespace": secret}
+    for document in (
+        {**head, "data": {"a": secret}},
+        {**head, "data": secret},
+        {**head, "stringData": {"a": [secret]}, "data": {"b": [secret]}},
+        {**peer, "spec": {**spec, "password": secret}},
+        {**peer, "spec": {**spec, "password": {"secretKeyRef": secret}}},
+        {**peer, "spec": {**spec, "password": {"secretKeyRef": reference}}},
+        {**peer, "spec": {**spec, "bfd": {"authentication": {"password": secret, "type": "Simple"}}}},
+    ):
+        found = every_error(document)
+        assert found or isinstance(secret, str)
+        assert "7391846250" not in " ".join(map(str, found))
+        try:
+            translate(document)
+        except ManifestError as err:
+            assert "7391846250" not in str(err)
+
+
 def test_a_key_with_dots() -> None:
     content = {"metadata": {"annotations": {"l3net.io/blocks": "x"}}}
     assert walked(content, "metadata.annotations.l3net.io/blocks") == (
