@@ -426,8 +426,9 @@ def _table(
             ],
         )
     told = ", ".join(f"{counts[outcome]} {words}" for outcome, words in reversed(_SHOWN.items()))
-    skipped = f"; {imported.skipped} objects are no configuration of this source" if imported.skipped else ""
-    click.echo(f"{len(manifests)} manifests; {told}{skipped}")
+    others = "1 object is" if imported.skipped == 1 else f"{imported.skipped} objects are"
+    skipped = f"; {others} no configuration of this source" if imported.skipped else ""
+    click.echo(f"{len(manifests)} manifest{'' if len(manifests) == 1 else 's'}; {told}{skipped}")
 
 
 def _say(err: bool, print_it: Callable[[], None]) -> None:

@@ -55,10 +55,11 @@ def validate(context: click.Context, paths: tuple[Path, ...], output: str) -> No
         for line in rejected:
             click.echo(str(line))
         files = f"{len(readings)} file{'' if len(readings) == 1 else 's'}"
+        objects = f"{len(claims)} object{'' if len(claims) == 1 else 's'}"
         ignored = f", {len(unread)} not read by l3net" if unread else ""
         verdict = f"{len(rejected)} wrong" if rejected else "nothing wrong"
         warned = f", {len(unserved)} warning{'' if len(unserved) == 1 else 's'}" if unserved else ""
-        click.echo(f"{files}, {len(claims)} objects{ignored}: {verdict}{warned}")
+        click.echo(f"{files}, {objects}{ignored}: {verdict}{warned}")
     else:
         answer = {
             "files": len(readings),

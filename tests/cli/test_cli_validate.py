@@ -22,7 +22,7 @@ def run(*arguments: object, text: str | None = None) -> Result:
 def test_nothing_wrong(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(GOOD + "---\n" + OTHER)
     result = run(tmp_path)
-    assert (result.exit_code, result.output) == (0, "1 file, 1 objects, 1 not read by l3net: nothing wrong\n")
+    assert (result.exit_code, result.output) == (0, "1 file, 1 object, 1 not read by l3net: nothing wrong\n")
 
 
 def test_file_field_and_why(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_file_field_and_why(tmp_path: Path) -> None:
         f"{tmp_path}/b.yaml:3 (document 2) IPPool p: spec.cdir: unknown field; did you mean cidr?",
         f"{tmp_path}/b.yaml:1 (document 1): metadata.name: "
         f"Namespace one is already in {tmp_path}/a.yaml:1, which holds",
-        "2 files, 1 objects: 2 wrong",
+        "2 files, 1 object: 2 wrong",
     ]
 
 

@@ -140,7 +140,7 @@ def test_validate_knows_it(tmp_path: Path) -> None:
     said = CliRunner().invoke(validate, [str(good), str(bad)])
     assert said.exit_code == 2
     assert "bad.yaml:8 Gadget blue/b: spec.size" in said.output
-    assert "2 files, 1 objects: 1 wrong" in said.output
+    assert "2 files, 1 object: 1 wrong" in said.output
 
 
 def test_the_reference_describes_it() -> None:
