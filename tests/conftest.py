@@ -32,6 +32,7 @@ from node_rig import Rig, brought_up  # noqa: E402
 from realapi import RealApiServer, real_api_server  # noqa: E402
 
 from l3net.lab import host as lab_host  # noqa: E402
+from l3net.naming import RUN_DIR, STATE_DIR  # noqa: E402
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
@@ -112,8 +113,22 @@ COUNTS = {
 }
 
 
+#: What l3net has on a host: no test leaves it on the machine that the tests run on.
+OF_A_HOST = [path for name in (STATE_DIR, RUN_DIR) if not (path := Path(name)).exists()]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if any(path.exists() for path in OF_A_HOST) and not hasattr(session.config, "workerinput"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the fault tests counted, so that a sweep that swept nothing is seen."""
+    """What tests have left on this machine; what the fault tests counted, so that a sweep that swept nothing
+    is seen."""
+    for path in OF_A_HOST:
+        if path.exists():
+            terminalreporter.line(f"a test has left {path} on this machine", red=True)
     totals: dict[str, int] = {}
     tests = failures = 0
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):

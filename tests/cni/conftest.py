@@ -151,6 +151,7 @@ class Host:
             "L3NET_CNI_SOCKET": str(self.base / "run" / "cni.sock"),
             "L3NET_CNI_SPOOL": str(self.base / "state" / "spool"),
             "L3NET_CNI_HELPERS": str(self.base / "helpers"),
+            "L3NET_CNI_STATE": str(self.base / "standalone"),  # of a configuration that names none
             "CNI_NETNS": f"/run/netns/{pod}" if pod else None,
             **environment,
         }

@@ -25,7 +25,11 @@ def helpers_in(directory: Path) -> list[int]:
     """The helpers that hold their files in a directory."""
     found = []
     for path in directory.glob("*.pid"):
-        with path.open() as file:
+        try:
+            file = path.open()
+        except FileNotFoundError:
+            continue  # it ends just now
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

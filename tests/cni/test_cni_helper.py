@@ -143,6 +143,7 @@ def test_it_leaves_the_group_of_its_caller(warm: Warm, tmp_path: Path) -> None:
             "CNI_CONTAINERID": "c1",
             "CNI_IFNAME": "eth0",
             "L3NET_CNI_HELPERS": str(warm.host.base / "helpers"),
+            "L3NET_CNI_STATE": str(warm.host.base / "standalone"),
         }
         done = subprocess.run(
             [*argv, str(warm.host.plugin_dir / "l3net-cni")],
@@ -202,6 +203,7 @@ def test_a_runtime_that_waits_for_its_pipes_is_not_held_up(warm: Warm) -> None:
         "CNI_IFNAME": "eth0",
     }
     environment["L3NET_CNI_HELPERS"] = str(warm.host.base / "helpers")
+    environment["L3NET_CNI_STATE"] = str(warm.host.base / "standalone")
     with os.fdopen(reading, "rb") as end:
         done = subprocess.run(
             argv, input=json.dumps(warm.conf()).encode(), capture_output=True, env=environment, timeout=60,
@@ -394,6 +396,7 @@ def test_whose_caller_is_killed_is_undone(warm: Warm, slow: dict[str, Any], tmp_
         "PATH": os.environ["PATH"], "CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "eth0",
         "CNI_NETNS": f"/run/netns/{pod}", "CNI_PATH": str(warm.host.plugin_dir),
         "L3NET_CNI_HELPERS": str(warm.host.base / "helpers"),
+        "L3NET_CNI_STATE": str(warm.host.base / "standalone"),
     }  # fmt: skip
     conf, mark = tmp_path / "conf", tmp_path / "pid"
     conf.write_text(json.dumps(slow))
