@@ -113,13 +113,19 @@ COUNTS = {
 }
 
 
-#: What l3net has on a host: no test leaves it on the machine that the tests run on.
-OF_A_HOST = [path for name in (STATE_DIR, RUN_DIR) if not (path := Path(name)).exists()]
+def _held(directory: Path) -> list[str]:
+    """What is in a directory; nothing where there is none."""
+    return sorted(map(str, directory.iterdir())) if directory.is_dir() else []
+
+
+#: What l3net has on a host: no test leaves anything in it on the machine that the tests run on. Hosts of a lab
+#: have their own mounted there, so that the directories themselves may be.
+OF_A_HOST = [path for name in (STATE_DIR, RUN_DIR) if not _held(path := Path(name))]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if any(path.exists() for path in OF_A_HOST) and not hasattr(session.config, "workerinput"):
+    if any(map(_held, OF_A_HOST)) and not hasattr(session.config, "workerinput"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -127,8 +133,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What tests have left on this machine; what the fault tests counted, so that a sweep that swept nothing
     is seen."""
     for path in OF_A_HOST:
-        if path.exists():
-            terminalreporter.line(f"a test has left {path} on this machine", red=True)
+        if left := _held(path):
+            terminalreporter.line(f"a test has left on this machine: {', '.join(left)}", red=True)
     totals: dict[str, int] = {}
     tests = failures = 0
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
