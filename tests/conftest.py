@@ -118,8 +118,8 @@ def _held(directory: Path) -> list[str]:
     return sorted(map(str, directory.iterdir())) if directory.is_dir() else []
 
 
-#: What l3net has on a host: no test leaves anything in it on the machine that the tests run on. Hosts of a lab
-#: have their own mounted there, so that the directories themselves may be.
+#: What l3net has on a host: no test leaves anything in it on this machine. Hosts of a lab have their own
+#: mounted there, so that the directories themselves may be.
 OF_A_HOST = [path for name in (STATE_DIR, RUN_DIR) if not _held(path := Path(name))]
 
 
