@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import Final
 
 from l3net.addresses import contains, parse_address
-from l3net.community import AnyCommunity, parse_community
+from l3net.community import AnyCommunity
 from l3net.importing import calico_filters, calico_nodes, calico_policies
 from l3net.importing.expressions import selector
 from l3net.importing.source import Finding, Imported, Outcome, SourceObject, as_number, read_each, seconds
 from l3net.kube.fields import Field
+from l3net.kube.resources import community
 from l3net.model import (
     EVERYTHING,
     Action,
@@ -193,11 +194,11 @@ class _Calico:
     def _communities(self, each: SourceObject) -> None:
         named: dict[str, AnyCommunity] = {}
         for item in each.spec["communities"].items():
-            named[item["name"].text()] = _community(item["value"])
+            named[item["name"].text()] = community(item["value"])
         tagged: dict[Prefix, set[AnyCommunity]] = {}
         for item in each.spec["prefixAdvertisements"].items():
             found = {
-                named[word.text()] if word.text() in named else _community(word)
+                named[word.text()] if word.text() in named else community(word)
                 for word in item["communities"].items()
             }
             tagged.setdefault(item["cidr"].prefix(), set()).update(found)
@@ -397,13 +398,6 @@ def _next_hop(spec: Field) -> NextHopMode:
         spec["keepOriginalNextHop"].flag(default=False) or spec["nextHopMode"].text(default="Auto") == "Keep"
     )
     return NextHopMode.KEEP if keep else NextHopMode.SELF
-
-
-def _community(at: Field) -> AnyCommunity:
-    try:
-        return parse_community(at.text())
-    except ValueError as err:
-        raise at.wrong(str(err)) from None
 
 
 def _address_and_port(at: Field) -> tuple[Address, int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from l3net.community import AnyCommunity, parse_community
-from l3net.importing.source import Imported, SourceObject, as_number, only
+from l3net.community import AnyCommunity
+from l3net.importing.source import Imported, SourceObject, as_number, one_of, only
 from l3net.kube.fields import Field
+from l3net.kube.resources import community
 from l3net.model import Action, BgpFilter, FilterRule, Operations, Prefix, PrefixOperator
 
 _WHOLE: dict[int, Prefix] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
@@ -43,7 +44,7 @@ def _rule(each: SourceObject, item: Field, version: int, *, exporting: bool) -> 
             each.unsaid(item, why)
             return []
     only(item, *_FIELDS)
-    action = Action(_one_of(item["action"], "Accept", "Reject"))
+    action = Action(one_of(item["action"], "Accept", "Reject"))
     whole = not item["cidr"].text(default="")
     operations = _operations(each, item["operations"])
     where = "export" if exporting else "import"
@@ -55,7 +56,7 @@ def _rule(each: SourceObject, item: Field, version: int, *, exporting: bool) -> 
             cidr=_WHOLE[version] if whole else item["cidr"].prefix(),
             operator=PrefixOperator.IN
             if whole
-            else PrefixOperator(_one_of(item["matchOperator"], "Equal", "NotEqual", "In", "NotIn")),
+            else PrefixOperator(one_of(item["matchOperator"], "Equal", "NotEqual", "In", "NotIn")),
             min_length=item["prefixLength"]["min"].optional_integer(0, 128),
             max_length=item["prefixLength"]["max"].optional_integer(0, 128),
             external={"": None, "eBGP": True, "iBGP": False}.get(item["peerType"].text(default="")),
@@ -78,17 +79,3 @@ def _operations(each: SourceObject, field: Field) -> Operations:
         else:
             each.unsaid(item, "routes have no priority; setLocalPreference and setMED are for other routers")
     return Operations(add_communities=frozenset(added), prepend=prepend)
-
-
-def community(at: Field) -> AnyCommunity:
-    """Raises ManifestError."""
-    try:
-        return parse_community(at.text())
-    except ValueError as err:
-        raise at.wrong(str(err)) from None
-
-
-def _one_of(at: Field, *words: str) -> str:
-    if at.text() not in words:
-        raise at.wrong(f"must be one of {', '.join(words)}")
-    return at.text()

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Final
 
-from l3net.community import WELL_KNOWN, AnyCommunity, Community, parse_community
-from l3net.importing.source import SourceObject
+from l3net.community import WELL_KNOWN, AnyCommunity, Community
+from l3net.importing.source import SourceObject, one_of, standard_community
 from l3net.importing.telling import Told, hosts
 from l3net.kube.fields import Field
+from l3net.kube.resources import community
 from l3net.kube.selectors import selector
 from l3net.model import BgpPeer, Labels, Prefix, Selector
 
@@ -86,7 +87,7 @@ def read(each: SourceObject) -> list[Advert]:
                 if (at := item["service"][f"aggregationLengthIPv{version}"]).present
             )
             found += [
-                Advert(each, item, _one_of(at, *SERVICES), attributes, chosen, lengths)
+                Advert(each, item, one_of(at, *SERVICES), attributes, chosen, lengths)
                 for at in item["service"]["addresses"].items()
             ]
         else:
@@ -100,35 +101,14 @@ def _attributes(at: Field) -> Attributes:
 
 def communities(at: Field) -> frozenset[AnyCommunity]:
     """Of a CRD's `communities`. Raises ManifestError."""
-    found = {_standard(item) for item in at["standard"].items()}
+    found = {standard_community(item) for item in at["standard"].items()}
     for item in at["wellKnown"].items():
         name = item.text()
         if name not in WELL_KNOWN and name not in _NAMES:
             raise item.wrong(f"{name[:40]} is not a name of a community that is known")
         found.add(WELL_KNOWN[name] if name in WELL_KNOWN else Community(_NAMES[name]))
-    found |= {_parsed(item) for item in at["large"].items()}
+    found |= {community(item) for item in at["large"].items()}
     return frozenset(found)
-
-
-def _standard(at: Field) -> AnyCommunity:
-    """Two halves with a colon, or one number."""
-    text = at.text()
-    if text.isdecimal() and int(text) < 2**32:
-        return Community((int(text) >> 16, int(text) & 0xFFFF))
-    return _parsed(at)
-
-
-def _parsed(at: Field) -> AnyCommunity:
-    try:
-        return parse_community(at.text())
-    except ValueError as err:
-        raise at.wrong(str(err)) from None
-
-
-def _one_of(at: Field, *words: str) -> str:
-    if at.text() not in words:
-        raise at.wrong(f"must be one of {', '.join(words)}")
-    return at.text()
 
 
 def told(adverts: Iterable[Advert], version: int, pools: Pools, networks: set[Prefix]) -> list[Told]:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 import yaml
 
 from l3net.addresses import contains, parse_address
-from l3net.community import AnyCommunity, Community, parse_community
-from l3net.errors import ManifestError
+from l3net.community import AnyCommunity
 from l3net.importing.flags import number, quoted
-from l3net.importing.source import Imported, Outcome, SourceObject, only
+from l3net.importing.source import Imported, Outcome, SourceObject, only, standard_community
 from l3net.kube.fields import Field
 from l3net.model import Address, Kind, ObjectName, Prefix
 from l3net.naming import ANNOTATION_AS_NUMBER
@@ -138,7 +137,7 @@ class Nodes:
         return [*found, *positional]
 
     def _policy(self, each: SourceObject, said: dict[str, Field]) -> NodePolicy:
-        communities = frozenset(_community(at) for at in _parts(said.get("node.bgp.communities")))
+        communities = frozenset(standard_community(at) for at in _parts(said.get("node.bgp.communities")))
         rejects = tuple(at.prefix() for at in _parts(said.get("node.bgp.customimportreject")))
         prepend: tuple[int, ...] = ()
         prepending = said.get("path-prepend.as"), said.get("path-prepend.repeat-n")
@@ -220,13 +219,3 @@ def _parts(at: Field | None) -> list[Field]:
 
 def _at(fields: list[Field] | None, place: int) -> Field | None:
     return fields[place] if fields and place < len(fields) and fields[place].value else None
-
-
-def _community(at: Field) -> AnyCommunity:
-    text = at.text()
-    if text.isdecimal() and int(text) < 2**32:
-        return Community((int(text) >> 16, int(text) & 0xFFFF))
-    try:
-        return parse_community(text)
-    except ValueError as err:
-        raise ManifestError(at.path, str(err)) from None

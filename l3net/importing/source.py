@@ -11,8 +11,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from l3net.community import AnyCommunity, Community
 from l3net.errors import ManifestError
 from l3net.kube.fields import Field
+from l3net.kube.resources import community
 from l3net.model import BgpConfiguration, BgpFilter, BgpPeer, IpPool, Kind, ObjectName, Policy, PoolUse
 
 #: Of any pool of load balancers.
@@ -220,3 +222,18 @@ def as_number(at: Field) -> int:
         # YAML reads 1.10 as a number, and its last digit is lost
         raise at.wrong("is a number with a fraction; quote an AS number with a dot")
     return Field(at.path, value).integer(1, 2**32 - 1)
+
+
+def standard_community(at: Field) -> AnyCommunity:
+    """Two halves with a colon, or one number (RFC 1997). Raises ManifestError."""
+    text = at.text()
+    if text.isdecimal() and int(text) < 2**32:
+        return Community((int(text) >> 16, int(text) & 0xFFFF))
+    return community(at)
+
+
+def one_of(at: Field, *words: str) -> str:
+    """Raises ManifestError for any other word."""
+    if at.text() not in words:
+        raise at.wrong(f"must be one of {', '.join(words)}")
+    return at.text()

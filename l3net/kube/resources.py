@@ -171,10 +171,11 @@ def _graceful_restart(field: Field) -> int:
 
 
 def _communities(field: Field) -> frozenset[AnyCommunity]:
-    return frozenset(_community(item) for item in field.items())
+    return frozenset(community(item) for item in field.items())
 
 
-def _community(field: Field) -> AnyCommunity:
+def community(field: Field) -> AnyCommunity:
+    """Raises ManifestError for what is none."""
     try:
         return parse_community(field.text())
     except ValueError as err:

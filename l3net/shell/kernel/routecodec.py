@@ -147,7 +147,8 @@ def _encode_hops(prefix: Prefix, next_hops: frozenset[NextHop], links: dict[str,
     return b""
 
 
-def _address(packed: bytes | memoryview) -> Address:
+def address_in(packed: bytes | memoryview) -> Address:
+    """Of 4 or 16 octets."""
     return IPv4Address(bytes(packed)) if len(packed) == 4 else IPv6Address(bytes(packed))
 
 
@@ -167,7 +168,7 @@ def decode_route(body: bytes, names: Mapping[int, str]) -> tuple[int, int, Route
         if attr == RTA_DST:
             destination = bytes(value)
         elif attr == RTA_PREFSRC:
-            source = _address(value)
+            source = address_in(value)
         elif attr == RTA_PRIORITY:
             metric = _U32.unpack(value)[0]
         elif attr == RTA_TABLE:
@@ -175,9 +176,9 @@ def decode_route(body: bytes, names: Mapping[int, str]) -> tuple[int, int, Route
         elif attr == RTA_OIF:
             interface = names.get(_U32.unpack(value)[0], "")
         elif attr == RTA_GATEWAY:
-            gateway = _address(value)
+            gateway = address_in(value)
         elif attr == RTA_VIA:
-            gateway = _address(value[2:])
+            gateway = address_in(value[2:])
         elif attr == RTA_MULTIPATH:
             hops += _multipath(value, names)
     if gateway is not None or (interface and not hops):
@@ -252,7 +253,7 @@ def _multipath(value: memoryview, names: Mapping[int, str]) -> Iterable[NextHop]
         for attr, part in attributes(value[_RTNEXTHOP.size : length]):
             if attr in (RTA_GATEWAY, RTA_VIA):
                 yield NextHop(
-                    _address(part if attr == RTA_GATEWAY else part[2:]), names.get(index, ""), weight + 1
+                    address_in(part if attr == RTA_GATEWAY else part[2:]), names.get(index, ""), weight + 1
                 )
         value = value[(length + 3) & ~3 :]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
 from l3net.fib.underlay import HostLink, InterfaceAddress, Underlay, UnderlayHop, UnderlayRoute
@@ -23,7 +23,9 @@ from l3net.shell.kernel.routecodec import (
     RTA_TABLE,
     RTA_VIA,
     RTM_GETROUTE,
+    RTMSG,
     RTN_UNICAST,
+    address_in,
 )
 
 RTM_GETLINK: Final = 18
@@ -46,15 +48,10 @@ RTNH_F_DEAD: Final = 1
 RTNH_F_LINKDOWN: Final = 16
 RTN_DISCARD: Final = (6, 7, 8)  # blackhole, unreachable, prohibit
 
-_RTMSG = struct.Struct("=BBBBBBBBI")
 _RTNEXTHOP = struct.Struct("=HBBi")
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
 _U32 = struct.Struct("=I")
-
-
-def _address(packed: memoryview | bytes) -> Address:
-    return IPv4Address(bytes(packed)) if len(packed) == 4 else IPv6Address(bytes(packed))
 
 
 class KernelUnderlay:
@@ -90,7 +87,7 @@ class KernelUnderlay:
             local: Address | None = None
             for attr, value in attributes(memoryview(body)[_IFADDR.size :]):
                 if attr == IFA_LOCAL or (attr == IFA_ADDRESS and local is None):
-                    local = _address(value)
+                    local = address_in(value)
                 elif attr == IFA_FLAGS:
                     flags = _U32.unpack(value)[0]
             if local is not None and index in links:
@@ -114,7 +111,7 @@ class KernelUnderlay:
         self.names = {index: link.name for index, link in links.items()}
         routes: list[UnderlayRoute] = []
         for family in (socket.AF_INET, socket.AF_INET6):
-            header = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+            header = RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
             for _kind, body in self._netlink.dump(Request(RTM_GETROUTE, 0, header)):
                 route = _route(body, links)
                 if route is not None:
@@ -126,7 +123,7 @@ class KernelUnderlay:
 
 
 def _route(body: bytes, links: dict[int, HostLink]) -> UnderlayRoute | None:
-    family, length, _src, _tos, table, protocol, _scope, kind, flags = _RTMSG.unpack_from(body)
+    family, length, _src, _tos, table, protocol, _scope, kind, flags = RTMSG.unpack_from(body)
     if protocol == RTPROT_L3NET or (kind != RTN_UNICAST and kind not in RTN_DISCARD):
         return None
     width = 4 if family == socket.AF_INET else 16
@@ -136,7 +133,7 @@ def _route(body: bytes, links: dict[int, HostLink]) -> UnderlayRoute | None:
     gateway: Address | None = None
     source: Address | None = None
     hops: list[UnderlayHop] = []
-    for attr, value in attributes(memoryview(body)[_RTMSG.size :]):
+    for attr, value in attributes(memoryview(body)[RTMSG.size :]):
         if attr == RTA_DST:
             destination = bytes(value)
         elif attr == RTA_TABLE:
@@ -146,13 +143,13 @@ def _route(body: bytes, links: dict[int, HostLink]) -> UnderlayRoute | None:
         elif attr == RTA_OIF:
             oif = _U32.unpack(value)[0]
         elif attr == RTA_GATEWAY:
-            gateway = _address(value)
+            gateway = address_in(value)
         elif attr == RTA_VIA:
-            gateway = _address(value[2:])
+            gateway = address_in(value[2:])
         elif attr == RTA_MULTIPATH:
             hops += _multipath(value, links)
         elif attr == RTA_PREFSRC:
-            source = _address(value)
+            source = address_in(value)
     if table != RT_TABLE_MAIN:
         return None
     if oif and oif in links and not flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN):
@@ -171,9 +168,9 @@ def _multipath(value: memoryview, links: dict[int, HostLink]) -> list[UnderlayHo
         gateway: Address | None = None
         for attr, part in attributes(value[_RTNEXTHOP.size : length]):
             if attr == RTA_GATEWAY:
-                gateway = _address(part)
+                gateway = address_in(part)
             elif attr == RTA_VIA:
-                gateway = _address(part[2:])
+                gateway = address_in(part[2:])
         if index in links and not flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN):
             hops.append(UnderlayHop(links[index].name, gateway, weight + 1))
         value = value[(length + 3) & ~3 :]
