@@ -141,6 +141,7 @@ def agent(
     settings = AgentSettings(
         *(node_name, chosen, run_dir, state_dir, mtu, error_relay_port, health_port, closed, opened_to_pods)
     )
+    from l3net.shell.kernel import sysctl  # noqa: PLC0415
     from l3net.shell.kernel.process import give_large_blocks_back  # noqa: PLC0415 - after --help
     from l3net.shell.sockets.onlyagent import only_agent  # noqa: PLC0415
 
@@ -150,6 +151,7 @@ def agent(
         settings, events=events
     )  # all that can be wrong with the options is told before anything is made
     with only_agent(), _only_one(run_dir):
+        sysctl.remember(run_dir)
         asyncio.run(_main(settings, opened, cni_conf_dir, metrics, events=events))
 
 

@@ -17,6 +17,11 @@ BIN_DIR = Path("/opt/cni/bin")
 CONF_DIR = Path("/etc/cni/net.d")
 
 
+def plugins_of() -> Path:
+    """The plugins of this installation: those of its package, or of its source tree."""
+    return PACKED if PACKED.is_dir() else BUILT
+
+
 @click.group()
 def cni() -> None:
     """Install or remove the CNI plugin."""
@@ -40,7 +45,7 @@ def install(
 
     Every file appears whole or not at all; running it again changes nothing.
     """
-    source = plugin_dir or (PACKED if PACKED.is_dir() else BUILT)
+    source = plugin_dir or plugins_of()
     changed = cniinstall.install(
         source, bin_dir, None if no_conf else conf_dir, run_dir / CNI_SOCKET, standalone=standalone
     )

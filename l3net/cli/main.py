@@ -38,6 +38,7 @@ COMMANDS = {
     ),
     "ipam": ("l3net.cli.ipam", "ipam", "Look into and mend the address leases of this node."),
     "lab": ("l3net.cli.lab", "lab", "Bring up a lab of nodes and routers on this machine."),
+    "migrate": ("l3net.cli.migrate", "migrate", "Move a node's pods from another network, and back."),
     "node": ("l3net.cli.node", "node", "Take this node out of BGP, and back."),
     "plan": ("l3net.cli.plan", "plan", "Show what manifests would change before they are applied."),
     "policy": ("l3net.cli.policy", "policy", "See network policies, and whom they let through."),

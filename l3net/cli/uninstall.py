@@ -23,6 +23,7 @@ MOST_NAMED = 5
 @click.option("--conf-dir", type=click.Path(path_type=Path), default=CONF_DIR, show_default=True)
 @click.option("--state-dir", type=click.Path(path_type=Path), default=Path(STATE_DIR), show_default=True)
 @click.option("--keep-state", is_flag=True, help="Leave leases and histories in STATE_DIR.")
+@click.option("--keep-sysctls", is_flag=True, help="Leave kernel settings as l3net has set them.")
 @click.option("--force", is_flag=True, help="Even if pods are attached: they lose their network.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and do nothing.")
 @options.run_dir()
@@ -31,6 +32,7 @@ def uninstall(
     conf_dir: Path,
     state_dir: Path,
     keep_state: bool,
+    keep_sysctls: bool,
     force: bool,
     dry_run: bool,
     run_dir: Path,
@@ -38,11 +40,15 @@ def uninstall(
     """Take everything of l3net off this host: CNI plugins and their configuration, routes and rules of
     protocol 108, l3net's interfaces and nftables tables, and its directories.
 
-    Drain the node, delete its pods, and stop agent, speaker and BFD first. Nothing of others is touched, and
-    sysctls stay as they are. What is declared (in a cluster, or in a directory of manifests) stays too. Exits
-    with 1 where a process of l3net runs or pods are attached; running it again removes what is left.
+    Drain the node, delete its pods, and stop agent, speaker and BFD first. Nothing of others is touched.
+    Kernel settings (sysctls) that l3net has changed since the host booted get their old values
+    (--keep-sysctls: they stay), and a network that `l3net migrate node` has put aside gets its configuration
+    and its bridge's addresses back. What is declared (in a cluster, or in a directory of manifests) stays.
+    Exits with 1 where a process of l3net runs or pods are attached; running it again removes what is left.
     """
     from l3net.shell.files import cniinstall  # noqa: PLC0415 - after --help
+    from l3net.shell.files.journalfile import forget_journal, read_journal  # noqa: PLC0415
+    from l3net.shell.kernel import sysctl  # noqa: PLC0415
     from l3net.shell.kernel.removal import attached, leftovers, remove  # noqa: PLC0415
 
     if os.geteuid() != 0:
@@ -67,11 +73,22 @@ def uninstall(
         ]
         for what in told:
             click.echo(f"would remove {what}")
+        for setting, value in () if keep_sysctls else sysctl.noted(run_dir).items():
+            click.echo(f"would set {setting} to {value}, as it was")
         click.echo(f"{len(told)} things to remove")
         return
+    journal = read_journal(state_dir)
     for path in cniinstall.uninstall(bin_dir, conf_dir):
         click.echo(f"removed {path}")
     remove(found, lambda what: click.echo(f"removed {what}"))
+    for setting in () if keep_sysctls else sysctl.restore(run_dir):
+        click.echo(f"set {setting} to what it was")
+    if journal is not None:
+        from l3net.attach.migration import old_network_back  # noqa: PLC0415
+
+        for line in old_network_back(journal):
+            click.echo(line)
+        forget_journal(state_dir)
     for path in directories:
         _empty(path)
         click.echo(f"removed {path}")

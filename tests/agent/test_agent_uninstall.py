@@ -12,6 +12,8 @@ from node_rig import Rig
 from l3net.lab.machine import Output
 
 pytestmark = pytest.mark.netns
+#: Kernel settings that a node's work needs; bridge-nf-call-* are there where br_netfilter is.
+SETTINGS = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.send_redirects")
 RULE = "fwmark 0x10000/0xffff0000 table 88 priority 10801 protocol 108"
 
 
@@ -29,6 +31,7 @@ def held(rig: Rig) -> dict[str, Any]:
         return sorted(line for line in told if "proto kernel" not in line)
 
     return {
+        "settings": rig.node.run(["sysctl", *SETTINGS]).stdout,
         "links": sorted(row["ifname"] for row in links),
         "rules": [rig.kernel(f"{family} rule show") for family in ("-4", "-6")],
         "routes": [routes(family) for family in ("-4", "-6")],
@@ -40,6 +43,9 @@ def test_the_host_is_as_before(rig: Rig) -> None:
     rig.kernel("route add 198.51.100.0/24 via 10.90.0.9")
     rig.kernel("rule add from 198.51.100.0/24 table 77 priority 700")
     rig.node.run(["nft", "add table inet mine; add chain inet mine c; add table inet l3nets"])
+    rig.node.run(
+        ["sysctl", "-q", "-w", *(f"{each}={value}" for each, value in zip(SETTINGS, "001", strict=True))]
+    )
     before = {key: value for key, value in held(rig).items() if key != "tables"}
     rig.start()
     rig.until(lambda: "proto 108" in rig.kernel("-N route show"), "a route to be learned")
@@ -62,6 +68,7 @@ def test_the_host_is_as_before(rig: Rig) -> None:
     assert foreseen.code == 0
     assert "would remove interface l3net0" in foreseen.stdout
     assert "would remove 1 rules (IPv6)" in foreseen.stdout
+    assert "would set net/ipv4/ip_forward to 0, as it was" in foreseen.stdout
     assert "proto 108" in rig.kernel("-N route show")
 
     done = l3net(rig, "uninstall", "--force")

@@ -59,6 +59,37 @@ _MET: Final[dict[str, Schema]] = dict.fromkeys(("host", "table", "chain", "rule"
 _CHANGE: Final = words("added", "changed", "removed")
 _REASON: Final = words("", *(each.value for each in Reason))
 _LINE: Final = record(where=TEXT, field=TEXT, why=TEXT)
+_MOVE_PLAN: Final = record(
+    node=TEXT,
+    possible=YES,
+    blocks=listed(TEXT),
+    moves=listed(
+        record(
+            pod=TEXT,
+            containerID=TEXT,
+            addresses=listed(TEXT),
+            **{"from": TEXT},
+            hostInterface=TEXT,
+            newHostInterface=TEXT,
+        )
+    ),
+    obstacles=listed(record(pod=TEXT, why=TEXT, remedy=TEXT)),
+    bridges=listed(TEXT),
+    aside=listed(TEXT),
+    others=listed(TEXT),
+    moved=WHOLE,
+)
+_MOVE_STATUS: Final = record(
+    state=words("none", "unfinished", "moved"),
+    node=TEXT,
+    since=TEXT,
+    runtimeTakes=TEXT,
+    agentRuns=YES,
+    podsOfL3net=WHOLE,
+    podsMoved=WHOLE,
+    bridges=listed(TEXT),
+    remains=TEXT,
+)
 _IMPORTED: Final = record(
     counts=record(**dict.fromkeys((each.value for each in Outcome), WHOLE)),
     skipped={"type": "integer", "description": "Objects that are no configuration of the source's."},
@@ -151,6 +182,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
         ),
         problems=listed(TEXT),
     ),
+    "migrate plan": _MOVE_PLAN,
+    "migrate status": _MOVE_STATUS,
     **{f"import {source}": _IMPORTED for source in ("calico", "cilium", "kube-router", "metallb")},
     "validate": record(
         files=WHOLE,

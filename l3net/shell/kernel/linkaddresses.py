@@ -53,8 +53,11 @@ def put_address(
 
 
 def delete_address(index: int, address: InterfaceAddress) -> Request:
+    """Of an address that a link has with two lengths, the one of this length: without IFA_ADDRESS the kernel
+    takes the first (inet_rtm_deladdr)."""
     body = _IFADDR.pack(_family(address), address.network.prefixlen, 0, 0, index)
-    return Request(RTM_DELADDR, 0, body + attribute(IFA_LOCAL, address.ip.packed))
+    packed = address.ip.packed
+    return Request(RTM_DELADDR, 0, body + attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed))
 
 
 def addresses_of(netlink: Netlink, index: int) -> list[InterfaceAddress]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 from typing import Final
 
 from l3net.errors import KernelError
+from l3net.naming import BRIDGE, ENVELOPE
+from l3net.shell.files.whole import write_whole
 
 #: A container that is not privileged has /proc/sys read-only; it mounts the host's elsewhere, and says where.
 #: Whose settings are shown there depends on the network namespace of who looks, not of who mounted it.
@@ -41,8 +44,53 @@ def write(path: str, value: str) -> None:
 
 def ensure(path: str, value: str) -> None:
     """Set it unless it is so: a write that changes nothing still takes the kernel's locks."""
-    if read(path) != value:
+    before = read(path)
+    if before != value:
+        if before is not None:
+            _note(path, before)
         write(path, value)
+
+
+#: In RUN_DIR, which a reboot empties as it resets the settings: what they were before l3net changed them.
+RECORD: Final = "sysctls.json"
+_OURS: Final = frozenset({BRIDGE, ENVELOPE})
+_noted_in: list[Path] = []
+
+
+def remember(run_dir: Path) -> None:
+    """From here on `ensure` notes in RUN_DIR what it changes, for `restore`."""
+    _noted_in[:] = [run_dir / RECORD]
+
+
+def _note(path: str, before: str) -> None:
+    """The first value counts. Settings of l3net's own devices go with them."""
+    if not _noted_in or not _OURS.isdisjoint(path.split("/")):
+        return
+    record = _noted_in[0]
+    known = noted(record.parent)
+    if path not in known:
+        try:
+            write_whole(record, json.dumps({**known, path: before}, indent=1) + "\n")
+        except OSError:  # a full disk must not keep pods from their network
+            return
+
+
+def noted(run_dir: Path) -> dict[str, str]:
+    """What settings were before l3net changed them; nothing where that is not known."""
+    try:
+        found = json.loads((run_dir / RECORD).read_text())
+    except (OSError, ValueError):
+        return {}
+    return {str(path): str(value) for path, value in found.items()} if isinstance(found, dict) else {}
+
+
+def restore(run_dir: Path) -> list[str]:
+    """Set what l3net changed to what it was; the settings. Raises KernelError."""
+    found = noted(run_dir)
+    for path, value in found.items():
+        write(path, value)
+    (run_dir / RECORD).unlink(missing_ok=True)
+    return sorted(found)
 
 
 def enable_forwarding() -> list[KernelError]:

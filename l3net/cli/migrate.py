@@ -1,0 +1,420 @@
+"""`l3net migrate`: from another network to l3net, node by node, with the pods that run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from l3net.cli import options
+from l3net.cli.cni import BIN_DIR, CONF_DIR
+from l3net.cli.output import output_option, print_table, print_value
+from l3net.errors import ConfigError, L3netError
+from l3net.naming import AGENT_SOCKET, STATE_DIR
+
+if TYPE_CHECKING:
+    from l3net.migrating.journal import Journal
+    from l3net.migrating.planning import NodePlan
+
+#: Where libcni keeps what it knows of attachments.
+CNI_CACHE = Path("/var/lib/cni/results")
+HOST_LOCAL = Path("/var/lib/cni/networks")
+NETNS_DIRS = (Path("/run/netns"), Path("/run/docker/netns"))
+
+Function = Callable[..., Any]
+
+
+@click.group(short_help="Move a node's pods from another network, and back.")
+def migrate() -> None:
+    """Move this node from another network (bridge and host-local, kubenet, flannel, Calico) to l3net while
+    its pods run: each keeps its interface, its address and its connections.
+
+    Run these commands on the node, as root, where the pods' network namespaces can be seen. `status` shows
+    where the node stands, `plan` what would be done and what is in the way, `node` does it, and puts all
+    back if anything fails. `node --undo` gives the node back to the old network later; `finish` takes away
+    what is left of it. docs/migration.md has the order for a whole cluster.
+    """
+
+
+def _places(function: Function) -> Function:
+    def directory(name: str, default: Path, told: str) -> Function:
+        kind = click.Path(path_type=Path)
+        return click.option(name, type=kind, default=default, show_default=True, help=told)
+
+    for each in (
+        directory("--bin-dir", BIN_DIR, "Where the runtime looks for CNI plugins."),
+        directory("--conf-dir", CONF_DIR, "Where it looks for network configurations."),
+        directory("--state-dir", Path(STATE_DIR), "Leases, and the journal of the move."),
+        options.run_dir("Where the agent answers."),
+    ):
+        function = each(function)
+    return function
+
+
+def _sources(function: Function) -> Function:
+    """What says which pods and blocks there are."""
+    for each in (
+        click.option(
+            "--calico",
+            "calico",
+            multiple=True,
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            metavar="FILE",
+            help="Calico's IPAMBlocks: `kubectl get ipamblocks.crd.projectcalico.org -o yaml`.",
+        ),
+        click.option(
+            "--host-local",
+            "host_local",
+            multiple=True,
+            type=click.Path(path_type=Path, exists=True, file_okay=False),
+            metavar="DIR",
+            help=f"Reservations of host-local [default: each directory in {HOST_LOCAL}].",
+        ),
+        click.option(
+            "--cni-cache",
+            type=click.Path(path_type=Path),
+            default=CNI_CACHE,
+            show_default=True,
+            help="What the runtime's libcni knows of attachments.",
+        ),
+        click.option(
+            "--block",
+            "blocks",
+            multiple=True,
+            metavar="PREFIX",
+            help="A block of this node, such as 10.244.1.0/24, for each family [default: as declared].",
+        ),
+        options.kubeconfig("How to reach the API server, which knows the node's blocks."),
+        options.datastore("Where the node's blocks are declared."),
+        click.option(
+            "--node-name",
+            default=socket.gethostname,
+            envvar="NODE_NAME",
+            show_default="host name",
+            help="The Node object that is this host.",
+        ),
+    ):
+        function = each(function)
+    return function
+
+
+@migrate.command()
+@_sources
+@_places
+@output_option
+def plan(output: str, **given: Any) -> None:
+    """Show which pods of this node can be moved and what is in the way; nothing is changed.
+
+    Exits with 0 where the node can be moved, 2 where something is in the way.
+
+    \b
+    l3net migrate plan --datastore dir:/etc/l3net/manifests
+    l3net migrate plan --block 10.244.1.0/24 --block fd00:10:244:1::/64
+    """
+    _need_root()
+    found, wrong = _planned(given)
+    for each in wrong:
+        click.echo(f"l3net: passed over {each}", err=True)
+    if output == "table":
+        _show(found, given["conf_dir"])
+    else:
+        print_value(_told(found), output)
+    sys.exit(0 if found.possible else 2)
+
+
+@migrate.command()
+@_sources
+@_places
+@click.option(
+    "--stop-old", default="", metavar="COMMAND", help="Stops the old network's daemon, if it has one."
+)
+@click.option("--start-old", default="", metavar="COMMAND", help="Starts it again, where all is put back.")
+@click.option(
+    "--start", default=None, metavar="COMMAND", help="Starts l3net [default: its units, if installed]."
+)
+@click.option("--stop", default=None, metavar="COMMAND", help="Stops it, where all is put back [likewise].")
+@click.option(
+    "--plugin-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="L3NET_PLUGIN_DIR",
+    help="Where the built CNI plugins are [default: those of this installation].",
+)
+@click.option(
+    "--timeout",
+    type=options.Seconds(1, 3600),
+    default=120.0,
+    show_default=True,
+    help="Seconds that l3net has to serve the node, before all is put back.",
+)
+@click.option("--undo", is_flag=True, help="Give the node back to the network that it was moved from.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def node(
+    stop_old: str,
+    start_old: str,
+    start: str | None,
+    stop: str | None,
+    plugin_dir: Path | None,
+    timeout: float,
+    undo: bool,
+    yes: bool,
+    **given: Any,
+) -> None:
+    """Move this node to l3net, with its pods, or with --undo back.
+
+    The agent must not run yet. In this order: new pods wait (l3net's network configuration takes the old
+    one's place), the pods' addresses are put into l3net's lease store, each pod is moved to l3net's bridge,
+    the old network's daemon is stopped, l3net is started. It is started by its units where they are
+    installed, by the command of --start, or by somebody else meanwhile (in a cluster: give the Node the label
+    that the DaemonSet selects).
+
+    Everything is put back if a step fails, a pod no longer answers, l3net does not serve the node in time, or
+    you press Ctrl-C. Before that what was there is written to migration.json in --state-dir, so that
+    --undo works after a crash too.
+
+    Exits with 0 when l3net serves the node, 2 when something is in the way (nothing was changed), 1 when it
+    failed and all was put back.
+
+    \b
+    l3net migrate node
+    l3net migrate node --stop-old 'systemctl stop bird' --start-old 'systemctl start bird'
+    l3net migrate node --undo
+    """
+    from l3net.attach.migration import Commands, NodeMove  # noqa: PLC0415 - after --help
+    from l3net.shell.files.cniinstall import agent_answers  # noqa: PLC0415
+    from l3net.shell.kernel import sysctl  # noqa: PLC0415
+
+    _need_root()
+    journal = _journal(given["state_dir"])
+    commands = Commands(stop_old, start_old, *_starting(start, stop))
+    mover = NodeMove(_where(given, plugin_dir), commands, click.echo, timeout=timeout, mtu=0)
+    signal.signal(signal.SIGTERM, _interrupted)
+    sysctl.remember(given["run_dir"])
+    if undo:
+        _undo(mover, journal, yes=yes)
+        return
+    if journal is not None:
+        if journal.state == "moved":
+            raise ConfigError(f"node {journal.node} has been moved: see `l3net migrate status`")
+        raise ConfigError("a move was begun and not ended: `l3net migrate node --undo` puts all back")
+    if agent_answers(given["run_dir"] / AGENT_SOCKET):
+        raise ConfigError("l3net's agent runs already: stop it first, this command starts it in its time")
+    found, _ = _planned(given)
+    if not found.possible:
+        _show(found, given["conf_dir"])
+        raise ConfigError(f"{len(found.obstacles)} things are in the way; nothing was changed")
+    if not yes:
+        click.confirm(f"move {len(found.moves)} pods of node {found.node} to l3net?", abort=True)
+    mover.go(found)
+    click.echo(f"node {found.node} is l3net's. The way back: `l3net migrate node --undo`")
+
+
+def _undo(mover: Any, journal: Journal | None, *, yes: bool) -> None:
+    from l3net.shell.kernel.removal import attached  # noqa: PLC0415 - after --help
+
+    if journal is None:
+        raise ConfigError("there is no journal of a move here: nothing to put back")
+    known = {each.new_ifname for each in journal.pods}
+    if others := [alias or name for name, alias in attached() if name not in known]:
+        raise L3netError(
+            f"l3net has made {len(others)} pods since: {', '.join(others[:3])}. Cordon the node and delete "
+            "them first"
+        )
+    if not yes:
+        click.confirm(f"give {len(journal.pods)} pods of node {journal.node} back?", abort=True)
+    count = mover.undo(journal)
+    click.echo(f"node {journal.node} is the old network's again, with {count} of its pods")
+
+
+@migrate.command()
+@_places
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def finish(state_dir: Path, conf_dir: Path, bin_dir: Path, run_dir: Path, yes: bool) -> None:
+    """Take away what the old network has left on this node, when all nodes are moved. There is no way back.
+
+    Removes its bridge, if no pod is on it, the configuration that was put aside, the journal, and routes
+    through tunnel devices to prefixes that l3net has a route to. What else is left is named and stays: tunnel
+    devices, rules, daemons.
+    """
+    from l3net.attach.migrationstate import finished  # noqa: PLC0415 - after --help
+
+    del conf_dir, bin_dir, run_dir
+    _need_root()
+    journal = _journal(state_dir)
+    if journal is None or journal.state != "moved":
+        raise ConfigError("this node has not been moved: see `l3net migrate status`")
+    if not yes:
+        click.confirm(f"remove what is left of the old network on node {journal.node}?", abort=True)
+    for each in finished(journal, state_dir):
+        click.echo(each)
+
+
+@migrate.command()
+@_places
+@output_option
+def status(state_dir: Path, conf_dir: Path, bin_dir: Path, run_dir: Path, output: str) -> None:
+    """Show which network this node is of, how many of its pods are on which, and what remains to be done.
+
+    Exits with 0, or 1 where a move was begun and not ended.
+    """
+    from l3net.attach.migrationstate import standing  # noqa: PLC0415 - after --help
+
+    del bin_dir
+    found = standing(_journal(state_dir), conf_dir, run_dir)
+    if output == "table":
+        for key, value in found.items():
+            click.echo(f"{_WORDS[key]:<22}{_words(value)}")
+    else:
+        print_value(found, output)
+    sys.exit(1 if found["state"] == "unfinished" else 0)
+
+
+_WORDS = {
+    "state": "this node",
+    "node": "its name",
+    "since": "since",
+    "runtimeTakes": "the runtime takes",
+    "agentRuns": "l3net's agent runs",
+    "podsOfL3net": "pods on l3net",
+    "podsMoved": "moved, still there",
+    "bridges": "other bridges",
+    "remains": "to do",
+}
+
+
+def _words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return str(value) if value not in (None, "") else "-"
+
+
+# --- what they share -------------------------------------------------------------------------------------
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise ConfigError("this needs root (interfaces, network namespaces of pods): try again with sudo")
+
+
+def _interrupted(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _journal(state_dir: Path) -> Journal | None:
+    from l3net.shell.files.journalfile import read_journal  # noqa: PLC0415 - after --help
+
+    return read_journal(state_dir)
+
+
+def _starting(start: str | None, stop: str | None) -> tuple[str, str]:
+    units = Path("/run/systemd/system").is_dir() and shutil.which("systemctl") is not None
+    if units and any(Path(each, "l3net-agent.service").exists() for each in _UNITS):
+        start = "systemctl start l3net-speaker l3net-agent" if start is None else start
+        stop = "systemctl stop l3net-agent l3net-speaker" if stop is None else stop
+    return start or "", stop or ""
+
+
+_UNITS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+
+
+def _where(given: dict[str, Any], plugin_dir: Path | None) -> Any:
+    from l3net.attach.migration import Places  # noqa: PLC0415 - after --help
+    from l3net.cli.cni import plugins_of  # noqa: PLC0415
+
+    return Places(
+        given["state_dir"],
+        given["run_dir"],
+        given["conf_dir"],
+        given["bin_dir"],
+        plugin_dir or plugins_of(),
+    )
+
+
+def _planned(given: dict[str, Any]) -> tuple[NodePlan, list[str]]:
+    """What would be done, and what of the ledgers could not be read."""
+    from l3net.addresses import parse_prefix  # noqa: PLC0415 - after --help
+    from l3net.attach.migrationstate import look  # noqa: PLC0415
+    from l3net.cli.plan import declared_now  # noqa: PLC0415
+    from l3net.config import datastore  # noqa: PLC0415
+    from l3net.migrating.planning import plan as decide  # noqa: PLC0415
+    from l3net.shell.files.cniinstall import CONFLIST  # noqa: PLC0415
+
+    name = given["node_name"]
+    try:
+        blocks = tuple(parse_prefix(each, strict=True) for each in given["blocks"])
+    except ValueError as err:
+        raise ConfigError(f"--block: {err}") from None
+    if not blocks:
+        in_cluster = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+        chosen = datastore(given["where"], given["kubeconfig"], in_cluster=in_cluster)
+        declared = declared_now(chosen.directory, chosen.kubeconfig).nodes
+        if name not in declared:
+            raise ConfigError(f"no Node named {name} is declared: --node-name says which one this host is")
+        blocks = tuple(declared[name].blocks)
+    host_local = given["host_local"] or tuple(HOST_LOCAL.iterdir() if HOST_LOCAL.is_dir() else ())
+    ports, known, wrong = look(given["cni_cache"], host_local, given["calico"], NETNS_DIRS)
+    conf_dir: Path = given["conf_dir"]
+    files = [each.name for each in conf_dir.iterdir()] if conf_dir.is_dir() else []
+    return decide(name, blocks, ports, known, files, CONFLIST), wrong
+
+
+def _show(found: NodePlan, conf_dir: Path) -> None:
+    if found.obstacles:
+        obstacles = [(each.what, each.why, each.remedy) for each in found.obstacles]
+        print_table("in the way", ("POD", "WHY", "WHAT TO DO"), obstacles)
+        click.echo()
+    if found.moves:
+        rows = [
+            (
+                move.pod,
+                ", ".join(str(each.address) for each in move.lease.addresses),
+                f"{move.port.master or 'routed'} ({move.port.host_ifname})",
+                move.lease.host_ifname,
+            )
+            for move in found.moves
+        ]
+        print_table("pods to move", ("POD", "ADDRESSES", "FROM", "HOST INTERFACE"), rows)
+        click.echo()
+    blocks = ", ".join(map(str, found.blocks)) or "none"
+    click.echo(
+        f"node {found.node}, blocks {blocks}: {len(found.moves)} pods to move, {found.already} are moved"
+    )
+    for bridge in found.bridges:
+        click.echo(f"bridge {bridge} loses its addresses to l3net0")
+    for name in found.aside:
+        click.echo(f"{conf_dir / name} is put aside")
+    if found.others:
+        names = ", ".join(sorted({each.master or each.host_ifname for each in found.others}))
+        click.echo(f"{len(found.others)} interfaces of other networks stay as they are ({names})")
+
+
+def _told(found: NodePlan) -> dict[str, Any]:
+    return {
+        "node": found.node,
+        "possible": found.possible,
+        "blocks": [str(each) for each in found.blocks],
+        "moves": [
+            {
+                "pod": move.pod,
+                "containerID": move.lease.key.container_id,
+                "addresses": [str(each.address) for each in move.lease.addresses],
+                "from": move.port.master,
+                "hostInterface": move.port.host_ifname,
+                "newHostInterface": move.lease.host_ifname,
+            }
+            for move in found.moves
+        ],
+        "obstacles": [{"pod": each.what, "why": each.why, "remedy": each.remedy} for each in found.obstacles],
+        "bridges": list(found.bridges),
+        "aside": list(found.aside),
+        "others": [each.host_ifname for each in found.others],
+        "moved": found.already,
+    }

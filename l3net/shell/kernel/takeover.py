@@ -1,0 +1,274 @@
+"""A pod's interface of another network made one of l3net's, without a new pair, and put back.
+
+The pair stays: its host end changes the bridge and is renamed, and the pod's end gets addresses of full
+length and routes through l3net's gateway, before the old ones go.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from l3net.addresses import host_prefix, parse_address, parse_interface
+from l3net.cni.host_end import host_routes, interface_address
+from l3net.cni.result import InterfaceAddress, PodRoute
+from l3net.errors import KernelError
+from l3net.ipam.lease import Lease
+from l3net.migrating.journal import BridgeBefore, PodBefore
+from l3net.model import Address
+from l3net.naming import BRIDGE, RTPROT_L3NET
+from l3net.shell.kernel import links, sysctl
+from l3net.shell.kernel.linkaddresses import addresses_of, delete_address, put_address
+from l3net.shell.kernel.neighbours import delete_neighbour, neighbours_of, put_forwarding, put_neighbour
+from l3net.shell.kernel.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    Netlink,
+    Request,
+    attribute,
+    attributes,
+)
+from l3net.shell.kernel.podends import RTMSG, RTN_UNICAST, RTPROT_AT, RTPROT_KERNEL, opened, routes_through
+from l3net.shell.kernel.podroutes import RTA_DST, RTM_GETROUTE, RTM_NEWROUTE, put_route
+
+RTM_DELROUTE: Final = 25
+#: Offset of rtm_type in struct rtmsg.
+_TYPE_AT: Final = 7
+
+
+def hold(netlink: Netlink, pods: Iterable[PodBefore]) -> None:
+    """A route to each pod by the way it has now: what l3net's bridge brings changes nothing until the pod is
+    moved. They are l3net's (protocol 108), so that an agent clears away what a crash leaves. KernelError."""
+    for pod in pods:
+        master = links.get_link(netlink, pod.master) if pod.master else None
+        index = master.index if master is not None else pod.outer
+        for address in _parsed(pod.texts):
+            netlink.request(_host_route(index, address), f"hold {address}")
+
+
+def move(netlink: Netlink, pod: PodBefore, lease: Lease, alias: str, home: int) -> None:
+    """Make a pod l3net's. Raises KernelError; what was done of it then is for `back`."""
+    bridge = links.get_link(netlink, BRIDGE)
+    if bridge is None:
+        raise KernelError(f"{BRIDGE} vanished", errno.ENODEV)
+    full = [interface_address(each) for each in lease.addresses]
+    with opened(pod.netns, home) as there:
+        _ready(there, pod, lease, full)
+        _plug(netlink, pod, bridge.index, alias)
+        pins = [put_forwarding(pod.outer, pod.mac)]
+        pins += [put_neighbour(bridge.index, each.ip, pod.mac) for each in full]
+        pins += [_host_route(bridge.index, each.ip) for each in full]
+        _all(netlink, pins, f"lead to {pod.new_ifname}")
+        _settle(there, pod, lease, full)
+
+
+def _ready(there: Netlink, pod: PodBefore, lease: Lease, full: Sequence[InterfaceAddress]) -> None:
+    """The pod's side, as far as it changes nothing for the old network: a default route through the gateway.
+
+    IPv4 has the address twice for a while; IPv6 has an address once, with one length.
+    """
+    have = set(addresses_of(there, pod.inner))
+    requests = [put_address(pod.inner, each) for each in full if each.version == 4 and each not in have]
+    requests += [put_route(pod.inner, each) for each in host_routes(lease.addresses)]
+    _all(there, requests, f"prepare {pod.ifname} of {pod.pod or pod.container_id}")
+
+
+def _plug(netlink: Netlink, pod: PodBefore, bridge: int, alias: str) -> None:
+    """The host's end into l3net's bridge, under its name there."""
+    master = links.set_link(pod.outer, links.u32(links.IFLA_MASTER, bridge), up=True)
+    netlink.request(master, f"put {pod.host_ifname} into {BRIDGE}")
+    _rename(netlink, pod.outer, pod.new_ifname)
+    port = links.set_port(pod.outer, isolated=True, hairpin=False, learning=False, alias=alias, quiet=True)
+    netlink.request(port, f"set up the port {pod.new_ifname}")
+    sysctl.write(f"net/ipv6/conf/{pod.new_ifname}/accept_ra", "0")
+
+
+def _rename(netlink: Netlink, index: int, name: str) -> None:
+    """Linux renames a link that is up since 6.2; before, it is down for an instant."""
+    change = links.set_link(index, links.text(links.IFLA_IFNAME, name))
+    code = netlink.transact([change])[0]
+    if code == errno.EBUSY:
+        down, up = links.set_link(index, up=False), links.set_link(index, up=True)
+        code = next(filter(None, netlink.transact([down, change, up])), 0)
+    if code:
+        raise KernelError(f"rename interface {index} to {name}", code)
+
+
+def _settle(there: Netlink, pod: PodBefore, lease: Lease, full: Sequence[InterfaceAddress]) -> None:
+    """The rest of the pod's side: nothing but l3net's addresses and routes stay."""
+    before = [parse_interface(each) for each in pod.addresses]
+    requests = [delete_address(pod.inner, each) for each in before if each not in full]
+    requests += [put_address(pod.inner, each) for each in full if each.version == 6]
+    # IPv6's routes through an address's own prefix went with it, and so may have the default.
+    requests += [put_route(pod.inner, each) for each in host_routes(lease.addresses)]
+    there.transact(requests)
+    have = set(addresses_of(there, pod.inner))
+    if missing := [each for each in full if each not in have]:
+        raise KernelError(
+            f"{pod.ifname} of {pod.pod or pod.container_id} did not take {missing[0]}", errno.EIO
+        )
+    wanted = host_routes(lease.addresses)
+    gone = [
+        body
+        for body in map(bytes.fromhex, routes_through(there, pod.inner, kernel=True))
+        if not _is_of(body, wanted)
+    ]
+    gone_addresses = neighbours_of(there, pod.inner)
+    there.transact([Request(RTM_DELROUTE, 0, each) for each in gone])
+    there.transact([delete_neighbour(pod.inner, each) for each in gone_addresses])
+
+
+def _is_of(body: bytes, wanted: Iterable[PodRoute]) -> bool:
+    """Whether a route is one of these, by prefix, or the kernel's own for an address."""
+    family, length = body[0], body[1]
+    fields = dict(attributes(memoryview(body)[RTMSG.size :]))
+    packed = bytes(fields.get(RTA_DST, bytes(4 if family == socket.AF_INET else 16)))
+    if body[RTPROT_AT] == RTPROT_KERNEL and length == len(packed) * 8:
+        return True
+    return any(
+        each.prefix.prefixlen == length and each.prefix.network_address.packed == packed for each in wanted
+    )
+
+
+def take_off(netlink: Netlink, bridge: BridgeBefore) -> None:
+    """The old bridge keeps no address: what leads to pods is l3net's."""
+    requests = [delete_address(bridge.index, parse_interface(each)) for each in bridge.addresses]
+    _all(netlink, requests, f"take the addresses off {bridge.name}", but=errno.EADDRNOTAVAIL)
+
+
+def release(netlink: Netlink, pods: Iterable[PodBefore]) -> None:
+    """Take the routes of `hold` and `move` away: the bridge's own route leads to the pods now."""
+    bridge = links.get_link(netlink, BRIDGE)
+    indices = {bridge.index} if bridge is not None else set()
+    for pod in pods:
+        indices.add(pod.outer)
+        if pod.master and (master := links.get_link(netlink, pod.master)) is not None:
+            indices.add(master.index)
+    for pod in pods:
+        for address in _parsed(pod.texts):
+            for index in indices:
+                body = _host_route(index, address).body
+                netlink.transact([Request(RTM_DELROUTE, 0, body)])
+
+
+def back(netlink: Netlink, pod: PodBefore, home: int) -> bool:
+    """Give a pod back to the network it was of; False if it is gone. Raises KernelError."""
+    outer = links.get_link_by_index(netlink, pod.outer)
+    if outer is None or outer.name not in (pod.host_ifname, pod.new_ifname):
+        return False
+    try:
+        with opened(pod.netns, home) as there:
+            inner = links.get_link_by_index(there, pod.inner)
+            if inner is None or inner.name != pod.ifname:
+                return False
+            _unplug(netlink, pod)
+            _restore(there, pod)
+    except KernelError as err:
+        if err.code in (errno.ENOENT, errno.EINVAL):  # the namespace is gone
+            return False
+        raise
+    return True
+
+
+def _unplug(netlink: Netlink, pod: PodBefore) -> None:
+    bridge = links.get_link(netlink, BRIDGE)
+    master = links.get_link(netlink, pod.master) if pod.master else None
+    if pod.master and master is None:
+        raise KernelError(
+            f"bridge {pod.master} is gone: nothing to give {pod.pod or pod.netns} back to", errno.ENODEV
+        )
+    change = links.set_link(pod.outer, links.u32(links.IFLA_MASTER, master.index if master else 0), up=True)
+    netlink.request(change, f"take {pod.new_ifname} out of {BRIDGE}")
+    _rename(netlink, pod.outer, pod.host_ifname)
+    netlink.transact([links.set_link(pod.outer, attribute(links.IFLA_IFALIAS, pod.alias.encode()))])
+    if master is not None:
+        port = links.set_port(pod.outer, isolated=pod.isolated, hairpin=pod.hairpin, learning=pod.learning)
+        netlink.request(port, f"set up the port {pod.host_ifname}")
+    requests = [_again(each) for each in pod.host_routes]
+    if bridge is not None:
+        requests = [delete_neighbour(bridge.index, each) for each in _parsed(pod.texts)] + requests
+        requests += [
+            Request(RTM_DELROUTE, 0, _host_route(bridge.index, each).body) for each in _parsed(pod.texts)
+        ]
+    netlink.transact(requests)
+
+
+def _restore(there: Netlink, pod: PodBefore) -> None:
+    """A pod's own addresses and routes as they were."""
+    before = [parse_interface(each) for each in pod.addresses]
+    surplus = set(addresses_of(there, pod.inner)) - set(before)
+    there.transact([delete_address(pod.inner, each) for each in surplus if each.version == 6])
+    there.transact([put_address(pod.inner, each, create=False) for each in before])
+    there.transact([delete_address(pod.inner, each) for each in surplus if each.version == 4])
+    now = [bytes.fromhex(each) for each in routes_through(there, pod.inner)]
+    # Twice: a route through a gateway wants the route to the gateway first.
+    for _ in range(2):
+        there.transact([_again(each) for each in pod.routes])
+    before_now = [bytes.fromhex(each) for each in pod.routes]
+    there.transact([Request(RTM_DELROUTE, 0, each) for each in now if not _same_prefix(each, before_now)])
+    there.transact([_again(each, NLM_F_CREATE | NLM_F_EXCL) for each in pod.routes])
+    there.transact([delete_neighbour(pod.inner, each) for each in neighbours_of(there, pod.inner)])
+
+
+def _same_prefix(body: bytes, others: Iterable[bytes]) -> bool:
+    return _prefix(body) in {_prefix(each) for each in others}
+
+
+def _prefix(route: bytes) -> tuple[int, int, bytes]:
+    """Family, length and network of a route."""
+    fields = dict(attributes(memoryview(route)[RTMSG.size :]))
+    return route[0], route[1], bytes(fields.get(RTA_DST, b""))
+
+
+def leave_tunnel(netlink: Netlink, index: int) -> int:
+    """Delete the routes through a device to prefixes that l3net has a route to; their number. They stand
+    before l3net's, which have a large metric."""
+    ours = set()
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for _, body in netlink.dump(Request(RTM_GETROUTE, 0, RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))):
+            if body[RTPROT_AT] == RTPROT_L3NET and body[_TYPE_AT] == RTN_UNICAST:
+                ours.add(_prefix(body))
+    theirs = [body for body in map(bytes.fromhex, routes_through(netlink, index)) if _prefix(body) in ours]
+    return netlink.transact([Request(RTM_DELROUTE, 0, each) for each in theirs]).count(0)
+
+
+def put_on(netlink: Netlink, bridge: BridgeBefore) -> None:
+    """A bridge's addresses and routes as they were. Raises KernelError if the bridge is gone."""
+    link = links.get_link(netlink, bridge.name)
+    if link is None or link.index != bridge.index:
+        raise KernelError(f"bridge {bridge.name} is gone", errno.ENODEV)
+    addresses = [put_address(link.index, parse_interface(each), create=False) for each in bridge.addresses]
+    routes = [_again(each) for each in bridge.routes]
+    _all(netlink, addresses, f"put the addresses back on {bridge.name}", but=errno.EEXIST)
+    netlink.transact(routes)
+
+
+def _again(route: str, flags: int = NLM_F_CREATE | NLM_F_REPLACE) -> Request:
+    """A route as it was read."""
+    return Request(RTM_NEWROUTE, flags, bytes.fromhex(route))
+
+
+def _host_route(index: int, address: Address) -> Request:
+    """A route of l3net's to one address through a link."""
+    made = put_route(index, _to(address))
+    body = bytearray(made.body)
+    body[RTPROT_AT] = RTPROT_L3NET
+    return replace(made, body=bytes(body))
+
+
+def _to(address: Address) -> PodRoute:
+    return PodRoute(host_prefix(address))
+
+
+def _parsed(texts: Iterable[str]) -> list[Address]:
+    return [parse_address(each) for each in texts]
+
+
+def _all(netlink: Netlink, requests: Sequence[Request], what: str, but: int = 0) -> None:
+    for code in netlink.transact(requests):
+        if code and code != but:
+            raise KernelError(what, code)
