@@ -198,7 +198,8 @@ def check(path: Path, run_dir: Path, output: str) -> None:
     ]
     if not rows and output == "table":
         click.echo(
-            f"well: each of the {len(there.leases)} leases has its interface, and no interface is without one"
+            f"ok: each of the {len(there.leases)} leases has its interface, "
+            "and no interface is without a lease"
         )
         return
     _show(rows, ["what", "of"], output)

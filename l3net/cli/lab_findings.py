@@ -37,9 +37,9 @@ def print_findings(checks: Sequence[Check], findings: Sequence[CheckResult]) -> 
         click.secho(f"\n{finding.check}: {finding.what}{family}", fg="red" if terminal else None)
         click.echo(f"  expected: {finding.expected}\n  seen:     {finding.seen}")
     verdict = (
-        f"{len(failed)} of {len(findings)} findings failed"
+        f"{len(failed)} of {len(findings)} results failed"
         if failed
-        else f"all {len(findings)} findings are well"
+        else f"all {len(findings)} results are ok"
     )
     click.secho(f"\n{verdict}", fg=("red" if failed else "green") if terminal else None, bold=terminal)
 

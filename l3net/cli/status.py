@@ -147,7 +147,7 @@ def show(answer: dict[str, Any]) -> None:
         )
         click.echo()
     print_table(
-        "Routes of ours",
+        "Routes of l3net",
         ["PREFIX", "KIND", "NEXT HOPS", "IN KERNEL"],
         [
             (
@@ -184,7 +184,7 @@ def show(answer: dict[str, Any]) -> None:
             f"\n{spread['servers']} of their ports are balanced consistently, by {spread['slots']} slots"
         )
     if pods := answer.get("pods"):
-        click.echo(f"\n{pods['leases']} attachments of pods have addresses" + _notes(pods))
+        click.echo(f"\n{pods['leases']} pod attachments have addresses" + _notes(pods))
     if policy := answer.get("policy"):
         click.echo(_policy(policy))
     for collector in answer.get("monitoring", {}).get("bmp", ()):

@@ -13,43 +13,52 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 _INTRO = """\
 # Configuration
 
-l3net is configured by what is declared in the cluster, or in a directory of manifests. Nothing has to be set
-on a node but where to read it.
+You configure l3net with objects in the cluster, or in a directory of manifests. A node itself needs only
+the place to read them from:
 
-    l3net agent --datastore dir:/etc/l3net/manifests
+l3net agent --datastore dir:/etc/l3net/manifests
 
-The agent reads {others} as Kubernetes knows them, and {number} kinds of
-its own, which this page describes. All {number} are of `apiVersion: l3net.io/v1alpha1`, and all but
-{namespaced} are cluster-scoped. Most clusters need two of them: a `BGPConfiguration` with the AS number, and
-a `BGPPeer` for each router.
+The agent reads these Kubernetes objects: {others}. It also reads {number} kinds of l3net's own, which
+this page describes. All {number} have `apiVersion: l3net.io/v1alpha1`, and all except {namespaced} are
+cluster-scoped. Most clusters need two of them: a `BGPConfiguration` with the AS number, and a `BGPPeer`
+for each router.
 
-Of a Node it reads the name, labels, `spec.podCIDRs`, whether it is unschedulable, its taints, the InternalIPs
-and the Ready condition, and the annotation `l3net.io/as-number`, which gives a node an AS number of its own.
-Its annotation `l3net.io/snat-addresses` names those of the node's addresses that pods leave the cluster with
-([addresses.md](addresses.md#what-leaves-the-cluster)).
-A Service with the annotation `l3net.io/advertise: "false"` is not announced. What is read of Pods and
-policies is in [kubernetes.md](kubernetes.md#policies). The annotation `l3net.io/allowed-addresses` of a Pod,
-addresses and prefixes separated by commas, asks to send from these too; that of its Namespace and
-`allowedAddresses` of its IPPool say what may be asked for.
+The agent reads and uses in particular:
+
+- Node: name, labels, `spec.podCIDRs`, whether it is unschedulable, taints, InternalIPs, the Ready condition.
+  - The annotation `l3net.io/as-number` sets an AS number for this node.
+  - The annotation `l3net.io/snat-addresses` names the node's addresses that pods use as source outside the
+    cluster ([addresses.md](addresses.md#what-leaves-the-cluster)).
+- Service: the annotation `l3net.io/advertise: "false"` stops its announcement.
+- Pod: the annotation `l3net.io/allowed-addresses` adds source addresses and prefixes, separated by commas. The
+  same annotation of its Namespace and `allowedAddresses` of its IPPool limit them.
+- [kubernetes.md](kubernetes.md#policies) says what l3net reads of Pods and policies.
 
 ## Files
 
-A manifest directory holds `*.yaml`, `*.yml` and `*.json` files, with any number of documents each, and is
-followed: a file that is written, renamed into place or removed counts at once, also through the links of a
-mounted ConfigMap. Files in directories below, and files whose names begin with a dot, are left alone.
+A manifest directory contains `*.yaml`, `*.yml` and `*.json` files, with any number of documents each. The
+agent applies a file when it is written, renamed into place or removed, also through the links of a
+mounted ConfigMap. It ignores subdirectories, and files whose names begin with a dot.
 
-A file may have 16 MiB; a document 250,000 values, names of fields among them, and 100 levels of nesting; a
-number 100 digits. What is larger is refused by name, before it costs memory.
+| limit | value |
+|---|---|
+| size of a file | 16 MiB |
+| values in a document, including field names | 250,000 |
+| levels of nesting | 100 |
+| digits of a number | 100 |
 
-What is wrong changes nothing. The last good version of the object stays in force, and one line says where:
+The agent refuses larger input by name, before it uses memory.
 
-    pools.yaml:9 (document 2) IPPool pods: spec.blockSize: a block of /31 has no room for a pod; at most 30
+Invalid input changes nothing. The last good version of the object stays in force, and one line names the
+place:
 
-An object that stands in two files is taken from the first by name, and the other is reported. Unknown fields
-are refused, with the name that was probably meant. `l3net validate PATH...` says the same without an agent,
+pools.yaml:9 (document 2) IPPool pods: spec.blockSize: a block of /31 has no room for a pod; at most 30
+
+If two files contain the same object, the first file by name counts, and the other is reported. An unknown
+field is an error that suggests a known one. `l3net validate PATH...` reports the same without an agent,
 and exits with 2 if anything is wrong.
 
-In the tables below a field without a default may be left out, unless it is marked as required.
+In the tables below, fields without a default are optional unless marked as required.
 """
 
 

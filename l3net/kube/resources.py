@@ -196,9 +196,9 @@ def bgp_peer(document: Field, name: ObjectName) -> BgpPeer:
     if ways not in (["peerSelector"], ["interface"]) and not spec["asNumber"].present:
         raise spec["asNumber"].wrong(f"is required with {ways[0]}")
     if gtsm and multihop is not None:
-        raise spec["gtsm"].wrong("gtsm is for a neighbour one hop away, and excludes multihop")
+        raise spec["gtsm"].wrong("gtsm is for a neighbor one hop away, and cannot be combined with multihop")
     if multihop is not None and spec["bfd"]["echo"].present:
-        raise spec["bfd"]["echo"].wrong("BFD has echo over one hop alone, not with multihop (RFC 5883)")
+        raise spec["bfd"]["echo"].wrong("BFD echo works over one hop only, not with multihop (RFC 5883)")
     if address and local and address.version != local.version:
         raise spec["localAddress"].wrong(f"{local} and address {address} must be of one family")
     if address and address.is_link_local and not spec["sourceInterface"].present:

@@ -140,7 +140,7 @@ def test_whom_the_multiplier_of_bfd_is_for(kind: str) -> None:
     """RFC 5880 section 6.8.4: the detection time comes of the multiplier that the peer sends."""
     schema = (SCHEMAS / f"{kind}.yaml").read_text()
     told = " ".join(re.findall(r"\n +multiplier:\n(.*?)\n +passive:", schema, re.DOTALL)[0].split())
-    assert "the peer misses before it gives the node up" in told
+    assert "after which the peer declares this node down" in told
 
 
 def test_every_reason_a_route_is_refused_for_is_told_of() -> None:

@@ -894,7 +894,7 @@ WRONG = [
     ("BGPPeer", "{address: 224.0.0.1, asNumber: 1}", "spec.address", "not the address of a host"),
     ("BGPPeer", "{address: '::', asNumber: 1}", "spec.address", "not the address of a host"),
     ("BGPPeer", "{address: 'fe80::1', asNumber: 1}", "spec.sourceInterface", "link-local"),
-    ("BGPPeer", f"{{{PEER}, gtsm: true, multihop: 2}}", "spec.gtsm", "excludes multihop"),
+    ("BGPPeer", f"{{{PEER}, gtsm: true, multihop: 2}}", "spec.gtsm", "cannot be combined with multihop"),
     ("BGPPeer", f"{{{PEER}, interface: eth1}}", "spec.address", "or interface"),
     ("BGPPeer", "{interface: eth1, asNumber: 1, multihop: 2}", "spec.multihop", "on an interface"),
     ("BGPPeer", "{interface: eth1, asNumber: 1, sourceInterface: e}", "spec.sourceInterface", "interface"),

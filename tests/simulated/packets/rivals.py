@@ -1,5 +1,5 @@
 """Services that claim the same addresses and ports, come, go and are made anew: the older one answers
-(docs/services.md, "Two that claim the same"), by the book that an agent keeps and the changes that follow.
+(docs/services.md, "Conflicting services"), by the book that an agent keeps and the changes that follow.
 
 What is expected is worked out from the documents alone, by tests/services/service_reference.py.
 """
