@@ -35,23 +35,23 @@ LOCK = "agent.lock"
 
 
 @click.command(short_help="Run the node agent.")
-@options.datastore("The declared state to follow: the Kubernetes API, or a directory of manifests.")
-@options.kubeconfig("How to reach the API server; in a pod, its service account is used without it.")
+@options.datastore("Source of the declared state: the Kubernetes API, or a directory of manifests.")
+@options.kubeconfig("How to reach the API server. Default in a pod: its service account.")
 @click.option(
     "--node-name",
     default=socket.gethostname,
     envvar="NODE_NAME",
     show_default="host name",
-    help="The Node object that is this host.",
+    help="Name of this host's Node object.",
 )
-@options.run_dir("Sockets and ExaBGP's configuration; shared with `l3net speaker`.")
+@options.run_dir("Directory for sockets and ExaBGP's configuration, shared with `l3net speaker`.")
 @click.option(
     "--state-dir",
     type=click.Path(path_type=Path),
     default=STATE_DIR,
     show_default=True,
     envvar="L3NET_STATE_DIR",
-    help="What must survive a reboot: the address leases.",
+    help="Directory for address leases. It must survive a reboot.",
 )
 @click.option(
     "--mtu",
@@ -66,19 +66,19 @@ LOCK = "agent.lock"
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     envvar="L3NET_CNI_CONF_DIR",
     metavar="DIR",
-    help="Keep the network configuration there once the node is up, as a container runtime reads it.",
+    help="Write the CNI configuration for the container runtime there once the node is up.",
 )
 @click.option(
     "--metrics-address",
     envvar="L3NET_METRICS_ADDRESS",
     metavar="ADDRESS:PORT",
-    help="Serve /metrics, /healthz and /readyz over HTTP there, such as 127.0.0.1:9618. Off unless given.",
+    help="Serve /metrics, /healthz and /readyz over HTTP there, for example 127.0.0.1:9618. Default: off.",
 )
 @click.option(
     "--metrics-from-pods",
     is_flag=True,
     envvar="L3NET_METRICS_FROM_PODS",
-    help="Let pods reach the port of --metrics-address, such as a Prometheus that runs as one.",
+    help="Let pods reach the port of --metrics-address, for a Prometheus that runs as a pod.",
 )
 @click.option(
     "--error-relay-port",
@@ -87,8 +87,8 @@ LOCK = "agent.lock"
     show_default=True,
     envvar="L3NET_ERROR_RELAY_PORT",
     metavar="PORT",
-    help="UDP port, the same on every node, by which nodes hand on ICMP errors (as 'packet too big') about"
-    " connections to services that another node translates. 0: none are.",
+    help="UDP port, the same on every node. Nodes use it to forward ICMP errors ('packet too "
+    "big') about service connections that another node translates. 0: off.",
 )
 @click.option(
     "--health-port",
@@ -97,8 +97,8 @@ LOCK = "agent.lock"
     show_default=True,
     envvar="L3NET_HEALTH_PORT",
     metavar="PORT",
-    help="TCP port on which /healthz and /livez are answered as kube-proxy does, for load balancers, while"
-    " l3net is the node's service proxy. 0: none.",
+    help="TCP port for load balancers' health checks: /healthz and /livez as kube-proxy, while "
+    "l3net is the node's service proxy. 0: none.",
 )
 @options.events
 @options.log_level
@@ -119,12 +119,12 @@ def agent(
     log_level: str,
     log_format: str,
 ) -> None:
-    """Follow the declared state and keep this node to it: pod bridge, routes, service table, BGP.
+    """Run the node agent: it applies the declared state to pod bridge, routes, service table and BGP.
 
-    Runs in the foreground until SIGTERM, beside `l3net speaker`. Stopping or killing it changes nothing in
-    the kernel and at the peers; started again, it finds everything as it is and goes on. Only on a node that
-    shuts down, or was told to leave (`l3net node drain`), it sees that through first; a second SIGTERM ends
-    it at once.
+    It runs in the foreground until SIGTERM, beside `l3net speaker`. Stopping or killing it changes
+    nothing in the kernel or at the peers; after a restart it continues from the existing state. On a node
+    that shuts down or drains (`l3net node drain`) it finishes the drain first; a second SIGTERM ends it
+    at once.
 
     Examples: l3net agent --datastore dir:/etc/l3net/manifests --node-name n1
 

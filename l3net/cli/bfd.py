@@ -15,11 +15,11 @@ from l3net.cli import options
 @options.run_dir("Directory shared with the agent.")
 @options.log_format
 def bfd(run_dir: Path, log_format: str) -> None:
-    """Watch the paths to peers whose BGPPeer has `bfd`, and tell the agent when one fails.
+    """Run BFD: monitor the paths to peers whose BGPPeer has `bfd`, and report failures to the agent.
 
-    Runs in the foreground until SIGTERM, at real-time priority and apart from agent and speaker, so that
-    neither can make a session flap. It listens on UDP 3784 (one hop) and 4784 (several), of both families.
-    Stopped by SIGTERM it tells the peers, to which that is no failure; killed, it is one.
+    It runs in the foreground until SIGTERM, at real-time priority and apart from agent and speaker, so
+    neither can make a session flap. It listens on UDP 3784 (one hop) and 4784 (several hops), for both
+    families. On SIGTERM it tells the peers, so they see no failure; if it is killed, they do.
     """
     # Afresh, without the command line's libraries: what is locked in memory stays small.
     argv = [sys.executable, "-P", "-m", "l3net.bfdd.daemon", str(run_dir)]

@@ -39,9 +39,9 @@ def _written_so(_: click.Context, __: click.Parameter, value: str | None) -> str
         raise click.BadParameter(f"{value!r} is no prefix (such as 10.244.1.0/24) and no address") from None
 
 
-@click.group(short_help="Look into BGP on this node, and plan changes.")
+@click.group(short_help="Show BGP on this node, and plan changes.")
 def bgp() -> None:
-    """What peers announced and what was made of it; what they hear; what a change would do."""
+    """Show routes received from peers, routes announced to them, and the effect of a change."""
 
 
 for _command in (summary, neighbors, neighbor, routes, dump):
@@ -50,7 +50,7 @@ for _command in (summary, neighbors, neighbor, routes, dump):
 
 @bgp.command()
 @click.option(
-    "--peer", metavar="ADDRESS|NAME", help="Only what this peer hears.", shell_complete=known("peers")
+    "--peer", metavar="ADDRESS|NAME", help="Only announcements to this peer.", shell_complete=known("peers")
 )
 @click.option(
     "--prefix",
@@ -59,13 +59,13 @@ for _command in (summary, neighbors, neighbor, routes, dump):
     shell_complete=known("prefixes"),
     callback=_written_so,
 )
-@click.option("--rejected", is_flag=True, help="Only what is not announced.")
+@click.option("--rejected", is_flag=True, help="Only prefixes that are not announced.")
 @click.option(
     "--all",
     "everything",
     is_flag=True,
-    help="Also what a session is not there for: meshPeer and familyNotNegotiated. --prefix and --rejected"
-    " show it too.",
+    help="Also show what a session does not carry by design: meshPeer and familyNotNegotiated. "
+    "--prefix and --rejected show these too.",
 )
 @old_flag("--refused", "--rejected")
 @agents_option
@@ -73,9 +73,10 @@ for _command in (summary, neighbors, neighbor, routes, dump):
 def announced(
     peer: str | None, prefix: str | None, rejected: bool, everything: bool, agents: Agents, output: str
 ) -> None:
-    """Every prefix of this node's for every peer: announced, or why not.
+    """Show every prefix of this node for every peer: announced, or why not.
 
-    Blocks, networks, and each address of each service; what a router passes on is not among them.
+    Lists blocks, networks, and each address of each service. Routes that a router (`transit`) passes on
+    are not listed.
     """
     everything = everything or rejected or prefix is not None
 
@@ -112,12 +113,12 @@ def announced(
 @_run_dir
 @output_option
 def plan(directory: Path, fail_on_reset: bool, run_dir: Path, output: str) -> None:
-    """What the manifests in DIRECTORY would change on this node, were they the declared state.
+    """Show what the manifests in DIRECTORY would change on this node if they were the declared state.
 
-    Nothing is changed. For each session: added, removed, reset (closed and opened again), soft (routes
-    announced or judged again on the session as it is), live (in the agent alone) or unchanged; the fields
-    that differ; the prefixes the peer would newly hear (+) or no longer hear (-); and those learned
-    from it that would get another verdict, with that verdict.
+    It changes nothing. For each session it shows: added, removed, reset (closed and opened again), soft
+    (routes are announced or evaluated again over the existing session), live (changes the agent only) or
+    unchanged; the fields that differ; the prefixes that the peer would newly get (+) or lose (-); and
+    learned prefixes that would get another verdict, with that verdict.
     """
     answer = ask(run_dir / AGENT_SOCKET, f"plan {directory.resolve()}")
     if "error" in answer:

@@ -33,14 +33,14 @@ _CHUNK = 1 << 20
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     metavar="FILE",
     show_default="rib.NODE.YYYYMMDD.HHMM.mrt in this directory",
-    help="Where to write; `-` is standard output. A file is replaced whole or not at all.",
+    help="Output file; `-` is standard output. A file is replaced as a whole or not at all.",
 )
 @options.run_dir()
 def dump(output: Path | None, run_dir: Path) -> None:
-    """Write all that peers have announced to an MRT file (TABLE_DUMP_V2, RFC 6396), used or refused.
+    """Write all received routes, used or refused, to an MRT file (TABLE_DUMP_V2, RFC 6396).
 
-    Paths are as they came, before any policy. `bgpdump FILE` and most tools that read route collectors' files
-    read it; the time at which a path was heard is not known and stands as 0.
+    Paths are as received, before any policy. `bgpdump FILE` and most tools for route collectors' files
+    read it. The time at which a path was received is unknown and written as 0.
     """
     if str(output) == "-" and sys.stdout.isatty():
         raise ConfigError("an MRT file is nothing for a terminal: name a file, or lead it on with a pipe")

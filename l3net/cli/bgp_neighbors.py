@@ -27,10 +27,11 @@ _NEIGHBORS: Final = (
 @agents_option
 @output_option
 def summary(agents: Agents, output: str) -> None:
-    """One line for each peer, as routers have it: messages, queue, since when it is up or down, prefixes.
+    """Show one line per peer, as on routers: messages, queue, time up or down, prefixes.
 
-    MSG RCVD and MSG SENT count the messages of the session; OUT Q are the prefixes that wait to be sent.
-    STATE/PFX RCVD is the number of prefixes received while the session is established, else its state.
+    MSG RCVD and MSG SENT count the session's messages. OUT Q is the number of prefixes that wait to be
+    sent. STATE/PFX RCVD is the number of received prefixes if the session is established, otherwise its
+    state.
     """
     answers = agents.each("neighbors", _told)
     if output != "table":
@@ -55,7 +56,7 @@ def summary(agents: Agents, output: str) -> None:
 @agents_option
 @output_option
 def neighbors(agents: Agents, output: str) -> None:
-    """One line for each peer: its state, hold time, what it offers, and how it last failed."""
+    """Show one line per peer: state, hold time, capabilities, last failure."""
     answers = agents.each("neighbors", _rows)
     if output != "table":
         agents.print(answers, output)
@@ -68,7 +69,8 @@ def neighbors(agents: Agents, output: str) -> None:
 @agents_option
 @output_option
 def neighbor(peer: str | None, agents: Agents, output: str) -> None:
-    """Each peer in full: what both sides agreed on, messages, prefixes, timers, how its session last ended.
+    """Show each peer in full: negotiated capabilities, messages, prefixes, timers, how its session last
+    ended.
 
     Exits with 2 if there is no such peer.
     """

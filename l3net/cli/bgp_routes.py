@@ -30,26 +30,26 @@ Rows = list[dict[str, Any]]
 @click.option(
     "--received",
     is_flag=True,
-    help="What peers have announced, used or not. This is what it shows unless told.",
+    help="Routes that peers have announced, used or not (the default).",
 )
-@click.option("--rejected", is_flag=True, help="Only routes that are not used, each with the reason.")
-@click.option("--best", is_flag=True, help="Only the paths in use: the best to each prefix, with its equals.")
+@click.option("--rejected", is_flag=True, help="Only refused routes, each with the reason.")
+@click.option("--best", is_flag=True, help="Only paths in use: the best path to each prefix, and equal ones.")
 @click.option(
-    "--advertised", is_flag=True, help="What peers hear of this node, with the attributes as they read them."
+    "--advertised", is_flag=True, help="Routes announced to peers, with the attributes as the peers see them."
 )
-@click.option("--longer", is_flag=True, help="With a PREFIX: what lies inside it as well.")
+@click.option("--longer", is_flag=True, help="With a PREFIX: also prefixes inside it.")
 @click.option(
     "--community",
     metavar="COMMUNITY",
     multiple=True,
-    help="Only routes with this community, such as 65001:100, 65001:1:2, rt:65001:7 or no-export; with all"
-    " of them, if several are named.",
+    help="Only routes with this community, such as 65001:100, 65001:1:2, rt:65001:7 or no-export."
+    " If repeated, only routes with all of them.",
 )
 @click.option(
     "--as-path",
     metavar="AS|PATTERN",
-    help="Only routes with this AS in their path, or whose path fits a pattern as routers take it, such as"
-    " '^65001_' or '_(65002|65003)$'.",
+    help="Only routes with this AS in their path, or whose path matches a pattern as on routers, "
+    "such as '^65001_' or '_(65002|65003)$'.",
 )
 @old_flag("--refused", "--rejected")
 @agents_option
@@ -67,10 +67,11 @@ def routes(
     agents: Agents,
     output: str,
 ) -> None:
-    """The routes that peers have announced, and what became of each: in use (`>`), spare, or refused and why.
+    """Show received routes and the verdict on each: in use (`>`), accepted but not in use, or refused and
+    why.
 
-    With a PREFIX that prefix alone; with an ADDRESS the longest prefix that holds it and passes the other
-    options. Attributes are those after the import policy.
+    PREFIX selects exactly that prefix; ADDRESS selects the longest matching prefix among those that pass
+    the other options. Attributes are those after the import policy.
     """
     if received and advertised:
         raise ConfigError("--received and --advertised are two questions: ask one after the other")

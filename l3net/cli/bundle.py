@@ -70,13 +70,13 @@ class Archive:
         self.tar.addfile(entry, io.BytesIO(data))
 
 
-@click.command(short_help="Pack all that is known of this node into one archive.")
+@click.command(short_help="Collect the state of this node in one archive.")
 @click.option(
     "--output",
     "target",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="The archive to write, readable by its owner alone. Default: l3net-bundle-NODE-TIME.tar.gz.",
+    help="The archive to write, readable only by its owner. Default: l3net-bundle-NODE-TIME.tar.gz.",
 )
 @click.option(
     "--log",
@@ -84,17 +84,17 @@ class Archive:
     multiple=True,
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="A log to take along besides those of journald (units l3net-*); may be given several times.",
+    help="A log file to add to those of journald (units l3net-*). Repeatable.",
 )
 @click.option(
     "--lines",
     type=click.IntRange(1, 1_000_000),
     default=5000,
     show_default=True,
-    help="Of each log, so many of its last lines.",
+    help="Number of lines from the end of each log.",
 )
 @click.option(
-    "--doctor/--no-doctor", default=True, show_default=True, help="Run `l3net doctor --no-probe`, too."
+    "--doctor/--no-doctor", default=True, show_default=True, help="Also run `l3net doctor --no-probe`."
 )
 @options.run_dir()
 @click.option("--state-dir", type=click.Path(path_type=Path), default=Path(STATE_DIR), show_default=True)
@@ -106,15 +106,15 @@ def bundle(
     run_dir: Path,
     state_dir: Path,
 ) -> None:
-    """Pack versions, status, routes, RIBs, history, policies, leases, the kernel's links, routes, nftables
-    and sysctls, logs and the doctor's findings into one archive, for whoever looks into a problem.
+    """Collect versions, status, routes, RIBs, history, policies, leases, the kernel's links, routes,
+    nftables and sysctls, logs and the doctor's findings in one archive, for support.
 
-    Nothing is changed. Passwords of BGP and BFD are left out: ExaBGP's configuration is packed without them,
-    and where one stands in any other text it is blotted out. Look through it all the same before you send it:
-    it tells addresses, names of pods and services, and policies.
+    It changes nothing. Passwords of BGP and BFD are removed from ExaBGP's configuration and blacked out
+    everywhere else. Check the archive before you send it: it contains addresses, names of pods and
+    services, and policies.
 
-    What cannot be had, as without an agent, is named in README.txt of the archive and on standard error.
-    Exits with 0 when there is an archive, 1 when none could be written.
+    README.txt in the archive and standard error name what could not be collected, for example without an
+    agent. Exit code 0: the archive was written; 1: it could not be written.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     node = platform.node() or "node"

@@ -30,20 +30,22 @@ def cni() -> None:
 @cni.command()
 @click.option("--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True)
 @click.option("--conf-dir", type=click.Path(path_type=Path), default=CONF_DIR, show_default=True)
-@click.option("--no-conf", is_flag=True, help="Only the executables: networks are configured by hand.")
+@click.option(
+    "--no-conf", is_flag=True, help="Install only the executables; you configure networks yourself."
+)
 @click.option("--standalone/--no-standalone", default=True, help="For configurations with their own ipam.")
 @click.option(
     "--plugin-dir",
     type=click.Path(path_type=Path),
-    help="The built plugins. By default those that l3net came with.",
+    help="Directory of the built plugins. Default: those shipped with l3net.",
 )
 @click.option("--run-dir", type=click.Path(path_type=Path), default=Path(RUN_DIR), show_default=True)
 def install(
     bin_dir: Path, conf_dir: Path, no_conf: bool, standalone: bool, plugin_dir: Path | None, run_dir: Path
 ) -> None:
-    """Put the plugins into BIN_DIR, and when the agent answers, the conflist into CONF_DIR.
+    """Install the plugins into BIN_DIR and, if the agent answers, the conflist into CONF_DIR.
 
-    Every file appears whole or not at all; running it again changes nothing.
+    Each file appears as a whole or not at all. Running it again changes nothing.
     """
     source = plugin_dir or plugins_of()
     changed = cniinstall.install(
@@ -59,6 +61,6 @@ def install(
 @click.option("--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True)
 @click.option("--conf-dir", type=click.Path(path_type=Path), default=CONF_DIR, show_default=True)
 def uninstall(bin_dir: Path, conf_dir: Path) -> None:
-    """Take the conflist and the plugins away. Pods that run keep their network."""
+    """Remove the conflist and the plugins. Running pods keep their network."""
     for path in cniinstall.uninstall(bin_dir, conf_dir):
         click.echo(f"removed {path}")

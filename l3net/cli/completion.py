@@ -65,10 +65,10 @@ def prepare() -> None:
 @click.command(short_help="Print the completion script of a shell.")
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print the script that makes SHELL complete l3net's commands, options and values.
+    """Print a completion script for l3net's commands, options and values.
 
-    Values are what the running agent knows: peers, services, pods, prefixes, policies. Where none runs, or
-    may not be asked, there are none.
+    Values come from the running agent: peers, services, pods, prefixes, policies. There are none if no
+    agent runs, or if you may not ask it.
 
     \b
     bash:  l3net completion bash > /etc/bash_completion.d/l3net

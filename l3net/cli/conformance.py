@@ -33,16 +33,16 @@ def _conf(path: Path) -> dict[str, Any]:
 @click.command()
 @click.argument("plugin", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--conf", type=click.Path(exists=True, path_type=Path), help="Network configuration (JSON).")
-@click.option("--standalone", is_flag=True, help="l3net-cni with a configuration of its own, not the agent.")
-@click.option("--cni-path", help="Where delegated plugins are found [default: beside PLUGIN, /usr/lib/cni].")
-@click.option("--only", default="", help="Cases whose name holds this text.")
+@click.option("--standalone", is_flag=True, help="Test l3net-cni with its own ipam, without the agent.")
+@click.option("--cni-path", help="Where to find delegated plugins [default: beside PLUGIN, /usr/lib/cni].")
+@click.option("--only", default="", help="Only cases whose name contains this text.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 def conformance(
     plugin: Path, conf: Path | None, standalone: bool, cni_path: str | None, only: str, output: str
 ) -> None:
-    """Execute PLUGIN in network namespaces made for it and judge every answer (as root).
+    """Test PLUGIN in network namespaces of its own and check every answer (as root).
 
-    Exit code 0 when every case that applies passed.
+    Exit code 0: every applicable case passed.
     """
     if os.geteuid() != 0:
         raise ConfigError("network namespaces need root")

@@ -44,21 +44,21 @@ def _namespace() -> str:
     "--kubeconfig",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     envvar="KUBECONFIG",
-    help="How to reach the API server; in a pod, its service account is used without it.",
+    help="How to reach the API server. Default in a pod: its service account.",
 )
 @click.option(
     "--namespace",
     default=_namespace,
     envvar="POD_NAMESPACE",
     show_default="the pod's own, else kube-system",
-    help="Where the lease and the ledger (a ConfigMap) are kept.",
+    help="Namespace of the lease and the ledger (a ConfigMap).",
 )
 @click.option(
     "--blocks/--no-blocks",
     default=True,
     show_default=True,
     envvar="L3NET_BLOCKS",
-    help="Give nodes blocks out of the IPPools where the cluster gives them no podCIDRs.",
+    help="Assign blocks from the IPPools to nodes to which the cluster assigns no podCIDRs.",
 )
 @click.option(
     "--load-balancers",
@@ -66,7 +66,8 @@ def _namespace() -> str:
     default="class",
     show_default=True,
     envvar="L3NET_LOAD_BALANCERS",
-    help="Who gets addresses: services with loadBalancerClass l3net.io/bgp, or those without a class too.",
+    help="Which services get addresses: those with loadBalancerClass l3net.io/bgp, or also those "
+    "without a class.",
 )
 @click.option(
     "--grace",
@@ -75,19 +76,19 @@ def _namespace() -> str:
     show_default=True,
     envvar="L3NET_BLOCK_GRACE",
     metavar="SECONDS",
-    help="How long a node must be gone before its blocks go to another.",
+    help="How long a node must be gone before another node may get its blocks.",
 )
-@options.run_dir("Where the sign of life for --probe is.")
+@options.run_dir("Directory of the files that --probe reads.")
 @click.option(
     "--probe",
     type=click.Choice(["alive", "ready"]),
-    help="Ask the controller that runs with this --run-dir how it is, and exit: 0 well, 3 not.",
+    help="Check the controller that runs with this --run-dir, and exit with 0 if it is ok, 3 if not.",
 )
 @click.option(
     "--metrics-address",
     envvar="L3NET_METRICS_ADDRESS",
     metavar="ADDRESS:PORT",
-    help="Serve /metrics, /healthz and /readyz over HTTP there, such as 127.0.0.1:9619. Off unless given.",
+    help="Serve /metrics, /healthz and /readyz over HTTP there, for example 127.0.0.1:9619. Default: off.",
 )
 @options.events
 @options.log_level
@@ -105,9 +106,9 @@ def controller(
     log_level: str,
     log_format: str,
 ) -> None:
-    """Give nodes their blocks and load balancers their addresses, out of the IPPools.
+    """Run the controller: it assigns blocks to nodes and addresses to load balancers, from the IPPools.
 
-    Runs in the foreground until SIGTERM. Several may run: one leads, the others stand by.
+    It runs in the foreground until SIGTERM. Several may run: one leads, the others stand by.
 
     Example: l3net controller --kubeconfig ~/.kube/config
     """

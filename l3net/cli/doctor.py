@@ -39,7 +39,7 @@ COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: "
 @click.option(
     "--cluster",
     is_flag=True,
-    help="Look at all nodes (or those of --node), from what their agents tell: a row a problem.",
+    help="Check all nodes (or those of --node) by asking their agents; one row per problem.",
 )
 @any_agents_option
 @click.option("--state-dir", type=click.Path(path_type=Path), default=Path(STATE_DIR), show_default=True)
@@ -50,21 +50,21 @@ COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: "
     type=options.Seconds(0, 600),
     default=5.0,
     show_default=True,
-    help="Seconds to watch the kernel's TCP counters while a peer is down. A router tries to connect only "
-    "now and then: a longer time tells a wrong password from a firewall.",
+    help="Seconds to watch the kernel's TCP counters while a peer is down. A router connects only"
+    " now and then: a longer time distinguishes a wrong password from a firewall.",
 )
 @click.option(
     "--listen",
     is_flag=True,
-    help="Listen on the BGP port meanwhile where nobody does, so that the kernel judges and counts the "
-    "router's own attempts. Nothing is accepted. Not while peers are being configured: the speaker may want "
-    "the port.",
+    help="Listen on the BGP port meanwhile if no process does, so that the kernel checks and "
+    "counts the router's own attempts. Nothing is accepted. Do not use it while you "
+    "configure peers: the speaker may need the port.",
 )
 @click.option(
     "--probe/--no-probe",
     default=True,
     show_default=True,
-    help="Make two pods for a moment, as a runtime would, and see what passes between them and the node.",
+    help="Create two pods for a moment, as a runtime would, and test the traffic between them and the node.",
 )
 @output_option
 @click.pass_context
@@ -80,19 +80,19 @@ def doctor(
     probe: bool,
     output: str,
 ) -> None:
-    """Look at agent, peers, routes, pods, kernel and CNI files; say what is wrong, why, and what to do.
+    """Check agent, peers, routes, pods, kernel and CNI files; say what is wrong, why, and what to do.
 
-    Nothing is changed for long: two pods are made and removed (--no-probe: none). To each peer whose session
-    is down one TCP connection is made from the session's own address, without a password: whether it is
-    accepted, refused or not answered, and what the kernel counts meanwhile, tells a wrong password from a
-    firewall, a wrong AS number from a missing neighbour, and so on.
+    It creates two pods for a moment and removes them (not with --no-probe); it changes nothing else. To
+    each peer whose session is down it makes one TCP connection from the session's own address, without a
+    password. The result and the kernel's counters distinguish a wrong password from a firewall, a wrong
+    AS number from a missing neighbor, and so on.
 
-    With --cluster nothing is probed and no host is looked at: the agents of all nodes are asked, and what is
-    alike on several nodes but for names, addresses and numbers is one row. What nodes say against one another
-    is found there alone: a block or address of two nodes, a mesh that is not whole, agents of different
-    releases, a node that hears of other services than the rest, a block that no other node has a route to.
+    With --cluster it asks the agents of all nodes, and probes nothing. Findings that differ only in
+    names, addresses and numbers become one row. Only --cluster finds contradictions between nodes: a
+    block or address of two nodes, an incomplete mesh, agents of different releases, a node that knows
+    other services than the rest, a block to which no other node has a route.
 
-    Exits with 0 when there is no problem (warnings may be), 1 when there is one, 3 when no agent answers.
+    Exit code 0: no problem (there may be warnings); 1: a problem; 3: no agent answers.
 
     \b
     l3net doctor

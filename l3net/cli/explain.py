@@ -29,7 +29,7 @@ def _may_follow(before: list[str]) -> tuple[str, ...]:
     return everything if not before else ()
 
 
-@click.command(short_help="Say why something is reachable or not.")
+@click.command(short_help="Explain why something is reachable or not.")
 @click.argument(
     "words",
     nargs=-1,
@@ -40,31 +40,30 @@ def _may_follow(before: list[str]) -> tuple[str, ...]:
 @click.option(
     "--ask-router",
     is_flag=True,
-    help="With --lab: ask the routers, too, what they made of what they were told (vtysh, birdc ...), and by "
-    "which route they forward.",
+    help="With --lab: also ask the routers (vtysh, birdc ...) whether they accepted the "
+    "announcements, and by which route they forward.",
 )
 @any_agents_option
 @output_option
 def explain(words: tuple[str, ...], ask_router: bool, agents: Agents, output: str) -> None:
-    """Say whether a service, pod or address is reached, or a packet passes from SOURCE to DESTINATION, step
-    by step; and why not.
+    """Explain step by step whether a service, pod or address is reachable, or whether a packet passes from
+    SOURCE to DESTINATION, and why not.
 
-    What is looked at: the decision on each address and which peer is told of it, what this node does with a
-    packet (source guard, service table, other programs that take it first, endpoint, policies, route,
-    neighbour, the pod's port, the way back, masquerading), and what of the host stops packets. The first line
-    is the answer, the last one what to do.
+    It checks the announcement of each address to each peer, how this node treats a packet (source guard,
+    service table, other programs that handle it first, endpoint, policies, route, neighbor, the pod's
+    port, the way back, masquerading), and settings of the host that stop packets. The first line is the
+    answer, the last line says what to do.
 
-    Sent are, on the links of this host, ARP probes and neighbour solicitations for routers and its own
-    addresses, and from SOURCE to DESTINATION two echo requests, a small and a large one, to either end that
-    is elsewhere. Nothing is changed.
+    It sends ARP probes and neighbor solicitations for routers and its own addresses on this host's links,
+    and two echo requests, a small and a large one, to each end that is elsewhere. It changes nothing.
 
-    A source or destination is an address, NAMESPACE/NAME of a pod, or (as destination) of a service; the
-    destination may have a port, as in 10.96.0.10:53/udp, [fd00::1]:443 or default/web:80. A source that is
-    neither pod nor node is taken to be beyond the cluster. This node is asked: what a pod on another node
-    sends is judged there, and --node NODE asks that one. Of several nodes, each gives its answer in a line,
-    those first that find something bad; -o json has the steps. --lab alone asks the lab's first node.
+    SOURCE and DESTINATION are an address, NAMESPACE/NAME of a pod or (DESTINATION) of a service.
+    DESTINATION may have a port: 10.96.0.10:53/udp, [fd00::1]:443 or default/web:80. A source that is
+    neither pod nor node counts as outside the cluster. The command asks this node; use --node NODE for a
+    pod on another node. With several nodes each answer is one line, those with problems first; -o json
+    has the steps. --lab alone asks the lab's first node.
 
-    Exits with 0 when all is well, 1 when something stops packets, 2 for what cannot be asked, 3 when no agent
+    Exit code 0: everything is ok; 1: something stops packets; 2: the question is invalid; 3: no agent
     answers.
 
     \b

@@ -35,13 +35,13 @@ _LINES: Final = 200
 _COLUMNS: Final = ("SOURCE", "DESTINATION", "SERVICE", "PORT", "TO PORT", "CONNECTIONS", "UNANSWERED")
 
 
-@click.command(short_help="Show connections and drops, by names of pods and services.")
+@click.command(short_help="Show connections and drops, with names of pods and services.")
 @click.option(
     "--pod",
     "pods",
     multiple=True,
     metavar="NS/NAME",
-    help="Only of this pod; may be given several times.",
+    help="Only connections of this pod. Repeatable.",
     shell_complete=known("pods"),
 )
 @click.option(
@@ -49,21 +49,33 @@ _COLUMNS: Final = ("SOURCE", "DESTINATION", "SERVICE", "PORT", "TO PORT", "CONNE
     "services",
     multiple=True,
     metavar="NS/NAME",
-    help="Only to this service.",
+    help="Only connections to this service.",
     shell_complete=known("services"),
 )
-@click.option("--peer", "peers", multiple=True, metavar="ADDRESS|CIDR", help="Only with such an end.")
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    metavar="ADDRESS|CIDR",
+    help="Only connections with this address, or an address in this range.",
+)
 @click.option("--follow", "-f", is_flag=True, help="Show connections as they begin, until interrupted.")
-@click.option("--ended", is_flag=True, help="With --follow: also as they end.")
+@click.option("--ended", is_flag=True, help="With --follow: also show when connections end.")
 @click.option(
     "--every",
     type=options.Seconds(0.1, 3600),
     metavar="SECONDS",
-    help="With --follow: not each connection, but how many of each kind began in so many seconds.",
+    help="With --follow: instead of each connection, show how many of each kind began in this interval.",
 )
-@click.option("--drops", is_flag=True, help="What policies drop instead (those with l3net.io/log-drops).")
 @click.option(
-    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Kinds that are shown."
+    "--drops", is_flag=True, help="Show packets dropped by policies instead (those with l3net.io/log-drops)."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=50,
+    show_default=True,
+    help="Maximum number of kinds to show.",
 )
 @options.run_dir()
 @output_option
@@ -79,12 +91,12 @@ def flows(
     run_dir: Path,
     output: str,
 ) -> None:
-    """Show the connections that this node tracks: who speaks to whom by which service, how many of each kind,
-    and how many of them nobody has answered.
+    """Show the connections that this node tracks, with pods and services: how many of each kind, and how
+    many are unanswered.
 
-    They are read from the kernel's connection tracking by this command itself, in the network namespace that
-    it runs in; while it does not run, nothing is read. The names are the agent's; without one, addresses are
-    shown. With --follow, `-o json` prints one object a line.
+    The command reads the kernel's connection tracking itself, in its own network namespace, and only
+    while it runs. Names come from the agent; without an agent it shows addresses. With --follow, `-o
+    json` prints one object per line.
 
     \b
     l3net flows --service default/web          who asks this service?

@@ -28,29 +28,28 @@ if TYPE_CHECKING:
     show_default=True,
     envvar="L3NET_GLASS_LISTEN",
     metavar="ADDRESS:PORT",
-    help="Where to serve; may be given several times. Beyond loopback only with --token-file or"
-    " --behind-proxy.",
+    help="Where to serve. Repeatable. Beyond loopback only with --token-file or --behind-proxy.",
 )
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path, dir_okay=False),
     envvar="L3NET_GLASS_TOKEN_FILE",
     metavar="FILE",
-    help="Answer only who sends the token in this file, as `Authorization: Bearer TOKEN`.",
+    help="Answer only requests with the token in this file, as `Authorization: Bearer TOKEN`.",
 )
 @click.option(
     "--behind-proxy",
     is_flag=True,
     envvar="L3NET_GLASS_BEHIND_PROXY",
-    help="Ask for no token beyond loopback either: something in front of the page asks who it is.",
+    help="Require no token beyond loopback: a proxy in front of the page authenticates.",
 )
 @click.option(
     "--allow-host",
     multiple=True,
     envvar="L3NET_GLASS_ALLOW_HOST",
     metavar="NAME",
-    help="A name by which browsers may call the page, as an Ingress has it; addresses and localhost always"
-    " may.",
+    help="A host name that browsers may use for the page, such as an Ingress's. Addresses and "
+    "localhost are always allowed.",
 )
 @click.option(
     "--user",
@@ -58,42 +57,40 @@ if TYPE_CHECKING:
     show_default=True,
     envvar="L3NET_GLASS_USER",
     metavar="NAME",
-    help="Whom the web server runs as; only what opens connections to the agent's socket stays root.",
+    help="User of the web server. Only the process that connects to the agent's socket stays root.",
 )
 @click.option(
     "--cluster",
     is_flag=True,
-    help="Serve the page of a whole cluster, asking the looking glasses of its nodes.",
+    help="Serve the page of the whole cluster, by asking its nodes' looking glasses.",
 )
 @click.option(
     "--node-url",
     multiple=True,
     metavar="NAME=URL",
-    help="With --cluster: where the looking glass of a node is; given for each. Without: the pods of"
-    " l3net-glass in the cluster.",
+    help="With --cluster: address of a node's looking glass. Repeatable. Default: the pods of "
+    "l3net-glass in the cluster.",
 )
 @click.option(
     "--node-token-file",
     type=click.Path(path_type=Path, dir_okay=False),
     envvar="L3NET_GLASS_NODE_TOKEN_FILE",
     metavar="FILE",
-    help="With --cluster: the token that the looking glasses of nodes ask for.",
+    help="With --cluster: the token for the nodes' looking glasses.",
 )
 @click.option(
     "--through-api-server",
     is_flag=True,
     envvar="L3NET_GLASS_THROUGH_API_SERVER",
-    help="With --cluster: reach the nodes by the API server's proxy (needs `get` of pods/proxy).",
+    help="With --cluster: reach the nodes through the API server's proxy (needs `get` of pods/proxy).",
 )
-@options.kubeconfig(
-    "With --cluster: how to reach the API server; in a pod, its service account is used without it."
-)
+@options.kubeconfig("With --cluster: how to reach the API server. Default in a pod: its service account.")
 @click.option(
     "--namespace",
     envvar="POD_NAMESPACE",
     default="kube-system",
     show_default=True,
-    help="With --cluster: where the pods of l3net-glass are.",
+    help="With --cluster: namespace of the pods of l3net-glass.",
 )
 @options.run_dir()
 @options.log_level
@@ -114,11 +111,11 @@ def glass(
     log_level: str,
     log_format: str,
 ) -> None:
-    """Show this node, or with --cluster all of them, as a web page and a JSON API: the fabric, routes,
-    searches, what happened, services, policies, drops. Everything is read-only.
+    """Serve a read-only web page and JSON API of this node, or with --cluster of all nodes: fabric, routes,
+    search, history, services, policies, drops.
 
-    Runs in the foreground until SIGTERM, in processes of its own: the agent serves no web page, and does not
-    notice when this one ends.
+    It runs in the foreground until SIGTERM, in processes of its own. The agent serves no web page, and is
+    not affected when this process ends.
 
     Examples: l3net glass
 

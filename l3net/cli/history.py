@@ -47,7 +47,7 @@ class Moment(click.types.FloatParamType):
             )
 
 
-@click.command(short_help="Show what was decided on this node, when and why.")
+@click.command(short_help="Show the decisions of this node, with time and reason.")
 @click.argument(
     "subject",
     required=False,
@@ -59,25 +59,23 @@ class Moment(click.types.FloatParamType):
     "kinds",
     multiple=True,
     type=click.Choice([kind.value for kind in EntryKind]),
-    help="Only entries of this kind; may be given several times.",
+    help="Only entries of this kind. Repeatable.",
 )
 @click.option(
     "--since",
     type=Moment(),
     default=None,
     metavar="AGO|TIME",
-    help="Only since then: 10m, 2h, 2026-03-01T12:00.",
+    help="Only entries since then: 10m, 2h, 2026-03-01T12:00.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(1, 10_000),
     default=50,
     show_default=True,
-    help="At most so many, the last ones.",
+    help="Maximum number of entries, the last ones.",
 )
-@click.option(
-    "--follow", "-f", is_flag=True, help="Go on with what is decided from now on, until interrupted."
-)
+@click.option("--follow", "-f", is_flag=True, help="Continue with new entries until interrupted.")
 @agents_option
 @output_option
 def history(
@@ -89,13 +87,14 @@ def history(
     agents: Agents,
     output: str,
 ) -> None:
-    """The last decisions of this node that were carried out: what peers and kernel were told, sessions that
-    came and went, what services' addresses were found to be, drains, and what was declared.
+    """Show the last decisions of this node: changes of announcements and kernel routes, sessions up and
+    down, verdicts on service addresses, drains, and changes of the declared state.
 
-    SUBJECT is a prefix or address (with every prefix that holds it), a service NAMESPACE/NAME, a peer by name
-    or address, or the name of a declared object. Of each kind the last thousand are kept; they survive the
-    agent's restart, not the node's. Where no agent answers, what it has written down is shown. With --follow,
-    `-o json` prints one object a line. Of several nodes, the entries of all by time.
+    SUBJECT is a prefix or address (with every prefix that contains it), a service NAMESPACE/NAME, a peer
+    by name or address, or the name of a declared object. The last thousand entries of each kind are kept;
+    they survive the agent's restart, but not the node's. If no agent answers, the command shows what the
+    last agent wrote. With --follow, `-o json` prints one object per line. Entries of several nodes are
+    sorted by time.
 
     \b
     l3net history                          the last 50 decisions

@@ -97,17 +97,17 @@ class Source(Protocol):
     name="import", short_help="Make l3net's manifests of what Calico, MetalLB, Cilium or kube-router have."
 )
 def import_group() -> None:
-    """Read what another system declares, write l3net's manifests, and report of every field whether it is
-    carried over, means something else now, or cannot be said.
+    """Read another system's configuration, write l3net's manifests, and report for every field whether it is
+    carried over, changes its meaning, or cannot be expressed.
 
-    Manifests go to standard output and the report to standard error; with --out the manifests go to files and
-    the report to standard output. Nothing is applied: look at the report, then `l3net validate` and `l3net
-    plan`. Passwords stay where they are: what refers to a Secret refers to it still, and what holds one is
-    named only.
+    Manifests go to standard output and the report to standard error; with --out the manifests go to files
+    and the report to standard output. Nothing is applied: read the report, then run `l3net validate` and
+    `l3net plan`. Passwords are not copied: references to Secrets are kept, and inline passwords are only
+    named.
 
-    Exits with 0 when nothing is lost (fields may mean something else), with 2 when something cannot be said
-    or read (with --strict also when something means something else), with 1 when nothing of the source was
-    read or nothing could be written.
+    Exit code 0: nothing is lost (fields may change their meaning); 2: something cannot be expressed or
+    read (with --strict also: something changes its meaning); 1: nothing of the source was read, or
+    nothing could be written.
 
     \b
     kubectl get bgppeers.metallb.io,ipaddresspools.metallb.io -A -o yaml >old.yaml
@@ -128,16 +128,16 @@ def _given(namespace: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
             "--out",
             type=click.Path(path_type=Path, file_okay=False, readable=False),
             metavar="DIR",
-            help="Write the manifests here, a file for each kind; files of that name are replaced.",
+            help="Write the manifests here, one file per kind. Existing files are replaced.",
         ),
         click.option(
             "--secret-namespace",
             default=namespace,
             show_default=True,
             metavar="NAMESPACE",
-            help="Where the Secrets are that objects refer to by name alone.",
+            help="Namespace of Secrets that objects refer to only by name.",
         ),
-        click.option("--strict", is_flag=True, help="Exit with 2 also when something means something else."),
+        click.option("--strict", is_flag=True, help="Also exit with 2 if something changes its meaning."),
         output_option,
         click.pass_context,
     )
@@ -154,10 +154,10 @@ def _given(namespace: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 @_given("kube-system")
 def calico(context: click.Context, **given: Any) -> None:
     """Import Calico's BGPConfiguration, BGPPeer, BGPFilter and IPPool, its annotations of Nodes, and its
-    policies as far as Kubernetes' say the same. docs/migration.md has a table.
+    policies as far as Kubernetes policies can express them. docs/migration.md has a table.
 
-    Files may hold several documents, Lists, and whatever else `kubectl get -o yaml` and `calicoctl get -o
-    yaml` print; what is not Calico's is skipped.
+    Files may contain several documents, Lists, and everything that `kubectl get -o yaml` and `calicoctl
+    get -o yaml` print. Objects of other systems are skipped.
 
     \b
     kubectl get bgpconfigurations,bgppeers,bgpfilters,ippools,nodes -o yaml | l3net import calico - --out new/
@@ -172,8 +172,8 @@ def metallb(context: click.Context, **given: Any) -> None:
     """Import MetalLB's IPAddressPool, BGPPeer, BGPAdvertisement, BFDProfile and Community, its annotations of
     Services, and FRRConfigurations of frr-k8s. docs/migration.md has a table.
 
-    MetalLB has no part in the pods' network: what is written announces no pod blocks. Take podBlocks out
-    where l3net is to carry the pods as well.
+    MetalLB does not handle the pods' network, so the result announces no pod blocks. Remove podBlocks if
+    l3net should also route the pods.
 
     \b
     kubectl get ipaddresspools,bgppeers,bgpadvertisements,bfdprofiles,communities -A -o yaml >old.yaml

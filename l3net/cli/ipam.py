@@ -82,11 +82,11 @@ def _address(text: str) -> Address:
     type=click.Path(path_type=Path),
     default=Path(STATE_DIR),
     show_default=True,
-    help="The directory of leases.db; for configurations with their own ipam their dataDir, or its `cni`.",
+    help="Directory of leases.db. For configurations with their own ipam: their dataDir, or its `cni`.",
 )
 @click.pass_context
 def ipam(context: click.Context, state_dir: Path) -> None:
-    """Look into and mend the address leases of this node."""
+    """Show and repair the address leases of this node."""
     context.obj = state_dir / LEASE_DB
 
 
@@ -115,10 +115,10 @@ def show(path: Path, network: str | None, output: str) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.pass_obj
 def backup(path: Path, file: Path) -> None:
-    """Copy the store into FILE, whole, while the agent works.
+    """Copy the whole store into FILE while the agent runs.
 
-    To restore it, stop the agent, put FILE in the place of leases.db (without leases.db-wal and
-    leases.db-shm beside it), and start the agent: it frees what is of pods that run no more.
+    To restore it, stop the agent, replace leases.db with FILE, remove leases.db-wal and leases.db-shm,
+    and start the agent. It frees the leases of pods that no longer run.
     """
     if not path.exists():
         _open(path)  # says so
@@ -141,7 +141,7 @@ def backup(path: Path, file: Path) -> None:
 @output_option
 @click.pass_obj
 def who(path: Path, address: str, output: str) -> None:
-    """Say who holds ADDRESS; exit code 1 if no one does."""
+    """Show the pod that has ADDRESS. Exit code 1 if there is none."""
     found = _open(path).holder(_address(address))
     _show(map(_fields, found), ["addresses", "pod", "network", "containerID", "ifname", "since"], output)
     sys.exit(0 if found else 1)
@@ -170,13 +170,13 @@ def history(path: Path, address: str | None, limit: int, output: str) -> None:
 
 
 @ipam.command()
-@options.run_dir("Where the agent answers, which knows the node's blocks.")
+@options.run_dir("Run directory of the agent, which knows the node's blocks.")
 @output_option
 @click.pass_obj
 def check(path: Path, run_dir: Path, output: str) -> None:
-    """Compare leases with this node's interfaces; changes nothing. Exit code 1 if they differ.
+    """Compare leases with this node's interfaces. Changes nothing. Exit code 1 if they differ.
 
-    Interfaces that say they are another store's, or no agent's at all, are left to whoever made them.
+    Interfaces of another store, or without an agent, do not count.
     """
     store = _open(path)
     with Netlink() as netlink:
@@ -219,12 +219,12 @@ def _lost_blocks(run_dir: Path, identity: str) -> list[dict[str, Any]]:
 
 @ipam.command()
 @click.argument("address", shell_complete=known("addresses"))
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
 def release(path: Path, address: str, yes: bool) -> None:
-    """Release the attachment that holds ADDRESS: all its addresses, after the cool-down.
+    """Release the attachment that has ADDRESS: all its addresses, after the cool-down.
 
-    The pod's interface is not touched; the runtime's DEL does that.
+    It does not change the pod's interface; the runtime's DEL does that.
     """
     store = _open(path)
     found = store.holder(_address(address))
@@ -242,7 +242,7 @@ def release(path: Path, address: str, yes: bool) -> None:
 @click.option("--network", help="The network's name [default: the directory's].")
 @click.pass_obj
 def import_host_local(path: Path, directory: Path, network: str | None) -> None:
-    """Take over the reservations of the reference host-local: DIRECTORY is /var/lib/cni/networks/NAME."""
+    """Import the reservations of the reference plugin host-local: DIRECTORY is /var/lib/cni/networks/NAME."""
     store = _open(path, create=True)
     name = network or directory.resolve().name
     found = [
@@ -264,9 +264,9 @@ def import_host_local(path: Path, directory: Path, network: str | None) -> None:
 @ipam.command()
 @click.pass_obj
 def rebuild(path: Path) -> None:
-    """Make a new store out of the interfaces of the running pods, after a damaged one was moved away.
+    """Build a new store from the interfaces of running pods, after you moved a damaged one away.
 
-    Every host interface of ours carries its attachment and addresses as its alias.
+    Every host interface of l3net has its attachment and addresses in its alias.
     """
     if path.exists():
         raise ConfigError(f"{path} exists; stop the agent and move it (with -wal and -shm) away first")

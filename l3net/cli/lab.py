@@ -43,13 +43,13 @@ _name = click.option(
     default=DEFAULT_NAME,
     show_default=True,
     metavar="NAME",
-    help="Which lab; several live side by side.",
+    help="Name of the lab; several can run side by side.",
     shell_complete=labs,
 )
 _router_kind = click.option(
     "--router-kind",
     type=click.Choice([kind.value for kind in RouterKind]),
-    help="Run this on every router, whatever the topology says.",
+    help="Software for every router; overrides the topology.",
 )
 _topology = click.argument("topology", required=False, type=click.Path(path_type=Path, dir_okay=False))
 
@@ -67,9 +67,9 @@ def _checks(_context: click.Context, _parameter: click.Parameter, begin: str) ->
 
 @click.group()
 def lab() -> None:
-    """Nodes, routers and clients in network namespaces, made from one topology file.
+    """Run nodes, routers and clients in network namespaces, built from one topology file.
 
-    Needs root. Nothing outside the lab's namespaces is touched, apart from /run/l3net-lab.
+    Needs root. It changes nothing outside the lab's namespaces except /run/l3net-lab.
     """
 
 
@@ -93,7 +93,7 @@ def _progress() -> Progress:
 @_name
 @_router_kind
 def up(topology: Path | None, name: str, router_kind: str | None) -> None:
-    """Bring a lab up: TOPOLOGY, or two racks, a spine and three nodes."""
+    """Bring a lab up: TOPOLOGY, or the default with two racks, a spine and three nodes."""
     need_root()
     source = read_source(topology, RouterKind(router_kind) if router_kind else None)
     _warn(source.topology())
@@ -120,7 +120,7 @@ def _up_or_down(name: str, make: Callable[[], Lab]) -> Lab:
 @lab.command()
 @_name
 def down(name: str) -> None:
-    """Remove a lab, whatever state it is in."""
+    """Remove a lab in any state."""
     need_root()
     hosts = take_down(name)
     click.echo(f"lab {name}: {hosts} hosts removed" if hosts else f"lab {name}: nothing left to remove")
@@ -131,7 +131,7 @@ def down(name: str) -> None:
 @click.argument("host", shell_complete=_hosts)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
-    """Run COMMAND (a shell, unless given) inside HOST; a pod is POD or NODE/POD."""
+    """Run COMMAND (default: a shell) inside HOST; a pod is POD or NODE/POD."""
     need_root()
     there = open_lab(name)
     given = command[1:] if command[:1] == ("--",) else command
@@ -161,9 +161,9 @@ def target_of(there: Lab, target: str) -> tuple[Host, str | None]:
 @_router_kind
 @click.option("--format", "style", type=click.Choice(list(FORMATS)), default="terminal", show_default=True)
 def graph(topology: Path | None, name: str, router_kind: str | None, style: str) -> None:
-    """Draw TOPOLOGY, else the lab that is up, else the default. Links that are cut are crossed out.
+    """Draw TOPOLOGY, or the lab that is up, or the default. Cut links are crossed out.
 
-    A lab that is named with --name has to be up.
+    A lab given with --name must be up.
     """
     kind = RouterKind(router_kind) if router_kind else None
     cut: tuple[Link, ...] = ()
@@ -195,15 +195,17 @@ def _option(name: str) -> str:
     "--only",
     multiple=True,
     metavar="CHECK",
-    help="Run this check; may be given several times.",
+    help="Run only this check. Repeatable.",
     shell_complete=_checks,
 )
-@click.option("--skip", multiple=True, metavar="CHECK", help="Leave this check out.", shell_complete=_checks)
 @click.option(
-    "--non-disruptive", is_flag=True, help="Leave out the checks that break something and repair it."
+    "--skip", multiple=True, metavar="CHECK", help="Skip this check. Repeatable.", shell_complete=_checks
 )
+@click.option("--non-disruptive", is_flag=True, help="Skip checks that break something and repair it.")
 @click.option(
-    "--silent-failure", is_flag=True, help="Also let a node fall silent; routers notice by their hold time."
+    "--silent-failure",
+    is_flag=True,
+    help="Also make a node fail silently; routers notice it by their hold time.",
 )
 @old_flag("--gently", "--non-disruptive")
 @old_flag("--silent", "--silent-failure")
@@ -217,10 +219,10 @@ def check(
     non_disruptive: bool,
     silent_failure: bool,
 ) -> None:
-    """Show that pods and services answer from outside, that routers hold what they should, and what happens
-    when something breaks.
+    """Check that pods and services answer from outside, that routers have the expected routes, and what
+    happens when something breaks.
 
-    Exits with 1 if any check fails.
+    Exit code 1: a check failed.
     """
     chosen = _chosen(only, skip, non_disruptive, silent_failure)
     with opened(name, ssh_config, topology) as there:
@@ -261,7 +263,7 @@ def _check(there: CheckedLab, checks: list[Check], output: str, say: Progress) -
 @_name
 @output_option
 def status(name: str, output: str) -> None:
-    """Hosts, their daemons, sessions and memory; pods and their addresses."""
+    """Show hosts with their daemons, sessions and memory, and pods with their addresses."""
     need_root()
     seen = look(open_lab(name))
     if output != "table":
@@ -300,7 +302,7 @@ def status(name: str, output: str) -> None:
 @_router_kind
 @click.option("--keep", is_flag=True, envvar="KEEP", help="Leave the lab up; also KEEP=1.")
 def demo(topology: Path | None, name: str, router_kind: str | None, keep: bool) -> None:
-    """Bring a lab up, check everything, draw it, take it down. Exits with 1 if any check failed."""
+    """Bring a lab up, check everything, draw it, remove it. Exit code 1: a check failed."""
     need_root()
     say = _progress()
     source = read_source(topology, RouterKind(router_kind) if router_kind else None)

@@ -53,7 +53,12 @@ def _finite(_context: click.Context, _parameter: click.Parameter, minutes: float
 
 @click.command()
 @click.option(
-    "--seed", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="What is drawn."
+    "--seed",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Seed of the random choices.",
 )
 @click.option(
     "--minutes",
@@ -62,17 +67,17 @@ def _finite(_context: click.Context, _parameter: click.Parameter, minutes: float
     show_default=True,
     callback=_finite,
     metavar="M",
-    help="How long, from the first probe to the last.",
+    help="Duration from the first probe to the last.",
 )
 @click.option(
     "--topology",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The lab to bring up; the default of `l3net lab up` unless given.",
+    help="Topology of the lab. Default: that of `l3net lab up`.",
 )
 @click.option(
     "--router-kind",
     type=click.Choice([kind.value for kind in RouterKind]),
-    help="Run this on every router, whatever the topology says.",
+    help="Software for every router; overrides the topology.",
 )
 @click.option(
     "--at-once",
@@ -80,10 +85,10 @@ def _finite(_context: click.Context, _parameter: click.Parameter, minutes: float
     default=AT_ONCE,
     show_default=True,
     metavar="N",
-    help="Draw so many faults that are under way at the same time, at most.",
+    help="Maximum number of faults at the same time.",
 )
-@click.option("--faults", callback=_words, metavar="A,B", help="Draw from these faults or families alone.")
-@click.option("--without", callback=_words, metavar="A,B", help="Draw from all but these.")
+@click.option("--faults", callback=_words, metavar="A,B", help="Draw only from these faults or families.")
+@click.option("--without", callback=_words, metavar="A,B", help="Exclude these faults or families.")
 @click.option(
     "--every",
     type=click.IntRange(1, 1000),
@@ -92,24 +97,24 @@ def _finite(_context: click.Context, _parameter: click.Parameter, minutes: float
     metavar="MS",
     help="Milliseconds between probes of a path.",
 )
-@click.option("--list-faults", is_flag=True, help="Say which faults there are, and do nothing.")
-@click.option("--plan", is_flag=True, help="Print the schedule, and do nothing.")
+@click.option("--list-faults", is_flag=True, help="List the faults, and do nothing else.")
+@click.option("--plan", is_flag=True, help="Print the schedule, and do nothing else.")
 @click.option(
     "--schedule",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Carry out a schedule as --plan prints it, instead of drawing one; with the topology in it, unless"
-    " --topology says another.",
+    help="Execute a schedule printed by --plan instead of drawing one, with its topology unless "
+    "--topology is given.",
 )
 @click.option(
     "--shrink",
     is_flag=True,
-    help="If a promise is broken, leave out steps as long as one still is, and print what is left; the report"
-    " goes to standard error. Each attempt is a run of its own, so that this takes an hour sooner than"
-    " minutes.",
+    help="If a guarantee is broken, remove steps as long as one still is, and print the remaining"
+    " schedule; the report goes to standard error. Each attempt is a full run: expect an "
+    "hour rather than minutes.",
 )
-@click.option("--name", default=NAME, show_default=True, metavar="NAME", help="What the lab is called.")
-@click.option("--keep", is_flag=True, help="Leave the lab up at the end, with all its logs.")
+@click.option("--name", default=NAME, show_default=True, metavar="NAME", help="Name of the lab.")
+@click.option("--keep", is_flag=True, help="Leave the lab up at the end, with its logs.")
 @output_option
 def chaos(
     seed: int,
@@ -128,14 +133,13 @@ def chaos(
     keep: bool,
     output: str,
 ) -> None:
-    """Bring a lab up, do to it what a seed draws, and measure all the while.
+    """Bring a lab up, inject faults drawn from a seed, and measure the effect.
 
-    Probes go over every path that should carry; what is lost is put down to the fault that was
-    under way, and held against what that fault may cost. Routers, kernels and leases are looked at meanwhile,
-    and what is left over at the end.
+    Probes test every path that should work. A lost probe is charged to the active fault and compared with
+    what that fault may cost. Routers, kernels and leases are checked meanwhile, and leftovers at the end.
 
-    Exit codes: 0 every promise held, 1 one was broken or the lab failed, 2 wrong usage, 130
-    interrupted, when it has undone what it did and taken the lab down.
+    Exit codes: 0 every guarantee held, 1 one was broken or the lab failed, 2 wrong usage, 130 interrupted
+    (faults are undone and the lab is removed).
 
     Examples: l3net lab chaos --seed 7 --minutes 5
 

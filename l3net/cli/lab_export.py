@@ -19,13 +19,13 @@ from l3net.lab.state import read_source
     "directory",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory to write; what an earlier export left there and is no longer wanted goes.",
+    help="Directory to write. Obsolete files of an earlier export are removed.",
 )
 def export(topology: Path | None, directory: Path) -> None:
-    """Write what virtual machines of TOPOLOGY need, as vagrant/ reads it.
+    """Write the files for virtual machines of TOPOLOGY, as vagrant/ reads them.
 
-    For every host its interfaces, addresses, routes and sysctls; for routers the configuration of FRR, BIRD,
-    OpenBGPD and VyOS; for nodes manifests and kubeadm's configuration. Needs no root.
+    For every host: its interfaces, addresses, routes and sysctls. For routers: the configuration of FRR,
+    BIRD, OpenBGPD and VyOS. For nodes: manifests and kubeadm's configuration. Needs no root.
     """
     files = machine_files(read_source(topology))
     try:

@@ -20,7 +20,7 @@ from l3net.naming import AGENT_SOCKET, RUN_DIR
     default=DEFAULT_NAME,
     show_default=True,
     metavar="NAME",
-    help="Which lab; several live side by side.",
+    help="Name of the lab; several can run side by side.",
 )
 @click.option(
     "--listen",
@@ -28,13 +28,13 @@ from l3net.naming import AGENT_SOCKET, RUN_DIR
     default=LOOPBACK,
     show_default=True,
     metavar="ADDRESS:PORT",
-    help="Where to serve, on a loopback address of this machine.",
+    help="Loopback address of this machine where to serve.",
 )
 def glass(name: str, listen: tuple[str, ...]) -> None:
     """Serve the looking glass of a lab that is up: open http://127.0.0.1:9179/ in a browser on this machine.
 
-    Runs in the foreground until interrupted. It asks the agents of the lab's nodes as they are; nothing is
-    started on them.
+    It runs in the foreground until interrupted. It asks the agents of the lab's nodes, and starts nothing
+    on them.
     """
     need_root()
     chosen = settings(listen, "", (), behind_proxy=True)

@@ -36,19 +36,19 @@ def which_lab(command: _Command) -> _Command:
         click.option(
             "--topology",
             type=click.Path(path_type=Path, dir_okay=False),
-            help="With --ssh-config: the topology the machines were made from.",
+            help="With --ssh-config: the topology of the machines.",
         ),
         click.option(
             "--ssh-config",
             type=click.Path(path_type=Path, dir_okay=False),
-            help="Machines instead of namespaces: an ssh configuration, as `vagrant ssh-config` prints it.",
+            help="Use virtual machines: an ssh configuration, as printed by `vagrant ssh-config`.",
         ),
         click.option(
             "--name",
             default=DEFAULT_NAME,
             show_default=True,
             metavar="NAME",
-            help="Which lab in namespaces.",
+            help="Name of the lab in namespaces.",
             shell_complete=labs,
         ),
     ):
@@ -134,7 +134,7 @@ def break_(
     nodes: tuple[str, ...],
     routers: tuple[str, ...],
 ) -> None:
-    """Pull cables: both ends of the links go down, until `l3net lab repair`."""
+    """Cut links: both ends go down until `l3net lab repair`."""
     if not (links or nodes or routers):
         raise click.UsageError("say what to break: --link n1,tor1, --node n1 or --router tor1")
     pairs = [_pair(text) for text in links]
@@ -154,7 +154,7 @@ def break_(
 @click.command(name="repair")
 @which_lab
 def repair_(name: str, ssh_config: Path | None, topology: Path | None) -> None:
-    """Put every cable back: links up, addresses and routes as they were made."""
+    """Restore all links, with their addresses and routes."""
     with opened(name, ssh_config, topology) as lab:
         mend(lab)
         click.echo(f"repaired: the links of {len(lab.topology.hosts)} hosts")

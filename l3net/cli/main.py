@@ -19,41 +19,41 @@ from l3net.errors import L3netError
 #: name -> (module, attribute, one line of help)
 COMMANDS = {
     "agent": ("l3net.cli.agent", "agent", "Run the node agent."),
-    "bfd": ("l3net.cli.bfd", "bfd", "Watch the paths to BGP peers (BFD)."),
-    "bgp": ("l3net.cli.bgp", "bgp", "Look into BGP on this node, and plan changes."),
-    "bundle": ("l3net.cli.bundle", "bundle", "Pack all that is known of this node into one archive."),
+    "bfd": ("l3net.cli.bfd", "bfd", "Monitor the paths to BGP peers (BFD)."),
+    "bgp": ("l3net.cli.bgp", "bgp", "Show BGP on this node, and plan changes."),
+    "bundle": ("l3net.cli.bundle", "bundle", "Collect the state of this node in one archive."),
     "cni": ("l3net.cli.cni", "cni", "Install or remove the CNI plugin."),
     "completion": ("l3net.cli.completion", "completion", "Print the completion script of a shell."),
-    "conformance": ("l3net.cli.conformance", "conformance", "Try any CNI plugin on what is expected of one."),
+    "conformance": ("l3net.cli.conformance", "conformance", "Test a CNI plugin for conformance."),
     "controller": ("l3net.cli.controller", "controller", "Run the cluster's controller."),
-    "doctor": ("l3net.cli.doctor", "doctor", "Find out what is wrong on this node."),
-    "explain": ("l3net.cli.explain", "explain", "Say why something is reachable or not."),
-    "flows": ("l3net.cli.flows", "flows", "Show connections and drops, by names of pods and services."),
+    "doctor": ("l3net.cli.doctor", "doctor", "Find problems on this node or in the cluster."),
+    "explain": ("l3net.cli.explain", "explain", "Explain why something is reachable or not."),
+    "flows": ("l3net.cli.flows", "flows", "Show connections and drops, with names of pods and services."),
     "glass": ("l3net.cli.glass", "glass", "Serve the looking glass, a web page."),
-    "history": ("l3net.cli.history", "history", "Show what was decided on this node, when and why."),
+    "history": ("l3net.cli.history", "history", "Show the decisions of this node, with time and reason."),
     "import": (
         "l3net.cli.importing",
         "import_group",
-        "Make manifests of what Calico, MetalLB, Cilium or kube-router have.",
+        "Convert the configuration of Calico, MetalLB, Cilium or kube-router.",
     ),
-    "ipam": ("l3net.cli.ipam", "ipam", "Look into and mend the address leases of this node."),
+    "ipam": ("l3net.cli.ipam", "ipam", "Show and repair the address leases of this node."),
     "lab": ("l3net.cli.lab", "lab", "Bring up a lab of nodes and routers on this machine."),
     "migrate": ("l3net.cli.migrate", "migrate", "Move a node's pods from another network, and back."),
-    "node": ("l3net.cli.node", "node", "Take this node out of BGP, and back."),
-    "plan": ("l3net.cli.plan", "plan", "Show what manifests would change before they are applied."),
-    "policy": ("l3net.cli.policy", "policy", "See network policies, and whom they let through."),
+    "node": ("l3net.cli.node", "node", "Drain this node from BGP, and undo it."),
+    "plan": ("l3net.cli.plan", "plan", "Show what manifests would change, before you apply them."),
+    "policy": ("l3net.cli.policy", "policy", "Show and test network policies."),
     "router-config": (
         "l3net.cli.routerconfig",
         "router_config",
-        "Write what the routers have to be configured with.",
+        "Write the configuration for the routers.",
     ),
-    "schema": ("l3net.cli.schema", "schema", "Print the JSON schema of what a command prints."),
+    "schema": ("l3net.cli.schema", "schema", "Print the JSON schema of a command's output."),
     "speaker": ("l3net.cli.speaker", "speaker", "Run the BGP speaker (ExaBGP) of this node."),
-    "status": ("l3net.cli.status", "status", "Show what the agent of this node knows and does."),
-    "trace": ("l3net.cli.trace", "trace", "Send real probes, and show where they stop and by what."),
-    "uninstall": ("l3net.cli.uninstall", "uninstall", "Take l3net off this host."),
+    "status": ("l3net.cli.status", "status", "Show the state of this node."),
+    "trace": ("l3net.cli.trace", "trace", "Send probes, and show where they stop and why."),
+    "uninstall": ("l3net.cli.uninstall", "uninstall", "Remove l3net from this host."),
     "validate": ("l3net.cli.validate", "validate", "Check manifests without applying them."),
-    "version": ("l3net.cli.version", "version", "Show the release, of this command and of all that runs."),
+    "version": ("l3net.cli.version", "version", "Show the release of this command and of running processes."),
 }
 
 
@@ -79,14 +79,14 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 nothing of ours is running.",
+    epilog="Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 no l3net process answers.",
 )
 @click.version_option(__version__, prog_name="l3net")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """l3net: pods and services as plain, routable IP destinations.
+    """l3net: a routed pod network for Kubernetes and plain hosts.
 
-    Start with `l3net lab demo`, which needs nothing but root and shows the whole of it.
+    To try it, run `l3net lab demo` as root.
     """
     if os.environ.get("NO_COLOR"):  # https://no-color.org: whatever its value, unless it is empty
         ctx.color = False

@@ -24,10 +24,10 @@ class NotYetError(L3netError):
 
 @click.group()
 def node() -> None:
-    """Take this node out of BGP before it goes, and back."""
+    """Drain this node from BGP before it goes down, and undo it."""
 
 
-_wait = click.option("--wait/--no-wait", default=True, show_default=True, help="End when it is done.")
+_wait = click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until it is done.")
 _timeout = click.option(
     "--timeout",
     type=options.Seconds(0),
@@ -43,10 +43,11 @@ _timeout = click.option(
 @_timeout
 @options.run_dir()
 def drain(wait: bool, timeout: float, run_dir: Path) -> None:
-    """Tag all routes GRACEFUL_SHUTDOWN (RFC 8326), withdraw them after spec.drain.wait, close the sessions.
+    """Drain this node: tag all routes GRACEFUL_SHUTDOWN (RFC 8326), withdraw them after spec.drain.wait,
+    close the sessions.
 
-    It holds until `l3net node undrain` or the next boot, also for an agent that is started again. Pods run on
-    and reach one another on the node. Without an agent (exit code 3) the wish is kept for the next one.
+    The drain lasts until `l3net node undrain` or the next boot, even if the agent is restarted. Pods keep
+    running and reach each other on the node. Without an agent (exit code 3) the next agent drains.
     """
     ask_to_leave(run_dir, leave=True)
     if wait:
@@ -58,7 +59,7 @@ def drain(wait: bool, timeout: float, run_dir: Path) -> None:
 @_timeout
 @options.run_dir()
 def undrain(wait: bool, timeout: float, run_dir: Path) -> None:
-    """Undo `l3net node drain`. Waits until the sessions are up as far as the agent's readiness wants."""
+    """Undo `l3net node drain`. Waits until the agent is ready."""
     ask_to_leave(run_dir, leave=False)
     if wait:
         _until("", timeout, run_dir)

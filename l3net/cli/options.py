@@ -30,7 +30,7 @@ log_level = click.option(
     default="info",
     show_default=True,
     envvar="L3NET_LOG_LEVEL",
-    help="How much to say on standard error.",
+    help="Log level, for standard error.",
 )
 
 events = click.option(
@@ -38,7 +38,7 @@ events = click.option(
     default=True,
     show_default=True,
     envvar="L3NET_EVENTS",
-    help="Post Kubernetes Events on what people look at.",
+    help="Post Kubernetes Events on the objects concerned.",
 )
 
 log_format = click.option(
@@ -47,7 +47,7 @@ log_format = click.option(
     default="text",
     show_default=True,
     envvar="L3NET_LOG_FORMAT",
-    help="How to say it: lines for people, or one JSON object a line.",
+    help="Log format: text, or one JSON object per line.",
 )
 
 

@@ -31,8 +31,8 @@ def output_option(function: Callable[..., Any]) -> Callable[..., Any]:
         default="table",
         show_default=True,
         callback=_chosen,
-        help="How to print: a table to read, cut to the terminal's width; `wide`, all of it;"
-        " JSON or YAML for a program.",
+        help="Output format: a table cut to the terminal's width, a `wide` table with everything,"
+        " or JSON or YAML for programs.",
     )(function)
 
 

@@ -43,10 +43,10 @@ class PlanError(L3netError):
     required=True,
     type=click.Path(path_type=Path, readable=False),
     metavar="FILE|DIR|-",
-    help="Manifests: a file, a directory, or - for standard input. May be given several times.",
+    help="Manifests: a file, a directory, or - for standard input. Repeatable.",
 )
 @options.datastore(
-    "What is declared now: the Kubernetes API, or a directory of manifests (of the branch before, say)."
+    "The declared state: the Kubernetes API, or a directory of manifests (for example of the main branch)."
 )
 @options.kubeconfig("How to reach the API server.")
 @click.option(
@@ -54,13 +54,13 @@ class PlanError(L3netError):
     "nodes",
     multiple=True,
     metavar="NODE",
-    help="Only this node; may be given several times.",
+    help="Only this node. Repeatable.",
     shell_complete=known("nodes"),
 )
 @click.option(
     "--whole",
     is_flag=True,
-    help="The manifests are all that is declared: what they do not state would be deleted.",
+    help="The manifests are complete: objects missing in them would be deleted.",
 )
 @output_option
 def plan(
@@ -71,15 +71,15 @@ def plan(
     whole: bool,
     output: str,
 ) -> None:
-    """Show what applying manifests would announce, withdraw, reset, serve and refuse, for each node and peer;
-    nothing is changed, and no node is asked.
+    """Show what applying manifests would announce, withdraw, reset, serve and refuse, for each node and
+    peer. It changes nothing and asks no node.
 
-    They are laid over what is declared now, as `kubectl apply` does. Sessions are taken to leave from the
-    addresses of each Node; `l3net bgp plan`, on a node, knows its links and what its peers have announced.
-    Addresses that the controller gives load balancers are those of now.
+    The manifests are added to the declared state, as `kubectl apply` does. Sessions are assumed to use
+    the addresses of each Node; `l3net bgp plan` on a node uses its real links and received routes.
+    Addresses of load balancers are the current ones.
 
-    Exits with 0 when nothing would be reset or withdrawn, 2 when something would be, and 1 when the manifests
-    are wrong or what is declared cannot be read: for the pipelines of those who keep their network in git.
+    Exit code 0: nothing would be reset or withdrawn; 2: something would be; 1: the manifests are wrong or
+    the declared state cannot be read. Use it in pipelines.
 
     \b
     l3net plan -f peers.yaml

@@ -22,7 +22,7 @@ _directory = click.option(
     "directory",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Judge the manifests of a directory, without any agent.",
+    help="Evaluate the manifests of a directory, without an agent.",
 )
 _port = click.option(
     "--port", metavar="NUMBER/PROTOCOL", help="Destination port, such as 53/udp, 9000/sctp or icmp."
@@ -36,9 +36,9 @@ _PATIENCE = 30.0
 Answers = list[tuple[str, dict[str, Any]]]
 
 
-@click.group(short_help="See network policies, and whom they let through.")
+@click.group(short_help="Show and test network policies.")
 def policy() -> None:
-    """Which network policies are in force, whom they let reach whom and why, and what they drop."""
+    """Show and test network policies, and show the packets that they drop."""
 
 
 @policy.command(name="list")
@@ -46,11 +46,11 @@ def policy() -> None:
 @agents_option
 @output_option
 def list_policies(directory: Path | None, agents: Agents, output: str) -> None:
-    """All policies that are in force, in the order in which they are asked.
+    """List all policies in force, in the order in which they are evaluated.
 
-    NetworkPolicies, ClusterNetworkPolicies, and those that labels of tenants stand for. PODS HERE are the
-    pods of this node that a policy is for; with --dir, all pods. INGRESS and EGRESS are numbers of rules, `-`
-    where a policy says nothing of that direction.
+    NetworkPolicies, ClusterNetworkPolicies, and the policies of tenant labels. PODS HERE is the number of
+    selected pods on this node; with --dir, of all pods. INGRESS and EGRESS are numbers of rules; `-`
+    means that the policy does not apply to that direction.
     """
     answers = _asked("list", {}, directory, agents)
     if output != "table":
@@ -74,11 +74,12 @@ def list_policies(directory: Path | None, agents: Agents, output: str) -> None:
 @agents_option
 @output_option
 def show(words: tuple[str, ...], directory: Path | None, agents: Agents, output: str) -> None:
-    """One policy: whom it is for, its rules in words, and what it has let through and denied on this node.
+    """Show one policy: its pods, its rules in words, and the packets that it accepted and denied on this
+    node.
 
-    A ClusterNetworkPolicy has no namespace. KIND (NetworkPolicy, ClusterNetworkPolicy) is needed only where a
-    name alone may be several. `-o yaml` prints its manifest, also that of a policy that a tenant's label
-    stands for. Packets counted are those that begin a connection.
+    A ClusterNetworkPolicy has no namespace. KIND (NetworkPolicy, ClusterNetworkPolicy) is needed only if
+    the name is ambiguous. `-o yaml` prints the manifest, also for the policy of a tenant label. Only
+    packets that begin a connection are counted.
     """
     if len(words) > 2:
         raise click.UsageError("say [KIND] NAMESPACE/NAME")
@@ -110,14 +111,15 @@ def test(
     agents: Agents,
     output: str,
 ) -> None:
-    """Whether SOURCE may begin a connection to DESTINATION, and which rule or default says so.
+    """Test whether SOURCE may open a connection to DESTINATION, and which rule or default decides.
 
-    Each is a pod or service (NAMESPACE/NAME, or pod/NAMESPACE/NAME where it may be both) or an address. Of
-    a service each endpoint is told, by the service's port. Without --port it is 80/tcp, for a service each of
-    its ports. The node of the source pod judges egress, that of the destination pod ingress. Nothing is sent.
+    Each is a pod or service (NAMESPACE/NAME, or pod/NAMESPACE/NAME if ambiguous) or an address. For a
+    service each endpoint is tested, by the service's port. The default port is 80/tcp, for a service each
+    of its ports. The source pod's node enforces egress, the destination pod's node ingress. Nothing is
+    sent.
 
-    Exits with 0 if all is allowed, with 1 if anything is denied, with 2 if it cannot be told: also where
-    policies are not in force as declared, or of a directory some cannot be used.
+    Exit code 0: all is allowed; 1: something is denied; 2: it cannot decide, also if policies are not in
+    force as declared, or some files of a directory are invalid.
     """
     asked = {"source": source, "destination": destination, "port": port or ""}
     answers = _asked("test", asked, directory, agents)
@@ -138,11 +140,12 @@ def test(
 @agents_option
 @output_option
 def matrix(namespace: str, port: str | None, directory: Path | None, agents: Agents, output: str) -> None:
-    """Who reaches the pods of NAMESPACE on a port (80/tcp unless --port): its own, others', the outside.
+    """Show who reaches the pods of NAMESPACE on a port (default 80/tcp): its own pods, other namespaces, the
+    outside.
 
-    A row is who calls, a column who is called. Pods that are judged alike share a row and a column. `some`:
-    not all of the row reach all of the column, or not from every address outside. Families are told apart
-    where they differ.
+    Rows are sources, columns are destinations. Pods with the same result share a row and a column.
+    `some`: not all of the row reach all of the column, or not from every outside address. Families are
+    shown separately if they differ.
     """
     answers = _asked("matrix", {"namespace": namespace, "port": port or ""}, directory, agents)
     if output != "table":
@@ -154,14 +157,14 @@ def matrix(namespace: str, port: str | None, directory: Path | None, agents: Age
 
 
 @policy.command()
-@click.option("--follow", "-f", is_flag=True, help="Go on and show each as it happens, until interrupted.")
+@click.option("--follow", "-f", is_flag=True, help="Continue with new packets until interrupted.")
 @agents_option
 @output_option
 def drops(follow: bool, agents: Agents, output: str) -> None:
-    """The last packets that policies dropped on this node, and which policy or rule did it.
+    """Show the last packets that policies dropped on this node, with the policy or rule.
 
-    Of policies with the annotation `l3net.io/log-drops: "true"`, ten a second of each at most; the agent
-    keeps the last 1000, and writes them to its log. With --follow, JSON is one line a packet.
+    Only policies with the annotation `l3net.io/log-drops: "true"`, at most ten packets a second each. The
+    agent keeps the last 1000, and writes them to its log. With --follow, JSON has one line per packet.
     """
     after: dict[str, int] = {}
     answers = _dropped(after, agents)

@@ -12,9 +12,9 @@ from l3net.cli.main import cli
 _INTRO = """\
 # Commands
 
-Every command and every option, as `--help` of each tells it. Exit codes of every command: 0 done, 1 failed,
-2 wrong usage or configuration, 3 nothing of ours is running. `l3net completion bash|zsh|fish` prints a
-completion script, docs/man has the same as manual pages.
+         This page lists every command and option, as `--help` shows them. Exit codes of every command: 0
+         success, 1 failure, 2 wrong usage or configuration, 3 no l3net process answers. `l3net completion
+         bash|zsh|fish` prints a completion script. docs/man has the same text as manual pages.
 """
 
 

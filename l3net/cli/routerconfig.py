@@ -24,14 +24,14 @@ class NoRouterError(L3netError):
     exit_code = 1
 
 
-@click.command(name="router-config", short_help="Write what the routers have to be configured with.")
+@click.command(name="router-config", short_help="Write the configuration for the routers.")
 @click.argument("dialect", type=click.Choice(DIALECTS))
 @click.option(
     "--peer",
     "peers",
     multiple=True,
     metavar="NAME",
-    help="Only this BGPPeer; several that are given are taken for one router.",
+    help="Only this BGPPeer. If repeated, all of them count as one router.",
     shell_complete=known("peers"),
 )
 @click.option(
@@ -39,25 +39,25 @@ class NoRouterError(L3netError):
     "nodes",
     multiple=True,
     metavar="NODE",
-    help="Only the sessions of this node; may be given several times.",
+    help="Only the sessions of this node. Repeatable.",
     shell_complete=known("nodes"),
 )
-@options.datastore("What is declared: the Kubernetes API, or a directory of manifests.")
+@options.datastore("The declared state: the Kubernetes API, or a directory of manifests.")
 @options.kubeconfig("How to reach the API server.")
 def router_config(
     dialect: str, peers: tuple[str, ...], nodes: tuple[str, ...], where: str | None, kubeconfig: Path | None
 ) -> None:
-    """Write the configuration of the routers that BGPPeers name, for whoever owns them: the nodes as
-    neighbours, what these may announce, multipath, graceful restart, BFD and limits. A starting point, to be
-    merged into what a router has.
+    """Write the configuration for the routers that BGPPeers name: the nodes as neighbors, filters for their
+    prefixes, multipath, graceful restart, BFD and limits. Merge it into the router's existing
+    configuration.
 
-    Passwords are never read: placeholders stand for them, with the Secret that has each. Sessions over IPv4
-    and IPv6 with the same AS and the same nodes are taken for one router. Those for VyOS, NX-OS, EOS and
-    Junos are written after the vendors' documents, and were not run on a device; those for FRR, BIRD and
-    GoBGP are loaded and peered with in l3net's tests.
+    Passwords are not read: placeholders name the Secret of each. Sessions over IPv4 and IPv6 with the
+    same AS and the same nodes count as one router. The configurations for VyOS, NX-OS, EOS and Junos
+    follow the vendors' documents and were not run on a device. l3net's tests load those for FRR, BIRD and
+    GoBGP and peer with them.
 
-    What is left out, such as routers that nodes find on an interface, is told on standard error. Exits with 1
-    when there is no router to write for.
+    Omitted parts, such as routers that nodes find on an interface, are reported on standard error. Exit
+    code 1: there is no router to write for.
 
     \b
     l3net router-config frr --peer tor-a

@@ -29,11 +29,11 @@ def _next_word(context: click.Context, parameter: click.Parameter, begin: str) -
 @click.command(short_help="Print the JSON schema of what a command prints with -o json.")
 @click.argument("words", metavar="[COMMAND]...", nargs=-1, shell_complete=_next_word)
 def schema(words: tuple[str, ...]) -> None:
-    """Print the JSON Schema (2020-12) of what COMMAND prints with `-o json`; without one, the commands that
-    have a schema.
+    """Print the JSON Schema (2020-12) of COMMAND's output with `-o json`. Without COMMAND, list the commands
+    that have a schema.
 
-    A schema is of the release that prints it. Within a version (the `v1` of its `$id`) fields and words of
-    enumerations are added, and none is taken away, renamed or given another meaning.
+    A schema belongs to the release that prints it. Within a version (the `v1` of its `$id`) fields and
+    enumeration values may be added; none is removed, renamed or changes its meaning.
 
     \b
     l3net schema

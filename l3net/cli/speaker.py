@@ -20,18 +20,18 @@ LINGER = 2.0
 @click.option(
     "--probe",
     type=click.Choice(["ready"]),
-    help="Say whether the speaker that runs serves sessions, and exit with 1 if not.",
+    help="Check whether the running speaker serves sessions, and exit with 1 if not.",
 )
 @options.log_level
 @options.log_format
 def speaker(run_dir: Path, probe: str | None, log_level: str, log_format: str) -> None:
-    """Run ExaBGP, and start it again whenever it ends.
+    """Run the BGP speaker: it runs ExaBGP and restarts it when it ends.
 
-    Runs in the foreground until SIGTERM. It is a process apart from the agent on purpose: the agent can be
-    stopped, upgraded or killed while every BGP session stays up. It waits for the agent to write ExaBGP's
-    configuration. Stopped by SIGTERM, it closes the sessions without a NOTIFICATION, so that peers with
-    graceful restart keep the routes. On a node that is leaving (`l3net node drain`, or its shutdown in a
-    cluster) it first waits for the agent to withdraw them.
+    It runs in the foreground until SIGTERM, separate from the agent: you can stop, upgrade or kill the
+    agent while every BGP session stays up. It waits for the agent to write ExaBGP's configuration. On
+    SIGTERM it closes the sessions without a NOTIFICATION, so peers with graceful restart keep the routes.
+    On a draining node (`l3net node drain`, or its shutdown in a cluster) it first waits for the agent to
+    withdraw them.
     """
     if probe is not None:
         from l3net.shell.speaker.config import unserved  # noqa: PLC0415

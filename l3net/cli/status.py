@@ -39,19 +39,19 @@ _BFD_COLUMNS = [
 ]
 
 
-@click.command(short_help="Show what the agent of this node knows and does.")
+@click.command(short_help="Show the state of this node.")
 @agents_option
-@click.option("--ready", is_flag=True, help="Say nothing but whether it is ready; exit with 1 if not.")
-@click.option("--alive", is_flag=True, help="Say nothing but whether it answers, as a probe asks.")
+@click.option("--ready", is_flag=True, help="Print only whether the agent is ready; exit with 1 if not.")
+@click.option("--alive", is_flag=True, help="Print only whether the agent answers, for a liveness probe.")
 @output_option
 def status(agents: Agents, ready: bool, alive: bool, output: str) -> None:
-    """Problems, peers and their state, routes in the kernel, and what is said of every service address.
+    """Show problems, peers with their state, routes in the kernel, and the verdict on every service address.
 
-    RETURNED counts routes of the cluster's own that a peer passes back, and links of its nodes: they are
-    refused, and that is as it should be. REFUSED tells of all others.
+    RETURNED counts the cluster's own routes that a peer passes back, and its nodes' links: they are
+    refused, and this is normal. REFUSED shows all others.
 
-    Of several nodes one line each, those with problems first, and the problems; of one that is named with
-    --node, all that is told on that node. Exits with 3 when no agent answers.
+    For several nodes it shows the problems and one line per node, those with problems first; for one node
+    given with --node everything. Exit code 3: no agent answers.
     """
     if alive or ready:
         here_alone(agents, "--alive" if alive else "--ready")

@@ -44,21 +44,23 @@ class Scene:
     names: dict[str, str] = field(default_factory=dict)
 
 
-@click.command(short_help="Send real probes, and show where they stop and by what.")
+@click.command(short_help="Send probes, and show where they stop and why.")
 @click.argument("words", nargs=-1, required=True, metavar="[SOURCE] DESTINATION[:PORT[/PROTOCOL]]")
+@click.option("--max-hops", type=click.IntRange(1, 64), default=16, show_default=True, help="Maximum TTL.")
 @click.option(
-    "--max-hops", type=click.IntRange(1, 64), default=16, show_default=True, help="The largest TTL."
+    "--wait",
+    type=options.Seconds(0.1, 30),
+    default=1.0,
+    show_default=True,
+    help="Seconds to wait for an answer.",
 )
+@click.option("--tries", type=click.IntRange(1, 10), default=2, show_default=True, help="Probes per hop.")
 @click.option(
-    "--wait", type=options.Seconds(0.1, 30), default=1.0, show_default=True, help="Seconds for an answer."
+    "--rules", is_flag=True, help="Show every rule that the probes matched, not only those that dropped them."
 )
-@click.option("--tries", type=click.IntRange(1, 10), default=2, show_default=True, help="Probes a hop.")
+@click.option("--lab", "lab_name", metavar="NAME", help="Use a lab that is up on this machine.")
 @click.option(
-    "--rules", is_flag=True, help="Show every rule that the probes met, not only what dropped them."
-)
-@click.option("--lab", "lab_name", metavar="NAME", help="In a lab that is up, from outside of it.")
-@click.option(
-    "--from", "host", metavar="HOST", help="With --lab: a host or pod to send from, when SOURCE is none."
+    "--from", "host", metavar="HOST", help="With --lab: the host or pod to send from, instead of SOURCE."
 )
 @options.run_dir()
 @click.option("--state-dir", type=click.Path(path_type=Path), default=Path(STATE_DIR), show_default=True)
@@ -75,19 +77,19 @@ def trace(
     state_dir: Path,
     output: str,
 ) -> None:
-    """Send probes from SOURCE to DESTINATION with a TTL of 1, 2, 3 ..., show who answers each, and where they
-    stop: at which hop, by which nftables rule of this node, and what `l3net explain` has to say of the way.
+    """Send probes from SOURCE to DESTINATION with a TTL of 1, 2, 3 ... Show who answers each, at which hop
+    and by which nftables rule of this node they stop, and what `l3net explain` says.
 
-    SOURCE is a pod of this node (its probes leave from its own network namespace) or this node, which is
-    taken when it is left out. DESTINATION is as for `l3net explain`; TCP port 80 unless given, and `/icmp`
-    instead of a port sends echo requests. All probes have the same ports, so that they go one way. TCP probes
-    are SYNs: a connection is never opened.
+    SOURCE is a pod of this node (probes leave from its network namespace), or by default this node.
+    DESTINATION is as for `l3net explain`; the default is TCP port 80, and `/icmp` instead of a port sends
+    echo requests. All probes have the same ports, so they take one path. TCP probes are SYNs: no
+    connection is opened.
 
-    With --lab, probes leave from any host of the lab (client, router, node or pod), and rules are watched on
-    every node. Needs root and scapy (`pip install 'l3net[trace]'`). The table that marks packets for tracing
-    is gone when this command ends, however it ends.
+    With --lab, probes leave from any host of the lab (client, router, node or pod), and rules are
+    recorded on every node. It needs root and scapy (`pip install 'l3net[trace]'`). The table that marks
+    packets for tracing is removed when the command ends, however it ends.
 
-    Exits with 0 when the destination answers, 1 when it does not.
+    Exit code 0: the destination answers; 1: it does not.
 
     \b
     l3net trace default/shell default/web:80

@@ -18,14 +18,16 @@ from l3net.naming import AGENT_SOCKET, BFD_SOCKET, SPEAKER_SOCKET, STATE_DIR
 MOST_NAMED = 5
 
 
-@click.command(short_help="Take l3net off this host.")
+@click.command(short_help="Remove l3net from this host.")
 @click.option("--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True)
 @click.option("--conf-dir", type=click.Path(path_type=Path), default=CONF_DIR, show_default=True)
 @click.option("--state-dir", type=click.Path(path_type=Path), default=Path(STATE_DIR), show_default=True)
-@click.option("--keep-state", is_flag=True, help="Leave leases and histories in STATE_DIR.")
-@click.option("--keep-sysctls", is_flag=True, help="Leave kernel settings as l3net has set them.")
-@click.option("--force", is_flag=True, help="Even if pods are attached: they lose their network.")
-@click.option("--dry-run", is_flag=True, help="Say what would be removed, and do nothing.")
+@click.option("--keep-state", is_flag=True, help="Keep leases and histories in STATE_DIR.")
+@click.option("--keep-sysctls", is_flag=True, help="Keep the kernel settings that l3net has set.")
+@click.option(
+    "--force", is_flag=True, help="Remove l3net even if pods are attached: they lose their network."
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be removed, and do nothing else.")
 @options.run_dir()
 def uninstall(
     bin_dir: Path,
@@ -37,14 +39,14 @@ def uninstall(
     dry_run: bool,
     run_dir: Path,
 ) -> None:
-    """Take everything of l3net off this host: CNI plugins and their configuration, routes and rules of
-    protocol 108, l3net's interfaces and nftables tables, and its directories.
+    """Remove l3net from this host: CNI plugins and their configuration, routes and rules of protocol 108,
+    l3net's interfaces and nftables tables, and its directories.
 
-    Drain the node, delete its pods, and stop agent, speaker and BFD first. Nothing of others is touched.
-    Kernel settings (sysctls) that l3net has changed since the host booted get their old values
-    (--keep-sysctls: they stay), and a network that `l3net migrate node` has put aside gets its configuration
-    and its bridge's addresses back. What is declared (in a cluster, or in a directory of manifests) stays.
-    Exits with 1 where a process of l3net runs or pods are attached; running it again removes what is left.
+    First drain the node, delete its pods, and stop agent, speaker and BFD. It changes nothing of other
+    software, and keeps the declared state (in a cluster, or in a directory of manifests). It resets kernel
+    settings (sysctls) that l3net has changed since the host booted, unless --keep-sysctls is given. It gives
+    a network that `l3net migrate node` has put aside its configuration and its bridge's addresses back.
+    Exit code 1: a process of l3net runs, or pods are attached. Run it again to remove the rest.
     """
     from l3net.shell.files import cniinstall  # noqa: PLC0415 - after --help
     from l3net.shell.files.journalfile import forget_journal, read_journal  # noqa: PLC0415

@@ -31,11 +31,11 @@ from l3net.shell.manifests.tree import Claim, Key, Reading, duplicate, interpret
 @output_option
 @click.pass_context
 def validate(context: click.Context, paths: tuple[Path, ...], output: str) -> None:
-    """Check manifests as the agent would, one line for each error: file, line, field and why.
+    """Check manifests as the agent would. Prints one line per error: file, line, field and reason.
 
-    A PATH is a file, a directory (its *.yaml, *.yml and *.json, not those of directories below) or - for
-    standard input. What is asked for and l3net does not do, such as an AdminNetworkPolicy, is a
-    warning. Exits with 2 when anything is wrong.
+    A PATH is a file, a directory (its *.yaml, *.yml and *.json, without subdirectories) or - for standard
+    input. Unsupported objects and fields, such as an AdminNetworkPolicy, are warnings. Exit code 2: there
+    is an error.
     """
     readings = {str(path): _read(path) for path in files_of(paths)}
     claims: dict[Key, Claim] = {}

@@ -20,15 +20,18 @@ from l3net.naming import AGENT_SOCKET, SPEAKER_VERSION
 PATIENCE = 2.0
 
 
-@click.command(short_help="Show the release, of this command and of all that runs.")
-@click.option("--all", "everything", is_flag=True, help="Also of agent, speaker, ExaBGP, Python and kernel.")
+@click.command(short_help="Show the release of this command and of running processes.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Also show agent, speaker, ExaBGP, Python and kernel."
+)
 @options.run_dir()
 @output_option
 def version(everything: bool, run_dir: Path, output: str) -> None:
-    """The release of this command; with --all of everything on this node that has one.
+    """Show the release of this command; with --all also of agent, speaker, ExaBGP, Python and kernel on this
+    node.
 
-    A process has the release that it was started with: one that is older than this command waits for a
-    restart. Exits with 0 also where none runs.
+    A process has the release with which it was started: one that is older than this command needs a
+    restart. The exit code is 0 even if none runs.
     """
     found = {"l3net": __version__, **(_running(run_dir) | _beside() if everything else {})}
     if output != "table":

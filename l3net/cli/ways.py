@@ -176,7 +176,7 @@ _OPTIONS: Final = (
         "way_nodes",
         multiple=True,
         metavar="NODE",
-        help="Ask this node and not the one the command runs on; may be given several times.",
+        help="Ask this node instead of the local one. Repeatable.",
         shell_complete=node_names,
     ),
     click.option("--all-nodes", "way_all_nodes", is_flag=True, help="Ask every node."),
@@ -184,7 +184,7 @@ _OPTIONS: Final = (
         "--lab",
         "way_lab",
         metavar="NAME",
-        help="The nodes are those of this lab, which is up on this machine.",
+        help="Use the nodes of this lab, which is up on this machine.",
         shell_complete=labs,
     ),
     click.option(
@@ -192,7 +192,7 @@ _OPTIONS: Final = (
         "way_ssh_config",
         type=_FILE,
         metavar="FILE",
-        help="The nodes are machines of this ssh configuration, as `vagrant ssh-config` prints it.",
+        help="Use machines of this ssh configuration, as printed by `vagrant ssh-config`.",
     ),
     click.option(
         "--topology",
@@ -206,14 +206,14 @@ _OPTIONS: Final = (
         "way_node_urls",
         multiple=True,
         metavar="NAME=URL",
-        help="Where the looking glass of a node is; given for each.",
+        help="Address of a node's looking glass. Repeatable.",
     ),
     click.option(
         "--node-token-file",
         "way_token_file",
         type=_FILE,
         metavar="FILE",
-        help="The token that the looking glasses of nodes ask for.",
+        help="The token for the nodes' looking glasses.",
     ),
     click.option(
         "--kubeconfig",
@@ -221,9 +221,9 @@ _OPTIONS: Final = (
         type=_FILE,
         envvar="KUBECONFIG",
         metavar="FILE",
-        help="The nodes are those of this cluster, asked by the API server's proxy to the pods of "
-        "l3net-glass (needs `list` of pods and `get` of pods/proxy); in a pod, its service account is used "
-        "without it.",
+        help="Use the nodes of this cluster, through the API server's proxy to the pods of "
+        "l3net-glass (needs `list` of pods and `get` of pods/proxy). Default in a pod: its "
+        "service account.",
     ),
     click.option(
         "--namespace",
@@ -232,7 +232,7 @@ _OPTIONS: Final = (
         default="kube-system",
         show_default=True,
         metavar="NAME",
-        help="Where the pods of l3net-glass are.",
+        help="Namespace of the pods of l3net-glass.",
     ),
     options.run_dir(),
 )

@@ -16,7 +16,7 @@ _INTRO = """\
 You configure l3net with objects in the cluster, or in a directory of manifests. A node itself needs only
 the place to read them from:
 
-l3net agent --datastore dir:/etc/l3net/manifests
+    l3net agent --datastore dir:/etc/l3net/manifests
 
 The agent reads these Kubernetes objects: {others}. It also reads {number} kinds of l3net's own, which
 this page describes. All {number} have `apiVersion: l3net.io/v1alpha1`, and all except {namespaced} are
@@ -30,8 +30,8 @@ The agent reads and uses in particular:
   - The annotation `l3net.io/snat-addresses` names the node's addresses that pods use as source outside the
     cluster ([addresses.md](addresses.md#what-leaves-the-cluster)).
 - Service: the annotation `l3net.io/advertise: "false"` stops its announcement.
-- Pod: the annotation `l3net.io/allowed-addresses` adds source addresses and prefixes, separated by commas. The
-  same annotation of its Namespace and `allowedAddresses` of its IPPool limit them.
+- Pod: the annotation `l3net.io/allowed-addresses` adds source addresses and prefixes, separated by commas.
+  The same annotation of its Namespace and `allowedAddresses` of its IPPool limit them.
 - [kubernetes.md](kubernetes.md#policies) says what l3net reads of Pods and policies.
 
 ## Files
@@ -52,7 +52,7 @@ The agent refuses larger input by name, before it uses memory.
 Invalid input changes nothing. The last good version of the object stays in force, and one line names the
 place:
 
-pools.yaml:9 (document 2) IPPool pods: spec.blockSize: a block of /31 has no room for a pod; at most 30
+    pools.yaml:9 (document 2) IPPool pods: spec.blockSize: a block of /31 has no room for a pod; at most 30
 
 If two files contain the same object, the first file by name counts, and the other is reported. An unknown
 field is an error that suggests a known one. `l3net validate PATH...` reports the same without an agent,
