@@ -57,10 +57,10 @@ def _held(seen: Measured, what: str) -> int:
 
 
 ROWS: Final[tuple[Row[Measured], ...]] = (
-    gauge("l3net_build_info", "The version that runs.", lambda _: [((__version__,), 1)], "version"),
+    gauge("l3net_build_info", "Release of the process.", lambda _: [((__version__,), 1)], "version"),
     gauge(
         "l3net_controller_leader",
-        "Whether this controller leads: of all there are, one does.",
+        "Whether this controller leads. Exactly one of all controllers should.",
         one(lambda seen: seen.controller.leading),
     ),
     gauge(
@@ -70,66 +70,66 @@ ROWS: Final[tuple[Row[Measured], ...]] = (
     ),
     counter(
         "l3net_controller_passes_total",
-        "Passes that decided something, while this one led.",
+        "Passes that made a decision while this controller led.",
         one(lambda seen: seen.controller.passes),
     ),
     gauge(
         "l3net_controller_writes_waiting",
-        "Writes to single objects that are under way, or wait to be tried again.",
+        "Writes to single objects in progress, or waiting for a retry.",
         one(lambda seen: seen.controller.writes.waiting()),
     ),
     counter(
         "l3net_controller_writes_failed_total",
-        "Writes to single objects that failed; each is tried again.",
+        "Failed writes to single objects; each is retried.",
         one(lambda seen: seen.controller.writes.failures),
     ),
     gauge(
         "l3net_controller_failing",
-        "Whether the ledger, or an object, is not as decided.",
+        "Whether writing the ledger or an object fails.",
         one(lambda seen: bool(seen.controller.problem)),
     ),
     gauge(
         "l3net_controller_node_blocks",
-        "Blocks that nodes have out of IPPools. The leader alone knows.",
+        "Blocks that nodes have from IPPools. Only on the leader.",
         one(lambda seen: _held(seen, "blocks")),
     ),
     gauge(
         "l3net_controller_service_addresses",
-        "Addresses of load balancers that are given. The leader alone knows.",
+        "Assigned addresses of load balancers. Only on the leader.",
         one(lambda seen: _held(seen, "addresses")),
     ),
     gauge(
         "l3net_controller_pool_used",
-        "What an IPPool has given: blocks if it is for pods, else addresses. The leader alone knows.",
+        "Assigned blocks (pools for pods) or addresses of an IPPool. Only on the leader.",
         _pools("used"),
         "pool",
     ),
     gauge(
         "l3net_controller_pool_free",
-        "What an IPPool still has to give: blocks if it is for pods, else addresses. The leader alone knows.",
+        "Free blocks (pools for pods) or addresses of an IPPool. Only on the leader.",
         _pools("free"),
         "pool",
     ),
     gauge(
         "l3net_controller_findings",
-        "What declared objects say against one another or lack, by kind and reason, as in Events. The leader"
-        " alone knows.",
+        "Conflicts of declared objects and missing references, by kind and reason, as in Events. "
+        "Only on the leader.",
         _findings,
         "kind",
         "reason",
     ),
     counter(
         "l3net_api_requests_total",
-        "Requests to the API server by method and HTTP status; `none`: there was no answer.",
+        "Requests to the API server by method and HTTP status; `none`: no answer.",
         lambda seen: sorted(seen.answers().items()),
         "method",
         "status",
     ),
     counter("process_cpu_seconds_total", "CPU time used.", one(lambda seen: seen.process.cpu_seconds())),
-    gauge("process_resident_memory_bytes", "Memory resident.", one(lambda seen: seen.process.resident())),
+    gauge("process_resident_memory_bytes", "Resident memory.", one(lambda seen: seen.process.resident())),
     gauge(
         "process_start_time_seconds",
-        "When the process started, in seconds since 1970.",
+        "Start time of the process, in seconds since 1970.",
         one(lambda seen: seen.process.started_at()),
     ),
 )

@@ -29,14 +29,14 @@ groups:
     for: 5m
     labels: {severity: warning}
     annotations:
-      summary: "The API server has told {{`{{ $labels.instance }}`}} nothing for {{`{{ $value | humanizeDuration }}`}}."
+      summary: "The API server has sent {{`{{ $labels.instance }}`}} nothing for {{`{{ $value | humanizeDuration }}`}}."
       runbook_url: {{ .Values.monitoring.rules.runbook }}#l3netapisilent
   - alert: L3netRejectedObjects
     expr: l3net_rejected_objects > 0
     for: 10m
     labels: {severity: warning}
     annotations:
-      summary: "{{`{{ $value }}`}} declared objects cannot be used at {{`{{ $labels.instance }}`}}."
+      summary: "{{`{{ $value }}`}} declared objects are invalid at {{`{{ $labels.instance }}`}}."
       runbook_url: {{ .Values.monitoring.rules.runbook }}#l3netrejectedobjects
   - alert: L3netPassesFailing
     expr: increase(l3net_passes_failed_total[15m]) > 2
@@ -57,7 +57,7 @@ groups:
     for: 30m
     labels: {severity: warning}
     annotations:
-      summary: "Node {{`{{ $labels.instance }}`}} has been the last choice for half an hour and goes no further."
+      summary: "Node {{`{{ $labels.instance }}`}} has been draining for half an hour without withdrawing its routes."
       runbook_url: {{ .Values.monitoring.rules.runbook }}#l3netdrainstuck
   - alert: L3netDrainForgotten
     expr: l3net_drain_stage > 0
@@ -73,7 +73,7 @@ groups:
     for: 2m
     labels: {severity: critical}
     annotations:
-      summary: "The agent at {{`{{ $labels.instance }}`}} does not reach its BGP speaker."
+      summary: "The agent at {{`{{ $labels.instance }}`}} cannot reach its BGP speaker."
       runbook_url: {{ .Values.monitoring.rules.runbook }}#l3netspeakeraway
   - alert: L3netSessionDown
     expr: l3net_bgp_session_up == 0 and on (job, instance) l3net_drain_stage < 3
@@ -100,14 +100,14 @@ groups:
     for: 1m
     labels: {severity: warning}
     annotations:
-      summary: "{{`{{ $labels.peer }}`}} ({{`{{ $labels.address }}`}}) announces more {{`{{ $labels.family }}`}} prefixes than {{`{{ $labels.instance }}`}} takes."
+      summary: "{{`{{ $labels.peer }}`}} ({{`{{ $labels.address }}`}}) announces more {{`{{ $labels.family }}`}} prefixes than {{`{{ $labels.instance }}`}} accepts."
       runbook_url: {{ .Values.monitoring.rules.runbook }}#l3netprefixlimit
   - alert: L3netPeerTakesNothing
     expr: min_over_time(l3net_bgp_prefixes_queued[5m]) > 0 and on (job, instance, peer, address) delta(l3net_bgp_prefixes_announced[5m]) == 0
     for: 5m
     labels: {severity: warning}
     annotations:
-      summary: "{{`{{ $value }}`}} prefixes wait at {{`{{ $labels.instance }}`}} for {{`{{ $labels.peer }}`}} ({{`{{ $labels.address }}`}}), which takes none."
+      summary: "{{`{{ $value }}`}} prefixes wait at {{`{{ $labels.instance }}`}} for {{`{{ $labels.peer }}`}} ({{`{{ $labels.address }}`}}), which accepts none."
       runbook_url: {{ .Values.monitoring.rules.runbook }}#l3netpeertakesnothing
   - alert: L3netBfdDown
     expr: l3net_bfd_session_up == 0 and on (job, instance) l3net_drain_stage < 3
@@ -121,7 +121,7 @@ groups:
     for: 2m
     labels: {severity: warning}
     annotations:
-      summary: "BFD is asked for at {{`{{ $labels.instance }}`}} and its process is not there."
+      summary: "Peers of {{`{{ $labels.instance }}`}} use BFD, but the BFD process does not run."
       runbook_url: {{ .Values.monitoring.rules.runbook }}#l3netbfdaway
   - alert: L3netCollectorAway
     expr: l3net_bmp_connected == 0
@@ -160,7 +160,7 @@ groups:
     for: 5m
     labels: {severity: critical}
     annotations:
-      summary: "Services are not in force as declared at {{`{{ $labels.instance }}`}}."
+      summary: "Services at {{`{{ $labels.instance }}`}} are not in force as declared."
       runbook_url: {{ .Values.monitoring.rules.runbook }}#l3netservicesunhealthy
   - alert: L3netServiceChangesSlow
     expr: histogram_quantile(0.95, sum by (job, instance, le) (rate(l3net_service_change_seconds_bucket[10m]))) > 1
@@ -174,7 +174,7 @@ groups:
     for: 5m
     labels: {severity: warning}
     annotations:
-      summary: "Somebody else has {{`{{ $value }}`}} ports at {{`{{ $labels.instance }}`}} on which load balancers ask."
+      summary: "Another process has {{`{{ $value }}`}} health check ports at {{`{{ $labels.instance }}`}}."
       runbook_url: {{ .Values.monitoring.rules.runbook }}#l3nethealthporttaken
 - name: l3net-pods
   rules:
@@ -183,7 +183,7 @@ groups:
     for: 10m
     labels: {severity: warning}
     annotations:
-      summary: "{{`{{ $value | humanizePercentage }}`}} of the {{`{{ $labels.family }}`}} addresses for pods of {{`{{ $labels.instance }}`}} are taken."
+      summary: "{{`{{ $value | humanizePercentage }}`}} of the {{`{{ $labels.family }}`}} addresses for pods of {{`{{ $labels.instance }}`}} are in use."
       runbook_url: {{ .Values.monitoring.rules.runbook }}#l3netblocksfull
   - alert: L3netDuplicateAddress
     expr: l3net_lease_conflicts > 0
@@ -204,7 +204,7 @@ groups:
     for: 10m
     labels: {severity: warning}
     annotations:
-      summary: "Wiring a pod takes {{`{{ $value | humanizeDuration }}`}} at {{`{{ $labels.instance }}`}}."
+      summary: "Attaching a pod takes {{`{{ $value | humanizeDuration }}`}} at {{`{{ $labels.instance }}`}}."
       runbook_url: {{ .Values.monitoring.rules.runbook }}#l3netaddslow
 - name: l3net-cluster
   rules:
@@ -213,7 +213,7 @@ groups:
     for: 2m
     labels: {severity: critical}
     annotations:
-      summary: "No controller leads: no node gets a block, no load balancer an address."
+      summary: "No controller leads: new nodes get no block, new load balancers no address."
       runbook_url: {{ .Values.monitoring.rules.runbook }}#l3netnoleader
   - alert: L3netSeveralLeaders
     expr: sum by (job) (l3net_controller_leader) > 1
@@ -227,21 +227,21 @@ groups:
     for: 10m
     labels: {severity: warning}
     annotations:
-      summary: "The controller at {{`{{ $labels.instance }}`}} cannot write what it has decided."
+      summary: "The controller at {{`{{ $labels.instance }}`}} cannot write its decisions."
       runbook_url: {{ .Values.monitoring.rules.runbook }}#l3netcontrollerfailing
   - alert: L3netPoolNearlyExhausted
     expr: l3net_controller_pool_free / (l3net_controller_pool_free + l3net_controller_pool_used) < 0.1
     for: 10m
     labels: {severity: warning}
     annotations:
-      summary: "IPPool {{`{{ $labels.pool }}`}} has {{`{{ $value | humanizePercentage }}`}} left."
+      summary: "IPPool {{`{{ $labels.pool }}`}} has {{`{{ $value | humanizePercentage }}`}} free."
       runbook_url: {{ .Values.monitoring.rules.runbook }}#l3netpoolnearlyexhausted
   - alert: L3netPoolExhausted
     expr: l3net_controller_pool_free == 0
     for: 1m
     labels: {severity: critical}
     annotations:
-      summary: "IPPool {{`{{ $labels.pool }}`}} has nothing left."
+      summary: "IPPool {{`{{ $labels.pool }}`}} is full."
       runbook_url: {{ .Values.monitoring.rules.runbook }}#l3netpoolexhausted
   - alert: L3netDeclaredConflict
     expr: l3net_controller_findings > 0

@@ -49,25 +49,25 @@ BGP: Final[tuple[Row[Seen], ...]] = (
     ),
     counter(
         "l3net_bgp_session_flaps_total",
-        "Times an established session ended.",
+        "Number of times that an established session ended.",
         _each(lambda peer, _: peer.flaps),
         *OF_PEER,
     ),
     gauge(
         "l3net_bgp_paths_received",
-        "Paths the peer announces.",
+        "Paths that the peer announces.",
         _each(lambda _, tally: tally.received),
         *OF_PEER,
     ),
     gauge(
         "l3net_bgp_paths_accepted",
-        "Those of them that are not refused and whose next hop leads somewhere.",
+        "Paths of the peer that are not refused and whose next hop is reachable.",
         _each(lambda _, tally: tally.accepted),
         *OF_PEER,
     ),
     gauge(
         "l3net_bgp_prefixes_announced",
-        "Prefixes that have been sent to the peer.",
+        "Prefixes sent to the peer.",
         _queue(lambda seen, address: seen.agent.speaking.queues.announced(address)),
         *OF_PEER,
     ),
@@ -79,7 +79,7 @@ BGP: Final[tuple[Row[Seen], ...]] = (
     ),
     gauge(
         "l3net_bgp_prefix_limit_exceeded",
-        "Whether the peer announces more prefixes of a family than its limit, and the rest is not used.",
+        "Whether the peer announces more prefixes of a family than its limit; the rest is not used.",
         _over_limit,
         *OF_PEER,
         "family",
@@ -91,13 +91,14 @@ BGP: Final[tuple[Row[Seen], ...]] = (
     ),
     gauge(
         "l3net_bfd_session_up",
-        "Whether BFD with the peer is up; once its BGP session was, or 10 s after it was declared.",
+        "Whether BFD with the peer is up. Present once its BGP session was up, or 10 s after it "
+        "was declared.",
         _bfd,
         *OF_PEER,
     ),
     gauge(
         "l3net_bfd_connected",
-        "Whether the BFD process is there, or none is asked for.",
+        "Whether the agent is connected to the BFD process, or no peer uses BFD.",
         one(lambda seen: seen.agent.bfd.served),
     ),
     gauge(
@@ -105,7 +106,7 @@ BGP: Final[tuple[Row[Seen], ...]] = (
     ),
     gauge(
         "l3net_bmp_waiting_prefixes",
-        "Prefixes of which the collector is yet to be told.",
+        "Prefixes that wait to be sent to the collector.",
         _collector("waiting"),
         *OF_COLLECTOR,
     ),
@@ -118,10 +119,12 @@ BGP: Final[tuple[Row[Seen], ...]] = (
     counter(
         "l3net_bmp_messages_total", "Messages sent to the collector.", _collector("messages"), *OF_COLLECTOR
     ),
-    counter("l3net_bmp_sent_bytes_total", "Octets of them.", _collector("octets"), *OF_COLLECTOR),
+    counter(
+        "l3net_bmp_sent_bytes_total", "Octets sent to the collector.", _collector("octets"), *OF_COLLECTOR
+    ),
     counter(
         "l3net_bmp_dropped_total",
-        "Times that the collector fell behind, and was told all anew.",
+        "Number of times that the collector fell behind and got a new dump.",
         _collector("dropped"),
         *OF_COLLECTOR,
     ),

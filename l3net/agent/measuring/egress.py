@@ -27,18 +27,18 @@ EGRESS: Final[tuple[Row[Seen], ...]] = (
     ),
     gauge(
         "l3net_egress_pods",
-        "Addresses of this node's pods that an EgressIP is for.",
+        "Addresses of this node's pods that use an EgressIP.",
         one(lambda seen: len(seen.agent.egress.paths.own)),
     ),
     gauge(
         "l3net_egress_connections",
-        "Connections that leave the cluster with an address that this node holds, as of the last count.",
+        "Connections out of the cluster with an address that this node holds, at the last count.",
         _connections,
         "address",
     ),
     counter(
         "l3net_egress_moves_total",
-        "Egress addresses that came to this node, and that left it.",
+        "Egress addresses that moved to this node or away from it.",
         _moves,
         "direction",
     ),

@@ -23,7 +23,7 @@ FLOATING: Final[tuple[Row[Seen], ...]] = (
     ),
     counter(
         "l3net_floating_moves_total",
-        "Floating addresses that came to this node, and that left it.",
+        "Floating addresses that moved to this node or away from it.",
         _moves,
         "direction",
     ),

@@ -37,20 +37,22 @@ def _refused(seen: Seen) -> Iterator[Sample]:
 KERNEL: Final[tuple[Row[Seen], ...]] = (
     gauge(
         "l3net_routes_wanted",
-        "Kernel routes of ours as wanted.",
+        "Kernel routes that l3net wants.",
         one(lambda seen: len(seen.agent.kernel.desired)),
     ),
     gauge(
-        "l3net_routes_held", "Kernel routes of ours as held.", one(lambda seen: len(seen.agent.kernel.mirror))
+        "l3net_routes_held",
+        "Kernel routes of l3net in the kernel.",
+        one(lambda seen: len(seen.agent.kernel.mirror)),
     ),
     gauge(
         "l3net_routes_refused",
-        "Kernel routes of ours that the kernel refuses.",
+        "Kernel routes of l3net that the kernel refuses.",
         one(lambda seen: len(seen.agent.kernel.refused)),
     ),
     gauge(
         "l3net_kernel_problems",
-        "Parts the kernel refused.",
+        "Parts that the kernel refused.",
         one(lambda seen: len(seen.agent.kernel.problems)),
     ),
     gauge(
@@ -61,23 +63,23 @@ KERNEL: Final[tuple[Row[Seen], ...]] = (
     ),
     counter(
         "l3net_conntrack_refused_total",
-        "What connection tracking has refused since the host's start: `drop`, packets whose connection could"
-        " not be entered; `insert_failed`, those of them without a free tuple, as when all ports of an"
-        " address are taken; `early_drop`, connections that made room for others.",
+        "Failures of connection tracking since the host's start: `drop`, packets whose connection"
+        " could not be added; `insert_failed`, those without a free tuple, for example because "
+        "all ports of an address are in use; `early_drop`, connections removed to make room.",
         _refused,
         "kind",
     ),
     gauge(
         "l3net_snat_ports_used",
-        f"Of the {PORTS_OF_ADDRESS} ports of a source address that stands for others, those that connections"
-        " to one address and port take, by protocol: where they take the most, as of the last look.",
+        f"Ports in use, of the {PORTS_OF_ADDRESS} of a source address used for masquerading, at the destination"
+        " address and port with the most connections, by protocol, at the last check.",
         _ports,
         "source",
         "protocol",
     ),
     gauge(
         "l3net_snat_addresses_missing",
-        "Addresses that pods are to leave with by the annotation of the Node, and that stand on no link.",
+        "Addresses of the Node's annotation for pods' traffic that are on no link.",
         one(lambda seen: len(seen.agent.moving.snat.missing)),
     ),
 )

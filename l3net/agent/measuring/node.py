@@ -41,29 +41,29 @@ def _faults(seen: Seen) -> Iterator[Sample]:
 
 
 NODE: Final[tuple[Row[Seen], ...]] = (
-    gauge("l3net_build_info", "The version that runs.", lambda _: [((__version__,), 1)], "version"),
+    gauge("l3net_build_info", "Release of the process.", lambda _: [((__version__,), 1)], "version"),
     gauge("l3net_in_sync", "Whether the declared state is complete.", one(lambda seen: seen.agent.in_sync)),
     gauge("l3net_ready", "Whether the agent is ready.", one(lambda seen: not unready(seen.agent))),
     gauge(
         "l3net_speaker_connected",
-        "Whether the speaker is there.",
+        "Whether the agent is connected to the speaker.",
         one(lambda seen: seen.agent.speaking.connected),
     ),
     gauge("l3net_declared_objects", "Declared objects in force.", _declared, "kind"),
     gauge(
         "l3net_rejected_objects",
-        "What was declared and cannot be used.",
+        "Declared objects that are invalid.",
         one(lambda seen: len(seen.agent.declared.rejected)),
     ),
     gauge(
         "l3net_view_list_age_seconds",
-        "Time since all objects of a kind were listed. Nothing over a directory.",
+        "Time since all objects of a kind were listed. No samples with a directory.",
         _listed,
         "kind",
     ),
     gauge(
         "l3net_view_bookmark_age_seconds",
-        "Time since the API server last said how far a watch has come. Nothing over a directory.",
+        "Time since the last bookmark of a watch from the API server. No samples with a directory.",
         _bookmarked,
         "kind",
     ),
@@ -75,47 +75,47 @@ NODE: Final[tuple[Row[Seen], ...]] = (
     counter("l3net_passes_total", "Passes of the loop.", one(lambda seen: seen.agent.passes)),
     counter(
         "l3net_passes_failed_total",
-        "Passes that met what nobody foresaw.",
+        "Passes that failed with an unexpected error.",
         one(lambda seen: seen.agent.failed_passes),
     ),
     histogram(
         "l3net_pass_duration_seconds",
-        "How long a pass of the loop took.",
+        "Duration of a pass of the loop.",
         one(lambda seen: seen.agent.pass_seconds),
         formerly="l3net_pass_seconds",
     ),
     counter(
         "l3net_faults_total",
-        "Failures that a part of the agent went on from; those of one kind of part together.",
+        "Failures after which a part of the agent continued; parts of one kind are counted together.",
         _faults,
         "part",
     ),
     counter(
         "l3net_questions_total",
-        "Questions asked over the agent's socket, by their first word; those it does not know as `other`.",
+        "Questions over the agent's socket, by their first word; unknown ones as `other`.",
         lambda seen: [((word,), count) for word, count in sorted(seen.beside.asked().items())],
         "question",
     ),
     gauge("l3net_history_entries", "Entries of `l3net history`.", one(lambda seen: seen.beside.history()[0])),
     counter(
         "l3net_history_dropped_total",
-        "What came too fast to be kept in the history.",
+        "Entries that came too fast to be kept in the history.",
         one(lambda seen: seen.beside.history()[1]),
     ),
     counter(
         "l3net_events_posted_total",
-        "Kubernetes Events that were posted.",
+        "Kubernetes Events posted.",
         one(lambda seen: seen.beside.events()[0]),
     ),
     counter(
         "l3net_events_dropped_total",
-        "Kubernetes Events that were left out, since there were too many or the API server refused them.",
+        "Kubernetes Events dropped, because there were too many or the API server refused them.",
         one(lambda seen: seen.beside.events()[1]),
     ),
     counter(
         "l3net_api_requests_total",
-        "Requests to the API server by method and HTTP status; `none`: there was no answer. Nothing over a"
-        " directory.",
+        "Requests to the API server by method and HTTP status; `none`: no answer. No samples with"
+        " a directory.",
         lambda seen: sorted(seen.beside.answers().items()),
         "method",
         "status",
@@ -127,17 +127,17 @@ NODE: Final[tuple[Row[Seen], ...]] = (
     ),
     gauge(
         "process_resident_memory_bytes",
-        "Memory resident.",
+        "Resident memory.",
         one(lambda seen: seen.agent.shells.process.resident()),
     ),
     gauge(
         "process_start_time_seconds",
-        "When the process started, in seconds since 1970.",
+        "Start time of the process, in seconds since 1970.",
         one(lambda seen: seen.agent.shells.process.started_at()),
     ),
     gauge(
         "process_uptime_seconds",
-        "Time since the start. For one release more: use process_start_time_seconds.",
+        "Time since the start. Deprecated: use process_start_time_seconds.",
         one(lambda seen: seen.agent.shells.process.uptime()),
     ),
 )

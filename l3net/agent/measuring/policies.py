@@ -45,12 +45,12 @@ POLICIES: Final[tuple[Row[Seen], ...]] = (
     gauge("l3net_policies", "Policies in force.", one(lambda seen: len(seen.agent.policing.book.policies))),
     gauge(
         "l3net_policy_pods",
-        "Pods of this node that policies are for.",
+        "Pods of this node that policies select.",
         one(lambda seen: sum(1 for _, _, policies in seen.agent.policing.book.here() if policies)),
     ),
     gauge(
         "l3net_policy_selections",
-        "Selections of pods that rules in force look into.",
+        "Selections of pods that rules in force use.",
         one(lambda seen: seen.agent.policing.book.members.selections),
     ),
     gauge(
@@ -60,23 +60,23 @@ POLICIES: Final[tuple[Row[Seen], ...]] = (
     ),
     histogram(
         "l3net_policy_change_seconds",
-        "From hearing of a changed pod, namespace, node or policy until the kernel had it.",
+        "Time from receiving a changed pod, namespace, node or policy until the kernel has it.",
         one(lambda seen: seen.agent.policing.latency),
     ),
     counter(
         "l3net_policy_connections_ended_total",
-        "Connections that a changed policy forbade and ended.",
+        "Connections ended because a changed policy forbids them.",
         one(lambda seen: seen.agent.policing.ending.ended),
     ),
     counter(
         "l3net_policy_drops_logged_total",
-        "Dropped packets that were told of, of policies that ask for it.",
+        "Dropped packets that were logged, for policies that log drops.",
         one(lambda seen: seen.agent.policing.drops.seen),
     ),
     counter(
         "l3net_policy_packets_total",
-        "First packets of connections that a policy's rules accepted or denied. 200 combinations of labels"
-        " are told apart; policy `others` is the rest.",
+        "First packets of connections that a policy's rules accepted or denied. 200 combinations "
+        "of labels are counted separately; policy `others` is the rest.",
         _packets,
         "kind",
         "policy",
@@ -85,8 +85,8 @@ POLICIES: Final[tuple[Row[Seen], ...]] = (
     ),
     counter(
         "l3net_policy_denied_packets_total",
-        "First packets of connections that no rule of these NetworkPolicies accepted. 200 combinations of"
-        " policies and directions are told apart; `others` is the rest.",
+        "First packets of connections that no rule of these NetworkPolicies accepted. 200 "
+        "combinations of policies and directions are counted separately; `others` is the rest.",
         _denied,
         "policies",
         "direction",

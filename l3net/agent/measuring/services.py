@@ -39,16 +39,17 @@ SERVICES: Final[tuple[Row[Seen], ...]] = (
     gauge("l3net_service_addresses", "Service addresses by kind and verdict.", _verdicts, "kind", "verdict"),
     counter(
         "l3net_service_verdict_changes_total",
-        "Times that the verdict of an address of a service (announced, or why not) became another on this"
-        " node. 200 services are told apart; service `others`, with no namespace, is the rest.",
+        "Changes of the verdict on a service's address (announced, or why not) on this node. 200 "
+        "services are counted separately; service `others`, without a namespace, is the rest.",
         _rejudged,
         "namespace",
         "service",
     ),
     counter(
         "l3net_service_connections_total",
-        "Connections that began to a service on this node, to its addresses and NodePorts, answered or not;"
-        " read every 15 s. 200 services are told apart; service `others`, with no namespace, is the rest.",
+        "New connections to a service on this node, to its addresses and NodePorts, answered or "
+        "not; read every 15 s. 200 services are counted separately; service `others`, without a "
+        "namespace, is the rest.",
         _connections,
         "namespace",
         "service",
@@ -60,17 +61,17 @@ SERVICES: Final[tuple[Row[Seen], ...]] = (
     ),
     gauge(
         "l3net_service_proxy",
-        "Whether services are translated by l3net on this node (and not by kube-proxy).",
+        "Whether l3net translates services on this node (and not kube-proxy).",
         one(lambda seen: seen.agent.proxying.standing.on),
     ),
     gauge(
         "l3net_service_proxy_healthy",
-        "Whether services are in force as declared, as load balancers are told.",
+        "Whether services are in force as declared; load balancers get the same answer.",
         one(lambda seen: seen.agent.checks.health.healthy),
     ),
     gauge(
         "l3net_health_ports",
-        "Ports on which load balancers are answered: open, and those that somebody else has (`refused`).",
+        "Health check ports for load balancers: open, and those that another process has (`refused`).",
         _health_ports,
         "state",
     ),
@@ -79,21 +80,25 @@ SERVICES: Final[tuple[Row[Seen], ...]] = (
         "Service addresses and ports for which every node chooses the same endpoint.",
         one(lambda seen: seen.spread["servers"]),
     ),
-    gauge("l3net_consistent_slots", "Slots of their tables.", one(lambda seen: seen.spread["slots"])),
+    gauge(
+        "l3net_consistent_slots",
+        "Slots of the tables of consistent balancing.",
+        one(lambda seen: seen.spread["slots"]),
+    ),
     gauge(
         "l3net_consistent_servers_short",
-        "Those of them that have fewer slots than their endpoints want.",
+        "Consistently balanced service addresses and ports with fewer slots than their endpoints need.",
         one(lambda seen: seen.spread["short"]),
     ),
     histogram(
         "l3net_service_change_kernel_seconds",
-        "From hearing of a changed service or slice until the kernel's table was as it says; of changes that"
-        " concern the table.",
+        "Time from receiving a changed service or slice until the kernel's table has it; only "
+        "changes that concern the table.",
         one(lambda seen: seen.agent.services.kernel_latency),
     ),
     histogram(
         "l3net_service_change_seconds",
-        "From hearing of a changed service or slice until its routes were handed to ExaBGP.",
+        "Time from receiving a changed service or slice until its routes were given to ExaBGP.",
         one(lambda seen: seen.agent.services.latency),
     ),
 )

@@ -11,9 +11,9 @@ from l3net.cli.schemas.shapes import Schema
 _INTRO: Final = f"""\
 # JSON for programs
 
-Each command that shows something has `-o json` (and `-o yaml`, the same values). What it prints is
-described by a JSON Schema (2020-12). `l3net schema` lists the commands, `l3net schema COMMAND` prints one
-schema; the files are in the installed package too, `l3net/cli/schemas/json/`.
+Every command that shows something has `-o json` (and `-o yaml` with the same values). A JSON Schema (2020-12)
+describes its output. `l3net schema` lists the commands, and `l3net schema COMMAND` prints one schema. The
+installed package contains the files too: `l3net/cli/schemas/json/`.
 
     l3net status -o json | jq -r '.peers[] | select(.state != "established") | .name'
     l3net schema status > status.json && l3net status -o json | check-jsonschema --schemafile status.json -
@@ -23,24 +23,24 @@ schema; the files are in the installed package too, `l3net/cli/schemas/json/`.
 Schemas have a version, the `v{VERSION}` in their `$id` (`urn:l3net:json:v{VERSION}:status`). Within a
 version:
 
-- no field is taken away, renamed, made optional or given another type, unit or meaning;
-- fields may be added, and words to what is an `enum`. Objects are closed in a schema
-  (`additionalProperties` is false), so validate with the schema of the release that prints: take it from
-  `l3net schema`. A program that reads should pass over fields that it does not know;
-- the order of objects' fields, and text for people (`what`, `why`, `reason`, `detail`, `answer`,
-  `advice`, `problems`), may change at any time. Programs read the words of enumerations and `cause`.
+- No field is removed, renamed, made optional, or given another type, unit or meaning.
+- Fields and values of an `enum` may be added. Objects are closed in a schema (`additionalProperties` is
+  false), so validate with the schema of the release that printed the output: take it from `l3net schema`. A
+  program should ignore unknown fields.
+- The order of fields and the text for people (`what`, `why`, `reason`, `detail`, `answer`, `advice`,
+  `problems`) may change at any time. Programs should use enumerations and `cause`.
 
-A change that breaks this counts the version up, and CHANGELOG.md says what.
+A change that breaks these rules increases the version, and CHANGELOG.md describes it.
 
-With `--node` and `--all-nodes` it is the agent of another node that answers. One of another release says
-what its release says; where that does not fit, ask its own `l3net schema`.
+With `--node` and `--all-nodes` another node's agent answers, in the format of its own release. If that does
+not fit, use that node's `l3net schema`.
 
 ## Forms
 
-With several nodes (`--all-nodes`, or `--node` more than once) an object becomes a list of objects, and
-each row says its `node`. With `--follow` a command prints an object a line. A schema has each form as an
-alternative (`anyOf`). Errors are text on standard error; then the exit code says what kind
-(docs/commands.md), and nothing may stand on standard output.
+With several nodes (`--all-nodes`, or `--node` more than once) an object becomes a list of objects, and each row
+has its `node`. With `--follow` a command prints one object per line. A schema has each form as an alternative
+(`anyOf`). Errors are text on standard error. The exit code then gives the kind of error
+([commands.md](commands.md)), and standard output may be empty.
 
 ## Commands
 
