@@ -36,8 +36,8 @@ prometheus-client 0.26 by a collector of the same rows. Medians of five runs on 
 
 The library would cost each node 2.2 MiB and 16 ms at the start, and replace 55 lines. The values are l3net's
 own counters already, and l3net would not use the library's registry, exporters and multi-process mode. So
-agent and controller do not use it. The tests check the output with prometheus-client's parser and with `promtool
-check metrics`. Most of the reading is one check of each path, to count the usable ones.
+agent and controller do not use it. The tests check the output with prometheus-client's parser and with
+`promtool check metrics`. Most of the reading is one check of each path, to count the usable ones.
 """
 
 

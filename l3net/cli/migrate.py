@@ -139,7 +139,12 @@ def plan(output: str, **given: Any) -> None:
 @click.option(
     "--start", default=None, metavar="COMMAND", help="Starts l3net [default: its units, if installed]."
 )
-@click.option("--stop", default=None, metavar="COMMAND", help="Stops it, where all is put back [likewise].")
+@click.option(
+    "--stop",
+    default=None,
+    metavar="COMMAND",
+    help="Stops l3net if everything is put back [default: its units].",
+)
 @click.option(
     "--plugin-dir",
     type=click.Path(path_type=Path, file_okay=False),

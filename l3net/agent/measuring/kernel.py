@@ -71,8 +71,8 @@ KERNEL: Final[tuple[Row[Seen], ...]] = (
     ),
     gauge(
         "l3net_snat_ports_used",
-        f"Ports in use, of the {PORTS_OF_ADDRESS} of a source address used for masquerading, at the destination"
-        " address and port with the most connections, by protocol, at the last check.",
+        f"Ports in use, of the {PORTS_OF_ADDRESS} of a source address used for masquerading, at the"
+        " destination address and port with the most connections, by protocol, at the last check.",
         _ports,
         "source",
         "protocol",

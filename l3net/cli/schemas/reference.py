@@ -37,9 +37,9 @@ not fit, use that node's `l3net schema`.
 
 ## Forms
 
-With several nodes (`--all-nodes`, or `--node` more than once) an object becomes a list of objects, and each row
-has its `node`. With `--follow` a command prints one object per line. A schema has each form as an alternative
-(`anyOf`). Errors are text on standard error. The exit code then gives the kind of error
+With several nodes (`--all-nodes`, or `--node` more than once) an object becomes a list of objects, and each
+row has its `node`. With `--follow` a command prints one object per line. A schema has each form as an
+alternative (`anyOf`). Errors are text on standard error. The exit code then gives the kind of error
 ([commands.md](commands.md)), and standard output may be empty.
 
 ## Commands
