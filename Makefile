@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST_ARGS ?= -n 4 --dist worksteal --reruns 1 -rR --durations=15
 
 .PHONY: help demo test test-vm check checked compiled setup setup-test plugin plugin-arm64 soak conformance bench docs
-.PHONY: golden format clean wheel deb image
+.PHONY: golden format clean wheel deb image vagrant-box
 .PHONY: vagrant-check vagrant-break vagrant-repair vagrant-ssh vagrant-export
 
 help:  ## show this list
@@ -35,7 +35,7 @@ test: setup-test plugin  ## every check and every test
 
 test-vm: setup-test plugin  ## boot a real machine (qemu, software emulation) as a router of the lab; minutes
 	@tools/install-packages qemu-system-x86 e2fsprogs
-	$(BIN)/pytest -m vm -s tests/vagrant/test_vm.py
+	$(BIN)/pytest -m vm -s tests/vagrant/test_vm.py tests/vagrant/test_vm_package.py
 
 VAGRANT_LAB = --ssh-config vagrant/.ssh-config --topology vagrant/generated/topology.yaml
 vagrant-check: $(VENV)/.ready vagrant-ssh  ## the checks of the lab, on the machines of vagrant/ (CHECK_ARGS=--non-disruptive)
@@ -109,6 +109,10 @@ image: plugin  ## dist/: an OCI image without a container engine, and its bill o
 	@tools/install-packages mmdebstrap
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[package]'
 	@$(BIN)/python tools/package image
+
+vagrant-box: plugin  ## dist/: boxes for vagrant/ (libvirt, VirtualBox) with all that the lab needs; minutes, and 3 GB of memory
+	@tools/install-packages mmdebstrap e2fsprogs fdisk grub-pc-bin qemu-utils
+	@$(BIN)/python tools/package box
 
 soak: setup-test plugin  ## the tests that wait for long timers, and random ones in thousands; half an hour
 	$(BIN)/pytest -m soak -n 4

@@ -39,31 +39,49 @@ SOURCES = {
 }
 
 
-def base(to: Path, epoch: str) -> None:
-    """The lowest layer, as a tar archive, of this machine's release and from where its apt gets packages."""
+def release() -> tuple[str, str]:
+    """This machine's release by its codename, and its distribution."""
     pairs = (line.partition("=")[::2] for line in Path("/etc/os-release").read_text().splitlines())
     told = {key: value.strip('"') for key, value in pairs}
-    suite, distribution = told["VERSION_CODENAME"], told["ID"]
+    return told["VERSION_CODENAME"], told["ID"]
+
+
+def mirrors() -> list[str]:
+    """From where this machine's apt gets its release, as lines of a sources.list."""
+    suite, _ = release()
     form = "deb $(REPO_URI) $(CODENAME) $(COMPONENT)"
     argv = ["apt-get", "indextargets", "Created-By: Packages", "--format", form]
     lines = sorted(set(_run(argv).splitlines()))
-    mirrors = [line for line in lines if line.split()[2] in (suite, f"{suite}-updates", f"{suite}-security")]
-    settings = _run(["apt-config", "dump", "Acquire"]).splitlines()
-    options = [
+    return [line for line in lines if line.split()[2] in (suite, f"{suite}-updates", f"{suite}-security")]
+
+
+def apt_options() -> list[str]:
+    """How this machine's apt reaches its mirrors, as options of mmdebstrap."""
+    return [
         f"--aptopt={line}"
-        for line in settings
+        for line in _run(["apt-config", "dump", "Acquire"]).splitlines()
         if line.lower().startswith(("acquire::http", "acquire::https"))
     ]
-    sources = "".join(f"deb {place} {suite}{more} main\n" for place, more in SOURCES[distribution])
+
+
+def sources_list() -> str:
+    """Where an image gets packages later, whatever mirror it was made from."""
+    suite, distribution = release()
+    return "".join(f"deb {place} {suite}{more} main\n" for place, more in SOURCES[distribution])
+
+
+def base(to: Path, epoch: str) -> None:
+    """The lowest layer, as a tar archive, of this machine's release and from where its apt gets packages."""
+    suite, _ = release()
     hooks = [
-        f"--customize-hook=printf '%s' '{sources}' >\"$1/etc/apt/sources.list\"",
+        f"--customize-hook=printf '%s' '{sources_list()}' >\"$1/etc/apt/sources.list\"",
         '--customize-hook=rm -rf "$1/etc/apt/sources.list.d" "$1/etc/apt/apt.conf.d/99mmdebstrap"',
         *(f'--customize-hook=rm -rf "$1"{path}' for path in VOLATILE),
         '--customize-hook=find "$1/usr" "$1/etc" -name __pycache__ -prune -exec rm -rf {} +',
     ]
     excluded = [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
     argv = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
-    argv += [*options, *excluded, *hooks, suite, str(to), *mirrors]
+    argv += [*apt_options(), *excluded, *hooks, suite, str(to), *mirrors()]
     apart = ["unshare", "--mount", "--propagation", "private", "--"]
     _run([*apart, *argv], {**os.environ, "SOURCE_DATE_EPOCH": epoch})
 

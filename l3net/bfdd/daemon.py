@@ -12,6 +12,7 @@ import ctypes
 import gc
 import heapq
 import json
+import logging
 import os
 import select
 import signal
@@ -32,6 +33,7 @@ from l3net.bfdd.sockets import MULTIHOP_PORT, SINGLE_HOP_PORT, Datagram, Sender,
 from l3net.errors import KernelError, L3netError
 from l3net.model import Address
 from l3net.naming import BFD_SOCKET
+from l3net.shell.files.journal import is_journal, prefixed
 
 REAL_TIME_PRIORITY = 20
 #: mlockall(2): what is mapped now and later, each page once it is touched.
@@ -48,13 +50,20 @@ def say(text: str) -> None:
     poll.register(2, select.POLLOUT)
     if any(event & select.POLLOUT for _, event in poll.poll(0)):
         with contextlib.suppress(OSError):
-            os.write(2, line(text[:4000], time.time()).encode()[:8192])
+            os.write(2, line(text[:4000], time.time(), journal=is_journal(2)).encode()[:8192])
 
 
-def line(text: str, now: float) -> str:
+def line(text: str, now: float, *, journal: bool = False) -> str:
     """A line of the log, as L3NET_LOG_FORMAT says; `now` in seconds since 1970."""
+    if journal:
+        told = _json(text, now) if os.environ.get("L3NET_LOG_FORMAT") == "json" else f"l3net.bfd: {text}\n"
+        return prefixed(told[:-1], logging.INFO) + "\n"
     if os.environ.get("L3NET_LOG_FORMAT") != "json":
         return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))} l3net.bfd: {text}\n"
+    return _json(text, now)
+
+
+def _json(text: str, now: float) -> str:
     at = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now * 1000) % 1000:03}Z"
     return json.dumps({"time": at, "level": "info", "logger": "l3net.bfd", "message": text}) + "\n"
 

@@ -13,8 +13,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from l3net.ratelimit import RateLimit
+from l3net.shell.files.journal import is_journal, prefixed
 
 TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+#: In systemd's journal, which has time and level beside the line.
+IN_JOURNAL: Final = "%(name)s: %(message)s"
 #: Kinds of lines that are counted apart; of more, the one that was heard first is forgotten.
 MOST_KINDS: Final = 500
 #: Of one kind, so many pass at once (a node with many peers tells of each), and then so many in a second.
@@ -49,6 +52,18 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps({key: _whole(value) for key, value in line.items()})
+
+
+class Prefixed(logging.Formatter):
+    """What another one writes, with the priorities that the journal reads."""
+
+    def __init__(self, plain: logging.Formatter) -> None:
+        super().__init__()
+        self._plain = plain
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, or several."""
+        return prefixed(self._plain.format(record), record.levelno)
 
 
 def subject_of(message: str) -> dict[str, str]:
@@ -119,9 +134,11 @@ class ByKind(logging.Handler):
 
 
 def configure(level: str, form: str = "text") -> None:
-    """One line an event on standard error, as `text` or `json`."""
+    """One line an event on standard error, as `text` or `json`; for systemd's journal where it goes there."""
+    journal = is_journal(2)
+    plain = JsonLines() if form == "json" else logging.Formatter(IN_JOURNAL if journal else TEXT)
     stream = logging.StreamHandler(sys.stderr)
-    stream.setFormatter(JsonLines() if form == "json" else logging.Formatter(TEXT))
+    stream.setFormatter(Prefixed(plain) if journal else plain)
     bounded = ByKind(stream)
     atexit.register(bounded.end)
     logging.basicConfig(level=level.upper(), handlers=[bounded])

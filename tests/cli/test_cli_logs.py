@@ -172,3 +172,30 @@ def test_bfd_writes_alike(monkeypatch: pytest.MonkeyPatch) -> None:
         "logger": "l3net.bfd",
         "message": "ready",
     }
+
+
+# --- systemd's journal -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_journal_gets_priorities_and_no_second_time(form: str) -> None:
+    """As systemd says that standard error is the journal: by device and inode of the very file."""
+
+    def said(stream: str) -> str:
+        code = (
+            "import logging, os, sys; from l3net.cli.logs import configure\n"
+            "found = os.fstat(2); there = f'{found.st_dev}:{found.st_ino}'\n"
+            f"os.environ['JOURNAL_STREAM'] = {stream}\n"
+            f"configure('info', {form!r})\n"
+            "logging.getLogger('l3net.x').warning('peer 10.0.0.1: gone\\nfor ever')"
+        )
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+
+    lines = said("there").splitlines()
+    if form == "text":
+        assert lines == ["<4>l3net.x: peer 10.0.0.1: gone", "<4>for ever"]
+    else:
+        (only,) = lines
+        assert json.loads(only.removeprefix("<4>"))["peer"] == "10.0.0.1"
+    assert not said("'1:1'").startswith("<")  # a pipe that a unit's own pipe leads to
+    assert line("ready", 0.0, journal=True) == "<6>l3net.bfd: ready\n"
