@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from l3net.attach import rules as cnirules
@@ -27,15 +27,35 @@ class Adoption:
         self.problem = ""
         self._rules: list[dict[str, Any]] | None = None
         self.adopted = 0
-        self.conflicts: tuple[str, ...] = ()
+        #: By host interface: what runs, and has an address that the store gave to another.
+        self.contested: Mapping[str, str] = {}
 
-    def adopt(self, netlink: Netlink, blocks: Iterable[Prefix] = ()) -> None:
-        """Adopt what an agent gave addresses to, and what has one out of `blocks`. Raises KernelError.
+    @property
+    def store(self) -> str:
+        """Which it is."""
+        return self._store.identity
+
+    @property
+    def conflicts(self) -> tuple[str, ...]:
+        return tuple(self.contested.values())
+
+    def problems(self) -> list[str]:
+        """For the status."""
+        found = [f"leases: {each}" for each in self.conflicts]
+        return [*found, f"leases: {self.problem}; no pod can be added"] if self.problem else found
+
+    def adopt(
+        self, netlink: Netlink, blocks: Iterable[Prefix] = (), only: Container[str] | None = None
+    ) -> None:
+        """Adopt what an agent gave addresses to, and what has one out of `blocks`; `only`: of these host
+        interfaces. Raises KernelError.
 
         A store that takes nothing now is a `problem`, tried again by the next call.
         """
         ends = host_ends(netlink)
         unknown = Present(ends, tuple(self._store.leases()) if ends else ()).unknown(blocks)
+        if only is not None:
+            unknown = [lease for lease in unknown if lease.host_ifname in only]
         self._rules = None
         try:
             self._record(unknown)
@@ -48,7 +68,7 @@ class Adoption:
         self.problem = ""
 
     def _record(self, unknown: Sequence[Lease]) -> None:
-        conflicts, adopted = [], 0
+        contested, adopted = {}, 0
         for lease in unknown:
             full = all(each.prefix_length == each.address.max_prefixlen for each in lease.addresses)
             if self._store.adopt(lease, event="adopt", exclusive=full):  # the node's, not a network's own
@@ -62,14 +82,14 @@ class Adoption:
                 for leased in lease.addresses
                 for holder in self._store.holder(leased.address)
             }
-            conflicts.append(
+            contested[lease.host_ifname] = (
                 f"interface {lease.host_ifname} ({lease.key.network} {lease.key.container_id} "
                 f"{lease.key.ifname}) has {', '.join(str(each.address) for each in lease.addresses)}, which "
                 f"the lease store gave to {', '.join(sorted(holders))} as well: delete one of the two pods"
             )
-        for text in set(conflicts) - set(self.conflicts):
+        for text in set(contested.values()) - set(self.conflicts):
             log.error("%s", text)
-        self.conflicts = tuple(conflicts)
+        self.contested = contested
         self.adopted += adopted
         if adopted:
             log.warning(
@@ -77,6 +97,15 @@ class Adoption:
                 "of before?",
                 adopted,
             )
+
+
+def told(adoption: Adoption | None) -> dict[str, Any]:
+    """Figures for the status; None before the start."""
+    return {
+        "store": adoption.store if adoption is not None else "",
+        "adopted": adoption.adopted if adoption is not None else 0,
+        "conflicts": len(adoption.contested) if adoption is not None else 0,
+    }
 
 
 def record_extras(store: LeaseStore, ruleset: Sequence[Mapping[str, Any]], lease: Lease) -> None:

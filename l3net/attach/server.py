@@ -6,13 +6,13 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from l3net.attach.admitting import attached, attachment
-from l3net.attach.adopting import Adoption
+from l3net.attach.adopting import Adoption, told
 from l3net.attach.callsocket import CallSocket
 from l3net.attach.guard import Guard
 from l3net.attach.guarding import Guarding
@@ -205,12 +205,12 @@ class CniServer:
     def _verbs_for(self, call: Call) -> Verbs:
         return self.ipam if call.for_ipam else self.verbs
 
-    def _adopt(self, network: NodeNetwork | None = None) -> None:
+    def _adopt(self, network: NodeNetwork | None = None, only: Container[str] | None = None) -> None:
         if self._adoption is None:
             self._adoption = Adoption(self.leases, self._shells.rules)
         adoption, before = self._adoption, self._adoption.problem
         try:
-            adoption.adopt(self._sandboxes().host, _blocks(network) if network is not None else ())
+            adoption.adopt(self._sandboxes().host, _blocks(network) if network is not None else (), only)
         except L3netError as err:
             adoption.problem = f"cannot tell which addresses running pods have: {err}"
         if adoption.problem and adoption.problem != before:
@@ -220,9 +220,7 @@ class CniServer:
         """What an operator has to know of the pods' side."""
         found = []
         if self._adoption is not None:
-            found += [f"leases: {each}" for each in self._adoption.conflicts]
-            if self._adoption.problem:
-                found.append(f"leases: {self._adoption.problem}; no pod can be added")
+            found += self._adoption.problems()
             with self.faults.contained("asking the lease store"):
                 found += self._full()
         if self._guarding is not None:
@@ -256,10 +254,8 @@ class CniServer:
     def status(self) -> dict[str, Any]:
         """Figures of the pods' side, from any thread."""
         return {
-            "store": self.leases.identity if self._adoption is not None else "",
             "leases": self.attachments(),
-            "adopted": self._adoption.adopted if self._adoption is not None else 0,
-            "conflicts": len(self._adoption.conflicts) if self._adoption is not None else 0,
+            **told(self._adoption),
             "quarantined": self._spool.quarantined(),
             "faults": [asdict(fault) for fault in self.faults.found()],
         }
@@ -313,7 +309,11 @@ class CniServer:
 
     def audit(self) -> AuditLook:
         """One look at leases and links; what it and the last look agree on is freed and returned."""
-        return self._upkeep.audit(self._sandboxes().host, self.verbs)
+        contested = self._adoption.contested if self._adoption is not None else {}
+        found = self._upkeep.audit(self._sandboxes().host, self.verbs, contested)
+        if contested:  # the other's lease may be free by now
+            self._adopt(self._setups.network, contested)
+        return found
 
     def mend_rules(self) -> int:
         """Put the rules of attachments back where somebody took them away; of how many attachments."""

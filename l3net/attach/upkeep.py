@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import cache
 
 from l3net.attach import rules as cnirules
@@ -58,12 +58,14 @@ class Upkeep:
             spool.remove(each.path)
         return count
 
-    def audit(self, netlink: Netlink, verbs: Verbs) -> AuditLook:
+    def audit(self, netlink: Netlink, verbs: Verbs, contested: Container[str] = ()) -> AuditLook:
         """One look at leases and links; what it and the last look agree on is freed and returned.
 
-        Of the links without a lease only those are looked at that say they are this store's.
+        Of the links without a lease only those are looked at that say they are this store's, and none that is
+        `contested`: a pod runs there that came after the store was copied.
         """
         now = present(host_ends(netlink), self._leases).apart(self._leases.identity)
+        now = AuditLook(now.leases, frozenset(link for link in now.links if link[0] not in contested))
         both, self._seen = agreed(self._seen, now), now
         with self._faults.each("audit of leases") as contained:
             for key, sequence in both.leases:

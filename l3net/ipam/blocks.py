@@ -79,13 +79,14 @@ def plan_blocks(
     """
     own = {name: pool for name, pool in pools.items() if PoolUse.PODS in pool.allowed_uses}
     ranges = {**(known or {}), **{pool.cidr: pool.name for pool in own.values()}}
+    retired = [pool.cidr for pool in own.values() if pool.disabled]
     planner = _Planner(addresses)
     for name in sorted(ledger):
         if name not in nodes and name not in forgotten:
             planner.remember(name, ledger[name])
     untold: dict[str, list[Prefix]] = {}
     for name in sorted(nodes):
-        held = _still_held(nodes[name], ledger.get(name, ()), ranges)
+        held = _still_held(nodes[name], ledger.get(name, ()), ranges, retired)
         planner.remember(name, [block for block in held if block in nodes[name].blocks])
         if rest := [block for block in held if block not in nodes[name].blocks]:
             untold[name] = rest
@@ -141,15 +142,21 @@ def wanted_blocks(node: Node) -> tuple[dict[int, int], str]:
     return wanted, ""
 
 
-def _still_held(node: Node, held: Iterable[Prefix], ranges: Collection[Prefix]) -> tuple[Prefix, ...]:
+def _still_held(
+    node: Node, held: Iterable[Prefix], ranges: Collection[Prefix], retired: Collection[Prefix]
+) -> tuple[Prefix, ...]:
     """What the ledger says of a node that exists.
 
     A block outside our pools that the node does not carry was the cluster's, given to an earlier node of this
-    name; the cluster may have given it to another.
+    name; the cluster may have given it to another. One in the range of a pool that is disabled (`retired`) it
+    has given up, with its Node or its annotation: that is how a pool is emptied.
     """
-    return tuple(
-        block for block in held if block in node.blocks or any(contains(cidr, block) for cidr in ranges)
-    )
+
+    def stays(block: Prefix) -> bool:
+        ours = any(contains(cidr, block) for cidr in ranges)
+        return ours and not any(contains(cidr, block) for cidr in retired)
+
+    return tuple(block for block in held if block in node.blocks or stays(block))
 
 
 class _Planner:

@@ -169,6 +169,35 @@ def test_an_empty_store_adopts_what_runs(host: Host, ping: Any, marked: bool) ->
 
 
 @pytest.mark.netns
+def test_an_older_store_that_gave_an_address_to_a_pod_that_is_gone(host: Host, ping: Any) -> None:
+    """Restored from a backup: the pod that runs and has the address by now keeps its interface, and gets its
+    lease once the audit has freed the other's."""
+    gone, stays = host.pod(), host.pod()
+    held = addresses(host.add("gone", gone))
+    host.stop()
+    backup = host.base / "backup"
+    with sqlite3.connect(host.base / "state" / "leases.db") as store:
+        store.execute("VACUUM INTO ?", (str(backup),))
+    host.start()
+    assert host.cni("DEL", "gone", gone).code == 0
+    host.settle()
+    wanted = {**host.conf, "runtimeConfig": {"ips": held}}
+    assert addresses(host.add("stays", stays, conf=wanted)) == held, "the control: the same address"
+    host.stop()
+    for each in (host.base / "state").glob("leases.db*"):
+        each.unlink()
+    backup.rename(host.base / "state" / "leases.db")
+    server = host.start()
+    assert "gave to gone" in str(server.problems()), "the control: it is contested"
+    for _ in range(4):
+        host.inside(server.audit)
+    host.settle()
+    assert [lease.key.container_id for lease in server.leases.leases()] == ["stays"]
+    assert server.problems() == []
+    assert len(host.veths()) == 1 and ping(stays, "10.244.0.1")
+
+
+@pytest.mark.netns
 def test_networks_with_ranges_of_their_own_may_overlap(bare_host: Host, run: Any) -> None:
     """Each has its own bridge: one address in two is no conflict, as among the node's blocks it is."""
     for network, length in (("one", 24), ("two", 24), ("three", 32), ("four", 32)):

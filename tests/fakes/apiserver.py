@@ -20,12 +20,15 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
+
+from l3net.shell.kernel.namespaces import setns
 
 Object = dict[str, Any]
 
@@ -190,6 +193,27 @@ class FakeApiServer:
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
+
+    @contextlib.contextmanager
+    def served_in(self, namespaces: Iterable[Path]) -> Iterator[None]:
+        """Serve on the same port of 127.0.0.1 in other network namespaces (/proc/PID/ns/net) as well."""
+        servers: list[_Server] = []
+
+        def listen(namespace: Path) -> None:  # in a thread of its own, which is gone afterwards
+            with namespace.open() as entered:
+                setns(entered.fileno())
+            servers.append(_Server(("127.0.0.1", self.port), self))
+
+        for do in (partial(listen, each) for each in namespaces):
+            _in_a_thread(do).join()
+        serving = [_in_a_thread(partial(server.serve_forever, 0.02)) for server in servers]
+        try:
+            yield
+        finally:
+            for server, thread in zip(servers, serving, strict=True):
+                server.shutdown()
+                server.server_close()
+                thread.join()
 
     def stop(self) -> None:
         """Refuse connections and cut those there are; the store stays for the next `start`."""
@@ -761,6 +785,12 @@ def _apply(parent: Any, last: str, operation: Object) -> None:
 # --- HTTP ------------------------------------------------------------------------------------------------
 
 
+def _in_a_thread(do: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    return thread
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
@@ -786,6 +816,45 @@ def split(path: str) -> tuple[str, str, str, list[str]]:
     if len(rest) > 2 and rest[0] == "namespaces" and rest[2] != "status":
         return group, version, rest[1], rest[2:]
     return group, version, "", rest
+
+
+def _discovery(path: str, undefined: set[str]) -> Object | None:
+    """What there is, as kubectl asks for it before anything else; None for another path."""
+    known = [each for each in RESOURCES if each.plural not in undefined]
+    match [part for part in path.split("/") if part]:
+        case ["api"]:
+            return {"kind": "APIVersions", "versions": ["v1"]}
+        case ["apis"]:
+            versions = {each.group: each for each in known if each.group}
+            groups = [
+                {"name": group, "versions": [said], "preferredVersion": said}
+                for group, each in versions.items()
+                for said in [{"groupVersion": each.api_version, "version": each.version}]
+            ]
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+        case ["api", "v1"]:
+            version = "v1"
+        case ["apis", group, number]:
+            version = f"{group}/{number}"
+        case _:
+            return None
+    here = [each for each in known if each.api_version == version]
+    if not here:
+        return None
+    resources: list[Object] = []
+    for each in here:
+        singular = each.kind.lower()
+        said = {"namespaced": each.namespaced, "kind": each.kind, "verbs": _VERBS}
+        resources.append({"name": each.plural, "singularName": singular, **said})
+        if each.status:
+            resources.append({"name": f"{each.plural}/status", "singularName": "", **said})
+        if each.kind == "Pod":
+            evicted = {**said, "kind": "Eviction", "group": "policy", "version": "v1", "verbs": ["create"]}
+            resources.append({"name": "pods/eviction", "singularName": "", **evicted})
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}
+
+
+_VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -832,6 +901,9 @@ class _Handler(BaseHTTPRequestHandler):
         if url.path == "/version":
             self._answer(_encode({"major": "1", "minor": "30", "gitVersion": "v1.30.0-fake"}), 200)
             return
+        if (found := _discovery(url.path, api.undefined)) is not None:
+            self._answer(_encode(found), 200)
+            return
         resource, namespace, name, subresource = self._parse(url.path)
         watching = query.get("watch") in ("true", "True", "1")
         verbs = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -844,6 +916,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(api.list(resource, namespace, query), 200)
         elif verb == "get":
             self._answer(_encode(api.read(resource, namespace, name)), 200)
+        elif verb == "create" and subresource == "eviction":
+            api.remove(resource.kind, name, namespace)
+            self._answer(_encode({"kind": "Status", "apiVersion": "v1", "status": "Success"}), 201)
         elif verb == "create":
             if resource.namespaced and not namespace:
                 raise StatusError(405, "MethodNotAllowed")
@@ -879,7 +954,8 @@ class _Handler(BaseHTTPRequestHandler):
         if resource is None or (group and version != resource.version):
             raise StatusError(404, "NotFound", "the server could not find the requested resource")
         name, subresource = (*rest[1:], "", "")[:2]
-        if subresource not in ("", "status") or (subresource and not resource.status):
+        evicting = resource.kind == "Pod" and subresource == "eviction"
+        if subresource and not evicting and not (subresource == "status" and resource.status):
             raise StatusError(404, "NotFound", "the server could not find the requested resource")
         return resource, namespace, name, subresource
 

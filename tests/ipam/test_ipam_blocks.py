@@ -96,7 +96,8 @@ def test_selector_disabled_refused_and_use() -> None:
 def test_disabled_pool_leaves_what_is_in_use() -> None:
     held = {"a": (ip_network("10.244.3.0/24"),)}
     off = {"four": IpPool("four", P4.cidr, 24, disabled=True)}
-    assert plan_blocks(nodes(node("a")), off, held).held == held
+    assert plan_blocks(nodes(node("a", "10.244.3.0/24")), off, held).held == held
+    assert plan_blocks(nodes(node("a", added=("10.244.3.0/24",))), off, held).held == held
 
 
 def test_full_pool_is_named_and_others_go_on() -> None:
@@ -307,3 +308,18 @@ def test_what_a_node_was_not_told_of_yet_stays_its_own() -> None:
     held = {"a": (ip_network("10.244.3.0/24"),), "b": (ip_network("10.244.1.0/24"),)}
     plan = plan_blocks(nodes(node("a"), node("b", "10.244.1.0/24")), {"four": P4}, held)
     assert (plan.held, plan.findings) == (held, ())
+
+
+def test_what_a_node_no_longer_carries_of_a_disabled_pool_is_free() -> None:
+    """So a pool is emptied: a Node that was deleted and is back gets its blocks of another pool."""
+    off = IpPool("four", P4.cidr, 24, disabled=True)
+    new = IpPool("new", ip_network("10.9.0.0/16"), 26)
+    held = {"a": (ip_network("10.244.0.0/24"),)}
+    plan = plan_blocks(nodes(node("a")), {"four": off, "new": new}, held)
+    assert texts(plan.held["a"]) == ["10.9.0.0/26"]
+    away = plan_blocks({}, {"four": off, "new": new}, held)
+    assert away.held == held, "a Node that is away may come back as it was"
+    carried = plan_blocks(nodes(node("a", "10.244.0.0/24")), {"four": off, "new": new}, held)
+    assert texts(carried.held["a"]) == ["10.244.0.0/24"], "the control: what it carries stays"
+    still_open = plan_blocks(nodes(node("a")), {"four": P4, "new": new}, held)
+    assert texts(still_open.held["a"]) == ["10.244.0.0/24"], "the control: of an open pool it is told again"

@@ -47,6 +47,7 @@ class ApiError(L3netError):
         self.silent = False  # a watch said nothing for WATCH_TIMEOUT
         self.said = ""  # what the server says, without what was asked
         self.unreadable = False  # a watch said what cannot be used
+        self.untrusted = False  # TLS failed: the server's certificate, or ours
 
     @property
     def gone(self) -> bool:
@@ -97,7 +98,8 @@ class KubeApi:
         self._loaded = self.threads.monotonic()
 
     def _reload(self, seen: object) -> bool:
-        """After a 401: read the configuration again, unless another thread just did. Whether to try again."""
+        """After a 401, or a certificate that is not trusted: read the configuration again, unless another
+        thread just did. Whether to try again."""
         with self._lock:
             if seen is not self._transport:
                 return True
@@ -171,11 +173,18 @@ class KubeApi:
         timeout: float,
         more: Mapping[str, str] | None = None,
     ) -> Any:
-        used, response = self._counted(method, path, query, body, content_type, timeout, more)
+        asked = method, path, query, body, content_type, timeout, more
+        seen = self._transport
+        try:
+            used, response = self._counted(*asked)
+        except ApiError as err:
+            if not (err.untrusted and self._reload(seen)):
+                raise
+            used, response = self._counted(*asked)
         if response.status == 401 and self._reload(used):
             response.drain_conn()
             response.release_conn()
-            _, response = self._counted(method, path, query, body, content_type, timeout, more)
+            _, response = self._counted(*asked)
         if response.status >= 400:
             raise _refused(method, path, response)
         return response
@@ -258,10 +267,12 @@ class KubeApi:
     def _lost(self, host: str, err: Exception) -> ApiError:
         found = _unreachable(host, err)
         if self._kubeconfig is None and not self.servers.known:
-            return ApiError(
+            told = ApiError(
                 f"{found}; is this the service `kubernetes`, and nobody translates it here? Name the API "
                 "server itself: apiServer.host of the chart, or KUBERNETES_SERVICE_HOST"
             )
+            told.untrusted = found.untrusted
+            return told
         return found
 
 
@@ -329,7 +340,9 @@ def _unreachable(host: object, err: Exception) -> ApiError:
         why = "TLS failed: is the CA the right one?"
     else:
         why = f"the connection broke ({type(err).__name__})"
-    return ApiError(f"API server {host}: {why}")
+    found = ApiError(f"API server {host}: {why}")
+    found.untrusted = isinstance(err, SSLError)
+    return found
 
 
 def _refused(method: str, path: str, response: Any) -> ApiError:
