@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from l3net.attach.migrationstate import NETNS_DIRS, ports_of
 from l3net.cni.host_end import alias_of
 from l3net.errors import KernelError, L3netError, NotRunningError
 from l3net.fib.desired import bridge
@@ -50,6 +51,7 @@ class Places:
     conf_dir: Path
     bin_dir: Path
     plugin_dir: Path
+    root: Path = podends.ROOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class NodeMove:
             heard = answering([each.address for move in plan.moves for each in move.lease.addresses])
             self._take_over(plan, journal, netlink, home)
             self._check_ways(plan, heard, "moved")
+            self._none_since(plan)
             journal = journal.at(HANDED_OVER)
             journalfile.write_journal(self._places.state_dir, journal)
             self._run(self._commands.stop_old, "stop the old network")
@@ -111,9 +114,9 @@ class NodeMove:
             plan.node,
             MOVING,
             time.time(),
-            tuple(podends.pod_before(netlink, each, home) for each in plan.moves),
+            tuple(podends.pod_before(netlink, each, home, self._places.root) for each in plan.moves),
             tuple(podends.bridge_before(netlink, each) for each in plan.bridges),
-            journalfile.aside(self._places.conf_dir, plan.aside),
+            journalfile.aside(plan.aside),
         )
         self._places.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         journalfile.write_journal(self._places.state_dir, journal)
@@ -123,7 +126,7 @@ class NodeMove:
         places = self._places
         cniinstall.install(places.plugin_dir, places.bin_dir, None, Path(), standalone=False)
         cniinstall.put_conflist(places.conf_dir)  # from here on ADD says to try again, until the agent runs
-        journalfile.put_aside(journal.aside)
+        journalfile.put_aside(places.conf_dir, journal.aside)
         self._say(f"new pods wait for l3net ({places.conf_dir / cniinstall.CONFLIST})")
         stored = self._leases(plan)
         takeover.hold(netlink, journal.pods)
@@ -131,7 +134,7 @@ class NodeMove:
         bridges.apply(bridge(plan.node, plan.blocks, self._mtu))
         for before, move in zip(journal.pods, plan.moves, strict=True):
             alias = alias_of(stored[move.lease.key], before.mac)
-            takeover.move(netlink, before, move.lease, alias, home)
+            takeover.move(netlink, before, move.lease, alias, home, places.root)
             self._say(f"moved {move.pod} ({', '.join(before.texts)})")
         for each in journal.bridges:
             takeover.take_off(netlink, each)
@@ -164,6 +167,14 @@ class NodeMove:
             named = ", ".join(sorted(map(str, silent))[:5])
             raise MoveError(f"{len(silent)} addresses answered before and do not now: {named}")
         self._say(f"{len(plan.moves)} pods {state}; {len(heard)} addresses answer as before")
+
+    def _none_since(self, plan: NodePlan) -> None:
+        """A pod that the old plugin was making when its configuration was put aside is on a bridge without
+        addresses now. Raises MoveError."""
+        paths = podends.namespaces((), NETNS_DIRS, self._places.root).values()
+        for port in ports_of(paths, self._places.root):
+            if not port.ours and any(each.ip in block for each in port.addresses for block in plan.blocks):
+                raise MoveError(f"the old network has made a pod meanwhile ({port.netns}): try again")
 
     def _start(self) -> None:
         """Start l3net, and wait until it serves the node. Raises MoveError."""
@@ -210,7 +221,7 @@ class NodeMove:
             self._stop()
         for each in journal.bridges:
             takeover.put_on(netlink, each)
-        there = [each for each in journal.pods if takeover.back(netlink, each, home)]
+        there = [each for each in journal.pods if takeover.back(netlink, each, home, self._places.root)]
         takeover.release(netlink, journal.pods)
         if attached():
             self._say(f"pods that l3net has made are still on {BRIDGE}: delete them")
@@ -219,7 +230,7 @@ class NodeMove:
             sysctl.restore(self._places.run_dir)
         self._forget_leases(journal)
         (self._places.conf_dir / cniinstall.CONFLIST).unlink(missing_ok=True)
-        journalfile.put_back(journal.aside)
+        journalfile.put_back(self._places.conf_dir, journal.aside)
         if journal.state != MOVING:
             self._run(self._commands.start_old, "start the old network")
         journalfile.forget_journal(self._places.state_dir)
@@ -265,7 +276,7 @@ class NodeMove:
             raise MoveError(f"{what}: `{command}` failed ({done.returncode}): {said}")
 
 
-def old_network_back(journal: Journal) -> list[str]:
+def old_network_back(journal: Journal, conf_dir: Path) -> list[str]:
     """Without any pods: the old network's configuration and its bridges' addresses; what was done. Raises
     L3netError."""
     told = []
@@ -277,8 +288,8 @@ def old_network_back(journal: Journal) -> list[str]:
                 told.append(str(err))
                 continue
             told.append(f"{each.name} has its addresses back")
-    journalfile.put_back(journal.aside)
-    told += [f"{old} is back" for old, _ in journal.aside]
+    journalfile.put_back(conf_dir, journal.aside)
+    told += [f"{conf_dir / old} is back" for old, _ in journal.aside]
     return told
 
 

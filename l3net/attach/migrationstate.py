@@ -5,15 +5,15 @@ from __future__ import annotations
 import datetime
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from l3net.errors import ConfigError
 from l3net.migrating.journal import MOVED, Journal
-from l3net.migrating.ledgers import Attachment, by_address
+from l3net.migrating.ledgers import Claims, by_address
 from l3net.migrating.planning import RUNTIME_FILES, SeenPort
-from l3net.model import Address
 from l3net.naming import AGENT_SOCKET, BRIDGE, ENVELOPE
 from l3net.shell.files import cniinstall, cniledgers, journalfile
 from l3net.shell.kernel import links, podends, takeover
@@ -21,14 +21,16 @@ from l3net.shell.kernel.namespaces import open_own
 from l3net.shell.kernel.netlink import Netlink
 from l3net.shell.kernel.removal import attached
 
+#: Where runtimes mount network namespaces.
+NETNS_DIRS: Final = ("/run/netns", "/run/docker/netns")
 #: Kinds of devices by which networks send packets to other nodes (rtnetlink's).
 _TUNNELS: Final = ("vxlan", "ipip", "sit", "ip6tnl", "wireguard", "geneve")
 
 
 def look(
-    cache: Path, host_local: Iterable[Path], calico: Iterable[Path], netns_dirs: Iterable[Path]
-) -> tuple[list[SeenPort], Mapping[Address, Attachment], list[str]]:
-    """The pods' interfaces of this host, who has which address, and what of the ledgers could not be read.
+    cache: Path, host_local: Iterable[Path], calico: Iterable[Path], root: Path
+) -> tuple[list[SeenPort], Claims, list[str]]:
+    """The pods' interfaces of this host, who has which address, and what of the ledgers cannot be used.
 
     Raises KernelError, ConfigError.
     """
@@ -41,14 +43,37 @@ def look(
         wrong += [f"{path}: {each}" for each in faults]
         if not blocks and not faults:
             wrong.append(f"{path}: it holds no IPAMBlock with addresses of pods")
+    there = podends.namespaces((each.netns for each in attachments if each.netns), NETNS_DIRS, root)
+    found = []
+    for each in attachments:
+        # One that is not here is of a pod that was not deleted in order, or the runtime's mounts are its own.
+        which = podends.namespace_of(podends.root_path(root, each.netns)) if each.netns else None
+        found.append(replace(each, netns=there.get(which, "") if which is not None else ""))
+    return ports_of(there.values(), root), by_address(found), wrong
+
+
+def ports_of(paths: Iterable[str], root: Path) -> list[SeenPort]:
+    """The interfaces in these namespaces whose other end is here. Raises KernelError."""
     home = open_own()
     try:
         with Netlink() as netlink:
-            paths = podends.namespaces((each.netns for each in attachments if each.netns), netns_dirs)
-            ports = podends.seen_ports(netlink, paths, home)
+            return podends.seen_ports(netlink, paths, home, root)
     finally:
         os.close(home)
-    return ports, by_address(attachments), wrong
+
+
+def mentions(bridges: Iterable[str]) -> list[str]:
+    """What else of this host names the old network, and will not know l3net's bridge."""
+    told = []
+    rules = _said("nft", "list", "ruleset") or "".join(_said(each) for each in _SAVERS)
+    for bridge in bridges:
+        # iptables writes `-i cni0`, nftables `iifname "cni0"`.
+        count = sum(bridge in line.replace('"', " ").split() for line in rules.splitlines())
+        if count:
+            told.append(f"{count} rules of the host's firewall name {bridge}: l3net0 may need the same")
+    if count := sum("-j CNI-" in line for line in _old_rules()):
+        told.append(f"{count} rules of the old plugins masquerade pods; they stay until `finish`")
+    return told
 
 
 def _documents(path: Path) -> list[Any]:
@@ -104,7 +129,7 @@ def _time(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
 
 
-def finished(journal: Journal, state_dir: Path) -> list[str]:
+def finished(journal: Journal, state_dir: Path, conf_dir: Path) -> list[str]:
     """Take away what is left of the old network; what was done, and what stays. Raises L3netError."""
     told = []
     with Netlink() as netlink:
@@ -130,28 +155,57 @@ def finished(journal: Journal, state_dir: Path) -> list[str]:
                 "nodes have finished"
             )
     for _, put_aside in journal.aside:
-        path = Path(put_aside)
+        path = conf_dir / put_aside
         if path.exists():
             path.unlink()
             told.append(f"removed {path}")
-    if chains := _old_rules():
-        told.append(
-            f"{chains} rules of CNI plugins stay in iptables' nat table: `iptables-save -t nat | grep CNI-`"
-        )
+    told += _without_masquerading(journal)
     journalfile.forget_journal(state_dir)
     return told
 
 
-def _old_rules() -> int:
-    """Rules of the reference plugins' masquerading and published ports, for each family; 0 where none can be
-    listed."""
-    count = 0
-    for program in ("iptables-save", "ip6tables-save"):
-        try:
-            done = subprocess.run(
-                [program, "-t", "nat"], capture_output=True, text=True, timeout=30, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired):
+def _without_masquerading(journal: Journal) -> list[str]:
+    """Delete the rules by which the old plugins masquerade the pods that were moved: their addresses will be
+    others'. A plugin's rules bear the container's ID as a comment, and jump to a chain of the container's."""
+    told = []
+    containers = [each.container_id for each in journal.pods]
+    for saver, restorer in zip(_SAVERS, ("iptables-restore", "ip6tables-restore"), strict=True):
+        lines = _old_rules((saver,))
+        ours = [line for line in lines if any(f'id: \\"{each}\\"' in line for each in containers)]
+        chains = sorted({word for line in ours for word in line.split() if word.startswith("CNI-")})
+        jumps = [line for line in ours if not line.startswith("-A CNI-")]
+        if not jumps:
             continue
-        count += sum(line.startswith("-A CNI-") for line in done.stdout.splitlines())
-    return count
+        text = ["*nat", *(f"-D{line[2:]}" for line in jumps)]
+        text += [f"{verb} {each}" for verb in ("-F", "-X") for each in chains]
+        try:
+            subprocess.run(
+                [restorer, "--noflush"],
+                input="\n".join([*text, "COMMIT", ""]),
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError) as err:
+            told.append(f"rules that masquerade the moved pods stay ({restorer}: {err})")
+            continue
+        told.append(f"removed the masquerading of {len(chains)} pods ({restorer.partition('-')[0]})")
+    return told
+
+
+_SAVERS: Final = ("iptables-save", "ip6tables-save")
+
+
+def _old_rules(savers: Iterable[str] = _SAVERS) -> list[str]:
+    """Rules of the reference plugins' masquerading, for each family; none where they cannot be listed."""
+    told = "".join(_said(saver, "-t", "nat") for saver in savers)
+    return [line for line in told.splitlines() if line.startswith("-A") and "CNI-" in line]
+
+
+def _said(*argv: str) -> str:
+    """What a program says; nothing where there is none."""
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""

@@ -5,30 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from l3net.cli import options
-from l3net.cli.cni import BIN_DIR, CONF_DIR
-from l3net.cli.output import output_option, print_table, print_value
+from l3net.cli import migrate_options, options
+from l3net.cli.migrate_options import HOST_LOCAL
+from l3net.cli.migrate_show import show, told
+from l3net.cli.output import output_option, print_value
 from l3net.errors import ConfigError, L3netError
-from l3net.naming import AGENT_SOCKET, STATE_DIR
+from l3net.naming import AGENT_SOCKET
 
 if TYPE_CHECKING:
     from l3net.migrating.journal import Journal
     from l3net.migrating.planning import NodePlan
-
-#: Where libcni keeps what it knows of attachments.
-CNI_CACHE = Path("/var/lib/cni/results")
-HOST_LOCAL = Path("/var/lib/cni/networks")
-NETNS_DIRS = (Path("/run/netns"), Path("/run/docker/netns"))
-
-Function = Callable[..., Any]
 
 
 @click.group(short_help="Move a node's pods from another network, and back.")
@@ -43,71 +35,9 @@ def migrate() -> None:
     """
 
 
-def _places(function: Function) -> Function:
-    def directory(name: str, default: Path, told: str) -> Function:
-        kind = click.Path(path_type=Path)
-        return click.option(name, type=kind, default=default, show_default=True, help=told)
-
-    for each in (
-        directory("--bin-dir", BIN_DIR, "Where the runtime looks for CNI plugins."),
-        directory("--conf-dir", CONF_DIR, "Where it looks for network configurations."),
-        directory("--state-dir", Path(STATE_DIR), "Leases, and the journal of the move."),
-        options.run_dir("Where the agent answers."),
-    ):
-        function = each(function)
-    return function
-
-
-def _sources(function: Function) -> Function:
-    """What says which pods and blocks there are."""
-    for each in (
-        click.option(
-            "--calico",
-            "calico",
-            multiple=True,
-            type=click.Path(path_type=Path, exists=True, dir_okay=False),
-            metavar="FILE",
-            help="Calico's IPAMBlocks: `kubectl get ipamblocks.crd.projectcalico.org -o yaml`.",
-        ),
-        click.option(
-            "--host-local",
-            "host_local",
-            multiple=True,
-            type=click.Path(path_type=Path, exists=True, file_okay=False),
-            metavar="DIR",
-            help=f"Reservations of host-local [default: each directory in {HOST_LOCAL}].",
-        ),
-        click.option(
-            "--cni-cache",
-            type=click.Path(path_type=Path),
-            default=CNI_CACHE,
-            show_default=True,
-            help="What the runtime's libcni knows of attachments.",
-        ),
-        click.option(
-            "--block",
-            "blocks",
-            multiple=True,
-            metavar="PREFIX",
-            help="A block of this node, such as 10.244.1.0/24, for each family [default: as declared].",
-        ),
-        options.kubeconfig("How to reach the API server, which knows the node's blocks."),
-        options.datastore("Where the node's blocks are declared."),
-        click.option(
-            "--node-name",
-            default=socket.gethostname,
-            envvar="NODE_NAME",
-            show_default="host name",
-            help="The Node object that is this host.",
-        ),
-    ):
-        function = each(function)
-    return function
-
-
 @migrate.command()
-@_sources
-@_places
+@migrate_options.sources
+@migrate_options.places
 @output_option
 def plan(output: str, **given: Any) -> None:
     """Show which pods of this node can be moved and what is in the way; nothing is changed.
@@ -123,15 +53,15 @@ def plan(output: str, **given: Any) -> None:
     for each in wrong:
         click.echo(f"l3net: passed over {each}", err=True)
     if output == "table":
-        _show(found, given["conf_dir"])
+        show(found, given["conf_dir"])
     else:
-        print_value(_told(found), output)
+        print_value(told(found), output)
     sys.exit(0 if found.possible else 2)
 
 
 @migrate.command()
-@_sources
-@_places
+@migrate_options.sources
+@migrate_options.places
 @click.option(
     "--stop-old", default="", metavar="COMMAND", help="Stops the old network's daemon, if it has one."
 )
@@ -212,7 +142,7 @@ def node(
         raise ConfigError("l3net's agent runs already: stop it first, this command starts it in its time")
     found, _ = _planned(given)
     if not found.possible:
-        _show(found, given["conf_dir"])
+        show(found, given["conf_dir"])
         raise ConfigError(f"{len(found.obstacles)} things are in the way; nothing was changed")
     if not yes:
         click.confirm(f"move {len(found.moves)} pods of node {found.node} to l3net?", abort=True)
@@ -238,30 +168,30 @@ def _undo(mover: Any, journal: Journal | None, *, yes: bool) -> None:
 
 
 @migrate.command()
-@_places
+@migrate_options.places
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def finish(state_dir: Path, conf_dir: Path, bin_dir: Path, run_dir: Path, yes: bool) -> None:
     """Take away what the old network has left on this node, when all nodes are moved. There is no way back.
 
-    Removes its bridge, if no pod is on it, the configuration that was put aside, the journal, and routes
-    through tunnel devices to prefixes that l3net has a route to. What else is left is named and stays: tunnel
-    devices, rules, daemons.
+    Removes its bridge, if no pod is on it, the configuration that was put aside, the journal, the rules by
+    which its plugins masquerade the moved pods, and routes through tunnel devices to prefixes that l3net has
+    a route to. What else is left is named and stays, such as tunnel devices.
     """
     from l3net.attach.migrationstate import finished  # noqa: PLC0415 - after --help
 
-    del conf_dir, bin_dir, run_dir
+    del bin_dir, run_dir
     _need_root()
     journal = _journal(state_dir)
     if journal is None or journal.state != "moved":
         raise ConfigError("this node has not been moved: see `l3net migrate status`")
     if not yes:
         click.confirm(f"remove what is left of the old network on node {journal.node}?", abort=True)
-    for each in finished(journal, state_dir):
+    for each in finished(journal, state_dir, conf_dir):
         click.echo(each)
 
 
 @migrate.command()
-@_places
+@migrate_options.places
 @output_option
 def status(state_dir: Path, conf_dir: Path, bin_dir: Path, run_dir: Path, output: str) -> None:
     """Show which network this node is of, how many of its pods are on which, and what remains to be done.
@@ -340,6 +270,7 @@ def _where(given: dict[str, Any], plugin_dir: Path | None) -> Any:
         given["conf_dir"],
         given["bin_dir"],
         plugin_dir or plugins_of(),
+        migrate_options.root(),
     )
 
 
@@ -364,62 +295,14 @@ def _planned(given: dict[str, Any]) -> tuple[NodePlan, list[str]]:
         if name not in declared:
             raise ConfigError(f"no Node named {name} is declared: --node-name says which one this host is")
         blocks = tuple(declared[name].blocks)
-    host_local = given["host_local"] or tuple(HOST_LOCAL.iterdir() if HOST_LOCAL.is_dir() else ())
-    ports, known, wrong = look(given["cni_cache"], host_local, given["calico"], NETNS_DIRS)
+    networks = migrate_options.below(migrate_options.root(), HOST_LOCAL)
+    host_local = [migrate_options.below(migrate_options.root(), each) for each in given["host_local"]]
+    for each in host_local:
+        if not each.is_dir():
+            raise ConfigError(f"--host-local: {each} is no directory")
+    if not host_local and networks.is_dir():
+        host_local = [each for each in networks.iterdir() if each.is_dir()]
+    ports, claims, wrong = look(given["cni_cache"], host_local, given["calico"], migrate_options.root())
     conf_dir: Path = given["conf_dir"]
     files = [each.name for each in conf_dir.iterdir()] if conf_dir.is_dir() else []
-    return decide(name, blocks, ports, known, files, CONFLIST), wrong
-
-
-def _show(found: NodePlan, conf_dir: Path) -> None:
-    if found.obstacles:
-        obstacles = [(each.what, each.why, each.remedy) for each in found.obstacles]
-        print_table("in the way", ("POD", "WHY", "WHAT TO DO"), obstacles)
-        click.echo()
-    if found.moves:
-        rows = [
-            (
-                move.pod,
-                ", ".join(str(each.address) for each in move.lease.addresses),
-                f"{move.port.master or 'routed'} ({move.port.host_ifname})",
-                move.lease.host_ifname,
-            )
-            for move in found.moves
-        ]
-        print_table("pods to move", ("POD", "ADDRESSES", "FROM", "HOST INTERFACE"), rows)
-        click.echo()
-    blocks = ", ".join(map(str, found.blocks)) or "none"
-    click.echo(
-        f"node {found.node}, blocks {blocks}: {len(found.moves)} pods to move, {found.already} are moved"
-    )
-    for bridge in found.bridges:
-        click.echo(f"bridge {bridge} loses its addresses to l3net0")
-    for name in found.aside:
-        click.echo(f"{conf_dir / name} is put aside")
-    if found.others:
-        names = ", ".join(sorted({each.master or each.host_ifname for each in found.others}))
-        click.echo(f"{len(found.others)} interfaces of other networks stay as they are ({names})")
-
-
-def _told(found: NodePlan) -> dict[str, Any]:
-    return {
-        "node": found.node,
-        "possible": found.possible,
-        "blocks": [str(each) for each in found.blocks],
-        "moves": [
-            {
-                "pod": move.pod,
-                "containerID": move.lease.key.container_id,
-                "addresses": [str(each.address) for each in move.lease.addresses],
-                "from": move.port.master,
-                "hostInterface": move.port.host_ifname,
-                "newHostInterface": move.lease.host_ifname,
-            }
-            for move in found.moves
-        ],
-        "obstacles": [{"pod": each.what, "why": each.why, "remedy": each.remedy} for each in found.obstacles],
-        "bridges": list(found.bridges),
-        "aside": list(found.aside),
-        "others": [each.host_ifname for each in found.others],
-        "moved": found.already,
-    }
+    return decide(name, blocks, ports, claims, files, CONFLIST), wrong

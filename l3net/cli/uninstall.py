@@ -88,7 +88,7 @@ def uninstall(
     if journal is not None:
         from l3net.attach.migration import old_network_back  # noqa: PLC0415
 
-        for line in old_network_back(journal):
+        for line in old_network_back(journal, conf_dir):
             click.echo(line)
         forget_journal(state_dir)
     for path in directories:

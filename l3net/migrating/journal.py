@@ -59,8 +59,7 @@ class BridgeBefore:
 class Journal:
     """One move: its `state`, and when it `started`, in seconds since 1970.
 
-    `aside` are files of the runtime's directory, by their old and their new path; `ours` are files that were
-    put there.
+    `aside` are files of the runtime's directory, by their old and their new name. Paths are the host's.
     """
 
     node: str
@@ -69,7 +68,6 @@ class Journal:
     pods: tuple[PodBefore, ...] = ()
     bridges: tuple[BridgeBefore, ...] = ()
     aside: tuple[tuple[str, str], ...] = ()
-    ours: tuple[str, ...] = ()
 
     def at(self, state: str) -> Journal:
         return replace(self, state=state)

@@ -8,7 +8,7 @@ DEL could not be matched with its lease.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -123,19 +123,25 @@ def calico_block(block: Mapping[str, Any]) -> list[Attachment]:
     return found
 
 
-def by_address(attachments: Iterable[Attachment]) -> dict[Address, Attachment]:
-    """Who has an address; what one ledger leaves out, another that speaks of the same container fills in."""
-    found: dict[Address, Attachment] = {}
+#: Who claims an address: more than one container where a ledger has entries of pods that are gone.
+Claims = Mapping[Address, Sequence[Attachment]]
+
+
+def by_address(attachments: Iterable[Attachment]) -> Claims:
+    """Who claims an address. What one ledger leaves out of a container, another fills in."""
+    found: dict[Address, list[Attachment]] = {}
     for each in attachments:
         for address in each.addresses:
-            known = found.get(address)
-            if known is None or known.container_id != each.container_id:
-                found.setdefault(address, each)
-                continue
-            found[address] = replace(
-                known,
-                pod=known.pod if known.pod.name else each.pod,
-                netns=known.netns or each.netns,
-                ports=known.ports or each.ports,
-            )
+            claims = found.setdefault(address, [])
+            for place, known in enumerate(claims):
+                if known.container_id == each.container_id:
+                    claims[place] = replace(
+                        known,
+                        pod=known.pod if known.pod.name else each.pod,
+                        netns=known.netns or each.netns,
+                        ports=known.ports or each.ports,
+                    )
+                    break
+            else:
+                claims.append(each)
     return found

@@ -10,7 +10,7 @@ from l3net.cni.host_end import host_ifname
 from l3net.cni.result import InterfaceAddress
 from l3net.fib.desired import gateway
 from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey, PodName
-from l3net.migrating.ledgers import Attachment
+from l3net.migrating.ledgers import Attachment, Claims
 from l3net.model import Address, Prefix
 from l3net.naming import CNI_NETWORK
 
@@ -75,7 +75,6 @@ class NodePlan:
     bridges: tuple[str, ...]
     aside: tuple[str, ...]
     others: tuple[SeenPort, ...] = ()
-    already: int = 0
 
     @property
     def possible(self) -> bool:
@@ -86,11 +85,11 @@ def plan(
     node: str,
     blocks: Sequence[Prefix],
     ports: Iterable[SeenPort],
-    known: Mapping[Address, Attachment],
+    claims: Claims,
     files: Iterable[str],
     ours: str,
 ) -> NodePlan:
-    """Decide. `known`: who has an address, by the ledgers.
+    """Decide. `claims`: who has an address, by the ledgers.
 
     `files`: names in the runtime's directory of network configurations; `ours` is that of l3net's.
     """
@@ -114,10 +113,20 @@ def plan(
             already += 1
         elif not inside:
             others.append(port)
-        elif obstacle := _obstacle(port, found, inside, gateways, known):
-            obstacles.append(obstacle)
         else:
-            moves.append(Move(port, _lease(port, inside, blocks, known[inside[0]])))
+            attachment = _attachment(port, claims.get(inside[0], ()))
+            if obstacle := _obstacle(port, found, inside, gateways, attachment):
+                obstacles.append(obstacle)
+            elif attachment is not None:
+                moves.append(Move(port, _lease(port, inside, blocks, attachment)))
+    if already:
+        obstacles.append(
+            Obstacle(
+                f"{already} pods of l3net",
+                "they are on l3net0: this node is l3net's, or has a network of l3net's without an agent",
+                "start the agent, or delete them",
+            )
+        )
     bridges = sorted({move.port.master for move in moves if move.port.master})
     return NodePlan(
         node,
@@ -127,8 +136,15 @@ def plan(
         tuple(bridges),
         put_aside(files, ours),
         tuple(others),
-        already,
     )
+
+
+def _attachment(port: SeenPort, claims: Sequence[Attachment]) -> Attachment | None:
+    """Whose interface it is: of several that a ledger names, the one with this network namespace."""
+    there = [each for each in claims if each.netns == port.netns]
+    open_ = [each for each in claims if not each.netns]
+    found = there or open_
+    return found[0] if len(found) == 1 else None
 
 
 def _obstacle(
@@ -136,9 +152,8 @@ def _obstacle(
     found: Sequence[Address],
     inside: Sequence[Address],
     gateways: Mapping[Address, Prefix],
-    known: Mapping[Address, Attachment],
+    attachment: Attachment | None,
 ) -> Obstacle | None:
-    attachment = known.get(inside[0])
     pod = str(attachment.pod) if attachment and attachment.pod.name else f"the pod in {port.netns}"
     again = "delete the pod: it comes back with an address of l3net's"
     if taken := [each for each in inside if each in gateways]:
@@ -151,7 +166,7 @@ def _obstacle(
         why = f"{', '.join(outside)} is in no block of this node"
         return Obstacle(pod, why, f"add the block to l3net.io/blocks of the Node, or {again}")
     if attachment is None:
-        why = f"no ledger knows who has {inside[0]}"
+        why = f"no ledger knows which container has {inside[0]}, or several claim it"
         return Obstacle(
             pod, why, "name more ledgers (--cni-cache, --host-local, --calico), or delete the pod"
         )

@@ -70,7 +70,8 @@ class Move:
     def __call__(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         argv = ["ip", "netns", "exec", self._host.name, sys.executable, "-m", "l3net.cli.main", *words]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
-        assert not check or done.returncode == 0, (done, (self._base / "agent.log").read_text())
+        log = self._base / "agent.log"
+        assert not check or done.returncode == 0, (done, log.read_text() if log.exists() else "")
         return done
 
     def ipam(self, *words: str) -> subprocess.CompletedProcess[str]:

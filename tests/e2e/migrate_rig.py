@@ -83,6 +83,7 @@ class OldNode:
             "isGateway": True,
             "isDefaultGateway": True,
             "hairpinMode": self.kind == "kubenet",
+            "ipMasq": self.kind == "kubenet",
             "ipam": {"type": "host-local", "ranges": ranges, "dataDir": str(self.path("networks"))},
         }
         if self.kind == "flannel":
@@ -284,6 +285,18 @@ class OldNode:
             argv = [sys.executable, str(Path(__file__).with_name("failing_move.py")), *failing, *words]
             return self.host.run(argv, environment=node_environment(), check=False, timeout=120)
         return self.l3net(*words, check=check)
+
+    def plan(self, datastore: Path, *, below: Path | None = None) -> dict[str, Any]:
+        """`below`: as a container sees it that has the host's file system there."""
+        words = ["migrate", "plan", "-o", "json", "--datastore", f"dir:{datastore}"]
+        words += [*self.places(), *self.sources()]
+        argv = l3net_command(*words)
+        if below is not None:
+            below.mkdir()
+            script = f"mount --rbind / {below} && exec {shlex.join(argv)} --root {below}"
+            argv = ["unshare", "--mount", "sh", "-c", script]
+        told: dict[str, Any] = json.loads(self.host.run(argv, environment=node_environment()).stdout)
+        return told
 
     def undo(self, datastore: Path) -> Output:
         return self.l3net(

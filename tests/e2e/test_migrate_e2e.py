@@ -110,6 +110,10 @@ def test_node_by_node(lab: Lab, kind: str, record_property: Callable[[str, int],
         every = list(nodes.values())
         outside: list[Source] = [] if kind == "flannel" else [("client", lab.host("client"), None)]
         all_reach_all([*outside, *inside(every)], targets(every))
+        plan = every[0].plan(datastore)
+        assert (plan["possible"], len(plan["moves"])) == (True, 2)
+        assert every[0].plan(datastore, below=every[0].path("below")) == plan
+        assert any("masquerade pods" in each for each in plan["notes"]) is (kind == "kubenet")
         for name in NODES:
             node, rest = nodes[name], [nodes[each] for each in NODES if each != name]
             with (
@@ -139,6 +143,8 @@ def _end_of_the_old(nodes: list[OldNode]) -> None:
             assert "removed 4 routes through flannel.1" in told
             assert "vxlan device flannel.1 stays" in told
         assert node.status()["state"] == "none"
+        assert ("removed the masquerading of 2 pods (iptables)" in told) is (node.kind == "kubenet")
+        assert "CNI-" not in node.host.run(["iptables-save"]).stdout
         if node.kind != "calico":
             assert f"removed bridge {node.bridge}" in told
         assert sorted(each.name for each in node.path("net.d").iterdir()) == ["05-l3net.conflist"]

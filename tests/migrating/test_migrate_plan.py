@@ -106,7 +106,7 @@ def test_host_local_tells_containers(tmp_path: Path) -> None:
     (directory / "lock").write_text("")
     (directory / "last_reserved_ip.0").write_text("10.244.1.5")
     found = by_address(of_host_local(directory))
-    assert {str(key): each.container_id for key, each in found.items()} == {
+    assert {str(key): each.container_id for key, (each,) in found.items()} == {
         "10.244.1.5": "c1",
         "fd00:10:244:1::5": "c1",
     }
@@ -138,10 +138,10 @@ def test_what_one_ledger_leaves_out_another_fills_in() -> None:
     full = cached(CACHED)
     assert full is not None
     for order in ((bare, full), (full, bare)):
-        found = by_address(order)[ip_address("10.244.1.5")]
+        (found,) = by_address(order)[ip_address("10.244.1.5")]
         assert (str(found.pod), found.netns, found.ports) == ("shop/web-0", "/run/netns/c1", ("8080/tcp",))
     other = replace(bare, container_id="c9")
-    assert by_address((full, other))[ip_address("10.244.1.5")].container_id == "c1", "the first ledger counts"
+    assert [each.container_id for each in by_address((full, other))[ip_address("10.244.1.5")]] == ["c1", "c9"]
 
 
 # --- decisions ---------------------------------------------------------------------------------------------
@@ -180,10 +180,25 @@ def test_what_cannot_be_moved_is_named(seen: SeenPort, told: Attachment, why: st
     assert why in obstacle.why and obstacle.remedy
 
 
-def test_others_and_those_that_are_moved_are_left() -> None:
+def test_of_several_containers_that_claim_an_address_the_namespace_decides() -> None:
+    """The cache of libcni keeps entries of pods that were never deleted in order."""
+    stale = attachment("10.244.1.5", container_id="old", netns="/run/netns/gone")
+    true = attachment("10.244.1.5", container_id="new", netns="/run/netns/x")
+    for order in ((stale, true), (true, stale)):
+        found = plan("n1", BLOCKS, [port("10.244.1.5/24")], known(*order), (), "05-l3net.conflist")
+        assert [move.lease.key.container_id for move in found.moves] == ["new"]
+    unknown = replace(true, netns="")
+    for claims in ((stale,), (unknown, replace(unknown, container_id="third"))):
+        found = plan("n1", BLOCKS, [port("10.244.1.5/24")], known(*claims), (), "05-l3net.conflist")
+        assert not found.moves and "no ledger knows" in found.obstacles[0].why
+
+
+def test_others_are_left_and_a_node_of_l3nets_is_not_moved() -> None:
     docker, ours = port("172.17.0.2/16"), port("10.244.1.9/32", ours=True)
+    found = plan("n1", BLOCKS, [docker], {}, (), "05-l3net.conflist")
+    assert (found.possible, found.others) == (True, (docker,))
     found = plan("n1", BLOCKS, [docker, ours], {}, (), "05-l3net.conflist")
-    assert (found.possible, found.others, found.already) == (True, (docker,), 1)
+    assert [each.what for each in found.obstacles] == ["1 pods of l3net"]
     assert not plan("n1", (), [], {}, (), "x").possible, "a node without a block cannot be moved"
 
 
@@ -205,7 +220,7 @@ POD = PodBefore(
 )
 JOURNAL = Journal(
     *("n1", "moving", 1.5, (POD,), (BridgeBefore("cni0", 3, ("10.244.1.1/24",), ("0a",)),)),
-    (("/etc/cni/net.d/10-old.conflist", "/etc/cni/net.d/10-old.conflist.before-l3net"),),
+    (("10-old.conflist", "10-old.conflist.before-l3net"),),
 )
 
 

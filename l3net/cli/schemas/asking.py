@@ -77,7 +77,7 @@ _MOVE_PLAN: Final = record(
     bridges=listed(TEXT),
     aside=listed(TEXT),
     others=listed(TEXT),
-    moved=WHOLE,
+    notes=listed(TEXT),
 )
 _MOVE_STATUS: Final = record(
     state=words("none", "unfinished", "moved"),

@@ -35,27 +35,27 @@ def forget_journal(state_dir: Path) -> None:
     sync_directory(state_dir)
 
 
-def aside(conf_dir: Path, names: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Where the runtime's files are and where they go."""
-    return tuple((str(conf_dir / name), str(conf_dir / f"{name}{ASIDE}")) for name in names)
+def aside(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """The names of the runtime's files, and those that they get."""
+    return tuple((name, f"{name}{ASIDE}") for name in names)
 
 
-def put_aside(pairs: Iterable[tuple[str, str]]) -> None:
+def put_aside(conf_dir: Path, pairs: Iterable[tuple[str, str]]) -> None:
     """Rename the old network's files, so that the runtime takes l3net's. Raises L3netError."""
-    _rename(pairs)
+    _rename(conf_dir, pairs)
 
 
-def put_back(pairs: Iterable[tuple[str, str]]) -> None:
-    """The way back; a file that is in its old place already stays. Raises L3netError."""
-    _rename((new, old) for old, new in pairs if not Path(old).exists())
+def put_back(conf_dir: Path, pairs: Iterable[tuple[str, str]]) -> None:
+    """The way back; a file that has its old name already stays. Raises L3netError."""
+    _rename(conf_dir, ((new, old) for old, new in pairs if not (conf_dir / old).exists()))
 
 
-def _rename(pairs: Iterable[tuple[str, str]]) -> None:
+def _rename(conf_dir: Path, pairs: Iterable[tuple[str, str]]) -> None:
     for source, target in pairs:
         try:
-            Path(source).rename(target)
-            sync_directory(Path(target).parent)
+            (conf_dir / source).rename(conf_dir / target)
+            sync_directory(conf_dir)
         except FileNotFoundError:
             continue
         except OSError as err:
-            raise L3netError(f"rename {source} to {target}: {err.strerror}") from err
+            raise L3netError(f"{conf_dir}: rename {source} to {target}: {err.strerror}") from err

@@ -40,30 +40,47 @@ _TOLD_ONLY: Final = (12, 20)
 RTPROT_KERNEL: Final = 2
 #: Offset of rtm_protocol in struct rtmsg.
 RTPROT_AT: Final = 5
+ROOT: Final = Path("/")
+
+
+def root_path(root: Path, path: str) -> str:
+    """Where a path of the host is for this process, whose own root may be a container's."""
+    return path if root == ROOT else f"{root}{path}"
 
 
 def namespaces(
-    given: Iterable[str], directories: Iterable[Path], proc: Path = Path("/proc")
-) -> Iterator[str]:
-    """Paths of network namespaces, each namespace once and not this one: those that ledgers name, the mounted
-    ones, and those of processes."""
-    seen = {_identity("/proc/thread-self/ns/net")}
-    mounted = (str(path) for each in directories if each.is_dir() for path in sorted(each.iterdir()))
-    processes = (f"{each}/ns/net" for each in sorted(proc.glob("[0-9]*")))
+    given: Iterable[str], directories: Iterable[str], root: Path = ROOT
+) -> dict[tuple[int, int], str]:
+    """Paths of network namespaces by what tells them apart, without this one: those that ledgers name, the
+    mounted ones, and those of processes. Paths are the host's."""
+    own = namespace_of("/proc/thread-self/ns/net")
+    found: dict[tuple[int, int], str] = {}
+    mounted = (
+        f"{each}/{path.name}"
+        for each in directories
+        if Path(root_path(root, each)).is_dir()
+        for path in sorted(Path(root_path(root, each)).iterdir())
+    )
+    processes = (
+        f"/proc/{each.name}/ns/net" for each in sorted(Path(root_path(root, "/proc")).glob("[0-9]*"))
+    )
     for paths in (given, mounted, processes):
         for path in paths:
-            found = _identity(path)
-            if found is not None and found not in seen:
-                seen.add(found)
-                yield path
+            which = namespace_of(root_path(root, path))
+            if which is not None and which != own:
+                found.setdefault(which, path)
+    return found
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def namespace_of(path: str) -> tuple[int, int] | None:
+    """Device and inode; None if there is no such file, or a plain one: where a runtime's mounts are its own,
+    its files are seen and not the namespaces that are mounted on them."""
     try:
         found = os.stat(path)  # noqa: PTH116 - a link of /proc that leads to no path
+        kernels = os.stat("/proc/thread-self/ns/net")  # noqa: PTH116
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return (found.st_dev, found.st_ino) if found.st_dev == kernels.st_dev else None
 
 
 @contextmanager
@@ -84,15 +101,15 @@ def opened(path: str, home: int) -> Iterator[Netlink]:
         yield there
 
 
-def seen_ports(netlink: Netlink, paths: Iterable[str], home: int) -> list[SeenPort]:
+def seen_ports(netlink: Netlink, paths: Iterable[str], home: int, root: Path = ROOT) -> list[SeenPort]:
     """The veth ends in these namespaces whose other end is here. What vanishes meanwhile is passed over."""
     here = {link.index: (link, peer, nsid) for link, peer, nsid in _pairs(netlink)}
     names = {link.index: link.name for link in links.all_links(netlink)}
     programmed = _with_programs(netlink)
     found = []
     for path in paths:
-        with suppress(KernelError, OSError), opened(path, home) as there:
-            nsid = _nsid(netlink, path)
+        with suppress(KernelError, OSError), opened(root_path(root, path), home) as there:
+            nsid = _nsid(netlink, root_path(root, path))
             for inner, peer, _ in _pairs(there):
                 outer = here.get(peer)
                 if outer is None or outer[1] != inner.index or outer[2] != nsid or nsid < 0:
@@ -182,13 +199,13 @@ def _without_cache_info(body: bytes) -> bytes:
     return body[: RTMSG.size] + b"".join(kept)
 
 
-def pod_before(netlink: Netlink, move: Move, home: int) -> PodBefore:
+def pod_before(netlink: Netlink, move: Move, home: int, root: Path = ROOT) -> PodBefore:
     """What is there of a pod that is to be moved. Raises KernelError."""
     port = move.port
     outer = links.get_link_by_index(netlink, port.outer)
     if outer is None:
         raise KernelError(f"{port.host_ifname} vanished", errno.ENODEV)
-    with opened(port.netns, home) as there:
+    with opened(root_path(root, port.netns), home) as there:
         addresses, routes = _addresses(there, port.inner), routes_through(there, port.inner)
     return PodBefore(
         move.lease.key.container_id,

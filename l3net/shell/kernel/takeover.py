@@ -10,6 +10,7 @@ import errno
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from l3net.addresses import host_prefix, parse_address, parse_interface
@@ -32,7 +33,16 @@ from l3net.shell.kernel.netlink import (
     attribute,
     attributes,
 )
-from l3net.shell.kernel.podends import RTMSG, RTN_UNICAST, RTPROT_AT, RTPROT_KERNEL, opened, routes_through
+from l3net.shell.kernel.podends import (
+    ROOT,
+    RTMSG,
+    RTN_UNICAST,
+    RTPROT_AT,
+    RTPROT_KERNEL,
+    opened,
+    root_path,
+    routes_through,
+)
 from l3net.shell.kernel.podroutes import RTA_DST, RTM_GETROUTE, RTM_NEWROUTE, put_route
 
 RTM_DELROUTE: Final = 25
@@ -50,13 +60,13 @@ def hold(netlink: Netlink, pods: Iterable[PodBefore]) -> None:
             netlink.request(_host_route(index, address), f"hold {address}")
 
 
-def move(netlink: Netlink, pod: PodBefore, lease: Lease, alias: str, home: int) -> None:
+def move(netlink: Netlink, pod: PodBefore, lease: Lease, alias: str, home: int, root: Path = ROOT) -> None:
     """Make a pod l3net's. Raises KernelError; what was done of it then is for `back`."""
     bridge = links.get_link(netlink, BRIDGE)
     if bridge is None:
         raise KernelError(f"{BRIDGE} vanished", errno.ENODEV)
     full = [interface_address(each) for each in lease.addresses]
-    with opened(pod.netns, home) as there:
+    with opened(root_path(root, pod.netns), home) as there:
         _ready(there, pod, lease, full)
         _plug(netlink, pod, bridge.index, alias)
         pins = [put_forwarding(pod.outer, pod.mac)]
@@ -155,22 +165,19 @@ def release(netlink: Netlink, pods: Iterable[PodBefore]) -> None:
                 netlink.transact([Request(RTM_DELROUTE, 0, body)])
 
 
-def back(netlink: Netlink, pod: PodBefore, home: int) -> bool:
-    """Give a pod back to the network it was of; False if it is gone. Raises KernelError."""
+def back(netlink: Netlink, pod: PodBefore, home: int, root: Path = ROOT) -> bool:
+    """Give a pod back to the network it was of; False if it and its interface are gone. KernelError."""
     outer = links.get_link_by_index(netlink, pod.outer)
     if outer is None or outer.name not in (pod.host_ifname, pod.new_ifname):
         return False
-    try:
-        with opened(pod.netns, home) as there:
-            inner = links.get_link_by_index(there, pod.inner)
-            if inner is None or inner.name != pod.ifname:
-                return False
-            _unplug(netlink, pod)
-            _restore(there, pod)
-    except KernelError as err:
-        if err.code in (errno.ENOENT, errno.EINVAL):  # the namespace is gone
-            return False
-        raise
+    with opened(root_path(root, pod.netns), home) as there:
+        inner = links.get_link_by_index(there, pod.inner)
+        if inner is None or inner.name != pod.ifname:
+            raise KernelError(
+                f"{pod.netns} has no {pod.ifname} of {pod.pod or pod.container_id}", errno.ENODEV
+            )
+        _unplug(netlink, pod)
+        _restore(there, pod)
     return True
 
 
