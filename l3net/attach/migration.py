@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from l3net.attach.migrationstate import NETNS_DIRS, ports_of
 from l3net.cni.host_end import alias_of
-from l3net.errors import KernelError, L3netError, NotRunningError
+from l3net.errors import L3netError, NotRunningError
 from l3net.fib.desired import bridge
 from l3net.ipam.lease import Lease, LeaseKey
 from l3net.migrating.journal import HANDED_OVER, MOVED, MOVING, Journal
@@ -22,7 +23,7 @@ from l3net.model import Address
 from l3net.naming import AGENT_SOCKET, BRIDGE, CNI_NETWORK
 from l3net.shell.files import cniinstall, journalfile
 from l3net.shell.files.leases import SqliteLeases
-from l3net.shell.kernel import podends, sysctl, takeover
+from l3net.shell.kernel import links, podends, sysctl, takeover
 from l3net.shell.kernel.bridge import KernelBridge
 from l3net.shell.kernel.namespaces import open_own
 from l3net.shell.kernel.netlink import Netlink
@@ -100,9 +101,11 @@ class NodeMove:
             why = str(err) or type(err).__name__
             self._say(f"failed: {why}")
             self._say("rolling back")
-            self._roll_back(journal, netlink, home, why)
+            with _undisturbed():
+                self._roll_back(journal, netlink, home, why)
             if isinstance(err, L3netError | OSError):
                 raise MoveError(f"{why}. Everything is as it was") from err
+            self._say("everything is as it was")
             raise
         done = journal.at(MOVED)
         journalfile.write_journal(self._places.state_dir, done)
@@ -217,11 +220,18 @@ class NodeMove:
 
     def put_back(self, journal: Journal, netlink: Netlink, home: int) -> int:
         """Everything as the journal has it; what is so already stays."""
+        there = {link.index for link in links.all_links(netlink)}
+        needed = {each.master for each in journal.pods if each.outer in there}
+        for before in journal.bridges:
+            if before.name in needed and links.get_link(netlink, before.name) is None:
+                raise MoveError(
+                    f"bridge {before.name} is gone: `ip link add {before.name} type bridge` first"
+                )
         if journal.state != MOVING:
             self._stop()
         for each in journal.bridges:
             takeover.put_on(netlink, each)
-        there = [each for each in journal.pods if takeover.back(netlink, each, home, self._places.root)]
+        given = [each for each in journal.pods if takeover.back(netlink, each, home, self._places.root)]
         takeover.release(netlink, journal.pods)
         if attached():
             self._say(f"pods that l3net has made are still on {BRIDGE}: delete them")
@@ -234,7 +244,7 @@ class NodeMove:
         if journal.state != MOVING:
             self._run(self._commands.start_old, "start the old network")
         journalfile.forget_journal(self._places.state_dir)
-        return len(there)
+        return len(given)
 
     def _stop(self) -> None:
         """The agent would put right what is put back."""
@@ -276,18 +286,27 @@ class NodeMove:
             raise MoveError(f"{what}: `{command}` failed ({done.returncode}): {said}")
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """What puts everything back is not to be interrupted itself, as by a second Ctrl-C."""
+    before = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
 def old_network_back(journal: Journal, conf_dir: Path) -> list[str]:
     """Without any pods: the old network's configuration and its bridges' addresses; what was done. Raises
     L3netError."""
     told = []
     with Netlink() as netlink:
-        for each in journal.bridges:
-            try:
-                takeover.put_on(netlink, each)
-            except KernelError as err:  # somebody removed the bridge: its plugin makes it anew
-                told.append(str(err))
-                continue
-            told.append(f"{each.name} has its addresses back")
+        told += [
+            f"{each.name} has its addresses back"
+            for each in journal.bridges
+            if takeover.put_on(netlink, each)
+        ]
     journalfile.put_back(conf_dir, journal.aside)
     told += [f"{conf_dir / old} is back" for old, _ in journal.aside]
     return told

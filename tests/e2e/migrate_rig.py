@@ -298,19 +298,9 @@ class OldNode:
         told: dict[str, Any] = json.loads(self.host.run(argv, environment=node_environment()).stdout)
         return told
 
-    def undo(self, datastore: Path) -> Output:
-        return self.l3net(
-            *(
-                "migrate",
-                "node",
-                "--undo",
-                "--yes",
-                *self.places(),
-                "--timeout",
-                "30",
-                *self.commands(datastore),
-            )
-        )
+    def undo(self, datastore: Path, *, check: bool = True) -> Output:
+        words = ["migrate", "node", "--undo", "--yes", *self.places(), "--timeout", "30"]
+        return self.l3net(*words, *self.commands(datastore), check=check)
 
     def status(self) -> dict[str, Any]:
         told = self.l3net("migrate", "status", *self.places(), "-o", "json", check=False).stdout

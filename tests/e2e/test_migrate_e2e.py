@@ -100,6 +100,20 @@ def test_a_step_that_fails_leaves_everything_as_it_was(lab: Lab, kind: str) -> N
             _killed(node, datastore, step, count)
             assert node.picture() == before, step
         all_reach_all(inside(rest), targets([node]))
+        if kind == "bridge":
+            _without_its_bridge(node, datastore)
+            all_reach_all(inside(rest), targets([node]))
+
+
+def _without_its_bridge(node: OldNode, datastore: Path) -> None:
+    """Nothing is begun where there is nothing to give the pods back to, and l3net goes on."""
+    node.move(datastore)
+    node.host.run(["ip", "link", "del", node.bridge])
+    refused = node.undo(datastore, check=False)
+    assert (refused.code, f"ip link add {node.bridge} type bridge" in refused.stderr) == (1, True), refused
+    assert node.status()["agentRuns"]
+    node.host.run(["ip", "link", "add", node.bridge, "up", "type", "bridge"])
+    node.undo(datastore)
 
 
 @pytest.mark.soak

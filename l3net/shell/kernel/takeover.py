@@ -243,15 +243,17 @@ def leave_tunnel(netlink: Netlink, index: int) -> int:
     return netlink.transact([Request(RTM_DELROUTE, 0, each) for each in theirs]).count(0)
 
 
-def put_on(netlink: Netlink, bridge: BridgeBefore) -> None:
-    """A bridge's addresses and routes as they were. Raises KernelError if the bridge is gone."""
+def put_on(netlink: Netlink, bridge: BridgeBefore) -> bool:
+    """A bridge's addresses and routes as they were; False if it is gone: its plugin makes another."""
     link = links.get_link(netlink, bridge.name)
-    if link is None or link.index != bridge.index:
-        raise KernelError(f"bridge {bridge.name} is gone", errno.ENODEV)
+    if link is None:
+        return False
     addresses = [put_address(link.index, parse_interface(each), create=False) for each in bridge.addresses]
     routes = [_again(each) for each in bridge.routes]
     _all(netlink, addresses, f"put the addresses back on {bridge.name}", but=errno.EEXIST)
-    netlink.transact(routes)
+    if link.index == bridge.index:
+        netlink.transact(routes)
+    return True
 
 
 def _again(route: str, flags: int = NLM_F_CREATE | NLM_F_REPLACE) -> Request:
