@@ -29,7 +29,6 @@ from l3net.shell.kernel.namespaces import open_own
 from l3net.shell.kernel.netlink import Netlink
 from l3net.shell.kernel.removal import attached, leftovers, remove
 from l3net.shell.probes.echo import answering
-from l3net.shell.probes.way import way_to
 from l3net.shell.sockets.agentsocket import ask
 
 #: Seconds that a command of the operator's may take.
@@ -90,13 +89,13 @@ class NodeMove:
         try:
             heard = answering([each.address for move in plan.moves for each in move.lease.addresses])
             self._take_over(plan, journal, netlink, home)
-            self._check_ways(plan, heard, "moved")
+            self._check_ways(plan, heard, "moved", netlink)
             self._none_since(plan)
             journal = journal.at(HANDED_OVER)
             journalfile.write_journal(self._places.state_dir, journal)
             self._run(self._commands.stop_old, "stop the old network")
             self._start()
-            self._check_ways(plan, heard, "served by l3net")
+            self._check_ways(plan, heard, "served by l3net", netlink)
         except BaseException as err:
             why = str(err) or type(err).__name__
             self._say(f"failed: {why}")
@@ -156,15 +155,14 @@ class NodeMove:
         finally:
             store.close()
 
-    def _check_ways(self, plan: NodePlan, heard: set[Address], state: str) -> None:
+    def _check_ways(self, plan: NodePlan, heard: set[Address], state: str, netlink: Netlink) -> None:
         """Each pod is led to by l3net's bridge, and answers if it did before. Raises MoveError."""
         for move in plan.moves:
             for leased in move.lease.addresses:
-                way = way_to(leased.address)
-                if way.hops and way.hops[0].interface != BRIDGE:
+                if (outlet := takeover.outlet(netlink, leased.address)) != BRIDGE:
                     raise MoveError(
-                        f"packets to {leased.address} leave by {way.hops[0].interface}: a route of somebody "
-                        "else's is in the way"
+                        f"packets to {leased.address} leave by {outlet or 'no interface'}: another route is "
+                        "in the way (`ip route get`)"
                     )
         if silent := heard - answering(heard):
             named = ", ".join(sorted(map(str, silent))[:5])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +44,7 @@ from l3net.shell.kernel.podends import (
     root_path,
     routes_through,
 )
-from l3net.shell.kernel.podroutes import RTA_DST, RTM_GETROUTE, RTM_NEWROUTE, put_route
+from l3net.shell.kernel.podroutes import RTA_DST, RTA_OIF, RTM_GETROUTE, RTM_NEWROUTE, put_route
 
 RTM_DELROUTE: Final = 25
 #: Offset of rtm_type in struct rtmsg.
@@ -68,11 +69,10 @@ def move(netlink: Netlink, pod: PodBefore, lease: Lease, alias: str, home: int, 
     full = [interface_address(each) for each in lease.addresses]
     with opened(root_path(root, pod.netns), home) as there:
         _ready(there, pod, lease, full)
-        _plug(netlink, pod, bridge.index, alias)
-        pins = [put_forwarding(pod.outer, pod.mac)]
-        pins += [put_neighbour(bridge.index, each.ip, pod.mac) for each in full]
-        pins += [_host_route(bridge.index, each.ip) for each in full]
-        _all(netlink, pins, f"lead to {pod.new_ifname}")
+        known = [delete_neighbour(pod.inner, each) for each in neighbours_of(there, pod.inner)]
+        _switch(netlink, pod, bridge.index, full)
+        there.transact(known)  # the gateway has another MAC now: until here the pod's packets are lost
+        _plug(netlink, pod, alias)
         _settle(there, pod, lease, full)
 
 
@@ -87,10 +87,17 @@ def _ready(there: Netlink, pod: PodBefore, lease: Lease, full: Sequence[Interfac
     _all(there, requests, f"prepare {pod.ifname} of {pod.pod or pod.container_id}")
 
 
-def _plug(netlink: Netlink, pod: PodBefore, bridge: int, alias: str) -> None:
-    """The host's end into l3net's bridge, under its name there."""
-    master = links.set_link(pod.outer, links.u32(links.IFLA_MASTER, bridge), up=True)
-    netlink.request(master, f"put {pod.host_ifname} into {BRIDGE}")
+def _switch(netlink: Netlink, pod: PodBefore, bridge: int, full: Sequence[InterfaceAddress]) -> None:
+    """The host's end into l3net's bridge, and the way to the pod through it, in one call of the kernel."""
+    requests = [put_neighbour(bridge, each.ip, pod.mac) for each in full]
+    requests.append(links.set_link(pod.outer, links.u32(links.IFLA_MASTER, bridge), up=True))
+    requests.append(put_forwarding(pod.outer, pod.mac))
+    requests += [_host_route(bridge, each.ip) for each in full]
+    _all(netlink, requests, f"put {pod.host_ifname} into {BRIDGE}")
+
+
+def _plug(netlink: Netlink, pod: PodBefore, alias: str) -> None:
+    """The host's end as a port of l3net's, with its name and alias."""
     _rename(netlink, pod.outer, pod.new_ifname)
     port = links.set_port(pod.outer, isolated=True, hairpin=False, learning=False, alias=alias, quiet=True)
     netlink.request(port, f"set up the port {pod.new_ifname}")
@@ -127,9 +134,7 @@ def _settle(there: Netlink, pod: PodBefore, lease: Lease, full: Sequence[Interfa
         for body in map(bytes.fromhex, routes_through(there, pod.inner, kernel=True))
         if not _is_of(body, wanted)
     ]
-    gone_addresses = neighbours_of(there, pod.inner)
     there.transact([Request(RTM_DELROUTE, 0, each) for each in gone])
-    there.transact([delete_neighbour(pod.inner, each) for each in gone_addresses])
 
 
 def _is_of(body: bytes, wanted: Iterable[PodRoute]) -> bool:
@@ -148,6 +153,19 @@ def take_off(netlink: Netlink, bridge: BridgeBefore) -> None:
     """The old bridge keeps no address: what leads to pods is l3net's."""
     requests = [delete_address(bridge.index, parse_interface(each)) for each in bridge.addresses]
     _all(netlink, requests, f"take the addresses off {bridge.name}", but=errno.EADDRNOTAVAIL)
+
+
+def outlet(netlink: Netlink, address: Address) -> str:
+    """The link by which the kernel would send to an address now, empty if by none."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    body = RTMSG.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    try:
+        _, told = netlink.get(Request(RTM_GETROUTE, 0, body + attribute(RTA_DST, address.packed)))
+    except KernelError:  # unreachable, or a blackhole
+        return ""
+    fields = dict(attributes(memoryview(told)[RTMSG.size :]))
+    link = links.get_link_by_index(netlink, int.from_bytes(fields.get(RTA_OIF, b""), sys.byteorder))
+    return link.name if link is not None else ""
 
 
 def release(netlink: Netlink, pods: Iterable[PodBefore]) -> None:
