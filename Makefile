@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # tried once more; the summary lists each that was (R).
 PYTEST_ARGS ?= -n 4 --dist worksteal --reruns 1 -rR --durations=15
 
-.PHONY: help demo test test-vm check checked compiled setup setup-test plugin plugin-arm64 soak conformance bench docs
+.PHONY: help demo test test-vm test-vagrant check checked compiled setup setup-test plugin plugin-arm64 soak conformance bench docs
 .PHONY: golden format clean wheel deb image vagrant-box
 .PHONY: vagrant-check vagrant-break vagrant-repair vagrant-ssh vagrant-export
 
@@ -36,6 +36,11 @@ test: setup-test plugin  ## every check and every test
 test-vm: setup-test plugin  ## boot a real machine (qemu, software emulation) as a router of the lab; minutes
 	@tools/install-packages qemu-system-x86 e2fsprogs
 	$(BIN)/pytest -m vm -s tests/vagrant/test_vm.py tests/vagrant/test_vm_package.py
+
+test-vagrant: setup-test plugin  ## vagrant up, really run (libvirt in namespaces, software emulation); the better part of an hour
+	@tools/install-packages qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients dnsmasq-base rsync
+	@[ -e dist/l3net-lab-libvirt.box ] || $(MAKE) --no-print-directory vagrant-box
+	$(BIN)/pytest -m vm -s tests/vagrant/test_vagrant_up.py
 
 VAGRANT_LAB = --ssh-config vagrant/.ssh-config --topology vagrant/generated/topology.yaml
 vagrant-check: $(VENV)/.ready vagrant-ssh  ## the checks of the lab, on the machines of vagrant/ (CHECK_ARGS=--non-disruptive)

@@ -19,7 +19,10 @@ from pathlib import Path
 from machine_root import _HOME, _RECIPE, TREE, _run, base, entered, release
 
 from l3net.lab.errors import LabError
+from l3net.lab.host import Host
 from l3net.lab.machine import Output
+from l3net.lab.machines import mac_address
+from l3net.lab.up import Lab
 
 _VM_RECIPE = f"{_RECIPE}.1"
 _KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
@@ -118,11 +121,37 @@ def tree_disk(directory: Path) -> Path:
     return image
 
 
-def qemu(disk: Disk, tree: Path, console: Path, shell: Path, taps: Sequence[tuple[str, str]]) -> list[str]:
-    """The command line of a machine; `taps` are pairs of a tap device and a MAC address."""
+def taps(lab: Lab, host: Host) -> list[tuple[str, str]]:
+    """A tap device bridged to each link of a host, which gives up its addresses; with the MAC addresses."""
+    made: list[tuple[str, str]] = []
+    for number, link in enumerate(lab.topology.links, start=1):
+        if host.name not in (link.ends[0].host, link.ends[1].host):
+            continue
+        end, tap, bridge = link.end(host.name), f"tap{number}", f"br{number}"
+        for line in (
+            f"link add {bridge} type bridge mcast_snooping 0",
+            f"tuntap add {tap} mode tap",
+            f"address flush dev {end.interface}",
+            f"link set {end.interface} master {bridge}",
+            f"link set {tap} master {bridge}",
+            f"link set {tap} up",
+            f"link set {bridge} up",
+        ):
+            host.run(["ip", *line.split()])
+        for device in (end.interface, tap, bridge):
+            host.run(["sysctl", "-q", "-w", f"net.ipv6.conf.{device}.disable_ipv6=1"])
+        made.append((tap, mac_address(number, link.ends.index(end))))
+    return made
+
+
+def qemu(
+    disk: Disk, tree: Path, console: Path, shell: Path, taps: Sequence[tuple[str, str]], memory: int = 640
+) -> list[str]:
+    """The command line of a machine: `taps` are pairs of a device and a MAC address, `memory` is in MiB."""
     argv = [
-        "qemu-system-x86_64", "-accel", "tcg", "-machine", "q35", "-cpu", "max", "-smp", "1", "-m", "640",
-        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "qemu-system-x86_64", "-accel", "tcg", "-machine", "q35", "-cpu", "max", "-smp", "1",
+        "-m", str(memory),
+        "-nodefaults", "-no-user-config", "-display", "none",
         "-kernel", str(disk.kernel), "-initrd", str(disk.initrd),
         "-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 systemd.show_status=1 mitigations=off",
         "-drive", f"file={disk.image},if=virtio,format=raw,snapshot=on",
@@ -153,17 +182,17 @@ class SerialShell:
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 self._socket.connect(str(self.path))
             if self._socket is not None and self._answers():
-                self.execute("stty -F /dev/ttyS1 -echo -onlcr cols 9999; PS1=; PS2=", 60)
+                self.execute("stty -F /dev/ttyS1 -echo -onlcr cols 9999; PS1=; PS2=", 600)
                 return
-            time.sleep(0.5)
+            time.sleep(2)
         raise LabError(f"{self.name}: no shell after {seconds:g} s")
 
     def _answers(self) -> bool:
         """Whether a shell works a sum out. A line cut short on the way must not leave it waiting for more."""
         assert self._socket is not None
-        self._socket.sendall(b"\nexpr 20 + 22\n")
         self._socket.settimeout(2)
         try:
+            self._socket.sendall(b"\necho $((20 + 22))\n")  # nobody reads while the machine starts
             self._buffer += self._socket.recv(65536).replace(b"\r", b"")
         except TimeoutError:
             return False
@@ -178,8 +207,11 @@ class SerialShell:
         # command has no input, since that would be what comes after it.
         line = f"{{ {command}; }} </dev/null\nprintf '\\n%s%s %s\\n' {mark[:half]} {mark[half:]} $?\n"
         self._buffer = b""
-        self._socket.sendall(line.encode())
         deadline = time.monotonic() + seconds
+        try:
+            self._socket.sendall(line.encode())
+        except TimeoutError:
+            raise LabError(f"{self.name}: nobody reads the line") from None
         self._socket.settimeout(1)
         sign = f"\n{mark} ".encode()
         while sign not in self._buffer or not self._buffer.rpartition(sign)[2].endswith(b"\n"):

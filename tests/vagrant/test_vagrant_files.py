@@ -198,7 +198,14 @@ def _vagrant(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.
         ("libvirt", {}),
         (
             "libvirt",
-            {"VAGRANT_ROUTER": "vyos", "L3NET_K8S": "0", "L3NET_NODE_MEMORY": "4096", "L3NET_CPUS": "2"},
+            {
+                "VAGRANT_ROUTER": "vyos",
+                "L3NET_K8S": "0",
+                "L3NET_NODE_MEMORY": "4096",
+                "L3NET_CPUS": "2",
+                "L3NET_DRIVER": "qemu",
+                "VAGRANT_BOX": "l3net/lab",
+            },
         ),
     ],
 )
@@ -220,6 +227,7 @@ def test_vagrant_accepts_it_for_virtualbox_as_far_as_it_looks(tmp_path: Path) ->
         ({"VAGRANT_ROUTER": "quagga"}, "VAGRANT_ROUTER=quagga: it is one of frr, bird, openbgpd, vyos"),
         ({"L3NET_MEMORY": "lots"}, "L3NET_MEMORY=lots: a number from"),
         ({"L3NET_K8S": "yes"}, "L3NET_K8S=yes"),
+        ({"L3NET_DRIVER": "xen"}, "L3NET_DRIVER=xen: it is one of kvm, qemu"),
     ],
 )
 def test_vagrant_says_what_is_wrong_with_a_setting(

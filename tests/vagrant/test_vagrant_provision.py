@@ -147,7 +147,7 @@ def test_plain_node_and_new_code(machine: MachineRoot) -> None:
     units = {path.name for path in wants.iterdir() if path.name.startswith("l3net")}
     assert units == {
         "l3net-lab-network.service", "l3net-speaker.service", "l3net-agent.service", "l3net-bfd.service",
-        "l3net-pod@web-2.service", "l3net-pod@shell-1.service",
+        "l3net-leave.service", "l3net-pod@web-2.service", "l3net-pod@shell-1.service",
     }  # fmt: skip
     source = machine.directory / "tree/l3net/__init__.py"
     source.write_text(source.read_text() + '\nLAB_PROOF = "new code"\n')

@@ -13,13 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from machine_vm import SerialMachine, SerialShell, qemu, tree_disk, vm_disk
+from machine_vm import SerialMachine, SerialShell, qemu, taps, tree_disk, vm_disk
 
 from l3net.lab import state
 from l3net.lab.checks import CHECKS
 from l3net.lab.converge import wait_converged
-from l3net.lab.host import Host
-from l3net.lab.machines import mac_address
 from l3net.lab.nodes import wait_agent
 from l3net.lab.pods import find_plugin, start_server
 from l3net.lab.routers import start_router
@@ -51,29 +49,6 @@ def lab() -> Iterator[Lab]:
         yield there
     finally:
         take_down(name)
-
-
-def taps(lab: Lab, host: Host) -> list[tuple[str, str]]:
-    """A tap device bridged to each link of a host, which gives up its addresses; with the MAC addresses."""
-    made: list[tuple[str, str]] = []
-    for number, link in enumerate(lab.topology.links, start=1):
-        if host.name not in (link.ends[0].host, link.ends[1].host):
-            continue
-        end, tap, bridge = link.end(host.name), f"tap{number}", f"br{number}"
-        for line in (
-            f"link add {bridge} type bridge mcast_snooping 0",
-            f"tuntap add {tap} mode tap",
-            f"address flush dev {end.interface}",
-            f"link set {end.interface} master {bridge}",
-            f"link set {tap} master {bridge}",
-            f"link set {tap} up",
-            f"link set {bridge} up",
-        ):
-            host.run(["ip", *line.split()])
-        for device in (end.interface, tap, bridge):
-            host.run(["sysctl", "-q", "-w", f"net.ipv6.conf.{device}.disable_ipv6=1"])
-        made.append((tap, mac_address(number, link.ends.index(end))))
-    return made
 
 
 def test_a_machine_is_a_router_of_the_lab(

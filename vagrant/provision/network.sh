@@ -38,7 +38,7 @@ put 0644 /etc/systemd/system/l3net-lab-network.service <<EOT
 Description=Addresses and routes of the l3net lab
 Wants=network.target
 After=network.target systemd-udev-settle.service
-Before=frr.service bird.service openbgpd.service l3net-speaker.service l3net-agent.service kubelet.service
+Before=frr.service bird.service openbgpd.service l3net-speaker.service l3net-agent.service l3net-bfd.service kubelet.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes

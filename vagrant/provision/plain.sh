@@ -2,8 +2,13 @@
 # A node without Kubernetes: speaker, agent and BFD as units, a directory of manifests, pods in podman. Read by machine.sh
 # after l3net.sh, whose CHANGED counts: new code restarts what runs it.
 
-# The same image as in a cluster, pinned by version; L3NET_POD_IMAGE names another.
-image=${L3NET_POD_IMAGE:-docker.io/library/python:3.11-slim-bookworm}
+# The same image as in a cluster, pinned by version, or what a box of ours brings; L3NET_POD_IMAGE names another.
+brought=/usr/local/share/l3net-lab/pod.tar
+if [ -e "$brought" ]; then
+    image=${L3NET_POD_IMAGE:-localhost/l3net-lab-pod:latest}
+else
+    image=${L3NET_POD_IMAGE:-docker.io/library/python:3.11-slim-bookworm}
+fi
 
 packages podman runc
 # Its own network needs plugins that are not here.
@@ -19,25 +24,29 @@ for file in /etc/l3net/manifests/*.yaml; do
     [ -e "$GENERATED/plain/${file##*/}" ] || rm -f "$file"
 done
 
-for process in speaker agent bfd; do
-    case $process in
-        agent) more="--datastore dir:/etc/l3net/manifests --node-name $HOST" after='After=l3net-speaker.service' ;;
-        *) more='' after='After=l3net-lab-network.service' ;;
-    esac
-    # The agent follows its manifests by itself, so that these restart nothing.
-    CHANGED=$new_code
-    put 0644 "/etc/systemd/system/l3net-$process.service" <<EOT
-[Unit]
-Description=l3net $process
-$after
-[Service]
-ExecStart=/opt/l3net/bin/l3net $process $more
-Restart=always
-RestartSec=1
-[Install]
-WantedBy=multi-user.target
+# The units of the package, for l3net as it is here.
+CHANGED=$new_code
+put 0644 /etc/default/l3net <<EOT
+AGENT_OPTIONS="--datastore dir:/etc/l3net/manifests --node-name $HOST"
 EOT
+new_code=$CHANGED
+unit=$(mktemp)
+for process in speaker agent bfd leave; do
+    # The agent follows its manifests by itself, so that these restart nothing. Nor is a node drained for new code.
+    CHANGED=$new_code
+    [ $process != leave ] || CHANGED=
+    sed 's|/usr/bin/l3net|/opt/l3net/bin/l3net|' "$TREE/deploy/systemd/l3net-$process.service" >"$unit"
+    put 0644 "/etc/systemd/system/l3net-$process.service" <"$unit"
+    if [ $process = leave ] && [ -n "$CHANGED" ] && have_systemd; then
+        systemctl daemon-reload
+        CHANGED=
+    fi
     run_unit "l3net-$process.service"
+done
+rm -f "$unit"
+for manager in NetworkManager:NetworkManager/conf.d networkd:systemd/networkd.conf.d; do
+    file=$(echo "${manager%%:*}" | tr '[:upper:]' '[:lower:]')
+    put 0644 "/etc/${manager#*:}/l3net.conf" <"$TREE/deploy/debian/$file.conf"
 done
 
 /opt/l3net/bin/l3net cni install --no-conf --no-standalone --plugin-dir /opt/l3net/cni --bin-dir /opt/cni/bin >/dev/null
@@ -56,6 +65,9 @@ runtime = "runc"
 network_backend = "cni"
 cni_plugin_dirs = ["/opt/cni/bin"]
 EOT
+if [ "$image" = localhost/l3net-lab-pod:latest ] && ! podman image exists "$image"; then
+    podman import -q "$brought" "$image" >/dev/null
+fi
 put 0644 "$LAB/pods" <"$GENERATED/$HOST/pods"
 put 0644 "$LAB/image" <<EOT
 $image
@@ -64,6 +76,8 @@ put 0644 /etc/systemd/system/l3net-pod@.service <<EOT
 [Unit]
 Description=Pod %i of the l3net lab
 After=l3net-agent.service
+# Stopped after it: a host that goes down sends the routers elsewhere first.
+Before=l3net-leave.service
 [Service]
 ExecStart=/usr/local/sbin/l3net-lab pod-run %i
 ExecStop=-/usr/bin/podman stop --time 0 %i

@@ -1,0 +1,284 @@
+"""`vagrant up`, really run: the box of `make vagrant-box`, vagrant-libvirt, and qemu's software emulation.
+
+Not part of `make test`: `make test-vagrant` runs it, and prints how long each step took. libvirt runs in
+namespaces of its own (libvirt_place.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from libvirt_place import Place
+from machine_root import TREE, _run
+
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.vm,
+    pytest.mark.timeout(10800),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
+
+BOX = TREE / "dist" / "l3net-lab-libvirt.box"
+TOPOLOGY = """
+asNumber: 64512
+routers: [{name: r1, asNumber: 65001}]
+clients: [{name: client}]
+nodes:
+- {name: n1, pods: [web-1, local-1]}
+- {name: n2, pods: [local-2]}
+links:
+- {between: [r1, client]}
+- {between: [r1, n1]}
+- {between: [r1, n2]}
+services:
+- {name: web, clusterIPs: [10.96.0.10, "fd00:10:96::a"], port: 80, pods: [web-1]}
+- {name: local, clusterIPs: [10.96.0.20, "fd00:10:96::14"], port: 80, pods: [local-1, local-2],
+   internalTrafficPolicy: Local}
+"""
+HOSTS = ("r1", "n1", "n2", "client")
+SERVICE = ("10.96.0.20", "[fd00:10:96::14]")
+BLOCKS = {"n1": ("10.244.1.0/24", "fd00:10:244:1::/120"), "n2": ("10.244.2.0/24", "fd00:10:244:2::/120")}
+#: A container that nothing but podman's restart policy starts again.
+CONTAINER = (
+    "podman run -d --restart=always --name again --network l3net -v /usr/local/lib/l3net-lab:/lab:ro"
+    " localhost/l3net-lab-pod:latest python3 -ISE /lab/pod_server.py n2 again 8080"
+)
+
+
+class VagrantLab:
+    """The machines, as `vagrant` and ssh reach them."""
+
+    def __init__(self, place: Place, tree: Path) -> None:
+        self.place, self.tree = place, tree
+        self.here = tree / "vagrant"
+
+    def vagrant(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        more = {
+            "VAGRANT_HOME": str(self.place.directory / "home/.vagrant.d"),
+            "VAGRANT_CHECKPOINT_DISABLE": "1",
+            "VAGRANT_NO_COLOR": "1",
+            "VAGRANT_DEFAULT_PROVIDER": "libvirt",
+            "VAGRANT_NO_PARALLEL": "1",
+            "L3NET_DRIVER": "qemu",
+            "L3NET_K8S": "0",
+        }
+        return self.place.run(["vagrant", *arguments], cwd=self.here, more=more, check=check)
+
+    def ssh(self, host: str, command: str, *, check: bool = True, seconds: float = 600) -> str:
+        argv = [
+            "ssh",
+            "-F",
+            str(self.here / ".ssh-config"),
+            "-o",
+            "ConnectTimeout=60",
+            host,
+            f"sudo sh -c '{command}'",
+        ]
+        return self.place.run(argv, check=check, seconds=seconds).stdout
+
+    def l3net(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """`l3net lab` on the machines, as the Makefile calls it."""
+        argv = [
+            sys.executable,
+            "-m",
+            "l3net.cli.main",
+            "lab",
+            *arguments,
+            "--ssh-config",
+            str(self.here / ".ssh-config"),
+        ]
+        return self.place.run(
+            [*argv, "--topology", str(self.here / "generated/topology.yaml")], check=check, cwd=self.tree
+        )
+
+    def paths(self, node: str) -> list[str]:
+        """How the router has the blocks of a node, of both families: tagged, plain, or not at all."""
+        told = []
+        for block in BLOCKS[node]:
+            kind = "ipv6" if ":" in block else "ipv4"
+            said = self.ssh("r1", f'vtysh -c "show bgp {kind} unicast {block}"', check=False)
+            told.append("tagged" if "graceful-shutdown" in said else "plain" if "best" in said else "none")
+        return told
+
+    def asked(self, name: str, address: str) -> str:
+        """What a server says to the client."""
+        return self.ssh("client", f"curl -sS -m 20 http://{address}:8080/", check=False)
+
+
+class Traffic(threading.Thread):
+    """New connections of the client to a service of both families, one after another, until it is stopped."""
+
+    def __init__(self, lab: VagrantLab) -> None:
+        super().__init__()
+        self._lab = lab
+        lab.ssh("client", "rm -f /run/traffic /run/traffic.stop")
+
+    def run(self) -> None:
+        loop = (
+            "while [ ! -e /run/traffic.stop ]; do for a in " + " ".join(f'"{a}"' for a in SERVICE) + "; do"
+            ' if x=$(curl -sS -m 10 "http://$a/" 2>&1); then echo "ok $x"; else echo "LOST $x"; fi;'
+            " done; done >/run/traffic"
+        )
+        self._lab.ssh("client", loop, seconds=3000)
+
+    def end(self) -> list[str]:
+        """Every answer, in order."""
+        self._lab.ssh("client", "touch /run/traffic.stop")
+        self.join(300)
+        return self._lab.ssh("client", "cat /run/traffic").splitlines()
+
+
+def until(what: str, true: Callable[[], bool], seconds: float = 1200) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(1)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[VagrantLab]:
+    """A copy of the working tree with a small topology, and a libvirt."""
+    if not BOX.exists():
+        pytest.skip("needs the box: `make vagrant-box`")
+    tree = tmp_path / "tree"
+    listed = _run(["git", "-C", str(TREE), "ls-files", "-co", "--exclude-standard"], "git ls-files")
+    for name in listed.splitlines():
+        if (TREE / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(TREE / name, tree / name)
+    (tree / "small.yaml").write_text(TOPOLOGY)
+    export = [
+        sys.executable,
+        "-m",
+        "l3net.cli.main",
+        "lab",
+        "export",
+        "--to",
+        str(tree / "vagrant/generated"),
+    ]
+    subprocess.run([*export, str(tree / "small.yaml")], check=True, cwd=TREE)
+    with Place(tmp_path / "place") as place:
+        yield VagrantLab(place, tree)
+
+
+def test_vagrant_up(lab: VagrantLab, capsys: pytest.CaptureFixture[str]) -> None:
+    start = time.monotonic()
+
+    def done(what: str) -> None:
+        nonlocal start
+        with capsys.disabled():
+            print(f"  {time.monotonic() - start:6.1f} s  {what}", flush=True)  # noqa: T201
+        start = time.monotonic()
+
+    lab.vagrant("box", "add", "--name", "l3net/lab", "--provider", "libvirt", str(BOX))
+    done("the box is added, and so the default")
+    for host in HOSTS:
+        said = lab.vagrant("up", host).stdout
+        assert f"-- {host}: done" in said, said[-3000:]
+        done(f"vagrant up {host}: booted and provisioned")
+    (lab.here / ".ssh-config").write_text(lab.vagrant("ssh-config").stdout)
+    for host in HOSTS:
+        assert lab.ssh(host, "systemctl is-system-running --wait", check=False).strip() == "running", host
+    until("blocks", lambda: [*lab.paths("n1"), *lab.paths("n2")] == ["plain"] * 4)
+    done("every machine's systemd is content; the router has the blocks of both nodes")
+    checked(lab)
+    done("make vagrant-check: all checks")
+    broken_and_mended(lab)
+    done("a link broken, and mended")
+    new_code(lab)
+    done("vagrant provision after a change of code: it runs, and nothing else changed")
+    halted_and_up(lab, done)
+    checked(lab)
+    done("make vagrant-check once more")
+    lab.vagrant("destroy", "-f")
+    assert lab.place.run(["virsh", "list", "--all", "--name"]).stdout.split() == []
+    volumes = lab.place.run(["virsh", "vol-list", "default"]).stdout
+    assert "vagrant_" not in volumes and "l3net-VAGRANTSLASH-lab" in volumes, volumes  # the box itself stays
+    running = lab.place.run(["ps", "-eo", "args"]).stdout
+    assert "libvirtd" in running and "qemu-system" not in running
+    assert not [*(lab.here / ".vagrant/machines").glob("*/libvirt/id")]
+    done("vagrant destroy: no machine, volume and process is left")
+
+
+def checked(lab: VagrantLab) -> None:
+    said = lab.l3net("check", check=False)
+    assert said.returncode == 0, said.stdout[-4000:] + said.stderr[-2000:]
+
+
+def broken_and_mended(lab: VagrantLab) -> None:
+    pod = "10.244.1.10"
+    assert "n1 web-1" in lab.asked("web-1", pod)
+    lab.l3net("break", "--link", "n1,r1")
+    until("the router gives n1 up", lambda: lab.paths("n1") == ["none"] * 2)
+    assert "n1 web-1" not in lab.asked("web-1", pod)
+    assert "n2 local-2" in lab.asked("local-2", "10.244.2.10")
+    lab.l3net("repair")
+    until("the router has n1 again", lambda: lab.paths("n1") == ["plain"] * 2)
+    assert "n1 web-1" in lab.asked("web-1", pod)
+
+
+def new_code(lab: VagrantLab) -> None:
+    units = "l3net-speaker l3net-agent l3net-bfd"
+    look = f"systemctl show -p MainPID --value {units}; podman ps --no-trunc -q | sort"
+    before = lab.ssh("n1", look).split()
+    source = lab.tree / "l3net/__init__.py"
+    source.write_text(source.read_text() + '\nLAB_PROOF = "new code"\n')
+    said = lab.vagrant("provision", "n1").stdout
+    assert "installing l3net of tree" in said and "wrote" not in said, said[-3000:]
+    after = lab.ssh("n1", look).split()
+    assert not set(before[:3]) & set(after[:3]) and before[3:] == after[3:] and len(after) == 5
+    proof = '/opt/l3net/bin/python -c "import l3net; print(l3net.LAB_PROOF)"'
+    assert "new code" in lab.ssh("n1", proof)
+    until("sessions", lambda: lab.paths("n1") == ["plain"] * 2)
+    again = lab.vagrant("provision", "n1").stdout
+    assert "installing" not in again and "wrote" not in again, again[-3000:]
+
+
+def halted_and_up(lab: VagrantLab, done: Callable[[str], None]) -> None:
+    """n2 goes down under traffic, and comes back."""
+    lab.ssh("n2", f"{CONTAINER}; systemctl -q enable --now podman-restart")
+    leases = lab.ssh("n2", "l3net ipam show -o json")
+    boot = lab.ssh("n2", "cat /proc/sys/kernel/random/boot_id")
+    traffic = Traffic(lab)
+    traffic.start()
+    seen: list[list[str]] = []
+    going = threading.Thread(target=lambda: lab.vagrant("halt", "n2"))
+    going.start()
+    while going.is_alive():
+        seen.append(lab.paths("n2"))
+    answers = traffic.end()
+    assert ["tagged"] * 2 in seen and seen[-1] == ["none"] * 2, seen
+    lost = [line for line in answers if line.startswith("LOST")]
+    assert not lost and len(answers) > 20, lost
+    assert "n1 local-1" in answers[-1]
+    done(f"vagrant halt n2: tagged, withdrawn, gone; {len(answers)} connections meanwhile, none lost")
+    lab.vagrant("up", "n2")
+    until("the router has n2", lambda: lab.paths("n2") == ["plain"] * 2)
+    until("its pod answers", lambda: "n2 local-2" in lab.asked("local-2", "10.244.2.10"))
+    assert lab.ssh("n2", "cat /proc/sys/kernel/random/boot_id") != boot
+    until(
+        "podman's own",
+        lambda: "true" in lab.ssh("n2", "podman inspect -f {{.State.Running}} again", check=False),
+    )
+    until(
+        "podman's own answers",
+        lambda: (
+            "again"
+            in lab.ssh(
+                "n2",
+                "l3net-lab pod-exec again ip -4 -o address show dev eth0 >/dev/null && echo again",
+                check=False,
+            )
+        ),
+    )
+    after = lab.ssh("n2", "l3net ipam show -o json")
+    assert after.count('"container') == leases.count('"container'), (leases, after)
+    done("vagrant up n2: its pods are back, podman's too, the leases of the old boot are free")
