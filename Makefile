@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST_ARGS ?= -n 4 --dist worksteal --reruns 1 -rR --durations=15
 
 .PHONY: help demo test test-vm check checked compiled setup setup-test plugin plugin-arm64 soak conformance bench docs
-.PHONY: golden format clean wheel deb image
+.PHONY: golden format clean wheel deb image chart
 .PHONY: vagrant-check vagrant-break vagrant-repair vagrant-ssh vagrant-export
 
 help:  ## show this list
@@ -109,6 +109,9 @@ image: plugin  ## dist/: an OCI image without a container engine, and its bill o
 	@tools/install-packages mmdebstrap
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[package]'
 	@$(BIN)/python tools/package image
+
+chart: setup  ## dist/: the chart, checked as helm lint does and packed as helm package does
+	@$(BIN)/python tools/chart.py pack
 
 soak: setup-test plugin  ## the tests that wait for long timers, and random ones in thousands; half an hour
 	$(BIN)/pytest -m soak -n 4
