@@ -21,14 +21,17 @@ PATIENCE = 2.0
 
 
 @click.command(short_help="Show the release, of this command and of all that runs.")
-@click.option("--all", "everything", is_flag=True, help="Also of agent, speaker, ExaBGP, Python and kernel.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Also of agent, speaker, ExaBGP, peers, Python and kernel."
+)
 @options.run_dir()
 @output_option
 def version(everything: bool, run_dir: Path, output: str) -> None:
     """The release of this command; with --all of everything on this node that has one.
 
     A process has the release that it was started with: one that is older than this command waits for a
-    restart. Exits with 0 also where none runs.
+    restart. What a peer runs is its own word on the session (FRR from 9.0 on says it by
+    `neighbor X capability software-version`). Exits with 0 also where none runs.
     """
     found = {"l3net": __version__, **(_running(run_dir) | _beside() if everything else {})}
     if output != "table":
@@ -37,23 +40,29 @@ def version(everything: bool, run_dir: Path, output: str) -> None:
     if not everything:
         click.echo(f"l3net {__version__}")
         return
-    print_table("", ["PART", "VERSION"], [(part, told or "does not run") for part, told in found.items()])
+    peers = [(f"peer {name}", told) for name, told in found.pop("peers").items()]
+    rows = [(part, told or "does not run") for part, told in found.items()]
+    print_table("", ["PART", "VERSION"], [*rows, *peers])
     for part in ("agent", "speaker"):
         if found[part] not in ("", __version__):
             click.echo(f"the {part} that runs is another release: `systemctl restart l3net-{part}`", err=True)
 
 
-def _running(run_dir: Path) -> dict[str, str]:
-    """Of agent and speaker, and of the ExaBGP that the speaker runs; empty where none does."""
+def _running(run_dir: Path) -> dict[str, Any]:
+    """Of agent and speaker, and of the ExaBGP that the speaker runs; empty where none does. `peers`: by name,
+    what those that say it run."""
     from l3net.shell.sockets.agentsocket import ask  # noqa: PLC0415 - only with --all
 
-    found: dict[str, Any] = {"agent": "", "speaker": "", "exabgp": ""}
+    found: dict[str, Any] = {"agent": "", "speaker": "", "exabgp": "", "peers": {}}
     try:
         answer = ask(run_dir / AGENT_SOCKET, "brief", PATIENCE)
         found["agent"] = str(answer.get("version", ""))
         if not answer.get("speakerConnected"):
             return found
         exabgp, _, speaker = (run_dir / SPEAKER_VERSION).read_text().partition(" ")
+        for row in ask(run_dir / AGENT_SOCKET, "neighbors", PATIENCE).get("neighbors", ()):
+            if software := (row.get("negotiated") or {}).get("software"):
+                found["peers"][row["name"]] = software
     except (L3netError, OSError, ValueError):
         return found
     return {**found, "speaker": speaker, "exabgp": exabgp}
