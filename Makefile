@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST_ARGS ?= -n 4 --dist worksteal --reruns 1 -rR --durations=15
 
 .PHONY: help demo test test-vm test-vagrant check checked compiled setup setup-test plugin plugin-arm64 soak conformance bench docs
-.PHONY: golden format clean wheel deb image vagrant-box
+.PHONY: golden format clean wheel deb image chart vagrant-box
 .PHONY: vagrant-check vagrant-break vagrant-repair vagrant-ssh vagrant-export
 
 help:  ## show this list
@@ -118,6 +118,9 @@ image: plugin  ## dist/: an OCI image without a container engine, and its bill o
 vagrant-box: plugin  ## dist/: boxes for vagrant/ (libvirt, VirtualBox) with all that the lab needs; minutes, and 3 GB of memory
 	@tools/install-packages mmdebstrap e2fsprogs fdisk grub-pc-bin qemu-utils
 	@$(BIN)/python tools/package box
+
+chart: setup  ## dist/: the chart, checked as helm lint does and packed as helm package does
+	@$(BIN)/python tools/chart.py pack
 
 soak: setup-test plugin  ## the tests that wait for long timers, and random ones in thousands; half an hour
 	$(BIN)/pytest -m soak -n 4

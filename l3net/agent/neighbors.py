@@ -182,6 +182,7 @@ def _negotiated(peer: Peering) -> dict[str, Any] | None:
         "holdTime": hold,
         "keepaliveTime": hold // 3,  # RFC 4271 section 4.4
         "capabilities": list(opened.capabilities),
+        "software": opened.software,
         "routeRefresh": opened.refresh,
         "gracefulRestart": None
         if opened.graceful_restart is None

@@ -26,6 +26,7 @@ class Opened:
     `extended_next_hops`: whether it takes IPv6 next hops for IPv4 prefixes (RFC 8950). `families`: those it
     speaks (RFC 4760; IPv4 alone without the capability). `refresh`: whether it takes ROUTE-REFRESH (RFC
     2918). None of these three if that is not known. `capabilities`: what it has offered, in words.
+    `software`: what it says that it runs (draft-abraitis-bgp-version-capability); empty where it does not.
     """
 
     peer: Address
@@ -40,6 +41,7 @@ class Opened:
     preserved: frozenset[Family] = frozenset()
     refresh: bool | None = None
     capabilities: tuple[str, ...] = ()
+    software: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,8 @@ def _lines(row: dict[str, Any]) -> list[str]:
         say("router ID", agreed["routerID"])
         say("families", ", ".join(agreed["families"]) or "none")
         say("hold time", f"{agreed['holdTime']} s, a KEEPALIVE every {agreed['keepaliveTime']} s")
+        if software := agreed.get("software"):
+            say("peer runs", software)
         say("peer offers", ", ".join(agreed["capabilities"]) or "no capabilities")
         say("graceful restart", _restart(agreed["gracefulRestart"]))
     if configured := row.get("configured"):

@@ -22,7 +22,7 @@ PATIENCE = 2.0
 
 @click.command(short_help="Show the release of this command and of running processes.")
 @click.option(
-    "--all", "everything", is_flag=True, help="Also show agent, speaker, ExaBGP, Python and kernel."
+    "--all", "everything", is_flag=True, help="Also show agent, speaker, ExaBGP, peers, Python and kernel."
 )
 @options.run_dir()
 @output_option
@@ -31,7 +31,8 @@ def version(everything: bool, run_dir: Path, output: str) -> None:
     node.
 
     A process has the release with which it was started: one that is older than this command needs a
-    restart. The exit code is 0 even if none runs.
+    restart. The release of a peer is what it says on the session (FRR from 9.0 on, with
+    `neighbor X capability software-version`). The exit code is 0 even if none runs.
     """
     found = {"l3net": __version__, **(_running(run_dir) | _beside() if everything else {})}
     if output != "table":
@@ -40,23 +41,29 @@ def version(everything: bool, run_dir: Path, output: str) -> None:
     if not everything:
         click.echo(f"l3net {__version__}")
         return
-    print_table("", ["PART", "VERSION"], [(part, told or "does not run") for part, told in found.items()])
+    peers = [(f"peer {name}", told) for name, told in found.pop("peers").items()]
+    rows = [(part, told or "does not run") for part, told in found.items()]
+    print_table("", ["PART", "VERSION"], [*rows, *peers])
     for part in ("agent", "speaker"):
         if found[part] not in ("", __version__):
             click.echo(f"the {part} that runs is another release: `systemctl restart l3net-{part}`", err=True)
 
 
-def _running(run_dir: Path) -> dict[str, str]:
-    """Of agent and speaker, and of the ExaBGP that the speaker runs; empty where none does."""
+def _running(run_dir: Path) -> dict[str, Any]:
+    """Of agent and speaker, and of the ExaBGP that the speaker runs; empty where none does. `peers`: by name,
+    what those that say it run."""
     from l3net.shell.sockets.agentsocket import ask  # noqa: PLC0415 - only with --all
 
-    found: dict[str, Any] = {"agent": "", "speaker": "", "exabgp": ""}
+    found: dict[str, Any] = {"agent": "", "speaker": "", "exabgp": "", "peers": {}}
     try:
         answer = ask(run_dir / AGENT_SOCKET, "brief", PATIENCE)
         found["agent"] = str(answer.get("version", ""))
         if not answer.get("speakerConnected"):
             return found
         exabgp, _, speaker = (run_dir / SPEAKER_VERSION).read_text().partition(" ")
+        for row in ask(run_dir / AGENT_SOCKET, "neighbors", PATIENCE).get("neighbors", ()):
+            if software := (row.get("negotiated") or {}).get("software"):
+                found["peers"][row["name"]] = software
     except (L3netError, OSError, ValueError):
         return found
     return {**found, "speaker": speaker, "exabgp": exabgp}

@@ -40,6 +40,7 @@ ROW: dict[str, Any] = {
         "holdTime": 90,
         "keepaliveTime": 30,
         "capabilities": [],
+        "software": "FRRouting/9.1",
         "routeRefresh": False,
         "gracefulRestart": {"restartTime": 120, "families": [], "preserved": [], "kept": []},
     },

@@ -14,6 +14,7 @@ DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "chart"
 sys.path.insert(0, str(ROOT / "tools"))
 
+import chart as tool  # noqa: E402, F401 - for the tests
 from gotemplate import render_chart  # noqa: E402
 
 #: Values that together reach every branch of the templates.

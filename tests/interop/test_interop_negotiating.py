@@ -198,3 +198,33 @@ def test_a_stranger_ends_no_session(direct: Direct, version: int) -> None:
             dial(direct.stage, version)
         wire.send(message(KEEPALIVE))
         assert peers(direct)[str(far(version))]["state"] == "established"
+
+
+# --- what is for people alone ------------------------------------------------------------------------------
+
+SOFTWARE, HOSTNAME = 75, 73
+
+
+@versions
+@pytest.mark.parametrize(
+    ("capability", "software"),
+    [
+        ((SOFTWARE, b"\x0dFRRouting/9.1"), "FRRouting/9.1"),  # as FRR writes it: a length, the text
+        ((SOFTWARE, b"\x07a\x1b[31mb"), "a?[31mb"),
+        ((SOFTWARE, b""), ""),
+        ((SOFTWARE, b"\x40short"), ""),
+        ((SOFTWARE, b"\x02\xff\xfe"), ""),
+        ((HOSTNAME, b"\x40short"), ""),
+        ((HOSTNAME, b"\x02\xff\xfe\x00"), ""),
+    ],
+    ids=["FRR", "for a terminal", "empty", "cut", "no text", "name cut", "name no text"],
+)
+def test_what_a_peer_says_it_runs(
+    direct: Direct, version: int, capability: tuple[int, bytes], software: str
+) -> None:
+    """Well or not, the session comes up."""
+    with up(direct, version, (MULTIPROTOCOL[version], AS4, capability)):
+        opened = [each for each in direct.messages if isinstance(each, Opened)][-1]
+        assert opened.software == software
+        name = {SOFTWARE: "software-version", HOSTNAME: "fqdn"}[capability[0]]
+        assert name in opened.capabilities

@@ -210,9 +210,12 @@ def _open(peer: Address, message: Mapping[str, Any]) -> Opened:
     families: set[Family] | None = None
     offered: list[str] = []
     as_number = int(message.get("asn", 0))
+    software = ""
     for number, capability in message.get("capabilities", {}).items():
         name = str(capability.get("name", ""))
         offered.append(_capability(number, name))
+        if number == _SOFTWARE:
+            software = _printable(str(capability.get("software", "")))
         match name:
             case "graceful restart":
                 restart = int(capability["time"])
@@ -247,11 +250,13 @@ def _open(peer: Address, message: Mapping[str, Any]) -> Opened:
         frozenset(preserved),
         refresh,
         tuple(dict.fromkeys(offered)),
+        software,
     )
 
 
 #: Capabilities that ExaBGP has no name for (IANA's registry).
-_NAMES = {"9": "bgp-role", "71": "long-lived-graceful-restart", "73": "fqdn"}
+_NAMES = {"9": "bgp-role", "71": "long-lived-graceful-restart", "73": "fqdn", "75": "software-version"}
+_SOFTWARE = "75"
 
 
 def _capability(number: str, name: str) -> str:

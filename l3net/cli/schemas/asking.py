@@ -109,11 +109,15 @@ _FAULT: Final = words(*sorted(FAULTS))
 
 SCHEMAS: Final[dict[str, Schema]] = {
     "version": record(
-        ("agent", "speaker", "exabgp", "python", "kernel", "pyroute2", "kubernetes", "scapy", "nftables"),
+        (
+            *("agent", "speaker", "exabgp", "peers"),
+            *("python", "kernel", "pyroute2", "kubernetes", "scapy", "nftables"),
+        ),
         l3net=TEXT,
         agent=TEXT,
         speaker=TEXT,
         exabgp=TEXT,
+        peers=mapped(TEXT),
         python=TEXT,
         kernel=TEXT,
         pyroute2=TEXT,

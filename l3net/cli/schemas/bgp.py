@@ -48,11 +48,13 @@ _BFD: Final = or_null(
     }
 )
 _NEGOTIATED: Final = record(
+    ("software",),
     routerID=TEXT,
     families=listed(FAMILY),
     holdTime=WHOLE,
     keepaliveTime=WHOLE,
     capabilities=listed(TEXT),
+    software=TEXT,
     routeRefresh=YES,
     gracefulRestart=or_null(
         record(restartTime=WHOLE, families=listed(FAMILY), preserved=listed(FAMILY), kept=listed(FAMILY))

@@ -8,6 +8,8 @@
   section 6), unread.
 - AS 0 is no peer's (RFC 7607 section 3); a peer's number is that of its capability, where it has one (RFC
   6793 section 4.1), whatever stands in the two octets.
+- A host name and a software version are for people alone: one that is malformed is read as empty. ExaBGP ends
+  the session.
 - A peer with graceful restart that dials in while its session is up has restarted: the new connection is
   taken and the old one closed without a NOTIFICATION (RFC 4724 section 5). Within a moment after the session
   came up it is a second connection of the same start, and refused as ever (RFC 4271 section 6.8).
@@ -22,9 +24,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from exabgp.bgp.fsm import FSM
+from exabgp.bgp.message.notification import Notify
 from exabgp.bgp.message.open.capability import Capability
+from exabgp.bgp.message.open.capability.hostname import HostName
 from exabgp.bgp.message.open.capability.negotiated import Negotiated
 from exabgp.bgp.message.open.capability.refresh import REFRESH
+from exabgp.bgp.message.open.capability.software import Software
 from exabgp.bgp.message.update.attribute.aggregator import Aggregator4
 from exabgp.bgp.message.update.attribute.aspath import AS4Path
 from exabgp.protocol.family import AFI, SAFI
@@ -71,6 +76,24 @@ def _has_restarted(peer: Any) -> bool:
     return age >= YOUNG and _lists_families(peer.proto.negotiated)
 
 
+def _empty_where_malformed(kind: Any, *texts: str) -> None:
+    """What an instance holds from its making is ours, not the peer's."""
+    unpack = kind.unpack_capability
+
+    def emptied(instance: Any) -> Any:
+        for name in texts:
+            setattr(instance, name, "")
+        return instance
+
+    def unpack_leniently(instance: Any, data: bytes, capability: Any = None) -> Any:
+        try:
+            return unpack(emptied(instance), data, capability)
+        except Notify:
+            return emptied(instance)
+
+    kind.unpack_capability = staticmethod(unpack_leniently)
+
+
 def install() -> None:
     """Have this process's ExaBGP do so."""
     negotiate, validate = Negotiated._negotiate, Negotiated.validate
@@ -102,3 +125,5 @@ def install() -> None:
     Peer.handle_connection = take_the_newer
     for kind in (AS4Path, Aggregator4):
         _discarded_where_not_needed(kind)
+    _empty_where_malformed(HostName, "host_name", "domain_name")
+    _empty_where_malformed(Software, "software_version")
