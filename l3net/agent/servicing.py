@@ -299,7 +299,7 @@ class Servicing:
             return
         try:
             await self._in_thread(self._connections.forget, tuple(due.values()))
-        except KernelError as err:  # they are tried again with the next change, or the next look for drift
+        except KernelError as err:  # tried again by the pass after a second (`dirty.PARTS`), later each time
             if self._problems.get("connections") != str(err):
                 log.error("connections of changed services: %s", err)
             self._problems["connections"] = str(err)

@@ -130,13 +130,15 @@ def _refuse(version: int) -> Rules:
     that we told of the address. An address on a link of the host is the host's to answer: a cache of names
     on the cluster's DNS address, a floating one of its API server; one of another node is that node's. What
     connection tracking calls invalid was not translated, and would be answered by a reset, which ends the
-    connection.
+    connection. What has been sent on before (its entry is confirmed) and has no answer yet began while there
+    was no table: it is lost, not refused, and once its entry is forgotten the next try is translated.
     """
-    tcp = PROTOCOL_NUMBERS["tcp"]
+    tcp, udp = PROTOCOL_NUMBERS["tcp"], PROTOCOL_NUMBERS["udp"]
     return (
         f"meta l4proto {tcp} ct state invalid drop",
         f"{IP[version]} daddr @spared{version} return",
         "fib daddr type local return",
+        f"meta l4proto {{ {tcp}, {udp} }} ct state new ct status confirmed drop",
         *REFUSED,
     )
 

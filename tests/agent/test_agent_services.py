@@ -171,6 +171,49 @@ def test_what_begins_while_the_table_is_gone_goes_on(rig: Rig) -> None:
         rig.until(lambda v=version: said(f"flow{v}")[-1] == "5353", f"the flow, IPv{version}", 15)
 
 
+def test_what_began_before_the_table_is_not_refused_by_it(rig: Rig) -> None:
+    """In the moment between the table, put back, and the agent's look at what began without it, a
+    connection's next SYN is lost and not refused."""
+    _endpoints_outside(rig)
+    web = {"name": "web", "port": 80, "protocol": "TCP"}
+    shop = service("dns")
+    shop["spec"]["ports"].append(web)
+    slices = [ends("dns", 5353, version) for version in VIP]
+    for each in slices:
+        each["ports"].append({**web, "port": 8080})
+    declared(rig, shop, *slices)
+    rig.start_agent()
+    rig.until(lambda: rig.status().get("ready"), "the agent")
+    table = rig.node.run(["nft", "list", "table", "inet", "l3net"]).stdout
+    pid = str(rig.node.daemon_pid("agent"))
+    rig.node.run(["kill", "-STOP", pid])
+    # Nothing is refused, and all is tracked.
+    rules = "flush ruleset; add table inet other; "
+    rules += "add chain inet other out { type filter hook output priority 0; }; "
+    rig.node.run(["nft", rules + "add rule inet other out ct state new accept"])
+    for version, address in VIP.items():
+        rig.node.spawn(f"connect{version}", [sys.executable, "-c", CONNECT, address])
+
+    def knocks() -> list[str]:
+        return rig.node.run(["ss", "-Htno", "state", "syn-sent"]).stdout.split("\n")[:-1]
+
+    rig.until(lambda: len(knocks()) == 2, "both to begin")
+    rig.node.run(["nft", "-f", "-"], text=table)
+    tries = lambda: [int(line.rpartition(",")[2].rstrip(")")) for line in knocks()]  # noqa: E731
+    before = tries()
+    rig.until(lambda: len(tries()) < 2 or min(tries()) > max(before), "both to knock again")
+    assert len(knocks()) == 2, "they were refused"
+    # The control: what begins now and is not served is.
+    for version, address in VIP.items():
+        place = f"http://[{address}]:81/" if version == 6 else f"http://{address}:81/"
+        refused = rig.node.run(["curl", "-s", "-m", "5", place], check=False)
+        assert refused.code == 7, "of curl: could not connect; 28 would be its patience"
+    rig.node.run(["kill", "-CONT", pid])
+    for version in VIP:
+        log = rig.node.directory / f"connect{version}.log"
+        rig.until(lambda log=log: log.read_text().split() == ["welcome"], f"the connection, IPv{version}", 40)
+
+
 def test_the_younger_of_two_rivals_is_named(rig: Rig) -> None:
     old = service("z-shop", externalIPs=[EXTERNAL], created="2024-01-01T00:00:00Z")
     new = service("a-evil", externalIPs=[EXTERNAL], created="2026-01-01T00:00:00Z", clusterIPs=["10.96.0.66"])

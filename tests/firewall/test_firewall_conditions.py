@@ -463,6 +463,8 @@ def test_a_udp_flow_goes_on_with_the_endpoints_there_are(net: Net, version: int)
         late.send(b"?")
         with pytest.raises((TimeoutError, OSError)):
             late.recv(100)
+        for each in (flow, late):
+            each.settimeout(30)
         net.apply(plan(old))
         forget(net, version, POD["pod1"][version])
         assert asked(late) == asked(flow) == "pod1"
