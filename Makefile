@@ -29,7 +29,7 @@ help:  ## show this list
 demo: setup plugin  ## bring up the lab, check it, draw it, take it down (KEEP=1 leaves it up)
 	@$(BIN)/l3net lab demo $(if $(KEEP),--keep)
 
-test: setup-test plugin  ## every check and every test
+test: setup-test plugin  ## run every check and test
 	@$(MAKE) --no-print-directory -j2 checked compiled
 	$(BIN)/pytest $(PYTEST_ARGS)
 
@@ -46,17 +46,17 @@ VAGRANT_LAB = --ssh-config vagrant/.ssh-config --topology vagrant/generated/topo
 vagrant-check: $(VENV)/.ready vagrant-ssh  ## the checks of the lab, on the machines of vagrant/ (CHECK_ARGS=--non-disruptive)
 	@$(BIN)/l3net lab check $(VAGRANT_LAB) $(CHECK_ARGS)
 
-vagrant-break: $(VENV)/.ready vagrant-ssh  ## pull cables: LINK=n1,tor1 or NODE=n3 or ROUTER=tor1
+vagrant-break: $(VENV)/.ready vagrant-ssh  ## cut links: LINK=n1,tor1 or NODE=n3 or ROUTER=tor1
 	@$(BIN)/l3net lab break $(VAGRANT_LAB) $(if $(LINK),--link $(LINK)) $(if $(NODE),--node $(NODE)) \
 		$(if $(ROUTER),--router $(ROUTER))
 
-vagrant-repair: $(VENV)/.ready vagrant-ssh  ## put them back
+vagrant-repair: $(VENV)/.ready vagrant-ssh  ## restore the links
 	@$(BIN)/l3net lab repair $(VAGRANT_LAB)
 
 vagrant-ssh:
 	@cd vagrant && vagrant ssh-config >.ssh-config
 
-vagrant-export: $(VENV)/.ready  ## make vagrant/generated anew, from TOPOLOGY=file or the one that ships with l3net
+vagrant-export: $(VENV)/.ready  ## write vagrant/generated again, from TOPOLOGY=file or the default
 	@$(BIN)/l3net lab export --to vagrant/generated $(TOPOLOGY)
 
 check: setup-test  ## types, lint, layers, generated files
@@ -135,7 +135,7 @@ docs: setup  ## generate the documents and manifests that come from the code
 	$(BIN)/python tools/make-docs
 	$(BIN)/python tools/make-deploy
 
-golden:  ## write the expected outputs of tests/golden anew; read the difference before it is committed
+golden:  ## write the expected outputs of tests/golden again; read the difference before you commit it
 	GOLDEN=write $(BIN)/pytest -k golden tests/cli/test_cli_golden.py tests/lab/test_lab_generators.py
 
 format:  ## format the code

@@ -190,9 +190,9 @@ def _raw(text: str, rest: str) -> ExtendedCommunity:
     except ValueError:
         octets = b""
     if len(octets) != 8:
-        raise ValueError(f"{text} is no extended community: eight octets, raw:0x and 16 hex digits")
+        raise ValueError(f"{text} is not an extended community: eight octets, raw:0x and 16 hex digits")
     if octets[0] & 0x0F == _AS2 and octets[1] in _RATES and not _is_rate(octets):
-        raise ValueError(f"{text} is a FlowSpec rate (RFC 8955 section 7) that is no number")
+        raise ValueError(f"{text} is a FlowSpec rate (RFC 8955 section 7) that is not a number")
     return ExtendedCommunity(octets)
 
 
@@ -215,4 +215,4 @@ def _number(text: str, word: str) -> int:
 
 
 def _unreadable(text: str) -> ValueError:
-    return ValueError(f"{text} is no community; write {FORMS}")
+    return ValueError(f"{text} is not a community; write {FORMS}")

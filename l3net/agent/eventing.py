@@ -181,7 +181,9 @@ class Eventing:
     def _of_node(self, full: str | None) -> None:
         """`full`: the families without an address left; None if that cannot be told."""
         refused = self._agent.kernel.problems.get("firewall", "")
-        text = f"the kernel refuses nftables rules, what is in force is older: {refused}" if refused else ""
+        text = (
+            f"the kernel refuses nftables rules, the rules in force are older: {refused}" if refused else ""
+        )
         self._stand("TableRefused", text, ("TableInForce", "the nftables rules are in force as wanted"))
         if full is None:
             return

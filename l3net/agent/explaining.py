@@ -43,7 +43,7 @@ async def explain_answer(
     try:
         words = str(json.loads(question)["subject"]).split()
     except (ValueError, TypeError, KeyError, RecursionError):
-        return {"error": 'the question is no JSON object with a "subject"'}
+        return {"error": 'the question is not a JSON object with a "subject"'}
     try:
         if not agent.in_sync:
             raise ConfigError("the agent does not know the declared state yet; ask again when it is ready")
@@ -91,9 +91,9 @@ def _ip(text: str) -> Address:
     try:
         found = ip_address(text.strip("[]"))
     except ValueError:
-        raise ConfigError(f"{text[:80]} is no address, and no NAMESPACE/NAME") from None
+        raise ConfigError(f"{text[:80]} is neither an address nor NAMESPACE/NAME") from None
     if found.is_multicast or found.is_unspecified:
-        raise ConfigError(f"{found} is nobody's address: say that of a pod, service, node or host")
+        raise ConfigError(f"{found} is not an address in use: give one of a pod, service, node or host")
     return found
 
 
@@ -117,7 +117,7 @@ async def _pod(seeing: Seeing, name: ObjectName) -> Explanation:
             )
             step = bad("pod", "", seen, "name its address, or ask on its node: --node", "noPod")
         else:
-            seen = "its ADD waits until the API server has told of it" if waits else "it has no address yet"
+            seen = "its ADD waits until the API server reports it" if waits else "it has no address yet"
             step = bad("pod", str(name), seen, "`kubectl describe pod` has the runtime's error", "noAddress")
         return Explanation(subject, (step,), "", inside=False)
     found = [await _address(seeing, address, subject) for address in addresses]
@@ -190,7 +190,7 @@ async def _floating(seeing: Seeing, address: Address, claims: list[Holding], sub
     told = await seeing.told(host_prefix(address))
     announced = peer_steps(*told) if told is not None else []
     inner = await _plain(seeing, held.target)  # translated once: a pod may say that it has a floating address
-    well = f"{address} is pod {held.pod}'s on {seeing.me}, and routers are told of it"
+    well = f"{address} is pod {held.pod}'s on {seeing.me}, and routers have a route to it"
     steps += [*announced, *inner.steps]
     outside = bool(inner.inside) and told is not None and not any_bad(announced)
     return Explanation(subject, tuple(steps), well, inside=inner.inside, outside=outside)
@@ -212,7 +212,7 @@ async def _egress(
     await seeing.agent.egress.leaving.count()
     count = seeing.agent.egress.leaving.counts.get(str(address), 0)
     steps += [*announced, note("connections", seeing.me, f"{count} leave with {address}")]
-    well = f"pods leave with {address} by {seeing.me}, and routers are told of it"
+    well = f"pods leave with {address} by {seeing.me}, and routers have a route to it"
     return Explanation(subject, tuple(steps), well, outside=told is not None and not any_bad(announced))
 
 

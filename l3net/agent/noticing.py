@@ -64,7 +64,7 @@ class Noticing:
             case WayGone():
                 mark(Dirty.FIREWALL)
             case ForwardingOff():
-                log.warning("somebody turned forwarding off; it is turned on again")
+                log.warning("another program turned forwarding off; it is on again")
                 mark(Dirty.BRIDGE)
             case RouteSeen(theirs, gone):
                 mark(Dirty.UNDERLAY)

@@ -227,7 +227,7 @@ class Policing:
         """Why the pod may not be wired yet; empty if it may."""
         pod = attached.pod
         if self._declares and attached.named and not await self._known(pod, uid):
-            return f"the API server has not told of pod {pod} yet, and policies or an EgressIP may be for it"
+            return f"the API server has not reported pod {pod} yet, and policies or an EgressIP may be for it"
         if self._follow is None or self._table is None:
             return "the agent has not finished its first pass"
         await self._follow()

@@ -38,7 +38,7 @@ async def policy_answer(agent: Agent, question: str) -> dict[str, Any]:
     except ConfigError as err:
         return {"error": str(err)}
     except (ValueError, RecursionError):
-        return {"error": "the question is no JSON object"}
+        return {"error": "the question is not a JSON object"}
 
 
 async def _answer(agent: Agent, word: str, asked: Mapping[str, str]) -> dict[str, Any]:

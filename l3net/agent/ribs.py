@@ -33,9 +33,9 @@ def filter_of(question: str) -> PathFilter:
     try:
         asked = json.loads(question) if question.strip() else {}
     except (ValueError, RecursionError):
-        raise ConfigError("the question is no JSON object") from None
+        raise ConfigError("the question is not a JSON object") from None
     if not isinstance(asked, dict):
-        raise ConfigError("the question is no JSON object")
+        raise ConfigError("the question is not a JSON object")
     return PathFilter.of(asked)
 
 

@@ -134,7 +134,7 @@ def _service_problems(agent: Agent) -> list[str]:
         if verdict.lost
     ]
     problems += [
-        f"services: NodePort {port}/{protocol.upper()} is not served: the node itself answers to that number"
+        f"services: NodePort {port}/{protocol.upper()} is not served: the node itself uses that port"
         for protocol, port in agent.services.withheld
     ]
     if forgetful := agent.services.forgetful:
@@ -151,7 +151,8 @@ def _service_problems(agent: Agent) -> list[str]:
     if apart := agent.enveloping.apart:
         named = ", ".join(apart[:5]) + (f" and {len(apart) - 5} more" if len(apart) > 5 else "")
         problems.append(
-            f"services: nothing is handed on to {named}: no part in consistent load balancing (another "
+            f"services: nothing is forwarded to {named}: it does not take part in consistent load "
+            "balancing (another "
             "service proxy, an older release, or no device); connections to endpoints there do not survive"
         )
     return problems
@@ -162,7 +163,7 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
     problems += [str(refusal) for refusal in agent.sessions.refusals]
     problems += contradictions(agent)
     problems += [
-        f"peer {peer.session.name}: {count} routes refused for want of an import policy (RFC 8212); "
+        f"peer {peer.session.name}: {count} routes refused for lack of an import policy (RFC 8212); "
         "name them in import.cidrs of the BGPConfiguration or in a filter of the peer"
         for address, peer in agent.speaking.peers.items()
         if (count := tallies[address].refused.get(Verdict.NO_POLICY.value, 0))
@@ -173,7 +174,7 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
         for family in peer.over_limit
     ]
     problems += [
-        f"peer {peer.session.name}: has taken nothing for {stuck:.0f} s of what waits for it "
+        f"peer {peer.session.name}: has accepted nothing for {stuck:.0f} s of its queue "
         f"({agent.speaking.queues.out_queue(address)} prefixes)"
         for address, peer in agent.speaking.peers.items()
         if (stuck := agent.speaking.queues.stuck(address)) > STUCK
@@ -205,13 +206,13 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
     down = [peer.session.name for peer in agent.speaking.peers.values() if not peer.established]
     if agent.kernel.unheard and down and agent.in_sync:
         problems.append(
-            f"{agent.kernel.unheard} learned routes of an agent before this one are kept until every session "
-            f"has said all, for two minutes at most: {', '.join(sorted(down)[:5])} is down"
+            f"{agent.kernel.unheard} learned routes of the previous agent are kept until every session "
+            f"has sent its routes, for at most two minutes: {', '.join(sorted(down)[:5])} is down"
         )
     if agent.speaking.unguarded:
         problems.append(
-            "the speaker that runs is older than the agent: whoever dials in to this node is taken without "
-            "the MD5 password and the TTL that the session demands; restart it"
+            "the running speaker is older than the agent: it accepts incoming connections without checking "
+            "the session's MD5 password and TTL; restart it"
         )
     if agent.speaking.problem:
         problems.append(agent.speaking.problem)
@@ -219,8 +220,8 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
         problems.append("the speaker cannot be reached; is `l3net speaker` running?")
     problems += sorted(agent.shells.kernel.discovery.problems.values())
     problems += [
-        f"peer {peer.session.name}: takes no IPv6 next hops for IPv4 prefixes (RFC 8950), so that "
-        "it hears none of them"
+        f"peer {peer.session.name}: does not support IPv6 next hops for IPv4 prefixes (RFC 8950), so "
+        "it gets none of them"
         for peer in agent.speaking.peers.values()
         if peer.established and not peer.takes_its_next_hops
     ]
@@ -236,7 +237,7 @@ def _problems(agent: Agent, tallies: Mapping[Address, Tally]) -> list[str]:
 def retained_problems(agent: Agent) -> list[str]:
     """A sentence for each block that the node has lost while pods run in it."""
     return [
-        f"block {block} is no longer this node's, and {count} attachments of pods have addresses in it: it "
+        f"block {block} is no longer this node's, and {count} pod attachments have addresses in it: it "
         + (
             f"is node {other}'s by now and is not announced from here, so that only this node reaches them; "
             if other

@@ -22,7 +22,7 @@ def swallowed_blocks(agent: Agent) -> list[str]:
         return []
     return [
         f"advertise.networks: {len(lost)} blocks of other nodes are inside what is announced, and no route "
-        f"leads to them, so that packets for their pods are dropped here (for example {lost[0]} of node "
+        f"leads to them, so packets for their pods are dropped here (for example {lost[0]} of node "
         f"{owners[lost[0]]}); have this node learn them (`l3net bgp routes --rejected` tells what stands in "
         "the way), or give up the network"
     ]

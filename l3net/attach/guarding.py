@@ -96,7 +96,7 @@ class Guarding:
             return []
         return [
             f"{PART}: the MAC of {len(lacking)} pods of an older release cannot be told, and so they may send"
-            f" from any address of the node: {', '.join(lacking[:5])}; make them anew"
+            f" from any address of the node: {', '.join(lacking[:5])}; create them again"
         ]
 
     def _ports(self) -> tuple[list[GuardedPort], list[str]]:

@@ -186,7 +186,7 @@ class AsPathPattern:
                 last = characters[1]
                 del characters[:2]
             if first not in _LITERAL or last not in _LITERAL or first > last:
-                raise self._wrong("only digits, blanks and , { } may stand in")
+                raise self._wrong("only digits, blanks and , { } are allowed in")
             wanted |= {chr(number) for number in range(ord(first), ord(last) + 1)}
         if not wanted:
             raise self._wrong("nothing stands in")

@@ -74,7 +74,7 @@ class PathFilter:
         if found.rejected and (found.best or found.advertised):
             raise ConfigError(f"a rejected path is never {'best' if found.best else 'advertised'}")
         if found.best and found.advertised:
-            raise ConfigError("best and advertised are two questions: what is advertised is the best path")
+            raise ConfigError("--best and --advertised cannot be combined: advertised paths are best paths")
         return found
 
     def wants_peer(self, address: Address, name: str) -> bool:
@@ -116,7 +116,9 @@ def _prefix_of(text: str) -> Prefix:
     try:
         return parse_prefix(text)
     except ValueError:
-        raise ConfigError(f"{text[:60]!r} is no prefix (such as 10.244.1.0/24) and no address") from None
+        raise ConfigError(
+            f"{text[:60]!r} is neither a prefix (such as 10.244.1.0/24) nor an address"
+        ) from None
 
 
 def _peer(text: str) -> str:

@@ -161,5 +161,5 @@ def parse_prefix(text: str) -> Prefix:
         return _Network6((int(IPv6Address(address)), int(length) if slash else 128))
     octets = bytes(map(int, address.split(".")))
     if len(octets) != 4:
-        raise ValueError(f"{text!r} is no IPv4 prefix")
+        raise ValueError(f"{text!r} is not an IPv4 prefix")
     return _Network4((int.from_bytes(octets), int(length) if slash else 32))

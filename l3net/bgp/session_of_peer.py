@@ -40,7 +40,7 @@ INTERFACE = re.compile(r"[A-Za-z0-9_./:@%+-]+")
 
 
 def bad_interface(name: str, interface: str) -> Refusal:
-    return Refusal(name, Unusable.BAD_INTERFACE, f"ExaBGP cannot be told of an interface {interface!r}")
+    return Refusal(name, Unusable.BAD_INTERFACE, f"ExaBGP does not support an interface named {interface!r}")
 
 
 def _local_as(state: ClusterState, peer: BgpPeer, node: Node) -> int:

@@ -104,11 +104,11 @@ def sessions(
         other = state.nodes[other_name]
         for address in one_of_each_family(other.addresses):
             if address in node.addresses:
-                detail = f"{address} is our own; delete the Node that is no more"
+                detail = f"{address} is this node's own; delete the stale Node"
                 refusals.append(Refusal(f"mesh:{other_name}", Unusable.OWN_ADDRESS, detail))
                 continue
             if address in mesh:
-                detail = f"{address} is that of node {mesh[address]} too; delete the Node that is no more"
+                detail = f"{address} is that of node {mesh[address]} too; delete the stale Node"
                 refusals.append(Refusal(f"mesh:{other_name}", Unusable.DUPLICATE_ADDRESS, detail))
                 continue
             if address in found:

@@ -88,7 +88,7 @@ _MEANINGS: Final = {
     Verdict.CONFEDERATION: "a confederation's segment is in the AS path (RFC 5065 section 5)",
     Verdict.REFLECTION_LOOP: "our router ID or cluster ID is on the path (RFC 4456 section 8)",
     Verdict.NEXT_HOP_SELF: "its next hop is this node",
-    Verdict.NEXT_HOP_INVALID: "its next hop is no address of a router",
+    Verdict.NEXT_HOP_INVALID: "its next hop is not an address of a router",
     Verdict.NEXT_HOP_UNKNOWN: "its next hop is neither the peer nor a node (thirdPartyNextHops)",
     Verdict.BOGON_PREFIX: "the prefix is a bogon (import.bogons)",
     Verdict.BOGON_AS: "a bogon AS is in the AS path (import.bogons)",

@@ -120,5 +120,5 @@ def _connect(path: Path, longest_retry: float) -> Connect:
 def manifests(directory: Path) -> ManifestTree:
     """Raises ConfigError for what is no directory."""
     if not directory.is_dir():
-        raise ConfigError(f"{directory} is no directory of manifests")
+        raise ConfigError(f"{directory} is not a directory of manifests")
     return ManifestTree(directory)

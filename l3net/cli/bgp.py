@@ -36,7 +36,9 @@ def _written_so(_: click.Context, __: click.Parameter, value: str | None) -> str
             return None
         return str(parse_prefix(value) if "/" in value else parse_address(value))
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no prefix (such as 10.244.1.0/24) and no address") from None
+        raise click.BadParameter(
+            f"{value!r} is neither a prefix (such as 10.244.1.0/24) nor an address"
+        ) from None
 
 
 @click.group(short_help="Show BGP on this node, and plan changes.")

@@ -40,7 +40,7 @@ _PATIENCE: Final = 60.0
 _PACKAGES: Final = ("exabgp", "pyroute2", "kubernetes", "click", "netaddr", "msgspec", "scapy", "aiohttp")
 #: Seconds for the doctor, which watches peers that are down.
 _DOCTOR: Final = 120.0
-_README: Final = """What l3net knew of this node, for whoever looks into a problem. Passwords are left out.
+_README: Final = """The state of this node as l3net knows it, for support. Passwords are removed.
 
 agent/     what the agent answers: status, routes learned and announced, peers, history, policies, drops
 doctor.json   `l3net doctor --no-probe`, as of then

@@ -35,7 +35,7 @@ from l3net.shell.probes.pods import look_at_pods
 COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: "red"}
 
 
-@click.command(short_help="Find out what is wrong on this node, and what to do about it.")
+@click.command(short_help="Find problems on this node, and what to do about them.")
 @click.option(
     "--cluster",
     is_flag=True,

@@ -74,7 +74,7 @@ class GlassDoor:
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            raise L3netError(f"what answers is no looking glass (status {status})")
+            raise L3netError(f"the server is not a looking glass (status {status})")
         if status == 200:
             return found
         said = str(found.get("error") or found.get("message") or f"status {status}")[:500]

@@ -165,7 +165,7 @@ def _show(rows: list[dict[str, Any]], agents: Agents, output: str) -> None:
         columns = [_COLUMNS[0], *(["NODE"] if agents.several else []), *_COLUMNS[1:]]
         print_table("", columns, [_cells(row, agents) for row in rows])
     else:
-        click.echo("nothing of that was decided, or it is longer ago than what is kept")
+        click.echo("there is no such entry, or it is older than the history")
 
 
 def _cells(row: dict[str, Any], agents: Agents) -> list[str]:

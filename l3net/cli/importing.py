@@ -317,7 +317,7 @@ def _listed(answer: bytes | str, place: str) -> tuple[str, list[dict[str, Any]]]
     items = (found.get("items") or []) if isinstance(found, dict) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise ConfigError(
-            f"{place}: the answer is no list of objects: is the server of the kubeconfig an API server?"
+            f"{place}: the answer is not a list of objects: is the server of the kubeconfig an API server?"
         )
     return str(found.get("kind", "")).removesuffix("List"), items
 

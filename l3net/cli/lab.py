@@ -110,7 +110,7 @@ def _up_or_down(name: str, make: Callable[[], Lab]) -> Lab:
     except (LabError, KeyboardInterrupt):
         if state.lab_directory(name).exists():
             click.echo(
-                f"what is up stays up: look at {state.lab_directory(name)}/HOST/*.log, "
+                f"hosts that are up stay up: look at {state.lab_directory(name)}/HOST/*.log, "
                 f"then `l3net lab down{_option(name)}`",
                 err=True,
             )

@@ -247,7 +247,7 @@ def _nothing_to_draw() -> None:
     for name in _DRAWING:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(
-                f"--{name.replace('_', '-')} says what to draw, but with --schedule nothing is drawn"
+                f"--{name.replace('_', '-')} cannot be combined with --schedule, which draws nothing"
             )
 
 
@@ -288,7 +288,7 @@ def _check(schedule: Schedule, source: TopologySource) -> None:
         fault = FAULTS[step.fault]
         if step.target not in fault.targets(topology):
             there = ", ".join(fault.targets(topology)) or "none"
-            raise ConfigError(f"steps[{index}]: {step.target!r} is no target of {step.fault}: {there}")
+            raise ConfigError(f"steps[{index}]: {step.target!r} is not a target of {step.fault}: {there}")
         if why := fault.missing():
             raise ConfigError(f"steps[{index}]: {step.fault}: {why}")
 

@@ -39,9 +39,7 @@ def glass(name: str, listen: tuple[str, ...]) -> None:
     need_root()
     chosen = settings(listen, "", (), behind_proxy=True)
     if beyond := [str(each) for each in chosen.listen if not each.address.is_loopback]:
-        raise ConfigError(
-            f"--listen {beyond[0]}: a lab's page asks nobody who they are: serve it on loopback"
-        )
+        raise ConfigError(f"--listen {beyond[0]}: a lab's page has no access control: serve it on loopback")
     there = open_lab(name)
     from l3net.cli.glass import serving  # noqa: PLC0415 - after --help
 

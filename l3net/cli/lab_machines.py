@@ -144,7 +144,9 @@ def break_(
                 raise LabError(f"{node!r} is no node: {', '.join(n.name for n in lab.topology.nodes)}")
         for router in routers:
             if lab.topology.router(router) is None:
-                raise LabError(f"{router!r} is no router: {', '.join(r.name for r in lab.topology.routers)}")
+                raise LabError(
+                    f"{router!r} is not a router: {', '.join(r.name for r in lab.topology.routers)}"
+                )
         chosen = chosen_links(lab.topology, pairs, (*nodes, *routers))
         cut(lab, chosen)
     for link in chosen:

@@ -23,7 +23,7 @@ _EXIT: Final = (
     ("0", "done"),
     ("1", "failed"),
     ("2", "wrong usage or configuration"),
-    ("3", "nothing of ours is running"),
+    ("3", "no l3net process answers"),
 )
 
 
@@ -131,7 +131,7 @@ def _options(command: click.Command, context: click.Context, title: str) -> Iter
             option = ", ".join(cli.context_settings["help_option_names"])
         yield from (".TP", f"\\fB{_escaped(option)}\\fR")
         envvar = f" Environment: {parameter.envvar}." if parameter.envvar else ""
-        yield _line(" ".join((meaning + envvar).split()) or "Says what is said above.")
+        yield _line(" ".join((meaning + envvar).split()) or "See above.")
 
 
 def _foot() -> Iterator[str]:

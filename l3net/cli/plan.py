@@ -141,7 +141,7 @@ async def _listed(store: Datastore) -> ClusterState:
                     case InSync():
                         return state
     except TimeoutError:
-        raise ConfigError(f"the API server has not told of everything within {PATIENCE:g} s") from None
+        raise ConfigError(f"the API server has not sent everything within {PATIENCE:g} s") from None
     return state
 
 
@@ -170,7 +170,7 @@ def _show(found: list[NodeChange], policies: list[dict[str, str]], problems: lis
     ]
     if sessions:
         columns = ["NODE", "PEER", "ADDRESS", "ACTION", "ROUTES", "FIELDS"]
-        print_table("Sessions and what they are told", columns, sessions)
+        print_table("Sessions and announcements", columns, sessions)
     _show_services(found)
     blocks = [
         (

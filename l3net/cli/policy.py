@@ -170,7 +170,7 @@ def drops(follow: bool, agents: Agents, output: str) -> None:
     answers = _dropped(after, agents)
     if not any(answer["logging"] for _, answer in answers):
         click.echo(
-            'no policy has the annotation l3net.io/log-drops: "true", so that none is told of', err=True
+            'no policy has the annotation l3net.io/log-drops: "true", so no drops are logged', err=True
         )
     _tell_notes(dict.fromkeys(answer["problem"] for _, answer in answers if answer["problem"]))
     if not follow:
@@ -294,7 +294,7 @@ def _policy_lines(row: dict[str, Any]) -> list[str]:
         else:
             lines += [f"    {text}" for text in texts]
     if row["logsDrops"]:
-        lines.append("  what it denies is told: `l3net policy drops`")
+        lines.append("  denied packets are logged: `l3net policy drops`")
     lines += [
         f"  {each['direction']}, {'accepted' if each['action'] == 'accept' else 'denied'} by its rules: "
         f"{_packets(each['packets'])}"

@@ -75,7 +75,8 @@ def router_config(
         click.echo(f"left out: {note}", err=True)
     if not state.nodes:
         raise NoRouterError(
-            "no Node is declared, and so nobody to peer with: a directory needs the cluster's Nodes too "
+            "no Node is declared, so there is nothing to peer with: a directory needs the "
+            "cluster's Nodes too "
             "(kubectl get nodes -o yaml)"
         )
     if not found.routers:

@@ -198,7 +198,7 @@ def _collector(row: dict[str, Any]) -> str:
     where = f"BMP collector {row['name']} ({row['address']} port {row['port']}):"
     since = duration(row["sinceSeconds"])
     if row["connected"]:
-        again = f", {row['dropped']} times told all anew" if row["dropped"] else ""
+        again = f", {row['dropped']} full dumps sent again" if row["dropped"] else ""
         sent = f"{row['messages']} messages, {row['waiting']} prefixes wait"
         return f"{where} connected for {since}, {sent}{again}"
     why = f": {row['lastError']}" if row["lastError"] else ""
@@ -213,7 +213,7 @@ def _policy(policy: dict[str, Any]) -> str:
     if policy["refused"]:
         text += "; not in force as declared"
     if policy["waiting"]:
-        text += f"; {len(policy['waiting'])} pods wait until the API server has told of them"
+        text += f"; {len(policy['waiting'])} pods wait until the API server reports them"
     return text
 
 

@@ -209,7 +209,9 @@ def _enter(scene: Scene, source: str, state_dir: Path, text: str) -> list[str]:
     for lease in SqliteLeases(state_dir / LEASE_DB).leases():
         if any(each.address == address for each in lease.addresses) and lease.netns:
             return ["nsenter", f"--net={lease.netns}", "--"]
-    raise ConfigError(f"{text} is no pod of this node and not the node itself: run it where the source is")
+    raise ConfigError(
+        f"{text} is neither a pod of this node nor the node itself: run the command on the source's node"
+    )
 
 
 # --- probes ----------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def published_ports(request: Request) -> tuple[PublishedPort, ...]:
     ports = []
     for entry in found:
         if not isinstance(entry, Mapping):
-            raise CniError(failure.INVALID_CONFIG, "portMappings holds something that is no object")
+            raise CniError(failure.INVALID_CONFIG, "portMappings contains something that is not an object")
         if not entry.get("hostPort"):
             continue  # "hostPort 0 or absent: not published" (the reference portmap skips it too)
         protocol = str(entry.get("protocol") or "tcp").lower()

@@ -152,11 +152,12 @@ def pod_labels(request: Request) -> dict[str, str]:
         if not isinstance(key, str) or not isinstance(value, str) or not re.fullmatch(_LABEL, key):
             raise CniError(
                 failure.INVALID_CONFIG,
-                f"labels of the pod ({LABELS_ARG}, args.cni.labels): {str(key)[:80]!r} is no label's name",
+                f"labels of the pod ({LABELS_ARG}, args.cni.labels): {str(key)[:80]!r} is not a "
+                "valid label name",
             )
         if value and not re.fullmatch(_LABEL_VALUE, value):
             raise CniError(
-                failure.INVALID_CONFIG, f"labels of the pod: {key}: {value[:80]!r} is no label's value"
+                failure.INVALID_CONFIG, f"labels of the pod: {key}: {value[:80]!r} is not a valid label value"
             )
         found[key] = value
     return found
@@ -253,7 +254,7 @@ def _refuse_own_ports(request: Request, node: NodeNetwork) -> None:
             raise CniError(
                 failure.INVALID_CONFIG,
                 f"host port {published.host_port}/{published.protocol} is the node's own (BGP, BFD, what "
-                "nodes tell one another, metrics, health checks, or kube-proxy's); give the pod another one",
+                "nodes tell one another, metrics, health checks, or kube-proxy's); use another host port",
             )
 
 
@@ -270,7 +271,7 @@ def _blocks(request: Request, node: NodeNetwork) -> tuple[Prefix, ...]:
         raise CniError(
             failure.TRY_AGAIN_LATER,
             f"namespace {namespace} is not known yet, and some IPPools are for certain namespaces only",
-            "the agent hears of namespaces from the API server, or as a Namespace among the manifests",
+            "the agent reads namespaces from the API server, or Namespaces from the manifests",
         ) from None
 
 

@@ -194,7 +194,7 @@ def keep(*containers: str) -> dict[str, Any]:
     return {"cni.dev/valid-attachments": [{"containerID": each, "ifname": "eth0"} for each in containers]}
 
 
-@case("gc", "GC frees what is not listed, and only that")
+@case("gc", "GC frees exactly what is not listed")
 def gc_frees(bench: Bench) -> None:
     since(bench, "1.1.0")
     conf = bench.having(cniVersion="1.1.0")

@@ -207,9 +207,9 @@ def _pools(
             why = "; ".join(finding.message for finding in overlaps if finding.about.name == name)
             condition = Condition("Ready", False, wrong[name].reason.value, why)
         elif pool.disabled:
-            condition = Condition("Ready", False, "Disabled", "nothing new is handed out")
+            condition = Condition("Ready", False, "Disabled", "nothing new is assigned")
         elif not usage.free:
-            condition = Condition("Ready", False, "Full", "everything is handed out")
+            condition = Condition("Ready", False, "Full", "everything is assigned")
         else:
             condition = Condition("Ready", True, "InUse" if usage.used else "Unused")
         found[name] = PoolStatus(usage, condition)

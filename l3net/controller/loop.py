@@ -237,7 +237,7 @@ class Controller:
             self._ledger = decision.ledger, version
             return decision
         raise ConflictError(
-            "the ledger was written by somebody else three times over; is there another leader?"
+            "another process has written the ledger three times in a row; is there another leader?"
         )
 
     def _read_ledger(self) -> tuple[Ledger, str]:

@@ -40,7 +40,7 @@ def judge_status(status: Mapping[str, Any], draining: frozenset[str] = frozenset
     drain = status["drain"]
     if "cause" in drain:
         what = f"drains ({drain['cause']}): {drain['stage']}"
-        remedy = "if nobody wants that: `l3net node undrain` there, or `kubectl uncordon`"
+        remedy = "if this is not intended: `l3net node undrain` there, or `kubectl uncordon`"
         others = [each for each in judge_agent(status) if not each.what.startswith("not ready")]
         return [Finding("drain", status["node"], Severity.WARNING, what, remedy), *others]
     found = judge_agent(status)

@@ -45,8 +45,9 @@ def _block_of_two(block: Prefix, what: str) -> Finding:
         "blocks",
         str(block),
         Severity.PROBLEM,
-        f"{what}: routers send what is for its pods to either node",
-        "give one of them another block (spec.podCIDRs of the Node, or the IPPool), and make its pods anew",
+        f"{what}: routers send its pods' packets to either node",
+        "give one of them another block (spec.podCIDRs of the Node, or the IPPool), and create its "
+        "pods again",
     )
 
 
@@ -181,7 +182,7 @@ def unheard(statuses: Statuses, witnesses: Statuses) -> Found:
                 Severity.PROBLEM,
                 f"no other node that was asked ({asked}) has a route to it: pods there are not reached "
                 "from other nodes",
-                "see what its peers are told: `l3net bgp announced --rejected --node` of it, and the "
+                "check its announcements: `l3net bgp announced --rejected --node` of it, and the "
                 "routers' filters",
             ),
         )

@@ -62,12 +62,12 @@ def judge_views(status: Mapping[str, Any]) -> list[Finding]:
                     "view",
                     row["kind"],
                     Severity.PROBLEM,
-                    f"nothing was heard for {min(ages):.0f} s: neither a list nor a bookmark",
+                    f"nothing was received for {min(ages):.0f} s: neither a list nor a bookmark",
                     "ask the API server (`kubectl get --raw /readyz`); restart the agent if it is well",
                 )
             )
     if youngest and not found:
-        what = f"heard of every kind within the last {max(youngest):.0f} s"
+        what = f"every kind was updated within the last {max(youngest):.0f} s"
         found.append(Finding("view", status["node"], Severity.OK, what))
     return found
 
@@ -203,7 +203,8 @@ def judge_routes(status: Mapping[str, Any]) -> list[Finding]:
                 status["node"],
                 Severity.PROBLEM,
                 f"{len(absent)} wanted routes are not in the kernel: {listed}",
-                "`l3net status` names what the kernel refused; `ip route show proto 108` shows what is there",
+                "`l3net status` names what the kernel refused; `ip route show proto 108` shows the "
+                "actual state",
             )
         )
     else:
@@ -316,7 +317,7 @@ def judge_data_path(look: PodLook, dropping: Sequence[str]) -> list[Finding]:
                 "probe",
                 Severity.PROBLEM,
                 f"a pod could not be added: {look.refused}",
-                "what a runtime would hear, too; see the agent's log",
+                "a runtime gets the same answer; see the agent's log",
             )
         ]
     if look.skipped:
@@ -345,7 +346,7 @@ def judge_data_path(look: PodLook, dropping: Sequence[str]) -> list[Finding]:
             "pods",
             f"IPv{version}",
             Severity.PROBLEM,
-            f"two pods of this node do not reach one another: what is forwarded is dropped{suspects}",
+            f"two pods of this node do not reach each other: forwarded packets are dropped{suspects}",
             "let that firewall accept what comes from and goes to the bridge l3net0 "
             "(`iptables -A FORWARD -i l3net0 -j ACCEPT`, and -o), or give it another policy",
         )
@@ -355,9 +356,7 @@ def judge_data_path(look: PodLook, dropping: Sequence[str]) -> list[Finding]:
     if found:
         return found
     families = " and ".join(f"IPv{version}" for version in sorted(look.between)) or "no family"
-    found.append(
-        Finding("pods", "probe", Severity.OK, f"two pods made for a moment reach one another ({families})")
-    )
+    found.append(Finding("pods", "probe", Severity.OK, f"two temporary pods reach each other ({families})"))
     if dropping:
         found.append(
             Finding(
@@ -414,7 +413,7 @@ def _runtime(look: NodeLook) -> Sequence[Finding]:
                 "cni",
                 "configuration",
                 Severity.WARNING,
-                "there is no network configuration: kubelet calls the node not ready",
+                "there is no network configuration: kubelet reports the node as not ready",
                 "run `l3net cni install`, or name the directory with --conf-dir",
             )
         ]

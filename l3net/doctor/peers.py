@@ -41,7 +41,7 @@ def judge_peer(
         _finding(
             peer,
             Severity.PROBLEM,
-            f"announces more {family} prefixes than its limit; none beyond it is imported",
+            f"announces more {family} prefixes than its limit; additional ones are not imported",
             "find out why it sends so many, or raise maxPrefixes of the BGPPeer",
         )
         for family in peer.over_limit
@@ -62,7 +62,7 @@ def judge_peer(
             _finding(
                 peer,
                 Severity.WARNING,
-                f"it is not told of the node's own {', '.join(filtered)}: pods are not reached by way of it",
+                f"it does not get the node's own {', '.join(filtered)}: pods are not reachable through it",
                 "if that is not meant, look at the BGPPeer's filters; `l3net bgp announced` has each verdict",
             )
         )
@@ -132,8 +132,9 @@ def _not_connected(peer: Peer, look: PeerLook, counters: Counters) -> tuple[str,
     return (
         f"it has not connected to {peer.local_address} port {peer.listen_port}, where the node waits for it "
         "(passive)",
-        f"let the router connect: see that it has {peer.local_address} as a neighbour, and that no firewall "
-        "is between; `--watch 130` sees what its attempts lack; or take `passive` off the BGPPeer",
+        f"let the router connect: check that it has {peer.local_address} as a neighbour, and that "
+        "no firewall "
+        "is between; `--watch 130` analyzes its attempts; or remove `passive` from the BGPPeer",
     )
 
 
@@ -201,17 +202,17 @@ _REMEDIES = {
         6,
         1,
     ): "the node announces more prefixes than the router allows: raise the limit there, or announce less",
-    (6, 2): "the neighbour {local} is shut down on the router: take that off",
+    (6, 2): "the neighbour {local} is shut down on the router: enable it again",
     (6, 3): "configure {local} as a neighbour on the router again",
-    (6, 4): "somebody reset the session on the router: it comes back by itself",
-    (6, 5): "the router does not take connections from {local}: configure it as a neighbour there",
+    (6, 4): "the session was reset on the router: it comes back by itself",
+    (6, 5): "the router does not accept connections from {local}: configure it as a neighbour there",
     (6, 8): "the router is out of memory or of other resources",
     (6, 10): "BFD on the router calls the path dead: see `l3net status`, BFD, and the link",
 }
 
 
 def _told(peer: Peer, told: Notification) -> tuple[str, str]:
-    remedy = _REMEDIES.get((told.code, told.subcode), "the router's log says what it means by that")
+    remedy = _REMEDIES.get((told.code, told.subcode), "the router's log explains it")
     return f"the router ended the session: {told}", remedy.format(local=peer.local_address)
 
 
@@ -252,7 +253,7 @@ def _accepted(peer: Peer, plain: Probe, counters: Counters, near: Probe | None) 
     if peer.passive:
         return _not_connected(peer, PeerLook(plain), Counters())  # those of others accuse none that answers
     return (
-        "it accepts TCP and says nothing",
+        "it accepts TCP and sends nothing",
         "the router may be waiting for us to speak first: look at the speaker's log and the router's",
     )
 

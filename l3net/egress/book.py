@@ -309,7 +309,7 @@ class EgressBook:
             elif address in at:
                 yield EgressHolding(address, fact.name, node=at[address])
             elif nodes:
-                said = "no node that it selects is ready and takes what others hand on"
+                said = "no selected node is ready and accepts forwarded packets"
                 yield EgressHolding(address, fact.name, Reason.NOT_READY, said)
             else:
                 yield EgressHolding(address, fact.name, Reason.NO_NODE, "its nodeSelector selects no node")

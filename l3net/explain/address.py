@@ -42,7 +42,7 @@ class AddressFacts:
 
 
 def explain_address(facts: AddressFacts, subject: str = "") -> Explanation:
-    """Whether this node reaches it, and whether the routers are told of it."""
+    """Whether this node reaches it, and whether the routers have a route to it."""
     end = facts.end
     outside = list(_outside(facts))
     data = list(_data_path(facts))
@@ -50,7 +50,7 @@ def explain_address(facts: AddressFacts, subject: str = "") -> Explanation:
     reached = not any_bad(data)
     well = f"{end.where} is reached from {facts.node}"
     if local and not any_bad(outside):
-        well += f", and routers are told of {facts.block[0] if facts.block else ''}"
+        well += f", and routers have a route to {facts.block[0] if facts.block else ''}"
     return Explanation(
         subject or f"address {end.address}",
         (*data, *outside),
@@ -94,7 +94,7 @@ def nobody(address: str, way: Way) -> Step:
     return bad(
         "address",
         address,
-        f"nobody in the cluster has it{'' if way.leads else f', and no route leads there ({way})'}",
-        "`l3net bgp routes` shows what peers announce, and what is refused",
+        f"no object of the cluster has it{'' if way.leads else f', and no route leads there ({way})'}",
+        "`l3net bgp routes` shows received and refused routes",
         "unknownAddress",
     )

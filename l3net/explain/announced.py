@@ -1,4 +1,4 @@
-"""Whether routers are told of a prefix: each peer, and all of them together."""
+"""Whether routers have a route to a prefix: each peer, and all of them together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def peer_steps(prefix: Prefix, peers: Sequence[PeerTold]) -> list[Step]:
             bad(
                 "peers",
                 "",
-                "no BGP peer beyond the cluster is declared for this node, so that no router hears of it",
+                "no BGP peer outside the cluster is declared for this node, so no router gets a route",
                 "declare a BGPPeer that selects this node",
                 "noPeer",
             )
@@ -61,11 +61,11 @@ def _told(prefix: Prefix, peer: PeerTold, *, stops: bool) -> Step:
     if _hears(peer):
         if peer.said:
             return ok(what, peer.where, "announced, as decided", since=peer.since)
-        return note(what, peer.where, "decided, and waits to be said", cause="queued")
+        return note(what, peer.where, "decided, and waits to be sent", cause="queued")
     seen, advice, cause = _refused(peer)
     if stops:
         return bad(what, peer.where, seen, advice, cause, since=peer.since)
-    return note(what, peer.where, f"{seen}; other peers are told", advice, cause)
+    return note(what, peer.where, f"{seen}; other peers get it", advice, cause)
 
 
 def _refused(peer: PeerTold) -> tuple[str, str, str]:

@@ -50,7 +50,8 @@ def diversion_steps(found: Diversion, endpoints: Collection[Target], name: str, 
             "services",
             where,
             f"this host has {address} itself, and no program of it has port {port}: {taken}",
-            "start what is to answer there (NodeLocal DNS), or remove its address and its notrack rules",
+            "start the service that should answer there (NodeLocal DNS), or remove its address and "
+            "its notrack rules",
             "heldLocally",
         )
 
@@ -63,7 +64,9 @@ def _translated(found: Diversion, endpoints: Collection[Target], name: str, wher
         return doubt("services", where, seen, "`l3net trace` sends real packets", "translatedElsewhere")
     if not elsewhere:
         return note("services", where, f"{found.by.by} translates it, to {to}", cause="otherProxy")
-    those = "that is no endpoint" if len(found.by.to) == 1 else f"{_shown(*elsewhere[0])} is no endpoint"
+    those = (
+        "that is not an endpoint" if len(found.by.to) == 1 else f"{_shown(*elsewhere[0])} is not an endpoint"
+    )
     return bad(
         "services",
         where,

@@ -44,7 +44,7 @@ def leaving_step(rule: EgressRule, me: str, why: str = "") -> Step:
     by = f"{Kind.EGRESS_IP.value} {rule.by}"
     if rule.address is None:
         seen = f"selects the pod; what the pod sends is dropped: {why or 'it has no address of this family'}"
-        advice = "mend the EgressIP, or take it away: the pod leaves as others do then"
+        advice = "correct the EgressIP, or delete it: the pod then leaves as others do"
         return bad("egress", by, seen, advice, "egressNoAddress")
     return ok("egress", by, f"leaves with {rule.address}, by {_node(rule.node, me)}")
 

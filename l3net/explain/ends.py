@@ -21,7 +21,7 @@ def end_steps(end: End, me: str, pod_mtu: int = 0) -> Iterator[Step]:
                 "policy",
                 end.where,
                 end.decision,
-                "`l3net policy show` has the rule; `l3net policy matrix` whom else it concerns",
+                "`l3net policy show` has the rule; `l3net policy matrix` which pods it affects",
                 "policy",
             )
         )
@@ -48,7 +48,7 @@ def end_steps(end: End, me: str, pod_mtu: int = 0) -> Iterator[Step]:
             "firewall",
             end.where,
             end.dropped,
-            "let that firewall accept what is forwarded from and to l3net0 and the uplinks",
+            "let that firewall accept forwarded packets from and to l3net0 and the uplinks",
             "foreignFirewall",
         )
     if end.here and not end.attached:
@@ -72,7 +72,7 @@ def passage_steps(end: End) -> Iterator[Step]:
         return
     size = end.passage.size
     if end.passage.told:
-        seen = f"a link on the way carries {end.passage.told} bytes, and who sends {size} is told so"
+        seen = f"a link on the way carries {end.passage.told} bytes, and the sender of {size} is told so"
         yield note("MTU", end.where, seen, cause="mtu")
         return
     echo = size - (28 if end.address.version == 4 else 48)
@@ -112,7 +112,7 @@ def _route(end: End, me: str) -> Step:
         return bad(
             "route",
             end.where,
-            f"a route of somebody else leads away from the pod: {way}",
+            f"another program's route leads away from the pod: {way}",
             f"`ip route del {way.prefix}`; find who put it there",
             "routeAstray",
         )
@@ -122,7 +122,8 @@ def _route(end: End, me: str) -> Step:
             end.where,
             f"no route to {end.node}'s block has been learned, only the default route leads there ({way}): "
             "whether the router knows the way cannot be seen here",
-            "`l3net doctor --cluster` tells whose blocks nobody hears; `l3net history` when the route went",
+            "`l3net doctor --cluster` shows blocks that no node receives; `l3net history` when the "
+            "route was removed",
             "defaultRouteOnly",
         )
     return ok("route", end.where, str(way))
@@ -146,7 +147,8 @@ def _hop(end: End, hop: Hop, pod_mtu: int) -> Iterator[Step]:
             only,
             "neighbour",
             where,
-            f"nobody answers for {hop.gateway or end.address} on {hop.interface} (neighbour {hop.neighbour})",
+            f"no host answers for {hop.gateway or end.address} on {hop.interface} (neighbour "
+            f"{hop.neighbour})",
             "see whether that host is up, and its address and VLAN",
             "neighbourFailed",
         )

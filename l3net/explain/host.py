@@ -42,7 +42,7 @@ def unjudged_steps(found: Sequence[str], node: str) -> Iterator[Step]:
             "firewall",
             node,
             f"what others have put in on {node} is not judged: {listed}",
-            "`l3net trace` sends real packets; `nft list ruleset` and `ip rule` show what is there",
+            "`l3net trace` sends real packets; `nft list ruleset` and `ip rule` show the actual state",
             "unjudged",
         )
 

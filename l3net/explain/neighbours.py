@@ -21,8 +21,9 @@ def trouble(hop: Hop, taker: Address) -> tuple[str, str, str] | None:
     if hop.link_address and hop.link_address not in hop.answers:
         return (
             f"the neighbour entry of {taker} {on} is {hop.link_address} ({hop.neighbour or 'no state'}), and "
-            f"{hop.answers[0]} answers for it: packets go to a host that is not there any more",
-            f"`ip neigh del {taker} dev {hop.interface}`; a permanent entry was set by somebody: find who",
+            f"{hop.answers[0]} answers for it: packets go to a host that is gone",
+            f"`ip neigh del {taker} dev {hop.interface}`; a permanent entry was set by another "
+            "program: find it",
             "neighbourStale",
         )
     return None

@@ -115,7 +115,7 @@ def _source(facts: PathFacts) -> Iterator[Step]:
         yield bad(
             "source",
             source.where,
-            "no pod here has this address: what is sent from it is dropped by the guard of the pods' ports",
+            "no local pod has this address: the guard of the pods' ports drops its packets",
             "ask from an address that a pod has: `l3net ipam show`",
             "spoofed",
         )
@@ -246,12 +246,13 @@ def _back(facts: PathFacts) -> Iterator[Step]:
                 yield bad(
                     "way back",
                     facts.node,
-                    f"the pod's address leaves as it is, and no router is told of {block}: answers are lost",
+                    f"the pod's address leaves as it is, and no router has a route to {block}: "
+                    "answers are lost",
                     "announce the block, or set natOutgoing of its IPPool",
                     "noWayBack",
                 )
             else:
-                yield ok("way back", facts.node, f"routers are told of {block}")
+                yield ok("way back", facts.node, f"routers have a route to {block}")
         return
     if source.here or facts.back.kind == "unknown":
         return
@@ -273,12 +274,12 @@ def _back_to(facts: PathFacts, address: Address) -> Iterator[Step]:
     if facts.egress is None:
         yield ok("floating", facts.node, f"leaves with the floating address {address}")
     if facts.source_told is not None and not any_bad(peer_steps(*facts.source_told)):
-        yield ok("way back", facts.node, f"routers are told of {address}")
+        yield ok("way back", facts.node, f"routers have a route to {address}")
         return
     yield bad(
         "way back",
         facts.node,
-        f"no router is told of {address}: answers are lost",
+        f"no router has a route to {address}: answers are lost",
         f"`l3net explain address {address}` says why",
         "noWayBack",
     )

@@ -22,7 +22,7 @@ from l3net.services.verdicts import Reason, ServiceAddressKind, ServiceVerdict
 MOST_ENDS = 8
 #: Why a ClusterIP is not announced where nobody expects it to be.
 _MEANT = (Reason.KIND_DISABLED, Reason.NOT_SELECTED, Reason.OPTED_OUT)
-_MEND = "mend the manifest; `l3net validate` checks one before it is applied"
+_MEND = "correct the manifest; `l3net validate` checks it before you apply it"
 _NOT_HERE = (Reason.NO_LOCAL_ENDPOINTS, Reason.NODE_DRAINING)
 
 
@@ -147,7 +147,7 @@ def _data_path(facts: ServiceFacts) -> Iterator[Step]:
             "services",
             facts.node,
             "this node answers to none of its ports",
-            "another service has them, or it has no ports: `l3net status` names what is lost",
+            "another service has them, or it has no ports: `l3net status` names it",
             "notServed",
         )
     usable = [server for server in facts.servers.values() if server.internal or server.external]
@@ -192,7 +192,7 @@ def proxy_steps(facts: ServiceFacts) -> Iterator[Step]:
         yield bad(
             "services",
             facts.node,
-            f"nobody translates services here: {facts.proxy}, and no kube-proxy answers",
+            f"nothing translates services here: {facts.proxy}, and no kube-proxy answers",
             "set serviceProxy of the BGPConfiguration to Auto or Enabled, or start the other proxy",
             "noProxy",
         )
@@ -230,9 +230,7 @@ def _well(facts: ServiceFacts, *, announced: bool, expected: bool) -> str:
     ready = len({end.address for end in facts.ends})
     ends = f"{ready} endpoint{'s' * (ready != 1)}"
     if announced:
-        return (
-            f"{facts.name} is reached from the cluster and from beyond it: {ends}, announced by {facts.node}"
-        )
+        return f"{facts.name} is reached from the cluster and from outside: {ends}, announced by {facts.node}"
     if not expected:
         return f"{facts.name} is reached from the cluster ({ends}), and not announced, as configured"
     return f"{facts.name} is reached from the cluster ({ends})"

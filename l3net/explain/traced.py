@@ -112,9 +112,9 @@ def verdict(hops: list[Hop], drops: list[Met], names: dict[str, str]) -> str:
         return f"arrives after {last.ttl} hop{'s' * (last.ttl != 1)}: {named} {how}"
     heard = [hop for hop in hops if hop.address]
     if not heard:
-        return "nobody answers: the first hop drops it, or tells nothing"
+        return "no answer: the first hop drops it, or does not report it"
     final = heard[-1]
     named = names.get(final.address, final.address)
     if final.answer not in ("exceeded", ""):
-        return f"stopped at {named}: it says {final.answer}"
-    return f"lost behind {named} (hop {final.ttl}): the next one drops it, or its answer finds no way back"
+        return f"stopped at {named}: it reports {final.answer}"
+    return f"lost behind {named} (hop {final.ttl}): the next hop drops it, or its answer does not come back"

@@ -14,7 +14,7 @@ OF_REASON: Final[dict[Reason, tuple[str, str]]] = {
         "take the label off, if l3net is to serve it",
     ),
     Reason.HEADLESS: (
-        "the label service.kubernetes.io/headless says that no proxy is to serve it",
+        "the label service.kubernetes.io/headless tells proxies not to serve it",
         "take the label off, or ask for the pods' own addresses",
     ),
     Reason.OPTED_OUT: (

@@ -61,7 +61,7 @@ def _asked(agent: Path, question: bytes) -> socket.socket:
     """A connection to the agent by which it answers. Raises ValueError, OSError."""
     word = question.partition(b" ")[0].decode(errors="replace")
     if word not in QUESTIONS or b"\n" in question or len(question) > LONGEST_QUESTION:
-        raise ValueError("that is no question of a looking glass")
+        raise ValueError("that is not a question of the looking glass")
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(CONNECT)

@@ -32,7 +32,7 @@ MERGED: Final[dict[str, Told]] = {
     "history": Told("The last decisions of all nodes", RESOURCES["history"].parameters),
     "drops": Told("Packets that policies dropped, on all nodes", {}),
     "flows": Told(
-        "Connections as they begin, on all nodes, since somebody has asked; nodes follow them for 15 s more",
+        "New connections on all nodes since the first request; nodes follow them for 15 s more",
         {},
     ),
 }
@@ -47,7 +47,7 @@ def description(*, cluster: bool) -> dict[str, Any]:
         "/api/v1/events": _path(
             "events",
             "Server-sent events: `fabric` (nodes that changed, names that are gone), `history` (new "
-            "entries), `flows` (new connections), `problem`, `again` (fetch all anew)",
+            "entries), `flows` (new connections), `problem`, `again` (fetch everything again)",
             {"text/event-stream": {"schema": {"type": "string"}}},
             _query({"flows": "`true`: `flows` too, by which nodes follow connections"}, ()),
         ),
@@ -73,7 +73,7 @@ def description(*, cluster: bool) -> dict[str, Any]:
         "info": {
             "title": "l3net looking glass",
             "version": __version__,
-            "description": "Read-only. Fields are added within a version, and none is taken away or changed.",
+            "description": "Read-only. Within a version fields may be added; none is removed or changed.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -97,7 +97,7 @@ def _path(
             "responses": {
                 "200": {"description": "The answer", "content": content},
                 "default": {
-                    "description": "Why there is none: 400 a parameter is wrong, 401 a token is needed, 404 "
+                    "description": "Errors: 400 a parameter is wrong, 401 a token is needed, 404 "
                     "there is no such thing, 501 the agent is older than this page, 503 no agent answers",
                     "content": _json(ref("Error")),
                 },

@@ -293,7 +293,7 @@ RESOURCES: Final[dict[str, Resource]] = {
         ("question",),
     ),
     "flows": Resource(
-        "Connections as they begin, by names, since somebody has asked; followed for 15 s more",
+        "New connections, by names, since the first request; followed for 15 s more",
         _flows,
         {"after": "only connections with a greater serial number"},
     ),

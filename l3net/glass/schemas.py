@@ -38,7 +38,7 @@ _FLOW: Final = record(
 )
 _KINDS_OF: Final[dict[str, Schema]] = {
     "kinds": listed(record(("node",), node=TEXT, connections=WHOLE, **_ENDS)),
-    "more": {**WHOLE, "description": "Connections of kinds that are not told apart."},
+    "more": {**WHOLE, "description": "Connections of kinds that are counted together."},
     "lost": {**WHOLE, "description": "Times that more began than could be read."},
 }
 

@@ -65,8 +65,9 @@ def settings(
     open_to = [str(each) for each in where if not each.address.is_loopback]
     if open_to and not token and not behind_proxy:
         raise ConfigError(
-            f"--listen {open_to[0]}: whoever reaches that address could read everything: give --token-file "
-            "FILE, or --behind-proxy where something in front of it asks who it is"
+            f"--listen {open_to[0]}: anyone who reaches that address could read everything: give "
+            "--token-file "
+            "FILE, or --behind-proxy if a proxy in front of it authenticates"
         )
     return Settings(where, token, frozenset(map(_host, hosts)))
 

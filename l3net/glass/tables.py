@@ -49,7 +49,7 @@ def prefix_of(text: str) -> Prefix:
     try:
         return parse_host_or_prefix(text.strip())
     except ValueError:
-        raise ConfigError(f"{text[:60]} is no address and no prefix") from None
+        raise ConfigError(f"{text[:60]} is neither an address nor a prefix") from None
 
 
 def is_prefix(text: str) -> bool:

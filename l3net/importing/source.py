@@ -49,7 +49,7 @@ class Finding:
 @dataclass(slots=True)
 class Imported:
     """The facts that were made, and the findings. `annotations` are to be put on objects that exist: Nodes
-    and Services. `skipped` counts objects that are no configuration of the source's."""
+    and Services. `skipped` counts objects that are not configuration of the source's."""
 
     configuration: BgpConfiguration | None = None
     peers: dict[str, BgpPeer] = field(default_factory=dict)

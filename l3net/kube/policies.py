@@ -151,7 +151,7 @@ def _port_name(field: Field) -> str:
     text = field.text()
     if not (len(text) <= 15 and _PORT_NAME.fullmatch(text) and re.search("[a-z]", text)):
         hint = "; leave out the quotes of a number" if text.isdecimal() else ""
-        raise field.wrong(f"{shown(text)!r} is no name of a port{hint}")
+        raise field.wrong(f"{shown(text)!r} is not a port name{hint}")
     return text
 
 

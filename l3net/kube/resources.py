@@ -119,7 +119,9 @@ def _collectors(field: Field) -> tuple[BmpCollector, ...]:
     for item in field.items():
         name, address = item["name"].text(), _speaker_address(item["address"])
         if address.is_link_local:
-            raise item["address"].wrong(f"{address} is a link-local address, which says nothing of the link")
+            raise item["address"].wrong(
+                f"{address} is a link-local address, which does not identify the link"
+            )
         port = item["port"].integer(1, 65535)
         if any(name == other.name for other in found):
             raise item["name"].wrong(f"{name} is the name of another collector")

@@ -107,8 +107,6 @@ def _open_in_spite_of_ranges(metadata: Field, spec: Field) -> Iterator[ManifestE
         return
     if spec["type"].value != "LoadBalancer":
         where = ranges if ranges.value else annotation
-        yield where.wrong(
-            "restricts load-balancer addresses alone, and this is no service of such: it is open"
-        )
+        yield where.wrong("restricts only load-balancer addresses, and this service has none: it is open")
     elif spec["externalIPs"].value:
         yield spec["externalIPs"].wrong("are open to everybody: source ranges restrict no external IPs")

@@ -16,7 +16,7 @@ def warnings(topology: Topology) -> list[str]:
             if not same or second in _neighbours(topology, first):
                 continue
             hidden = [
-                f"{router} hears nothing of {', '.join(nodes)}"
+                f"{router} gets no route from {', '.join(nodes)}"
                 for router in (first, second)
                 if (nodes := _hidden_from(topology, router))
             ]

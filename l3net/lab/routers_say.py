@@ -95,7 +95,7 @@ def _taken(neighbours: Neighbours | None, what: str, where: str, prefix: Prefix,
         return bad(
             what,
             where,
-            f"was told of {prefix} by {local} and does not use it: its own filter, a limit, or "
+            f"was sent {prefix} by {local} and does not use it: its own filter, a limit, or "
             "a static route refuses it",
             "look at the router's import policy for this neighbour, and at its rejected routes",
             "routerRefused",
@@ -117,7 +117,7 @@ def _forwards(router: str, prefix: Prefix, neighbours: Neighbours, found: Forwar
         return bad(what, where, seen, log, "routerNotInstalled")
     drops = found.kind != "unicast"
     if drops or not found.by & neighbours:
-        seen = f"{has}, and {'drops what is for it' if drops else 'forwards elsewhere'}: {found.text}"
+        seen = f"{has}, and {'drops its packets' if drops else 'forwards elsewhere'}: {found.text}"
         return bad(what, where, seen, advice, "routerForwardsElsewhere")
     return ok(what, where, found.text)
 
@@ -128,7 +128,7 @@ def _heard(neighbours: Neighbours | None, what: str, where: str, prefix: Prefix)
         return bad(
             what,
             where,
-            f"has no route to {prefix}: the routers that were told do not pass it on to this one",
+            f"has no route to {prefix}: the routers that have it do not pass it on to this one",
             "look at the sessions and filters between the routers",
             "routerMissing",
         )

@@ -101,7 +101,7 @@ def load(name: str) -> tuple[Path, Topology]:
     try:
         record = json.loads((directory / "lab.json").read_text())
     except FileNotFoundError:
-        raise NoLabError(f"there is no lab {name!r}: `l3net lab up{_option(name)}` makes it") from None
+        raise NoLabError(f"there is no lab {name!r}: `l3net lab up{_option(name)}` creates it") from None
     except (OSError, ValueError) as err:
         raise LabError(f"{directory}/lab.json: {err}; `l3net lab down{_option(name)}` clears up") from None
     kind = RouterKind(record["routerKind"]) if record["routerKind"] else None

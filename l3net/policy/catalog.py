@@ -53,7 +53,7 @@ def find(view: Whereabouts, name: str, kind: str = "") -> Policy:
         return found[0]
     if not found and kind and kind.lower() not in (each.value.lower() for each in _KINDS):
         raise ConfigError(
-            f"{kind} is no kind of policy: there are {' and '.join(each.value for each in _KINDS)}"
+            f"{kind} is not a kind of policy: there are {' and '.join(each.value for each in _KINDS)}"
         )
     if not found:
         raise ConfigError(f"no policy {name} is in force; `l3net policy list` names all")

@@ -109,7 +109,7 @@ def _pod(view: Whereabouts, name: ObjectName) -> Place:
     addresses = view.addresses(pod)
     if not addresses:
         why = "has ended" if pod.finished else "has no address yet"
-        raise ConfigError(f"pod {name} {why}: it reaches nobody, and nobody it")
+        raise ConfigError(f"pod {name} {why}: it cannot reach anything, and nothing can reach it")
     if pod.host_network:
         where = f" {pod.node}" if pod.node else ""
         return Place(f"{name} (on the network of node{where})", addresses, node=pod.node)

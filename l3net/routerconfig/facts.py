@@ -282,7 +282,7 @@ def header(router: Router, mark: str, title: str, *more: str) -> list[str]:
     names = " and ".join(str(each) for each in router.addresses) or "that is the nodes' gateway"
     lines = [
         f"Router {names} (BGPPeer {', '.join(router.peers)}), AS {router.as_number}, in {title}.",
-        "Made by l3net router-config from what is declared; merge it into what the router has.",
+        "Written by l3net router-config from the declared state; merge it into the router's configuration.",
         "Neighbours are the addresses of the Nodes, or localAddress: a node of several links may speak "
         "from another.",
         *more,

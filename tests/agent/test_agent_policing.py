@@ -79,7 +79,7 @@ def test_a_pod_that_is_not_declared(declares: bool, monkeypatch: pytest.MonkeyPa
         policing.note(Kind.NETWORK_POLICY, DENY.name, DENY)
         answer = await admitted(policing)
         assert answer == (
-            "the API server has not told of pod x/a yet, and policies or an EgressIP may be for it"
+            "the API server has not reported pod x/a yet, and policies or an EgressIP may be for it"
             if declares
             else ""
         )

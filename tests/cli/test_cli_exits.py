@@ -55,7 +55,7 @@ BAD = "{apiVersion: v1, kind: Namespace, metadata: {name: One}}"
         (["doctor", "--run-dir", NOTHING], "", 3, ""),
         (["bgp", "routes", "--run-dir", NOTHING], "", 3, NOTHING),
         (["bgp", "announced", "--run-dir", NOTHING], "", 3, NOTHING),
-        (["bgp", "announced", "--run-dir", NOTHING, "--prefix", "10.0.0.0/33"], "", 2, "no address"),
+        (["bgp", "announced", "--run-dir", NOTHING, "--prefix", "10.0.0.0/33"], "", 2, "nor an address"),
         (["bgp", "announced", "--run-dir", NOTHING, "--prefix", "fd00:0::1"], "", 3, NOTHING),
         (["bgp", "plan", "/", "--run-dir", NOTHING], "", 3, NOTHING),
         (["policy", "list", "--run-dir", NOTHING], "", 3, NOTHING),

@@ -191,7 +191,7 @@ def test_a_lost_block_with_pods_is_told_once() -> None:
     arrival._tell()
     arrival._tell()
     ((reason, message),) = own.warnings
-    assert reason == "BlockStillInUse" and "10.244.5.0/24" in message and "3 attachments" in message
+    assert reason == "BlockStillInUse" and "10.244.5.0/24" in message and "3 pod attachments" in message
     lost.clear()
     arrival._agent.state.nodes["n1"] = N1
     arrival._tell()

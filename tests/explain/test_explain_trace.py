@@ -38,16 +38,16 @@ def test_rules_are_read_and_told_once() -> None:
 
 
 OPEN = "arrives after 2 hops: web accepts connections"
-LOST = "lost behind 10.0.0.1 (hop 1): the next one drops it, or its answer finds no way back"
+LOST = "lost behind 10.0.0.1 (hop 1): the next hop drops it, or its answer does not come back"
 
 
 @pytest.mark.parametrize(
     ("hops", "drops", "said"),
     [
-        ([], [], "nobody answers: the first hop drops it, or tells nothing"),
+        ([], [], "no answer: the first hop drops it, or does not report it"),
         ([Hop(1, "10.0.0.1", "exceeded"), Hop(2, "10.0.0.2", "open")], [], OPEN),
         ([Hop(1, "10.0.0.2", "closed", 1.0)], [], "arrives after 1 hop: web refuses connections"),
-        ([Hop(1, "10.0.0.1", "no route", 1.0)], [], "stopped at 10.0.0.1: it says no route"),
+        ([Hop(1, "10.0.0.1", "no route", 1.0)], [], "stopped at 10.0.0.1: it reports no route"),
         ([Hop(1, "10.0.0.1", "exceeded"), Hop(2)], [], LOST),
         ([Hop(1)], [DROP], f"stopped on n1 by {DROP}"),
     ],

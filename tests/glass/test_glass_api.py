@@ -120,7 +120,7 @@ def test_tables_are_filtered_and_paged(glass: Glass) -> None:
         ("nodes/n1/explain", 400, "subject"),
         ("nodes/n1/birdwatcher/nothing", 404, "birdwatcher"),
         ("nodes/n1/birdwatcher/routes/protocol/none", 404, "no protocol"),
-        ("nodes/n1/birdwatcher/routes/prefix?prefix=x", 400, "no prefix"),
+        ("nodes/n1/birdwatcher/routes/prefix?prefix=x", 400, "nor a prefix"),
     ],
 )
 def test_what_cannot_be_answered_says_why(glass: Glass, path: str, code: int, said: str) -> None:

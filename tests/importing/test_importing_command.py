@@ -129,7 +129,7 @@ def test_an_answer_of_something_else_is_said_so(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(Server, "get", lambda *_: answer)
     monkeypatch.setattr("l3net.shell.kubernetes.api.KubeApi", Server)
     result = run("metallb", "--from-cluster")
-    assert "/apis/metallb.io/v1beta2/bgppeers: the answer is no list of objects" in str(result.exception)
+    assert "/apis/metallb.io/v1beta2/bgppeers: the answer is not a list of objects" in str(result.exception)
     assert getattr(result.exception, "exit_code", None) == 1
 
 

@@ -181,7 +181,7 @@ def queue_a_route_for_nobody(stage: Stage) -> None:
 
 @netns
 def test_5_a_reload_is_seen_through_also_when_only_a_password_changed(stage: Stage) -> None:
-    """A plain ExaBGP drops it, with `done`, while a neighbour that nobody answers for has a route queued."""
+    """A plain ExaBGP drops it, with `done`, while a neighbour that no host answers for has a route queued."""
     far = start_far(stage, password="right-one")  # noqa: S106
     wrong = {**SECRET, "stringData": {"password": "wrong-one"}}
     peers = [peer("far", FAR_ADDRESS[4], password=PASSWORD), peer("nobody", NOBODY)]

@@ -98,4 +98,4 @@ def test_between_link_local_addresses_ipv6_is_exchanged(stage: Stage) -> None:
     stage.until(lambda: ORIGINATED[4] in stage.paths(), "its IPv4 prefix")
     assert stage.paths()[ORIGINATED[4]]["verdict"] == "nextHopInvalid"
     assert far.seen(BLOCKS[4]) is None
-    assert any("takes no IPv6 next hops" in problem for problem in stage.status()["problems"])
+    assert any("does not support IPv6 next hops" in problem for problem in stage.status()["problems"])

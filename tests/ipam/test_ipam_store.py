@@ -470,7 +470,7 @@ def test_no_lease_is_given_where_the_store_still_takes_no_name(
         failing.setattr(SqliteLeases, "_prepare", lambda _self, **_: "")
         store = SqliteLeases(path, named=True)
         wanted = Wanted(LeaseKey("net", "c1", "eth0"), block_sets((ip_network("10.1.0.0/24"),)))
-        with pytest.raises(LeaseStoreError, match="takes no name") as refused:
+        with pytest.raises(LeaseStoreError, match="accepts no name") as refused:
             store.assign(wanted)
         assert refused.value.try_later and not store.leases()
     assert store.assign(wanted).store

@@ -145,8 +145,8 @@ def test_validate_knows_it(tmp_path: Path) -> None:
 
 def test_the_reference_describes_it() -> None:
     text = reference()
-    assert "and seven kinds of" in text
-    assert "all but\nFloatingIP and Gadget are cluster-scoped" in text
+    assert "It also reads seven kinds of" in text
+    assert "all except FloatingIP and Gadget are\ncluster-scoped" in text
     assert "## Gadget\n\nA thing with a size.\n\nNames for kubectl: `gadgets`, `gad`." in text
     assert "| `size` | integer, 1 to 9 | required | How large. |" in text
     assert "name: shown" in text

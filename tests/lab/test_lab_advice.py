@@ -34,7 +34,7 @@ def fabric(first: int, second: int, *links: tuple[str, str]) -> list[str]:
 def test_two_racks_of_one_as_hear_nothing_of_one_another() -> None:
     (told,) = fabric(65001, 65001)
     assert told.startswith(
-        "tor1 and tor2 are both in AS 65001: tor1 hears nothing of n2; tor2 hears nothing of n1."
+        "tor1 and tor2 are both in AS 65001: tor1 gets no route from n2; tor2 gets no route from n1."
     )
     assert "asNumber of its own" in told
 

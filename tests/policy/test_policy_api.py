@@ -92,7 +92,7 @@ def test_add_waits_for_the_pods_labels(host: Node, api: FakeApiServer) -> None:
         assert reaches(late.netns, web.v4, OPEN) and reaches(late.netns, web.v6, OPEN)
         assert not reaches(elsewhere.netns, web.v4, OPEN)
         code, answer = never.answer()
-        assert code and answer["code"] == 11 and "has not told of pod default/never yet" in answer["msg"]
+        assert code and answer["code"] == 11 and "has not reported pod default/never yet" in answer["msg"]
         assert never.took > 4.5
     assert host.status()["pods"]["leases"] == 3
 

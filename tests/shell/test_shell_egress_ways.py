@@ -198,7 +198,7 @@ def test_a_default_route_of_others_in_a_table_is_named_and_stops_nothing_else(li
     link(f"-{version} route add default dev far0 table {TABLE | 1} proto static")
     held = KernelEgressWays()
     for _ in range(2):
-        with pytest.raises(KernelError, match="somebody else's"):
+        with pytest.raises(KernelError, match="another program's"):
             held.apply(WAYS, ENVELOPE, 1450)
         rest = [each for each in WAYS if each != way(1, version)]
         assert rules(link) == expected(rest)[0]

@@ -257,7 +257,7 @@ def test_a_pod_waits_until_it_is_known_with_which_address_it_leaves(selected: bo
         scene = await _up(*([egress("here")] if selected else []), declares_pods=True)
         attached = Attached(ObjectName("default", "never"), (ip_address("10.244.1.78"),))
         why = await scene.pods.add("never", attached)
-        assert ("has not told of pod default/never" in why) is selected, why
+        assert ("has not reported pod default/never" in why) is selected, why
 
     simulate(scenario())
 

@@ -115,7 +115,7 @@ def test_a_drain_and_a_refused_table_are_told_on_the_node() -> None:
         await asyncio.sleep(11)
         assert sink.posted[-1][2:4] == (
             "TableRefused",
-            "the kernel refuses nftables rules, what is in force is older: no such file",
+            "the kernel refuses nftables rules, the rules in force are older: no such file",
         )
         scene.agent.kernel.problems.pop("firewall", None)
         await asyncio.sleep(30)

@@ -462,7 +462,7 @@ def test_what_a_pod_sends_is_explained(version: int) -> None:
         await asyncio.sleep(1)
         said = str((await _explained(scene, subject))["steps"])
         assert f"leaves with the floating address {FLOATING[version]}" in said
-        assert f"routers are told of {FLOATING[version]}" in said
+        assert f"routers have a route to {FLOATING[version]}" in said
         inside = str((await _explained(scene, f"default/web [{REMOTE[version]}]:443"))["steps"])
         assert "floating" not in inside
 

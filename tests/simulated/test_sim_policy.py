@@ -84,7 +84,7 @@ def test_a_pod_waits_for_its_labels(comes: float | None, uid: str) -> None:
             assert why == "" and comes is not None and now() - began < comes + 0.5
             assert WEB_POD in addresses_in(scene, "ingress4")
         else:
-            assert "has not told of pod default/web" in why and 5 <= now() - began < 5.5
+            assert "has not reported pod default/web" in why and 5 <= now() - began < 5.5
             await asyncio.sleep(0.2)
             assert WEB_POD not in addresses_in(scene, "ingress4")
         assert of_policies(scene) == wanted(scene)

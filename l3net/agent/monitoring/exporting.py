@@ -170,7 +170,7 @@ class Exporting:
         while True:
             if feed.overrun:
                 self.dropped += 1
-                raise CollectorError("it fell behind by too much; all is told anew")
+                raise CollectorError("it fell behind by too much; everything is sent again")
             octets = feed.next(self._collectors.now())
             if not octets and feed.idle:
                 return

@@ -92,7 +92,7 @@ _MOVE_STATUS: Final = record(
 )
 _IMPORTED: Final = record(
     counts=record(**dict.fromkeys((each.value for each in Outcome), WHOLE)),
-    skipped={"type": "integer", "description": "Objects that are no configuration of the source's."},
+    skipped={"type": "integer", "description": "Objects that are not the source's configuration."},
     findings=listed(
         record(
             outcome=of_enum(Outcome),

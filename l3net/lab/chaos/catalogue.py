@@ -27,6 +27,6 @@ def _named(words: Sequence[str]) -> set[str]:
         named = {name for name, fault in FAULTS.items() if word in (name, fault.family)}
         if not named:
             families = sorted({fault.family for fault in FAULTS.values()})
-            raise ConfigError(f"{word!r} is no fault and no family of them ({', '.join(families)})")
+            raise ConfigError(f"{word!r} is neither a fault nor a family of faults ({', '.join(families)})")
         found |= named
     return found

@@ -121,7 +121,9 @@ def _step(entry: object, where: str, known: Mapping[str, object]) -> Step:
         raise ConfigError(f"{where}: unknown field {sorted(unknown)[0]!r}")
     fault = entry.get("fault")
     if not isinstance(fault, str) or fault not in known:
-        raise ConfigError(f"{where}.fault: {fault!r} is no fault; `l3net lab chaos --list-faults` has them")
+        raise ConfigError(
+            f"{where}.fault: {fault!r} is not a fault; `l3net lab chaos --list-faults` lists them"
+        )
     return Step(
         _number(entry.get("at"), f"{where}.at"),
         fault,

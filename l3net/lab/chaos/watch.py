@@ -129,7 +129,7 @@ class Watch:
             self._told = True
             said = "; ".join(differences[:4])
             self.failed(
-                now, f"routers do not hold what is declared, {CONVERGE:g} s after the last change: {said}"
+                now, f"routers do not have the declared routes, {CONVERGE:g} s after the last change: {said}"
             )
 
     def _unsure(self, happened: Happened, now: float) -> bool:

@@ -116,7 +116,7 @@ class SqliteLeases(SqliteStore):
         if self._named and not self.identity:
             self.identity = self._prepare(named=True)
             if not self.identity:
-                raise LeaseStoreError(f"{self._path}: it takes no name; try again later", try_later=True)
+                raise LeaseStoreError(f"{self._path}: it accepts no name; try again later", try_later=True)
 
     def assign(self, wanted: Wanted) -> Lease:
         self._be_named()

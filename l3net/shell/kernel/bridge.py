@@ -66,7 +66,7 @@ class KernelBridge:
         """Everything on the bridge is ours: addresses not planned go."""
         link = links.get_link(self._netlink, plan.name)
         if link is not None and link.kind != "bridge":
-            raise KernelError(f"{plan.name} exists and is no bridge; remove it", errno.EEXIST)
+            raise KernelError(f"{plan.name} exists and is not a bridge; remove it", errno.EEXIST)
         if link is None:
             self._netlink.request(
                 links.create_bridge(plan.name, mtu=plan.mtu, mac=plan.mac), f"create bridge {plan.name}"
@@ -100,7 +100,7 @@ class KernelBridge:
                 raise KernelError(f"create bridge {plan.name}", code)
             link = links.get_link(self._netlink, plan.name)
         if link is None or link.kind != "bridge":
-            raise KernelError(f"{plan.name} exists and is no bridge", errno.EEXIST)
+            raise KernelError(f"{plan.name} exists and is not a bridge", errno.EEXIST)
         wanted = {ip_interface(f"{address}/{length}") for address, length in plan.gateways}
         if wanted or not link.up or promiscuous:
             self._ready(plan.name, link, wanted, promiscuous=promiscuous)

@@ -290,6 +290,6 @@ def _route_held(body: bytes) -> _Held:
 def _unled(way: EgressWay, device: str, code: int) -> KernelError:
     table = EGRESS_TABLES | way.mark >> 16
     if code == errno.EEXIST:
-        why = f"table {table:#x} has a default route of somebody else's, which stays; delete it"
+        why = f"table {table:#x} has another program's default route, which stays; delete it"
         return KernelError(f"egress: no way to {way.gateway}: {why}", code)
     return KernelError(f"egress: put the route via {way.gateway} dev {device}", code)

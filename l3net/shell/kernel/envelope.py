@@ -106,7 +106,7 @@ class KernelEnvelope:
     def _device(self, plan: Envelope) -> links.KernelLink:
         link = links.get_link(self._netlink, ENVELOPE)
         if link is not None and link.kind != "vxlan":
-            raise KernelError(f"{ENVELOPE} exists and is no vxlan device; remove it", errno.EEXIST)
+            raise KernelError(f"{ENVELOPE} exists and is not a vxlan device; remove it", errno.EEXIST)
         if link is not None and self._made(link.index) != _parameters(plan):
             self._change("delete", [links.delete_link(link.index)], but=(errno.ENODEV,))
             link = None

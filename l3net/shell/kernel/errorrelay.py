@@ -63,7 +63,7 @@ class ErrorRelay:
         except OSError as err:
             told = self.problem
             self.problem = (
-                f"ICMP errors about services are not handed on to other nodes (UDP port {self._port}): "
+                f"ICMP errors about services are not forwarded to other nodes (UDP port {self._port}): "
                 f"{err.strerror}; give every node another --error-relay-port, or 0"
             )
             if told != self.problem:

@@ -105,7 +105,7 @@ class PacketLog:
         try:
             opened = self._socket = open_group(self._group, _HEAD, at_once=True)
         except OSError as err:
-            self.problem = f"packets that policies drop are not told of (NFLOG group {self._group}): "
+            self.problem = f"packets that policies drop are not logged (NFLOG group {self._group}): "
             self.problem += refusal(err)
             return
         self.problem = ""

@@ -92,7 +92,7 @@ def opened(path: str, home: int) -> Iterator[Netlink]:
         raise KernelError(f"open {path}", err.errno or errno.EIO) from err
     try:
         if not is_network_namespace(descriptor) or identity(descriptor) == identity(home):
-            raise KernelError(f"{path} is no pod's network namespace", errno.EINVAL)
+            raise KernelError(f"{path} is not a pod's network namespace", errno.EINVAL)
         with inside(descriptor, home):
             there = Netlink()
     finally:

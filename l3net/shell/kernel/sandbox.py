@@ -137,7 +137,7 @@ class Sandboxes:
             known = links.get_link(self.host, name)
             if known is None:
                 raise CniError(
-                    failure.TRY_AGAIN_LATER, f"bridge {name} does not exist yet", "the agent makes it"
+                    failure.TRY_AGAIN_LATER, f"bridge {name} does not exist yet", "the agent creates it"
                 )
             self._bridges[name] = known
         return known

@@ -268,7 +268,7 @@ class KubeApi:
         found = _unreachable(host, err)
         if self._kubeconfig is None and not self.servers.known:
             told = ApiError(
-                f"{found}; is this the service `kubernetes`, and nobody translates it here? Name the API "
+                f"{found}; is this the service `kubernetes`, and no proxy translates it here? Name the API "
                 "server itself: apiServer.host of the chart, or KUBERNETES_SERVICE_HOST"
             )
             told.untrusted = found.untrusted

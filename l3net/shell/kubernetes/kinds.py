@@ -299,7 +299,7 @@ class KubeKind:
                 found = _RAW.decode(data)
                 items = [self.one(item) for item in found.items or ()]
         except RecursionError:
-            raise ValueError("it is nested beyond measure") from None
+            raise ValueError("it is nested too deeply") from None
         return found.metadata.version, found.metadata.following, items
 
     def one(self, data: bytes | msgspec.Raw) -> Document:
@@ -314,7 +314,7 @@ class KubeKind:
             found: Document = dict(_NAMED.decode(data))
             return self._whole(found | {UNREADABLE: f"cannot be read: {err}"})
         except RecursionError:
-            raise ValueError("it is nested beyond measure") from None
+            raise ValueError("it is nested too deeply") from None
 
     def _whole(self, document: Document) -> Document:
         """Items of a list lack what the list says once."""

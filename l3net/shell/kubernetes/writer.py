@@ -58,7 +58,7 @@ def _asked(call: Callable[[], bytes]) -> dict[str, Any]:
         if err.conflict and err.reason != "AlreadyExists":
             raise ConflictError(str(err)) from None
         if err.conflict:
-            raise ConflictError(f"{err} (somebody made it meanwhile)") from None
+            raise ConflictError(f"{err} (another process created it meanwhile)") from None
         if err.not_found:
             raise GoneError(str(err)) from None
         raise
