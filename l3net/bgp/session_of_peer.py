@@ -114,11 +114,14 @@ def session_of(
     if as_number is None:
         return Refusal(name, Unusable.NO_AS_NUMBER)
     if address in node.addresses:
-        return Refusal(name, Unusable.OWN_ADDRESS, str(address))
+        detail = f"{address} is an address of this node; set the router's in BGPPeer {peer.name}"
+        return Refusal(name, Unusable.OWN_ADDRESS, detail)
     for wanted in peer.filters:
         if wanted not in state.filters:
             # Without its filter a peer would import and export too much: no session is the safe state.
-            return Refusal(name, Unusable.MISSING_FILTER, wanted)
+            hint = did_you_mean(wanted, state.filters)
+            why = f"{wanted}; create the BGPFilter, or correct `filters` in BGPPeer {peer.name}{hint}"
+            return Refusal(name, Unusable.MISSING_FILTER, why)
     password = _password(state, name, peer)
     if isinstance(password, Refusal):
         return password

@@ -158,7 +158,7 @@ def judge_agent(status: Mapping[str, Any]) -> list[Finding]:
             )
         )
     found += [
-        Finding("agent", status["node"], Severity.PROBLEM, text, "the text names the object or the part")
+        Finding("agent", status["node"], Severity.PROBLEM, text, "correct what the text names")
         for text in status["problems"]
         if not (speaker_away(status) and text.startswith(_NO_SPEAKER))
     ]

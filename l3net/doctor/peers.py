@@ -211,6 +211,31 @@ _REMEDIES = {
 }
 
 
+#: What the node itself complains of in the router's OPEN, and what to do.
+_OWN_COMPLAINTS = {
+    (2, 2): (
+        "it is not in AS {as_number}, which the BGPPeer says",
+        "compare `asNumber` of the BGPPeer with the AS of the router at {address}",
+    ),
+    (2, 3): (
+        "its BGP identifier is not acceptable: most likely it is this node's own",
+        "give the node or the router another router ID",
+    ),
+    (2, 6): (
+        "its hold time is not acceptable: 1 or 2 seconds (RFC 4271 section 4.2)",
+        "set a hold time of 3 seconds or more on the router",
+    ),
+}
+
+
+def _complained(peer: Peer, told: Notification) -> tuple[str, str] | None:
+    """What the node found wrong in the router's OPEN: a router that waits after that closes our probe."""
+    if told.received or (told.code, told.subcode) not in _OWN_COMPLAINTS:
+        return None
+    what, remedy = _OWN_COMPLAINTS[told.code, told.subcode]
+    return what.format(as_number=peer.as_number), remedy.format(address=peer.address)
+
+
 def _told(peer: Peer, told: Notification) -> tuple[str, str]:
     remedy = _REMEDIES.get((told.code, told.subcode), "the router's log explains it")
     return f"the router ended the session: {told}", remedy.format(local=peer.local_address)
@@ -229,6 +254,9 @@ def _accepted(peer: Peer, plain: Probe, counters: Counters, near: Probe | None) 
             f"it is AS {plain.as_number}, and the BGPPeer says {peer.as_number}",
             f"set `asNumber: {plain.as_number}` in the BGPPeer if that is the router you mean",
         )
+    complaint = _complained(peer, told) if told is not None else None
+    if complaint is not None:
+        return complaint
     if plain.notification is not None or plain.closed:
         code = plain.notification
         how = f" with a NOTIFICATION: {Notification(*code, received=True)}" if code else ""

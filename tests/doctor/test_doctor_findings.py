@@ -54,6 +54,12 @@ SILENT = PeerLook(Probe(ProbeAnswer.SILENT), Probe(ProbeAnswer.SILENT))
             Counters(),
             "Connection Rejected (6/5)",
         ),
+        (  # A router that waits after our complaint (BIRD) closes at once.
+            dataclasses.replace(DOWN, reason="held: NOTIFICATION sent 2/2 (Bad Peer AS)"),
+            PeerLook(Probe(ProbeAnswer.ACCEPTED, closed=True)),
+            Counters(),
+            "it is not in AS 65002, which the BGPPeer says",
+        ),
         (
             dataclasses.replace(DOWN, reason="held: notification received (2,2)"),
             PeerLook(Probe(ProbeAnswer.ACCEPTED, as_number=65002)),
