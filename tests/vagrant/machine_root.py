@@ -128,7 +128,11 @@ def _make(root: Path, codename: str) -> None:
 def _sources(codename: str) -> list[str]:
     """The lines of a sources.list: this machine's own release, updates and security, as its apt has them."""
     form = "$(REPO_URI) $(CODENAME) $(RELEASE) $(COMPONENT)"
-    told = _run(["apt-get", "indextargets", "Created-By: Packages", "--format", form], "apt-get indextargets")
+    argv = ["apt-get", "indextargets", "Created-By: Packages", "--format", form]
+    told = _run(argv, "apt-get indextargets")
+    if not told.strip():  # its lists were cleaned away, as images of machines do; it tells of those it has
+        _run(["apt-get", "update", "-q"], "apt-get update")
+        told = _run(argv, "apt-get indextargets")
     suites = {codename, f"{codename}-updates", f"{codename}-security"}
     found = [line.split() for line in told.splitlines() if len(line.split()) == 4]
     return sorted({f"deb {uri} {suite} {component}" for uri, _, suite, component in found if suite in suites})
