@@ -97,8 +97,14 @@ rm -f /etc/ssh/ssh_host_*
 for unit in $UNITS_OFF; do systemctl -q disable "$unit" 2>/dev/null || true; done
 update-initramfs -u
 mkdir -p /usr/local/share/l3net-lab
-for package in $POD; do dpkg -L "$package"; done | grep '^/.' | grep -v -e /share/ -e /__pycache__ |
-    LC_ALL=C sort -u | while read -r file; do [ ! -e "$file" ] || printf '%s\n' "$file"; done >/tmp/pod
+# Of merged directories the names that are no links, and these before what lies in them.
+{
+    printf '%s\n' /usr /usr/bin /usr/sbin /usr/lib /usr/lib64 /bin /sbin /lib /lib64
+    for package in $POD; do dpkg -L "$package"; done | grep '^/.' | grep -v -e /share/ -e /__pycache__ |
+        sed -E 's#^/(bin|sbin|lib|lib64)/#/usr/\1/#' | while read -r file; do
+            [ ! -e "$file" ] || printf '%s\n' "$file"
+        done
+} | LC_ALL=C sort -u >/tmp/pod
 tar -C / --no-recursion --numeric-owner --owner=0 --group=0 --mtime="@$SOURCE_DATE_EPOCH" \
     -cf /usr/local/share/l3net-lab/pod.tar -T /tmp/pod
 rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/* /var/tmp/* /tmp/*

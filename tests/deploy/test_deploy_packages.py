@@ -151,8 +151,14 @@ def test_the_debian_package_comes_runs_and_goes(tmp_path: Path) -> None:
     assert used.code == 0, used.output
     again = machine.run("dpkg -i /vagrant/l3net.deb && dpkg -V l3net")
     assert again.code == 0, again.output
-    gone = machine.run("mkdir -p /var/lib/l3net; touch /var/lib/l3net/leases.db; dpkg --purge l3net")
+    gone = machine.run(
+        "ip link add l3net0 type bridge && nft add table inet l3net && nft add table inet others || exit 9; "
+        "mkdir -p /var/lib/l3net; touch /var/lib/l3net/leases.db; dpkg --purge l3net || exit 8; "
+        "ip link show l3net0 2>/dev/null && exit 7; nft list tables"
+    )
     assert gone.code == 0, gone.output
+    assert "table inet others" in gone.output.splitlines()
+    assert "table inet l3net" not in gone.output.splitlines()
     left = {each for each in there() - before if not each.startswith(("opt", "dev", "run", "proc", "sys"))}
     assert not left, left
     twice = packed("deb", tmp_path / "two")

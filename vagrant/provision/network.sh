@@ -47,4 +47,6 @@ ExecStart=/usr/local/sbin/l3net-lab network
 WantedBy=multi-user.target
 EOT
 run_unit l3net-lab-network.service
+# Vagrant starts these for all interfaces as it sets the name; the lab's are not ifupdown's.
+! have_systemd || systemctl reset-failed 'ifup@eth*.service' 2>/dev/null || true
 have_systemd || /usr/local/sbin/l3net-lab network

@@ -17,6 +17,8 @@ zebra_options="  -A 127.0.0.1 -s 90000000"
 bgpd_options="   -A 127.0.0.1"
 bfdd_options="   -A 127.0.0.1"
 staticd_options="-A 127.0.0.1"
+# A slow machine takes longer than 20 s to load all of it, and would be cut short before its configuration.
+watchfrr_options="-T 300 -t 180"
 EOT
         for file in frr.conf daemons; do
             [ "$(stat -c %U "/etc/frr/$file")" = frr ] || chown frr:frr "/etc/frr/$file"
