@@ -29,7 +29,7 @@ TEXT: Final = frozenset(
         *("ADDRESSES", "ANSWER", "AS PATH", "BLOCKS", "CAPABILITIES", "COMMUNITIES", "DAEMONS", "EGRESS"),
         *("FIELDS", "INGRESS", "LAST ERROR", "LEARNED", "MEMORY", "NEXT HOPS", "NODES", "PROBLEMS"),
         *("REASON", "REFUSED", "ROUTES", "STATE", "SUBJECT", "VERDICT", "WHAT", "WHAT IT DOES"),
-        *("WHAT TO DO", "BEFORE", "AFTER", "CHANGE", "CAUSE", "BY"),
+        *("WHAT TO DO", "DETAIL", "BEFORE", "AFTER", "CHANGE", "CAUSE", "BY"),
     }
 )
 #: Columns that are left: one alone says nothing of what it names.

@@ -30,7 +30,7 @@ from l3net.lab.breaking import are_cut
 from l3net.lab.checks import CHECKS, Check, run_checks
 from l3net.lab.checks.catalogue import SILENT
 from l3net.lab.drawing import FORMATS
-from l3net.lab.errors import LabError, LabExistsError
+from l3net.lab.errors import LabError, LabExistsError, UnknownNameError
 from l3net.lab.host import Host
 from l3net.lab.look import look
 from l3net.lab.machine import CheckedLab
@@ -148,7 +148,8 @@ def target_of(there: Lab, target: str) -> tuple[Host, str | None]:
     pods = there.topology.pods
     if slash:
         if pod not in pods or pods[pod].name != node:
-            raise LabError(f"there is no pod {pod!r} on {node!r}: pods are {', '.join(pods) or 'none'}")
+            there_are = ", ".join(pods) or "none"
+            raise UnknownNameError(f"there is no pod {pod!r} on {node!r}: pods are {there_are}")
         return there.host(node), pod
     if target in pods and target not in there.hosts:
         return there.host(pods[target].name), target

@@ -27,7 +27,7 @@ from l3net.lab.chaos.run import run
 from l3net.lab.chaos.shrink import shrunk
 from l3net.lab.chaos.step import Schedule, parsed, written
 from l3net.lab.errors import LabExistsError
-from l3net.lab.state import TopologySource, lab_directory, read_source
+from l3net.lab.state import TopologySource, lab_directory, read_source, read_text
 from l3net.lab.topology import RouterKind
 from l3net.lab.up import bring_up, take_down
 
@@ -260,10 +260,8 @@ def _shrink(name: str, source: TopologySource, schedule: Schedule, every: float)
 
 
 def _read(file: Path) -> Schedule:
-    try:
-        return parsed(file.read_text(encoding="utf-8"), str(file), FAULTS)
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError(f"{file}: cannot be read: {err}") from None
+    text = read_text(file, lambda where, why: ConfigError(f"{where}: {why}"))
+    return parsed(text, str(file), FAULTS)
 
 
 def _source(schedule: Schedule, file: Path, kind: RouterKind | None = None) -> TopologySource:

@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 from l3net.cli.values import labs
 from l3net.errors import ConfigError
 from l3net.lab.breaking import chosen_links, cut, mend
-from l3net.lab.errors import LabError
+from l3net.lab.errors import UnknownNameError
 from l3net.lab.machine import CheckedLab
 from l3net.lab.sshlab import close_ssh_lab, open_ssh_lab
 from l3net.lab.state import DEFAULT_NAME, load, read_source
@@ -141,10 +141,12 @@ def break_(
     with opened(name, ssh_config, topology) as lab:
         for node in nodes:
             if lab.topology.node(node) is None:
-                raise LabError(f"{node!r} is no node: {', '.join(n.name for n in lab.topology.nodes)}")
+                raise UnknownNameError(
+                    f"{node!r} is not a node: {', '.join(n.name for n in lab.topology.nodes)}"
+                )
         for router in routers:
             if lab.topology.router(router) is None:
-                raise LabError(
+                raise UnknownNameError(
                     f"{router!r} is not a router: {', '.join(r.name for r in lab.topology.routers)}"
                 )
         chosen = chosen_links(lab.topology, pairs, (*nodes, *routers))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -64,16 +66,33 @@ def validate(context: click.Context, paths: tuple[Path, ...], output: str) -> No
         answer = {
             "files": len(readings),
             "objects": [
-                {"kind": kind.value, "name": str(name), "where": claim.where}
+                {"kind": kind.value, "name": str(name), **_place(claim.where)}
                 for (kind, name), claim in claims.items()
             ],
-            "rejected": [{"where": line.where, "field": line.field, "why": line.why} for line in rejected],
-            "unserved": [{"where": line.where, "field": line.field, "why": line.why} for line in unserved],
+            "rejected": [_line(line) for line in rejected],
+            "unserved": [_line(line) for line in unserved],
             "unread": unread,
         }
         print_value(answer, output)
     if rejected:
         context.exit(2)
+
+
+#: As `Document.where` writes it, with the object that an error is about.
+_WHERE: Final = re.compile(
+    r"(?P<file>.*?)(?::(?P<line>\d+))?(?: \(document \d+\))?(?: items\[\d+\])?(?: [A-Z]\w* \S+)?", re.DOTALL
+)
+
+
+def _place(where: str) -> dict[str, object]:
+    """For programs: also the file, and the line, None where none is known."""
+    found = _WHERE.fullmatch(where)
+    file, line = (found["file"], found["line"]) if found is not None else (where, None)
+    return {"where": where, "file": file, "line": int(line) if line else None}
+
+
+def _line(line: Rejected) -> dict[str, object]:
+    return {**_place(line.where), "field": line.field, "why": line.why}
 
 
 def _contradictions(claims: dict[Key, Claim], *, whole: bool) -> list[Rejected]:

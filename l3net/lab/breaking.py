@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from l3net.lab.errors import LabError
+from l3net.lab.errors import LabError, UnknownNameError
 from l3net.lab.machine import CheckedLab
 from l3net.lab.topology import Link, Topology
 
@@ -13,17 +13,17 @@ from l3net.lab.topology import Link, Topology
 def chosen_links(
     topology: Topology, between: Sequence[tuple[str, str]] = (), hosts: Sequence[str] = ()
 ) -> tuple[Link, ...]:
-    """The links between pairs of hosts, and every link of a host. Raises LabError for what is not there."""
+    """The links between pairs of hosts, and every link of a host. Raises UnknownNameError."""
     chosen: list[Link] = []
     for first, second in between:
         found = [link for link in topology.links_of(first) if link.far_end(first).host == second]
         if not found:
             there = ", ".join(f"{link.ends[0].host},{link.ends[1].host}" for link in topology.links)
-            raise LabError(f"there is no link {first},{second}: {there}")
+            raise UnknownNameError(f"there is no link {first},{second}: {there}")
         chosen += found
     for host in hosts:
         if host not in topology.hosts:
-            raise LabError(f"there is no host {host!r}: {', '.join(topology.hosts)}")
+            raise UnknownNameError(f"there is no host {host!r}: {', '.join(topology.hosts)}")
         chosen += topology.links_of(host)
     return tuple(dict.fromkeys(chosen))
 

@@ -24,5 +24,11 @@ class LabExistsError(LabError):
     exit_code = ConfigError.exit_code
 
 
+class UnknownNameError(LabError):
+    """A host, link, pod, node or router that the lab does not have was named; nothing was changed."""
+
+    exit_code = ConfigError.exit_code
+
+
 class NoLabError(NotRunningError):
     """There is no lab of that name."""

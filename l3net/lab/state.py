@@ -6,11 +6,12 @@ import contextlib
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from l3net.errors import ConfigError
+from l3net.errors import ConfigError, L3netError
 from l3net.lab.errors import LabError, LabExistsError, NoLabError, TopologyError
 from l3net.lab.parse import parse_topology
 from l3net.lab.topology import RouterKind, Topology
@@ -49,18 +50,19 @@ def read_source(path: Path | None, router_kind: RouterKind | None = None) -> Top
     return TopologySource(read_text(path), str(path), router_kind)
 
 
-def read_text(path: Path) -> str:
-    """A file that describes a lab; it may be a pipe. Raises TopologyError."""
+def read_text(path: Path, error: Callable[[str, str], L3netError] = TopologyError) -> str:
+    """A file that describes a lab, or what is done to one; it may be a pipe. Raises TopologyError, or what
+    `error` makes of the file and why."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_SIZE + 1)
         if len(content) > _MAX_SIZE:
-            raise TopologyError(str(path), "larger than 1 MiB")
+            raise error(str(path), "larger than 1 MiB")
         return content.decode("utf-8-sig")
     except OSError as err:
-        raise TopologyError(str(path), f"cannot be read: {err.strerror}") from None
+        raise error(str(path), f"cannot be read: {err.strerror}") from None
     except UnicodeDecodeError as err:
-        raise TopologyError(str(path), f"is not UTF-8 text (byte {err.start})") from None
+        raise error(str(path), f"is not UTF-8 text (byte {err.start})") from None
 
 
 def lab_directory(name: str) -> Path:

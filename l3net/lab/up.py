@@ -15,7 +15,7 @@ from typing import TypeVar
 from l3net.lab import state
 from l3net.lab.addressing import addressing, links, sysctls
 from l3net.lab.converge import wait_converged
-from l3net.lab.errors import LabError
+from l3net.lab.errors import LabError, UnknownNameError
 from l3net.lab.host import Host, find_hosts, kill_holders, start_holder, wait_ready
 from l3net.lab.machine import LabPod
 from l3net.lab.manifests import (
@@ -64,7 +64,7 @@ class Lab:
         try:
             return self.hosts[name]
         except KeyError:
-            raise LabError(
+            raise UnknownNameError(
                 f"there is no host {name!r} running in lab {self.name!r}: {', '.join(self.hosts)}"
             ) from None
 

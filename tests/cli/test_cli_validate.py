@@ -45,11 +45,32 @@ def test_standard_input_and_json() -> None:
         "files": 1,
         "objects": [],
         "rejected": [
-            {"where": "-:1 IPPool p", "field": "spec.cdir", "why": "unknown field; did you mean cidr?"}
+            {
+                "where": "-:1 IPPool p",
+                "file": "-",
+                "line": 1,
+                "field": "spec.cdir",
+                "why": "unknown field; did you mean cidr?",
+            }
         ],
         "unserved": [],
         "unread": [],
     }
+
+
+def test_programs_are_told_file_and_line(tmp_path: Path) -> None:
+    """Whatever stands around them: documents, items of a List, the object."""
+    file = tmp_path / "a b:7.yaml"
+    listed = '{kind: List, apiVersion: v1, items: [{apiVersion: v1, kind: Namespace, metadata: {name: "X"}}]}'
+    file.write_text(
+        f"{listed}\n---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: one}}}}\n---\n{BAD}"
+    )
+    found = json.loads(run(file, "-o", "json").output)
+    assert [(row["file"], row["line"]) for row in found["rejected"]] == [(str(file), 1), (str(file), 5)]
+    assert [(row["file"], row["line"]) for row in found["objects"]] == [(str(file), 3)]
+    assert "items[0]" in found["rejected"][0]["where"], "the control"
+    file.write_text("kind: [")
+    assert json.loads(run(file, "-o", "json").output)["rejected"][0]["file"] == str(file)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from l3net.cli.main import cli
 from l3net.errors import ConfigError
+from l3net.lab.breaking import chosen_links
 from l3net.lab.chaos.catalogue import FAULTS, chosen
 from l3net.lab.chaos.draw import HEAD, TAIL, drawn
 from l3net.lab.chaos.shrink import shrunk
 from l3net.lab.chaos.step import Schedule, Step, hosts_of, parsed, written
+from l3net.lab.errors import UnknownNameError
 from l3net.lab.state import read_source
 from l3net.lab.topology import RouterKind
+from l3net.lab.up import Lab
 
 TOPOLOGY = read_source(None).topology()
 ALL = list(FAULTS.values())
@@ -124,3 +130,22 @@ def test_a_failing_schedule_is_made_smaller(guilty: set[int]) -> None:
     assert small.seconds == max(guilty) + 0.5 + TAIL
     assert len(runs) < 60
     assert yaml.safe_load(written(small))["steps"]
+
+
+def test_a_schedule_is_read_as_far_as_a_topology_is(tmp_path: Path) -> None:
+    file = tmp_path / "long.yaml"
+    file.write_text("#" * (1 << 20) + "\nsteps: []\n")
+    ended = CliRunner().invoke(cli, ["lab", "chaos", "--schedule", str(file)])
+    assert isinstance(ended.exception, ConfigError)
+    assert str(ended.exception) == f"{file}: larger than 1 MiB"
+
+
+def test_names_that_a_lab_does_not_have_are_wrong_usage() -> None:
+    with pytest.raises(UnknownNameError) as unknown:
+        chosen_links(TOPOLOGY, [], ["n9"])
+    assert unknown.value.exit_code == 2
+    with pytest.raises(UnknownNameError):
+        chosen_links(TOPOLOGY, [("n1", "n9")])
+    with pytest.raises(UnknownNameError) as unknown:
+        Lab("x", TOPOLOGY, Path("/"), {}).host("n9")
+    assert unknown.value.exit_code == 2

@@ -17,6 +17,7 @@ from l3net.cli.schemas.shapes import (
     answer,
     listed,
     mapped,
+    more,
     of_enum,
     or_null,
     record,
@@ -58,7 +59,8 @@ _EXPLANATION: Final = record(
 _MET: Final[dict[str, Schema]] = dict.fromkeys(("host", "table", "chain", "rule", "verdict"), TEXT)
 _CHANGE: Final = words("added", "changed", "removed")
 _REASON: Final = words("", *(each.value for each in Reason))
-_LINE: Final = record(where=TEXT, field=TEXT, why=TEXT)
+_PLACE: Final = record(where=TEXT, file=TEXT, line=or_null(WHOLE))
+_LINE: Final = more(_PLACE, field=TEXT, why=TEXT)
 _MOVE_PLAN: Final = record(
     node=TEXT,
     possible=YES,
@@ -191,7 +193,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     **{f"import {source}": _IMPORTED for source in ("calico", "cilium", "kube-router", "metallb")},
     "validate": record(
         files=WHOLE,
-        objects=listed(record(kind=of_enum(Kind), name=TEXT, where=TEXT)),
+        objects=listed(more(_PLACE, kind=of_enum(Kind), name=TEXT)),
         rejected=listed(_LINE),
         unserved=listed(_LINE),
         unread=listed(TEXT),
