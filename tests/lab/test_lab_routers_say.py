@@ -69,7 +69,7 @@ def test_a_router_that_refuses_makes_an_unsure_answer_a_sure_no(monkeypatch: pyt
     asked(monkeypatch, {})
     found = with_routers(LAB, "n1", answer(sure=False))
     assert (found["healthy"], found["sure"], found["cause"]) == (False, True, "routerRefused")
-    assert found["answer"].startswith(f"router {TOLD[0].remote_host}: was told of {BLOCKS[0]}")
+    assert found["answer"].startswith(f"router {TOLD[0].remote_host}: was sent {BLOCKS[0]}")
 
 
 ELSEWHERE = ip_address("10.9.9.9")
