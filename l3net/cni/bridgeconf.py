@@ -35,8 +35,8 @@ def ipam_of(conf: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def store_of(conf: Mapping[str, Any]) -> str:
-    """The directory of its leases, also of a configuration that is wrong elsewhere; empty where it names none:
-    that is the default."""
+    """The directory of its leases, also of a configuration that is wrong elsewhere; empty where it names
+    none: that is the default."""
     ipam = conf.get("ipam")
     if not isinstance(ipam, Mapping) or ipam.get("type") not in OWN_IPAM:
         return ""
