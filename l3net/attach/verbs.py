@@ -17,6 +17,7 @@ from l3net.attach.rules import Rules
 from l3net.attach.timing import ADDRESSES, ALL, CONFIGURATION
 from l3net.attach.undoing import Undoing
 from l3net.cni import failure
+from l3net.cni.bridgeconf import store_of
 from l3net.cni.failure import CniError, error_object
 from l3net.cni.frame import Answer, Call
 from l3net.cni.host_end import host_ifname
@@ -197,7 +198,7 @@ class Verbs:
         try:
             return self._setup(request)
         except L3netError:
-            return Setup(bridge="")
+            return Setup(bridge="", store=store_of(request.conf))
 
     def remove(
         self, store: LeaseStore, key: LeaseKey, *, sequence: int | None = None, event: str = "release"

@@ -34,6 +34,16 @@ def ipam_of(conf: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
+def store_of(conf: Mapping[str, Any]) -> str:
+    """The directory of its leases, also of a configuration that is wrong elsewhere; empty where it names
+    none: that is the default."""
+    ipam = conf.get("ipam")
+    if not isinstance(ipam, Mapping) or ipam.get("type") not in OWN_IPAM:
+        return ""
+    found = ipam.get("dataDir")
+    return found if isinstance(found, str) else ""
+
+
 def has_ranges(conf: Mapping[str, Any]) -> bool:
     """Whether the configuration names the addresses itself."""
     ipam = ipam_of(conf)

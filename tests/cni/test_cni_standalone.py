@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from l3net.shell.files.leases import SqliteLeases
+
 if TYPE_CHECKING:
     from conftest import Host, Outcome
 
@@ -128,8 +130,12 @@ def test_delete_when_the_configuration_broke(bare_host: Host) -> None:
     pod = bare_host.pod()
     bare_host.add("c1", pod, conf=conf(bare_host))
     broken = conf(bare_host, mtu="big")
+    store = SqliteLeases(bare_host.base / "data/leases.db")
+    assert len(store.leases()) == 1, "the control"
     assert bare_host.cni("DEL", "c1", pod, conf=broken).code == 0
     assert bare_host.veths() == []
+    assert store.leases() == [], "it is looked for where the configuration has its leases"
+    store.close()
 
 
 def test_resolv_conf_and_ip_ranges(bare_host: Host, tmp_path: Path) -> None:

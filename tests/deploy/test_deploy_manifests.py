@@ -319,6 +319,21 @@ def test_lock_pins_what_the_project_asks_for(name: str) -> None:
         )
 
 
+def test_the_lock_is_for_each_python_that_packages_are_built_with() -> None:
+    """What is compiled has a wheel for each machine and each Python; one that is not has one for all."""
+    said = re.search(r"PYTHONS = \(([^)]*)\)", (ROOT / "tools/lock-requirements").read_text())
+    assert said is not None
+    pythons = said[1].count(",") + 1
+    assert pythons == 3
+    counts = {
+        entry.partition("==")[0]: entry.count("--hash")
+        for entry in re.split(r"\n(?=\S)", (DEPLOY / "requirements.lock").read_text())
+        if "==" in entry
+    }
+    assert counts["aiohttp"] == counts["rpds-py"] == 2 * pythons
+    assert counts["click"] == 1, "the control"
+
+
 def test_dockerfile_installs_by_hash_and_copies_what_exists() -> None:
     text = (DEPLOY / "Dockerfile").read_text()
     assert text.count("--require-hashes") == 2
