@@ -242,7 +242,6 @@ class NodeMove:
         else:
             remove([each for each in leftovers() if _CNI_TABLE not in each.what.split()], lambda _what: None)
             sysctl.restore(self._places.run_dir)
-        self._forget_leases(journal)
         (self._places.conf_dir / cniinstall.CONFLIST).unlink(missing_ok=True)
         journalfile.put_back(self._places.conf_dir, journal.aside)
         if journal.state != MOVING:
