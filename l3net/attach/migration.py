@@ -41,6 +41,9 @@ _CNI_TABLE: Final = "l3net_cni"
 
 Say = Callable[[str], object]
 
+#: Signals by which a move is stopped, and put back: SIGHUP when the terminal or its ssh session ends.
+STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -69,7 +72,9 @@ class MoveError(L3netError):
 
 
 class NodeMove:
-    """`timeout` in seconds: how long l3net may take until it serves the node. `mtu`: of bridge, in bytes."""
+    """`say` must not raise. `timeout` in seconds: how long l3net may take until it serves the node. `mtu`:
+    of bridge, in bytes.
+    """
 
     def __init__(self, places: Places, commands: Commands, say: Say, *, timeout: float, mtu: int) -> None:
         self._places, self._commands, self._say = places, commands, say
@@ -97,12 +102,12 @@ class NodeMove:
             self._start()
             self._check_ways(plan, heard, "served by l3net", netlink)
         except BaseException as err:
-            why = str(err) or type(err).__name__
-            self._say(f"failed: {why}")
-            self._say("rolling back")
-            with _undisturbed():
+            with undisturbed():
+                why = "interrupted" if isinstance(err, KeyboardInterrupt) else str(err) or type(err).__name__
+                self._say(f"failed: {why}")
+                self._say("rolling back")
                 self._roll_back(journal, netlink, home, why)
-            if isinstance(err, L3netError | OSError):
+            if isinstance(err, L3netError | OSError | KeyboardInterrupt):
                 raise MoveError(f"{why}. Everything is as it was") from err
             self._say("everything is as it was")
             raise
@@ -212,7 +217,8 @@ class NodeMove:
         with Netlink() as netlink:
             home = open_own()
             try:
-                return self.put_back(journal, netlink, home)
+                with undisturbed():
+                    return self.put_back(journal, netlink, home)
             finally:
                 os.close(home)
 
@@ -236,7 +242,6 @@ class NodeMove:
         else:
             remove([each for each in leftovers() if _CNI_TABLE not in each.what.split()], lambda _what: None)
             sysctl.restore(self._places.run_dir)
-        self._forget_leases(journal)
         (self._places.conf_dir / cniinstall.CONFLIST).unlink(missing_ok=True)
         journalfile.put_back(self._places.conf_dir, journal.aside)
         if journal.state != MOVING:
@@ -275,6 +280,7 @@ class NodeMove:
                 capture_output=True,
                 text=True,
                 timeout=COMMAND_LIMIT,
+                start_new_session=True,  # a Ctrl-C is for us alone
                 check=False,
             )
         except subprocess.TimeoutExpired:
@@ -284,10 +290,15 @@ class NodeMove:
             raise MoveError(f"{what}: `{command}` failed ({done.returncode}): {said}")
 
 
+def _deaf(_number: int, _frame: object) -> None:
+    pass
+
+
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """What puts everything back is not to be interrupted itself, as by a second Ctrl-C."""
-    before = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGTERM)}
+    # Handlers that do nothing: commands that are run would inherit SIG_IGN, and the daemons that they start.
+    before = {each: signal.signal(each, _deaf) for each in STOPPING}
     try:
         yield
     finally:

@@ -62,6 +62,18 @@ def ports_of(paths: Iterable[str], root: Path) -> list[SeenPort]:
         os.close(home)
 
 
+def need_our_name() -> None:
+    """Raises ConfigError where an interface that is no bridge has the name of l3net's: putting a move
+    back would remove it, as l3net's.
+    """
+    with Netlink() as netlink:
+        found = links.get_link(netlink, BRIDGE)
+    if found is not None and found.kind != "bridge":
+        raise ConfigError(
+            f"{BRIDGE} exists and is not a bridge: rename it or remove it, l3net needs that name"
+        )
+
+
 def mentions(bridges: Iterable[str]) -> list[str]:
     """What else of this host names the old network, and will not know l3net's bridge."""
     told = []

@@ -97,7 +97,13 @@ class Archive:
     "--doctor/--no-doctor", default=True, show_default=True, help="Also run `l3net doctor --no-probe`."
 )
 @options.run_dir()
-@click.option("--state-dir", type=click.Path(path_type=Path), default=Path(STATE_DIR), show_default=True)
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    default=Path(STATE_DIR),
+    show_default=True,
+    help="Leases and what else outlives a restart.",
+)
 def bundle(
     target: Path | None,
     logs: tuple[Path, ...],

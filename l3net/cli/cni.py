@@ -28,8 +28,20 @@ def cni() -> None:
 
 
 @cni.command()
-@click.option("--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True)
-@click.option("--conf-dir", type=click.Path(path_type=Path), default=CONF_DIR, show_default=True)
+@click.option(
+    "--bin-dir",
+    type=click.Path(path_type=Path),
+    default=BIN_DIR,
+    show_default=True,
+    help="Where the runtime looks for CNI plugins.",
+)
+@click.option(
+    "--conf-dir",
+    type=click.Path(path_type=Path),
+    default=CONF_DIR,
+    show_default=True,
+    help="Where the runtime looks for network configurations.",
+)
 @click.option(
     "--no-conf", is_flag=True, help="Install only the executables; you configure networks yourself."
 )
@@ -39,7 +51,13 @@ def cni() -> None:
     type=click.Path(path_type=Path),
     help="Directory of the built plugins. Default: those shipped with l3net.",
 )
-@click.option("--run-dir", type=click.Path(path_type=Path), default=Path(RUN_DIR), show_default=True)
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    default=Path(RUN_DIR),
+    show_default=True,
+    help="The agent's run directory.",
+)
 def install(
     bin_dir: Path, conf_dir: Path, no_conf: bool, standalone: bool, plugin_dir: Path | None, run_dir: Path
 ) -> None:
@@ -58,8 +76,20 @@ def install(
 
 
 @cni.command()
-@click.option("--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True)
-@click.option("--conf-dir", type=click.Path(path_type=Path), default=CONF_DIR, show_default=True)
+@click.option(
+    "--bin-dir",
+    type=click.Path(path_type=Path),
+    default=BIN_DIR,
+    show_default=True,
+    help="Where the runtime looks for CNI plugins.",
+)
+@click.option(
+    "--conf-dir",
+    type=click.Path(path_type=Path),
+    default=CONF_DIR,
+    show_default=True,
+    help="Where the runtime looks for network configurations.",
+)
 def uninstall(bin_dir: Path, conf_dir: Path) -> None:
     """Remove the conflist and the plugins. Running pods keep their network."""
     for path in cniinstall.uninstall(bin_dir, conf_dir):

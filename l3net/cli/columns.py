@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 #: another command, `-o wide` or JSON tells as well.
 SPARE: Final = (
     *("ECHO", "HOPS", "PEER SAYS", "DIAGNOSTIC", "DETECTION", "SEQUENCE", "HOST INTERFACE"),
+    *("CONTAINER ID", "IFNAME", "NETWORK"),
     *("MSG RCVD", "MSG SENT", "MEMORY", "PID", "QUEUED", "OUT Q", "FLAPS", "VERSION"),
     *(
         "POD UID",

@@ -36,7 +36,7 @@ def _conf(path: Path) -> dict[str, Any]:
 @click.option("--standalone", is_flag=True, help="Test l3net-cni with its own ipam, without the agent.")
 @click.option("--cni-path", help="Where to find delegated plugins [default: beside PLUGIN, /usr/lib/cni].")
 @click.option("--only", default="", help="Only cases whose name contains this text.")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Output format.")
 def conformance(
     plugin: Path, conf: Path | None, standalone: bool, cni_path: str | None, only: str, output: str
 ) -> None:

@@ -42,9 +42,27 @@ COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: "
     help="Check all nodes (or those of --node) by asking their agents; one row per problem.",
 )
 @any_agents_option
-@click.option("--state-dir", type=click.Path(path_type=Path), default=Path(STATE_DIR), show_default=True)
-@click.option("--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True)
-@click.option("--conf-dir", type=click.Path(path_type=Path), default=CONF_DIR, show_default=True)
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    default=Path(STATE_DIR),
+    show_default=True,
+    help="Leases and what else outlives a restart.",
+)
+@click.option(
+    "--bin-dir",
+    type=click.Path(path_type=Path),
+    default=BIN_DIR,
+    show_default=True,
+    help="Where the runtime looks for CNI plugins.",
+)
+@click.option(
+    "--conf-dir",
+    type=click.Path(path_type=Path),
+    default=CONF_DIR,
+    show_default=True,
+    help="Where the runtime looks for network configurations.",
+)
 @click.option(
     "--watch",
     type=options.Seconds(0, 600),

@@ -149,7 +149,7 @@ def who(path: Path, address: str, output: str) -> None:
 
 @ipam.command()
 @click.argument("address", required=False, shell_complete=known("addresses"))
-@click.option("--limit", default=100, show_default=True)
+@click.option("--limit", default=100, show_default=True, help="Rows at most, the newest.")
 @output_option
 @click.pass_obj
 def history(path: Path, address: str | None, limit: int, output: str) -> None:

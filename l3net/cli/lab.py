@@ -160,7 +160,14 @@ def target_of(there: Lab, target: str) -> tuple[Host, str | None]:
 @_topology
 @_name
 @_router_kind
-@click.option("--format", "style", type=click.Choice(list(FORMATS)), default="terminal", show_default=True)
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(list(FORMATS)),
+    default="terminal",
+    show_default=True,
+    help="What it is drawn as.",
+)
 def graph(topology: Path | None, name: str, router_kind: str | None, style: str) -> None:
     """Draw TOPOLOGY, or the lab that is up, or the default. Cut links are crossed out.
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def plan(output: str, **given: Any) -> None:
     l3net migrate plan --block 10.244.1.0/24 --block fd00:10:244:1::/64
     """
     _need_root()
+    _need_none(_journal(given["state_dir"]))
     found, wrong = _planned(given)
     for each in wrong:
         click.echo(f"l3net: passed over {each}", err=True)
@@ -121,23 +123,20 @@ def node(
     l3net migrate node --stop-old 'systemctl stop bird' --start-old 'systemctl start bird'
     l3net migrate node --undo
     """
-    from l3net.attach.migration import Commands, NodeMove  # noqa: PLC0415 - after --help
+    from l3net.attach.migration import STOPPING, Commands, NodeMove  # noqa: PLC0415 - after --help
     from l3net.shell.files.cniinstall import agent_answers  # noqa: PLC0415
     from l3net.shell.kernel import sysctl  # noqa: PLC0415
 
     _need_root()
     journal = _journal(given["state_dir"])
     commands = Commands(stop_old, start_old, *_starting(start, stop))
-    mover = NodeMove(_where(given, plugin_dir), commands, click.echo, timeout=timeout, mtu=0)
-    signal.signal(signal.SIGTERM, _interrupted)
+    mover = NodeMove(_where(given, plugin_dir), commands, say, timeout=timeout, mtu=0)
+    _steadfast(STOPPING)
     sysctl.remember(given["run_dir"])
     if undo:
         _undo(mover, journal, yes=yes)
         return
-    if journal is not None:
-        if journal.state == "moved":
-            raise ConfigError(f"node {journal.node} has been moved: see `l3net migrate status`")
-        raise ConfigError("a move was begun and not ended: `l3net migrate node --undo` puts all back")
+    _need_none(journal)
     if agent_answers(given["run_dir"] / AGENT_SOCKET):
         raise ConfigError("l3net's agent runs already: stop it first, this command starts it in its time")
     found, _ = _planned(given)
@@ -147,7 +146,7 @@ def node(
     if not yes:
         click.confirm(f"move {len(found.moves)} pods of node {found.node} to l3net?", abort=True)
     mover.go(found)
-    click.echo(f"node {found.node} is l3net's. The way back: `l3net migrate node --undo`")
+    say(f"node {found.node} is l3net's. The way back: `l3net migrate node --undo`")
 
 
 def _undo(mover: Any, journal: Journal | None, *, yes: bool) -> None:
@@ -204,12 +203,14 @@ def status(state_dir: Path, conf_dir: Path, bin_dir: Path, run_dir: Path, output
     found = standing(_journal(state_dir), conf_dir, run_dir)
     if output == "table":
         for key, value in found.items():
-            click.echo(f"{_WORDS[key]:<22}{_words(value)}")
+            click.echo(f"{_WORDS[key]:<22}{_NO_MOVE if (key, value) == ('state', 'none') else _words(value)}")
     else:
         print_value(found, output)
     sys.exit(1 if found["state"] == "unfinished" else 0)
 
 
+#: The state of a node that no journal tells of: not moved yet, or `finish` has ended it.
+_NO_MOVE = "no move begun, or none to finish"
 _WORDS = {
     "state": "this node",
     "node": "its name",
@@ -237,6 +238,31 @@ def _words(value: object) -> str:
 def _need_root() -> None:
     if os.geteuid() != 0:
         raise ConfigError("this needs root (interfaces, network namespaces of pods): try again with sudo")
+
+
+def _need_none(journal: Journal | None) -> None:
+    if journal is None:
+        return
+    if journal.state == "moved":
+        raise ConfigError(f"node {journal.node} has been moved: see `l3net migrate status`")
+    raise ConfigError("a move was begun and not ended: `l3net migrate node --undo` puts all back")
+
+
+def _steadfast(stopping: tuple[signal.Signals, ...]) -> None:
+    """Nothing ends a move half way: signals put it back."""
+    for each in stopping:
+        if signal.getsignal(each) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(each, _interrupted)
+
+
+def say(text: str) -> None:
+    """On standard output, as far as somebody reads it: a pipe that is closed, or a terminal that is gone,
+    stops no move, nor what puts it back.
+    """
+    from l3net.cli.main import PipeClosedError  # noqa: PLC0415 - it imports the commands
+
+    with suppress(OSError, PipeClosedError):
+        click.echo(text)
 
 
 def _interrupted(_number: int, _frame: object) -> None:
@@ -277,13 +303,16 @@ def _where(given: dict[str, Any], plugin_dir: Path | None) -> Any:
 def _planned(given: dict[str, Any]) -> tuple[NodePlan, list[str]]:
     """What would be done, and what of the ledgers could not be read."""
     from l3net.addresses import parse_prefix  # noqa: PLC0415 - after --help
-    from l3net.attach.migrationstate import look  # noqa: PLC0415
+    from l3net.attach.migrationstate import look, need_our_name  # noqa: PLC0415
     from l3net.cli.plan import declared_now  # noqa: PLC0415
     from l3net.config import datastore  # noqa: PLC0415
     from l3net.migrating.planning import plan as decide  # noqa: PLC0415
     from l3net.shell.files.cniinstall import CONFLIST  # noqa: PLC0415
 
-    name = given["node_name"]
+    name, conf_dir = given["node_name"], given["conf_dir"]
+    if not conf_dir.is_dir():
+        raise ConfigError(f"--conf-dir: {conf_dir} is no directory; name the one that the runtime reads")
+    need_our_name()
     try:
         blocks = tuple(parse_prefix(each, strict=True) for each in given["blocks"])
     except ValueError as err:
@@ -303,6 +332,5 @@ def _planned(given: dict[str, Any]) -> tuple[NodePlan, list[str]]:
     if not host_local and networks.is_dir():
         host_local = [each for each in networks.iterdir() if each.is_dir()]
     ports, claims, wrong = look(given["cni_cache"], host_local, given["calico"], migrate_options.root())
-    conf_dir: Path = given["conf_dir"]
-    files = [each.name for each in conf_dir.iterdir()] if conf_dir.is_dir() else []
+    files = [each.name for each in conf_dir.iterdir()]
     return decide(name, blocks, ports, claims, files, CONFLIST), wrong

@@ -63,7 +63,13 @@ class Scene:
     "--from", "host", metavar="HOST", help="With --lab: the host or pod to send from, instead of SOURCE."
 )
 @options.run_dir()
-@click.option("--state-dir", type=click.Path(path_type=Path), default=Path(STATE_DIR), show_default=True)
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    default=Path(STATE_DIR),
+    show_default=True,
+    help="Leases and what else outlives a restart.",
+)
 @output_option
 def trace(
     words: tuple[str, ...],

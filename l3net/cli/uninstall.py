@@ -19,9 +19,27 @@ MOST_NAMED = 5
 
 
 @click.command(short_help="Remove l3net from this host.")
-@click.option("--bin-dir", type=click.Path(path_type=Path), default=BIN_DIR, show_default=True)
-@click.option("--conf-dir", type=click.Path(path_type=Path), default=CONF_DIR, show_default=True)
-@click.option("--state-dir", type=click.Path(path_type=Path), default=Path(STATE_DIR), show_default=True)
+@click.option(
+    "--bin-dir",
+    type=click.Path(path_type=Path),
+    default=BIN_DIR,
+    show_default=True,
+    help="Where the runtime looks for CNI plugins.",
+)
+@click.option(
+    "--conf-dir",
+    type=click.Path(path_type=Path),
+    default=CONF_DIR,
+    show_default=True,
+    help="Where the runtime looks for network configurations.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    default=Path(STATE_DIR),
+    show_default=True,
+    help="Leases and what else outlives a restart.",
+)
 @click.option("--keep-state", is_flag=True, help="Keep leases and histories in STATE_DIR.")
 @click.option("--keep-sysctls", is_flag=True, help="Keep the kernel settings that l3net has set.")
 @click.option(

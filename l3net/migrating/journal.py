@@ -13,6 +13,8 @@ from typing import Any, Final
 from l3net.errors import ConfigError
 
 VERSION: Final = 1
+#: What to say of a file that is no journal.
+DAMAGED: Final = "the journal is damaged: restore it, or remove it if no pod has been moved"
 #: States of a move: its pods are being moved; the old network's daemon is stopped and l3net started; done.
 MOVING, HANDED_OVER, MOVED = "moving", "handedOver", "moved"
 
@@ -81,7 +83,9 @@ def encoded(journal: Journal) -> str:
 def decoded(text: str) -> Journal:
     """Raises ConfigError for what is no journal, or that of a newer release."""
     try:
-        found: dict[str, Any] = json.loads(text)
+        found: Any = json.loads(text)
+        if not isinstance(found, dict):
+            raise ConfigError(f"{DAMAGED} (it is no JSON object)")
         version = found.pop("version")
         if version != VERSION:
             raise ConfigError(f"the journal is of version {version}, this release knows {VERSION}")
@@ -90,7 +94,7 @@ def decoded(text: str) -> Journal:
         found["aside"] = tuple((str(old), str(new)) for old, new in found["aside"])
         return Journal(**_tuples(found))
     except (ValueError, TypeError, KeyError, AttributeError) as err:
-        raise ConfigError(f"the journal is damaged: {err}") from None
+        raise ConfigError(f"{DAMAGED} ({type(err).__name__}: {err})") from None
 
 
 def _tuples(fields: dict[str, Any]) -> dict[str, Any]:

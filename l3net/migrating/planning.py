@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,6 +81,9 @@ class NodePlan:
         return not self.obstacles
 
 
+_AGAIN = "delete the pod: it comes back with an address of l3net's"
+
+
 def plan(
     node: str,
     blocks: Sequence[Prefix],
@@ -119,6 +122,7 @@ def plan(
                 obstacles.append(obstacle)
             elif attachment is not None:
                 moves.append(Move(port, _lease(port, inside, blocks, attachment)))
+    obstacles += _twice(moves)
     if already:
         obstacles.append(
             Obstacle(
@@ -147,6 +151,14 @@ def _attachment(port: SeenPort, claims: Sequence[Attachment]) -> Attachment | No
     return found[0] if len(found) == 1 else None
 
 
+def _twice(moves: Iterable[Move]) -> Iterator[Obstacle]:
+    owners: dict[Address, Move] = {}
+    for move in moves:
+        for each in move.lease.addresses:
+            if (other := owners.setdefault(each.address, move)) is not move:
+                yield Obstacle(move.pod, f"{each.address} is an address of {other.pod} too", _AGAIN)
+
+
 def _obstacle(
     port: SeenPort,
     found: Sequence[Address],
@@ -155,16 +167,15 @@ def _obstacle(
     attachment: Attachment | None,
 ) -> Obstacle | None:
     pod = str(attachment.pod) if attachment and attachment.pod.name else f"the pod in {port.netns}"
-    again = "delete the pod: it comes back with an address of l3net's"
     if taken := [each for each in inside if each in gateways]:
         why = f"{taken[0]} is to be the gateway of block {gateways[taken[0]]}"
-        return Obstacle(pod, why, again)
+        return Obstacle(pod, why, _AGAIN)
     if edges := [each for each in inside if each in _edges(gateways.values())]:
         why = f"{edges[0]} is the first or last address of its block, which the kernel keeps for broadcasts"
-        return Obstacle(pod, why, again)
+        return Obstacle(pod, why, _AGAIN)
     if outside := sorted(set(map(str, found)) - set(map(str, inside))):
         why = f"{', '.join(outside)} is in no block of this node"
-        return Obstacle(pod, why, f"add the block to l3net.io/blocks of the Node, or {again}")
+        return Obstacle(pod, why, f"add the block to l3net.io/blocks of the Node, or {_AGAIN}")
     if attachment is None:
         why = f"no ledger knows which container has {inside[0]}, or several claim it"
         return Obstacle(
@@ -175,7 +186,7 @@ def _obstacle(
         return Obstacle(pod, why, "cordon the node and delete the pod")
     if attachment.ports:
         why = f"the old network's rules publish {', '.join(attachment.ports)} for it, and would stay"
-        return Obstacle(pod, why, again)
+        return Obstacle(pod, why, _AGAIN)
     return None
 
 

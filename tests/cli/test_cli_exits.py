@@ -187,6 +187,19 @@ def test_every_length_of_time_is_held_to_that() -> None:
     ] == []
 
 
+def test_every_option_says_what_it_is() -> None:
+    def silent(command: click.Command, path: str) -> list[str]:
+        below = command.commands.items() if isinstance(command, click.Group) else ()
+        own = [
+            f"{path} {each.opts[-1]}"
+            for each in command.params
+            if isinstance(each, click.Option) and not each.hidden and not each.help
+        ]
+        return own + [each for name, sub in below for each in silent(sub, f"{path} {name}")]
+
+    assert silent(cli, "l3net") == []
+
+
 def test_the_store_of_a_host_without_an_agent_is_named(tmp_path: Path) -> None:
     argv = ["ipam", "--state-dir", str(tmp_path), "show"]
     told = CliRunner().invoke(cli, argv).exception

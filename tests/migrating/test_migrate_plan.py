@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
@@ -10,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from l3net.attach.migration import STOPPING, undisturbed
+from l3net.cli.main import PipeClosedError
+from l3net.cli.migrate import _steadfast, say
 from l3net.errors import ConfigError
 from l3net.ipam.lease import PodName
 from l3net.migrating.journal import VERSION, BridgeBefore, Journal, PodBefore, decoded, encoded
@@ -193,6 +199,16 @@ def test_of_several_containers_that_claim_an_address_the_namespace_decides() -> 
         assert not found.moves and "no ledger knows" in found.obstacles[0].why
 
 
+def test_two_pods_with_one_address_are_in_the_way() -> None:
+    claims = known(
+        attachment("10.244.1.5", container_id="a", pod=PodName("shop", "a")),
+        attachment("10.244.1.6", container_id="b", pod=PodName("shop", "b")),
+    )
+    ports = [port("10.244.1.5/24"), port("10.244.1.6/24", "10.244.1.5/24", outer=8)]
+    found = plan("n1", BLOCKS, ports, claims, (), "05-l3net.conflist")
+    assert [each.why for each in found.obstacles] == ["10.244.1.5 is an address of shop/a too"]
+
+
 def test_others_are_left_and_a_node_of_l3nets_is_not_moved() -> None:
     docker, ours = port("172.17.0.2/16"), port("10.244.1.9/32", ours=True)
     found = plan("n1", BLOCKS, [docker], {}, (), "05-l3net.conflist")
@@ -233,12 +249,49 @@ def test_the_journal_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"version": 99}', encoded(JOURNAL).replace('"outer"', '"x"')]
+    "text",
+    ["", "{", "[]", "null", "{}", "\xff", '{"version": 99}', encoded(JOURNAL).replace('"outer"', '"x"')],
 )
 def test_a_journal_that_cannot_be_read_is_refused_with_its_place(text: str, tmp_path: Path) -> None:
-    (tmp_path / "migration.json").write_text(text)
+    (tmp_path / "migration.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"migration\.json: the journal is"):
         read_journal(tmp_path)
+
+
+@pytest.mark.parametrize("error", [PipeClosedError(), OSError(5, "Input/output error")])
+def test_a_reader_that_is_gone_stops_no_move(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`| head` did, with half of the pods moved: what was said about it raised again, before they were put
+    back."""
+
+    def gone(_text: str) -> None:
+        raise error
+
+    monkeypatch.setattr("l3net.cli.migrate.click.echo", gone)
+    say("moved shop/web-0")
+
+
+def test_a_terminal_that_is_gone_is_as_a_ctrl_c() -> None:
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in STOPPING}
+    try:
+        _steadfast(STOPPING)
+        for each in STOPPING:
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(each)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def test_signals_wait_while_all_is_put_back_and_commands_do_not_ignore_them() -> None:
+    """An ignored signal is inherited by each command, and by the daemon that it starts."""
+    with undisturbed():
+        for each in STOPPING:
+            os.kill(os.getpid(), each)
+        told = subprocess.run(
+            ["grep", "SigIgn", "/proc/self/status"], capture_output=True, text=True, check=True
+        )
+    ignored = int(told.stdout.split()[1], 16)
+    assert not [each for each in STOPPING if ignored >> (each - 1) & 1]
 
 
 def test_versions_count() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from l3net.errors import ConfigError, L3netError
-from l3net.migrating.journal import Journal, decoded, encoded
+from l3net.migrating.journal import DAMAGED, Journal, decoded, encoded
 from l3net.migrating.planning import ASIDE
 from l3net.shell.files.cniinstall import put_file, sync_directory
 
@@ -18,9 +18,11 @@ def read_journal(state_dir: Path) -> Journal | None:
     """None if there is none. Raises ConfigError for one that cannot be read."""
     path = state_dir / NAME
     try:
-        return decoded(path.read_text())
+        return decoded(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
+    except UnicodeDecodeError as err:
+        raise ConfigError(f"{path}: {DAMAGED} (byte {err.start} is not UTF-8)") from None
     except (OSError, ConfigError) as err:
         raise ConfigError(f"{path}: {err}") from None
 
