@@ -246,6 +246,7 @@ class NodeMove:
         journalfile.put_back(self._places.conf_dir, journal.aside)
         if journal.state != MOVING:
             self._run(self._commands.start_old, "start the old network")
+        self._forget_leases(journal)  # last: it fails on a full disk, and the old network works by now
         journalfile.forget_journal(self._places.state_dir)
         return len(given)
 
