@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from l3net.attach.migrationstate import NETNS_DIRS, ports_of
 from l3net.cni.host_end import alias_of
-from l3net.errors import L3netError, NotRunningError
+from l3net.errors import KernelError, L3netError, NotRunningError
 from l3net.fib.desired import bridge
 from l3net.ipam.lease import Lease, LeaseKey
 from l3net.migrating.journal import HANDED_OVER, MOVED, MOVING, Journal
@@ -94,13 +94,13 @@ class NodeMove:
         try:
             heard = answering([each.address for move in plan.moves for each in move.lease.addresses])
             self._take_over(plan, journal, netlink, home)
-            self._check_ways(plan, heard, "moved", netlink)
+            self._check_ways(plan, journal, heard, "moved", netlink)
             self._none_since(plan)
             journal = journal.at(HANDED_OVER)
             journalfile.write_journal(self._places.state_dir, journal)
             self._run(self._commands.stop_old, "stop the old network")
             self._start()
-            self._check_ways(plan, heard, "served by l3net", netlink)
+            self._check_ways(plan, journal, heard, "served by l3net", netlink)
         except BaseException as err:
             with undisturbed():
                 why = "interrupted" if isinstance(err, KeyboardInterrupt) else str(err) or type(err).__name__
@@ -141,7 +141,13 @@ class NodeMove:
         bridges.apply(bridge(plan.node, plan.blocks, self._mtu))
         for before, move in zip(journal.pods, plan.moves, strict=True):
             alias = alias_of(stored[move.lease.key], before.mac)
-            takeover.move(netlink, before, move.lease, alias, home, places.root)
+            try:
+                takeover.move(netlink, before, move.lease, alias, home, places.root)
+            except KernelError:
+                if takeover.alive(netlink, before):
+                    raise
+                self._say(f"{move.pod} has ended meanwhile")  # a job that is done; the agent frees its lease
+                continue
             self._say(f"moved {move.pod} ({', '.join(before.texts)})")
         for each in journal.bridges:
             takeover.take_off(netlink, each)
@@ -160,19 +166,28 @@ class NodeMove:
         finally:
             store.close()
 
-    def _check_ways(self, plan: NodePlan, heard: set[Address], state: str, netlink: Netlink) -> None:
-        """Each pod is led to by l3net's bridge, and answers if it did before. Raises MoveError."""
-        for move in plan.moves:
+    def _check_ways(
+        self, plan: NodePlan, journal: Journal, heard: set[Address], state: str, netlink: Netlink
+    ) -> None:
+        """Each pod is led to by l3net's bridge, and answers if it did before. Pods that have ended are passed
+        over. Raises MoveError."""
+        silent = heard - answering(heard)
+        count = 0
+        for before, move in zip(journal.pods, plan.moves, strict=True):
+            if not takeover.alive(netlink, before):
+                silent -= {each.address for each in move.lease.addresses}
+                continue
+            count += 1
             for leased in move.lease.addresses:
                 if (outlet := takeover.outlet(netlink, leased.address)) != BRIDGE:
                     raise MoveError(
                         f"packets to {leased.address} leave by {outlet or 'no interface'}: another route is "
                         "in the way (`ip route get`)"
                     )
-        if silent := heard - answering(heard):
+        if silent:
             named = ", ".join(sorted(map(str, silent))[:5])
             raise MoveError(f"{len(silent)} addresses answered before and do not now: {named}")
-        self._say(f"{len(plan.moves)} pods {state}; {len(heard)} addresses answer as before")
+        self._say(f"{count} pods {state}; all addresses that answered do so")
 
     def _none_since(self, plan: NodePlan) -> None:
         """A pod that the old plugin was making when its configuration was put aside is on a bridge without

@@ -144,7 +144,7 @@ def node(
         show(found, given["conf_dir"])
         raise ConfigError(f"{len(found.obstacles)} things are in the way; nothing was changed")
     if not yes:
-        click.confirm(f"move {len(found.moves)} pods of node {found.node} to l3net?", abort=True)
+        _sure(f"move {len(found.moves)} pods of node {found.node} to l3net?")
     mover.go(found)
     say(f"node {found.node} is l3net's. The way back: `l3net migrate node --undo`")
 
@@ -161,7 +161,7 @@ def _undo(mover: Any, journal: Journal | None, *, yes: bool) -> None:
             "them first"
         )
     if not yes:
-        click.confirm(f"give {len(journal.pods)} pods of node {journal.node} back?", abort=True)
+        _sure(f"give {len(journal.pods)} pods of node {journal.node} back?")
     count = mover.undo(journal)
     click.echo(f"node {journal.node} is the old network's again, with {count} of its pods")
 
@@ -184,7 +184,7 @@ def finish(state_dir: Path, conf_dir: Path, bin_dir: Path, run_dir: Path, yes: b
     if journal is None or journal.state != "moved":
         raise ConfigError("this node has not been moved: see `l3net migrate status`")
     if not yes:
-        click.confirm(f"remove what is left of the old network on node {journal.node}?", abort=True)
+        _sure(f"remove what is left of the old network on node {journal.node}?")
     for each in finished(journal, state_dir, conf_dir):
         click.echo(each)
 
@@ -233,6 +233,13 @@ def _words(value: object) -> str:
 
 
 # --- what they share -------------------------------------------------------------------------------------
+
+
+def _sure(question: str) -> None:
+    """Raises ConfigError where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{question} There is no terminal to answer: say --yes")
+    click.confirm(question, abort=True)
 
 
 def _need_root() -> None:

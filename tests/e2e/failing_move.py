@@ -1,6 +1,7 @@
-"""`l3net ...` with one step of a move that fails: `python failing_move.py STEP N raise|kill ARGUMENTS`.
+"""`l3net ...` with one step of a move that fails: `python failing_move.py STEP N raise|kill|gone ARGUMENTS`.
 
-The N-th call of takeover's function STEP raises KernelError, or SIGKILL ends the process in its place.
+The N-th call of takeover's function STEP raises KernelError, or SIGKILL ends the process in its place. With
+`gone` it is carried out after its pod has ended.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 import sys
 from typing import Any
 
@@ -24,6 +26,9 @@ def fail_at(step: str, count: int, how: str) -> None:
         nonlocal calls
         calls += 1
         if calls != count:
+            return true(*given)
+        if how == "gone":
+            subprocess.run(["ip", "link", "delete", "dev", given[1].host_ifname], check=True)
             return true(*given)
         if how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)

@@ -103,6 +103,10 @@ def test_a_step_that_fails_leaves_everything_as_it_was(lab: Lab, kind: str) -> N
         if kind == "bridge":
             _without_its_bridge(node, datastore)
             all_reach_all(inside(rest), targets([node]))
+        # A job's pod that ends meanwhile holds up nobody.
+        told = node.move(datastore, failing=("move", "1", "gone"))
+        assert (told.code, "has ended meanwhile" in told.stdout) == (0, True), told
+        assert node.status()["podsMoved"] == 1
 
 
 def _without_its_bridge(node: OldNode, datastore: Path) -> None:

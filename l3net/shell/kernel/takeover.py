@@ -51,6 +51,12 @@ RTM_DELROUTE: Final = 25
 _TYPE_AT: Final = 7
 
 
+def alive(netlink: Netlink, pod: PodBefore) -> bool:
+    """Whether a pod's interface is there yet: a pod that ends takes it along."""
+    outer = links.get_link_by_index(netlink, pod.outer)
+    return outer is not None and outer.name in (pod.host_ifname, pod.new_ifname)
+
+
 def hold(netlink: Netlink, pods: Iterable[PodBefore]) -> None:
     """A route to each pod by the way it has now: what l3net's bridge brings changes nothing until the pod is
     moved. They are l3net's (protocol 108), so that an agent clears away what a crash leaves. KernelError."""
@@ -58,7 +64,9 @@ def hold(netlink: Netlink, pods: Iterable[PodBefore]) -> None:
         master = links.get_link(netlink, pod.master) if pod.master else None
         index = master.index if master is not None else pod.outer
         for address in _parsed(pod.texts):
-            netlink.request(_host_route(index, address), f"hold {address}")
+            code = netlink.transact([_host_route(index, address)])[0]
+            if code and alive(netlink, pod):
+                raise KernelError(f"hold {address}", code)
 
 
 def move(netlink: Netlink, pod: PodBefore, lease: Lease, alias: str, home: int, root: Path = ROOT) -> None:
@@ -185,8 +193,7 @@ def release(netlink: Netlink, pods: Iterable[PodBefore]) -> None:
 
 def back(netlink: Netlink, pod: PodBefore, home: int, root: Path = ROOT) -> bool:
     """Give a pod back to the network it was of; False if it and its interface are gone. KernelError."""
-    outer = links.get_link_by_index(netlink, pod.outer)
-    if outer is None or outer.name not in (pod.host_ifname, pod.new_ifname):
+    if not alive(netlink, pod):
         return False
     with opened(root_path(root, pod.netns), home) as there:
         inner = links.get_link_by_index(there, pod.inner)
