@@ -10,7 +10,6 @@ from typing import Final
 
 from l3net.errors import KernelError
 from l3net.naming import BRIDGE, ENVELOPE
-from l3net.shell.files.whole import write_whole
 
 #: A container that is not privileged has /proc/sys read-only; it mounts the host's elsewhere, and says where.
 #: Whose settings are shown there depends on the network namespace of who looks, not of who mounted it.
@@ -69,6 +68,8 @@ def _note(path: str, before: str) -> None:
     record = _noted_in[0]
     known = noted(record.parent)
     if path not in known:
+        from l3net.shell.files.whole import write_whole  # noqa: PLC0415 - a plugin starts with this module
+
         try:
             write_whole(record, json.dumps({**known, path: before}, indent=1) + "\n")
         except OSError:  # a full disk must not keep pods from their network
