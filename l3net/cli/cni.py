@@ -7,14 +7,13 @@ from pathlib import Path
 
 import click
 
+from l3net.cli import options
 from l3net.naming import CNI_SOCKET, RUN_DIR
 from l3net.shell.files import cniinstall
 
 #: Where `make plugin` leaves the executables, and where a wheel has them.
 BUILT = Path(__file__).parents[2] / "build" / "cni"
 PACKED = Path(__file__).parents[1] / "plugins" / platform.machine()
-BIN_DIR = Path("/opt/cni/bin")
-CONF_DIR = Path("/etc/cni/net.d")
 
 
 def plugins_of() -> Path:
@@ -28,20 +27,8 @@ def cni() -> None:
 
 
 @cni.command()
-@click.option(
-    "--bin-dir",
-    type=click.Path(path_type=Path),
-    default=BIN_DIR,
-    show_default=True,
-    help="Where the runtime looks for CNI plugins.",
-)
-@click.option(
-    "--conf-dir",
-    type=click.Path(path_type=Path),
-    default=CONF_DIR,
-    show_default=True,
-    help="Where the runtime looks for network configurations.",
-)
+@options.bin_dir
+@options.conf_dir
 @click.option(
     "--no-conf", is_flag=True, help="Install only the executables; you configure networks yourself."
 )
@@ -76,20 +63,8 @@ def install(
 
 
 @cni.command()
-@click.option(
-    "--bin-dir",
-    type=click.Path(path_type=Path),
-    default=BIN_DIR,
-    show_default=True,
-    help="Where the runtime looks for CNI plugins.",
-)
-@click.option(
-    "--conf-dir",
-    type=click.Path(path_type=Path),
-    default=CONF_DIR,
-    show_default=True,
-    help="Where the runtime looks for network configurations.",
-)
+@options.bin_dir
+@options.conf_dir
 def uninstall(bin_dir: Path, conf_dir: Path) -> None:
     """Remove the conflist and the plugins. Running pods keep their network."""
     for path in cniinstall.uninstall(bin_dir, conf_dir):

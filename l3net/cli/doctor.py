@@ -12,7 +12,6 @@ import click
 from click.core import ParameterSource
 
 from l3net.cli import options
-from l3net.cli.cni import BIN_DIR, CONF_DIR
 from l3net.cli.nodes import Agents, any_agents_option
 from l3net.cli.output import output_option, print_value
 from l3net.cli.waiting import ask
@@ -49,20 +48,8 @@ COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.PROBLEM: "
     show_default=True,
     help="Leases and what else outlives a restart.",
 )
-@click.option(
-    "--bin-dir",
-    type=click.Path(path_type=Path),
-    default=BIN_DIR,
-    show_default=True,
-    help="Where the runtime looks for CNI plugins.",
-)
-@click.option(
-    "--conf-dir",
-    type=click.Path(path_type=Path),
-    default=CONF_DIR,
-    show_default=True,
-    help="Where the runtime looks for network configurations.",
-)
+@options.bin_dir
+@options.conf_dir
 @click.option(
     "--watch",
     type=options.Seconds(0, 600),

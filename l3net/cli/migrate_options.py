@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from l3net.cli import options
-from l3net.cli.cni import BIN_DIR, CONF_DIR
+from l3net.cli.options import BIN_DIR, CONF_DIR
 from l3net.naming import RUN_DIR, STATE_DIR
 
 #: Where libcni keeps what it knows of attachments.

@@ -51,6 +51,27 @@ log_format = click.option(
 )
 
 
+#: Where runtimes look unless they are told otherwise (CNI, containerd, CRI-O).
+BIN_DIR = Path("/opt/cni/bin")
+CONF_DIR = Path("/etc/cni/net.d")
+
+bin_dir = click.option(
+    "--bin-dir",
+    type=click.Path(path_type=Path),
+    default=BIN_DIR,
+    show_default=True,
+    help="Where the runtime looks for CNI plugins.",
+)
+
+conf_dir = click.option(
+    "--conf-dir",
+    type=click.Path(path_type=Path),
+    default=CONF_DIR,
+    show_default=True,
+    help="Where the runtime looks for network configurations.",
+)
+
+
 def datastore(purpose: str) -> Decorator:
     """`--datastore`, passed as `where`."""
     return click.option(

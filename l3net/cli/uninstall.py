@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 
 from l3net.cli import options
-from l3net.cli.cni import BIN_DIR, CONF_DIR
 from l3net.errors import ConfigError, L3netError
 from l3net.naming import AGENT_SOCKET, BFD_SOCKET, SPEAKER_SOCKET, STATE_DIR
 
@@ -19,20 +18,8 @@ MOST_NAMED = 5
 
 
 @click.command(short_help="Remove l3net from this host.")
-@click.option(
-    "--bin-dir",
-    type=click.Path(path_type=Path),
-    default=BIN_DIR,
-    show_default=True,
-    help="Where the runtime looks for CNI plugins.",
-)
-@click.option(
-    "--conf-dir",
-    type=click.Path(path_type=Path),
-    default=CONF_DIR,
-    show_default=True,
-    help="Where the runtime looks for network configurations.",
-)
+@options.bin_dir
+@options.conf_dir
 @click.option(
     "--state-dir",
     type=click.Path(path_type=Path),

@@ -169,24 +169,35 @@ def _addresses(netlink: Netlink, index: int) -> tuple[str, ...]:
     return tuple(map(str, addresses_of(netlink, index)))
 
 
-def routes_through(netlink: Netlink, index: int, *, kernel: bool = False) -> tuple[str, ...]:
-    """Unicast routes through a link, of any table. `kernel`: also those that follow from its addresses."""
-    found = []
+def unicast_routes(netlink: Netlink) -> Iterator[bytes]:
+    """The bodies of all unicast routes here, of any table and both families."""
     for family in (socket.AF_INET, socket.AF_INET6):
         header = RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
         for _, body in netlink.dump(Request(RTM_GETROUTE, 0, header)):
-            fields = dict(attributes(memoryview(body)[RTMSG.size :]))
-            if RTMSG.unpack_from(body)[7] != RTN_UNICAST or RTA_OIF not in fields:
-                continue
-            if _I32.unpack(fields[RTA_OIF])[0] != index or _is_link_local(fields.get(RTA_DST), family):
-                continue
-            if kernel or body[RTPROT_AT] != RTPROT_KERNEL:
-                found.append(_without_cache_info(body).hex())
-    return tuple(found)
+            if RTMSG.unpack_from(body)[7] == RTN_UNICAST:
+                yield body
 
 
-def _is_link_local(packed: memoryview | None, family: int) -> bool:
-    return family == socket.AF_INET6 and packed is not None and bytes(packed[:1]) in (b"\xfe", b"\xff")
+def routes_through(netlink: Netlink, index: int, *, kernel: bool = False) -> list[bytes]:
+    """The routes through a link, as they can be sent again. `kernel`: also those that follow from its
+    addresses."""
+    found = []
+    for body in unicast_routes(netlink):
+        fields = dict(attributes(memoryview(body)[RTMSG.size :]))
+        if RTA_OIF not in fields or _I32.unpack(fields[RTA_OIF])[0] != index:
+            continue
+        if (kernel or body[RTPROT_AT] != RTPROT_KERNEL) and not _is_link_local(body, fields.get(RTA_DST)):
+            found.append(_without_cache_info(body))
+    return found
+
+
+def _hex(routes: Iterable[bytes]) -> tuple[str, ...]:
+    """For the journal."""
+    return tuple(each.hex() for each in routes)
+
+
+def _is_link_local(route: bytes, packed: memoryview | None) -> bool:
+    return route[0] == socket.AF_INET6 and packed is not None and bytes(packed[:1]) in (b"\xfe", b"\xff")
 
 
 def _without_cache_info(body: bytes) -> bytes:
@@ -206,7 +217,7 @@ def pod_before(netlink: Netlink, move: Move, home: int, root: Path = ROOT) -> Po
     if outer is None:
         raise KernelError(f"{port.host_ifname} vanished", errno.ENODEV)
     with opened(root_path(root, port.netns), home) as there:
-        addresses, routes = _addresses(there, port.inner), routes_through(there, port.inner)
+        addresses, routes = _addresses(there, port.inner), _hex(routes_through(there, port.inner))
     return PodBefore(
         move.lease.key.container_id,
         port.ifname,
@@ -225,7 +236,7 @@ def pod_before(netlink: Netlink, move: Move, home: int, root: Path = ROOT) -> Po
         tuple(str(each.address) for each in move.lease.addresses),
         addresses,
         routes,
-        routes_through(netlink, port.outer) if not port.master else (),
+        _hex(routes_through(netlink, port.outer)) if not port.master else (),
     )
 
 
@@ -235,5 +246,5 @@ def bridge_before(netlink: Netlink, name: str) -> BridgeBefore:
     if link is None:
         raise KernelError(f"{name} vanished", errno.ENODEV)
     return BridgeBefore(
-        name, link.index, _addresses(netlink, link.index), routes_through(netlink, link.index)
+        name, link.index, _addresses(netlink, link.index), _hex(routes_through(netlink, link.index))
     )

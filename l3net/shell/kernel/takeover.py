@@ -37,18 +37,16 @@ from l3net.shell.kernel.netlink import (
 from l3net.shell.kernel.podends import (
     ROOT,
     RTMSG,
-    RTN_UNICAST,
     RTPROT_AT,
     RTPROT_KERNEL,
     opened,
     root_path,
     routes_through,
+    unicast_routes,
 )
 from l3net.shell.kernel.podroutes import RTA_DST, RTA_OIF, RTM_GETROUTE, RTM_NEWROUTE, put_route
 
 RTM_DELROUTE: Final = 25
-#: Offset of rtm_type in struct rtmsg.
-_TYPE_AT: Final = 7
 
 
 def alive(netlink: Netlink, pod: PodBefore) -> bool:
@@ -137,11 +135,7 @@ def _settle(there: Netlink, pod: PodBefore, lease: Lease, full: Sequence[Interfa
             f"{pod.ifname} of {pod.pod or pod.container_id} did not take {missing[0]}", errno.EIO
         )
     wanted = host_routes(lease.addresses)
-    gone = [
-        body
-        for body in map(bytes.fromhex, routes_through(there, pod.inner, kernel=True))
-        if not _is_of(body, wanted)
-    ]
+    gone = [body for body in routes_through(there, pod.inner, kernel=True) if not _is_of(body, wanted)]
     there.transact([Request(RTM_DELROUTE, 0, each) for each in gone])
 
 
@@ -184,11 +178,10 @@ def release(netlink: Netlink, pods: Iterable[PodBefore]) -> None:
         indices.add(pod.outer)
         if pod.master and (master := links.get_link(netlink, pod.master)) is not None:
             indices.add(master.index)
-    for pod in pods:
-        for address in _parsed(pod.texts):
-            for index in indices:
-                body = _host_route(index, address).body
-                netlink.transact([Request(RTM_DELROUTE, 0, body)])
+    routes = [
+        _host_route(index, address) for pod in pods for address in _parsed(pod.texts) for index in indices
+    ]
+    netlink.transact([Request(RTM_DELROUTE, 0, each.body) for each in routes])
 
 
 def back(netlink: Netlink, pod: PodBefore, home: int, root: Path = ROOT) -> bool:
@@ -236,18 +229,14 @@ def _restore(there: Netlink, pod: PodBefore) -> None:
     there.transact([delete_address(pod.inner, each) for each in surplus if each.version == 6])
     there.transact([put_address(pod.inner, each, create=False) for each in before])
     there.transact([delete_address(pod.inner, each) for each in surplus if each.version == 4])
-    now = [bytes.fromhex(each) for each in routes_through(there, pod.inner)]
+    now = routes_through(there, pod.inner)
     # Twice: a route through a gateway wants the route to the gateway first.
     for _ in range(2):
         there.transact([_again(each) for each in pod.routes])
-    before_now = [bytes.fromhex(each) for each in pod.routes]
-    there.transact([Request(RTM_DELROUTE, 0, each) for each in now if not _same_prefix(each, before_now)])
+    kept = {_prefix(bytes.fromhex(each)) for each in pod.routes}
+    there.transact([Request(RTM_DELROUTE, 0, each) for each in now if _prefix(each) not in kept])
     there.transact([_again(each, NLM_F_CREATE | NLM_F_EXCL) for each in pod.routes])
     there.transact([delete_neighbour(pod.inner, each) for each in neighbours_of(there, pod.inner)])
-
-
-def _same_prefix(body: bytes, others: Iterable[bytes]) -> bool:
-    return _prefix(body) in {_prefix(each) for each in others}
 
 
 def _prefix(route: bytes) -> tuple[int, int, bytes]:
@@ -259,12 +248,8 @@ def _prefix(route: bytes) -> tuple[int, int, bytes]:
 def leave_tunnel(netlink: Netlink, index: int) -> int:
     """Delete the routes through a device to prefixes that l3net has a route to; their number. They stand
     before l3net's, which have a large metric."""
-    ours = set()
-    for family in (socket.AF_INET, socket.AF_INET6):
-        for _, body in netlink.dump(Request(RTM_GETROUTE, 0, RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))):
-            if body[RTPROT_AT] == RTPROT_L3NET and body[_TYPE_AT] == RTN_UNICAST:
-                ours.add(_prefix(body))
-    theirs = [body for body in map(bytes.fromhex, routes_through(netlink, index)) if _prefix(body) in ours]
+    ours = {_prefix(body) for body in unicast_routes(netlink) if body[RTPROT_AT] == RTPROT_L3NET}
+    theirs = [body for body in routes_through(netlink, index) if _prefix(body) in ours]
     return netlink.transact([Request(RTM_DELROUTE, 0, each) for each in theirs]).count(0)
 
 
@@ -288,14 +273,10 @@ def _again(route: str, flags: int = NLM_F_CREATE | NLM_F_REPLACE) -> Request:
 
 def _host_route(index: int, address: Address) -> Request:
     """A route of l3net's to one address through a link."""
-    made = put_route(index, _to(address))
+    made = put_route(index, PodRoute(host_prefix(address)))
     body = bytearray(made.body)
     body[RTPROT_AT] = RTPROT_L3NET
     return replace(made, body=bytes(body))
-
-
-def _to(address: Address) -> PodRoute:
-    return PodRoute(host_prefix(address))
 
 
 def _parsed(texts: Iterable[str]) -> list[Address]:
