@@ -135,9 +135,8 @@ def _endpoints_outside(rig: Rig) -> None:
         rig.tor.run(["ip", family, "route", "add", "blackhole", "default"])
 
 
-def test_what_begins_while_the_table_is_gone_goes_on(rig: Rig) -> None:
-    """Somebody flushes all of nftables: a connection and a flow that begin before it is put back are
-    translated afterwards; both families."""
+def _served_over_udp_and_tcp(rig: Rig) -> None:
+    """A service with a port of each protocol, its endpoints outside, and an agent that is ready."""
     _endpoints_outside(rig)
     web = {"name": "web", "port": 80, "protocol": "TCP"}
     shop = service("dns")
@@ -148,6 +147,12 @@ def test_what_begins_while_the_table_is_gone_goes_on(rig: Rig) -> None:
     declared(rig, shop, *slices)
     rig.start_agent()
     rig.until(lambda: rig.status().get("ready"), "the agent")
+
+
+def test_what_begins_while_the_table_is_gone_goes_on(rig: Rig) -> None:
+    """Somebody flushes all of nftables: a connection and a flow that begin before it is put back are
+    translated afterwards; both families."""
+    _served_over_udp_and_tcp(rig)
     pid = str(rig.node.daemon_pid("agent"))
     rig.node.run(["kill", "-STOP", pid])
     # As a firewall that is loaded: all are flushed, its own tracks connections.
@@ -174,16 +179,7 @@ def test_what_begins_while_the_table_is_gone_goes_on(rig: Rig) -> None:
 def test_what_began_before_the_table_is_not_refused_by_it(rig: Rig) -> None:
     """In the moment between the table, put back, and the agent's look at what began without it, a
     connection's next SYN is lost and not refused."""
-    _endpoints_outside(rig)
-    web = {"name": "web", "port": 80, "protocol": "TCP"}
-    shop = service("dns")
-    shop["spec"]["ports"].append(web)
-    slices = [ends("dns", 5353, version) for version in VIP]
-    for each in slices:
-        each["ports"].append({**web, "port": 8080})
-    declared(rig, shop, *slices)
-    rig.start_agent()
-    rig.until(lambda: rig.status().get("ready"), "the agent")
+    _served_over_udp_and_tcp(rig)
     table = rig.node.run(["nft", "list", "table", "inet", "l3net"]).stdout
     pid = str(rig.node.daemon_pid("agent"))
     rig.node.run(["kill", "-STOP", pid])
