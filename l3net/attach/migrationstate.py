@@ -20,6 +20,7 @@ from l3net.shell.kernel import links, podends, takeover
 from l3net.shell.kernel.namespaces import open_own
 from l3net.shell.kernel.netlink import Netlink
 from l3net.shell.kernel.removal import attached
+from l3net.shell.manifests.documents import DocumentError, parse, read_bytes
 
 #: Where runtimes mount network namespaces.
 NETNS_DIRS: Final = ("/run/netns", "/run/docker/netns")
@@ -89,13 +90,11 @@ def mentions(bridges: Iterable[str]) -> list[str]:
 
 
 def _documents(path: Path) -> list[Any]:
-    import yaml  # noqa: PLC0415 - only who has Calico's blocks
-
+    """What a dump holds, within the bounds of manifests. Raises ConfigError."""
     try:
-        with path.open() as file:
-            return list(yaml.load_all(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
-        raise ConfigError(f"{path}: {' '.join(str(err).split())[:300]}") from None
+        return [each.content for each in parse(read_bytes(path)[0], is_json=path.suffix == ".json")]
+    except DocumentError as err:
+        raise ConfigError(f"{path}: {err}") from None
 
 
 def standing(journal: Journal | None, conf_dir: Path, run_dir: Path) -> dict[str, Any]:
