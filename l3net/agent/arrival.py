@@ -1,7 +1,8 @@
 """Tells the world that the node's pod network is up, once it is: the runtime, and the API server.
 
 A runtime calls a node ready as soon as it finds a network configuration, so that is written by an agent in
-sync on a node with blocks, and kept in place. Nothing of it is taken back when the agent ends: pods run on.
+sync on a node with blocks that its peers have heard of, and kept in place. Nothing of it is taken back when
+the agent ends: pods run on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from l3net.agent.health import unready
 from l3net.agent.loop import Agent
 from l3net.agent.status import retained_problems
 from l3net.errors import L3netError
@@ -27,6 +29,10 @@ log = logging.getLogger(__name__)
 #: Seconds between looks, before and after the node is up.
 FIRST: Final = 0.2
 INTERVAL: Final = 10.0
+#: And while the peers have not heard of the node's blocks yet.
+UNHEARD: Final = 1.0
+#: Seconds that peers have for it, from when the speaker is there: a router may be down for long.
+PATIENCE: Final = 30.0
 #: Share of a family's addresses in use (leased or cooling down) at which another block is asked for.
 FULL: Final = 0.8
 
@@ -73,6 +79,8 @@ class Arrival:
         agent.services.on_taking = agent.podnet.pool_missing.set  # others wait for it
         self._said = ""
         self._available = False
+        self._heard = False  # by its peers, or they had their time
+        self._waiting = ""  # what the log was told of that
         self._warned: set[str] = set()  # blocks an Event tells of
 
     async def run(self) -> None:
@@ -81,6 +89,7 @@ class Arrival:
             if not self._up():
                 await asyncio.sleep(FIRST)
                 continue
+            self._heard = self._heard or self._heard_of()
             try:
                 await asyncio.to_thread(self._tell)
                 self._said = ""
@@ -89,7 +98,7 @@ class Arrival:
                     log.warning("%s", err)
                 self._said = str(err)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL):
+                async with asyncio.timeout(INTERVAL if self._heard else UNHEARD):
                     await self._agent.podnet.pool_missing.wait()
             self._agent.podnet.pool_missing.clear()
 
@@ -101,12 +110,36 @@ class Arrival:
         node = self._agent.state.nodes.get(self._agent.node_name)
         return self._agent.in_sync and self._agent.passes > 0 and node is not None and bool(node.blocks)
 
+    def _heard_of(self) -> bool:
+        """Whether pods of this node can be reached: a Service would lead to them as soon as they run.
+
+        Only of the first time: what was told is not taken back, and a node whose routers are away for longer
+        than they are waited for still has pods that reach each other.
+        """
+        speaking = self._agent.speaking
+        if not speaking.peers or speaking.parted:
+            return True
+        why = unready(self._agent) or "waiting for the routes of the peers"
+        if not speaking.settled(PATIENCE):
+            if why != self._waiting:
+                log.info("the node's pod network is not declared up yet: %s", why)
+            self._waiting = why
+            return False
+        if not any(peer.established for peer in speaking.peers.values()):
+            log.warning(
+                "no session is established after %g s: the node's pod network is declared up all the same, but"
+                " nobody outside of the node can reach its pods; see `l3net bgp neighbors`",
+                PATIENCE,
+            )
+        return True
+
     def _tell(self) -> None:
-        if self._install is not None and (where := self._install()):
+        """Blocks. Raises L3netError."""
+        if self._heard and self._install is not None and (where := self._install()):
             log.info("wrote %s: the node's pod network is up", where)
         if self._own is None:
             return
-        if not self._available:
+        if self._heard and not self._available:
             self._own.set_network_available()
             self._available = True
         node = self._agent.state.nodes.get(self._agent.node_name)

@@ -12,10 +12,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from apiserver import Call, FakeApiServer
 from controller_rig import Running, blocks, node, pool, until
 
-from l3net.agent.arrival import Arrival, wanted_blocks
+from l3net.agent.arrival import PATIENCE, Arrival, wanted_blocks
 from l3net.errors import L3netError
 from l3net.ipam.lease import Usage
 from l3net.ipam.ranges import block_sets
@@ -64,8 +65,19 @@ def agent(
     pools: tuple[ReservedPool, ...] = (),
     lost: Sequence[tuple[Prefix, int, str]] = (),
     handed_on: bool = False,
+    peers: Sequence[bool] = (),
 ) -> Any:
+    """`peers`: whether the session with each is established."""
     return SimpleNamespace(
+        declared=SimpleNamespace(holding=lambda: ""),
+        speaking=SimpleNamespace(
+            peers={
+                f"192.0.2.{number}": SimpleNamespace(established=up, flaps=0)
+                for number, up in enumerate(peers, 1)
+            },
+            parted=False,
+            settled=lambda _grace: all(peers),
+        ),
         node_name="n1",
         in_sync=in_sync,
         passes=1,
@@ -117,6 +129,37 @@ def test_nothing_before(tmp_path: Path) -> None:
 
         asyncio.run(main())
         assert list(tmp_path.iterdir()) == [] and own.available == 0
+
+
+def test_not_before_the_peers_have_heard_of_the_node(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Service would lead to its pods as soon as they run, and nobody have a route to them."""
+    monkeypatch.setattr("l3net.agent.arrival.UNHEARD", 0.01)
+    caplog.set_level("INFO", "l3net.agent.arrival")
+    own, found, looks = Own(), agent(N1, leased=210, peers=(True, False)), []
+
+    def heard(_grace: float) -> bool:
+        looks.append(list(tmp_path.iterdir()) or own.available)
+        if len(looks) == 5:
+            found.speaking.peers["192.0.2.2"].established = True
+        return bool(len(looks) > 5)
+
+    found.speaking.settled = heard
+    run_for(Arrival(found, partial(put_conflist, tmp_path), own), lambda: bool(own.available))
+    assert (tmp_path / CONFLIST).exists() and own.available == 1 and not any(looks)
+    assert own.wanted, "what else is told of the node does not wait"
+    (waits,) = [text for text in caplog.messages if "not declared up yet: waiting for the sessions" in text]
+    assert "192.0.2.2" in waits and "192.0.2.1" not in waits
+
+
+def test_a_router_that_is_down_is_not_waited_for_for_ever(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own, found = Own(), agent(N1, peers=(False,))
+    found.speaking.settled = lambda grace: grace == PATIENCE
+    run_for(Arrival(found, partial(put_conflist, tmp_path), own), lambda: bool(own.available))
+    assert (tmp_path / CONFLIST).exists() and "nobody outside of the node can reach its pods" in caplog.text
 
 
 def test_without_api_the_configuration_is_written_all_the_same(tmp_path: Path) -> None:
