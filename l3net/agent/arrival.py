@@ -127,7 +127,7 @@ class Arrival:
             return False
         if not any(peer.established for peer in speaking.peers.values()):
             log.warning(
-                "no session is established after %g s: the node's pod network is declared up all the same, but"
+                "no session is established after %g s: the pod network is declared up all the same, but"
                 " nobody outside of the node can reach its pods; see `l3net bgp neighbors`",
                 PATIENCE,
             )
