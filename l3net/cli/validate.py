@@ -17,7 +17,8 @@ from l3net.config import ERROR_RELAY_PORT, HEALTH_PORT
 from l3net.errors import ConfigError
 from l3net.firewall.facts import own_ports
 from l3net.ipam.crosscheck import crosscheck_state
-from l3net.ipam.findings import FindingReason
+from l3net.ipam.doubts import doubts
+from l3net.ipam.findings import Contradiction, FindingReason
 from l3net.model import ClusterState, Kind
 from l3net.ports import Changed, Rejected
 from l3net.services.verdicts import advertised
@@ -36,8 +37,8 @@ def validate(context: click.Context, paths: tuple[Path, ...], output: str) -> No
     """Check manifests as the agent would. Prints one line per error: file, line, field and reason.
 
     A PATH is a file, a directory (its *.yaml, *.yml and *.json, without subdirectories) or - for standard
-    input. Unsupported objects and fields, such as an AdminNetworkPolicy, are warnings. Exit code 2: there
-    is an error.
+    input. Unsupported objects and fields, such as an AdminNetworkPolicy, are warnings; so are names and
+    selectors that fit none of the Nodes. Exit code 2: there is an error.
     """
     readings = {str(path): _read(path) for path in files_of(paths)}
     claims: dict[Key, Claim] = {}
@@ -48,9 +49,13 @@ def validate(context: click.Context, paths: tuple[Path, ...], output: str) -> No
             first = claims.setdefault((kind, name), claim)
             if first is not claim:
                 rejected.append(duplicate(kind, name, claim.where, first.where))
-    rejected += _contradictions(claims, whole=any(path.is_dir() for path in paths))
+    state = ClusterState()
+    for (kind, name), claim in claims.items():
+        take(state, Changed(kind, name, claim.fact))
+    rejected += _contradictions(state, claims, whole=any(path.is_dir() for path in paths))
     unread = [where for reading in readings.values() for where in reading.unread]
     unserved = [line for reading in readings.values() for line in reading.unserved]
+    unserved += [_of(found, claims) for found in doubts(state)]
     if output == "table":
         for line in unserved:
             click.echo(f"warning: {line}")
@@ -95,19 +100,20 @@ def _line(line: Rejected) -> dict[str, object]:
     return {**_place(line.where), "field": line.field, "why": line.why}
 
 
-def _contradictions(claims: dict[Key, Claim], *, whole: bool) -> list[Rejected]:
+def _of(found: Contradiction, claims: dict[Key, Claim]) -> Rejected:
+    """A line about the object that it is about."""
+    claim = claims.get((found.kind, found.about))
+    return Rejected(claim.where if claim is not None else "", "", str(found))
+
+
+def _contradictions(state: ClusterState, claims: dict[Key, Claim], *, whole: bool) -> list[Rejected]:
     """What the objects of all files say against one another.
 
     Unless they are the `whole` state, a directory, all filters may stand elsewhere.
     """
-    state = ClusterState()
-    for (kind, name), claim in claims.items():
-        take(state, Changed(kind, name, claim.fact))
     return (
         [
-            Rejected(
-                claims[key].where if (key := (found.kind, found.about)) in claims else "", "", str(found)
-            )
+            _of(found, claims)
             for found in crosscheck_state(state)
             if found.reason is not FindingReason.MISSING_FILTER or state.filters or whole
         ]

@@ -308,3 +308,56 @@ spec:
         "b.json:5 IPPool p: spec.cidr: 10.0.0.1/8 has bits set beyond its prefix length; 10.0.0.0/8?",
         "2 files, 2 objects: 4 wrong",
     ]
+
+
+DOUBTFUL = """
+{apiVersion: v1, kind: Node, metadata: {name: node-one, labels: {rack: LABEL}},
+ spec: {podCIDRs: [BLOCK, "fd00:10:244:1::/120"]}}
+---
+{apiVersion: l3net.io/v1alpha1, kind: IPPool, metadata: {name: p4}, spec: {cidr: 10.244.0.0/16}}
+---
+{apiVersion: l3net.io/v1alpha1, kind: BGPPeer, metadata: {name: tor1}, spec: {address: 10.0.0.254,
+ asNumber: 65001, nodes: [NAME], nodeSelector: {matchLabels: {rack: a}}}}
+---
+{apiVersion: l3net.io/v1alpha1, kind: BGPPeer, metadata: {name: rr}, spec: {
+ peerSelector: {matchLabels: {rack: a}}}}
+---
+{apiVersion: l3net.io/v1alpha1, kind: BGPConfiguration, metadata: {name: default},
+ spec: {topology: RouteReflectors, routeReflector: {nodeSelector: {matchLabels: {rack: a}}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("label", "block", "name", "said"),
+    [
+        ("a", "10.244.1.0/24", "node-one", []),
+        ("a", "10.244.1.0/24", "node-onw", ["BGPPeer tor1: NamesNoNode: spec.nodes has node-onw"]),
+        ("a", "10.9.1.0/24", "node-one", ["Node node-one: BlockOutsidePools: its block 10.9.1.0/24"]),
+        (
+            "b",
+            "10.244.1.0/24",
+            "node-one",
+            [
+                "BGPPeer rr: SelectsNoNode: spec.peerSelector",
+                "BGPPeer tor1: SelectsNoNode: spec.nodeSelector",
+                "BGPConfiguration default: SelectsNoNode: spec.routeReflector.nodeSelector",
+            ],
+        ),
+    ],
+)
+def test_what_fits_no_node_is_a_warning(label: str, block: str, name: str, said: list[str]) -> None:
+    text = DOUBTFUL.replace("LABEL", label).replace("BLOCK", block).replace("NAME", name)
+    result = run("-", "-o", "json", text=text)
+    assert result.exit_code == 0
+    told = [line["why"] for line in json.loads(result.output)["unserved"]]
+    assert len(told) == len(said) and all(
+        one.startswith(begin) for one, begin in zip(told, said, strict=True)
+    ), told
+    if name != "node-one":
+        assert "did you mean node-one?" in told[0]
+
+
+def test_without_nodes_nothing_is_doubted() -> None:
+    """In a cluster they are not among the manifests."""
+    result = run("-", text="\n---\n".join(DOUBTFUL.split("---")[1:]).replace("NAME", "n"))
+    assert "warning" not in result.output and result.exit_code == 0
