@@ -24,7 +24,7 @@ from l3net.lab.machine import Output
 from l3net.lab.machines import mac_address
 from l3net.lab.up import Lab
 
-_VM_RECIPE = f"{_RECIPE}.1"
+_VM_RECIPE = f"{_RECIPE}.2"
 _KERNELS = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
 _PACKAGES = ["initramfs-tools", "systemd-sysv", "udev", "dbus", "kmod"]
 #: Emulation on a busy machine: commands get this many times the time they would get elsewhere.
@@ -99,7 +99,9 @@ def _settle(root: Path) -> None:
     (root / "etc/resolv.conf").write_text("")
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
     (root / "etc/hostname").write_text("machine\n")
-    (root / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 0\n/dev/vdb /vagrant ext4 ro 0 0\n")
+    # Emulation on a busy machine needs more than the 90 s after which systemd gives a device up.
+    options = "ro,x-systemd.device-timeout=30min"
+    (root / "etc/fstab").write_text(f"/dev/vda / ext4 defaults 0 0\n/dev/vdb /vagrant ext4 {options} 0 0\n")
     (root / "usr/sbin/policy-rc.d").unlink()
     (root / "vagrant").mkdir(exist_ok=True)
     units = root / "etc/systemd/system"

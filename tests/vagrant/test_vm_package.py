@@ -33,7 +33,7 @@ from l3net.lab.up import Lab, make_hosts, take_down, wire
 pytestmark = [
     pytest.mark.netns,
     pytest.mark.vm,
-    pytest.mark.timeout(3600),
+    pytest.mark.timeout(7200),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 
@@ -163,7 +163,7 @@ class Seen:
         return self.on(f"systemctl show --property {name} --value {units}").split()
 
 
-def until(what: str, true: Callable[[], bool], seconds: float = 900) -> None:
+def until(what: str, true: Callable[[], bool], seconds: float = 1800) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
