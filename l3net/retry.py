@@ -63,3 +63,11 @@ class Backoff(Generic[K]):
     def next_due(self) -> float | None:
         """When the first is to be tried again; None: nothing has failed."""
         return min(self._due.values(), default=None)
+
+
+def until_beat(now: float, every: float) -> float:
+    """Seconds until `now`, a clock's, is the next multiple of `every`.
+
+    All who look around in turns by this do so at the same moment: an idle process wakes up once for them.
+    """
+    return every - now % every

@@ -11,6 +11,7 @@ from l3net.agent.draining import Draining
 from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.drain import Stage
 from l3net.model import ClusterState
+from l3net.retry import until_beat
 
 #: Seconds between looks whether somebody wants the node to leave, and for the last withdrawals to go out.
 DRAIN_LOOK: Final = 0.5
@@ -30,9 +31,9 @@ class Leaving:
 
     async def watch(self) -> None:
         """Hear of a wish to leave, and see a drain to its end. Until cancelled."""
-        draining = self._draining
+        draining, now = self._draining, asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(DRAIN_LOOK)
+            await asyncio.sleep(until_beat(now(), DRAIN_LOOK))
             if draining.overtaken():
                 self._marks.look_again()
             if draining.stage is Stage.WITHDRAWN and Dirty.STATE not in self._marks.dirty:

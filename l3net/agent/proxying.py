@@ -10,6 +10,7 @@ from typing import Any, Final
 from l3net.agent.shells import Proxies
 from l3net.errors import L3netError
 from l3net.model import ServiceProxy
+from l3net.retry import until_beat
 from l3net.services.proxymode import ProxyMode, ProxySeen, Standing
 
 log = logging.getLogger("l3net.services")
@@ -47,7 +48,7 @@ class Proxying:
                 await self._look()
             finally:  # whatever it was, services do not wait for it
                 self.known.set()
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(until_beat(self._now(), LOOK))
 
     async def _look(self) -> None:
         answers = await self._shells.other.answers()

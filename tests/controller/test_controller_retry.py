@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3net.retry import Backoff
+from l3net.retry import Backoff, until_beat
 
 FIRST, LONGEST = 1.0, 60.0
 KEYS = st.sampled_from("abc")
@@ -60,3 +60,12 @@ def test_any_order_of_events(events: list[tuple[str, float | None]], spread: flo
             failed.add(key)
         assert len(backoff) == len(failed)
         assert set(backoff.due(now + LONGEST)) == failed, "nothing waits longer, and nothing is lost"
+
+
+@given(st.floats(0, 1e7), st.sampled_from([0.5, 1.0, 3.0]))
+def test_who_looks_around_by_the_beat_does_so_together(now: float, every: float) -> None:
+    """However far apart they begin, an idle process wakes up once for all of them."""
+    wait = until_beat(now, every)
+    assert 0 < wait <= every
+    late = (now + wait) % every
+    assert min(late, every - late) < 1e-6

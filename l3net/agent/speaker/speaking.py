@@ -31,6 +31,7 @@ from l3net.bgp.sessions import Session
 from l3net.faults import Faults
 from l3net.model import Address, Prefix
 from l3net.notification import ADMINISTRATIVE_SHUTDOWN
+from l3net.retry import until_beat
 
 log = logging.getLogger("l3net.bgp")
 
@@ -348,7 +349,7 @@ class Speaking:
     async def _keep_asking(self) -> None:
         asked = 0.0
         while True:
-            await asyncio.sleep(ASK_QUEUES)
+            await asyncio.sleep(until_beat(_now(), ASK_QUEUES))
             if not self._dialogue.up or self._dialogue.curious:
                 continue
             due = _now() - asked >= ASK_EVERY

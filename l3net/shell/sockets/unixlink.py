@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from l3net.retry import until_beat
+
 READ_SIZE = 1 << 18
 #: Seconds between attempts, doubled from the first to the longest.
 FIRST_RETRY = 0.05
@@ -50,10 +52,12 @@ class UnixLink:
 
     async def run(self) -> None:
         """Connect, again and again. Runs until cancelled."""
-        retry = FIRST_RETRY
+        retry, now = FIRST_RETRY, asyncio.get_running_loop().time
         while True:
             if not os.path.exists(self._path):  # noqa: PTH110 - nobody there: said without a socket
-                await asyncio.sleep(retry)
+                # A process that is not there, such as BFD where nobody asked for it, may never come.
+                lasting = retry == self._longest_retry
+                await asyncio.sleep(until_beat(now(), retry) if lasting else retry)
                 retry = min(retry * 2, self._longest_retry)
                 continue
             try:
