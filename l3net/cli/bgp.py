@@ -104,6 +104,7 @@ def announced(
         lambda rows: (
             [*(row[each] for each in _SHOWN), " ".join(row["communities"]), row["verdict"]] for row in rows
         ),
+        spare=("ADDRESS", "KIND"),
     )
 
 

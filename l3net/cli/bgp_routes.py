@@ -117,12 +117,17 @@ def _print_received(agents: Agents, found: Sequence[tuple[str, Rows]], rejected:
             reason = [row["reason"]] if rejected else []
             yield [">" if row["best"] else "", *_path(row), verdict, *reason]
 
-    agents.table([*columns, *(["REASON"] if rejected else [])], found, cells)
+    agents.table([*columns, *(["REASON"] if rejected else [])], found, cells, spare=("AS PATH", "NEXT HOP"))
 
 
 def _print_advertised(agents: Agents, found: Sequence[tuple[str, Rows]]) -> None:
     columns = ("PREFIX", "PEER", "NEXT HOP", "LOCAL PREF", "MED", "AS PATH", "COMMUNITIES", "STATE")
-    agents.table(columns, found, lambda rows: ([*_path(row), row["state"]] for row in rows))
+    agents.table(
+        columns,
+        found,
+        lambda rows: ([*_path(row), row["state"]] for row in rows),
+        spare=("AS PATH", "NEXT HOP"),
+    )
 
 
 def _path(row: dict[str, Any]) -> tuple[object, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 #: Columns that are left out of a table that is too wide, the first of them first: counts and details that
@@ -35,8 +35,9 @@ TEXT: Final = frozenset(
 )
 #: Columns that are left: one alone says nothing of what it names.
 _FEWEST: Final = 2
-#: Characters that a column of text keeps at least.
+#: Characters that a column of text keeps at least, and where that is too wide for the terminal.
 SHORTEST: Final = 14
+TIGHT: Final = 8
 #: Characters between two columns.
 GAP: Final = 2
 ELLIPSIS: Final = "…"
@@ -51,24 +52,37 @@ class Layout(NamedTuple):
     """Nothing is cut or left out."""
 
 
-def fit(columns: Sequence[str], natural: Sequence[int], width: int | None) -> Layout:
+def fit(
+    columns: Sequence[str],
+    natural: Sequence[int],
+    width: int | None,
+    spare: Sequence[str] = (),
+    text: Collection[str] = (),
+) -> Layout:
     """How a table fits into `width` characters; None is as wide as it likes.
 
-    `natural` is the width that each column takes in full. Columns of SPARE go while columns of TEXT that
-    are as short as can be do not suffice; then the widest columns of TEXT are cut. A table that is too wide
-    even so stays so: an address that is cut can be used for nothing.
+    `natural` is the width that each column takes in full. Columns of SPARE, then those that are `spare` in
+    this table, go while columns of TEXT, and those of `text`, that are as short as can be do not suffice;
+    then the widest columns of text are cut. A table that is too wide even so stays so: an address that is
+    cut can be used for nothing.
     """
     shown = list(range(len(columns)))
     if width is None or _total(natural) <= width:
         return Layout(tuple(shown), tuple(natural), True)
-    least = [
-        min(full, max(SHORTEST, len(name))) if name in TEXT else full
-        for name, full in zip(columns, natural, strict=True)
-    ]
-    for name in SPARE:
+
+    def shortest(keep: int) -> list[int]:
+        return [
+            min(full, max(keep, len(name))) if name in TEXT or name in text else full
+            for name, full in zip(columns, natural, strict=True)
+        ]
+
+    least = shortest(SHORTEST)
+    for name in (*SPARE, *spare):
         if _total([least[each] for each in shown]) <= width or len(shown) <= _FEWEST:
             break
         shown = [each for each in shown if columns[each] != name]
+    if _total([least[each] for each in shown]) > width:
+        least = shortest(TIGHT)
     widths = [natural[each] for each in shown]
     floor = [least[each] for each in shown]
     while _total(widths) > width:

@@ -33,6 +33,7 @@ _NAMES_PATIENCE: Final = 4.0
 #: Lines a second on a terminal; of more, the number is told.
 _LINES: Final = 200
 _COLUMNS: Final = ("SOURCE", "DESTINATION", "SERVICE", "PORT", "TO PORT", "CONNECTIONS", "UNANSWERED")
+_SPARE: Final = ("TO PORT", "SERVICE")
 
 
 @click.command(short_help="Show connections and drops, with names of pods and services.")
@@ -167,7 +168,7 @@ def _present(run_dir: Path, wanted: Wanted, limit: int, output: str) -> None:
     if output != "table":
         print_value(rows, output)
         return
-    print_table("", _COLUMNS, map(_cells, rows))
+    print_table("", _COLUMNS, map(_cells, rows), spare=_SPARE)
     if (more := len(totals.counts) - len(rows)) > 0:
         click.echo(f"{more} more kinds; --limit shows them")
 
@@ -275,7 +276,7 @@ class _Printer:
             sys.stdout.write(json_text(told) + "\n")
         else:
             click.echo(f"{sum(totals.counts.values()) + totals.others} connections in {seconds:.1f} s")
-            print_table("", _COLUMNS[:-1], [_cells(row)[:-1] for row in rows])
+            print_table("", _COLUMNS[:-1], [_cells(row)[:-1] for row in rows], spare=_SPARE)
         sys.stdout.flush()
 
     def lost(self, events: FlowEvents) -> None:

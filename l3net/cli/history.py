@@ -163,7 +163,8 @@ def _show(rows: list[dict[str, Any]], agents: Agents, output: str) -> None:
         print_value(rows, output)
     elif rows:
         columns = [_COLUMNS[0], *(["NODE"] if agents.several else []), *_COLUMNS[1:]]
-        print_table("", columns, [_cells(row, agents) for row in rows])
+        cells = [_cells(row, agents) for row in rows]
+        print_table("", columns, cells, spare=("KIND", "BEFORE"), text=("PEER", "SINCE"))
     else:
         click.echo("there is no such entry, or it is older than the history")
 

@@ -116,12 +116,18 @@ class Agents:
                 self._tell({node: why})
         return told
 
-    def table(self, columns: Sequence[str], found: Sequence[tuple[str, Value]], rows: Rows[Value]) -> None:
-        """One table of all; `rows` gives the cells of one node."""
+    def table(
+        self,
+        columns: Sequence[str],
+        found: Sequence[tuple[str, Value]],
+        rows: Rows[Value],
+        *,
+        spare: Sequence[str] = (),
+    ) -> None:
+        """One table of all; `rows` gives the cells of one node; a narrow terminal goes without `spare`."""
         told = self.rendered(found, lambda value: [[*cells] for cells in rows(value)])
-        print_table(
-            "", self.columns(columns), [self.row(node, each) for node, cells in told for each in cells]
-        )
+        lines = [self.row(node, each) for node, cells in told for each in cells]
+        print_table("", self.columns(columns), lines, spare=spare)
 
     # --- printing ----------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import click
@@ -58,14 +58,22 @@ def json_text(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, default=str)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    spare: Sequence[str] = (),
+    text: Collection[str] = (),
+) -> None:
     """A table as wide as the terminal, or as its content when piped or with `-o wide`. Where something had
-    to be cut or left out (l3net.cli.columns), a line on standard error says how to see it."""
+    to be cut or left out (l3net.cli.columns; of this table alone `text` and `spare`), a line on standard
+    error says how to see it."""
     found = [[_one_line(str(cell)) for cell in row] for row in rows]
     natural = [max(map(len, column)) for column in zip(columns, *found, strict=True)]
     terminal = sys.stdout.isatty()
     meta = _meta()
-    layout = fit(columns, natural, None if meta.get(_WIDE) else _room())
+    layout = fit(columns, natural, None if meta.get(_WIDE) else _room(), spare, text)
 
     def line(cells: Sequence[str]) -> str:
         told = (cut(cells[each], width) for each, width in zip(layout.shown, layout.widths, strict=True))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l3net.cli import output
-from l3net.cli.columns import GAP, SHORTEST, SPARE, TEXT, fit
+from l3net.cli.columns import GAP, SPARE, TEXT, TIGHT, fit
 from l3net.cli.main import cli
 from l3net.cli.output import output_option, print_table
 
@@ -98,14 +98,67 @@ def test_what_gives_way(columns: list[tuple[str, int]], width: int) -> None:
             assert name in SPARE
             continue
         shown = layout.widths[layout.shown.index(index)]
-        assert shown == full or (name in TEXT and min(full, max(SHORTEST, len(name))) <= shown < full)
+        assert shown == full or (name in TEXT and min(full, max(TIGHT, len(name))) <= shown < full)
     if total > width:  # then there is nothing left that could give way
         assert len(layout.shown) <= 2 or not any(names[index] in SPARE for index in layout.shown)
         assert all(
-            layout.widths[at] == min(natural[index], max(SHORTEST, len(names[index])))
+            layout.widths[at] == min(natural[index], max(TIGHT, len(names[index])))
             for at, index in enumerate(layout.shown)
             if names[index] in TEXT
         )
     assert layout.whole == (layout.shown == tuple(range(len(names))) and list(layout.widths) == natural)
     assert len(layout.shown) >= min(2, len(names))
     assert fit(names, natural, None).whole
+
+
+#: Of commands that were too wide: a row as they have it, what may go, and what is text there.
+NARROW = {
+    "bgp announced": (
+        ("PREFIX", "KIND", "SERVICE", "PEER", "ADDRESS", "COMMUNITIES", "VERDICT"),
+        (
+            "fd00:10:244:1::/120",
+            "loadBalancerIP",
+            "default/web",
+            "n1-tor1-ipv6",
+            "fd00:10:0:2::",
+            "",
+            "familyNotNegotiated",
+        ),
+        ("ADDRESS", "KIND"),
+        (),
+    ),
+    "history": (
+        ("TIME", "KIND", "SUBJECT", "WHAT", "PEER", "BEFORE", "SINCE", "REASON"),
+        (
+            "2026-11-30 12:46:02.554",
+            "announcement",
+            "fd00:10:96::a/128",
+            "announced",
+            "n1-tor1-ipv6 (fd00:10:0:2::)",
+            "via fd00:10:0:1::1",
+            "via fd00:10:0:2::1",
+            "default/web: advertised",
+        ),
+        ("KIND", "BEFORE"),
+        ("PEER", "SINCE"),
+    ),
+}
+
+
+@pytest.mark.parametrize("command", NARROW)
+def test_a_table_fits_into_80_characters_by_what_it_can_spare(
+    command: str, terminal: pytest.CaptureFixture[str]
+) -> None:
+    columns, row, spare, text = NARROW[command]
+    print_table("", columns, [row], spare=spare, text=text)
+    told = re.sub(r"\x1b\[\d*m", "", terminal.readouterr().out)
+    assert max(map(len, told.splitlines())) <= 80, told
+    assert row[0] in told, "what a row is about stays whole"
+    print_table("", columns, [row])
+    control = re.sub(r"\x1b\[\d*m", "", terminal.readouterr().out)
+    assert max(map(len, control.splitlines())) > 80, "the control: without, it is too wide"
+
+
+def test_what_is_spare_stays_where_there_is_room(terminal: pytest.CaptureFixture[str]) -> None:
+    print_table("", ("NAME", "KIND"), [("n1", "node")], spare=("KIND",))
+    assert "KIND" in terminal.readouterr().out
