@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # What the lab needs, and what only the tests need beside it.
 LAB_PACKAGES := iproute2 util-linux procps nftables conntrack traceroute iputils-ping gcc libc6-dev frr bird2 gobgpd openbgpd
 TEST_PACKAGES := strace tcpdump iperf3 busybox-static podman containerd runc containernetworking-plugins \
-	vagrant vagrant-libvirt ruby shellcheck bgpdump pmacct tshark mandoc fish zsh debootstrap gpg gpg-agent \
+	vagrant vagrant-libvirt ruby shellcheck bgpdump pmacct tshark mandoc fish zsh mmdebstrap gpg gpg-agent \
 	openssh-server openssh-client faketime chromium chromium-driver prometheus
 KEEP ?=
 # Hundreds of processes begin in a lab and in the tests: each would compile all that it imports once more.
