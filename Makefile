@@ -10,16 +10,22 @@ BIN := $(VENV)/bin
 # What the lab needs, and what only the tests need beside it.
 LAB_PACKAGES := iproute2 util-linux procps nftables conntrack traceroute iputils-ping gcc libc6-dev frr bird2 gobgpd openbgpd
 TEST_PACKAGES := strace tcpdump iperf3 busybox-static podman containerd runc containernetworking-plugins \
-	vagrant vagrant-libvirt ruby shellcheck bgpdump pmacct tshark mandoc fish zsh debootstrap gpg gpg-agent \
+	vagrant vagrant-libvirt ruby shellcheck bgpdump pmacct tshark mandoc fish zsh mmdebstrap gpg gpg-agent \
 	openssh-server openssh-client faketime chromium chromium-driver prometheus
+# Of what the tests need, what no Python of theirs imports, or hardly any of.
+NOT_COMPILED := site-packages/(pip|setuptools|pkg_resources|_distutils_hack|mypyc?|trio|selenium|scapy/contrib|pygments/lexers)/
 KEEP ?=
 # Hundreds of processes begin in a lab and in the tests: each would compile all that it imports once more.
 unexport PYTHONDONTWRITEBYTECODE
+# One thing after another, but for what is begun with -j below.
+ifeq ($(MAKELEVEL),0)
+.NOTPARALLEL:
+endif
 # Tests wait for daemons more than they compute: four at a time on two cores. One that fails on a busy machine is
 # tried once more; the summary lists each that was (R).
 PYTEST_ARGS ?= -n 4 --dist worksteal --reruns 1 -rR --durations=15
 
-.PHONY: help demo test test-vm test-vagrant check checked compiled setup setup-test plugin plugin-arm64 soak conformance bench docs
+.PHONY: help demo test test-vm test-vagrant check checked compiled setup setup-test packages-test plugin plugin-arm64 soak conformance bench docs
 .PHONY: golden format clean wheel deb image chart vagrant-box
 .PHONY: vagrant-check vagrant-break vagrant-repair vagrant-ssh vagrant-export
 
@@ -76,8 +82,11 @@ compiled:
 setup: $(VENV)/.ready
 	@tools/install-packages $(LAB_PACKAGES)
 
-setup-test: setup $(VENV)/.ready-test
-	@tools/install-packages $(TEST_PACKAGES)
+setup-test: $(VENV)/bin/python
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.ready-test packages-test
+
+packages-test:
+	@tools/install-packages $(LAB_PACKAGES) $(TEST_PACKAGES)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -86,15 +95,17 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || tools/install-packages python3-venv
 	$(PYTHON) -m venv $(VENV)
 
+# The stamp tells what was installed: for the tests all of it is at once.
 $(VENV)/.ready: $(VENV)/bin/python pyproject.toml
 	@echo "Installing Python packages into $(VENV)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e .
-	@touch $@
+	@$(BIN)/python -m pip install -q --disable-pip-version-check $(if $(EXTRA),--no-compile) -e '.$(EXTRA)'
+	@echo '$(EXTRA)' >$@
 
+$(VENV)/.ready-test: EXTRA = [test]
 $(VENV)/.ready-test: $(VENV)/.ready
-	@echo "Installing the test tools into $(VENV)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -e '.[test]'
-	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib || true # on all cores, unlike pip; not all of it need compile
+	@grep -qF '$(EXTRA)' $< || { echo "Installing the test tools into $(VENV)"; \
+		$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -e '.$(EXTRA)'; }
+	@$(BIN)/python -m compileall -q -j 0 -x '$(NOT_COMPILED)' $(VENV)/lib || true # on all cores, unlike pip
 	@touch $@
 
 plugin: setup  ## build the CNI executables into build/cni/

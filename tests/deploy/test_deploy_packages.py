@@ -121,7 +121,7 @@ def test_the_wheel_brings_its_plugins(wheel: Path, tmp_path: Path) -> None:
 def test_the_debian_package_comes_runs_and_goes(tmp_path: Path) -> None:
     """In a root file system of its own: installed, used, removed, purged; and made twice alike."""
     (tmp_path / "machine").mkdir()
-    machine = new_root(tmp_path / "machine")
+    machine = new_root(tmp_path / "machine", more=True)
     made = packed("deb", tmp_path / "one")
     (machine.directory / "tree" / "l3net.deb").write_bytes(made.read_bytes())
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
-from node_rig import CONFIGURATION, NODE, TOR4, TOR6, Rig, peer
+from node_rig import CONFIGURATION, NODE, TOR4, TOR6, Rig, brought_up, peer
 
 pytestmark = pytest.mark.netns
 
@@ -103,18 +103,42 @@ def ask(rig: Rig) -> tuple[int, list[dict[str, str]]]:
 
 
 def _every_other(cases: Iterable[str]) -> list[object]:
-    """The others go to `make soak`: each case begins with a router, an ExaBGP and an agent of its own."""
+    """The others go to `make soak`: the doctor looks for seconds."""
     return [pytest.param(each, marks=pytest.mark.soak if at % 2 else ()) for at, each in enumerate(cases)]
 
 
+@pytest.fixture(scope="module")
+def running() -> Iterator[Rig]:
+    """Speaker and agent, with no peer yet: one node serves all cases of a worker."""
+    with brought_up(Rig()) as made:
+        made.declare("node.yaml", NODE, CONFIGURATION)
+        made.start_speaker()
+        made.start_agent()
+        made.until(made.status, "the agent")
+        yield made
+
+
+@pytest.fixture
+def served(running: Rig) -> Iterator[Rig]:
+    """A router as it should be, and a node with no peer."""
+    running.start_tor()
+    yield running
+    running.declare("node.yaml", NODE, CONFIGURATION)
+    running.until(lambda: running.peers() == {}, "the peers to go")
+    for name in ("bgpd", "zebra"):  # in the host's own PID namespace
+        running.tor.run(["pkill", "-KILL", "-x", name], check=False)
+    running.tor.run(["nft", "flush", "ruleset"])
+    for address in ("10.90.0.2/24", "fd90::2/64"):
+        running.tor.run(["ip", "address", "replace", address, "dev", "down0", "nodad"])
+
+
 @pytest.mark.parametrize("case", _every_other(CASES))
-def test_it_names_the_cause(rig: Rig, case: str) -> None:
+def test_it_names_the_cause(served: Rig, case: str) -> None:
+    rig = served
     declared, breaks, says = CASES[case]
-    rig.start_tor()
-    rig.declare("node.yaml", NODE, CONFIGURATION, *declared)
     breaks(rig)
-    rig.start_speaker()
-    rig.start_agent()
+    rig.node.run(["ip", "neighbour", "flush", "dev", "up0"])  # as if the router had never dialled
+    rig.declare("node.yaml", NODE, CONFIGURATION, *declared)
     rig.until(lambda: len(rig.peers()) == 2, "the agent to know its peers")
     seen: list[dict[str, str]] = []
 

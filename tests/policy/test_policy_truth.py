@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from policy_facts import read
@@ -14,23 +15,21 @@ from l3net.policy.verdict import Packet, verdict
 ALL = cases()
 
 
-def wrong(case: Case, step: Step) -> list[str]:
+def wrong(case: Case, step: Step) -> Iterator[str]:
     """The cells where the verdict is another."""
     known = KnownState(read(step.documents))
-    found = []
     for check in case.checks(step):
         for source, destination in zip(ADDRESSES[check.source], ADDRESSES[check.destination], strict=True):
             number, protocol = check.port
             answer = verdict(known, Packet(source, destination, protocol, number))
             if answer.allowed is not check.allowed:
-                found.append(f"{check}: {answer}")
-    return found
+                yield f"{check}: {answer}"
 
 
 @pytest.mark.parametrize("case", ALL, ids=lambda case: f"{case.suite}: {case.name}")
 def test_the_verdict_is_the_suites(case: Case) -> None:
     for place, step in enumerate(case.steps):
-        assert wrong(case, step) == [], f"step {place} {step.name}"
+        assert list(wrong(case, step)) == [], f"step {place} {step.name}"
 
 
 def test_every_case_of_the_suites_is_here() -> None:
@@ -63,7 +62,7 @@ def test_the_tables_can_fail() -> None:
         for step in case.steps:
             bare = Step(step.name, (), step.others, step.pods, step.lines)
             if any(not check.allowed for check in case.checks(step)):
-                assert wrong(case, bare), case.name
+                assert any(wrong(case, bare)), case.name
             else:
                 open_ones.append(case.name)
     assert len(open_ones) < 30

@@ -17,7 +17,9 @@ def holds(case: Case) -> None:
     assert not broken, "\n".join([*map(str, broken), pasted(case)])
 
 
-@pytest.mark.parametrize("seed", range(1, 37))
+@pytest.mark.parametrize(
+    "seed", [*range(1, 15), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(15, 37))]
+)
 def test_laws_hold_whatever_happens(seed: int) -> None:
     holds(draw(seed, most_nodes=6, steps=12))
 

@@ -1,4 +1,4 @@
-"""A Debian (or Ubuntu) root file system to provision: made once by debootstrap, then lent out as an overlay.
+"""A Debian (or Ubuntu) root file system to provision: made once by mmdebstrap, then lent out as an overlay.
 
 What is run in it is in namespaces of its own (mounts, processes, network) behind pivot_root: it sees neither
 this machine's files nor its links. Packages are those of this machine's release, from where its apt gets
@@ -20,13 +20,17 @@ from pathlib import Path
 
 TREE = Path(__file__).parents[2]
 #: Raised with every change of what is below, so that an old root is not taken for a new one.
-_RECIPE = "2"
+_RECIPE = "3"
 _HOME = TREE / "build" / "machine-root"
 _TIMEOUT = 900
 #: There from the start, since every machine has them; the rest is installed by the provisioning under test.
 _COMMON = ["iproute2", "iputils-ping", "traceroute", "procps", "nftables", "curl", "ca-certificates",
-           "diffutils", "python3", "python3-venv", "gcc", "libc6-dev", "conntrack", "kmod"]  # fmt: skip
-_LATER = ["frr", "bird2", "openbgpd", "podman", "buildah", "runc", "containerd"]
+           "diffutils", "python3"]  # fmt: skip
+_LATER = ["frr"]
+#: Of the root for nodes and other routers as well.
+_COMMON_MORE = ["python3-venv", "gcc", "libc6-dev", "conntrack", "kmod"]
+_LATER_MORE = ["bird2", "openbgpd", "podman", "buildah", "runc", "containerd"]
+_INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends"
 
 # In namespaces of its own: the overlay becomes the root, and nothing of the old one stays visible.
 _ENTER = r"""
@@ -73,36 +77,47 @@ def release() -> tuple[str, str]:
     return found.get("ID", ""), found.get("VERSION_CODENAME", "")
 
 
-def base() -> Path:
-    """The root that all overlays share, made if it is not there. Raises RootError."""
+def base(more: bool = False) -> Path:
+    """The root that all overlays share, made if it is not there; `more`: of nodes and of any router, not of
+    clients and of routers with FRR alone, which takes half as long to make. Raises RootError."""
     distribution, codename = release()
     if distribution not in {"debian", "ubuntu"}:
-        raise RootError(f"debootstrap makes roots of Debian and Ubuntu, this machine runs {distribution}")
+        raise RootError(f"mmdebstrap makes roots of Debian and Ubuntu, this machine runs {distribution}")
+    plain = base() if more else None
+    name = f"{codename}-more" if more else codename
     _HOME.mkdir(parents=True, exist_ok=True)
-    root, done = _HOME / codename, _HOME / f"{codename}.{_RECIPE}"
+    root, done = _HOME / name, _HOME / f"{name}.{_RECIPE}"
     with (_HOME / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes, one root
         if done.exists():
             return root
         shutil.rmtree(root, ignore_errors=True)
-        _make(root, codename)
+        if plain is None:
+            _make(root, codename)
+        else:
+            _make_more(root, plain)
         done.touch()
     return root
 
 
 def _make(root: Path, codename: str) -> None:
     sources = _sources(codename)
-    mirror = next((line.split()[1] for line in sources if line.split()[2] == codename), None)
-    if mirror is None:
+    if not any(line.split()[2] == codename for line in sources):
         raise RootError(
             f"apt on this machine has no source for {codename}: `apt-get indextargets` lists none"
         )
-    argv = ["debootstrap", "--variant=minbase", codename, str(root), mirror]
-    # debootstrap mounts proc in its target: not in our namespace.
-    _run(["unshare", "--mount", "--propagation", "private", "--", *argv], "debootstrap")
-    (root / "etc/apt/sources.list").write_text("".join(f"{line}\n" for line in sources))
     settings = _run(["apt-config", "dump", "Acquire"], "apt-config").splitlines()
     wanted = [line for line in settings if line.lower().startswith(("acquire::http", "acquire::https"))]
+    # A root that is thrown away need not survive a power cut.
+    options = ["--dpkgopt=force-unsafe-io", *(f"--aptopt={line}" for line in wanted)]
+    later = f'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" {_INSTALL} --download-only {" ".join(_LATER)}'
+    # With the lists and the packages that apt has, unlike others.
+    options += ["--skip=cleanup/apt", f"--customize-hook={later}"]
+    argv = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(_COMMON)}"]
+    # It mounts proc in its target: not in our namespace.
+    apart = ["unshare", "--mount", "--propagation", "private", "--"]
+    _run([*apart, *argv, *options, codename, str(root), *sources], "mmdebstrap")
+    (root / "etc/apt/sources.list").write_text("".join(f"{line}\n" for line in sources))
     (root / "etc/apt/apt.conf.d/90machine").write_text("".join(f"{line}\n" for line in wanted))
     # For mirrors behind a proxy with a certificate of its own.
     authorities = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -110,17 +125,24 @@ def _make(root: Path, codename: str) -> None:
         target = root / "etc/ssl/certs" / authorities.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(authorities, target)
-    for name in ("resolv.conf", "hosts"):
-        shutil.copyfile(f"/etc/{name}", root / "etc" / name)
-    # A root that is thrown away need not survive a power cut.
-    (root / "etc/dpkg/dpkg.cfg.d/unsafe-io").write_text("force-unsafe-io\n")
     (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
     (root / "usr/sbin/policy-rc.d").chmod(0o755)
-    install = "DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends"
+    _cut_off(root)
+
+
+def _make_more(root: Path, plain: Path) -> None:
+    _run(["cp", "-a", "--reflink=auto", str(plain), str(root)], "cp")
+    for name in ("resolv.conf", "hosts"):
+        shutil.copyfile(f"/etc/{name}", root / "etc" / name)
     script = (
-        f"apt-get update -q && {install} {' '.join(_COMMON)} && {install} --download-only {' '.join(_LATER)}"
+        f"apt-get update -q && {_INSTALL} {' '.join(_COMMON_MORE)}"
+        f" && {_INSTALL} --download-only {' '.join(_LATER_MORE)}"
     )
     _run(entered(root, ["sh", "-c", script], network=True), "apt-get in the new root")
+    _cut_off(root)
+
+
+def _cut_off(root: Path) -> None:
     (root / "etc/resolv.conf").write_text("")
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
 
@@ -183,6 +205,8 @@ class MachineRoot:
     """An overlay over the base root, with a copy of the working tree in /vagrant."""
 
     directory: Path
+    base: Path
+    wheels: Path
 
     @property
     def upper(self) -> Path:
@@ -197,10 +221,9 @@ class MachineRoot:
             'mount -o remount,bind,ro "$2/root/vagrant"\n'
             'root="$2/root"; shift 3; set -- "$root" "$@"\n'
         )
-        found = base()
         unshared = ["unshare", "--mount", "--pid", "--ipc", "--uts", "--net", "--fork", "--kill-child"]
         argv = [*unshared, "--propagation", "private", "--", "sh", "-c", "set -e\n" + mounted + _ENTER, "sh"]
-        argv += [str(found), str(self.directory), str(wheels(found)), "sh", "-c", script]
+        argv += [str(self.base), str(self.directory), str(self.wheels), "sh", "-c", script]
         kept = {"HOME": "/root", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
         done = subprocess.run(
             argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_TIMEOUT, check=False,
@@ -209,18 +232,19 @@ class MachineRoot:
         return Ended(done.returncode, done.stdout)
 
 
-def new_root(directory: Path) -> MachineRoot:
-    """A machine with nothing on it but the working tree. Raises RootError."""
-    found = base()
-    wheels(found)
-    for name in ("upper/wheels", "upper/vagrant", "upper/etc", "work", "root"):
+def new_root(directory: Path, more: bool = False) -> MachineRoot:
+    """A machine with nothing on it but the working tree; `more` as of base(). Raises RootError."""
+    found = base(more)
+    for name in ("upper/wheels", "upper/vagrant", "upper/etc", "work", "root", "none"):
         (directory / name).mkdir(parents=True)
     (directory / "upper/etc/pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n")
-    left_out = shutil.ignore_patterns(".*", "build", "__pycache__", "*.egg-info", "dist", "report")
+    left_out = shutil.ignore_patterns(
+        ".*", "build", "__pycache__", "*.egg-info", "dist", "report", "tests", "bench"
+    )
     shutil.copytree(TREE, directory / "tree", ignore=left_out)
-    return MachineRoot(directory)
+    return MachineRoot(directory, found, wheels(found) if more else directory / "none")
 
 
 if __name__ == "__main__":
     os.umask(0o022)
-    print(base(), wheels(base()))  # noqa: T201
+    print(base(more=True), wheels(base(more=True)))  # noqa: T201

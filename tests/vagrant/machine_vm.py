@@ -59,7 +59,7 @@ class Disk:
 
 def vm_disk() -> Disk:
     """The disk all machines share, made if it is not there. Raises RootError."""
-    root = base()
+    root = base(more=True)
     distribution, codename = release()
     disk = Disk(*(_HOME / f"vm-{codename}.{kind}" for kind in ("ext4", "kernel", "initrd")))
     done = _HOME / f"vm-{codename}.{_VM_RECIPE}"

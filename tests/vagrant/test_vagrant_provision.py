@@ -78,6 +78,12 @@ def machine(tmp_path: Path) -> MachineRoot:
     return new_root(tmp_path)
 
 
+@pytest.fixture
+def any_machine(tmp_path: Path) -> MachineRoot:
+    """One that may become a node, or a router with other software than FRR."""
+    return new_root(tmp_path, more=True)
+
+
 NETWORK = "ip -j address; echo; ip -j route; echo; ip -6 -j route; echo; sysctl -n net.ipv4.ip_forward"
 
 
@@ -99,11 +105,18 @@ def check_network(looked: str, host: str) -> None:
     assert lines[3] == ("1" if topology.router(host) else "0")
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["frr", *(pytest.param(kind, marks=pytest.mark.soak) for kind in ("bird", "openbgpd"))],
-)
-def test_router(machine: MachineRoot, kind: str) -> None:
+@pytest.mark.first
+def test_router(machine: MachineRoot) -> None:
+    becomes_a_router(machine, "frr")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", ["bird", "openbgpd"])
+def test_other_routers(any_machine: MachineRoot, kind: str) -> None:
+    becomes_a_router(any_machine, kind)
+
+
+def becomes_a_router(machine: MachineRoot, kind: str) -> None:
     """The routing software loads what was put in its place, and the links are named and numbered."""
     load = {
         "frr": "vtysh -C -f /etc/frr/frr.conf",
@@ -136,8 +149,9 @@ def test_client(machine: MachineRoot) -> None:
 
 
 @pytest.mark.soak
-def test_plain_node_and_new_code(machine: MachineRoot) -> None:
+def test_plain_node_and_new_code(any_machine: MachineRoot) -> None:
     """l3net out of the working tree runs, and a changed tree is installed by the next run."""
+    machine = any_machine
     look = f"{NETWORK}; l3net --version; ls /opt/cni/bin; l3net validate /etc/l3net/manifests"
     said, looked = run_twice(machine, provision("n2"), look)
     check_network(looked, "n2")
@@ -158,8 +172,9 @@ def test_plain_node_and_new_code(machine: MachineRoot) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("host", ["n1", "n2"])
-def test_kubernetes_node(machine: MachineRoot, host: str) -> None:
+def test_kubernetes_node(any_machine: MachineRoot, host: str) -> None:
     """The first node makes the cluster and applies what belongs to it, another joins; no token is left."""
+    machine = any_machine
     token = "abcdef.0123456789abcdef"  # noqa: S105 - of this test
     (machine.directory / "tree/vagrant/.token").write_text(token + "\n")
     repository = kubernetes_repository(machine.directory / "tree/.kubernetes")

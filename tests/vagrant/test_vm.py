@@ -65,7 +65,7 @@ def test_a_machine_is_a_router_of_the_lab(
         start = time.monotonic()
 
     disk, tree = vm_disk(), tree_disk(tmp_path)
-    done("the disk is there (made once: debootstrap, Debian's kernel, systemd)")
+    done("the disk is there (made once: mmdebstrap, Debian's kernel, systemd)")
     place = lab.host(ROUTER)
     shell = SerialShell(ROUTER, place.directory / "shell.sock")
     console = place.directory / "console.log"

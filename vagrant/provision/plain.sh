@@ -30,20 +30,20 @@ put 0644 /etc/default/l3net <<EOT
 AGENT_OPTIONS="--datastore dir:/etc/l3net/manifests --node-name $HOST"
 EOT
 new_code=$CHANGED
-unit=$(mktemp)
+rendered=$(mktemp)
 for process in speaker agent bfd leave; do
     # The agent follows its manifests by itself, so that these restart nothing. Nor is a node drained for new code.
     CHANGED=$new_code
     [ $process != leave ] || CHANGED=
-    sed 's|/usr/bin/l3net|/opt/l3net/bin/l3net|' "$TREE/deploy/systemd/l3net-$process.service" >"$unit"
-    put 0644 "/etc/systemd/system/l3net-$process.service" <"$unit"
+    sed 's|/usr/bin/l3net|/opt/l3net/bin/l3net|' "$TREE/deploy/systemd/l3net-$process.service" >"$rendered"
+    put 0644 "/etc/systemd/system/l3net-$process.service" <"$rendered"
     if [ $process = leave ] && [ -n "$CHANGED" ] && have_systemd; then
         systemctl daemon-reload
         CHANGED=
     fi
     run_unit "l3net-$process.service"
 done
-rm -f "$unit"
+rm -f "$rendered"
 for manager in NetworkManager:NetworkManager/conf.d networkd:systemd/networkd.conf.d; do
     file=$(echo "${manager%%:*}" | tr '[:upper:]' '[:lower:]')
     put 0644 "/etc/${manager#*:}/l3net.conf" <"$TREE/deploy/debian/$file.conf"
