@@ -215,6 +215,14 @@ def _option(name: str) -> str:
     is_flag=True,
     help="Also make a node fail silently; routers notice it by their hold time.",
 )
+@click.option(
+    "--patience",
+    type=click.FloatRange(1, 1000),
+    default=1.0,
+    show_default=True,
+    metavar="FACTOR",
+    help="With --ssh-config: multiply all time limits, for machines in software emulation.",
+)
 @old_flag("--gently", "--non-disruptive")
 @old_flag("--silent", "--silent-failure")
 def check(
@@ -226,6 +234,7 @@ def check(
     skip: tuple[str, ...],
     non_disruptive: bool,
     silent_failure: bool,
+    patience: float,
 ) -> None:
     """Check that pods and services answer from outside, that routers have the expected routes, and what
     happens when something breaks.
@@ -233,7 +242,7 @@ def check(
     Exit code 1: a check failed.
     """
     chosen = _chosen(only, skip, non_disruptive, silent_failure)
-    with opened(name, ssh_config, topology) as there:
+    with opened(name, ssh_config, topology, patience) as there:
         ok = _check(there, chosen, output, _progress())
     if not ok:
         raise SystemExit(1)

@@ -57,17 +57,21 @@ def which_lab(command: _Command) -> _Command:
 
 
 @contextmanager
-def opened(name: str, ssh_config: Path | None, topology: Path | None) -> Iterator[CheckedLab]:
-    """The lab that `which_lab` chose. Raises LabError."""
+def opened(
+    name: str, ssh_config: Path | None, topology: Path | None, patience: float = 1.0
+) -> Iterator[CheckedLab]:
+    """The lab that `which_lab` chose; machines get `patience` times the limits of time. Raises LabError."""
     if ssh_config is None:
         if topology is not None:
             raise click.UsageError("--topology goes with --ssh-config: a lab in namespaces knows its own")
+        if patience != 1:
+            raise click.UsageError("--patience goes with --ssh-config: a lab in namespaces is not emulated")
         need_root()
         yield open_lab(name)
         return
     # In /tmp, for a socket's path is short.
     with tempfile.TemporaryDirectory(prefix="l3net-ssh-", dir="/tmp") as control:
-        lab = open_ssh_lab(read_source(topology).topology(), ssh_config, Path(control))
+        lab = open_ssh_lab(read_source(topology).topology(), ssh_config, Path(control), patience)
         try:
             yield lab
         finally:

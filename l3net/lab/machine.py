@@ -92,6 +92,11 @@ class CheckedLab(Protocol):
     @property
     def hosts(self) -> Mapping[str, Machine]: ...
 
+    @property
+    def patience(self) -> float:
+        """How many times the usual limits of time its hosts get."""
+        ...
+
     def host(self, name: str) -> Machine: ...
 
     def pod(self, name: str) -> LabPod:

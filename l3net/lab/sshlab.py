@@ -42,11 +42,13 @@ _SSH_FAILED = 255
 
 @dataclass(frozen=True, slots=True)
 class SshMachine:
-    """A host by its name in an ssh configuration. Commands share a connection if there is one."""
+    """A host by its name in an ssh configuration. Commands share a connection if there is one, and get
+    `patience` times their limits of time."""
 
     name: str
     config: Path
     control: Path
+    patience: float = 1.0
 
     @property
     def python(self) -> Sequence[str]:
@@ -73,11 +75,11 @@ class SshMachine:
                 input="" if text is None else text,
                 capture_output=True,
                 text=True,
-                timeout=timeout + 30,
+                timeout=timeout * self.patience + 30,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise LabError(f"{self.name}: `{told}` took more than {timeout:g} s") from None
+            raise LabError(f"{self.name}: `{told}` took more than {timeout * self.patience:g} s") from None
         except FileNotFoundError:
             raise LabError("there is no ssh on this machine: install openssh-client") from None
         if done.returncode == _SSH_FAILED:
@@ -158,6 +160,7 @@ class SshLab:
     hosts: Mapping[str, SshMachine]
     kubernetes: bool
     vyos: frozenset[str]
+    patience: float = 1.0
 
     def host(self, name: str) -> SshMachine:
         try:
@@ -234,7 +237,7 @@ class SshLab:
         return self._first() if self.kubernetes else self.host(self.topology.pods[name].name)
 
 
-def open_ssh_lab(topology: Topology, config: Path, control: Path) -> SshLab:
+def open_ssh_lab(topology: Topology, config: Path, control: Path, patience: float = 1.0) -> SshLab:
     """The lab whose hosts an ssh configuration names; what runs on its routers and nodes is asked.
 
     `control` is a directory of one's own for shared connections, with a short path (it holds sockets). Raises
@@ -242,18 +245,18 @@ def open_ssh_lab(topology: Topology, config: Path, control: Path) -> SshLab:
     """
     if not config.is_file():
         raise LabError(f"there is no {config}: `vagrant ssh-config >{config}` writes it")
-    hosts = {host: SshMachine(host, config, control) for host in topology.hosts}
+    hosts = {host: SshMachine(host, config, control, patience) for host in topology.hosts}
     try:
         with ThreadPoolExecutor(max_workers=8) as pool:
             list(pool.map(SshMachine.connect, hosts.values()))
-        return _look(topology, hosts)
+        return _look(topology, hosts, patience)
     except BaseException:
         for machine in hosts.values():
             machine.disconnect()
         raise
 
 
-def _look(topology: Topology, hosts: Mapping[str, SshMachine]) -> SshLab:
+def _look(topology: Topology, hosts: Mapping[str, SshMachine], patience: float) -> SshLab:
     """What runs on the machines."""
     kinds = {router.name: _router_kind(hosts[router.name]) for router in topology.routers}
     vyos = frozenset(name for name, kind in kinds.items() if kind == "vyos")
@@ -261,7 +264,7 @@ def _look(topology: Topology, hosts: Mapping[str, SshMachine]) -> SshLab:
         replace(router, kind=_SOFTWARE.get(kinds[router.name], RouterKind.FRR)) for router in topology.routers
     )
     kubernetes = bool(topology.nodes) and _mode(hosts[topology.nodes[0].name]) == "kubernetes"
-    return SshLab(replace(topology, routers=routers), hosts, kubernetes, vyos)
+    return SshLab(replace(topology, routers=routers), hosts, kubernetes, vyos, patience)
 
 
 def _router_kind(machine: SshMachine) -> str:

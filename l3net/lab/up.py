@@ -48,6 +48,10 @@ class Lab:
     hosts: dict[str, Host]
 
     @property
+    def patience(self) -> float:
+        return 1.0
+
+    @property
     def manifests(self) -> Path:
         """The datastore directory that every node reads."""
         return self.directory / "manifests"

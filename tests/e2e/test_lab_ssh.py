@@ -25,6 +25,7 @@ from l3net.cli.main import cli
 from l3net.errors import ConfigError
 from l3net.lab.addressing import addressing
 from l3net.lab.checks import CHECKS, CheckResult
+from l3net.lab.checks.disturb import _healed
 from l3net.lab.converge import unconverged, wait_converged
 from l3net.lab.errors import LabError
 from l3net.lab.sshlab import SshLab, close_ssh_lab, open_ssh_lab
@@ -246,3 +247,27 @@ def test_what_is_not_there_is_said(over_ssh: SshLab, tmp_path: Path) -> None:
         replace(over_ssh).host("n9")
     with pytest.raises(LabError, match="exit 3"):
         over_ssh.host("n1").run(["sh", "-c", "exit 3"])
+
+
+def test_patience_is_for_machines(
+    lab: Lab, ssh_config: Path, over_ssh: SshLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every limit of time is multiplied: of a command, and of a check."""
+    limits: list[float] = []
+    run = subprocess.run
+
+    def watched(*arguments: Any, **named: Any) -> Any:
+        limits.append(named.get("timeout", 0))
+        return run(*arguments, **named)
+
+    monkeypatch.setattr(subprocess, "run", watched)
+    asked = ["check", "--only", "sessions", "--ssh-config", str(ssh_config)]
+    for given in ([], ["--patience", "7"]):
+        assert CliRunner().invoke(command, [*asked, *given]).exit_code == 0
+    usual, more = limits[: len(limits) // 2], limits[len(limits) // 2 :]
+    assert sorted(7 * (each - 30) for each in usual if each) == sorted(each - 30 for each in more if each)
+    slow = replace(over_ssh, patience=7.0)
+    told = _healed(slow, slow.host("n1"), "nothing", ["true"], ["echo", "there"], "there")
+    assert (told.ok, told.expected) == (True, "back within 7 s")
+    wrong = CliRunner().invoke(command, ["check", "--name", lab.name, "--patience", "7"])
+    assert wrong.exit_code == 2 and "--patience goes with --ssh-config" in wrong.output

@@ -41,13 +41,13 @@ def masquerade(lab: CheckedLab) -> Iterator[CheckResult]:
     with ExitStack() as mend:
         mend.callback(lab.set_nat_outgoing, None)
         lab.set_nat_outgoing(True)
-        yield from _settled(lambda: seen_masqueraded(lab, True))
-    yield from _settled(lambda: [f for f in seen_masqueraded(lab, False) if not f.ok])
+        yield from _settled(lab, lambda: seen_masqueraded(lab, True))
+    yield from _settled(lab, lambda: [f for f in seen_masqueraded(lab, False) if not f.ok])
 
 
-def _settled(look: Callable[[], list[CheckResult]], seconds: float = 8) -> list[CheckResult]:
+def _settled(lab: CheckedLab, look: Callable[[], list[CheckResult]]) -> list[CheckResult]:
     """Look until all is well, at most so long: a manifest takes a moment to be read and applied."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + 8 * lab.patience
     while True:
         found = look()
         if all(finding.ok for finding in found) or time.monotonic() > deadline:
@@ -79,7 +79,7 @@ def pod_again(lab: CheckedLab) -> Iterator[CheckResult]:
         "pod-again", f"{name} made again", complaint is None, "CNI CHECK is content", complaint or "content"
     )
     for version in lab.topology.versions:
-        found = _settled(lambda v=version: [_answers(lab, name, v)])  # type: ignore[misc]
+        found = _settled(lab, lambda v=version: [_answers(lab, name, v)])  # type: ignore[misc]
         yield from found
     wait_services(lab, name)
 
@@ -99,7 +99,7 @@ def wait_services(lab: CheckedLab, pod: str) -> None:
         for address in service.cluster_ips:
             until(
                 lambda a=address, s=service: pod in ask(client(lab), [(a, s.port, 30)])[0].pods,  # type: ignore[misc]
-                10,
+                10 * lab.patience,
                 f"{service.name} ({address}) does not reach {pod} again",
             )
 
@@ -164,6 +164,7 @@ def _cut(lab: CheckedLab, *, silent: bool) -> Iterator[CheckResult]:
     for version in lab.topology.versions:
         there = [pod for pod in pods(lab) if pod.host.name == node.name]
         found = _settled(
+            lab,
             lambda v=version, t=there: [  # type: ignore[misc]
                 CheckResult(
                     name, f"{pod.name} answers again", not answer.failures, pod.name, answer.told(), v
@@ -171,7 +172,7 @@ def _cut(lab: CheckedLab, *, silent: bool) -> Iterator[CheckResult]:
                 for pod, answer in zip(
                     t, ask(client(lab), [(pod.address(v), POD_PORT, 1) for pod in t]), strict=True
                 )
-            ]
+            ],
         )
         yield from found
 
@@ -191,7 +192,7 @@ def taken_off(lab: CheckedLab, node: Node) -> str | None:
 def _wait_ribs(lab: CheckedLab, seconds: float, without: tuple[str, ...] = ()) -> str | None:
     """Wait for the routers to hold what they should; what they hold instead, None if all is well."""
     try:
-        wait_converged(lab, seconds, without)
+        wait_converged(lab, seconds * lab.patience, without)
     except LabError:
         return "; ".join(unconverged(lab, without)[:6]) or None
     return None
@@ -222,7 +223,7 @@ def agent_killed(lab: CheckedLab) -> Iterator[CheckResult]:
         for stream in streams.values():
             asking.kill(stream, signal.SIGINT)
     for version, stream in streams.items():
-        until(lambda s=stream: not asking.alive(s), 10, "ping does not end")  # type: ignore[misc]
+        until(lambda s=stream: not asking.alive(s), 10 * lab.patience, "ping does not end")  # type: ignore[misc]
         sent, lost = _lost(asking.read_log(stream))
         yield CheckResult(
             "agent-killed",
@@ -291,18 +292,21 @@ def self_heal(lab: CheckedLab) -> Iterator[CheckResult]:
                 )
                 delete = ["ip", f"-{version}", "route", "del", target, "proto", str(RTPROT_L3NET)]
                 delete += ["metric", *metric] if metric else []
-                yield _healed(host, f"the route {target}", delete, listing, target, version)
+                yield _healed(lab, host, f"the route {target}", delete, listing, target, version)
         shown = ["ip", f"-{version}", "-o", "address", "show", "dev", BRIDGE, "scope", "global"]
         for line in host.run(shown).stdout.splitlines()[:1]:
             address = line.split()[3]
             delete = ["ip", "address", "del", address, "dev", BRIDGE]
-            yield _healed(host, f"the gateway address {address}", delete, shown, address, version)
+            yield _healed(lab, host, f"the gateway address {address}", delete, shown, address, version)
     table = ["nft", "list", "table", "inet", NFT_TABLE]
-    yield _healed(host, "the nftables table", ["nft", "delete", "table", "inet", NFT_TABLE], table, "chain")
-    yield _healed(host, "the bridge", ["ip", "link", "del", BRIDGE], ["ip", "-o", "link"], f" {BRIDGE}:")
+    yield _healed(
+        lab, host, "the nftables table", ["nft", "delete", "table", "inet", NFT_TABLE], table, "chain"
+    )
+    yield _healed(lab, host, "the bridge", ["ip", "link", "del", BRIDGE], ["ip", "-o", "link"], f" {BRIDGE}:")
     for version in lab.topology.versions:
         there = [pod for pod in pods(lab) if pod.host.name == node.name]
         yield from _settled(
+            lab,
             lambda v=version, t=there: [  # type: ignore[misc]
                 CheckResult(
                     "self-heal",
@@ -315,12 +319,18 @@ def self_heal(lab: CheckedLab) -> Iterator[CheckResult]:
                 for pod, answer in zip(
                     t, ask(client(lab), [(pod.address(v), POD_PORT, 1) for pod in t]), strict=True
                 )
-            ]
+            ],
         )
 
 
 def _healed(
-    host: Machine, what: str, delete: list[str], look: list[str], sign: str, version: int | None = None
+    lab: CheckedLab,
+    host: Machine,
+    what: str,
+    delete: list[str],
+    look: list[str],
+    sign: str,
+    version: int | None = None,
 ) -> CheckResult:
     """Delete something, see it gone or already back, and measure until it is there."""
     host.run(delete)
@@ -330,12 +340,18 @@ def _healed(
         return sign in host.run(look, check=False).stdout
 
     try:
-        until(back, _HEAL_PATIENCE, what, every=0.01)
+        until(back, _HEAL_PATIENCE * lab.patience, what, every=0.01)
         took = time.monotonic() - start
         seen = f"back after {took * 1000:.0f} ms"
     except LabError:
         took, seen = time.monotonic() - start, f"not back after {time.monotonic() - start:.0f} s"
-    ok = took < _HEAL_SECONDS
+    limit = _HEAL_SECONDS * lab.patience
     return CheckResult(
-        "self-heal", f"{what} deleted on {host.name}", ok, "back within 1 s", seen, version, took
+        "self-heal",
+        f"{what} deleted on {host.name}",
+        took < limit,
+        f"back within {limit:g} s",
+        seen,
+        version,
+        took,
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from l3net.lab import hold
 from l3net.lab.checks.asking import ask, client, services
 from l3net.lab.checks.disturb import taken_off, victim
 from l3net.lab.checks.report import CheckResult
-from l3net.lab.machine import CheckedLab
+from l3net.lab.machine import CheckedLab, Machine
 from l3net.lab.topology import ServiceSpec
 from l3net.lab.wait import until
 from l3net.model import Address
@@ -34,17 +35,18 @@ def connections_survive(lab: CheckedLab) -> Iterator[CheckResult]:
         mend.callback(lab.set_consistent, False)
         lab.set_consistent(True)
         for service, address in held.values():
-            until(lambda s=service, a=address: _seen(lab, s, a), 20, f"{service.name} is not balanced so")  # type: ignore[misc]
+            seen = partial(_seen, lab, service, address)
+            until(seen, 20 * lab.patience, f"{service.name} is not balanced so")
         for name, (service, address) in held.items():
             argv = [*asking.python, "-c", _HOLD, str(address), str(service.port), str(COUNT)]
             asking.spawn(name, argv)
             mend.callback(asking.kill, name)
         for name in held:
-            until(lambda n=name: f"open {COUNT}" in asking.read_log(n), 20, "connections do not open")  # type: ignore[misc]
+            until(partial(_open, asking, name), 20 * lab.patience, "connections do not open")
         trouble = taken_off(lab, gone)
         for name, (service, address) in held.items():
             asking.kill(name, signal.SIGINT)
-            until(lambda n=name: not asking.alive(n), 60, "connections are not answered")  # type: ignore[misc]
+            until(lambda n=name: not asking.alive(n), 60 * lab.patience, "connections are not answered")  # type: ignore[misc]
             mine = str(lab.topology.address(asking.name, address.version))
             answers = asking.read_log(name).splitlines()[1:]
             good = [each for each in answers if each.endswith(f"client={mine}")]
@@ -56,6 +58,10 @@ def connections_survive(lab: CheckedLab) -> Iterator[CheckResult]:
                 trouble or f"{len(good)} of {COUNT}",
                 address.version,
             )
+
+
+def _open(asking: Machine, name: str) -> bool:
+    return f"open {COUNT}" in asking.read_log(name)
 
 
 def _seen(lab: CheckedLab, service: ServiceSpec, address: Address) -> bool:
