@@ -88,7 +88,8 @@ def cli(ctx: click.Context) -> None:
 
     To try it, run `l3net lab demo` as root.
     """
-    if os.environ.get("NO_COLOR"):  # https://no-color.org: whatever its value, unless it is empty
+    # https://no-color.org: whatever its value, unless it is empty; a dumb terminal shows escapes as text.
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False
 
 

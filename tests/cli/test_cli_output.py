@@ -67,16 +67,19 @@ def test_wide_is_all_of_it(terminal: pytest.CaptureFixture[str]) -> None:
     assert "…" not in told
 
 
-@pytest.mark.parametrize(("value", "coloured"), [("", True), ("1", False), ("0", False)])
-def test_no_color(value: str, coloured: bool) -> None:
-    """Colour is asked for. The control is an empty NO_COLOR."""
+@pytest.mark.parametrize(
+    ("value", "term", "coloured"),
+    [("", "xterm", True), ("1", "xterm", False), ("0", "xterm", False), ("", "dumb", False)],
+)
+def test_no_color(value: str, term: str, coloured: bool) -> None:
+    """Colour is asked for. The control is an empty NO_COLOR and a terminal that knows colours."""
 
     @click.command()
     def show() -> None:
         click.secho("told", fg="red")
 
     group = click.Group(commands={"show": show}, callback=cli.callback)
-    shown = CliRunner().invoke(group, ["show"], color=True, env={"NO_COLOR": value})
+    shown = CliRunner().invoke(group, ["show"], color=True, env={"NO_COLOR": value, "TERM": term})
     assert ("\x1b[" in shown.output) is coloured
 
 
