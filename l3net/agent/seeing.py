@@ -288,6 +288,7 @@ class Seeing:
                 [block for node in state.nodes.values() for block in node.blocks],
             ),
             diversions=await self.diversions(keys),
+            refused_peers=[str(each) for each in agent.sessions.refusals],
         )
 
     def _rejected(self, name: ObjectName) -> str:

@@ -58,6 +58,7 @@ class ServiceFacts:
     unjudged: Sequence[str] = ()
     diversions: Sequence[Diversion] = ()
     unserved: tuple[str, str] | None = None
+    refused_peers: Sequence[str] = ()  # with why: the node has no session with them
 
 
 def explain_service(facts: ServiceFacts) -> Explanation:
@@ -97,7 +98,8 @@ def explain_service(facts: ServiceFacts) -> Explanation:
     counted = []
     if facts.connections is not None:
         counted = [ok("connections", facts.node, f"{facts.connections} to the service have begun here")]
-    steps = (*wrong, *rival_steps(facts.host, facts.node), *outside, *data, *counted)
+    refused = [note("peer", facts.node, each, _MEND, "refusedPeer") for each in facts.refused_peers]
+    steps = (*wrong, *rival_steps(facts.host, facts.node), *outside, *refused, *data, *counted)
     reached = not any_bad(data)
     expected = bool(wanted)
     well = _well(facts, announced=announced, expected=expected)
