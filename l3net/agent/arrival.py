@@ -77,6 +77,8 @@ class Arrival:
     def __init__(self, agent: Agent, install: Callable[[], str] | None, own: OwnNode | None) -> None:
         self._agent, self._install, self._own = agent, install, own
         agent.services.on_taking = agent.podnet.pool_missing.set  # others wait for it
+        if own is not None:  # in a cluster a Service leads to a pod as soon as that runs
+            agent.pods.hold()
         self._said = ""
         self._available = False
         self._heard = False  # by its peers, or they had their time
@@ -89,7 +91,9 @@ class Arrival:
             if not self._up():
                 await asyncio.sleep(FIRST)
                 continue
-            self._heard = self._heard or self._heard_of()
+            if not self._heard and self._heard_of():
+                self._heard = True
+                self._agent.pods.release()
             try:
                 await asyncio.to_thread(self._tell)
                 self._said = ""

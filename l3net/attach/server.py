@@ -44,6 +44,8 @@ from l3net.shell.kernel.sandbox import Sandboxes
 log = logging.getLogger(__name__)
 
 WORKERS: Final = 8
+#: Beside the socket, and gone after a reboot: the peers have heard of the node's blocks.
+HEARD: Final = "heard"
 #: Seconds ADD waits for the agent's first pass.
 FIRST_PASS_WAIT: Final = 5.0
 #: Seconds between two looks of the audit; what both agree on is freed.
@@ -174,6 +176,18 @@ class CniServer:
             if self._guarding is not None:
                 self._guarding.know()
         self._setups.know(network)
+
+    def hold(self) -> None:
+        """Have ADD wait for `release`, unless that came since the node has started: nobody could reach the
+        pods of a node whose peers have not heard of its blocks."""
+        if not (self._path.parent / HEARD).exists():
+            self._setups.hold(on=True)
+
+    def release(self) -> None:
+        """Let ADD go on, also under the next agent. From any thread."""
+        self._setups.hold(on=False)
+        with contextlib.suppress(OSError):  # the next agent has it wait once more, for no long
+            (self._path.parent / HEARD).touch(mode=0o600)
 
     def allow(self, allowed: Allowed) -> None:
         """Exchange what pods may send from beside their own addresses, as a whole: in force at once, and for

@@ -31,12 +31,21 @@ class Setups:
         self._unsafe = unsafe
         self._on_missing = on_missing
         self._known = threads.event()
+        self._heard = threads.event()  # of the node's blocks, by its peers
+        self._heard.set()
         self.network: NodeNetwork | None = None
 
     def know(self, network: NodeNetwork) -> None:
         """Exchange what is known of the node, as a whole."""
         self.network = network
         self._known.set()
+
+    def hold(self, *, on: bool) -> None:
+        """Whether ADD waits, since nobody could reach the pod yet."""
+        if on:
+            self._heard.clear()
+        else:
+            self._heard.set()
 
     def of_call(self, request: Request) -> Setup:
         """For an attachment. Raises CniError."""
@@ -79,5 +88,11 @@ class Setups:
         if not self._known.wait(wait) or self.network is None:
             raise CniError(
                 failure.TRY_AGAIN_LATER, "the agent has not finished its first pass", "see `l3net status`"
+            )
+        if request.command == "ADD" and not self._heard.wait(wait):
+            raise CniError(
+                failure.TRY_AGAIN_LATER,
+                "no peer has heard of this node's blocks since the node has started",
+                "the agent waits for its peers for 30 s; see `l3net bgp summary`",
             )
         return self.network

@@ -152,6 +152,28 @@ def test_no_block_yet(bare_host: Host) -> None:
     assert outcome.json["code"] == 11
 
 
+def test_no_pod_is_wired_before_the_peers_have_heard_of_the_node(bare_host: Host) -> None:
+    """As after a reboot, when the runtime has its configuration already: a Service would lead to the pod, and
+    no router to the node. The next agent of the same boot does not wait again."""
+    server, pod = bare_host.start(first_pass_wait=0.05), bare_host.pod()
+    server.hold()
+    refused = bare_host.cni("ADD", "c1", pod)
+    assert refused.json["code"] == 11 and "no peer has heard" in refused.json["msg"]
+    assert bare_host.cni("STATUS", conf=STATUS).code == 0, "the node is as ready as before"
+    assert bare_host.cni("DEL", "c1", pod).code == 0
+    with ThreadPoolExecutor() as pool:
+        server._setups._first_pass_wait = 30.0
+        asked = pool.submit(lambda: bare_host.cni("ADD", "c1", pod))
+        with pytest.raises(TimeoutError):
+            asked.result(0.3)
+        server.release()
+        assert asked.result(30).code == 0
+    bare_host.stop()
+    again = bare_host.start(first_pass_wait=0.05)
+    again.hold()
+    assert bare_host.cni("ADD", "c2", bare_host.pod()).code == 0
+
+
 def test_restart_keeps_pods_and_leases(host: Host, ping: Any) -> None:
     one, two = host.pod(), host.pod()
     first = host.add("c1", one)

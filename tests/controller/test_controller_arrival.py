@@ -68,6 +68,7 @@ def agent(
     peers: Sequence[bool] = (),
 ) -> Any:
     """`peers`: whether the session with each is established."""
+    holds: list[str] = []
     return SimpleNamespace(
         declared=SimpleNamespace(holding=lambda: ""),
         speaking=SimpleNamespace(
@@ -88,7 +89,12 @@ def agent(
             pool_missing=asyncio.Event(),
             retained_blocks=lambda _state: lost,
         ),
-        pods=SimpleNamespace(usage=lambda _sets: Usage(leased, 0)),
+        pods=SimpleNamespace(
+            usage=lambda _sets: Usage(leased, 0),
+            hold=lambda: holds.append("hold"),
+            release=lambda: holds.append("release"),
+            holds=holds,
+        ),
         services=SimpleNamespace(takes_handed_on=handed_on),
     )
 
@@ -148,6 +154,7 @@ def test_not_before_the_peers_have_heard_of_the_node(
     found.speaking.settled = heard
     run_for(Arrival(found, partial(put_conflist, tmp_path), own), lambda: bool(own.available))
     assert (tmp_path / CONFLIST).exists() and own.available == 1 and not any(looks)
+    assert found.pods.holds == ["hold", "release"], "nor is a pod wired before, as after a reboot"
     assert own.wanted, "what else is told of the node does not wait"
     (waits,) = [text for text in caplog.messages if "not declared up yet: waiting for the sessions" in text]
     assert "192.0.2.2" in waits and "192.0.2.1" not in waits

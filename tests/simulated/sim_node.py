@@ -586,6 +586,12 @@ class SimPods:
     def stop(self) -> None:
         pass
 
+    def hold(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
     def update(self, network: NodeNetwork) -> None:
         self.network = network
         self.updates.append(network)
