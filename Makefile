@@ -134,7 +134,7 @@ chart: setup  ## dist/: the chart, checked as helm lint does and packed as helm 
 	@$(BIN)/python tools/chart.py pack
 
 soak: setup-test plugin  ## the tests that wait for long timers, and random ones in thousands; half an hour
-	$(BIN)/pytest -m soak -n 4
+	L3NET_TEST_EXAMPLES=10 $(BIN)/pytest -m 'soak or (hypothesis and not vm)' --timeout 1200 -n 4
 
 conformance: setup-test plugin  ## write docs/bgp-conformance.md: l3net and other speakers against the RFCs
 	$(BIN)/python tests/interop/conformance/publish.py

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from bfd_pair import pair, timing
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ def drop_all(*_flight: object) -> bool:
 
 
 @given(intervals, intervals, multipliers, multipliers, seeds)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_two_ends_come_up_and_stay_up(a: int, b: int, mult_a: int, mult_b: int, seed: int) -> None:
     both = pair(timing(a, mult_a), timing(b, mult_b), seed=seed)
     both.run(5 * max(1.0, a / 1000, b / 1000))
@@ -40,7 +41,7 @@ def test_two_ends_come_up_and_stay_up(a: int, b: int, mult_a: int, mult_b: int, 
 
 
 @given(intervals, multipliers, seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_silence_is_detected_in_time_and_not_before(interval: int, multiplier: int, seed: int) -> None:
     both = pair(timing(interval, multiplier), timing(interval, multiplier), seed=seed)
     both.run(8 * max(1.0, interval / 1000))
@@ -213,7 +214,7 @@ def test_late_is_not_lost() -> None:
 
 
 @given(st.lists(st.tuples(st.binary(max_size=64), st.floats(0, 0.3)), max_size=60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(75), deadline=None)
 def test_noise_changes_nothing(noise: list[tuple[bytes, float]]) -> None:
     both = pair()
     both.run(5)

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 
 import pytest
 from bgp_facts import path, session
+from examples import examples
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -631,7 +632,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert not self.world.peer.damping.held(self.world.now) or held
 
 
-AnyOrder.TestCase.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import statistics
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,15 +35,22 @@ FILE_ACCESS = ("read_text", "read_bytes", "write_text", "write_bytes", "is_dir",
 FILE_ACCESS += ("unlink", "mkdir", "rename", "iterdir", "glob", "stat")
 
 
+@cache
+def defined() -> list[tuple[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, str]]:
+    """Each class and function, and where it is."""
+    return [
+        (each, f"{file.relative_to(HOUSE)}: {each.name}")
+        for file in FILES
+        for each in ast.walk(ast.parse(file.read_text()))
+        if isinstance(each, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+
 def definitions(kind: type | tuple[type, ...]) -> list[tuple[str, int]]:
     """Name and lines of each."""
-    found = []
-    for file in FILES:
-        for each in ast.walk(ast.parse(file.read_text())):
-            if isinstance(each, kind):
-                name = f"{file.relative_to(HOUSE)}: {each.name}"  # type: ignore[attr-defined]
-                found.append((name, each.end_lineno - each.lineno + 1))  # type: ignore[attr-defined]
-    return found
+    return [
+        (name, (each.end_lineno or 0) - each.lineno + 1) for each, name in defined() if isinstance(each, kind)
+    ]
 
 
 def test_modules_are_small() -> None:

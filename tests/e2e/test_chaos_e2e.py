@@ -35,7 +35,7 @@ pytestmark = [
 KEPT = Path(__file__).parent / "chaos"
 FIVE_MINUTES = KEPT / "five-minutes.yaml"
 #: Seconds between probes of a path of it: many tests run beside it.
-EVERY = 0.06
+EVERY = 0.15
 #: Kept since they once failed.
 ONCE_FAILED = sorted(path for path in KEPT.glob("*.yaml") if path != FIVE_MINUTES)
 _SOFTWARE = ("vtysh", "bird", "gobgpd", "bgpctl")
@@ -75,7 +75,7 @@ def test_five_minutes_of_every_fault_cost_what_they_may_and_no_more() -> None:
     assert schedule.seconds >= 300 and {step.fault for step in schedule.steps} == possible
     report = carried_out(schedule)
     assert report.ok, told(report)
-    assert report.sent > 160_000 and report.lost < report.sent / 10
+    assert report.sent > 60_000 and report.lost < report.sent / 10
 
 
 @contextmanager

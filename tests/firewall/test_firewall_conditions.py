@@ -475,6 +475,7 @@ def test_a_udp_flow_goes_on_with_the_endpoints_there_are(net: Net, version: int)
         assert forget(net, version, POD["pod2"][version]) == 0, "what is as it should be is left"
         net.apply(plan())
         assert forget(net, version) == 2
+        flow.settimeout(IMPATIENCE)
         with pytest.raises(OSError):
             asked(flow)
 

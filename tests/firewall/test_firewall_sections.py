@@ -10,6 +10,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
+from examples import examples
 from firewall_net import inside
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -88,7 +89,11 @@ def node() -> Iterator[str]:
         netns.remove(name)
 
 
-def steps_leave_what_is_made_anew(node: str, sequence: list[FirewallPlan]) -> None:
+@pytest.mark.netns
+@settings(max_examples=examples(10), deadline=None, suppress_health_check=list(HealthCheck))
+@given(sequence=st.lists(plans, min_size=2, max_size=5))
+def test_history_does_not_matter(node: str, sequence: list[FirewallPlan]) -> None:
+    """What changes one after another leave is what a table made anew from the last plan is."""
     with inside(node):
         table = NftTable()
         first, *later = sequence
@@ -103,31 +108,12 @@ def steps_leave_what_is_made_anew(node: str, sequence: list[FirewallPlan]) -> No
         assert same(stepwise, listed())
 
 
-sequences = st.lists(plans, min_size=2, max_size=5)
-
-
-@pytest.mark.netns
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
-@given(sequence=sequences)
-def test_history_does_not_matter(node: str, sequence: list[FirewallPlan]) -> None:
-    """What changes one after another leave is what a table made anew from the last plan is."""
-    steps_leave_what_is_made_anew(node, sequence)
-
-
-@pytest.mark.soak
-@pytest.mark.netns
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-@given(sequence=sequences)
-def test_history_does_not_matter_for_longer(node: str, sequence: list[FirewallPlan]) -> None:
-    steps_leave_what_is_made_anew(node, sequence)
-
-
 _DEFINED = re.compile(r"^(?:chain|set|map) (\S+) \{$", re.MULTILINE)
 _WRITTEN = re.compile(r"^(?:add|delete|flush) (?:chain|set|map|rule|element) inet l3net (\S+)", re.MULTILINE)
 
 
 @given(before=plans, now=plans)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_each_section_writes_its_own_and_reads_what_it_says(before: FirewallPlan, now: FirewallPlan) -> None:
     held = InForce(before)
     changes = {server.key: None for server in before.servers} | {server.key: server for server in now.servers}

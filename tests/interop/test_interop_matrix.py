@@ -26,20 +26,29 @@ from stage import (
     served_stage,
 )
 
-pytestmark = [
-    pytest.mark.netns,
-    # Each kind with each family, and with one of them in `make test`.
-    pytest.mark.parametrize(
+pytestmark = pytest.mark.netns
+
+
+def sides(*now: tuple[str, int]) -> pytest.MarkDecorator:
+    """Each kind with each family, and with some of them in `make test`."""
+    every = [(kind, version) for kind in ("frr", "bird", "gobgp", "openbgpd") for version in (4, 6)]
+    return pytest.mark.parametrize(
         ("kind", "version"),
         [
-            pytest.param(kind, version, id=f"{kind}-IPv{version}", marks=pytest.mark.soak if later else ())
-            for kind, version, later in (
-                *(("frr", 4, False), ("frr", 6, True), ("bird", 4, True), ("bird", 6, False)),
-                *(("gobgp", 4, False), ("gobgp", 6, True), ("openbgpd", 4, True), ("openbgpd", 6, False)),
+            pytest.param(
+                kind,
+                version,
+                id=f"{kind}-IPv{version}",
+                marks=() if (kind, version) in now else pytest.mark.soak,
             )
+            for kind, version in every
         ],
-    ),
-]
+    )
+
+
+each_side = sides(("frr", 4), ("bird", 6), ("gobgp", 4), ("openbgpd", 6))
+two_sides = sides(("frr", 4), ("bird", 6))
+other_two = sides(("gobgp", 4), ("openbgpd", 6))
 
 SECRET = {
     "apiVersion": "v1",
@@ -101,6 +110,7 @@ def states(stage: Stage) -> list[str]:
     return [found["state"] for found in stage.peers().values()]
 
 
+@each_side
 def test_plain_and_both_dial(stage: Stage, kind: str, version: int) -> None:
     far = start(stage, kind, far_session(version))
     declare(stage, version)
@@ -111,6 +121,7 @@ def test_plain_and_both_dial(stage: Stage, kind: str, version: int) -> None:
     assert row(stage)["type"] == "eBGP"
 
 
+@each_side
 def test_md5(stage: Stage, kind: str, version: int) -> None:
     far = start(stage, kind, far_session(version, password="right-one"))  # noqa: S106
     before = refused_md5(stage)
@@ -128,6 +139,7 @@ def refused_md5(stage: Stage) -> int:
     return sum(stage.counter(host, name) for host in (stage.node, stage.tor) for name in names)
 
 
+@other_two
 def test_gtsm(stage: Stage, kind: str, version: int) -> None:
     start(stage, kind, far_session(version))  # sends with the TTL of any eBGP peer
     before = stage.counter(stage.node, "TCPMinTTLDrop")
@@ -140,6 +152,7 @@ def test_gtsm(stage: Stage, kind: str, version: int) -> None:
     crossed(stage, far, version)
 
 
+@two_sides
 def test_export_filter(stage: Stage, kind: str, version: int) -> None:
     """Communities, AS_PATH and MED as the far side's RIB has them."""
     operations = {
@@ -171,6 +184,7 @@ def named_filter(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@other_two
 def test_import_filter(stage: Stage, kind: str, version: int) -> None:
     """Rejected by community and accepted with another preference; lifted over the same session."""
     rules = [
@@ -200,6 +214,7 @@ def test_import_filter(stage: Stage, kind: str, version: int) -> None:
     assert row(stage)["flaps"] == 0
 
 
+@two_sides
 def test_both_families_over_one_session(stage: Stage, kind: str, version: int) -> None:
     far = start(stage, kind, far_session(version, versions=(4, 6)))
     declare(stage, version, families=["IPv4", "IPv6"])
@@ -208,6 +223,7 @@ def test_both_families_over_one_session(stage: Stage, kind: str, version: int) -
     assert len(stage.peers()) == 1
 
 
+@other_two
 def test_ibgp(stage: Stage, kind: str, version: int) -> None:
     rules = {"export": [{"action": "Accept", "peerType": "iBGP", "operations": {"setLocalPreference": 70}}]}
     far = start(stage, kind, far_session(version, local_as=65001))
@@ -219,6 +235,7 @@ def test_ibgp(stage: Stage, kind: str, version: int) -> None:
     assert stage.paths()[ORIGINATED[version]]["localPreference"] == 100
 
 
+@two_sides
 def test_four_byte_as_numbers_at_both_ends(stage: Stage, kind: str, version: int) -> None:
     """RFC 6793; the node speaks as another AS than its own to this peer."""
     ours, theirs = 4_200_000_001, 4_200_000_002
@@ -228,6 +245,7 @@ def test_four_byte_as_numbers_at_both_ends(stage: Stage, kind: str, version: int
     assert stage.paths()[ORIGINATED[version]]["asPath"] == [theirs]
 
 
+@two_sides
 def test_the_far_side_dials_alone(stage: Stage, kind: str, version: int) -> None:
     """Ours is passive and listens on a port of its own."""
     far = start(stage, kind, far_session(version, remote_port=1790))
@@ -237,6 +255,7 @@ def test_the_far_side_dials_alone(stage: Stage, kind: str, version: int) -> None
     assert sockets(stage) == {"1790"}
 
 
+@other_two
 def test_the_node_dials_alone(stage: Stage, kind: str, version: int) -> None:
     """The far side is passive and listens on a port of its own."""
     far = start(stage, kind, far_session(version, dials=False), port=1790)
@@ -251,6 +270,7 @@ def sockets(stage: Stage, *, theirs: bool = False) -> set[str]:
     return {line.split()[3 if theirs else 2].rpartition(":")[2] for line in shown.splitlines()}
 
 
+@two_sides
 def test_multihop(stage: Stage, kind: str, version: int) -> None:
     """Two hops away, through a router that counts what dies there."""
     behind = BEHIND[version]

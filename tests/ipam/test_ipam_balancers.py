@@ -6,6 +6,7 @@ from ipaddress import ip_address, ip_network
 from itertools import combinations
 
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -242,7 +243,7 @@ SERVICES = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(120))
 @given(st.lists(st.lists(SERVICES, max_size=8, unique_by=lambda each: each.name), max_size=8), st.data())
 def test_never_twice_whatever_happens(states: list[list[Service]], data: st.DataObject) -> None:
     """Any sequence of states; statuses lag, get lost, and the controller forgets all but the ledger."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from examples import examples
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -30,7 +31,7 @@ from l3net.shell.manifests.tree import interpret
 
 #: The same examples each time: a test that fails, fails for everybody.
 FUZZ = settings(
-    max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=examples(100), deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 
 #: One of each kind, with every field that is read.

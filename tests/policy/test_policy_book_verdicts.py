@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 
+from examples import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from random_policies import cluster
@@ -76,7 +77,7 @@ def kept(book: PolicyBook) -> tuple[object, ...]:
 @given(SEEDS, SEEDS)
 @example(590, 0)  # a policy that passes no more took the chain of those for whom it never did with it
 @example(2, 0)  # an address that went from one pod to another was not judged any more
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_history_does_not_matter(first: int, second: int) -> None:
     book, before = PolicyBook(), ClusterState()
     for seed in (first, second):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_facts import read
@@ -52,7 +53,7 @@ def policies_of(state: ClusterState) -> list[Policy]:
 
 
 @given(SEEDS, st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_a_rule_more_of_a_network_policy_never_denies_more(seed: int, data: st.DataObject) -> None:
     """To policies that speak of the direction already: one that begins to speak of it closes it."""
     made = cluster(seed, packets=30)
@@ -75,7 +76,7 @@ def test_a_rule_more_of_a_network_policy_never_denies_more(seed: int, data: st.D
 
 
 @given(SEEDS, st.sampled_from(list(Tier)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_a_policy_for_nobody_changes_nothing(seed: int, tier: Tier) -> None:
     made = cluster(seed, packets=30)
     network = tier is Tier.NETWORK_POLICY
@@ -87,7 +88,7 @@ def test_a_policy_for_nobody_changes_nothing(seed: int, tier: Tier) -> None:
 
 
 @given(SEEDS, st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_network_policies_have_no_order(seed: int, chance: object) -> None:
     """Nor do the names of policies, or the order of rules within one, decide."""
     made = cluster(seed, packets=30)
@@ -108,7 +109,7 @@ def test_network_policies_have_no_order(seed: int, chance: object) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_ingress_and_egress_are_independent(seed: int) -> None:
     """What is said of a direction depends on the rules of that direction alone, and both must allow."""
     made = cluster(seed, packets=30)
@@ -125,7 +126,7 @@ def test_ingress_and_egress_are_independent(seed: int) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_a_pod_always_reaches_itself(seed: int) -> None:
     made = cluster(seed, packets=0)
     known = KnownState(made.state)
@@ -135,7 +136,7 @@ def test_a_pod_always_reaches_itself(seed: int) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_the_families_differ_by_blocks_alone(seed: int) -> None:
     """Without blocks the answer for an address of a pod or node is that for its other address."""
     made = cluster(seed, packets=30)
@@ -167,7 +168,7 @@ def without_blocks(policy: Policy) -> Policy:
 
 
 @given(SEEDS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_what_is_drawn_is_read_back_from_its_manifests(seed: int) -> None:
     policies = policies_of(cluster(seed, packets=0).state)
     found = read([manifest(each) for each in policies])

@@ -24,13 +24,13 @@ def broken(first: int, count: int) -> dict[int, object]:
     return {seed: found for seed in range(first, first + count) if (found := run(draw(seed)))}
 
 
-@pytest.mark.parametrize("first", range(0, 12, A_TEST))
+@pytest.mark.parametrize("first", range(0, 6, A_TEST))
 def test_whatever_happens_the_laws_hold(first: int) -> None:
     assert broken(first, A_TEST) == {}
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("first", range(12, 3012, 50))
+@pytest.mark.parametrize("first", range(6, 3006, 50))
 def test_the_laws_hold_for_thousands(first: int) -> None:
     assert broken(first, 50) == {}
 

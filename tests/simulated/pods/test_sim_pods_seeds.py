@@ -20,13 +20,13 @@ def broken(first: int, count: int) -> dict[int, object]:
     return {seed: found for seed in range(first, first + count) if (found := run(draw(seed)))}
 
 
-@pytest.mark.parametrize("first", range(0, 36, A_TEST))
+@pytest.mark.parametrize("first", range(0, 18, A_TEST))
 def test_whatever_happens_the_laws_hold(first: int) -> None:
     assert broken(first, A_TEST) == {}
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("first", range(36, 3036, 50))
+@pytest.mark.parametrize("first", range(18, 3018, 50))
 def test_the_laws_hold_for_thousands(first: int) -> None:
     assert broken(first, 50) == {}
 
