@@ -51,6 +51,7 @@ class Relay:
         self._unanswered = 0  # commands of the current client
         self._stale = 0  # commands of clients that have gone
         self._ping_sent: float | None = None
+        self._asked_at = (0.0, 0.0)  # how long ExaBGP had run, and waited for a processor, when it was asked
         self._ping_line_seen = False
         self._next_ping = time.monotonic() + 1.0
 
@@ -217,14 +218,37 @@ class Relay:
     def _watch_health(self, parent: int) -> None:
         now = time.monotonic()
         if self._ping_sent is not None:
-            if now - self._ping_sent > self._hang and os.getppid() == parent:
+            if self._hangs(parent, now - self._ping_sent) and os.getppid() == parent:
                 sys.stderr.write(f"l3net relay: ExaBGP has not answered for {self._hang:.0f} s, killing it\n")
                 os.kill(parent, signal.SIGKILL)
                 self._ping_sent = now
         elif now >= self._next_ping and not self._to_exabgp:
             self._to_exabgp += b"version\n"
             self._ping_sent = now
+            self._asked_at = used(parent)[:2]
             self._next_ping = now + 1.0
+
+    def _hangs(self, parent: int, seconds: float) -> bool:
+        """Whether ExaBGP should have answered. One that gets no processor does not hang, and would take
+        longer still to start again."""
+        if seconds <= self._hang:
+            return False
+        ran, waited, ready = used(parent)
+        # The wait that goes on is counted at its end.
+        return (ran - self._asked_at[0] if ready else seconds - (waited - self._asked_at[1])) > self._hang
+
+
+def used(process: int) -> tuple[float, float, bool]:
+    """Seconds that a process has run and has waited for a processor, and whether it does either now.
+
+    As Linux counts (Documentation/scheduler/sched-stats.rst); where it does not: none, and no.
+    """
+    try:
+        ran, waited = Path(f"/proc/{process}/schedstat").read_text().split()[:2]
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        return int(ran) / 1e9, int(waited) / 1e9, state == "R"
+    except (OSError, ValueError, IndexError):
+        return 0.0, 0.0, False
 
 
 if __name__ == "__main__":

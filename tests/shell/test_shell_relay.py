@@ -182,13 +182,15 @@ def test_it_ends_with_exabgp(daemon: Daemon) -> None:
     assert daemon.process.wait(10) == 0
 
 
-def parent(directory: Path, *, answers: bool) -> subprocess.Popen[bytes]:
-    """A process that runs the relay as ExaBGP does, and answers its pings or not."""
+def parent(directory: Path, *, answers: bool, spins: bool = False) -> subprocess.Popen[bytes]:
+    """A process that runs the relay as ExaBGP does, and answers its pings or not; or is busy for ever."""
     script = f"""
 import subprocess, sys
 relay = subprocess.Popen([sys.executable, "-I", {str(RELAY)!r}, {str(directory / "s")!r}, "1"],
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 for line in relay.stdout:
+    while {spins}:
+        pass
     if {answers}:
         relay.stdin.write(b"exabgp 5.0.15\\ndone\\n"); relay.stdin.flush()
 """
@@ -196,16 +198,44 @@ for line in relay.stdout:
 
 
 def test_an_exabgp_that_does_not_answer_is_killed_and_one_that_does_is_not(tmp_path: Path) -> None:
-    (tmp_path / "hung").mkdir()
-    (tmp_path / "fine").mkdir()
+    for name in ("hung", "busy", "fine"):
+        (tmp_path / name).mkdir()
     hung, fine = parent(tmp_path / "hung", answers=False), parent(tmp_path / "fine", answers=True)
+    busy = parent(tmp_path / "busy", answers=False, spins=True)
     try:
         assert hung.wait(20) == -9
+        assert busy.wait(60) == -9
         assert fine.poll() is None
     finally:
-        for process in (hung, fine):
+        for process in (hung, busy, fine):
             process.kill()
             process.wait()
+
+
+def test_an_exabgp_that_waits_for_a_processor_does_not_hang(tmp_path: Path) -> None:
+    """Pinned to one processor with another that is better off, it needs longer than the limit."""
+    processor = min(os.sched_getaffinity(0))
+    busy = f"import os\nos.sched_setaffinity(0, {{{processor}}})\nwhile True: pass"
+    other = subprocess.Popen([sys.executable, "-c", busy])
+    script = f"""
+import os, subprocess, sys, time
+relay = subprocess.Popen([sys.executable, "-I", {str(RELAY)!r}, {str(tmp_path / "s")!r}, "0.3"],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+os.nice(19)
+os.sched_setaffinity(0, {{{processor}}})
+for line in relay.stdout:
+    end = time.thread_time() + 0.01
+    while time.thread_time() < end: pass
+    relay.stdin.write(b"exabgp 5.0.15\\ndone\\n"); relay.stdin.flush()
+"""
+    process = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        until(lambda: process.poll() is not None or (tmp_path / "s.alive").exists(), 60)
+        assert process.poll() is None
+    finally:
+        for each in (process, other):
+            each.kill()
+            each.wait()
 
 
 def test_restart_ends_exabgp_gently(tmp_path: Path) -> None:
