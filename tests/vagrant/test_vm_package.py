@@ -43,6 +43,7 @@ NEWER = "0.1.1"
 #: Of the node, as its router and its client see it.
 OWN = {4: ("10.0.4.1", "10.244.1.0/24", "10.244.1.1"),
        6: ("fd00:10:0:4::1", "fd00:10:244:1::/120", "fd00:10:244:1::1")}  # fmt: skip
+#: Before 99-default.link, which matches every interface.
 LINK = "[Match]\nMACAddress=02:6c:33:00:04:01\n[Link]\nName=tor1\n"
 NETWORK = """[Match]
 Name=tor1
@@ -177,8 +178,8 @@ def disk_of(tmp_path: Path) -> Path:
     made = package(TREE, tmp_path / "one")
     shutil.copy(made, content / "one.deb")
     shutil.copy(newer(made, tmp_path / "two"), content / "two.deb")
-    (content / "l3net.link").write_text(LINK)
-    (content / "l3net.network").write_text(NETWORK)
+    (content / "10-tor1.link").write_text(LINK)
+    (content / "10-tor1.network").write_text(NETWORK)
     (content / "there.sh").write_text(THERE + "\n")
     for path, text in machine_files(read_source(None)).items():
         if path.startswith("plain/"):
@@ -216,7 +217,7 @@ def test_the_package_under_systemd(lab: Lab, tmp_path: Path, capsys: pytest.Capt
 def steps(node: Seen, done: Callable[[str], None]) -> None:
     """Installed, used, upgraded, started again, purged."""
     node.on(
-        f"echo {NODE} >/etc/hostname; hostname {NODE}; cp /vagrant/l3net.link /vagrant/l3net.network"
+        f"echo {NODE} >/etc/hostname; hostname {NODE}; cp /vagrant/10-tor1.link /vagrant/10-tor1.network"
         " /etc/systemd/network/; ip link set eth0 down; ip link set eth0 name tor1;"
         " systemctl -q enable --now systemd-networkd"
     )
