@@ -13,6 +13,7 @@ import socket
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,13 +180,15 @@ class SerialShell:
     def connect(self, seconds: float) -> None:
         """Wait until the shell answers. Raises LabError."""
         deadline = time.monotonic() + seconds
+        self._buffer = b""  # what was said before, such as by a shell that has ended
         while time.monotonic() < deadline:
             if self._socket is None and self.path.exists():
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 self._socket.connect(str(self.path))
             if self._socket is not None and self._answers():
-                self.execute("stty -F /dev/ttyS1 -echo -onlcr cols 9999; PS1=; PS2=", 600)
-                return
+                with suppress(LabError):  # the shell that answered was about to end
+                    self.execute("stty -F /dev/ttyS1 -echo -onlcr cols 9999; PS1=; PS2=", 60)
+                    return
             time.sleep(2)
         raise LabError(f"{self.name}: no shell after {seconds:g} s")
 

@@ -224,7 +224,7 @@ def steps(node: Seen, done: Callable[[str], None]) -> None:
     there = "networkctl status tor1 | grep -q configured && ip -br address show dev tor1 | grep -q fd00:"
     until("the machine's network", lambda: node.shell.execute(there, 300)[0] == 0)
     node.on("systemctl is-system-running --wait")
-    node.on("sh /vagrant/there.sh >/tmp/before")
+    node.on("sh /vagrant/there.sh >/var/log/before")  # /tmp does not outlive a boot
     done("systemd-networkd has the machine's network")
     node.on("apt-get install -q -y /vagrant/one.deb 2>&1", 1800)
     installed(node)
@@ -251,7 +251,8 @@ def steps(node: Seen, done: Callable[[str], None]) -> None:
     assert not node.heard()
     # There: the list is long, and a serial line slow.
     left = node.on(
-        "sh /vagrant/there.sh >/tmp/after; wc -l </tmp/after; grep -vxF -f /tmp/before /tmp/after || true"
+        "sh /vagrant/there.sh >/var/log/after; wc -l </var/log/after;"
+        " grep -vxF -f /var/log/before /var/log/after || true"
     ).split("\n")
     assert int(left[0]) > 5000 and not [line for line in left[1:] if line], "\n".join(left[:40])
     done("purged: no file, unit, process, route, link, table is left, and the router had been told")
