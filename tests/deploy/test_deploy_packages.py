@@ -179,6 +179,8 @@ def test_the_image_is_read_by_containerd_and_runs(tmp_path: Path) -> None:
     bill = json.loads(next((tmp_path / "one").glob("*.spdx.json")).read_text())
     names = {each["name"] for each in bill["packages"]}
     assert {"l3net", "exabgp", "pyroute2", "nftables", "libc6"} <= names and "pip" not in names
+    two = packed("image", tmp_path / "two", "*.oci.tar")
+    assert hashlib.sha256(one.read_bytes()).digest() == hashlib.sha256(two.read_bytes()).digest()
     with containerd(tmp_path / "c") as ctr:
         assert run([*ctr, "images", "import", str(one)]).returncode == 0
         script = (
@@ -190,5 +192,3 @@ def test_the_image_is_read_by_containerd_and_runs(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert '"exabgp"' in done.stdout and "nftables v" in done.stdout
         assert done.stdout.splitlines()[-2] == "deb http://deb.debian.org/debian bookworm main"
-    two = packed("image", tmp_path / "two", "*.oci.tar")
-    assert hashlib.sha256(one.read_bytes()).digest() == hashlib.sha256(two.read_bytes()).digest()
