@@ -110,7 +110,8 @@ def by_network_manager(node: Machine, interface: str) -> None:
             "/etc/NetworkManager/conf.d/20-lab.conf", "[keyfile]\nunmanaged-devices=interface-name:eth0"
         )
         + written(keyfile, profile, "600")
-        + f"ip address flush dev {interface}; systemctl -q enable --now NetworkManager; nmcli connection up uplink"
+        + f"ip address flush dev {interface}; systemctl -q enable --now NetworkManager\n"
+        + "nmcli connection up uplink"
     )
     back(node, before)
     said = node("nmcli -t -f DEVICE,STATE device")
@@ -138,9 +139,11 @@ def by_ifupdown(node: Machine, interface: str) -> None:
     """The uplink becomes ifupdown's, whose restart takes down Vagrant's interface too."""
     before = node(THERE)
     network = node("cat /etc/l3net-lab/network.ip")
-    stanzas = uplink(
-        network, interface, IFUPDOWN, lambda _, to, via: f"    up ip route replace {to} via {via} dev $IFACE\n"
-    )
+
+    def route(_: int, to: str, via: str) -> str:
+        return f"    up ip route replace {to} via {via} dev $IFACE\n"
+
+    stanzas = uplink(network, interface, IFUPDOWN, route)
     node(
         "systemctl -q disable l3net-lab-network\n"
         f"cat >>/etc/network/interfaces <<'EOT'\n{stanzas}\nEOT\n"
