@@ -56,6 +56,16 @@ FILES = {
     "etc/initramfs-tools/modules": (
         "ext4\nvirtio_pci\nvirtio_blk\nvirtio_scsi\nahci\nsd_mod\nata_piix\nmptspi\nnvme\n"
     ),
+    # Devices that a machine of the lab has and never needs; emulated ones take a second each to be set up.
+    "etc/modprobe.d/box.conf": "".join(
+        f"blacklist {module}\n"
+        for module in (
+            "aesni_intel", "crc32_pclmul", "ghash_clmulni_intel", "sha1_ssse3", "sha256_ssse3",
+            "sha512_ssse3", "kvm", "kvm_amd", "kvm_intel", "ccp", "cirrus", "bochs", "qxl",
+            "uhci_hcd", "ehci_hcd", "ehci_pci", "xhci_pci", "psmouse", "pcspkr", "floppy", "i2c_piix4",
+            "serio_raw", "ata_generic", "joydev", "snd_hda_intel", "snd_intel8x0",
+        )
+    ),
     "etc/sudoers.d/vagrant": "vagrant ALL=(ALL) NOPASSWD: ALL\n",
     "etc/ssh/sshd_config.d/box.conf": (
         "UseDNS no\nGSSAPIAuthentication no\nHostKey /etc/ssh/ssh_host_ed25519_key\n"
@@ -74,9 +84,9 @@ FILES = {
 }  # fmt: skip
 UNITS_OFF = (
     "frr", "bird", "openbgpd",
-    "bgplgd", "NetworkManager", "NetworkManager-wait-online", "podman-auto-update.timer",
-    "apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "fstrim.timer", "man-db.timer",
-    "systemd-networkd",
+    "bgplgd", "NetworkManager", "NetworkManager-wait-online", "podman-auto-update.service",
+    "podman-auto-update.timer", "apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer",
+    "e2scrub_reap", "fstrim.timer", "man-db.timer", "systemd-networkd",
 )  # fmt: skip
 #: What runs Python and nothing else, for pods: packed out of the machine's own packages.
 POD = (

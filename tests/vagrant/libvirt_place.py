@@ -34,7 +34,8 @@ virtlogd -d
 libvirtd -d
 until virsh -q -c qemu:///system list >/dev/null 2>&1; do sleep 0.2; done
 touch "$1/ready"
-exec sleep infinity
+# The shell is the first process here: it takes what ends and has no parent any more.
+sleep infinity & wait $!
 """
 
 

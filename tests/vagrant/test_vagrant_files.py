@@ -31,7 +31,7 @@ SOURCE = read_source(None)
 TOPOLOGY = SOURCE.topology()
 FILES = machine_files(SOURCE)
 SCRIPTS = ["vagrant/provision/machine.sh", "vagrant/provision/vyos.sh", "vagrant/machine/l3net-lab",
-           "tools/install-packages"]  # fmt: skip
+           "tools/install-packages", "tools/tree-hash"]  # fmt: skip
 
 
 def test_what_is_committed_is_what_the_generator_writes() -> None:

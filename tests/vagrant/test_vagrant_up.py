@@ -7,17 +7,20 @@ namespaces of its own (libvirt_place.py).
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from libvirt_place import Place
 from machine_root import TREE, _run
+from network_managers import by_ifupdown, by_network_manager, flushed, set_again
 
 pytestmark = [
     pytest.mark.netns,
@@ -43,7 +46,11 @@ services:
 - {name: local, clusterIPs: [10.96.0.20, "fd00:10:96::14"], port: 80, pods: [local-1, local-2],
    internalTrafficPolicy: Local}
 """
+#: In the place's own /run, since a socket's path is short; one that is gone is done without.
+SHARED = ("-o", "ControlPath=/run/ssh-%C", "-o", "ServerAliveInterval=30", "-o", "ServerAliveCountMax=10")
 HOSTS = ("r1", "n1", "n2", "client")
+#: Emulation on a busy machine.
+PATIENCE = "30"
 SERVICE = ("10.96.0.20", "[fd00:10:96::14]")
 BLOCKS = {"n1": ("10.244.1.0/24", "fd00:10:244:1::/120"), "n2": ("10.244.2.0/24", "fd00:10:244:2::/120")}
 #: A container that nothing but podman's restart policy starts again.
@@ -72,16 +79,19 @@ class VagrantLab:
         }
         return self.place.run(["vagrant", *arguments], cwd=self.here, more=more, check=check)
 
+    def connect(self, host: str) -> None:
+        """A connection that commands share: a login starts a manager of the user's units each time."""
+        argv = ["ssh", "-F", str(self.here / ".ssh-config"), *SHARED, "-o", "ControlMaster=yes"]
+        argv += ["-o", "ControlPersist=yes", "-o", "ConnectTimeout=60", "-fN", host]
+        # It stays, and would hold a pipe open.
+        subprocess.run(
+            self.place.inside(argv), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, check=True, timeout=600,
+        )  # fmt: skip
+
     def ssh(self, host: str, command: str, *, check: bool = True, seconds: float = 600) -> str:
-        argv = [
-            "ssh",
-            "-F",
-            str(self.here / ".ssh-config"),
-            "-o",
-            "ConnectTimeout=60",
-            host,
-            f"sudo sh -c '{command}'",
-        ]
+        argv = ["ssh", "-F", str(self.here / ".ssh-config"), *SHARED, "-o", "ConnectTimeout=60", host]
+        argv.append(f"sudo sh -c {shlex.quote(command)}")
         return self.place.run(argv, check=check, seconds=seconds).stdout
 
     def l3net(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -186,6 +196,7 @@ def test_vagrant_up(lab: VagrantLab, capsys: pytest.CaptureFixture[str]) -> None
         done(f"vagrant up {host}: booted and provisioned")
     (lab.here / ".ssh-config").write_text(lab.vagrant("ssh-config").stdout)
     for host in HOSTS:
+        lab.connect(host)
         assert lab.ssh(host, "systemctl is-system-running --wait", check=False).strip() == "running", host
     until("blocks", lambda: [*lab.paths("n1"), *lab.paths("n2")] == ["plain"] * 4)
     done("every machine's systemd is content; the router has the blocks of both nodes")
@@ -195,6 +206,7 @@ def test_vagrant_up(lab: VagrantLab, capsys: pytest.CaptureFixture[str]) -> None
     done("a link broken, and mended")
     new_code(lab)
     done("vagrant provision after a change of code: it runs, and nothing else changed")
+    managed(lab, done)
     halted_and_up(lab, done)
     checked(lab)
     done("make vagrant-check once more")
@@ -209,7 +221,7 @@ def test_vagrant_up(lab: VagrantLab, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def checked(lab: VagrantLab) -> None:
-    said = lab.l3net("check", check=False)
+    said = lab.l3net("check", "--patience", PATIENCE, check=False)
     assert said.returncode == 0, said.stdout[-4000:] + said.stderr[-2000:]
 
 
@@ -240,6 +252,21 @@ def new_code(lab: VagrantLab) -> None:
     until("sessions", lambda: lab.paths("n1") == ["plain"] * 2)
     again = lab.vagrant("provision", "n1").stdout
     assert "installing" not in again and "wrote" not in again, again[-3000:]
+
+
+def managed(lab: VagrantLab, done: Callable[[str], None]) -> None:
+    """The uplinks of the nodes come under managers of the machine's own network."""
+    n1, n2 = partial(lab.ssh, "n1"), partial(lab.ssh, "n2")
+    by_network_manager(n1, "r1")
+    done("n1's uplink is NetworkManager's: reloads, activations, restarts")
+    by_ifupdown(n2, "r1")
+    done("n2's uplink is ifupdown's: down and up, all of it restarted")
+    for node in (n1, n2):
+        flushed(node)
+        set_again(node)
+    for name in BLOCKS:
+        until("the router has both nodes", lambda n=name: lab.paths(n) == ["plain"] * 2)  # type: ignore[misc]
+    done("nftables' service and sysctl, which flush and turn off: put back")
 
 
 def halted_and_up(lab: VagrantLab, done: Callable[[str], None]) -> None:

@@ -5,8 +5,7 @@ packages python3-venv gcc libc6-dev conntrack kmod
 
 CHANGED=
 # shellcheck disable=SC2034 # the image of a cluster is tagged with it
-hash=$(cd "$TREE" && find l3net plugin pyproject.toml README.md LICENSE deploy/Dockerfile deploy/*.lock -type f \
-    ! -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-12)
+hash=$("$TREE/tools/tree-hash")
 if [ "$(cat /opt/l3net/.tree 2>/dev/null)" != "$hash" ]; then
     say "installing l3net of tree $hash"
     [ -x /opt/l3net/bin/python ] || python3 -m venv /opt/l3net
