@@ -56,7 +56,7 @@ IPv6AcceptRA=no
 """
 #: All that a package may leave behind, but for dpkg's and the log's own.
 THERE = (
-    r"find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /var/log"
+    r"find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /var/tmp -o -path /var/log"
     r" -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/apt"
     r" -o -path /var/lib/systemd -o -path /opt/cni -o -path /vagrant \) -prune -o"
     r" -printf '%p\n' | grep -v '^/etc/.*-$' | sort; echo ==; ls /run; echo ==; ip -o link | cut -d: -f2;"
