@@ -133,7 +133,7 @@ vagrant-box: plugin  ## dist/: boxes for vagrant/ (libvirt, VirtualBox) with all
 chart: setup  ## dist/: the chart, checked as helm lint does and packed as helm package does
 	@$(BIN)/python tools/chart.py pack
 
-soak: setup-test plugin  ## the tests that wait for long timers, and random ones in thousands; half an hour
+soak: setup-test plugin  ## the tests that wait for long timers, and all random ones with ten times the examples; an hour or more
 	L3NET_TEST_EXAMPLES=10 $(BIN)/pytest -m 'soak or (hypothesis and not vm)' --timeout 1200 -n 4
 
 conformance: setup-test plugin  ## write docs/bgp-conformance.md: l3net and other speakers against the RFCs
