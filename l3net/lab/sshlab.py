@@ -31,6 +31,7 @@ _MACHINE = "/usr/local/sbin/l3net-lab"
 _LOGS = "/run/l3net-lab-spawned"
 _ADMIN = "/etc/kubernetes/admin.conf"
 _MANIFESTS = "/etc/l3net/manifests"
+_ROUTER = "/etc/l3net-lab/router"
 #: Runs a command as root, whoever logs in.
 _AS_ROOT = 'if [ "$(id -u)" -eq 0 ]; then exec "$@"; else exec sudo -n -- "$@"; fi'
 _OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15")
@@ -268,10 +269,14 @@ def _look(topology: Topology, hosts: Mapping[str, SshMachine], patience: float) 
 
 
 def _router_kind(machine: SshMachine) -> str:
-    script = "[ -d /opt/vyatta ] && echo vyos || command -v birdc || command -v bgpctl || command -v vtysh"
-    said = machine.run(["sh", "-c", script], check=False).stdout
-    signs = {"vyos": "vyos", "birdc": "bird", "bgpctl": "openbgpd", "vtysh": "frr"}
-    kind = next((kind for sign, kind in signs.items() if sign in said), "")
+    """What provisioning has made of a machine: more than one may be installed. Without its word, what is."""
+    script = (
+        f"[ -d /opt/vyatta ] && echo vyos || cat {_ROUTER} 2>/dev/null"
+        " || command -v birdc || command -v bgpctl || command -v vtysh"
+    )
+    said = machine.run(["sh", "-c", script], check=False).stdout.strip().rpartition("/")[2]
+    signs = {"birdc": "bird", "bgpctl": "openbgpd", "vtysh": "frr"}
+    kind = signs.get(said, said if said in {"vyos", *signs.values()} else "")
     if not kind:
         raise LabError(f"{machine.name} runs none of VyOS, BIRD, OpenBGPD and FRR: is it provisioned?")
     return kind

@@ -23,6 +23,7 @@ from click.testing import CliRunner, Result
 from l3net.cli.lab import lab as command
 from l3net.cli.main import cli
 from l3net.errors import ConfigError
+from l3net.lab import sshlab
 from l3net.lab.addressing import addressing
 from l3net.lab.checks import CHECKS, CheckResult
 from l3net.lab.checks.disturb import _healed
@@ -247,6 +248,18 @@ def test_what_is_not_there_is_said(over_ssh: SshLab, tmp_path: Path) -> None:
         replace(over_ssh).host("n9")
     with pytest.raises(LabError, match="exit 3"):
         over_ssh.host("n1").run(["sh", "-c", "exit 3"])
+
+
+def test_a_machine_may_have_more_than_one_routers_software(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What provisioning wrote counts; only without it, what is installed."""
+    spine = lab.host("spine")
+    monkeypatch.setattr(sshlab, "_ROUTER", str(tmp_path / "router"))
+    assert sshlab._router_kind(spine) == "bird"  # type: ignore[arg-type]
+    for kind in ("frr", "openbgpd", "bird"):
+        (tmp_path / "router").write_text(f"{kind}\n")
+        assert sshlab._router_kind(spine) == kind  # type: ignore[arg-type]
 
 
 def test_patience_is_for_machines(

@@ -1,6 +1,10 @@
 # shellcheck shell=sh
 # A router: FRR, BIRD or OpenBGPD with the configuration the namespace lab has. Read by machine.sh. (VyOS: see vyos.sh.)
 
+# A box may bring more than one: the checks ask the one that runs.
+put 0644 "$LAB/router" <<EOT
+$ROUTER
+EOT
 CHANGED=
 case $ROUTER in
     frr)
