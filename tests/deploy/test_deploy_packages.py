@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not PLUGIN.exists(), reason="`make plugin` has n
 
 def packed(what: str, to: Path, pattern: str = "*") -> Path:
     argv = [sys.executable, str(ROOT / "tools" / "package"), what, "--to", str(to)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=600)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=1800)
     assert done.returncode == 0, done.stderr
     (made,) = to.glob(pattern)
     return made
@@ -117,7 +117,7 @@ def test_the_wheel_brings_its_plugins(wheel: Path, tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.netns
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(5400)
 def test_the_debian_package_comes_runs_and_goes(tmp_path: Path) -> None:
     """In a root file system of its own: installed, used, removed, purged; and made twice alike."""
     (tmp_path / "machine").mkdir()
@@ -168,7 +168,7 @@ def test_the_debian_package_comes_runs_and_goes(tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.netns
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(5400)
 def test_the_image_is_read_by_containerd_and_runs(tmp_path: Path) -> None:
     """Made twice alike; its bill of materials names what is in it."""
     missing = [each for each in ("mmdebstrap", "containerd", "ctr") if shutil.which(each) is None]
