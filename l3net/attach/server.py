@@ -44,8 +44,6 @@ from l3net.shell.kernel.sandbox import Sandboxes
 log = logging.getLogger(__name__)
 
 WORKERS: Final = 8
-#: Beside the socket, and gone after a reboot: the peers have heard of the node's blocks.
-HEARD: Final = "heard"
 #: Seconds ADD waits for the agent's first pass.
 FIRST_PASS_WAIT: Final = 5.0
 #: Seconds between two looks of the audit; what both agree on is freed.
@@ -90,7 +88,8 @@ class CniServer:
         self.on_missing: Callable[[str], None] = lambda _pool: None
         #: Asked before a pod is wired; none: nobody enforces policies.
         self.admission: Admission | None = None
-        self._setups = Setups(first_pass_wait, self._unsafe, self._missing, self._threads)
+        self._setups = Setups(first_pass_wait, self._unsafe, self._missing, self._threads, self._path.parent)
+        self.hold, self.release = self._setups.hold, self._setups.release
 
     def start(self) -> None:
         """Open the store, free what a reboot left, listen. Raises LeaseStoreError, KernelError."""
@@ -177,18 +176,6 @@ class CniServer:
                 self._guarding.know()
         self._setups.know(network)
 
-    def hold(self) -> None:
-        """Have ADD wait for `release`, unless that came since the node has started: nobody could reach the
-        pods of a node whose peers have not heard of its blocks."""
-        if not (self._path.parent / HEARD).exists():
-            self._setups.hold(on=True)
-
-    def release(self) -> None:
-        """Let ADD go on, also under the next agent. From any thread."""
-        self._setups.hold(on=False)
-        with contextlib.suppress(OSError):  # the next agent has it wait once more, for no long
-            (self._path.parent / HEARD).touch(mode=0o600)
-
     def allow(self, allowed: Allowed) -> None:
         """Exchange what pods may send from beside their own addresses, as a whole: in force at once, and for
         pods to come before their ports are. In a thread of the namespace."""
@@ -247,11 +234,10 @@ class CniServer:
         network, found = self._setups.network, []
         if network is None:
             return []
-        open_sets = block_sets(network.blocks, network.reserved)
         pools = [
             (f" of IPPool {pool.name}", block_sets(pool.blocks, network.reserved)) for pool in network.pools
         ]
-        for whose, sets in [("", open_sets), *pools]:
+        for whose, sets in [("", block_sets(network.blocks, network.reserved)), *pools]:
             for each in sets:
                 usage = self.usage(each)
                 if usage.leased + usage.cooling >= each.size:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
 from l3net.cni import failure
 from l3net.cni.bridgeconf import has_ranges, ipam_setup, own_setup
@@ -10,14 +13,17 @@ from l3net.cni.failure import CniError
 from l3net.cni.request import Request
 from l3net.cni.setup import NodeNetwork, Setup, node_ipam_setup, node_setup
 from l3net.ipam.reserved import PoolMissingError
-from l3net.shell.threads import REAL, Threads
+from l3net.shell.threads import Threads
+
+#: In the run directory: since this boot the peers have heard of the node's blocks.
+HEARD: Final = "heard"
 
 
 class Setups:
     """Of one node, of which nothing is known before `know`. Thread-safe.
 
     `unsafe` says why no address may be handed out now, empty if one may; `on_missing` is called with the name
-    of a pool that a pod needs and the node has no block of.
+    of a pool that a pod needs and the node has no block of. No reboot leaves what is in `run_dir`.
     """
 
     def __init__(
@@ -25,12 +31,14 @@ class Setups:
         first_pass_wait: float,
         unsafe: Callable[[], str],
         on_missing: Callable[[str], None],
-        threads: Threads = REAL,
+        threads: Threads,
+        run_dir: Path,
     ) -> None:
         self._first_pass_wait = first_pass_wait
         self._unsafe = unsafe
         self._on_missing = on_missing
         self._known = threads.event()
+        self._mark = run_dir / HEARD
         self._heard = threads.event()  # of the node's blocks, by its peers
         self._heard.set()
         self.network: NodeNetwork | None = None
@@ -40,12 +48,17 @@ class Setups:
         self.network = network
         self._known.set()
 
-    def hold(self, *, on: bool) -> None:
-        """Whether ADD waits, since nobody could reach the pod yet."""
-        if on:
+    def hold(self) -> None:
+        """Have ADD wait for `release`, unless that came since the node has started: nobody could reach the
+        pods of a node whose peers have not heard of its blocks."""
+        if not self._mark.exists():
             self._heard.clear()
-        else:
-            self._heard.set()
+
+    def release(self) -> None:
+        """Let ADD go on, also under the next agent. From any thread."""
+        self._heard.set()
+        with contextlib.suppress(OSError):  # the next agent has it wait once more, for no long
+            self._mark.touch(mode=0o600)
 
     def of_call(self, request: Request) -> Setup:
         """For an attachment. Raises CniError."""
