@@ -114,7 +114,9 @@ def test_enough(network: Rig, plugin: Path) -> None:
     assert "table inet l3net" in rig.node.run(["nft", "list", "tables"]).stdout
     assert rig.node.run(["cat", "/proc/sys/net/ipv4/ip_forward"]).stdout.strip() == "1"
     assert rig.status()["problems"] == []
-    assert (rig.directory / "cni" / "05-l3net.conflist").exists()
+    rig.until(
+        (rig.directory / "cni" / "05-l3net.conflist").exists, "the configuration, once peers have answered"
+    )
     agent = rig.node.daemon_pid("agent")
     bounding = rig.node.run(["grep", "CapBnd", f"/proc/{agent}/status"]).stdout.split()[1]
     assert bin(int(bounding, 16)).count("1") == len(capabilities("agent")), shlex.quote(bounding)

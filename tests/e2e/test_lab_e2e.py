@@ -173,7 +173,7 @@ def stopped(broken: Lab) -> Iterator[Host]:
 def test_red_when_nothing_heals(broken: Lab, stopped: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disturb, "_HEAL_PATIENCE", 1.5)
     table = ["nft", "list", "table", "inet", "l3net"]
-    finding = disturb._healed(stopped, "the table", ["nft", "delete", *table[2:]], table, "chain")
+    finding = disturb._healed(broken, stopped, "the table", ["nft", "delete", *table[2:]], table, "chain")
     assert not finding.ok
 
 
