@@ -17,6 +17,8 @@ from l3net.shell.kernel.namespaces import setns
 #: Rows that talk at the same time; what one asks of the machine must not be another's delay.
 AT_ONCE = 40
 CRASHED = "a process of it dies"
+#: What l3net says to a peer when it has met an error of its own.
+OWN_FAULT = "NOTIFICATION 6/0"
 #: A row and an IP version.
 Case = tuple[Row, int]
 Outcomes = dict[tuple[str, int], str]
@@ -77,6 +79,10 @@ def _in_the_speaker(place: Place, dut: Dut, those: Sequence[Case]) -> Outcomes:
     thread.join()
     if failure:
         raise failure[0]
+    for case, outcome in outcomes.items():
+        if OWN_FAULT in outcome and dut.kind == "l3net":  # no row asks for that: what it was is in the log
+            said = place.node.read_log("speaker").splitlines()
+            outcomes[case] = "\n".join([outcome, *(line for line in said if "rror" in line)][-20:])
     return outcomes
 
 
