@@ -69,5 +69,7 @@ def until_beat(now: float, every: float) -> float:
     """Seconds until `now`, a clock's, is the next multiple of `every`.
 
     All who look around in turns by this do so at the same moment: an idle process wakes up once for them.
+    What is almost here is past: a loop calls early what is due within its clock's resolution.
     """
-    return every - now % every
+    wait = every - now % every
+    return wait if wait > every / 100 else wait + every

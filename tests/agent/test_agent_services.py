@@ -195,7 +195,7 @@ def test_what_began_before_the_table_is_not_refused_by_it(rig: Rig) -> None:
 
     rig.until(lambda: len(knocks()) == 2, "both to begin")
     rig.node.run(["nft", "-f", "-"], text=table)
-    tries = lambda: [int(line.rpartition(",")[2].rstrip(")")) for line in knocks()]  # noqa: E731
+    tries = lambda: [int(line.rpartition(",")[2].rstrip(") ")) for line in knocks()]  # noqa: E731
     before = tries()
     rig.until(lambda: len(tries()) < 2 or min(tries()) > max(before), "both to knock again")
     assert len(knocks()) == 2, "they were refused"
