@@ -123,8 +123,8 @@ class Arrival:
         speaking = self._agent.speaking
         if not speaking.peers or speaking.parted:
             return True
-        why = unready(self._agent) or "waiting for the routes of the peers"
         if not speaking.settled(PATIENCE):
+            why = unready(self._agent) or "waiting for the routes of the peers"
             if why != self._waiting:
                 log.info("the node's pod network is not declared up yet: %s", why)
             self._waiting = why

@@ -7,10 +7,11 @@ Node alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from l3net.addresses import contains
 from l3net.ipam.findings import Contradiction, FindingReason
-from l3net.model import EVERYTHING, BgpPeer, ClusterState, Kind, ObjectName, PoolUse
+from l3net.model import BgpPeer, ClusterState, Kind, Node, ObjectName, PoolUse, Selector
 from l3net.near import did_you_mean
 
 
@@ -27,46 +28,40 @@ def doubts(state: ClusterState) -> list[Contradiction]:
 
 def _peer(peer: BgpPeer, state: ClusterState) -> Iterator[Contradiction]:
     about = ObjectName("", peer.name)
-    missing = [name for name in peer.nodes if name not in state.nodes]
-    for name in missing:
-        yield Contradiction(
-            Kind.BGP_PEER,
-            about,
-            FindingReason.NAMES_NO_NODE,
-            f"spec.nodes has {name}, and no Node of that name is declared{did_you_mean(name, state.nodes)}",
-        )
+    for name in peer.nodes:
+        if name not in state.nodes:
+            yield Contradiction(
+                Kind.BGP_PEER,
+                about,
+                FindingReason.NAMES_NO_NODE,
+                f"spec.nodes has {name}, and no Node of that name is declared"
+                f"{did_you_mean(name, state.nodes)}",
+            )
     chosen = [node for name, node in state.nodes.items() if not peer.nodes or name in peer.nodes]
-    if (
-        peer.node_selector != EVERYTHING
-        and chosen
-        and not any(peer.node_selector.matches(node.labels) for node in chosen)
-    ):
-        yield Contradiction(
-            Kind.BGP_PEER,
-            about,
-            FindingReason.SELECTS_NO_NODE,
-            "spec.nodeSelector selects no declared Node: nobody has a session with this peer",
-        )
-    if peer.peer_selector is not None and not any(
-        peer.peer_selector.matches(node.labels) for node in state.nodes.values()
-    ):
-        yield Contradiction(
-            Kind.BGP_PEER,
-            about,
-            FindingReason.SELECTS_NO_NODE,
-            "spec.peerSelector selects no declared Node: there is nobody to have a session with",
-        )
+    if chosen and _selects_none(peer.node_selector, chosen):
+        yield _of_nobody(Kind.BGP_PEER, about, "nodeSelector", "nobody has a session with this peer")
+    if _selects_none(peer.peer_selector, state.nodes.values()):
+        yield _of_nobody(Kind.BGP_PEER, about, "peerSelector", "there is nobody to have a session with")
 
 
 def _reflectors(state: ClusterState) -> Iterator[Contradiction]:
-    selector = state.configuration.reflector_selector
-    if selector is not None and not any(selector.matches(node.labels) for node in state.nodes.values()):
-        yield Contradiction(
+    if _selects_none(state.configuration.reflector_selector, state.nodes.values()):
+        yield _of_nobody(
             Kind.BGP_CONFIGURATION,
             ObjectName("", "default"),
-            FindingReason.SELECTS_NO_NODE,
-            "spec.routeReflector.nodeSelector selects no declared Node: the full mesh stays",
+            "routeReflector.nodeSelector",
+            "the full mesh stays",
         )
+
+
+def _selects_none(selector: Selector | None, nodes: Iterable[Node]) -> bool:
+    """Whether there is a selector, and it fits none of the nodes."""
+    return selector is not None and not any(selector.matches(node.labels) for node in nodes)
+
+
+def _of_nobody(kind: Kind, about: ObjectName, field: str, result: str) -> Contradiction:
+    text = f"spec.{field} selects no declared Node: {result}"
+    return Contradiction(kind, about, FindingReason.SELECTS_NO_NODE, text)
 
 
 def _outside(state: ClusterState) -> Iterator[Contradiction]:
@@ -75,9 +70,7 @@ def _outside(state: ClusterState) -> Iterator[Contradiction]:
     for name, node in sorted(state.nodes.items()):
         for block in node.blocks:
             near = [pool for pool in pools if pool.cidr.version == block.version]
-            if near and not any(
-                pool.cidr.prefixlen <= block.prefixlen and pool.cidr.overlaps(block) for pool in near
-            ):
+            if near and not any(contains(pool.cidr, block) for pool in near):
                 yield Contradiction(
                     Kind.NODE,
                     ObjectName("", name),
