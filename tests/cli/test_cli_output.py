@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l3net.cli import output
-from l3net.cli.columns import GAP, SPARE, TEXT, TIGHT, fit
+from l3net.cli.columns import GAP, SHORTEST, SPARE, TEXT, TIGHT, fit
 from l3net.cli.main import cli
 from l3net.cli.output import output_option, print_table
 
@@ -102,6 +102,14 @@ def test_what_gives_way(columns: list[tuple[str, int]], width: int) -> None:
             continue
         shown = layout.widths[layout.shown.index(index)]
         assert shown == full or (name in TEXT and min(full, max(TIGHT, len(name))) <= shown < full)
+    usual = [
+        min(natural[index], max(SHORTEST, len(names[index]))) if names[index] in TEXT else natural[index]
+        for index in layout.shown
+    ]
+    if any(shown < least for shown, least in zip(layout.widths, usual, strict=True)):
+        # Text is that short only where nothing else helps.
+        assert sum(usual) + GAP * (len(usual) - 1) > width
+        assert len(layout.shown) <= 2 or not any(names[index] in SPARE for index in layout.shown)
     if total > width:  # then there is nothing left that could give way
         assert len(layout.shown) <= 2 or not any(names[index] in SPARE for index in layout.shown)
         assert all(
