@@ -16,6 +16,7 @@ from l3net.model import Address, BridgePlan
 from l3net.naming import VETH_PREFIX
 from l3net.shell.kernel import links, sysctl
 from l3net.shell.kernel.linkaddresses import addresses_of, delete_address, put_address
+from l3net.shell.kernel.localroutes import settled
 from l3net.shell.kernel.neighbours import delete_neighbour, neighbours_of, put_forwarding, put_neighbour
 from l3net.shell.kernel.netlink import Netlink, Request, attribute
 
@@ -38,6 +39,9 @@ BRIDGE_SYSCTLS: Final = (
     ("net/ipv4/conf/{name}/forwarding", "1"),
     ("net/ipv4/conf/{name}/send_redirects", "0"),
 )
+
+#: Seconds that the agent's loop stands still at most, until a new gateway is heard.
+_PATIENCE: Final = 1.0
 
 
 class KernelBridge:
@@ -85,6 +89,7 @@ class KernelBridge:
         for (what, _), code in zip(requests, codes, strict=True):
             if code not in (0, errno.EEXIST, errno.EADDRNOTAVAIL):
                 raise KernelError(f"{plan.name}: {what}", code)
+        settled(self._netlink, wanted - seen, _PATIENCE)
 
     def ensure(self, plan: BridgePlan, *, force_address: bool = False, promiscuous: bool = False) -> None:
         """Standalone: make the bridge if it is not there and add its gateways, leaving others' addresses.
@@ -114,6 +119,7 @@ class KernelBridge:
             code = self._netlink.transact([put_address(link.index, each)])[0]
             if code not in (0, errno.EEXIST):
                 raise KernelError(f"{plan.name}: add {each}", code)
+        settled(self._netlink, wanted - seen, _PATIENCE)
 
     def _ready(
         self, name: str, link: links.KernelLink, wanted: set[InterfaceAddress], *, promiscuous: bool

@@ -22,7 +22,7 @@ from l3net.shell.kernel import links
 from l3net.shell.kernel.linkaddresses import addresses_of
 from l3net.shell.kernel.namespaces import identity, inside, is_network_namespace
 from l3net.shell.kernel.netlink import Netlink, Request, attribute, attributes
-from l3net.shell.kernel.podroutes import RTA_DST, RTA_OIF, RTM_GETROUTE
+from l3net.shell.kernel.podroutes import RTA_DST, RTA_OIF, RTM_GETROUTE, RTMSG, RTPROT_KERNEL
 
 RTM_GETQDISC: Final = 38
 RTM_GETNSID: Final = 90
@@ -32,12 +32,10 @@ NETNSA_NSID: Final = 1
 NETNSA_FD: Final = 3
 TCA_KIND: Final = 1
 RTN_UNICAST: Final = 1
-RTMSG: Final = struct.Struct("=BBBBBBBBI")
 _TCMSG: Final = struct.Struct("=BxxxiIII")
 _I32: Final = struct.Struct("=i")
 #: Attributes that the kernel tells and does not take: RTA_CACHEINFO, RTA_PREF.
 _TOLD_ONLY: Final = (12, 20)
-RTPROT_KERNEL: Final = 2
 #: Offset of rtm_protocol in struct rtmsg.
 RTPROT_AT: Final = 5
 ROOT: Final = Path("/")

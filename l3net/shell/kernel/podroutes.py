@@ -24,10 +24,11 @@ RTAX_MTU: Final = 2
 RTAX_ADVMSS: Final = 8
 RT_SCOPE_UNIVERSE: Final = 0
 RT_SCOPE_LINK: Final = 253
+RTPROT_KERNEL: Final = 2
 RTPROT_STATIC: Final = 4
 RT_TABLE_MAIN: Final = 254
 
-_RTMSG: Final = struct.Struct("=BBBBBBBBI")
+RTMSG: Final = struct.Struct("=BBBBBBBBI")
 _I32: Final = struct.Struct("=i")
 
 
@@ -39,7 +40,7 @@ def put_route(index: int, route: PodRoute) -> Request:
         scope = RT_SCOPE_UNIVERSE if route.gateway or route.prefix.version == 6 else RT_SCOPE_LINK
     table = route.table or RT_TABLE_MAIN
     family = socket.AF_INET if route.prefix.version == 4 else socket.AF_INET6
-    header = _RTMSG.pack(
+    header = RTMSG.pack(
         family, route.prefix.prefixlen, 0, 0, table if table < 256 else 0, RTPROT_STATIC, scope, 1, 0
     )
     body = header + u32(RTA_OIF, index) + u32(RTA_TABLE, table)
@@ -59,10 +60,10 @@ def routes_of(netlink: Netlink, index: int) -> set[tuple[str, str]]:
     """The unicast routes through a link in any table, as (prefix, gateway or '')."""
     found = set()
     for family in (socket.AF_INET, socket.AF_INET6):
-        header = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        header = RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
         for _, body in netlink.dump(Request(RTM_GETROUTE, 0, header)):
-            _, length, _, _, _, _, _, kind, _ = _RTMSG.unpack_from(body)
-            fields = dict(attributes(memoryview(body)[_RTMSG.size :]))
+            _, length, _, _, _, _, _, kind, _ = RTMSG.unpack_from(body)
+            fields = dict(attributes(memoryview(body)[RTMSG.size :]))
             if kind != 1 or RTA_OIF not in fields or _I32.unpack(fields[RTA_OIF])[0] != index:
                 continue
             gateway = fields.get(RTA_GATEWAY)

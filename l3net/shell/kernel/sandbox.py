@@ -15,6 +15,7 @@ from l3net.errors import KernelError, StillWiredError
 from l3net.model import Address
 from l3net.shell.kernel import links, sysctl
 from l3net.shell.kernel.linkaddresses import addresses_of, put_address
+from l3net.shell.kernel.localroutes import settled
 from l3net.shell.kernel.namespaces import check_sandbox, inside
 from l3net.shell.kernel.neighbours import delete_neighbour, put_forwarding, put_neighbour
 from l3net.shell.kernel.netlink import Netlink, Request
@@ -55,13 +56,15 @@ class Sandboxes:
         try:
             with self.opened(netns) as pod:
                 inner = self._configure(pod, part, netns)
-            # reading the host end also settles its carrier, so the bridge forwards when ADD answers
-            outer = links.get_link(self.host, part.host_ifname)
-            if outer is None:
-                raise KernelError(f"{part.host_ifname} vanished", errno.ENODEV)
-            if part.bandwidth.ingress_rate:
-                limit = limit_rate(outer.index, part.bandwidth.ingress_rate, part.bandwidth.ingress_burst)
-                self.host.request(limit, f"limit the rate of {part.host_ifname}")
+                # reading the host end also settles its carrier, so the bridge forwards when ADD answers
+                outer = links.get_link(self.host, part.host_ifname)
+                if outer is None:
+                    raise KernelError(f"{part.host_ifname} vanished", errno.ENODEV)
+                if part.bandwidth.ingress_rate:
+                    limit = limit_rate(outer.index, part.bandwidth.ingress_rate, part.bandwidth.ingress_burst)
+                    self.host.request(limit, f"limit the rate of {part.host_ifname}")
+                if part.enabled:
+                    settled(pod, part.addresses)
             return Wired(outer, inner)
         except BaseException as err:
             self.unwire(part.host_ifname)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from l3net.addresses import host_prefix, parse_address, parse_interface
 from l3net.cni.host_end import host_routes, interface_address
@@ -24,6 +24,7 @@ from l3net.model import Address
 from l3net.naming import BRIDGE, RTPROT_L3NET
 from l3net.shell.kernel import links, sysctl
 from l3net.shell.kernel.linkaddresses import addresses_of, delete_address, put_address
+from l3net.shell.kernel.localroutes import RTM_DELROUTE, settled, stand_in
 from l3net.shell.kernel.neighbours import delete_neighbour, neighbours_of, put_forwarding, put_neighbour
 from l3net.shell.kernel.netlink import (
     NLM_F_CREATE,
@@ -36,17 +37,21 @@ from l3net.shell.kernel.netlink import (
 )
 from l3net.shell.kernel.podends import (
     ROOT,
-    RTMSG,
     RTPROT_AT,
-    RTPROT_KERNEL,
     opened,
     root_path,
     routes_through,
     unicast_routes,
 )
-from l3net.shell.kernel.podroutes import RTA_DST, RTA_OIF, RTM_GETROUTE, RTM_NEWROUTE, put_route
-
-RTM_DELROUTE: Final = 25
+from l3net.shell.kernel.podroutes import (
+    RTA_DST,
+    RTA_OIF,
+    RTM_GETROUTE,
+    RTM_NEWROUTE,
+    RTMSG,
+    RTPROT_KERNEL,
+    put_route,
+)
 
 
 def alive(netlink: Netlink, pod: PodBefore) -> bool:
@@ -128,7 +133,8 @@ def _settle(there: Netlink, pod: PodBefore, lease: Lease, full: Sequence[Interfa
     requests += [put_address(pod.inner, each) for each in full if each.version == 6]
     # IPv6's routes through an address's own prefix went with it, and so may have the default.
     requests += [put_route(pod.inner, each) for each in host_routes(lease.addresses)]
-    there.transact(requests)
+    with delivered(there, pod.inner, full):
+        there.transact(requests)
     have = set(addresses_of(there, pod.inner))
     if missing := [each for each in full if each not in have]:
         raise KernelError(
@@ -137,6 +143,18 @@ def _settle(there: Netlink, pod: PodBefore, lease: Lease, full: Sequence[Interfa
     wanted = host_routes(lease.addresses)
     gone = [body for body in routes_through(there, pod.inner, kernel=True) if not _is_of(body, wanted)]
     there.transact([Request(RTM_DELROUTE, 0, each) for each in gone])
+
+
+@contextmanager
+def delivered(there: Netlink, index: int, addresses: Iterable[InterfaceAddress]) -> Iterator[None]:
+    """What comes for IPv6 addresses is delivered while each goes and comes back with another length."""
+    kept = [each for each in addresses if each.version == 6]
+    there.transact([stand_in(index, each.ip) for each in kept])
+    try:
+        yield
+        settled(there, kept)
+    finally:
+        there.transact([stand_in(index, each.ip, put=False) for each in kept])
 
 
 def _is_of(body: bytes, wanted: Iterable[PodRoute]) -> bool:
@@ -226,8 +244,9 @@ def _restore(there: Netlink, pod: PodBefore) -> None:
     """A pod's own addresses and routes as they were."""
     before = [parse_interface(each) for each in pod.addresses]
     surplus = set(addresses_of(there, pod.inner)) - set(before)
-    there.transact([delete_address(pod.inner, each) for each in surplus if each.version == 6])
-    there.transact([put_address(pod.inner, each, create=False) for each in before])
+    with delivered(there, pod.inner, before):
+        requests = [delete_address(pod.inner, each) for each in surplus if each.version == 6]
+        there.transact(requests + [put_address(pod.inner, each, create=False) for each in before])
     there.transact([delete_address(pod.inner, each) for each in surplus if each.version == 4])
     now = routes_through(there, pod.inner)
     # Twice: a route through a gateway wants the route to the gateway first.

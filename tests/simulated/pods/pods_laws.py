@@ -230,6 +230,8 @@ class Laws(Hears):
         for address in addresses:
             if (inner.index, address) not in space.addresses:
                 yield f"{address} is not on its link"
+            if (inner.index, address) in space.unheard:
+                yield f"what comes for {address} is dropped"
             if host.neighbours.get((bridge, address)) != inner.mac:
                 yield f"{address} is not pinned to its MAC"
         if (outer.index, inner.mac) not in host.forwarding:

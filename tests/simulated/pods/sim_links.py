@@ -44,6 +44,8 @@ class Space:
     descriptor: int = -1
     links: dict[int, Link] = field(default_factory=dict)
     addresses: dict[tuple[int, Address], int] = field(default_factory=dict)  # to the prefix's length
+    #: IPv6 addresses whose local route a work queue has yet to put: what comes for them is dropped.
+    unheard: set[tuple[int, Address]] = field(default_factory=set)
     routes: dict[tuple[str, int], tuple[int, str]] = field(default_factory=dict)  # to link and gateway
     neighbours: dict[tuple[int, Address], str] = field(default_factory=dict)
     forwarding: dict[tuple[int, str], bool] = field(default_factory=dict)
@@ -135,6 +137,7 @@ class SimLinks:
             for held in (space.addresses, space.neighbours, space.forwarding):
                 for key in [key for key in held if key[0] == each.index]:
                     del held[key]  # type: ignore[attr-defined]
+            space.unheard = {key for key in space.unheard if key[0] != each.index}
             for key in [key for key, (at, _) in space.routes.items() if at == each.index]:
                 del space.routes[key]
             for port in space.links.values():

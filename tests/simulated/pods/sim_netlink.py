@@ -14,7 +14,8 @@ from sim_links import Link, SimLinks, Space
 from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.errors import KernelError
-from l3net.shell.kernel import linkaddresses, links, neighbours, podroutes, ratelimit
+from l3net.model import Address
+from l3net.shell.kernel import linkaddresses, links, localroutes, neighbours, podroutes, ratelimit
 from l3net.shell.kernel.netlink import NLM_F_EXCL, Netlink, Request, attribute, attributes
 from l3net.shell.kernel.sandbox import Sandboxes
 
@@ -51,12 +52,25 @@ class SimNetlink(Netlink):
         return codes
 
     def get(self, request: Request) -> tuple[int, bytes]:
+        if request.type == podroutes.RTM_GETROUTE:
+            return self._lookup(ip_address(dict(_fields(request.body[_RTMSG.size :]))[podroutes.RTA_DST]))
         self.kernel.step("get link")
         self.kernel.trouble("get", after=False)
         link = self._meant(*_link(request.body))
         if link is None:
             raise KernelError("netlink get", errno.ENODEV)
         return links.RTM_NEWLINK, _told(link)
+
+    def _lookup(self, address: Address) -> tuple[int, bytes]:
+        """Where a packet to it goes: the work queue's turn comes after the first who asks."""
+        self.kernel.step("get route")
+        self.kernel.trouble("get", after=False)
+        late = {key for key in self.space.unheard if key[1] == address}
+        self.space.unheard -= late
+        if late or not any(held == address for _, held in self.space.addresses):
+            raise KernelError("netlink get", errno.ENETUNREACH)
+        kind = localroutes.RTN_LOCAL
+        return podroutes.RTM_NEWROUTE, _RTMSG.pack(10, 128, 0, 0, 0, podroutes.RTPROT_KERNEL, 0, kind, 0)
 
     def dump(self, request: Request) -> list[tuple[int, bytes]]:
         self.kernel.step("dump")
@@ -162,11 +176,14 @@ class SimNetlink(Netlink):
         if (index, address) in self.space.addresses:
             return errno.EEXIST
         self.space.addresses[index, address] = length
+        if address.version == 6:
+            self.space.unheard.add((index, address))
         return 0
 
     def delete_address(self, request: Request) -> int:
         *_, index = _IFADDR.unpack_from(request.body)
         address = ip_address(dict(_fields(request.body[_IFADDR.size :]))[linkaddresses.IFA_LOCAL])
+        self.space.unheard.discard((index, address))
         return 0 if self.space.addresses.pop((index, address), None) is not None else errno.EADDRNOTAVAIL
 
     def new_route(self, request: Request) -> int:
