@@ -13,7 +13,7 @@ import pytest
 from apiserver import FakeApiServer
 from firewall_net import inside
 from pod_node import Node, node
-from test_policy_agent import OPEN, Pod, named, only_open, reaches, served, until
+from test_policy_agent import OPEN, Pod, answers, named, only_open, reaches, served, until
 from truth import Document
 
 pytestmark = pytest.mark.netns
@@ -89,7 +89,7 @@ def test_add_waits_for_the_pods_labels(host: Node, api: FakeApiServer) -> None:
         assert elsewhere.answer()[0] == 0
         api.put(scheduled("late", role="good"))
         assert late.answer()[0] == 0 and late.took < 4
-        assert reaches(late.netns, web.v4, OPEN) and reaches(late.netns, web.v6, OPEN)
+        assert answers(late.netns, web.v4, OPEN) and answers(late.netns, web.v6, OPEN)
         assert not reaches(elsewhere.netns, web.v4, OPEN)
         code, answer = never.answer()
         assert code and answer["code"] == 11 and "has not reported pod default/never yet" in answer["msg"]
