@@ -277,9 +277,11 @@ def put_on(netlink: Netlink, bridge: BridgeBefore) -> bool:
     link = links.get_link(netlink, bridge.name)
     if link is None:
         return False
-    addresses = [put_address(link.index, parse_interface(each), create=False) for each in bridge.addresses]
+    addresses = [parse_interface(each) for each in bridge.addresses]
+    requests = [put_address(link.index, each, create=False) for each in addresses]
     routes = [_again(each) for each in bridge.routes]
-    _all(netlink, addresses, f"put the addresses back on {bridge.name}", but=errno.EEXIST)
+    _all(netlink, requests, f"put the addresses back on {bridge.name}", but=errno.EEXIST)
+    settled(netlink, addresses)
     if link.index == bridge.index:
         netlink.transact(routes)
     return True
