@@ -31,6 +31,8 @@ PACKAGES = (
     "iputils-ping", "traceroute", "nftables", "curl",
     "ca-certificates", "diffutils", "python3", "python3-venv",
     "gcc", "libc6-dev", "conntrack", "frr", "bird2", "openbgpd", "podman", "runc", "crun", "network-manager",
+    # podman wants either this or containernetworking-plugins, and apt takes now one, now the other
+    "netavark",
 )  # fmt: skip
 #: The key that Vagrant knows, and replaces when it first sees a machine (vagrant's keys/vagrant.pub).
 KEY = (
