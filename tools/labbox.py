@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -21,6 +22,8 @@ import ociimage
 START = 2048
 #: Of the disk, in GiB. What is not used takes no room on the computer.
 SIZE = 10
+#: Inodes before are the file system's own.
+FIRST_INODE = 11
 #: Of the file system; whatever is fixed makes the same disk twice.
 UUID = "6c336e65-7400-4c33-8000-000000000001"
 PACKAGES = (
@@ -175,6 +178,25 @@ mke2fs -q -t ext4 -O ^metadata_csum_seed,^orphan_file,^has_journal -E "hash_seed
 """
 
 
+def _same_times(part: Path, epoch: str) -> None:
+    """Every inode's times of change and access are the build's: mke2fs takes them from the files it reads,
+    where nothing can set them. debugfs(8) keeps the checksums right."""
+    done = subprocess.run(["dumpe2fs", str(part)], check=True, capture_output=True, text=True)
+    told = done.stdout
+    (count,) = re.findall(r"^Inode count: +(\d+)$", told, re.MULTILINE)
+    free: set[int] = set()
+    for ranges in re.findall(r"^  Free inodes: (.+)$", told, re.MULTILINE):
+        for each in ranges.split(", "):
+            first, _, last = each.partition("-")
+            free.update(range(int(first), int(last or first) + 1))
+    used = (number for number in range(FIRST_INODE, int(count) + 1) if number not in free)
+    script = part.with_suffix(".times")
+    fields = [(each, field) for each in used for field in ("ctime", "atime")]
+    script.write_text("".join(f"set_inode_field <{each}> {field} @{epoch}\n" for each, field in fields))
+    _run(["debugfs", "-w", "-f", str(script), str(part)])
+    script.unlink()
+
+
 def disk(archive: Path, to: Path, work: Path, epoch: str) -> None:
     """A raw disk that a BIOS starts: a partition with the archive's files, and GRUB."""
     place, part = work / "files", work / "part.ext4"
@@ -183,6 +205,7 @@ def disk(archive: Path, to: Path, work: Path, epoch: str) -> None:
     environment = {**os.environ, "E2FSPROGS_FAKE_TIME": epoch, "SOURCE_DATE_EPOCH": epoch}
     argv = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", ASSEMBLE, "sh"]
     _run([*argv, str(place), str(archive), str(part), UUID, f"{size // 2}k"], env=environment)
+    _same_times(part, epoch)
     core = work / "core.img"
     modules = "biosdisk part_msdos ext2 linux normal configfile echo test serial terminal search boot minicmd"
     _run(["grub-mkimage", "-O", "i386-pc", "-o", str(core), "-p", "(hd0,msdos1)/boot/grub", *modules.split()])

@@ -21,7 +21,7 @@ from typing import Any
 from l3net.lab.errors import LabError
 from l3net.lab.kubeadm import node_pools
 from l3net.lab.machine import LabPod, Output
-from l3net.lab.machines import machine_addressing
+from l3net.lab.machines import HEAD, machine_addressing
 from l3net.lab.manifests import pools, render, service_documents
 from l3net.lab.topology import RouterKind, Topology
 from l3net.lab.vyos import vyos_interfaces
@@ -209,10 +209,10 @@ class SshLab:
         self._declare("services.yaml", render(documents))
 
     def _declare(self, file: str, text: str) -> None:
-        """On hosts without Kubernetes: a file of the directory that each node reads."""
+        """On hosts without Kubernetes: a file of the directory that each node reads, as it was exported."""
         script = f"cat >{_MANIFESTS}/.{file}.new && mv {_MANIFESTS}/.{file}.new {_MANIFESTS}/{file}"
         for node in self.topology.nodes:
-            self.host(node.name).run(["sh", "-c", script], text=text)
+            self.host(node.name).run(["sh", "-c", script], text=HEAD + text)
 
     def delete_pod(self, name: str) -> None:
         self._of_pod(name).run([_MACHINE, "pod-delete", name], timeout=150)

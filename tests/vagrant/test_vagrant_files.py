@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,10 @@ from l3net.cli.lab_export import write_export
 from l3net.lab.addressing import addressing
 from l3net.lab.errors import LabError
 from l3net.lab.frr import frr_config
+from l3net.lab.machine import Output
 from l3net.lab.machines import machine_files
 from l3net.lab.manifests import cluster_manifests
+from l3net.lab.sshlab import SshLab, SshMachine
 from l3net.lab.state import TopologySource, read_source
 from l3net.lab.vyos import vyos_commands, vyos_interfaces
 
@@ -41,6 +44,28 @@ def test_what_is_committed_is_what_the_generator_writes() -> None:
         if path.is_file()
     }
     assert there == FILES, "run `make docs`"
+
+
+def test_what_a_check_puts_back_is_the_file_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else the next `vagrant provision` says that it wrote something."""
+    written: list[tuple[str, str]] = []
+
+    def run(machine: SshMachine, argv: Sequence[str], text: str = "") -> Output:
+        written.append((argv[-1].rpartition("/")[2], text))
+        return Output(0, "", "")
+
+    monkeypatch.setattr(SshMachine, "run", run)
+    hosts = {host: SshMachine(host, tmp_path, tmp_path) for host in TOPOLOGY.hosts}
+    lab = SshLab(TOPOLOGY, hosts, kubernetes=False, vyos=frozenset())
+    lab.set_nat_outgoing(True)
+    changed, written[:] = list(written), []
+    lab.set_nat_outgoing(None)
+    lab.set_consistent(False)
+    assert len(written) == 2 * len(TOPOLOGY.nodes)
+    assert all(text == FILES[f"plain/{name}"] for name, text in written)
+    assert all(text != FILES[f"plain/{name}"] for name, text in changed)
 
 
 def test_both_labs_have_one_source() -> None:
