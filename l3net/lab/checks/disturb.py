@@ -21,7 +21,9 @@ from l3net.lab.wait import until
 from l3net.naming import BRIDGE, NFT_TABLE, RTPROT_L3NET
 
 #: What a packet stream sends: enough for a gap of 5 ms to show.
-_INTERVAL = "0.005"
+#: Seconds between the packets of a stream, times the lab's patience, 0.2 at most: an emulated machine that stands
+#: still for a second loses what comes faster than its wire keeps, whatever the agent does.
+_INTERVAL, _LONGEST_INTERVAL = 0.005, 0.2
 _HEAL_SECONDS = 1.0
 #: How long to look for what is deleted, and for the routers to notice, before calling it a failure.
 _HEAL_PATIENCE = 10.0
@@ -209,8 +211,9 @@ def agent_killed(lab: CheckedLab) -> Iterator[CheckResult]:
     pod = lab.pod(node.pods[0])
     before = _sessions_with(lab, node.name)
     streams = {version: f"ping-ipv{version}" for version in lab.topology.versions}
+    interval = min(_INTERVAL * lab.patience, _LONGEST_INTERVAL)
     for version, stream in streams.items():
-        asking.spawn(stream, ["ping", "-i", _INTERVAL, str(pod.address(version))])
+        asking.spawn(stream, ["ping", "-i", f"{interval:g}", str(pod.address(version))])
     try:
         time.sleep(0.5)
         lab.kill_agent(node.name)
