@@ -20,8 +20,8 @@ from l3net.lab.topology import Node
 from l3net.lab.wait import until
 from l3net.naming import BRIDGE, NFT_TABLE, RTPROT_L3NET
 
-#: Seconds between the packets of a stream: a gap of 5 ms shows. Times the lab's patience, since an emulated
-#: machine that stands still for a second loses what comes faster than its wire keeps, whatever the agent does.
+#: Seconds between the packets of a stream: a gap of 5 ms shows. Times the lab's patience: an emulated machine
+#: that stands still for a second loses what comes faster than its wire keeps, whatever the agent does.
 _INTERVAL, _LONGEST_INTERVAL = 0.005, 0.2
 _HEAL_SECONDS = 1.0
 #: How long to look for what is deleted, and for the routers to notice, before calling it a failure.
