@@ -178,7 +178,7 @@ mke2fs -q -t ext4 -O ^metadata_csum_seed,^orphan_file,^has_journal -E "hash_seed
 """
 
 
-def _same_times(part: Path, epoch: str) -> None:
+def same_times(part: Path, epoch: str) -> None:
     """Every inode's times of change and access are the build's: mke2fs takes them from the files it reads,
     where nothing can set them. debugfs(8) keeps the checksums right."""
     done = subprocess.run(["dumpe2fs", str(part)], check=True, capture_output=True, text=True)
@@ -205,7 +205,7 @@ def disk(archive: Path, to: Path, work: Path, epoch: str) -> None:
     environment = {**os.environ, "E2FSPROGS_FAKE_TIME": epoch, "SOURCE_DATE_EPOCH": epoch}
     argv = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", ASSEMBLE, "sh"]
     _run([*argv, str(place), str(archive), str(part), UUID, f"{size // 2}k"], env=environment)
-    _same_times(part, epoch)
+    same_times(part, epoch)
     core = work / "core.img"
     modules = "biosdisk part_msdos ext2 linux normal configfile echo test serial terminal search boot minicmd"
     _run(["grub-mkimage", "-O", "i386-pc", "-o", str(core), "-p", "(hd0,msdos1)/boot/grub", *modules.split()])

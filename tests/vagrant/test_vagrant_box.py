@@ -1,0 +1,38 @@
+"""The disk of a box: what of it can be made alike twice without a whole build."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+
+from labbox import UUID, same_times
+
+EPOCH = "1700000000"
+
+
+def made(directory: Path, read: float) -> Path:
+    """A file system with a directory's files, which somebody has read at that time."""
+    source, part = directory / "files", directory / "part.ext4"
+    (source / "below").mkdir(parents=True)
+    for name in ("a", "below/b"):
+        (source / name).write_text(name)
+    for each in (source / "a", source / "below/b", source / "below", source):
+        os.utime(each, (read, 1_600_000_000))
+    argv = ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-E", f"hash_seed={UUID}", "-U", UUID]
+    environment = {**os.environ, "E2FSPROGS_FAKE_TIME": EPOCH}
+    subprocess.run([*argv, "-d", str(source), str(part), "4M"], check=True, env=environment)
+    return part
+
+
+def test_when_files_were_read_is_not_in_the_disk(tmp_path: Path) -> None:
+    """mke2fs takes it from them. The control: without the last step two builds differ."""
+    first, second = made(tmp_path / "1", 1_650_000_000), made(tmp_path / "2", 1_660_000_000)
+    assert first.read_bytes() != second.read_bytes()
+    for part in (first, second):
+        same_times(part, EPOCH)
+        subprocess.run(["e2fsck", "-fn", str(part)], check=True, capture_output=True)
+    assert first.read_bytes() == second.read_bytes()
