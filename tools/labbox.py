@@ -193,7 +193,8 @@ def same_times(part: Path, epoch: str) -> None:
     script = part.with_suffix(".times")
     fields = [(each, field) for each in used for field in ("ctime", "atime")]
     script.write_text("".join(f"set_inode_field <{each}> {field} @{epoch}\n" for each, field in fields))
-    _run(["debugfs", "-w", "-f", str(script), str(part)])
+    environment = {**os.environ, "E2FSPROGS_FAKE_TIME": epoch}  # the disk's own last change
+    _run(["debugfs", "-w", "-f", str(script), str(part)], env=environment)
     script.unlink()
 
 
