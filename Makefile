@@ -23,7 +23,7 @@ ifeq ($(MAKELEVEL),0)
 endif
 # Tests wait for daemons more than they compute: four at a time on two cores. One that fails on a busy machine is
 # tried once more; the summary lists each that was (R).
-PYTEST_ARGS ?= -n 4 --dist worksteal --reruns 1 -rR --durations=15
+PYTEST_ARGS ?= -n 5 --dist worksteal --reruns 1 -rR --durations=15
 
 .PHONY: help demo test test-vm test-vagrant check checked compiled setup setup-test packages-test plugin plugin-arm64 soak conformance bench docs
 .PHONY: golden format clean wheel deb image chart vagrant-box

@@ -248,11 +248,24 @@ def libvirt(raw: Path, to: Path, work: Path, epoch: str) -> None:
     _box(to, {"metadata.json": json.dumps(metadata).encode() + b"\n", "box.img": image}, epoch)
 
 
+def same_number(image: Path) -> None:
+    """Fix the number of a VMDK's content (CID in its descriptor, behind the first sector): qemu-img draws one
+    each time, of up to eight digits."""
+    size = 20 * 512
+    with image.open("r+b") as file:
+        file.seek(512)
+        text, _, _ = file.read(size).partition(b"\0")
+        text = re.sub(rb"(?m)^CID=[0-9a-f]{1,8}$", b"CID=6c336e65", text)
+        file.seek(512)
+        file.write(text.ljust(size, b"\0"))
+
+
 def virtualbox(raw: Path, to: Path, work: Path, epoch: str) -> None:
     """The box for VirtualBox. Its own tools have never read it here."""
     image = work / "box.vmdk"
     options = "subformat=streamOptimized,adapter_type=lsilogic"
     _run(["qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", options, str(raw), str(image)])
+    same_number(image)
     text = (Path(__file__).parent / "labbox.ovf").read_text()
     text = text.replace("@CAPACITY@", str(SIZE << 30)).replace("@SIZE@", str(image.stat().st_size))
     files: dict[str, Path | bytes] = {

@@ -10,10 +10,11 @@ import click
 
 from l3net.cli import options
 from l3net.cli.renamed import alias
-from l3net.cli.waiting import ask
-from l3net.errors import L3netError
+from l3net.cli.waiting import ask, waiting
+from l3net.errors import L3netError, NotRunningError
 from l3net.naming import AGENT_SOCKET
 from l3net.shell.files.drainfile import ask_to_leave
+from l3net.shell.sockets import agentsocket
 
 LOOK = 0.2
 
@@ -24,7 +25,7 @@ class NotYetError(L3netError):
 
 @click.group()
 def node() -> None:
-    """Drain this node from BGP before it goes down, and undo it."""
+    """Drain this node from BGP before it goes down, and undo it; wait for its agent."""
 
 
 _wait = click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until it is done.")
@@ -63,6 +64,32 @@ def undrain(wait: bool, timeout: float, run_dir: Path) -> None:
     ask_to_leave(run_dir, leave=False)
     if wait:
         _until("", timeout, run_dir)
+
+
+@node.command("wait", short_help="Wait until the agent is ready.")
+@_timeout
+@options.run_dir()
+def wait_ready(timeout: float, run_dir: Path) -> None:
+    """Wait until the agent on this node is ready: it has read what is declared, and attaches pods.
+
+    For what must not start before it, such as containers that podman starts again at boot. Exit code 1: the
+    agent is not ready in time; 3: none answers until then.
+    """
+    deadline = time.monotonic() + timeout
+    with waiting(timeout, "the agent is not ready, or does"):
+        while True:
+            why = ""
+            try:
+                found = agentsocket.ask(run_dir / AGENT_SOCKET, "ready")
+                if found["ready"]:
+                    return
+                why = found["why"]
+            except NotRunningError:
+                if time.monotonic() > deadline:
+                    raise
+            if time.monotonic() > deadline:
+                raise NotYetError(f"after {timeout:g} s the agent is not ready: {why}")
+            time.sleep(LOOK)
 
 
 alias(node, "leave", "drain")

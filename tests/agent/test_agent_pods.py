@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -176,3 +178,24 @@ def test_a_pod_publishes_no_port_of_the_nodes_own(host: Node) -> None:
     # The control: another protocol's is anybody's.
     assert publish(179, "udp").returncode == 0
     assert host.cni("DEL", "pod", netns).returncode == 0
+
+
+def test_what_waits_for_the_agent_attaches_at_once(host: Node) -> None:
+    """As podman's containers at boot do, which start once. The control: before, no agent answers ADD."""
+    run_dir = f"--run-dir={host.base / 'run'}"
+    early = host.cni("ADD", "c1", host.netns("early"))
+    assert early.returncode and "does not answer" in early.stdout
+    none = host.l3net("node", "wait", "--timeout=0.1", run_dir)
+    assert none.returncode == 3 and "no agent answers" in none.stderr
+    host.declare("10.244.5.0/24", "fd00:244:5::/120")
+    argv = ["ip", "netns", "exec", host.name, sys.executable, "-m", "l3net.cli.main", "node", "wait", run_dir]
+    waiting = subprocess.Popen(argv)
+    try:
+        starting = threading.Thread(target=host.start)
+        starting.start()
+        assert waiting.wait(60) == 0
+        host.add("c2")
+        starting.join()
+    finally:
+        waiting.kill()
+        waiting.wait()
