@@ -212,8 +212,9 @@ def test_vagrant_up(lab: VagrantLab, capsys: pytest.CaptureFixture[str]) -> None
     done("make vagrant-check once more")
     lab.vagrant("destroy", "-f")
     assert lab.place.run(["virsh", "list", "--all", "--name"]).stdout.split() == []
-    volumes = lab.place.run(["virsh", "vol-list", "default"]).stdout
-    assert "vagrant_" not in volumes and "l3net-VAGRANTSLASH-lab" in volumes, volumes  # the box itself stays
+    volumes = lab.place.run(["virsh", "vol-list", "default"]).stdout.splitlines()[2:]
+    names = [line.split()[0] for line in volumes if line.strip()]
+    assert len(names) == 1 and names[0].startswith("l3net-VAGRANTSLASH-lab"), names  # the box itself stays
     running = lab.place.run(["ps", "-eo", "args"]).stdout
     assert "libvirtd" in running and "qemu-system" not in running
     assert not [*(lab.here / ".vagrant/machines").glob("*/libvirt/id")]
