@@ -70,7 +70,7 @@ def undrain(wait: bool, timeout: float, run_dir: Path) -> None:
 @_timeout
 @options.run_dir()
 def wait_ready(timeout: float, run_dir: Path) -> None:
-    """Wait until the agent on this node is ready: it has read what is declared, and attaches pods.
+    """Wait until the agent on this node is ready: what is declared is in force, and its sessions are up.
 
     For what must not start before it, such as containers that podman starts again at boot. Exit code 1: the
     agent is not ready in time; 3: none answers until then.
