@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ifeq ($(MAKELEVEL),0)
 .NOTPARALLEL:
 endif
-# Tests wait for daemons more than they compute: four at a time on two cores. One that fails on a busy machine is
+# Tests wait for daemons more than they compute: five at a time on two cores. One that fails on a busy machine is
 # tried once more; the summary lists each that was (R).
 PYTEST_ARGS ?= -n 5 --dist worksteal --reruns 1 -rR --durations=15
 

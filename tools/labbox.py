@@ -279,5 +279,5 @@ def virtualbox(raw: Path, to: Path, work: Path, epoch: str) -> None:
 
 def needed() -> list[str]:
     """Programs that are not there."""
-    tools = ("mmdebstrap", "mke2fs", "sfdisk", "qemu-img", "grub-mkimage", "unshare")
+    tools = ("mmdebstrap", "mke2fs", "dumpe2fs", "debugfs", "sfdisk", "qemu-img", "grub-mkimage", "unshare")
     return [tool for tool in tools if shutil.which(tool) is None]
