@@ -3,6 +3,9 @@
 Looked at is what enters by a port in the set `guarded`, before the bridge and so before connection tracking:
 source MAC, IPv4 and IPv6 source, ARP's sender, what neighbour discovery claims. Every other kind of frame (a
 VLAN tag, a protocol beside IPv4, IPv6 and ARP) is dropped, as is what only a router or a DHCP server says.
+
+No rule has a set or map of its own: those go with the rule when an agent that starts writes the rules anew,
+and a frame that began under the old ones finds such a map empty (it looks up what is there by now).
 """
 
 from __future__ import annotations
@@ -73,22 +76,28 @@ CHAINS: Final[dict[str, tuple[str, ...]]] = {
     # Before a pod has an address (RFC 3590).
     "mld": ("ip6 saddr :: accept", "goto own-ipv6"),
     "from-icmpv6": (
-        "icmpv6 type vmap { 133 : goto nd-router-asked, 134 : drop, 135 : goto nd-asked,"
-        " 136 : goto nd-answered, 137 : drop, 131 : goto mld, 132 : goto mld, 143 : goto mld }",
+        "icmpv6 type 135 goto nd-asked",
+        "icmpv6 type 136 goto nd-answered",
+        "icmpv6 type 133 goto nd-router-asked",
+        "icmpv6 type 134 drop",  # a router's advertisement
+        "icmpv6 type 137 drop",  # a redirect
+        *(f"icmpv6 type {kind} goto mld" for kind in (131, 132, 143)),
         "icmpv6 type != 134 goto own-ipv6",
         *_NO_HEADER,
     ),
     # What a client would take for an answer: by the server's port, and by its own.
     "from-udpv6": ("udp sport 547 drop", "udp dport 546 drop", "udp dport != 546 goto own-ipv6", *_NO_HEADER),
     "from-ipv6": (
-        "meta l4proto vmap { 58 : goto from-icmpv6, 17 : goto from-udpv6 }",
+        "meta l4proto 58 goto from-icmpv6",
+        "meta l4proto 17 goto from-udpv6",
         "meta l4proto != 58 goto own-ipv6",
         "drop",  # headers that cannot be read to their end
     ),
     "from-ipv4": (
         "udp sport 67 drop",
         "udp dport 68 drop",
-        "icmp type { 5, 9 } drop",  # redirect, router advertisement
+        "icmp type 5 drop",  # redirect
+        "icmp type 9 drop",  # router advertisement
         "iifname . ip saddr @sources4 accept",
         "iifname . ip saddr @ranges4 accept",
         "drop",
@@ -98,7 +107,8 @@ CHAINS: Final[dict[str, tuple[str, ...]]] = {
         "arp ptype != 0x0800 drop",
         "arp hlen != 6 drop",
         "arp plen != 4 drop",
-        "arp operation != { 1, 2 } drop",
+        "arp operation < 1 drop",
+        "arp operation > 2 drop",
         "iifname . arp saddr ether != @macs drop",
         "iifname . arp saddr ip @sources4 accept",
         "iifname . arp saddr ip @ranges4 accept",
@@ -112,7 +122,9 @@ CHAINS: Final[dict[str, tuple[str, ...]]] = {
         f"{_RESERVED} drop",
         "iifname . ether saddr != @macs drop",
         # The frame's own field: with a VLAN tag, `meta protocol` tells what is behind it.
-        "@ll,96,16 vmap { 0x0800 : goto from-ipv4, 0x86dd : goto from-ipv6, 0x0806 : goto from-arp }",
+        "@ll,96,16 0x0800 goto from-ipv4",
+        "@ll,96,16 0x86dd goto from-ipv6",
+        "@ll,96,16 0x0806 goto from-arp",
         "drop",
     ),
     # These do not come by prerouting.

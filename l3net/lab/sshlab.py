@@ -209,8 +209,9 @@ class SshLab:
         self._declare("services.yaml", render(documents))
 
     def _declare(self, file: str, text: str) -> None:
-        """On hosts without Kubernetes: a file of the directory that each node reads, as it was exported."""
-        script = f"cat >{_MANIFESTS}/.{file}.new && mv {_MANIFESTS}/.{file}.new {_MANIFESTS}/{file}"
+        """On hosts without Kubernetes: a file of the directory that each node reads, as it was there."""
+        new = f"{_MANIFESTS}/.{file}.new"
+        script = f"umask 077 && cat >{new} && mv {new} {_MANIFESTS}/{file}"
         for node in self.topology.nodes:
             self.host(node.name).run(["sh", "-c", script], text=HEAD + text)
 

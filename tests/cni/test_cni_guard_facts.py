@@ -72,6 +72,11 @@ def test_rules_do_not_depend_on_ports() -> None:
     assert rules() == rules(PORT, other) and len(rules()) == sum(map(len, CHAINS.values())) - 2
 
 
+def test_no_rule_has_a_set_of_its_own() -> None:
+    """It goes with the rule, and a frame on its way would find it empty."""
+    assert not [rule for rules in CHAINS.values() for rule in rules if "{" in rule]
+
+
 def test_a_pods_wish_counts_inside_its_namespaces_leave() -> None:
     name, limit = ObjectName("shop", "vip"), prefixes("192.0.2.0/24", "2001:db8::/32")
     inside, outside = prefixes("192.0.2.7/32", "2001:db8:1::/64"), prefixes("192.0.0.0/16", "198.51.100.1/32")

@@ -49,23 +49,27 @@ def test_what_is_committed_is_what_the_generator_writes() -> None:
 def test_what_a_check_puts_back_is_the_file_as_it_was(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Else the next `vagrant provision` says that it wrote something."""
-    written: list[tuple[str, str]] = []
+    """Else the next `vagrant provision` writes it again: `put` of common.sh compares text and mode."""
+    there = tmp_path / "manifests"
+    there.mkdir()
 
     def run(machine: SshMachine, argv: Sequence[str], text: str = "") -> Output:
-        written.append((argv[-1].rpartition("/")[2], text))
+        assert "/etc/l3net/manifests" in argv[-1]
+        script = argv[-1].replace("/etc/l3net/manifests", str(there))
+        subprocess.run([*argv[:-1], script], input=text, text=True, check=True, umask=0o022)
         return Output(0, "", "")
 
     monkeypatch.setattr(SshMachine, "run", run)
     hosts = {host: SshMachine(host, tmp_path, tmp_path) for host in TOPOLOGY.hosts}
     lab = SshLab(TOPOLOGY, hosts, kubernetes=False, vyos=frozenset())
     lab.set_nat_outgoing(True)
-    changed, written[:] = list(written), []
+    assert (there / "pools.yaml").read_text() != FILES["plain/pools.yaml"], "the control"
     lab.set_nat_outgoing(None)
     lab.set_consistent(False)
-    assert len(written) == 2 * len(TOPOLOGY.nodes)
-    assert all(text == FILES[f"plain/{name}"] for name, text in written)
-    assert all(text != FILES[f"plain/{name}"] for name, text in changed)
+    for name in ("pools.yaml", "services.yaml"):
+        assert (there / name).read_text() == FILES[f"plain/{name}"]
+        assert (there / name).stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in there.iterdir()) == ["pools.yaml", "services.yaml"]
 
 
 def test_both_labs_have_one_source() -> None:
