@@ -25,7 +25,7 @@ endif
 # tried once more; the summary lists each that was (R).
 PYTEST_ARGS ?= -n 5 --dist worksteal --reruns 1 -rR --durations=15
 
-.PHONY: help demo test test-vm test-vagrant check checked compiled setup setup-test packages-test plugin plugin-arm64 soak conformance bench docs
+.PHONY: help demo test test-vm test-vagrant test-vagrant-arm64 check checked compiled setup setup-test packages-test plugin plugin-arm64 soak conformance bench docs
 .PHONY: golden format clean wheel deb image chart vagrant-box
 .PHONY: vagrant-check vagrant-break vagrant-repair vagrant-ssh vagrant-export
 
@@ -47,6 +47,13 @@ test-vagrant: setup-test plugin  ## vagrant up, really run (libvirt in namespace
 	@tools/install-packages qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients dnsmasq-base rsync
 	@[ -e dist/l3net-lab-libvirt.box ] || $(MAKE) --no-print-directory vagrant-box
 	$(BIN)/pytest -m vm -s tests/vagrant/test_vagrant_up.py
+
+test-vagrant-arm64: setup-test plugin  ## a node of the lab with the box for arm64, beside x86-64 ones (software emulation)
+	@tools/install-packages qemu-system-x86 qemu-system-arm qemu-efi-aarch64 qemu-utils libvirt-daemon-system \
+		libvirt-clients dnsmasq-base rsync
+	@[ -e dist/l3net-lab-libvirt.box ] || $(MAKE) --no-print-directory vagrant-box
+	@[ -e dist/l3net-lab-libvirt-arm64.box ] || $(MAKE) --no-print-directory vagrant-box ARCH=arm64
+	$(BIN)/pytest -m vm -s tests/vagrant/test_vagrant_arm64.py
 
 VAGRANT_LAB = --ssh-config vagrant/.ssh-config --topology vagrant/generated/topology.yaml
 vagrant-check: $(VENV)/.ready vagrant-ssh  ## the checks of the lab, on the machines of vagrant/ (CHECK_ARGS=--non-disruptive)
@@ -126,9 +133,11 @@ image: plugin  ## dist/: an OCI image without a container engine, and its bill o
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[package]'
 	@$(BIN)/python tools/package image
 
-vagrant-box: plugin  ## dist/: boxes for vagrant/ (libvirt, VirtualBox) with all that the lab needs; minutes, and 3 GB of memory
-	@tools/install-packages mmdebstrap e2fsprogs fdisk grub-pc-bin qemu-utils
-	@$(BIN)/python tools/package box
+ARCH ?= amd64
+vagrant-box: $(if $(filter arm64,$(ARCH)),plugin-arm64,plugin)  ## dist/: boxes for vagrant/ (libvirt, VirtualBox) with all that the lab needs; ARCH=arm64: for those machines; minutes, and 3 GB of memory
+	@tools/install-packages mmdebstrap e2fsprogs fdisk qemu-utils \
+		$(if $(filter arm64,$(ARCH)),grub-common dosfstools mtools qemu-user-static arch-test,grub-pc-bin)
+	@$(BIN)/python tools/package box --arch $(ARCH)
 
 chart: setup  ## dist/: the chart, checked as helm lint does and packed as helm package does
 	@$(BIN)/python tools/chart.py pack

@@ -12,23 +12,17 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
+import foreign
 import ociimage
+from labdisk import SIZE, UUID, run
 
-#: Where the disk's partition begins, in sectors of 512 octets: GRUB's core has the gap before it.
-START = 2048
-#: Of the disk, in GiB. What is not used takes no room on the computer.
-SIZE = 10
-#: Inodes before are the file system's own.
-FIRST_INODE = 11
-#: Of the file system; whatever is fixed makes the same disk twice.
-UUID = "6c336e65-7400-4c33-8000-000000000001"
 PACKAGES = (
     # a machine
-    "linux-image-amd64", "systemd-sysv", "udev", "dbus", "kmod", "initramfs-tools", "zstd", "ifupdown",
+    "systemd-sysv", "udev", "dbus", "kmod", "initramfs-tools", "zstd", "ifupdown",
     "isc-dhcp-client", "openssh-server", "sudo", "rsync", "less", "vim-tiny", "procps", "iproute2", "netbase",
     # what vagrant/provision asks for
     "iputils-ping", "traceroute", "nftables", "curl",
@@ -47,6 +41,7 @@ KEY = (
     "ehUc9c9WhQ=="
     " vagrant insecure public key\n"
 )
+_EARLY = "etc/initramfs-tools/conf.d"
 FILES = {
     "etc/fstab": f"UUID={UUID} / ext4 errors=remount-ro 0 1\n",
     "etc/hostname": "l3net-lab\n",
@@ -57,10 +52,7 @@ FILES = {
     ),
     # NetworkManager is there for whoever wants it, and has nothing.
     "etc/NetworkManager/conf.d/10-nothing.conf": "[keyfile]\nunmanaged-devices=*\n",
-    "etc/initramfs-tools/conf.d/modules": "MODULES=list\n",
-    "etc/initramfs-tools/modules": (
-        "ext4\nvirtio_pci\nvirtio_blk\nvirtio_scsi\nahci\nsd_mod\nata_piix\nmptspi\nnvme\n"
-    ),
+    f"{_EARLY}/modules": "MODULES=list\n",
     # Devices that a machine of the lab has and never needs; emulated ones take a second each to be set up.
     "etc/modprobe.d/box.conf": "".join(
         f"blacklist {module}\n"
@@ -80,11 +72,6 @@ FILES = {
         "ExecStartPre=/bin/sh -c 'test -s /etc/ssh/ssh_host_ed25519_key"
         ' || ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key\'\n'
         "ExecStartPre=/usr/sbin/sshd -t\n"
-    ),
-    "boot/grub/grub.cfg": (
-        "set timeout=0\nserial --unit=0 --speed=115200\nterminal_output console serial\n"
-        f"linux /vmlinuz root=UUID={UUID} ro net.ifnames=0 console=tty0 console=ttyS0,115200\n"
-        "initrd /initrd.img\nboot\n"
     ),
 }  # fmt: skip
 UNITS_OFF = (
@@ -129,18 +116,55 @@ chage -d 1 vagrant
 """
 
 
-def _run(argv: list[str], **more: object) -> None:
-    done = subprocess.run(
-        argv, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more
-    )  # type: ignore[call-overload]
-    if done.returncode:
-        raise SystemExit(f"{argv[0]} failed ({done.returncode}):\n{done.stdout[-3000:]}")
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What machines of one architecture have that others have not."""
+
+    #: Its names: Debian's, Python's, and pip's of what wheels are for.
+    architecture: str
+    machine: str
+    platforms: tuple[str, ...]
+    #: What starts them.
+    packages: tuple[str, ...]
+    #: Drivers of a disk and its bus.
+    drivers: str
+    #: GRUB's settings before the kernel; where the kernel writes; what it is told besides.
+    grub: str
+    console: str
+    told: str = ""
+
+    @property
+    def files(self) -> dict[str, str]:
+        settings = f"root=UUID={UUID} ro net.ifnames=0 {self.told}{self.console}"
+        return {
+            "etc/initramfs-tools/modules": "".join(f"{each}\n" for each in self.drivers.split()),
+            "boot/grub/grub.cfg": (
+                f"set timeout=0\n{self.grub}linux /vmlinuz {settings}\ninitrd /initrd.img\nboot\n"
+            ),
+        }
 
 
-def system(above: Path, to: Path, epoch: str) -> None:
+AMD64 = Kind(
+    "amd64", "x86_64", (), ("linux-image-amd64",),
+    "ext4 virtio_pci virtio_blk virtio_scsi ahci sd_mod ata_piix mptspi nvme",
+    "serial --unit=0 --speed=115200\nterminal_output console serial\n",
+    "console=tty0 console=ttyS0,115200",
+)  # fmt: skip
+#: Signed pointers cost an emulated machine much, and give a lab nothing.
+ARM64 = Kind(
+    "arm64", "aarch64", ("manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_28_aarch64"),
+    ("linux-image-arm64", "grub-efi-arm64-bin"),
+    "ext4 virtio_pci virtio_mmio virtio_blk virtio_scsi sd_mod nvme",
+    "", "console=tty0 console=ttyAMA0", "arm64.nopauth ",
+)  # fmt: skip
+KINDS = {kind.architecture: kind for kind in (AMD64, ARM64)}
+
+
+def system(kind: Kind, above: Path, to: Path, epoch: str) -> None:
     """The root file system as a tar archive: Debian, its settings, and what lies in `above`."""
     suite, _ = ociimage.release()
-    for name, text in {**FILES, "etc/apt/sources.list": ociimage.sources_list()}.items():
+    texts = {**FILES, **kind.files, "etc/apt/sources.list": ociimage.sources_list()}
+    for name, text in texts.items():
         (above / name).parent.mkdir(parents=True, exist_ok=True)
         (above / name).write_text(text)
     environment = {
@@ -153,12 +177,16 @@ def system(above: Path, to: Path, epoch: str) -> None:
     settle = above.parent / "settle"
     settle.write_text(SETTLE)
     hooks = [
+        # Before there is a kernel, whose own image of start-up files would have every driver.
+        f'--essential-hook=mkdir -p "$1/{_EARLY}" && cp {above}/{_EARLY}/modules "$1/{_EARLY}/"',
         f'--customize-hook=cp -a --no-preserve=ownership {above}/. "$1/"',
         f'--customize-hook=chroot "$1" sh -s <{settle}',
         '--customize-hook=rm -rf "$1/etc/apt/sources.list.d" "$1/etc/apt/apt.conf.d/99mmdebstrap"',
         '--customize-hook=rm -f "$1/etc/resolv.conf"; : >"$1/etc/resolv.conf"',
     ]
-    argv = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    included = ",".join((*kind.packages, *PACKAGES))
+    argv = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={included}"]
+    argv.append(f"--arch={kind.architecture}")
     argv += [*ociimage.apt_options(), "--aptopt=APT::Install-Recommends false", *hooks]
     argv += [suite, str(to), *ociimage.mirrors()]
     place = above.parent / "system"
@@ -166,63 +194,12 @@ def system(above: Path, to: Path, epoch: str) -> None:
     # In memory: thousands of files are written to be read once.
     inside = 'mount -t tmpfs -o size=6G tmpfs "$1" && export TMPDIR="$1" && shift && exec "$@"'
     apart = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", inside, "sh", str(place)]
-    _run([*apart, *argv], env=environment)
-
-
-#: In a memory of its own, since mke2fs takes files in the order in which a directory tells of them.
-ASSEMBLE = r"""set -eu
-mount -t tmpfs -o size=6G tmpfs "$1"
-tar -C "$1" --numeric-owner --xattrs --xattrs-include='*' -xpf "$2"
-mke2fs -q -t ext4 -O ^metadata_csum_seed,^orphan_file,^has_journal -E "hash_seed=$4,root_owner=0:0" -U "$4" \
-    -L l3net-lab -d "$1" "$3" "$5"
-"""
-
-
-def same_times(part: Path, epoch: str) -> None:
-    """Every inode's times of change and access are the build's: mke2fs takes them from the files it reads,
-    where nothing can set them. debugfs(8) keeps the checksums right."""
-    done = subprocess.run(["dumpe2fs", str(part)], check=True, capture_output=True, text=True)
-    told = done.stdout
-    (count,) = re.findall(r"^Inode count: +(\d+)$", told, re.MULTILINE)
-    free: set[int] = set()
-    for ranges in re.findall(r"^  Free inodes: (.+)$", told, re.MULTILINE):
-        for each in ranges.split(", "):
-            first, _, last = each.partition("-")
-            free.update(range(int(first), int(last or first) + 1))
-    used = (number for number in range(FIRST_INODE, int(count) + 1) if number not in free)
-    script = part.with_suffix(".times")
-    fields = [(each, field) for each in used for field in ("ctime", "atime")]
-    script.write_text("".join(f"set_inode_field <{each}> {field} @{epoch}\n" for each, field in fields))
-    environment = {**os.environ, "E2FSPROGS_FAKE_TIME": epoch}  # the disk's own last change
-    _run(["debugfs", "-w", "-f", str(script), str(part)], env=environment)
-    script.unlink()
-
-
-def disk(archive: Path, to: Path, work: Path, epoch: str) -> None:
-    """A raw disk that a BIOS starts: a partition with the archive's files, and GRUB."""
-    place, part = work / "files", work / "part.ext4"
-    place.mkdir()
-    size = (SIZE << 21) - START  # sectors
-    environment = {**os.environ, "E2FSPROGS_FAKE_TIME": epoch, "SOURCE_DATE_EPOCH": epoch}
-    argv = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", ASSEMBLE, "sh"]
-    _run([*argv, str(place), str(archive), str(part), UUID, f"{size // 2}k"], env=environment)
-    same_times(part, epoch)
-    core = work / "core.img"
-    modules = "biosdisk part_msdos ext2 linux normal configfile echo test serial terminal search boot minicmd"
-    _run(["grub-mkimage", "-O", "i386-pc", "-o", str(core), "-p", "(hd0,msdos1)/boot/grub", *modules.split()])
-    if core.stat().st_size > (START - 1) * 512:
-        raise SystemExit("GRUB's core does not fit before the partition")
-    with to.open("wb") as made:
-        made.truncate(SIZE << 30)
-    table = f"label: dos\nlabel-id: 0x6c336e65\nstart={START}, size={size}, type=83, bootable\n"
-    _run(["sfdisk", "-q", str(to)], input=table)
-    with to.open("r+b") as made:
-        made.write(Path("/usr/lib/grub/i386-pc/boot.img").read_bytes()[:440])
-        made.seek(512)
-        made.write(core.read_bytes())
-    # Holes stay holes.
-    _run(["dd", f"if={part}", f"of={to}", "bs=1M", f"seek={START // 2048}", "conv=sparse,notrunc"])
-    part.unlink()
+    if kind is AMD64:
+        run([*apart, *argv], env=environment)
+    else:
+        done = foreign.run([*apart, *argv], environment)
+        if done.returncode:
+            raise SystemExit(f"mmdebstrap failed ({done.returncode}):\n{done.stdout[-3000:]}")
 
 
 def _box(to: Path, files: dict[str, Path | bytes], epoch: str) -> None:
@@ -239,13 +216,33 @@ def _box(to: Path, files: dict[str, Path | bytes], epoch: str) -> None:
                     archive.addfile(entry, file)
 
 
-def libvirt(raw: Path, to: Path, work: Path, epoch: str) -> None:
+#: What a machine of libvirt's "virt" type has not, or has otherwise than vagrant-libvirt takes for granted.
+#: The firmware is Debian's qemu-efi-aarch64.
+ARM_MACHINE = """Vagrant.configure("2") do |config|
+  config.vm.provider :libvirt do |libvirt|
+    libvirt.machine_arch = "aarch64"
+    libvirt.machine_type = "virt"
+    libvirt.loader = ENV.fetch("L3NET_EFI", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")
+    libvirt.features = ["acpi"]
+    libvirt.graphics_type = "none"
+    libvirt.inputs = []
+  end
+end
+"""
+
+
+def libvirt(kind: Kind, raw: Path, to: Path, work: Path, epoch: str) -> None:
     """The box for vagrant-libvirt."""
     image = work / "box.img"
     options = ["-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd"]
-    _run(["qemu-img", "convert", *options, str(raw), str(image)])
-    metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": SIZE}
-    _box(to, {"metadata.json": json.dumps(metadata).encode() + b"\n", "box.img": image}, epoch)
+    run(["qemu-img", "convert", *options, str(raw), str(image)])
+    metadata = {
+        "provider": "libvirt", "format": "qcow2", "virtual_size": SIZE, "architecture": kind.architecture
+    }  # fmt: skip
+    files: dict[str, Path | bytes] = {"metadata.json": json.dumps(metadata).encode() + b"\n"}
+    if kind is ARM64:
+        files["Vagrantfile"] = ARM_MACHINE.encode()
+    _box(to, {**files, "box.img": image}, epoch)
 
 
 def same_number(image: Path) -> None:
@@ -264,7 +261,7 @@ def virtualbox(raw: Path, to: Path, work: Path, epoch: str) -> None:
     """The box for VirtualBox. Its own tools have never read it here."""
     image = work / "box.vmdk"
     options = "subformat=streamOptimized,adapter_type=lsilogic"
-    _run(["qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", options, str(raw), str(image)])
+    run(["qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", options, str(raw), str(image)])
     same_number(image)
     text = (Path(__file__).parent / "labbox.ovf").read_text()
     text = text.replace("@CAPACITY@", str(SIZE << 30)).replace("@SIZE@", str(image.stat().st_size))
@@ -277,7 +274,10 @@ def virtualbox(raw: Path, to: Path, work: Path, epoch: str) -> None:
     _box(to, files, epoch)
 
 
-def needed() -> list[str]:
+def needed(kind: Kind) -> list[str]:
     """Programs that are not there."""
     tools = ("mmdebstrap", "mke2fs", "dumpe2fs", "debugfs", "sfdisk", "qemu-img", "grub-mkimage", "unshare")
-    return [tool for tool in tools if shutil.which(tool) is None]
+    if kind is ARM64:
+        tools += ("mkfs.fat", "mmd", "mcopy")
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    return [*missing, *(foreign.needed() if kind is ARM64 else ())]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
-from labbox import UUID, same_number, same_times
+from labbox import same_number
+from labdisk import UUID, same_times
 
 EPOCH = "1700000000"
 
