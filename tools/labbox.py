@@ -103,10 +103,8 @@ mkdir -p /usr/local/share/l3net-lab
 {
     printf '%s\n' /usr /usr/bin /usr/sbin /usr/lib /usr/lib64 /bin /sbin /lib /lib64
     for package in $POD; do dpkg -L "$package"; done | grep '^/.' | grep -v -e /share/ -e /__pycache__ |
-        sed -E 's#^/(bin|sbin|lib|lib64)/#/usr/\1/#' | while read -r file; do
-            [ ! -e "$file" ] || printf '%s\n' "$file"
-        done
-} | LC_ALL=C sort -u >/tmp/pod
+        sed -E 's#^/(bin|sbin|lib|lib64)/#/usr/\1/#'
+} | while read -r file; do [ ! -e "$file" ] || printf '%s\n' "$file"; done | LC_ALL=C sort -u >/tmp/pod
 tar -C / --no-recursion --numeric-owner --owner=0 --group=0 --mtime="@$SOURCE_DATE_EPOCH" \
     -cf /usr/local/share/l3net-lab/pod.tar -T /tmp/pod
 rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/* /var/tmp/* /tmp/*
