@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,10 +55,19 @@ class VagrantLab:
         return self.place.run(["vagrant", *arguments], cwd=self.here, more=more, check=check)
 
     def up(self, hosts: Sequence[str], box: str | None = None) -> None:
-        """Bring machines up side by side."""
+        """Bring machines up side by side; each begins when the one before has its disk, since vagrant-libvirt
+        copies the box's image for whoever comes first, and others take it as it is by then."""
         with ThreadPoolExecutor() as pool:
-            for host, said in zip(hosts, pool.map(partial(self.vagrant, "up", box=box), hosts), strict=True):
-                assert f"-- {host}: done" in said.stdout, said.stdout[-3000:]
+            begun = []
+            for host in hosts:
+                begun.append((host, pool.submit(self.vagrant, "up", host, box=box)))
+                until("its disk", lambda b=begun: b[-1][1].done() or self._there(b[-1][0]))  # type: ignore[misc]
+            for host, going in begun:
+                said = going.result().stdout
+                assert f"-- {host}: done" in said, said[-3000:]
+
+    def _there(self, host: str) -> bool:
+        return f"vagrant_{host}" in self.place.run(["virsh", "list", "--name"]).stdout.split()
 
     def connect(self, *hosts: str) -> None:
         """A connection to each that commands share: each login would start a manager of units."""
