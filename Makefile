@@ -30,7 +30,7 @@ PYTEST_ARGS ?= -n 5 --dist worksteal --reruns 1 -rR --durations=15
 .PHONY: vagrant-check vagrant-break vagrant-repair vagrant-ssh vagrant-export
 
 help:  ## show this list
-	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 demo: setup plugin  ## bring up the lab, check it, draw it, take it down (KEEP=1 leaves it up)
 	@$(BIN)/l3net lab demo $(if $(KEEP),--keep)
@@ -67,7 +67,7 @@ vagrant-repair: $(VENV)/.ready vagrant-ssh  ## restore the links
 	@$(BIN)/l3net lab repair $(VAGRANT_LAB)
 
 # Vagrant writes as far as it comes: what was there stays where a machine does not run.
-vagrant-ssh:
+vagrant-ssh:  ## write vagrant/.ssh-config, for ssh to its machines (the three above do it too)
 	@cd vagrant && if vagrant ssh-config >.ssh-config.new; then mv .ssh-config.new .ssh-config; else \
 		rm -f .ssh-config.new; \
 		echo "Every machine has to run: see 'vagrant status' in vagrant/, then 'vagrant up'" >&2; exit 1; fi
