@@ -30,7 +30,7 @@ PYTEST_ARGS ?= -n 5 --dist worksteal --reruns 1 -rR --durations=15
 .PHONY: vagrant-check vagrant-break vagrant-repair vagrant-ssh vagrant-export
 
 help:  ## show this list
-	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 demo: setup plugin  ## bring up the lab, check it, draw it, take it down (KEEP=1 leaves it up)
 	@$(BIN)/l3net lab demo $(if $(KEEP),--keep)
@@ -66,8 +66,11 @@ vagrant-break: $(VENV)/.ready vagrant-ssh  ## cut links: LINK=n1,tor1 or NODE=n3
 vagrant-repair: $(VENV)/.ready vagrant-ssh  ## restore the links
 	@$(BIN)/l3net lab repair $(VAGRANT_LAB)
 
-vagrant-ssh:
-	@cd vagrant && vagrant ssh-config >.ssh-config
+# Vagrant writes as far as it comes: what was there stays where a machine does not run.
+vagrant-ssh:  ## write vagrant/.ssh-config, for ssh to its machines (the three above do it too)
+	@cd vagrant && if vagrant ssh-config >.ssh-config.new; then mv .ssh-config.new .ssh-config; else \
+		rm -f .ssh-config.new; \
+		echo "Every machine has to run: see 'vagrant status' in vagrant/, then 'vagrant up'" >&2; exit 1; fi
 
 vagrant-export: $(VENV)/.ready  ## write vagrant/generated again, from TOPOLOGY=file or the default
 	@$(BIN)/l3net lab export --to vagrant/generated $(TOPOLOGY)
@@ -134,6 +137,11 @@ image: plugin  ## dist/: an OCI image without a container engine, and its bill o
 	@$(BIN)/python tools/package image
 
 ARCH ?= amd64
+ifneq ($(filter vagrant-box,$(MAKECMDGOALS)),)
+ifeq ($(filter amd64 arm64,$(ARCH)),)
+$(error ARCH=$(ARCH): boxes are made for amd64 or arm64)
+endif
+endif
 vagrant-box: $(if $(filter arm64,$(ARCH)),plugin-arm64,plugin)  ## dist/: boxes for vagrant/ (libvirt, VirtualBox) with all that the lab needs; ARCH=arm64: for those machines; minutes, and 3 GB of memory
 	@tools/install-packages mmdebstrap e2fsprogs fdisk qemu-utils \
 		$(if $(filter arm64,$(ARCH)),grub-common dosfstools mtools qemu-user-static arch-test,grub-pc-bin)

@@ -50,6 +50,10 @@ class NotRunningError(L3netError):
     exit_code = 3
 
 
+class NotPermittedError(NotRunningError):
+    """It may not be asked by this user."""
+
+
 class KernelError(L3netError):
     """The kernel refused an operation. `code` is its errno."""
 

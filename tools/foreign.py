@@ -32,6 +32,14 @@ def needed() -> list[str]:
     return [tool for tool in (INTERPRETER, "arch-test") if shutil.which(tool) is None]
 
 
+def refused(environment: Mapping[str, str]) -> str:
+    """Why programs for arm64 do not run here; empty when they do."""
+    done = run(["arch-test", "arm64"], environment)
+    if not done.returncode:
+        return ""
+    return f"{done.stdout.strip()} (it takes root, user namespaces, and Linux 6.7 or newer)"
+
+
 def run(argv: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, in which programs for arm64 run too. Needs root."""
     apart = ["unshare", "--user", "--mount", "--propagation", "private", "--", "sh", "-c", _START, "sh"]
@@ -43,8 +51,14 @@ def run(argv: Sequence[str], environment: Mapping[str, str]) -> subprocess.Compl
     here = Path("/proc/self/ns/user").readlink()
     while child.poll() is None and (place / "ns/user").readlink() == here:
         time.sleep(0.01)
+    refusal = ""
     if child.poll() is None:
-        for name in ("uid_map", "gid_map"):
-            (place / name).write_text("0 0 4294967295")
+        try:
+            for name in ("uid_map", "gid_map"):
+                (place / name).write_text("0 0 4294967295")
+        except OSError as err:
+            child.kill()
+            refusal = f"users of a user namespace: {err.strerror}\n"
     said, _ = child.communicate("\n")
+    said += refusal
     return subprocess.CompletedProcess(argv, child.returncode, said)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import foreign
 import ociimage
-from labdisk import SIZE, UUID, run
+from labdisk import BOOT, SIZE, UUID, run
 
 PACKAGES = (
     # a machine
@@ -274,8 +274,9 @@ def virtualbox(raw: Path, to: Path, work: Path, epoch: str) -> None:
 
 def needed(kind: Kind) -> list[str]:
     """Programs that are not there."""
-    tools = ("mmdebstrap", "mke2fs", "dumpe2fs", "debugfs", "sfdisk", "qemu-img", "grub-mkimage", "unshare")
-    if kind is ARM64:
-        tools += ("mkfs.fat", "mmd", "mcopy")
+    tools = ["git", "dpkg", "unshare", "mmdebstrap", "mke2fs", "dumpe2fs", "debugfs", "sfdisk", "qemu-img"]
+    tools += ["grub-mkimage", *(("mkfs.fat", "mmd", "mcopy") if kind is ARM64 else ())]
     missing = [tool for tool in tools if shutil.which(tool) is None]
+    if kind is AMD64 and not BOOT.exists():
+        missing.append(str(BOOT))
     return [*missing, *(foreign.needed() if kind is ARM64 else ())]

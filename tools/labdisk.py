@@ -17,6 +17,8 @@ START = 2048
 SIZE = 10
 #: Inodes before are the file system's own.
 FIRST_INODE = 11
+#: What a BIOS starts, of Debian's grub-pc-bin.
+BOOT = Path("/usr/lib/grub/i386-pc/boot.img")
 #: Of the file system; whatever is fixed makes the same disk twice.
 UUID = "6c336e65-7400-4c33-8000-000000000001"
 
@@ -88,7 +90,7 @@ def bios(archive: Path, to: Path, work: Path, epoch: str) -> None:
     table = f"label: dos\nlabel-id: 0x6c336e65\nstart={START}, size={size}, type=83, bootable\n"
     run(["sfdisk", "-q", str(to)], input=table)
     with to.open("r+b") as made:
-        made.write(Path("/usr/lib/grub/i386-pc/boot.img").read_bytes()[:440])
+        made.write(BOOT.read_bytes()[:440])
         made.seek(512)
         made.write(core.read_bytes())
     _put(part, to, START)

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from l3net.agent.health import unready
+from l3net.agent.health import PATIENCE, unreachable
 from l3net.agent.loop import Agent
 from l3net.agent.status import retained_problems
 from l3net.errors import L3netError
@@ -31,8 +31,6 @@ FIRST: Final = 0.2
 INTERVAL: Final = 10.0
 #: And while the peers have not heard of the node's blocks yet.
 UNHEARD: Final = 1.0
-#: Seconds that peers have for it, from when the speaker is there: a router may be down for long.
-PATIENCE: Final = 30.0
 #: Share of a family's addresses in use (leased or cooling down) at which another block is asked for.
 FULL: Final = 0.8
 
@@ -120,16 +118,14 @@ class Arrival:
         Only of the first time: what was told is not taken back, and a node whose routers are away for longer
         than they are waited for still has pods that reach each other.
         """
-        speaking = self._agent.speaking
-        if not speaking.peers or speaking.parted:
-            return True
-        if not speaking.settled(PATIENCE):
-            why = unready(self._agent) or "waiting for the routes of the peers"
+        if why := unreachable(self._agent):
             if why != self._waiting:
                 log.info("the node's pod network is not declared up yet: %s", why)
             self._waiting = why
             return False
-        if not any(peer.established for peer in speaking.peers.values()):
+        speaking = self._agent.speaking
+        up = [peer.established for peer in speaking.peers.values()]
+        if up and not speaking.parted and not any(up):
             log.warning(
                 "no session is established after %g s: the pod network is declared up all the same, but"
                 " nobody outside of the node can reach its pods; see `l3net bgp neighbors`",

@@ -10,7 +10,7 @@ from typing import Any
 from l3net import __version__
 from l3net.addresses import prefix_order
 from l3net.agent.exports import exports
-from l3net.agent.health import unready
+from l3net.agent.health import unreachable, unready
 from l3net.agent.loop import Agent
 from l3net.agent.names import names
 from l3net.agent.neighbors import REFUSED, peer_rows
@@ -267,7 +267,7 @@ def answer(agent: Agent, question: str) -> dict[str, Any]:
             return {"alive": True}
         case "ready":
             why = unready(agent)
-            return {"ready": not why, "why": why}
+            return {"ready": not why, "why": why, "unreachable": unreachable(agent)}
         case "drain":
             return {**agent.draining.status(), "ready": not unready(agent)}
         case "plan":

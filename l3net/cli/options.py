@@ -15,10 +15,16 @@ from l3net.naming import RUN_DIR
 class Seconds(click.FloatRange):
     """A length of time: a range alone lets `nan` pass, which is neither more nor less than anything."""
 
+    name = "seconds"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found: float = super().convert(value, param, ctx)
-        if not math.isfinite(found):
-            self.fail(f"{value} is not a number of seconds.", param, ctx)
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        found: float = super().convert(number, param, ctx)
         return found
 
 

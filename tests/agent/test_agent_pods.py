@@ -185,10 +185,11 @@ def test_what_waits_for_the_agent_attaches_at_once(host: Node) -> None:
     run_dir = f"--run-dir={host.base / 'run'}"
     early = host.cni("ADD", "c1", host.netns("early"))
     assert early.returncode and "does not answer" in early.stdout
-    none = host.l3net("node", "wait", "--timeout=0.1", run_dir)
+    none = host.l3net("node", "wait", "--for=pods", "--timeout=0.1", run_dir)
     assert none.returncode == 3 and "no agent answers" in none.stderr
     host.declare("10.244.5.0/24", "fd00:244:5::/120")
-    argv = ["ip", "netns", "exec", host.name, sys.executable, "-m", "l3net.cli.main", "node", "wait", run_dir]
+    argv = ["ip", "netns", "exec", host.name, sys.executable, "-m", "l3net.cli.main"]
+    argv += ["node", "wait", "--for=pods", run_dir]
     waiting = subprocess.Popen(argv)
     try:
         starting = threading.Thread(target=host.start)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from l3net.agent.health import unready
+from l3net.agent.health import PATIENCE, unreachable, unready
 from l3net.agent.metrics import metrics
 from l3net.bgp.drain import Stage
 from l3net.bgp.loc_rib import LocRib
@@ -155,7 +155,18 @@ def test_after_the_start_one_session_is_enough() -> None:
 def test_without_peers_it_is_ready() -> None:
     found = agent()
     found.speaking.peers.clear()
-    assert unready(found) == ""
+    assert unready(found) == unreachable(found) == ""
+
+
+def test_pods_wait_for_the_sessions_for_a_while() -> None:
+    """A host whose routers are away has its containers all the same; what is not declared, it waits for."""
+    found = down(agent())
+    assert "waiting for the sessions with 192.0.2.1" in unreachable(found)
+    found.speaking.settled = lambda grace: grace == PATIENCE
+    assert unreachable(found) == "" and unready(found)
+    for broken in (agent(in_sync=False), agent(state=ClusterState()), agent(passes=0)):
+        broken.speaking.settled = lambda _: True
+        assert unreachable(broken) == unready(broken) != ""
 
 
 # --- HTTP ------------------------------------------------------------------------------------------------

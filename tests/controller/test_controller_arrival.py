@@ -16,7 +16,8 @@ import pytest
 from apiserver import Call, FakeApiServer
 from controller_rig import Running, blocks, node, pool, until
 
-from l3net.agent.arrival import PATIENCE, Arrival, wanted_blocks
+from l3net.agent.arrival import Arrival, wanted_blocks
+from l3net.agent.health import PATIENCE
 from l3net.errors import L3netError
 from l3net.ipam.lease import Usage
 from l3net.ipam.ranges import block_sets

@@ -254,7 +254,7 @@ def test_vagrant_accepts_it_for_virtualbox_as_far_as_it_looks(tmp_path: Path) ->
     ("settings", "said"),
     [
         ({"VAGRANT_ROUTER": "quagga"}, "VAGRANT_ROUTER=quagga: it is one of frr, bird, openbgpd, vyos"),
-        ({"L3NET_MEMORY": "lots"}, "L3NET_MEMORY=lots: a number from"),
+        ({"L3NET_MEMORY": "lots"}, "L3NET_MEMORY=lots: it is a whole number from"),
         ({"L3NET_K8S": "yes"}, "L3NET_K8S=yes"),
         ({"L3NET_DRIVER": "xen"}, "L3NET_DRIVER=xen: it is one of kvm, qemu"),
     ],
