@@ -221,7 +221,7 @@ ARM_MACHINE = """Vagrant.configure("2") do |config|
     libvirt.machine_arch = "aarch64"
     libvirt.machine_type = "virt"
     libvirt.loader = ENV.fetch("L3NET_EFI", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")
-    libvirt.features = ["acpi"]
+    libvirt.features = []
     libvirt.graphics_type = "none"
     libvirt.inputs = []
   end
