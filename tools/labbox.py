@@ -215,7 +215,7 @@ def _box(to: Path, files: dict[str, Path | bytes], epoch: str) -> None:
 
 
 #: What a machine of libvirt's "virt" type has not, or has otherwise than vagrant-libvirt takes for granted.
-#: The firmware is Debian's qemu-efi-aarch64.
+#: The firmware is Debian's qemu-efi-aarch64; libvirt has ACPI with it only where it may keep variables.
 ARM_MACHINE = """Vagrant.configure("2") do |config|
   config.vm.provider :libvirt do |libvirt|
     libvirt.machine_arch = "aarch64"
