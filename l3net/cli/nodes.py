@@ -68,7 +68,13 @@ class Agents:
         ConfigError where all say so of the question, L3netError. `told`: octets so far, of this node."""
         if self.here:
             text = question("") if callable(question) else question
-            return [("", read(ask(self.run_dir / AGENT_SOCKET, text, patience, told)))]
+            answer = ask(self.run_dir / AGENT_SOCKET, text, patience, told)
+            try:
+                return [("", read(answer))]
+            except (LookupError, TypeError, ValueError, AttributeError) as err:
+                if isinstance(err, L3netError):
+                    raise
+                raise L3netError(f"{self.run_dir / AGENT_SOCKET}: {misunderstood(err)}") from None
         if not self.several:
             ((node, door),) = self.doors.items()
             try:

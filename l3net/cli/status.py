@@ -60,9 +60,9 @@ def status(agents: Agents, ready: bool, alive: bool, output: str) -> None:
         click.echo("alive")
         return
     if ready:
-        ((_, found),) = agents.each("ready", lambda answer: answer)
-        click.echo("ready" if found["ready"] else f"not ready: {found['why']}")
-        sys.exit(0 if found["ready"] else 1)
+        ((_, why),) = agents.each("ready", lambda answer: "" if answer["ready"] else str(answer["why"]))
+        click.echo(f"not ready: {why}" if why else "ready")
+        sys.exit(1 if why else 0)
     if agents.several and output == "table":
         show_nodes(agents)
         return
