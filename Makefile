@@ -43,14 +43,14 @@ test-vm: setup-test plugin  ## boot a real machine (qemu, software emulation) as
 	@tools/install-packages qemu-system-x86 e2fsprogs
 	$(BIN)/pytest -m vm -s tests/vagrant/test_vm.py tests/vagrant/test_vm_package.py
 
+LIBVIRT_PACKAGES = qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients dnsmasq-base rsync
 test-vagrant: setup-test plugin  ## vagrant up, really run (libvirt in namespaces, software emulation); the better part of an hour
-	@tools/install-packages qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients dnsmasq-base rsync
+	@tools/install-packages $(LIBVIRT_PACKAGES)
 	@[ -e dist/l3net-lab-libvirt.box ] || $(MAKE) --no-print-directory vagrant-box
 	$(BIN)/pytest -m vm -s tests/vagrant/test_vagrant_up.py
 
 test-vagrant-arm64: setup-test plugin  ## a node of the lab with the box for arm64, beside x86-64 ones (software emulation)
-	@tools/install-packages qemu-system-x86 qemu-system-arm qemu-efi-aarch64 qemu-utils libvirt-daemon-system \
-		libvirt-clients dnsmasq-base rsync
+	@tools/install-packages $(LIBVIRT_PACKAGES) qemu-system-arm qemu-efi-aarch64
 	@[ -e dist/l3net-lab-libvirt.box ] || $(MAKE) --no-print-directory vagrant-box
 	@[ -e dist/l3net-lab-libvirt-arm64.box ] || $(MAKE) --no-print-directory vagrant-box ARCH=arm64
 	$(BIN)/pytest -m vm -s tests/vagrant/test_vagrant_arm64.py

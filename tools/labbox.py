@@ -18,7 +18,7 @@ from pathlib import Path
 
 import foreign
 import ociimage
-from labdisk import BOOT, SIZE, UUID, run
+from labdisk import BOOT, SIZE, UUID, run, succeeded
 
 PACKAGES = (
     # a machine
@@ -195,9 +195,7 @@ def system(kind: Kind, above: Path, to: Path, epoch: str) -> None:
     if kind is AMD64:
         run([*apart, *argv], env=environment)
     else:
-        done = foreign.run([*apart, *argv], environment)
-        if done.returncode:
-            raise SystemExit(f"mmdebstrap failed ({done.returncode}):\n{done.stdout[-3000:]}")
+        succeeded("mmdebstrap", foreign.run([*apart, *argv], environment))
 
 
 def _box(to: Path, files: dict[str, Path | bytes], epoch: str) -> None:

@@ -27,8 +27,13 @@ def run(argv: list[str], **more: object) -> None:
     done = subprocess.run(
         argv, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more
     )  # type: ignore[call-overload]
+    succeeded(argv[0], done)
+
+
+def succeeded(name: str, done: subprocess.CompletedProcess[str]) -> None:
+    """Ends the program where a command has failed."""
     if done.returncode:
-        raise SystemExit(f"{argv[0]} failed ({done.returncode}):\n{done.stdout[-3000:]}")
+        raise SystemExit(f"{name} failed ({done.returncode}):\n{done.stdout[-3000:]}")
 
 
 #: In a memory of its own, since mke2fs takes files in the order in which a directory tells of them.
@@ -70,6 +75,13 @@ def _files(archive: Path, part: Path, work: Path, sectors: int, epoch: str) -> N
     same_times(part, epoch)
 
 
+def _empty(to: Path, table: str) -> None:
+    """A disk with nothing but a partition table, in the words of sfdisk(8)."""
+    with to.open("wb") as made:
+        made.truncate(SIZE << 30)
+    run(["sfdisk", "-q", str(to)], input=table)
+
+
 def _put(part: Path, to: Path, sector: int) -> None:
     """Move a partition's content to its place; holes stay holes."""
     run(["dd", f"if={part}", f"of={to}", "bs=1M", f"seek={sector // 2048}", "conv=sparse,notrunc"])
@@ -85,10 +97,7 @@ def bios(archive: Path, to: Path, work: Path, epoch: str) -> None:
     run(["grub-mkimage", "-O", "i386-pc", "-o", str(core), "-p", "(hd0,msdos1)/boot/grub", *modules.split()])
     if core.stat().st_size > (START - 1) * 512:
         raise SystemExit("GRUB's core does not fit before the partition")
-    with to.open("wb") as made:
-        made.truncate(SIZE << 30)
-    table = f"label: dos\nlabel-id: 0x6c336e65\nstart={START}, size={size}, type=83, bootable\n"
-    run(["sfdisk", "-q", str(to)], input=table)
+    _empty(to, f"label: dos\nlabel-id: 0x6c336e65\nstart={START}, size={size}, type=83, bootable\n")
     with to.open("r+b") as made:
         made.write(BOOT.read_bytes()[:440])
         made.seek(512)
@@ -128,14 +137,12 @@ def efi(archive: Path, to: Path, work: Path, epoch: str) -> None:
         ["mcopy", "-m", "-i", str(esp), str(core), "::EFI/BOOT/"],
     ):
         run(argv, env=environment)
-    with to.open("wb") as made:
-        made.truncate(SIZE << 30)
     table = (
         f"label: gpt\nlabel-id: {_identity(0)}\n"
         f"start={START}, size={ESP}, type=uefi, uuid={_identity(1)}, name=EFI\n"
         f"start={second}, size={size}, type=linux, uuid={_identity(2)}, name=l3net-lab\n"
     )
-    run(["sfdisk", "-q", str(to)], input=table)
+    _empty(to, table)
     _put(esp, to, START)
     _put(part, to, second)
 

@@ -19,6 +19,7 @@ AT_ONCE: Final = 64
 SILENCE: Final = 90.0
 
 Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 #: A question for all, or by name of the node.
 Question = str | Callable[[str], str]
 
@@ -75,18 +76,27 @@ def _one(
     door: Door, question: Question, node: str, patience: float, read: Callable[[dict[str, Any]], Answer]
 ) -> Answer | L3netError:
     try:
-        return read(door.ask(question(node) if callable(question) else question, patience))
+        return understood(door.ask(question(node) if callable(question) else question, patience), read)
     except L3netError as err:
         return err
-    except (LookupError, TypeError, ValueError, AttributeError) as err:
-        return misunderstood(err)
     except MemoryError:
         return L3netError("its answer is too large")
 
 
-def misunderstood(err: Exception) -> L3netError:
+def understood(answer: Value, read: Callable[[Value], Answer], whose: str = "") -> Answer:
+    """What `read` makes of an answer. Raises what `read` says, and L3netError of one that it cannot read."""
+    try:
+        return read(answer)
+    except L3netError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as err:
+        raise misunderstood(err, whose) from None
+
+
+def misunderstood(err: Exception, whose: str = "") -> L3netError:
     """Of an answer that lacks something, or has it in another shape."""
-    return L3netError(f"its answer is not understood ({type(err).__name__}): is it of another release?")
+    kind = type(err).__name__
+    return L3netError(f"{whose}its answer is not understood ({kind}): is it of another release?")
 
 
 def alike(failures: Mapping[str, L3netError]) -> ConfigError | None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from l3net.cli.asking import Question, alike, ask_all, misunderstood
+from l3net.cli.asking import Question, alike, ask_all, misunderstood, understood
 from l3net.cli.doors import Door, SocketDoor
 from l3net.cli.output import print_table, print_value
 from l3net.cli.waiting import ask, waiting
@@ -69,26 +69,19 @@ class Agents:
         if self.here:
             text = question("") if callable(question) else question
             answer = ask(self.run_dir / AGENT_SOCKET, text, patience, told)
-            try:
-                return [("", read(answer))]
-            except (LookupError, TypeError, ValueError, AttributeError) as err:
-                if isinstance(err, L3netError):
-                    raise
-                raise L3netError(f"{self.run_dir / AGENT_SOCKET}: {misunderstood(err)}") from None
+            return [("", understood(answer, read, f"{self.run_dir / AGENT_SOCKET}: "))]
         if not self.several:
             ((node, door),) = self.doors.items()
             try:
                 with waiting(patience, f"{node} does"):
                     answer = door.ask(question(node) if callable(question) else question, patience)
-                return [(node, read(answer))]
+                return [(node, understood(answer, read))]
             except NotRunningError as err:
                 raise NotRunningError(f"{node}: {err}") from None
             except L3netError as err:
                 if type(err) is not L3netError:
                     raise  # of the question
                 raise L3netError(f"{node}: {err}") from None
-            except (LookupError, TypeError, ValueError, AttributeError) as err:
-                raise L3netError(f"{node}: {misunderstood(err)}") from None
         with waiting(patience, "some nodes do"):
             answers, failures = ask_all(self.doors, question, patience, read)
         if not answers and (wrong := alike(failures)) is not None:

@@ -4,18 +4,12 @@ router and a client on x86-64. Not part of `make test`: `make test-vagrant-arm64
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
-from vagrant_lab import Told, until, vagrant_lab
+from vagrant_lab import MARKS, Told, until, vagrant_lab
 
-pytestmark = [
-    pytest.mark.netns,
-    pytest.mark.vm,
-    pytest.mark.timeout(10800),
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
-]
+pytestmark = MARKS
 
 TOPOLOGY = """
 asNumber: 64512

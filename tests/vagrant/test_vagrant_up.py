@@ -6,7 +6,6 @@ namespaces of its own (libvirt_place.py).
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,14 +13,9 @@ from pathlib import Path
 
 import pytest
 from network_managers import by_ifupdown, by_network_manager, flushed, set_again
-from vagrant_lab import BLOCKS, Told, VagrantLab, until, vagrant_lab
+from vagrant_lab import BLOCKS, MARKS, Told, VagrantLab, until, vagrant_lab
 
-pytestmark = [
-    pytest.mark.netns,
-    pytest.mark.vm,
-    pytest.mark.timeout(10800),
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
-]
+pytestmark = MARKS
 
 TOPOLOGY = """
 asNumber: 64512

@@ -3,6 +3,7 @@ boxes of `make vagrant-box` with libvirt in a place of its own (libvirt_place.py
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -17,6 +18,13 @@ import pytest
 from libvirt_place import Place
 from machine_root import TREE, _run
 
+#: Of each test with such a lab.
+MARKS = [
+    pytest.mark.netns,
+    pytest.mark.vm,
+    pytest.mark.timeout(10800),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
 #: Boxes by the name under which a lab has them.
 BOXES = {
     "l3net/lab": TREE / "dist" / "l3net-lab-libvirt.box",
@@ -36,9 +44,10 @@ class VagrantLab:
         self.place, self.tree = place, tree
         self.here = tree / "vagrant"
 
-    def environment(self) -> dict[str, str]:
-        """What each command of vagrant has."""
-        return {
+    def vagrant(
+        self, *arguments: str, check: bool = True, box: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        more = {
             "VAGRANT_HOME": str(self.place.directory / "home/.vagrant.d"),
             "VAGRANT_CHECKPOINT_DISABLE": "1",
             "VAGRANT_NO_COLOR": "1",
@@ -46,12 +55,8 @@ class VagrantLab:
             "VAGRANT_NO_PARALLEL": "1",
             "L3NET_DRIVER": "qemu",
             "L3NET_K8S": "0",
+            **({"VAGRANT_BOX": box} if box else {}),
         }
-
-    def vagrant(
-        self, *arguments: str, check: bool = True, box: str | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        more = {**self.environment(), **({"VAGRANT_BOX": box} if box else {})}
         return self.place.run(["vagrant", *arguments], cwd=self.here, more=more, check=check)
 
     def up(self, hosts: Sequence[str], box: str | None = None) -> None:
