@@ -223,14 +223,13 @@ async def _main(
     from l3net.shell.files.cniinstall import put_conflist  # noqa: PLC0415
     from l3net.shell.files.historyfile import HistoryFile  # noqa: PLC0415
     from l3net.shell.kernel.flowlog import KernelFlowLog  # noqa: PLC0415
-    from l3net.shell.probes.sight import HostSight  # noqa: PLC0415
     from l3net.shell.sockets.agentserver import AgentServer  # noqa: PLC0415
 
     datastore, own = opened
     node = Agent(settings, node_shells(settings, datastore))
     told = partial(answer, node), partial(status, node), partial(routes, node)
     recording = Recording(node, HistoryFile(settings.run_dir))
-    slow = questions(node, recording, HostSight(settings.state_dir), Flowing(node, KernelFlowLog()))
+    slow = questions(node, recording, settings.state_dir, Flowing(node, KernelFlowLog()))
     server = AgentServer(settings.run_dir / AGENT_SOCKET, *told, node.faults, slow, questions_in_parts(node))
     install = partial(put_conflist, cni_conf_dir) if cni_conf_dir is not None else None
     arrival = Arrival(node, install, own)

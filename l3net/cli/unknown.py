@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Collection, Iterable
 from ipaddress import ip_address
@@ -10,6 +9,7 @@ from typing import Any, Final
 
 from l3net.cli.nodes import Agents
 from l3net.errors import ConfigError, L3netError
+from l3net.near import near
 
 #: Names in a message.
 _NAMED: Final = 8
@@ -17,8 +17,8 @@ _NAMED: Final = 8
 
 def no_such(what: str, name: str, known: Collection[str], where: str = "here") -> ConfigError:
     """`what`: peer, pod ... `known` are the names that there are."""
-    near = difflib.get_close_matches(name, known, 3)
-    mean = f"; did you mean {' or '.join(near)}?" if near else ""
+    close = near(name, known, most=3)
+    mean = f"; did you mean {' or '.join(close)}?" if close else ""
     # Addresses after names.
     shown = sorted(known, key=lambda each: (each[0].isdigit() or ":" in each.partition("/")[0], each))[
         :_NAMED

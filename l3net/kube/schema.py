@@ -6,7 +6,6 @@ types, bounds, enumerations and patterns are held. The CEL rules are held by `re
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from l3net.kube.conforming import conforms
 from l3net.kube.fields import quote_it, shown, told, type_name
 from l3net.kube.registry import KINDS, Definition
 from l3net.model import Kind
+from l3net.near import near
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -126,7 +126,7 @@ def _unknown(found: Schema, value: object, path: str) -> Iterator[ManifestError]
 
 def _did_you_mean(key: str, known: Schema, path: str) -> str:
     by_lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(key.lower(), list(by_lower), n=1, cutoff=0.6)
+    close = near(key.lower(), by_lower)
     if close:
         return f"; did you mean {by_lower[close[0]]}?"
     return f"; {path or 'the document'} has {', '.join(known)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from l3net.kube.fields import Field, shown
 from l3net.kube.registry import KINDS, DeclaredKind
 from l3net.model import Fact, Kind, ObjectName
 from l3net.naming import API_GROUP, API_VERSION
+from l3net.near import near
 
 # RFC 1123 subdomain, which holds every name the kinds above may have.
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -65,7 +65,7 @@ def _row(document: Field) -> DeclaredKind | None:
     if group == API_GROUP:
         if kind in ours:
             raise ManifestError("apiVersion", f"{shown(version)} is not known; use {API_VERSION}")
-        close = difflib.get_close_matches(kind, ours, n=1, cutoff=0.5)
+        close = near(kind, ours, alike=0.5)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(ours)}"
         raise ManifestError("kind", f"{shown(kind)} is not a kind of {API_GROUP}; {hint}")
     if version == "v1" and kind in ours:

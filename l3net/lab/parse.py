@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
@@ -22,6 +21,7 @@ from l3net.lab.topology import (
     Topology,
 )
 from l3net.model import Address, Prefix
+from l3net.near import near
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?")
 _RESERVED = frozenset({"lo", "l3net0", "all", "default"})
@@ -101,7 +101,7 @@ class _Mapping:
 
     def done(self) -> None:
         for unknown in self._left:
-            close = difflib.get_close_matches(unknown, self._known, n=1)
+            close = near(unknown, self._known)
             hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(self._known)}"
             raise TopologyError(self.at(unknown), f"unknown field; {hint}")
 
@@ -233,7 +233,7 @@ def _links(root: _Mapping, supernets: Sequence[Prefix], hosts: set[str]) -> tupl
             raise TopologyError(entry.at("between"), "expected the names of two different hosts")
         for name in between:
             if name not in hosts:
-                close = difflib.get_close_matches(name, hosts, n=1)
+                close = near(name, hosts)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
                 raise TopologyError(entry.at("between"), f"there is no host {name!r}{hint}")
         subnets = entry.prefixes("subnets") or tuple(

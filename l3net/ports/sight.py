@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from l3net.doctor.findings import NodeLook
-from l3net.explain.facts import Passage, Way
-from l3net.explain.foreign import Chain
-from l3net.model import Address
+if TYPE_CHECKING:
+    from l3net.doctor.findings import NodeLook
+    from l3net.explain.facts import Passage, Way
+    from l3net.explain.foreign import Chain
+    from l3net.model import Address
 
 
 class Sight(Protocol):

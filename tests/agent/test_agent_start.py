@@ -26,6 +26,7 @@ from l3net.cli.main import COMMANDS
 #: Large, or slow to import, and of use to some agents and commands alone.
 HEAVY = {
     "aiohttp",
+    "difflib",
     "email.message",
     "exabgp.configuration",
     "importlib.metadata",
@@ -34,6 +35,9 @@ HEAVY = {
     "kubernetes.client.models",
     "kubernetes.dynamic",
     "kubernetes.watch",
+    "l3net.agent.explaining",
+    "l3net.explain.service",
+    "l3net.shell.probes.sight",
     "netaddr",
     "pydantic",
     "pyroute2",
@@ -48,7 +52,7 @@ from pathlib import Path
 from l3net.config import AgentSettings, datastore
 from l3net.cli.agent import _open
 import l3net.cli.agent_shells, l3net.agent.arrival, l3net.agent.loop, l3net.agent.recording
-import l3net.agent.status, l3net.cli.agent_questions, l3net.shell.probes.sight
+import l3net.agent.status, l3net.cli.agent_questions
 import l3net.shell.sockets.agentserver
 from l3net.shell.speaker.exabgp import release_is_known
 directory, chosen = Path(sys.argv[1]), sys.argv[2]

@@ -247,14 +247,11 @@ class Announcer:
     def _compare(self, peer: _Peer) -> None:
         if peer.wanted is None:
             return
-        peer.to_withdraw = _Queue({prefix: None for prefix in peer.said if prefix not in peer.wanted})
-        peer.to_announce = _Queue(
-            {
-                prefix: path
-                for prefix, path in peer.wanted.items()
-                if prefix not in peer.said or peer.said[prefix] != path
-            }
-        )
+        wanted, said = peer.wanted, peer.said
+        peer.to_withdraw = _Queue({prefix: None for prefix in said if prefix not in wanted})
+        # Mostly the very same path was said; a dataclass would be compared field by field all the same.
+        differing = ((prefix, path) for prefix, path in wanted.items() if said.get(prefix) is not path)
+        peer.to_announce = _Queue({prefix: path for prefix, path in differing if said.get(prefix) != path})
 
     def _next(self) -> _Line | None:
         """Any peer's withdrawals first, then the smallest backlog of announcements, then End-of-RIB."""
