@@ -139,7 +139,10 @@ def _rows(asked: dict[str, Any], agents: Agents, *, follow: bool) -> list[dict[s
     older = "the agent that runs is older than this command and keeps no history"
 
     def entries(answer: dict[str, Any]) -> list[dict[str, Any]]:
-        return list(checked(answer, "entries", older)["entries"])
+        rows = list(checked(answer, "entries", older)["entries"])
+        for row in rows:  # one that cannot be shown is of another release, whoever wants what of it
+            _words(row)
+        return rows
 
     try:
         found = agents.each(f"history {json.dumps(asked)}", entries)
@@ -170,9 +173,15 @@ def _show(rows: list[dict[str, Any]], agents: Agents, output: str) -> None:
 
 
 def _cells(row: dict[str, Any], agents: Agents) -> list[str]:
+    when, *told = _words(row)
+    return [when, *([row["node"]] if agents.several else []), *told]
+
+
+def _words(row: dict[str, Any]) -> list[str]:
+    """What a line shows of an entry but its node."""
     more = f" and {row['count'] - 1} more" if row["count"] > 1 else ""
     about = row["prefixes"][0] if row["kind"] == EntryKind.SERVICE.value and row["prefixes"] else ""
     when = datetime.fromtimestamp(row["at"], UTC).astimezone().isoformat(" ", "milliseconds")
     subject = f"{row['subject']}{' ' * bool(about)}{about}{more}"
     told = (row["kind"], subject, row["what"], row["peer"], row["old"], row["new"], row["reason"])
-    return [when[:23], *([row["node"]] if agents.several else []), *map(str, told)]
+    return [when[:23], *map(str, told)]

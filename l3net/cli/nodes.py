@@ -108,7 +108,7 @@ class Agents:
                 told.append((node, render(value)))
             except (LookupError, TypeError, ValueError, AttributeError) as err:
                 if self.here:
-                    raise
+                    raise misunderstood(err, f"{self.run_dir / AGENT_SOCKET}: ") from None
                 why = misunderstood(err)
                 if not self.several:
                     raise L3netError(f"{node}: {why}") from None
