@@ -35,6 +35,16 @@ def packed(what: str, to: Path, pattern: str = "*") -> Path:
     return made
 
 
+def test_a_build_without_its_packages_ends_with_what_failed(tmp_path: Path) -> None:
+    nowhere = {**ENVIRONMENT, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    argv = [sys.executable, str(ROOT / "tools" / "package"), "wheel", "--to", str(tmp_path / "to")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=nowhere, timeout=300)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "No matching distribution found" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("tools/package: exit code 1 of: ")
+
+
 def run(argv: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
 
