@@ -6,6 +6,8 @@ from l3net.lab.topology import Topology
 
 #: Seconds; short enough to see a node vanish, long enough for two busy cores.
 HOLD_TIME = 9
+#: The route map of what a router announces as its own: no network by which a machine is managed.
+LINKS = "links"
 
 
 def frr_config(topology: Topology, host: str) -> str:
@@ -27,6 +29,7 @@ def frr_config(topology: Topology, host: str) -> str:
         f" timers bgp {HOLD_TIME // 3} {HOLD_TIME}",
     ]
     sessions = topology.sessions(host)
+    lines[5:5] = [*_links(topology, host), "!"]
     for session in sessions:
         lines += [
             f" neighbor {session.remote} remote-as {session.remote_as}",
@@ -38,10 +41,27 @@ def frr_config(topology: Topology, host: str) -> str:
         lines += [
             " !",
             f" address-family ipv{version} unicast",
-            "  redistribute connected",
+            f"  redistribute connected route-map {LINKS}",
             "  maximum-paths 16",
         ]
         lines += [f"  neighbor {s.remote} activate" for s in sessions if s.remote.version == version]
         lines.append(" exit-address-family")
     lines += ["exit", "!", "end"]
     return "\n".join(lines) + "\n"
+
+
+def _links(topology: Topology, host: str) -> list[str]:
+    """The route map."""
+    words = {4: "ip", 6: "ipv6"}
+    lines = [
+        f"{words[subnet.version]} prefix-list {LINKS} permit {subnet}"
+        for version in topology.versions
+        for link in topology.links_of(host)
+        for subnet in link.subnets
+        if subnet.version == version
+    ]
+    for sequence, version in enumerate(topology.versions, start=1):
+        lines.append(f"route-map {LINKS} permit {sequence}")
+        lines.append(f" match {words[version]} address prefix-list {LINKS}")
+        lines.append("exit")
+    return lines

@@ -7,7 +7,7 @@ VyOS runs FRR underneath, so the session options are those of `frr`. Its interfa
 from __future__ import annotations
 
 from l3net.lab.addressing import sysctls
-from l3net.lab.frr import HOLD_TIME
+from l3net.lab.frr import HOLD_TIME, LINKS
 from l3net.lab.topology import Topology
 
 #: Forwarding is VyOS's own doing, and it refuses to have it set a second time.
@@ -38,6 +38,7 @@ def vyos_commands(topology: Topology, host: str) -> str:
         interface = f"set interfaces ethernet {names[end.interface]}"
         lines.append(f"{interface} description '{far.host}'")
         lines += [f"{interface} address '{address}'" for address in end.addresses]
+    lines += _links(topology, host)
     bgp = "set protocols bgp"
     lines += [
         f"{bgp} system-as '{topology.as_number_of(host)}'",
@@ -48,7 +49,10 @@ def vyos_commands(topology: Topology, host: str) -> str:
     ]
     for version in topology.versions:
         family = f"{bgp} address-family ipv{version}-unicast"
-        lines += [f"{family} redistribute connected", f"{family} maximum-paths ebgp '16'"]
+        lines += [
+            f"{family} redistribute connected route-map '{LINKS}'",
+            f"{family} maximum-paths ebgp '16'",
+        ]
     for session in topology.sessions(host):
         neighbour = f"{bgp} neighbor {session.remote}"
         lines += [
@@ -59,3 +63,25 @@ def vyos_commands(topology: Topology, host: str) -> str:
             f"{neighbour} address-family ipv{session.remote.version}-unicast",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _links(topology: Topology, host: str) -> list[str]:
+    """The route map of what a router announces as its own (see `frr`)."""
+    lines = []
+    for version in topology.versions:
+        rule = f"set policy route-map {LINKS} rule {version}"
+        listed = "prefix-list" if version == 4 else "prefix-list6"
+        subnets = [
+            each for link in topology.links_of(host) for each in link.subnets if each.version == version
+        ]
+        lines += [
+            line
+            for number, subnet in enumerate(subnets, start=1)
+            for line in (
+                f"set policy {listed} {LINKS} rule {number} action 'permit'",
+                f"set policy {listed} {LINKS} rule {number} prefix '{subnet}'",
+            )
+        ]
+        words = "ip" if version == 4 else "ipv6"
+        lines += [f"{rule} action 'permit'", f"{rule} match {words} address prefix-list '{LINKS}'"]
+    return lines

@@ -285,3 +285,40 @@ def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
     assert read == {path.name for path in (VAGRANT / "provision").glob("*.sh")} - {"machine.sh", "vyos.sh"}
     (tmp_path / "bad.sh").write_text("#!/bin/sh\nrm -rf $1/x\n")
     assert subprocess.run([*argv, str(tmp_path / "bad.sh")], capture_output=True, check=False).returncode == 1
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_an_interface_that_is_missing_keeps_no_other_down(tmp_path: Path) -> None:
+    """After a topology with a link more, of a machine that has the interfaces it was made with."""
+    program = (VAGRANT / "machine" / "l3net-lab").read_text().replace("/etc/l3net-lab", str(tmp_path))
+    (tmp_path / "program").write_text(program)
+    (tmp_path / "host").write_text("spine\n")
+    (tmp_path / "sysctl.conf").write_text("")
+    links = {"tor1": ("02:6c:33:00:02:00", "10.0.2.0/31"), "tor3": ("02:6c:33:00:08:00", "10.0.8.0/31"),
+             "tor2": ("02:6c:33:00:03:00", "10.0.3.0/31")}  # fmt: skip
+    (tmp_path / "interfaces").write_text("".join(f"{mac} {name}\n" for name, (mac, _) in links.items()))
+    (tmp_path / "network.ip").write_text(
+        "".join(
+            f"address replace {address} dev {name}\nlink set dev {name} up\n"
+            for name, (_, address) in links.items()
+        )
+    )
+    wanted = f"sh {tmp_path}/program network; echo exit code $?; ip -br address"
+    steps = [
+        "mount -t sysfs none /sys",
+        *(
+            f"ip link add eth{number} address {links[name][0]} type veth peer name far{number}"
+            for number, name in enumerate(("tor1", "tor2"))
+        ),
+        wanted,
+        f"ip link add eth2 address {links['tor3'][0]} type veth",
+        wanted,
+    ]
+    argv = ["unshare", "--net", "--mount", "sh", "-c", "; ".join(steps)]
+    said = subprocess.run(argv, capture_output=True, text=True, check=True)
+    first, _, second = said.stdout.partition("exit code 1")[2].partition("exit code ")
+    assert "10.0.2.0/31" in first and "10.0.3.0/31" in first and "10.0.8.0/31" not in first, said
+    assert "no interface for: tor3 (02:6c:33:00:08:00)." in said.stderr, said
+    assert "'vagrant destroy -f spine'" in said.stderr
+    assert second.startswith("0\n") and "10.0.8.0/31" in second, "the control"

@@ -52,8 +52,13 @@ run_unit() { # UNIT: enabled, and running with what was written; without systemd
     have_systemd || return 0
     if [ -n "$CHANGED" ]; then
         systemctl daemon-reload
-        systemctl restart "$1"
+        systemctl restart "$1" || unit_failed "$1"
     else
-        systemctl is-active -q "$1" || systemctl start "$1"
+        systemctl is-active -q "$1" || systemctl start "$1" || unit_failed "$1"
     fi
+}
+
+unit_failed() { # UNIT: what it said, for who looks at `vagrant up`; the end
+    journalctl -q -b -o cat -n 20 -u "$1" >&2 || true
+    exit 1
 }
