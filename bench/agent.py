@@ -117,11 +117,16 @@ class Node(Rig):
         fields = (self._proc(pid) / "stat").read_text().rpartition(")")[2].split()
         return sum(map(int, fields[11:13])) / HERTZ, sum(map(int, fields[13:15])) / HERTZ
 
+    def scheduled(self, pid: int) -> float:
+        """CPU seconds of a process by the scheduler's count, which knows of less than a tick."""
+        threads = (self._proc(pid) / "task").iterdir()
+        return sum(int((each / "schedstat").read_text().split()[0]) for each in threads) / 1e9
+
     def exabgp_cpu(self) -> float:
         """Of ExaBGP and its relay."""
         exabgp = self.exabgp_pid()
         found = self.node.run(["pgrep", "-P", str(exabgp)], check=False).stdout.split()
-        return sum(self.cpu(int(pid))[0] for pid in (exabgp, *found) if int(pid))
+        return sum(self.scheduled(int(pid)) for pid in (exabgp, *found) if int(pid))
 
     def memory(self, pid: int) -> tuple[float, float, float, float]:
         """RSS, PSS, private, peak, in MiB."""
@@ -179,15 +184,14 @@ def started(python: str, datastore: str, who: str) -> Iterator[tuple[Node, Start
 def idle(node: Node, start: Start, seconds: float) -> Idle:
     def now() -> tuple[float, float, float]:
         return (
-            sum(node.cpu(node.pid("agent"))),
-            sum(node.cpu(node.pid("speaker"))),
+            *(node.scheduled(node.pid(name)) + node.cpu(node.pid(name))[1] for name in ("agent", "speaker")),
             node.exabgp_cpu(),
         )
 
     time.sleep(SETTLED)
     before = now()
     time.sleep(seconds)
-    shares = [round((after - then) / seconds * 100, 2) for then, after in zip(before, now(), strict=True)]
+    shares = [round((after - then) / seconds * 100, 3) for then, after in zip(before, now(), strict=True)]
     return Idle(start.datastore, start.who, *shares)
 
 
