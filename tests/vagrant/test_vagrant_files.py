@@ -287,6 +287,14 @@ def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
     assert subprocess.run([*argv, str(tmp_path / "bad.sh")], capture_output=True, check=False).returncode == 1
 
 
+def test_links_are_waited_for_and_not_only_ordered() -> None:
+    """`After=` alone waits for nothing that nobody starts: udev loads the drivers meanwhile."""
+    unit = (VAGRANT / "provision" / "network.sh").read_text().partition("l3net-lab-network.service <<EOT")[2]
+    fields = dict(line.split("=", 1) for line in unit.partition("\nEOT")[0].splitlines() if "=" in line)
+    assert "systemd-udev-settle.service" in fields["After"].split()
+    assert set(fields["After"].split()) <= set(fields["Wants"].split())
+
+
 @pytest.mark.netns
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_an_interface_that_is_missing_keeps_no_other_down(tmp_path: Path) -> None:

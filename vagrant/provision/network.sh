@@ -33,10 +33,11 @@ wanted=$(mktemp)
 cmp -s "$wanted" /etc/hosts || cat "$wanted" >/etc/hosts
 rm -f "$wanted"
 
+# Interfaces come when udev has loaded their drivers: on a slow machine half a minute after the first units.
 put 0644 /etc/systemd/system/l3net-lab-network.service <<EOT
 [Unit]
 Description=Addresses and routes of the l3net lab
-Wants=network.target
+Wants=network.target systemd-udev-settle.service
 After=network.target systemd-udev-settle.service
 Before=frr.service bird.service openbgpd.service l3net-speaker.service l3net-agent.service l3net-bfd.service kubelet.service
 [Service]
