@@ -320,9 +320,7 @@ def main() -> None:
     parser.add_argument("--services", type=int, default=10_000)
     parser.add_argument("--nodes", type=int, default=0, help="others than this one, all watched")
     parser.add_argument("--changes", type=int, default=200)
-    parser.add_argument(
-        "--idle", type=float, default=60.0, help="seconds, best a multiple of 30"
-    )
+    parser.add_argument("--idle", type=float, default=60.0, help="seconds, best a multiple of 30")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)

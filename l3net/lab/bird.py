@@ -9,11 +9,11 @@ from l3net.lab.topology import BgpSession, Topology
 def bird_config(topology: Topology, host: str) -> str:
     """One bird.conf: device, direct and kernel protocols, one BGP protocol a session."""
     channels = " ".join(f"ipv{version};" for version in topology.versions)
-    links = ", ".join(f'"{link.end(host).interface}"' for link in topology.links_of(host))
+    # No network by which a machine is managed; and of a router without links, nothing.
+    links = ", ".join(f'"{link.end(host).interface}"' for link in topology.links_of(host)) or '"-*"'
     parts = [
         f"log stderr all;\nrouter id {topology.router_id(host)};\n",
         "protocol device { scan time 5; }\n",
-        # No network by which a machine is managed.
         f"protocol direct {{ {channels} check link yes; interface {links}; }}\n",
     ]
     parts += [

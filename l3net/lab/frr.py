@@ -18,6 +18,8 @@ def frr_config(topology: Topology, host: str) -> str:
         "log stdout informational",
         "service integrated-vtysh-config",
         "!",
+        *_links(topology, host),
+        "!",
         f"router bgp {topology.as_number_of(host)}",
         f" bgp router-id {topology.router_id(host)}",
         " no bgp ebgp-requires-policy",
@@ -29,7 +31,6 @@ def frr_config(topology: Topology, host: str) -> str:
         f" timers bgp {HOLD_TIME // 3} {HOLD_TIME}",
     ]
     sessions = topology.sessions(host)
-    lines[5:5] = [*_links(topology, host), "!"]
     for session in sessions:
         lines += [
             f" neighbor {session.remote} remote-as {session.remote_as}",

@@ -20,11 +20,19 @@ from l3net.lab.frr import frr_config
 from l3net.lab.gobgp import gobgp_config
 from l3net.lab.manifests import cluster_manifests, endpoint_slices, render, router_manifests
 from l3net.lab.openbgpd import openbgpd_config
+from l3net.lab.parse import parse_topology
 from l3net.lab.routers import openbgpd_program
 from l3net.lab.state import read_source
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "lab"
 TOPOLOGY = read_source(None).topology()
+
+
+#: With a router that has no link.
+LONE = parse_topology(
+    {"routers": [{"name": "r1", "asNumber": 65001}, {"name": "lone", "asNumber": 65002}],
+     "nodes": [{"name": "n1"}], "links": [{"between": ["r1", "n1"]}]}
+)  # fmt: skip
 
 
 def _manifests(files: dict[str, list[dict[str, object]]]) -> str:
@@ -57,7 +65,7 @@ def test_golden(name: str) -> None:
     assert text == file.read_text()
 
 
-@pytest.mark.parametrize("host", ["spine", "tor1", "tor2"])
+@pytest.mark.parametrize("host", ["spine", "tor1", "tor2", "lone"])
 @pytest.mark.parametrize(
     ("generate", "argv", "spoil"),
     [
@@ -77,7 +85,7 @@ def test_routers_accept_their_configuration(generate, argv, spoil, host: str, tm
     def load() -> subprocess.CompletedProcess[str]:
         return subprocess.run([*argv, str(file)], capture_output=True, text=True, check=False, timeout=20)
 
-    text = generate(TOPOLOGY, host)
+    text = generate(LONE if host == "lone" else TOPOLOGY, host)
     file.write_text(text)
     file.chmod(0o600)  # OpenBGPD's must be its owner's alone
     done = load()
