@@ -19,7 +19,7 @@ from l3net.lab.errors import UnknownNameError
 from l3net.lab.machine import CheckedLab
 from l3net.lab.sshlab import close_ssh_lab, open_ssh_lab
 from l3net.lab.state import DEFAULT_NAME, load, read_source
-from l3net.lab.topology import Topology
+from l3net.lab.topology import Link, Topology
 from l3net.lab.up import open_lab
 
 _Command = Callable[..., Any]
@@ -58,20 +58,29 @@ def which_lab(command: _Command) -> _Command:
 
 @contextmanager
 def opened(
-    name: str, ssh_config: Path | None, topology: Path | None, patience: float = 1.0
+    name: str,
+    ssh_config: Path | None,
+    topology: Path | None,
+    patience: float = 1.0,
+    first: Callable[[Topology], object] = lambda _: None,
 ) -> Iterator[CheckedLab]:
-    """The lab that `which_lab` chose; machines get `patience` times the limits of time. Raises LabError."""
+    """The lab that `which_lab` chose; machines get `patience` times the limits of time. Raises LabError, and
+    what `first` says of the topology, before any machine is asked."""
     if ssh_config is None:
         if topology is not None:
             raise click.UsageError("--topology goes with --ssh-config: a lab in namespaces knows its own")
         if patience != 1:
             raise click.UsageError("--patience goes with --ssh-config: a lab in namespaces is not emulated")
         need_root()
-        yield open_lab(name)
+        here = open_lab(name)
+        first(here.topology)
+        yield here
         return
+    machines = read_source(topology).topology()
+    first(machines)
     # In /tmp, for a socket's path is short.
     with tempfile.TemporaryDirectory(prefix="l3net-ssh-", dir="/tmp") as control:
-        lab = open_ssh_lab(read_source(topology).topology(), ssh_config, Path(control), patience)
+        lab = open_ssh_lab(machines, ssh_config, Path(control), patience)
         try:
             yield lab
         finally:
@@ -142,18 +151,19 @@ def break_(
     if not (links or nodes or routers):
         raise click.UsageError("say what to break: --link n1,tor1, --node n1 or --router tor1")
     pairs = [_pair(text) for text in links]
-    with opened(name, ssh_config, topology) as lab:
+
+    def choose(of: Topology) -> tuple[Link, ...]:
         for node in nodes:
-            if lab.topology.node(node) is None:
-                raise UnknownNameError(
-                    f"{node!r} is not a node: {', '.join(n.name for n in lab.topology.nodes)}"
-                )
+            if of.node(node) is None:
+                raise UnknownNameError(f"{node!r} is not a node: {', '.join(each.name for each in of.nodes)}")
         for router in routers:
-            if lab.topology.router(router) is None:
-                raise UnknownNameError(
-                    f"{router!r} is not a router: {', '.join(r.name for r in lab.topology.routers)}"
-                )
-        chosen = chosen_links(lab.topology, pairs, (*nodes, *routers))
+            if of.router(router) is None:
+                known = ", ".join(each.name for each in of.routers)
+                raise UnknownNameError(f"{router!r} is not a router: {known}")
+        return chosen_links(of, pairs, (*nodes, *routers))
+
+    with opened(name, ssh_config, topology, first=choose) as lab:
+        chosen = choose(lab.topology)
         cut(lab, chosen)
     for link in chosen:
         click.echo(f"cut: {link.ends[0].host} - {link.ends[1].host}")

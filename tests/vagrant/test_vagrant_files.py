@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from l3net.cli.lab import lab as lab_command
 from l3net.cli.lab_export import write_export
 from l3net.lab.addressing import addressing
-from l3net.lab.errors import LabError
+from l3net.lab.errors import LabError, UnknownNameError
 from l3net.lab.frr import frr_config
 from l3net.lab.machine import Output
 from l3net.lab.machines import machine_files
@@ -330,3 +332,15 @@ def test_an_interface_that_is_missing_keeps_no_other_down(tmp_path: Path) -> Non
     assert "no interface for: tor3 (02:6c:33:00:08:00)." in said.stderr, said
     assert "'vagrant destroy -f spine'" in said.stderr
     assert second.startswith("0\n") and "10.0.8.0/31" in second, "the control"
+
+
+@pytest.mark.parametrize("named", [("--node", "n9"), ("--router", "n1"), ("--link", "n1,tor2")])
+def test_a_name_is_looked_up_before_a_machine_is_asked(named: tuple[str, str], tmp_path: Path) -> None:
+    config, asked = tmp_path / "ssh", tmp_path / "asked"
+    config.write_text(f"Host *\n  ProxyCommand touch {asked}\n")
+    argv = ["break", "--ssh-config", str(config), "--topology", str(VAGRANT / "generated/topology.yaml")]
+    result = CliRunner().invoke(lab_command, [*argv, *named])
+    assert isinstance(result.exception, UnknownNameError), result.output
+    assert not asked.exists()
+    assert CliRunner().invoke(lab_command, [*argv, "--node", "n1"]).exit_code
+    assert asked.exists(), "the control"
