@@ -8,13 +8,11 @@ from l3net.lab.topology import BgpSession, Topology
 
 def bird_config(topology: Topology, host: str) -> str:
     """One bird.conf: device, direct and kernel protocols, one BGP protocol a session."""
-    channels = " ".join(f"ipv{version};" for version in topology.versions)
-    # No network by which a machine is managed; and of a router without links, nothing.
-    links = ", ".join(f'"{link.end(host).interface}"' for link in topology.links_of(host)) or '"-*"'
+    channels = " ".join(_links(topology, host, version) for version in topology.versions)
     parts = [
         f"log stderr all;\nrouter id {topology.router_id(host)};\n",
         "protocol device { scan time 5; }\n",
-        f"protocol direct {{ {channels} check link yes; interface {links}; }}\n",
+        f"protocol direct {{ {channels} check link yes; }}\n",
     ]
     parts += [
         f"protocol kernel kernel{version} {{\n"
@@ -28,8 +26,21 @@ def bird_config(topology: Topology, host: str) -> str:
 
 
 def session_name(session: BgpSession) -> str:
-    """The protocol name birdc knows a session by."""
-    return f"{session.interface.replace('-', '_')}_ipv{session.remote.version}"
+    """The protocol name birdc knows a session by. A symbol of BIRD's begins with no digit."""
+    name = session.interface.replace("-", "_")
+    return f"{'_' * name[0].isdigit()}{name}_ipv{session.remote.version}"
+
+
+def _links(topology: Topology, host: str, version: int) -> str:
+    """The channel by which a router announces its links, and no network by which a machine is managed."""
+    found = [
+        str(subnet)
+        for link in topology.links_of(host)
+        for subnet in link.subnets
+        if subnet.version == version
+    ]
+    accepted = f"where net ~ [ {', '.join(found)} ]" if found else "none"
+    return f"ipv{version} {{ import {accepted}; }};"
 
 
 def _bgp(topology: Topology, host: str, session: BgpSession) -> str:

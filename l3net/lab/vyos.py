@@ -49,10 +49,9 @@ def vyos_commands(topology: Topology, host: str) -> str:
     ]
     for version in topology.versions:
         family = f"{bgp} address-family ipv{version}-unicast"
-        lines += [
-            f"{family} redistribute connected route-map '{LINKS}'",
-            f"{family} maximum-paths ebgp '16'",
-        ]
+        if any(each.version == version for link in topology.links_of(host) for each in link.subnets):
+            lines.append(f"{family} redistribute connected route-map '{LINKS}'")
+        lines.append(f"{family} maximum-paths ebgp '16'")
     for session in topology.sessions(host):
         neighbour = f"{bgp} neighbor {session.remote}"
         lines += [
@@ -83,5 +82,7 @@ def _links(topology: Topology, host: str) -> list[str]:
             )
         ]
         words = "ip" if version == 4 else "ipv6"
+        if not subnets:  # VyOS refuses what refers to no list
+            continue
         lines += [f"{rule} action 'permit'", f"{rule} match {words} address prefix-list '{LINKS}'"]
     return lines

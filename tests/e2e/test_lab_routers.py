@@ -27,6 +27,8 @@ TOPOLOGY = {
 }
 #: By router; of both families, as a machine may have.
 MANAGED = {"frr": ("192.0.2.1/24", "2001:db8:1::1/64"), "bird": ("198.51.100.1/24", "2001:db8:2::1/64")}
+#: By router, on one of its links.
+BESIDE = {"frr": ("203.0.113.1/25", "2001:db8:3::1/64"), "bird": ("203.0.113.129/25", "2001:db8:4::1/64")}
 
 
 def test_no_router_announces_the_network_by_which_it_is_managed(tmp_path: Path) -> None:
@@ -36,6 +38,8 @@ def test_no_router_announces_the_network_by_which_it_is_managed(tmp_path: Path) 
             router.run(["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1"])
             for address in addresses:
                 router.run(["ip", "address", "add", address, "dev", "eth0", "nodad"])
+            for address in BESIDE[name]:
+                router.run(["ip", "address", "add", address, "dev", "far", "nodad"])
             for link in ("eth0", "eth1"):
                 router.run(["ip", "link", "set", link, "up"])
 
@@ -51,4 +55,5 @@ def test_no_router_announces_the_network_by_which_it_is_managed(tmp_path: Path) 
         found = table()
         assert "192.0.2.0/24" not in found, found
         assert "198.51.100.0/24" not in found, found
+        assert "203.0.113." not in found, found
         assert "2001:db8:" not in found, found

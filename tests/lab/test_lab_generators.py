@@ -23,16 +23,20 @@ from l3net.lab.openbgpd import openbgpd_config
 from l3net.lab.parse import parse_topology
 from l3net.lab.routers import openbgpd_program
 from l3net.lab.state import read_source
+from l3net.lab.vyos import vyos_commands
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "lab"
 TOPOLOGY = read_source(None).topology()
 
 
-#: With a router that has no link.
-LONE = parse_topology(
-    {"routers": [{"name": "r1", "asNumber": 65001}, {"name": "lone", "asNumber": 65002}],
-     "nodes": [{"name": "n1"}], "links": [{"between": ["r1", "n1"]}]}
-)  # fmt: skip
+#: With a router that has no link, and one with a neighbor whose name is no symbol of BIRD's.
+ODD = parse_topology(
+    {
+        "routers": [{"name": "top-1", "asNumber": 65001}, {"name": "lone", "asNumber": 65002}],
+        "nodes": [{"name": "1-a"}],
+        "links": [{"between": ["top-1", "1-a"]}],
+    }
+)
 
 
 def _manifests(files: dict[str, list[dict[str, object]]]) -> str:
@@ -65,7 +69,7 @@ def test_golden(name: str) -> None:
     assert text == file.read_text()
 
 
-@pytest.mark.parametrize("host", ["spine", "tor1", "tor2", "lone"])
+@pytest.mark.parametrize("host", ["spine", "tor1", "tor2", "lone", "top-1"])
 @pytest.mark.parametrize(
     ("generate", "argv", "spoil"),
     [
@@ -85,7 +89,7 @@ def test_routers_accept_their_configuration(generate, argv, spoil, host: str, tm
     def load() -> subprocess.CompletedProcess[str]:
         return subprocess.run([*argv, str(file)], capture_output=True, text=True, check=False, timeout=20)
 
-    text = generate(LONE if host == "lone" else TOPOLOGY, host)
+    text = generate(ODD if host in ODD.hosts else TOPOLOGY, host)
     file.write_text(text)
     file.chmod(0o600)  # OpenBGPD's must be its owner's alone
     done = load()
@@ -93,6 +97,17 @@ def test_routers_accept_their_configuration(generate, argv, spoil, host: str, tm
     # The control: the same check refuses a mistake.
     file.write_text(text.replace("end\n", spoil) if argv[0] == "vtysh" else text + spoil)
     assert load().returncode != 0
+
+
+def test_what_vyos_is_told_refers_to_no_list_that_is_not_there() -> None:
+    """VyOS refuses the whole commit; none is to be had in a test."""
+    for topology, host in ((ODD, "lone"), (ODD, "top-1"), (TOPOLOGY, "tor1")):
+        text = vyos_commands(topology, host)
+        for kind, version in (("prefix-list", 4), ("prefix-list6", 6)):
+            used = f"route-map links rule {version} match" in text
+            assert used == (f"set policy {kind} links rule 1 prefix" in text), text
+            assert used == (f"ipv{version}-unicast redistribute connected route-map 'links'" in text), text
+    assert "route-map" not in vyos_commands(ODD, "lone")
 
 
 def test_manifests_are_yaml_documents_with_names() -> None:
