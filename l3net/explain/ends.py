@@ -67,8 +67,18 @@ def end_steps(end: End, me: str, pod_mtu: int = 0) -> Iterator[Step]:
 
 
 def passage_steps(end: End) -> Iterator[Step]:
-    """Whether large packets come as far as small ones."""
-    if end.passage is None or not (end.passage.lost or end.passage.told):
+    """Whether large packets come as far as small ones, and small ones to what nobody here knows."""
+    if end.passage is None:
+        return
+    if end.passage.silent and not end.pod and (end.block or not end.node):
+        yield doubt(
+            "echo",
+            end.where,
+            "it answers no echo request: nothing may have the address, or a firewall drops these",
+            f"`traceroute {end.address}` shows how far packets come",
+            "noEcho",
+        )
+    if not (end.passage.lost or end.passage.told):
         return
     size = end.passage.size
     if end.passage.told:

@@ -98,11 +98,12 @@ class PeerTold:
 class Passage:
     """What became of a packet of `size` bytes that nobody may fragment, to a host that answers small ones.
     `lost`: nothing came of it; `told`: a router said that it is too big for its next link, which carries so
-    many bytes (0: this host's own)."""
+    many bytes (0: this host's own); `silent`: small ones are not answered either."""
 
     size: int
     lost: bool = False
     told: int | None = None
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

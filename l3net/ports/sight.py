@@ -35,7 +35,7 @@ class Sight(Protocol):
         ...
 
     def passage(self, address: Address, size: int) -> Passage | None:
-        """What becomes of packets of `size` bytes to a host; None: it does not answer. Never raises."""
+        """What becomes of packets of `size` bytes to a host; None: it cannot be asked. Never raises."""
         ...
 
     def host(self) -> NodeLook:

@@ -10,9 +10,10 @@ import pytest
 
 from l3net.bgp.verdict import Export
 from l3net.doctor.findings import NodeLook, Rival
+from l3net.explain.address import AddressFacts, explain_address
 from l3net.explain.announced import peer_steps
 from l3net.explain.diversion import Diversion, diversion_steps
-from l3net.explain.ends import back_steps, end_steps
+from l3net.explain.ends import back_steps, end_steps, passage_steps
 from l3net.explain.facts import End, Hop, Passage, PeerTold, Way
 from l3net.explain.foreign import Diverted
 from l3net.explain.host import rival_steps
@@ -92,6 +93,25 @@ def test_large_packets_that_are_lost_stop_packets_and_those_that_are_told_of_do_
     assert marks(Passage(1500, lost=True)) == [(Mark.BAD, False)]
     assert marks(Passage(1500, told=1400)) == [(Mark.NOTE, False)]
     assert marks(Passage(1500, lost=True), replace(end, node="")) == [(Mark.NOTE, True)], "beyond the cluster"
+
+
+def test_what_answers_nothing_is_not_said_to_be_reached_without_a_but() -> None:
+    """A pod or node may have a policy against echo requests; of others nobody here knows that they exist."""
+    way = Way("unicast", ip_network("0.0.0.0/0"), 3, (HOP,))
+    silent = End(ip_address("192.0.2.9"), way=way, passage=Passage(1500, silent=True))
+    said = {
+        "beyond the cluster": silent,
+        "of a node's block, and no pod": replace(silent, node="n2", block=True),
+        "a pod": replace(silent, pod="default/a", node="n2", block=True),
+        "a node": replace(silent, node="n2"),
+        "one that answers": replace(silent, passage=Passage(1500)),
+    }
+    hedged = {
+        what for what, end in said.items() if any(step.cause == "noEcho" for step in passage_steps(end))
+    }
+    assert hedged == {"beyond the cluster", "of a node's block, and no pod"}
+    answer = explain_address(AddressFacts(silent, "n1")).answer()["answer"]
+    assert answer.startswith("192.0.2.9 is reached from n1; but it answers no echo request"), answer
 
 
 KEY = (SERVICE, "tcp", 80)

@@ -82,7 +82,7 @@ def test_large_packets_are_told_from_small_ones(
     far, _ = segment[0]
     own_netns(f"-n {far} link set eth0 mtu 1400")
     assert comes(Passage(1500, lost=True))
-    assert passage(ip_address(f"{net}9"), 1500) is None
+    assert passage(ip_address(f"{net}9"), 1500) == Passage(1500, silent=True)
 
 
 def test_a_port_that_a_program_has(own_netns: Callable[[str], str]) -> None:

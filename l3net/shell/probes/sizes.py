@@ -30,8 +30,7 @@ _numbers = itertools.count()
 
 
 def passage(address: Address, size: int) -> Passage | None:
-    """Of packets of `size` bytes, the IP header among them; None: it does not answer small ones either, or
-    cannot be asked."""
+    """Of packets of `size` bytes, the IP header among them; None: it cannot be asked."""
     version = address.version
     protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
     family = socket.AF_INET if version == 4 else socket.AF_INET6
@@ -56,7 +55,7 @@ def passage(address: Address, size: int) -> Passage | None:
                         seen.add(number)
                         if number == big:
                             return Passage(size, told=told)
-            return Passage(size, lost=True) if small in seen else None
+            return Passage(size, lost=True) if small in seen else Passage(size, silent=True)
     except OSError as err:
         return Passage(size, told=0) if err.errno == errno.EMSGSIZE else None
 
