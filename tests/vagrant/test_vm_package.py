@@ -57,8 +57,8 @@ IPv6AcceptRA=no
 #: All that a package may leave behind, but for dpkg's and the log's own.
 THERE = (
     r"find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /var/tmp"
-    r" -o -path /var/log -o -path /var/backups -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/apt"
-    r" -o -path /var/lib/systemd -o -path /opt/cni -o -path /vagrant \) -prune -o"
+    r" -o -path /var/log -o -path /var/backups -o -path /var/cache -o -path /var/lib/dpkg"
+    r" -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /opt/cni -o -path /vagrant \) -prune -o"
     r" -printf '%p\n' | grep -v '^/etc/.*-$' | sort; echo ==; ls /run; echo ==; ip -o link | cut -d: -f2;"
     r" ip -o rule; ip route; ip -6 route; nft list ruleset; echo ==; systemctl list-unit-files --no-legend;"
     r" ps -eo args | grep '[l]3net' || true"
