@@ -64,7 +64,7 @@ def addressing(
             lines.append(f"address replace {address} dev {name(end.interface)}{flags}")
         lines.append(f"link set dev {name(end.interface)} up")
     if topology.router(host) is None:
-        own = {subnet for link in topology.links_of(host) for subnet in link.subnets}
+        own = set(topology.link_subnets(host))
         for version in topology.versions:
             hops = [
                 f"via {gateway.ip} dev {name(link.end(host).interface)}"

@@ -33,13 +33,8 @@ def session_name(session: BgpSession) -> str:
 
 def _links(topology: Topology, host: str, version: int) -> str:
     """The channel by which a router announces its links, and no network by which a machine is managed."""
-    found = [
-        str(subnet)
-        for link in topology.links_of(host)
-        for subnet in link.subnets
-        if subnet.version == version
-    ]
-    accepted = f"where net ~ [ {', '.join(found)} ]" if found else "none"
+    found = ", ".join(map(str, topology.link_subnets(host, version)))
+    accepted = f"where net ~ [ {found} ]" if found else "none"
     return f"ipv{version} {{ import {accepted}; }};"
 
 

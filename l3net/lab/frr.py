@@ -57,9 +57,7 @@ def _links(topology: Topology, host: str) -> list[str]:
     lines = [
         f"{words[subnet.version]} prefix-list {LINKS} permit {subnet}"
         for version in topology.versions
-        for link in topology.links_of(host)
-        for subnet in link.subnets
-        if subnet.version == version
+        for subnet in topology.link_subnets(host, version)
     ]
     for sequence, version in enumerate(topology.versions, start=1):
         lines.append(f"route-map {LINKS} permit {sequence}")

@@ -38,8 +38,3 @@ def gobgp_config(topology: Topology, host: str) -> str:
         for session in topology.sessions(host)
     ]
     return "".join(parts)
-
-
-def connected_prefixes(topology: Topology, host: str) -> tuple[str, ...]:
-    """The link subnets a router announces as its own."""
-    return tuple(str(subnet) for link in topology.links_of(host) for subnet in link.subnets)

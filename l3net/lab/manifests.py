@@ -31,7 +31,7 @@ def cluster_manifests(topology: Topology) -> dict[str, list[Document]]:
 
 def router_manifests(topology: Topology, host: str) -> dict[str, list[Document]]:
     """The directory of a router of kind l3net: it learns, re-announces, and homes no pods."""
-    networks = [str(subnet) for link in topology.links_of(host) for subnet in link.subnets]
+    networks = [str(subnet) for subnet in topology.link_subnets(host)]
     configuration = _own(
         "BGPConfiguration",
         "default",

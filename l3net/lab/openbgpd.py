@@ -18,7 +18,7 @@ def openbgpd_config(topology: Topology, host: str) -> str:
         f"router-id {topology.router_id(host)}",
         f"holdtime {HOLD_TIME}",
         "connect-retry 1",
-        *(f"network {subnet}" for link in topology.links_of(host) for subnet in link.subnets),
+        *(f"network {subnet}" for subnet in topology.link_subnets(host)),
     ]
     for session in topology.sessions(host):
         lines += _neighbour(session)

@@ -10,7 +10,7 @@ from l3net.lab import rib_follower
 from l3net.lab.bird import bird_config
 from l3net.lab.errors import LabError
 from l3net.lab.frr import frr_config
-from l3net.lab.gobgp import connected_prefixes, gobgp_config
+from l3net.lab.gobgp import gobgp_config
 from l3net.lab.host import Host, python
 from l3net.lab.openbgpd import openbgpd_config
 from l3net.lab.topology import RouterKind, Topology
@@ -55,7 +55,7 @@ def start_router(topology: Topology, host: Host) -> None:
         case RouterKind.GOBGP:
             config = _write(host.directory / "gobgpd.toml", gobgp_config(topology, host.name))
             host.spawn("gobgpd", ["gobgpd", "-f", str(config), "--api-hosts", "127.0.0.1:50051"])
-            prefixes = connected_prefixes(topology, host.name)
+            prefixes = tuple(map(str, topology.link_subnets(host.name)))
             host.spawn("rib-follower", [*python(), str(Path(rib_follower.__file__)), "gobgp", *prefixes])
         case RouterKind.OPENBGPD:
             config = _write(host.directory / "bgpd.conf", openbgpd_config(topology, host.name))

@@ -142,6 +142,16 @@ class Topology:
     def links_of(self, host: str) -> tuple[Link, ...]:
         return tuple(link for link in self.links if host in (link.ends[0].host, link.ends[1].host))
 
+    def link_subnets(self, host: str, version: int | None = None) -> tuple[Prefix, ...]:
+        """Of the links of a host, in their order: what a router announces as its own. None: of both
+        families."""
+        return tuple(
+            subnet
+            for link in self.links_of(host)
+            for subnet in link.subnets
+            if version in {None, subnet.version}
+        )
+
     def addresses(self, host: str) -> tuple[Address, ...]:
         """Every link address of a host, in the order of its links."""
         return tuple(address.ip for link in self.links_of(host) for address in link.end(host).addresses)

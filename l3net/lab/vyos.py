@@ -49,7 +49,7 @@ def vyos_commands(topology: Topology, host: str) -> str:
     ]
     for version in topology.versions:
         family = f"{bgp} address-family ipv{version}-unicast"
-        if any(each.version == version for link in topology.links_of(host) for each in link.subnets):
+        if topology.link_subnets(host, version):
             lines.append(f"{family} redistribute connected route-map '{LINKS}'")
         lines.append(f"{family} maximum-paths ebgp '16'")
     for session in topology.sessions(host):
@@ -70,9 +70,7 @@ def _links(topology: Topology, host: str) -> list[str]:
     for version in topology.versions:
         rule = f"set policy route-map {LINKS} rule {version}"
         listed = "prefix-list" if version == 4 else "prefix-list6"
-        subnets = [
-            each for link in topology.links_of(host) for each in link.subnets if each.version == version
-        ]
+        subnets = topology.link_subnets(host, version)
         lines += [
             line
             for number, subnet in enumerate(subnets, start=1)
