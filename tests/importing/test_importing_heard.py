@@ -127,9 +127,11 @@ def heard_the_same(
     router.start(sessions, [])
     stage.until(router.listens, "the router to listen")
     before = old(stage)
-    settled(stage, lambda: router.table().keys(), prefixes, f"what {source} announces")
-    expected = router.table()
-    before.kill()
+    try:
+        settled(stage, lambda: router.table().keys(), prefixes, f"what {source} announces")
+        expected = router.table()
+    finally:
+        before.kill()  # else the next test finds its port taken
     settled(stage, router.table, {}, "all of it to go")
     stage.declare("node.yaml", *imported(source))
     settled(stage, router.table, expected, "the same of l3net")
@@ -139,7 +141,8 @@ def heard_the_same(
 # --- Calico: BIRD ------------------------------------------------------------------------------------------
 
 #: As confd's templates make it of inputs_calico.yaml: ranges and local services as static routes, communities
-#: by prefix, what a BGPFilter says before all else.
+#: by prefix, what a BGPFilter says before all else. Both sides dial, and where they meet FRR may end the
+#: session with an error (Finite state machine error), after which BIRD waits for a minute unless told.
 BIRD = """
 log stderr all;
 router id 10.90.0.1;
@@ -163,6 +166,7 @@ filter to6 {{
   reject;
 }}
 template bgp peers {{ local as 65001; multihop; graceful restart; connect delay time 1; connect retry time 1;
+  error wait time 1, 2;
 }} protocol bgp tor4 from peers {{
   neighbor {four} as 65002; source address 10.90.0.1; ipv4 {{ import all; export filter to4; }};
 }}
