@@ -2,6 +2,11 @@
 
 A path passes some ten tables on its way to the kernel, and `ipaddress` works a network's hash out anew each
 time, which was a third of what a route cost. These are equal to, and hash as, the plain ones.
+
+Each is a number too, for the sake of its hash and its equality, which are then no calls of functions: such
+calls, ten a path, were a third of what a table cost. A network hashes as the number of its address xor its
+netmask. To that a multiple of Python's modulus for hashes is added, which changes no hash, and by which two
+networks are the same number only where they are equal: another one for each length, larger ones for IPv6.
 """
 
 from __future__ import annotations
@@ -9,11 +14,15 @@ from __future__ import annotations
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from operator import attrgetter
+from sys import hash_info
 from typing import Any, Self
 
 from l3net.model import Prefix
 
 _PREFIXLEN: Any = property(attrgetter("_prefixlen"))
+#: What a length adds to the number of a network, above what an address and a netmask can be.
+_STEP4 = hash_info.modulus
+_STEP6 = hash_info.modulus << 128
 
 
 def _parts(address: Any, plain: Any) -> tuple[int, int]:
@@ -29,19 +38,17 @@ class _Network4(IPv4Network, int):  # type: ignore[misc]
     """Of an address as a number and a length as `ipaddress` makes one, without its many forms of both; and
     without the function of its own that it gives a network of one or two addresses, a third of its memory.
 
-    It is a number too, for the sake of its hash and nothing else: a class can have no other that is not a
-    call of a function, and such calls, ten a path, were a third of what a table cost. What `int` would
-    answer in another way is taken back.
+    What else `int` would answer in another way than a network is taken back.
     """
 
     def __new__(cls, address: Any) -> Self:
         value, length = _parts(address, IPv4Network)
-        bits = _mask4(length)[1]
-        return int.__new__(cls, value & bits ^ bits)
+        bits, added = _mask4(length)[1:]
+        return int.__new__(cls, (value & bits ^ bits) + added)
 
     def __init__(self, address: Any) -> None:
         value, length = _parts(address, IPv4Network)
-        mask, bits = _mask4(length)
+        mask, bits, _ = _mask4(length)
         self.network_address, self.netmask, self._prefixlen = IPv4Address(value & bits), mask, length
 
     #: As the properties that `ipaddress` has, which call functions.
@@ -49,19 +56,9 @@ class _Network4(IPv4Network, int):  # type: ignore[misc]
     max_prefixlen = 32
     prefixlen = _PREFIXLEN
     __hash__ = int.__hash__
+    __eq__ = int.__eq__
+    __ne__ = int.__ne__
     __format__ = object.__format__
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not _Network4:
-            return isinstance(other, IPv4Network) and IPv4Network.__eq__(self, other)
-        mine, theirs = self.network_address._ip, other.network_address._ip  # type: ignore[attr-defined]
-        return self._prefixlen == other._prefixlen and bool(mine == theirs)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __bool__(self) -> bool:
-        return True
 
 
 class _Network6(IPv6Network, int):  # type: ignore[misc]
@@ -69,12 +66,12 @@ class _Network6(IPv6Network, int):  # type: ignore[misc]
 
     def __new__(cls, address: Any) -> Self:
         value, length = _parts(address, IPv6Network)
-        bits = _mask6(length)[1]
-        return int.__new__(cls, value & bits ^ bits)
+        bits, added = _mask6(length)[1:]
+        return int.__new__(cls, (value & bits ^ bits) + added)
 
     def __init__(self, address: Any) -> None:
         value, length = _parts(address, IPv6Network)
-        mask, bits = _mask6(length)
+        mask, bits, _ = _mask6(length)
         self.network_address, self.netmask, self._prefixlen = IPv6Address(value & bits), mask, length
 
     #: As the properties that `ipaddress` has, which call functions.
@@ -82,33 +79,24 @@ class _Network6(IPv6Network, int):  # type: ignore[misc]
     max_prefixlen = 128
     prefixlen = _PREFIXLEN
     __hash__ = int.__hash__
+    __eq__ = int.__eq__
+    __ne__ = int.__ne__
     __format__ = object.__format__
 
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not _Network6:
-            return isinstance(other, IPv6Network) and IPv6Network.__eq__(self, other)
-        mine, theirs = self.network_address._ip, other.network_address._ip  # type: ignore[attr-defined]
-        return self._prefixlen == other._prefixlen and bool(mine == theirs)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __bool__(self) -> bool:
-        return True
-
 
 @cache
-def _mask4(length: int) -> tuple[IPv4Address, int]:
-    """Raises ValueError for what is no length, which is not remembered."""
+def _mask4(length: int) -> tuple[IPv4Address, int, int]:
+    """The netmask, as a number, and what the length adds to a network's number. Raises ValueError for what is
+    no length, which is not remembered."""
     found = IPv4Network((0, length)).netmask
-    return found, int(found)
+    return found, int(found), (length + 1) * _STEP4
 
 
 @cache
-def _mask6(length: int) -> tuple[IPv6Address, int]:
+def _mask6(length: int) -> tuple[IPv6Address, int, int]:
     """As _mask4."""
     found = IPv6Network((0, length)).netmask
-    return found, int(found)
+    return found, int(found), (length + 1) * _STEP6
 
 
 def network(address: bytes, length: int) -> Prefix:
@@ -128,14 +116,14 @@ def unpacked(octets: bytes, version: int) -> list[Prefix]:
     bits, masks = (32, _mask4) if version == 4 else (128, _mask6)
     network, address = kinds
     new_network, new_address, number, add = int.__new__, address.__new__, int.from_bytes, found.append
-    at, end, last, size, ones = 0, len(octets), -1, 0, 0
+    at, end, last, size, ones, added = 0, len(octets), -1, 0, 0, 0
     mask: Any = None
     while at < end:
         length = octets[at]
         if length != last:
             if length > bits:
                 raise ValueError(f"a prefix of {length} bits among those of IPv{version}")
-            mask, ones = masks(length)
+            mask, ones, added = masks(length)
             last, size = length, 1 + (length + 7 >> 3)
         start, at = at + 1, at + size
         if at > end:
@@ -145,7 +133,7 @@ def unpacked(octets: bytes, version: int) -> list[Prefix]:
         there._ip = value
         if version == 6:
             there._scope_id = None
-        made = new_network(network, value ^ ones)
+        made = new_network(network, (value ^ ones) + added)
         made.network_address, made.netmask, made._prefixlen = there, mask, length
         add(made)
     return found

@@ -115,3 +115,20 @@ def test_none_is_taken_for_the_number_it_is(one: tuple[int, int], other: tuple[i
     six = parse_prefix("::/0")
     assert prefix != six
     assert six != prefix
+
+
+@pytest.mark.parametrize("width", [32, 128])
+@given(st.data())
+def test_prefixes_of_one_hash_are_told_apart(width: int, data: st.DataObject) -> None:
+    """10.0.0.0/8 and 10.255.0.0/16 have one hash, as any whose bits between their lengths are all ones."""
+    short, long = sorted(data.draw(st.lists(st.integers(0, width), min_size=2, max_size=2, unique=True)))
+    address = data.draw(st.integers(0, (1 << short) - 1)) << width - short
+    ones = (1 << width - short) - (1 << width - long)
+    kind = IPv4Network if width == 32 else IPv6Network
+    one, other = kind((address, short)), kind((address | ones, long))
+    assert hash(one) == hash(other)
+    ours = [parse_prefix(str(each)) for each in (one, other)]
+    assert ours[0] != ours[1]
+    assert {ours[0]: 1}.get(ours[1]) is None
+    assert {one: 1}.get(ours[1]) is None
+    assert {ours[0]: 1}.get(other) is None
