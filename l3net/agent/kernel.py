@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
 from l3net.agent.refused import Refused
@@ -26,6 +26,11 @@ RouteKey = tuple[Prefix, int]
 ROUTES_AT_ONCE = 4096
 #: So many are worth a thread.
 ASIDE = 512
+
+
+def _in_parts(keys: Iterator[RouteKey]) -> Iterator[list[RouteKey]]:
+    while some := list(islice(keys, ROUTES_AT_ONCE)):
+        yield some
 
 
 class KernelSide:
@@ -128,35 +133,50 @@ class KernelSide:
             self.problems.pop("routes", None)
 
     async def _change(self, put: list[RouteKey], delete: list[RouteKey], now: float) -> None:
-        failed: dict[RouteKey, KernelError] = {}
         puts, deletes = puts_in_order(put), deletes_in_order(delete)
-        while batch := {key: self.desired[key] for key in islice(puts, ROUTES_AT_ONCE)}:
-            failed |= await self._apply(Delta(put=batch))
-            await asyncio.sleep(0)
-        again = {key: self.desired[key] for key in failed} if delete else {}
-        while some := [self.mirror[key] for key in islice(deletes, ROUTES_AT_ONCE)]:
-            # By the very prefixes that the tables hold: a look-up by another that is equal compares them.
-            failed |= await self._apply(Delta(delete={(route.prefix, route.metric): route for route in some}))
-            await asyncio.sleep(0)
+        desired, mirror = self.desired, self.mirror
+        failed = await self._apply_in_turn(
+            Delta(put={key: desired[key] for key in some}) for some in _in_parts(puts)
+        )
+        again = {key: desired[key] for key in failed} if delete else {}
+        # By the very prefixes that the tables hold: a look-up by another that is equal compares them.
+        going = ([mirror[key] for key in some] for some in _in_parts(deletes))
+        failed |= await self._apply_in_turn(
+            Delta(delete={(route.prefix, route.metric): route for route in some}) for some in going
+        )
         if again:  # what has gone may have stood between a gateway and its link
             failed = {key: err for key, err in failed.items() if key not in again}
-            failed |= await self._apply(Delta(put=again))
+            failed |= await self._apply_in_turn(iter((Delta(put=again),)))
         new = [key for key, err in failed.items() if self.refused.note(key, self.desired.get(key), err, now)]
         if new:
             more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
             log.error("%s%s; tried again, later each time", failed[new[0]], more)
 
-    async def _apply(self, delta: Delta[RouteKey, Route]) -> dict[RouteKey, KernelError]:
+    async def _apply_in_turn(self, deltas: Iterator[Delta[RouteKey, Route]]) -> dict[RouteKey, KernelError]:
         """What the kernel has refused; what it has taken is in the mirror. Many routes are put beside the
-        loop, which serves others while the kernel works."""
-        if len(delta.put) + len(delta.delete) < ASIDE:
-            failed = self._routes.apply(delta)
-        else:
-            self.changing = True
-            try:
-                failed = await asyncio.to_thread(self._routes.apply, delta)
-            finally:
-                self.changing = False
+        loop: while the kernel works, the next are made ready and others are served."""
+        failed: dict[RouteKey, KernelError] = {}
+        delta = next(deltas, None)
+        try:
+            while delta is not None:
+                if len(delta.put) + len(delta.delete) < ASIDE:
+                    refused, following = self._routes.apply(delta), next(deltas, None)
+                else:
+                    self.changing = True
+                    working = asyncio.get_running_loop().run_in_executor(None, self._routes.apply, delta)
+                    try:
+                        following = next(deltas, None)
+                    finally:
+                        refused = await working
+                self._take(delta, refused)
+                failed |= refused
+                delta = following
+                await asyncio.sleep(0)
+        finally:
+            self.changing = False
+        return failed
+
+    def _take(self, delta: Delta[RouteKey, Route], failed: dict[RouteKey, KernelError]) -> None:
         taken = delta
         if failed:
             taken = Delta(
@@ -174,7 +194,6 @@ class KernelSide:
         if self.refused:
             for key in (*taken.put, *taken.delete):
                 self.refused.forget(key)
-        return failed
 
     # --- bridge -----------------------------------------------------------------------------------------
 
