@@ -156,21 +156,24 @@ class KernelSide:
         """What the kernel has refused; what it has taken is in the mirror. Many routes are put beside the
         loop: while the kernel works, the next are made ready and others are served."""
         failed: dict[RouteKey, KernelError] = {}
-        delta = next(deltas, None)
+        prepared = ((delta, self._routes.prepare(delta)) for delta in deltas)
+        now = next(prepared, None)
         try:
-            while delta is not None:
+            while now is not None:
+                delta, carry_out = now
                 if len(delta.put) + len(delta.delete) < ASIDE:
-                    refused, following = self._routes.apply(delta), next(deltas, None)
+                    refused = carry_out()
+                    now = next(prepared, None)
                 else:
                     self.changing = True
-                    working = asyncio.get_running_loop().run_in_executor(None, self._routes.apply, delta)
+                    working = asyncio.get_running_loop().run_in_executor(None, carry_out)
+                    await asyncio.sleep(0)  # the thread begins
                     try:
-                        following = next(deltas, None)
+                        now = next(prepared, None)
                     finally:
                         refused = await working
                 self._take(delta, refused)
                 failed |= refused
-                delta = following
                 await asyncio.sleep(0)
         finally:
             self.changing = False

@@ -111,8 +111,12 @@ class RouteTable(Protocol):
         """Routes with our protocol number in the main table, by prefix and metric."""
         ...
 
-    def apply(self, delta: Delta[tuple[Prefix, int], Route]) -> dict[tuple[Prefix, int], KernelError]:
-        """Carry out what can be, in the order given, puts first; return what failed."""
+    def prepare(
+        self, delta: Delta[tuple[Prefix, int], Route]
+    ) -> Callable[[], dict[tuple[Prefix, int], KernelError]]:
+        """Make a change ready. Calling the answer, also in another thread, carries out what can be, in the
+        order given, puts first, and returns what failed. The next may be made ready meanwhile, of other
+        routes; it is to be carried out after this one."""
         ...
 
 

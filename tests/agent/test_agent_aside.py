@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address, ip_network
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +13,11 @@ from typing import Any
 import pytest
 
 from l3net.agent.dirty import Dirty, Marks
-from l3net.agent.kernel import ASIDE, KernelSide, RouteKey
+from l3net.agent.kernel import ASIDE, ROUTES_AT_ONCE, KernelSide, RouteKey
 from l3net.agent.noticing import Noticing
 from l3net.delta import Delta
 from l3net.errors import KernelError
+from l3net.fib.order import puts_in_order
 from l3net.model import NextHop, Route
 from l3net.naming import METRIC_BGP
 from l3net.ports import OwnRouteSeen, RouteSeen
@@ -39,9 +42,14 @@ class SlowTable:
         self.held: dict[RouteKey, Route] = {}
         self.refuses: set[RouteKey] = set()
         self.aside: list[bool] = []
+        self.prepared = 0
 
     def read(self) -> dict[RouteKey, Route]:
         return dict(self.held)
+
+    def prepare(self, delta: Delta[RouteKey, Route]) -> Callable[[], dict[RouteKey, KernelError]]:
+        self.prepared += 1
+        return partial(self.apply, delta)
 
     def apply(self, delta: Delta[RouteKey, Route]) -> dict[RouteKey, KernelError]:
         self.aside.append(threading.current_thread() is not threading.main_thread())
@@ -77,6 +85,28 @@ def test_the_loop_runs_while_the_kernel_works_and_each_refusal_is_known() -> Non
         kernel.desired = {}
         await kernel.apply_routes(wanted)
         assert kernel.mirror == table.held == {}
+
+    asyncio.run(run())
+
+
+def test_the_next_are_made_ready_while_the_kernel_works() -> None:
+    """And are carried out after those, in their order: an address is never led in another way."""
+
+    async def run() -> None:
+        table, wanted = SlowTable(), routes(2 * ROUTES_AT_ONCE + ASIDE)
+        kernel = KernelSide(table, Any)  # type: ignore[arg-type]
+        kernel.desired = dict(wanted)
+        applying = asyncio.create_task(kernel.apply_routes(list(wanted)))
+        async with asyncio.timeout(LIMIT):
+            while table.prepared < 2:  # noqa: ASYNC110 - counted beside a thread
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.02)
+        assert (len(table.aside), table.prepared, len(table.held)) == (1, 2, 0)
+        table.go_on.set()
+        await asyncio.wait_for(applying, LIMIT)
+        assert list(table.held) == list(puts_in_order(wanted))
+        assert kernel.mirror == wanted
+        assert table.aside == [True] * 3
 
     asyncio.run(run())
 

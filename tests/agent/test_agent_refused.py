@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from pathlib import Path
@@ -48,6 +49,9 @@ class Table:
     def read(self) -> dict[RouteKey, Route]:
         self.reads += 1
         return dict(self.held)
+
+    def prepare(self, delta: Delta[RouteKey, Route]) -> Callable[[], dict[RouteKey, KernelError]]:
+        return partial(self.apply, delta)
 
     def apply(self, delta: Delta[RouteKey, Route]) -> dict[RouteKey, KernelError]:
         self.asked.append([*delta.put, *delta.delete])

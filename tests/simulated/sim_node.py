@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from random import Random
@@ -238,6 +239,9 @@ class SimKernel:
             raise self.failing["read"]
         self.reads += 1
         return dict(self.ours)
+
+    def prepare(self, wanted: Delta[RouteKey, Route]) -> Callable[[], dict[RouteKey, KernelError]]:
+        return partial(self.apply, wanted)
 
     def apply(self, wanted: Any) -> Any:
         """Of routes, or of the bridge."""

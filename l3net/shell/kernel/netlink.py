@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -106,8 +107,17 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, int, memoryview]]:
         view = view[(length + 3) & ~3 :]
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Datagrams, each with the sequence number of its last request, and the number of the first of all."""
+
+    first: int
+    datagrams: list[tuple[bytes, int]]
+
+
 class Netlink:
-    """One socket, for one thread at a time. Raises KernelError when the socket itself fails.
+    """One socket, for one thread at a time; another may pack meanwhile. Raises KernelError when the socket
+    itself fails.
 
     `strict`: what a dump's request says of the objects is what the kernel picks (Linux 4.20).
     """
@@ -123,6 +133,7 @@ class Netlink:
         except OSError as err:
             raise KernelError("open netlink socket", err.errno or errno.EIO) from err
         self._sequence = 0
+        self._numbering = threading.Lock()  # requests are made ready while others are carried out
         self._room: bool | None = None
 
     def __enter__(self) -> Netlink:
@@ -155,14 +166,13 @@ class Netlink:
             results += self._batch(requests[start : start + _BATCH])
         return results
 
-    def transact_alike(self, kind: int, flags: Sequence[int], bodies: Sequence[bytes]) -> dict[int, int]:
-        """As `transact`, of many requests of one type, each body a multiple of four octets; by their place,
-        the errno of those that were refused."""
-        refused: dict[int, int] = {}
-        size, pack, first = HEADER.size, HEADER.pack, self._sequence + 1
+    def pack_alike(self, kind: int, flags: Sequence[int], bodies: Sequence[bytes]) -> Packed:
+        """Many requests of one type, made ready to be sent, each body a multiple of four octets."""
+        size, pack, first = HEADER.size, HEADER.pack, self._reserve(len(bodies))
         most = _MANY if len(bodies) > _BATCH and self._has_room() else _BATCH
+        datagrams: list[tuple[bytes, int]] = []
         for start in range(0, len(bodies), most):
-            sequence, parts = self._sequence, []
+            sequence, parts = first + start - 1, []
             for flag, body in zip(flags[start : start + most], bodies[start : start + most], strict=True):
                 sequence += 1
                 parts.append(pack(size + len(body), kind, flag | NLM_F_REQUEST, sequence, 0))
@@ -170,10 +180,26 @@ class Netlink:
             parts[-2] = pack(
                 size + len(parts[-1]), kind, flags[start + len(parts) // 2 - 1] | _ACKNOWLEDGED, sequence, 0
             )
-            self._sequence = sequence
-            self._send_octets(b"".join(parts))
-            refused.update(self._answers(sequence, first))
+            datagrams.append((b"".join(parts), sequence))
+        return Packed(first, datagrams)
+
+    def transact_packed(self, packed: Packed) -> dict[int, int]:
+        """As `transact`; by their place, the errno of those that were refused."""
+        refused: dict[int, int] = {}
+        for octets, last in packed.datagrams:
+            self._send_octets(octets)
+            refused.update(self._answers(last, packed.first))
         return refused
+
+    def transact_alike(self, kind: int, flags: Sequence[int], bodies: Sequence[bytes]) -> dict[int, int]:
+        """`pack_alike`, and `transact_packed`."""
+        return self.transact_packed(self.pack_alike(kind, flags, bodies))
+
+    def _reserve(self, count: int) -> int:
+        """The first of so many sequence numbers that no other request has."""
+        with self._numbering:
+            first, self._sequence = self._sequence + 1, self._sequence + count
+        return first
 
     def _has_room(self) -> bool:
         """Whether the answers to many requests fit, should all be refused."""
@@ -243,16 +269,12 @@ class Netlink:
                 return kind, bytes(body)
 
     def _send(self, batch: Sequence[Request], *, ack: bool) -> int:
-        parts = []
-        first = self._sequence + 1
-        last = self._sequence + len(batch)
-        for request in batch:
-            self._sequence += 1
-            flag = NLM_F_REQUEST | (NLM_F_ACK if ack and self._sequence == last else 0)
+        first, parts = self._reserve(len(batch)), []
+        last = first + len(batch) - 1
+        for sequence, request in enumerate(batch, first):
+            flag = NLM_F_REQUEST | (NLM_F_ACK if ack and sequence == last else 0)
             parts.append(
-                HEADER.pack(
-                    HEADER.size + len(request.body), request.type, request.flags | flag, self._sequence, 0
-                )
+                HEADER.pack(HEADER.size + len(request.body), request.type, request.flags | flag, sequence, 0)
             )
             parts.append(request.body + bytes(-len(request.body) % 4))
         self._send_octets(b"".join(parts))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -105,6 +105,10 @@ class KernelRoutes:
         return found
 
     def apply(self, delta: Delta[RouteKey, Route]) -> dict[RouteKey, KernelError]:
+        """`prepare`, and carry it out."""
+        return self.prepare(delta)()
+
+    def prepare(self, delta: Delta[RouteKey, Route]) -> Callable[[], dict[RouteKey, KernelError]]:
         """Puts first, in the order given, then deletes (fib.order says why); a put replaces in place, so that
         no moment is without a route.
 
@@ -116,20 +120,27 @@ class KernelRoutes:
         put, bodies = encode_routes(delta.put, known, failed)
         held = self._held
         flags = [_PUT if key in held else _ADD for key in put] if held else [_ADD] * len(put)
-        refused = self._netlink.transact_alike(RTM_NEWROUTE, flags, bodies)
-        if not failed and not refused:
-            held.update(delta.put)
-        else:
-            self._take(delta.put, put, bodies, {place: flags[place] for place in refused}, refused, failed)
-        self._delete(delta.delete, known, failed)
-        return failed
+        puts = self._netlink.pack_alike(RTM_NEWROUTE, flags, bodies)
+        gone, bare = encode_routes(delta.delete, known, failed, bare=True) if delta.delete else ([], [])
+        deletes = self._netlink.pack_alike(RTM_DELROUTE, [0] * len(gone), bare)
+
+        def carry_out() -> dict[RouteKey, KernelError]:
+            refused = self._netlink.transact_packed(puts)
+            if not failed and not refused:
+                held.update(delta.put)
+            else:
+                self._take(delta.put, put, bodies, flags, refused, failed)
+            self._deleted(gone, delta.delete, self._netlink.transact_packed(deletes), failed)
+            return failed
+
+        return carry_out
 
     def _take(
         self,
         wanted: Mapping[RouteKey, Route],
         put: Sequence[RouteKey],
         bodies: Sequence[bytes],
-        flags: Mapping[int, int],
+        flags: Sequence[int],
         refused: Mapping[int, int],
         failed: dict[RouteKey, KernelError],
     ) -> None:
@@ -167,16 +178,13 @@ class KernelRoutes:
         if len(route.next_hops) > 1:  # the kernel may hold some of the next hops
             self._held.pop(key, None)
 
-    def _delete(
+    def _deleted(
         self,
+        keys: Iterable[RouteKey],
         gone: Mapping[RouteKey, Route],
-        known: dict[str, int],
+        refused: Mapping[int, int],
         failed: dict[RouteKey, KernelError],
     ) -> None:
-        if not gone:
-            return
-        keys, bodies = encode_routes(gone, known, failed, bare=True)
-        refused = self._netlink.transact_alike(RTM_DELROUTE, [0] * len(keys), bodies)
         for place, key in enumerate(keys):
             code = refused.get(place, 0)
             if code and code not in (errno.ESRCH, errno.ENOENT):
