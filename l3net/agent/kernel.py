@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import TypeVar
 
 from l3net.agent.refused import Refused
 from l3net.delta import Delta
 from l3net.errors import KernelError
-from l3net.fib.order import deletes_in_order, puts_in_order
+from l3net.fib.order import deletes_in_order, in_turn
 from l3net.model import BridgePlan, Prefix, Route
 from l3net.naming import METRIC_BGP
 from l3net.ports import Bridges, RouteTable
 
 log = logging.getLogger("l3net.kernel")
 
+T = TypeVar("T")
 RouteKey = tuple[Prefix, int]
 #: Routes changed in one go; between two goes the loop serves everything else.
 ROUTES_AT_ONCE = 4096
@@ -28,8 +30,9 @@ ROUTES_AT_ONCE = 4096
 ASIDE = 512
 
 
-def _in_parts(keys: Iterator[RouteKey]) -> Iterator[list[RouteKey]]:
-    while some := list(islice(keys, ROUTES_AT_ONCE)):
+def _in_parts(those: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(those)
+    while some := list(islice(rest, ROUTES_AT_ONCE)):
         yield some
 
 
@@ -106,63 +109,86 @@ class KernelSide:
     def all_keys(self) -> set[RouteKey]:
         return {*self.desired, *self.mirror}
 
-    async def apply_routes(self, keys: Iterable[RouteKey]) -> None:
+    async def apply_routes(
+        self,
+        keys: Iterable[RouteKey],
+        learned: Collection[Prefix] = (),
+        want: Callable[[list[Prefix]], Iterable[RouteKey]] = lambda _prefixes: (),
+    ) -> None:
         """Bring these, and those that were refused and are due, to what is wanted. What the kernel refuses is
-        set aside: no other waits for it."""
+        set aside: no other waits for it. `want` wants the routes to prefixes in `learned` when it is their
+        turn, and says the keys: of a table, some thousands pass all steps while the cache holds them."""
         now = asyncio.get_running_loop().time()
-        due = self.refused.due(now)
-        put: list[RouteKey] = []  # no pairs with the routes: the garbage collector would look at all of them
-        delete: list[RouteKey] = []
-        desired, mirror, unheard, some_refused = self.desired, self.mirror, self._unheard, bool(self.refused)
-        for count, key in enumerate({*keys, *due} if due else keys, 1):  # each look-up hashes a prefix
-            wanted, seen = desired.get(key), mirror.get(key)
-            if wanted is seen or wanted == seen or (wanted is None and key in unheard):
-                self.refused.forget(key)
-            elif some_refused and self.refused.waits(key, wanted, now):
-                pass
-            else:
-                (delete if wanted is None else put).append(key)
-            if not count % ROUTES_AT_ONCE:
-                await asyncio.sleep(0)
-        if put or delete:
-            self.changes += 1
-            await self._change(put, delete, now)
+        keys = {*keys, *self.refused.due(now)}
+        if learned:
+            keys = {key for key in keys if key[1] != METRIC_BGP or key[0] not in learned}
+        gone: list[RouteKey] = []
+        failed = await self._apply_in_turn(self._puts(in_turn(learned, METRIC_BGP, keys), want, gone, now))
+        if gone:
+            again = {key: self.desired[key] for key in failed}
+            failed |= await self._apply_in_turn(self._deletes(gone))
+            if again:  # what has gone may have stood between a gateway and its link
+                failed = {key: err for key, err in failed.items() if key not in again}
+                failed |= await self._apply_in_turn(iter((Delta(put=again),)))
+        self._note_refusals(failed, now)
+
+    def _puts(
+        self,
+        turns: Iterable[tuple[list[Prefix], list[RouteKey]]],
+        want: Callable[[list[Prefix]], Iterable[RouteKey]],
+        gone: list[RouteKey],
+        now: float,
+    ) -> Iterator[Delta[RouteKey, Route]]:
+        """What is to be put, a part each time so many were looked at; what is to go is added to `gone`."""
+        desired, mirror, unheard, refused = self.desired, self.mirror, self._unheard, self.refused
+        some_refused, looked = bool(refused), 0
+        put: dict[RouteKey, Route] = {}
+        for prefixes, others in turns:
+            for keys in chain(map(want, _in_parts(prefixes)), _in_parts(others)):
+                for key in keys:
+                    wanted, seen = desired.get(key), mirror.get(key)
+                    if wanted is seen or wanted == seen or (wanted is None and key in unheard):
+                        if some_refused:
+                            refused.forget(key)
+                    elif some_refused and refused.waits(key, wanted, now):
+                        pass
+                    elif wanted is None:
+                        gone.append(key)
+                    else:
+                        put[key] = wanted
+                    looked += 1
+                if looked >= ROUTES_AT_ONCE:
+                    yield Delta(put=put)
+                    put, looked = {}, 0
+        yield Delta(put=put)
+
+    def _deletes(self, gone: Iterable[RouteKey]) -> Iterator[Delta[RouteKey, Route]]:
+        for keys in _in_parts(deletes_in_order(gone)):
+            # By the very prefixes that the tables hold: a look-up by another that is equal compares them.
+            some = [self.mirror[key] for key in keys]
+            yield Delta(delete={(route.prefix, route.metric): route for route in some})
+
+    def _note_refusals(self, failed: Mapping[RouteKey, KernelError], now: float) -> None:
+        new = [key for key, err in failed.items() if self.refused.note(key, self.desired.get(key), err, now)]
+        if new:
+            more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
+            log.error("%s%s; tried again, later each time", failed[new[0]], more)
         if self.refused:
             self.problems["routes"] = self.refused.words()
         else:
             self.problems.pop("routes", None)
 
-    async def _change(self, put: list[RouteKey], delete: list[RouteKey], now: float) -> None:
-        puts, deletes = puts_in_order(put), deletes_in_order(delete)
-        desired, mirror = self.desired, self.mirror
-        failed = await self._apply_in_turn(
-            Delta(put={key: desired[key] for key in some}) for some in _in_parts(puts)
-        )
-        again = {key: desired[key] for key in failed} if delete else {}
-        # By the very prefixes that the tables hold: a look-up by another that is equal compares them.
-        going = ([mirror[key] for key in some] for some in _in_parts(deletes))
-        failed |= await self._apply_in_turn(
-            Delta(delete={(route.prefix, route.metric): route for route in some}) for some in going
-        )
-        if again:  # what has gone may have stood between a gateway and its link
-            failed = {key: err for key, err in failed.items() if key not in again}
-            failed |= await self._apply_in_turn(iter((Delta(put=again),)))
-        new = [key for key, err in failed.items() if self.refused.note(key, self.desired.get(key), err, now)]
-        if new:
-            more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
-            log.error("%s%s; tried again, later each time", failed[new[0]], more)
-
     async def _apply_in_turn(self, deltas: Iterator[Delta[RouteKey, Route]]) -> dict[RouteKey, KernelError]:
         """What the kernel has refused; what it has taken is in the mirror. Many routes are put beside the
         loop: while the kernel works, the next are made ready and others are served."""
         failed: dict[RouteKey, KernelError] = {}
-        prepared = ((delta, self._routes.prepare(delta)) for delta in deltas)
+        prepared = ((delta, self._routes.prepare(delta) if delta else dict) for delta in deltas)
         now = next(prepared, None)
         try:
             while now is not None:
                 delta, carry_out = now
                 if len(delta.put) + len(delta.delete) < ASIDE:
-                    refused = carry_out()
+                    failed |= self._taken(delta, carry_out())
                     now = next(prepared, None)
                 else:
                     self.changing = True
@@ -171,15 +197,19 @@ class KernelSide:
                     try:
                         now = next(prepared, None)
                     finally:
-                        refused = await working
-                self._take(delta, refused)
-                failed |= refused
+                        failed |= self._taken(delta, await working)
                 await asyncio.sleep(0)
         finally:
             self.changing = False
         return failed
 
-    def _take(self, delta: Delta[RouteKey, Route], failed: dict[RouteKey, KernelError]) -> None:
+    def _taken(
+        self, delta: Delta[RouteKey, Route], failed: dict[RouteKey, KernelError]
+    ) -> dict[RouteKey, KernelError]:
+        """What has failed; what has not is in the mirror."""
+        if not delta:
+            return failed
+        self.changes += 1
         taken = delta
         if failed:
             taken = Delta(
@@ -197,6 +227,7 @@ class KernelSide:
         if self.refused:
             for key in (*taken.put, *taken.delete):
                 self.refused.forget(key)
+        return failed
 
     # --- bridge -----------------------------------------------------------------------------------------
 

@@ -348,13 +348,14 @@ class Agent:
             served = self.services.book.served() if networks else set()
             blocks = state.nodes[self.node_name].blocks
             keys |= self.routing.want_standing(state, blocks, served)
-        keys |= self.routing.want_learned(touched)
+        if kernel.unheard:  # what there are paths to has been heard
+            keys |= self.routing.want_learned(touched)
         if Dirty.ROUTES in dirty:
             keys |= kernel.all_keys()
         # What came while this pass waited for something is for the next one, and is not unheard.
         if not self._marks.touched and self.speaking.settled(LEARNED_GRACE):
             keys |= kernel.heard_all()
-        await self.routing.apply(keys)
+        await self.routing.apply(keys, touched)
 
 
 async def run_agent(agent: Agent, *others: asyncio.Task[None]) -> None:

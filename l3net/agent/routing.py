@@ -97,7 +97,7 @@ class Routing:
         kernel.desired.update(wanted)
         return gone | wanted.keys()
 
-    def want_learned(self, touched: set[Prefix]) -> set[RouteKey]:
+    def want_learned(self, touched: Iterable[Prefix]) -> set[RouteKey]:
         """Want the best paths to these prefixes; the keys to look at. That one peer has a path that is no
         use, as one that has come back to this AS, says nothing of what another has not said again yet."""
         kernel = self._kernel
@@ -117,9 +117,9 @@ class Routing:
             keys.update(found)
         return keys
 
-    async def apply(self, keys: set[RouteKey]) -> None:
-        """Bring these routes to what is wanted."""
-        await self._kernel.apply_routes(keys)
+    async def apply(self, keys: set[RouteKey], learned: set[Prefix]) -> None:
+        """Bring these routes to what is wanted, and the best paths to these prefixes."""
+        await self._kernel.apply_routes(keys, learned, self.want_learned)
         self.try_refused_later()
 
     async def hold(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l3net.fib.order import RouteKey, deletes_in_order, puts_in_order
+from l3net.fib.order import RouteKey, deletes_in_order, in_turn
 from l3net.model import Address
 
 #: Addresses under every prefix that is tried, one in each half of the longest.
@@ -45,6 +45,14 @@ def changing(before: Table, after: Table) -> tuple[list[RouteKey], list[RouteKey
     return [key for key in after if before.get(key) != after[key]], [
         key for key in before if key not in after
     ]
+
+
+def puts_in_order(keys: Iterable[RouteKey]) -> Iterator[RouteKey]:
+    """By their turns, those of one metric as prefixes."""
+    learned = [prefix for prefix, metric in keys if metric == 2048]
+    for prefixes, others in in_turn(learned, 2048, [key for key in keys if key[1] != 2048]):
+        yield from ((prefix, 2048) for prefix in prefixes)
+        yield from others
 
 
 def states(before: Table, after: Table, steps: Iterable[RouteKey]) -> Iterator[Table]:
