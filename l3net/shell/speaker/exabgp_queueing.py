@@ -16,6 +16,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 from exabgp.bgp.message import Action, Update
@@ -56,6 +57,11 @@ _IPV6: Final[tuple[Any, Any]] = (AFI.ipv6, SAFI.unicast)
 IN_ONE_UPDATE: Final = 500
 #: Octets of a prefix on the wire, at most.
 _LONGEST: Final = 17
+
+#: What `queue` writes on the prefixes that it makes: what they are on the wire, and which family of unicast
+#: prefixes without path identifiers they are of. Asked for in C, of others they raise AttributeError.
+_OUR_WIRE: Final = attrgetter("cidr.l3net_wire")
+_OUR_KIND: Final = attrgetter("l3net_kind")
 
 #: A prefix: its length, its address, and both as they go on the wire.
 Packed = tuple[int, bytes, bytes]
@@ -168,6 +174,8 @@ def queue(rib: Any, order: Order) -> None:
     if seen is None and rib.cache and announced:
         seen = rib._seen[family] = {}
     queued = rib._new_nlri
+    kind = str(int(afi))
+    new, no_path = object.__new__, PathInfo.NOPATH
     waiting: dict[bytes, Any] | None = None
     for mask, address, wire in order.prefixes:
         index = head.index + wire
@@ -179,13 +187,14 @@ def queue(rib: Any, order: Order) -> None:
                 and cached.nlri.nexthop.index() == hop
             ):
                 continue
-        nlri = INET.__new__(INET)
-        nlri.afi, nlri.safi, nlri.action = afi, safi, action
-        cidr = CIDR(address, mask)
-        cidr.l3net_wire = wire
-        nlri.path_info, nlri.cidr, nlri.nexthop = PathInfo.NOPATH, cidr, next_hop
-        change = Change(nlri, attributes)
-        change._Change__index = index
+        # As their __init__ would make them, without the calls.
+        cidr: Any = new(CIDR)
+        cidr._packed, cidr.mask, cidr._ip, cidr.l3net_wire = address, mask, None, wire
+        nlri: Any = new(INET)
+        nlri.afi, nlri.safi, nlri.action, nlri.l3net_kind = afi, safi, action, kind
+        nlri.path_info, nlri.cidr, nlri.nexthop = no_path, cidr, next_hop
+        change: Any = new(Change)
+        change.nlri, change.attributes, change._Change__index = nlri, attributes, index
         older = queued.get(index)
         if older is not None:  # what was said last alone is sent: `exabgp.apply_patches`
             by_family = rib._new_attr_af_nlri.get(older.attributes.index(), {})
@@ -225,6 +234,10 @@ def _carry_out(api: Any, reactor: Any, service: str, command: str, order: Order)
 
 def _alike(nlris: Sequence[Any]) -> bool:
     """Whether all are unicast prefixes of one family and without path identifiers."""
+    try:
+        return len({*map(_OUR_KIND, nlris)}) == 1
+    except AttributeError:
+        pass
     afi, safi = nlris[0].afi, nlris[0].safi
     return safi == SAFI.unicast and all(
         type(nlri) is INET and nlri.afi == afi and nlri.safi == safi and nlri.path_info is PathInfo.NOPATH
@@ -234,10 +247,21 @@ def _alike(nlris: Sequence[Any]) -> bool:
 
 def _wire(nlri: Any) -> bytes:
     cidr = nlri.cidr
-    octets: bytes | None = cidr.__dict__.get("l3net_wire")  # of one of ours: asked for three times
-    if octets is not None:
-        return octets
     return bytes((cidr.mask,)) + bytes(cidr._packed[: (cidr.mask + 7) // 8])
+
+
+def _by_wire(nlris: Sequence[Any]) -> list[Any]:
+    try:
+        return sorted(nlris, key=_OUR_WIRE)
+    except AttributeError:
+        return sorted(nlris, key=_wire)
+
+
+def _wires(nlris: Sequence[Any]) -> list[bytes]:
+    try:
+        return [*map(_OUR_WIRE, nlris)]
+    except AttributeError:
+        return [*map(_wire, nlris)]
 
 
 def _sorted(nlris: Sequence[Any], families: Any) -> tuple[list[Any], dict[Any, Any]] | None:
@@ -248,7 +272,7 @@ def _sorted(nlris: Sequence[Any], families: Any) -> tuple[list[Any], dict[Any, A
         return [], {}
     native: list[Any] = []
     others: dict[int, list[Any]] = {}
-    for nlri in sorted(nlris, key=_wire):
+    for nlri in _by_wire(nlris):
         withdrawn = nlri.action == Action.WITHDRAW
         if family == _IPV4 and (
             withdrawn or (nlri.action == Action.ANNOUNCE and nlri.nexthop.afi == AFI.ipv4)
@@ -313,9 +337,7 @@ def install() -> None:
 
     def packed_nlris(nlris: Any, negotiated: Any, budget: int, reason: str) -> Iterator[bytes]:
         plain = nlris and budget >= _LONGEST and not negotiated.addpath.send(*_IPV4) and _alike(nlris)
-        yield from (
-            _in_messages([*map(_wire, nlris)], budget) if plain else pack(nlris, negotiated, budget, reason)
-        )
+        yield from (_in_messages(_wires(nlris), budget) if plain else pack(nlris, negotiated, budget, reason))
 
     API.response = response
     Update._split_nlris = split_nlris
