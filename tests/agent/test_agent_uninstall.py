@@ -57,6 +57,7 @@ def test_the_host_is_as_before(rig: Rig) -> None:
     assert "agent and speaker of this host still run: stop them first" in refused.stderr
     for process in ("agent", "speaker"):
         rig.node.kill(process)
+    rig.until(lambda: not any(map(rig.node.alive, ("agent", "speaker"))), "both to end")
 
     # A pod's end of a pair keeps the network where it is.
     rig.kernel("link add l3v0123456789a type veth peer name pod0")
