@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Final, cast
 
 from l3net.model import Address, Prefix
+from l3net.numbered import Network4, Network6, mask4, mask6
 
 #: Texts of which the address is remembered: what is declared names one several times, and again with each
 #: change of its object.
@@ -78,52 +79,25 @@ class _Address6(IPv6Address):
         return f"IPv6Address({str(self)!r})"
 
 
-class _Host4(IPv4Network):
-    """A network of one address, which it shares: equal to a plain one, and hashes as that does, once."""
-
-    def __init__(self, address: Any) -> None:
-        if type(address) is _Address4:
-            self.network_address, self.netmask, self._prefixlen = address, _ALL4, 32
-            self._known_hash = hash(int(address) ^ int(_ALL4))
-        else:
-            super().__init__(address, False)
-            self._known_hash = super().__hash__()
-
-    def __hash__(self) -> int:
-        return self._known_hash
-
-    def __repr__(self) -> str:
-        return f"IPv4Network({str(self)!r})"
+class _Host4(Network4):
+    """A network of one address, which it shares."""
 
     def hosts(self) -> Iterator[IPv4Address]:
         """As of a plain one."""
         return iter(IPv4Network(str(self)).hosts())
 
 
-class _Host6(IPv6Network):
+class _Host6(Network6):
     """As _Host4."""
-
-    def __init__(self, address: Any) -> None:
-        if type(address) is _Address6:
-            self.network_address, self.netmask, self._prefixlen = address, _ALL6, 128
-            self._known_hash = hash(int(address) ^ int(_ALL6))
-        else:
-            super().__init__(address, False)
-            self._known_hash = super().__hash__()
-
-    def __hash__(self) -> int:
-        return self._known_hash
-
-    def __repr__(self) -> str:
-        return f"IPv6Network({str(self)!r})"
 
     def hosts(self) -> Iterator[IPv6Address]:
         """As of a plain one."""
         return iter(IPv6Network(str(self)).hosts())
 
 
-_ALL4: Final = IPv4Address(2**32 - 1)
-_ALL6: Final = IPv6Address(2**128 - 1)
+#: Of a network of one address: see `mask4`.
+_ALL4, _ONES4, _ADDED4 = mask4(32)
+_ALL6, _ONES6, _ADDED6 = mask6(128)
 
 
 @lru_cache(_REMEMBERED)
@@ -156,9 +130,19 @@ def parse_interface(text: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interf
 
 def host_prefix(address: Address) -> Prefix:
     """An address as a prefix of full length."""
+    made: Any
+    one: Any = address
     if isinstance(address, IPv4Address):
-        return _Host4(address if type(address) is _Address4 else _Address4(int(address)))
-    return _Host6(address if type(address) is _Address6 else _Address6(int(address)))
+        if type(one) is not _Address4:
+            one = _Address4(int(address))
+        made = int.__new__(_Host4, (one._ip ^ _ONES4) + _ADDED4)
+        made.network_address, made.netmask, made._prefixlen = one, _ALL4, 32
+    else:
+        if type(one) is not _Address6:
+            one = _Address6(int(address))
+        made = int.__new__(_Host6, (one._ip ^ _ONES6) + _ADDED6)
+        made.network_address, made.netmask, made._prefixlen = one, _ALL6, 128
+    return cast(Prefix, made)
 
 
 def parse_host_or_prefix(text: str, *, strict: bool = False) -> Prefix:

@@ -9,7 +9,7 @@ from ipaddress import IPv4Network
 from l3net.bgp.drain import Stage, last_choice
 from l3net.bgp.filters import Alike, run_filters
 from l3net.bgp.loc_rib import Candidate
-from l3net.bgp.path import Attributes, Path
+from l3net.bgp.path import Attributes, Path, path_to
 from l3net.bgp.sessions import Session, family_of, router_id
 from l3net.bgp.verdict import Export, Verdict
 from l3net.community import LLGR_STALE, NO_ADVERTISE, NO_EXPORT, AnyCommunity, ExtendedCommunity
@@ -37,12 +37,7 @@ def adj_rib_out(
     if drain >= Stage.WITHDRAWN or not (prefixes or learned):
         return {}
     configuration = state.configuration
-    wanted: AdjRibOut = {}
-    own = _OwnPaths(state, session)
-    for prefix in prefixes:
-        found = own.path(prefix)
-        if type(found) is Path:
-            wanted[prefix] = found
+    wanted = _OwnPaths(state, session).paths(prefixes)
     if configuration.transit and learned:
         for prefix, best in learned.items():
             if prefix in wanted or session.peer_as in best.path.attributes.as_path:
@@ -88,6 +83,19 @@ class _OwnPaths:
             for family in Family
         }
 
+    def paths(self, prefixes: Iterable[Prefix]) -> AdjRibOut:
+        """Those that the peer hears of."""
+        found: AdjRibOut = {}
+        hops = {version: hop for version, hop in self._hops.items() if not isinstance(hop, Export)}
+        run = self._filters.run
+        for prefix in prefixes:
+            hop = hops.get(prefix.version)
+            if hop is not None:
+                judgement, attributes = run(prefix)
+                if judgement.verdict is Verdict.ACCEPTED:
+                    found[prefix] = path_to(prefix, hop, attributes)
+        return found
+
     def path(self, prefix: Prefix) -> Path | tuple[Export, str]:
         """After export filters; else why the peer does not hear of it, and which filter says so."""
         hop = self._hops[4 if isinstance(prefix, IPv4Network) else 6]
@@ -96,7 +104,7 @@ class _OwnPaths:
         judgement, attributes = self._filters.run(prefix)
         if judgement.verdict is not Verdict.ACCEPTED:
             return Export.FILTERED, judgement.by
-        return Path(prefix, hop, attributes)
+        return path_to(prefix, hop, attributes)
 
 
 def passes_on(state: ClusterState, sessions: Iterable[Session]) -> bool:

@@ -1,107 +1,17 @@
-"""Prefixes of learned routes: the networks of `ipaddress`, made and hashed fast.
-
-A path passes some ten tables on its way to the kernel, and `ipaddress` works a network's hash out anew each
-time, which was a third of what a route cost. These are equal to, and hash as, the plain ones.
-
-Each is a number too, for the sake of its hash and its equality, which are then no calls of functions: such
-calls, ten a path, were a third of what a table cost. A network hashes as the number of its address xor its
-netmask. To that a multiple of Python's modulus for hashes is added, which changes no hash, and by which two
-networks are the same number only where they are equal: another one for each length, larger ones for IPv6.
-"""
+"""Prefixes of learned routes, as they stand in UPDATEs and as text, made and hashed fast (l3net.numbered)."""
 
 from __future__ import annotations
 
-from functools import cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from operator import attrgetter
-from sys import hash_info
-from typing import Any, Self
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 from l3net.model import Prefix
-
-_PREFIXLEN: Any = property(attrgetter("_prefixlen"))
-#: What a length adds to the number of a network, above what an address and a netmask can be.
-_STEP4 = hash_info.modulus
-_STEP6 = hash_info.modulus << 128
-
-
-def _parts(address: Any, plain: Any) -> tuple[int, int]:
-    """An address as a number, and a length, out of whatever `ipaddress` takes; host bits are passed over.
-    Raises ValueError."""
-    if type(address) is tuple and type(address[0]) is int:
-        return address[0], int(address[1])
-    made = plain(address, False)
-    return int(made.network_address), made.prefixlen
-
-
-class _Network4(IPv4Network, int):  # type: ignore[misc]
-    """Of an address as a number and a length as `ipaddress` makes one, without its many forms of both; and
-    without the function of its own that it gives a network of one or two addresses, a third of its memory.
-
-    What else `int` would answer in another way than a network is taken back.
-    """
-
-    def __new__(cls, address: Any) -> Self:
-        value, length = _parts(address, IPv4Network)
-        bits, added = _mask4(length)[1:]
-        return int.__new__(cls, (value & bits ^ bits) + added)
-
-    def __init__(self, address: Any) -> None:
-        value, length = _parts(address, IPv4Network)
-        mask, bits, _ = _mask4(length)
-        self.network_address, self.netmask, self._prefixlen = IPv4Address(value & bits), mask, length
-
-    #: As the properties that `ipaddress` has, which call functions.
-    version = 4
-    max_prefixlen = 32
-    prefixlen = _PREFIXLEN
-    __hash__ = int.__hash__
-    __eq__ = int.__eq__
-    __ne__ = int.__ne__
-    __format__ = object.__format__
-
-
-class _Network6(IPv6Network, int):  # type: ignore[misc]
-    """As _Network4."""
-
-    def __new__(cls, address: Any) -> Self:
-        value, length = _parts(address, IPv6Network)
-        bits, added = _mask6(length)[1:]
-        return int.__new__(cls, (value & bits ^ bits) + added)
-
-    def __init__(self, address: Any) -> None:
-        value, length = _parts(address, IPv6Network)
-        mask, bits, _ = _mask6(length)
-        self.network_address, self.netmask, self._prefixlen = IPv6Address(value & bits), mask, length
-
-    #: As the properties that `ipaddress` has, which call functions.
-    version = 6
-    max_prefixlen = 128
-    prefixlen = _PREFIXLEN
-    __hash__ = int.__hash__
-    __eq__ = int.__eq__
-    __ne__ = int.__ne__
-    __format__ = object.__format__
-
-
-@cache
-def _mask4(length: int) -> tuple[IPv4Address, int, int]:
-    """The netmask, as a number, and what the length adds to a network's number. Raises ValueError for what is
-    no length, which is not remembered."""
-    found = IPv4Network((0, length)).netmask
-    return found, int(found), (length + 1) * _STEP4
-
-
-@cache
-def _mask6(length: int) -> tuple[IPv6Address, int, int]:
-    """As _mask4."""
-    found = IPv6Network((0, length)).netmask
-    return found, int(found), (length + 1) * _STEP6
+from l3net.numbered import Network4, Network6, mask4, mask6
 
 
 def network(address: bytes, length: int) -> Prefix:
     """Of 4 or 16 octets; bits beyond the length are passed over. Raises ValueError."""
-    made = _Network4 if len(address) == 4 else _Network6
+    made = Network4 if len(address) == 4 else Network6
     return made((int.from_bytes(address), length))
 
 
@@ -112,8 +22,8 @@ def unpacked(octets: bytes, version: int) -> list[Prefix]:
     A table comes this way, so that each is made of the two objects it is, without a call for either.
     """
     found: list[Prefix] = []
-    kinds: tuple[Any, Any] = (_Network4, IPv4Address) if version == 4 else (_Network6, IPv6Address)
-    bits, masks = (32, _mask4) if version == 4 else (128, _mask6)
+    kinds: tuple[Any, Any] = (Network4, IPv4Address) if version == 4 else (Network6, IPv6Address)
+    bits, masks = (32, mask4) if version == 4 else (128, mask6)
     network, address = kinds
     new_network, new_address, number, add = int.__new__, address.__new__, int.from_bytes, found.append
     at, end, last, size, ones, added = 0, len(octets), -1, 0, 0, 0
@@ -146,8 +56,8 @@ def parse_prefix(text: str) -> Prefix:
     """
     address, slash, length = text.partition("/")
     if ":" in address:
-        return _Network6((int(IPv6Address(address)), int(length) if slash else 128))
+        return Network6((int(IPv6Address(address)), int(length) if slash else 128))
     octets = bytes(map(int, address.split(".")))
     if len(octets) != 4:
         raise ValueError(f"{text!r} is not an IPv4 prefix")
-    return _Network4((int.from_bytes(octets), int(length) if slash else 32))
+    return Network4((int.from_bytes(octets), int(length) if slash else 32))

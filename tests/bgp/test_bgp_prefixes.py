@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import pickle
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from dataclasses import FrozenInstanceError
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from l3net.addresses import host_prefix
+from l3net.bgp.path import Attributes, Path, path_to
 from l3net.bgp.prefixes import parse_prefix, unpacked
-from l3net.model import Prefix
+from l3net.model import Address, Prefix
 
 
 @given(
@@ -132,3 +135,19 @@ def test_prefixes_of_one_hash_are_told_apart(width: int, data: st.DataObject) ->
     assert {ours[0]: 1}.get(ours[1]) is None
     assert {one: 1}.get(ours[1]) is None
     assert {ours[0]: 1}.get(other) is None
+
+
+@given(st.ip_addresses(), st.ip_addresses())
+def test_learned_and_host_prefixes_equal_each_other(one: Address, other: Address) -> None:
+    for address in (one, other):
+        learned = parse_prefix(str(address))
+        assert (host_prefix(one) == learned, learned == host_prefix(one)) == (one == address,) * 2
+        assert ({learned: 1}.get(host_prefix(one)) is not None) is (one == address)
+
+
+def test_a_path_filled_in_is_a_path() -> None:
+    prefix, hop = parse_prefix("203.0.113.0/24"), ip_address("192.0.2.1")
+    plain, made = Path(prefix, hop, Attributes(), "1"), path_to(prefix, hop, Attributes(), "1")
+    assert (plain, hash(plain), type(plain)) == (made, hash(made), type(made))
+    with pytest.raises(FrozenInstanceError):
+        made.path_id = "2"  # type: ignore[misc]

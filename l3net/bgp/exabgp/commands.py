@@ -7,6 +7,7 @@ a user wrote ever reaches a command: addresses, prefixes and numbers are all the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address
 
 from l3net.bgp.path import Attributes
 from l3net.bgp.sessions import Session
@@ -35,9 +36,10 @@ def _selector(peers: Iterable[Address]) -> str:
 
 def _text(prefix: Prefix) -> str:
     """As `str` has it, in half the time."""
-    if prefix.version == 6:
-        return str(prefix)
-    first, second, third, fourth = prefix.network_address.packed
+    address = prefix.network_address
+    if type(address) is not IPv4Address:  # of ours, the text is known
+        return f"{address}/{prefix.prefixlen}"
+    first, second, third, fourth = address.packed
     return f"{first}.{second}.{third}.{fourth}/{prefix.prefixlen}"
 
 
