@@ -350,6 +350,7 @@ class Agent:
             keys |= self.routing.want_standing(state, blocks, served)
         if kernel.unheard:  # what there are paths to has been heard
             keys |= self.routing.want_learned(touched)
+            touched = set()
         if Dirty.ROUTES in dirty:
             keys |= kernel.all_keys()
         # What came while this pass waited for something is for the next one, and is not unheard.

@@ -41,6 +41,9 @@ def print_findings(checks: Sequence[Check], findings: Sequence[CheckResult]) -> 
         if failed
         else f"all {len(findings)} results are ok"
     )
+    both = sum(1 for finding in findings if finding.family is None)
+    if both:  # in the table they are in both columns
+        verdict += f" ({both} for both families at once)"
     click.secho(f"\n{verdict}", fg=("red" if failed else "green") if terminal else None, bold=terminal)
 
 
