@@ -172,7 +172,8 @@ class Agent:
                     DECLARED: self.declared.run,
                     "passes": self._loop,
                     "resync": self._resync,
-                    "drain": self._leaving.watch,
+                    "wish to leave": self._leaving.hear,
+                    "drain": self._leaving.see_out,
                     "health checks": self.checks.run,
                     "service proxy": self.proxying.run,
                     "BFD": self.bfd.run,
@@ -237,6 +238,7 @@ class Agent:
                 self.faults.over(ROUND)
                 self._retry.succeeded(ROUND)
             self.checks.pass_ends(failed=ROUND in self._retry)
+            self._leaving.pass_ends()
             self.pass_seconds.observe(self._marks.passed() - began)
             self._retry.these(self.kernel.failed_parts, of=PARTS)
 

@@ -73,7 +73,8 @@ class Announcer:
         # What ExaBGP said it holds for peers whose sessions were not known yet.
         self._unclaimed: dict[Address, dict[Prefix, Path | None]] = {}
         self._unanswered: deque[tuple[Address, tuple[Prefix, ...]]] = deque()
-        self.moved = False  # something was said since this was last made false
+        #: Called when something is said.
+        self.on_moved: Callable[[], None] = lambda: None
         #: Called by `tell`.
         self.on_telling: Telling = lambda *_: None
         self._to_tell: list[_Told] = []
@@ -235,7 +236,7 @@ class Announcer:
                 break
             line, address, prefixes, withdrawn = following
             lines.append(line)
-            self.moved = True
+            self.on_moved()
             self._unanswered.append((address, prefixes))
             self._said(address, prefixes or withdrawn)
         return lines
