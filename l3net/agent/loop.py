@@ -42,6 +42,7 @@ from l3net.config import AgentSettings
 from l3net.metering.histogram import Histogram
 from l3net.model import ClusterState, Kind, Prefix
 from l3net.ports import Changed, RouteKey, View
+from l3net.retry import until_beat
 from l3net.services.book import Settled
 from l3net.services.verdicts import ServiceVerdict
 
@@ -206,8 +207,9 @@ class Agent:
     # --- the loop ----------------------------------------------------------------------------------------
 
     async def _resync(self) -> None:
+        now = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(RESYNC)
+            await asyncio.sleep(until_beat(now(), RESYNC))
             self._marks.mark(Dirty.DRIFT)
 
     async def finish(self) -> None:

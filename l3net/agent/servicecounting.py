@@ -10,6 +10,7 @@ from typing import Final
 from l3net.errors import KernelError
 from l3net.model import ObjectName, Prefix, ServerKey
 from l3net.ports import ServiceCounters
+from l3net.retry import until_beat
 
 log = logging.getLogger("l3net.services")
 
@@ -64,7 +65,7 @@ class ServiceCounting:
             else:
                 await self._follow_some()
             try:
-                async with asyncio.timeout_at(self._at + EVERY):
+                async with asyncio.timeout_at(self._at + until_beat(self._at, EVERY)):
                     await self._changed.wait()
             except TimeoutError:
                 self._all = True
