@@ -207,9 +207,8 @@ class Agent:
     # --- the loop ----------------------------------------------------------------------------------------
 
     async def _resync(self) -> None:
-        now = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(until_beat(now(), RESYNC))
+            await asyncio.sleep(until_beat(asyncio.get_running_loop().time(), RESYNC))
             self._marks.mark(Dirty.DRIFT)
 
     async def finish(self) -> None:

@@ -1,4 +1,4 @@
-"""Who waits for a file or a socket of a directory hears of it at once, and looks in turns where nothing tells."""
+"""Who waits for a file or a socket of a directory hears of it at once, and looks where nothing tells."""
 
 from __future__ import annotations
 
@@ -140,14 +140,24 @@ def test_a_process_that_comes_is_connected_to_at_once(tmp_path: Path) -> None:
             await asyncio.sleep(0.3)
             assert not link.up
             began = now()
+            taken = asyncio.Event()
             writers: list[asyncio.StreamWriter] = []
-            server = await asyncio.start_unix_server(lambda _r, w, to=writers: to.append(w), path)
+
+            def take(
+                _: asyncio.StreamReader,
+                writer: asyncio.StreamWriter,
+                to: list[asyncio.StreamWriter] = writers,
+                told: asyncio.Event = taken,
+            ) -> None:
+                to.append(writer)
+                told.set()
+
+            server = await asyncio.start_unix_server(take, path)
             async with asyncio.timeout(SOON):
                 await connected.wait()
             assert now() - began < 0.3
             path.unlink()
-            while not writers:
-                await asyncio.sleep(0.01)
+            await taken.wait()
             server.close()
             for each in writers:
                 each.close()

@@ -121,8 +121,8 @@ class Announcer:
             self._compare(peer)
 
     def look_again(self, address: Address, wanted: Mapping[Prefix, Path]) -> None:
-        """As `want`, of what is wanted already: what was refused is said again. Where nothing was, and this is
-        the very mapping of the last `want`, nothing is looked at."""
+        """As `want`, of what is wanted already: what was refused is said again. Where nothing was, and this
+        is the very mapping of the last `want`, nothing is looked at."""
         peer = self._peers.get(address)
         if peer is not None and not (peer.exact and peer.wanted is wanted):
             self.want(address, wanted)
