@@ -14,9 +14,9 @@ from simloop import SimLoop, simulate
 from l3net.agent.speaker.speaking import ASK_EVERY, ASK_QUEUES
 from l3net.bgp.exabgp import commands
 
-#: Moments in a minute: kube-proxy's ports 20 times, the routes for the next agent 12, ExaBGP 6, counters of
-#: services and of policies 4 each, drift 2, and what follows from these.
-MOST = 55
+#: Moments in a minute: kube-proxy's ports 20 times, the routes for the next agent 12. All else is looked at in
+#: one of these: counters, ExaBGP, drift.
+MOST = 30
 
 
 class _Asked:

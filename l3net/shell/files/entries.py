@@ -30,7 +30,7 @@ _EVENT: Final = struct.Struct("iIII")
 CHUNK: Final = 1 << 14
 LARGEST: Final = _EVENT.size + 256
 #: Seconds after which a waiter looks again, though nothing was told.
-LONGEST: Final = 30.0
+LONGEST: Final = 10.0
 
 
 def events(data: bytes) -> Iterator[tuple[int, int, str]]:
