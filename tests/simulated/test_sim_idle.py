@@ -14,8 +14,8 @@ from simloop import SimLoop, simulate
 from l3net.agent.speaker.speaking import ASK_EVERY, ASK_QUEUES
 from l3net.bgp.exabgp import commands
 
-#: Moments in a minute: kube-proxy's ports 20 times, the routes for the next agent 12. All else is looked at in
-#: one of these: counters, ExaBGP, drift.
+#: Moments in a minute: kube-proxy's ports 20 times, the routes for the next agent 12. All else is looked at
+#: in one of these: counters, ExaBGP, drift.
 MOST = 30
 
 
