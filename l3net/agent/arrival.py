@@ -23,6 +23,7 @@ from l3net.ipam.reserved import open_blocks
 from l3net.ipam.reserved import wanted_pools as asked_pools
 from l3net.model import Node
 from l3net.naming import ANNOTATION_TAKES_PART
+from l3net.retry import until_beat
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class Arrival:
 
     async def run(self) -> None:
         """Until cancelled."""
+        now = asyncio.get_running_loop().time
         while True:
             if not self._up():
                 await asyncio.sleep(FIRST)
@@ -99,8 +101,9 @@ class Arrival:
                 if str(err) != self._said:  # once, not every ten seconds
                     log.warning("%s", err)
                 self._said = str(err)
+            every = INTERVAL if self._heard else UNHEARD
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL if self._heard else UNHEARD):
+                async with asyncio.timeout(until_beat(now(), every)):
                     await self._agent.podnet.pool_missing.wait()
             self._agent.podnet.pool_missing.clear()
 

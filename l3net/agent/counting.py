@@ -15,6 +15,7 @@ from l3net.policy.book import PolicyBook
 from l3net.policy.compiling import Counted
 from l3net.policy.mixing import PolicyKey
 from l3net.ports import Counters
+from l3net.retry import until_beat
 
 log = logging.getLogger("l3net.policy")
 
@@ -48,9 +49,10 @@ class Counting:
 
     async def run(self) -> None:
         """For ever."""
+        now = asyncio.get_running_loop().time
         while True:
             await self.read()
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(until_beat(now(), EVERY))
 
     async def read(self) -> None:
         """Bring the totals up to date. What cannot be read stays as it was, and `problem` tells."""

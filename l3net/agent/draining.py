@@ -38,6 +38,10 @@ class Draining:
         """Whether the node was told to leave, or to return, since the last look."""
         return self._memory.asked() is not self._asked
 
+    async def touched(self) -> None:
+        """Until it may have been told so."""
+        await self._memory.touched()
+
     @property
     def final(self) -> bool:
         """Whether the node is to leave for good: it shuts down, or was told to."""

@@ -11,10 +11,8 @@ from l3net.agent.draining import Draining
 from l3net.agent.speaker.speaking import Speaking
 from l3net.bgp.drain import Stage
 from l3net.model import ClusterState
-from l3net.retry import until_beat
 
-#: Seconds between looks whether somebody wants the node to leave, and for the last withdrawals to go out.
-DRAIN_LOOK: Final = 0.5
+#: Seconds for the last withdrawals to go out.
 FLUSH_LIMIT: Final = 20.0
 #: Seconds for ExaBGP to close all sessions.
 CLOSE_LIMIT: Final = 15.0
@@ -28,14 +26,22 @@ class Leaving:
         self._speaking = speaking
         self._marks = marks
         self._finished = asyncio.Event()
+        self._passed = asyncio.Event()  # a pass of a node that shall close its sessions has ended
 
-    async def watch(self) -> None:
-        """Hear of a wish to leave, and see a drain to its end. Until cancelled."""
-        draining, now = self._draining, asyncio.get_running_loop().time
+    async def hear(self) -> None:
+        """Hear of a wish to leave or to return. Until cancelled."""
         while True:
-            await asyncio.sleep(until_beat(now(), DRAIN_LOOK))
-            if draining.overtaken():
+            if self._draining.overtaken():
                 self._marks.look_again()
+            await self._draining.touched()
+
+    async def see_out(self) -> None:
+        """Close the sessions when all has been withdrawn. Until cancelled."""
+        draining = self._draining
+        self._passed.set()  # what failed before is tried again
+        while True:
+            await self._passed.wait()
+            self._passed.clear()
             if draining.stage is Stage.WITHDRAWN and Dirty.STATE not in self._marks.dirty:
                 await self._speaking.flushed(FLUSH_LIMIT)
                 if draining.stage is Stage.WITHDRAWN:  # nobody thought better of it meanwhile
@@ -51,8 +57,13 @@ class Leaving:
         if due is not None:
             asyncio.get_running_loop().call_later(due + 0.01, self._marks.look_again)
 
+    def pass_ends(self) -> None:
+        """A pass has ended, well or not: what is withdrawn by now may be seen out."""
+        if self._draining.stage is Stage.WITHDRAWN:
+            self._passed.set()
+
     def passed(self) -> None:
-        """A pass has ended: with the agent told to stop, it may be the last."""
+        """A pass has ended well: with the agent told to stop, it may be the last."""
         draining = self._draining
         if draining.ending and (not draining.final or draining.stage is Stage.LEFT):
             self._finished.set()

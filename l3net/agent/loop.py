@@ -42,6 +42,7 @@ from l3net.config import AgentSettings
 from l3net.metering.histogram import Histogram
 from l3net.model import ClusterState, Kind, Prefix
 from l3net.ports import Changed, RouteKey, View
+from l3net.retry import until_beat
 from l3net.services.book import Settled
 from l3net.services.verdicts import ServiceVerdict
 
@@ -172,7 +173,8 @@ class Agent:
                     DECLARED: self.declared.run,
                     "passes": self._loop,
                     "resync": self._resync,
-                    "drain": self._leaving.watch,
+                    "wish to leave": self._leaving.hear,
+                    "drain": self._leaving.see_out,
                     "health checks": self.checks.run,
                     "service proxy": self.proxying.run,
                     "BFD": self.bfd.run,
@@ -206,7 +208,7 @@ class Agent:
 
     async def _resync(self) -> None:
         while True:
-            await asyncio.sleep(RESYNC)
+            await asyncio.sleep(until_beat(asyncio.get_running_loop().time(), RESYNC))
             self._marks.mark(Dirty.DRIFT)
 
     async def finish(self) -> None:
@@ -237,6 +239,7 @@ class Agent:
                 self.faults.over(ROUND)
                 self._retry.succeeded(ROUND)
             self.checks.pass_ends(failed=ROUND in self._retry)
+            self._leaving.pass_ends()
             self.pass_seconds.observe(self._marks.passed() - began)
             self._retry.these(self.kernel.failed_parts, of=PARTS)
 

@@ -17,6 +17,7 @@ from l3net.fib.underlay import HostLink, Underlay
 from l3net.model import Address, ClusterState, Prefix, Route
 from l3net.naming import METRIC_BGP
 from l3net.ports import RouteKey, RouteMemory, UnderlayReader
+from l3net.retry import until_beat
 
 log = logging.getLogger("l3net.agent")
 
@@ -139,9 +140,9 @@ class Routing:
     async def remember(self, memory: RouteMemory, settled: Callable[[], bool]) -> None:
         """What is wanted in the kernel, for the next agent; now and then, and not while it changes. Until
         cancelled."""
-        written = -1
+        written, now = -1, asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(REMEMBER)
+            await asyncio.sleep(until_beat(now(), REMEMBER))
             changes = self._kernel.changes
             if changes == written or not settled():
                 continue

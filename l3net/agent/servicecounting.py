@@ -10,6 +10,7 @@ from typing import Final
 from l3net.errors import KernelError
 from l3net.model import ObjectName, Prefix, ServerKey
 from l3net.ports import ServiceCounters
+from l3net.retry import until_beat
 
 log = logging.getLogger("l3net.services")
 
@@ -36,7 +37,7 @@ class ServiceCounting:
         owner: Callable[[ServerKey], ObjectName | None],
     ) -> None:
         self._counters, self._wanted, self._owner = counters, wanted, owner
-        self._last: dict[ServerKey, int] = {}
+        self._last: Mapping[ServerKey, int] = {}  # of those followed
         self._at = float("-inf")
         self._reading = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -44,6 +45,8 @@ class ServiceCounting:
         self._all = True  # it is time to read
         self._anew = True  # others may be in force than are followed
         self._followed = float("-inf")  # when all were gone through last
+        self._owners: dict[ServerKey, ObjectName] = {}  # of those that had counted something
+        self._gone = True  # a service may have no address and port any more
         self.totals: dict[ObjectName, int] = {}
         self.problem = ""
 
@@ -64,7 +67,7 @@ class ServiceCounting:
             else:
                 await self._follow_some()
             try:
-                async with asyncio.timeout_at(self._at + EVERY):
+                async with asyncio.timeout_at(self._at + until_beat(self._at, EVERY)):
                     await self._changed.wait()
             except TimeoutError:
                 self._all = True
@@ -81,8 +84,9 @@ class ServiceCounting:
                 await asyncio.to_thread(self._counters.change, come, gone)
             except KernelError as err:
                 self._tell(err)
-            for key in gone:
-                self._last.pop(key, None)
+            if gone:
+                self._last = {key: packets for key, packets in self._last.items() if changed.get(key, True)}
+                self._gone = True
 
     async def fresh(self) -> None:
         """Read, unless that was a moment ago: for who asks."""
@@ -99,10 +103,10 @@ class ServiceCounting:
             if self._counters is None:
                 return
             wanted, ports_on = self._wanted()
-            keys = tuple(wanted)
             try:
                 if follow:
-                    await asyncio.to_thread(self._counters.follow, keys, tuple(ports_on))
+                    self._gone = True
+                    await asyncio.to_thread(self._counters.follow, tuple(wanted), tuple(ports_on))
                     self._followed = now
                 counted = await asyncio.to_thread(self._counters.read)
             except KernelError as err:
@@ -110,21 +114,23 @@ class ServiceCounting:
                 return
             self.problem = ""
             if counted or self.totals or self._last:
-                self._count(counted, frozenset(keys))
+                self._count(counted, wanted)
 
     def _tell(self, err: KernelError) -> None:
         if self.problem != str(err):
             log.warning("connections to services are not counted: %s", err)
         self.problem = str(err)
 
-    def _count(self, counted: Mapping[ServerKey, int], keys: frozenset[ServerKey]) -> None:
-        there = {owner for key in keys if (owner := self._owner(key)) is not None}
-        self.totals = {owner: total for owner, total in self.totals.items() if owner in there}
-        for key, packets in counted.items():
-            if (owner := self._owner(key)) is None:
-                continue
-            before = self._last.get(key, 0)
+    def _count(self, counted: Mapping[ServerKey, int], wanted: Collection[ServerKey]) -> None:
+        """`wanted`: those in force. All of them are gone through only where one is gone or another's."""
+        owners = {key: owner for key in counted if (owner := self._owner(key)) is not None}
+        if self._gone or any(self._owners.get(key, owner) != owner for key, owner in owners.items()):
+            there = {owner for key in wanted if (owner := self._owner(key)) is not None}
+            self.totals = {owner: total for owner, total in self.totals.items() if owner in there}
+        self._owners, self._gone = owners, False
+        for key, owner in owners.items():
+            packets, before = counted[key], self._last.get(key, 0)
             # Less than before: somebody has made the table anew.
             more = packets - before if packets >= before else packets
             self.totals[owner] = self.totals.get(owner, 0) + more
-        self._last = {key: packets for key, packets in counted.items() if key in keys}
+        self._last = counted

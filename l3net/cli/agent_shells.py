@@ -15,6 +15,7 @@ from l3net.errors import ConfigError
 from l3net.naming import BFD_SOCKET, CNI_SOCKET, POLICY_LOG_GROUP, RTPROT_L3NET, SPEAKER_SOCKET
 from l3net.ports import Connect, Datastore, Stream
 from l3net.shell.files.drainfile import DrainFile
+from l3net.shell.files.entries import Entries
 from l3net.shell.files.proxyfile import ProxyFile
 from l3net.shell.files.routefile import RouteFile
 from l3net.shell.kernel.bridge import KernelBridge
@@ -41,30 +42,32 @@ from l3net.shell.sockets.unixlink import UnixLink
 from l3net.shell.speaker.config import SpeakerConfig
 from l3net.shell.speaker.exabgp import release_is_known
 
-#: Seconds between attempts to reach the speaker, and the BFD process.
+#: Seconds between attempts to reach the speaker, and the BFD process; where nothing tells of their sockets,
+#: also between looks for these.
 SPEAKER_RETRY = 0.25
 BFD_RETRY = 1.0
 
 
 def node_shells(settings: AgentSettings, datastore: Datastore) -> Shells:
     """In the network namespace of this process. Raises KernelError."""
+    entries = Entries(settings.run_dir)
     pods = CniServer(settings.run_dir / CNI_SOCKET, settings.state_dir)
     health = HealthListeners()
     return Shells(
         datastore=datastore,
         kernel=_kernel(settings.error_relay_port, lambda: pods.guard_port),
         speaker=Speaker(
-            connect=_connect(settings.run_dir / SPEAKER_SOCKET, SPEAKER_RETRY),
+            connect=_connect(entries, SPEAKER_SOCKET, SPEAKER_RETRY),
             files=SpeakerConfig(settings.run_dir),
             token=partial(token_hex, 4),
             guarded=release_is_known(),
         ),
-        bfd=_connect(settings.run_dir / BFD_SOCKET, BFD_RETRY),
+        bfd=_connect(entries, BFD_SOCKET, BFD_RETRY),
         pods=pods,
         health=health,
         proxies=Proxies(_KubeProxy(health), ProxyFile(settings.run_dir)),
         collectors=TcpCollectors(),
-        drain=DrainFile(settings.run_dir),
+        drain=DrainFile(settings.run_dir, entries),
         memory=RouteFile(settings.run_dir),
         process=OwnProcess(),
         manifests=manifests,
@@ -108,11 +111,13 @@ def _kernel(error_port: int, guard_port: Callable[[], int]) -> Kernel:
     )
 
 
-def _connect(path: Path, longest_retry: float) -> Connect:
+def _connect(entries: Entries, name: str, longest_retry: float) -> Connect:
+    path, come = entries.directory / name, partial(entries.moved, name)
+
     def connect(
         connected: Callable[[], None], received: Callable[[bytes], None], lost: Callable[[], None]
     ) -> Stream:
-        return UnixLink(path, connected, received, lost, longest_retry=longest_retry)
+        return UnixLink(path, connected, received, lost, longest_retry=longest_retry, come=come)
 
     return connect
 

@@ -2,7 +2,8 @@
 
 The chains hang on the hook that translates, which meets the first packet of a connection and no other, just
 before translation: a look-up a connection, and nothing a packet. The table is none of those that the agent
-replaces, and its sets know nothing of endpoints: so counts outlive both.
+replaces, and its sets know nothing of endpoints: so counts outlive both. One counter of all of them together
+tells whether any has changed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from l3net.model import Prefix, ServerKey, is_node_port
 from l3net.naming import PROTOCOL_NUMBERS
 
 TABLE: Final = "l3net_count"
+#: Counts what all elements count.
+ALL: Final = "together"
 #: By whether it is of NodePorts, and the family.
 SETS: Final = {(on_node, version): f"{'ports' if on_node else 'services'}{version}"
                for on_node in (False, True) for version in IP}  # fmt: skip
@@ -31,7 +34,7 @@ def declaration(ports_on: Collection[Prefix]) -> str:
         "prerouting": (hook("nat", "prerouting", _PRIORITY), "goto services"),
         "output": (hook("nat", "output", _PRIORITY), "goto services"),
     }
-    lines = [f"add table inet {TABLE}"]
+    lines = [f"add table inet {TABLE}", f"add counter inet {TABLE} {ALL}"]
     for (on_node, version), name in SETS.items():
         of = KEY if on_node else f"{IP[version]} daddr . {KEY}"
         lines.append(f"add set inet {TABLE} {name} {{ typeof {of}; counter; }}")
@@ -44,11 +47,12 @@ def declaration(ports_on: Collection[Prefix]) -> str:
 
 
 def _rules(ports_on: Collection[Prefix]) -> Iterator[str]:
-    """Found or not, the packet goes on."""
+    """Found or not, the packet goes on. An element counts before what stands behind it."""
+    found = f"counter name {ALL} return"
     for version, ip in IP.items():
-        yield f"{ip} daddr . {KEY} @{SETS[False, version]} return"
+        yield f"{ip} daddr . {KEY} @{SETS[False, version]} {found}"
         for prefix in widest_first(version, ports_on):
-            yield f"{ip} daddr {prefix} fib daddr type local {KEY} @{SETS[True, version]} return"
+            yield f"{ip} daddr {prefix} fib daddr type local {KEY} @{SETS[True, version]} {found}"
 
 
 def element(key: ServerKey) -> tuple[str, bytes]:

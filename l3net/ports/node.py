@@ -84,6 +84,10 @@ class DrainMemory(Protocol):
         """Whether somebody wants the node to leave."""
         ...
 
+    async def touched(self) -> None:
+        """Until somebody may want something else. Who looks by `asked` just before misses nothing."""
+        ...
+
     def read(self) -> DrainRecord | None: ...
 
     def write(self, record: DrainRecord | None) -> None:

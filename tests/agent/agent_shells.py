@@ -13,12 +13,13 @@ from l3net.cli.agent_shells import SPEAKER_RETRY, _connect, node_shells
 from l3net.config import AgentSettings
 from l3net.config import DatastoreChoice as Chosen
 from l3net.naming import SPEAKER_SOCKET
+from l3net.shell.files.entries import Entries
 from l3net.shell.speaker.config import SpeakerConfig
 
 
 def speaker(directory: Path) -> Speaker:
     """With this run directory."""
-    connect = _connect(directory / SPEAKER_SOCKET, SPEAKER_RETRY)
+    connect = _connect(Entries(directory), SPEAKER_SOCKET, SPEAKER_RETRY)
     return Speaker(connect, SpeakerConfig(directory), partial(token_hex, 4))
 
 

@@ -19,6 +19,7 @@ STEPS = st.one_of(
     st.tuples(st.just("wish"), st.sampled_from(PREFIXES), st.none() | st.sampled_from(HOPS)),
     st.tuples(st.just("say"), st.none(), st.none()),
     st.tuples(st.just("refuse"), st.none(), st.none()),
+    st.tuples(st.just("holds"), st.sampled_from(PREFIXES), st.none()),
     st.tuples(st.just("down"), st.none(), st.none()),
     st.tuples(st.just("up"), st.none(), st.none()),
 )
@@ -51,9 +52,12 @@ def test_amending_equals_wanting(steps: list[tuple[str, Any, Any]]) -> None:
                 while announcer.next_lines():  # to the end: the order of lines is each one's own
                     while announcer.unanswered:
                         announcer.answered(refused=step == "refuse")
-            if step == "refuse":  # what was refused is said again when all is looked at
-                amended.want(address, wishes)
-                whole.want(address, dict(wishes))
+        if step == "holds":
+            for announcer in (amended, whole):
+                announcer.holds(address, [prefix])
+        if step in ("refuse", "holds"):  # what was refused is said again when all is looked at
+            amended.look_again(address, wishes)
+            whole.want(address, dict(wishes))
         first, second = (announcer._peers[address] for announcer in (amended, whole))
         assert first.to_withdraw.keys() == second.to_withdraw.keys()
         assert first.to_announce == second.to_announce

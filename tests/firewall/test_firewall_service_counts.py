@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -14,6 +15,7 @@ from l3net.firewall.facts import FirewallPlan
 from l3net.firewall.servicecounts import SETS, TABLE
 from l3net.model import Backend, ServerKey, VirtualServer
 from l3net.model.servers import NODE_PORTS
+from l3net.shell.kernel import servicecounts
 from l3net.shell.kernel.netlink import NETLINK_NETFILTER, Netlink
 from l3net.shell.kernel.servicecounts import NftServiceCounts, _read
 
@@ -89,6 +91,49 @@ def test_as_many_as_there_were_whatever_changes(net: Net, version: int) -> None:
         net.apply(plan())
         with contextlib.suppress(Exception):
             net.nft(f"delete table inet {TABLE}")
+
+
+def test_what_nobody_counts_is_not_read_again(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten milliseconds of the kernel for ten thousand services, four times a minute."""
+    counts, reads = NftServiceCounts(), list[str]()
+
+    def counted(netlink: Netlink, name: str) -> Iterator[tuple[bytes, int]]:
+        reads.append(name)
+        return _read(netlink, name)
+
+    one, six = web(4, "pod2"), web(6, "pod2")
+    with inside(net.names["node"]):
+        counts.follow([one.key, six.key], ON)
+    monkeypatch.setattr(servicecounts, "_read", counted)
+
+    def read() -> tuple[dict[ServerKey, int], bool]:
+        reads.clear()
+        with inside(net.names["node"]):
+            return counts.read(), bool(reads)
+
+    net.apply(plan(one, six))
+    try:
+        assert read() == ({}, True), "nothing is known yet"
+        assert read() == ({}, False)
+        total = dict[ServerKey, int]()
+        for each in (one, six, one):
+            with net.serving(each.address.version):
+                net.ask("client", each.address.version, str(each.address), 80)
+            total[each.key] = total.get(each.key, 0) + 1
+            assert read() == (total, True)
+            assert read() == (total, False)
+        with inside(net.names["node"]):
+            counts.change((), [six.key])
+        assert read() == ({one.key: 2}, True), "others are counted"
+        net.nft(f"delete table inet {TABLE}")
+        with pytest.raises(KernelError):
+            read()
+        with inside(net.names["node"]):
+            counts.follow([one.key, six.key], ON)
+        assert read() == ({}, True)
+    finally:
+        net.apply(plan())
+        net.nft(f"delete table inet {TABLE}")
 
 
 def test_thousands_are_put_read_and_taken_away(net: Net) -> None:

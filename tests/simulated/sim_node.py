@@ -711,7 +711,8 @@ class SimMemory:
     """Files of the run directory: the drain's, and the routes for the next agent. They outlive agents."""
 
     def __init__(self) -> None:
-        self.leave = False
+        self._leave = False
+        self._touched = asyncio.Event()
         self.record: DrainRecord | None = None
         self.routes: Mapping[RouteKey, Route] = {}
         self.full = False
@@ -719,8 +720,21 @@ class SimMemory:
     def now(self) -> float:
         return asyncio.get_running_loop().time()
 
+    @property
+    def leave(self) -> bool:
+        return self._leave
+
+    @leave.setter
+    def leave(self, leave: bool) -> None:
+        self._leave = leave
+        self._touched.set()
+
     def asked(self) -> bool:
-        return self.leave
+        return self._leave
+
+    async def touched(self) -> None:
+        await self._touched.wait()
+        self._touched.clear()
 
     def read(self) -> DrainRecord | None:
         return self.record

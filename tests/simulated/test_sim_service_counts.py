@@ -92,6 +92,61 @@ def test_what_is_as_it_was_is_read_and_not_gone_through() -> None:
     simulate(scenario())
 
 
+def test_of_ten_thousand_services_those_that_counted_are_looked_at() -> None:
+    """All of them only where one has gone, or an address is another service's."""
+
+    async def scenario() -> None:
+        kernel, looked = Counters(), list[ServerKey]()
+        keys = {
+            (ip_address("10.97.0.0") + each, "tcp", 80): ObjectName("x", str(each)) for each in range(500)
+        }
+        first, second, *_ = keys
+
+        def owner(key: ServerKey) -> ObjectName | None:
+            looked.append(key)
+            return keys.get(key)
+
+        counting = ServiceCounting(kernel, lambda: (keys, ()), owner)
+        running = asyncio.create_task(counting.run())
+        kernel.counted[first] = 1
+        await asyncio.sleep(EVERY + 1)
+        for count in (2, 3):
+            looked.clear()
+            kernel.counted |= {first: count, second: 1}
+            await asyncio.sleep(EVERY)
+            assert counting.totals == {keys[first]: count, keys[second]: 1}
+            assert set(looked) == {first, second}
+        gone = keys.pop(second)
+        counting.look({second: False})
+        await asyncio.sleep(EVERY)
+        assert gone not in counting.totals
+        before = keys[first]
+        keys[first] = ObjectName("x", "other")
+        kernel.counted[first] = 5
+        await asyncio.sleep(EVERY)
+        assert counting.totals == {keys[first]: 2} and before not in counting.totals
+        running.cancel()
+
+    simulate(scenario())
+
+
+def test_a_service_with_an_address_left_keeps_its_total() -> None:
+    async def scenario() -> None:
+        kernel, keys = Counters(), dict(KEYS)
+        counting = ServiceCounting(kernel, lambda: (keys, ()), keys.get)
+        running = asyncio.create_task(counting.run())
+        await asyncio.sleep(1)
+        kernel.counted |= {FOUR: 3}
+        await asyncio.sleep(EVERY)
+        del keys[FOUR]
+        counting.look({FOUR: False})
+        await asyncio.sleep(EVERY)
+        assert counting.totals == {WEB: 3}
+        running.cancel()
+
+    simulate(scenario())
+
+
 @pytest.mark.parametrize("all_of_them", [True, False])
 def test_a_service_that_comes_is_counted_at_once(all_of_them: bool) -> None:
     """Where some come and go, all the others are not looked at for that."""

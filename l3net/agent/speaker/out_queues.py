@@ -28,16 +28,30 @@ class OutQueues:
         self._queues: Mapping[Address, Queue] = {}
         self._told = True
         self._awaited: asyncio.Future[None] | None = None
+        self._moved = asyncio.Event()  # something was said since it was last asked for
+        announcer.on_moved = self._moved.set
 
     def anew(self) -> None:
         """The connection is another, or gone."""
         self._queues, self._told = {}, True
+        self._moved.set()
+
+    async def restless(self, within: float) -> bool:
+        """Wait until something waits or has moved, at most `within` seconds; whether it has."""
+        if not self._waits():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    await self._moved.wait()
+        return self._moved.is_set() or self._waits()
+
+    def _waits(self) -> bool:
+        return any(queue.queued or queue.stuck for queue in self._queues.values())
 
     def ask(self, *, due: bool) -> None:
         """While something waits or has moved, and now and then."""
-        waits = any(queue.queued or queue.stuck for queue in self._queues.values())
-        if self._told and (due or self._announcer.moved or waits):
-            self._announcer.moved = False
+        asks = due or self._moved.is_set() or self._waits()
+        self._moved.clear()
+        if self._told and asks:
             self._dialogue.ask(commands.SHOW_QUEUES, self.learn, self._refused)
 
     def learn(self, answers: list[Message]) -> None:

@@ -114,7 +114,7 @@ class Peers(dict[Address, Peering]):
     def compare(self) -> None:
         """Look again whether all that is wanted has been said: what ExaBGP refused was not."""
         for address, wanted in self._wants.items():
-            self._announcer.want(address, self._announceable(address, wanted))
+            self._announcer.look_again(address, self._announceable(address, wanted))
 
     def _announceable(self, address: Address, wanted: AdjRibOut) -> AdjRibOut:
         """Without families that the peer does not speak, and without prefixes whose next hop it could not

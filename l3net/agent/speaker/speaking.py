@@ -347,14 +347,16 @@ class Speaking:
             self._touch(self.peers.do(address, peer.speaker_lost(_now())))
 
     async def _keep_asking(self) -> None:
-        asked = 0.0
+        again, busy = 0.0, False
         while True:
-            await asyncio.sleep(until_beat(_now(), ASK_QUEUES))
-            if not self._dialogue.up or self._dialogue.curious:
+            if busy or await self.queues.restless(until_beat(_now(), ASK_EVERY)):
+                await asyncio.sleep(until_beat(_now(), ASK_QUEUES))
+            busy = self._dialogue.curious
+            if not self._dialogue.up or busy:
                 continue
-            due = _now() - asked >= ASK_EVERY
+            due = _now() > again - ASK_QUEUES / 2
             if due:
-                asked = _now()
+                again = _now() + until_beat(_now(), ASK_EVERY)
                 self._ask_neighbours()
             self.queues.ask(due=due)
 

@@ -63,6 +63,7 @@ class _Peer:
     to_announce: _Queue[Path] = field(default_factory=_Queue)
     end_of_rib: set[Family] = field(default_factory=set)
     established: bool = False
+    exact: bool = False  # `to_withdraw` and `to_announce` are all by which `said` differs from `wanted`
 
 
 class Announcer:
@@ -73,7 +74,8 @@ class Announcer:
         # What ExaBGP said it holds for peers whose sessions were not known yet.
         self._unclaimed: dict[Address, dict[Prefix, Path | None]] = {}
         self._unanswered: deque[tuple[Address, tuple[Prefix, ...]]] = deque()
-        self.moved = False  # something was said since this was last made false
+        #: Called when something is said.
+        self.on_moved: Callable[[], None] = lambda: None
         #: Called by `tell`.
         self.on_telling: Telling = lambda *_: None
         self._to_tell: list[_Told] = []
@@ -85,7 +87,7 @@ class Announcer:
         self._unanswered.clear()
         self._unclaimed.clear()
         for peer in self._peers.values():
-            peer.established = False
+            peer.established = peer.exact = False
             peer.said.clear()
             peer.to_withdraw.clear()
             peer.to_announce.clear()
@@ -104,6 +106,8 @@ class Announcer:
         """What ExaBGP says it already announces to a peer, of which nobody may have spoken yet."""
         peer = self._peers.get(address)
         said = self._unclaimed.setdefault(address, {}) if peer is None else peer.said
+        if peer is not None:
+            peer.exact = False
         for prefix in prefixes:
             said.setdefault(prefix, None)
 
@@ -115,6 +119,13 @@ class Announcer:
         peer.wanted = wanted
         if peer.established:
             self._compare(peer)
+
+    def look_again(self, address: Address, wanted: Mapping[Prefix, Path]) -> None:
+        """As `want`, of what is wanted already: what was refused is said again. Where nothing was, and this
+        is the very mapping of the last `want`, nothing is looked at."""
+        peer = self._peers.get(address)
+        if peer is not None and not (peer.exact and peer.wanted is wanted):
+            self.want(address, wanted)
 
     def amend(self, address: Address, prefixes: Iterable[Prefix]) -> None:
         """What was given to `want` has changed in place, at these prefixes: the work of `want` for them."""
@@ -148,7 +159,7 @@ class Announcer:
         """The session ended. ExaBGP keeps what it was told and says it again when the session is back."""
         peer = self._peers.get(address)
         if peer is not None:
-            peer.established = False
+            peer.established = peer.exact = False
             peer.to_announce.clear()
             peer.to_withdraw.clear()
             peer.end_of_rib.clear()
@@ -179,6 +190,7 @@ class Announcer:
         address, prefixes = self._unanswered.popleft()
         peer = self._peers.get(address)
         if refused and peer is not None:
+            peer.exact = False
             for prefix in prefixes:
                 peer.said.pop(prefix, None)
             self._said(address, prefixes)
@@ -235,7 +247,7 @@ class Announcer:
                 break
             line, address, prefixes, withdrawn = following
             lines.append(line)
-            self.moved = True
+            self.on_moved()
             self._unanswered.append((address, prefixes))
             self._said(address, prefixes or withdrawn)
         return lines
@@ -252,6 +264,7 @@ class Announcer:
         # Mostly the very same path was said; a dataclass would be compared field by field all the same.
         differing = ((prefix, path) for prefix, path in wanted.items() if said.get(prefix) is not path)
         peer.to_announce = _Queue({prefix: path for prefix, path in differing if said.get(prefix) != path})
+        peer.exact = True
 
     def _next(self) -> _Line | None:
         """Any peer's withdrawals first, then the smallest backlog of announcements, then End-of-RIB."""

@@ -16,9 +16,12 @@ from typing import Final
 
 from l3net.bgp.drain import DrainRecord
 from l3net.errors import L3netError, refusal
+from l3net.shell.files.entries import Entries
 from l3net.shell.files.whole import write_whole
 
 LEAVE: Final = "leave"
+#: Seconds between looks whether it is there, where nothing tells that it has come.
+LOOK: Final = 0.5
 RECORD: Final = "drain.json"
 LEFT: Final = "left"
 #: Causes after which everything is withdrawn and no session stays.
@@ -81,11 +84,12 @@ def write_record(run_dir: Path, record: DrainRecord | None) -> None:
 
 
 class DrainFile:
-    """ports.DrainMemory over a run directory."""
+    """ports.DrainMemory over a run directory. `entries` tells of its files."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, entries: Entries | None = None) -> None:
         self._run_dir = run_dir
         self._leave = str(run_dir / LEAVE)
+        self._entries = entries or Entries(run_dir)
 
     def now(self) -> float:
         """Seconds since boot."""
@@ -93,7 +97,11 @@ class DrainFile:
 
     def asked(self) -> bool:
         """Whether somebody wants the node to leave."""
-        return os.path.exists(self._leave)  # noqa: PTH110 - looked at twice a second
+        return os.path.exists(self._leave)  # noqa: PTH110 - looked at twice a second where nothing tells
+
+    async def touched(self) -> None:
+        """Until `leave` may have come or gone."""
+        await self._entries.moved(LEAVE, LOOK)
 
     def read(self) -> DrainRecord | None:
         """What was written during this boot."""

@@ -21,12 +21,15 @@ _PACKETS: Final = 2
 
 
 class NftCounters:
-    """A ports.Counters over `table inet l3net`, in the namespace of the thread that reads."""
+    """A ports.Counters over a table of family inet, in the namespace of the thread that reads."""
+
+    def __init__(self, table: str = NFT_TABLE) -> None:
+        self._table = table
 
     def read(self) -> dict[str, int]:
         """See ports.Counters."""
         body = bytes((_NFPROTO_INET, 0, 0, 0))
-        body += attribute(_OBJECT_TABLE, NFT_TABLE.encode() + b"\0")
+        body += attribute(_OBJECT_TABLE, self._table.encode() + b"\0")
         body += attribute(_OBJECT_TYPE, _COUNTER.to_bytes(4, "big"))
         with Netlink(NETLINK_NETFILTER) as netlink:
             try:
@@ -39,7 +42,7 @@ class NftCounters:
         for _, each in dumped:
             parts = dict(attributes(memoryview(each)[4:]))
             table = bytes(parts.get(_OBJECT_TABLE, b"")).rstrip(b"\0").decode(errors="replace")
-            if table == NFT_TABLE and _OBJECT_NAME in parts:
+            if table == self._table and _OBJECT_NAME in parts:
                 name = bytes(parts[_OBJECT_NAME]).rstrip(b"\0").decode(errors="replace")
                 values = dict(attributes(parts.get(_OBJECT, b"")))
                 found[name] = int.from_bytes(values.get(_PACKETS, b""), "big")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final
 
 from asyncinotify import Inotify, Mask, Watch
+
+from l3net.shell.files.entries import CHUNK, LARGEST, events
 
 _ENTRIES = (
     Mask.CLOSE_WRITE
@@ -33,11 +33,6 @@ _SELF = int(Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED | Mask.UNMOUNT)
 _CREATE, _MODIFY, _ATTRIB = int(Mask.CREATE), int(Mask.MODIFY), int(Mask.ATTRIB)
 _ARRIVED = int(Mask.MOVED_TO | Mask.DELETE)
 _OVERFLOW = int(Mask.Q_OVERFLOW)
-#: struct inotify_event (inotify(7)): watch, mask, cookie, and how long the name behind it is.
-_EVENT: Final = struct.Struct("iIII")
-#: Octets read at a time, and those of an event with the longest name.
-_CHUNK: Final = 1 << 14
-_LARGEST: Final = _EVENT.size + 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +131,12 @@ class DirectoryWatch:
         more = True
         while more:
             try:
-                data = os.read(inotify.fd, _CHUNK)
+                data = os.read(inotify.fd, CHUNK)
             except BlockingIOError:
                 break
-            for wd, mask, name in _events(data):
+            for wd, mask, name in events(data):
                 self._take(wd, mask, name)
-            more = len(data) > _CHUNK - _LARGEST
+            more = len(data) > CHUNK - LARGEST
         if self._names or self._everything or self._busy:  # not for a temporary file that is none of ours
             self._heard.set()
 
@@ -201,12 +196,3 @@ class DirectoryWatch:
         if old is not None and old is not self._watch:
             with suppress(OSError):
                 self._inotify.rm_watch(old)
-
-
-def _events(data: bytes) -> Iterator[tuple[int, int, str]]:
-    """Watch, mask and name of each event read."""
-    at = 0
-    while at < len(data):
-        wd, mask, _, length = _EVENT.unpack_from(data, at)
-        at += _EVENT.size + length
-        yield wd, mask, os.fsdecode(data[at - length : at].rstrip(b"\0")) if length else ""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-
-from l3net.retry import until_beat
 
 READ_SIZE = 1 << 18
 #: Seconds between attempts, doubled from the first to the longest.
@@ -18,7 +16,8 @@ FIRST_RETRY = 0.05
 class UnixLink:
     """`connected` is called with each new connection, `received` with bytes, `lost` when it ends.
 
-    Times are in seconds. What is sent without a connection is dropped: `connected` says all anew.
+    Times are in seconds. What is sent without a connection is dropped: `connected` says all anew. Where
+    the socket's file is not there, `come` waits until it may have come, or for the seconds it is given.
     """
 
     def __init__(
@@ -29,12 +28,14 @@ class UnixLink:
         lost: Callable[[], None],
         *,
         longest_retry: float,
+        come: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._path = path
         self._connected = connected
         self._received = received
         self._lost = lost
         self._longest_retry = longest_retry
+        self._come = come
         self._writer: asyncio.StreamWriter | None = None
 
     @property
@@ -52,13 +53,12 @@ class UnixLink:
 
     async def run(self) -> None:
         """Connect, again and again. Runs until cancelled."""
-        retry, now = FIRST_RETRY, asyncio.get_running_loop().time
+        retry = FIRST_RETRY
         while True:
             if not os.path.exists(self._path):  # noqa: PTH110 - nobody there: said without a socket
                 # A process that is not there, such as BFD where nobody asked for it, may never come.
-                lasting = retry == self._longest_retry
-                await asyncio.sleep(until_beat(now(), retry) if lasting else retry)
-                retry = min(retry * 2, self._longest_retry)
+                await self._come(self._longest_retry)
+                retry = FIRST_RETRY  # a socket is there a moment before somebody listens
                 continue
             try:
                 reader, writer = await asyncio.open_unix_connection(str(self._path))
