@@ -5,13 +5,45 @@ the time that importing an agent takes, for hundreds of classes of which a proce
 Here the text waits in the class, and makes place for the very function that `dataclasses` would have made.
 This is for classes of l3net alone, and for releases of Python that have the function which is replaced: 3.13
 compiles a class's methods together. Elsewhere nothing changes but the time.
+
+Some modules of the standard library import others that they seldom use, and that take longest: `spare` leaves
+those out until they are used.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
+
+
+class Spared(ModuleType):
+    """Stands for a module in another that seldom uses it. The real one is imported when it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def spare(module: str, *seldom: str) -> None:
+    """Import a module without those that it seldom uses, as `import` names them. What is imported already
+    stays as it is, and others who import those that were spared get the real ones."""
+    if module in sys.modules:
+        return
+    spared = {name: Spared(name) for name in seldom if name not in sys.modules}
+    sys.modules.update(spared)
+    try:
+        importlib.import_module(module)
+    finally:
+        for name, stand_in in spared.items():
+            if sys.modules.get(name) is stand_in:
+                del sys.modules[name]
+
+
+spare("dataclasses", "inspect")  # it reads the signatures of classes without a docstring
+
+import dataclasses  # noqa: E402
 
 _create: Callable[..., Any] | None = getattr(dataclasses, "_create_fn", None)
 _OURS = "l3net"
