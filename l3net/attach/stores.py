@@ -47,6 +47,12 @@ class Stores:
             self._paths[path] = found
         return store
 
+    def close(self) -> None:
+        """Close every file; what is asked of the stores afterwards fails."""
+        with self._lock:
+            for store in self._open.values():
+                store.close()
+
     def replaced(self) -> str:
         """A file that was opened and is not there any more, or is another by now; empty if there is none."""
         with self._lock:

@@ -35,24 +35,24 @@ class _Syslog(logging.Handler):
 def leave_helper(start: str, stdin: bytes) -> None:
     """Fork the process that takes the calls to come, as the front asks for: see `l3net.attach.helper`.
 
-    Before anything is opened that a child must not share, as a database. `start`: descriptors of its lock and
-    of its directory, and its name.
+    When the call is over, so that it costs the call nothing else, and nothing is open that a child must not
+    share, as a database. `start`: descriptors of its lock and of its directory, and its name.
     """
-    lock, directory, name = start.split()
-    answered, _at_my_end = os.pipe()
     try:
         child = os.fork()
     except OSError as err:
         logging.getLogger(__name__).warning("no helper: fork: %s", err.strerror)
-        child = 1
+        return
     if child:
-        for each in (lock, directory, answered):
-            os.close(int(each))
         return
     try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):  # before all else: the runtime waits for the ends of its pipes
+            os.dup2(null, standard)
         from l3net.cli.cnihelper import serve  # noqa: PLC0415 - the call that leaves it needs none of it
 
-        serve(int(lock), int(directory), answered, name, stdin)
+        lock, directory, name = start.split()
+        serve(int(lock), int(directory), name, stdin)
     except BaseException as err:
         logging.getLogger(__name__).warning("helper: %s: %s", err.__class__.__name__, err)
     finally:
@@ -68,9 +68,12 @@ def standalone(call: Call, netns: int | None) -> Answer:
             host.append(Sandboxes(Netlink(), open_own()))
         return host[0]
 
-    if call.for_ipam:
-        return IpamVerbs(Stores(), sandboxes, ipam_setup).answer(call, netns)
-    return Verbs(Stores(), sandboxes, own_setup).answer(call, netns)
+    stores = Stores()
+    verbs = IpamVerbs(stores, sandboxes, ipam_setup) if call.for_ipam else Verbs(stores, sandboxes, own_setup)
+    try:
+        return verbs.answer(call, netns)
+    finally:
+        stores.close()
 
 
 def run() -> int:
@@ -84,8 +87,9 @@ def run() -> int:
     logging.getLogger().addHandler(_Syslog())
     syslog.openlog(IPAM_PLUGIN if environment[PLUGIN_NAME] == IPAM_PLUGIN else "l3net-cni")
     stdin = sys.stdin.buffer.read(MAX_STDIN + 1)
-    if start := os.environ.pop("L3NET_CNI_HELPER_START", ""):
-        leave_helper(start, stdin)
+    start = os.environ.pop("L3NET_CNI_HELPER_START", "")
+    for descriptor in start.split()[:2]:
+        os.set_inheritable(int(descriptor), False)  # noqa: FBT003 - nothing that a call executes has to hold them
     netns, code = None, 0
     if path := environment.get("CNI_NETNS"):
         try:
@@ -95,6 +99,8 @@ def run() -> int:
     answer = standalone(Call(environment, stdin, code), netns)
     sys.stdout.buffer.write(answer.stdout)
     sys.stdout.buffer.flush()
+    if start:
+        leave_helper(start, stdin)
     return answer.exit_code
 
 
