@@ -41,7 +41,7 @@ def spare(module: str, *seldom: str) -> None:
                 del sys.modules[name]
 
 
-spare("dataclasses", "inspect")  # it reads the signatures of classes without a docstring
+spare("dataclasses", "inspect", "copy")  # of classes without a docstring, and of asdict()
 
 import dataclasses  # noqa: E402
 

@@ -20,7 +20,7 @@ from l3net.cni import failure
 from l3net.cni.bridgeconf import store_of
 from l3net.cni.failure import CniError, error_object
 from l3net.cni.frame import Answer, Call
-from l3net.cni.host_end import host_ifname
+from l3net.cni.ifname import host_ifname
 from l3net.cni.parts import Held, facts_of
 from l3net.cni.plan import plan, result_of
 from l3net.cni.request import Request, parse_request, valid_attachments
@@ -38,6 +38,7 @@ from l3net.shell.threads import REAL, Threads
 if TYPE_CHECKING:  # a plugin begins with this, for each pod where no agent runs
     from l3net.attach.guard import Guard
     from l3net.attach.reaper import Reaper
+    from l3net.attach.removal import Removal
     from l3net.cni.present import HostEnd
     from l3net.metering.histogram import Histogram
     from l3net.ports import Admission
@@ -60,7 +61,7 @@ class Verbs:
         store: Callable[[Setup], LeaseStore],
         sandboxes: Callable[[], Sandboxes],
         setup: Callable[[Request], Setup],
-        reaper: Reaper | None = None,
+        reaper: Reaper | Removal | None = None,
         flush: Flush | None = None,
         faults: Faults | None = None,
         admission: Callable[[], Admission | None] = lambda: None,
