@@ -40,7 +40,11 @@ class Stores:
                 store.ensure_version()
                 return store
             store = SqliteLeases(path)
-            store.settle_boot()
+            try:
+                store.settle_boot()
+            except BaseException:
+                store.close()  # a file that stays open would be another's, once this process forks
+                raise
             found = _file(path)
             self._open[found] = store
             self._paths[path] = found

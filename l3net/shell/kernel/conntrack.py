@@ -13,9 +13,9 @@ the wrong way round.
 
 from __future__ import annotations
 
+import _socket as socket  # as `netlink`
 import errno
 import logging
-import socket
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
