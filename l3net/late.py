@@ -7,7 +7,7 @@ This is for classes of l3net alone, and for releases of Python that have the fun
 compiles a class's methods together. Elsewhere nothing changes but the time.
 
 Some modules of the standard library import others that they seldom use, and that take longest: `spare` leaves
-those out until they are used.
+those out until they are used. The plugin logs nothing as a rule, and `logger` spares it `logging`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ import importlib
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 
 class Spared(ModuleType):
@@ -39,6 +42,36 @@ def spare(module: str, *seldom: str) -> None:
         for name, stand_in in spared.items():
             if sys.modules.get(name) is stand_in:
                 del sys.modules[name]
+
+
+_before_logging: list[Callable[[], None]] = []
+
+
+def before_logging(prepare: Callable[[], None]) -> None:
+    """Have `prepare` called once, before the first line is logged by a `logger`."""
+    _before_logging.append(prepare)
+
+
+def begin_logging() -> None:
+    """What waits for the first line is done now."""
+    while _before_logging:
+        _before_logging.pop()()
+
+
+class _Logger:
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        begin_logging()
+        return getattr(importlib.import_module("logging").getLogger(self._name), name)
+
+
+def logger(name: str) -> Logger:
+    """As `logging.getLogger`, in modules of the plugin; `logging` is imported when something is logged."""
+    return cast("Logger", _Logger(name))
 
 
 spare("dataclasses", "inspect", "copy")  # of classes without a docstring, and of asdict()

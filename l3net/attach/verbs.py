@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from l3net.cni.versions import version_object
 from l3net.errors import KernelError, L3netError
 from l3net.faults import Faults
 from l3net.ipam.lease import Lease, LeaseKey, LeaseStore
+from l3net.late import logger
 from l3net.model import Address
 from l3net.shell.kernel import links
 from l3net.shell.kernel.sandbox import Sandboxes
@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # a plugin begins with this, for each pod where no agent runs
     from l3net.ports import Admission
     from l3net.shell.kernel.conntrack import Flush
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class Verbs:

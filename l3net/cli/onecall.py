@@ -5,7 +5,6 @@ Light imports only, for a container waits for them.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import syslog
@@ -16,6 +15,7 @@ from l3net.attach.stores import Stores
 from l3net.attach.verbs import Verbs
 from l3net.cni.bridgeconf import ipam_setup, own_setup
 from l3net.cni.frame import IPAM_PLUGIN, PLUGIN_NAME, Answer, Call
+from l3net.late import before_logging, begin_logging, logger
 from l3net.shell.kernel.namespaces import open_own
 from l3net.shell.kernel.netlink import Netlink
 from l3net.shell.kernel.sandbox import Sandboxes
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from l3net.attach.removal import Removal
 
 
-class _Syslog(logging.Handler):
-    """libcni drops a failed plugin's standard error, so what is to be kept goes to the system's log."""
+log = logger(__name__)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        syslog.syslog(syslog.LOG_WARNING, self.format(record).replace("\n", " "))
+
+def _to_syslog() -> None:
+    from l3net.cli.syslogging import install  # noqa: PLC0415 - few calls log anything
+
+    install()
 
 
 def leave_helper(start: str, stdin: bytes) -> None:
@@ -40,7 +42,7 @@ def leave_helper(start: str, stdin: bytes) -> None:
     try:
         child = os.fork()
     except OSError as err:
-        logging.getLogger(__name__).warning("no helper: fork: %s", err.strerror)
+        log.warning("no helper: fork: %s", err.strerror)
         return
     if child:
         return
@@ -48,12 +50,13 @@ def leave_helper(start: str, stdin: bytes) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):  # before all else: the runtime waits for the ends of its pipes
             os.dup2(null, standard)
+        begin_logging()
         from l3net.cli.cnihelper import serve  # noqa: PLC0415 - the call that leaves it needs none of it
 
         lock, directory, name = start.split()
         serve(int(lock), int(directory), name, stdin)
     except BaseException as err:
-        logging.getLogger(__name__).warning("helper: %s: %s", err.__class__.__name__, err)
+        log.warning("helper: %s: %s", err.__class__.__name__, err)
     finally:
         os._exit(0)
 
@@ -83,7 +86,7 @@ def standalone(call: Call, netns: int | None, removal: Removal | None, *, close:
 
 def carry_out(environment: dict[str, str], stdin: bytes, removal: Removal | None) -> int:
     """Write the answer to standard output; the exit code. `removal`: of a DEL's interface, under way."""
-    logging.getLogger().addHandler(_Syslog())
+    before_logging(_to_syslog)
     syslog.openlog(IPAM_PLUGIN if environment[PLUGIN_NAME] == IPAM_PLUGIN else "l3net-cni")
     start = os.environ.pop("L3NET_CNI_HELPER_START", "")
     for descriptor in start.split()[:2]:  # what a call executes has no use for them

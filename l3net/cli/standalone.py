@@ -11,7 +11,6 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from l3net.cli import spared  # noqa: F401 - before what follows
 from l3net.cni import failure
 from l3net.cni.failure import CniError, error_object
 from l3net.cni.frame import IPAM_PLUGIN, PLUGIN_NAME

@@ -51,7 +51,19 @@ def test_it_starts_no_room_that_an_agent_has_use_for() -> None:
 def test_it_spares_what_takes_long_of_the_standard_library() -> None:
     """A millisecond or more each, for nothing that a call does."""
     spared = {"inspect", "ast", "dis", "traceback", "textwrap", "tokenize"}
-    spared |= {"pathlib", "urllib.parse", "socket", "selectors", "datetime", "sqlite3", "random", "copy"}
+    spared |= {
+        "logging",
+        "string",
+        "weakref",
+        "pathlib",
+        "urllib.parse",
+        "socket",
+        "selectors",
+        "datetime",
+        "sqlite3",
+        "random",
+        "copy",
+    }
     assert not started(CALL) & spared
     assert spared <= started(f"{CALL}, {', '.join(spared)}"), "the control"
 

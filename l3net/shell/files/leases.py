@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import _sqlite3 as sqlite3  # as `sqlitestore`
 import functools
-import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from l3net.ipam.lease import (
     Wanted,
 )
 from l3net.ipam.ranges import RangeSet
+from l3net.late import logger
 from l3net.model import Address, Prefix
 from l3net.shell.files.addresschoice import Choice, taken
 from l3net.shell.files.leasehistory import newest_entries, remember
@@ -45,7 +45,7 @@ from l3net.shell.threads import REAL, Threads
 if TYPE_CHECKING:
     from pathlib import Path
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @functools.cache
