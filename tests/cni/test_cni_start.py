@@ -64,8 +64,31 @@ def test_it_spares_what_takes_long_of_the_standard_library() -> None:
         "random",
         "copy",
     }
-    assert not started(CALL) & spared
+    assert not started(f"{CALL}, l3net.shell.kernel.conntrack") & spared  # of which DEL forgets connections
     assert spared <= started(f"{CALL}, {', '.join(spared)}"), "the control"
+
+
+def test_what_is_logged_goes_to_the_system_all_the_same() -> None:
+    """The first line, and each once."""
+    code = f"""
+import sys, syslog
+sys.path.append({str(ROOM)!r})
+from l3net.cli import onecall, standalone
+said = []
+syslog.syslog = lambda level, line: said.append(line)
+assert "logging" not in sys.modules
+standalone.os._exit = lambda code: said.append(code)
+sys.stdin = open("/dev/null")
+standalone.os.environ |= {{"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1"}}
+standalone.main()
+onecall.log.warning("and %s", "more")
+print(*said, sep="|")
+"""
+    done = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True, check=True)
+    answer, told = done.stdout.splitlines()
+    assert "required environment variables are missing" in answer
+    first, exit_code, second = told.split("|")
+    assert first.startswith("ADD c1 -: code 4: ") and (exit_code, second) == ("1", "and more")
 
 
 def test_what_a_delete_begins_with() -> None:
