@@ -31,7 +31,8 @@ from figures import percentile
 
 from l3net.attach.reaper import DOOMED_GROUP
 from l3net.attach.server import CniServer
-from l3net.cni.host_end import host_ifname, host_routes, interface_address
+from l3net.cni.host_end import host_routes, interface_address
+from l3net.cni.ifname import host_ifname
 from l3net.cni.parts import BridgePort, Sandbox
 from l3net.cni.setup import NodeNetwork
 from l3net.ipam.lease import LeasedAddress, LeaseKey

@@ -6,14 +6,15 @@ only logged is overlooked, and one that is logged each time fills the log.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-log = logging.getLogger(__name__)
+from l3net.late import logger
+
+log = logger(__name__)
 
 #: Seconds before a thread that failed is begun anew.
 RESTART: Final = 0.5

@@ -349,8 +349,7 @@ class Agent:
         networks = state.configuration.advertise.networks
         if Dirty.STATE in dirty or (networks and settled.served):
             served = self.services.book.served() if networks else set()
-            blocks = state.nodes[self.node_name].blocks
-            keys |= self.routing.want_standing(state, blocks, served)
+            keys |= self.routing.want_standing(state, state.nodes[self.node_name].blocks, served)
         if kernel.unheard:  # what there are paths to has been heard
             keys |= self.routing.want_learned(touched)
             touched = set()

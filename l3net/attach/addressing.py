@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from l3net.attach import delegate
 from l3net.attach.undoing import Undoing
 from l3net.cni import failure
 from l3net.cni.bridgeconf import parse_resolv_conf
 from l3net.cni.failure import CniError
-from l3net.cni.host_end import host_ifname
+from l3net.cni.ifname import host_ifname
 from l3net.cni.request import Request
 from l3net.cni.result import Result
 from l3net.cni.setup import Setup, pod_of, wanted_addresses
@@ -53,6 +52,8 @@ def with_dns(setup: Setup) -> Setup:
     """With the dns of the file that `ipam.resolvConf` names. Raises CniError 7."""
     if not setup.resolv_conf:
         return setup
+    from pathlib import Path  # noqa: PLC0415 - the plugin begins with this module
+
     try:
         found = parse_resolv_conf(Path(setup.resolv_conf).read_text())
     except OSError as err:

@@ -11,7 +11,6 @@ from l3net.attach.applying import Applier, Place
 from l3net.attach.rules import Rules
 from l3net.attach.undoing import Undoing
 from l3net.cni import failure
-from l3net.cni.check import problems
 from l3net.cni.failure import CniError
 from l3net.cni.parts import (
     Bridge,
@@ -32,6 +31,7 @@ from l3net.shell.kernel.bridge import KernelBridge
 if TYPE_CHECKING:
     from l3net.attach.guard import Guard as PortGuard
     from l3net.attach.reaper import Reaper
+    from l3net.attach.removal import Removal
     from l3net.ports import Admission
 
 #: Seconds that ADD waits for the agent to say whether a pod's policies are in force; the agent's limit is
@@ -40,7 +40,7 @@ ADMISSION_PATIENCE: Final = 8.0
 
 
 def appliers(
-    reaper: Reaper | None,
+    reaper: Reaper | Removal | None,
     admission: Callable[[], Admission | None],
     guard: PortGuard | None = None,
     rules: Rules = cnirules,
@@ -117,7 +117,7 @@ class SandboxApplier:
 
     of: ClassVar = Sandbox
 
-    def __init__(self, reaper: Reaper | None) -> None:
+    def __init__(self, reaper: Reaper | Removal | None) -> None:
         self._reaper = reaper
 
     def apply(self, part: Sandbox, place: Place) -> None:
@@ -139,6 +139,8 @@ class SandboxApplier:
             sandboxes.unwire(undo.host_ifname)
 
     def missing(self, part: Sandbox, place: Place, previous: Result) -> list[str]:
+        from l3net.cni.check import problems  # noqa: PLC0415 - of CHECK alone
+
         sandboxes = place.sandboxes()
         port, pod = sandboxes.look_port(part.host_ifname), sandboxes.look(place.netns, part.key.ifname)
         return problems(part, previous, port, pod)

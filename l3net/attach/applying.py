@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +15,11 @@ from l3net.cni.parts import Held, Part
 from l3net.cni.plan import order_of_removal
 from l3net.cni.result import Result
 from l3net.ipam.lease import LeaseKey, LeaseStore
+from l3net.late import logger
 from l3net.shell.kernel.links import KernelLink
 from l3net.shell.kernel.sandbox import Sandboxes, Wired
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @dataclass(slots=True)

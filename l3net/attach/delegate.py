@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from l3net.cni import failure
 from l3net.cni.failure import CniError
 from l3net.cni.request import Request
 from l3net.cni.result import Result, decode_result
 
+if TYPE_CHECKING:  # the plugin begins with this
+    from pathlib import Path
+
 PATIENCE: Final = 40.0
 
 
 def find_plugin(name: str, cni_path: str) -> Path:
     """The executable of a plugin. Raises CniError 7."""
+    from pathlib import Path  # noqa: PLC0415
+
     if not name or "/" in name or name in {".", ".."}:
         raise CniError(failure.INVALID_CONFIG, f"{name!r} is not a plugin's name")
     for directory in filter(None, cni_path.split(":")):

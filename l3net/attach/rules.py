@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
@@ -13,6 +12,7 @@ from l3net.cni import failure
 from l3net.cni.extras import TABLE, Extras, delete_commands, put_script, stale_connections
 from l3net.cni.failure import CniError
 from l3net.errors import KernelError
+from l3net.late import logger
 from l3net.shell.kernel import sysctl
 from l3net.shell.kernel.linkaddresses import local_addresses
 from l3net.shell.kernel.netlink import Netlink
@@ -21,7 +21,7 @@ from l3net.shell.kernel.nftcommand import find_nft
 if TYPE_CHECKING:  # a plugin begins with this, for each pod where no agent runs
     import subprocess
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 PATIENCE: Final = 20.0
 #: Family and name of a chain to its rules as nft lists them.

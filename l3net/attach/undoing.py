@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from types import TracebackType
 
 from l3net.errors import StillWiredError
+from l3net.late import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class Undoing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from l3net.cni import failure
 from l3net.cni.bridgeconf import store_of
 from l3net.cni.failure import CniError, error_object
 from l3net.cni.frame import Answer, Call
-from l3net.cni.host_end import host_ifname
+from l3net.cni.ifname import host_ifname
 from l3net.cni.parts import Held, facts_of
 from l3net.cni.plan import plan, result_of
 from l3net.cni.request import Request, parse_request, valid_attachments
@@ -30,6 +29,7 @@ from l3net.cni.versions import version_object
 from l3net.errors import KernelError, L3netError
 from l3net.faults import Faults
 from l3net.ipam.lease import Lease, LeaseKey, LeaseStore
+from l3net.late import logger
 from l3net.model import Address
 from l3net.shell.kernel import links
 from l3net.shell.kernel.sandbox import Sandboxes
@@ -38,12 +38,13 @@ from l3net.shell.threads import REAL, Threads
 if TYPE_CHECKING:  # a plugin begins with this, for each pod where no agent runs
     from l3net.attach.guard import Guard
     from l3net.attach.reaper import Reaper
+    from l3net.attach.removal import Removal
     from l3net.cni.present import HostEnd
     from l3net.metering.histogram import Histogram
     from l3net.ports import Admission
     from l3net.shell.kernel.conntrack import Flush
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class Verbs:
@@ -60,7 +61,7 @@ class Verbs:
         store: Callable[[Setup], LeaseStore],
         sandboxes: Callable[[], Sandboxes],
         setup: Callable[[Request], Setup],
-        reaper: Reaper | None = None,
+        reaper: Reaper | Removal | None = None,
         flush: Flush | None = None,
         faults: Faults | None = None,
         admission: Callable[[], Admission | None] = lambda: None,

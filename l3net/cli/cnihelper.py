@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import select
 import signal
 import sys
 import syslog
@@ -17,8 +16,6 @@ from typing import Final
 from l3net.attach.detached import detach
 from l3net.cni.bridgeconf import HELPER_IDLE
 
-#: Seconds for which it lets the call that leaves it go first.
-CALL_TIME: Final = 1.0
 #: Seconds without a call after which a helper ends.
 IDLE: Final = 300.0
 #: The variable that goes before the configuration's key for it.
@@ -34,16 +31,13 @@ def idle_of(stdin: bytes) -> float:
         return IDLE
 
 
-def serve(lock: int, directory: int, answered: int, name: str, stdin: bytes) -> None:
-    """Be the helper until it ends. `lock` is the file that says so, held; `directory` has the sockets;
-    `answered` can be read from when the call that leaves it is over."""
+def serve(lock: int, directory: int, name: str, stdin: bytes) -> None:
+    """Be the helper until it ends. `lock` is the file that says so, held; `directory` has the sockets."""
     syslog.closelog()
-    detach((lock, directory, answered), "l3net-cni-help")
+    detach((lock, directory), "l3net-cni-help")
     syslog.openlog("l3net-cni", syslog.LOG_PID)
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())
-    select.select([answered], [], [], CALL_TIME)  # that call is waited for, and the processor is its
-    os.close(answered)
     from l3net.attach.helper import AwaitedReaper, Files, Helper  # noqa: PLC0415 - after the pipes are closed
     from l3net.attach.ipam_verbs import IpamVerbs  # noqa: PLC0415
     from l3net.attach.stores import Stores  # noqa: PLC0415

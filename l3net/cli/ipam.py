@@ -24,7 +24,7 @@ from l3net.cli import options
 from l3net.cli.output import output_option, print_table, print_value
 from l3net.cli.values import known
 from l3net.cli.waiting import ask
-from l3net.cni.host_end import host_ifname
+from l3net.cni.ifname import host_ifname
 from l3net.errors import ConfigError, L3netError, NotRunningError
 from l3net.ipam.import_host_local import leases_of, parse_reservation
 from l3net.ipam.lease import Lease, LeaseKey

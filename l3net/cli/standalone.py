@@ -1,101 +1,52 @@
 """The plugins without an agent: one process a call, where there is no helper that is warm.
 
-Light imports only, for a container waits for them."""
+Light imports only, for a container waits for them. What a DEL begins with is here, what a call is carried out
+with in `onecall`, which is read while the kernel deletes the interface.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import os
 import sys
-import syslog
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from l3net.attach.ipam_verbs import IpamVerbs
-from l3net.attach.stores import Stores
-from l3net.attach.verbs import Verbs
 from l3net.cni import failure
-from l3net.cni.bridgeconf import ipam_setup, own_setup
 from l3net.cni.failure import CniError, error_object
-from l3net.cni.frame import IPAM_PLUGIN, PLUGIN_NAME, Answer, Call
-from l3net.cni.request import MAX_STDIN
-from l3net.shell.kernel.namespaces import open_own
-from l3net.shell.kernel.netlink import Netlink
-from l3net.shell.kernel.sandbox import Sandboxes
+from l3net.cni.frame import IPAM_PLUGIN, PLUGIN_NAME
+from l3net.cni.request import MAX_STDIN, parse_request
+
+if TYPE_CHECKING:
+    from l3net.attach.removal import Removal
 
 
-class _Syslog(logging.Handler):
-    """libcni drops a failed plugin's standard error, so what is to be kept goes to the system's log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        syslog.syslog(syslog.LOG_WARNING, self.format(record).replace("\n", " "))
-
-
-def leave_helper(start: str, stdin: bytes) -> None:
-    """Fork the process that takes the calls to come, as the front asks for: see `l3net.attach.helper`.
-
-    Before anything is opened that a child must not share, as a database. `start`: descriptors of its lock and
-    of its directory, and its name.
-    """
-    lock, directory, name = start.split()
-    answered, _at_my_end = os.pipe()
+def begun_removal(environment: dict[str, str], stdin: bytes) -> Removal | None:
+    """The deletion of the interface that a valid DEL is about, begun."""
     try:
-        child = os.fork()
-    except OSError as err:
-        logging.getLogger(__name__).warning("no helper: fork: %s", err.strerror)
-        child = 1
-    if child:
-        for each in (lock, directory, answered):
-            os.close(int(each))
-        return
-    try:
-        from l3net.cli.cnihelper import serve  # noqa: PLC0415 - the call that leaves it needs none of it
+        key = parse_request(environment, stdin).key
+    except CniError:
+        return None  # which is the answer
+    from l3net.attach.removal import Removal  # noqa: PLC0415 - of a DEL alone
+    from l3net.cni.ifname import host_ifname  # noqa: PLC0415
 
-        serve(int(lock), int(directory), answered, name, stdin)
-    except BaseException as err:
-        logging.getLogger(__name__).warning("helper: %s: %s", err.__class__.__name__, err)
-    finally:
-        os._exit(0)
-
-
-def standalone(call: Call, netns: int | None) -> Answer:
-    """Carry out one call in this process. Never raises."""
-    host: list[Sandboxes] = []
-
-    def sandboxes() -> Sandboxes:
-        if not host:
-            host.append(Sandboxes(Netlink(), open_own()))
-        return host[0]
-
-    if call.for_ipam:
-        return IpamVerbs(Stores(), sandboxes, ipam_setup).answer(call, netns)
-    return Verbs(Stores(), sandboxes, own_setup).answer(call, netns)
+    return Removal(host_ifname(key))
 
 
 def run() -> int:
     """The program: environment and standard input in, the answer out."""
     wanted = ("CNI_", "TRACE")
     environment = {key: value for key, value in os.environ.items() if key.startswith(wanted)}
-    environment[PLUGIN_NAME] = os.environ.get(PLUGIN_NAME, Path(sys.argv[0]).name)
+    environment[PLUGIN_NAME] = plugin = os.environ.get(PLUGIN_NAME, os.path.basename(sys.argv[0]))  # noqa: PTH119
     if not environment.get("CNI_COMMAND"):
-        print(f"{environment[PLUGIN_NAME]}: CNI plugin of l3net, CNI 0.1.0 to 1.1.0", file=sys.stderr)  # noqa: T201
+        print(f"{plugin}: CNI plugin of l3net, CNI 0.1.0 to 1.1.0", file=sys.stderr)  # noqa: T201
         return 0
-    logging.getLogger().addHandler(_Syslog())
-    syslog.openlog(IPAM_PLUGIN if environment[PLUGIN_NAME] == IPAM_PLUGIN else "l3net-cni")
     stdin = sys.stdin.buffer.read(MAX_STDIN + 1)
-    if start := os.environ.pop("L3NET_CNI_HELPER_START", ""):
-        leave_helper(start, stdin)
-    netns, code = None, 0
-    if path := environment.get("CNI_NETNS"):
-        try:
-            netns = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as err:
-            code = err.errno or 0
-    answer = standalone(Call(environment, stdin, code), netns)
-    sys.stdout.buffer.write(answer.stdout)
-    sys.stdout.buffer.flush()
-    return answer.exit_code
+    removal = None
+    if environment["CNI_COMMAND"] == "DEL" and plugin != IPAM_PLUGIN:
+        removal = begun_removal(environment, stdin)
+    from l3net.cli.onecall import carry_out  # noqa: PLC0415 - as long as it takes the interface is deleted
+
+    return carry_out(environment, stdin, removal)
 
 
 def main() -> None:
@@ -104,9 +55,11 @@ def main() -> None:
         code = run()
     except BaseException as err:
         failed = CniError(failure.INTERNAL, f"unexpected failure: {err.__class__.__name__}")
-        with contextlib.suppress(Exception):
+        try:
             print(json.dumps(error_object(failed, "1.0.0")))  # noqa: T201
             sys.stdout.flush()
+        except Exception:  # noqa: S110 - nobody listens
+            pass
         code = 1
     os._exit(code)  # nothing to clean up that the kernel does not
 

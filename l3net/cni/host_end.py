@@ -1,4 +1,4 @@
-"""The host end of an attachment: its name, the addresses and MAC behind it, and what its alias tells."""
+"""The host end of an attachment: the addresses and MAC behind it, and what its alias tells."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ from functools import lru_cache
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
 from typing import Final
 
+from l3net.cni.ifname import sha256
 from l3net.cni.result import AssignedAddress, InterfaceAddress, PodRoute, shown
 from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey
 from l3net.model import Address
-from l3net.naming import VETH_PREFIX
-
-try:  # as `random` of the standard library does: to load OpenSSL takes longer than all of this file's work
-    from _sha256 import sha256  # type: ignore[import-not-found]
-except ImportError:  # Python 3.12 has another of that kind
-    from hashlib import sha256
 
 #: Locally administered prefix of pod MACs; the rest is the IPv4 address, so a reused address keeps its MAC
 #: and no neighbour cache is left wrong.
@@ -23,12 +18,6 @@ MAC_PREFIX: Final = "0a:58"
 RT_SCOPE_LINK: Final = 253
 ALIAS_PREFIX: Final = "l3net/1"
 _ALIAS_LIMIT = 255  # IFALIASZ - 1
-
-
-def host_ifname(key: LeaseKey) -> str:
-    """The host end's name: the same attachment, the same name, so that DEL finds it without any record."""
-    digest: str = sha256(f"{key.network}\0{key.container_id}\0{key.ifname}".encode()).hexdigest()
-    return VETH_PREFIX + digest[:11]
 
 
 def mac_for(addresses: Iterable[Address]) -> str:

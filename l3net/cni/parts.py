@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from l3net.cni.bridgeconf import with_gateways
 from l3net.cni.extras import UNLIMITED, Bandwidth, Extras, bandwidth, extras_of
-from l3net.cni.guard import GuardedPort
-from l3net.cni.host_end import alias_of, host_ifname, host_routes, interface_address, mac_for
+from l3net.cni.host_end import alias_of, host_routes, interface_address, mac_for
+from l3net.cni.ifname import host_ifname
 from l3net.cni.request import Request
 from l3net.cni.result import InterfaceAddress, PodRoute, Result
 from l3net.cni.setup import Setup, pod_labels
 from l3net.ipam.lease import Lease, LeaseKey, PodName
 from l3net.model import Address, BridgePlan
 from l3net.naming import BRIDGE
+
+if TYPE_CHECKING:
+    from l3net.cni.guard import GuardedPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,8 @@ class Guard:
     def wanted(cls, facts: Facts) -> Guard | None:
         if not facts.setup.host_routes or not facts.mac:
             return None
+        from l3net.cni.guard import GuardedPort  # noqa: PLC0415 - where an agent runs
+
         lease = facts.lease
         addresses = tuple([leased.address for leased in lease.addresses])
         return cls(GuardedPort(host_ifname(lease.key), facts.mac, addresses, str(lease.pod)))

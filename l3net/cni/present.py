@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from l3net.cni.host_end import host_ifname, lease_of_alias, mac_of_alias
+from l3net.cni.host_end import lease_of_alias, mac_of_alias
+from l3net.cni.ifname import host_ifname
 from l3net.ipam.audit import AuditLook, look
 from l3net.ipam.lease import Lease, LeaseKey
 from l3net.model import Prefix

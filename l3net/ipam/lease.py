@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from l3net.errors import L3netError
-from l3net.ipam.ranges import RangeSet
-from l3net.model import Address, Prefix
+
+if TYPE_CHECKING:  # DEL begins with this
+    from l3net.ipam.ranges import RangeSet
+    from l3net.model import Address, Prefix
 
 
 class LeaseStoreError(L3netError):

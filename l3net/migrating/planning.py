@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from l3net.cni.host_end import host_ifname
+from l3net.cni.ifname import host_ifname
 from l3net.cni.result import InterfaceAddress
 from l3net.fib.desired import gateway
 from l3net.ipam.lease import Lease, LeasedAddress, LeaseKey, PodName

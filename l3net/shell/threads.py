@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from random import Random
+from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+    from random import Random
 
 
 class Event(Protocol):
@@ -45,6 +46,20 @@ def _executor(workers: int, name: str) -> Executor:
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - no plugin needs it, and begins with this
 
     return ThreadPoolExecutor(workers, name)
+
+
+@cache
+def _random() -> Random:
+    from random import Random  # noqa: PLC0415 - as above
+
+    return Random()  # noqa: S311 - it spreads what many do
+
+
+class _LateRandom:
+    """As random.Random, made when it is first used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_random(), name)
 
 
 class Entered(Protocol):
@@ -90,7 +105,7 @@ class Threads:
     condition: Callable[[], Condition] = threading.Condition
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
-    random: Random = field(default_factory=Random)
+    random: Random = field(default_factory=lambda: cast("Random", _LateRandom()))
 
 
 REAL = Threads()

@@ -23,6 +23,7 @@ from node_rig import CONFIGURATION, NODE, TOR4, TOR6
 from l3net import late
 from l3net.cli.main import COMMANDS
 
+ROOT = Path(__file__).parents[2]
 #: Large, or slow to import, and of use to some agents and commands alone.
 HEAVY = {
     "aiohttp",
@@ -267,3 +268,31 @@ print(waiting, ready)
     waiting, ready = map(int, done.stdout.split())
     assert waiting > 200
     assert ready < waiting / 5
+
+
+def test_a_spared_module_is_there_when_it_is_used() -> None:
+    """`dataclasses` does without `inspect` until it needs a signature; others get the real one."""
+    code = """
+import sys
+import l3net, dataclasses
+assert "inspect" not in sys.modules and "copy" not in sys.modules
+@dataclasses.dataclass
+class Plain:
+    first: list
+assert Plain.__doc__ == "Plain(first: list)", Plain.__doc__
+one = Plain([1])
+assert dataclasses.asdict(one) == {"first": [1]} and dataclasses.asdict(one)["first"] is not one.first
+import inspect, copy
+assert inspect.signature(Plain) and type(inspect) is type(sys), type(inspect)
+assert dataclasses.inspect.signature is inspect.signature
+"""
+    subprocess.run(
+        [sys.executable, "-IS", "-c", f"import sys; sys.path.append({str(ROOT)!r})\n{code}"], check=True
+    )
+
+
+def test_sparing_changes_nothing_that_is_imported_already() -> None:
+    before = dict(sys.modules)
+    late.spare("dataclasses", "inspect")
+    assert dataclasses.inspect is not None  # type: ignore[attr-defined]
+    assert sys.modules == before

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from l3net.attach.applying import Place
 from l3net.cni.failure import KERNEL_REFUSED, CniError
-from l3net.cni.host_end import host_ifname
+from l3net.cni.ifname import host_ifname
 from l3net.cni.parts import Facts, Held
 from l3net.cni.result import Result
 

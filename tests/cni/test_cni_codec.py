@@ -33,7 +33,8 @@ from l3net.cni.frame import (
     encode_answer,
     encode_call,
 )
-from l3net.cni.host_end import alias_of, host_ifname, lease_of_alias, mac_for
+from l3net.cni.host_end import alias_of, lease_of_alias, mac_for
+from l3net.cni.ifname import host_ifname
 from l3net.cni.parts import Sandbox, facts_of
 from l3net.cni.request import MAX_STDIN, Request, parse_args, parse_request
 from l3net.cni.result import AssignedAddress, Interface, PodRoute, Result, decode_result, encode_result

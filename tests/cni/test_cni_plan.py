@@ -19,7 +19,8 @@ from l3net.cni.bridgeconf import own_setup
 from l3net.cni.extras import Extras, PublishedPort
 from l3net.cni.failure import CniError
 from l3net.cni.guard import GuardedPort
-from l3net.cni.host_end import alias_of, host_ifname
+from l3net.cni.host_end import alias_of
+from l3net.cni.ifname import host_ifname
 from l3net.cni.parts import (
     Bridge,
     Elements,

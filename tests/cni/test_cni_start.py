@@ -12,7 +12,8 @@ import pytest
 from l3net import model
 
 ROOM = Path(str(model.__file__)).parents[2]
-EVERYTHING = "import l3net.cli.standalone; print(*sys.modules)"
+#: What a call begins with, and what it is carried out with.
+BEGINNING, CALL = "l3net.cli.standalone", "l3net.cli.standalone, l3net.cli.onecall"
 LOADED = "import sys; import {}; print(*(each for each in sys.modules if each.startswith('l3net.')))"
 
 
@@ -23,24 +24,78 @@ def loaded(module: str) -> set[str]:
     return set(done.stdout.split())
 
 
+def started(modules: str) -> set[str]:
+    """Everything that an interpreter has loaded that starts as the plugin's does."""
+    code = f"import sys; sys.path.append({str(ROOM)!r}); import {modules}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
 def test_it_reads_no_facts_that_it_has_no_use_for() -> None:
     """Of the datastore's facts it needs a pool, and none of BGP."""
-    names = {each.partition("l3net.model.")[2] for each in loaded("l3net.cli.standalone")} - {""}
+    names = {each.partition("l3net.model.")[2] for each in loaded(CALL)} - {""}
     assert names == {"bridge", "terms"}
     assert "l3net.model.bgp" in loaded("l3net.agent.loop"), "the control"
 
 
 def test_it_starts_no_room_that_an_agent_has_use_for() -> None:
     """Nor what executes programs or deletes in the background; nor OpenSSL, which takes longest."""
-    done = subprocess.run(
-        [sys.executable, "-IS", "-c", f"import sys; sys.path.append({str(ROOM)!r}); {EVERYTHING}"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    found = set(done.stdout.split())
-    assert {"dataclasses", "sqlite3", "l3net.attach.verbs"} <= found, "the control"
+    found = started(CALL)
+    assert {"dataclasses", "_sqlite3", "l3net.attach.verbs"} <= found, "the control"
     assert not found & {"subprocess", "concurrent.futures", "shutil", "hashlib", "site"}
     assert not {each for each in found if each.startswith(("l3net.policy", "l3net.attach.guard"))}
     assert not found & {"l3net.attach.reaper", "l3net.ipam.reserved", "l3net.shell.kernel.conntrack"}
+    assert not found & {"l3net.attach.removal", "l3net.cni.check", "l3net.cni.guard", "l3net.cli.cnihelper"}
+
+
+def test_it_spares_what_takes_long_of_the_standard_library() -> None:
+    """A millisecond or more each, for nothing that a call does."""
+    spared = {"inspect", "ast", "dis", "traceback", "textwrap", "tokenize"}
+    spared |= {
+        "logging",
+        "string",
+        "weakref",
+        "pathlib",
+        "urllib.parse",
+        "socket",
+        "selectors",
+        "datetime",
+        "sqlite3",
+        "random",
+        "copy",
+    }
+    assert not started(f"{CALL}, l3net.shell.kernel.conntrack") & spared  # of which DEL forgets connections
+    assert spared <= started(f"{CALL}, {', '.join(spared)}"), "the control"
+
+
+def test_what_is_logged_goes_to_the_system_all_the_same() -> None:
+    """The first line, and each once."""
+    code = f"""
+import sys, syslog
+sys.path.append({str(ROOM)!r})
+from l3net.cli import onecall, standalone
+said = []
+syslog.syslog = lambda level, line: said.append(line)
+assert "logging" not in sys.modules
+standalone.os._exit = lambda code: said.append(code)
+sys.stdin = open("/dev/null")
+standalone.os.environ |= {{"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1"}}
+standalone.main()
+onecall.log.warning("and %s", "more")
+print(*said, sep="|")
+"""
+    done = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True, check=True)
+    answer, told = done.stdout.splitlines()
+    assert "required environment variables are missing" in answer
+    first, exit_code, second = told.split("|")
+    assert first.startswith("ADD c1 -: code 4: ") and (exit_code, second) == ("1", "and more")
+
+
+def test_what_a_delete_begins_with() -> None:
+    """While the kernel deletes its interface it reads the rest."""
+    found = started(f"{BEGINNING}, l3net.attach.removal, l3net.cni.ifname")
+    assert {"l3net.shell.kernel.netlink", "l3net.cni.request"} <= found, "the control"
+    assert not found & {"_sqlite3", "_ctypes", "ipaddress", "l3net.ipam.ranges", "l3net.attach.verbs"}
 
 
 def test_each_fact_is_where_the_model_says() -> None:

@@ -24,7 +24,7 @@ from l3net.cli.main import cli
 from l3net.cni.extras import Extras
 from l3net.cni.failure import CniError
 from l3net.cni.frame import Call, encode_call
-from l3net.cni.host_end import host_ifname
+from l3net.cni.ifname import host_ifname
 from l3net.cni.request import parse_request
 from l3net.cni.setup import NodeNetwork
 from l3net.errors import KernelError

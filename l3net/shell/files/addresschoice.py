@@ -5,7 +5,7 @@ Never used addresses are counted up by a cursor a range; released ones wait in `
 
 from __future__ import annotations
 
-import sqlite3
+import _sqlite3 as sqlite3  # as `sqlitestore`
 from dataclasses import dataclass
 from typing import Final
 

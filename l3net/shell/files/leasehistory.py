@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
+import _sqlite3 as sqlite3  # as `sqlitestore`
 import time
 from collections.abc import Sequence
 from typing import Final

@@ -5,13 +5,12 @@ Which addresses are given out is decided in `addresschoice`; the tables are in `
 
 from __future__ import annotations
 
+import _sqlite3 as sqlite3  # as `sqlitestore`
 import functools
-import logging
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from l3net.ipam.lease import (
     AlreadyLeasedError,
@@ -24,6 +23,7 @@ from l3net.ipam.lease import (
     Wanted,
 )
 from l3net.ipam.ranges import RangeSet
+from l3net.late import logger
 from l3net.model import Address, Prefix
 from l3net.shell.files.addresschoice import Choice, taken
 from l3net.shell.files.leasehistory import newest_entries, remember
@@ -42,13 +42,17 @@ from l3net.shell.files.leaserows import (
 from l3net.shell.files.sqlitestore import LOCK_WAIT, SqliteStore
 from l3net.shell.threads import REAL, Threads
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logger(__name__)
 
 
 @functools.cache
 def boot_id() -> str:
     """The kernel's name for this boot (random(4))."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    with open("/proc/sys/kernel/random/boot_id") as file:  # noqa: PTH123 - the plugin does without pathlib
+        return file.read().strip()
 
 
 class SqliteLeases(SqliteStore):
@@ -60,7 +64,7 @@ class SqliteLeases(SqliteStore):
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         *,
         lock_wait: float = LOCK_WAIT,
         boot: str | None = None,

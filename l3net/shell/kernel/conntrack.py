@@ -13,9 +13,8 @@ the wrong way round.
 
 from __future__ import annotations
 
+import _socket as socket  # as `netlink`
 import errno
-import logging
-import socket
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Final, Protocol
 
 from l3net.errors import KernelError
 from l3net.faults import Faults
+from l3net.late import logger
 from l3net.model import Address, Prefix, Stale, Tracked
 from l3net.shell.kernel import sysctl
 from l3net.shell.kernel.linkaddresses import local_addresses
@@ -32,7 +32,7 @@ from l3net.shell.kernel.namespaces import setns
 from l3net.shell.kernel.netlink import NETLINK_NETFILTER, Netlink, Request, attribute, attributes
 from l3net.shell.threads import REAL, Started, Threads
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 CT_GET: Final = (1 << 8) | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
 CT_DELETE: Final = (1 << 8) | 2

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _socket as socket  # as `netlink`
 import errno
-import socket
 import struct
 import sys
 from dataclasses import dataclass
@@ -199,6 +199,10 @@ def set_link(index: int, *parts: bytes, up: bool | None = None, name: str = "") 
 
 def delete_link(index: int) -> Request:
     return Request(RTM_DELLINK, 0, ifinfo(index))
+
+
+def delete_named(name: str) -> Request:
+    return Request(RTM_DELLINK, 0, ifinfo() + text(IFLA_IFNAME, name))
 
 
 def delete_group(group: int) -> Request:

@@ -8,8 +8,8 @@ again after a second.
 
 from __future__ import annotations
 
+import _socket as socket  # as `netlink`
 import errno
-import socket
 import time
 from collections.abc import Iterable
 from typing import Final

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import _socket as socket  # as `netlink`
 import struct
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address

@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from l3net.cni import failure
-from l3net.cni.check import SeenPod, SeenPort
 from l3net.cni.failure import CniError
 from l3net.cni.parts import Pins, Sandbox
 from l3net.errors import KernelError, StillWiredError
@@ -21,6 +20,9 @@ from l3net.shell.kernel.neighbours import delete_neighbour, put_forwarding, put_
 from l3net.shell.kernel.netlink import Netlink, Request
 from l3net.shell.kernel.podroutes import put_route, routes_of
 from l3net.shell.kernel.ratelimit import limit_rate
+
+if TYPE_CHECKING:  # the plugin begins with this
+    from l3net.cni.check import SeenPod, SeenPort
 
 LOOPBACK: Final = 1  # the loopback's index in every namespace (net/core/dev.c)
 
@@ -115,6 +117,8 @@ class Sandboxes:
 
     def look(self, netns: int, ifname: str) -> SeenPod | None:
         """The pod's interface as it is, None if it is gone."""
+        from l3net.cni.check import SeenPod  # noqa: PLC0415
+
         with self.opened(netns) as pod:
             link = links.get_link(pod, ifname)
             if link is None:
@@ -127,6 +131,8 @@ class Sandboxes:
 
     def look_port(self, host_ifname: str) -> SeenPort | None:
         """The host end as it is, None if it is gone."""
+        from l3net.cni.check import SeenPort  # noqa: PLC0415
+
         link = links.get_link(self.host, host_ifname)
         if link is None:
             return None

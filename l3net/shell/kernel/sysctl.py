@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from l3net.errors import KernelError
 from l3net.naming import BRIDGE, ENVELOPE
+
+if TYPE_CHECKING:  # the plugin begins with this
+    from pathlib import Path
 
 #: A container that is not privileged has /proc/sys read-only; it mounts the host's elsewhere, and says where.
 #: Whose settings are shown there depends on the network namespace of who looks, not of who mounted it.
@@ -100,6 +102,8 @@ def enable_forwarding() -> list[KernelError]:
     With forwarding on, the kernel ignores router advertisements unless accept_ra is 2: an uplink that lives
     by them would lose its default route.
     """
+    from pathlib import Path  # noqa: PLC0415
+
     failed: list[KernelError] = []
     if read("net/ipv6/conf/all/forwarding") == "0":
         for setting in Path(PROC_SYS).glob("net/ipv6/conf/*/accept_ra"):

@@ -16,7 +16,7 @@ from stepped import Broken
 from l3net.addresses import parse_interface
 from l3net.cni.frame import Answer
 from l3net.cni.guard import GuardedPort, elements
-from l3net.cni.host_end import host_ifname
+from l3net.cni.ifname import host_ifname
 from l3net.cni.present import host_end
 from l3net.errors import L3netError
 from l3net.naming import BRIDGE, VETH_PREFIX
