@@ -319,13 +319,8 @@ class Agent:
             for err in self.shells.kernel.enable_forwarding():
                 log.error("%s", err)
             leading = uplinks(self.routing.underlay, self.held.now.by_address)
-            self.podnet.apply(
-                state,
-                self.routing.links.values(),
-                leading,
-                self.services.error_port,
-                look=Dirty.BRIDGE in dirty,
-            )
+            links, look = self.routing.links.values(), Dirty.BRIDGE in dirty
+            self.podnet.apply(state, links, leading, self.services.error_port, look=look)
         if Dirty.STATE in dirty or self.allowing.due:
             self.allowing.apply(state)
         if Dirty.STATE in dirty:
