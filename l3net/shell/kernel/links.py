@@ -115,26 +115,37 @@ _READ: Final = frozenset(
 )
 
 
-def decode_link(body: bytes) -> KernelLink:
-    _, _, index, flags, _ = _IFINFO.unpack_from(body)
+_READ_OF_BRIDGE: Final = frozenset({IFLA_BR_GROUP_FWD_MASK})
+_READ_OF_PORT: Final = frozenset(
+    {IFLA_BRPORT_STATE, IFLA_BRPORT_MODE, IFLA_BRPORT_LEARNING, IFLA_BRPORT_ISOLATED}
+)
+
+
+def _picked(view: memoryview, wanted: frozenset[int], at: int = 0) -> dict[int, memoryview]:
+    """As attributes(), but those of no interest are passed over: of a bridge port's hundred all but ten."""
     found: dict[int, memoryview] = {}
-    at, view, unpack = _IFINFO.size, memoryview(body), ATTRIBUTE.unpack_from
-    last = len(body) - 4
-    while at <= last:  # as attributes(), but most of the sixty are passed over
-        length, which = unpack(body, at)
+    unpack, last = ATTRIBUTE.unpack_from, len(view) - 4
+    while at <= last:
+        length, kind = unpack(view, at)
         if length < 4:
             break
-        if which & 0x3FFF in _READ:
-            found[which & 0x3FFF] = view[at + 4 : at + length]
+        if kind & 0x3FFF in wanted:
+            found[kind & 0x3FFF] = view[at + 4 : at + length]
         at += (length + 3) & ~3
+    return found
+
+
+def decode_link(body: bytes) -> KernelLink:
+    _, _, index, flags, _ = _IFINFO.unpack_from(body)
+    found = _picked(memoryview(body), _READ, _IFINFO.size)
     info = dict(attributes(found.get(IFLA_LINKINFO, memoryview(b""))))
     kind = _string(info.get(IFLA_INFO_KIND))
     bridge: dict[int, memoryview] = {}
     if kind == "bridge":
-        bridge = dict(attributes(info.get(IFLA_INFO_DATA, memoryview(b""))))
+        bridge = _picked(info.get(IFLA_INFO_DATA, memoryview(b"")), _READ_OF_BRIDGE)
     port: dict[int, memoryview] = {}
     if bytes(info.get(IFLA_INFO_SLAVE_KIND, b"")).rstrip(b"\0") == b"bridge":
-        port = dict(attributes(info.get(IFLA_INFO_SLAVE_DATA, memoryview(b""))))
+        port = _picked(info.get(IFLA_INFO_SLAVE_DATA, memoryview(b"")), _READ_OF_PORT)
     return KernelLink(
         index=index,
         name=_string(found.get(IFLA_IFNAME)),
