@@ -34,6 +34,8 @@ IFLA_AF_SPEC: Final = 26
 IFLA_GROUP: Final = 27
 IFLA_NET_NS_FD: Final = 28
 IFLA_EXT_MASK: Final = 29
+IFLA_NUM_TX_QUEUES: Final = 31
+IFLA_NUM_RX_QUEUES: Final = 32
 IFLA_INFO_KIND: Final = 1
 IFLA_INFO_DATA: Final = 2
 IFLA_INFO_SLAVE_KIND: Final = 4
@@ -217,12 +219,19 @@ def delete_group(group: int) -> Request:
     return Request(RTM_DELLINK, 0, ifinfo() + u32(IFLA_GROUP, group))
 
 
+_ONE_QUEUE: Final = u32(IFLA_NUM_TX_QUEUES, 1) + u32(IFLA_NUM_RX_QUEUES, 1)
+
+
 def create_veth(
     host: str, peer: str, peer_netns: int, *, mtu: int, mac: str = "", master: int = 0
 ) -> Request:
-    """A veth pair, host end up; the peer is born in its namespace under its final name, never moved."""
-    far = ifinfo() + text(IFLA_IFNAME, peer) + u32(IFLA_NET_NS_FD, peer_netns)
-    near = ifinfo(0, IFF_UP, IFF_UP) + text(IFLA_IFNAME, host)
+    """A veth pair, host end up; the peer is born in its namespace under its final name, never moved.
+
+    Each end has one queue. Unasked the kernel makes one for each processor, shows them all in sysfs, and uses
+    the first alone (veth_init_queues).
+    """
+    far = ifinfo() + text(IFLA_IFNAME, peer) + u32(IFLA_NET_NS_FD, peer_netns) + _ONE_QUEUE
+    near = ifinfo(0, IFF_UP, IFF_UP) + text(IFLA_IFNAME, host) + _ONE_QUEUE
     if mtu:
         far += u32(IFLA_MTU, mtu)
         near += u32(IFLA_MTU, mtu)
