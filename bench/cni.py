@@ -11,6 +11,7 @@ its exit, as a runtime sees it; the floor is the same kernel work in a loop, wit
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import signal
@@ -201,6 +202,7 @@ def floor(pods: list[str], rounds: int) -> Row:
 
 def serve(base: Path) -> None:
     """The agent's CNI side, as a process of its own."""
+    gc.set_threshold(100_000, 20, 100)  # as the agent does
     server = CniServer(base / "run" / "cni.sock", base / "state")
     server.start()
     gateways = frozenset((first_address(block), block.prefixlen) for block in BLOCKS)

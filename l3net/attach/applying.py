@@ -71,16 +71,18 @@ class Appliers:
     def __init__(self, appliers: Sequence[Applier], clock: Callable[[], float]) -> None:
         self.kinds = tuple(each.of for each in appliers)
         self._of = {each.of: each for each in appliers}
+        self._phases = {kind: phase_of(kind) for kind in self.kinds}
         self._removal = order_of_removal(self.kinds)
-        self.timings = Timings(clock, map(phase_of, self.kinds))
+        self.timings = Timings(clock, self._phases.values())
 
     def apply(self, parts: Sequence[Part], place: Place, undoing: Undoing) -> None:
         """Make the parts in order, each to be undone if what follows in the block fails."""
         for part in parts:
-            applier = self._of[type(part)]
-            with self.timings.timed(phase_of(type(part))):
+            kind = type(part)
+            applier = self._of[kind]
+            with self.timings.timed(self._phases[kind]):
                 applier.apply(part, place)
-            undoing.did(type(part).__name__, partial(self._undo, applier, part, place))
+            undoing.did(kind.__name__, partial(self._undo, applier, part, place))
 
     @staticmethod
     def _undo(applier: Applier, part: Part, place: Place) -> None:

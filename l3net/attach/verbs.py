@@ -208,11 +208,11 @@ class Verbs:
 
         The port is stopped before its address is free for others. Raises L3netError.
         """
-        current = store.find(key)
+        current, record = store.find_all(key)
         if sequence is not None and (current is None or current.sequence != sequence):
             return None  # a newer attachment's by now
         place = Place(key, store, self._sandboxes, later=True)
-        self._appliers.remove(Held(key, current, store.find_record(key)), place)
+        self._appliers.remove(Held(key, current, record), place)
         lease = store.release(key, sequence=sequence, event=event)
         if lease is not None:
             addresses = [leased.address for leased in lease.addresses]

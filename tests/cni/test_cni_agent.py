@@ -38,8 +38,9 @@ def test_add_gives_what_it_says(host: Host) -> None:
     assert outer["name"] in host.veths() and "sandbox" not in outer
     assert inner["sandbox"] == f"/run/netns/{pod}"
     assert all(entry["interface"] == 2 for entry in result["ips"])
-    (link,) = host.ip("addr", "show", "dev", "eth0", netns=pod)
+    (link,) = host.ip("-d", "addr", "show", "dev", "eth0", netns=pod)
     assert link["address"] == inner["mac"] and "UP" in link["flags"]
+    assert (link["num_tx_queues"], link["num_rx_queues"]) == (1, 1)  # and not one for each processor
     seen = {f"{each['local']}/{each['prefixlen']}" for each in link["addr_info"] if each["scope"] == "global"}
     assert seen == set(addresses(result))
     routes = {(route["dst"], route.get("gateway")) for route in host.ip("route", netns=pod)}

@@ -187,13 +187,10 @@ class SqliteLeases(SqliteStore):
         self.transact(lambda db: db.execute("INSERT OR REPLACE INTO extra VALUES(?,?,?,?)", values).close())
 
     def find_record(self, key: LeaseKey) -> str | None:
-        values = (key.network, key.container_id, key.ifname)
-        row = self.read(
-            lambda db: db.execute(
-                "SELECT record FROM extra WHERE network=? AND container=? AND ifname=?", values
-            ).fetchone()
-        )
-        return str(row[0]) if row else None
+        return self.read(lambda db: _record_of(db, key))
+
+    def find_all(self, key: LeaseKey) -> tuple[Lease | None, str | None]:
+        return self.read(lambda db: (self._find(db, key), _record_of(db, key)))
 
     def drop_record(self, key: LeaseKey) -> None:
         values = (key.network, key.container_id, key.ifname)
@@ -330,3 +327,11 @@ class SqliteLeases(SqliteStore):
             (key.network, key.container_id, key.ifname),
         ).fetchall()
         return next(iter(grouped(rows, self.identity)), None)
+
+
+def _record_of(db: sqlite3.Connection, key: LeaseKey) -> str | None:
+    row = db.execute(
+        "SELECT record FROM extra WHERE network=? AND container=? AND ifname=?",
+        (key.network, key.container_id, key.ifname),
+    ).fetchone()
+    return str(row[0]) if row else None

@@ -34,6 +34,8 @@ IFLA_AF_SPEC: Final = 26
 IFLA_GROUP: Final = 27
 IFLA_NET_NS_FD: Final = 28
 IFLA_EXT_MASK: Final = 29
+IFLA_NUM_TX_QUEUES: Final = 31
+IFLA_NUM_RX_QUEUES: Final = 32
 IFLA_INFO_KIND: Final = 1
 IFLA_INFO_DATA: Final = 2
 IFLA_INFO_SLAVE_KIND: Final = 4
@@ -115,26 +117,37 @@ _READ: Final = frozenset(
 )
 
 
-def decode_link(body: bytes) -> KernelLink:
-    _, _, index, flags, _ = _IFINFO.unpack_from(body)
+_READ_OF_BRIDGE: Final = frozenset({IFLA_BR_GROUP_FWD_MASK})
+_READ_OF_PORT: Final = frozenset(
+    {IFLA_BRPORT_STATE, IFLA_BRPORT_MODE, IFLA_BRPORT_LEARNING, IFLA_BRPORT_ISOLATED}
+)
+
+
+def _picked(view: memoryview, wanted: frozenset[int], at: int = 0) -> dict[int, memoryview]:
+    """As attributes(), but those of no interest are passed over: of a bridge port's hundred all but ten."""
     found: dict[int, memoryview] = {}
-    at, view, unpack = _IFINFO.size, memoryview(body), ATTRIBUTE.unpack_from
-    last = len(body) - 4
-    while at <= last:  # as attributes(), but most of the sixty are passed over
-        length, which = unpack(body, at)
+    unpack, last = ATTRIBUTE.unpack_from, len(view) - 4
+    while at <= last:
+        length, kind = unpack(view, at)
         if length < 4:
             break
-        if which & 0x3FFF in _READ:
-            found[which & 0x3FFF] = view[at + 4 : at + length]
+        if kind & 0x3FFF in wanted:
+            found[kind & 0x3FFF] = view[at + 4 : at + length]
         at += (length + 3) & ~3
+    return found
+
+
+def decode_link(body: bytes) -> KernelLink:
+    _, _, index, flags, _ = _IFINFO.unpack_from(body)
+    found = _picked(memoryview(body), _READ, _IFINFO.size)
     info = dict(attributes(found.get(IFLA_LINKINFO, memoryview(b""))))
     kind = _string(info.get(IFLA_INFO_KIND))
     bridge: dict[int, memoryview] = {}
     if kind == "bridge":
-        bridge = dict(attributes(info.get(IFLA_INFO_DATA, memoryview(b""))))
+        bridge = _picked(info.get(IFLA_INFO_DATA, memoryview(b"")), _READ_OF_BRIDGE)
     port: dict[int, memoryview] = {}
     if bytes(info.get(IFLA_INFO_SLAVE_KIND, b"")).rstrip(b"\0") == b"bridge":
-        port = dict(attributes(info.get(IFLA_INFO_SLAVE_DATA, memoryview(b""))))
+        port = _picked(info.get(IFLA_INFO_SLAVE_DATA, memoryview(b"")), _READ_OF_PORT)
     return KernelLink(
         index=index,
         name=_string(found.get(IFLA_IFNAME)),
@@ -210,12 +223,19 @@ def delete_group(group: int) -> Request:
     return Request(RTM_DELLINK, 0, ifinfo() + u32(IFLA_GROUP, group))
 
 
+_ONE_QUEUE: Final = u32(IFLA_NUM_TX_QUEUES, 1) + u32(IFLA_NUM_RX_QUEUES, 1)
+
+
 def create_veth(
     host: str, peer: str, peer_netns: int, *, mtu: int, mac: str = "", master: int = 0
 ) -> Request:
-    """A veth pair, host end up; the peer is born in its namespace under its final name, never moved."""
-    far = ifinfo() + text(IFLA_IFNAME, peer) + u32(IFLA_NET_NS_FD, peer_netns)
-    near = ifinfo(0, IFF_UP, IFF_UP) + text(IFLA_IFNAME, host)
+    """A veth pair, host end up; the peer is born in its namespace under its final name, never moved.
+
+    Each end has one queue. Unasked the kernel makes one for each processor, shows them all in sysfs, and uses
+    the first alone (veth_init_queues).
+    """
+    far = ifinfo() + text(IFLA_IFNAME, peer) + u32(IFLA_NET_NS_FD, peer_netns) + _ONE_QUEUE
+    near = ifinfo(0, IFF_UP, IFF_UP) + text(IFLA_IFNAME, host) + _ONE_QUEUE
     if mtu:
         far += u32(IFLA_MTU, mtu)
         near += u32(IFLA_MTU, mtu)

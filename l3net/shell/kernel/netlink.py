@@ -41,6 +41,9 @@ NETLINK_GET_STRICT_CHK: Final = 12
 HEADER: Final = struct.Struct("=IHHII")
 ATTRIBUTE: Final = struct.Struct("=HH")
 _ERRNO: Final = struct.Struct("=i")
+_pack_attribute: Final = ATTRIBUTE.pack
+#: What fills a length up to four octets, by its remainder.
+_PADDING: Final = (b"", bytes(3), bytes(2), bytes(1))
 
 #: linux/netfilter/nfnetlink.h: what stands around the messages of one transaction.
 NFNL_BATCH_BEGIN: Final = 16
@@ -80,8 +83,8 @@ class Request:
 
 def attribute(kind: int, value: bytes) -> bytes:
     """One rtattr, padded to four bytes (rtnetlink(7))."""
-    length = ATTRIBUTE.size + len(value)
-    return ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
+    length = 4 + len(value)
+    return _pack_attribute(length, kind) + value + _PADDING[length & 3]
 
 
 def attributes(data: memoryview | bytes) -> Iterator[tuple[int, memoryview]]:
@@ -269,14 +272,15 @@ class Netlink:
                 return kind, bytes(body)
 
     def _send(self, batch: Sequence[Request], *, ack: bool) -> int:
-        first, parts = self._reserve(len(batch)), []
-        last = first + len(batch) - 1
+        first = self._reserve(len(batch))
+        last = first + len(batch) - 1 if ack else 0
+        parts: list[bytes] = []
+        pack, size = HEADER.pack, HEADER.size
         for sequence, request in enumerate(batch, first):
-            flag = NLM_F_REQUEST | (NLM_F_ACK if ack and sequence == last else 0)
-            parts.append(
-                HEADER.pack(HEADER.size + len(request.body), request.type, request.flags | flag, sequence, 0)
-            )
-            parts.append(request.body + bytes(-len(request.body) % 4))
+            body, flags = request.body, request.flags | NLM_F_REQUEST
+            if sequence == last:
+                flags |= NLM_F_ACK
+            parts += pack(size + len(body), request.type, flags, sequence, 0), body, _PADDING[len(body) & 3]
         self._send_octets(b"".join(parts))
         return first
 

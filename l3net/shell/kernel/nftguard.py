@@ -11,7 +11,6 @@ import socket
 import subprocess
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 from l3net.cni.guard import SETS, Element
@@ -92,12 +91,10 @@ class NftGuard:
     def change(self, put: Collection[Element], delete: Collection[Element] = ()) -> None:
         """Put and delete elements; one transaction, unless they are very many. What is there may be put anew.
         Raises KernelError, with ENOENT where the table, a set, or what is to be deleted is not there."""
-        gone, new = iter(sorted(delete)), iter(sorted(put))
-        while True:
-            batch = [*_messages(islice(gone, _AT_ONCE), put=False)]
-            batch += _messages(islice(new, _AT_ONCE), put=True)
-            if not batch:
-                return
+        gone, new = sorted(delete), sorted(put)
+        for start in range(0, max(len(gone), len(new)), _AT_ONCE):
+            batch = [*_messages(gone[start : start + _AT_ONCE], put=False)]
+            batch += _messages(new[start : start + _AT_ONCE], put=True)
             if code := self._netlink.commit(batch, NFTABLES):
                 raise KernelError(f"elements of table bridge {NFT_TABLE}", code)
 
