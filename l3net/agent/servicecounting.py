@@ -37,7 +37,7 @@ class ServiceCounting:
         owner: Callable[[ServerKey], ObjectName | None],
     ) -> None:
         self._counters, self._wanted, self._owner = counters, wanted, owner
-        self._last: Mapping[ServerKey, int] = {}  # of those followed
+        self._last: dict[ServerKey, int] = {}  # of those followed
         self._at = float("-inf")
         self._reading = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -84,8 +84,8 @@ class ServiceCounting:
                 await asyncio.to_thread(self._counters.change, come, gone)
             except KernelError as err:
                 self._tell(err)
-            if gone:
-                self._last = {key: packets for key, packets in self._last.items() if changed.get(key, True)}
+            for key in gone:
+                self._last.pop(key, None)
                 self._gone = True
 
     async def fresh(self) -> None:
@@ -133,4 +133,4 @@ class ServiceCounting:
             # Less than before: somebody has made the table anew.
             more = packets - before if packets >= before else packets
             self.totals[owner] = self.totals.get(owner, 0) + more
-        self._last = counted
+        self._last = dict(counted)
