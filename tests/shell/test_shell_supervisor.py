@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -36,3 +37,11 @@ def test_a_stop_while_exabgp_is_being_started_ends_it(
         child.kill()
         child.wait()
     assert ended
+
+
+def test_it_does_without_an_event_loop() -> None:
+    """Of a process that waits all the time, asyncio would be a sixth of the memory."""
+    script = (
+        "import sys, l3net.cli.speaker, l3net.shell.speaker.supervisor; sys.exit('asyncio' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -12,12 +12,14 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from l3net.bgp.drain import DrainRecord
 from l3net.errors import L3netError, refusal
-from l3net.shell.files.entries import Entries
 from l3net.shell.files.whole import write_whole
+
+if TYPE_CHECKING:  # the speaker reads these files too, and does without an event loop
+    from l3net.shell.files.entries import Entries
 
 LEAVE: Final = "leave"
 #: Seconds between looks whether it is there, where nothing tells that it has come.
@@ -89,7 +91,11 @@ class DrainFile:
     def __init__(self, run_dir: Path, entries: Entries | None = None) -> None:
         self._run_dir = run_dir
         self._leave = str(run_dir / LEAVE)
-        self._entries = entries or Entries(run_dir)
+        if entries is None:
+            from l3net.shell.files.entries import Entries  # noqa: PLC0415
+
+            entries = Entries(run_dir)
+        self._entries = entries
 
     def now(self) -> float:
         """Seconds since boot."""
