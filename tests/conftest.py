@@ -130,8 +130,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What tests have left on this machine; what the fault tests counted, so that a sweep that swept nothing
-    is seen."""
+    """What tests have left on this machine; why some were tried again; what the fault tests counted, so that
+    a sweep that swept nothing is seen."""
+    for report in terminalreporter.getreports("rerun"):
+        terminalreporter.section(f"first try of {report.nodeid}")
+        terminalreporter.line("\n".join(report.longreprtext.splitlines()[-40:]))
     for path in OF_A_HOST:
         if left := _held(path):
             terminalreporter.line(f"a test has left on this machine: {', '.join(left)}", red=True)
