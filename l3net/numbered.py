@@ -12,11 +12,12 @@ ones. What else `int` would answer in another way than a network is taken back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from operator import attrgetter
 from sys import hash_info
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 _PREFIXLEN: Any = property(attrgetter("_prefixlen"))
 #: What a length adds to the number of a network, above what an address and a netmask can be.
@@ -33,60 +34,6 @@ def _parts(address: Any, plain: Any) -> tuple[int, int]:
     return int(made.network_address), made.prefixlen
 
 
-class Network4(IPv4Network, int):  # type: ignore[misc]
-    """Of an address as a number and a length as `ipaddress` makes one, without its many forms of both; and
-    without the function of its own that it gives a network of one or two addresses, a third of its memory.
-    """
-
-    def __new__(cls, address: Any) -> Self:
-        value, length = _parts(address, IPv4Network)
-        bits, added = mask4(length)[1:]
-        return int.__new__(cls, (value & bits ^ bits) + added)
-
-    def __init__(self, address: Any) -> None:
-        value, length = _parts(address, IPv4Network)
-        mask, bits, _ = mask4(length)
-        self.network_address, self.netmask, self._prefixlen = IPv4Address(value & bits), mask, length
-
-    #: As the properties that `ipaddress` has, which call functions.
-    version = 4
-    max_prefixlen = 32
-    prefixlen = _PREFIXLEN
-    __hash__ = int.__hash__
-    __eq__ = int.__eq__
-    __ne__ = int.__ne__
-    __format__ = object.__format__
-
-    def __repr__(self) -> str:
-        return f"IPv4Network({str(self)!r})"
-
-
-class Network6(IPv6Network, int):  # type: ignore[misc]
-    """As Network4."""
-
-    def __new__(cls, address: Any) -> Self:
-        value, length = _parts(address, IPv6Network)
-        bits, added = mask6(length)[1:]
-        return int.__new__(cls, (value & bits ^ bits) + added)
-
-    def __init__(self, address: Any) -> None:
-        value, length = _parts(address, IPv6Network)
-        mask, bits, _ = mask6(length)
-        self.network_address, self.netmask, self._prefixlen = IPv6Address(value & bits), mask, length
-
-    #: As the properties that `ipaddress` has, which call functions.
-    version = 6
-    max_prefixlen = 128
-    prefixlen = _PREFIXLEN
-    __hash__ = int.__hash__
-    __eq__ = int.__eq__
-    __ne__ = int.__ne__
-    __format__ = object.__format__
-
-    def __repr__(self) -> str:
-        return f"IPv6Network({str(self)!r})"
-
-
 @cache
 def mask4(length: int) -> tuple[IPv4Address, int, int]:
     """The netmask, as a number, and what the length adds to a network's number. Raises ValueError for what is
@@ -100,3 +47,52 @@ def mask6(length: int) -> tuple[IPv6Address, int, int]:
     """As mask4."""
     found = IPv6Network((0, length)).netmask
     return found, int(found), (length + 1) * _STEP6
+
+
+class _Numbered:
+    """Of an address as a number and a length as `ipaddress` makes one, without its many forms of both; and
+    without the function of its own that it gives a network of one or two addresses, a third of its memory.
+    """
+
+    __slots__ = ()
+    _plain: ClassVar[Any]
+    _single: ClassVar[Any]
+    _mask: ClassVar[Callable[[int], tuple[Any, int, int]]]
+
+    def __new__(cls, address: Any) -> Self:
+        value, length = _parts(address, cls._plain)
+        bits, added = cls._mask(length)[1:]
+        made: Self = int.__new__(cls, (value & bits ^ bits) + added)  # type: ignore[type-var]
+        return made
+
+    def __init__(self, address: Any) -> None:
+        me: Any = self
+        value, length = _parts(address, self._plain)
+        mask, bits, _ = type(self)._mask(length)
+        me.network_address, me.netmask, me._prefixlen = self._single(value & bits), mask, length
+
+    #: As the properties that `ipaddress` has, which call functions.
+    prefixlen = _PREFIXLEN
+    __hash__ = int.__hash__
+    __eq__ = int.__eq__
+    __ne__ = int.__ne__
+    __format__ = object.__format__
+
+    def __repr__(self) -> str:
+        return f"{self._plain.__name__}({str(self)!r})"
+
+
+class Network4(_Numbered, IPv4Network, int):  # type: ignore[misc]
+    """Of IPv4."""
+
+    version = 4
+    max_prefixlen = 32
+    _plain, _single, _mask = IPv4Network, IPv4Address, staticmethod(mask4)
+
+
+class Network6(_Numbered, IPv6Network, int):  # type: ignore[misc]
+    """Of IPv6."""
+
+    version = 6
+    max_prefixlen = 128
+    _plain, _single, _mask = IPv6Network, IPv6Address, staticmethod(mask6)

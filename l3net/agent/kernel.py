@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import chain, islice
-from typing import TypeVar
+from itertools import islice
+from typing import TypeAlias, TypeVar
 
 from l3net.agent.refused import Refused
 from l3net.delta import Delta
@@ -24,6 +24,9 @@ log = logging.getLogger("l3net.kernel")
 
 T = TypeVar("T")
 RouteKey = tuple[Prefix, int]
+_Turn: TypeAlias = tuple[list[Prefix], list[RouteKey]]
+#: Wants the routes to prefixes, and says their keys.
+_Want: TypeAlias = Callable[[list[Prefix]], Iterable[RouteKey]]
 #: Routes changed in one go; between two goes the loop serves everything else.
 ROUTES_AT_ONCE = 4096
 #: So many are worth a thread.
@@ -34,6 +37,12 @@ def _in_parts(those: Iterable[T]) -> Iterator[list[T]]:
     rest = iter(those)
     while some := list(islice(rest, ROUTES_AT_ONCE)):
         yield some
+
+
+def _looked_at(turns: Iterable[_Turn], want: _Want) -> Iterator[Iterable[RouteKey]]:
+    for prefixes, others in turns:
+        yield from map(want, _in_parts(prefixes))
+        yield from _in_parts(others)
 
 
 class KernelSide:
@@ -113,7 +122,7 @@ class KernelSide:
         self,
         keys: Iterable[RouteKey],
         learned: Collection[Prefix] = (),
-        want: Callable[[list[Prefix]], Iterable[RouteKey]] = lambda _prefixes: (),
+        want: _Want = lambda _prefixes: (),
     ) -> None:
         """Bring these, and those that were refused and are due, to what is wanted. What the kernel refuses is
         set aside: no other waits for it. `want` wants the routes to prefixes in `learned` when it is their
@@ -134,8 +143,8 @@ class KernelSide:
 
     def _puts(
         self,
-        turns: Iterable[tuple[list[Prefix], list[RouteKey]]],
-        want: Callable[[list[Prefix]], Iterable[RouteKey]],
+        turns: Iterable[_Turn],
+        want: _Want,
         gone: list[RouteKey],
         now: float,
     ) -> Iterator[Delta[RouteKey, Route]]:
@@ -143,23 +152,22 @@ class KernelSide:
         desired, mirror, unheard, refused = self.desired, self.mirror, self._unheard, self.refused
         some_refused, looked = bool(refused), 0
         put: dict[RouteKey, Route] = {}
-        for prefixes, others in turns:
-            for keys in chain(map(want, _in_parts(prefixes)), _in_parts(others)):
-                for key in keys:
-                    wanted, seen = desired.get(key), mirror.get(key)
-                    if wanted is seen or wanted == seen or (wanted is None and key in unheard):
-                        if some_refused:
-                            refused.forget(key)
-                    elif some_refused and refused.waits(key, wanted, now):
-                        pass
-                    elif wanted is None:
-                        gone.append(key)
-                    else:
-                        put[key] = wanted
-                    looked += 1
-                if looked >= ROUTES_AT_ONCE:
-                    yield Delta(put=put)
-                    put, looked = {}, 0
+        for keys in _looked_at(turns, want):
+            for key in keys:
+                wanted, seen = desired.get(key), mirror.get(key)
+                if wanted is seen or wanted == seen or (wanted is None and key in unheard):
+                    if some_refused:
+                        refused.forget(key)
+                elif some_refused and refused.waits(key, wanted, now):
+                    pass
+                elif wanted is None:
+                    gone.append(key)
+                else:
+                    put[key] = wanted
+                looked += 1
+            if looked >= ROUTES_AT_ONCE:
+                yield Delta(put=put)
+                put, looked = {}, 0
         yield Delta(put=put)
 
     def _deletes(self, gone: Iterable[RouteKey]) -> Iterator[Delta[RouteKey, Route]]:

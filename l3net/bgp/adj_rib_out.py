@@ -85,16 +85,8 @@ class _OwnPaths:
 
     def paths(self, prefixes: Iterable[Prefix]) -> AdjRibOut:
         """Those that the peer hears of."""
-        found: AdjRibOut = {}
-        hops = {version: hop for version, hop in self._hops.items() if not isinstance(hop, Export)}
-        run = self._filters.run
-        for prefix in prefixes:
-            hop = hops.get(prefix.version)
-            if hop is not None:
-                judgement, attributes = run(prefix)
-                if judgement.verdict is Verdict.ACCEPTED:
-                    found[prefix] = path_to(prefix, hop, attributes)
-        return found
+        tried = ((prefix, self.path(prefix)) for prefix in prefixes)
+        return {prefix: found for prefix, found in tried if isinstance(found, Path)}
 
     def path(self, prefix: Prefix) -> Path | tuple[Export, str]:
         """After export filters; else why the peer does not hear of it, and which filter says so."""

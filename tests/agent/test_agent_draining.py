@@ -12,6 +12,7 @@ from l3net.bgp.drain import Stage
 from l3net.model import DrainCause, DrainPolicy, Node
 from l3net.shell.files import drainfile
 from l3net.shell.files.drainfile import RECORD, DrainFile, ask_to_leave, leaving, read_record
+from l3net.shell.files.entries import Entries
 
 STAYS = Node("n1")
 CORDONED = Node("n1", unschedulable=True)
@@ -33,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_a_cordon_and_its_end(tmp_path: Path, clock: Clock) -> None:
-    drain = Draining(DrainFile(tmp_path))
+    drain = Draining(DrainFile(tmp_path, Entries(tmp_path)))
     assert not drain.look(STAYS, POLICY)
     assert drain.due() is None
     assert drain.look(CORDONED, POLICY)
@@ -53,39 +54,39 @@ def test_a_cordon_and_its_end(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_the_next_agent_goes_on(tmp_path: Path, clock: Clock) -> None:
-    Draining(DrainFile(tmp_path)).look(CORDONED, POLICY)
+    Draining(DrainFile(tmp_path, Entries(tmp_path))).look(CORDONED, POLICY)
     clock.now += 8
-    following = Draining(DrainFile(tmp_path))
+    following = Draining(DrainFile(tmp_path, Entries(tmp_path)))
     assert following.stage is Stage.TAGGED
     following.look(CORDONED, POLICY)
     assert following.due() == 2.0
 
 
 def test_a_longer_wait_announces_nothing_again(tmp_path: Path, clock: Clock) -> None:
-    Draining(DrainFile(tmp_path)).look(CORDONED, DrainPolicy(wait=0))
-    following = Draining(DrainFile(tmp_path))
+    Draining(DrainFile(tmp_path, Entries(tmp_path))).look(CORDONED, DrainPolicy(wait=0))
+    following = Draining(DrainFile(tmp_path, Entries(tmp_path)))
     following.look(CORDONED, DrainPolicy(wait=600))
     assert following.stage is Stage.SERVICES_WITHDRAWN
 
 
 def test_a_record_of_another_boot_says_nothing(tmp_path: Path, clock: Clock) -> None:
     """The control of it: uptime begins anew with a boot, and so does every drain."""
-    Draining(DrainFile(tmp_path)).look(CORDONED, POLICY)
+    Draining(DrainFile(tmp_path, Entries(tmp_path))).look(CORDONED, POLICY)
     record = json.loads((tmp_path / RECORD).read_text())
     (tmp_path / RECORD).write_text(json.dumps({**record, "boot": "another"}))
     assert read_record(tmp_path) is None
-    assert Draining(DrainFile(tmp_path)).stage is Stage.NONE
+    assert Draining(DrainFile(tmp_path, Entries(tmp_path))).stage is Stage.NONE
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"boot": 1}', '{"cause": "x", "since": "y"}'])
 def test_a_record_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / RECORD).write_text(text)
     assert read_record(tmp_path) is None
-    assert Draining(DrainFile(tmp_path)).stage is Stage.NONE
+    assert Draining(DrainFile(tmp_path, Entries(tmp_path))).stage is Stage.NONE
 
 
 def test_leaving_holds_until_return(tmp_path: Path, clock: Clock) -> None:
-    drain = Draining(DrainFile(tmp_path))
+    drain = Draining(DrainFile(tmp_path, Entries(tmp_path)))
     drain.look(STAYS, POLICY)
     assert not leaving(tmp_path)
     ask_to_leave(tmp_path, leave=True)
@@ -97,7 +98,7 @@ def test_leaving_holds_until_return(tmp_path: Path, clock: Clock) -> None:
     assert drain.stage is Stage.WITHDRAWN and leaving(tmp_path)
     drain.left()
     assert not leaving(tmp_path), "the speaker may go"
-    following = Draining(DrainFile(tmp_path))
+    following = Draining(DrainFile(tmp_path, Entries(tmp_path)))
     following.look(STAYS, POLICY)
     assert following.stage is Stage.LEFT
     ask_to_leave(tmp_path, leave=False)
@@ -107,7 +108,7 @@ def test_leaving_holds_until_return(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_a_shutdown_waits_for_the_agents_end(tmp_path: Path, clock: Clock) -> None:
-    drain = Draining(DrainFile(tmp_path))
+    drain = Draining(DrainFile(tmp_path, Entries(tmp_path)))
     drain.look(GOING, POLICY)
     clock.now += 60
     drain.look(GOING, POLICY)
@@ -119,14 +120,14 @@ def test_a_shutdown_waits_for_the_agents_end(tmp_path: Path, clock: Clock) -> No
 
 
 def test_a_cordon_is_nothing_for_the_speaker_to_wait_for(tmp_path: Path, clock: Clock) -> None:
-    Draining(DrainFile(tmp_path)).look(CORDONED, POLICY)
+    Draining(DrainFile(tmp_path, Entries(tmp_path))).look(CORDONED, POLICY)
     assert not leaving(tmp_path)
 
 
 def test_a_run_directory_that_cannot_be_written_is_a_problem_and_no_end(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drain = Draining(DrainFile(tmp_path / "gone"))
+    drain = Draining(DrainFile(tmp_path / "gone", Entries(tmp_path / "gone")))
     drain.look(CORDONED, POLICY)
     assert drain.stage is Stage.TAGGED
     assert "gone" in drain.problem

@@ -114,7 +114,7 @@ def test_where_nothing_tells_there_are_looks(
 
 def test_a_wish_to_leave_and_its_end_are_heard_of_at_once(tmp_path: Path) -> None:
     async def scenario() -> None:
-        memory, now = DrainFile(tmp_path), asyncio.get_running_loop().time
+        memory, now = DrainFile(tmp_path, Entries(tmp_path)), asyncio.get_running_loop().time
         await memory.touched()
         for leave in (True, False):
             waits = asyncio.create_task(memory.touched())

@@ -88,13 +88,9 @@ def write_record(run_dir: Path, record: DrainRecord | None) -> None:
 class DrainFile:
     """ports.DrainMemory over a run directory. `entries` tells of its files."""
 
-    def __init__(self, run_dir: Path, entries: Entries | None = None) -> None:
+    def __init__(self, run_dir: Path, entries: Entries) -> None:
         self._run_dir = run_dir
         self._leave = str(run_dir / LEAVE)
-        if entries is None:
-            from l3net.shell.files.entries import Entries  # noqa: PLC0415
-
-            entries = Entries(run_dir)
         self._entries = entries
 
     def now(self) -> float:

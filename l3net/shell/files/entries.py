@@ -27,19 +27,30 @@ _OVER = int(Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED | Mask.UNMOUNT | Ma
 #: struct inotify_event (inotify(7)): watch, mask, cookie, and how long the name behind it is.
 _EVENT: Final = struct.Struct("iIII")
 #: Octets read at a time, and those of an event with the longest name.
-CHUNK: Final = 1 << 14
-LARGEST: Final = _EVENT.size + 256
+_CHUNK: Final = 1 << 14
+_LARGEST: Final = _EVENT.size + 256
 #: Seconds after which a waiter looks again, though nothing was told.
 LONGEST: Final = 10.0
 
 
-def events(data: bytes) -> Iterator[tuple[int, int, str]]:
-    """Watch, mask and name of each event read from inotify."""
-    at = 0
-    while at < len(data):
-        wd, mask, _, length = _EVENT.unpack_from(data, at)
-        at += _EVENT.size + length
-        yield wd, mask, os.fsdecode(data[at - length : at].rstrip(b"\0")) if length else ""
+def events(fd: int) -> Iterator[tuple[int, int, str]]:
+    """Watch, mask and name of each event that waits to be read from inotify.
+
+    Not as the library does it, which makes a path, a flag and a reference of each: in the way of every
+    change, a millisecond of a process that has slept.
+    """
+    more = True
+    while more:
+        try:
+            data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return
+        at = 0
+        while at < len(data):
+            wd, mask, _, length = _EVENT.unpack_from(data, at)
+            at += _EVENT.size + length
+            yield wd, mask, os.fsdecode(data[at - length : at].rstrip(b"\0")) if length else ""
+        more = len(data) > _CHUNK - _LARGEST
 
 
 class Entries:
@@ -91,18 +102,11 @@ class Entries:
         return True
 
     def _read(self, inotify: Inotify) -> None:
-        more = True
-        while more:
-            try:
-                data = os.read(inotify.fd, CHUNK)
-            except BlockingIOError:
+        for _, mask, name in events(inotify.fd):
+            if mask & _OVER:  # the name leads to another directory, or to none
+                self._unwatch(inotify)
                 return
-            for _, mask, name in events(data):
-                if mask & _OVER:  # the name leads to another directory, or to none
-                    self._unwatch(inotify)
-                    return
-                self._tell(name)
-            more = len(data) > CHUNK - LARGEST
+            self._tell(name)
 
     def _unwatch(self, inotify: Inotify) -> None:
         asyncio.get_running_loop().remove_reader(inotify.fd)

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from asyncinotify import Inotify, Mask, Watch
 
-from l3net.shell.files.entries import CHUNK, LARGEST, events
+from l3net.shell.files.entries import events
 
 _ENTRIES = (
     Mask.CLOSE_WRITE
@@ -126,17 +126,8 @@ class DirectoryWatch:
             timer.cancel()
 
     def _read(self, inotify: Inotify) -> None:
-        # Not as the library does it, which makes a path, a flag and a reference of each: in the way of every
-        # change, a millisecond of a process that has slept.
-        more = True
-        while more:
-            try:
-                data = os.read(inotify.fd, CHUNK)
-            except BlockingIOError:
-                break
-            for wd, mask, name in events(data):
-                self._take(wd, mask, name)
-            more = len(data) > CHUNK - LARGEST
+        for wd, mask, name in events(inotify.fd):
+            self._take(wd, mask, name)
         if self._names or self._everything or self._busy:  # not for a temporary file that is none of ours
             self._heard.set()
 
